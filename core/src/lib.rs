@@ -1,0 +1,65 @@
+//! The deterministic core of Mesita: who may have what, who decides, and what is said about it.
+//!
+//! Read in this order: [`limits`] (what a message may hold), [`wire`] (every message), [`table`],
+//! [`slab`] and [`names`] (memory lent by the caller), [`resources`] (amounts in thousandths), then
+//! the machines.
+//!
+//! # One way through
+//! bytes → [`wire::frame`] → a head → `step` → one `match` → a handler → its parts → the outbox →
+//! bytes. Nothing here calls back, blocks, allocates, reads a clock or draws a random number: time
+//! and seed are inputs, and the same inputs give the same outputs, byte for byte, on every target.
+//!
+//! # Layers, lowest first
+//! | module | owns |
+//! |---|---|
+//! | [`time`], [`rand`], [`digest`], [`image`] | µs, seeded chance, what two runs must agree on |
+//! | [`table`], [`slab`], [`names`], [`capacity`] | bounded memory that the caller lends |
+//! | [`resources`] | kinds, identities, amounts, ranges and sets, and their text form |
+//! | [`wire`] | frames and every message, with the check of each field |
+//! | [`sync`] (feature) | the rings between threads: the only `unsafe` in this crate |
+#![no_std]
+#![warn(
+    clippy::arithmetic_side_effects,
+    clippy::indexing_slicing,
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::std_instead_of_core,
+    clippy::float_arithmetic
+)]
+#![cfg_attr(
+    test,
+    allow(
+        clippy::arithmetic_side_effects,
+        clippy::indexing_slicing,
+        clippy::unwrap_used,
+        clippy::expect_used,
+        clippy::panic
+    )
+)]
+
+#[cfg(test)]
+extern crate std;
+
+#[macro_use]
+mod invariant;
+#[macro_use]
+pub mod record;
+
+pub mod capacity;
+pub mod digest;
+pub mod image;
+pub mod limits;
+pub mod names;
+pub mod rand;
+mod refusal;
+pub mod resources;
+pub mod slab;
+#[cfg(feature = "sync")]
+pub mod sync;
+pub mod table;
+pub mod time;
+pub mod wire;
+
+pub use invariant::stop;
+pub use refusal::Refusal;

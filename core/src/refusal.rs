@@ -1,0 +1,202 @@
+//! Every way to say no, in one list: what the peer sees, what an operator counts.
+
+use core::fmt;
+
+choice! {
+    /// Why an input was refused. Nothing has changed when one is returned.
+    ///
+    /// Numbers are on the wire and in journals: they are only appended. Those named `…Full` mean
+    /// that a table of [`capacity`](crate::capacity) is full; the same input may be
+    /// accepted when something left it. [`Refusal::http`] gives the status for HTTP clients.
+    pub enum Refusal {
+        /// The head could not be read, or a field is beyond its limit. Not to be repeated.
+        Malformed = 0,
+        /// Understood, but not built in this release. Not to be repeated.
+        Unsupported = 1,
+        /// This master does not lead, or does not lead yet. Retry elsewhere, or later.
+        NotLeading = 2,
+        /// This caller may not do that.
+        Denied = 3,
+        /// The connection has not said who it is, or said that it is somebody else.
+        WrongConnection = 4,
+        /// The framework is connected no more: subscribe again.
+        Disconnected = 5,
+        /// No such framework, or not this caller's.
+        UnknownFramework = 6,
+        /// The framework was removed; its id is not used again.
+        FrameworkRemoved = 7,
+        /// No such agent.
+        UnknownAgent = 8,
+        /// No such task.
+        UnknownTask = 9,
+        /// No such executor.
+        UnknownExecutor = 10,
+        /// Answered already, rescinded, expired, or never made to this framework.
+        UnknownOffer = 11,
+        /// The framework does not have that role.
+        UnknownRole = 12,
+        /// A role that no role can be called, or one named twice.
+        BadRole = 13,
+        /// The principal of a framework cannot change.
+        PrincipalChanged = 14,
+        /// This caller may not run tasks as that user.
+        UserDenied = 15,
+        /// An order from a master that the receiver has outlived.
+        StaleFence = 16,
+        /// An order for, or a report from, a session that is over.
+        StaleSession = 17,
+        /// Another agent has this key, or this id has another key.
+        KeyMismatch = 18,
+        /// The agent was marked gone by an operator and cannot come back under its id.
+        AgentGone = 19,
+        /// The agent belongs to another cluster.
+        OtherCluster = 20,
+        /// A resource that is no resource: no name, no amount, of two types at once.
+        BadResource = 21,
+        /// An amount would fall below zero, or rise above 2^50 thousandths.
+        AmountOutOfRange = 22,
+        /// No room for another agent.
+        AgentsFull = 23,
+        /// No room for another framework.
+        FrameworksFull = 24,
+        /// No room for another task.
+        TasksFull = 25,
+        /// No room for another executor.
+        ExecutorsFull = 26,
+        /// No room for another offer.
+        OffersFull = 27,
+        /// No room for another role, or for a role of one more framework.
+        RolesFull = 28,
+        /// No room for another name.
+        NamesFull = 29,
+        /// No room for another amount of a resource.
+        ResourcesFull = 30,
+        /// A seventeenth kind of scalar resource.
+        KindsFull = 31,
+        /// No room for another identity of a resource.
+        IdentitiesFull = 32,
+        /// No room for another body.
+        BodiesFull = 33,
+        /// No room for another status update.
+        UpdatesFull = 34,
+        /// No room for another operation on its way to the disk.
+        QueueFull = 35,
+        /// Still on its way to the disk.
+        Busy = 36,
+        /// The operation may or may not have happened: ask again with the same id.
+        OutcomeUnknown = 37,
+        /// A weight outside 0.001 to 1000.
+        BadWeight = 38,
+        /// The id is in use.
+        Exists = 39,
+        /// The part of a report came out of turn, or was not announced.
+        OutOfTurn = 40,
+        /// More tasks than the agent said it can hold.
+        AgentFull = 41,
+        /// A kind of task that the agent does not run.
+        KindUnsupported = 42,
+    }
+}
+
+impl Refusal {
+    /// The sentence for people: what is wrong, and what to do.
+    pub const fn sentence(self) -> &'static str {
+        match self {
+            Self::Malformed => "the message is malformed",
+            Self::Unsupported => "this release does not have that",
+            Self::NotLeading => "this master does not lead; retry, or ask the leader",
+            Self::Denied => "this caller may not do that",
+            Self::WrongConnection => "this connection does not speak for that sender",
+            Self::Disconnected => "the framework is not connected; subscribe again",
+            Self::UnknownFramework => "no such framework",
+            Self::FrameworkRemoved => "Framework has been removed",
+            Self::UnknownAgent => "no such agent",
+            Self::UnknownTask => "no such task",
+            Self::UnknownExecutor => "no such executor",
+            Self::UnknownOffer => "the offer is no longer valid",
+            Self::UnknownRole => "the framework does not have that role",
+            Self::BadRole => "not a valid role, or a role named twice",
+            Self::PrincipalChanged => "the principal of a framework cannot change",
+            Self::UserDenied => "this caller may run tasks only as its own user",
+            Self::StaleFence => "an order of a master that was replaced",
+            Self::StaleSession => "the session is over; register again",
+            Self::KeyMismatch => "this id belongs to a node with another key",
+            Self::AgentGone => "an operator marked this agent gone; start it with a new work dir",
+            Self::OtherCluster => "this node belongs to another cluster",
+            Self::BadResource => "not a valid resource",
+            Self::AmountOutOfRange => "an amount below zero or above 2^50 thousandths",
+            Self::AgentsFull => "no room for another agent; see --size",
+            Self::FrameworksFull => "no room for another framework; see --size",
+            Self::TasksFull => "no room for another task; see --size",
+            Self::ExecutorsFull => "no room for another executor; see --size",
+            Self::OffersFull => "no room for another offer; answer some first",
+            Self::RolesFull => "no room for another role; see --size",
+            Self::NamesFull => "no room for another name; see --size",
+            Self::ResourcesFull => "no room for another amount of a resource; see --size",
+            Self::KindsFull => "no more than 16 kinds of scalar resources in a cluster",
+            Self::IdentitiesFull => "no room for another identity of a resource; see --size",
+            Self::BodiesFull => "no room for another body; see --max-body-bytes",
+            Self::UpdatesFull => "no room for another status update; acknowledge some first",
+            Self::QueueFull => "too many operations are on their way to the disk; retry",
+            Self::Busy => "the same is on its way to the disk; retry",
+            Self::OutcomeUnknown => "outcome unknown; repeat with the same request id",
+            Self::BadWeight => "a weight is between 0.001 and 1000",
+            Self::Exists => "the id is in use",
+            Self::OutOfTurn => "a part of a report came out of turn",
+            Self::AgentFull => "the agent holds as many tasks as it can",
+            Self::KindUnsupported => "the agent does not run tasks of that kind",
+        }
+    }
+
+    /// The status code for an HTTP client.
+    pub const fn http(self) -> u16 {
+        match self {
+            Self::Unsupported => 501,
+            Self::NotLeading
+            | Self::AgentsFull
+            | Self::FrameworksFull
+            | Self::TasksFull
+            | Self::ExecutorsFull
+            | Self::OffersFull
+            | Self::RolesFull
+            | Self::NamesFull
+            | Self::ResourcesFull
+            | Self::KindsFull
+            | Self::IdentitiesFull
+            | Self::BodiesFull
+            | Self::UpdatesFull
+            | Self::QueueFull
+            | Self::Busy
+            | Self::OutcomeUnknown => 503,
+            Self::Denied | Self::UserDenied | Self::Disconnected | Self::AgentGone => 403,
+            Self::Exists | Self::UnknownOffer | Self::AgentFull => 409,
+            Self::Malformed
+            | Self::WrongConnection
+            | Self::UnknownFramework
+            | Self::FrameworkRemoved
+            | Self::UnknownAgent
+            | Self::UnknownTask
+            | Self::UnknownExecutor
+            | Self::UnknownRole
+            | Self::BadRole
+            | Self::PrincipalChanged
+            | Self::StaleFence
+            | Self::StaleSession
+            | Self::KeyMismatch
+            | Self::OtherCluster
+            | Self::BadResource
+            | Self::AmountOutOfRange
+            | Self::BadWeight
+            | Self::OutOfTurn
+            | Self::KindUnsupported => 400,
+        }
+    }
+}
+
+impl fmt::Display for Refusal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.sentence())
+    }
+}
+
+impl core::error::Error for Refusal {}

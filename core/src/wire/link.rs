@@ -1,0 +1,79 @@
+//! What keeps a connection: signs of life, the way to the leader, and a word at the end.
+//!
+//! Links never reach a core: the IO sides of both ends speak them. A core hears of silence and of
+//! closed connections as inputs of their own.
+
+use serde::{Deserialize, Serialize};
+
+use super::check::{Check, Malformed, nothing_to_check, text};
+use super::ids::{Fence, Session};
+use crate::limits::{MESSAGE_MAX, NAME_MAX};
+
+/// Frames about the connection itself.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Link<'a> {
+    /// Asks for a sign of life. From agents: one session's, by the agent's own clock.
+    Ping {
+        /// The sender's clock in µs when it was sent; echoed, never compared across nodes.
+        stamp: u64,
+        /// The agent's session; zero from others.
+        session: Session,
+    },
+    /// The answer, to one ping.
+    Pong {
+        /// The stamp of that ping.
+        stamp: u64,
+        /// The session it answers for.
+        session: Session,
+    },
+    /// The leader is elsewhere; come back when it is not there.
+    Redirect {
+        /// How new this knowledge is.
+        fence: Fence,
+        /// The leading master's id.
+        leader: u64,
+        /// `host:port` that the receiver can use.
+        address: &'a str,
+    },
+    /// The connection ends now, and why.
+    Bye {
+        /// The sort of end.
+        reason: Parting,
+        /// For people.
+        message: &'a str,
+    },
+}
+
+choice! {
+    /// Why an end closes a connection.
+    pub enum Parting {
+        /// It is going away in good order.
+        Leaving = 0,
+        /// Something it received was malformed.
+        Malformed = 1,
+        /// The peer may not do that, or may not be here.
+        Denied = 2,
+        /// No version, cluster or history in common.
+        Mismatch = 3,
+        /// More than it can hold: connections, streams, bytes in the queue.
+        Overloaded = 4,
+        /// The same peer has a newer connection.
+        Replaced = 5,
+        /// Nothing was heard for too long.
+        Silent = 6,
+        /// Not the leader, and no leader known: try again later.
+        NoLeader = 7,
+    }
+}
+
+nothing_to_check!(Parting);
+
+impl Check for Link<'_> {
+    fn check(&self) -> Result<(), Malformed> {
+        match self {
+            Self::Ping { .. } | Self::Pong { .. } => Ok(()),
+            Self::Redirect { address, .. } => text("redirect.address", address, NAME_MAX),
+            Self::Bye { message, .. } => text("bye.message", message, MESSAGE_MAX),
+        }
+    }
+}

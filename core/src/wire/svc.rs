@@ -1,0 +1,164 @@
+//! Byte streams beside the conversation: logs, rows of a table, later HTTP exchanges and terminals.
+//!
+//! Who dialled opens streams to the master; the master opens streams to agents. They never enter a
+//! core or a journal, and data goes out only when no other frame waits.
+
+use serde::{Deserialize, Serialize};
+
+use super::check::{Check, Fault, Malformed, name, nothing_to_check, require, text};
+use super::ids::{AgentId, ContainerId, FrameworkId};
+use crate::limits::{MESSAGE_MAX, STREAM_DATA_MAX};
+
+/// A frame of a stream. The opener chose its number, unique among its own open streams.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Svc<'a> {
+    /// Opens a stream.
+    Open {
+        /// Its number.
+        stream: u32,
+        /// What flows on it.
+        #[serde(borrow)]
+        kind: Stream<'a>,
+        /// Bytes that the opener takes before it gives credit.
+        window: u32,
+    },
+    /// Bytes, at most 16 KiB.
+    Data {
+        /// Which stream.
+        stream: u32,
+        /// They went to the opener, or from it.
+        from_opener: bool,
+        /// The bytes.
+        bytes: &'a [u8],
+    },
+    /// So many bytes more may be sent.
+    Credit {
+        /// Which stream.
+        stream: u32,
+        /// By the opener, or to it.
+        from_opener: bool,
+        /// How many.
+        bytes: u32,
+    },
+    /// The stream ends, in both directions.
+    Close {
+        /// Which stream.
+        stream: u32,
+        /// By the opener, or to it.
+        from_opener: bool,
+        /// Why.
+        reason: CloseReason,
+        /// Why, in a sentence.
+        message: &'a str,
+    },
+}
+
+/// What flows on a stream.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Stream<'a> {
+    /// A container's output.
+    Logs {
+        /// Where; none when the receiver is that agent.
+        agent: AgentId,
+        /// Whose output.
+        #[serde(borrow)]
+        of: LogsOf<'a>,
+        /// Which of the two files.
+        which: Output,
+        /// From this byte on; negative counts from the end.
+        offset: i64,
+        /// Go on as it grows, until the container ended.
+        follow: bool,
+    },
+    /// One HTTP/1.1 exchange with an agent.
+    Http {
+        /// Which agent.
+        agent: AgentId,
+    },
+    /// A program run beside a task.
+    Exec {
+        /// Where.
+        agent: AgentId,
+        /// In which container.
+        container: ContainerId,
+    },
+    /// The rows of a table, as JSON lines.
+    Rows {
+        /// Which.
+        of: Rows,
+    },
+}
+
+/// Whose output.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum LogsOf<'a> {
+    /// A container's, by its id.
+    Container(ContainerId),
+    /// A task's: the newest of that name, whoever's it is unless a framework is given.
+    Task {
+        /// Whose; none = anybody's.
+        framework: FrameworkId,
+        /// Which.
+        task: &'a str,
+    },
+}
+
+choice! {
+    /// One of the two files that a task writes to.
+    pub enum Output {
+        /// Its standard output.
+        Stdout = 0,
+        /// Its standard error.
+        Stderr = 1,
+    }
+
+    /// A table of the read model.
+    pub enum Rows {
+        /// Tasks.
+        Tasks = 0,
+        /// Agents.
+        Agents = 1,
+        /// Frameworks.
+        Frameworks = 2,
+    }
+
+    /// Why a stream ended.
+    pub enum CloseReason {
+        /// Everything was sent.
+        Done = 0,
+        /// No such container, agent, task or file.
+        NotFound = 1,
+        /// Not allowed.
+        Denied = 2,
+        /// This kind of stream is not served here.
+        Unsupported = 3,
+        /// Too many streams, or more bytes than the window.
+        Overloaded = 4,
+        /// The other end of it went away.
+        Gone = 5,
+        /// Something failed on the way.
+        Failed = 6,
+    }
+}
+
+nothing_to_check!(Output Rows CloseReason);
+
+impl Check for Svc<'_> {
+    fn check(&self) -> Result<(), Malformed> {
+        match self {
+            Self::Open { kind, .. } => match kind {
+                Stream::Logs { of: LogsOf::Task { task, .. }, .. } => name("logs.task", task),
+                Stream::Logs { of: LogsOf::Container(_), .. }
+                | Stream::Http { .. }
+                | Stream::Exec { .. }
+                | Stream::Rows { .. } => Ok(()),
+            },
+            Self::Data { bytes, .. } => {
+                let max = super::check::count(STREAM_DATA_MAX);
+                require(bytes.len() <= STREAM_DATA_MAX, "data", Fault::TooLong(max))
+            }
+            Self::Credit { .. } => Ok(()),
+            Self::Close { message, .. } => text("close.message", message, MESSAGE_MAX),
+        }
+    }
+}

@@ -15,6 +15,7 @@
 //! | [`time`], [`rand`], [`digest`], [`image`] | µs, seeded chance, what two runs must agree on |
 //! | [`table`], [`slab`], [`names`], [`capacity`] | bounded memory that the caller lends |
 //! | [`resources`] | kinds, identities, amounts, ranges and sets, and their text form |
+//! | [`allocator`] | who may have what |
 //! | [`wire`] | frames and every message, with the check of each field |
 //! | [`sync`] (feature) | the rings between threads: the only `unsafe` in this crate |
 #![no_std]
@@ -34,7 +35,9 @@
         clippy::indexing_slicing,
         clippy::unwrap_used,
         clippy::expect_used,
-        clippy::panic
+        clippy::panic,
+        clippy::cast_possible_truncation,
+        clippy::wildcard_enum_match_arm
     )
 )]
 
@@ -46,9 +49,11 @@ mod invariant;
 #[macro_use]
 pub mod record;
 
+pub mod allocator;
 pub mod capacity;
 pub mod digest;
 pub mod image;
+pub mod index;
 pub mod limits;
 pub mod names;
 pub mod rand;
@@ -58,7 +63,10 @@ pub mod slab;
 #[cfg(feature = "sync")]
 pub mod sync;
 pub mod table;
+#[cfg(test)]
+mod testing;
 pub mod time;
+pub mod timers;
 pub mod wire;
 
 pub use invariant::stop;

@@ -56,6 +56,16 @@ impl Name {
     pub const fn is_empty(self) -> bool {
         self.place == 0
     }
+
+    /// The name as a number: 0 for the empty text.
+    pub(crate) const fn place(self) -> u32 {
+        self.place
+    }
+
+    /// The name of a number that [`Name::place`] gave.
+    pub(crate) const fn from_place(place: u32) -> Self {
+        Self { place }
+    }
 }
 
 /// The arena of names: three slices lent by the caller.
@@ -345,7 +355,9 @@ impl Image for Names<'_> {
     fn export(&self, to: &mut Writer<'_>) {
         to.put(&self.used);
         for entry in self.entries.iter().take(self.used.entries as usize) {
-            to.put(entry);
+            // The buckets of living entries are no state: an import builds them anew.
+            let chain = if entry.holders == 0 { entry.chain } else { 0 };
+            to.put(&Entry { chain, ..*entry });
         }
         for cell in self.cells.iter().take(self.used.cells as usize) {
             to.put(cell);

@@ -119,6 +119,14 @@ impl<'a, T: Copy> Slab<'a, T> {
         Items { nodes: self.nodes, next: list.first }
     }
 
+    /// The first element of what is left of a list, which then begins behind it: a walk that borrows
+    /// nothing between its steps. O(1).
+    pub fn step(&self, rest: &mut List) -> Option<T> {
+        let node = self.nodes.get(rest.first.checked_sub(1)? as usize)?;
+        rest.first = node.next;
+        Some(node.value)
+    }
+
     /// The elements of `list`, to be changed where they stand. O(its length).
     pub fn for_each(&mut self, list: List, mut change: impl FnMut(&mut T)) {
         let mut next = list.first;
@@ -128,6 +136,20 @@ impl<'a, T: Copy> Slab<'a, T> {
             next = node.next;
             change(&mut node.value);
         }
+    }
+
+    /// Takes the first element out; its node is the next to be used. O(1).
+    pub fn pop(&mut self, list: &mut List) -> Option<T> {
+        let place = list.first;
+        let node = self.nodes.get_mut(place.checked_sub(1)? as usize)?;
+        let value = node.value;
+        list.first = core::mem::replace(&mut node.next, self.free);
+        if list.first == 0 {
+            list.last = 0;
+        }
+        self.free = place;
+        self.live = self.live.saturating_sub(1);
+        Some(value)
     }
 
     /// Empties `list` and frees its nodes. O(its length).
@@ -217,9 +239,10 @@ mod tests {
         slab.push(&mut even, 6).unwrap();
         assert_eq!(slab.iter(odd).collect::<Vec<_>>(), [1, 3]);
         assert_eq!(slab.iter(even).collect::<Vec<_>>(), [0, 2, 4, 6]);
+        assert_eq!(slab.pop(&mut odd), Some(1));
         slab.clear(&mut odd);
         assert!(odd.is_empty());
-        assert_eq!(slab.len(), 4);
+        assert_eq!((slab.len(), slab.pop(&mut odd)), (4, None));
         slab.for_each(even, |n| *n *= 10);
         assert_eq!(slab.iter(even).collect::<Vec<_>>(), [0, 20, 40, 60]);
     }

@@ -147,6 +147,24 @@ impl<'a, T: Copy> Table<'a, T> {
         (slot.generation % 2 == 1).then_some((id, slot.value))
     }
 
+    /// The living row in slot `index`, where it stands. O(1).
+    pub fn row(&self, index: u32) -> Option<&T> {
+        let slot = self.slots.get(index as usize)?;
+        (slot.generation % 2 == 1).then_some(&slot.value)
+    }
+
+    /// The living row in slot `index`, to be changed. O(1).
+    pub fn row_mut(&mut self, index: u32) -> Option<&mut T> {
+        let slot = self.slots.get_mut(index as usize)?;
+        (slot.generation % 2 == 1).then_some(&mut slot.value)
+    }
+
+    /// The id of the living row in slot `index`. O(1).
+    pub fn id_at(&self, index: u32) -> Option<Id> {
+        let generation = self.slots.get(index as usize)?.generation;
+        (generation % 2 == 1).then_some(Id { index, generation })
+    }
+
     /// Takes a row out and returns it. O(1). Its slot is the last to be used again.
     pub fn remove(&mut self, id: Id) -> Option<T> {
         let value = self.get(id)?;

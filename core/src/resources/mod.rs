@@ -4,8 +4,14 @@
 //! |---|---|
 //! | [`amount`] | thousandths, as Mesos rounds them |
 //! | [`text`] | `cpus:4;mem(web):512;ports:[31000-32000]`, read and written |
+//! | [`pool`] | identities, interned, and who holds how much of each |
+//! | [`quantities`] | amounts by kind, whoever's they are: what shares are computed from |
 
 pub mod amount;
+pub mod pool;
+pub mod quantities;
 pub mod text;
 
 pub use amount::Amount;
+pub use pool::{Holding, Pool};
+pub use quantities::Quantities;

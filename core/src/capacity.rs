@@ -1,9 +1,203 @@
-//! Who lends the memory, and how much of it.
+//! How much a node can hold, chosen when it starts, and who lends the memory.
+//!
+//! Everything is bounded by a field of [`Capacity`]; a full table is a [`Refusal`](crate::Refusal)
+//! that names it. A profile sets all fields; the flags of a daemon change single ones.
 
 use crate::record::Zero;
 
 /// Lends zeroed memory for as long as `'a`. A daemon takes pages, a microcontroller its statics.
 pub trait Lender<'a> {
     /// `rows` rows, all zero.
-    fn lend<T: Zero>(&mut self, rows: u32) -> &'a mut [T];
+    fn lend<T: Zero + 'static>(&mut self, rows: u32) -> &'a mut [T];
+}
+
+/// Rows of every table of a master or agent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub struct Capacity {
+    /// Agents, among them those that are unreachable.
+    pub agents: u32,
+    /// Frameworks.
+    pub frameworks: u32,
+    /// Roles, each component of a path one.
+    pub roles: u32,
+    /// Frameworks in roles: at least one for each framework.
+    pub clients: u32,
+    /// Tasks that did not end, or whose end was not acknowledged.
+    pub tasks: u32,
+    /// Custom executors.
+    pub executors: u32,
+    /// Outstanding offers.
+    pub offers: u32,
+    /// Refusals that are remembered; the rest of them is offered again early.
+    pub filters: u32,
+    /// Status updates on an agent that nobody acknowledged.
+    pub updates: u32,
+    /// Different names: tasks, executors, roles, hosts, attributes.
+    pub names: u32,
+    /// 28-byte cells of text of those names.
+    pub cells: u32,
+    /// Attributes of all agents.
+    pub attributes: u32,
+    /// Identities of resources: kinds with their reservations, disks and so on. At most 65,534.
+    pub idents: u32,
+    /// Layers of reservation stacks in those identities.
+    pub layers: u32,
+    /// Amounts in everything that holds resources.
+    pub pieces: u32,
+    /// Port ranges and set items in everything that holds resources.
+    pub spans: u32,
+    /// Connections that said who they are.
+    pub conns: u32,
+    /// Different callers behind them.
+    pub callers: u32,
+    /// The largest head that is written.
+    pub head_max: u32,
+}
+
+impl Capacity {
+    /// 16 agents, 4 frameworks, 64 tasks: a node with 64 MB, or a microcontroller.
+    pub const fn tiny() -> Self {
+        Self {
+            agents: 16,
+            frameworks: 4,
+            roles: 6,
+            clients: 6,
+            tasks: 64,
+            executors: 4,
+            offers: 16,
+            filters: 16,
+            updates: 96,
+            names: 112,
+            cells: 128,
+            attributes: 16,
+            idents: 10,
+            layers: 2,
+            pieces: 256,
+            spans: 48,
+            conns: 24,
+            callers: 4,
+            head_max: 1024,
+        }
+    }
+
+    /// 256 agents, 32 frameworks, 2,048 tasks: the default.
+    pub const fn edge() -> Self {
+        Self {
+            agents: 256,
+            frameworks: 32,
+            roles: 64,
+            clients: 64,
+            tasks: 2_048,
+            executors: 256,
+            offers: 512,
+            filters: 1_024,
+            updates: 4_096,
+            names: 3_072,
+            cells: 3_584,
+            attributes: 1_024,
+            idents: 64,
+            layers: 64,
+            pieces: 8_192,
+            spans: 2_048,
+            conns: 512,
+            callers: 32,
+            head_max: 64 * 1024,
+        }
+    }
+
+    /// 1,000 agents, 200 frameworks, 10,000 tasks.
+    pub const fn rack() -> Self {
+        Self {
+            agents: 1_000,
+            frameworks: 200,
+            roles: 256,
+            clients: 400,
+            tasks: 10_000,
+            executors: 1_000,
+            offers: 2_000,
+            filters: 8_000,
+            updates: 8_192,
+            names: 14_000,
+            cells: 16_000,
+            attributes: 4_000,
+            idents: 256,
+            layers: 256,
+            pieces: 48_000,
+            spans: 12_000,
+            conns: 2_000,
+            callers: 128,
+            head_max: 64 * 1024,
+        }
+    }
+
+    /// 10,000 agents, 1,000 frameworks, 100,000 tasks.
+    pub const fn large() -> Self {
+        Self {
+            agents: 10_000,
+            frameworks: 1_000,
+            roles: 1_024,
+            clients: 2_000,
+            tasks: 100_000,
+            executors: 8_000,
+            offers: 16_000,
+            filters: 40_000,
+            updates: 8_192,
+            names: 130_000,
+            cells: 140_000,
+            attributes: 20_000,
+            idents: 1_024,
+            layers: 1_024,
+            pieces: 320_000,
+            spans: 60_000,
+            conns: 12_000,
+            callers: 512,
+            head_max: 64 * 1024,
+        }
+    }
+
+    /// 50,000 agents, 200 frameworks, 100,000 tasks.
+    pub const fn max() -> Self {
+        Self {
+            agents: 50_000,
+            frameworks: 200,
+            roles: 256,
+            clients: 400,
+            offers: 60_000,
+            filters: 60_000,
+            attributes: 50_000,
+            names: 180_000,
+            cells: 190_000,
+            conns: 52_000,
+            pieces: 600_000,
+            ..Self::large()
+        }
+    }
+
+    /// Nodes of the allocator's tree: the root, roles with a node of their own, clients.
+    pub const fn nodes(&self) -> u32 {
+        self.roles.saturating_mul(2).saturating_add(self.clients).saturating_add(1)
+    }
+
+    /// Bytes for the lists of one message and the lists within.
+    pub const fn scratch(&self) -> u32 {
+        self.head_max.saturating_mul(2)
+    }
+
+    /// Bytes of memory that a master of this capacity borrows.
+    pub fn master_bytes(&self) -> u64 {
+        let mut count = Count(0);
+        crate::master::Storage::lend(self, &mut count);
+        count.0
+    }
+}
+
+/// Lends nothing, and adds up what was asked for.
+struct Count(u64);
+
+impl Lender<'_> for Count {
+    fn lend<T: Zero + 'static>(&mut self, rows: u32) -> &'static mut [T] {
+        let size = u64::try_from(size_of::<T>()).unwrap_or(u64::MAX);
+        self.0 = self.0.saturating_add(size.saturating_mul(rows.into()));
+        &mut []
+    }
 }

@@ -52,12 +52,16 @@ pub mod record;
 pub mod allocator;
 pub mod capacity;
 pub mod digest;
+pub mod doors;
+pub mod drive;
 pub mod image;
 pub mod index;
 pub mod limits;
+pub mod master;
 pub mod names;
 pub mod rand;
 mod refusal;
+pub mod registry;
 pub mod resources;
 pub mod slab;
 #[cfg(feature = "sync")]

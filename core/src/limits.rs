@@ -7,8 +7,6 @@
 pub const NAME_MAX: usize = 255;
 /// Bytes of a sentence for people: messages of status updates, errors, refusals.
 pub const MESSAGE_MAX: usize = 1024;
-/// Bytes of a URL that is shown, not opened.
-pub const URL_MAX: usize = 1024;
 /// Components of a role path, as in `eng/web/canary`.
 pub const ROLE_DEPTH_MAX: usize = 16;
 /// Scalar resource names known at once; these count in shares.

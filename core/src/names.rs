@@ -218,6 +218,11 @@ impl<'a> Names<'a> {
         text
     }
 
+    /// Bytes of a name's text. O(1).
+    pub fn text_len(&self, name: Name) -> usize {
+        self.entry(name.place).map_or(0, |entry| entry.len.into())
+    }
+
     /// True when the name's text is `text`. O(text), without a copy.
     pub fn is(&self, name: Name, text: &str) -> bool {
         match self.entry(name.place) {

@@ -37,6 +37,7 @@ use crate::slab::{self, Slab};
 use crate::table::{Slot, Table};
 use crate::time::Time;
 use crate::timers::Timer;
+use crate::wire::Seq;
 use crate::wire::call::{Capability, Minimum, Quantity};
 
 /// Agents that one round visits; the rest wait for the next, which is due at once.
@@ -381,14 +382,21 @@ impl<'a> Allocator<'a> {
         self.prune(world.names, client);
     }
 
-    /// Sets what a client takes at the least; the caller checked that `minimum` has room.
-    pub fn set_minimum(&mut self, names: &mut Names<'a>, client: u32, minimum: &Minimum<'_>) {
+    /// Sets what a client takes at the least; none = the master's minimum. The caller checked that
+    /// there is room for it.
+    pub fn set_minimum(
+        &mut self,
+        names: &mut Names<'a>,
+        client: u32,
+        minimum: Option<&Minimum<'_>>,
+    ) {
         let Some(mut list) = self.nodes.row(client).map(|node| node.minimums) else { return };
         while let Some(least) = self.minimums.pop(&mut list) {
             names.release_one(least.name);
         }
-        let mut anything = minimum.alternatives.is_empty();
-        for (alternative, quantities) in (0u16..).zip(minimum.alternatives.iter()) {
+        let alternatives = minimum.map_or(Seq::EMPTY, |minimum| minimum.alternatives);
+        let mut anything = minimum.is_some() && alternatives.is_empty();
+        for (alternative, quantities) in (0u16..).zip(alternatives.iter()) {
             // An alternative that asks nothing is always met.
             anything |= quantities.amounts.is_empty();
             for Quantity { name, amount } in quantities.amounts.iter() {
@@ -402,6 +410,13 @@ impl<'a> Allocator<'a> {
         if let Some(node) = self.nodes.row_mut(client) {
             node.minimums = list;
             node.takes_anything = anything;
+        }
+    }
+
+    /// Sets what a client's framework understands.
+    pub fn set_capabilities(&mut self, client: u32, capabilities: u32) {
+        if let Some(node) = self.nodes.row_mut(client) {
+            node.capabilities = capabilities;
         }
     }
 

@@ -361,11 +361,11 @@ fn too_little_is_not_offered() {
     let alternatives = [amounts("cpus:0.01;mem:1"), amounts("disk:1000;cpus:0.009")];
     let alternatives = scratch().seq::<WireQuantities<'static>>(alternatives).unwrap();
     let minimum = Minimum { role: "*", alternatives };
-    rig.allocator.set_minimum(&mut rig.names, client, &minimum);
+    rig.allocator.set_minimum(&mut rig.names, client, Some(&minimum));
     rig.allocator.mark_all();
     assert_eq!(rig.offers(), ["0@0"], "each alternative needs all of its amounts");
-    let anything = Minimum { role: "*", alternatives: crate::wire::Seq::EMPTY };
-    rig.allocator.set_minimum(&mut rig.names, client, &anything);
+    let anything = Minimum { role: "*", alternatives: Seq::EMPTY };
+    rig.allocator.set_minimum(&mut rig.names, client, Some(&anything));
     rig.allocator.mark_all();
     assert_eq!(rig.offers(), ["0@0", "0@1", "0@2"]);
 }

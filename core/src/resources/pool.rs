@@ -205,6 +205,11 @@ impl<'a> Pool<'a> {
         (self.idents.len(), self.pieces.len(), self.spans.len())
     }
 
+    /// Amounts, or spans, that can still be held: whichever are fewer.
+    pub fn room(&self) -> u32 {
+        self.pieces.room().min(self.spans.room())
+    }
+
     /// What an identity is.
     pub fn ident(&self, id: IdentId) -> Option<Ident> {
         self.ident_ref(id).copied()
@@ -573,6 +578,34 @@ impl<'a> Pool<'a> {
             shared: ident.shared,
         };
         push(&Resource { name: &name, value, traits })
+    }
+
+    /// Bytes that [`Pool::write`] takes for a holding, at the most. O(holding).
+    pub fn wire_bytes(&self, names: &Names<'_>, holding: Holding) -> usize {
+        let amounts = self.pieces.iter(holding.amounts).map(|piece| (piece.ident, 16usize));
+        let spans = self.spans.iter(holding.spans).map(|span| {
+            let set = self.ident_ref(span.ident).is_some_and(|ident| ident.shape == Shape::Set);
+            (span.ident, if set { names.text_len(item(span.begin)) } else { 20 })
+        });
+        amounts.chain(spans).fold(0usize, |sum, (id, bytes)| {
+            let plain = usize::from(id.place) <= WELL_KNOWN.len();
+            let traits = if plain { 0 } else { self.trait_bytes(names, id) };
+            sum.saturating_add(bytes).saturating_add(traits)
+        })
+    }
+
+    fn trait_bytes(&self, names: &Names<'_>, id: IdentId) -> usize {
+        let Some(ident) = self.ident_ref(id) else { return 0 };
+        let d = &ident.disk;
+        let of_disk =
+            [d.root, d.id, d.profile, d.vendor, d.persistence, d.principal, d.container_path];
+        let layers = self.layers.iter(ident.reservations);
+        let of_layers = layers.flat_map(|layer| [layer.role, layer.principal, layer.labels]);
+        [ident.name, ident.provider]
+            .into_iter()
+            .chain(of_disk)
+            .chain(of_layers)
+            .fold(32usize, |sum, name| sum.saturating_add(names.text_len(name)).saturating_add(4))
     }
 
     /// What is wrong with one resource, looking at the identities that exist.

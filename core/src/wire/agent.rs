@@ -13,9 +13,7 @@ use super::ids::{AgentId, Body, ContainerId, Fence, FrameworkId, Session};
 use super::resource::{Attribute, Resource};
 use super::seq::{Seq, items};
 use super::task::{Exit, Launch, Restart, Status, TaskOf, TaskState};
-use crate::limits::{
-    ITEMS_PER_LIST_MAX, MESSAGE_MAX, ROLES_PER_FRAMEWORK_MAX, TASKS_PER_HEAD_MAX, URL_MAX,
-};
+use crate::limits::{ITEMS_PER_LIST_MAX, MESSAGE_MAX, ROLES_PER_FRAMEWORK_MAX, TASKS_PER_HEAD_MAX};
 
 /// What an agent tells the master.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -485,7 +483,7 @@ impl Check for Report<'_> {
 impl Check for FrameworkHeld<'_> {
     fn check(&self) -> Result<(), Malformed> {
         require(!self.framework.is_none(), "framework.id", Fault::Empty)?;
-        text("framework.name", self.name, URL_MAX)?;
+        name("framework.name", self.name)?;
         name("framework.user", self.user)?;
         name("framework.principal", self.principal)?;
         name("framework.caller", self.caller)?;

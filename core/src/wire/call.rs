@@ -3,14 +3,13 @@
 use serde::{Deserialize, Serialize};
 
 use super::agent::OperationRef;
-use super::check::{Check, Malformed, duration, given, name, nothing_to_check, role, text};
+use super::check::{Check, Malformed, duration, given, name, nothing_to_check, role};
 use super::ids::{AgentId, Body, FrameworkId, OfferId, Uuid};
 use super::resource::Resource;
 use super::seq::{Seq, items};
 use super::task::{Executor, Launch, TaskAt};
 use crate::limits::{
     DURATION_MAX_US, ITEMS_PER_LIST_MAX, KINDS_MAX, ROLES_PER_FRAMEWORK_MAX, TASKS_PER_HEAD_MAX,
-    URL_MAX,
 };
 use crate::resources::Amount;
 
@@ -327,7 +326,7 @@ impl Check for Verb<'_> {
             Self::Shutdown { executor, .. } => given("shutdown.executor", executor),
             Self::Acknowledge { task, .. } => given("acknowledge.task", task),
             Self::AcknowledgeOperation { operation, .. } => operation.check(),
-            Self::Reconcile { tasks } => tasks.check(),
+            Self::Reconcile { tasks } => tasks.check_up_to("reconcile.tasks", TASKS_PER_HEAD_MAX),
             Self::ReconcileOperations { operations } => operations.check(),
             Self::Message { executor, .. } => given("message.executor", executor),
             Self::Request { requests } => requests.check(),
@@ -341,7 +340,7 @@ impl Check for Subscribe<'_> {
         name("framework.user", self.user)?;
         name("framework.principal", self.principal)?;
         name("framework.hostname", self.hostname)?;
-        text("framework.webui_url", self.webui_url, URL_MAX)?;
+        name("framework.webui_url", self.webui_url)?;
         check_roles(&self.roles)?;
         check_roles(&self.suppressed)?;
         self.minimums.check_up_to("framework.minimums", ROLES_PER_FRAMEWORK_MAX)?;

@@ -34,6 +34,7 @@ pub mod svc;
 pub mod task;
 
 pub use check::{Check, Fault, Malformed};
+pub(crate) use check::{id as check_id, role as check_role};
 pub use head::Head;
 pub use ids::{
     AgentId, Body, BodyRef, ContainerId, Fence, FrameworkId, Generation, OfferId, Session, Uuid,

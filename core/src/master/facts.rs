@@ -1,0 +1,194 @@
+//! What the read model is told: every change of state, in order with the messages it caused.
+//!
+//! Nobody reads the core. The daemon folds facts into the one model that answers every query, and a
+//! fact names its row by [`Id`], so that the model needs no search. Facts repeat what their row
+//! holds; a fact of a removed row is the last about that id.
+
+use serde::{Deserialize, Serialize};
+
+use super::rows::{AgentState, FrameworkState};
+use crate::table::Id;
+use crate::wire::call::Ownership;
+use crate::wire::event::AgentInfo;
+use crate::wire::resource::Resource;
+use crate::wire::task::{Reason, Source, TaskState};
+use crate::wire::{Body, ContainerId, Fence, FrameworkId, OfferId, Seq, Session};
+
+/// One change.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Fact<'a> {
+    /// This master leads from now on.
+    Leading {
+        /// The cluster.
+        cluster: u64,
+        /// Whose word it is.
+        fence: Fence,
+    },
+    /// An agent came, or came back with another description.
+    Agent {
+        /// Its row.
+        row: Id,
+        /// Its description.
+        #[serde(borrow)]
+        info: AgentInfo<'a>,
+        /// All it has.
+        #[serde(borrow)]
+        resources: Seq<'a, Resource<'a>>,
+        /// Its session.
+        session: Session,
+        /// Tasks it can hold.
+        tasks_max: u32,
+        /// Kinds of tasks it runs.
+        task_kinds: u32,
+    },
+    /// An agent is somewhere else in its life.
+    AgentState {
+        /// Its row.
+        row: Id,
+        /// Where.
+        state: AgentState,
+    },
+    /// An agent is forgotten.
+    AgentGone {
+        /// Its row.
+        row: Id,
+    },
+    /// A framework came, or described itself anew.
+    Framework {
+        /// Its row.
+        row: Id,
+        /// Its description.
+        #[serde(borrow)]
+        info: FrameworkInfo<'a>,
+    },
+    /// A framework is somewhere else in its life.
+    FrameworkState {
+        /// Its row.
+        row: Id,
+        /// Where.
+        state: FrameworkState,
+    },
+    /// A framework is removed.
+    FrameworkGone {
+        /// Its row.
+        row: Id,
+    },
+    /// A task was accepted, or reported by its agent.
+    Task {
+        /// Its row.
+        row: Id,
+        /// Its framework's row.
+        framework: Id,
+        /// Its agent's row.
+        agent: Id,
+        /// Its id.
+        task: &'a str,
+        /// Its executor; empty = none.
+        executor: &'a str,
+        /// The role it was offered to.
+        role: &'a str,
+        /// Its state.
+        state: TaskState,
+        /// Its container; zero while it has none.
+        container: ContainerId,
+        /// What it holds.
+        #[serde(borrow)]
+        resources: Seq<'a, Resource<'a>>,
+        /// What everybody may see of it.
+        public: Body,
+    },
+    /// A task changed its state.
+    TaskState {
+        /// Its row.
+        row: Id,
+        /// To what.
+        state: TaskState,
+        /// Who says so.
+        source: Source,
+        /// Why.
+        reason: Option<Reason>,
+        /// Why, in a sentence.
+        message: &'a str,
+        /// When, by the speaker's wall clock, in µs of Unix time; 0 = the master's own word.
+        wall_us: u64,
+        /// Its container; zero while it has none.
+        container: ContainerId,
+        /// The result of its health check.
+        healthy: Option<bool>,
+        /// Labels, container status, check results.
+        public: Body,
+    },
+    /// A task's end was acknowledged.
+    TaskGone {
+        /// Its row.
+        row: Id,
+    },
+    /// An executor came.
+    Executor {
+        /// Its row.
+        row: Id,
+        /// Its framework's row.
+        framework: Id,
+        /// Its agent's row.
+        agent: Id,
+        /// Its id.
+        executor: &'a str,
+        /// What it holds for itself.
+        #[serde(borrow)]
+        resources: Seq<'a, Resource<'a>>,
+    },
+    /// An executor ended.
+    ExecutorGone {
+        /// Its row.
+        row: Id,
+    },
+    /// An offer was made.
+    Offer {
+        /// Its row.
+        row: Id,
+        /// Its id.
+        offer: OfferId,
+        /// Its framework's row.
+        framework: Id,
+        /// Its agent's row.
+        agent: Id,
+        /// What is offered.
+        #[serde(borrow)]
+        resources: Seq<'a, Resource<'a>>,
+    },
+    /// An offer ended.
+    OfferGone {
+        /// Its row.
+        row: Id,
+    },
+}
+
+/// A framework's description.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FrameworkInfo<'a> {
+    /// Its id.
+    pub framework: FrameworkId,
+    /// For people.
+    pub name: &'a str,
+    /// The user its tasks run as.
+    pub user: &'a str,
+    /// Who it claims to be.
+    pub principal: &'a str,
+    /// Who it was found to be.
+    pub caller: &'a str,
+    /// Where it runs, for people.
+    pub hostname: &'a str,
+    /// Its web page, for people.
+    pub webui_url: &'a str,
+    /// Its roles.
+    #[serde(borrow)]
+    pub roles: Seq<'a, &'a str>,
+    /// How long its tasks live on without it, in µs.
+    pub failover_us: u64,
+    /// What it understands.
+    pub capabilities: u32,
+    /// Who acknowledges.
+    pub owned: Ownership,
+    /// The rest of its description.
+    pub public: Body,
+}

@@ -1,0 +1,1015 @@
+//! The decisions of a master (Mesos: `Master`).
+//!
+//! One way through: an [`Input`] enters [`Master::step`], the one `match` picks a handler in the
+//! file of its concern, the handler checks everything and then changes its rows, and what others
+//! must know leaves through the [`Outbox`] as [`Output`]s. Nothing else leaves.
+//!
+//! | file | concern |
+//! |---|---|
+//! | `rows` | what is known of agents, frameworks, tasks, executors, offers, connections |
+//! | `registration` | agents: register, report, settle, away, lost |
+//! | `subscription` | frameworks: subscribe, update, away, leave |
+//! | `offers` | rounds of the allocator, offers made, answered, expired |
+//! | `launch` | ACCEPT: verdict by verdict |
+//! | `updates` | status, acknowledgement, reconciliation, kill, messages |
+//! | `facts` | what the read model is told |
+//!
+//! Long work (the tasks of a lost agent, of a removed framework, an implicit reconciliation) goes
+//! on in [`Input::Tick`]s, at most [`CHORE_BATCH`] tasks each, so that no step emits more than
+//! [`OUTPUT_MAX`] bytes and none takes long.
+
+mod facts;
+mod launch;
+mod offers;
+mod registration;
+pub mod rows;
+mod subscription;
+mod updates;
+
+pub use facts::{Fact, FrameworkInfo};
+use rows::{
+    Agent, Attribute, BY_ID, BY_KEY, Caller, Conn, Executor, Framework, FrameworkState, Hint,
+    OF_AGENT, OF_FRAMEWORK, Offer, RoleOf, Task,
+};
+
+use serde::{Deserialize, Serialize};
+
+use crate::Refusal;
+use crate::allocator::{self, Allocator, World};
+use crate::capacity::{Capacity, Lender};
+use crate::doors::Rights;
+use crate::image::{BadImage, Image, Reader, Writer};
+use crate::index::{Bucket, Chain, Index};
+use crate::limits::{BODIES_PER_FRAME_MAX, HEAD_MAX};
+use crate::names::{self, Name, Names, Text};
+use crate::registry::{Record, Registry, SECTOR};
+use crate::resources::{Pool, pool};
+use crate::slab::{self, Slab};
+use crate::table::{Id, Slot, Table};
+use crate::time::Time;
+use crate::timers::{Timer, Timers};
+use crate::wire::agent::{AgentCall, AgentEvent};
+use crate::wire::call::{Call, Verb};
+use crate::wire::event::Event;
+use crate::wire::hello::Role;
+use crate::wire::link::Parting;
+use crate::wire::{BodyRef, Fence, Head, Seq, decode};
+
+/// Tasks that one tick of long work gets through.
+pub const CHORE_BATCH: u32 = 64;
+/// Bytes of outputs that one step emits at most. Whoever steps has that much room before.
+pub const OUTPUT_MAX: usize = 4 * HEAD_MAX;
+/// Offers of one agent outstanding at once; it is passed over until some are answered.
+pub const OFFERS_PER_AGENT_MAX: u32 = 64;
+
+/// What an operator chooses, and a journal keeps.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Config {
+    /// Seeds the order of agents and the indexes.
+    pub seed: u64,
+    /// T: the unit of all waiting between masters, and the margin of what agents are given, in µs.
+    pub timing_us: u64,
+    /// A: an agent silent for so long has no session any more, in µs.
+    pub agent_timeout_us: u64,
+    /// An offer not answered for so long ends by itself, in µs; 0 = never.
+    pub offer_timeout_us: u64,
+    /// What a framework that names no failover timeout gets, in µs.
+    pub failover_min_us: u64,
+    /// From the first change to the round that offers it, in µs.
+    pub allocation_delay_us: u64,
+    /// Bytes of bodies that may be kept for readers.
+    pub body_bytes_max: u64,
+    /// What the allocator is told.
+    pub allocator: allocator::Config,
+}
+
+/// How long an answer refuses that names no time, in µs. Mesos: `Filters.refuse_seconds`.
+pub const REFUSE_DEFAULT_US: u64 = 5_000_000;
+
+/// Everything that reaches a master.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Input<'a> {
+    /// What the registry held when the master started; the first input.
+    Recovered {
+        /// None: there was no file.
+        record: Option<Record>,
+        /// The cluster's id if this start makes it.
+        new_cluster: u64,
+    },
+    /// A write of the registry is durable.
+    Persisted {
+        /// Which.
+        sequence: u64,
+    },
+    /// Somebody was found to be behind connections.
+    Caller {
+        /// The number that inputs name it by.
+        caller: u16,
+        /// Who.
+        name: &'a str,
+        /// What it may do.
+        rights: Rights,
+    },
+    /// A connection said who it is.
+    Opened {
+        /// The connection; its slot is below the capacity for connections.
+        conn: Id,
+        /// What it is.
+        role: Role,
+        /// The protocol that was agreed on.
+        version: u16,
+        /// Who is behind it.
+        caller: u16,
+        /// The largest head it takes.
+        head_max: u32,
+    },
+    /// A connection is gone, or was ended because it was silent.
+    Closed {
+        /// Which.
+        conn: Id,
+        /// When the last ping of its agent came; no session is older than that.
+        since: Time,
+    },
+    /// A head came.
+    Frame {
+        /// On which connection; for HTTP, that of the framework's stream.
+        conn: Id,
+        /// The head, as it came.
+        head: &'a [u8],
+        /// Its bodies, in order.
+        #[serde(borrow)]
+        bodies: Seq<'a, BodyRef>,
+        /// What the IO side found wrong with tasks of an ACCEPT, looking at each alone.
+        #[serde(borrow)]
+        verdicts: Seq<'a, Verdict<'a>>,
+    },
+    /// A stream's queue is half full.
+    Congested {
+        /// Which.
+        conn: Id,
+    },
+    /// A stream's queue is empty again.
+    Drained {
+        /// Which.
+        conn: Id,
+    },
+    /// A deadline is due, or the inputs paused.
+    Tick,
+    /// The weight of a role, from the flags.
+    Weight {
+        /// Which role.
+        role: &'a str,
+        /// Thousandths.
+        weight: u32,
+    },
+}
+
+/// What the IO side found wrong with a task.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Verdict<'a> {
+    /// The task's place among all tasks of the ACCEPT, from 0.
+    pub task: u16,
+    /// It is not allowed; else it is not valid.
+    pub denied: bool,
+    /// What is wrong, in a sentence.
+    pub message: &'a str,
+}
+crate::wire::seq::items!(; Verdict);
+
+impl crate::wire::Check for Verdict<'_> {
+    fn check(&self) -> Result<(), crate::wire::Malformed> {
+        Ok(())
+    }
+}
+
+/// Everything that leaves a master.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Output<'a> {
+    /// A head for a connection; its bodies are those emitted with it.
+    Send {
+        /// Which.
+        conn: Id,
+        /// The head.
+        #[serde(borrow)]
+        head: Head<'a>,
+    },
+    /// A connection is to end.
+    Close {
+        /// Which.
+        conn: Id,
+        /// The sort of end.
+        reason: Parting,
+        /// For people.
+        message: &'a str,
+    },
+    /// The read model is to know.
+    #[serde(borrow)]
+    Fact(Fact<'a>),
+    /// The registry is to be written, and [`Input::Persisted`] to follow.
+    Persist {
+        /// Which write.
+        sequence: u64,
+        /// Where in the file.
+        offset: u64,
+        /// What.
+        sector: &'a [u8],
+    },
+    /// A body is to stay in the store.
+    KeepBody(BodyRef),
+    /// A body that was kept may go.
+    DropBody(BodyRef),
+}
+
+/// Takes what leaves a master, in order.
+pub trait Outbox {
+    /// Takes one output with the bodies its head names; returns the bytes that it took.
+    fn emit(&mut self, output: &Output<'_>, bodies: &[BodyRef]) -> usize;
+}
+
+/// What a handler needs of the step it is in.
+pub(crate) struct Cx<'c> {
+    now: Time,
+    out: &'c mut dyn Outbox,
+    /// Bytes emitted in this step.
+    spent: usize,
+}
+
+impl Cx<'_> {
+    fn emit(&mut self, output: Output<'_>) {
+        self.emit_with(output, &[]);
+    }
+
+    fn emit_with(&mut self, output: Output<'_>, bodies: &[BodyRef]) {
+        self.spent = self.spent.saturating_add(self.out.emit(&output, bodies));
+    }
+
+    fn fact(&mut self, fact: Fact<'_>) {
+        self.emit(Output::Fact(fact));
+    }
+
+    /// True while a step may begin to emit something as large as a head.
+    fn has_room(&self) -> bool {
+        self.spent < OUTPUT_MAX / 2
+    }
+}
+
+/// The memory of a master.
+#[derive(Debug)]
+pub struct Storage<'a> {
+    names: (&'a mut [names::Entry], &'a mut [names::Cell], &'a mut [names::Bucket]),
+    pool: pool::Memory<'a>,
+    allocator: allocator::Memory<'a>,
+    agents: &'a mut [Slot<Agent>],
+    agent_buckets: [&'a mut [Bucket]; 2],
+    agent_timers: &'a mut [Timer],
+    attributes: &'a mut [slab::Node<Attribute>],
+    frameworks: &'a mut [Slot<Framework>],
+    framework_buckets: &'a mut [Bucket],
+    framework_timers: &'a mut [Timer],
+    roles: &'a mut [slab::Node<RoleOf>],
+    hints: &'a mut [slab::Node<Hint>],
+    tasks: &'a mut [Slot<Task>],
+    task_buckets: &'a mut [Bucket],
+    executors: &'a mut [Slot<Executor>],
+    executor_buckets: &'a mut [Bucket],
+    offers: &'a mut [Slot<Offer>],
+    conns: &'a mut [Conn],
+    callers: &'a mut [Caller],
+    scratch: &'a mut [u8],
+}
+
+impl<'a> Storage<'a> {
+    /// Borrows all of it, zeroed, from `lender`.
+    pub fn lend(capacity: &Capacity, lender: &mut impl Lender<'a>) -> Self {
+        let c = capacity;
+        Self {
+            names: (lender.lend(c.names), lender.lend(c.cells), lender.lend(c.names)),
+            pool: pool::Memory {
+                idents: lender.lend(c.idents),
+                layers: lender.lend(c.layers),
+                pieces: lender.lend(c.pieces),
+                spans: lender.lend(c.spans),
+            },
+            allocator: allocator::Memory {
+                nodes: lender.lend(c.nodes()),
+                node_buckets: lender.lend(c.nodes()),
+                matches: lender.lend(c.nodes()),
+                agents: lender.lend(c.agents),
+                dirty: lender.lend(allocator::bits::Bits::words_for(c.agents)),
+                filters: lender.lend(c.filters),
+                filter_timers: lender.lend(c.filters),
+                minimums: lender.lend(c.clients),
+            },
+            agents: lender.lend(c.agents),
+            agent_buckets: [lender.lend(c.agents), lender.lend(c.agents)],
+            agent_timers: lender.lend(c.agents),
+            attributes: lender.lend(c.attributes),
+            frameworks: lender.lend(c.frameworks),
+            framework_buckets: lender.lend(c.frameworks),
+            framework_timers: lender.lend(c.frameworks),
+            roles: lender.lend(c.clients),
+            hints: lender.lend(c.clients.saturating_mul(2)),
+            tasks: lender.lend(c.tasks),
+            task_buckets: lender.lend(c.tasks),
+            executors: lender.lend(c.executors),
+            executor_buckets: lender.lend(c.executors),
+            offers: lender.lend(c.offers),
+            conns: lender.lend(c.conns),
+            callers: lender.lend(c.callers),
+            scratch: lender.lend(c.scratch()),
+        }
+    }
+}
+
+/// A master. All its memory is lent.
+#[derive(Debug)]
+pub struct Master<'a> {
+    config: Config,
+    registry: Registry,
+    /// It leads: its epoch is durable.
+    leads: bool,
+    names: Names<'a>,
+    pool: Pool<'a>,
+    allocator: Allocator<'a>,
+    agents: Table<'a, Agent>,
+    agents_by: [Index<'a>; 2],
+    agent_timers: Timers<'a>,
+    attributes: Slab<'a, Attribute>,
+    frameworks: Table<'a, Framework>,
+    frameworks_by_id: Index<'a>,
+    framework_timers: Timers<'a>,
+    roles: Slab<'a, RoleOf>,
+    hints: Slab<'a, Hint>,
+    tasks: Table<'a, Task>,
+    tasks_by_name: Index<'a>,
+    executors: Table<'a, Executor>,
+    executors_by_name: Index<'a>,
+    offers: Table<'a, Offer>,
+    /// All offers, the first to expire first.
+    offers_by_age: Chain,
+    conns: &'a mut [Conn],
+    callers: &'a mut [Caller],
+    scratch: &'a mut [u8],
+    counters: Counters,
+}
+
+/// Numbers that only grow, and what is waiting.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+struct Counters {
+    /// The next agent's and framework's numbers in this epoch.
+    agent: u32,
+    framework: u32,
+    /// Bytes of bodies kept for readers.
+    body_bytes: u64,
+    /// When the next round is due; `Time::NEVER` = nothing is dirty.
+    round: Time,
+    /// Agents and frameworks with long work.
+    chores: u32,
+    /// Where the search for long work goes on: agents first, then frameworks.
+    chore_agent: u32,
+    chore_framework: u32,
+}
+
+/// What is in use, for gauges. Each has its bound in [`Capacity`].
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Gauges {
+    /// Rows of agents, frameworks, tasks, executors, offers.
+    pub agents: u32,
+    /// See `agents`.
+    pub frameworks: u32,
+    /// See `agents`.
+    pub tasks: u32,
+    /// See `agents`.
+    pub executors: u32,
+    /// See `agents`.
+    pub offers: u32,
+    /// Names, and cells of their text.
+    pub names: u32,
+    /// See `names`.
+    pub cells: u32,
+    /// Identities, amounts and spans of resources.
+    pub idents: u32,
+    /// See `idents`.
+    pub pieces: u32,
+    /// See `idents`.
+    pub spans: u32,
+    /// Refusals in force, and those that went early for want of room.
+    pub filters: u32,
+    /// See `filters`.
+    pub filters_evicted: u64,
+    /// Agents with something new to offer.
+    pub dirty: u32,
+    /// Bytes of bodies kept for readers.
+    pub body_bytes: u64,
+}
+
+impl<'a> Master<'a> {
+    /// A master that knows nothing and does not lead. `NamesFull`, `IdentitiesFull` or `RolesFull`
+    /// when a capacity is below what even an idle master needs.
+    pub fn new(storage: Storage<'a>, config: Config) -> Result<Self, Refusal> {
+        let seed = config.seed;
+        let (entries, cells, buckets) = storage.names;
+        let mut names = Names::new(entries, cells, buckets, seed);
+        let pool = Pool::new(storage.pool, &mut names).map_err(|_| Refusal::IdentitiesFull)?;
+        let [by_id, by_key] = storage.agent_buckets;
+        Ok(Self {
+            config,
+            registry: Registry::default(),
+            leads: false,
+            names,
+            pool,
+            allocator: Allocator::new(storage.allocator, config.allocator, seed)?,
+            agents: Table::new(storage.agents),
+            agents_by: [Index::new(by_id, seed), Index::new(by_key, seed)],
+            agent_timers: Timers::new(storage.agent_timers),
+            attributes: Slab::new(storage.attributes),
+            frameworks: Table::new(storage.frameworks),
+            frameworks_by_id: Index::new(storage.framework_buckets, seed),
+            framework_timers: Timers::new(storage.framework_timers),
+            roles: Slab::new(storage.roles),
+            hints: Slab::new(storage.hints),
+            tasks: Table::new(storage.tasks),
+            tasks_by_name: Index::new(storage.task_buckets, seed),
+            executors: Table::new(storage.executors),
+            executors_by_name: Index::new(storage.executor_buckets, seed),
+            offers: Table::new(storage.offers),
+            offers_by_age: Chain::EMPTY,
+            conns: storage.conns,
+            callers: storage.callers,
+            scratch: storage.scratch,
+            counters: Counters { round: Time::NEVER, ..Counters::default() },
+        })
+    }
+
+    /// Gives the memory back, as the master left it.
+    pub fn release(self) -> Storage<'a> {
+        let [by_id, by_key] = self.agents_by;
+        Storage {
+            names: self.names.release(),
+            pool: self.pool.release(),
+            allocator: self.allocator.release(),
+            agents: self.agents.release(),
+            agent_buckets: [by_id.release(), by_key.release()],
+            agent_timers: self.agent_timers.release(),
+            attributes: self.attributes.release(),
+            frameworks: self.frameworks.release(),
+            framework_buckets: self.frameworks_by_id.release(),
+            framework_timers: self.framework_timers.release(),
+            roles: self.roles.release(),
+            hints: self.hints.release(),
+            tasks: self.tasks.release(),
+            task_buckets: self.tasks_by_name.release(),
+            executors: self.executors.release(),
+            executor_buckets: self.executors_by_name.release(),
+            offers: self.offers.release(),
+            conns: self.conns,
+            callers: self.callers,
+            scratch: self.scratch,
+        }
+    }
+
+    /// Applies one input. What it costs is said at each handler; none emits more than
+    /// [`OUTPUT_MAX`] bytes. A [`Refusal`] means that nothing changed.
+    pub fn step(
+        &mut self,
+        now: Time,
+        input: Input<'_>,
+        out: &mut dyn Outbox,
+    ) -> Result<(), Refusal> {
+        let mut cx = Cx { now, out, spent: 0 };
+        let stepped = self.dispatch(&mut cx, input);
+        invariant!(cx.spent <= OUTPUT_MAX, "a step emitted more than its bound");
+        if self.allocator.is_dirty() && self.counters.round == Time::NEVER {
+            self.counters.round = now.after(self.config.allocation_delay_us);
+        }
+        stepped
+    }
+
+    /// When [`Input::Tick`] is due: a round, long work, or the next of all deadlines. O(1).
+    pub fn next_deadline(&self) -> Time {
+        if self.counters.chores > 0 {
+            return Time(0);
+        }
+        let offer = self.offers_by_age.first(&self.offers).and_then(|id| self.offers.get_ref(id));
+        self.counters
+            .round
+            .min(self.agent_timers.next())
+            .min(self.framework_timers.next())
+            .min(self.allocator.next_expiry())
+            .min(offer.map_or(Time::NEVER, |offer| offer.expires))
+    }
+
+    /// What is in use.
+    pub fn gauges(&self) -> Gauges {
+        let (idents, pieces, spans) = self.pool.used();
+        let (dirty, filters, filters_evicted) = self.allocator.gauges();
+        Gauges {
+            agents: self.agents.len(),
+            frameworks: self.frameworks.len(),
+            tasks: self.tasks.len(),
+            executors: self.executors.len(),
+            offers: self.offers.len(),
+            names: self.names.len(),
+            cells: self.names.live_cells(),
+            idents,
+            pieces,
+            spans,
+            filters,
+            filters_evicted,
+            dirty,
+            body_bytes: self.counters.body_bytes,
+        }
+    }
+
+    /// Whose word this master's is.
+    pub fn fence(&self) -> Fence {
+        self.registry.fence()
+    }
+
+    fn dispatch(&mut self, cx: &mut Cx<'_>, input: Input<'_>) -> Result<(), Refusal> {
+        match input {
+            Input::Recovered { record, new_cluster } => self.recovered(cx, record, new_cluster),
+            Input::Persisted { sequence } => {
+                self.registry.persisted(sequence);
+                self.lead(cx);
+                Ok(())
+            }
+            Input::Caller { caller, name, rights } => self.caller(caller, name, rights),
+            Input::Opened { conn, role, version, caller, head_max } => {
+                self.opened(conn, role, version, caller, head_max)
+            }
+            Input::Closed { conn, since } => self.closed(cx, conn, since),
+            Input::Frame { conn, head, bodies, verdicts } => {
+                self.frame(cx, conn, head, &bodies, &verdicts)
+            }
+            Input::Congested { conn } => self.congested(conn, true),
+            Input::Drained { conn } => self.congested(conn, false),
+            Input::Tick => {
+                self.tick(cx);
+                Ok(())
+            }
+            Input::Weight { role, weight } => {
+                crate::wire::check_role("role", role).map_err(|_| Refusal::BadRole)?;
+                self.allocator.set_weight(&mut self.names, role, weight)
+            }
+        }
+    }
+
+    fn frame(
+        &mut self,
+        cx: &mut Cx<'_>,
+        conn: Id,
+        head: &[u8],
+        bodies: &Seq<'_, BodyRef>,
+        verdicts: &Seq<'_, Verdict<'_>>,
+    ) -> Result<(), Refusal> {
+        let known = *self.conn(conn).ok_or(Refusal::WrongConnection)?;
+        let head: Head<'_> = decode(head).map_err(|_| Refusal::Malformed)?;
+        let mut stored = heapless::Vec::<BodyRef, BODIES_PER_FRAME_MAX>::new();
+        for body in bodies.iter() {
+            stored.push(body).map_err(|_| Refusal::Malformed)?;
+        }
+        match (known.role, head) {
+            (Role::Agent, Head::AgentCall(call)) => self.agent_call(cx, conn, call, &stored),
+            (Role::Framework, Head::Call(call)) => {
+                let ticket = call.ticket;
+                let result = self.call(cx, conn, call, &stored, verdicts);
+                if ticket != 0 {
+                    let head = Head::Event(Event::Reply { ticket, result });
+                    cx.emit(Output::Send { conn, head });
+                }
+                result
+            }
+            _ => Err(Refusal::WrongConnection),
+        }
+    }
+
+    fn agent_call(
+        &mut self,
+        cx: &mut Cx<'_>,
+        conn: Id,
+        call: AgentCall<'_>,
+        bodies: &[BodyRef],
+    ) -> Result<(), Refusal> {
+        if !self.leads {
+            return Err(Refusal::NotLeading);
+        }
+        if let AgentCall::Register(register) = call {
+            let registered = self.register(cx, conn, &register);
+            if let Err(refusal) = registered {
+                let event = AgentEvent::Refused {
+                    fence: self.fence(),
+                    refusal,
+                    message: refusal.sentence(),
+                };
+                cx.emit(Output::Send { conn, head: Head::AgentEvent(event) });
+            }
+            return registered;
+        }
+        let agent = self.agent_on(conn)?;
+        match call {
+            AgentCall::Register(_) => Ok(()),
+            AgentCall::Report(report) => self.report(cx, agent, &report),
+            AgentCall::Bodies { session, tasks } => self.bodies(cx, agent, session, &tasks, bodies),
+            AgentCall::Settled { session } => self.settled(agent, session),
+            AgentCall::Update { framework, latest, status } => {
+                self.update(cx, agent, framework, latest, &status, bodies)
+            }
+            AgentCall::OperationUpdate { .. } => Err(Refusal::Unsupported),
+            AgentCall::Message { framework, executor, data } => {
+                self.message_up(cx, agent, framework, executor, data.of(bodies))
+            }
+            AgentCall::ExecutorEnded { framework, executor, exit } => {
+                self.executor_ended(cx, agent, framework, executor, exit)
+            }
+            AgentCall::Totals { session, resources } => self.totals(cx, agent, session, &resources),
+            AgentCall::Leave { session } => self.leave(cx, agent, session),
+        }
+    }
+
+    fn call(
+        &mut self,
+        cx: &mut Cx<'_>,
+        conn: Id,
+        call: Call<'_>,
+        bodies: &[BodyRef],
+        verdicts: &Seq<'_, Verdict<'_>>,
+    ) -> Result<(), Refusal> {
+        if !self.leads {
+            return Err(Refusal::NotLeading);
+        }
+        if let Verb::Subscribe(subscribe) = call.verb {
+            return self.subscribe(cx, conn, call.framework, &subscribe, bodies);
+        }
+        let framework = self.framework_on(conn, call.framework)?;
+        match call.verb {
+            Verb::Subscribe(_) => Ok(()),
+            Verb::Teardown => self.teardown(cx, framework),
+            Verb::Accept(accept) => self.accept(cx, framework, &accept, bodies, verdicts),
+            Verb::Decline { offers, refuse_us } => self.decline(cx, framework, &offers, refuse_us),
+            Verb::Revive { roles } => self.revive(framework, &roles),
+            Verb::Suppress { roles } => self.suppress(framework, &roles),
+            Verb::Kill { task, grace_us } => self.kill(cx, framework, &task, grace_us),
+            Verb::Shutdown { executor, agent } => {
+                self.shutdown_executor(cx, framework, executor, agent)
+            }
+            Verb::Acknowledge { task, uuid } => self.acknowledge(cx, framework, task, uuid),
+            Verb::Reconcile { tasks } => self.reconcile(cx, framework, &tasks),
+            Verb::Message { agent, executor, data } => {
+                self.message_down(cx, framework, agent, executor, data.of(bodies))
+            }
+            Verb::Request { requests } => self.request(cx, framework, &requests),
+            Verb::UpdateFramework(update) => self.update_framework(cx, framework, &update, bodies),
+            // Nothing makes inverse offers or operations yet, so nobody can name one.
+            Verb::AcceptInverse { .. }
+            | Verb::DeclineInverse { .. }
+            | Verb::AcknowledgeOperation { .. }
+            | Verb::ReconcileOperations { .. } => Err(Refusal::Unsupported),
+        }
+    }
+
+    /// Deadlines first, then long work, then a round. O(what is due), bounded.
+    fn tick(&mut self, cx: &mut Cx<'_>) {
+        self.expire_offers(cx);
+        self.expire_agents(cx);
+        self.expire_frameworks(cx);
+        self.do_chores(cx);
+        self.allocate(cx);
+    }
+
+    fn recovered(
+        &mut self,
+        cx: &mut Cx<'_>,
+        record: Option<Record>,
+        new_cluster: u64,
+    ) -> Result<(), Refusal> {
+        if self.registry != Registry::default() {
+            return Err(Refusal::OutOfTurn);
+        }
+        let epoch = record.map_or(0, |record| record.epoch);
+        if epoch == u32::MAX || (record.is_none() && new_cluster == 0) {
+            return Err(Refusal::OutOfTurn);
+        }
+        self.registry = Registry::start(record, new_cluster);
+        let mut sector = [0; SECTOR];
+        let write = self
+            .registry
+            .propose(|record| record.epoch = record.epoch.saturating_add(1), &mut sector);
+        cx.emit(Output::Persist {
+            sequence: write.sequence,
+            offset: write.offset,
+            sector: &sector,
+        });
+        Ok(())
+    }
+
+    fn lead(&mut self, cx: &mut Cx<'_>) {
+        if self.leads || !self.registry.is_settled() {
+            return;
+        }
+        self.leads = true;
+        let (cluster, fence) = (self.registry.record().cluster, self.fence());
+        cx.fact(Fact::Leading { cluster, fence });
+    }
+
+    fn caller(&mut self, caller: u16, name: &str, rights: Rights) -> Result<(), Refusal> {
+        let row = *self.callers.get(usize::from(caller)).ok_or(Refusal::NamesFull)?;
+        let name = self.names.intern(name).map_err(|_| Refusal::NamesFull)?;
+        self.names.release_one(row.name);
+        if let Some(row) = self.callers.get_mut(usize::from(caller)) {
+            *row = Caller { name, rights };
+        }
+        Ok(())
+    }
+
+    fn opened(
+        &mut self,
+        conn: Id,
+        role: Role,
+        version: u16,
+        caller: u16,
+        head_max: u32,
+    ) -> Result<(), Refusal> {
+        let row = self.conns.get_mut(conn.index as usize).ok_or(Refusal::WrongConnection)?;
+        if row.generation == conn.generation {
+            return Err(Refusal::Exists);
+        }
+        // What the slot's last connection left was said by its `Closed`.
+        *row = Conn { generation: conn.generation, role, version, caller, head_max, who: Id::NONE };
+        Ok(())
+    }
+
+    fn closed(&mut self, cx: &mut Cx<'_>, conn: Id, since: Time) -> Result<(), Refusal> {
+        let row = self.conn_mut(conn).ok_or(Refusal::WrongConnection)?;
+        let Conn { role, who, .. } = core::mem::replace(row, bytemuck::Zeroable::zeroed());
+        match role {
+            Role::Agent => self.agent_away(cx, who, since),
+            Role::Framework => self.framework_away(cx, who),
+            Role::Client | Role::Master | Role::Executor => {}
+        }
+        Ok(())
+    }
+
+    fn conn(&self, conn: Id) -> Option<&Conn> {
+        let row = self.conns.get(conn.index as usize)?;
+        (row.generation == conn.generation && conn.generation != 0).then_some(row)
+    }
+
+    fn conn_mut(&mut self, conn: Id) -> Option<&mut Conn> {
+        let row = self.conns.get_mut(conn.index as usize)?;
+        (row.generation == conn.generation && conn.generation != 0).then_some(row)
+    }
+
+    /// The agent that speaks on a connection.
+    fn agent_on(&self, conn: Id) -> Result<Id, Refusal> {
+        let who = self.conn(conn).map_or(Id::NONE, |row| row.who);
+        self.agents.get_ref(who).map(|_| who).ok_or(Refusal::StaleSession)
+    }
+
+    /// The framework that speaks on a connection, which says that it is `id`.
+    fn framework_on(&self, conn: Id, id: crate::wire::FrameworkId) -> Result<Id, Refusal> {
+        let who = self.conn(conn).ok_or(Refusal::WrongConnection)?.who;
+        let framework = self.frameworks.get_ref(who).ok_or(Refusal::Disconnected)?;
+        if framework.id != id {
+            return Err(Refusal::UnknownFramework);
+        }
+        if framework.state != FrameworkState::Active {
+            return Err(Refusal::Disconnected);
+        }
+        Ok(who)
+    }
+
+    /// The name and rights of whoever is behind a connection.
+    fn caller_of(&self, conn: Id) -> (Name, Rights) {
+        let caller = self.conn(conn).map_or(u16::MAX, |row| row.caller);
+        let row = self.callers.get(usize::from(caller));
+        row.map_or((Name::EMPTY, Rights::NONE), |row| (row.name, row.rights))
+    }
+
+    /// The largest head that a connection takes.
+    fn head_max(&self, conn: Id) -> usize {
+        self.conn(conn).map_or(0, |row| row.head_max as usize).min(HEAD_MAX)
+    }
+
+    fn text(&self, name: Name) -> Text {
+        self.names.text(name)
+    }
+
+    /// Keeps a body for readers, if there is room; what cannot be kept is not shown.
+    fn keep_body(&mut self, cx: &mut Cx<'_>, body: BodyRef) -> BodyRef {
+        let sum = self.counters.body_bytes.saturating_add(u64::from(body.len));
+        if body.is_none() || sum > self.config.body_bytes_max {
+            return BodyRef::NONE;
+        }
+        self.counters.body_bytes = sum;
+        cx.emit(Output::KeepBody(body));
+        body
+    }
+
+    fn drop_body(&mut self, cx: &mut Cx<'_>, body: BodyRef) {
+        if !body.is_none() {
+            self.counters.body_bytes = self.counters.body_bytes.saturating_sub(u64::from(body.len));
+            cx.emit(Output::DropBody(body));
+        }
+    }
+
+    /// Sends an event to a framework, if it is connected and its protocol has that event.
+    fn tell(&mut self, cx: &mut Cx<'_>, framework: Id, event: Event<'_>, bodies: &[BodyRef]) {
+        let Some(row) = self.frameworks.get_ref(framework) else { return };
+        let Some(conn) = row.conn.some().filter(|_| row.state == FrameworkState::Active) else {
+            return;
+        };
+        let head = Head::Event(event);
+        if self.conn(conn).is_some_and(|row| row.version >= head.since()) {
+            cx.emit_with(Output::Send { conn, head }, bodies);
+        }
+    }
+
+    /// Sends an event to an agent, if it is connected. True when it was sent.
+    fn order(
+        &mut self,
+        cx: &mut Cx<'_>,
+        agent: Id,
+        event: AgentEvent<'_>,
+        bodies: &[BodyRef],
+    ) -> bool {
+        let conn = self.agents.get_ref(agent).and_then(|row| row.conn.some());
+        if let Some(conn) = conn {
+            cx.emit_with(Output::Send { conn, head: Head::AgentEvent(event) }, bodies);
+        }
+        conn.is_some()
+    }
+
+    /// Runs `work` with two pieces of memory for lists.
+    fn with_scratch<T>(&mut self, work: impl FnOnce(&mut Self, &mut [u8], &mut [u8]) -> T) -> T {
+        let memory = core::mem::take(&mut self.scratch);
+        let half = memory.len() / 2;
+        let done = match memory.split_at_mut_checked(half) {
+            Some((outer, inner)) => work(self, outer, inner),
+            None => work(self, &mut [], &mut []),
+        };
+        self.scratch = memory;
+        done
+    }
+
+    fn world(&mut self) -> (&mut Allocator<'a>, World<'_, 'a>) {
+        (&mut self.allocator, World { pool: &mut self.pool, names: &mut self.names })
+    }
+}
+
+impl Image for Master<'_> {
+    fn export(&self, to: &mut Writer<'_>) {
+        self.registry.export(to);
+        to.put(&(self.leads, self.counters, self.offers_by_age));
+        self.names.export(to);
+        self.pool.export(to);
+        self.allocator.export(to);
+        self.agents.export(to);
+        self.agent_timers.export(to);
+        self.attributes.export(to);
+        self.frameworks.export(to);
+        self.framework_timers.export(to);
+        self.roles.export(to);
+        self.hints.export(to);
+        self.tasks.export(to);
+        self.executors.export(to);
+        self.offers.export(to);
+        export_used(self.conns, |row| row.generation != 0, to);
+        export_used(self.callers, |row| !row.name.is_empty(), to);
+    }
+
+    fn import(&mut self, from: &mut Reader<'_>) -> Result<(), BadImage> {
+        self.registry.import(from)?;
+        (self.leads, self.counters, self.offers_by_age) = from.take()?;
+        self.names.import(from)?;
+        self.pool.import(from)?;
+        self.allocator.import(from)?;
+        self.agents.import(from)?;
+        self.agent_timers.import(from)?;
+        self.attributes.import(from)?;
+        self.frameworks.import(from)?;
+        self.framework_timers.import(from)?;
+        self.roles.import(from)?;
+        self.hints.import(from)?;
+        self.tasks.import(from)?;
+        self.executors.import(from)?;
+        self.offers.import(from)?;
+        import_used(self.conns, from)?;
+        import_used(self.callers, from)?;
+        self.index_again();
+        Ok(())
+    }
+}
+
+impl crate::drive::Front for Master<'_> {
+    fn apply(
+        &mut self,
+        now: Time,
+        input: &[u8],
+        out: &mut crate::drive::Encoder<'_>,
+    ) -> Result<(), Refusal> {
+        let (input, rest) = postcard::take_from_bytes(input).map_err(|_| Refusal::Malformed)?;
+        if !rest.is_empty() {
+            return Err(Refusal::Malformed);
+        }
+        self.step(now, input, out)
+    }
+
+    fn next_deadline(&self) -> Time {
+        Self::next_deadline(self)
+    }
+
+    fn tick() -> &'static [u8] {
+        // `Input::Tick` is a variant without fields: its number.
+        &[8]
+    }
+}
+
+/// Writes the rows of a plain slice that are in use, with their places.
+fn export_used<T: Copy + Serialize>(rows: &[T], used: impl Fn(&T) -> bool, to: &mut Writer<'_>) {
+    let in_use = rows.iter().zip(0u32..).filter(|(row, _)| used(row));
+    to.put(&u32::try_from(in_use.clone().count()).unwrap_or(u32::MAX));
+    in_use.for_each(|row| to.put(&row));
+}
+
+fn import_used<T: for<'de> Deserialize<'de>>(
+    rows: &mut [T],
+    from: &mut Reader<'_>,
+) -> Result<(), BadImage> {
+    let in_use: u32 = from.take()?;
+    for _ in 0..in_use {
+        let (row, place): (T, u32) = from.take()?;
+        *rows.get_mut(place as usize).ok_or(BadImage::TooLarge)? = row;
+    }
+    Ok(())
+}
+
+impl Master<'_> {
+    /// Builds every index anew, after an import.
+    fn index_again(&mut self) {
+        let [by_id, by_key] = &mut self.agents_by;
+        by_id.clear();
+        by_key.clear();
+        self.frameworks_by_id.clear();
+        self.tasks_by_name.clear();
+        self.executors_by_name.clear();
+        for slot in 0..self.agents.high_water() {
+            if let Some(id) = self.agents.id_at(slot) {
+                self.index_agent(id);
+            }
+        }
+        for slot in 0..self.frameworks.high_water() {
+            if let Some(id) = self.frameworks.id_at(slot) {
+                self.index_framework(id);
+            }
+        }
+        for slot in 0..self.tasks.high_water() {
+            if let Some((id, row)) = self.tasks.at(slot) {
+                let hash = self.task_hash(row.framework, row.name);
+                self.tasks_by_name.insert(&mut self.tasks, 0, hash, id);
+            }
+        }
+        for slot in 0..self.executors.high_water() {
+            if let Some((id, row)) = self.executors.at(slot) {
+                let hash = self.executor_hash(row.framework, row.agent, row.name);
+                self.executors_by_name.insert(&mut self.executors, 0, hash, id);
+            }
+        }
+    }
+
+    fn index_agent(&mut self, id: Id) {
+        let Some(row) = self.agents.get(id) else { return };
+        let [by_id, by_key] = &mut self.agents_by;
+        let hash = by_id.hash(row.id.epoch.into(), row.id.number.into());
+        by_id.insert(&mut self.agents, BY_ID, hash, id);
+        let hash = key_hash(by_key, &row.key);
+        by_key.insert(&mut self.agents, BY_KEY, hash, id);
+    }
+
+    fn index_framework(&mut self, id: Id) {
+        let Some(row) = self.frameworks.get(id) else { return };
+        let hash = self.frameworks_by_id.hash(row.id.epoch.into(), row.id.number.into());
+        self.frameworks_by_id.insert(&mut self.frameworks, 0, hash, id);
+    }
+
+    fn task_hash(&self, framework: u32, name: Name) -> u64 {
+        self.tasks_by_name.hash(framework.into(), name.place().into())
+    }
+
+    fn executor_hash(&self, framework: u32, agent: u32, name: Name) -> u64 {
+        let pair = (u64::from(framework) << 32) | u64::from(agent);
+        self.executors_by_name.hash(pair, name.place().into())
+    }
+}
+
+/// The hash of a key, from its first half: keys are random.
+fn key_hash(index: &Index<'_>, key: &[u8; 32]) -> u64 {
+    let word = |at: usize| {
+        let bytes = key.get(at..at.saturating_add(8)).and_then(|bytes| bytes.try_into().ok());
+        bytes.map_or(0, u64::from_le_bytes)
+    };
+    index.hash(word(0), word(8))
+}
+
+#[cfg(test)]
+mod tests;

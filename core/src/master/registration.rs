@@ -1,0 +1,980 @@
+//! Agents: how they register, what they report, and how they are lost.
+//!
+//! A registration opens a session: only what names it counts from then on, and launches of older
+//! ones are refused by the agent. The agent then reports what it holds, part by part; what the
+//! master thought it has and nobody reported is given up. Mesos: `Master::registerSlave`,
+//! `reregisterSlave`, `markUnreachable`.
+
+use super::rows::{
+    Agent, AgentState, Attribute, BY_ID, BY_KEY, Executor, Framework, FrameworkState, OF_AGENT,
+    OF_FRAMEWORK, RoleOf, Task,
+};
+use super::{CHORE_BATCH, Cx, Fact, Master, Output, key_hash};
+use crate::Refusal;
+use crate::index::after;
+use crate::names::Name;
+use crate::resources::Holding;
+use crate::table::Id;
+use crate::time::Time;
+use crate::wire::agent::{
+    AgentEvent, ExecutorHeld, Fate, FrameworkHeld, Register, Report, TaskBodies, TaskHeld, Verdict,
+};
+use crate::wire::call::Capability;
+use crate::wire::event::{AgentInfo, Event};
+use crate::wire::link::Parting;
+use crate::wire::resource::{AttributeValue, Range, Resource};
+use crate::wire::task::{Detail, Exit, Reason, Source, Status, TaskOf, TaskState};
+use crate::wire::{AgentId, BodyRef, FrameworkId, Scratch, Seq, Session};
+
+impl Master<'_> {
+    /// Opens a session. O(attributes + resources + outstanding offers of the agent).
+    pub(super) fn register(
+        &mut self,
+        cx: &mut Cx<'_>,
+        conn: Id,
+        register: &Register<'_>,
+    ) -> Result<(), Refusal> {
+        let known = self.check_registration(register)?;
+        let id = match known {
+            Some(id) => {
+                self.end_session(cx, id, conn);
+                id
+            }
+            None => self.new_agent(register)?,
+        };
+        self.describe_agent(id, conn, register);
+        let has = register.resources;
+        let total = self.pool.take(&mut self.names, &has);
+        if let Some(row) = self.agents.get_mut(id) {
+            row.total = total;
+        }
+        if let Some(row) = self.conn_mut(conn) {
+            row.who = id;
+        }
+        self.agent_fact(cx, id, register);
+        self.set_agent_state(cx, id, AgentState::Registering);
+        self.agent_timers.clear(id.index);
+        if register.reports == 0 {
+            self.settle(cx, id);
+        }
+        Ok(())
+    }
+
+    /// Everything that can refuse a registration; the row it is of, if it is known.
+    fn check_registration(&self, register: &Register<'_>) -> Result<Option<Id>, Refusal> {
+        let cluster = self.registry.record().cluster;
+        if register.cluster != 0 && register.cluster != cluster {
+            return Err(Refusal::OtherCluster);
+        }
+        if !self.fence().reaches(register.seen) {
+            return Err(Refusal::StaleFence);
+        }
+        let known = self.agent_by_key(&register.key);
+        let row = known.and_then(|id| self.agents.get_ref(id));
+        if let Some(row) = row {
+            let same = register.agent.is_none() || register.agent == row.id;
+            if !same {
+                return Err(Refusal::KeyMismatch);
+            }
+            if register.session <= row.session {
+                return Err(Refusal::StaleSession);
+            }
+        } else if self.agent_by_id(register.agent).is_some() {
+            return Err(Refusal::KeyMismatch);
+        } else if self.agents.room() == 0 && self.oldest_unreachable().is_none() {
+            return Err(Refusal::AgentsFull);
+        }
+        let texts = register.attributes.iter().flat_map(|attribute| {
+            let text = match attribute.value {
+                AttributeValue::Text(text) => text,
+                AttributeValue::Scalar(_) | AttributeValue::Ranges(_) => "",
+            };
+            [attribute.name, text]
+        });
+        let own = [register.hostname, register.region, register.zone, register.address];
+        if !self.names.has_room_for(own.into_iter().chain(texts)) {
+            return Err(Refusal::NamesFull);
+        }
+        if attribute_rows(register) > self.attributes.room() {
+            return Err(Refusal::NamesFull);
+        }
+        self.pool.admit(&self.names, &register.resources)?;
+        Ok(known)
+    }
+
+    /// A row for an agent never seen, or not since this master began to lead.
+    fn new_agent(&mut self, register: &Register<'_>) -> Result<Id, Refusal> {
+        if self.agents.room() == 0
+            && let Some(oldest) = self.oldest_unreachable()
+        {
+            self.forget_agent(oldest);
+        }
+        let id = if register.agent.is_none() {
+            self.counters.agent = self.counters.agent.checked_add(1).ok_or(Refusal::AgentsFull)?;
+            AgentId { epoch: self.fence().epoch, number: self.counters.agent }
+        } else {
+            register.agent
+        };
+        let row = Agent { id, key: register.key, ..bytemuck::Zeroable::zeroed() };
+        let row = self.agents.insert(row).map_err(|_| Refusal::AgentsFull)?;
+        self.index_agent(row);
+        Ok(row)
+    }
+
+    /// Ends whatever session an agent had: its offers, its place with the allocator, its
+    /// connection. Its tasks stay what they are.
+    fn end_session(&mut self, cx: &mut Cx<'_>, id: Id, new_conn: Id) {
+        self.rescind_agent_offers(cx, id);
+        let Some(row) = self.agents.get(id) else { return };
+        if let Some(old) = row.conn.some().filter(|old| *old != new_conn) {
+            if let Some(conn) = self.conn_mut(old) {
+                conn.who = Id::NONE;
+            }
+            let message = "the agent registered on another connection";
+            cx.emit(Output::Close { conn: old, reason: Parting::Replaced, message });
+        }
+        if row.state == AgentState::Losing || row.state == AgentState::Settling {
+            self.counters.chores = self.counters.chores.saturating_sub(1);
+        }
+        let (allocator, mut world) = self.world();
+        allocator.remove_agent(&mut world, id.index);
+        let mut total = row.total;
+        self.pool.clear(&mut self.names, &mut total);
+        self.forget_description(&row);
+        if let Some(row) = self.agents.get_mut(id) {
+            row.total = Holding::EMPTY;
+            row.attributes = crate::slab::List::EMPTY;
+            (row.hostname, row.region) = (Name::EMPTY, Name::EMPTY);
+            (row.zone, row.address) = (Name::EMPTY, Name::EMPTY);
+        }
+    }
+
+    fn describe_agent(&mut self, id: Id, conn: Id, register: &Register<'_>) {
+        let mut intern = |text: &str| {
+            let name = self.names.intern(text);
+            invariant!(name.is_ok(), "a name that was checked finds no room");
+            name.unwrap_or(Name::EMPTY)
+        };
+        let [hostname, region, zone, address] =
+            [register.hostname, register.region, register.zone, register.address].map(&mut intern);
+        let mut attributes = crate::slab::List::EMPTY;
+        for attribute in register.attributes.iter() {
+            let name = intern(attribute.name);
+            let mut row = Attribute { name, ..bytemuck::Zeroable::zeroed() };
+            match attribute.value {
+                AttributeValue::Text(text) => row.text = intern(text),
+                AttributeValue::Scalar(amount) => (row.shape, row.low) = (1, amount.milli()),
+                AttributeValue::Ranges(ranges) => {
+                    for (index, Range { begin, end }) in ranges.iter().enumerate() {
+                        let shape = if index == 0 { 2 } else { 3 };
+                        let name = if index == 0 { name } else { Name::EMPTY };
+                        let part = Attribute { name, shape, low: begin, high: end, ..row };
+                        let pushed = self.attributes.push(&mut attributes, part);
+                        invariant!(pushed.is_ok(), "an attribute that was counted has no room");
+                    }
+                    continue;
+                }
+            }
+            let pushed = self.attributes.push(&mut attributes, row);
+            invariant!(pushed.is_ok(), "an attribute that was counted has no room");
+        }
+        if let Some(row) = self.agents.get_mut(id) {
+            row.conn = conn;
+            row.session = register.session;
+            (row.hostname, row.region) = (hostname, region);
+            (row.zone, row.address) = (zone, address);
+            row.attributes = attributes;
+            (row.reports, row.reported) = (register.reports, 0);
+            (row.tasks_max, row.task_kinds) = (register.tasks_max, register.task_kinds);
+            row.told = 0;
+        }
+    }
+
+    fn agent_fact(&mut self, cx: &mut Cx<'_>, id: Id, register: &Register<'_>) {
+        let Some(row) = self.agents.get_ref(id) else { return };
+        let info = AgentInfo {
+            agent: row.id,
+            hostname: register.hostname,
+            region: register.region,
+            zone: register.zone,
+            attributes: register.attributes,
+            address: register.address,
+        };
+        cx.fact(Fact::Agent {
+            row: id,
+            info,
+            resources: register.resources,
+            session: register.session,
+            tasks_max: register.tasks_max,
+            task_kinds: register.task_kinds,
+        });
+    }
+
+    /// Takes in a part of what an agent holds. O(what it reports).
+    ///
+    /// A part that finds no room is refused whole, and with it the registration: the agent comes
+    /// again with a new session.
+    pub(super) fn report(
+        &mut self,
+        cx: &mut Cx<'_>,
+        agent: Id,
+        report: &Report<'_>,
+    ) -> Result<(), Refusal> {
+        let row = self.agents.get(agent).ok_or(Refusal::UnknownAgent)?;
+        if report.session != row.session {
+            return Err(Refusal::StaleSession);
+        }
+        let in_turn = row.state == AgentState::Registering
+            && report.part == row.reported
+            && report.part < row.reports;
+        if !in_turn {
+            return Err(Refusal::OutOfTurn);
+        }
+        self.check_report(report)?;
+        for framework in report.frameworks.iter() {
+            self.framework_held(cx, &framework);
+        }
+        for executor in report.executors.iter() {
+            self.executor_held(cx, agent, &executor);
+        }
+        for task in report.tasks.iter() {
+            self.task_held(cx, agent, &task);
+        }
+        self.answer_report(cx, agent, report);
+        if let Some(row) = self.agents.get_mut(agent) {
+            row.reported = row.reported.saturating_add(1);
+        }
+        if report.part.saturating_add(1) == row.reports {
+            self.settle(cx, agent);
+        }
+        Ok(())
+    }
+
+    /// Room for everything of a report that is not known yet.
+    fn check_report(&self, report: &Report<'_>) -> Result<(), Refusal> {
+        let count = |n: usize| u32::try_from(n).unwrap_or(u32::MAX);
+        let new = |id: FrameworkId| self.framework_by_id(id).is_none() && !self.was_removed(id);
+        let frameworks = report.frameworks.iter().filter(|held| new(held.framework));
+        if count(frameworks.clone().count()) > self.frameworks.room() {
+            return Err(Refusal::FrameworksFull);
+        }
+        let executors = report.executors.iter().filter(|held| {
+            let framework = self.framework_by_id(held.framework);
+            framework.is_none_or(|id| self.executors_of(id, held.executor).is_none())
+        });
+        if count(executors.clone().count()) > self.executors.room() {
+            return Err(Refusal::ExecutorsFull);
+        }
+        let tasks = report.tasks.iter().filter(|held| {
+            let framework = self.framework_by_id(held.framework);
+            framework.is_none_or(|id| self.task_named(id, held.task).is_none())
+        });
+        if count(tasks.clone().count()) > self.tasks.room() {
+            return Err(Refusal::TasksFull);
+        }
+        self.check_report_roles(report)?;
+        let names = frameworks
+            .flat_map(|held| [held.name, held.user, held.principal, held.caller])
+            .chain(executors.clone().map(|held| held.executor))
+            .chain(tasks.clone().map(|held| held.task));
+        if !self.names.has_room_for(names) {
+            return Err(Refusal::NamesFull);
+        }
+        let mut rows = 0u32;
+        let of_executors = executors.map(|held| held.resources);
+        for resources in tasks.map(|held| held.resources).chain(of_executors) {
+            self.pool.admit(&self.names, &resources)?;
+            rows = rows.saturating_add(resources.len());
+        }
+        if rows > self.pool.room() { Err(Refusal::ResourcesFull) } else { Ok(()) }
+    }
+
+    /// Room for every framework in a role that is not known yet.
+    fn check_report_roles(&self, report: &Report<'_>) -> Result<(), Refusal> {
+        let of_frameworks = report
+            .frameworks
+            .iter()
+            .flat_map(|held| held.roles.iter().map(move |role| (held.framework, role)));
+        let of_executors = report.executors.iter().map(|held| (held.framework, held.role));
+        let of_tasks = report.tasks.iter().map(|held| (held.framework, held.role));
+        let mut pairs = heapless::Vec::<(FrameworkId, &str), PAIRS_MAX>::new();
+        for (id, role) in of_frameworks.chain(of_executors).chain(of_tasks) {
+            let framework = self.framework_by_id(id);
+            let known = framework
+                .is_some_and(|id| self.allocator.client(&self.names, role, id.index).is_some());
+            if !known && !pairs.contains(&(id, role)) {
+                pairs.push((id, role)).map_err(|_| Refusal::RolesFull)?;
+            }
+        }
+        if pairs.len() > usize::try_from(self.roles.room()).unwrap_or(usize::MAX) {
+            return Err(Refusal::RolesFull);
+        }
+        self.allocator.has_room_for_roles(&self.names, pairs.iter().map(|(_, role)| *role))
+    }
+
+    /// A framework that some agent holds something of: known from now on.
+    fn framework_held(&mut self, cx: &mut Cx<'_>, held: &FrameworkHeld<'_>) {
+        if self.framework_by_id(held.framework).is_some() || self.was_removed(held.framework) {
+            return;
+        }
+        let mut intern = |text: &str| self.names.intern(text).unwrap_or(Name::EMPTY);
+        let row = Framework {
+            id: held.framework,
+            state: FrameworkState::Known,
+            owned: held.owned,
+            caller: intern(held.caller),
+            name: intern(held.name),
+            user: intern(held.user),
+            principal: intern(held.principal),
+            failover_us: held.failover_us,
+            capabilities: held.capabilities,
+            ..bytemuck::Zeroable::zeroed()
+        };
+        let Ok(id) = self.frameworks.insert(row) else { return };
+        self.index_framework(id);
+        for role in held.roles.iter() {
+            self.client_for(id, role, false);
+        }
+        // It is given its time to come back, as if it had just gone.
+        self.arm_failover(cx.now, id);
+        self.framework_fact(cx, id);
+    }
+
+    fn executor_held(&mut self, cx: &mut Cx<'_>, agent: Id, held: &ExecutorHeld<'_>) {
+        let Some(framework) = self.framework_by_id(held.framework) else { return };
+        let seen = self.agents.get_ref(agent).map_or(0, |row| row.session.counter);
+        if let Some(known) = self.executor_named(framework, agent, held.executor) {
+            if let Some(row) = self.executors.get_mut(known) {
+                row.seen = seen;
+            }
+            return;
+        }
+        let Some(client) = self.client_for(framework, held.role, false) else { return };
+        let body = BodyRef { slot: 0, len: held.body.len, hash: held.body.hash };
+        let holding = self.pool.take(&mut self.names, &held.resources);
+        self.add_executor(cx, framework, agent, client, held.executor, holding, body);
+        if let Some(known) = self.executor_named(framework, agent, held.executor)
+            && let Some(row) = self.executors.get_mut(known)
+        {
+            row.seen = seen;
+        }
+        let amounts = self.pool.quantities(holding);
+        self.allocator.charge(&self.names, client, &amounts);
+    }
+
+    fn task_held(&mut self, cx: &mut Cx<'_>, agent: Id, held: &TaskHeld<'_>) {
+        let Some(framework) = self.framework_by_id(held.framework) else { return };
+        let seen = self.agents.get_ref(agent).map_or(0, |row| row.session.counter);
+        if let Some(known) = self.task_named(framework, held.task) {
+            let here = self.tasks.get_ref(known).is_some_and(|row| row.agent == agent.index);
+            if here {
+                if let Some(row) = self.tasks.get_mut(known) {
+                    (row.seen, row.container) = (seen, held.container);
+                    row.attempt = held.attempt;
+                }
+                self.move_to(cx, known, held.state, held.state.is_terminal());
+            }
+            return;
+        }
+        let Some(client) = self.client_for(framework, held.role, false) else { return };
+        let executor = self.executor_named(framework, agent, held.executor);
+        let charged = !held.state.is_terminal();
+        let mut holding = Holding::EMPTY;
+        if charged {
+            holding = self.pool.take(&mut self.names, &held.resources);
+            let amounts = self.pool.quantities(holding);
+            self.allocator.charge(&self.names, client, &amounts);
+        }
+        let Ok(name) = self.names.intern(held.task) else { return };
+        let row = Task {
+            name,
+            framework: framework.index,
+            agent: agent.index,
+            executor: executor.map_or(0, |id| id.index.saturating_add(1)),
+            client,
+            state: held.state,
+            charged,
+            attempt: held.attempt,
+            seen,
+            container: held.container,
+            held: holding,
+            ..bytemuck::Zeroable::zeroed()
+        };
+        let Some(task) = self.add_task(row) else { return };
+        self.task_fact(cx, task, held.role, held.resources);
+        if let Some(executor) = executor.filter(|_| charged) {
+            self.count_executor_task(executor, 1);
+        }
+        self.tell_returned(cx, framework, task, held.state);
+    }
+
+    /// A framework hears of a task that this master did not know, or that came back.
+    fn tell_returned(&mut self, cx: &mut Cx<'_>, framework: Id, task: Id, state: TaskState) {
+        if state.is_terminal() {
+            // Its agent tells the end itself, until it is acknowledged.
+            return;
+        }
+        let message = "The agent of the task registered again";
+        self.tell_task(cx, framework, task, state, Reason::AgentReregistered, message);
+    }
+
+    /// What is to become of reported tasks whose framework is gone, or that live elsewhere, and
+    /// which bodies this master lacks.
+    fn answer_report(&mut self, cx: &mut Cx<'_>, agent: Id, report: &Report<'_>) {
+        let fence = self.fence();
+        let session = report.session;
+        let last = self
+            .agents
+            .get_ref(agent)
+            .is_some_and(|row| report.part.saturating_add(1) == row.reports);
+        self.with_scratch(|master, outer, inner| {
+            let mut outer = Scratch::new(outer);
+            let mut inner = Scratch::new(inner);
+            let mut verdicts = outer.list::<Verdict<'static>>();
+            let mut wanted = inner.list::<TaskOf<'static>>();
+            for held in report.tasks.iter() {
+                let task = TaskOf { framework: held.framework, task: held.task };
+                let framework = master.framework_by_id(held.framework);
+                let known = framework.and_then(|framework| master.task_named(framework, held.task));
+                let row = known.and_then(|known| master.tasks.get_ref(known));
+                let here = row.is_some_and(|row| row.agent == agent.index);
+                let leaving = framework.and_then(|id| master.frameworks.get_ref(id));
+                let leaving = leaving.is_none_or(|row| row.state == FrameworkState::Leaving);
+                let fate = match (here, held.state.is_terminal()) {
+                    (false, true) => Some(Fate::Forget),
+                    (false, false) => Some(Fate::Kill),
+                    (true, false) if leaving => Some(Fate::Kill),
+                    (true, _) => None,
+                };
+                // As long as the report itself, so it fits where that fitted.
+                if let Some(fate) = fate {
+                    let _ = verdicts.push(&Verdict { task, fate });
+                } else if row.is_some_and(|row| row.public.is_none()) && held.public.len > 0 {
+                    let _ = wanted.push(&task);
+                }
+            }
+            let (verdicts, wanted) = (verdicts.end(), wanted.end());
+            if !verdicts.is_empty() || last {
+                let event = AgentEvent::Verdicts { fence, session, tasks: verdicts, last };
+                master.order(cx, agent, event, &[]);
+            }
+            if !wanted.is_empty() {
+                master.order(cx, agent, AgentEvent::Want { session, tasks: wanted }, &[]);
+            }
+        });
+    }
+
+    /// Bodies that were asked for.
+    pub(super) fn bodies(
+        &mut self,
+        cx: &mut Cx<'_>,
+        agent: Id,
+        session: Session,
+        tasks: &Seq<'_, TaskBodies<'_>>,
+        bodies: &[BodyRef],
+    ) -> Result<(), Refusal> {
+        let row = self.agents.get_ref(agent).ok_or(Refusal::UnknownAgent)?;
+        if session != row.session {
+            return Err(Refusal::StaleSession);
+        }
+        for TaskBodies { task, public } in tasks.iter() {
+            let framework = self.framework_by_id(task.framework);
+            let known = framework.and_then(|framework| self.task_named(framework, task.task));
+            let lacking = known.and_then(|known| self.tasks.get(known));
+            let (Some(known), Some(row)) = (known, lacking) else { continue };
+            if row.agent == agent.index && row.public.is_none() {
+                let public = self.keep_body(cx, public.of(bodies));
+                if let Some(row) = self.tasks.get_mut(known) {
+                    row.public = public;
+                }
+                self.task_fact_again(cx, known);
+            }
+        }
+        Ok(())
+    }
+
+    /// The agent keeps the verdicts: nothing of an older session can start any more.
+    pub(super) fn settled(&mut self, agent: Id, session: Session) -> Result<(), Refusal> {
+        let row = self.agents.get_ref(agent).ok_or(Refusal::UnknownAgent)?;
+        if session == row.session { Ok(()) } else { Err(Refusal::StaleSession) }
+    }
+
+    /// Every report came: gives up what was not in them, over as many ticks as it takes.
+    fn settle(&mut self, cx: &mut Cx<'_>, agent: Id) {
+        let first = self.agents.get_ref(agent).and_then(|row| row.tasks.first(&self.tasks));
+        if let Some(row) = self.agents.get_mut(agent) {
+            row.cursor = first.map_or(0, |id| id.index.saturating_add(1));
+        }
+        self.counters.chores = self.counters.chores.saturating_add(1);
+        self.set_agent_state(cx, agent, AgentState::Settling);
+    }
+
+    /// Goes on with an agent that settles or is being lost. True when it is done.
+    pub(super) fn do_agent_chore(&mut self, cx: &mut Cx<'_>, agent: Id) -> bool {
+        let Some(row) = self.agents.get(agent) else { return true };
+        match row.state {
+            AgentState::Settling => self.settle_some(cx, agent),
+            AgentState::Losing => self.lose_some(cx, agent),
+            AgentState::Registering
+            | AgentState::Active
+            | AgentState::Away
+            | AgentState::Unreachable => true,
+        }
+    }
+
+    fn settle_some(&mut self, cx: &mut Cx<'_>, agent: Id) -> bool {
+        let Some(Agent { session, cursor, .. }) = self.agents.get(agent) else { return true };
+        let mut next = cursor.checked_sub(1).and_then(|slot| self.tasks.id_at(slot));
+        for _ in 0..CHORE_BATCH {
+            let Some(task) = next else {
+                self.activate(cx, agent);
+                return true;
+            };
+            next = after(&self.tasks, OF_AGENT, task);
+            if self.tasks.get_ref(task).is_some_and(|row| row.seen != session.counter) {
+                let message = "The agent registered again without the task";
+                self.lose_task(cx, task, Reason::Reconciliation, TaskState::Dropped, message);
+            }
+        }
+        if let Some(row) = self.agents.get_mut(agent) {
+            row.cursor = next.map_or(0, |id| id.index.saturating_add(1));
+        }
+        false
+    }
+
+    /// A settled agent is registered: it is told so, and may be offered.
+    fn activate(&mut self, cx: &mut Cx<'_>, agent: Id) {
+        self.drop_unseen_executors(cx, agent);
+        let Some(row) = self.agents.get(agent) else { return };
+        let total = row.total;
+        let free = match self.pool.copy(total) {
+            Ok(free) => free,
+            // Without room for what is free, nothing is: the agent keeps its tasks.
+            Err(_) => Holding::EMPTY,
+        };
+        if let Some(row) = self.agents.get_mut(agent) {
+            row.total = Holding::EMPTY;
+        }
+        let free = self.without_used(agent, free);
+        self.allocator.add_agent(&self.pool, agent.index, total, free);
+        self.set_agent_state(cx, agent, AgentState::Active);
+        let event = AgentEvent::Registered {
+            fence: self.fence(),
+            session: row.session,
+            agent: row.id,
+            cluster: self.registry.record().cluster,
+            timeout_us: self.config.agent_timeout_us,
+        };
+        self.order(cx, agent, event, &[]);
+        self.kill_again(cx, agent);
+    }
+
+    /// What is left of `free` after all that lives on the agent. O(tasks + executors there).
+    fn without_used(&mut self, agent: Id, mut free: Holding) -> Holding {
+        let Some(row) = self.agents.get(agent) else { return free };
+        let mut next = row.tasks.first(&self.tasks);
+        while let Some(id) = next {
+            next = after(&self.tasks, OF_AGENT, id);
+            if let Some(task) = self.tasks.get(id).filter(|task| task.charged) {
+                self.pool.subtract_what_is_there(&mut free, task.held);
+            }
+        }
+        let mut next = row.executors.first(&self.executors);
+        while let Some(id) = next {
+            next = after(&self.executors, OF_AGENT, id);
+            if let Some(executor) = self.executors.get(id) {
+                self.pool.subtract_what_is_there(&mut free, executor.held);
+            }
+        }
+        free
+    }
+
+    /// Kills that were asked for while the agent was away, asked again.
+    fn kill_again(&mut self, cx: &mut Cx<'_>, agent: Id) {
+        let Some(row) = self.agents.get(agent) else { return };
+        let mut next = row.tasks.first(&self.tasks);
+        while let Some(id) = next.filter(|_| cx.has_room()) {
+            next = after(&self.tasks, OF_AGENT, id);
+            let Some(task) = self.tasks.get(id) else { continue };
+            let framework = self.frameworks.row(task.framework).map(|row| row.id);
+            if let (true, Some(framework)) = (task.killed && !task.state.is_terminal(), framework) {
+                let name = self.text(task.name);
+                let task = TaskOf { framework, task: &name };
+                self.order(cx, agent, AgentEvent::Kill { task, grace_us: None }, &[]);
+            }
+        }
+    }
+
+    fn drop_unseen_executors(&mut self, cx: &mut Cx<'_>, agent: Id) {
+        let Some(row) = self.agents.get(agent) else { return };
+        let mut next = row.executors.first(&self.executors);
+        while let Some(id) = next {
+            next = after(&self.executors, OF_AGENT, id);
+            if self.executors.get_ref(id).is_some_and(|e| e.seen != row.session.counter) {
+                self.remove_executor(cx, id);
+            }
+        }
+    }
+
+    /// An agent has more or less than it registered with: its offers end, and what is free of the
+    /// new total is offered anew.
+    pub(super) fn totals(
+        &mut self,
+        cx: &mut Cx<'_>,
+        agent: Id,
+        session: Session,
+        resources: &Seq<'_, Resource<'_>>,
+    ) -> Result<(), Refusal> {
+        let row = self.agents.get(agent).ok_or(Refusal::UnknownAgent)?;
+        if session != row.session {
+            return Err(Refusal::StaleSession);
+        }
+        if row.state != AgentState::Active {
+            return Err(Refusal::OutOfTurn);
+        }
+        self.pool.admit(&self.names, resources)?;
+        if resources.len().saturating_mul(2) > self.pool.room() {
+            return Err(Refusal::ResourcesFull);
+        }
+        self.rescind_agent_offers(cx, agent);
+        let (allocator, mut world) = self.world();
+        allocator.remove_agent(&mut world, agent.index);
+        let total = self.pool.take(&mut self.names, resources);
+        let free = self.pool.copy(total).unwrap_or(Holding::EMPTY);
+        let free = self.without_used(agent, free);
+        self.allocator.add_agent(&self.pool, agent.index, total, free);
+        Ok(())
+    }
+
+    /// An agent goes away for good, in good order.
+    pub(super) fn leave(
+        &mut self,
+        cx: &mut Cx<'_>,
+        agent: Id,
+        session: Session,
+    ) -> Result<(), Refusal> {
+        let row = self.agents.get(agent).ok_or(Refusal::UnknownAgent)?;
+        if session != row.session {
+            return Err(Refusal::StaleSession);
+        }
+        self.rescind_agent_offers(cx, agent);
+        self.lose(cx, agent);
+        Ok(())
+    }
+
+    /// Its connection is gone. Its tasks live on; it is given until `since` + A + 2T to come back.
+    pub(super) fn agent_away(&mut self, cx: &mut Cx<'_>, agent: Id, since: Time) {
+        let Some(row) = self.agents.get_mut(agent) else { return };
+        row.conn = Id::NONE;
+        if matches!(row.state, AgentState::Losing | AgentState::Unreachable) {
+            return;
+        }
+        if row.state == AgentState::Settling {
+            self.counters.chores = self.counters.chores.saturating_sub(1);
+        }
+        self.allocator.set_agent_active(agent.index, false);
+        self.rescind_agent_offers(cx, agent);
+        self.set_agent_state(cx, agent, AgentState::Away);
+        let margin = self.config.timing_us.saturating_mul(2);
+        // A clock of another life, or none, gives the agent its whole time from now on.
+        let since = since.min(cx.now);
+        let due = since.after(self.config.agent_timeout_us).after(margin);
+        self.agent_timers.set(agent.index, due);
+    }
+
+    pub(super) fn expire_agents(&mut self, cx: &mut Cx<'_>) {
+        while let Some(slot) = self.agent_timers.expired(cx.now) {
+            if let Some(agent) = self.agents.id_at(slot) {
+                self.lose(cx, agent);
+            }
+        }
+    }
+
+    /// Gives an agent up: its tasks are told lost, over as many ticks as it takes.
+    fn lose(&mut self, cx: &mut Cx<'_>, agent: Id) {
+        let Some(row) = self.agents.get_ref(agent) else { return };
+        match row.state {
+            AgentState::Losing | AgentState::Unreachable => return,
+            // It has a place among the long work already.
+            AgentState::Settling => {}
+            AgentState::Registering | AgentState::Active | AgentState::Away => {
+                self.counters.chores = self.counters.chores.saturating_add(1);
+            }
+        }
+        self.agent_timers.clear(agent.index);
+        self.allocator.set_agent_active(agent.index, false);
+        self.set_agent_state(cx, agent, AgentState::Losing);
+    }
+
+    fn lose_some(&mut self, cx: &mut Cx<'_>, agent: Id) -> bool {
+        for _ in 0..CHORE_BATCH {
+            let first = self.agents.get_ref(agent).and_then(|row| row.tasks.first(&self.tasks));
+            let Some(task) = first else {
+                self.lost(cx, agent);
+                return true;
+            };
+            let message = "The agent did not answer for too long";
+            self.lose_task(cx, task, Reason::AgentRemoved, TaskState::Unreachable, message);
+        }
+        false
+    }
+
+    /// Nothing of an agent is left but its name, for those who ask.
+    fn lost(&mut self, cx: &mut Cx<'_>, agent: Id) {
+        while let Some(executor) =
+            self.agents.get_ref(agent).and_then(|row| row.executors.first(&self.executors))
+        {
+            self.remove_executor(cx, executor);
+        }
+        let (allocator, mut world) = self.world();
+        allocator.remove_agent(&mut world, agent.index);
+        let Some(row) = self.agents.get(agent) else { return };
+        let mut total = row.total;
+        self.pool.clear(&mut self.names, &mut total);
+        if let Some(row) = self.agents.get_mut(agent) {
+            (row.total, row.lost) = (Holding::EMPTY, cx.now);
+        }
+        self.set_agent_state(cx, agent, AgentState::Unreachable);
+        for slot in 0..self.frameworks.high_water() {
+            if let Some(framework) = self.frameworks.id_at(slot) {
+                let event = Event::Failure { agent: row.id, executor: "", exit: Exit::Unseen };
+                self.tell(cx, framework, event, &[]);
+            }
+        }
+        if row.conn.some().is_some() {
+            // It said itself that it leaves: nobody will ask for it again.
+            cx.emit(Output::Close { conn: row.conn, reason: Parting::Leaving, message: "" });
+            if let Some(conn) = self.conn_mut(row.conn) {
+                conn.who = Id::NONE;
+            }
+            self.forget_agent(agent);
+            cx.fact(Fact::AgentGone { row: agent });
+        }
+    }
+
+    /// A task is no more where it was. Partition-aware frameworks hear `fine`, others LOST.
+    pub(super) fn lose_task(
+        &mut self,
+        cx: &mut Cx<'_>,
+        task: Id,
+        reason: Reason,
+        fine: TaskState,
+        message: &str,
+    ) {
+        let Some(row) = self.tasks.get(task) else { return };
+        let framework = self.frameworks.id_at(row.framework);
+        if let Some(framework) = framework
+            && !row.state.is_terminal()
+        {
+            let aware = self
+                .frameworks
+                .get_ref(framework)
+                .is_some_and(|row| row.capabilities & Capability::PartitionAware.bit() != 0);
+            let state = if aware { fine } else { TaskState::Lost };
+            self.tell_task(cx, framework, task, state, reason, message);
+            self.task_state_fact(cx, task, state, Source::Master, Some(reason), message);
+        }
+        self.remove_task(cx, task);
+    }
+
+    /// A status of a task that the master makes itself: nothing to acknowledge.
+    pub(super) fn tell_task(
+        &mut self,
+        cx: &mut Cx<'_>,
+        framework: Id,
+        task: Id,
+        state: TaskState,
+        reason: Reason,
+        message: &str,
+    ) {
+        let Some(row) = self.tasks.get(task) else { return };
+        let name = self.text(row.name);
+        let agent = self.agents.row(row.agent).map_or(AgentId::NONE, |agent| agent.id);
+        let detail = Detail { reason: Some(reason), message, ..Detail::default() };
+        let status = Status {
+            task: &name,
+            state,
+            source: Source::Master,
+            agent,
+            uuid: None,
+            wall_us: 0,
+            detail: Some(detail),
+        };
+        self.tell(cx, framework, Event::Update { status }, &[]);
+    }
+
+    fn set_agent_state(&mut self, cx: &mut Cx<'_>, agent: Id, state: AgentState) {
+        if let Some(row) = self.agents.get_mut(agent) {
+            row.state = state;
+            cx.fact(Fact::AgentState { row: agent, state });
+        }
+    }
+
+    /// Forgets the row of an agent that has neither session nor tasks.
+    fn forget_agent(&mut self, agent: Id) {
+        let Some(row) = self.agents.get(agent) else { return };
+        invariant!(row.tasks.is_empty(), "an agent with tasks is forgotten");
+        self.agent_timers.clear(agent.index);
+        let [by_id, by_key] = &mut self.agents_by;
+        let hash = by_id.hash(row.id.epoch.into(), row.id.number.into());
+        by_id.remove(&mut self.agents, BY_ID, hash, agent);
+        let hash = key_hash(by_key, &row.key);
+        by_key.remove(&mut self.agents, BY_KEY, hash, agent);
+        self.forget_description(&row);
+        self.agents.remove(agent);
+    }
+
+    fn forget_description(&mut self, row: &Agent) {
+        for name in [row.hostname, row.region, row.zone, row.address] {
+            self.names.release_one(name);
+        }
+        let mut attributes = row.attributes;
+        while let Some(attribute) = self.attributes.pop(&mut attributes) {
+            self.names.release_one(attribute.name);
+            self.names.release_one(attribute.text);
+        }
+    }
+
+    /// The agent lost longest ago, whose row may go when another agent needs it.
+    fn oldest_unreachable(&self) -> Option<Id> {
+        let lost = self.agents.iter().filter(|(_, row)| row.state == AgentState::Unreachable);
+        lost.min_by_key(|(id, row)| (row.lost, id.index)).map(|(id, _)| id)
+    }
+
+    pub(super) fn agent_by_id(&self, id: AgentId) -> Option<Id> {
+        let [by_id, _] = &self.agents_by;
+        let hash = by_id.hash(id.epoch.into(), id.number.into());
+        by_id.find(&self.agents, BY_ID, hash, |row| row.id == id)
+    }
+
+    fn agent_by_key(&self, key: &[u8; 32]) -> Option<Id> {
+        let [_, by_key] = &self.agents_by;
+        by_key.find(&self.agents, BY_KEY, key_hash(by_key, key), |row| row.key == *key)
+    }
+
+    /// True for an id of this epoch that was minted and is not in use: it was removed.
+    pub(super) fn was_removed(&self, id: FrameworkId) -> bool {
+        id.epoch == self.fence().epoch
+            && id.number <= self.counters.framework
+            && self.framework_by_id(id).is_none()
+    }
+
+    /// The client that a framework is in a role, made if need be.
+    pub(super) fn client_for(
+        &mut self,
+        framework: Id,
+        role: &str,
+        subscribed: bool,
+    ) -> Option<u32> {
+        if let Some(client) = self.allocator.client(&self.names, role, framework.index) {
+            return Some(client);
+        }
+        let capabilities = self.frameworks.get_ref(framework)?.capabilities;
+        let names = &mut self.names;
+        let client =
+            self.allocator.add_client(names, role, framework.index, capabilities, false).ok()?;
+        let row = self.frameworks.get_mut(framework)?;
+        let pushed = self.roles.push(&mut row.roles, RoleOf { client, subscribed });
+        invariant!(pushed.is_ok(), "a role that was counted has no room");
+        Some(client)
+    }
+
+    #[allow(clippy::too_many_arguments)]
+    pub(super) fn add_executor(
+        &mut self,
+        cx: &mut Cx<'_>,
+        framework: Id,
+        agent: Id,
+        client: u32,
+        name: &str,
+        held: Holding,
+        body: BodyRef,
+    ) -> Option<Id> {
+        let name_of = self.names.intern(name).ok()?;
+        let row = Executor {
+            name: name_of,
+            framework: framework.index,
+            agent: agent.index,
+            client,
+            held,
+            body,
+            ..bytemuck::Zeroable::zeroed()
+        };
+        let id = self.executors.insert(row).ok()?;
+        let hash = self.executor_hash(framework.index, agent.index, name_of);
+        self.executors_by_name.insert(&mut self.executors, 0, hash, id);
+        if let Some(row) = self.agents.get_mut(agent) {
+            row.executors.push(&mut self.executors, OF_AGENT, id);
+        }
+        if let Some(row) = self.frameworks.get_mut(framework) {
+            row.executors.push(&mut self.executors, OF_FRAMEWORK, id);
+        }
+        self.with_scratch(|master, outer, inner| {
+            let mut outer = Scratch::new(outer);
+            let resources = master.pool.write(&master.names, held, "", &mut outer, inner);
+            cx.fact(Fact::Executor {
+                row: id,
+                framework,
+                agent,
+                executor: name,
+                resources: resources.unwrap_or_default(),
+            });
+        });
+        Some(id)
+    }
+
+    /// Forgets an executor and frees what it held.
+    pub(super) fn remove_executor(&mut self, cx: &mut Cx<'_>, executor: Id) {
+        let Some(row) = self.executors.get(executor) else { return };
+        if let Some(agent) = self.agents.row_mut(row.agent) {
+            agent.executors.remove(&mut self.executors, OF_AGENT, executor);
+        }
+        if let Some(framework) = self.frameworks.row_mut(row.framework) {
+            framework.executors.remove(&mut self.executors, OF_FRAMEWORK, executor);
+        }
+        let hash = self.executor_hash(row.framework, row.agent, row.name);
+        self.executors_by_name.remove(&mut self.executors, 0, hash, executor);
+        self.executors.remove(executor);
+        self.names.release_one(row.name);
+        let (allocator, mut world) = self.world();
+        allocator.recover(&mut world, row.agent, row.client, row.held, None);
+        cx.fact(Fact::ExecutorGone { row: executor });
+        if let Some(framework) = self.frameworks.id_at(row.framework) {
+            self.tidy_framework(cx, framework);
+        }
+    }
+
+    /// Any executor of that name, on whatever agent.
+    fn executors_of(&self, framework: Id, name: &str) -> Option<Id> {
+        let mut next = self.frameworks.get_ref(framework)?.executors.first(&self.executors);
+        while let Some(id) = next {
+            let row = self.executors.get_ref(id)?;
+            if self.names.is(row.name, name) {
+                return Some(id);
+            }
+            next = after(&self.executors, OF_FRAMEWORK, id);
+        }
+        None
+    }
+
+    pub(super) fn executor_named(&self, framework: Id, agent: Id, name: &str) -> Option<Id> {
+        let name = self.names.find(name).filter(|name| !name.is_empty())?;
+        let hash = self.executor_hash(framework.index, agent.index, name);
+        self.executors_by_name.find(&self.executors, 0, hash, |row| {
+            (row.name, row.framework, row.agent) == (name, framework.index, agent.index)
+        })
+    }
+}
+
+/// Frameworks in roles that one report brings: agents cut theirs accordingly.
+pub(super) const PAIRS_MAX: usize = 64;
+
+/// Rows that a registration's attributes take: one each, ranges one for each range.
+fn attribute_rows(register: &Register<'_>) -> u32 {
+    register.attributes.iter().fold(0, |sum, attribute| {
+        sum.saturating_add(match attribute.value {
+            AttributeValue::Text(_) | AttributeValue::Scalar(_) => 1,
+            AttributeValue::Ranges(ranges) => ranges.len(),
+        })
+    })
+}

@@ -1,0 +1,352 @@
+//! What a master knows: a row for each agent, framework, task, executor, offer and connection.
+//!
+//! Rows are plain data; who changes them, and when, is said in the files of the concerns.
+
+use crate::index::{Chain, Chained, Link, Linked};
+use crate::names::Name;
+use crate::resources::Holding;
+use crate::slab::List;
+use crate::table::Id;
+use crate::time::Time;
+use crate::wire::call::Ownership;
+use crate::wire::hello::Role;
+use crate::wire::task::TaskState;
+use crate::wire::{AgentId, BodyRef, ContainerId, FrameworkId, Session};
+
+choice! {
+    /// Where an agent is in its life with this master.
+    pub enum AgentState {
+        /// Its registration came, its reports are coming.
+        Registering = 0,
+        /// Every report came; tasks that nobody reported are being given up.
+        Settling = 1,
+        /// It has a session, and may be offered.
+        Active = 2,
+        /// Its connection is gone, which is no evidence of anything.
+        Away = 3,
+        /// It was silent for too long: its tasks are being told lost.
+        Losing = 4,
+        /// It was silent for too long, and nothing of it is left but its name.
+        Unreachable = 5,
+    }
+
+    /// Where a framework is in its life with this master.
+    pub enum FrameworkState {
+        /// Agents told of it; its scheduler has not come back to this master.
+        Known = 0,
+        /// Its scheduler is connected.
+        Active = 1,
+        /// Its scheduler is not connected; its tasks live on until its timeout.
+        Away = 2,
+        /// It is being removed: its tasks are being killed.
+        Leaving = 3,
+    }
+}
+
+record! {
+    /// An agent.
+    pub struct Agent {
+        /// Its id.
+        pub id: AgentId,
+        /// The key it is known by.
+        pub key: [u8; 32],
+        /// Where it is in its life.
+        pub state: AgentState,
+        /// Takes part in what follows a change of its totals: offered too much at once.
+        pub crowded: bool,
+        /// Its connection; none while it is away.
+        pub conn: Id,
+        /// Its newest session.
+        pub session: Session,
+        /// Its host's name.
+        pub hostname: Name,
+        /// Its region.
+        pub region: Name,
+        /// Its zone.
+        pub zone: Name,
+        /// Where its own API answers.
+        pub address: Name,
+        /// Its attributes.
+        pub attributes: List,
+        /// All it has, until its registration is complete; then the allocator has it.
+        pub total: Holding,
+        /// Tasks on it.
+        pub tasks: Chain,
+        /// Executors on it.
+        pub executors: Chain,
+        /// Outstanding offers of it.
+        pub offers: Chain,
+        /// Reports announced, and how many came.
+        pub reports: u32,
+        /// See `reports`.
+        pub reported: u32,
+        /// Tasks it can hold.
+        pub tasks_max: u32,
+        /// Kinds of tasks it runs.
+        pub task_kinds: u32,
+        /// The framework it was last told to shut down, as slot + 1: told once is enough.
+        pub told: u32,
+        /// When it was lost, to forget the oldest first.
+        pub lost: Time,
+        /// Where the work on its tasks goes on, as slot + 1.
+        pub cursor: u32,
+        /// Indexes: by id, by key.
+        #[serde(skip)]
+        pub(super) next: [u32; 2],
+    }
+
+    /// A framework.
+    pub struct Framework {
+        /// Its id.
+        pub id: FrameworkId,
+        /// Where it is in its life.
+        pub state: FrameworkState,
+        /// Its stream is half full: no offers until it drained.
+        pub congested: bool,
+        /// The states of its tasks are being told, all of them.
+        pub reconciling: bool,
+        /// It leaves, and every agent with something of it was told.
+        pub told_all: bool,
+        /// Who acknowledges.
+        pub owned: Ownership,
+        /// Its connection; none while it is away.
+        pub conn: Id,
+        /// Who it was found to be.
+        pub caller: Name,
+        /// For people.
+        pub name: Name,
+        /// The user its tasks run as.
+        pub user: Name,
+        /// Who it claims to be.
+        pub principal: Name,
+        /// Where it runs, for people.
+        pub hostname: Name,
+        /// Its web page, for people.
+        pub webui_url: Name,
+        /// Its roles.
+        pub roles: List,
+        /// What it said would be of use.
+        pub hints: List,
+        /// How long its tasks live on without it, in µs.
+        pub failover_us: u64,
+        /// What it understands.
+        pub capabilities: u32,
+        /// The rest of its description.
+        pub public: BodyRef,
+        /// Its tasks.
+        pub tasks: Chain,
+        /// Its executors.
+        pub executors: Chain,
+        /// Outstanding offers to it.
+        pub offers: Chain,
+        /// Where the telling of its tasks goes on, as slot + 1.
+        pub cursor: u32,
+        #[serde(skip)]
+        pub(super) next: u32,
+    }
+
+    /// A role of a framework.
+    pub struct RoleOf {
+        /// The allocator's client.
+        pub client: u32,
+        /// It is subscribed in it; else it left, and only tasks keep the client.
+        pub subscribed: bool,
+    }
+
+    /// A least amount of a resource that a framework said would be of use.
+    pub struct Hint {
+        /// Which request it belongs to.
+        pub request: u16,
+        /// The resource.
+        pub name: Name,
+        /// Thousandths.
+        pub milli: u64,
+    }
+
+    /// A task, from its acceptance until its end was acknowledged.
+    pub struct Task {
+        /// Its id.
+        pub name: Name,
+        /// Whose: the framework's slot.
+        pub framework: u32,
+        /// Where: the agent's slot.
+        pub agent: u32,
+        /// Its executor, as slot + 1; 0 = the agent runs its command.
+        pub executor: u32,
+        /// The allocator's client that is charged for it.
+        pub client: u32,
+        /// Its newest state.
+        pub state: TaskState,
+        /// A kill was asked for, to be asked again when the agent comes back.
+        pub killed: bool,
+        /// Its resources are charged; they are not any more once it ended.
+        pub charged: bool,
+        /// Which start of it this is.
+        pub attempt: u32,
+        /// The counter of the session in which its agent last reported it.
+        pub seen: u32,
+        /// Its container.
+        pub container: ContainerId,
+        /// What it holds.
+        pub held: Holding,
+        /// The update last passed on, by the ledger's sequence.
+        pub forwarded: u64,
+        /// What everybody may see of it.
+        pub public: BodyRef,
+        pub(super) links: [Link; 2],
+        #[serde(skip)]
+        pub(super) next: u32,
+    }
+
+    /// An executor, from the first launch that needs it until it ended.
+    pub struct Executor {
+        /// Its id.
+        pub name: Name,
+        /// Whose: the framework's slot.
+        pub framework: u32,
+        /// Where: the agent's slot.
+        pub agent: u32,
+        /// The allocator's client that is charged for it.
+        pub client: u32,
+        /// The counter of the session in which its agent last reported it.
+        pub seen: u32,
+        /// What it holds for itself.
+        pub held: Holding,
+        /// Length and hash of its description: two of one id must be equal.
+        pub body: BodyRef,
+        /// Its tasks that did not end.
+        pub tasks: u32,
+        pub(super) links: [Link; 2],
+        #[serde(skip)]
+        pub(super) next: u32,
+    }
+
+    /// An offer.
+    pub struct Offer {
+        /// To whom: the framework's slot.
+        pub framework: u32,
+        /// Of what: the agent's slot.
+        pub agent: u32,
+        /// The allocator's client that is charged for it.
+        pub client: u32,
+        /// What is offered.
+        pub held: Holding,
+        /// When it ends by itself.
+        pub expires: Time,
+        pub(super) links: [Link; 3],
+    }
+
+    /// An attribute of an agent, or one more range of the attribute before it.
+    pub struct Attribute {
+        /// Its name.
+        pub name: Name,
+        /// Its text, when it is text.
+        pub text: Name,
+        /// 0 = text, 1 = a number of thousandths in `low`, 2 = a range, 3 = one more range.
+        pub shape: u8,
+        /// The number, or where the range begins.
+        pub low: u64,
+        /// Where the range ends.
+        pub high: u64,
+    }
+
+    /// A connection.
+    pub struct Conn {
+        /// Which one of those that had this slot; 0 = none.
+        pub generation: u32,
+        /// What it said it is.
+        pub role: Role,
+        /// The protocol that was agreed on.
+        pub version: u16,
+        /// Who it was found to be.
+        pub caller: u16,
+        /// The largest head it takes.
+        pub head_max: u32,
+        /// The agent or framework that speaks on it.
+        pub who: Id,
+    }
+
+    /// Somebody who was found to be behind connections.
+    pub struct Caller {
+        /// Its name.
+        pub name: Name,
+        /// What it may do.
+        pub rights: crate::doors::Rights,
+    }
+}
+
+/// Indexes of agents.
+pub const BY_ID: usize = 0;
+/// Indexes of agents.
+pub const BY_KEY: usize = 1;
+
+/// Lists of tasks, executors and offers: those of an agent.
+pub const OF_AGENT: usize = 0;
+/// Lists of tasks, executors and offers: those of a framework.
+pub const OF_FRAMEWORK: usize = 1;
+/// The list of all offers, the first to expire first.
+pub const BY_AGE: usize = 2;
+
+macro_rules! linked {
+    ($($row:ty),*) => {$(
+        impl Linked for $row {
+            fn link(&self, list: usize) -> Link {
+                let [agent, framework] = self.links;
+                if list == OF_AGENT { agent } else { framework }
+            }
+
+            fn link_mut(&mut self, list: usize) -> &mut Link {
+                let [agent, framework] = &mut self.links;
+                if list == OF_AGENT { agent } else { framework }
+            }
+        }
+    )*};
+}
+linked!(Task, Executor);
+
+impl Linked for Offer {
+    fn link(&self, list: usize) -> Link {
+        let [agent, framework, age] = self.links;
+        match list {
+            OF_AGENT => agent,
+            OF_FRAMEWORK => framework,
+            _ => age,
+        }
+    }
+
+    fn link_mut(&mut self, list: usize) -> &mut Link {
+        let [agent, framework, age] = &mut self.links;
+        match list {
+            OF_AGENT => agent,
+            OF_FRAMEWORK => framework,
+            _ => age,
+        }
+    }
+}
+
+macro_rules! chained {
+    ($($row:ty),*) => {$(
+        impl Chained for $row {
+            fn next(&self, _index: usize) -> u32 {
+                self.next
+            }
+
+            fn next_mut(&mut self, _index: usize) -> &mut u32 {
+                &mut self.next
+            }
+        }
+    )*};
+}
+chained!(Framework, Task, Executor);
+
+impl Chained for Agent {
+    fn next(&self, index: usize) -> u32 {
+        let [id, key] = self.next;
+        if index == BY_ID { id } else { key }
+    }
+
+    fn next_mut(&mut self, index: usize) -> &mut u32 {
+        let [id, key] = &mut self.next;
+        if index == BY_ID { id } else { key }
+    }
+}

@@ -1,0 +1,599 @@
+//! A master between named connections, stepped by lines of text.
+//!
+//! Every input goes through its bytes, as from a journal, and every output is read back from its
+//! bytes. `core/tests/transcripts/*.txt` are written in the language of [`Rig::line`].
+
+use std::collections::BTreeMap;
+
+use mesita_core::Refusal;
+use mesita_core::allocator::{self, Policy};
+use mesita_core::capacity::Capacity;
+use mesita_core::doors::Rights;
+use mesita_core::drive::{Drive, Sink};
+use mesita_core::master::{Config, Input, Master, Output, Storage};
+use mesita_core::resources::Amount;
+use mesita_core::table::Id;
+use mesita_core::time::Time;
+use mesita_core::wire::agent::*;
+use mesita_core::wire::call::*;
+use mesita_core::wire::hello::Role;
+use mesita_core::wire::resource::Resource;
+use mesita_core::wire::task::*;
+use mesita_core::wire::*;
+
+use super::text::{scratch, wire};
+use super::{Leak, show};
+
+pub const CLUSTER: u64 = 0xc1;
+const SECOND: u64 = 1_000_000;
+
+pub fn config() -> Config {
+    Config {
+        seed: 1,
+        timing_us: 500_000,
+        agent_timeout_us: 10 * SECOND,
+        offer_timeout_us: 60 * SECOND,
+        failover_min_us: 60 * SECOND,
+        allocation_delay_us: 0,
+        body_bytes_max: 1 << 20,
+        allocator: allocator::Config {
+            role_sorter: Policy::Drf,
+            framework_sorter: Policy::Drf,
+            min_reoffer_us: 100_000,
+            min_cpus_milli: 10,
+            min_mem_milli: 32_000,
+            filter_gpus: true,
+        },
+    }
+}
+
+pub struct Rig {
+    pub drive: Drive<'static, Master<'static>>,
+    pub now: Time,
+    pub record: Option<mesita_core::registry::Record>,
+    conns: BTreeMap<String, Id>,
+    peers: BTreeMap<String, Peer>,
+    /// Facts are told, too.
+    pub facts: bool,
+    next_conn: u32,
+    pub said: Vec<String>,
+}
+
+#[derive(Clone, Default)]
+pub struct Peer {
+    pub agent: AgentId,
+    pub framework: FrameworkId,
+    pub session: Session,
+    pub offers: BTreeMap<String, (OfferId, AgentId)>,
+}
+
+/// Outputs as they came, by their bytes.
+#[derive(Default)]
+pub struct Outputs(pub Vec<Vec<u8>>);
+
+impl Sink for Outputs {
+    fn put(&mut self, output: &[u8], _bodies: &[BodyRef]) {
+        self.0.push(output.to_vec());
+    }
+}
+
+impl Rig {
+    pub fn new() -> Self {
+        Self::with(Capacity::tiny(), config(), None)
+    }
+
+    pub fn with(
+        capacity: Capacity,
+        config: Config,
+        record: Option<mesita_core::registry::Record>,
+    ) -> Self {
+        let capacity = Capacity { head_max: 16_384, ..capacity };
+        let master = Master::new(Storage::lend(&capacity, &mut Leak), config).unwrap();
+        let buffer = Box::leak(vec![0; mesita_core::drive::BUFFER].into_boxed_slice());
+        let mut rig = Self {
+            drive: Drive::new(master, buffer),
+            now: Time(1_000),
+            record,
+            conns: BTreeMap::new(),
+            peers: BTreeMap::new(),
+            facts: false,
+            next_conn: 1,
+            said: vec![],
+        };
+        let recovered = Input::Recovered { record, new_cluster: CLUSTER };
+        rig.input(recovered).unwrap();
+        for (caller, name, rights) in [
+            (0, "local:root", Rights::ANY_USER.and(Rights::OPERATE)),
+            (1, "local:pi", Rights::NONE),
+            (2, "local:eve", Rights::NONE),
+        ] {
+            rig.input(Input::Caller { caller, name, rights }).unwrap();
+        }
+        rig.said.clear();
+        rig
+    }
+
+    /// Steps the master with one input, by its bytes, and takes in what it said.
+    pub fn input(&mut self, input: Input<'_>) -> Result<(), Refusal> {
+        let mut bytes = vec![0; 100_000];
+        let bytes = encode(&input, &mut bytes).unwrap().to_vec();
+        let mut outputs = Outputs::default();
+        let result = self.drive.step(self.now, &bytes, &mut outputs);
+        for output in outputs.0 {
+            self.output(&output);
+        }
+        result
+    }
+
+    fn output(&mut self, bytes: &[u8]) {
+        let (output, rest) = postcard::take_from_bytes::<Output<'_>>(bytes).unwrap();
+        assert!(rest.is_empty());
+        match output {
+            Output::Send { conn, head } => {
+                head.check().unwrap();
+                let name = self.name_of(conn);
+                self.learn(&name, &head);
+                self.said.push(format!("  -> {name}: {}", show::head(&head)));
+            }
+            Output::Close { conn, reason, message } => {
+                let name = self.name_of(conn);
+                let message =
+                    if message.is_empty() { String::new() } else { format!(", {message}") };
+                self.said.push(format!("  -> {name}: closed, {reason:?}{message}"));
+            }
+            Output::Fact(fact) if self.facts => {
+                self.said.push(format!("  fact: {}", show::fact(&fact)));
+            }
+            Output::Fact(_) | Output::KeepBody(_) | Output::DropBody(_) => {}
+            Output::Persist { sequence, sector, .. } => {
+                let (magic, record) = sector.split_at(12);
+                assert!(magic.starts_with(b"mesita"));
+                self.record = Some(postcard::take_from_bytes(record).unwrap().0);
+                self.input(Input::Persisted { sequence }).unwrap();
+            }
+        }
+    }
+
+    fn name_of(&self, conn: Id) -> String {
+        let known = self.conns.iter().find(|(_, id)| **id == conn);
+        known.map_or_else(|| "an old connection".into(), |(name, _)| name.clone())
+    }
+
+    /// Remembers ids, as the peer would.
+    fn learn(&mut self, name: &str, head: &Head<'_>) {
+        let peer = self.peers.entry(name.to_string()).or_default();
+        match head {
+            Head::AgentEvent(AgentEvent::Registered { agent, .. }) => peer.agent = *agent,
+            Head::Event(event::Event::Subscribed { framework, .. }) => {
+                peer.framework = *framework;
+            }
+            Head::Event(event::Event::Offers { offers }) => {
+                for offer in offers.iter() {
+                    peer.offers.insert(show::offer(offer.id), (offer.id, offer.agent));
+                }
+            }
+            _ => {}
+        }
+    }
+
+    pub fn open(&mut self, name: &str, role: Role, caller: u16) -> Id {
+        let conn = Id { index: self.next_conn % 24, generation: self.next_conn };
+        self.next_conn += 1;
+        self.conns.insert(name.to_string(), conn);
+        self.input(Input::Opened { conn, role, version: 2, caller, head_max: 8_192 }).unwrap();
+        conn
+    }
+
+    pub fn frame(&mut self, name: &str, head: &Head<'_>) -> Result<(), Refusal> {
+        let mut bytes = vec![0; 65_536];
+        let bytes = encode(head, &mut bytes).unwrap().to_vec();
+        let conn = self.conns[name];
+        self.input(Input::Frame { conn, head: &bytes, bodies: Seq::EMPTY, verdicts: Seq::EMPTY })
+    }
+
+    pub fn call(&mut self, name: &str, verb: Verb<'_>) -> Result<(), Refusal> {
+        let framework = self.peers.get(name).cloned().unwrap_or_default().framework;
+        self.frame(name, &Head::Call(Call { framework, ticket: 0, verb }))
+    }
+
+    pub fn agent_call(&mut self, name: &str, call: AgentCall<'_>) -> Result<(), Refusal> {
+        self.frame(name, &Head::AgentCall(call))
+    }
+
+    pub fn peer(&mut self, name: &str) -> &mut Peer {
+        self.peers.entry(name.to_string()).or_default()
+    }
+
+    pub fn registration(&mut self, name: &str, resources: &str, reports: u32) -> Register<'static> {
+        let peer = self.peer(name);
+        let counter = peer.session.counter + 1;
+        peer.session = Session { incarnation: peer.session.incarnation.max(1), counter };
+        let (session, agent) = (peer.session, peer.agent);
+        let mut key = [1; 32];
+        key[..name.len()].copy_from_slice(name.as_bytes());
+        Register {
+            session,
+            agent,
+            seen: Fence::default(),
+            cluster: 0,
+            key,
+            hostname: Box::leak(name.to_string().into_boxed_str()),
+            region: "",
+            zone: "",
+            address: "",
+            attributes: Seq::EMPTY,
+            resources: wire(resources),
+            tasks_max: 0,
+            task_kinds: Kind::Command.bit() | Kind::Executor.bit(),
+            reports,
+        }
+    }
+
+    pub fn subscription(role: &str) -> Subscribe<'static> {
+        let role: &'static str = Box::leak(role.to_string().into_boxed_str());
+        Subscribe {
+            name: "test",
+            user: "pi",
+            principal: "",
+            hostname: "",
+            webui_url: "",
+            roles: scratch().seq::<&'static str>(role.split(',')).unwrap(),
+            suppressed: Seq::EMPTY,
+            minimums: Seq::EMPTY,
+            failover_us: 0,
+            capabilities: Capability::PartitionAware.bit(),
+            owned: Ownership::Scheduler,
+            public: Body::NONE,
+        }
+    }
+
+    pub fn launch(task: &str, agent: AgentId, resources: &str) -> Launch<'static> {
+        Launch {
+            task: Box::leak(task.to_string().into_boxed_str()),
+            agent,
+            kind: Kind::Command,
+            resources: wire(resources),
+            limits: Seq::EMPTY,
+            executor: None,
+            user: "",
+            grace_us: None,
+            completion_us: None,
+            restart: Restart::default(),
+            public: Body::NONE,
+            private: Body::NONE,
+        }
+    }
+
+    /// One tick, and more while the master wants them at once.
+    pub fn settle(&mut self) {
+        for _ in 0..64 {
+            self.input(Input::Tick).unwrap();
+            if self.drive.next_deadline() > self.now {
+                return;
+            }
+        }
+        panic!("the master never comes to rest");
+    }
+
+    pub fn wait(&mut self, us: u64) {
+        let until = self.now.after(us);
+        while self.drive.next_deadline() <= until {
+            self.now = self.now.max(self.drive.next_deadline());
+            self.settle();
+        }
+        self.now = until;
+    }
+
+    /// Does what one line of a transcript says; what the master said, in lines.
+    pub fn line(&mut self, line: &str) -> Vec<String> {
+        self.said.clear();
+        let words: Vec<_> = line.split_whitespace().collect();
+        let result = self.act(&words);
+        if let Err(refusal) = result {
+            self.said.push(format!("  refused: {refusal:?}"));
+        } else {
+            self.settle();
+        }
+        std::mem::take(&mut self.said)
+    }
+
+    fn act(&mut self, words: &[&str]) -> Result<(), Refusal> {
+        match *words {
+            ["facts"] => {
+                self.facts = true;
+                Ok(())
+            }
+            ["wait", time] => {
+                self.wait(micros(time));
+                Ok(())
+            }
+            ["agent", name, resources, ref held @ ..] => {
+                self.open(name, Role::Agent, 0);
+                self.register(name, resources, held)
+            }
+            ["agent-again", name, resources, ref held @ ..] => self.register(name, resources, held),
+            ["leaves", name] => {
+                let session = self.peer(name).session;
+                self.agent_call(name, AgentCall::Leave { session })
+            }
+            ["totals", name, resources] => {
+                let session = self.peer(name).session;
+                self.agent_call(name, AgentCall::Totals { session, resources: wire(resources) })
+            }
+            ["framework", name, role, ref options @ ..] => {
+                let caller = u16::from(!options.contains(&"root"));
+                let caller = if options.contains(&"eve") { 2 } else { caller };
+                self.open(name, Role::Framework, caller);
+                if let Some(other) = options.iter().find_map(|word| word.strip_prefix("as=")) {
+                    self.peer(name).framework = self.peer(other).framework;
+                }
+                self.call(name, Verb::Subscribe(described(role, options)))
+            }
+            ["update-framework", name, role, ref options @ ..] => {
+                self.call(name, Verb::UpdateFramework(described(role, options)))
+            }
+            ["closes", name] => {
+                let (conn, since) = (self.conns[name], self.now);
+                self.input(Input::Closed { conn, since })
+            }
+            ["accept", name, offers, ref tasks @ ..] => self.accept(name, offers, tasks),
+            ["decline", name, offers, ref options @ ..] => {
+                let offers = self.offers(name, offers);
+                let offers = scratch().seq::<OfferId>(offers).unwrap();
+                let refuse_us = options.first().map(|time| micros(time));
+                self.call(name, Verb::Decline { offers, refuse_us })
+            }
+            ["status", agent, framework, task, state, ref options @ ..] => {
+                self.status(agent, framework, task, state, options)
+            }
+            ["ack", name, task, agent, sequence] => {
+                let agent = self.peer(agent).agent;
+                let sequence = sequence.trim_start_matches('#').parse().unwrap();
+                self.call(name, Verb::Acknowledge { task, uuid: Uuid { agent, sequence } })
+            }
+            ["kill", name, task] => {
+                let task = TaskAt { task, agent: AgentId::NONE };
+                self.call(name, Verb::Kill { task, grace_us: None })
+            }
+            ["reconcile", name, ref tasks @ ..] => {
+                let tasks: Vec<_> = tasks
+                    .iter()
+                    .map(|task| {
+                        let (task, agent) = task.split_once('@').unwrap_or((task, ""));
+                        TaskAt { task, agent: self.peer(agent).agent }
+                    })
+                    .collect();
+                let tasks = scratch().seq::<TaskAt<'static>>(tasks).unwrap();
+                self.call(name, Verb::Reconcile { tasks })
+            }
+            ["revive", name] => self.call(name, Verb::Revive { roles: Seq::EMPTY }),
+            ["suppress", name] => self.call(name, Verb::Suppress { roles: Seq::EMPTY }),
+            ["teardown", name] => self.call(name, Verb::Teardown),
+            ["request", name, amounts] => {
+                let amounts = quantities(amounts);
+                let request = Request { agent: AgentId::NONE, amounts };
+                let requests = scratch().seq::<Request<'static>>([request]).unwrap();
+                self.call(name, Verb::Request { requests })
+            }
+            ["weight", role, weight] => {
+                self.input(Input::Weight { role, weight: weight.parse().unwrap() })
+            }
+            ["congested", name] => {
+                let conn = self.conns[name];
+                self.input(Input::Congested { conn })
+            }
+            ["drained", name] => {
+                let conn = self.conns[name];
+                self.input(Input::Drained { conn })
+            }
+            _ => panic!("no such line: {words:?}"),
+        }
+    }
+
+    fn register(&mut self, name: &str, resources: &str, held: &[&str]) -> Result<(), Refusal> {
+        let register = self.registration(name, resources, u32::from(!held.is_empty()));
+        self.agent_call(name, AgentCall::Register(register))?;
+        if held.is_empty() {
+            return Ok(());
+        }
+        let mut frameworks = vec![];
+        let mut tasks = vec![];
+        for held in held {
+            // framework/task/state/resources
+            let parts: Vec<&'static str> = held
+                .split('/')
+                .map(|part| &*Box::leak(part.to_string().into_boxed_str()))
+                .collect();
+            let framework = self.peer(parts[0]).framework;
+            let known = FrameworkHeld {
+                framework,
+                name: "test",
+                user: "pi",
+                principal: "",
+                caller: "local:pi",
+                failover_us: 0,
+                capabilities: Capability::PartitionAware.bit(),
+                roles: scratch().seq::<&'static str>(["*"]).unwrap(),
+                owned: Ownership::Scheduler,
+            };
+            if !frameworks.contains(&known) {
+                frameworks.push(known);
+            }
+            tasks.push(TaskHeld {
+                framework,
+                task: parts[1],
+                executor: "",
+                role: "*",
+                container: ContainerId { incarnation: 1, counter: 1 },
+                state: state(parts[2]),
+                unacknowledged: None,
+                attempt: 0,
+                restart: Restart::default(),
+                resources: wire(parts[3]),
+                public: Hash::default(),
+            });
+        }
+        let report = Report {
+            session: self.peer(name).session,
+            part: 0,
+            frameworks: scratch().seq::<FrameworkHeld<'static>>(frameworks).unwrap(),
+            executors: Seq::EMPTY,
+            tasks: scratch().seq::<TaskHeld<'static>>(tasks).unwrap(),
+        };
+        self.agent_call(name, AgentCall::Report(report))
+    }
+
+    fn offers(&mut self, name: &str, offers: &str) -> Vec<OfferId> {
+        offers.split(',').map(|offer| self.find_offer(name, offer).0).collect()
+    }
+
+    fn find_offer(&mut self, name: &str, offer: &str) -> (OfferId, AgentId) {
+        let own = self.peer(name).offers.get(offer).copied();
+        own.or_else(|| self.peers.values().find_map(|peer| peer.offers.get(offer).copied()))
+            .unwrap_or_else(|| (made_up(offer), AgentId::NONE))
+    }
+
+    fn accept(&mut self, name: &str, offers: &str, tasks: &[&str]) -> Result<(), Refusal> {
+        let first = offers.split(',').next().unwrap();
+        let (_, agent) = self.find_offer(name, first);
+        let offers = self.offers(name, offers);
+        let mut refuse_us = Some(0);
+        let mut launches = vec![];
+        for word in tasks {
+            if let Some(time) = word.strip_prefix("refuse=") {
+                refuse_us = Some(micros(time));
+                continue;
+            }
+            let (task, rest) = word.split_once('=').unwrap();
+            let (resources, user) = rest.split_once('@').unwrap_or((rest, ""));
+            let (resources, executor) = resources.split_once('+').unwrap_or((resources, ""));
+            let mut launch = Self::launch(task, agent, resources);
+            launch.user = Box::leak(user.to_string().into_boxed_str());
+            if !executor.is_empty() {
+                launch.kind = Kind::Executor;
+                launch.executor = Some(Executor {
+                    id: Box::leak(executor.to_string().into_boxed_str()),
+                    resources: wire("cpus:0.1;mem:32"),
+                    user: "",
+                    grace_us: None,
+                    body: Body::NONE,
+                });
+            }
+            launches.push(launch);
+        }
+        let tasks = scratch().seq::<Launch<'static>>(launches).unwrap();
+        let operation = Operation::Launch { tasks };
+        let operations = scratch().seq::<Operation<'static>>([operation]).unwrap();
+        let offers = scratch().seq::<OfferId>(offers).unwrap();
+        self.call(name, Verb::Accept(Accept { offers, operations, refuse_us }))
+    }
+
+    fn status(
+        &mut self,
+        agent: &str,
+        framework: &str,
+        task: &str,
+        state_name: &str,
+        options: &[&str],
+    ) -> Result<(), Refusal> {
+        let framework = self.peer(framework).framework;
+        let state = state(state_name);
+        let mut detail = Detail::default();
+        let mut uuid = None;
+        for option in options {
+            if let Some(sequence) = option.strip_prefix('#') {
+                uuid = Some(sequence.parse().unwrap());
+            } else if let Some(code) = option.strip_prefix("exit=") {
+                detail.exit = Exit::Code(code.parse().unwrap());
+            }
+        }
+        let status = Status {
+            task,
+            state,
+            source: Source::Agent,
+            agent: self.peer(agent).agent,
+            uuid,
+            wall_us: 1,
+            detail: Some(detail),
+        };
+        self.agent_call(agent, AgentCall::Update { framework, latest: state, status })
+    }
+}
+
+/// An offer by its name, though nobody was ever offered it.
+fn made_up(offer: &str) -> OfferId {
+    let (index, generation) = offer.trim_start_matches('O').split_once('.').unwrap();
+    let generation = generation.parse::<u32>().unwrap() * 2 + 1;
+    OfferId { epoch: 1, id: Id { index: index.parse().unwrap(), generation } }
+}
+
+fn described(role: &str, options: &[&str]) -> Subscribe<'static> {
+    let mut subscribe = Rig::subscription(role);
+    for option in options {
+        if let Some(time) = option.strip_prefix("failover=") {
+            subscribe.failover_us = micros(time);
+        } else if let Some(user) = option.strip_prefix("user=") {
+            subscribe.user = Box::leak(user.to_string().into_boxed_str());
+        } else if let Some(name) = option.strip_prefix("name=") {
+            subscribe.name = Box::leak(name.to_string().into_boxed_str());
+        } else if let Some(principal) = option.strip_prefix("principal=") {
+            subscribe.principal = Box::leak(principal.to_string().into_boxed_str());
+        } else if *option == "owned" {
+            subscribe.owned = Ownership::Master;
+        } else if *option == "old" {
+            subscribe.capabilities = 0;
+        }
+    }
+    subscribe
+}
+
+pub fn quantities(text: &str) -> Seq<'static, Quantity<'static>> {
+    let amounts: Vec<Quantity<'static>> = text
+        .split(';')
+        .map(|entry| {
+            let (name, amount) = entry.split_once(':').unwrap();
+            let name: &'static str = Box::leak(name.to_string().into_boxed_str());
+            Quantity { name, amount: Amount::parse(amount).unwrap() }
+        })
+        .collect();
+    scratch().seq::<Quantity<'static>>(amounts).unwrap()
+}
+
+pub fn state(name: &str) -> TaskState {
+    use TaskState::*;
+    [
+        Starting,
+        Running,
+        Finished,
+        Failed,
+        Killed,
+        Lost,
+        Staging,
+        Error,
+        Killing,
+        Dropped,
+        Unreachable,
+        Gone,
+        GoneByOperator,
+        Unknown,
+    ]
+    .into_iter()
+    .find(|state| state.name() == format!("TASK_{name}"))
+    .unwrap_or_else(|| panic!("no state {name}"))
+}
+
+pub fn micros(text: &str) -> u64 {
+    let digits = text.trim_end_matches(|c: char| c.is_alphabetic());
+    let number: f64 = digits.parse().unwrap();
+    let unit = match &text[digits.len()..] {
+        "ms" => 1_000.0,
+        "s" => 1_000_000.0,
+        unit => panic!("no unit {unit}"),
+    };
+    (number * unit) as u64
+}
+
+/// An empty list of resources, for those who need none.
+pub fn nothing() -> Seq<'static, Resource<'static>> {
+    Seq::EMPTY
+}

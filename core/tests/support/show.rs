@@ -1,0 +1,232 @@
+//! Messages as a person would tell them.
+
+use mesita_core::master::Fact;
+use mesita_core::wire::agent::*;
+use mesita_core::wire::call::*;
+use mesita_core::wire::event::*;
+use mesita_core::wire::executor::*;
+use mesita_core::wire::task::*;
+use mesita_core::wire::*;
+
+use super::text::shown;
+
+pub fn agent(id: AgentId) -> String {
+    if id.is_none() { "nowhere".into() } else { format!("S{}/{}", id.epoch, id.number) }
+}
+
+pub fn framework(id: FrameworkId) -> String {
+    if id.is_none() { "nobody".into() } else { format!("F{}/{}", id.epoch, id.number) }
+}
+
+pub fn offer(id: OfferId) -> String {
+    format!("O{}.{}", id.id.index, id.id.generation / 2)
+}
+
+pub fn status(status: &Status<'_>) -> String {
+    let detail = status.detail();
+    let mut text = format!("{} {}", status.task, status.state.name());
+    if let Some(sequence) = status.uuid {
+        text += &format!(" #{sequence}");
+    }
+    if let Some(reason) = detail.reason {
+        text += &format!(" {}", reason.name());
+    }
+    match detail.exit {
+        Exit::Unseen => {}
+        Exit::Code(code) => text += &format!(" exit={code}"),
+        Exit::Signal(signal) => text += &format!(" signal={signal}"),
+    }
+    if detail.attempt > 0 {
+        text += &format!(" attempt={}", detail.attempt);
+    }
+    if !detail.message.is_empty() {
+        text += &format!(" \"{}\"", detail.message);
+    }
+    text
+}
+
+fn quantities(list: &Seq<'_, Quantity<'_>>) -> String {
+    list.iter().map(|q| format!("{}:{}", q.name, q.amount)).collect::<Vec<_>>().join(";")
+}
+
+pub fn launch(launch: &Launch<'_>) -> String {
+    let executor = launch.executor.map_or(String::new(), |e| format!(" executor={}", e.id));
+    format!("{} {}{executor}", launch.task, shown(&launch.resources))
+}
+
+pub fn head(head: &Head<'_>) -> String {
+    match head {
+        Head::Event(event) => self::event(event),
+        Head::AgentEvent(event) => agent_event(event),
+        Head::Call(call) => format!("{} {}", framework(call.framework), self::call(&call.verb)),
+        Head::AgentCall(call) => agent_call(call),
+        Head::ExecutorCall(call) => format!("{call:?}"),
+        Head::ExecutorEvent(event) => executor_event(event),
+        Head::Hello(_) | Head::Link(_) | Head::Svc(_) => format!("{head:?}"),
+    }
+}
+
+fn event(event: &Event<'_>) -> String {
+    match event {
+        Event::Subscribed { framework: id, fence, .. } => {
+            format!("SUBSCRIBED as {} in epoch {}", framework(*id), fence.epoch)
+        }
+        Event::Offers { offers } => {
+            let one = |o: Offer<'_>| {
+                let role = if o.role == "*" { String::new() } else { format!(" for {}", o.role) };
+                format!("{}{role} of {}: {}", offer(o.id), agent(o.agent), shown(&o.resources))
+            };
+            format!("OFFERS {}", offers.iter().map(one).collect::<Vec<_>>().join(" | "))
+        }
+        Event::Rescind { offer: id } => format!("RESCIND {}", offer(*id)),
+        Event::Update { status: told } => format!("UPDATE {}", status(told)),
+        Event::Failure { agent: id, executor, exit } if !executor.is_empty() => {
+            format!("FAILURE of executor {executor} on {}: {exit:?}", agent(*id))
+        }
+        Event::Failure { agent: id, .. } => format!("FAILURE of {}", agent(*id)),
+        Event::Error { message } => format!("ERROR \"{message}\""),
+        Event::Reply { ticket, result: Ok(()) } => format!("REPLY {ticket} ok"),
+        Event::Reply { ticket, result: Err(why) } => format!("REPLY {ticket} {why:?}"),
+        Event::Message { executor, agent: id, .. } => {
+            format!("MESSAGE from {executor} on {}", agent(*id))
+        }
+        Event::Waiting { name, asked, largest, agent: id, fits } => format!(
+            "WAITING no agent has {name}:{asked}; largest is {} with {largest}; would fit: {}",
+            agent(*id),
+            quantities(fits)
+        ),
+        other => format!("{other:?}"),
+    }
+}
+
+fn agent_event(event: &AgentEvent<'_>) -> String {
+    match event {
+        AgentEvent::Registered { session, agent: id, fence, .. } => format!(
+            "registered as {} in session {}.{}, epoch {}",
+            agent(*id),
+            session.incarnation,
+            session.counter,
+            fence.epoch
+        ),
+        AgentEvent::Refused { refusal, .. } => format!("refused: {refusal:?}"),
+        AgentEvent::Launch { framework: of, tasks, session, .. } => format!(
+            "launch for {} in session {}.{}: {}",
+            framework(of.framework),
+            session.incarnation,
+            session.counter,
+            tasks.iter().map(|task| launch(&task)).collect::<Vec<_>>().join(" | ")
+        ),
+        AgentEvent::Kill { task, grace_us } => {
+            let grace = grace_us.map_or(String::new(), |us| format!(" grace {us} us"));
+            format!("kill {}{grace}", task.task)
+        }
+        AgentEvent::Acknowledge { task, sequence } => {
+            format!("acknowledge {} #{sequence}", task.task)
+        }
+        AgentEvent::ShutdownFramework { framework: id } => {
+            format!("shut down {}", framework(*id))
+        }
+        AgentEvent::Verdicts { tasks, last, .. } => {
+            let one = |v: Verdict<'_>| format!(" {} {:?}", v.task.task, v.fate);
+            let last = if *last { ", last" } else { "" };
+            format!("verdicts:{}{last}", tasks.iter().map(one).collect::<String>())
+        }
+        AgentEvent::Want { tasks, .. } => {
+            let names: Vec<_> = tasks.iter().map(|task| task.task).collect();
+            format!("wants the bodies of {}", names.join(", "))
+        }
+        AgentEvent::UpdateFramework { framework: of } => {
+            format!("{} is now {}", framework(of.framework), of.name)
+        }
+        other => format!("{other:?}"),
+    }
+}
+
+fn agent_call(call: &AgentCall<'_>) -> String {
+    match call {
+        AgentCall::Register(register) => format!(
+            "registers as {} in session {}.{} with {} and {} reports",
+            agent(register.agent),
+            register.session.incarnation,
+            register.session.counter,
+            shown(&register.resources),
+            register.reports
+        ),
+        AgentCall::Report(report) => {
+            let one = |held: TaskHeld<'_>| format!(" {} {}", held.task, held.state.name());
+            format!(
+                "reports part {}:{}",
+                report.part,
+                report.tasks.iter().map(one).collect::<String>()
+            )
+        }
+        AgentCall::Update { framework: of, status: told, latest } => {
+            let latest = if *latest == told.state {
+                String::new()
+            } else {
+                format!(" (now {})", latest.name())
+            };
+            format!("update of {}: {}{latest}", framework(*of), status(told))
+        }
+        other => format!("{other:?}"),
+    }
+}
+
+fn executor_event(event: &ExecutorEvent<'_>) -> String {
+    match event {
+        ExecutorEvent::Launch { task } => format!("LAUNCH {}", launch(task)),
+        ExecutorEvent::Subscribed { container, .. } => format!("SUBSCRIBED in {container}"),
+        ExecutorEvent::Kill { task, .. } => format!("KILL {task}"),
+        ExecutorEvent::Acknowledged { task, .. } => format!("ACKNOWLEDGED {task}"),
+        other => format!("{other:?}"),
+    }
+}
+
+fn call(verb: &Verb<'_>) -> String {
+    match verb {
+        Verb::Subscribe(subscribe) => {
+            format!("SUBSCRIBE {:?}", subscribe.roles.iter().collect::<Vec<_>>())
+        }
+        Verb::Accept(accept) => {
+            let offers: Vec<_> = accept.offers.iter().map(offer).collect();
+            let tasks: Vec<_> = accept
+                .operations
+                .iter()
+                .flat_map(|operation| match operation {
+                    Operation::Launch { tasks } => tasks.iter().map(|t| launch(&t)).collect(),
+                    _ => vec![],
+                })
+                .collect();
+            format!("ACCEPT {}: {}", offers.join(" "), tasks.join(" | "))
+        }
+        Verb::Decline { offers, refuse_us } => {
+            let offers: Vec<_> = offers.iter().map(offer).collect();
+            format!("DECLINE {} refuse={refuse_us:?}", offers.join(" "))
+        }
+        Verb::Acknowledge { task, uuid } => format!("ACKNOWLEDGE {task} #{}", uuid.sequence),
+        Verb::Kill { task, .. } => format!("KILL {}", task.task),
+        other => format!("{other:?}"),
+    }
+}
+
+/// A fact in a few words: what readers see, not how.
+pub fn fact(fact: &Fact<'_>) -> String {
+    match fact {
+        Fact::Leading { fence, .. } => format!("leading in epoch {}", fence.epoch),
+        Fact::Agent { info, .. } => format!("agent {} on {}", agent(info.agent), info.hostname),
+        Fact::AgentState { state, .. } => format!("agent {state:?}"),
+        Fact::AgentGone { .. } => "agent gone".into(),
+        Fact::Framework { info, .. } => {
+            format!("framework {} {}", framework(info.framework), info.name)
+        }
+        Fact::FrameworkState { state, .. } => format!("framework {state:?}"),
+        Fact::FrameworkGone { .. } => "framework gone".into(),
+        Fact::Task { task, resources, .. } => format!("task {task} {}", shown(resources)),
+        Fact::TaskState { state, .. } => format!("task {}", state.name()),
+        Fact::TaskGone { .. } => "task gone".into(),
+        Fact::Executor { executor, .. } => format!("executor {executor}"),
+        Fact::ExecutorGone { .. } => "executor gone".into(),
+        Fact::Offer { offer: id, .. } => format!("offer {}", offer(*id)),
+        Fact::OfferGone { .. } => "offer gone".into(),
+    }
+}

@@ -94,7 +94,7 @@ impl Amount {
             }
             None => (text, 0),
         };
-        let (whole, fraction) = mantissa.split_once('.').unwrap_or((mantissa, ""));
+        let (whole, fraction) = mantissa.split_once(['.']).unwrap_or((mantissa, ""));
         if whole.is_empty() && fraction.is_empty() {
             return Err(NotAnAmount::NotANumber);
         }

@@ -135,11 +135,11 @@ pub(crate) fn role(field: &'static str, role: &str) -> Result<(), Malformed> {
         return Ok(());
     }
     require(
-        role.split('/').count() <= ROLE_DEPTH_MAX,
+        role.split(['/']).nth(ROLE_DEPTH_MAX).is_none(),
         field,
         Fault::TooMany(count(ROLE_DEPTH_MAX)),
     )?;
-    for part in role.split('/') {
+    for part in role.split(['/']) {
         let forbidden = matches!(part, "" | "." | ".." | "*")
             || part.starts_with('-')
             || part.bytes().any(|b| matches!(b, b'\t' | b'\n' | 0x0b | 0x0c | b'\r' | b' ' | 0x7f));

@@ -175,7 +175,7 @@ impl fmt::Display for ContainerId {
 impl ContainerId {
     /// Reads what `Display` printed; anything else is none.
     pub fn parse(text: &str) -> Option<Self> {
-        let (incarnation, counter) = text.split_once('-')?;
+        let (incarnation, counter) = text.split_once(['-'])?;
         let id = Self {
             incarnation: u32::from_str_radix(incarnation, 16).ok()?,
             counter: u32::from_str_radix(counter, 16).ok()?,
@@ -279,7 +279,7 @@ impl fmt::Display for Shown {
 
 /// Splits `{cluster:016x}-{epoch}-{letter}{number}` of this cluster.
 fn parse(text: &str, cluster: u64, letter: &str) -> Option<(u32, u64)> {
-    let mut parts = text.splitn(3, '-');
+    let mut parts = text.splitn(3, ['-']);
     let theirs = u64::from_str_radix(parts.next()?, 16).ok()?;
     let epoch: u32 = parts.next()?.parse().ok()?;
     let number: u64 = parts.next()?.strip_prefix(letter)?.parse().ok()?;

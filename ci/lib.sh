@@ -1,0 +1,78 @@
+# Sourced by the scripts beside it: gets what a check lacks, or says what was skipped and why.
+# shellcheck shell=sh
+
+# need CHECK THING=PACKAGE...: true once every THING is here, a command or, with a slash, a file.
+#
+# Root installs what is missing from Debian's PACKAGE. Whoever cannot is told what to do, and false
+# is returned, for the script to end with 0. CI skips nothing: there, what is missing is an error.
+need() {
+  check=$1
+  shift
+  missing=$(missing_packages "$@")
+  [ -n "$missing" ] || return 0
+  if [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null; then
+    # shellcheck disable=SC2086 # a word for each package
+    install_packages $missing
+    missing=$(missing_packages "$@")
+    [ -n "$missing" ] || return 0
+  fi
+  if [ "${CI:-}" = true ]; then
+    echo "$check: could not install $missing" >&2
+    exit 1
+  fi
+  echo "SKIPPED: $check: not installed: $missing; sudo apt-get install --no-install-recommends $missing"
+  return 1
+}
+
+missing_packages() {
+  packages=
+  for pair in "$@"; do
+    thing=${pair%%=*}
+    case "$thing" in
+      */*) [ -e "$thing" ] && continue ;;
+      *) command -v "$thing" >/dev/null && continue ;;
+    esac
+    packages="$packages${packages:+ }${pair#*=}"
+  done
+  echo "$packages"
+}
+
+# First by the package lists that are here, then by fresh ones: a new machine has none, and old ones
+# name versions that nobody serves any more. A list that cannot be had need not be one that counts.
+# Silent unless it fails; another apt at work is waited for.
+install_packages() {
+  log=$(mktemp)
+  apt_install "$@" >"$log" 2>&1 ||
+    { apt_get update; apt_install "$@"; } >"$log" 2>&1 ||
+    cat "$log" >&2
+  rm -f "$log"
+}
+
+apt_install() {
+  apt_get install -y --no-install-recommends "$@"
+}
+
+apt_get() {
+  DEBIAN_FRONTEND=noninteractive apt-get -qq -o DPkg::Lock::Timeout=600 "$@" </dev/null
+}
+
+# foreign CHECK THING=PACKAGE...: need, and a Rust for foreign_cargo.
+#
+# Nobody ships a standard library for some of our targets, so it is built from its sources: those
+# that rustup's component rust-src added to the Rust in use, else Debian's, with Debian's Rust.
+foreign() {
+  check=$1
+  shift
+  rust=$(rustc --print sysroot 2>/dev/null) || rust=/usr
+  if [ ! -e "$rust/lib/rustlib/src/rust/library/std" ]; then
+    rust=/usr
+    set -- /usr/bin/cargo=cargo-web /usr/bin/rustc=rustc-web \
+      /usr/lib/rustlib/src/rust/library/std=rust-web-src "$@"
+  fi
+  need "$check" "$@"
+}
+
+# cargo of the Rust that `foreign` found, allowed to build standard libraries.
+foreign_cargo() {
+  RUSTC="$rust/bin/rustc" RUSTDOC="$rust/bin/rustdoc" RUSTC_BOOTSTRAP=1 "$rust/bin/cargo" "$@"
+}

@@ -49,6 +49,7 @@ mod invariant;
 #[macro_use]
 pub mod record;
 
+pub mod agent;
 pub mod allocator;
 pub mod capacity;
 pub mod digest;
@@ -63,6 +64,7 @@ pub mod rand;
 mod refusal;
 pub mod registry;
 pub mod resources;
+pub mod scheduler;
 pub mod slab;
 #[cfg(feature = "sync")]
 pub mod sync;

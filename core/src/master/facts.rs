@@ -101,8 +101,10 @@ pub enum Fact<'a> {
     TaskState {
         /// Its row.
         row: Id,
-        /// To what.
+        /// To what, as was told to its framework.
         state: TaskState,
+        /// Its newest state, which may be past the one told: when it ended, what it held is free.
+        latest: TaskState,
         /// Who says so.
         source: Source,
         /// Why.

@@ -51,9 +51,9 @@ struct Taking {
 impl Master<'_> {
     /// ACCEPT. O(tasks · (resources + depth · log roles)).
     ///
-    /// `UnknownOffer` when an offer is not this framework's, of another epoch, named twice, or the
-    /// offers are of several agents or roles: every valid one among them is given back, and the
-    /// tasks are told lost.
+    /// When an offer is not this framework's, of another epoch, named twice, or the offers are of
+    /// several agents or roles, the tasks are told lost and every valid one among the offers is
+    /// given back; `UnknownOffer` when none is.
     pub(super) fn accept(
         &mut self,
         cx: &mut Cx<'_>,
@@ -118,9 +118,11 @@ impl Master<'_> {
         framework: Id,
         accept: &Accept<'_>,
     ) -> Result<(), Refusal> {
+        let mut changed = false;
         for offer in accept.offers.iter() {
             if let Some(id) = self.own_offer(framework, offer) {
                 self.give_back(cx, id, Some(0));
+                changed = true;
             }
         }
         for operation in accept.operations.iter() {
@@ -142,7 +144,7 @@ impl Master<'_> {
                 | Operation::Shrink { .. } => {}
             }
         }
-        Err(Refusal::UnknownOffer)
+        if changed { Ok(()) } else { Err(Refusal::UnknownOffer) }
     }
 
     /// `fine` for partition-aware frameworks, LOST for others.

@@ -363,6 +363,8 @@ struct Counters {
     body_bytes: u64,
     /// When the next round is due; `Time::NEVER` = nothing is dirty.
     round: Time,
+    /// When it began to lead.
+    leads_since: Time,
     /// Agents and frameworks with long work.
     chores: u32,
     /// Where the search for long work goes on: agents first, then frameworks.
@@ -591,27 +593,20 @@ impl<'a> Master<'a> {
         call: AgentCall<'_>,
         bodies: &[BodyRef],
     ) -> Result<(), Refusal> {
-        if !self.leads {
-            return Err(Refusal::NotLeading);
-        }
+        self.check_leads(cx, conn)?;
         if let AgentCall::Register(register) = call {
             let registered = self.register(cx, conn, &register);
-            if let Err(refusal) = registered {
-                let event = AgentEvent::Refused {
-                    fence: self.fence(),
-                    refusal,
-                    message: refusal.sentence(),
-                };
-                cx.emit(Output::Send { conn, head: Head::AgentEvent(event) });
-            }
-            return registered;
+            return registered.inspect_err(|refusal| self.refuse_agent(cx, conn, *refusal));
         }
         let agent = self.agent_on(conn)?;
         match call {
             AgentCall::Register(_) => Ok(()),
-            AgentCall::Report(report) => self.report(cx, agent, &report),
+            AgentCall::Report(report) => {
+                let reported = self.report(cx, agent, &report);
+                reported.inspect_err(|refusal| self.refuse_agent(cx, conn, *refusal))
+            }
             AgentCall::Bodies { session, tasks } => self.bodies(cx, agent, session, &tasks, bodies),
-            AgentCall::Settled { session } => self.settled(agent, session),
+            AgentCall::Settled { session } => self.settled(cx, agent, session),
             AgentCall::Update { framework, latest, status } => {
                 self.update(cx, agent, framework, latest, &status, bodies)
             }
@@ -627,6 +622,23 @@ impl<'a> Master<'a> {
         }
     }
 
+    /// Nobody is answered by a master that does not lead: whoever asks is to come again.
+    fn check_leads(&self, cx: &mut Cx<'_>, conn: Id) -> Result<(), Refusal> {
+        if self.leads {
+            return Ok(());
+        }
+        let message = Refusal::NotLeading.sentence();
+        cx.emit(Output::Close { conn, reason: Parting::NoLeader, message });
+        Err(Refusal::NotLeading)
+    }
+
+    /// An agent hears why it is not registered, and comes again with a new session.
+    fn refuse_agent(&self, cx: &mut Cx<'_>, conn: Id, refusal: Refusal) {
+        let message = refusal.sentence();
+        let event = AgentEvent::Refused { fence: self.fence(), refusal, message };
+        cx.emit(Output::Send { conn, head: Head::AgentEvent(event) });
+    }
+
     fn call(
         &mut self,
         cx: &mut Cx<'_>,
@@ -635,9 +647,7 @@ impl<'a> Master<'a> {
         bodies: &[BodyRef],
         verdicts: &Seq<'_, Verdict<'_>>,
     ) -> Result<(), Refusal> {
-        if !self.leads {
-            return Err(Refusal::NotLeading);
-        }
+        self.check_leads(cx, conn)?;
         if let Verb::Subscribe(subscribe) = call.verb {
             return self.subscribe(cx, conn, call.framework, &subscribe, bodies);
         }
@@ -708,6 +718,7 @@ impl<'a> Master<'a> {
             return;
         }
         self.leads = true;
+        self.counters.leads_since = cx.now;
         let (cluster, fence) = (self.registry.record().cluster, self.fence());
         cx.fact(Fact::Leading { cluster, fence });
     }

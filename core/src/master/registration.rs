@@ -372,7 +372,11 @@ impl Master<'_> {
                     (row.seen, row.container) = (seen, held.container);
                     row.attempt = held.attempt;
                 }
-                self.move_to(cx, known, held.state, held.state.is_terminal());
+                let before = self.tasks.get_ref(known).map(|row| row.state);
+                self.move_to(known, held.state, held.state.is_terminal());
+                if before != Some(held.state) {
+                    self.task_state_fact(cx, known, held.state, Source::Agent, None, "");
+                }
             }
             return;
         }
@@ -493,10 +497,24 @@ impl Master<'_> {
         Ok(())
     }
 
-    /// The agent keeps the verdicts: nothing of an older session can start any more.
-    pub(super) fn settled(&mut self, agent: Id, session: Session) -> Result<(), Refusal> {
-        let row = self.agents.get_ref(agent).ok_or(Refusal::UnknownAgent)?;
-        if session == row.session { Ok(()) } else { Err(Refusal::StaleSession) }
+    /// The agent keeps what it was told, whose word counts and what is to become of its tasks: from
+    /// now on it may be offered. O(tasks of the agent), for kills that it missed.
+    pub(super) fn settled(
+        &mut self,
+        cx: &mut Cx<'_>,
+        agent: Id,
+        session: Session,
+    ) -> Result<(), Refusal> {
+        let row = self.agents.get(agent).ok_or(Refusal::UnknownAgent)?;
+        if session != row.session {
+            return Err(Refusal::StaleSession);
+        }
+        if row.state == AgentState::Confirming {
+            self.set_agent_state(cx, agent, AgentState::Active);
+            self.allocator.set_agent_active(agent.index, true);
+            self.kill_again(cx, agent);
+        }
+        Ok(())
     }
 
     /// Every report came: gives up what was not in them, over as many ticks as it takes.
@@ -516,6 +534,7 @@ impl Master<'_> {
             AgentState::Settling => self.settle_some(cx, agent),
             AgentState::Losing => self.lose_some(cx, agent),
             AgentState::Registering
+            | AgentState::Confirming
             | AgentState::Active
             | AgentState::Away
             | AgentState::Unreachable => true,
@@ -527,7 +546,7 @@ impl Master<'_> {
         let mut next = cursor.checked_sub(1).and_then(|slot| self.tasks.id_at(slot));
         for _ in 0..CHORE_BATCH {
             let Some(task) = next else {
-                self.activate(cx, agent);
+                self.confirm(cx, agent);
                 return true;
             };
             next = after(&self.tasks, OF_AGENT, task);
@@ -542,8 +561,8 @@ impl Master<'_> {
         false
     }
 
-    /// A settled agent is registered: it is told so, and may be offered.
-    fn activate(&mut self, cx: &mut Cx<'_>, agent: Id) {
+    /// A settled agent is told that it is registered.
+    fn confirm(&mut self, cx: &mut Cx<'_>, agent: Id) {
         self.drop_unseen_executors(cx, agent);
         let Some(row) = self.agents.get(agent) else { return };
         let total = row.total;
@@ -557,7 +576,8 @@ impl Master<'_> {
         }
         let free = self.without_used(agent, free);
         self.allocator.add_agent(&self.pool, agent.index, total, free);
-        self.set_agent_state(cx, agent, AgentState::Active);
+        self.allocator.set_agent_active(agent.index, false);
+        self.set_agent_state(cx, agent, AgentState::Confirming);
         let event = AgentEvent::Registered {
             fence: self.fence(),
             session: row.session,
@@ -566,7 +586,6 @@ impl Master<'_> {
             timeout_us: self.config.agent_timeout_us,
         };
         self.order(cx, agent, event, &[]);
-        self.kill_again(cx, agent);
     }
 
     /// What is left of `free` after all that lives on the agent. O(tasks + executors there).
@@ -697,7 +716,10 @@ impl Master<'_> {
             AgentState::Losing | AgentState::Unreachable => return,
             // It has a place among the long work already.
             AgentState::Settling => {}
-            AgentState::Registering | AgentState::Active | AgentState::Away => {
+            AgentState::Registering
+            | AgentState::Confirming
+            | AgentState::Active
+            | AgentState::Away => {
                 self.counters.chores = self.counters.chores.saturating_add(1);
             }
         }

@@ -20,14 +20,16 @@ choice! {
         Registering = 0,
         /// Every report came; tasks that nobody reported are being given up.
         Settling = 1,
+        /// It was told that it is registered, and has not yet said that it keeps what it was told.
+        Confirming = 2,
         /// It has a session, and may be offered.
-        Active = 2,
+        Active = 3,
         /// Its connection is gone, which is no evidence of anything.
-        Away = 3,
+        Away = 4,
         /// It was silent for too long: its tasks are being told lost.
-        Losing = 4,
+        Losing = 5,
         /// It was silent for too long, and nothing of it is left but its name.
-        Unreachable = 5,
+        Unreachable = 6,
     }
 
     /// Where a framework is in its life with this master.

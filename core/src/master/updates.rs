@@ -45,8 +45,8 @@ impl Master<'_> {
                 row.attempt = status.detail().attempt;
                 row.container = status.detail().container.unwrap_or(row.container);
             }
-            self.update_fact(cx, task, status, bodies);
-            self.move_to(cx, task, status.state, latest.is_terminal());
+            self.update_fact(cx, task, latest, status, bodies);
+            self.move_to(task, status.state, latest.is_terminal());
         }
         let row = self.frameworks.get(owner).ok_or(Refusal::UnknownFramework)?;
         if acknowledged_here(&row) {
@@ -64,7 +64,7 @@ impl Master<'_> {
 
     /// A task is in another state. Once it ended, its resources are free; what was told before
     /// a later state is not believed any more.
-    pub(super) fn move_to(&mut self, cx: &mut Cx<'_>, task: Id, state: TaskState, ended: bool) {
+    pub(super) fn move_to(&mut self, task: Id, state: TaskState, ended: bool) {
         let Some(row) = self.tasks.get_mut(task) else { return };
         if !row.state.is_terminal() {
             row.state = state;
@@ -84,7 +84,6 @@ impl Master<'_> {
         }
         let (allocator, mut world) = self.world();
         allocator.recover(&mut world, row.agent, row.client, row.held, None);
-        let _ = cx;
     }
 
     /// Nobody owns the task any more: the agent may forget it.
@@ -198,7 +197,14 @@ impl Master<'_> {
         }
     }
 
-    fn update_fact(&mut self, cx: &mut Cx<'_>, task: Id, status: &Status<'_>, bodies: &[BodyRef]) {
+    fn update_fact(
+        &mut self,
+        cx: &mut Cx<'_>,
+        task: Id,
+        latest: TaskState,
+        status: &Status<'_>,
+        bodies: &[BodyRef],
+    ) {
         let detail = status.detail();
         let public = detail.public.of(bodies);
         let shown = [public];
@@ -208,6 +214,7 @@ impl Master<'_> {
         let fact = Fact::TaskState {
             row: task,
             state: status.state,
+            latest,
             source: status.source,
             reason: detail.reason,
             message: detail.message,
@@ -232,6 +239,7 @@ impl Master<'_> {
         cx.fact(Fact::TaskState {
             row: task,
             state,
+            latest: state,
             source,
             reason,
             message,
@@ -335,10 +343,12 @@ impl Master<'_> {
         let agent = self.agent_by_id(task.agent).and_then(|id| self.agents.get(id));
         let (state, unreachable) = match agent.map(|agent| agent.state) {
             Some(AgentState::Registering | AgentState::Settling) => return,
-            Some(AgentState::Active | AgentState::Away) => (TaskState::Gone, false),
+            Some(AgentState::Confirming | AgentState::Active | AgentState::Away) => {
+                (TaskState::Gone, false)
+            }
             Some(AgentState::Losing | AgentState::Unreachable) => (TaskState::Unreachable, true),
-            // An agent of an older epoch may still come back with it.
-            None if !task.agent.is_none() && task.agent.epoch < self.fence().epoch => return,
+            // An agent that has not come back since this master began to lead may have it.
+            None if self.may_come_back(cx.now, task.agent) => return,
             None => (TaskState::Unknown, false),
         };
         let aware = self
@@ -364,6 +374,16 @@ impl Master<'_> {
             detail: Some(detail),
         };
         self.tell(cx, framework, Event::Update { status }, &[]);
+    }
+
+    /// True while an agent of an older epoch, or any when none is named, has time to register.
+    fn may_come_back(&self, now: crate::time::Time, agent: AgentId) -> bool {
+        let older = agent.is_none() || agent.epoch < self.fence().epoch;
+        let first = self.fence().epoch == 1;
+        let margin = self.config.timing_us.saturating_mul(2);
+        let since = self.counters.leads_since;
+        let until = since.after(self.config.agent_timeout_us).after(margin);
+        older && !first && now < until
     }
 
     /// SHUTDOWN of one executor.

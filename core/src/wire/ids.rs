@@ -103,8 +103,10 @@ record! {
     }
 }
 
-nothing_to_check!(FrameworkId AgentId OfferId ContainerId Generation Fence Session Uuid Body Id);
-items!(FrameworkId, AgentId, OfferId, ContainerId, Uuid, Body; );
+nothing_to_check!(
+    FrameworkId AgentId OfferId ContainerId Generation Fence Session Uuid Body BodyRef Id
+);
+items!(FrameworkId, AgentId, OfferId, ContainerId, Uuid, Body, BodyRef; );
 
 impl FrameworkId {
     /// No framework.

@@ -339,21 +339,24 @@ pub struct Limit<'a> {
     pub amount: Option<Amount>,
 }
 
-/// When and how an agent starts a task again by itself. The default is never, as in Mesos.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Restart {
-    /// After which ends.
-    pub rule: RestartRule,
-    /// Stops by itself when no master has answered for so long, in µs; 0 = never.
-    pub stop_after_us: u64,
-    /// The framework may think it lost, and replace it, after so long, in µs; 0 = the master's word.
-    pub lost_after_us: u64,
-    /// After a reboot of unknown length.
-    pub unknown: UnknownAge,
-    /// When original and replacement meet.
-    pub on_return: OnReturn,
-    /// Whether two may run at once.
-    pub copies: Copies,
+record! {
+    /// When and how an agent starts a task again by itself. The default is never, as in Mesos.
+    #[derive(Default)]
+    pub struct Restart {
+        /// After which ends.
+        pub rule: RestartRule,
+        /// Stops by itself when no master has answered for so long, in µs; 0 = never.
+        pub stop_after_us: u64,
+        /// The framework may think it lost, and replace it, after so long, in µs; 0 = the master's
+        /// word.
+        pub lost_after_us: u64,
+        /// After a reboot of unknown length.
+        pub unknown: UnknownAge,
+        /// When original and replacement meet.
+        pub on_return: OnReturn,
+        /// Whether two may run at once.
+        pub copies: Copies,
+    }
 }
 
 /// What became of a task (Mesos: `TaskStatus`).
@@ -411,6 +414,26 @@ pub enum Exit {
     Code(u8),
     /// By this signal.
     Signal(u8),
+}
+
+impl Exit {
+    /// As two bytes of a row.
+    pub const fn to_bytes(self) -> [u8; 2] {
+        match self {
+            Self::Unseen => [0, 0],
+            Self::Code(code) => [1, code],
+            Self::Signal(signal) => [2, signal],
+        }
+    }
+
+    /// What [`Exit::to_bytes`] made.
+    pub const fn from_bytes([kind, value]: [u8; 2]) -> Self {
+        match kind {
+            1 => Self::Code(value),
+            2 => Self::Signal(value),
+            _ => Self::Unseen,
+        }
+    }
 }
 
 /// A task of some framework, and where it is thought to be.

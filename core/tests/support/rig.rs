@@ -134,6 +134,10 @@ impl Rig {
                 let name = self.name_of(conn);
                 self.learn(&name, &head);
                 self.said.push(format!("  -> {name}: {}", show::head(&head)));
+                if let Head::AgentEvent(AgentEvent::Registered { session, .. }) = head {
+                    // The agents of these conversations keep what they are told at once.
+                    self.agent_call(&name, AgentCall::Settled { session }).unwrap();
+                }
             }
             Output::Close { conn, reason, message } => {
                 let name = self.name_of(conn);

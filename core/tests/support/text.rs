@@ -5,7 +5,7 @@ use mesita_core::wire::resource::*;
 use mesita_core::wire::{Scratch, Seq};
 
 pub fn scratch() -> Scratch<'static> {
-    Scratch::new(Box::leak(vec![0; 16_384].into_boxed_slice()))
+    Scratch::new(Box::leak(vec![0; 2_048].into_boxed_slice()))
 }
 
 /// Mesos' text form as a list on the wire; a role is a static reservation.

@@ -1,0 +1,411 @@
+//! How things end: kills with a grace, limits of time, and what the end of a container means.
+//!
+//! Mesos: `Slave::killTask`, `Slave::executorTerminated`, `launcher/executor.cpp`. A task that was
+//! asked to end is told killed, however its process ended; one that was not is told by its status.
+
+use super::rows::{OF_EXECUTOR, OF_FRAMEWORK, Ordered, Stage, Task};
+use super::{Agent, Cx, Hand, Head, Record, SHUTDOWN_GRACE_US};
+use crate::Refusal;
+use crate::index::after;
+use crate::resources::Holding;
+use crate::table::Id;
+use crate::wire::agent::AgentCall;
+use crate::wire::call::Capability;
+use crate::wire::executor::ExecutorEvent;
+use crate::wire::task::{Exit, Reason, RestartRule, TaskOf, TaskState};
+use crate::wire::{ContainerId, FrameworkId, Seq};
+
+const SIGTERM: u8 = 15;
+
+impl Agent<'_> {
+    /// KILL. A later one may shorten the grace, not lengthen it.
+    pub(super) fn kill(
+        &mut self,
+        cx: &mut Cx<'_>,
+        task: &TaskOf<'_>,
+        grace_us: Option<u64>,
+    ) -> Result<(), Refusal> {
+        let Some(id) = self.task_of(task) else {
+            self.tell_unknown(cx, task);
+            return Err(Refusal::UnknownTask);
+        };
+        self.kill_task(cx, id, grace_us);
+        Ok(())
+    }
+
+    pub(super) fn kill_task(&mut self, cx: &mut Cx<'_>, id: Id, grace_us: Option<u64>) {
+        let Some(row) = self.tasks.get(id).filter(|row| !row.state.is_terminal()) else { return };
+        let grace_us = grace_us.unwrap_or(row.grace_us);
+        if row.ordered != Ordered::No {
+            if let Some(due) =
+                Some(cx.now.after(grace_us)).filter(|due| *due < self.kills.due(id.index))
+                && row.executor == 0
+            {
+                self.kills.set(id.index, due);
+            }
+            return;
+        }
+        if let Some(row) = self.tasks.get_mut(id) {
+            row.ordered = Ordered::Kill;
+            row.grace_us = grace_us;
+        }
+        self.with_task_of(&row, |agent, task| {
+            // A task that would be started again must not come back after its kill.
+            let sync = row.restart.rule != RestartRule::Never;
+            agent.persist(cx, Record::Kill { task }, sync, &[]);
+        });
+        match row.stage {
+            Stage::Recording => {
+                let reason = Some(Reason::TaskKilledDuringLaunch);
+                self.end_task(
+                    cx,
+                    id,
+                    TaskState::Killed,
+                    reason,
+                    "Killed before it started",
+                    [0; 2],
+                );
+            }
+            Stage::Starting | Stage::Running | Stage::Ending | Stage::Ended => {
+                self.begin_end(cx, id, &row);
+            }
+        }
+    }
+
+    fn begin_end(&mut self, cx: &mut Cx<'_>, id: Id, row: &Task) {
+        if let Some(executor) = row.executor.checked_sub(1) {
+            self.ask_executor_to_kill(cx, executor, id, row);
+            return;
+        }
+        let knows = self.frameworks.row(row.framework).is_some_and(|framework| {
+            framework.capabilities & Capability::TaskKillingState.bit() != 0
+        });
+        if knows {
+            self.tell(cx, id, TaskState::Killing, None, "");
+        }
+        let was = row.stage;
+        if let Some(row) = self.tasks.get_mut(id) {
+            row.stage = Stage::Ending;
+        }
+        // One that is starting has no process yet: the signal goes out when it runs.
+        if was == Stage::Running {
+            self.signal_end(cx, id);
+        }
+    }
+
+    /// Asks a task's process to end, and sets the time after which it is made to.
+    pub(super) fn signal_end(&mut self, cx: &mut Cx<'_>, id: Id) {
+        let Some(row) = self.tasks.get(id) else { return };
+        if row.grace_us == 0 {
+            cx.hand(Hand::Destroy { container: row.container });
+            return;
+        }
+        cx.hand(Hand::Signal { container: row.container, signal: SIGTERM });
+        self.kills.set(id.index, cx.now.after(row.grace_us));
+    }
+
+    /// Tasks whose grace is over.
+    pub(super) fn escalate_kills(&mut self, cx: &mut Cx<'_>) {
+        while let Some(slot) = self.kills.expired(cx.now) {
+            if let Some(row) = self.tasks.row(slot) {
+                cx.hand(Hand::Destroy { container: row.container });
+            }
+        }
+    }
+
+    /// Tasks that ran as long as they may: no grace for them (Mesos: `max_completion_time`).
+    pub(super) fn end_overdue(&mut self, cx: &mut Cx<'_>) {
+        while let Some(slot) = self.completions.expired(cx.now) {
+            let Some(id) = self.tasks.id_at(slot) else { continue };
+            let Some(row) = self.tasks.get_mut(id) else { continue };
+            if row.state.is_terminal() || row.ordered != Ordered::No {
+                continue;
+            }
+            row.ordered = Ordered::Limit;
+            row.stage = Stage::Ending;
+            let container = row.container;
+            cx.hand(Hand::Destroy { container });
+        }
+    }
+
+    /// A container ended.
+    pub(super) fn ended(
+        &mut self,
+        cx: &mut Cx<'_>,
+        container: ContainerId,
+        exit: Exit,
+        limit: Option<Reason>,
+        message: &str,
+    ) -> Result<(), Refusal> {
+        if let Some((id, _)) = self.executors.find(|row| row.container == container) {
+            self.executor_ended(cx, id, exit, limit, message);
+            return Ok(());
+        }
+        let (id, row) = self.command_in(container).ok_or(Refusal::UnknownTask)?;
+        if row.state.is_terminal() {
+            cx.hand(Hand::Forget { container });
+            return Err(Refusal::OutOfTurn);
+        }
+        let text = Sentence::of(exit);
+        let (state, reason, own) = match (row.ordered, limit, exit) {
+            (Ordered::Kill, _, _) => (TaskState::Killed, None, text.as_str()),
+            (Ordered::Limit, _, _) => {
+                let reason = Some(Reason::MaxCompletionTimeReached);
+                (TaskState::Failed, reason, "Ran as long as it may")
+            }
+            (Ordered::No, Some(reason), _) => (TaskState::Failed, Some(reason), message),
+            (Ordered::No, None, Exit::Code(0)) => (TaskState::Finished, None, text.as_str()),
+            (Ordered::No, None, _) => (TaskState::Failed, None, text.as_str()),
+        };
+        self.end_task(cx, id, state, reason, own, exit.to_bytes());
+        Ok(())
+    }
+
+    /// A task is over: what it held is free, its end is told until acknowledged.
+    pub(super) fn end_task(
+        &mut self,
+        cx: &mut Cx<'_>,
+        id: Id,
+        state: TaskState,
+        reason: Option<Reason>,
+        message: &str,
+        exit: [u8; 2],
+    ) {
+        let Some(row) = self.tasks.get(id) else { return };
+        self.kills.clear(id.index);
+        self.completions.clear(id.index);
+        self.free_task(id);
+        if row.executor == 0 && row.stage != Stage::Recording {
+            cx.hand(Hand::Forget { container: row.container });
+        }
+        self.tell_end(cx, id, state, reason, message, exit);
+        self.check_left(cx);
+    }
+
+    /// What a task held is free.
+    pub(super) fn free_task(&mut self, id: Id) {
+        let Some(row) = self.tasks.get_mut(id) else { return };
+        row.stage = Stage::Ended;
+        let mut held = core::mem::replace(&mut row.held, Holding::EMPTY);
+        let mut free = self.free;
+        self.pool.add(&mut free, &mut held);
+        self.free = free;
+    }
+
+    /// Forgets a task with all its updates.
+    pub(super) fn forget_task(&mut self, cx: &mut Cx<'_>, id: Id) {
+        self.free_task(id);
+        self.drop_updates(cx, id);
+        let Some(row) = self.tasks.get(id) else { return };
+        self.retries.clear(id.index);
+        self.kills.clear(id.index);
+        self.completions.clear(id.index);
+        if let Some(framework) = self.frameworks.row_mut(row.framework) {
+            framework.tasks.remove(&mut self.tasks, OF_FRAMEWORK, id);
+        }
+        if let Some(executor) =
+            row.executor.checked_sub(1).and_then(|slot| self.executors.row_mut(slot))
+        {
+            executor.tasks.remove(&mut self.tasks, OF_EXECUTOR, id);
+        }
+        let hash = self.tasks_by_name.hash(row.framework.into(), row.name.place().into());
+        self.tasks_by_name.remove(&mut self.tasks, 0, hash, id);
+        self.tasks.remove(id);
+        for name in [row.name, row.role, row.user] {
+            self.names.release_one(name);
+        }
+        self.drop_body(cx, row.public);
+        self.drop_body(cx, row.private);
+        self.tidy_framework(cx, row.framework);
+        self.check_left(cx);
+    }
+
+    /// The keeper died, and with it whoever could say how its containers end: they are ended, and
+    /// their tasks are lost to the restart of what held them.
+    pub(super) fn keeper_gone(&mut self, cx: &mut Cx<'_>) {
+        for slot in 0..self.executors.high_water() {
+            let Some((id, row)) = self.executors.at(slot) else { continue };
+            if row.stage != Stage::Recording {
+                let reason = Some(Reason::AgentRestarted);
+                self.executor_ended(cx, id, Exit::Unseen, reason, KEEPER_DIED);
+            }
+        }
+        for slot in 0..self.tasks.high_water() {
+            let Some((id, row)) = self.tasks.at(slot) else { continue };
+            let started = !matches!(row.stage, Stage::Recording | Stage::Ended);
+            if row.executor == 0 && started {
+                self.lose_task(cx, id, &row, Reason::AgentRestarted, KEEPER_DIED);
+            }
+        }
+    }
+
+    /// A task is no more, and nobody knows how it ended.
+    pub(super) fn lose_task(
+        &mut self,
+        cx: &mut Cx<'_>,
+        id: Id,
+        row: &Task,
+        reason: Reason,
+        message: &str,
+    ) {
+        let state = if row.ordered == Ordered::Kill {
+            TaskState::Killed
+        } else {
+            let aware = self.frameworks.row(row.framework).is_some_and(|framework| {
+                framework.capabilities & Capability::PartitionAware.bit() != 0
+            });
+            if aware { TaskState::Gone } else { TaskState::Lost }
+        };
+        self.end_task(cx, id, state, Some(reason), message, [0; 2]);
+    }
+
+    /// An executor's container ended: so did its tasks, and the master hears of both.
+    pub(super) fn executor_ended(
+        &mut self,
+        cx: &mut Cx<'_>,
+        id: Id,
+        exit: Exit,
+        reason: Option<Reason>,
+        message: &str,
+    ) {
+        let Some(row) = self.executors.get(id) else { return };
+        let text = Sentence::of(exit);
+        let message = if message.is_empty() { text.as_str() } else { message };
+        let mut next = row.tasks.first(&self.tasks);
+        while let Some(task) = next {
+            next = after(&self.tasks, OF_EXECUTOR, task);
+            let Some(task_row) = self.tasks.get(task) else { continue };
+            if task_row.state.is_terminal() {
+                continue;
+            }
+            let killed = task_row.ordered != Ordered::No;
+            let reason = reason.unwrap_or(Reason::ExecutorTerminated);
+            if reason == Reason::AgentRestarted {
+                self.lose_task(cx, task, &task_row, reason, message);
+            } else {
+                let state = if killed { TaskState::Killed } else { TaskState::Failed };
+                self.end_task(cx, task, state, Some(reason), message, exit.to_bytes());
+            }
+        }
+        let name = self.text(row.name);
+        let framework = self.framework_id(row.framework);
+        let head = AgentCall::ExecutorEnded { framework, executor: &name, exit };
+        self.tell_master(cx, Head::AgentCall(head), &[]);
+        if row.stage != Stage::Recording {
+            cx.hand(Hand::Forget { container: row.container });
+        }
+        self.persist(cx, Record::ExecutorGone { framework, executor: &name }, false, &[]);
+        self.forget_executor(cx, id);
+    }
+
+    pub(super) fn forget_executor(&mut self, cx: &mut Cx<'_>, id: Id) {
+        let Some(mut row) = self.executors.get(id) else { return };
+        self.shutdowns.clear(id.index);
+        // Its tasks that still wait for an acknowledgement go on without it.
+        let mut next = row.tasks.first(&self.tasks);
+        while let Some(task) = next {
+            next = after(&self.tasks, OF_EXECUTOR, task);
+            row.tasks.remove(&mut self.tasks, OF_EXECUTOR, task);
+            if let Some(task) = self.tasks.get_mut(task) {
+                task.executor = 0;
+            }
+        }
+        if let Some(framework) = self.frameworks.row_mut(row.framework) {
+            framework.executors.remove(&mut self.executors, OF_FRAMEWORK, id);
+        }
+        let hash = self.executors_by_name.hash(row.framework.into(), row.name.place().into());
+        self.executors_by_name.remove(&mut self.executors, 0, hash, id);
+        self.executors.remove(id);
+        let mut free = self.free;
+        self.pool.add(&mut free, &mut row.held);
+        self.free = free;
+        for name in [row.name, row.role, row.user] {
+            self.names.release_one(name);
+        }
+        self.drop_body(cx, row.body);
+        self.tidy_framework(cx, row.framework);
+        self.check_left(cx);
+    }
+
+    /// SHUTDOWN of one executor.
+    pub(super) fn shutdown_executor(
+        &mut self,
+        cx: &mut Cx<'_>,
+        framework: FrameworkId,
+        executor: &str,
+    ) -> Result<(), Refusal> {
+        let framework = self.framework_by_id(framework).ok_or(Refusal::UnknownFramework)?;
+        let id = self.executor_named(framework, executor).ok_or(Refusal::UnknownExecutor)?;
+        self.end_executor(cx, id);
+        Ok(())
+    }
+
+    /// Asks an executor to end; after its grace it is made to.
+    pub(super) fn end_executor(&mut self, cx: &mut Cx<'_>, id: Id) {
+        let Some(row) = self.executors.get(id) else { return };
+        match row.stage {
+            Stage::Recording => {
+                self.executor_ended(cx, id, Exit::Unseen, None, "Ended before it started");
+            }
+            Stage::Starting | Stage::Running => {
+                if let Some(row) = self.executors.get_mut(id) {
+                    row.stage = Stage::Ending;
+                }
+                let conn = row.conn.some();
+                if let Some(conn) = conn {
+                    let head = Head::ExecutorEvent(ExecutorEvent::Shutdown);
+                    cx.emit(super::Output::Send { conn, head });
+                }
+                let grace = if row.grace_us == 0 { SHUTDOWN_GRACE_US } else { row.grace_us };
+                self.shutdowns.set(id.index, cx.now.after(grace));
+            }
+            Stage::Ending | Stage::Ended => {}
+        }
+    }
+
+    pub(super) fn end_executors_overdue(&mut self, cx: &mut Cx<'_>) {
+        while let Some(slot) = self.shutdowns.expired(cx.now) {
+            if let Some(row) = self.executors.row(slot) {
+                cx.hand(Hand::Destroy { container: row.container });
+            }
+        }
+    }
+
+    /// Tells the states of tasks that the master thinks are here.
+    pub(super) fn reconcile(
+        &mut self,
+        cx: &mut Cx<'_>,
+        tasks: &Seq<'_, TaskOf<'_>>,
+    ) -> Result<(), Refusal> {
+        for task in tasks.iter() {
+            match self.task_of(&task) {
+                Some(id) => self.tell_now(cx, id),
+                None => self.tell_unknown(cx, &task),
+            }
+        }
+        Ok(())
+    }
+}
+
+const KEEPER_DIED: &str = "The process that held the task died";
+
+/// How a command ended, in Mesos' words.
+struct Sentence(heapless::String<48>);
+
+impl Sentence {
+    fn of(exit: Exit) -> Self {
+        use core::fmt::Write as _;
+        let mut text = heapless::String::new();
+        // 48 bytes hold every one of them.
+        let _ = match exit {
+            Exit::Unseen => write!(text, "Command ended"),
+            Exit::Code(code) => write!(text, "Command exited with status {code}"),
+            Exit::Signal(signal) => write!(text, "Command terminated with signal {signal}"),
+        };
+        Self(text)
+    }
+
+    fn as_str(&self) -> &str {
+        &self.0
+    }
+}

@@ -1,0 +1,253 @@
+//! The conversation with custom executors (Mesos: executor API v1).
+//!
+//! Whoever subscribes was found to be that executor by the IO side: it holds the token that only
+//! its environment has.
+
+use super::rows::{OF_EXECUTOR, Stage, Task};
+use super::{Agent, Cx, Head, Output, named};
+use crate::Refusal;
+use crate::index::after;
+use crate::names::Name;
+use crate::table::Id;
+use crate::wire::agent::AgentCall;
+use crate::wire::executor::{ExecutorCall, ExecutorEvent, ExecutorUpdate};
+use crate::wire::link::Parting;
+use crate::wire::task::{Kind, Launch, Reason, TaskState};
+use crate::wire::{Body, BodyRef, FrameworkId, Scratch, Seq};
+
+impl Agent<'_> {
+    /// Everything an executor says.
+    pub(super) fn executor_says(
+        &mut self,
+        cx: &mut Cx<'_>,
+        conn: Id,
+        call: ExecutorCall<'_>,
+        bodies: &[BodyRef],
+    ) -> Result<(), Refusal> {
+        if let ExecutorCall::Subscribe { framework, executor, updates, .. } = call {
+            return self.executor_subscribes(cx, conn, framework, executor, &updates, bodies);
+        }
+        let (id, _) = self
+            .executors
+            .find(|row| row.conn == conn && conn.some().is_some())
+            .ok_or(Refusal::WrongConnection)?;
+        match call {
+            ExecutorCall::Subscribe { .. } | ExecutorCall::Heartbeat => Ok(()),
+            ExecutorCall::Update(update) => self.executor_update(cx, id, &update, bodies),
+            ExecutorCall::Message { data } => self.message_up(cx, id, data.of(bodies)),
+        }
+    }
+
+    fn executor_subscribes(
+        &mut self,
+        cx: &mut Cx<'_>,
+        conn: Id,
+        framework: FrameworkId,
+        executor: &str,
+        updates: &Seq<'_, ExecutorUpdate<'_>>,
+        bodies: &[BodyRef],
+    ) -> Result<(), Refusal> {
+        let known = self
+            .framework_by_id(framework)
+            .and_then(|framework| self.executor_named(framework, executor));
+        let row = known.and_then(|id| Some((id, self.executors.get(id)?)));
+        let Some((id, row)) = row.filter(|(_, row)| row.stage != Stage::Ending) else {
+            let message = Refusal::UnknownExecutor.sentence();
+            let event = Head::ExecutorEvent(ExecutorEvent::Error { message });
+            cx.emit(Output::Send { conn, head: event });
+            cx.emit(Output::Close { conn, reason: Parting::Denied, message });
+            return Err(Refusal::UnknownExecutor);
+        };
+        if let Some(old) = row.conn.some() {
+            let message = "the executor subscribed on another connection";
+            cx.emit(Output::Close { conn: old, reason: Parting::Replaced, message });
+        }
+        if let Some(row) = self.executors.get_mut(id) {
+            row.conn = conn;
+            row.stage = Stage::Running;
+        }
+        let event = ExecutorEvent::Subscribed {
+            agent: self.agent,
+            container: row.container,
+            executor: named(row.body, 0),
+            framework: Body::NONE,
+        };
+        let with = [row.body];
+        let with = if row.body.is_none() { &[][..] } else { &with };
+        cx.emit_with(Output::Send { conn, head: Head::ExecutorEvent(event) }, with);
+        for update in updates.iter() {
+            // What it told and nobody confirmed; what is known already is confirmed again.
+            let _ = self.executor_update(cx, id, &update, bodies);
+        }
+        let mut next = row.tasks.first(&self.tasks);
+        while let Some(task) = next {
+            next = after(&self.tasks, OF_EXECUTOR, task);
+            if self.tasks.get_ref(task).is_some_and(|row| row.stage == Stage::Starting) {
+                self.hand_to_executor(cx, id, task);
+            }
+        }
+        Ok(())
+    }
+
+    /// An executor's connection is gone; its container tells when it is, too.
+    pub(super) fn executor_away(&mut self, conn: Id) {
+        if let Some((id, _)) = self.executors.find(|row| row.conn == conn)
+            && let Some(row) = self.executors.get_mut(id)
+        {
+            row.conn = Id::NONE;
+        }
+    }
+
+    /// Gives an executor a task, if it is subscribed; else it gets it when it subscribes.
+    pub(super) fn hand_to_executor(&mut self, cx: &mut Cx<'_>, executor: Id, task: Id) {
+        let Some(conn) = self.executors.get_ref(executor).and_then(|row| row.conn.some()) else {
+            return;
+        };
+        let Some(row) = self.tasks.get(task) else { return };
+        if let Some(row) = self.tasks.get_mut(task) {
+            row.stage = Stage::Running;
+        }
+        let name = self.text(row.name);
+        let user = self.text(row.user);
+        self.with_scratch(|agent, outer, inner| {
+            let mut outer = Scratch::new(outer);
+            let resources = agent.pool.write(&agent.names, row.held, "", &mut outer, inner);
+            let launch = Launch {
+                task: &name,
+                agent: agent.agent,
+                kind: Kind::Executor,
+                resources: resources.unwrap_or_default(),
+                limits: Seq::EMPTY,
+                executor: None,
+                user: &user,
+                grace_us: Some(row.grace_us),
+                completion_us: (row.completion_us > 0).then_some(row.completion_us),
+                restart: row.restart,
+                public: named(row.public, 0),
+                private: named(row.private, u16::from(!row.public.is_none())),
+            };
+            let with: heapless::Vec<BodyRef, 2> =
+                [row.public, row.private].into_iter().filter(|body| !body.is_none()).collect();
+            let head = Head::ExecutorEvent(ExecutorEvent::Launch { task: launch });
+            cx.emit_with(Output::Send { conn, head }, &with);
+        });
+    }
+
+    /// Passes a kill on to the executor; one that never subscribed never had the task.
+    pub(super) fn ask_executor_to_kill(
+        &mut self,
+        cx: &mut Cx<'_>,
+        executor: u32,
+        task: Id,
+        row: &Task,
+    ) {
+        let conn = self.executors.row(executor).and_then(|row| row.conn.some());
+        match conn {
+            Some(conn) if row.stage == Stage::Running => {
+                let name = self.text(row.name);
+                let event = ExecutorEvent::Kill { task: &name, grace_us: Some(row.grace_us) };
+                cx.emit(Output::Send { conn, head: Head::ExecutorEvent(event) });
+            }
+            _ if row.stage == Stage::Starting => {
+                let reason = Some(Reason::TaskKilledDuringLaunch);
+                self.end_task(
+                    cx,
+                    task,
+                    TaskState::Killed,
+                    reason,
+                    "Killed before its executor had it",
+                    [0; 2],
+                );
+            }
+            // It comes back, or its container ends: either tells what became of the task.
+            _ => {}
+        }
+    }
+
+    fn executor_update(
+        &mut self,
+        cx: &mut Cx<'_>,
+        executor: Id,
+        update: &ExecutorUpdate<'_>,
+        bodies: &[BodyRef],
+    ) -> Result<(), Refusal> {
+        let row = self.executors.get(executor).ok_or(Refusal::UnknownExecutor)?;
+        let name = self.names.find(update.status.task).unwrap_or(Name::EMPTY);
+        let mut next = row.tasks.first(&self.tasks);
+        let task = loop {
+            let id = next.ok_or(Refusal::UnknownTask)?;
+            if self.tasks.get_ref(id).is_some_and(|task| task.name == name) {
+                break id;
+            }
+            next = after(&self.tasks, OF_EXECUTOR, id);
+        };
+        let state = self.tasks.get_ref(task).map_or(TaskState::Unknown, |row| row.state);
+        if state.is_terminal() || self.is_told(task, update.uuid) {
+            // It is safe, or too late for anything but saying so.
+            self.confirm(cx, row.conn, update.status.task, update.uuid);
+            return Err(Refusal::Exists);
+        }
+        if !self.names.has_room_for([update.status.detail().message]) {
+            return Err(Refusal::NamesFull);
+        }
+        if update.status.state.is_terminal() {
+            self.kills.clear(task.index);
+            self.tell_for_executor(cx, task, update, bodies);
+            self.free_task(task);
+            self.check_left(cx);
+        } else {
+            self.tell_for_executor(cx, task, update, bodies);
+            self.confirm(cx, row.conn, update.status.task, update.uuid);
+        }
+        Ok(())
+    }
+
+    /// An update of that name waits already.
+    fn is_told(&self, task: Id, uuid: [u8; 16]) -> bool {
+        self.updates.iter().any(|(_, update)| update.task == task.index && update.uuid == uuid)
+    }
+
+    /// An end that an executor told is on disk: it may forget it.
+    pub(super) fn answer_executor(&mut self, cx: &mut Cx<'_>, update: &super::rows::Update) {
+        if update.uuid == [0; 16] {
+            return;
+        }
+        let Some(task) = self.tasks.row(update.task) else { return };
+        let name = self.text(task.name);
+        let conn = task.executor.checked_sub(1).and_then(|slot| self.executors.row(slot));
+        let conn = conn.map_or(Id::NONE, |row| row.conn);
+        self.confirm(cx, conn, &name, update.uuid);
+    }
+
+    fn confirm(&mut self, cx: &mut Cx<'_>, conn: Id, task: &str, uuid: [u8; 16]) {
+        if let Some(conn) = conn.some() {
+            let head = Head::ExecutorEvent(ExecutorEvent::Acknowledged { task, uuid });
+            cx.emit(Output::Send { conn, head });
+        }
+    }
+
+    fn message_up(&mut self, cx: &mut Cx<'_>, executor: Id, data: BodyRef) -> Result<(), Refusal> {
+        let row = self.executors.get(executor).ok_or(Refusal::UnknownExecutor)?;
+        let name = self.text(row.name);
+        let framework = self.framework_id(row.framework);
+        let head = AgentCall::Message { framework, executor: &name, data: Body::at(0) };
+        self.tell_master(cx, Head::AgentCall(head), &[data]);
+        Ok(())
+    }
+
+    pub(super) fn message_down(
+        &mut self,
+        cx: &mut Cx<'_>,
+        framework: FrameworkId,
+        executor: &str,
+        data: BodyRef,
+    ) -> Result<(), Refusal> {
+        let framework = self.framework_by_id(framework).ok_or(Refusal::UnknownFramework)?;
+        let id = self.executor_named(framework, executor).ok_or(Refusal::UnknownExecutor)?;
+        let conn = self.executors.get_ref(id).and_then(|row| row.conn.some());
+        let conn = conn.ok_or(Refusal::Disconnected)?;
+        let head = Head::ExecutorEvent(ExecutorEvent::Message { data: Body::at(0) });
+        cx.emit_with(Output::Send { conn, head }, &[data]);
+        Ok(())
+    }
+}

@@ -1,0 +1,453 @@
+//! How an agent starts: it reads its ledger, hears what the keeper still has, and goes on.
+//!
+//! Records come first, in order, then containers, then [`Input::Recovered`]. What the ledger has
+//! and the keeper does not is lost to the restart; what the keeper has and the ledger does not was
+//! never promised to anyone, and is cleaned away.
+//!
+//! A file that has grown is written anew while everything goes on: each row that lives is written
+//! once, new records go to the new file between them, and the older file goes when the new one is
+//! whole.
+
+use super::rows::{Executor, OF_FRAMEWORK, Stage, Task};
+use super::{Agent, Cx, Hand, Input, Record, kind_of, named};
+use crate::Refusal;
+use crate::index::after;
+use crate::limits::BODIES_PER_FRAME_MAX;
+use crate::resources::Amount;
+use crate::table::Id;
+use crate::wire::task::{Executor as WireExecutor, Exit, Launch, Limit, Reason, TaskOf, TaskState};
+use crate::wire::{BodyRef, ContainerId, Scratch, decode};
+
+impl Agent<'_> {
+    /// Inputs before the agent started.
+    pub(super) fn recover(&mut self, cx: &mut Cx<'_>, input: Input<'_>) -> Result<(), Refusal> {
+        match input {
+            Input::Describe(register) => self.describe(cx, &register),
+            Input::Record { record, bodies } => {
+                let record: Record<'_> = decode(record).map_err(|_| Refusal::Malformed)?;
+                let mut stored = heapless::Vec::<BodyRef, BODIES_PER_FRAME_MAX>::new();
+                for body in bodies.iter() {
+                    stored.push(body).map_err(|_| Refusal::Malformed)?;
+                }
+                self.replay(cx, &record, &stored)
+            }
+            Input::Container { container, ended } => {
+                self.survived(cx, container, ended);
+                Ok(())
+            }
+            Input::Recovered { boot } => {
+                self.begin(cx, boot);
+                Ok(())
+            }
+            Input::Opened { .. }
+            | Input::Closed { .. }
+            | Input::Frame { .. }
+            | Input::Persisted { .. }
+            | Input::Started { .. }
+            | Input::Unstarted { .. }
+            | Input::Ended { .. }
+            | Input::KeeperGone
+            | Input::Leave
+            | Input::Tick
+            | Input::Compact => Err(Refusal::OutOfTurn),
+        }
+    }
+
+    /// Applies one record. What it is about may be unknown: then it was forgotten later.
+    fn replay(
+        &mut self,
+        cx: &mut Cx<'_>,
+        record: &Record<'_>,
+        bodies: &[BodyRef],
+    ) -> Result<(), Refusal> {
+        match record {
+            Record::Started { incarnation, boot } => {
+                self.counters.incarnation = self.counters.incarnation.max(*incarnation);
+                self.boot = *boot;
+            }
+            Record::Admitted { cluster, agent } => (self.cluster, self.agent) = (*cluster, *agent),
+            Record::Fence(fence) => self.fence = *fence,
+            Record::Framework(held) => {
+                let known = self.framework_by_id(held.framework);
+                self.check_framework(known, held)?;
+                match known {
+                    Some(known) => self.set_framework(known, held),
+                    None => {
+                        self.add_framework(cx, held)?;
+                    }
+                }
+            }
+            Record::FrameworkGone { framework } => {
+                if let Some(id) = self.framework_by_id(*framework) {
+                    self.forget_all_of(cx, id);
+                }
+            }
+            Record::Executor { framework, role, user, container, executor } => {
+                let Some(id) = self.framework_by_id(*framework) else { return Ok(()) };
+                if self.executor_named(id, executor.id).is_none() {
+                    self.pool.admit(&self.names, &executor.resources)?;
+                    let body = executor.body.of(bodies);
+                    self.add_executor(cx, id, role, user, *container, executor, body);
+                }
+            }
+            Record::ExecutorGone { framework, executor } => {
+                let known = self.framework_by_id(*framework);
+                let known = known.and_then(|id| self.executor_named(id, executor));
+                if let Some(id) = known {
+                    self.forget_executor(cx, id);
+                }
+            }
+            Record::Task { framework, role, user, container, launch } => {
+                self.replay_task(cx, *framework, role, user, *container, launch, bodies)?;
+            }
+            Record::Attempt { task, attempt, container } => {
+                if let Some(row) = self.task_of(task).and_then(|id| self.tasks.get_mut(id)) {
+                    (row.attempt, row.container) = (*attempt, *container);
+                }
+            }
+            Record::Kill { task } => {
+                if let Some(row) = self.task_of(task).and_then(|id| self.tasks.get_mut(id)) {
+                    row.ordered = super::rows::Ordered::Kill;
+                }
+            }
+            Record::Update { framework, sequence, status, uuid } => {
+                self.restore_update(cx, *framework, *sequence, status, *uuid, bodies);
+            }
+            Record::Acknowledged { task, .. } | Record::Forgotten { task } => {
+                if let Some(id) = self.task_of(task) {
+                    self.forget_task(cx, id);
+                }
+            }
+            // Nothing here makes these yet; a later release's are kept by refusing its file.
+            Record::Resources { .. }
+            | Record::Operation { .. }
+            | Record::OperationAcknowledged { .. }
+            | Record::Stamp { .. }
+            | Record::Settled { .. }
+            | Record::SnapshotBegins
+            | Record::SnapshotEnds
+            | Record::Draining { .. }
+            | Record::Limits { .. } => {}
+        }
+        Ok(())
+    }
+
+    #[allow(clippy::too_many_arguments)]
+    fn replay_task(
+        &mut self,
+        cx: &mut Cx<'_>,
+        framework: crate::wire::FrameworkId,
+        role: &str,
+        user: &str,
+        container: ContainerId,
+        launch: &Launch<'_>,
+        bodies: &[BodyRef],
+    ) -> Result<(), Refusal> {
+        let Some(id) = self.framework_by_id(framework) else { return Ok(()) };
+        if self.task_of(&TaskOf { framework, task: launch.task }).is_some() {
+            return Ok(());
+        }
+        if self.tasks.room() == 0 {
+            return Err(Refusal::TasksFull);
+        }
+        self.pool.admit(&self.names, &launch.resources)?;
+        let executor = self.executors.find(|row| row.container == container).map(|(id, _)| id);
+        let with = [launch.public.of(bodies), launch.private.of(bodies)];
+        self.add_task(cx, id, executor, role, user, container, launch, with);
+        Ok(())
+    }
+
+    fn forget_all_of(&mut self, cx: &mut Cx<'_>, framework: Id) {
+        let mut next =
+            self.frameworks.get_ref(framework).and_then(|row| row.tasks.first(&self.tasks));
+        while let Some(task) = next {
+            next = after(&self.tasks, OF_FRAMEWORK, task);
+            self.forget_task(cx, task);
+        }
+        let mut next =
+            self.frameworks.get_ref(framework).and_then(|row| row.executors.first(&self.executors));
+        while let Some(executor) = next {
+            next = after(&self.executors, OF_FRAMEWORK, executor);
+            self.forget_executor(cx, executor);
+        }
+        self.tidy_framework(cx, framework.index);
+    }
+
+    /// The keeper still has a container: it runs, or it knows how it ended. The stage says so
+    /// until everything was heard: `Starting` = it runs, `Ending` with an exit = it ended.
+    fn survived(&mut self, cx: &mut Cx<'_>, container: ContainerId, ended: Option<Exit>) {
+        if let Some((id, _)) = self.executors.find(|row| row.container == container) {
+            if ended.is_none()
+                && let Some(row) = self.executors.get_mut(id)
+            {
+                row.stage = Stage::Running;
+            }
+            return;
+        }
+        let Some((id, row)) = self.command_in(container) else { return };
+        if row.state.is_terminal() {
+            return;
+        }
+        let Some(row) = self.tasks.get_mut(id) else { return };
+        match ended {
+            None => row.stage = Stage::Running,
+            Some(exit) => {
+                row.stage = Stage::Ending;
+                // Kept in the row until the agent speaks: a task that ended is not limited.
+                let [kind, value] = exit.to_bytes();
+                row.record = u64::from(kind) << 8 | u64::from(value);
+            }
+        }
+        let _ = cx;
+    }
+
+    /// Everything was heard: the agent starts. What it says waits for its own record.
+    fn begin(&mut self, cx: &mut Cx<'_>, boot: [u8; 16]) {
+        self.counters.recovered = true;
+        self.counters.incarnation = self.counters.incarnation.saturating_add(1);
+        (self.counters.update, self.counters.container) = (0, 0);
+        self.boot = boot;
+        let incarnation = self.counters.incarnation;
+        self.counters.start_record =
+            self.persist(cx, Record::Started { incarnation, boot }, true, &[]);
+        self.count_free();
+        self.keep_containers(cx);
+        for slot in 0..self.executors.high_water() {
+            let Some((id, row)) = self.executors.at(slot) else { continue };
+            if row.stage != Stage::Running {
+                let reason = Some(Reason::AgentRestarted);
+                self.executor_ended(cx, id, Exit::Unseen, reason, NOT_SURVIVED);
+            }
+        }
+        for slot in 0..self.tasks.high_water() {
+            let Some((id, row)) = self.tasks.at(slot) else { continue };
+            self.resume_task(cx, id, &row);
+        }
+        let (agent, cluster, fence) = (self.agent, self.cluster, self.fence);
+        if !agent.is_none() {
+            cx.emit(super::Output::Identity { agent, cluster, fence });
+        }
+    }
+
+    fn resume_task(&mut self, cx: &mut Cx<'_>, id: Id, row: &Task) {
+        if row.state.is_terminal() {
+            return;
+        }
+        match row.stage {
+            Stage::Running => {
+                self.tell(cx, id, TaskState::Running, None, "");
+                if row.ordered == super::rows::Ordered::Kill {
+                    if let Some(row) = self.tasks.get_mut(id) {
+                        row.stage = Stage::Ending;
+                    }
+                    self.signal_end(cx, id);
+                }
+            }
+            Stage::Ending => {
+                let [.., kind, value] = row.record.to_be_bytes();
+                let exit = Exit::from_bytes([kind, value]);
+                let _ = self.ended(cx, row.container, exit, None, "");
+            }
+            Stage::Recording | Stage::Starting | Stage::Ended => match row.executor {
+                // Its executor lives: it has the task, or gets it when it subscribes again.
+                executor if executor > 0 => {
+                    if let Some(row) = self.tasks.get_mut(id) {
+                        row.stage = Stage::Starting;
+                    }
+                }
+                _ => self.lose_task(cx, id, row, Reason::AgentRestarted, NOT_SURVIVED),
+            },
+        }
+    }
+
+    /// Names the containers that stay; whatever else is of this agent is cleaned away.
+    fn keep_containers(&mut self, cx: &mut Cx<'_>) {
+        self.with_scratch(|agent, outer, _| {
+            let mut scratch = Scratch::new(outer);
+            let mut list = scratch.list::<ContainerId>();
+            for (_, row) in agent.executors.iter() {
+                let _ = list.push(&row.container);
+            }
+            for (_, row) in agent.tasks.iter() {
+                let lives = !row.state.is_terminal() && row.executor == 0;
+                if lives {
+                    let _ = list.push(&row.container);
+                }
+            }
+            cx.hand(Hand::Keep { containers: list.end() });
+        });
+    }
+
+    /// Begins to write the file anew.
+    pub(super) fn compact(&mut self, cx: &mut Cx<'_>) {
+        if self.counters.snapshotting {
+            return;
+        }
+        self.counters.snapshotting = true;
+        self.counters.snapshot = 0;
+        self.persist(cx, Record::SnapshotBegins, false, &[]);
+        let (incarnation, boot) = (self.counters.incarnation, self.boot);
+        self.persist(cx, Record::Started { incarnation, boot }, false, &[]);
+        if !self.agent.is_none() {
+            let (cluster, agent) = (self.cluster, self.agent);
+            self.persist(cx, Record::Admitted { cluster, agent }, false, &[]);
+        }
+        self.persist(cx, Record::Fence(self.fence), false, &[]);
+    }
+
+    /// Goes on with it: frameworks, then executors, then tasks with their ends.
+    pub(super) fn snapshot_some(&mut self, cx: &mut Cx<'_>) {
+        if !self.counters.snapshotting {
+            return;
+        }
+        while cx.has_room() {
+            let at = self.counters.snapshot;
+            self.counters.snapshot = at.saturating_add(1);
+            let frameworks = self.frameworks.high_water();
+            let executors = frameworks.saturating_add(self.executors.high_water());
+            let tasks = executors.saturating_add(self.tasks.high_water());
+            if at < frameworks {
+                self.snapshot_framework(cx, at);
+            } else if at < executors {
+                self.snapshot_executor(cx, at.saturating_sub(frameworks));
+            } else if at < tasks {
+                self.snapshot_task(cx, at.saturating_sub(executors));
+            } else {
+                self.counters.snapshotting = false;
+                self.persist(cx, Record::SnapshotEnds, true, &[]);
+                return;
+            }
+        }
+    }
+
+    fn snapshot_framework(&mut self, cx: &mut Cx<'_>, slot: u32) {
+        let Some((_, row)) = self.frameworks.at(slot) else { return };
+        self.counters.record = self.counters.record.saturating_add(1);
+        let sequence = self.counters.record;
+        self.with_scratch(|agent, outer, _| {
+            agent.with_framework(&row, outer, |held| {
+                let record = Record::Framework(*held);
+                cx.emit(super::Output::Persist { sequence, sync: false, record });
+            });
+        });
+    }
+
+    fn snapshot_executor(&mut self, cx: &mut Cx<'_>, slot: u32) {
+        let Some((_, row)) = self.executors.at(slot) else { return };
+        let Executor { body, container, grace_us, .. } = row;
+        let [id, role, user] = [row.name, row.role, row.user].map(|name| self.text(name));
+        let framework = self.framework_id(row.framework);
+        self.with_scratch(|agent, outer, inner| {
+            let mut outer = Scratch::new(outer);
+            let resources = agent.pool.write(&agent.names, row.held, "", &mut outer, inner);
+            let executor = WireExecutor {
+                id: &id,
+                resources: resources.unwrap_or_default(),
+                user: "",
+                grace_us: (grace_us > 0).then_some(grace_us),
+                body: named(body, 0),
+            };
+            let (role, user) = (role.as_str(), user.as_str());
+            let record = Record::Executor { framework, role, user, container, executor };
+            let bodies = [body];
+            let present = if body.is_none() { &[][..] } else { &bodies };
+            agent.persist(cx, record, false, present);
+        });
+    }
+
+    fn snapshot_task(&mut self, cx: &mut Cx<'_>, slot: u32) {
+        let Some((_, row)) = self.tasks.at(slot) else { return };
+        self.snapshot_launch(cx, &row);
+        self.with_task_of(&row, |agent, task| {
+            if row.attempt > 0 {
+                let (attempt, container) = (row.attempt, row.container);
+                agent.persist(cx, Record::Attempt { task, attempt, container }, false, &[]);
+            }
+            if row.ordered == super::rows::Ordered::Kill {
+                agent.persist(cx, Record::Kill { task }, false, &[]);
+            }
+        });
+        let mut next = row.updates.first(&self.updates);
+        while let Some(id) = next {
+            next = after(&self.updates, super::rows::OF_TASK, id);
+            let Some(update) = self.updates.get(id).filter(|update| update.state.is_terminal())
+            else {
+                continue;
+            };
+            let framework = self.framework_id(row.framework);
+            let (uuid, sequence) = (update.uuid, update.sequence);
+            let bodies = super::updates::present(&update);
+            self.with_status(&row, &update, |agent, status| {
+                let record = Record::Update { framework, sequence, status: *status, uuid };
+                agent.persist(cx, record, false, &bodies);
+            });
+        }
+    }
+
+    fn snapshot_launch(&mut self, cx: &mut Cx<'_>, row: &Task) {
+        let [name, role, user] = [row.name, row.role, row.user].map(|name| self.text(name));
+        let framework = self.framework_id(row.framework);
+        let (row, agent_id) = (*row, self.agent);
+        self.with_scratch(|agent, outer, inner| {
+            let mut outer = Scratch::new(outer);
+            let resources = agent.pool.write(&agent.names, row.held, "", &mut outer, inner);
+            let mut memory = [0u8; 64];
+            let mut limits = Scratch::new(&mut memory);
+            let mut limits = limits.list::<Limit<'static>>();
+            for (name, milli) in ["cpus", "mem"].into_iter().zip(row.limits) {
+                let amount = (milli != u64::MAX).then(|| Amount::from_milli(milli));
+                if milli > 0 {
+                    let _ = limits.push(&Limit { name, amount });
+                }
+            }
+            let launch = Launch {
+                task: &name,
+                agent: agent_id,
+                kind: kind_of(&row),
+                resources: resources.unwrap_or_default(),
+                limits: limits.end(),
+                executor: None,
+                user: &user,
+                grace_us: Some(row.grace_us),
+                completion_us: (row.completion_us > 0).then_some(row.completion_us),
+                restart: row.restart,
+                public: named(row.public, 0),
+                private: named(row.private, u16::from(!row.public.is_none())),
+            };
+            let (role, user) = (role.as_str(), user.as_str());
+            let container = row.container;
+            let record = Record::Task { framework, role, user, container, launch };
+            let with: heapless::Vec<BodyRef, 2> =
+                [row.public, row.private].into_iter().filter(|body| !body.is_none()).collect();
+            agent.persist(cx, record, false, &with);
+        });
+    }
+
+    /// Builds every index anew, after an import.
+    pub(super) fn index_again(&mut self) {
+        self.frameworks_by_id.clear();
+        self.executors_by_name.clear();
+        self.tasks_by_name.clear();
+        for slot in 0..self.frameworks.high_water() {
+            if let Some((id, row)) = self.frameworks.at(slot) {
+                let hash = self.frameworks_by_id.hash(row.id.epoch.into(), row.id.number.into());
+                self.frameworks_by_id.insert(&mut self.frameworks, 0, hash, id);
+            }
+        }
+        for slot in 0..self.executors.high_water() {
+            if let Some((id, row)) = self.executors.at(slot) {
+                let index = &mut self.executors_by_name;
+                let hash = index.hash(row.framework.into(), row.name.place().into());
+                index.insert(&mut self.executors, 0, hash, id);
+            }
+        }
+        for slot in 0..self.tasks.high_water() {
+            if let Some((id, row)) = self.tasks.at(slot) {
+                let hash = self.tasks_by_name.hash(row.framework.into(), row.name.place().into());
+                self.tasks_by_name.insert(&mut self.tasks, 0, hash, id);
+            }
+        }
+    }
+}
+
+const NOT_SURVIVED: &str = "The task did not survive the restart of its agent";

@@ -1,0 +1,235 @@
+//! What an agent knows: frameworks, executors, tasks, and updates that nobody acknowledged.
+
+use crate::index::{Chain, Chained, Link, Linked};
+use crate::names::Name;
+use crate::resources::Holding;
+use crate::slab::List;
+use crate::table::Id;
+use crate::wire::call::Ownership;
+use crate::wire::task::{Reason, Restart, Source, TaskState};
+use crate::wire::{BodyRef, ContainerId, FrameworkId};
+
+choice! {
+    /// Where a container is in its life.
+    pub enum Stage {
+        /// Its record is on its way to the disk; nothing was started.
+        Recording = 0,
+        /// It was asked for.
+        Starting = 1,
+        /// Its process runs.
+        Running = 2,
+        /// It is being ended.
+        Ending = 3,
+        /// It ended, or never was.
+        Ended = 4,
+    }
+
+    /// Why a task was told to end, which says what its end is called.
+    pub enum Ordered {
+        /// It was not.
+        No = 0,
+        /// Somebody killed it.
+        Kill = 1,
+        /// It ran as long as it may.
+        Limit = 2,
+    }
+}
+
+record! {
+    /// A framework that has something here.
+    pub struct Framework {
+        /// Its id.
+        pub id: FrameworkId,
+        /// For people.
+        pub name: Name,
+        /// The user its tasks run as.
+        pub user: Name,
+        /// Who it claimed to be.
+        pub principal: Name,
+        /// Who it was found to be.
+        pub caller: Name,
+        /// Its roles.
+        pub roles: List,
+        /// How long its tasks live on without it, in µs.
+        pub failover_us: u64,
+        /// What it understands.
+        pub capabilities: u32,
+        /// Who acknowledges.
+        pub owned: Ownership,
+        /// It is no more: everything of it is being ended.
+        pub leaving: bool,
+        /// Its tasks.
+        pub tasks: Chain,
+        /// Its executors.
+        pub executors: Chain,
+        #[serde(skip)]
+        pub(super) next: u32,
+    }
+
+    /// An executor.
+    pub struct Executor {
+        /// Its id.
+        pub name: Name,
+        /// Whose: the framework's slot.
+        pub framework: u32,
+        /// The role that its resources are allocated to.
+        pub role: Name,
+        /// Its user.
+        pub user: Name,
+        /// Its container.
+        pub container: ContainerId,
+        /// Where the container is in its life.
+        pub stage: Stage,
+        /// The record that must be written before it starts.
+        pub record: u64,
+        /// Its connection; none while it is not subscribed.
+        pub conn: Id,
+        /// What it holds for itself.
+        pub held: Holding,
+        /// From being asked to end to being ended, in µs; 0 = the agent's own.
+        pub grace_us: u64,
+        /// Its description.
+        pub body: BodyRef,
+        /// Its tasks.
+        pub tasks: Chain,
+        pub(super) links: [Link; 1],
+        #[serde(skip)]
+        pub(super) next: u32,
+    }
+
+    /// A task, from its acceptance until its end was acknowledged.
+    pub struct Task {
+        /// Its id.
+        pub name: Name,
+        /// Whose: the framework's slot.
+        pub framework: u32,
+        /// Its executor, as slot + 1; 0 = the agent runs its command.
+        pub executor: u32,
+        /// The role that its resources are allocated to.
+        pub role: Name,
+        /// Its user.
+        pub user: Name,
+        /// Its container, or its executor's.
+        pub container: ContainerId,
+        /// Where its own container is; with an executor, whether the executor has the task.
+        pub stage: Stage,
+        /// Its newest state.
+        pub state: TaskState,
+        /// Why it is to end.
+        pub ordered: Ordered,
+        /// Which start of it this is.
+        pub attempt: u32,
+        /// The record that must be written before it starts.
+        pub record: u64,
+        /// What it holds.
+        pub held: Holding,
+        /// How far above that it may go, cpus and mem, in thousandths; 0 = not at all,
+        /// `u64::MAX` = as far as it likes.
+        pub limits: [u64; 2],
+        /// From SIGTERM to SIGKILL, in µs.
+        pub grace_us: u64,
+        /// How long it may run, in µs; 0 = as long as it likes.
+        pub completion_us: u64,
+        /// When it is started again.
+        pub restart: Restart,
+        /// What everybody may see.
+        pub public: BodyRef,
+        /// What only this agent may see.
+        pub private: BodyRef,
+        /// Updates that nobody acknowledged, the oldest first.
+        pub updates: Chain,
+        /// How often the oldest of them was sent.
+        pub tries: u32,
+        pub(super) links: [Link; 2],
+        #[serde(skip)]
+        pub(super) next: u32,
+    }
+
+    /// An update that nobody acknowledged.
+    pub struct Update {
+        /// Of which task: its slot.
+        pub task: u32,
+        /// Names it: the agent's start, and a number counted up in it.
+        pub sequence: u64,
+        /// The state it tells.
+        pub state: TaskState,
+        /// Who says so.
+        pub source: Source,
+        /// Why; see `has_reason`.
+        pub reason: Reason,
+        /// There is a reason.
+        pub has_reason: bool,
+        /// How the process ended, see [`Exit::to_bytes`](crate::wire::task::Exit::to_bytes).
+        pub exit: [u8; 2],
+        /// 0 = not told, 1 = not healthy, 2 = healthy.
+        pub health: u8,
+        /// It is on disk, or need not be: it may be sent.
+        pub durable: bool,
+        /// The record that must be durable before.
+        pub record: u64,
+        /// Why, in a sentence, as far as a name holds it.
+        pub message: Name,
+        /// When, in µs of Unix time.
+        pub wall_us: u64,
+        /// Which start of the task it is about.
+        pub attempt: u32,
+        /// The executor's own name of it.
+        pub uuid: [u8; 16],
+        /// Labels, container status, check results.
+        pub public: BodyRef,
+        /// Bytes of the executor's own.
+        pub data: BodyRef,
+        pub(super) links: [Link; 1],
+    }
+}
+
+/// The list of a framework's tasks, or executors.
+pub const OF_FRAMEWORK: usize = 0;
+/// The list of an executor's tasks.
+pub const OF_EXECUTOR: usize = 1;
+/// The list of a task's updates.
+pub const OF_TASK: usize = 0;
+
+impl Linked for Task {
+    fn link(&self, list: usize) -> Link {
+        let [framework, executor] = self.links;
+        if list == OF_FRAMEWORK { framework } else { executor }
+    }
+
+    fn link_mut(&mut self, list: usize) -> &mut Link {
+        let [framework, executor] = &mut self.links;
+        if list == OF_FRAMEWORK { framework } else { executor }
+    }
+}
+
+macro_rules! linked_once {
+    ($($row:ty),*) => {$(
+        impl Linked for $row {
+            fn link(&self, _list: usize) -> Link {
+                let [only] = self.links;
+                only
+            }
+
+            fn link_mut(&mut self, _list: usize) -> &mut Link {
+                let [only] = &mut self.links;
+                only
+            }
+        }
+    )*};
+}
+linked_once!(Executor, Update);
+
+macro_rules! chained {
+    ($($row:ty),*) => {$(
+        impl Chained for $row {
+            fn next(&self, _index: usize) -> u32 {
+                self.next
+            }
+
+            fn next_mut(&mut self, _index: usize) -> &mut u32 {
+                &mut self.next
+            }
+        }
+    )*};
+}
+chained!(Framework, Executor, Task);

@@ -1,0 +1,681 @@
+//! The conversation with the master: a session is opened by reporting everything, and obeyed once
+//! the word it came with is on disk.
+//!
+//! The agent makes the session: its counter grows with each registration built, and from then on
+//! only launches that name it are accepted. So nothing that an older master or an older connection
+//! still had in flight can start here.
+
+use super::rows::{Executor, Framework, OF_FRAMEWORK, Task};
+use super::{Agent, Cx, Fence, Link, Output, Record};
+use crate::Refusal;
+use crate::index::after;
+use crate::limits::{HEAD_MAX, TASKS_PER_HEAD_MAX};
+use crate::resources::Holding;
+use crate::slab::List;
+use crate::table::Id;
+use crate::wire::agent::{
+    AgentCall, AgentEvent, ExecutorHeld, Fate, FrameworkHeld, Hash, Register, Report, TaskBodies,
+    TaskHeld, Verdict,
+};
+use crate::wire::link::Parting;
+use crate::wire::task::TaskOf;
+use crate::wire::{
+    AgentId, Body, BodyRef, FrameworkId, Head, Scratch, Seq, Session, decode, encode,
+};
+
+impl Agent<'_> {
+    /// Takes in what the agent is and has. What is free follows from what is in use.
+    pub(super) fn describe(
+        &mut self,
+        cx: &mut Cx<'_>,
+        register: &Register<'_>,
+    ) -> Result<(), Refusal> {
+        self.pool.admit(&self.names, &register.resources)?;
+        if register.resources.len().saturating_mul(2) > self.pool.room() {
+            return Err(Refusal::ResourcesFull);
+        }
+        let len = encode(register, self.description).map_err(|_| Refusal::NamesFull)?.len();
+        self.counters.description = u32::try_from(len).map_err(|_| Refusal::NamesFull)?;
+        let (mut total, mut free) = (self.total, self.free);
+        self.pool.clear(&mut self.names, &mut total);
+        self.pool.clear(&mut self.names, &mut free);
+        self.total = self.pool.take(&mut self.names, &register.resources);
+        self.count_free();
+        let session = self.link.session;
+        let resources = register.resources;
+        self.tell_master(cx, Head::AgentCall(AgentCall::Totals { session, resources }), &[]);
+        Ok(())
+    }
+
+    /// What is free: the total without all that tasks and executors hold. O(tasks + executors).
+    pub(super) fn count_free(&mut self) {
+        let mut free = self.free;
+        self.pool.clear(&mut self.names, &mut free);
+        let mut free = self.pool.copy(self.total).unwrap_or(Holding::EMPTY);
+        for slot in 0..self.tasks.high_water() {
+            if let Some(held) = self.tasks.row(slot).map(|task| task.held) {
+                self.pool.subtract_what_is_there(&mut free, held);
+            }
+        }
+        for slot in 0..self.executors.high_water() {
+            if let Some(held) = self.executors.row(slot).map(|executor| executor.held) {
+                self.pool.subtract_what_is_there(&mut free, held);
+            }
+        }
+        self.free = free;
+    }
+
+    /// A connection to a master is open: opens a session on it. O(tasks + executors), for the
+    /// number of reports; they follow in ticks.
+    pub(super) fn linked(&mut self, cx: &mut Cx<'_>, conn: Id, head_max: u32) {
+        if let Some(old) = self.link.conn.some() {
+            let message = "the agent uses another connection";
+            cx.emit(Output::Close { conn: old, reason: Parting::Replaced, message });
+        }
+        let incarnation = self.counters.incarnation;
+        let counter = self.link.session.counter.saturating_add(1);
+        let session = Session { incarnation, counter };
+        let head_max = head_max.min(u32::try_from(HEAD_MAX).unwrap_or(u32::MAX));
+        self.link = Link { conn, head_max, session, ..Link::default() };
+        self.tell_session(cx, Session::default());
+        let reports = self.count_parts();
+        let (agent, seen, cluster) = (self.agent, self.fence, self.cluster);
+        let (tasks_max, task_kinds) = (self.tasks.capacity(), self.config.task_kinds);
+        let used = self.description.get(..self.counters.description as usize);
+        let Ok(described) = decode::<Register<'_>>(used.unwrap_or_default()) else { return };
+        let register =
+            Register { session, agent, seen, cluster, tasks_max, task_kinds, reports, ..described };
+        let head = Head::AgentCall(AgentCall::Register(register));
+        cx.emit(Output::Send { conn, head });
+        self.link.parts = reports;
+        self.report_some(cx);
+    }
+
+    /// The connection is gone, and with it the session: what it still has in flight is void.
+    pub(super) fn unlinked(&mut self, cx: &mut Cx<'_>) {
+        let session = self.link.session;
+        self.link = Link { session, ..Link::default() };
+        self.tell_session(cx, Session::default());
+    }
+
+    /// Ends the connection from this side.
+    fn part(&mut self, cx: &mut Cx<'_>, message: &str) {
+        let conn = self.link.conn;
+        self.unlinked(cx);
+        cx.emit(Output::Close { conn, reason: Parting::Denied, message });
+    }
+
+    fn tell_session(&mut self, cx: &mut Cx<'_>, session: Session) {
+        cx.emit(Output::Session { session, timeout_us: self.link.timeout_us });
+    }
+
+    /// Sends reports until the step has emitted enough; ticks go on.
+    pub(super) fn report_some(&mut self, cx: &mut Cx<'_>) {
+        while self.link.part < self.link.parts && cx.has_room() {
+            let next = self.send_part(cx, self.link.next);
+            self.link.next = next;
+            self.link.part = self.link.part.saturating_add(1);
+        }
+    }
+
+    /// How many reports everything takes: the very cuts that [`Agent::send_part`] makes.
+    fn count_parts(&self) -> u32 {
+        let mut parts = 0u32;
+        let mut from = 0;
+        while self.next_held(from).is_some() {
+            from = self.cut(from);
+            parts = parts.saturating_add(1);
+        }
+        parts
+    }
+
+    /// Where the part that begins at `from` ends. Executors come first, then tasks; a place is an
+    /// executor's slot, or the executors' high water and a task's slot. The cut depends only on
+    /// what cannot change while a registration is open.
+    fn cut(&self, from: u32) -> u32 {
+        let limit = (self.link.head_max as usize / 2).max(512);
+        let mut frameworks = heapless::Vec::<u32, FRAMEWORKS_PER_PART>::new();
+        let (mut bytes, mut held) = (0usize, 0usize);
+        let mut at = from;
+        while let Some(place) = self.next_held(at) {
+            let (framework, own) = self.held_bytes(place);
+            let new = !frameworks.contains(&framework);
+            let of_framework = if new { self.framework_bytes(framework) } else { 0 };
+            let sum = bytes.saturating_add(own).saturating_add(of_framework);
+            let full = held >= TASKS_PER_HEAD_MAX || (new && frameworks.is_full());
+            if held > 0 && (full || sum > limit) {
+                return place;
+            }
+            if new && frameworks.push(framework).is_err() {
+                return place;
+            }
+            bytes = sum;
+            held = held.saturating_add(1);
+            at = place.saturating_add(1);
+        }
+        at
+    }
+
+    /// The first place from `at` on where an executor or a task is.
+    fn next_held(&self, at: u32) -> Option<u32> {
+        let executors = self.executors.high_water();
+        let end = executors.saturating_add(self.tasks.high_water());
+        (at..end).find(|place| match place.checked_sub(executors) {
+            Some(task) => self.tasks.row(task).is_some(),
+            None => self.executors.row(*place).is_some(),
+        })
+    }
+
+    /// The framework of what is at a place, and the bytes it takes at the most.
+    fn held_bytes(&self, place: u32) -> (u32, usize) {
+        let executors = self.executors.high_water();
+        let len = |name| self.names.text_len(name);
+        match place.checked_sub(executors) {
+            Some(task) => self.tasks.row(task).map_or((0, 0), |task| {
+                let executor = task.executor.checked_sub(1);
+                let executor = executor.and_then(|slot| self.executors.row(slot));
+                let names = len(task.name)
+                    .saturating_add(len(task.role))
+                    .saturating_add(executor.map_or(0, |row| len(row.name)));
+                let held = self.pool.wire_bytes(&self.names, task.held);
+                (task.framework, names.saturating_add(held).saturating_add(96))
+            }),
+            None => self.executors.row(place).map_or((0, 0), |executor| {
+                let names = len(executor.name).saturating_add(len(executor.role));
+                let held = self.pool.wire_bytes(&self.names, executor.held);
+                (executor.framework, names.saturating_add(held).saturating_add(64))
+            }),
+        }
+    }
+
+    fn framework_bytes(&self, framework: u32) -> usize {
+        let Some(row) = self.frameworks.row(framework) else { return 0 };
+        let own = [row.name, row.user, row.principal, row.caller];
+        let roles = self.roles.iter(row.roles);
+        own.into_iter().chain(roles).fold(64usize, |sum, name| {
+            sum.saturating_add(self.names.text_len(name)).saturating_add(2)
+        })
+    }
+
+    /// Sends one report that begins at `from`, and returns where the next begins.
+    fn send_part(&mut self, cx: &mut Cx<'_>, from: u32) -> u32 {
+        let end = self.cut(from);
+        let (conn, session, part) = (self.link.conn, self.link.session, self.link.part);
+        self.with_scratch(|agent, outer, inner| {
+            let third = outer.len() / 3;
+            let Some((of_frameworks, rest)) = outer.split_at_mut_checked(third) else { return };
+            let Some((of_executors, of_tasks)) = rest.split_at_mut_checked(third) else { return };
+            let frameworks = agent.frameworks_of(from, end, of_frameworks, inner);
+            let executors = agent.executors_of(from, end, of_executors, inner);
+            let tasks = agent.tasks_of(from, end, of_tasks, inner);
+            let report = Report { session, part, frameworks, executors, tasks };
+            let head = Head::AgentCall(AgentCall::Report(report));
+            cx.emit(Output::Send { conn, head });
+        });
+        end
+    }
+
+    fn frameworks_of<'s>(
+        &self,
+        from: u32,
+        end: u32,
+        memory: &'s mut [u8],
+        inner: &mut [u8],
+    ) -> Seq<'s, FrameworkHeld<'s>> {
+        let mut scratch = Scratch::new(memory);
+        let mut list = scratch.list::<FrameworkHeld<'static>>();
+        let mut told = heapless::Vec::<u32, FRAMEWORKS_PER_PART>::new();
+        let mut at = from;
+        while let Some(place) = self.next_held(at).filter(|place| *place < end) {
+            at = place.saturating_add(1);
+            let (framework, _) = self.held_bytes(place);
+            if told.contains(&framework) {
+                continue;
+            }
+            let _ = told.push(framework);
+            if let Some(row) = self.frameworks.row(framework) {
+                self.with_framework(row, inner, |held| {
+                    let pushed = list.push(held);
+                    invariant!(pushed.is_ok(), "a part was cut too large for its frameworks");
+                });
+            }
+        }
+        list.end()
+    }
+
+    fn executors_of<'s>(
+        &self,
+        from: u32,
+        end: u32,
+        memory: &'s mut [u8],
+        inner: &mut [u8],
+    ) -> Seq<'s, ExecutorHeld<'s>> {
+        let mut scratch = Scratch::new(memory);
+        let mut list = scratch.list::<ExecutorHeld<'static>>();
+        for slot in from..end.min(self.executors.high_water()) {
+            let Some(row) = self.executors.row(slot) else { continue };
+            let (name, role) = (self.text(row.name), self.text(row.role));
+            let half = inner.len() / 2;
+            let Some((lists, within)) = inner.split_at_mut_checked(half) else { break };
+            let mut lists = Scratch::new(lists);
+            let held = self.pool.write(&self.names, row.held, "", &mut lists, within);
+            let pushed = list.push(&ExecutorHeld {
+                framework: self.framework_id(row.framework),
+                executor: &name,
+                role: &role,
+                container: row.container,
+                resources: held.unwrap_or_default(),
+                body: hash_of(row.body),
+            });
+            invariant!(pushed.is_ok(), "a part was cut too large for its executors");
+        }
+        list.end()
+    }
+
+    fn tasks_of<'s>(
+        &self,
+        from: u32,
+        end: u32,
+        memory: &'s mut [u8],
+        inner: &mut [u8],
+    ) -> Seq<'s, TaskHeld<'s>> {
+        let executors = self.executors.high_water();
+        let mut scratch = Scratch::new(memory);
+        let mut list = scratch.list::<TaskHeld<'static>>();
+        for slot in from.saturating_sub(executors)..end.saturating_sub(executors) {
+            let Some(row) = self.tasks.row(slot) else { continue };
+            let executor = row.executor.checked_sub(1).and_then(|slot| self.executors.row(slot));
+            let executor = executor.map_or(crate::names::Name::EMPTY, |row: &Executor| row.name);
+            let (name, role) = (self.text(row.name), self.text(row.role));
+            let executor = self.text(executor);
+            let half = inner.len() / 2;
+            let Some((lists, within)) = inner.split_at_mut_checked(half) else { break };
+            let mut lists = Scratch::new(lists);
+            let held = self.pool.write(&self.names, row.held, "", &mut lists, within);
+            let first = row.updates.first(&self.updates);
+            let unacknowledged = first.and_then(|id| self.updates.get_ref(id));
+            let pushed = list.push(&TaskHeld {
+                framework: self.framework_id(row.framework),
+                task: &name,
+                executor: &executor,
+                role: &role,
+                container: row.container,
+                state: row.state,
+                unacknowledged: unacknowledged.map(|update| update.state),
+                attempt: row.attempt,
+                restart: row.restart,
+                resources: held.unwrap_or_default(),
+                public: hash_of(row.public),
+            });
+            invariant!(pushed.is_ok(), "a part was cut too large for its tasks");
+        }
+        list.end()
+    }
+
+    /// Everything a master says.
+    pub(super) fn master_says(
+        &mut self,
+        cx: &mut Cx<'_>,
+        event: AgentEvent<'_>,
+        bodies: &[BodyRef],
+    ) -> Result<(), Refusal> {
+        match event {
+            AgentEvent::Registered { fence, session, agent, cluster, timeout_us } => {
+                self.admitted(cx, fence, session, agent, cluster, timeout_us)
+            }
+            AgentEvent::Refused { message, .. } => {
+                self.part(cx, message);
+                Ok(())
+            }
+            AgentEvent::Want { session, tasks } => self.send_bodies(cx, session, &tasks),
+            AgentEvent::Verdicts { fence, session, tasks, .. } => {
+                self.verdicts(cx, fence, session, &tasks)
+            }
+            AgentEvent::Launch { fence, session, framework, role, tasks } => {
+                self.check_word(fence, session)?;
+                self.launch(cx, &framework, role, &tasks, bodies)
+            }
+            AgentEvent::Kill { task, grace_us } => self.kill(cx, &task, grace_us),
+            AgentEvent::Acknowledge { task, sequence } => self.acknowledged(cx, &task, sequence),
+            AgentEvent::Message { framework, executor, data } => {
+                self.message_down(cx, framework, executor, data.of(bodies))
+            }
+            AgentEvent::ShutdownExecutor { framework, executor } => {
+                self.shutdown_executor(cx, framework, executor)
+            }
+            AgentEvent::ShutdownFramework { framework } => self.end_framework(cx, framework),
+            AgentEvent::Reconcile { tasks } => self.reconcile(cx, &tasks),
+            AgentEvent::UpdateFramework { framework } => self.know_framework(cx, &framework),
+            AgentEvent::Shutdown { .. } => {
+                self.leave(cx);
+                Ok(())
+            }
+            // No master makes operations or drains an agent yet.
+            AgentEvent::AcknowledgeOperation { .. }
+            | AgentEvent::Operate { .. }
+            | AgentEvent::Drain { .. } => Err(Refusal::Unsupported),
+        }
+    }
+
+    /// The word of the current session, and no older than what was obeyed.
+    fn check_word(&self, fence: Fence, session: Session) -> Result<(), Refusal> {
+        if !fence.reaches(self.fence) {
+            return Err(Refusal::StaleFence);
+        }
+        if !self.link.registered || session != self.link.session {
+            return Err(Refusal::StaleSession);
+        }
+        Ok(())
+    }
+
+    /// The master opened the session: its word goes to the disk before it is obeyed.
+    fn admitted(
+        &mut self,
+        cx: &mut Cx<'_>,
+        fence: Fence,
+        session: Session,
+        agent: AgentId,
+        cluster: u64,
+        timeout_us: u64,
+    ) -> Result<(), Refusal> {
+        if session != self.link.session || self.link.registered {
+            return Err(Refusal::StaleSession);
+        }
+        let ours = self.cluster == 0 || self.cluster == cluster;
+        let same = self.agent.is_none() || self.agent == agent;
+        if !fence.reaches(self.fence) {
+            self.part(cx, Refusal::StaleFence.sentence());
+            return Ok(());
+        }
+        if !ours || !same {
+            self.part(cx, Refusal::OtherCluster.sentence());
+            return Ok(());
+        }
+        self.link.timeout_us = timeout_us;
+        if self.agent.is_none() || self.cluster == 0 {
+            (self.agent, self.cluster) = (agent, cluster);
+            self.persist(cx, Record::Admitted { cluster, agent }, true, &[]);
+        }
+        if fence != self.fence {
+            self.fence = fence;
+            self.persist(cx, Record::Fence(fence), true, &[]);
+        }
+        // Everything written so far, the effects of verdicts among it, comes before obedience.
+        self.link.fence_record = self.counters.record;
+        self.link.admitted = true;
+        cx.emit(Output::Identity { agent, cluster, fence });
+        self.obey(cx);
+        Ok(())
+    }
+
+    /// Obeys once the word is on disk: says so, and tells what waited for a session.
+    pub(super) fn obey(&mut self, cx: &mut Cx<'_>) {
+        let ready = self.link.admitted
+            && !self.link.registered
+            && self.counters.persisted >= self.link.fence_record;
+        if !ready {
+            return;
+        }
+        self.link.registered = true;
+        let session = self.link.session;
+        self.tell_session(cx, session);
+        self.tell_master(cx, Head::AgentCall(AgentCall::Settled { session }), &[]);
+        self.tell_all_again(cx);
+    }
+
+    /// What is to become of tasks that were reported.
+    fn verdicts(
+        &mut self,
+        cx: &mut Cx<'_>,
+        fence: Fence,
+        session: Session,
+        tasks: &Seq<'_, Verdict<'_>>,
+    ) -> Result<(), Refusal> {
+        if session != self.link.session {
+            return Err(Refusal::StaleSession);
+        }
+        if !fence.reaches(self.fence) {
+            return Err(Refusal::StaleFence);
+        }
+        for Verdict { task, fate } in tasks.iter() {
+            let Some(id) = self.task_of(&task) else { continue };
+            match fate {
+                // Nothing is started again by itself yet, so there is nothing to allow.
+                Fate::Keep | Fate::Restart => {}
+                Fate::Kill => self.kill_task(cx, id, None),
+                Fate::Forget => {
+                    self.persist(cx, Record::Forgotten { task }, false, &[]);
+                    self.forget_task(cx, id);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Bodies that the master lacks, as many as a frame holds; it asks again for the rest.
+    fn send_bodies(
+        &mut self,
+        cx: &mut Cx<'_>,
+        session: Session,
+        tasks: &Seq<'_, TaskOf<'_>>,
+    ) -> Result<(), Refusal> {
+        if session != self.link.session {
+            return Err(Refusal::StaleSession);
+        }
+        let conn = self.link.conn;
+        self.with_scratch(|agent, outer, _| {
+            let mut scratch = Scratch::new(outer);
+            let mut list = scratch.list::<TaskBodies<'static>>();
+            let mut with = heapless::Vec::<BodyRef, { TASKS_PER_HEAD_MAX }>::new();
+            for task in tasks.iter() {
+                let Some(row) = agent.task_of(&task).and_then(|id| agent.tasks.get(id)) else {
+                    continue;
+                };
+                let place = u16::try_from(with.len()).unwrap_or(u16::MAX);
+                if row.public.is_none() || with.is_full() {
+                    continue;
+                }
+                if list.push(&TaskBodies { task, public: Body::at(place) }).is_err() {
+                    break;
+                }
+                let _ = with.push(row.public);
+            }
+            let head = AgentCall::Bodies { session, tasks: list.end() };
+            cx.emit_with(Output::Send { conn, head: Head::AgentCall(head) }, &with);
+        });
+        Ok(())
+    }
+
+    /// Everything ends, and the agent with it: the master is told when nothing is left.
+    pub(super) fn leave(&mut self, cx: &mut Cx<'_>) {
+        self.counters.leaving = true;
+        for slot in 0..self.tasks.high_water() {
+            if let Some(id) = self.tasks.id_at(slot) {
+                self.kill_task(cx, id, None);
+            }
+        }
+        for slot in 0..self.executors.high_water() {
+            if let Some(id) = self.executors.id_at(slot) {
+                self.end_executor(cx, id);
+            }
+        }
+        self.check_left(cx);
+    }
+
+    /// Says that it leaves, once nothing lives here any more.
+    pub(super) fn check_left(&mut self, cx: &mut Cx<'_>) {
+        let lives = self.tasks.iter().any(|(_, task)| !task.state.is_terminal());
+        if !self.counters.leaving || self.counters.left || lives || !self.executors.is_empty() {
+            return;
+        }
+        self.counters.left = true;
+        let session = self.link.session;
+        self.tell_master(cx, Head::AgentCall(AgentCall::Leave { session }), &[]);
+        cx.emit(Output::Left);
+    }
+
+    /// Keeps what the master says a framework is.
+    pub(super) fn know_framework(
+        &mut self,
+        cx: &mut Cx<'_>,
+        held: &FrameworkHeld<'_>,
+    ) -> Result<(), Refusal> {
+        let known = self.framework_by_id(held.framework).ok_or(Refusal::UnknownFramework)?;
+        self.check_framework(Some(known), held)?;
+        self.set_framework(known, held);
+        self.persist(cx, Record::Framework(*held), false, &[]);
+        Ok(())
+    }
+
+    /// Room for a framework's description.
+    pub(super) fn check_framework(
+        &self,
+        known: Option<Id>,
+        held: &FrameworkHeld<'_>,
+    ) -> Result<(), Refusal> {
+        if known.is_none() && self.frameworks.room() == 0 {
+            return Err(Refusal::FrameworksFull);
+        }
+        let texts = [held.name, held.user, held.principal, held.caller];
+        if !self.names.has_room_for(texts.into_iter().chain(held.roles.iter())) {
+            return Err(Refusal::NamesFull);
+        }
+        if held.roles.len() > self.roles.room() { Err(Refusal::RolesFull) } else { Ok(()) }
+    }
+
+    /// Writes a framework's description, which was checked, into its row.
+    pub(super) fn set_framework(&mut self, id: Id, held: &FrameworkHeld<'_>) {
+        let Some(mut old) = self.frameworks.get(id) else { return };
+        let mut intern = |text: &str| {
+            let name = self.names.intern(text);
+            invariant!(name.is_ok(), "a name that was checked finds no room");
+            name.unwrap_or_default()
+        };
+        let [name, user, principal, caller] =
+            [held.name, held.user, held.principal, held.caller].map(&mut intern);
+        let mut roles = List::EMPTY;
+        for role in held.roles.iter() {
+            let pushed = self.roles.push(&mut roles, intern(role));
+            invariant!(pushed.is_ok(), "a role that was counted has no room");
+        }
+        while let Some(role) = self.roles.pop(&mut old.roles) {
+            self.names.release_one(role);
+        }
+        for name in [old.name, old.user, old.principal, old.caller] {
+            self.names.release_one(name);
+        }
+        if let Some(row) = self.frameworks.get_mut(id) {
+            (row.name, row.user) = (name, user);
+            (row.principal, row.caller) = (principal, caller);
+            row.roles = roles;
+            row.failover_us = held.failover_us;
+            row.capabilities = held.capabilities;
+            row.owned = held.owned;
+        }
+    }
+
+    /// Forgets a framework that has nothing here any more.
+    pub(super) fn tidy_framework(&mut self, cx: &mut Cx<'_>, slot: u32) {
+        let Some((id, mut row)) = self.frameworks.at(slot) else { return };
+        if !row.tasks.is_empty() || !row.executors.is_empty() {
+            return;
+        }
+        while let Some(role) = self.roles.pop(&mut row.roles) {
+            self.names.release_one(role);
+        }
+        for name in [row.name, row.user, row.principal, row.caller] {
+            self.names.release_one(name);
+        }
+        let hash = self.frameworks_by_id.hash(row.id.epoch.into(), row.id.number.into());
+        self.frameworks_by_id.remove(&mut self.frameworks, 0, hash, id);
+        self.frameworks.remove(id);
+        if self.counters.recovered {
+            self.persist(cx, Record::FrameworkGone { framework: row.id }, false, &[]);
+        }
+    }
+
+    /// Runs `work` with a framework's description.
+    pub(super) fn with_framework(
+        &self,
+        row: &Framework,
+        memory: &mut [u8],
+        work: impl FnOnce(&FrameworkHeld<'_>),
+    ) {
+        let [name, user, principal, caller] =
+            [row.name, row.user, row.principal, row.caller].map(|name| self.text(name));
+        let mut scratch = Scratch::new(memory);
+        let mut roles = scratch.list::<&'static str>();
+        for role in self.roles.iter(row.roles) {
+            let _ = roles.push(&self.text(role).as_str());
+        }
+        work(&FrameworkHeld {
+            framework: row.id,
+            name: &name,
+            user: &user,
+            principal: &principal,
+            caller: &caller,
+            failover_us: row.failover_us,
+            capabilities: row.capabilities,
+            roles: roles.end(),
+            owned: row.owned,
+        });
+    }
+
+    pub(super) fn framework_by_id(&self, id: FrameworkId) -> Option<Id> {
+        let hash = self.frameworks_by_id.hash(id.epoch.into(), id.number.into());
+        self.frameworks_by_id.find(&self.frameworks, 0, hash, |row| row.id == id)
+    }
+
+    pub(super) fn framework_id(&self, slot: u32) -> FrameworkId {
+        self.frameworks.row(slot).map_or(FrameworkId::NONE, |row| row.id)
+    }
+
+    /// The task that a framework calls so.
+    pub(super) fn task_of(&self, task: &TaskOf<'_>) -> Option<Id> {
+        let framework = self.framework_by_id(task.framework)?;
+        let name = self.names.find(task.task).filter(|name| !name.is_empty())?;
+        let hash = self.tasks_by_name.hash(framework.index.into(), name.place().into());
+        self.tasks_by_name
+            .find(&self.tasks, 0, hash, |row| (row.name, row.framework) == (name, framework.index))
+    }
+
+    /// Runs `work` with what names a task.
+    pub(super) fn with_task_of<T>(
+        &mut self,
+        task: &Task,
+        work: impl FnOnce(&mut Self, TaskOf<'_>) -> T,
+    ) -> T {
+        let name = self.text(task.name);
+        let framework = self.framework_id(task.framework);
+        work(self, TaskOf { framework, task: &name })
+    }
+
+    /// A framework is no more: everything of it ends, and what it would have acknowledged is told
+    /// to the master, which acknowledges for it.
+    fn end_framework(&mut self, cx: &mut Cx<'_>, framework: FrameworkId) -> Result<(), Refusal> {
+        let id = self.framework_by_id(framework).ok_or(Refusal::UnknownFramework)?;
+        if let Some(row) = self.frameworks.get_mut(id) {
+            row.leaving = true;
+        }
+        let mut next = self.frameworks.get_ref(id).and_then(|row| row.tasks.first(&self.tasks));
+        while let Some(task) = next {
+            next = after(&self.tasks, OF_FRAMEWORK, task);
+            self.kill_task(cx, task, None);
+        }
+        let mut next =
+            self.frameworks.get_ref(id).and_then(|row| row.executors.first(&self.executors));
+        while let Some(executor) = next {
+            next = after(&self.executors, OF_FRAMEWORK, executor);
+            self.end_executor(cx, executor);
+        }
+        self.tidy_framework(cx, id.index);
+        Ok(())
+    }
+}
+
+/// Frameworks that one report names at the most: with their roles, what a master takes at once.
+const FRAMEWORKS_PER_PART: usize = 16;
+
+fn hash_of(body: BodyRef) -> Hash {
+    Hash { len: body.len, hash: body.hash }
+}

@@ -800,6 +800,8 @@ impl Image for Agent<'_> {
 }
 
 impl crate::drive::Front for Agent<'_> {
+    const STAMPED: bool = true;
+
     fn apply(
         &mut self,
         now: Time,
@@ -818,7 +820,7 @@ impl crate::drive::Front for Agent<'_> {
     }
 
     fn tick() -> &'static [u8] {
-        // No wall clock, and `Input::Tick` by its number.
-        &[0, 13]
+        // `Input::Tick` by its number.
+        &[13]
     }
 }

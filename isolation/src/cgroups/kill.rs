@@ -99,7 +99,7 @@ fn remove_one(sys: &dyn Sys, directory: &Path) -> Result<(), Failure> {
 }
 
 /// Removes a directory that an agent used beside others, unless others use it still. If it is a v2
-/// leaf that this process is in, the process moves out first.
+/// leaf that this process is in, those in it move out first.
 pub fn leave(sys: &dyn Sys, directory: &Path) -> Result<(), Failure> {
     if sys.children(directory).is_ok_and(|children| !children.is_empty()) {
         return Ok(());
@@ -111,7 +111,9 @@ pub fn leave(sys: &dyn Sys, directory: &Path) -> Result<(), Failure> {
         for controller in words(&sys.read(&control)?) {
             sys.write(&control, &format!("-{controller}"))?;
         }
-        sys.write(&above.join("cgroup.procs"), "0")?;
+        for pid in pids(&procs) {
+            sys.write(&above.join("cgroup.procs"), &pid.to_string())?;
+        }
     }
     remove_one(sys, directory)
 }

@@ -178,6 +178,11 @@ impl Fake {
         self.lock().log.clone()
     }
 
+    /// The text of a file that must be there.
+    pub(crate) fn text(&self, path: &str) -> String {
+        self.read(Path::new(path)).unwrap()
+    }
+
     fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap()
     }

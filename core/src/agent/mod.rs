@@ -248,7 +248,7 @@ pub enum Hand<'a> {
         /// Which.
         container: ContainerId,
     },
-    /// Its end was taken in: nobody asks for it any more.
+    /// Its end was taken in durably: nobody asks for it any more. May come twice.
     Forget {
         /// Which.
         container: ContainerId,

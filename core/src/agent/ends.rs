@@ -171,7 +171,6 @@ impl Agent<'_> {
         message: &str,
         exit: [u8; 2],
     ) {
-        let Some(row) = self.tasks.get(id) else { return };
         self.kills.clear(id.index);
         self.completions.clear(id.index);
         self.free_task(id);

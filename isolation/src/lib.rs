@@ -15,8 +15,8 @@
 //!
 //! To kill: [`Signal`](keeper::protocol::Request::Signal) with SIGTERM, after the grace
 //! [`Isolation::kill`]; where that says [`Killed::AskKeeper`], `Signal` with SIGKILL.
-//! When the keeper's stream ends, its tasks are lost: [`Isolation::kill`] each of them, start a new
-//! keeper, and give what it lists as [`Left`](keeper::protocol::Held::Left) to [`keeper::end_left`].
+//! When the keeper's stream ends, its tasks are lost: start a new one, and give what that lists as
+//! [`Left`](keeper::protocol::Held::Left) to [`Isolation::kill_left`].
 //!
 //! # What holds without privilege
 //! | | root | a user with a delegated cgroup | a user |

@@ -502,34 +502,45 @@ pub(crate) fn default_signals() {
     }
 }
 
-/// Closes every descriptor above 2 but these.
+/// Closes every descriptor above 2 but these; false if the kernel cannot (before Linux 5.9), when
+/// those that programs must not have still close themselves at exec. Allocates nothing.
 ///
 /// Whoever owns one of the closed ones must not use or drop it again: this is for a fresh copy of
 /// a process that never returns to those owners.
-pub(crate) fn close_all_but<const N: usize>(mut kept: [RawFd; N]) {
+pub(crate) fn close_all_but<const N: usize>(mut kept: [RawFd; N]) -> bool {
     kept.sort_unstable();
     let mut from = 3;
+    let mut closed = true;
     for fd in kept.into_iter().filter_map(|fd| u32::try_from(fd).ok()) {
         if fd > from {
-            close_range(from, fd - 1);
+            closed &= close_range(from, fd - 1);
         }
         from = from.max(fd.saturating_add(1));
     }
-    close_range(from, u32::MAX);
+    closed & close_range(from, u32::MAX)
 }
 
-fn close_range(first: u32, last: u32) {
-    // SAFETY: the caller gives up all of these descriptors.
-    if unsafe { libc::syscall(libc::SYS_close_range, first, last, 0) } == 0 {
-        return;
+/// The same on every kernel, for a process with memory of its own.
+pub(crate) fn close_all_but_on_any_kernel<const N: usize>(kept: [RawFd; N]) {
+    if !close_all_but(kept) {
+        close_listed_but(&kept);
     }
-    // Kernels before 5.9: one by one, up to the most that this process could have opened.
-    let most = rustix::process::getrlimit(rustix::process::Resource::Nofile).maximum;
-    let most = most.and_then(|most| u32::try_from(most).ok()).unwrap_or(1 << 20);
-    for fd in first..=last.min(most) {
+}
+
+fn close_listed_but(kept: &[RawFd]) {
+    let Ok(open) = std::fs::read_dir("/proc/self/fd") else { return };
+    let open: Vec<RawFd> =
+        open.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok()).collect();
+    // The one that the list was read from is closed by now, and refused.
+    for fd in open.into_iter().filter(|fd| *fd > 2 && !kept.contains(fd)) {
         // SAFETY: the caller gives up all of these descriptors.
-        unsafe { libc::close(fd.cast_signed()) };
+        unsafe { libc::close(fd) };
     }
+}
+
+fn close_range(first: u32, last: u32) -> bool {
+    // SAFETY: the caller gives up all of these descriptors.
+    unsafe { libc::syscall(libc::SYS_close_range, first, last, 0) == 0 }
 }
 
 /// Gives memory back that a forked process has no use for: pages of the stack below this frame,
@@ -603,6 +614,25 @@ mod tests {
             });
             assert_eq!((status, number), (8, expected));
         }
+    }
+
+    #[test]
+    fn either_way_of_closing_leaves_what_is_to_be_kept_and_nothing_else() {
+        let null = || std::fs::File::open("/dev/null").unwrap();
+        let (first, kept, last) = (null(), null(), null());
+        let is_open = |file: &std::fs::File| rustix::io::fcntl_getfd(file).is_ok();
+        let listed = |kept: RawFd| close_listed_but(&[kept]);
+        let ranges = |kept: RawFd| close_all_but_on_any_kernel([kept]);
+        for close in [&listed as &dyn Fn(RawFd), &ranges] {
+            let how = Clone { borrows: false, namespaces: 0 };
+            let status = status_of(how, None, &mut |_| {
+                close(kept.as_raw_fd());
+                let open = [&first, &kept, &last].map(|file| i32::from(is_open(file)));
+                open[0] << 2 | open[1] << 1 | open[2]
+            });
+            assert_eq!(status, 0b010);
+        }
+        assert!(is_open(&first) && is_open(&last), "they were closed in the child alone");
     }
 
     #[test]

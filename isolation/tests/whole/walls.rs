@@ -9,7 +9,7 @@ use std::time::Duration;
 use mesita_core::wire::ContainerId;
 use mesita_core::wire::task::Exit;
 use mesita_isolation::isolators::{Cap, Reason, TaskLimits};
-use mesita_isolation::keeper::protocol::{Launch, Namespaces, Request, Welcome};
+use mesita_isolation::keeper::protocol::{Held, Launch, Namespaces, Request, Welcome};
 use mesita_isolation::sys::Linux;
 use mesita_isolation::{Isolation, Killed, Options, machine};
 use rustix::event::{PollFd, PollFlags, poll};
@@ -358,12 +358,18 @@ pub(crate) fn a_killed_keeper_leaves_tasks_that_their_cgroups_end() {
     let mut walls = Walls::of_cgroups();
     let (container, pid) = walls.run(&limits(256), &["stubborn", "2"]);
     eventually(|| walls.members(container).len() == 3, || "three processes".to_owned());
+    let members = walls.members(container);
     kill(walls.world.keeper, Signal::KILL);
     eventually(|| !is_alive(walls.world.keeper), || "its end".to_owned());
     assert!(is_alive(pid));
-    assert_eq!(walls.isolation.kill(container), Ok(Killed::All));
-    assert!(!is_alive(pid));
-    walls.isolation.cleanup(container).unwrap();
+    let next = Agent::start(walls.world.path(), &[], None);
+    walls.world.keeper = next.keeper();
+    walls.world.reattach();
+    let [Held::Left(left)] = walls.world.client.held()[..] else { panic!("one that was left") };
+    assert_eq!((left.container, left.pid), (container, pid));
+    walls.isolation.kill_left(&left).unwrap();
+    assert!(members.iter().all(|&pid| !is_alive(pid)), "{members:?}");
+    walls.end(container);
 }
 
 pub(crate) fn a_thousand_containers_leave_no_cgroup() {

@@ -393,11 +393,49 @@ pub(crate) fn a_thousand_containers_leave_no_cgroup() {
     assert_eq!(children(walls.world.keeper), []);
 }
 
-pub(crate) fn a_user_with_a_delegated_cgroup_has_walls() {
+/// A new directory in the unified hierarchy.
+fn new_unified() -> PathBuf {
     let unified = [Path::new("/sys/fs/cgroup/unified"), Path::new("/sys/fs/cgroup")];
     let unified = unified.into_iter().find(|at| at.join("cgroup.controllers").exists());
-    let given = unified.expect("a unified hierarchy").join(format!("given-{:x}", new_key()));
-    std::fs::create_dir(&given).unwrap();
+    let made = unified.expect("a unified hierarchy").join(format!("given-{:x}", new_key()));
+    std::fs::create_dir(&made).unwrap();
+    made
+}
+
+/// An agent of `uid` in a cgroup, with the walls that it can have there.
+fn agent_in(cgroup: &Path, uid: u32, work_dir: &Path, key: u64) -> Agent {
+    let mut command = Command::new(program());
+    command.arg("role:in-cgroup").arg(cgroup).arg(uid.to_string());
+    command.arg(program()).arg("role:agent").arg(work_dir);
+    command.args(["ends", "temporary", &format!("walls={key}")]);
+    Agent::of(command)
+}
+
+pub(crate) fn root_beside_others_in_a_session_has_walls_and_leaves_nothing_there() {
+    let session = new_unified();
+    let mut shell = Command::new(program()).args(["role:sleep", "600"]).spawn().unwrap();
+    std::fs::write(session.join("cgroup.procs"), shell.id().to_string()).unwrap();
+    let (directory, key) = (Directory::new(), new_key());
+    let mut agent = agent_in(&session, 0, &directory.path().join("run"), key);
+    let keeper = agent.keeper();
+    agent.launch(&["/bin/sleep", "600"]);
+    // On v2 it could hand nothing down there, so it went to the top; where there is nothing to be
+    // handed down, it stays below its own.
+    let places = find(&format!("{key:016x}"));
+    let controls = std::fs::read_to_string(session.join("cgroup.controllers")).unwrap();
+    let below = places.iter().any(|place| place.starts_with(&session));
+    assert_eq!(below, controls.trim().is_empty(), "{places:?}");
+    assert!(!session.join("self").exists());
+    agent.kill();
+    let gone = || !is_alive(keeper) && places.iter().all(|place| !place.exists());
+    assert!(within(Duration::from_secs(5), gone), "everything within 5 s: {places:?}");
+    shell.kill().unwrap();
+    shell.wait().unwrap();
+    std::fs::remove_dir(&session).unwrap();
+}
+
+pub(crate) fn a_user_with_a_delegated_cgroup_has_walls() {
+    let given = new_unified();
     for file in ["", "cgroup.procs", "cgroup.threads", "cgroup.subtree_control"] {
         let path = if file.is_empty() { given.clone() } else { given.join(file) };
         std::os::unix::fs::chown(path, Some(NOBODY), Some(NOBODY)).unwrap();
@@ -406,11 +444,7 @@ pub(crate) fn a_user_with_a_delegated_cgroup_has_walls() {
     std::os::unix::fs::chown(directory.path(), Some(NOBODY), Some(NOBODY)).unwrap();
     let work_dir = directory.path().join("run");
     let key = new_key();
-    let mut command = Command::new(program());
-    command.arg("role:in-cgroup").arg(&given).arg(NOBODY.to_string());
-    command.arg(program()).arg("role:agent").arg(&work_dir);
-    command.args(["ends", "temporary", &format!("walls={key}")]);
-    let mut agent = Agent::of(command);
+    let mut agent = agent_in(&given, NOBODY, &work_dir, key);
     let keeper = agent.keeper();
     let on = agent.line();
     let controllers = std::fs::read_to_string(given.join("cgroup.controllers")).unwrap();

@@ -101,7 +101,9 @@ impl Walls {
     fn end(&mut self, container: ContainerId) {
         let members = self.members(container);
         assert_eq!(self.isolation.kill(container), Ok(Killed::All));
-        assert!(members.iter().all(|&pid| !is_alive(pid)), "{members:?}");
+        // A process leaves its cgroup a moment before it is gone.
+        let gone = || members.iter().all(|&pid| !is_alive(pid));
+        eventually(gone, || format!("the end of {members:?}"));
         self.isolation.cleanup(container).unwrap();
         assert!(self.directories(container).iter().all(|directory| !directory.exists()));
         self.world.client.send(&Request::Forget { container }).unwrap();
@@ -296,7 +298,7 @@ pub(crate) fn leftovers_are_recovered_and_others_are_not_touched() {
     let recovered = next.recover(&[known]).unwrap();
     assert_eq!(recovered.removed, [stray.to_string()]);
     assert!(recovered.stuck.is_empty());
-    assert!(members.iter().all(|&pid| !is_alive(pid)));
+    eventually(|| members.iter().all(|&pid| !is_alive(pid)), || format!("{members:?}"));
     assert!(is_alive(known_pid) && is_alive(their_pid));
     assert!(next.usage(known).unwrap().mem_bytes.is_some());
     walls.end(known);
@@ -368,7 +370,7 @@ pub(crate) fn a_killed_keeper_leaves_tasks_that_their_cgroups_end() {
     let [Held::Left(left)] = walls.world.client.held()[..] else { panic!("one that was left") };
     assert_eq!((left.container, left.pid), (container, pid));
     walls.isolation.kill_left(&left).unwrap();
-    assert!(members.iter().all(|&pid| !is_alive(pid)), "{members:?}");
+    eventually(|| members.iter().all(|&pid| !is_alive(pid)), || format!("{members:?}"));
     walls.end(container);
 }
 

@@ -263,10 +263,12 @@ pub(crate) fn a_cap_on_the_cpu_holds() {
     let capped = TaskLimits { cpus_limit: Some(Cap::At(200)), ..limits(64) };
     let (container, _) = walls.run(&capped, &["spin"]);
     nap(Duration::from_secs(2));
-    let usage = walls.isolation.usage(container).unwrap();
-    let used = usage.user_us.unwrap() + usage.system_us.unwrap();
+    let usage = || walls.isolation.usage(container).unwrap();
+    let used = usage().user_us.unwrap() + usage().system_us.unwrap();
     assert!(used <= 600_000, "{used} µs in 2 s");
-    assert!(usage.throttled_us.unwrap() > 0 && usage.throttled_periods.unwrap() > 0, "{usage:?}");
+    // On a machine that has more to do it may get less than its cap for a while.
+    let throttled = || usage().throttled_us.unwrap() > 0 && usage().throttled_periods.unwrap() > 0;
+    eventually(throttled, || format!("{:?}", usage()));
     walls.end(container);
 }
 

@@ -152,7 +152,8 @@ impl Bench {
         println!(r#"{{"what":"by hand, one after the other","tasks_per_second":{rate}}}"#);
     }
 
-    /// What the keeper and the first process of a namespace have for themselves.
+    /// What the keeper and the first process of a namespace have for themselves; what the keeper
+    /// shares with the process it was forked from is not counted.
     fn memory(&mut self, possible: Namespaces) {
         let private = |pid: u32| {
             let path = format!("/proc/{pid}/smaps_rollup");

@@ -21,7 +21,8 @@ use crate::isolators::{
     self, Additions, Container, Entry, Ground, Isolator, Limitation, REGISTRY, TaskLimits,
     Unusable, Usage,
 };
-use crate::keeper::protocol::{self, CGROUPS_MAX, Launch, Namespaces, Request, Trouble};
+use crate::keeper::end_left;
+use crate::keeper::protocol::{self, CGROUPS_MAX, Launch, Left, Namespaces, Request, Trouble};
 use crate::sys::{Failure, Sys, Version};
 
 /// What an agent's flags and its keeper say about isolation.
@@ -361,6 +362,17 @@ impl<'s> Isolation<'s> {
         Ok(Killed::All)
     }
 
+    /// Kills what a dead keeper left of a container, whether or not it has cgroups, and waits until
+    /// it is gone.
+    pub fn kill_left(&self, left: &Left) -> Result<(), Error> {
+        self.kill(left.container)?;
+        if end_left(left) {
+            return Ok(());
+        }
+        let directory = Path::new("/proc").to_owned();
+        Err(Error::Alive(Alive { directory, pids: vec![left.pid] }))
+    }
+
     /// Undoes [`prepare`](Self::prepare). Everything is tried; the first failure is told.
     pub fn cleanup(&self, id: ContainerId) -> Result<(), Error> {
         let container = self.container(id);
@@ -596,6 +608,12 @@ pub(crate) mod tests {
         assert!(launch.no_new_privs && launch.namespaces.pid);
         assert_eq!(launch.oom_score_adj, prepared.additions.oom_score_adj);
         assert_eq!(launch.oom_score_adj, 1000 - 31);
+    }
+
+    #[test]
+    fn hands_share_one_isolation() {
+        fn check<T: Send + Sync>() {}
+        check::<Isolation<'static>>();
     }
 
     #[test]

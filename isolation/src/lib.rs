@@ -3,20 +3,20 @@
 //! Two things, which know nothing of each other and meet in an agent:
 //!
 //! - the [`keeper`], one small process per agent, is the parent of every task. It outlives the
-//!   agent, so no end of a task is ever lost; [`keeper::start`] finds or makes it before the agent's
+//!   agent, so no end of a task is lost; [`keeper::start`] finds or makes it before the agent's
 //!   first thread.
-//! - [`Isolation`] is what this machine and this user can do to hold a task: [`isolators`], one file
-//!   each, over the [`cgroups`] that are ours.
+//! - [`Isolation`] is what this machine and this user can do to hold a task: [`isolators`], one
+//!   file each, over the [`cgroups`] that are ours.
 //!
 //! # A task's way
-//! [`user::resolve`] → [`sandbox::create`] → [`Isolation::prepare`] → [`Launch`] with what that gave
-//! ([`Prepared::add_to`]) → `Launched` → … → `Ended` → [`Isolation::ended`] (which limit, if any) →
-//! [`Isolation::kill`], [`Isolation::cleanup`] → a durable note of the agent's → `Forget`.
+//! [`user::resolve`] → [`sandbox::create`] → [`Isolation::prepare`] → [`Launch`] with what that
+//! gave ([`Prepared::add_to`]) → `Launched` → … → `Ended` → [`Isolation::ended`] (which limit, if
+//! any) → [`Isolation::kill`], [`Isolation::cleanup`] → a durable note of the agent's → `Forget`.
 //!
 //! To kill: [`Signal`](keeper::protocol::Request::Signal) with SIGTERM, after the grace
 //! [`Isolation::kill`]; where that says [`Killed::AskKeeper`], `Signal` with SIGKILL.
-//! When the keeper's stream ends, its tasks are lost: [`Isolation::kill`] each of them, start a new
-//! keeper, and give what it lists as [`Left`](keeper::protocol::Held::Left) to [`keeper::end_left`].
+//! When the keeper's stream ends, its tasks are lost: start a new one, and give what that lists as
+//! [`Left`](keeper::protocol::Held::Left) to [`Isolation::kill_left`].
 //!
 //! # What holds without privilege
 //! | | root | a user with a delegated cgroup | a user |
@@ -33,7 +33,7 @@
 //! | [`cgroups`] | hierarchies of v1, v2 and both; killing and removing what is in them |
 //! | [`isolators`], [`Isolation`] | one aspect each; their order, and the life of a container |
 //! | [`keeper`] | processes: launch, signal, end |
-//! | [`machine`], [`sandbox`], [`user`] | what there is to offer; a task's directory; whom it runs as |
+//! | [`machine`], [`sandbox`], [`user`] | what there is to offer; a task's directory, and its user |
 //!
 //! [`Launch`]: keeper::protocol::Launch
 #![deny(unsafe_code)]

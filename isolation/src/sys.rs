@@ -328,73 +328,102 @@ impl Cloner {
     }
 
     /// `clone3` with `CLONE_INTO_CGROUP`; `None` when this kernel or machine cannot.
-    #[cfg(target_arch = "x86_64")]
     fn clone_into(
         &mut self,
         flags: c_int,
         into: BorrowedFd<'_>,
         start: &mut Start<'_>,
     ) -> Option<u32> {
-        #[repr(C)]
-        struct Arguments {
-            flags: u64,
-            pidfd: u64,
-            child_tid: u64,
-            parent_tid: u64,
-            exit_signal: u64,
-            stack: u64,
-            stack_size: u64,
-            tls: u64,
-            set_tid: u64,
-            set_tid_size: u64,
-            cgroup: u64,
-        }
         const CLONE_INTO_CGROUP: u64 = 0x2_0000_0000;
-        let arguments = Arguments {
+        let arguments = Clone3 {
             flags: u64::from(flags.cast_unsigned()) | CLONE_INTO_CGROUP,
-            pidfd: 0,
-            child_tid: 0,
-            parent_tid: 0,
             exit_signal: u64::from(libc::SIGCHLD.unsigned_abs()),
             stack: self.stack.addr().wrapping_add(GUARD) as u64,
             stack_size: STACK as u64,
-            tls: 0,
-            set_tid: 0,
-            set_tid_size: 0,
             cgroup: u64::from(into.as_raw_fd().unsigned_abs()),
+            ..Clone3::default()
         };
-        let result: isize;
-        // SAFETY: clone3 reads `arguments` of the size given. The parent continues behind label 2
-        // with all registers but rax, rcx and r11 as they were. The child begins on the top of our
-        // stack, 16-byte aligned, and leaves only through `enter`, which never returns; `start` is
-        // what `enter` expects, and outlives the child's use of it. `out` rather than `lateout`
-        // keeps the child's two operands out of the registers that the call overwrites.
-        unsafe {
-            std::arch::asm!(
-                "syscall",
-                "test rax, rax",
-                "jnz 2f",
-                "xor ebp, ebp",
-                "mov rdi, {start}",
-                "call {enter}",
-                "ud2",
-                "2:",
-                start = in(reg) start,
-                enter = in(reg) enter as extern "C" fn(*mut c_void) -> c_int,
-                inlateout("rax") libc::SYS_clone3 => result,
-                in("rdi") &raw const arguments,
-                in("rsi") size_of::<Arguments>(),
-                out("rcx") _,
-                out("r11") _,
-            );
-        }
-        u32::try_from(result).ok()
+        u32::try_from(clone3(&arguments, start)).ok()
     }
+}
 
-    #[cfg(not(target_arch = "x86_64"))]
-    fn clone_into(&mut self, _: c_int, _: BorrowedFd<'_>, _: &mut Start<'_>) -> Option<u32> {
-        None
+/// The kernel's `struct clone_args`.
+#[repr(C)]
+#[derive(Default)]
+struct Clone3 {
+    flags: u64,
+    pidfd: u64,
+    child_tid: u64,
+    parent_tid: u64,
+    exit_signal: u64,
+    stack: u64,
+    stack_size: u64,
+    tls: u64,
+    set_tid: u64,
+    set_tid_size: u64,
+    cgroup: u64,
+}
+
+/// The child's pid, or an error number below zero. libc has no such call, for a child cannot return
+/// from it to a stack that it does not have; so each machine has its few instructions, in which the
+/// child goes to `enter` and never comes back.
+#[cfg(target_arch = "x86_64")]
+fn clone3(arguments: &Clone3, start: &mut Start<'_>) -> isize {
+    let result: isize;
+    // SAFETY: the kernel reads `arguments` of the size given. The parent continues behind label 2
+    // with all registers but rax, rcx and r11 as they were. The child begins on the top of the
+    // stack that was given, 16-byte aligned and nobody else's, and leaves only through `enter`,
+    // which never returns; `start` is what that expects, and outlives the child's use of it. `out`
+    // rather than `lateout` keeps the child's operands out of the registers that are overwritten.
+    unsafe {
+        std::arch::asm!(
+            "syscall",
+            "test rax, rax",
+            "jnz 2f",
+            "xor ebp, ebp",
+            "mov rdi, {start}",
+            "call {enter}",
+            "ud2",
+            "2:",
+            start = in(reg) start,
+            enter = in(reg) enter as extern "C" fn(*mut c_void) -> c_int,
+            inlateout("rax") libc::SYS_clone3 => result,
+            in("rdi") arguments,
+            in("rsi") size_of::<Clone3>(),
+            out("rcx") _,
+            out("r11") _,
+        );
     }
+    result
+}
+
+#[cfg(target_arch = "aarch64")]
+fn clone3(arguments: &Clone3, start: &mut Start<'_>) -> isize {
+    let result: isize;
+    // SAFETY: as above; here the call changes x0 alone, and the child's frame ends with x29 = 0.
+    unsafe {
+        std::arch::asm!(
+            "svc 0",
+            "cbnz x0, 2f",
+            "mov x29, xzr",
+            "mov x0, {start}",
+            "blr {enter}",
+            "brk 1",
+            "2:",
+            start = in(reg) start,
+            enter = in(reg) enter as extern "C" fn(*mut c_void) -> c_int,
+            inlateout("x0") arguments => result,
+            in("x1") size_of::<Clone3>(),
+            in("x8") libc::SYS_clone3,
+        );
+    }
+    result
+}
+
+#[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64")))]
+fn clone3(_: &Clone3, _: &mut Start<'_>) -> isize {
+    // The child joins its cgroup by itself, 10 µs later.
+    -1
 }
 
 impl Drop for Cloner {
@@ -473,34 +502,45 @@ pub(crate) fn default_signals() {
     }
 }
 
-/// Closes every descriptor above 2 but these.
+/// Closes every descriptor above 2 but these; false if the kernel cannot (before Linux 5.9), when
+/// those that programs must not have still close themselves at exec. Allocates nothing.
 ///
 /// Whoever owns one of the closed ones must not use or drop it again: this is for a fresh copy of
 /// a process that never returns to those owners.
-pub(crate) fn close_all_but<const N: usize>(mut kept: [RawFd; N]) {
+pub(crate) fn close_all_but<const N: usize>(mut kept: [RawFd; N]) -> bool {
     kept.sort_unstable();
     let mut from = 3;
+    let mut closed = true;
     for fd in kept.into_iter().filter_map(|fd| u32::try_from(fd).ok()) {
         if fd > from {
-            close_range(from, fd - 1);
+            closed &= close_range(from, fd - 1);
         }
         from = from.max(fd.saturating_add(1));
     }
-    close_range(from, u32::MAX);
+    closed & close_range(from, u32::MAX)
 }
 
-fn close_range(first: u32, last: u32) {
-    // SAFETY: the caller gives up all of these descriptors.
-    if unsafe { libc::syscall(libc::SYS_close_range, first, last, 0) } == 0 {
-        return;
+/// The same on every kernel, for a process with memory of its own.
+pub(crate) fn close_all_but_on_any_kernel<const N: usize>(kept: [RawFd; N]) {
+    if !close_all_but(kept) {
+        close_listed_but(&kept);
     }
-    // Kernels before 5.9: one by one, up to the most that this process could have opened.
-    let most = rustix::process::getrlimit(rustix::process::Resource::Nofile).maximum;
-    let most = most.and_then(|most| u32::try_from(most).ok()).unwrap_or(1 << 20);
-    for fd in first..=last.min(most) {
+}
+
+fn close_listed_but(kept: &[RawFd]) {
+    let Ok(open) = std::fs::read_dir("/proc/self/fd") else { return };
+    let open: Vec<RawFd> =
+        open.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok()).collect();
+    // The one that the list was read from is closed by now, and refused.
+    for fd in open.into_iter().filter(|fd| *fd > 2 && !kept.contains(fd)) {
         // SAFETY: the caller gives up all of these descriptors.
-        unsafe { libc::close(fd.cast_signed()) };
+        unsafe { libc::close(fd) };
     }
+}
+
+fn close_range(first: u32, last: u32) -> bool {
+    // SAFETY: the caller gives up all of these descriptors.
+    unsafe { libc::syscall(libc::SYS_close_range, first, last, 0) == 0 }
 }
 
 /// Gives memory back that a forked process has no use for: pages of the stack below this frame,
@@ -546,6 +586,72 @@ mod tests {
     fn no_signal_goes_to_everybody() {
         assert_eq!(kill(-1, 0), Err(libc::ESRCH));
         assert_eq!(kill(0, 0), Err(libc::ESRCH));
+    }
+
+    /// Runs `child` in a process of its own and gives its status.
+    fn status_of(
+        how: Clone,
+        into: Option<BorrowedFd<'_>>,
+        child: &mut dyn FnMut(bool) -> i32,
+    ) -> i32 {
+        let pid = Cloner::new().unwrap().spawn(how, into, child).unwrap();
+        let pid = i32::try_from(pid).unwrap();
+        let mut status = 0;
+        // SAFETY: the pointer is to a local that outlives the call.
+        assert_eq!(unsafe { libc::waitpid(pid, &mut status, 0) }, pid);
+        assert!(libc::WIFEXITED(status), "{status:x}");
+        libc::WEXITSTATUS(status)
+    }
+
+    #[test]
+    fn a_child_that_borrows_changes_its_parents_memory_and_one_that_does_not_has_its_own() {
+        for (borrows, expected) in [(true, 8), (false, 7)] {
+            let mut number = 7;
+            let how = Clone { borrows, namespaces: 0 };
+            let status = status_of(how, None, &mut |_| {
+                number += 1;
+                number
+            });
+            assert_eq!((status, number), (8, expected));
+        }
+    }
+
+    #[test]
+    fn either_way_of_closing_leaves_what_is_to_be_kept_and_nothing_else() {
+        let null = || std::fs::File::open("/dev/null").unwrap();
+        let (first, kept, last) = (null(), null(), null());
+        let is_open = |file: &std::fs::File| rustix::io::fcntl_getfd(file).is_ok();
+        let listed = |kept: RawFd| close_listed_but(&[kept]);
+        let ranges = |kept: RawFd| close_all_but_on_any_kernel([kept]);
+        for close in [&listed as &dyn Fn(RawFd), &ranges] {
+            let how = Clone { borrows: false, namespaces: 0 };
+            let status = status_of(how, None, &mut |_| {
+                close(kept.as_raw_fd());
+                let open = [&first, &kept, &last].map(|file| i32::from(is_open(file)));
+                open[0] << 2 | open[1] << 1 | open[2]
+            });
+            assert_eq!(status, 0b010);
+        }
+        assert!(is_open(&first) && is_open(&last), "they were closed in the child alone");
+    }
+
+    #[test]
+    #[ignore = "needs root and a unified cgroup hierarchy"]
+    fn a_child_begins_in_its_cgroup_where_the_machine_has_the_instructions_for_it() {
+        let directories = ["/sys/fs/cgroup/unified", "/sys/fs/cgroup"];
+        let unified = directories.iter().find(|at| Path::new(at).join("cgroup.procs").exists());
+        let unified = std::fs::File::open(unified.expect("a unified hierarchy")).unwrap();
+        for borrows in [true, false] {
+            let how = Clone { borrows, namespaces: 0 };
+            let into = Some(std::os::fd::AsFd::as_fd(&unified));
+            let joined = status_of(how, into, &mut |joined| i32::from(joined)) == 1;
+            assert_eq!(joined, cfg!(any(target_arch = "x86_64", target_arch = "aarch64")));
+        }
+        // What is no cgroup is left to the child.
+        let root = std::fs::File::open("/").unwrap();
+        let how = Clone { borrows: true, namespaces: 0 };
+        let into = Some(std::os::fd::AsFd::as_fd(&root));
+        assert_eq!(status_of(how, into, &mut |joined| i32::from(joined)), 0);
     }
 
     #[test]

@@ -129,13 +129,17 @@ impl Cgroups {
         bases.dedup();
         let mut best: Option<Base> = None;
         for directory in bases {
-            let base = Base::prepare(sys, directory, mount, wanted, controllers);
-            let better = best.as_ref().is_none_or(|best| base.rank() > best.rank());
-            if better {
-                best = Some(base);
-            }
             if best.as_ref().is_some_and(|best| best.missing.is_empty()) {
                 break;
+            }
+            let mut base = Base::prepare(sys, directory, mount, wanted, controllers);
+            if let Some(best) = &mut best {
+                if base.rank() > best.rank() {
+                    std::mem::swap(best, &mut base);
+                }
+                base.undo(sys);
+            } else {
+                best = Some(base);
             }
         }
         let Some(best) = best else { return Vec::new() };
@@ -167,6 +171,7 @@ impl Base {
         (self.place.is_some(), self.place.as_ref().map_or(0, |place| place.controllers.len()))
     }
 
+    /// Makes what can be made of `base`.
     fn prepare(
         sys: &dyn Sys,
         base: PathBuf,
@@ -174,43 +179,52 @@ impl Base {
         wanted: Wanted<'_>,
         controllers: &[Controller],
     ) -> Self {
-        let mut missing = Vec::new();
         let offered = sys.read(&base.join("cgroup.controllers")).unwrap_or_default();
         let (offered, lacking): (Vec<_>, Vec<_>) = controllers
             .iter()
             .partition(|controller| words(&offered).any(|word| word == controller.name()));
-        for controller in lacking {
-            missing.push((controller, why_not_offered(sys, controller, mount, &base)));
-        }
-        let emptied = if offered.is_empty() { Ok(None) } else { empty(sys, &base, wanted) };
-        let mut handed_down = Vec::new();
-        for controller in offered {
-            let enabled = emptied
-                .as_ref()
-                .map_err(Why::clone)
-                .and_then(|_| enable(sys, &base, controller).map_err(Why::NotOurs));
-            match enabled {
-                Ok(()) => handed_down.push(controller),
-                Err(why) => missing.push((controller, why)),
+        let why = |&of: &Controller| (of, why_not_offered(sys, of, mount, &base));
+        let mut made = Self { place: None, leaf: None, missing: lacking.iter().map(why).collect() };
+        let mut usable = offered;
+        if !usable.is_empty() {
+            match empty(sys, &base, wanted) {
+                Ok(leaf) => made.leaf = leaf,
+                Err(why) => made.missing.extend(usable.drain(..).map(|of| (of, why.clone()))),
             }
         }
-        let leaf = emptied.ok().flatten();
-        let directory = base.join(wanted.root).join(wanted.key);
-        let made = sys.make(&base.join(wanted.root)).and_then(|()| sys.make(&directory));
-        if let Err(failure) = made {
-            let why = |&of: &Controller| (of, Why::NotOurs(failure.clone()));
-            return Self { place: None, leaf, missing: controllers.iter().map(why).collect() };
+        made.hand_down(sys, &base, &mut usable);
+        let root = base.join(wanted.root);
+        let directory = root.join(wanted.key);
+        if let Err(failure) = sys.make(&root).and_then(|()| sys.make(&directory)) {
+            let failed = usable.into_iter().map(|of| (of, Why::NotOurs(failure.clone())));
+            made.missing.extend(failed);
+            return made;
         }
-        let mut usable = Vec::new();
-        for controller in handed_down {
-            let further = |at: &Path| enable(sys, at, controller);
-            match further(&base.join(wanted.root)).and_then(|()| further(&directory)) {
-                Ok(()) => usable.push(controller),
-                Err(failure) => missing.push((controller, Why::NotOurs(failure))),
+        made.hand_down(sys, &root, &mut usable);
+        made.hand_down(sys, &directory, &mut usable);
+        made.place = Some(Place { version: Version::V2, directory, controllers: usable });
+        made
+    }
+
+    /// Has a directory give controllers to those in it; those that it cannot are usable no more.
+    fn hand_down(&mut self, sys: &dyn Sys, from: &Path, usable: &mut Vec<Controller>) {
+        usable.retain(|&controller| match enable(sys, from, controller) {
+            Ok(()) => true,
+            Err(failure) => {
+                self.missing.push((controller, Why::NotOurs(failure)));
+                false
             }
+        });
+    }
+
+    /// Leaves nothing of a base that is not used, but what an earlier start uses.
+    fn undo(self, sys: &dyn Sys) {
+        let ours = self.place.map(|place| place.directory);
+        let above = ours.as_ref().and_then(|ours| ours.parent().map(Path::to_owned));
+        for directory in ours.into_iter().chain(above).chain(self.leaf) {
+            // What cannot be removed is in use.
+            let _ = super::leave(sys, &directory);
         }
-        let place = Place { version: Version::V2, directory, controllers: usable };
-        Self { place: Some(place), leaf, missing }
     }
 }
 
@@ -305,7 +319,7 @@ fn why_absent(sys: &dyn Sys, controller: Controller) -> Why {
     if off || disabled { Why::SwitchedOff(controller) } else { Why::Missing(controller) }
 }
 
-/// Why `base` does not offer a controller: the kernel lacks it, or those above did not hand it down.
+/// Why `base` does not offer a controller: the kernel lacks it, or those above kept it.
 fn why_not_offered(sys: &dyn Sys, controller: Controller, mount: &Mount, base: &Path) -> Why {
     let top = sys.read(&mount.point.join("cgroup.controllers")).unwrap_or_default();
     if base != mount.point && words(&top).any(|word| word == controller.name()) {
@@ -439,10 +453,10 @@ mod tests {
                 format!("mkdir {own}/mesita"),
                 format!("mkdir {own}/mesita/0123456789abcdef"),
                 format!("write {own}/mesita/cgroup.subtree_control +cpu"),
-                format!("write {own}/mesita/0123456789abcdef/cgroup.subtree_control +cpu"),
                 format!("write {own}/mesita/cgroup.subtree_control +memory"),
-                format!("write {own}/mesita/0123456789abcdef/cgroup.subtree_control +memory"),
                 format!("write {own}/mesita/cgroup.subtree_control +pids"),
+                format!("write {own}/mesita/0123456789abcdef/cgroup.subtree_control +cpu"),
+                format!("write {own}/mesita/0123456789abcdef/cgroup.subtree_control +memory"),
                 format!("write {own}/mesita/0123456789abcdef/cgroup.subtree_control +pids"),
             ]
         );
@@ -468,6 +482,19 @@ mod tests {
         let place = found.unified().unwrap();
         assert_eq!(place.directory.to_str(), Some("/sys/fs/cgroup/mesita/0123456789abcdef"));
         assert_eq!(found.own, None);
+        let own = Path::new("/sys/fs/cgroup/user.slice/session-3.scope");
+        assert_eq!(sys.children(own), Ok(Vec::new()), "nothing was left where it did not work");
+    }
+
+    #[test]
+    fn root_that_was_given_too_little_moves_back_and_uses_the_top() {
+        let sys = Fake::v2("/a.service", &[50, 51]);
+        sys.put("/sys/fs/cgroup/a.service/cgroup.controllers", "cpu pids");
+        let (found, missing) = Cgroups::find(&sys, WANTED);
+        assert_eq!(missing, []);
+        assert_eq!(found.unified().unwrap().controllers.len(), 3);
+        assert_eq!(sys.children(Path::new("/sys/fs/cgroup/a.service")), Ok(Vec::new()));
+        assert_eq!(sys.text("/sys/fs/cgroup/a.service/cgroup.procs"), "50\n51\n");
     }
 
     #[test]

@@ -46,9 +46,6 @@ pub fn kill(sys: &dyn Sys, directories: &[PathBuf]) -> Result<(), Alive> {
         }
     }
     let pids = members(sys, directories);
-    if pids.is_empty() {
-        return Ok(());
-    }
     Err(Alive { directory: directories.first().cloned().unwrap_or_default(), pids })
 }
 
@@ -66,17 +63,18 @@ pub(crate) enum Killed<'d> {
 /// One round of [`kill`], which waits for nothing.
 pub(crate) fn kill_once<'d>(sys: &dyn Sys, directories: &'d [PathBuf]) -> Killed<'d> {
     let alive = members(sys, directories);
-    if alive.is_empty() {
-        return Killed::All;
+    match directories.iter().find(|at| populated(sys, at)) {
+        // Nobody is listed any more, but somebody is still giving up memory.
+        Some(unified) if alive.is_empty() => Killed::AtOnce(unified),
+        Some(unified) if sys.write(&unified.join("cgroup.kill"), "1").is_ok() => {
+            Killed::AtOnce(unified)
+        }
+        None if alive.is_empty() => Killed::All,
+        Some(_) | None => {
+            kill_each(sys, directories, &alive);
+            Killed::Each(alive)
+        }
     }
-    let at_once = directories
-        .iter()
-        .find(|at| populated(sys, at) && sys.write(&at.join("cgroup.kill"), "1").is_ok());
-    if let Some(unified) = at_once {
-        return Killed::AtOnce(unified);
-    }
-    kill_each(sys, directories, &alive);
-    Killed::Each(alive)
 }
 
 /// Removes a container's `directories` and what its processes made below them. They must be empty;

@@ -2,7 +2,7 @@
 //!
 //! An append-only file: a header, then records `len u16 LE | CRC-32C u32 LE | postcard`. A record
 //! is written before anybody is told what it says. It is there for the death of a process, not of
-//! the machine, so nothing is synced: an agent that takes an end in durably has a ledger of its own.
+//! the machine, so nothing is synced: an agent that takes an end in durably has its own ledger.
 //! A torn or damaged record ends the file: what follows it was never told.
 //!
 //! The file is cut when nothing in it matters any more, and written anew without what was forgotten

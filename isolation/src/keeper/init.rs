@@ -41,7 +41,7 @@ fn start(
 ) -> Result<(u32, SignalFd), Trouble> {
     plan.join(joined)?;
     plan.set_badness()?;
-    sys::close_all_but([channel.as_raw_fd()]);
+    sys::close_all_but_on_any_kernel([channel.as_raw_fd()]);
     // For people who look at the process list; nothing depends on it.
     let _ = rustix::thread::set_name(c"mesita-init");
     // So that a signal to the keeper's group is not one to its tasks.

@@ -279,7 +279,7 @@ impl Born<'_> {
     fn become_keeper(self) -> Result<Keeper, Failure> {
         sys::block_signals();
         sys::default_signals();
-        sys::close_all_but([
+        sys::close_all_but_on_any_kernel([
             self.lock.as_raw_fd(),
             self.exits.descriptor().as_raw_fd(),
             self.listener.as_raw_fd(),

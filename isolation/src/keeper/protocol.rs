@@ -478,8 +478,8 @@ pub fn encode<T: Serialize>(message: &T, into: &mut Vec<u8>) -> Result<(), Malfo
 /// Takes a stream apart into messages.
 ///
 /// It holds one unfinished message and what its caller pushed behind it: who calls
-/// [`message`](Self::message) until there is none after each push of at most `n` bytes keeps it below
-/// [`MESSAGE_MAX`] + 4 + `n`.
+/// [`message`](Self::message) until there is none after each push of at most `n` bytes keeps it
+/// below [`MESSAGE_MAX`] + 4 + `n`.
 #[derive(Debug, Default)]
 pub struct Decoder {
     bytes: Vec<u8>,

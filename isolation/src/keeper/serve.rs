@@ -110,7 +110,7 @@ impl Keeper {
         let unneeded = if self.ends_with_client || self.leaving {
             self.leaving && self.tasks.running() == 0 && !self.tasks.is_ending()
         } else {
-            self.tasks.is_empty()
+            self.tasks.is_empty() && !self.tasks.is_ending()
         };
         unneeded && self.client.is_none() && (self.leaving || self.waiting.is_empty())
     }

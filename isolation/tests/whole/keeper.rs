@@ -8,13 +8,12 @@ use std::time::Duration;
 use mesita_core::wire::task::Exit;
 use mesita_core::wire::{ContainerId, Session};
 use mesita_isolation::keeper::protocol::{Held, Reply, Request, Step, VERSION_MAX, encode};
-use mesita_isolation::keeper::{Error, start};
 use mesita_isolation::sys::boottime_us;
 use rustix::process::Signal;
 
 use crate::world::{
     Agent, Directory, World, attach, children, eventually, is_alive, kill, nap, program, status,
-    try_attach, within,
+    try_attach,
 };
 
 pub(crate) fn an_idle_keeper_never_wakes_up() {
@@ -40,21 +39,20 @@ pub(crate) fn a_keeper_fits_into_half_a_mebibyte() {
     let large = world.send(launch);
     world.exit(large);
     let (_, _) = world.role(&["sleep", "600"]);
-    // Pages of this binary that the disk does not have yet are nobody's private memory.
-    std::fs::File::open(program()).unwrap().sync_all().unwrap();
     // The agent that it was forked from is gone, so nothing is shared with it any more.
     let private = private_kib(world.keeper);
     println!("private memory of the keeper: {private} KiB");
     assert!(private <= 512, "{private} KiB");
 }
 
-/// Private dirty memory; to an ordinary user the kernel tells all anonymous memory instead, which
-/// is no less.
+/// Private dirty memory, without pages of this binary, which count as dirty as long as no disk has
+/// them: so no more than all anonymous memory. That is also what an ordinary user is told.
 fn private_kib(pid: u32) -> u64 {
+    let kib = |text: &str| text.trim().trim_end_matches(" kB").parse().unwrap();
     let rollup = std::fs::read_to_string(format!("/proc/{pid}/smaps_rollup")).unwrap_or_default();
     let line = rollup.lines().find_map(|line| line.strip_prefix("Private_Dirty:"));
-    let text = line.map_or_else(|| status(pid, "RssAnon"), str::to_owned);
-    text.trim().trim_end_matches(" kB").parse().unwrap()
+    let anonymous = kib(&status(pid, "RssAnon"));
+    line.map_or(anonymous, |line| anonymous.min(kib(line)))
 }
 
 pub(crate) fn a_thousand_launches_leave_nothing_behind() {
@@ -87,7 +85,7 @@ pub(crate) fn a_thousand_launches_leave_nothing_behind() {
     }
     assert_eq!(world.list(), []);
     assert_eq!(counts(&world), before);
-    assert_eq!(children(world.keeper), []);
+    eventually(|| children(world.keeper).is_empty(), || "no zombie".to_owned());
     let exits = std::fs::metadata(world.path().join("meta/exits")).unwrap().len();
     assert!(exits <= 4096, "{exits}");
 }
@@ -124,8 +122,6 @@ pub(crate) fn a_process_with_threads_cannot_start_a_keeper() {
 pub(crate) fn a_keeper_that_does_not_answer_is_not_doubled() {
     let world = World::new();
     kill(world.keeper, Signal::STOP);
-    let error = try_attach(world.path()).unwrap_err();
-    assert!(matches!(error, Error::Silent(_)), "{error}");
     let agent = Agent::start(world.path(), &[], None);
     assert!(agent.first.contains("does not answer"), "{}", agent.first);
     kill(world.keeper, Signal::CONT);
@@ -276,6 +272,4 @@ pub(crate) fn a_list_longer_than_a_message_is_told_whole() {
     world.reattach();
     let held: Vec<ContainerId> = world.client.held().iter().map(Held::container).collect();
     assert_eq!(held, expected);
-    assert!(within(Duration::from_millis(1), || is_alive(world.keeper)));
-    let _ = start; // The function that everything here began with, in another process.
 }

@@ -38,7 +38,8 @@ pub(crate) fn play(role: &str, arguments: &[String]) {
 /// An agent: starts a keeper, says so, does what it is told line by line, and dies with its
 /// standard input, without a word to the keeper.
 ///
-/// `agent WORK_DIR [ends] [temporary] [max=N] [nofile=N] [walls=KEY]`; lines: `launch PROGRAM ARGUMENT...`.
+/// `agent WORK_DIR [ends] [temporary] [max=N] [nofile=N] [walls=KEY]`; its lines are
+/// `launch PROGRAM ARGUMENT...`.
 fn agent(arguments: &[String]) {
     let mut options = KeeperOptions::new(arguments[0].as_ref());
     options.logs = false;

@@ -9,7 +9,7 @@ use std::time::Duration;
 use mesita_core::wire::ContainerId;
 use mesita_core::wire::task::Exit;
 use mesita_isolation::isolators::{Cap, Reason, TaskLimits};
-use mesita_isolation::keeper::protocol::{Launch, Namespaces, Request, Welcome};
+use mesita_isolation::keeper::protocol::{Held, Launch, Namespaces, Request, Welcome};
 use mesita_isolation::sys::Linux;
 use mesita_isolation::{Isolation, Killed, Options, machine};
 use rustix::event::{PollFd, PollFlags, poll};
@@ -101,7 +101,9 @@ impl Walls {
     fn end(&mut self, container: ContainerId) {
         let members = self.members(container);
         assert_eq!(self.isolation.kill(container), Ok(Killed::All));
-        assert!(members.iter().all(|&pid| !is_alive(pid)), "{members:?}");
+        // A process leaves its cgroup a moment before it is gone.
+        let gone = || members.iter().all(|&pid| !is_alive(pid));
+        eventually(gone, || format!("the end of {members:?}"));
         self.isolation.cleanup(container).unwrap();
         assert!(self.directories(container).iter().all(|directory| !directory.exists()));
         self.world.client.send(&Request::Forget { container }).unwrap();
@@ -261,10 +263,12 @@ pub(crate) fn a_cap_on_the_cpu_holds() {
     let capped = TaskLimits { cpus_limit: Some(Cap::At(200)), ..limits(64) };
     let (container, _) = walls.run(&capped, &["spin"]);
     nap(Duration::from_secs(2));
-    let usage = walls.isolation.usage(container).unwrap();
-    let used = usage.user_us.unwrap() + usage.system_us.unwrap();
+    let usage = || walls.isolation.usage(container).unwrap();
+    let used = usage().user_us.unwrap() + usage().system_us.unwrap();
     assert!(used <= 600_000, "{used} µs in 2 s");
-    assert!(usage.throttled_us.unwrap() > 0 && usage.throttled_periods.unwrap() > 0, "{usage:?}");
+    // On a machine that has more to do it may get less than its cap for a while.
+    let throttled = || usage().throttled_us.unwrap() > 0 && usage().throttled_periods.unwrap() > 0;
+    eventually(throttled, || format!("{:?}", usage()));
     walls.end(container);
 }
 
@@ -296,7 +300,7 @@ pub(crate) fn leftovers_are_recovered_and_others_are_not_touched() {
     let recovered = next.recover(&[known]).unwrap();
     assert_eq!(recovered.removed, [stray.to_string()]);
     assert!(recovered.stuck.is_empty());
-    assert!(members.iter().all(|&pid| !is_alive(pid)));
+    eventually(|| members.iter().all(|&pid| !is_alive(pid)), || format!("{members:?}"));
     assert!(is_alive(known_pid) && is_alive(their_pid));
     assert!(next.usage(known).unwrap().mem_bytes.is_some());
     walls.end(known);
@@ -358,12 +362,18 @@ pub(crate) fn a_killed_keeper_leaves_tasks_that_their_cgroups_end() {
     let mut walls = Walls::of_cgroups();
     let (container, pid) = walls.run(&limits(256), &["stubborn", "2"]);
     eventually(|| walls.members(container).len() == 3, || "three processes".to_owned());
+    let members = walls.members(container);
     kill(walls.world.keeper, Signal::KILL);
     eventually(|| !is_alive(walls.world.keeper), || "its end".to_owned());
     assert!(is_alive(pid));
-    assert_eq!(walls.isolation.kill(container), Ok(Killed::All));
-    assert!(!is_alive(pid));
-    walls.isolation.cleanup(container).unwrap();
+    let next = Agent::start(walls.world.path(), &[], None);
+    walls.world.keeper = next.keeper();
+    walls.world.reattach();
+    let [Held::Left(left)] = walls.world.client.held()[..] else { panic!("one that was left") };
+    assert_eq!((left.container, left.pid), (container, pid));
+    walls.isolation.kill_left(&left).unwrap();
+    eventually(|| members.iter().all(|&pid| !is_alive(pid)), || format!("{members:?}"));
+    walls.end(container);
 }
 
 pub(crate) fn a_thousand_containers_leave_no_cgroup() {
@@ -384,14 +394,52 @@ pub(crate) fn a_thousand_containers_leave_no_cgroup() {
             inside.filter(|entry| entry.file_type().unwrap().is_dir()).map(|e| e.path()).collect();
         assert_eq!(left, [] as [PathBuf; 0]);
     }
-    assert_eq!(children(walls.world.keeper), []);
+    eventually(|| children(walls.world.keeper).is_empty(), || "no zombie".to_owned());
+}
+
+/// A new directory in the unified hierarchy.
+fn new_unified() -> PathBuf {
+    let unified = [Path::new("/sys/fs/cgroup/unified"), Path::new("/sys/fs/cgroup")];
+    let unified = unified.into_iter().find(|at| at.join("cgroup.controllers").exists());
+    let made = unified.expect("a unified hierarchy").join(format!("given-{:x}", new_key()));
+    std::fs::create_dir(&made).unwrap();
+    made
+}
+
+/// An agent of `uid` in a cgroup, with the walls that it can have there.
+fn agent_in(cgroup: &Path, uid: u32, work_dir: &Path, key: u64) -> Agent {
+    let mut command = Command::new(program());
+    command.arg("role:in-cgroup").arg(cgroup).arg(uid.to_string());
+    command.arg(program()).arg("role:agent").arg(work_dir);
+    command.args(["ends", "temporary", &format!("walls={key}")]);
+    Agent::of(command)
+}
+
+pub(crate) fn root_beside_others_in_a_session_has_walls_and_leaves_nothing_there() {
+    let session = new_unified();
+    let mut shell = Command::new(program()).args(["role:sleep", "600"]).spawn().unwrap();
+    std::fs::write(session.join("cgroup.procs"), shell.id().to_string()).unwrap();
+    let (directory, key) = (Directory::new(), new_key());
+    let mut agent = agent_in(&session, 0, &directory.path().join("run"), key);
+    let keeper = agent.keeper();
+    agent.launch(&["/bin/sleep", "600"]);
+    // On v2 it could hand nothing down there, so it went to the top; where there is nothing to be
+    // handed down, it stays below its own.
+    let places = find(&format!("{key:016x}"));
+    let controls = std::fs::read_to_string(session.join("cgroup.controllers")).unwrap();
+    let below = places.iter().any(|place| place.starts_with(&session));
+    assert_eq!(below, controls.trim().is_empty(), "{places:?}");
+    assert!(!session.join("self").exists());
+    agent.kill();
+    let gone = || !is_alive(keeper) && places.iter().all(|place| !place.exists());
+    assert!(within(Duration::from_secs(5), gone), "everything within 5 s: {places:?}");
+    shell.kill().unwrap();
+    shell.wait().unwrap();
+    std::fs::remove_dir(&session).unwrap();
 }
 
 pub(crate) fn a_user_with_a_delegated_cgroup_has_walls() {
-    let unified = [Path::new("/sys/fs/cgroup/unified"), Path::new("/sys/fs/cgroup")];
-    let unified = unified.into_iter().find(|at| at.join("cgroup.controllers").exists());
-    let given = unified.expect("a unified hierarchy").join(format!("given-{:x}", new_key()));
-    std::fs::create_dir(&given).unwrap();
+    let given = new_unified();
     for file in ["", "cgroup.procs", "cgroup.threads", "cgroup.subtree_control"] {
         let path = if file.is_empty() { given.clone() } else { given.join(file) };
         std::os::unix::fs::chown(path, Some(NOBODY), Some(NOBODY)).unwrap();
@@ -400,11 +448,7 @@ pub(crate) fn a_user_with_a_delegated_cgroup_has_walls() {
     std::os::unix::fs::chown(directory.path(), Some(NOBODY), Some(NOBODY)).unwrap();
     let work_dir = directory.path().join("run");
     let key = new_key();
-    let mut command = Command::new(program());
-    command.arg("role:in-cgroup").arg(&given).arg(NOBODY.to_string());
-    command.arg(program()).arg("role:agent").arg(&work_dir);
-    command.args(["ends", "temporary", &format!("walls={key}")]);
-    let mut agent = Agent::of(command);
+    let mut agent = agent_in(&given, NOBODY, &work_dir, key);
     let keeper = agent.keeper();
     let on = agent.line();
     let controllers = std::fs::read_to_string(given.join("cgroup.controllers")).unwrap();

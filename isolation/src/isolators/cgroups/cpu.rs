@@ -15,7 +15,8 @@ use crate::sys::{Limit, Version};
 pub(crate) const ABOUT: &str =
     "CPU time in the ratio of the requests; a hard cap by `limits` or --cgroups-enable-cfs";
 
-/// The period of a cap and the least part of it, in µs. Mesos: `CPU_CFS_PERIOD`, `MIN_CPU_CFS_QUOTA`.
+/// The period of a cap and the least part of it, in µs. Mesos: `CPU_CFS_PERIOD`,
+/// `MIN_CPU_CFS_QUOTA`.
 const PERIOD_US: u64 = 100_000;
 const QUOTA_MIN_US: u64 = 1_000;
 

@@ -18,7 +18,7 @@ use mesita_core::wire::resource::Value;
 use mesita_core::wire::task::Reason;
 use mesita_core::wire::{BodyRef, ContainerId, FrameworkId};
 use mesita_isolation::isolators::{Cap, Limitation, Reason as LimitReason, TaskLimits};
-use mesita_isolation::keeper::protocol::{Ended, Launch, Request};
+use mesita_isolation::keeper::protocol::{Ended, Launch, Left, Request};
 use mesita_isolation::{Isolation, Killed, sandbox, user};
 use prost::Message;
 use siphasher::sip128::{Hasher128, SipHasher24};
@@ -181,6 +181,11 @@ impl Containers {
         let known = known.iter().rev().find(|(_, container)| of(container)).map(|(id, _)| *id);
         let recent = recent.iter().rev().find(|(_, container)| of(container)).map(|(id, _)| *id);
         known.or(recent)
+    }
+
+    /// Ends what a dead keeper left of a container. Blocks until it is gone.
+    pub(super) fn kill_left(&self, left: &Left) -> Result<(), mesita_isolation::Error> {
+        self.isolation.kill_left(left)
     }
 
     /// Where a container's files are.

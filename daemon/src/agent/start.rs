@@ -8,7 +8,6 @@ use mesita_core::agent::ledger::Record;
 use mesita_core::wire::agent::Register;
 use mesita_core::wire::hello::Role;
 use mesita_core::wire::{AgentId, BodyRef, Fence, Scratch, Session, decode};
-use mesita_isolation::keeper::end_left;
 use mesita_isolation::keeper::protocol::{Held, Request};
 
 use super::containers::Containers;
@@ -200,8 +199,8 @@ impl AgentNode {
                     self.port.put(&Input::Container { container, ended: None });
                 }
                 Held::Left(left) => {
-                    if !end_left(left) {
-                        log::warn!("container {container} of a dead keeper does not end");
+                    if let Err(error) = self.containers.kill_left(left) {
+                        log::error!("container {container} of a dead keeper: {error}");
                     }
                     self.keeper.send(&Request::Forget { container });
                 }

@@ -377,10 +377,10 @@ fn clean_up(options: &KeeperOptions, keeper: &Keeper) {
     let _ = fs::remove_file(socket_path(&options.work_dir));
     if options.ends_with_client {
         keeper.tasks.remove_cgroups();
-        for directory in &keeper.directories {
-            // Another agent's directory beside ours keeps the one above both; that is no trouble.
-            let _ = crate::cgroups::leave(&Linux, directory);
-        }
+    }
+    for directory in &keeper.directories {
+        // Another agent's directory beside ours keeps the one above both; that is no trouble.
+        let _ = crate::cgroups::leave(&Linux, directory);
     }
     if options.temporary
         && let Err(failure) = crate::tree::remove(&options.work_dir)

@@ -23,6 +23,8 @@ use std::path::PathBuf;
 use std::rc::{Rc, Weak};
 
 use event_listener::Event;
+use hyper::Request;
+use hyper::body::Incoming;
 use mesita_core::agent::{Input, Output};
 use mesita_core::drive::sent;
 use mesita_core::table::Id;
@@ -36,8 +38,8 @@ use crate::conn::hello::Own;
 use crate::conn::outbox::Level;
 use crate::conns::Conns;
 use crate::disk_thread::{Job, ToDisk, Turn};
-use crate::doors::{Denied, Doors};
-use crate::http::{Gauges, Site};
+use crate::doors::{Caller, Denied, Doors};
+use crate::http::{Answering, Gauges, Site, Visit};
 use crate::io_thread::{Node, Tasks};
 use crate::port::Port;
 use containers::Containers;
@@ -277,8 +279,16 @@ impl Site for AgentNode {
         "agent"
     }
 
-    fn admits(&self, ends: &Ends) -> Result<(), Denied> {
-        self.doors.caller(ends).map(|_| ())
+    fn caller(&self, ends: &Ends) -> Result<Caller, Denied> {
+        self.doors.caller(ends)
+    }
+
+    fn visit(self: Rc<Self>, visit: Visit) -> Result<Answering, Box<Visit>> {
+        Err(Box::new(visit))
+    }
+
+    fn outcast(self: Rc<Self>, _: Request<Incoming>, _: Denied) -> Option<Answering> {
+        None
     }
 
     fn health(&self) -> Value {

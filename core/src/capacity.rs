@@ -178,6 +178,11 @@ impl Capacity {
         self.roles.saturating_mul(2).saturating_add(self.clients).saturating_add(1)
     }
 
+    /// Parts of holdings: amounts, ranges and items, in one table.
+    pub const fn parts(&self) -> u32 {
+        self.pieces.saturating_add(self.spans)
+    }
+
     /// Bytes for the lists of one message and the lists within.
     pub const fn scratch(&self) -> u32 {
         self.head_max.saturating_mul(2)

@@ -529,7 +529,7 @@ impl<'a> Allocator<'a> {
         match self.agents.get_mut(agent as usize) {
             Some(row) if row.known => {
                 let mut free = row.free;
-                world.pool.add(&mut free, &mut held);
+                world.pool.add(world.names, &mut free, &mut held);
                 row.free = free;
                 self.mark(agent);
             }
@@ -664,11 +664,14 @@ impl<'a> Allocator<'a> {
         client: u32,
     ) -> Option<Gate> {
         let pool = &*world.pool;
-        let allowed = |ident: &Ident| self.may_use(pool, client, ident);
-        if !pool.any_and_all(row.free, allowed).0 {
+        let allowed =
+            |ident: &Ident, amount: u64| if self.may_use(client, ident) { amount } else { 0 };
+        let mut any = false;
+        pool.for_each(row.free, |ident, amount| any |= allowed(ident, amount) > 0);
+        if !any {
             return Some(Gate::NothingFree);
         }
-        let amounts = pool.quantities_of(row.free, allowed);
+        let amounts = pool.quantities_of(row.free, &allowed);
         if !self.suffices(world, node, &amounts) {
             return Some(Gate::BelowMinimum);
         }
@@ -678,17 +681,19 @@ impl<'a> Allocator<'a> {
         }
         let blocked = self
             .filters
-            .blocks(row.filters, client, |refused| pool.contains_of(refused, row.free, allowed));
+            .blocks(row.filters, client, |refused| pool.contains_of(refused, row.free, &allowed));
         blocked.map(Gate::Filtered)
     }
 
     /// Unreserved, or reserved for the client's role or one above it.
-    fn may_use(&self, pool: &Pool<'_>, client: u32, ident: &Ident) -> bool {
-        let Some(reserved) = pool.reserved_for(ident) else { return true };
+    fn may_use(&self, client: u32, ident: &Ident) -> bool {
+        if ident.role.is_empty() {
+            return true;
+        }
         let own = self.nodes.row(client).and_then(Node::above);
         let mut at = own.and_then(|own| self.nodes.row(own)).and_then(Node::above);
         while let Some(role) = at.and_then(|at| self.nodes.row(at)) {
-            if role.name == reserved {
+            if role.name == ident.role {
                 return true;
             }
             at = role.above();
@@ -731,12 +736,9 @@ impl<'a> Allocator<'a> {
     fn grant(&mut self, world: &mut World<'_, 'a>, agent: u32, client: u32) -> Option<Grant> {
         let framework = self.nodes.row(client)?.framework;
         let mut free = self.agent(agent)?.free;
-        let whole = world.pool.any_and_all(free, |ident| self.may_use(world.pool, client, ident)).1;
-        let held = if whole {
-            core::mem::take(&mut free)
-        } else {
-            world.pool.split(&mut free, |pool, ident| self.may_use(pool, client, ident))
-        };
+        let held = world.pool.split(world.names, &mut free, |_, ident, amount| {
+            if self.may_use(client, ident) { amount } else { 0 }
+        });
         let amounts = world.pool.quantities(held);
         if let Some(row) = self.agents.get_mut(agent as usize) {
             row.free = free;
@@ -960,7 +962,7 @@ impl<'a> Allocator<'a> {
         held: Holding,
         until: Time,
     ) {
-        let Ok(refused) = world.pool.copy(held) else {
+        let Ok(refused) = world.pool.copy(world.names, held) else {
             self.filters.evicted = self.filters.evicted.saturating_add(1);
             return;
         };

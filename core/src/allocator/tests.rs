@@ -41,12 +41,7 @@ impl Rig {
     fn with(config: Config, nodes: usize, agents: usize, filters: usize) -> Self {
         let mut names =
             Names::new(lend::<Entry>(128), lend::<Cell>(256), lend::<NameBucket>(128), 1);
-        let memory = pool::Memory {
-            idents: lend(16),
-            layers: lend(16),
-            pieces: lend(4096),
-            spans: lend(256),
-        };
+        let memory = pool::Memory { idents: lend(16), layers: lend(16), parts: lend(4096) };
         let pool = Pool::new(memory, &mut names).unwrap();
         let memory = Memory {
             nodes: lend(nodes),
@@ -131,7 +126,7 @@ impl Rig {
     /// Keeps `text` of a grant and gives the rest back without a filter; what was kept.
     fn keep(&mut self, mut grant: Grant, text: &str) -> Grant {
         let part = self.holding(text);
-        self.pool.subtract(&mut grant.held, part).unwrap();
+        self.pool.subtract(&mut self.names, &mut grant.held, part).unwrap();
         self.decline(grant, 0);
         Grant { held: part, ..grant }
     }

@@ -566,7 +566,7 @@ impl Master<'_> {
         self.drop_unseen_executors(cx, agent);
         let Some(row) = self.agents.get(agent) else { return };
         let total = row.total;
-        let free = match self.pool.copy(total) {
+        let free = match self.pool.copy(&mut self.names, total) {
             Ok(free) => free,
             // Without room for what is free, nothing is: the agent keeps its tasks.
             Err(_) => Holding::EMPTY,
@@ -595,14 +595,14 @@ impl Master<'_> {
         while let Some(id) = next {
             next = after(&self.tasks, OF_AGENT, id);
             if let Some(task) = self.tasks.get(id).filter(|task| task.charged) {
-                self.pool.subtract_what_is_there(&mut free, task.held);
+                self.pool.subtract_what_is_there(&mut self.names, &mut free, task.held);
             }
         }
         let mut next = row.executors.first(&self.executors);
         while let Some(id) = next {
             next = after(&self.executors, OF_AGENT, id);
             if let Some(executor) = self.executors.get(id) {
-                self.pool.subtract_what_is_there(&mut free, executor.held);
+                self.pool.subtract_what_is_there(&mut self.names, &mut free, executor.held);
             }
         }
         free
@@ -659,7 +659,7 @@ impl Master<'_> {
         let (allocator, mut world) = self.world();
         allocator.remove_agent(&mut world, agent.index);
         let total = self.pool.take(&mut self.names, resources);
-        let free = self.pool.copy(total).unwrap_or(Holding::EMPTY);
+        let free = self.pool.copy(&mut self.names, total).unwrap_or(Holding::EMPTY);
         let free = self.without_used(agent, free);
         self.allocator.add_agent(&self.pool, agent.index, total, free);
         Ok(())

@@ -657,7 +657,9 @@ impl<'a> Agent<'a> {
             | Head::Call(_)
             | Head::Event(_)
             | Head::AgentCall(_)
-            | Head::ExecutorEvent(_) => Err(Refusal::WrongConnection),
+            | Head::ExecutorEvent(_)
+            | Head::OperatorCall(_)
+            | Head::OperatorEvent(_) => Err(Refusal::WrongConnection),
         }
     }
 

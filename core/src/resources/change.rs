@@ -39,7 +39,8 @@ pub struct Conversion {
 
 impl Pool<'_> {
     /// Checks that `list` can be changed by `step`: it is what such an operation is about, all of it
-    /// is in `from`, and [`Pool::change`] will have room. `total` is all that the agent has.
+    /// is in the holdings `from` together, and [`Pool::change`] will have room. `total` is all that
+    /// the agent has.
     ///
     /// `BadOperation` when it is not about such resources; `NotAvailable` when something is not in
     /// `from`; else as [`Pool::admit`]. O(list · (identities + total)).
@@ -48,7 +49,7 @@ impl Pool<'_> {
         names: &Names<'_>,
         step: Step,
         list: &Seq<'_, Resource<'_>>,
-        from: Holding,
+        from: &[Holding],
         total: Holding,
     ) -> Result<(), Refusal> {
         if list.is_empty() || list.iter().any(|resource| is_empty(&resource.value)) {
@@ -136,20 +137,21 @@ impl Pool<'_> {
         })
     }
 
-    fn holds_whole(&self, names: &Names<'_>, from: Holding, volume: &Resource<'_>) -> bool {
+    fn holds_whole(&self, names: &Names<'_>, from: &[Holding], volume: &Resource<'_>) -> bool {
         let Value::Scalar(amount) = volume.value else { return false };
         let id = self.find(names, volume);
-        id.is_some_and(|id| self.amount_of(from, id) == amount.milli())
+        id.is_some_and(|id| from.iter().any(|from| self.amount_of(*from, id) == amount.milli()))
     }
 
-    fn holds_some(&self, names: &Names<'_>, from: Holding, some: &Resource<'_>) -> bool {
+    fn holds_some(&self, names: &Names<'_>, from: &[Holding], some: &Resource<'_>) -> bool {
         let Value::Scalar(amount) = some.value else { return false };
-        let id = self.find(names, some);
-        id.is_some_and(|id| self.amount_of(from, id) >= amount.milli())
+        let Some(id) = self.find(names, some) else { return false };
+        let add = |sum: u64, from: &Holding| sum.saturating_add(self.amount_of(*from, id));
+        from.iter().fold(0u64, add) >= amount.milli()
     }
 
     /// How much of an identity a holding has.
-    fn amount_of(&self, holding: Holding, id: IdentId) -> u64 {
+    pub(super) fn amount_of(&self, holding: Holding, id: IdentId) -> u64 {
         match id.plain_kind() {
             Some(kind) => holding.plain().get(kind).copied().unwrap_or(0),
             None => self.parts(holding).find(|part| part.ident == id).map_or(0, |part| part.end),

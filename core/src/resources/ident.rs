@@ -119,6 +119,11 @@ impl Class {
         Self { bits: self.bits & other.bits }
     }
 
+    /// Those that are not in `other`.
+    pub const fn without(self, other: Self) -> Self {
+        Self { bits: self.bits & !other.bits }
+    }
+
     /// True when `other` is among them.
     pub const fn has(self, other: Self) -> bool {
         self.bits & other.bits == other.bits
@@ -130,6 +135,11 @@ impl IdentId {
     pub(super) fn plain_kind(self) -> Option<usize> {
         let kind = usize::from(self.place).checked_sub(1)?;
         (kind < PLAIN).then_some(kind)
+    }
+
+    /// The identity of what stands in holdings themselves.
+    pub(super) fn of_plain(kind: u8) -> Self {
+        Self { place: u16::from(kind).saturating_add(1) }
     }
 
     pub(super) fn index(self) -> Option<u32> {
@@ -518,4 +528,33 @@ pub(super) const fn shape_of(value: &Value<'_>) -> Shape {
 
 fn ident_id(id: Id) -> Option<IdentId> {
     u16::try_from(id.index.saturating_add(1)).ok().map(|place| IdentId { place })
+}
+
+impl Pool<'_> {
+    /// Keeps the kind of a name, made if need be: somebody speaks of it though nobody may have any.
+    pub fn hold_kind(&mut self, names: &mut Names<'_>, name: &str) -> Option<u8> {
+        let name = names.intern(name).ok()?;
+        let Some(kind) = self.kind_for(name) else {
+            names.release_one(name);
+            return None;
+        };
+        self.count_kind(Shape::Scalar, kind, 1);
+        Some(kind)
+    }
+
+    /// Lets go of a kind that was kept.
+    pub fn release_kind(&mut self, names: &mut Names<'_>, kind: u8) {
+        names.release_one(self.kind_name(kind));
+        self.count_kind(Shape::Scalar, kind, -1);
+    }
+
+    /// True unless a name is that of ranges or sets.
+    pub fn is_scalar(&self, names: &Names<'_>, name: &str) -> bool {
+        let known = WELL_KNOWN.iter().find(|(known, _)| *known == name);
+        let shape = known.map(|(_, shape)| *shape).or_else(|| {
+            let name = names.find(name)?;
+            self.idents.find(|ident| ident.name == name).map(|(_, ident)| ident.shape)
+        });
+        shape.is_none_or(|shape| shape == Shape::Scalar)
+    }
 }

@@ -11,6 +11,7 @@
 
 pub mod amount;
 pub mod change;
+mod debt;
 pub mod holding;
 mod ident;
 mod parts;

@@ -201,14 +201,14 @@ impl<'a> Pool<'a> {
         whole: Holding,
         list: &Seq<'_, Resource<'_>>,
     ) -> bool {
-        self.contains_as(names, whole, list, Form::AsIs)
+        self.contains_as(names, &[whole], list, Form::AsIs)
     }
 
-    /// [`Pool::contains_wire`] for what the list's entries come from.
+    /// [`Pool::contains_wire`] for what the list's entries come from, in several holdings together.
     pub(super) fn contains_as(
         &self,
         names: &Names<'_>,
-        whole: Holding,
+        wholes: &[Holding],
         list: &Seq<'_, Resource<'_>>,
         form: Form,
     ) -> bool {
@@ -216,15 +216,15 @@ impl<'a> Pool<'a> {
             is_empty(&resource.value)
                 || self
                     .find_as(names, &resource, form)
-                    .is_some_and(|id| self.covers(names, whole, id, &resource, list, form))
+                    .is_some_and(|id| self.covers(names, wholes, id, &resource, list, form))
         })
     }
 
-    /// True when `whole` has what all entries of `list` with this identity ask together.
+    /// True when the holdings have what all entries of `list` with this identity ask together.
     fn covers(
         &self,
         names: &Names<'_>,
-        whole: Holding,
+        wholes: &[Holding],
         id: IdentId,
         resource: &Resource<'_>,
         list: &Seq<'_, Resource<'_>>,
@@ -234,7 +234,8 @@ impl<'a> Pool<'a> {
         let only_whole = self.ident_ref(id).is_some_and(|ident| ident.is(Class::WHOLE));
         let has = |begin, end| {
             let part = Part { ident: id, shape, begin, end };
-            self.parts(whole).any(|have| have.gives(&part, only_whole))
+            let mut all = wholes.iter().flat_map(|whole| self.parts(*whole));
+            all.any(|have| have.gives(&part, only_whole))
         };
         match resource.value {
             Value::Scalar(amount) => {
@@ -247,9 +248,12 @@ impl<'a> Pool<'a> {
                     Value::Ranges(_) | Value::Set(_) => sum,
                 });
                 let asked = if shared { amount.milli() } else { asked };
-                match id.plain_kind() {
-                    Some(kind) => whole.plain().get(kind).is_some_and(|have| *have >= asked),
-                    None => has(0, asked),
+                let sum =
+                    |sum: u64, whole: &Holding| sum.saturating_add(self.amount_of(*whole, id));
+                if shared || only_whole {
+                    has(0, asked)
+                } else {
+                    wholes.iter().fold(0u64, sum) >= asked
                 }
             }
             Value::Ranges(ranges) => ranges.iter().all(|range| has(range.begin, range.end)),

@@ -158,7 +158,7 @@ fn an_operation_and_its_undoing_leave_what_there_was() {
     ];
     for (step, list, after) in steps {
         let pool = &mut world.pool;
-        pool.check_change(&world.names, step, &list, have, have).unwrap();
+        pool.check_change(&world.names, step, &list, &[have], have).unwrap();
         let mut conversion = pool.change(&mut world.names, step, &list);
         pool.apply(&mut world.names, &mut have, &conversion).unwrap();
         pool.clear(&mut world.names, &mut conversion.consumed);
@@ -179,7 +179,7 @@ fn operations_on_what_they_are_not_about_are_refused_and_change_nothing() {
     let create = world.pool.change(&mut world.names, Step::Create, &list);
     world.pool.apply(&mut world.names, &mut have, &create).unwrap();
     let before = world.digest();
-    let refused = |step, list| world.pool.check_change(&world.names, step, &list, have, have);
+    let refused = |step, list| world.pool.check_change(&world.names, step, &list, &[have], have);
     let bad = Err(Refusal::BadOperation);
     assert_eq!(refused(Step::Reserve, wire("cpus:1")), bad, "no layer to put on top");
     assert_eq!(refused(Step::Reserve, wire("cpus(web):1")), bad, "a static reservation");
@@ -221,7 +221,7 @@ fn a_volume_grows_and_shrinks_by_the_disk_beside_it() {
         let list = volume.iter().chain(disk.iter().filter(|_| step != Step::Reserve));
         let list = list.filter(|r| step != Step::Create || r.traits.disk.is_some());
         let list = crate::testing::scratch().seq::<Resource<'static>>(list).unwrap();
-        world.pool.check_change(&world.names, step, &list, *have, *have)?;
+        world.pool.check_change(&world.names, step, &list, &[*have], *have)?;
         let mut conversion = world.pool.change(&mut world.names, step, &list);
         world.pool.apply(&mut world.names, have, &conversion).unwrap();
         world.pool.clear(&mut world.names, &mut conversion.consumed);

@@ -5,10 +5,11 @@
 use super::gates::{Gate, Short};
 use super::node::{Node, NodeKind};
 use super::round::Stage;
+use super::totals::Totals;
 use super::{Allocator, World, drf};
 use crate::limits::ROLE_DEPTH_MAX;
-use crate::names::Name;
-use crate::resources::Holding;
+use crate::names::{Name, Names};
+use crate::resources::{Holding, Pool};
 
 /// Levels of the tree below its root: roles, the node of a role's own frameworks, the framework.
 pub const LEVELS: usize = ROLE_DEPTH_MAX + 2;
@@ -68,18 +69,19 @@ impl<'a> Allocator<'a> {
     }
 
     fn stand(&self, world: &World<'_, 'a>, client: u32, why: &mut Why) {
+        let totals = &self.totals_now(world.pool);
         let mut at = client;
         while let Some(node) = self.nodes.row(at)
             && let Some(above) = node.above()
         {
-            let (kind, has) = self.dominant(node);
+            let (kind, has) = dominant(totals, node);
             let siblings = self.nodes.iter().filter(|(id, other)| {
                 other.above() == Some(above) && other.inside && id.index != at
             });
             let (mut count, mut before) = (0u32, 0u32);
             for (_, other) in siblings {
                 count = count.saturating_add(1);
-                if drf::before(world.names, &self.ranked(other), &self.ranked(node)) {
+                if drf::before(world.names, &ranked(totals, other), &ranked(totals, node)) {
                     before = before.saturating_add(1);
                 }
             }
@@ -88,7 +90,7 @@ impl<'a> Allocator<'a> {
                 role: node.name,
                 resource: kind.map_or(Name::EMPTY, |kind| world.pool.kind_name(kind)),
                 has,
-                of: kind.map_or(0, |kind| self.totals.amounts.of(kind)),
+                of: kind.map_or(0, |kind| totals.amounts.of(kind)),
                 weight: node.rank.weight,
                 count: node.rank.count,
                 siblings: count,
@@ -101,22 +103,59 @@ impl<'a> Allocator<'a> {
         why.standings.reverse();
     }
 
-    /// A node with keys of now: those that nobody competes with may be old.
-    fn ranked(&self, node: &Node) -> Node {
-        let mut ranked = *node;
-        ranked.rekey(&self.totals);
-        ranked
+    /// The clients that want offers in the order of their shares, as far as `into` holds them; how
+    /// many there are. O(clients² · depth), for people.
+    pub fn order(&self, pool: &Pool<'_>, names: &Names<'_>, into: &mut [u32]) -> usize {
+        let totals = &self.totals_now(pool);
+        let mut count = 0usize;
+        let wanting = self.nodes.iter().filter(|(_, node)| {
+            node.kind == NodeKind::Client && node.wants
+        });
+        for (id, _) in wanting {
+            // Insertion: everything before `at` is in order.
+            let mut at = count.min(into.len());
+            let mut moved = id.index;
+            while let Some(before) = at.checked_sub(1)
+                && let Some(other) = into.get(before).copied()
+                && self.precedes(totals, names, moved, other)
+            {
+                if let Some(place) = into.get_mut(at) {
+                    *place = other;
+                }
+                at = before;
+            }
+            core::mem::swap(&mut moved, into.get_mut(at).unwrap_or(&mut 0));
+            count = count.saturating_add(1);
+        }
+        count
     }
 
-    /// The kind of which a node has the largest part, and how much.
-    fn dominant(&self, node: &Node) -> (Option<u8>, u64) {
-        let (dominant, total, _) = self.totals.share(&node.allocated, node.rank.weight);
-        let is = |kind: &u8| {
-            dominant > 0
-                && node.allocated.of(*kind) == dominant
-                && self.totals.amounts.of(*kind) == total
-        };
-        (self.totals.counted().iter().find(is), dominant)
+    /// True when client `a` is served before client `b`, by their shares.
+    fn precedes(&self, totals: &Totals, names: &Names<'_>, a: u32, b: u32) -> bool {
+        let (Some(a), Some(b)) = (self.nodes_above(a), self.nodes_above(b)) else { return false };
+        let mut levels = a.iter().rev().zip(b.iter().rev());
+        let Some((a, b)) = levels.find(|(a, b)| a != b) else { return false };
+        let (Some(a), Some(b)) = (self.nodes.row(*a), self.nodes.row(*b)) else { return false };
+        drf::before(names, &ranked(totals, a), &ranked(totals, b))
+    }
+
+    /// A client and all above it, but for the root.
+    fn nodes_above(&self, client: u32) -> Option<heapless::Vec<u32, LEVELS>> {
+        let mut nodes = heapless::Vec::new();
+        let mut at = client;
+        while let Some(above) = self.nodes.row(at)?.above() {
+            nodes.push(at).ok()?;
+            at = above;
+        }
+        Some(nodes)
+    }
+
+    /// The totals with what shares are computed with, which a round may still have to bring up to
+    /// date.
+    fn totals_now(&self, pool: &Pool<'_>) -> Totals {
+        let mut totals = self.totals.clone();
+        totals.refresh(pool);
+        totals
     }
 
     /// The first of `wanted`, names with thousandths, that a holding has too little of.
@@ -134,9 +173,10 @@ impl<'a> Allocator<'a> {
 
     /// Every role that is known, with what it and those below it have, for metrics: its path, its
     /// weight, and what it was offered or uses of its dominant resource.
-    pub fn roles(&self) -> impl Iterator<Item = (Name, u32, u64, u64)> + '_ {
-        self.nodes.iter().filter(|(_, node)| node.kind == NodeKind::Role).map(|(_, node)| {
-            let (dominant, total, _) = self.totals.share(&node.allocated, node.rank.weight);
+    pub fn roles(&self, pool: &Pool<'_>) -> impl Iterator<Item = (Name, u32, u64, u64)> + '_ {
+        let totals = self.totals_now(pool);
+        self.nodes.iter().filter(|(_, node)| node.kind == NodeKind::Role).map(move |(_, node)| {
+            let (dominant, total, _) = totals.share(&node.allocated, node.rank.weight);
             (node.name, node.rank.weight, dominant, total)
         })
     }
@@ -148,4 +188,22 @@ impl<'a> Allocator<'a> {
         });
         in_role.fold(0u32, |sum, (id, _)| sum.saturating_add(self.refusals_of(id.index)))
     }
+}
+
+/// A node with keys of now.
+fn ranked(totals: &Totals, node: &Node) -> Node {
+    let mut ranked = *node;
+    ranked.rekey(totals);
+    ranked
+}
+
+/// The kind of which a node has the largest part, and how much.
+fn dominant(totals: &Totals, node: &Node) -> (Option<u8>, u64) {
+    let (dominant, total, _) = totals.share(&node.allocated, node.rank.weight);
+    let is = |kind: &u8| {
+        dominant > 0
+            && node.allocated.of(*kind) == dominant
+            && totals.amounts.of(*kind) == total
+    };
+    (totals.counted().iter().find(is), dominant)
 }

@@ -8,22 +8,56 @@
 use crate::Refusal;
 use crate::digest::{Digest, of_image};
 use crate::image::Image;
+use crate::table::Id;
 use crate::time::Time;
 use crate::wire::{BodyRef, encode};
 
 /// A state machine that [`Drive`] steps.
 pub trait Front: Image {
+    /// Its inputs come after the wall clock, as [`stamped`] puts them.
+    const STAMPED: bool = false;
+
     /// Reads one input and applies it.
     fn apply(&mut self, now: Time, input: &[u8], out: &mut Encoder<'_>) -> Result<(), Refusal>;
 
     /// When the front wants its `Tick`.
     fn next_deadline(&self) -> Time;
 
-    /// The bytes of a `Tick`.
+    /// The bytes of a `Tick`, without a stamp.
     fn tick() -> &'static [u8]
     where
         Self: Sized;
 }
+
+/// Bytes that a stamp takes at the most.
+pub const STAMP: usize = 10;
+
+/// An input behind the wall clock, in µs of Unix time: what [`Front::STAMPED`] fronts take.
+/// [`Full`](crate::table::Full) when `into` is smaller than both.
+pub fn stamped<'b>(
+    wall_us: u64,
+    input: &[u8],
+    into: &'b mut [u8],
+) -> Result<&'b [u8], crate::table::Full> {
+    let full = crate::table::Full;
+    let stamp = encode(&wall_us, into)?.len();
+    let end = stamp.checked_add(input.len()).ok_or(full)?;
+    for (to, from) in into.get_mut(stamp..end).ok_or(full)?.iter_mut().zip(input) {
+        *to = *from;
+    }
+    into.get(..end).ok_or(full)
+}
+
+/// The connection and the head of a master's or an agent's output that is to be sent; none if the
+/// output is another one. O(1): the head is the last field, so it needs no decoding.
+pub fn sent(output: &[u8]) -> Option<(Id, &[u8])> {
+    let (variant, rest) = output.split_first()?;
+    let to = postcard::take_from_bytes(rest).ok();
+    to.filter(|_| *variant == SEND)
+}
+
+/// The number of `Output::Send` among the outputs of a master, an agent and a driver.
+pub const SEND: u8 = 0;
 
 /// Takes what leaves a front, in order.
 pub trait Sink {
@@ -156,6 +190,43 @@ impl<'a, F: Front> Drive<'a, F> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::wire::{Head, decode};
+    use crate::{agent, master, scheduler};
+
+    #[test]
+    fn a_tick_is_a_tick_to_every_front() {
+        let mut into = [0; 16];
+        let tick = master::Master::tick();
+        assert_eq!(postcard::from_bytes(tick), Ok(master::Input::Tick));
+        assert_eq!(postcard::from_bytes(scheduler::Driver::tick()), Ok(scheduler::Input::Tick));
+        let tick = stamped(7 << 40, agent::Agent::tick(), &mut into).unwrap();
+        let expected = agent::Stamped { wall_us: 7 << 40, input: agent::Input::Tick };
+        assert_eq!(postcard::from_bytes(tick), Ok(expected));
+    }
+
+    #[test]
+    fn a_stamp_that_does_not_fit_is_refused() {
+        assert_eq!(stamped(300, &[1, 2], &mut [0; 3]), Err(crate::table::Full));
+        assert_eq!(stamped(300, &[1, 2], &mut [0; 4]).map(<[u8]>::len), Ok(4));
+    }
+
+    #[test]
+    fn what_is_sent_is_found_in_the_output() {
+        let conn = Id { index: 300, generation: 70_000 };
+        let head = Head::Event(crate::wire::event::Event::Error { message: "no" });
+        let mut buffers = [[0; 64]; 3];
+        let [one, two, three] = &mut buffers;
+        for output in [
+            encode(&master::Output::Send { conn, head }, one).unwrap(),
+            encode(&agent::Output::Send { conn, head }, two).unwrap(),
+        ] {
+            let (to, bytes) = sent(output).unwrap();
+            assert_eq!((to, decode(bytes)), (conn, Ok(head)));
+        }
+        let output = encode(&scheduler::Output::Send(head), three).unwrap();
+        assert_eq!((output[0], decode(&output[1..])), (SEND, Ok(head)));
+        assert_eq!(sent(encode(&agent::Output::Left, one).unwrap()), None);
+    }
 
     #[test]
     fn every_refusal_has_a_counter() {

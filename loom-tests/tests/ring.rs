@@ -171,3 +171,24 @@ fn a_sleeper_is_woken_for_each_of_two_ringers() {
         }
     });
 }
+
+#[test]
+fn a_producer_that_waits_for_room_is_woken_by_it() {
+    // The ring holds one record: the second has to wait until the first was taken.
+    loom::model(|| {
+        let (mut producer, mut consumer) = ring(2);
+        let doorbell = Arc::new(Doorbell::new());
+        let parking = Arc::new(Parking::default());
+        let (bell, place) = (Arc::clone(&doorbell), Arc::clone(&parking));
+        let writer = thread::spawn(move || {
+            producer.push(&[&[1]]).unwrap();
+            while producer.push(&[&[2]]).is_err() {
+                bell.rest(|| producer.can_take(1), || place.park());
+            }
+        });
+        assert_eq!(pop(&mut consumer), 1);
+        doorbell.ring(|| parking.unpark());
+        assert_eq!(pop(&mut consumer), 2);
+        writer.join().unwrap();
+    });
+}

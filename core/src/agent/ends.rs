@@ -171,13 +171,9 @@ impl Agent<'_> {
         message: &str,
         exit: [u8; 2],
     ) {
-        let Some(row) = self.tasks.get(id) else { return };
         self.kills.clear(id.index);
         self.completions.clear(id.index);
         self.free_task(id);
-        if row.executor == 0 && row.stage != Stage::Recording {
-            cx.hand(Hand::Forget { container: row.container });
-        }
         self.tell_end(cx, id, state, reason, message, exit);
         self.check_left(cx);
     }
@@ -197,6 +193,10 @@ impl Agent<'_> {
         self.free_task(id);
         self.drop_updates(cx, id);
         let Some(row) = self.tasks.get(id) else { return };
+        if row.executor == 0 {
+            // For the second time, unless its end never reached the disk.
+            cx.hand(Hand::Forget { container: row.container });
+        }
         self.retries.clear(id.index);
         self.kills.clear(id.index);
         self.completions.clear(id.index);

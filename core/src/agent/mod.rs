@@ -248,7 +248,7 @@ pub enum Hand<'a> {
         /// Which.
         container: ContainerId,
     },
-    /// Its end was taken in: nobody asks for it any more.
+    /// Its end was taken in durably: nobody asks for it any more. May come twice.
     Forget {
         /// Which.
         container: ContainerId,
@@ -801,6 +801,8 @@ impl Image for Agent<'_> {
 }
 
 impl crate::drive::Front for Agent<'_> {
+    const STAMPED: bool = true;
+
     fn apply(
         &mut self,
         now: Time,
@@ -819,7 +821,7 @@ impl crate::drive::Front for Agent<'_> {
     }
 
     fn tick() -> &'static [u8] {
-        // No wall clock, and `Input::Tick` by its number.
-        &[0, 13]
+        // `Input::Tick` by its number.
+        &[13]
     }
 }

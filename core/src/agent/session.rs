@@ -20,7 +20,7 @@ use crate::wire::agent::{
 use crate::wire::link::Parting;
 use crate::wire::task::TaskOf;
 use crate::wire::{
-    AgentId, Body, BodyRef, FrameworkId, Head, Scratch, Seq, Session, decode, encode,
+    AgentId, Body, BodyRef, Check, FrameworkId, Head, Scratch, Seq, Session, decode, encode,
 };
 
 impl Agent<'_> {
@@ -30,6 +30,10 @@ impl Agent<'_> {
         cx: &mut Cx<'_>,
         register: &Register<'_>,
     ) -> Result<(), Refusal> {
+        // The session is made anew for each registration; here it only has to be one.
+        let session = Session { incarnation: 1, counter: 0 };
+        let register = &Register { session, ..*register };
+        register.check().map_err(|_| Refusal::Malformed)?;
         self.pool.admit(&self.names, &register.resources)?;
         if register.resources.len().saturating_mul(2) > self.pool.room() {
             return Err(Refusal::ResourcesFull);

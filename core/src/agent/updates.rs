@@ -5,7 +5,7 @@
 //! table runs short, updates before the end are joined: the newest one stays.
 
 use super::rows::{OF_TASK, Task, Update};
-use super::{Agent, Cx, Head, RETRY_MAX_US, RETRY_MIN_US, Record, named};
+use super::{Agent, Cx, Hand, Head, RETRY_MAX_US, RETRY_MIN_US, Record, named};
 use crate::Refusal;
 use crate::index::after;
 use crate::names::Name;
@@ -218,11 +218,20 @@ impl Agent<'_> {
             }
             self.answer_executor(cx, &row);
             if let Some(task) = self.tasks.id_at(row.task) {
+                self.keeper_may_forget(cx, task);
                 self.send_first(cx, task);
             }
             if !cx.has_room() {
                 return;
             }
+        }
+    }
+
+    /// The end of a task is on disk: the keeper need not know it any more.
+    fn keeper_may_forget(&mut self, cx: &mut Cx<'_>, task: Id) {
+        let row = self.tasks.get(task).filter(|row| row.executor == 0 && row.state.is_terminal());
+        if let Some(row) = row {
+            cx.hand(Hand::Forget { container: row.container });
         }
     }
 

@@ -19,7 +19,7 @@ pub const SECTOR: usize = 4096;
 /// Bytes of the file: two sectors, far enough apart that one flash block does not hold both.
 pub const FILE: u64 = 8 * 1024 * 1024;
 /// Where the two sectors are.
-const PLACES: [u64; 2] = [0, FILE / 2];
+pub const PLACES: [u64; 2] = [0, FILE / 2];
 /// How a sector begins: name and version of the form.
 const MAGIC: [u8; 8] = *b"mesitaR1";
 

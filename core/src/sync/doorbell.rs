@@ -46,16 +46,31 @@ impl Doorbell {
         }
     }
 
-    /// Sleeper: calls `sleep` unless `has_work` still finds something.
-    pub fn rest(&self, has_work: impl FnOnce() -> bool, sleep: impl FnOnce()) {
+    /// Sleeper: says that it is about to sleep, and returns true, unless `has_work` still finds
+    /// something. From then on a ring wakes; once woken it calls [`Doorbell::wake`].
+    pub fn doze(&self, has_work: impl FnOnce() -> bool) -> bool {
         self.state.store(ASLEEP, Ordering::Relaxed);
         if !mutant("rest-without-fence") {
             fence(Ordering::SeqCst);
         }
-        if mutant("rest-without-look") || !has_work() {
-            sleep();
+        let sleeps = mutant("rest-without-look") || !has_work();
+        if !sleeps {
+            self.wake();
         }
+        sleeps
+    }
+
+    /// Sleeper: it is awake, whatever woke it; rings cost no system call.
+    pub fn wake(&self) {
         self.state.store(AWAKE, Ordering::Relaxed);
+    }
+
+    /// Sleeper: calls `sleep` unless `has_work` still finds something.
+    pub fn rest(&self, has_work: impl FnOnce() -> bool, sleep: impl FnOnce()) {
+        if self.doze(has_work) {
+            sleep();
+            self.wake();
+        }
     }
 }
 

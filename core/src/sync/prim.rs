@@ -12,6 +12,7 @@ use loom::cell::UnsafeCell;
 
 /// A word that one thread writes and another reads, each in its turn.
 #[derive(Debug)]
+#[cfg_attr(not(mesita_loom), derive(bytemuck::Zeroable))]
 #[repr(transparent)]
 pub struct Word(UnsafeCell<u64>);
 

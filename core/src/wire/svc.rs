@@ -120,6 +120,8 @@ choice! {
         Agents = 1,
         /// Frameworks.
         Frameworks = 2,
+        /// Tasks whose end was acknowledged, the last ones of them.
+        Completed = 3,
     }
 
     /// Why a stream ended.

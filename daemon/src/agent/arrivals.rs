@@ -1,0 +1,88 @@
+//! Who connects to an agent: executors, which prove that they are; others are shown the way to the
+//! leader.
+
+use std::rc::Rc;
+
+use mesita_core::agent::Input;
+use mesita_core::wire::executor::ExecutorCall;
+use mesita_core::wire::hello::Role;
+use mesita_core::wire::link::{Link, Parting};
+use mesita_core::wire::{Fence, Head};
+
+use super::AgentNode;
+use crate::conn::hello;
+use crate::conn::listen::{Arrival, STRANGER_US, Stranger, Welcome};
+use crate::conn::outbox::Outbox;
+use crate::conn::talk::talk;
+use crate::conn::{Conn, Pipe};
+use crate::doors::Caller;
+use crate::{alarm, http};
+
+impl Welcome for AgentNode {
+    async fn arrived(self: Rc<Self>, arrival: Arrival, stranger: Stranger) {
+        match arrival {
+            Arrival::Native(pipe) => self.native(pipe, || stranger.known()).await,
+            Arrival::Http(pipe) => {
+                stranger.known();
+                http::serve(pipe, self).await;
+            }
+        }
+    }
+}
+
+impl AgentNode {
+    async fn native(self: Rc<Self>, pipe: Pipe, known: impl FnOnce()) {
+        let Pipe { reading, mut writing, ends } = pipe;
+        let own = self.own.borrow().clone();
+        let greeted = hello::answer(reading, &mut writing, &own, &self.port.bodies);
+        let (frames, peer) = match alarm::within(STRANGER_US, greeted).await {
+            Some(Ok(greeted)) => greeted,
+            Some(Err(refused)) => return log::info!("{}: {refused}", ends.peer()),
+            None => return,
+        };
+        let leader = self.leader.borrow().clone();
+        let refusal = match (peer.role, &leader) {
+            (Role::Executor, _) => None,
+            (Role::Client | Role::Framework | Role::Agent, Some(address)) => {
+                let fence = Fence { generation: own.generation, ..Fence::default() };
+                Some(Link::Redirect { fence, leader: 0, address })
+            }
+            (Role::Client | Role::Framework | Role::Agent | Role::Master, _) => Some(Link::Bye {
+                reason: Parting::NoLeader,
+                message: "this is an agent, and it is not registered with any master now",
+            }),
+        };
+        if let Some(link) = refusal {
+            if hello::say(&mut writing, &Head::Link(link)).await.is_ok() {
+                let _ = futures_lite::AsyncWriteExt::close(&mut writing).await;
+            }
+            return;
+        }
+        let Some(id) = self.conns.begin() else { return };
+        known();
+        let outbox = Outbox::new(self.options.stream_bytes_max, self.on_level("an executor"));
+        // An executor proves itself by its token, with its first call.
+        let caller = Caller { name: String::new(), rights: Default::default() };
+        let conn = Conn::new(id, ends, peer, caller, outbox);
+        self.conns.add(&conn);
+        let head_max = conn.peer.head_max;
+        self.port.put(&Input::Opened { conn: id, role: Role::Executor, head_max });
+        let ending = talk(&conn, frames, writing, &*self).await;
+        log::debug!("executor at {}: {ending}", ends.peer());
+        self.conns.end(id);
+        self.port.put(&Input::Closed { conn: id });
+    }
+
+    /// True unless an executor claims to be one that it is not.
+    pub(super) fn is_proved(&self, call: &ExecutorCall<'_>) -> bool {
+        match call {
+            ExecutorCall::Subscribe { framework, executor, token, .. } => {
+                self.containers.proves(*framework, executor, token)
+            }
+            // The core knows which connection subscribed.
+            ExecutorCall::Update(_) | ExecutorCall::Message { .. } | ExecutorCall::Heartbeat => {
+                true
+            }
+        }
+    }
+}

@@ -1,0 +1,726 @@
+//! What the core wants done with containers, done by the hands: a bounded number of blocking steps
+//! at once, those of one container in order.
+
+use std::cell::{Cell, RefCell};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::ffi::CString;
+use std::os::fd::OwnedFd;
+use std::os::unix::ffi::OsStringExt;
+use std::path::{Path, PathBuf};
+use std::rc::Rc;
+use std::sync::Arc;
+
+use event_listener::Event;
+use mesita_core::agent::ledger::Record;
+use mesita_core::agent::{Hand, HandLaunch, Input};
+use mesita_core::limits::MESSAGE_MAX;
+use mesita_core::wire::resource::Value;
+use mesita_core::wire::task::Reason;
+use mesita_core::wire::{BodyRef, ContainerId, FrameworkId};
+use mesita_isolation::isolators::{Cap, Limitation, Reason as LimitReason, TaskLimits};
+use mesita_isolation::keeper::protocol::{Ended, Launch, Left, Request};
+use mesita_isolation::{Isolation, Killed, sandbox, user};
+use prost::Message;
+use siphasher::sip128::{Hasher128, SipHasher24};
+use smol::lock::Semaphore;
+
+use super::{AgentNode, Life};
+use crate::command::Command;
+use crate::pb::mesos::v1::ExecutorInfo;
+use crate::{alarm, clock};
+
+/// Where programs are looked for when the agent's own environment does not say.
+const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+/// Sandboxes of containers that ended, kept at the most; the oldest go first.
+const SANDBOXES_MAX: usize = 10_000;
+/// Containers that are remembered after their end.
+const RECENT_MAX: usize = 128;
+/// From being asked to end to being ended, as an executor's environment tells it.
+const SHUTDOWN_GRACE: &str = "5secs";
+
+/// Containers of one agent.
+pub(crate) struct Containers {
+    isolation: Arc<Isolation<'static>>,
+    work_dir: PathBuf,
+    key: [u8; 32],
+    switch_user: bool,
+    hands: Semaphore,
+    hands_max: usize,
+    known: RefCell<BTreeMap<ContainerId, Rc<Container>>>,
+    /// Those that the core has forgotten last, for who asks late what they used.
+    recent: RefCell<VecDeque<(ContainerId, Rc<Container>)>>,
+    /// The agent's id as clients see it, and its cluster.
+    name: RefCell<String>,
+    cluster: Cell<u64>,
+    /// Sandboxes that are to go, by when.
+    garbage: RefCell<BTreeSet<(u64, ContainerId)>>,
+    garbage_changed: Event,
+}
+
+/// A container that the core knows.
+#[derive(Default)]
+pub(crate) struct Container {
+    framework: Cell<FrameworkId>,
+    task: RefCell<String>,
+    executor: RefCell<String>,
+    /// The limit it ran into while it ran.
+    limited: RefCell<Option<(Reason, String)>>,
+    /// How it ended.
+    ended: Cell<Option<Ended>>,
+    /// What it used in all, for people.
+    summary: RefCell<String>,
+    /// Told when anything of this changes.
+    changed: Event,
+    steps: RefCell<VecDeque<Step>>,
+    busy: Cell<bool>,
+    /// What the keeper said of the launch.
+    launched: RefCell<Option<Result<u32, String>>>,
+}
+
+/// One thing to be done to a container.
+enum Step {
+    Launch(Box<Plan>),
+    Isolate(u32),
+    /// Kills all of it.
+    Kill,
+    /// It ended: what is left goes.
+    Finish(Ended),
+}
+
+/// A launch, owned.
+struct Plan {
+    request: Launch,
+    private: Arc<[u8]>,
+    user: String,
+    limits: TaskLimits,
+    framework: String,
+    task: String,
+    executor: String,
+    address: String,
+}
+
+impl Containers {
+    pub(super) fn new(
+        isolation: Arc<Isolation<'static>>,
+        work_dir: PathBuf,
+        key: [u8; 32],
+        hands: usize,
+        switch_user: bool,
+    ) -> Self {
+        Self {
+            isolation,
+            work_dir,
+            key,
+            switch_user: switch_user && rustix::process::geteuid().is_root(),
+            hands: Semaphore::new(hands.max(1)),
+            hands_max: hands.max(1),
+            known: RefCell::default(),
+            recent: RefCell::default(),
+            name: RefCell::default(),
+            cluster: Cell::default(),
+            garbage: RefCell::default(),
+            garbage_changed: Event::new(),
+        }
+    }
+
+    /// The isolators that are on.
+    pub(super) fn isolators(&self) -> Vec<&'static str> {
+        self.isolation.names()
+    }
+
+    /// The agent is known by this id now.
+    pub(super) fn named(&self, name: String, cluster: u64) {
+        *self.name.borrow_mut() = name;
+        self.cluster.set(cluster);
+    }
+
+    /// What a record of the ledger says about containers.
+    pub(super) fn recovered(&self, record: &Record<'_>) {
+        if let Record::Task { framework, container, launch, .. } = record
+            && launch.executor.is_none()
+        {
+            self.about(*container, *framework, launch.task, "");
+        }
+        if let Record::Executor { framework, container, executor, .. } = record {
+            self.about(*container, *framework, "", executor.id);
+        }
+    }
+
+    fn about(&self, id: ContainerId, framework: FrameworkId, task: &str, executor: &str) {
+        let container = self.entry(id);
+        container.framework.set(framework);
+        task.clone_into(&mut container.task.borrow_mut());
+        executor.clone_into(&mut container.executor.borrow_mut());
+    }
+
+    /// A container that ran on while the agent was away.
+    pub(super) fn runs(&self, id: ContainerId) {
+        self.entry(id);
+    }
+
+    fn entry(&self, id: ContainerId) -> Rc<Container> {
+        Rc::clone(self.known.borrow_mut().entry(id).or_default())
+    }
+
+    /// The container with this id, also for a while after its end.
+    pub(super) fn get(&self, id: ContainerId) -> Option<Rc<Container>> {
+        let known = self.known.borrow().get(&id).map(Rc::clone);
+        known.or_else(|| {
+            let recent = self.recent.borrow();
+            recent.iter().find(|(of, _)| *of == id).map(|(_, container)| Rc::clone(container))
+        })
+    }
+
+    /// The newest container of a task of this name, of this framework if one is given.
+    pub(super) fn of_task(&self, framework: FrameworkId, task: &str) -> Option<ContainerId> {
+        let of = |container: &Container| {
+            let owner = container.framework.get();
+            *container.task.borrow() == task && (framework.is_none() || owner == framework)
+        };
+        let (known, recent) = (self.known.borrow(), self.recent.borrow());
+        let known = known.iter().rev().find(|(_, container)| of(container)).map(|(id, _)| *id);
+        let recent = recent.iter().rev().find(|(_, container)| of(container)).map(|(id, _)| *id);
+        known.or(recent)
+    }
+
+    /// Ends what a dead keeper left of a container. Blocks until it is gone.
+    pub(super) fn kill_left(&self, left: &Left) -> Result<(), mesita_isolation::Error> {
+        self.isolation.kill_left(left)
+    }
+
+    /// Where a container's files are.
+    pub(super) fn sandbox(&self, id: ContainerId) -> PathBuf {
+        sandbox::path(&self.work_dir, id)
+    }
+
+    /// What only the executor in this container is given to prove that it is there.
+    pub(super) fn token(&self, id: ContainerId) -> [u8; 16] {
+        let (secret, _) = self.key.split_first_chunk().unwrap_or((&[0; 16], &[]));
+        let mut mac = SipHasher24::new_with_key(secret);
+        std::hash::Hasher::write(&mut mac, b"executor");
+        std::hash::Hasher::write(&mut mac, &id.incarnation.to_le_bytes());
+        std::hash::Hasher::write(&mut mac, &id.counter.to_le_bytes());
+        mac.finish128().as_bytes()
+    }
+
+    /// The container of an executor that shows the right token.
+    pub(super) fn proves(&self, framework: FrameworkId, executor: &str, token: &[u8]) -> bool {
+        let known = self.known.borrow();
+        known.iter().any(|(id, container)| {
+            container.framework.get() == framework
+                && *container.executor.borrow() == executor
+                && !executor.is_empty()
+                && same_bytes(&self.token(*id), token)
+        })
+    }
+
+    /// Containers, and how many hands are busy.
+    pub(super) fn gauges(&self) -> [(&'static str, u64); 4] {
+        let busy = self.known.borrow().values().filter(|container| container.busy.get()).count();
+        [
+            ("containers_len", self.known.borrow().len() as u64),
+            ("containers_busy", busy as u64),
+            ("hands_max", self.hands_max as u64),
+            ("sandboxes_kept", self.garbage.borrow().len() as u64),
+        ]
+    }
+
+    /// Does something blocking, when a hand is free.
+    pub(super) async fn by_hand<T: Send + 'static>(
+        &self,
+        what: impl FnOnce() -> T + Send + 'static,
+    ) -> T {
+        let _hand = self.hands.acquire().await;
+        smol::unblock(what).await
+    }
+}
+
+/// Compares without telling by the time it takes where two differ.
+fn same_bytes(one: &[u8], other: &[u8]) -> bool {
+    one.len() == other.len() && one.iter().zip(other).fold(0, |all, (a, b)| all | (a ^ b)) == 0
+}
+
+impl Container {
+    /// How it ended, if it did.
+    pub(super) fn ended(&self) -> Option<Ended> {
+        self.ended.get()
+    }
+
+    /// What it used, once it ended.
+    pub(super) fn summary(&self) -> String {
+        self.summary.borrow().clone()
+    }
+
+    /// Waits until something of it changes.
+    pub(super) fn changed(&self) -> event_listener::EventListener {
+        self.changed.listen()
+    }
+}
+
+impl AgentNode {
+    /// Something to be done with a container.
+    pub(super) fn hand(&self, hand: &Hand<'_>, bodies: &[BodyRef]) {
+        match hand {
+            Hand::Launch(launch) => {
+                let plan = self.plan(launch, bodies);
+                let id = launch.container;
+                self.containers.about(id, launch.framework, launch.task, launch.executor);
+                self.step(id, Step::Launch(Box::new(plan)));
+            }
+            Hand::Signal { container, signal } => {
+                self.keeper.send(&Request::Signal { container: *container, signal: *signal });
+            }
+            Hand::Destroy { container } => self.step(*container, Step::Kill),
+            Hand::Forget { container } => self.forget(*container),
+            Hand::Keep { containers } => self.keep_only(&containers.iter().collect()),
+        }
+    }
+
+    fn plan(&self, launch: &HandLaunch<'_>, bodies: &[BodyRef]) -> Plan {
+        let cluster = self.containers.cluster.get();
+        let bytes =
+            |body: mesita_core::wire::Body| self.port.bodies.borrow().bytes(body.of(bodies));
+        Plan {
+            request: Launch {
+                container: launch.container,
+                attempt: launch.attempt,
+                session: launch.session,
+                ..empty_launch()
+            },
+            private: bytes(launch.private),
+            user: launch.user.to_owned(),
+            limits: limits(launch),
+            framework: launch.framework.shown(cluster).to_string(),
+            task: launch.task.to_owned(),
+            executor: launch.executor.to_owned(),
+            address: self.options.address.clone(),
+        }
+    }
+
+    /// Puts a step behind those of the same container.
+    fn step(&self, id: ContainerId, step: Step) {
+        let container = self.containers.entry(id);
+        container.steps.borrow_mut().push_back(step);
+        if container.busy.replace(true) {
+            return;
+        }
+        let Some(me) = self.me.upgrade() else { return };
+        self.tasks.go(async move {
+            loop {
+                let step = container.steps.borrow_mut().pop_front();
+                let Some(step) = step else { break };
+                me.take(id, &container, step).await;
+            }
+            container.busy.set(false);
+        });
+    }
+
+    async fn take(&self, id: ContainerId, container: &Rc<Container>, step: Step) {
+        match step {
+            Step::Launch(plan) => match self.launch(id, container, *plan).await {
+                Ok(pid) => {
+                    self.port.put(&Input::Started { container: id });
+                    container.steps.borrow_mut().push_front(Step::Isolate(pid));
+                }
+                Err(message) => {
+                    log::warn!("container {id}: {message}");
+                    let message = cut(&message);
+                    self.port.put(&Input::Unstarted { container: id, message });
+                }
+            },
+            Step::Isolate(pid) => {
+                let isolation = Arc::clone(&self.containers.isolation);
+                let done = move || (isolation.isolate(id, pid), isolation.watch(id));
+                let (isolated, watched) = self.containers.by_hand(done).await;
+                if let Err(error) = isolated {
+                    log::warn!("container {id}: {error}");
+                }
+                match watched {
+                    Ok(watches) => self.watch(id, container, watches),
+                    Err(error) => log::warn!("container {id}: {error}"),
+                }
+            }
+            Step::Kill => self.kill(id).await,
+            Step::Finish(ended) => self.finish(id, container, ended).await,
+        }
+    }
+
+    async fn launch(
+        &self,
+        id: ContainerId,
+        container: &Rc<Container>,
+        plan: Plan,
+    ) -> Result<u32, String> {
+        let isolation = Arc::clone(&self.containers.isolation);
+        let work_dir = self.containers.work_dir.clone();
+        let (switch, token) = (self.containers.switch_user, self.containers.token(id));
+        let agent = self.containers.name.borrow().clone();
+        let build = move || build(plan, &isolation, &work_dir, switch, token, &agent);
+        let request = self.containers.by_hand(build).await?;
+        *container.launched.borrow_mut() = None;
+        self.keeper.send(&Request::Launch(Box::new(request)));
+        let launched = loop {
+            let listener = container.changed.listen();
+            let launched = container.launched.borrow_mut().take();
+            match launched {
+                Some(launched) => break launched,
+                None => listener.await,
+            }
+        };
+        if launched.is_err() {
+            let isolation = Arc::clone(&self.containers.isolation);
+            // What went wrong first is what is told.
+            let _ = self.containers.by_hand(move || isolation.cleanup(id)).await;
+        }
+        launched
+    }
+
+    /// Waits for the kernel to say that a container ran into a limit, and ends it then.
+    fn watch(&self, id: ContainerId, container: &Rc<Container>, watches: Vec<OwnedFd>) {
+        let Some(me) = self.me.upgrade() else { return };
+        for watch in watches {
+            let Ok(watch) = smol::Async::new(watch) else { continue };
+            let (me, container) = (Rc::clone(&me), Rc::clone(container));
+            self.tasks.go(async move {
+                loop {
+                    let ended = async {
+                        while container.ended.get().is_none() {
+                            container.changed.listen().await;
+                        }
+                        false
+                    };
+                    let told = async { watch.readable().await.is_ok() };
+                    if !futures_lite::future::or(told, ended).await {
+                        return;
+                    }
+                    drain(&watch);
+                    let isolation = Arc::clone(&me.containers.isolation);
+                    let limited = me.containers.by_hand(move || isolation.limitation(id)).await;
+                    if let Ok(Some(limitation)) = limited {
+                        *container.limited.borrow_mut() = Some(told_as(&limitation));
+                        me.step(id, Step::Kill);
+                        return;
+                    }
+                }
+            });
+        }
+    }
+
+    async fn kill(&self, id: ContainerId) {
+        let isolation = Arc::clone(&self.containers.isolation);
+        match self.containers.by_hand(move || isolation.kill(id)).await {
+            Ok(Killed::All) => {}
+            Ok(Killed::AskKeeper) => {
+                self.keeper.send(&Request::Signal { container: id, signal: 9 });
+            }
+            Err(error) => {
+                log::error!("container {id}: {error}");
+                self.keeper.send(&Request::Signal { container: id, signal: 9 });
+            }
+        }
+    }
+
+    /// A container's process ended: what it ran into is found out, what is left of it goes, and
+    /// only then is the core told, for then what it held is free.
+    async fn finish(&self, id: ContainerId, container: &Rc<Container>, ended: Ended) {
+        let isolation = Arc::clone(&self.containers.isolation);
+        let finished = move || {
+            let limit = isolation.ended(id, ended.exit);
+            let usage = isolation.usage(id);
+            let killed = isolation.kill(id).map(|_| ());
+            let cleaned = killed.and_then(|()| isolation.cleanup(id));
+            (limit, usage, cleaned)
+        };
+        let (limit, usage, cleaned) = self.containers.by_hand(finished).await;
+        if let Err(error) = &cleaned {
+            log::error!("container {id}: {error}");
+        }
+        let seen = limit.unwrap_or_default().map(|limitation| told_as(&limitation));
+        let limited = container.limited.take().or(seen);
+        let usage = usage.unwrap_or_default();
+        *container.summary.borrow_mut() = summary(&ended, usage.user_us, usage.mem_peak_bytes);
+        container.ended.set(Some(ended));
+        container.changed.notify(usize::MAX);
+        let (limit, message) = match &limited {
+            Some((reason, message)) => (Some(*reason), cut(message)),
+            None => (None, ""),
+        };
+        self.port.put(&Input::Ended { container: id, exit: ended.exit, limit, message });
+    }
+
+    /// Kills everything that runs: nobody is left who could tell how it ends.
+    pub(crate) async fn kill_all(&self) {
+        let known: Vec<ContainerId> = self.containers.known.borrow().keys().copied().collect();
+        for id in known {
+            let isolation = Arc::clone(&self.containers.isolation);
+            if let Err(error) = self.containers.by_hand(move || isolation.kill(id)).await {
+                log::error!("container {id}: {error}");
+            }
+        }
+    }
+
+    /// The keeper says that a program runs.
+    pub(super) fn launched(&self, id: ContainerId, launched: Result<u32, String>) {
+        if let Some(container) = self.containers.get(id) {
+            *container.launched.borrow_mut() = Some(launched);
+            container.changed.notify(usize::MAX);
+        }
+    }
+
+    /// A container that ran on while the agent was away is watched again.
+    pub(super) fn runs_on(&self, id: ContainerId, pid: u32) {
+        self.step(id, Step::Isolate(pid));
+    }
+
+    /// The keeper says how a container ended.
+    pub(super) fn ended(&self, ended: Ended) {
+        self.step(ended.container, Step::Finish(ended));
+    }
+
+    /// The end of a container is on disk.
+    fn forget(&self, id: ContainerId) {
+        let known = self.containers.known.borrow_mut().remove(&id);
+        let Some(container) = known else { return };
+        let ended = container.ended.get().is_some();
+        {
+            let mut recent = self.containers.recent.borrow_mut();
+            recent.push_back((id, container));
+            if recent.len() > RECENT_MAX {
+                recent.pop_front();
+            }
+        }
+        if ended {
+            self.keeper.send(&Request::Forget { container: id });
+        }
+        let due = clock::now().after(self.options.gc_delay_us);
+        self.containers.discard(due.0, id);
+    }
+
+    /// Every other container goes.
+    fn keep_only(&self, stay: &BTreeSet<ContainerId>) {
+        let known: Vec<ContainerId> = self.containers.known.borrow().keys().copied().collect();
+        for id in known.into_iter().filter(|id| !stay.contains(id)) {
+            self.containers.known.borrow_mut().remove(&id);
+            self.keeper.end_and_forget(id);
+        }
+        let isolation = Arc::clone(&self.containers.isolation);
+        let stay: Vec<ContainerId> = stay.iter().copied().collect();
+        let Some(me) = self.me.upgrade() else { return };
+        self.tasks.go(async move {
+            match me.containers.by_hand(move || isolation.recover(&stay)).await {
+                Ok(recovered) => {
+                    for name in recovered.removed {
+                        log::info!("container {name}, which nobody knows, is gone");
+                    }
+                    for error in recovered.stuck {
+                        log::error!("{error}");
+                    }
+                }
+                Err(error) => log::error!("{error}"),
+            }
+        });
+    }
+
+    /// Removes sandboxes when their time is over. Those of earlier runs count from when they were
+    /// written to last.
+    pub(super) fn collect_garbage(&self) {
+        let Some(me) = self.me.upgrade() else { return };
+        if self.options.life == Life::OfThisProcess {
+            return;
+        }
+        self.tasks.go(async move {
+            let (work_dir, delay) = (me.containers.work_dir.clone(), me.options.gc_delay_us);
+            let old = me.containers.by_hand(move || leftovers(&work_dir, delay)).await;
+            for (due, id) in old.into_iter().filter(|(_, id)| me.containers.get(*id).is_none()) {
+                me.containers.discard(due, id);
+            }
+            loop {
+                let listener = me.containers.garbage_changed.listen();
+                let first = me.containers.garbage.borrow().first().copied();
+                let Some((due, id)) = first else {
+                    listener.await;
+                    continue;
+                };
+                let full = me.containers.garbage.borrow().len() > SANDBOXES_MAX;
+                if due > clock::now().0 && !full {
+                    let due = alarm::at(mesita_core::time::Time(due));
+                    futures_lite::future::or(due, listener).await;
+                    continue;
+                }
+                me.containers.garbage.borrow_mut().remove(&(due, id));
+                let work_dir = me.containers.work_dir.clone();
+                let removed = move || sandbox::remove(&work_dir, id);
+                if let Err(error) = me.containers.by_hand(removed).await {
+                    log::warn!("sandbox {id}: {error}");
+                }
+            }
+        });
+    }
+}
+
+impl Containers {
+    fn discard(&self, due: u64, id: ContainerId) {
+        self.garbage.borrow_mut().insert((due, id));
+        self.garbage_changed.notify(usize::MAX);
+    }
+}
+
+/// Sandboxes that are there, and when each is due.
+fn leftovers(work_dir: &Path, delay_us: u64) -> Vec<(u64, ContainerId)> {
+    let (now, wall_us) = (clock::now().0, clock::wall_us());
+    let entries = std::fs::read_dir(work_dir.join("sandboxes")).into_iter().flatten().flatten();
+    let found = entries.filter_map(|entry| {
+        let id = ContainerId::parse(entry.file_name().to_str()?)?;
+        let written = entry.metadata().ok()?.modified().ok()?;
+        let written = written.duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
+        let written_us = u64::try_from(written.as_micros()).unwrap_or(0);
+        let age = wall_us.saturating_sub(written_us);
+        Some((now.saturating_add(delay_us.saturating_sub(age)), id))
+    });
+    found.collect()
+}
+
+/// Reads what made a descriptor readable, so that it becomes so again.
+fn drain(watch: &smol::Async<OwnedFd>) {
+    let mut buffer = [0; 4096];
+    while rustix::io::read(watch, &mut buffer).is_ok_and(|len| len == buffer.len()) {}
+}
+
+/// What is to become of a launch, all of it blocking: user, sandbox, isolators, environment.
+fn build(
+    plan: Plan,
+    isolation: &Isolation<'_>,
+    work_dir: &Path,
+    switch_user: bool,
+    token: [u8; 16],
+    agent: &str,
+) -> Result<Launch, String> {
+    let id = plan.request.container;
+    let is_executor = !plan.executor.is_empty();
+    let command = if is_executor {
+        let info = ExecutorInfo::decode(&*plan.private);
+        let info = info.map_err(|_| "the executor's description cannot be read")?;
+        Command::of(&info.command.unwrap_or_default())
+    } else {
+        Command::read(&plan.private)
+    };
+    let command = command.map_err(|bad| bad.to_string())?;
+    let user = if switch_user {
+        Some(user::resolve(&plan.user).map_err(|error| error.to_string())?)
+    } else {
+        None
+    };
+    let directory =
+        sandbox::create(work_dir, id, user.as_ref()).map_err(|error| error.to_string())?;
+    let prepared = isolation.prepare(id, &plan.limits).map_err(|error| error.to_string())?;
+    let text = |text: String| CString::new(text).unwrap_or_default();
+    let directory_text = directory.to_string_lossy().into_owned();
+    let executor = if is_executor { plan.executor.clone() } else { plan.task.clone() };
+    let path = std::env::var("PATH").unwrap_or_else(|_| PATH.to_owned());
+    let mut variables = BTreeMap::from([
+        ("PATH".to_owned(), path),
+        ("MESOS_SANDBOX".to_owned(), directory_text.clone()),
+        ("MESOS_DIRECTORY".to_owned(), directory_text),
+        ("MESOS_FRAMEWORK_ID".to_owned(), plan.framework),
+        ("MESOS_EXECUTOR_ID".to_owned(), executor),
+        ("MESOS_SLAVE_ID".to_owned(), agent.to_owned()),
+    ]);
+    if is_executor {
+        let hex: String = token.iter().map(|byte| format!("{byte:02x}")).collect();
+        variables.extend([
+            ("MESOS_AGENT_ENDPOINT".to_owned(), plan.address),
+            ("MESOS_CHECKPOINT".to_owned(), "1".to_owned()),
+            ("MESOS_EXECUTOR_SHUTDOWN_GRACE_PERIOD".to_owned(), SHUTDOWN_GRACE.to_owned()),
+            ("MESITA_EXECUTOR_TOKEN".to_owned(), hex),
+        ]);
+    } else {
+        variables.insert("MESOS_TASK_ID".to_owned(), plan.task);
+    }
+    variables.extend(command.variables);
+    let mut request = Launch {
+        program: text(command.program),
+        arguments: command.arguments.into_iter().map(text).collect(),
+        environment: variables
+            .into_iter()
+            .map(|(name, value)| text(format!("{name}={value}")))
+            .collect(),
+        directory: CString::new(directory.into_os_string().into_vec()).unwrap_or_default(),
+        stdout: text(sandbox::STDOUT.to_owned()),
+        stderr: text(sandbox::STDERR.to_owned()),
+        user,
+        ..plan.request
+    };
+    prepared.add_to(&mut request);
+    Ok(request)
+}
+
+/// What a container may use, out of what it holds.
+fn limits(launch: &HandLaunch<'_>) -> TaskLimits {
+    let sum = |name: &str| {
+        let amounts = launch.resources.iter().filter(|resource| resource.name == name);
+        let milli = amounts.map(|resource| match resource.value {
+            Value::Scalar(amount) => amount.milli(),
+            Value::Ranges(_) | Value::Set(_) => 0,
+        });
+        milli.fold(0u64, u64::saturating_add)
+    };
+    let bytes = |milli: u64| {
+        (milli / 1000).saturating_mul(1 << 20).saturating_add(((milli % 1000) << 20) / 1000)
+    };
+    let [cpus, mem] = launch.limits;
+    let cap = |limit: u64, unit: fn(u64) -> u64| match limit {
+        0 => None,
+        u64::MAX => Some(Cap::Unlimited),
+        limit => Some(Cap::At(unit(limit))),
+    };
+    TaskLimits {
+        cpus_milli: sum("cpus"),
+        cpus_limit: cap(cpus, |milli| milli),
+        mem_bytes: bytes(sum("mem")),
+        mem_limit: cap(mem, bytes),
+        ..TaskLimits::default()
+    }
+}
+
+fn empty_launch() -> Launch {
+    Launch {
+        container: ContainerId::default(),
+        attempt: 0,
+        session: Default::default(),
+        deadline_us: 0,
+        program: CString::default(),
+        arguments: Vec::new(),
+        environment: Vec::new(),
+        directory: CString::default(),
+        stdout: CString::default(),
+        stderr: CString::default(),
+        user: None,
+        rlimits: heapless::Vec::new(),
+        cgroups: heapless::Vec::new(),
+        namespaces: Default::default(),
+        no_new_privs: false,
+        oom_score_adj: 0,
+        stop_after_us: 0,
+        grace_us: 0,
+    }
+}
+
+/// A limit as the core and frameworks know it.
+fn told_as(limitation: &Limitation) -> (Reason, String) {
+    let reason = match limitation.reason {
+        LimitReason::Memory => Reason::ContainerLimitationMemory,
+    };
+    (reason, limitation.message.clone())
+}
+
+/// What a container used, for people.
+fn summary(ended: &Ended, user_us: Option<u64>, peak: Option<u64>) -> String {
+    let cpu_us = user_us.unwrap_or(0).max(ended.user_us.saturating_add(ended.system_us));
+    let peak = peak.unwrap_or(0).max(ended.max_rss_kib.saturating_mul(1024));
+    let tenths = peak / (1024 * 1024 / 10);
+    format!("cpu {} ms  mem peak {}.{} MB", cpu_us / 1000, tenths / 10, tenths % 10)
+}
+
+fn cut(message: &str) -> &str {
+    &message[..message.floor_char_boundary(MESSAGE_MAX)]
+}

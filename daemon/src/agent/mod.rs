@@ -1,0 +1,307 @@
+//! The IO side of an agent.
+//!
+//! | file | concern |
+//! |---|---|
+//! | `prepare` | before the first thread: work directory, key, ledger, keeper, machine |
+//! | `start` | what the core is told first: description, ledger, what still runs |
+//! | `link` | the way to the master, and its signs of life |
+//! | `arrivals` | who connects: executors, and others, who are shown the way to the leader |
+//! | `containers` | what the core wants done with containers, by the hands |
+//! | `keeper` | the conversation with the keeper |
+//! | `logs` | what tasks wrote, for streams |
+
+mod arrivals;
+mod containers;
+mod keeper;
+mod link;
+mod logs;
+pub(crate) mod prepare;
+mod start;
+
+use std::cell::{Cell, RefCell};
+use std::path::PathBuf;
+use std::rc::{Rc, Weak};
+
+use event_listener::Event;
+use mesita_core::agent::{Input, Output};
+use mesita_core::drive::sent;
+use mesita_core::table::Id;
+use mesita_core::wire::BodyRef;
+use mesita_core::wire::link::Parting;
+use serde_json::{Value, json};
+
+use crate::alarm;
+use crate::conn::Ends;
+use crate::conn::hello::Own;
+use crate::conn::outbox::Level;
+use crate::conns::Conns;
+use crate::disk_thread::{Job, ToDisk, Turn};
+use crate::doors::{Denied, Doors};
+use crate::http::{Gauges, Site};
+use crate::io_thread::{Node, Tasks};
+use crate::port::Port;
+use containers::Containers;
+pub(crate) use keeper::{pidfd_of, wait_for};
+pub(crate) use prepare::{Life, Prepared, prepare};
+pub(crate) use start::Ready;
+
+/// How long peers may take to read that the agent ends, in µs.
+const GOODBYE_US: u64 = 500_000;
+
+/// What an operator chose about an agent's conversations and containers.
+#[derive(Clone, Debug)]
+pub(crate) struct Options {
+    /// Bytes that may wait for one connection.
+    pub(crate) stream_bytes_max: usize,
+    /// Connections that said hello.
+    pub(crate) conns_max: u32,
+    /// The longest first pause before a master is tried again, in µs.
+    pub(crate) backoff_us: u64,
+    /// How long the sandbox of a container that ended is kept, in µs.
+    pub(crate) gc_delay_us: u64,
+    /// Blocking steps at once.
+    pub(crate) hands: usize,
+    /// Tasks run as their users.
+    pub(crate) switch_user: bool,
+    /// `host:port` where its own API answers; empty = nowhere but through the master.
+    pub(crate) address: String,
+    /// Region and zone.
+    pub(crate) region: String,
+    pub(crate) zone: String,
+    /// Tasks it can hold.
+    pub(crate) tasks_max: u32,
+    /// Kinds of tasks it runs.
+    pub(crate) task_kinds: u32,
+    /// It ends with this process.
+    pub(crate) life: Life,
+}
+
+/// The IO side of an agent.
+pub(crate) struct AgentNode {
+    pub(crate) port: Port,
+    tasks: Tasks,
+    to_disk: Rc<ToDisk>,
+    options: Options,
+    key: [u8; 32],
+    work_dir: PathBuf,
+    hostname: String,
+    resources: String,
+    attributes: String,
+    conns: Conns,
+    doors: Doors,
+    own: RefCell<Own>,
+    containers: Containers,
+    keeper: keeper::Link,
+    /// The connection to the master, if there is one.
+    master: Cell<Option<Id>>,
+    /// Silence for so long ends the session, in µs; 0 = there is no session.
+    timeout_us: Cell<u64>,
+    session_changed: Event,
+    /// Where the leader was seen last.
+    leader: RefCell<Option<String>>,
+    /// The agent has left, or its keeper is gone: the process is to end.
+    pub(crate) over: Over,
+    /// Of the work directory, for as long as the process lives.
+    _lock: std::fs::File,
+    me: Weak<Self>,
+}
+
+/// Why an agent's process ends by itself.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Why {
+    /// It was told to leave, and everything ended.
+    Left,
+    /// Its keeper died: it has to start again.
+    KeeperGone,
+}
+
+/// Told once, to whoever waits.
+#[derive(Default)]
+pub(crate) struct Over {
+    why: Cell<Option<Why>>,
+    told: Event,
+}
+
+impl Over {
+    fn tell(&self, why: Why) {
+        if self.why.get().is_none() {
+            self.why.set(Some(why));
+            self.told.notify(usize::MAX);
+        }
+    }
+
+    /// Waits until it is over.
+    pub(crate) async fn wait(&self) -> Why {
+        loop {
+            let listener = self.told.listen();
+            if let Some(why) = self.why.get() {
+                return why;
+            }
+            listener.await;
+        }
+    }
+}
+
+impl AgentNode {
+    /// Where it works.
+    pub(crate) fn work_dir(&self) -> &std::path::Path {
+        &self.work_dir
+    }
+
+    /// What holds its tasks, for people: the isolators that are on.
+    pub(crate) fn isolators(&self) -> Vec<&'static str> {
+        self.containers.isolators()
+    }
+
+    /// Its name.
+    pub(crate) fn hostname(&self) -> &str {
+        &self.hostname
+    }
+
+    /// What it offers.
+    pub(crate) fn resources(&self) -> &str {
+        &self.resources
+    }
+
+    /// Everything is to end; [`Over`] tells when it did.
+    pub(crate) fn leave(&self) {
+        self.port.put(&Input::Leave);
+    }
+
+    /// Says goodbye to everybody, and waits a moment for it to be sent.
+    pub(crate) async fn part_from_all(&self, reason: Parting) {
+        let conns = self.conns.all();
+        for conn in &conns {
+            conn.part(reason, "the agent restarts or ends");
+        }
+        let sent = async {
+            while conns.iter().any(|conn| conn.outbox.bytes() > 0) {
+                alarm::after(5_000).await;
+            }
+        };
+        alarm::within(GOODBYE_US, sent).await;
+    }
+
+    fn on_level(&self, what: &'static str) -> impl Fn(Level) + 'static {
+        move |level| {
+            if level == Level::Overrun {
+                log::warn!("the connection to {what} reads too slowly and was cut");
+            }
+        }
+    }
+}
+
+impl Node for AgentNode {
+    fn port(&self) -> &Port {
+        &self.port
+    }
+
+    fn output(&self, output: &[u8], bodies: &[BodyRef]) {
+        if let Some((conn, head)) = sent(output) {
+            if let Some(conn) = self.conns.get(conn) {
+                conn.send(head, bodies, &self.port);
+            }
+            return;
+        }
+        let Ok(output) = postcard::from_bytes(output) else {
+            mesita_core::stop(line!(), "an output of an agent that cannot be read");
+        };
+        match output {
+            // Sent above.
+            Output::Send { .. } => {}
+            Output::Close { conn, reason, message } => {
+                if self.master.get() == Some(conn) {
+                    log::warn!("the master: {message}");
+                }
+                if let Some(conn) = self.conns.get(conn) {
+                    conn.part(reason, message);
+                }
+            }
+            Output::Persist { sequence, sync, record } => {
+                self.persist(sequence, sync, &record, bodies);
+            }
+            Output::Hand(hand) => self.hand(&hand, bodies),
+            Output::Session { session, timeout_us } => {
+                if let Some(conn) = self.master.get().and_then(|id| self.conns.get(id)) {
+                    conn.session.set(session);
+                    conn.heard.set(crate::clock::now());
+                }
+                let none = session == Default::default();
+                self.timeout_us.set(if none { 0 } else { timeout_us });
+                self.session_changed.notify(usize::MAX);
+            }
+            Output::Identity { agent, cluster, fence } => {
+                let mut own = self.own.borrow_mut();
+                if own.cluster != cluster || own.generation != fence.generation {
+                    log::info!("agent {} of cluster {cluster:016x}", agent.shown(cluster));
+                }
+                (own.cluster, own.generation) = (cluster, fence.generation);
+                self.containers.named(agent.shown(cluster).to_string(), cluster);
+            }
+            Output::KeepBody(body) => self.port.bodies.borrow_mut().keep(body),
+            Output::DropBody(body) => self.port.bodies.borrow_mut().drop(body),
+            Output::Left => self.over.tell(Why::Left),
+        }
+    }
+}
+
+impl AgentNode {
+    fn persist(
+        &self,
+        sequence: u64,
+        sync: bool,
+        record: &mesita_core::agent::ledger::Record<'_>,
+        bodies: &[BodyRef],
+    ) {
+        use mesita_core::agent::ledger::Record;
+        let turn = if matches!(record, Record::SnapshotBegins) {
+            Turn::Begins
+        } else if matches!(record, Record::SnapshotEnds) {
+            Turn::Ends
+        } else {
+            Turn::Append
+        };
+        // Our own types have no way to fail.
+        let record = postcard::to_allocvec(record).unwrap_or_default();
+        let store = self.port.bodies.borrow();
+        let bytes = bodies.iter().map(|&body| store.bytes(body)).collect();
+        let packet = crate::conn::outbox::Packet::new(&record, bodies, bytes);
+        let (frame, bodies) = packet.into_parts();
+        let seat = self.port.seat();
+        self.to_disk.write(Job::Ledger { seat, sequence, sync, turn, frame, bodies });
+    }
+}
+
+impl Site for AgentNode {
+    fn kind(&self) -> &'static str {
+        "agent"
+    }
+
+    fn admits(&self, ends: &Ends) -> Result<(), Denied> {
+        self.doors.caller(ends).map(|_| ())
+    }
+
+    fn health(&self) -> Value {
+        let cluster = self.own.borrow().cluster;
+        json!({
+            "healthy": true,
+            "registered": self.timeout_us.get() > 0,
+            "cluster": (cluster != 0).then(|| format!("{cluster:016x}")),
+            "leader": *self.leader.borrow(),
+            "isolation": self.isolators(),
+            "trouble": self.doors.trouble(),
+        })
+    }
+
+    fn gauges(&self) -> Gauges<'_> {
+        Box::pin(async {
+            let core = self.port.gauges().await;
+            let mut own = self.conns.gauges().to_vec();
+            own.extend(self.port.bodies.borrow().gauges());
+            own.extend(self.containers.gauges());
+            own.push(("backlog_bytes", self.port.backlog_bytes() as u64));
+            own.push(("registered", u64::from(self.timeout_us.get() > 0)));
+            (core, own)
+        })
+    }
+}

@@ -1,0 +1,236 @@
+//! What an agent does before its first thread: its work directory, its key, its ledger, its keeper,
+//! and a look at what the machine has.
+
+use std::fmt;
+use std::fs::{self, File};
+use std::io::{self, Write};
+use std::os::fd::AsFd;
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use mesita_core::agent::ledger::Record;
+use mesita_core::resources::{Amount, text};
+use mesita_core::wire::{Session, decode};
+use mesita_isolation::keeper::{self, Client, KeeperOptions};
+use mesita_isolation::sys::Linux;
+use mesita_isolation::{Isolation, Options, machine};
+use rustix::fs::{FlockOperation, flock};
+
+use crate::flags::Holds;
+use crate::ledger::{self, Ledger};
+
+/// Ports that are offered when nobody says. Mesos: the same.
+const PORTS: &str = "[31000-32000]";
+
+/// The kernel that isolators see.
+static LINUX: Linux = Linux;
+
+/// An agent that is ready to start.
+pub(crate) struct Prepared {
+    pub(crate) work_dir: PathBuf,
+    pub(crate) key: [u8; 32],
+    pub(crate) ledger: Ledger,
+    pub(crate) records: Vec<ledger::Entry>,
+    pub(crate) keeper: Client,
+    pub(crate) isolation: Arc<Isolation<'static>>,
+    pub(crate) resources: String,
+    pub(crate) attributes: String,
+    pub(crate) hostname: String,
+    /// Of the work directory, for as long as the process lives.
+    pub(crate) lock: File,
+}
+
+/// Why an agent cannot start.
+#[derive(Debug)]
+pub(crate) enum Error {
+    /// A file or directory.
+    Io(PathBuf, io::Error),
+    /// Another agent has the work directory.
+    Taken(PathBuf),
+    /// The key is not 32 bytes.
+    Key(PathBuf),
+    /// The ledger.
+    Ledger(ledger::Error),
+    /// The keeper.
+    Keeper(keeper::Error),
+    /// The flags about isolation.
+    Isolation(mesita_isolation::NotHere),
+    /// What the machine has cannot be found out.
+    Machine(machine::Error),
+    /// `--resources` or `--attributes`.
+    Text(&'static str, String),
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Io(path, error) => write!(f, "{}: {error}", path.display()),
+            Self::Taken(path) => write!(
+                f,
+                "another process uses {}; give this one another --work-dir",
+                path.display()
+            ),
+            Self::Key(path) => write!(
+                f,
+                "{} is not 32 bytes; without its key this is another agent: move the work dir away",
+                path.display()
+            ),
+            Self::Ledger(error) => error.fmt(f),
+            Self::Keeper(error) => write!(f, "keeper: {error}"),
+            Self::Isolation(error) => write!(f, "--isolation: {error}"),
+            Self::Machine(error) => write!(f, "{error}; say it with --resources"),
+            Self::Text(flag, error) => write!(f, "{flag}: {error}"),
+        }
+    }
+}
+
+impl std::error::Error for Error {}
+
+/// What differs between an agent on its own and one inside `run` or `dev`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Life {
+    /// Its tasks outlive it.
+    OfItsOwn,
+    /// Its tasks end with this process, and its work directory goes.
+    OfThisProcess,
+}
+
+/// Prepares an agent. The caller has one thread.
+pub(crate) fn prepare(work_dir: &Path, holds: &Holds, life: Life) -> Result<Prepared, Error> {
+    let work_dir = std::path::absolute(work_dir).map_err(at(work_dir))?;
+    let meta = work_dir.join("meta");
+    let made = fs::DirBuilder::new().recursive(true).mode(0o711).create(&work_dir);
+    made.map_err(at(&work_dir))?;
+    fs::DirBuilder::new().recursive(true).mode(0o700).create(&meta).map_err(at(&meta))?;
+    let lock = lock(&meta.join("lock"))?;
+    let key = key(&meta.join("key"))?;
+    let (resources, attributes) = told(holds)?;
+    let (ledger, records) = Ledger::open(&meta).map_err(Error::Ledger)?;
+    let keeper = keeper::start(&KeeperOptions {
+        session: Session { incarnation: last_start(&records).saturating_add(1), counter: 0 },
+        ends_with_client: life == Life::OfThisProcess,
+        temporary: life == Life::OfThisProcess,
+        logs: life == Life::OfItsOwn,
+        ..KeeperOptions::new(&work_dir)
+    });
+    let keeper = keeper.map_err(Error::Keeper)?;
+    let total = machine::memory_bytes(&LINUX).map_err(Error::Machine)?;
+    let options = Options {
+        isolators: holds.isolation.clone(),
+        cgroups_root: holds.cgroups_root.clone(),
+        cgroups_enable_cfs: holds.cgroups_enable_cfs,
+        min_task_mem_bytes: holds.min_task_mem.bytes,
+        task_pids_max: holds.task_pids_max,
+        ..Options::new(key, keeper.welcome(), total)
+    };
+    let (isolation, degraded) = Isolation::new(&options, &LINUX).map_err(Error::Isolation)?;
+    for degraded in &degraded {
+        log::warn!("isolation: {degraded}");
+    }
+    let resources = with_machine(&resources, total, &work_dir)?;
+    let told = isolation.attributes().into_iter().map(|(name, value)| format!("{name}:{value}"));
+    let attributes = told.chain([attributes]).filter(|text| !text.is_empty());
+    let node = || rustix::system::uname().nodename().to_string_lossy().into_owned();
+    Ok(Prepared {
+        key,
+        ledger,
+        records,
+        keeper,
+        isolation: Arc::new(isolation),
+        resources,
+        attributes: attributes.collect::<Vec<_>>().join(";"),
+        hostname: holds.hostname.clone().unwrap_or_else(node),
+        work_dir,
+        lock,
+    })
+}
+
+fn at(path: &Path) -> impl Fn(io::Error) -> Error + '_ {
+    |error| Error::Io(path.to_owned(), error)
+}
+
+/// The lock of a work directory, for as long as the file is open.
+pub(crate) fn lock(path: &Path) -> Result<File, Error> {
+    let file = File::options().create(true).truncate(false).write(true).mode(0o600).open(path);
+    let file = file.map_err(at(path))?;
+    match flock(file.as_fd(), FlockOperation::NonBlockingLockExclusive) {
+        Ok(()) => Ok(file),
+        Err(rustix::io::Errno::WOULDBLOCK) => {
+            let directory = path.parent().and_then(Path::parent).unwrap_or(path);
+            Err(Error::Taken(directory.to_owned()))
+        }
+        Err(errno) => Err(at(path)(errno.into())),
+    }
+}
+
+/// The agent's key, drawn at its first start.
+fn key(path: &Path) -> Result<[u8; 32], Error> {
+    match fs::read(path) {
+        Ok(bytes) => bytes.try_into().map_err(|_| Error::Key(path.to_owned())),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            let key = crate::random::bytes();
+            let new = path.with_extension("new");
+            let write = || {
+                let mut file = File::options()
+                    .create(true)
+                    .truncate(true)
+                    .write(true)
+                    .mode(0o600)
+                    .open(&new)?;
+                file.write_all(&key)?;
+                file.sync_all()?;
+                fs::rename(&new, path)
+            };
+            write().map_err(at(path))?;
+            Ok(key)
+        }
+        Err(error) => Err(at(path)(error)),
+    }
+}
+
+/// The newest start that the ledger knows of.
+fn last_start(records: &[ledger::Entry]) -> u32 {
+    let starts = records.iter().filter_map(|entry| match decode(&entry.record) {
+        Ok(Record::Started { incarnation, .. }) => Some(incarnation),
+        _ => None,
+    });
+    starts.max().unwrap_or(0)
+}
+
+/// The flags' resources and attributes, checked.
+fn told(holds: &Holds) -> Result<(String, String), Error> {
+    let resources = holds.resources.clone().unwrap_or_default();
+    for entry in text::resources(&resources) {
+        entry.map_err(|bad| Error::Text("--resources", bad.to_string()))?;
+    }
+    let attributes = holds.attributes.clone().unwrap_or_default();
+    for entry in text::entries(&attributes) {
+        entry.map_err(|bad| Error::Text("--attributes", bad.to_string()))?;
+    }
+    Ok((resources, attributes))
+}
+
+/// The resources told, and of those that every agent has the machine's where nothing was told.
+/// Mesos: `Containerizer::resources`.
+fn with_machine(told: &str, total: u64, work_dir: &Path) -> Result<String, Error> {
+    let named: Vec<&str> = text::resources(told).flatten().map(|entry| entry.name).collect();
+    let mut all = vec![told.to_owned()];
+    if !named.contains(&"cpus") {
+        all.push(format!("cpus:{}", machine::cpus()));
+    }
+    if !named.contains(&"mem") {
+        all.push(format!("mem:{}", machine::memory_offered_mib(total >> 20)));
+    }
+    if !named.contains(&"disk") {
+        let disk = machine::disk_offered_mib(work_dir).map_err(Error::Machine)?;
+        // As much as an amount can say.
+        let most = mesita_core::limits::AMOUNT_MAX / 1000;
+        all.push(format!("disk:{}", Amount::from_units(disk.min(most))));
+    }
+    if !named.contains(&"ports") {
+        all.push(format!("ports:{PORTS}"));
+    }
+    all.retain(|text| !text.is_empty());
+    Ok(all.join(";"))
+}

@@ -1,0 +1,221 @@
+//! What an agent's core is told first: what it is, what its ledger says, and what still runs.
+
+use std::rc::Rc;
+
+use event_listener::Event;
+use mesita_core::agent::Input;
+use mesita_core::agent::ledger::Record;
+use mesita_core::wire::agent::Register;
+use mesita_core::wire::hello::Role;
+use mesita_core::wire::{AgentId, BodyRef, Fence, Scratch, Session, decode};
+use mesita_isolation::keeper::protocol::{Held, Request};
+
+use super::containers::Containers;
+use super::{AgentNode, Options, Over, Prepared, keeper};
+use crate::conn::hello::Own;
+use crate::conns::Conns;
+use crate::describe::{MEMORY, attributes, resources};
+use crate::disk_thread::{Store, ToDisk};
+use crate::doors::Doors;
+use crate::io_thread::Tasks;
+use crate::ledger::Entry;
+use crate::port::{Port, with_refs};
+
+/// What is left of a prepared agent when its ledger has gone to the disk thread.
+pub(crate) struct Ready {
+    prepared: Rest,
+    records: Vec<Entry>,
+}
+
+struct Rest {
+    work_dir: std::path::PathBuf,
+    key: [u8; 32],
+    keeper: mesita_isolation::keeper::Client,
+    isolation: std::sync::Arc<mesita_isolation::Isolation<'static>>,
+    resources: String,
+    attributes: String,
+    hostname: String,
+    lock: std::fs::File,
+}
+
+impl Ready {
+    /// Where its records go, and everything else. A ledger of an agent that ends with this process
+    /// is of no use to anybody.
+    pub(crate) fn part(prepared: Prepared, life: super::Life) -> (Store, Self) {
+        let Prepared {
+            work_dir,
+            key,
+            ledger,
+            records,
+            keeper,
+            isolation,
+            resources,
+            attributes,
+            hostname,
+            lock,
+        } = prepared;
+        let rest = Rest { work_dir, key, keeper, isolation, resources, attributes, hostname, lock };
+        let store = match life {
+            super::Life::OfItsOwn => Store::Ledger(ledger),
+            super::Life::OfThisProcess => Store::Memory,
+        };
+        (store, Self { prepared: rest, records })
+    }
+}
+
+impl AgentNode {
+    /// The IO side of the agent in the seat of `port`; tells its core everything it starts with.
+    pub(crate) fn start(
+        ready: Ready,
+        port: Port,
+        tasks: Tasks,
+        to_disk: Rc<ToDisk>,
+        options: Options,
+    ) -> std::io::Result<Rc<Self>> {
+        let Ready { prepared, records } = ready;
+        let held = prepared.keeper.held().to_vec();
+        let boot = prepared.keeper.welcome().boot;
+        let mut keeper = prepared.keeper;
+        // The keeper removes our directories when it ends, whichever way we end.
+        let removed = keeper.send(&prepared.isolation.remove_at_end());
+        removed.map_err(std::io::Error::other)?;
+        let own = Own {
+            key: prepared.key,
+            tasks_max: options.tasks_max,
+            task_kinds: options.task_kinds,
+            ..Own::new(Role::Agent)
+        };
+        let containers = Containers::new(
+            prepared.isolation,
+            prepared.work_dir.clone(),
+            prepared.key,
+            options.hands,
+            options.switch_user,
+        );
+        let link = keeper::Link::new(keeper)?;
+        let node = Rc::new_cyclic(|me| Self {
+            port,
+            tasks,
+            to_disk,
+            key: prepared.key,
+            work_dir: prepared.work_dir,
+            hostname: prepared.hostname,
+            resources: prepared.resources,
+            attributes: prepared.attributes,
+            conns: Conns::new(options.conns_max),
+            doors: Doors::new(),
+            own: std::cell::RefCell::new(own),
+            containers,
+            keeper: link,
+            master: std::cell::Cell::default(),
+            timeout_us: std::cell::Cell::default(),
+            session_changed: Event::new(),
+            leader: std::cell::RefCell::default(),
+            over: Over::default(),
+            _lock: prepared.lock,
+            options,
+            me: me.clone(),
+        });
+        node.describe();
+        for entry in records {
+            node.recover(&entry);
+        }
+        node.tell_held(&held);
+        node.port.put(&Input::Recovered { boot });
+        node.take_up(&held);
+        node.serve_keeper();
+        node.collect_garbage();
+        Ok(node)
+    }
+
+    /// What it is and has.
+    fn describe(&self) {
+        let mut memory = vec![0; 4 * MEMORY];
+        let (lists, parts) = memory.split_at_mut(2 * MEMORY);
+        let (parts, more_parts) = parts.split_at_mut(MEMORY);
+        let mut lists = Scratch::new(lists);
+        // The flags are far shorter than this memory: the kernel bounds a command line.
+        let attributes = attributes(&self.attributes, &mut lists, parts).unwrap_or_default();
+        let resources = resources(&self.resources, &mut lists, more_parts).unwrap_or_default();
+        self.port.put_then(
+            &Input::Describe(Register {
+                session: Session::default(),
+                agent: AgentId::NONE,
+                seen: Fence::default(),
+                cluster: 0,
+                key: self.key,
+                hostname: &self.hostname,
+                region: &self.options.region,
+                zone: &self.options.zone,
+                address: &self.options.address,
+                attributes,
+                resources,
+                tasks_max: self.options.tasks_max,
+                task_kinds: self.options.task_kinds,
+                reports: 0,
+            }),
+            Vec::new(),
+            |result| {
+                if let Err(refusal) = result {
+                    log::error!("what this agent is told to be or to have: {refusal}");
+                }
+            },
+        );
+    }
+
+    /// A record of the ledger.
+    fn recover(&self, entry: &Entry) {
+        let refs = self.store(entry);
+        match decode::<Record<'_>>(&entry.record) {
+            Ok(record) => self.containers.recovered(&record),
+            Err(malformed) => log::error!("a record of the ledger is passed over: {malformed}"),
+        }
+        with_refs(&refs, |bodies| {
+            let input = Input::Record { record: &entry.record, bodies };
+            self.port.put_with(&input, refs.clone());
+        });
+    }
+
+    /// Puts a record's bodies into the store. They were in it before.
+    fn store(&self, entry: &Entry) -> Vec<BodyRef> {
+        let mut store = self.port.bodies.borrow_mut();
+        let bytes = entry.bodies.iter().map(|(body, _)| body.len() as u64).sum();
+        let Some(mut reserved) = store.reserve(bytes) else {
+            log::error!("the ledger's bodies do not fit; see --max-body-bytes");
+            return Vec::new();
+        };
+        let bodies = entry.bodies.iter();
+        bodies.map(|(body, hash)| store.store(&mut reserved, body.clone(), *hash)).collect()
+    }
+
+    /// What the keeper still has. What a keeper before it left is ended: nobody knows how it ends.
+    fn tell_held(&self, held: &[Held]) {
+        for held in held {
+            let container = held.container();
+            match held {
+                Held::Starting { .. } | Held::Running { .. } | Held::Ended(_) => {
+                    self.containers.runs(container);
+                    // One that ended is told to have ended later, with what it ran into.
+                    self.port.put(&Input::Container { container, ended: None });
+                }
+                Held::Left(left) => {
+                    if let Err(error) = self.containers.kill_left(left) {
+                        log::error!("container {container} of a dead keeper: {error}");
+                    }
+                    self.keeper.send(&Request::Forget { container });
+                }
+            }
+        }
+    }
+
+    /// What ended while the agent was away, and what runs on.
+    fn take_up(&self, held: &[Held]) {
+        for held in held {
+            match held {
+                Held::Ended(ended) => self.ended(*ended),
+                Held::Running { container, pid, .. } => self.runs_on(*container, *pid),
+                Held::Starting { .. } | Held::Left(_) => {}
+            }
+        }
+    }
+}

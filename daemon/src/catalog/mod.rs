@@ -1,0 +1,317 @@
+//! The only read model: facts folded into pages, from which every query is answered.
+//!
+//! A page holds [`PAGE`] rows behind an `Arc`. A reader takes the pages as they are and may be as
+//! slow as it likes; a fact that changes a page which somebody reads copies that page alone.
+
+pub(crate) mod rows;
+
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
+
+use mesita_core::master::Fact;
+use mesita_core::table::Id;
+use mesita_core::wire::{AgentId, Body, BodyRef, Fence, FrameworkId};
+
+use crate::encoded::{Described, Resources};
+use rows::{Agent, Completed, Executor, Framework, Offer, Status, Task};
+
+/// Rows of a page.
+pub(crate) const PAGE: usize = 64;
+/// Tasks that are remembered after their end was acknowledged.
+pub(crate) const COMPLETED_MAX: usize = 500;
+
+/// Everything that a master's facts told, as it is at one moment. A clone is that moment, for as
+/// long as a reader takes.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Tables {
+    pub(crate) agents: Table<Agent>,
+    pub(crate) frameworks: Table<Framework>,
+    pub(crate) tasks: Table<Task>,
+    pub(crate) executors: Table<Executor>,
+    pub(crate) offers: Table<Offer>,
+    /// Tasks whose end was acknowledged, the newest last.
+    pub(crate) completed: Arc<VecDeque<Completed>>,
+    /// Whose word it is, and the cluster; none before this master led.
+    pub(crate) leading: Option<(u64, Fence)>,
+}
+
+/// The tables as facts change them, and how to find a row in them.
+#[derive(Default)]
+pub(crate) struct Catalog {
+    pub(crate) now: Tables,
+    agents_by_id: BTreeMap<AgentId, Id>,
+    /// Tasks of one name, whoever's; the newest last.
+    tasks_by_name: BTreeMap<Box<str>, Vec<Id>>,
+}
+
+/// Rows by their slot in the core's table of the same name.
+#[derive(Clone, Debug)]
+pub(crate) struct Table<T> {
+    pages: Vec<Arc<Page<T>>>,
+    len: usize,
+}
+
+#[derive(Clone, Debug)]
+struct Page<T> {
+    rows: Vec<Option<(Id, T)>>,
+}
+
+impl<T> Default for Table<T> {
+    fn default() -> Self {
+        Self { pages: Vec::new(), len: 0 }
+    }
+}
+
+impl<T: Clone> Table<T> {
+    /// Rows.
+    pub(crate) fn len(&self) -> usize {
+        self.len
+    }
+
+    /// The row of this id; none if it is another's by now.
+    pub(crate) fn get(&self, id: Id) -> Option<&T> {
+        let index = id.index as usize;
+        let row = self.pages.get(index / PAGE)?.rows.get(index % PAGE)?.as_ref();
+        row.filter(|(of, _)| *of == id).map(|(_, row)| row)
+    }
+
+    /// All rows, in the order of their slots.
+    pub(crate) fn iter(&self) -> impl Iterator<Item = (Id, &T)> {
+        let rows = self.pages.iter().flat_map(|page| page.rows.iter().flatten());
+        rows.map(|(id, row)| (*id, row))
+    }
+
+    fn put(&mut self, id: Id, row: T) {
+        let index = id.index as usize;
+        while self.pages.len() <= index / PAGE {
+            self.pages.push(Arc::new(Page { rows: Vec::new() }));
+        }
+        let page = Arc::make_mut(&mut self.pages[index / PAGE]);
+        if page.rows.len() <= index % PAGE {
+            page.rows.resize_with(index % PAGE + 1, || None);
+        }
+        let before = page.rows[index % PAGE].replace((id, row));
+        self.len += usize::from(before.is_none());
+    }
+
+    fn change(&mut self, id: Id, change: impl FnOnce(&mut T)) {
+        let index = id.index as usize;
+        let Some(page) = self.pages.get_mut(index / PAGE) else { return };
+        let row = Arc::make_mut(page).rows.get_mut(index % PAGE);
+        if let Some(Some((of, row))) = row
+            && *of == id
+        {
+            change(row);
+        }
+    }
+
+    fn remove(&mut self, id: Id) -> Option<T> {
+        self.get(id)?;
+        let index = id.index as usize;
+        let page = Arc::make_mut(self.pages.get_mut(index / PAGE)?);
+        let (_, row) = page.rows.get_mut(index % PAGE)?.take()?;
+        self.len -= 1;
+        Some(row)
+    }
+}
+
+impl Catalog {
+    /// The agent with this id.
+    pub(crate) fn agent(&self, id: AgentId) -> Option<(Id, &Agent)> {
+        let row = *self.agents_by_id.get(&id)?;
+        Some((row, self.now.agents.get(row)?))
+    }
+
+    /// The newest task of this name, of this framework if one is given.
+    pub(crate) fn task(&self, framework: FrameworkId, name: &str) -> Option<(Id, &Task)> {
+        let ids = self.tasks_by_name.get(name)?;
+        let mut tasks = ids.iter().rev().filter_map(|&id| Some((id, self.now.tasks.get(id)?)));
+        let wanted = |task: &Task| {
+            let owner = self.now.frameworks.get(task.framework);
+            framework.is_none() || owner.is_some_and(|owner| owner.id == framework)
+        };
+        tasks.find(|(_, task)| wanted(task))
+    }
+
+    /// Folds one fact in. Its bodies are those it was put out with, their bytes given by `bytes`.
+    pub(crate) fn fold(
+        &mut self,
+        fact: &Fact<'_>,
+        wall_us: u64,
+        refs: &[BodyRef],
+        bytes: impl Fn(BodyRef) -> Arc<[u8]>,
+    ) {
+        let body = |body: Body| bytes(body.of(refs));
+        match *fact {
+            Fact::Leading { cluster, fence } => self.now.leading = Some((cluster, fence)),
+            Fact::Agent { row, ref info, ref resources, tasks_max, .. } => {
+                let before = self.now.agents.get(row);
+                let state = before.map_or_else(Default::default, |agent| agent.state);
+                let since_us = before.map_or(wall_us, |agent| agent.since_us);
+                self.agents_by_id.insert(info.agent, row);
+                self.now.agents.put(
+                    row,
+                    Agent {
+                        id: info.agent,
+                        info: Described::of(info),
+                        resources: Resources::of(resources),
+                        tasks_max,
+                        state,
+                        since_us,
+                    },
+                );
+            }
+            Fact::AgentState { row, state } => {
+                self.now
+                    .agents
+                    .change(row, |agent| (agent.state, agent.since_us) = (state, wall_us));
+            }
+            Fact::AgentGone { row } => {
+                if let Some(agent) = self.now.agents.remove(row) {
+                    self.agents_by_id.remove(&agent.id);
+                }
+            }
+            Fact::Framework { row, ref info } => {
+                let before = self.now.frameworks.get(row);
+                let state = before.map_or_else(Default::default, |framework| framework.state);
+                let since_us = before.map_or(wall_us, |framework| framework.since_us);
+                let framework = Framework::of(info, state, since_us);
+                self.now.frameworks.put(row, framework);
+            }
+            Fact::FrameworkState { row, state } => {
+                let change = |framework: &mut Framework| {
+                    (framework.state, framework.since_us) = (state, wall_us);
+                };
+                self.now.frameworks.change(row, change);
+            }
+            Fact::FrameworkGone { row } => {
+                self.now.frameworks.remove(row);
+            }
+            Fact::Task {
+                row,
+                framework,
+                agent,
+                task,
+                executor,
+                role,
+                state,
+                container,
+                ref resources,
+                public,
+            } => {
+                let status = Status::new(wall_us);
+                let new = Task {
+                    framework,
+                    agent,
+                    name: task.into(),
+                    executor: executor.into(),
+                    role: role.into(),
+                    state,
+                    latest: state,
+                    container,
+                    resources: Resources::of(resources),
+                    public: body(public),
+                    since_us: wall_us,
+                    status,
+                };
+                // An agent that comes back reports what is known.
+                if self.now.tasks.get(row).is_none() {
+                    self.tasks_by_name.entry(task.into()).or_default().push(row);
+                }
+                self.now.tasks.put(row, new);
+            }
+            Fact::TaskState {
+                row,
+                state,
+                latest,
+                source,
+                reason,
+                message,
+                wall_us: told_us,
+                container,
+                healthy,
+                ..
+            } => {
+                let told_us = if told_us == 0 { wall_us } else { told_us };
+                self.now.tasks.change(row, |task| {
+                    (task.state, task.latest) = (state, latest);
+                    if container != Default::default() {
+                        task.container = container;
+                    }
+                    let message = message.into();
+                    task.status = Status { source, reason, message, healthy, told_us };
+                });
+            }
+            Fact::TaskGone { row } => {
+                if let Some(task) = self.now.tasks.remove(row) {
+                    self.forget_name(&task.name, row);
+                    self.complete(task);
+                }
+            }
+            Fact::Executor { row, framework, agent, executor, ref resources } => {
+                let resources = Resources::of(resources);
+                let new = Executor { framework, agent, name: executor.into(), resources };
+                self.now.executors.put(row, new);
+            }
+            Fact::ExecutorGone { row } => {
+                self.now.executors.remove(row);
+            }
+            Fact::Offer { row, offer, framework, agent, ref resources } => {
+                let resources = Resources::of(resources);
+                self.now.offers.put(row, Offer { id: offer, framework, agent, resources });
+            }
+            Fact::OfferGone { row } => {
+                self.now.offers.remove(row);
+            }
+        }
+    }
+
+    /// A task is over, and goes to those that are remembered for a while.
+    fn complete(&mut self, task: Task) {
+        let (agent, framework) =
+            (self.now.agents.get(task.agent), self.now.frameworks.get(task.framework));
+        let (Some(agent), Some(framework)) = (agent, framework) else { return };
+        let completed = Completed {
+            agent_id: agent.id,
+            agent: agent.info.info().map_or("", |info| info.hostname).into(),
+            framework_id: framework.id,
+            framework: framework.name.clone(),
+            caller: framework.caller.clone(),
+            task,
+        };
+        let all = Arc::make_mut(&mut self.now.completed);
+        all.push_back(completed);
+        if all.len() > COMPLETED_MAX {
+            all.pop_front();
+        }
+    }
+
+    /// The newest task of this name that is over, of this framework if one is given.
+    pub(crate) fn completed(&self, framework: FrameworkId, name: &str) -> Option<&Completed> {
+        let mut tasks = self.now.completed.iter().rev();
+        tasks.find(|one| {
+            *one.task.name == *name && (framework.is_none() || one.framework_id == framework)
+        })
+    }
+
+    fn forget_name(&mut self, name: &str, row: Id) {
+        let Some(ids) = self.tasks_by_name.get_mut(name) else { return };
+        ids.retain(|&id| id != row);
+        if ids.is_empty() {
+            self.tasks_by_name.remove(name);
+        }
+    }
+
+    /// Names and values of what it holds.
+    pub(crate) fn gauges(&self) -> [(&'static str, u64); 7] {
+        [
+            ("catalog_completed_tasks", self.now.completed.len() as u64),
+            ("catalog_completed_tasks_max", COMPLETED_MAX as u64),
+            ("catalog_agents", self.now.agents.len() as u64),
+            ("catalog_frameworks", self.now.frameworks.len() as u64),
+            ("catalog_tasks", self.now.tasks.len() as u64),
+            ("catalog_executors", self.now.executors.len() as u64),
+            ("catalog_offers", self.now.offers.len() as u64),
+        ]
+    }
+}

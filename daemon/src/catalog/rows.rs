@@ -1,0 +1,338 @@
+//! Rows of the catalog, and how they print as JSON.
+
+use std::sync::Arc;
+
+use mesita_core::master::FrameworkInfo;
+use mesita_core::master::rows::{AgentState, FrameworkState};
+use mesita_core::resources::Amount;
+use mesita_core::table::Id;
+use mesita_core::wire::call::{Capability, Ownership};
+use mesita_core::wire::task::{Reason, Source, TaskState};
+use mesita_core::wire::{AgentId, ContainerId, FrameworkId, OfferId};
+use prost::Message;
+use serde_json::{Map, Value, json};
+
+use super::Tables;
+use crate::encoded::{Described, Resources, attribute_text, number};
+use crate::pb::mesita::TaskPublic;
+
+/// An agent.
+#[derive(Clone, Debug)]
+pub(crate) struct Agent {
+    pub(crate) id: AgentId,
+    pub(crate) info: Described,
+    pub(crate) resources: Resources,
+    pub(crate) tasks_max: u32,
+    pub(crate) state: AgentState,
+    /// Since when it is in that state, in µs of Unix time.
+    pub(crate) since_us: u64,
+}
+
+/// A framework.
+#[derive(Clone, Debug)]
+pub(crate) struct Framework {
+    pub(crate) id: FrameworkId,
+    pub(crate) name: Box<str>,
+    pub(crate) user: Box<str>,
+    pub(crate) principal: Box<str>,
+    pub(crate) caller: Box<str>,
+    pub(crate) hostname: Box<str>,
+    pub(crate) webui_url: Box<str>,
+    pub(crate) roles: Vec<Box<str>>,
+    pub(crate) failover_us: u64,
+    pub(crate) capabilities: u32,
+    pub(crate) owned: Ownership,
+    pub(crate) state: FrameworkState,
+    /// Since when it is in that state, in µs of Unix time.
+    pub(crate) since_us: u64,
+}
+
+/// A task.
+#[derive(Clone, Debug)]
+pub(crate) struct Task {
+    pub(crate) framework: Id,
+    pub(crate) agent: Id,
+    pub(crate) name: Box<str>,
+    pub(crate) executor: Box<str>,
+    pub(crate) role: Box<str>,
+    /// As its framework was told, and as is known.
+    pub(crate) state: TaskState,
+    pub(crate) latest: TaskState,
+    pub(crate) container: ContainerId,
+    pub(crate) resources: Resources,
+    pub(crate) public: Arc<[u8]>,
+    /// When this master first heard of it, in µs of Unix time.
+    pub(crate) since_us: u64,
+    pub(crate) status: Status,
+}
+
+/// What was told of a task last.
+#[derive(Clone, Debug)]
+pub(crate) struct Status {
+    pub(crate) source: Source,
+    pub(crate) reason: Option<Reason>,
+    pub(crate) message: Box<str>,
+    pub(crate) healthy: Option<bool>,
+    /// In µs of Unix time, by the clock of who told it.
+    pub(crate) told_us: u64,
+}
+
+/// A task whose end was acknowledged, with what its rows said of its agent and framework.
+#[derive(Clone, Debug)]
+pub(crate) struct Completed {
+    pub(crate) task: Task,
+    pub(crate) agent_id: AgentId,
+    pub(crate) agent: Box<str>,
+    pub(crate) framework_id: FrameworkId,
+    pub(crate) framework: Box<str>,
+    pub(crate) caller: Box<str>,
+}
+
+/// A custom executor.
+#[derive(Clone, Debug)]
+pub(crate) struct Executor {
+    pub(crate) framework: Id,
+    pub(crate) agent: Id,
+    pub(crate) name: Box<str>,
+    pub(crate) resources: Resources,
+}
+
+/// An offer that was not answered.
+#[derive(Clone, Debug)]
+pub(crate) struct Offer {
+    pub(crate) id: OfferId,
+    pub(crate) framework: Id,
+    pub(crate) agent: Id,
+    pub(crate) resources: Resources,
+}
+
+impl Status {
+    /// The status of a task of which nothing was told yet.
+    pub(crate) fn new(told_us: u64) -> Self {
+        Self { source: Source::Master, reason: None, message: "".into(), healthy: None, told_us }
+    }
+}
+
+impl Framework {
+    /// A framework as a fact describes it.
+    pub(crate) fn of(info: &FrameworkInfo<'_>, state: FrameworkState, since_us: u64) -> Self {
+        Self {
+            id: info.framework,
+            name: info.name.into(),
+            user: info.user.into(),
+            principal: info.principal.into(),
+            caller: info.caller.into(),
+            hostname: info.hostname.into(),
+            webui_url: info.webui_url.into(),
+            roles: info.roles.iter().map(Into::into).collect(),
+            failover_us: info.failover_us,
+            capabilities: info.capabilities,
+            owned: info.owned,
+            state,
+            since_us,
+        }
+    }
+}
+
+/// The word for a state of an agent.
+pub(crate) const fn agent_word(state: AgentState) -> &'static str {
+    match state {
+        AgentState::Registering | AgentState::Settling | AgentState::Confirming => "registering",
+        AgentState::Active => "active",
+        AgentState::Away => "away",
+        AgentState::Losing | AgentState::Unreachable => "unreachable",
+    }
+}
+
+/// The word for a state of a framework.
+pub(crate) const fn framework_word(state: FrameworkState) -> &'static str {
+    match state {
+        FrameworkState::Known => "recovered",
+        FrameworkState::Active => "active",
+        FrameworkState::Away => "away",
+        FrameworkState::Leaving => "leaving",
+    }
+}
+
+impl Tables {
+    fn cluster(&self) -> u64 {
+        self.leading.map_or(0, |(cluster, _)| cluster)
+    }
+
+    /// An agent as an object of JSON. `used` is what tasks and executors hold of it.
+    pub(crate) fn agent_json(&self, id: Id, agent: &Agent, used: &Used) -> Value {
+        let offers = self.offers.iter().filter(|(_, offer)| offer.agent == id);
+        let executors = self.executors.iter().filter(|(_, executor)| executor.agent == id);
+        let info = agent.info.info();
+        let attributes: Map<String, Value> = info
+            .iter()
+            .flat_map(|info| info.attributes.iter())
+            .map(|attribute| (attribute.name.to_owned(), attribute_text(&attribute.value).into()))
+            .collect();
+        json!({
+            "id": agent.id.shown(self.cluster()).to_string(),
+            "hostname": info.map_or("", |info| info.hostname),
+            "address": info.map_or("", |info| info.address),
+            "state": agent_word(agent.state),
+            "since": seconds(agent.since_us),
+            "resources": agent.resources,
+            "used_resources": used.to_json(),
+            "tasks_max": agent.tasks_max,
+            "offers": offers.count(),
+            "executors": executors.map(|(_, one)| &one.name).collect::<Vec<_>>(),
+            "attributes": attributes,
+        })
+    }
+
+    /// A framework as an object of JSON.
+    pub(crate) fn framework_json(&self, id: Id, framework: &Framework) -> Value {
+        let tasks = self.tasks.iter().filter(|(_, task)| task.framework == id).count();
+        let executors = self.executors.iter().filter(|(_, one)| one.framework == id).count();
+        let offers = self.offers.iter().filter(|(_, offer)| offer.framework == id);
+        let offers = offers.map(|(_, offer)| self.offer_json(offer)).collect::<Vec<_>>();
+        json!({
+            "id": framework.id.shown(self.cluster()).to_string(),
+            "name": framework.name,
+            "user": framework.user,
+            "principal": framework.principal,
+            "caller": framework.caller,
+            "hostname": framework.hostname,
+            "roles": framework.roles,
+            "state": framework_word(framework.state),
+            "since": seconds(framework.since_us),
+            "failover_timeout": seconds(framework.failover_us),
+            "owned_by_master": framework.owned == Ownership::Master,
+            "webui_url": framework.webui_url,
+            "capabilities": capabilities(framework.capabilities),
+            "tasks": tasks,
+            "executors": executors,
+            "offers": offers,
+        })
+    }
+
+    fn offer_json(&self, offer: &Offer) -> Value {
+        let cluster = self.cluster();
+        let agent = self.agents.get(offer.agent);
+        json!({
+            "id": offer.id.shown(cluster).to_string(),
+            "agent_id": agent.map(|agent| agent.id.shown(cluster).to_string()),
+            "resources": offer.resources,
+        })
+    }
+
+    /// A task as an object of JSON.
+    pub(crate) fn task_json(&self, task: &Task) -> Value {
+        let agent = self.agents.get(task.agent);
+        let info = agent.and_then(|agent| agent.info.info());
+        let framework = self.frameworks.get(task.framework);
+        self.row_json(
+            task,
+            framework.map(|framework| (framework.id, &*framework.name)),
+            agent.map(|agent| (agent.id, info.map_or("", |info| info.hostname))),
+        )
+    }
+
+    /// A task that is over as an object of JSON.
+    pub(crate) fn completed_json(&self, one: &Completed) -> Value {
+        let framework = Some((one.framework_id, &*one.framework));
+        self.row_json(&one.task, framework, Some((one.agent_id, &*one.agent)))
+    }
+
+    fn row_json(
+        &self,
+        task: &Task,
+        framework: Option<(FrameworkId, &str)>,
+        agent: Option<(AgentId, &str)>,
+    ) -> Value {
+        let cluster = self.cluster();
+        let public = TaskPublic::decode(&*task.public).unwrap_or_default();
+        let labels = public.labels.unwrap_or_default().labels.into_iter();
+        let labels = labels.map(|label| (label.key, label.value.unwrap_or_default().into()));
+        json!({
+            "id": task.name,
+            "name": public.name,
+            "labels": labels.collect::<Map<String, Value>>(),
+            "executor_id": task.executor,
+            "framework_id": framework.map(|(id, _)| id.shown(cluster).to_string()),
+            "framework": framework.map(|(_, name)| name),
+            "agent_id": agent.map(|(id, _)| id.shown(cluster).to_string()),
+            "agent": agent.map(|(_, name)| name),
+            "role": task.role,
+            "state": task.latest.name(),
+            "told": task.state.name(),
+            "container": task.container.to_string(),
+            "resources": task.resources,
+            "since": seconds(task.since_us),
+            "source": source(task.status.source),
+            "reason": task.status.reason.map(Reason::name),
+            "message": task.status.message,
+            "healthy": task.status.healthy,
+            "timestamp": seconds(task.status.told_us),
+        })
+    }
+
+    /// What tasks and executors hold, by agent.
+    pub(crate) fn used(&self) -> std::collections::BTreeMap<Id, Used> {
+        let mut used = std::collections::BTreeMap::<Id, Used>::new();
+        for (_, task) in self.tasks.iter().filter(|(_, task)| !task.latest.is_terminal()) {
+            used.entry(task.agent).or_default().add(&task.resources);
+        }
+        for (_, executor) in self.executors.iter() {
+            used.entry(executor.agent).or_default().add(&executor.resources);
+        }
+        used
+    }
+}
+
+/// Sums of scalar resources.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Used(std::collections::BTreeMap<String, u64>);
+
+impl Used {
+    fn add(&mut self, resources: &Resources) {
+        for name in resources.scalars() {
+            let milli = resources.scalar(&name).milli();
+            *self.0.entry(name).or_default() += milli;
+        }
+    }
+
+    /// As Mesos has it: every resource that tasks commonly have, and all others that they do have.
+    fn to_json(&self) -> Value {
+        let common = ["cpus", "mem", "disk"].map(|name| (name.to_owned(), Value::from(0)));
+        let mut map: Map<String, Value> = common.into_iter().collect();
+        for (name, &milli) in &self.0 {
+            map.insert(name.clone(), Value::Number(number(Amount::from_milli(milli))));
+        }
+        Value::Object(map)
+    }
+}
+
+/// Mesos' name of who says something.
+pub(crate) const fn source(source: Source) -> &'static str {
+    match source {
+        Source::Master => "SOURCE_MASTER",
+        Source::Agent => "SOURCE_AGENT",
+        Source::Executor => "SOURCE_EXECUTOR",
+    }
+}
+
+/// Mesos' names of what a framework understands.
+fn capabilities(bits: u32) -> Vec<&'static str> {
+    let all = [
+        (Capability::RevocableResources, "REVOCABLE_RESOURCES"),
+        (Capability::TaskKillingState, "TASK_KILLING_STATE"),
+        (Capability::GpuResources, "GPU_RESOURCES"),
+        (Capability::SharedResources, "SHARED_RESOURCES"),
+        (Capability::PartitionAware, "PARTITION_AWARE"),
+        (Capability::MultiRole, "MULTI_ROLE"),
+        (Capability::ReservationRefinement, "RESERVATION_REFINEMENT"),
+        (Capability::RegionAware, "REGION_AWARE"),
+    ];
+    all.into_iter().filter(|(one, _)| bits & one.bit() != 0).map(|(_, name)| name).collect()
+}
+
+/// µs as seconds with a fraction.
+fn seconds(us: u64) -> Value {
+    #[allow(clippy::cast_precision_loss)] // Exact up to 2^53 µs: 285 years.
+    Value::from(us as f64 / 1e6)
+}

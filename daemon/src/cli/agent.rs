@@ -1,0 +1,109 @@
+//! `mesita agent`
+
+use std::net::SocketAddr;
+use std::os::unix::process::CommandExt;
+use std::process::{Command, ExitCode};
+use std::rc::Rc;
+
+use mesita_core::wire::link::Parting;
+
+use super::cluster::plan_agent;
+use super::{Failure, USAGE, check_address, default_work_dir, log_to_stderr, raise_descriptors};
+use crate::agent::{Life, Why, prepare};
+use crate::alarm;
+use crate::conn::dial::Way;
+use crate::conn::listen::{accept, bind};
+use crate::flags::Agent;
+use crate::io_thread::Node;
+use crate::process::{Plan, Process};
+use crate::signals::{self, Caught, Signals};
+
+/// What ended the agent.
+enum End {
+    Signal,
+    Left,
+    KeeperGone,
+}
+
+pub(super) fn main(flags: Agent) -> Result<ExitCode, Failure> {
+    log_to_stderr(flags.common.logging_level);
+    let ip = check_address(&flags.listen)?;
+    if flags.master.is_empty() {
+        let message = "an agent needs a master: --master HOST:PORT, or MESITA_MASTER";
+        return Err(Failure::new(USAGE, message));
+    }
+    let work_dir = match &flags.work_dir {
+        Some(work_dir) => work_dir.clone(),
+        None => default_work_dir("agent")?,
+    };
+    // The keeper is made here, and takes nothing of what follows with it.
+    let prepared = prepare(&work_dir, &flags.holds, Life::OfItsOwn).map_err(Failure::plain)?;
+    signals::block().map_err(Failure::plain)?;
+    raise_descriptors();
+    let listener = alarm::block_on(bind(ip, flags.port)).map_err(Failure::plain)?;
+    let address = SocketAddr::new(ip, flags.port).to_string();
+    let backoff_us = flags.registration_backoff_factor.us;
+    let plan =
+        plan_agent(prepared, &flags.holds, &flags.common, address, backoff_us, Life::OfItsOwn);
+    let (seat, rest) = plan.part();
+    let journal = flags.common.journal.clone();
+    let journal = journal.map(|directory| (directory, flags.common.journal_max.bytes));
+    let mut process =
+        Process::start(Plan { seats: vec![seat], journal }).map_err(Failure::plain)?;
+    let (port, tasks) = (process.port(0), process.tasks());
+    let agent = rest.start(port, tasks.clone(), process.to_disk())?;
+    log::info!(
+        "agent {} at {ip}:{}, work dir {}",
+        agent.hostname(),
+        flags.port,
+        agent.work_dir().display()
+    );
+    log::info!("offers {}", agent.resources());
+    let signals = Signals::new().map_err(Failure::plain)?;
+    let nodes: [Rc<dyn Node>; 1] = [Rc::clone(&agent) as Rc<dyn Node>];
+    let end = process.run(&nodes, async {
+        tasks.go(accept(listener, tasks.clone(), Rc::clone(&agent)));
+        tasks.go(Rc::clone(&agent).stay_connected(Way::To(flags.master.clone())));
+        let told = async {
+            loop {
+                match signals.next().await {
+                    Caught::Interrupt | Caught::Terminate => return End::Signal,
+                    Caught::User1 => {
+                        log::info!("leaving: every task is ended first");
+                        agent.leave();
+                    }
+                    Caught::HangUp => {}
+                }
+            }
+        };
+        let over = async {
+            match agent.over.wait().await {
+                Why::Left => End::Left,
+                Why::KeeperGone => End::KeeperGone,
+            }
+        };
+        let end = futures_lite::future::or(told, over).await;
+        agent.part_from_all(Parting::Leaving).await;
+        if matches!(end, End::KeeperGone) {
+            agent.kill_all().await;
+        }
+        end
+    });
+    match end {
+        End::Signal | End::Left => Ok(ExitCode::SUCCESS),
+        End::KeeperGone => Err(start_again()),
+    }
+}
+
+/// Becomes a new agent in the same process: a keeper can only be made before the first thread.
+fn start_again() -> Failure {
+    log::warn!("starting again, with a new keeper");
+    // Blocked signals would stay blocked in what we become.
+    let unblocked = nix::sys::signal::SigSet::all().thread_unblock();
+    if let Err(error) = unblocked {
+        return Failure::plain(error);
+    }
+    let program = std::env::current_exe().unwrap_or_else(|_| "/proc/self/exe".into());
+    let error = Command::new(program).args(std::env::args_os().skip(1)).exec();
+    Failure::plain(format!("cannot start again: {error}"))
+}

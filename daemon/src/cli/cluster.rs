@@ -1,0 +1,237 @@
+//! The daemons of a cluster, built from flags: a master, an agent, alone or in one process.
+
+use std::fs::{self, File};
+use std::io;
+use std::os::unix::fs::{DirBuilderExt, FileExt};
+use std::path::{Path, PathBuf};
+use std::rc::Rc;
+
+use mesita_core::agent as core_agent;
+use mesita_core::allocator::{self, Policy};
+use mesita_core::capacity::Capacity;
+use mesita_core::master::{self as core_master, Input};
+use mesita_core::registry::{self, Registry, SECTOR};
+use mesita_core::wire::task::Kind;
+
+use super::{FAILED, Failure, USAGE};
+use crate::agent::{self, AgentNode, Life, Prepared, Ready};
+use crate::disk_thread::{Store, ToDisk};
+use crate::flags::{Common, Decisions, Holds};
+use crate::io_thread::Tasks;
+use crate::master::{self, MasterNode};
+use crate::port::Port;
+use crate::random;
+use crate::seats::Blueprint;
+
+/// A master that is ready to start.
+pub(crate) struct MasterPlan {
+    pub(crate) blueprint: Blueprint,
+    pub(crate) store: Store,
+    pub(crate) body_bytes: u64,
+    record: Option<registry::Record>,
+    weights: Vec<(String, u32)>,
+    options: master::Options,
+}
+
+/// Plans a master; without a work directory its registry is in memory.
+pub(crate) fn plan_master(
+    work_dir: Option<&Path>,
+    decisions: &Decisions,
+    common: &Common,
+) -> Result<MasterPlan, Failure> {
+    let capacity = common.master_capacity();
+    let config = core_master::Config {
+        seed: common.seed(),
+        timing_us: decisions.timing.us(),
+        agent_timeout_us: decisions.agent_timeout_us().max(100_000),
+        offer_timeout_us: decisions.offer_timeout.us,
+        failover_min_us: decisions.min_failover_timeout.us,
+        allocation_delay_us: decisions.allocation_delay.us,
+        body_bytes_max: common.max_body_bytes.bytes,
+        allocator: allocator_config(decisions)?,
+    };
+    let (store, record) = match work_dir {
+        Some(work_dir) => {
+            let (path, file, record) = open_registry(work_dir)?;
+            (Store::Registry(path, file), record)
+        }
+        None => (Store::Memory, None),
+    };
+    let options = master::Options {
+        agent_timeout_us: config.agent_timeout_us,
+        stream_bytes_max: usize::try_from(common.max_stream_bytes.bytes).unwrap_or(usize::MAX),
+        conns_max: capacity.conns,
+        callers_max: capacity.callers,
+    };
+    let weights = decisions.weights.clone().unwrap_or_default().0;
+    Ok(MasterPlan {
+        blueprint: Blueprint::Master { capacity, config },
+        store,
+        body_bytes: common.max_body_bytes.bytes,
+        record,
+        weights,
+        options,
+    })
+}
+
+fn allocator_config(decisions: &Decisions) -> Result<allocator::Config, Failure> {
+    use mesita_core::resources::text::{TextValue, resources};
+    let bad = |why: String| Failure::new(USAGE, format!("--min-allocatable-resources: {why}"));
+    let (mut cpus, mut mem) = (0, 0);
+    for alternative in decisions.min_allocatable_resources.split('|') {
+        let mut entries = resources(alternative);
+        let entry = entries.next().transpose().map_err(|error| bad(error.to_string()))?;
+        let read = entry.map(|entry| (entry.name, entry.value));
+        match (read, entries.next()) {
+            (None, _) => {}
+            (Some(("cpus", TextValue::Scalar(amount))), None) => cpus = amount.milli(),
+            (Some(("mem", TextValue::Scalar(amount))), None) => mem = amount.milli(),
+            _ => {
+                let message = format!("expected cpus:N|mem:N, not `{alternative}`");
+                return Err(bad(message));
+            }
+        }
+    }
+    Ok(allocator::Config {
+        role_sorter: Policy::Drf,
+        framework_sorter: Policy::Drf,
+        min_reoffer_us: decisions.min_reoffer.us,
+        min_cpus_milli: cpus,
+        min_mem_milli: mem,
+        filter_gpus: true,
+    })
+}
+
+/// Opens `meta/master` and reads what is in it.
+fn open_registry(work_dir: &Path) -> Result<(PathBuf, File, Option<registry::Record>), Failure> {
+    let at = |path: &Path, error: io::Error| Failure::plain(format!("{}: {error}", path.display()));
+    let meta = work_dir.join("meta");
+    fs::DirBuilder::new().recursive(true).mode(0o700).create(&meta).map_err(|e| at(&meta, e))?;
+    let path = meta.join("master");
+    let mut options = File::options();
+    options.read(true).write(true).create(true).truncate(false);
+    let file = options.open(&path).map_err(|error| at(&path, error))?;
+    let len = file.metadata().map_err(|error| at(&path, error))?.len();
+    let record = if len == 0 {
+        // Its whole length now, and its name on disk: later writes change no metadata.
+        file.set_len(registry::FILE).map_err(|error| at(&path, error))?;
+        file.sync_all().map_err(|error| at(&path, error))?;
+        let directory = File::open(&meta).and_then(|directory| directory.sync_all());
+        directory.map_err(|error| at(&meta, error))?;
+        None
+    } else {
+        let sectors = registry::PLACES.map(|place| {
+            let mut sector = vec![0; SECTOR];
+            file.read_exact_at(&mut sector, place).map(|()| sector)
+        });
+        let [first, second] = sectors;
+        let (first, second) = (first.unwrap_or_default(), second.unwrap_or_default());
+        let recovered = Registry::recover([&first, &second]);
+        recovered.map_err(|error| Failure::plain(format!("{}: {error}", path.display())))?
+    };
+    Ok((path, file, record))
+}
+
+impl MasterPlan {
+    /// What of it goes to a core thread, and what stays here.
+    pub(crate) fn part(self) -> ((Blueprint, Store, u64), MasterRest) {
+        let rest = MasterRest { record: self.record, weights: self.weights, options: self.options };
+        ((self.blueprint, self.store, self.body_bytes), rest)
+    }
+}
+
+/// What a master's IO side starts with.
+pub(crate) struct MasterRest {
+    record: Option<registry::Record>,
+    weights: Vec<(String, u32)>,
+    options: master::Options,
+}
+
+impl MasterRest {
+    /// Starts the IO side, and tells the core what the registry held.
+    pub(crate) fn start(self, port: Port, tasks: Tasks, to_disk: Rc<ToDisk>) -> Rc<MasterNode> {
+        let node = MasterNode::new(port, tasks, to_disk, self.options);
+        for (role, weight) in &self.weights {
+            let shown = role.clone();
+            let input = Input::Weight { role, weight: *weight };
+            node.port.put_then(&input, Vec::new(), move |result| {
+                if let Err(refusal) = result {
+                    log::error!("--weights: `{shown}`: {refusal}");
+                }
+            });
+        }
+        // Zero would mean that the cluster has no id.
+        let new_cluster = random::number().max(1);
+        node.port.put(&Input::Recovered { record: self.record, new_cluster });
+        node
+    }
+}
+
+/// An agent that is ready to start.
+pub(crate) struct AgentPlan {
+    pub(crate) seat: (Blueprint, Store, u64),
+    ready: Ready,
+    options: agent::Options,
+}
+
+/// Plans an agent out of what was prepared before the first thread.
+pub(crate) fn plan_agent(
+    prepared: Prepared,
+    holds: &Holds,
+    common: &Common,
+    address: String,
+    backoff_us: u64,
+    life: Life,
+) -> AgentPlan {
+    let capacity: Capacity = common.agent_capacity();
+    let task_kinds = Kind::Command.bit() | Kind::Executor.bit();
+    let config = core_agent::Config {
+        seed: common.seed(),
+        task_kinds,
+        switch_user: holds.switch_user,
+        body_bytes_max: common.max_body_bytes.bytes,
+    };
+    let options = agent::Options {
+        stream_bytes_max: usize::try_from(common.max_stream_bytes.bytes).unwrap_or(usize::MAX),
+        conns_max: capacity.conns,
+        backoff_us,
+        gc_delay_us: holds.gc_delay.us,
+        hands: holds.hands,
+        switch_user: holds.switch_user,
+        address,
+        region: holds.region.clone(),
+        zone: holds.zone.clone(),
+        tasks_max: capacity.tasks,
+        task_kinds,
+        life,
+    };
+    let (store, ready) = Ready::part(prepared, life);
+    let blueprint = Blueprint::Agent { capacity, config };
+    AgentPlan { seat: (blueprint, store, common.max_body_bytes.bytes), ready, options }
+}
+
+impl AgentPlan {
+    /// What of it goes to a core thread, and what stays here.
+    pub(crate) fn part(self) -> ((Blueprint, Store, u64), AgentRest) {
+        (self.seat, AgentRest { ready: self.ready, options: self.options })
+    }
+}
+
+/// What an agent's IO side starts with.
+pub(crate) struct AgentRest {
+    ready: Ready,
+    options: agent::Options,
+}
+
+impl AgentRest {
+    /// Starts the IO side.
+    pub(crate) fn start(
+        self,
+        port: Port,
+        tasks: Tasks,
+        to_disk: Rc<ToDisk>,
+    ) -> Result<Rc<AgentNode>, Failure> {
+        let node = AgentNode::start(self.ready, port, tasks, to_disk, self.options);
+        node.map_err(|error| Failure::new(FAILED, format!("keeper: {error}")))
+    }
+}

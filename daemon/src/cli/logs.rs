@@ -1,0 +1,46 @@
+//! `mesita logs`
+
+use std::io::{self, Write};
+use std::process::ExitCode;
+
+use mesita_core::wire::svc::{CloseReason, LogsOf, Output, Stream};
+use mesita_core::wire::{AgentId, FrameworkId};
+
+use super::{Failure, find};
+use crate::alarm;
+use crate::flags::Logs;
+
+pub(super) fn main(flags: &Logs) -> Result<ExitCode, Failure> {
+    super::log_warnings();
+    alarm::block_on(print(flags))
+}
+
+async fn print(flags: &Logs) -> Result<ExitCode, Failure> {
+    let asker = find::ask(flags.at.master.as_deref()).await?;
+    let stream = Stream::Logs {
+        agent: AgentId::NONE,
+        of: LogsOf::Task { framework: FrameworkId::NONE, task: &flags.task },
+        which: if flags.stderr { Output::Stderr } else { Output::Stdout },
+        offset: flags.tail.map_or(0, |bytes| -i64::from(bytes)),
+        follow: flags.follow,
+    };
+    let Some(handle) = asker.open(stream) else {
+        return Err(Failure::plain("the master serves no more streams"));
+    };
+    let reading = async {
+        loop {
+            match handle.read().await {
+                Ok(chunk) => match smol::unblock(move || io::stdout().write_all(&chunk)).await {
+                    Ok(()) => {}
+                    // The reader has seen enough.
+                    Err(error) if error.kind() == io::ErrorKind::BrokenPipe => return Ok(()),
+                    Err(error) => return Err(Failure::plain(error)),
+                },
+                Err(closed) if closed.reason == CloseReason::Done => return Ok(()),
+                Err(closed) => return Err(Failure::plain(closed.message)),
+            }
+        }
+    };
+    asker.during(reading).await.map_err(Failure::plain)??;
+    Ok(ExitCode::SUCCESS)
+}

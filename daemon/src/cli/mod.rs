@@ -1,0 +1,137 @@
+//! Subcommands, one file each, and what they have in common.
+
+mod agent;
+mod cluster;
+mod dev;
+mod find;
+mod logs;
+mod master;
+mod ps;
+mod replay;
+pub(crate) mod run;
+
+use std::ffi::OsString;
+use std::fmt;
+use std::net::IpAddr;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use crate::flags::{self, Cli, Command, Listen};
+
+/// The end of a subcommand that failed: a sentence, and a status.
+#[derive(Debug)]
+pub(crate) struct Failure {
+    pub(crate) message: String,
+    pub(crate) status: u8,
+}
+
+/// Any end that has no status of its own.
+pub(crate) const FAILED: u8 = 1;
+/// The command line is wrong.
+pub(crate) const USAGE: u8 = 2;
+/// Nothing fitted in time.
+pub(crate) const NO_FIT: u8 = 3;
+/// There is no master.
+pub(crate) const NO_MASTER: u8 = 4;
+
+impl Failure {
+    pub(crate) fn new(status: u8, message: impl fmt::Display) -> Self {
+        Self { message: message.to_string(), status }
+    }
+
+    /// A failure without a status of its own.
+    pub(crate) fn plain(message: impl fmt::Display) -> Self {
+        Self::new(FAILED, message)
+    }
+}
+
+/// Runs what the command line asks for.
+pub(crate) fn main(arguments: Vec<OsString>) -> ExitCode {
+    let called = arguments.first().map(PathBuf::from).unwrap_or_default();
+    if called.file_name().is_some_and(|name| name == "mesos-execute") {
+        return end(run::execute::main(arguments));
+    }
+    let cli = match flags::parse(arguments) {
+        Ok(cli) => cli,
+        Err(error) => {
+            // Help and version are no errors, and go to stdout.
+            let _ = error.print();
+            return if error.use_stderr() { ExitCode::from(USAGE) } else { ExitCode::SUCCESS };
+        }
+    };
+    let Cli { command } = cli;
+    end(match command {
+        Command::Run(flags) => run::main(*flags),
+        Command::Ps(flags) => ps::main(&flags),
+        Command::Logs(flags) => logs::main(&flags),
+        Command::Dev(flags) => dev::main(*flags),
+        Command::Master(flags) => master::main(*flags),
+        Command::Agent(flags) => agent::main(*flags),
+        Command::Replay(flags) => replay::main(&flags),
+    })
+}
+
+fn end(result: Result<ExitCode, Failure>) -> ExitCode {
+    result.unwrap_or_else(|failure| {
+        if !failure.message.is_empty() {
+            eprintln!("mesita: {}", failure.message);
+        }
+        ExitCode::from(failure.status)
+    })
+}
+
+/// Sends what is logged to stderr, from this level on.
+pub(crate) fn log_to_stderr(level: log::LevelFilter) {
+    let mut builder = env_logger::Builder::new();
+    builder.filter_level(log::LevelFilter::Warn).filter_module("mesita", level);
+    builder.format(|into, record| {
+        use std::io::Write;
+        let level = match record.level() {
+            log::Level::Error => "error: ",
+            log::Level::Warn => "warning: ",
+            log::Level::Info | log::Level::Debug | log::Level::Trace => "",
+        };
+        writeln!(into, "mesita: {level}{}", record.args())
+    });
+    // Once in a process; a second attempt changes nothing.
+    let _ = builder.try_init();
+}
+
+/// Sends warnings to stderr, or what `MESITA_LOGGING_LEVEL` asks for.
+pub(crate) fn log_warnings() {
+    let level = std::env::var("MESITA_LOGGING_LEVEL").ok().and_then(|level| level.parse().ok());
+    log_to_stderr(level.unwrap_or(log::LevelFilter::Warn));
+}
+
+/// Where a daemon works when nobody says.
+fn default_work_dir(kind: &str) -> Result<PathBuf, Failure> {
+    if rustix::process::geteuid().is_root() {
+        return Ok(Path::new("/var/lib/mesita").join(kind));
+    }
+    let state = std::env::var_os("XDG_STATE_HOME").map(PathBuf::from);
+    let home = || std::env::var_os("HOME").map(|home| PathBuf::from(home).join(".local/state"));
+    let base = state.or_else(home).filter(|base| base.is_absolute());
+    let base = base.ok_or_else(|| Failure::new(USAGE, "there is no HOME: give --work-dir"))?;
+    Ok(base.join("mesita").join(kind))
+}
+
+/// Refuses an address that others reach, unless the flags say that this is meant.
+fn check_address(listen: &Listen) -> Result<IpAddr, Failure> {
+    if listen.ip.is_loopback() || listen.insecure {
+        return Ok(listen.ip);
+    }
+    let message = format!(
+        "--ip {} is reached by other machines, and nothing protects it in this release; \
+         add --insecure if everybody there may use this cluster",
+        listen.ip
+    );
+    Err(Failure::new(USAGE, message))
+}
+
+/// Lets this process have as many descriptors as it may: each connection takes one.
+fn raise_descriptors() {
+    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+    let limit = getrlimit(Resource::Nofile);
+    // Where it is not allowed, there are fewer connections.
+    let _ = setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, ..limit });
+}

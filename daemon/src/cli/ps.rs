@@ -1,0 +1,177 @@
+//! `mesita ps`
+
+use std::io::Write;
+use std::process::ExitCode;
+
+use mesita_core::wire::svc::{CloseReason, Rows, Stream};
+use serde_json::Value;
+
+use super::{Failure, find};
+use crate::alarm;
+use crate::flags::Ps;
+
+pub(super) fn main(flags: &Ps) -> Result<ExitCode, Failure> {
+    super::log_warnings();
+    let of = match (flags.agents, flags.frameworks) {
+        (true, _) => Rows::Agents,
+        (_, true) => Rows::Frameworks,
+        (false, false) => Rows::Tasks,
+    };
+    let at = flags.at.master.as_deref();
+    let mut rows = alarm::block_on(ask(at, of))?;
+    if flags.all {
+        let completed = alarm::block_on(ask(at, Rows::Completed))?;
+        rows.splice(0..0, completed);
+    }
+    let text = if flags.json {
+        rows.iter().map(|row| format!("{row}\n")).collect()
+    } else {
+        table(of, &rows)
+    };
+    // A reader that has seen enough is no error.
+    let _ = std::io::stdout().write_all(text.as_bytes());
+    Ok(ExitCode::SUCCESS)
+}
+
+/// All rows of a table of the leader's.
+async fn ask(at: Option<&str>, of: Rows) -> Result<Vec<Value>, Failure> {
+    let asker = find::ask(at).await?;
+    let Some(handle) = asker.open(Stream::Rows { of }) else {
+        return Err(Failure::plain("the master serves no more streams"));
+    };
+    let reading = async {
+        let mut text = Vec::new();
+        loop {
+            match handle.read().await {
+                Ok(chunk) => text.extend_from_slice(&chunk),
+                Err(closed) if closed.reason == CloseReason::Done => return Ok(text),
+                Err(closed) => return Err(Failure::plain(closed.message)),
+            }
+        }
+    };
+    let read = asker.during(reading).await.map_err(Failure::plain)?;
+    let text = read?;
+    let lines = text.split(|&byte| byte == b'\n').filter(|line| !line.is_empty());
+    let rows: Result<Vec<Value>, _> = lines.map(serde_json::from_slice).collect();
+    rows.map_err(Failure::plain)
+}
+
+fn table(of: Rows, rows: &[Value]) -> String {
+    let head = match of {
+        Rows::Tasks | Rows::Completed => "TASK STATE AGENT FRAMEWORK ROLE CPUS MEM",
+        Rows::Agents => "AGENT STATE ADDRESS CPUS MEM ISOLATION",
+        Rows::Frameworks => "FRAMEWORK NAME STATE USER ROLES TASKS",
+    };
+    let cells = rows.iter().map(|row| match of {
+        Rows::Tasks | Rows::Completed => task(row),
+        Rows::Agents => agent(row),
+        Rows::Frameworks => framework(row),
+    });
+    let head = head.split(' ').map(str::to_owned).collect();
+    columns(&[head].into_iter().chain(cells).collect::<Vec<Vec<String>>>())
+}
+
+fn task(row: &Value) -> Vec<String> {
+    let state = text(&row["state"]);
+    vec![
+        text(&row["id"]),
+        state.strip_prefix("TASK_").unwrap_or(&state).to_owned(),
+        text(&row["agent"]),
+        text(&row["framework"]),
+        text(&row["role"]),
+        text(&row["resources"]["cpus"]),
+        text(&row["resources"]["mem"]),
+    ]
+}
+
+fn agent(row: &Value) -> Vec<String> {
+    let share = |name: &str| {
+        format!("{}/{}", text(&row["used_resources"][name]), text(&row["resources"][name]))
+    };
+    let names = |attribute: &str| {
+        let list = row["attributes"][attribute].as_str().unwrap_or_default();
+        list.split(',').filter(|name| !name.is_empty()).map(short).collect::<Vec<_>>()
+    };
+    let on = names("isolation").into_iter().map(str::to_owned);
+    let off = names("isolation_off").into_iter().map(|name| format!("{name}:OFF"));
+    let isolation: Vec<String> = on.chain(off).collect();
+    vec![
+        text(&row["hostname"]),
+        text(&row["state"]),
+        text(&row["address"]),
+        share("cpus"),
+        share("mem"),
+        isolation.join(" "),
+    ]
+}
+
+fn framework(row: &Value) -> Vec<String> {
+    let roles: Vec<String> = row["roles"].as_array().into_iter().flatten().map(text).collect();
+    vec![
+        text(&row["id"]),
+        text(&row["name"]),
+        text(&row["state"]),
+        text(&row["user"]),
+        roles.join(","),
+        text(&row["tasks"]),
+    ]
+}
+
+/// The last part of an isolator's name.
+fn short(name: &str) -> &str {
+    name.rsplit('/').next().unwrap_or(name)
+}
+
+/// A value as people read it; nothing as `-`.
+fn text(value: &Value) -> String {
+    if let Value::String(text) = value {
+        // Nobody types what a terminal acts on.
+        return text.chars().filter(|c| !c.is_control()).collect();
+    }
+    if value.is_null() { "-".to_owned() } else { value.to_string() }
+}
+
+/// Lines in columns, two spaces apart.
+fn columns(lines: &[Vec<String>]) -> String {
+    let width = |column: usize| {
+        lines.iter().filter_map(|line| line.get(column)).map(|cell| cell.chars().count()).max()
+    };
+    let widths: Vec<usize> = (0..).map_while(width).collect();
+    let mut text = String::new();
+    for line in lines {
+        let padded = line.iter().zip(&widths).map(|(cell, &width)| format!("{cell:width$}"));
+        text.push_str(padded.collect::<Vec<_>>().join("  ").trim_end());
+        text.push('\n');
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn columns_are_as_wide_as_their_widest_cell() {
+        let lines = [["A", "LONG"], ["abc", "x"]].map(|line| line.map(str::to_owned).to_vec());
+        assert_eq!(columns(&lines), "A    LONG\nabc  x\n");
+    }
+
+    #[test]
+    fn what_is_off_is_shown() {
+        let row = json!({
+            "hostname": "zero1",
+            "state": "active",
+            "address": "",
+            "resources": {"cpus": 1, "mem": 424},
+            "used_resources": {"cpus": 0.5, "mem": 0},
+            "attributes": {"isolation": "cgroups/cpu,namespaces/pid", "isolation_off": "cgroups/mem"},
+        });
+        assert_eq!(agent(&row), ["zero1", "active", "", "0.5/1", "0/424", "cpu pid mem:OFF"]);
+    }
+
+    #[test]
+    fn a_name_cannot_write_to_the_terminal() {
+        assert_eq!(text(&json!("a\u{1b}[2Jb")), "a[2Jb");
+    }
+}

@@ -1,0 +1,103 @@
+//! Called as mesos-execute: its flags, and its words on stdout. Mesos: `cli/execute.cpp`.
+
+use std::ffi::OsString;
+use std::process::ExitCode;
+
+use clap::{CommandFactory, FromArgMatches, Parser};
+use serde_json::Value;
+
+use super::voice::Voice;
+use super::{Job, check_resources, on_cluster};
+use crate::cli::{FAILED, Failure, USAGE};
+use crate::pb::mesos::v1::{CommandInfo, Environment, environment::Variable};
+
+/// Run a command on a cluster, as Mesos' mesos-execute does
+#[derive(Debug, Parser)]
+#[command(name = "mesos-execute", version)]
+struct Flags {
+    /// Address of a master: HOST:PORT
+    #[arg(long, value_name = "HOST:PORT")]
+    master: String,
+    /// Name of the command
+    #[arg(long, value_name = "NAME")]
+    name: String,
+    /// Command to run
+    #[arg(long, value_name = "LINE")]
+    command: String,
+    /// Whether --command is a line for the shell
+    #[arg(long, value_name = "BOOL", default_value_t = true, action = clap::ArgAction::Set,
+          num_args = 0..=1, default_missing_value = "true", require_equals = true)]
+    shell: bool,
+    /// Environment as JSON: {"NAME": "value"}
+    #[arg(long, value_name = "JSON")]
+    env: Option<String>,
+    /// Resources of the command
+    #[arg(long, value_name = "RESOURCES", default_value = "cpus:1;mem:128")]
+    resources: String,
+    /// Role to run in
+    #[arg(long, value_name = "ROLE", default_value = "*")]
+    role: String,
+    /// Principal to claim
+    #[arg(long, value_name = "NAME", default_value = "")]
+    principal: String,
+    /// Accepted for Mesos' sake: every framework is checkpointed here
+    #[arg(long, value_name = "BOOL", num_args = 0..=1, default_missing_value = "true",
+          require_equals = true)]
+    checkpoint: Option<bool>,
+}
+
+pub(crate) fn main(arguments: Vec<OsString>) -> Result<ExitCode, Failure> {
+    crate::cli::log_warnings();
+    // Mesos' flags are in snake case; ours in kebab case are taken as well.
+    let command = Flags::command();
+    let flags =
+        match command.try_get_matches_from(arguments).and_then(|m| Flags::from_arg_matches(&m)) {
+            Ok(flags) => flags,
+            Err(error) => {
+                let _ = error.print();
+                let status = if error.use_stderr() { USAGE } else { 0 };
+                return Ok(ExitCode::from(status));
+            }
+        };
+    let environment = flags.env.as_deref().map(environment).transpose()?;
+    let arguments = if flags.shell { Vec::new() } else { vec![flags.command.clone()] };
+    let command = CommandInfo {
+        shell: Some(flags.shell),
+        value: Some(flags.command.clone()),
+        arguments,
+        environment,
+        ..CommandInfo::default()
+    };
+    check_resources(&flags.resources)?;
+    let job = Job {
+        name: flags.name,
+        command,
+        resources: flags.resources,
+        role: flags.role,
+        user: String::new(),
+        principal: flags.principal,
+        instances: 1,
+        wait_us: None,
+        grace_us: None,
+        failover_us: 0,
+        detach: false,
+        output: false,
+    };
+    let address = flags.master.strip_prefix("http://").unwrap_or(&flags.master).to_owned();
+    let status = on_cluster(job, Voice::Mesos, address.clone(), Some(&address))?;
+    // Mesos knows only two ends.
+    let well = status == ExitCode::SUCCESS;
+    Ok(if well { ExitCode::SUCCESS } else { ExitCode::from(FAILED) })
+}
+
+fn environment(json: &str) -> Result<Environment, Failure> {
+    let bad = |why: &str| Failure::new(USAGE, format!("--env: {why}"));
+    let value: Value = serde_json::from_str(json).map_err(|error| bad(&error.to_string()))?;
+    let object = value.as_object().ok_or_else(|| bad("expected {\"NAME\": \"value\"}"))?;
+    let variables = object.iter().map(|(name, value)| {
+        let value = value.as_str().ok_or_else(|| bad(&format!("`{name}` is not a text")))?;
+        Ok(Variable { name: name.clone(), value: Some(value.to_owned()), ..Variable::default() })
+    });
+    let variables: Result<Vec<Variable>, Failure> = variables.collect();
+    Ok(Environment { variables: variables? })
+}

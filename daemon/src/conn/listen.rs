@@ -1,0 +1,138 @@
+//! Connections that others begin: one port for frames and HTTP, told apart by the first bytes.
+
+use std::cell::{Cell, RefCell};
+use std::collections::BTreeMap;
+use std::io;
+use std::net::{IpAddr, SocketAddr};
+use std::rc::Rc;
+
+use futures_lite::{AsyncReadExt, StreamExt};
+use smol::net::{TcpListener, TcpStream};
+
+use super::Pipe;
+use crate::alarm;
+use crate::io_thread::Tasks;
+
+/// How long a stranger may take to say what it is, in µs.
+pub(crate) const STRANGER_US: u64 = 10_000_000;
+/// Strangers at once; the one that has been silent longest makes room for the next.
+pub(crate) const STRANGERS_MAX: usize = 256;
+/// How long nothing is accepted when the process has no descriptor left, in µs.
+const PAUSE_US: u64 = 100_000;
+/// The fourth byte of a frame's length is below this, that of an HTTP method above.
+const TEXT: u8 = 0x20;
+
+/// What a connection turned out to be.
+pub(crate) enum Arrival {
+    /// Frames.
+    Native(Pipe),
+    /// HTTP.
+    Http(Pipe),
+}
+
+/// Who takes connections in. A stranger becomes known by saying something that makes sense.
+pub(crate) trait Welcome {
+    /// Takes a connection in, and calls `stranger.known()` when it is no stranger any more.
+    fn arrived(
+        self: Rc<Self>,
+        arrival: Arrival,
+        stranger: Stranger,
+    ) -> impl Future<Output = ()> + 'static;
+}
+
+/// Connections that have not said what they are.
+#[derive(Default)]
+struct Strangers {
+    tasks: RefCell<BTreeMap<u64, smol::Task<()>>>,
+    next: Cell<u64>,
+    dropped: Cell<u64>,
+}
+
+/// One of them.
+pub(crate) struct Stranger {
+    strangers: Rc<Strangers>,
+    number: u64,
+}
+
+impl Stranger {
+    /// It is no stranger any more: nobody makes room by ending it.
+    pub(crate) fn known(self) {
+        if let Some(task) = self.strangers.tasks.borrow_mut().remove(&self.number) {
+            task.detach();
+        }
+    }
+}
+
+/// Binds a listener. The error says what to do when the port is taken.
+pub(crate) async fn bind(ip: IpAddr, port: u16) -> io::Result<TcpListener> {
+    let address = SocketAddr::new(ip, port);
+    TcpListener::bind(address).await.map_err(|error| {
+        let hints = [
+            (io::ErrorKind::AddrInUse, "; another program has it: choose another --port"),
+            (
+                io::ErrorKind::PermissionDenied,
+                "; ports below 1024 are root's: choose another --port",
+            ),
+            (io::ErrorKind::AddrNotAvailable, "; this machine has no such address: see --ip"),
+        ];
+        let hint =
+            hints.iter().find(|(kind, _)| *kind == error.kind()).map_or("", |(_, hint)| hint);
+        io::Error::new(error.kind(), format!("cannot listen at {address}: {error}{hint}"))
+    })
+}
+
+/// Takes connections in, for ever.
+pub(crate) async fn accept<W: Welcome + 'static>(
+    listener: TcpListener,
+    tasks: Tasks,
+    welcome: Rc<W>,
+) {
+    let strangers = Rc::new(Strangers::default());
+    let mut incoming = listener.incoming();
+    while let Some(accepted) = incoming.next().await {
+        match accepted {
+            Ok(stream) => {
+                if strangers.tasks.borrow().len() >= STRANGERS_MAX {
+                    // Dropping a task ends it, and closes its connection.
+                    strangers.tasks.borrow_mut().pop_first();
+                    strangers.dropped.set(strangers.dropped.get() + 1);
+                }
+                let number = strangers.next.get();
+                strangers.next.set(number + 1);
+                let stranger = Stranger { strangers: Rc::clone(&strangers), number };
+                let task = tasks.spawn(meet(stream, stranger, Rc::clone(&welcome)));
+                strangers.tasks.borrow_mut().insert(number, task);
+            }
+            Err(error) => {
+                log::warn!("cannot accept a connection: {error}");
+                alarm::after(PAUSE_US).await;
+            }
+        }
+    }
+}
+
+async fn meet<W: Welcome>(stream: TcpStream, stranger: Stranger, welcome: Rc<W>) {
+    let strangers = Rc::clone(&stranger.strangers);
+    let number = stranger.number;
+    if let Some(Ok(arrival)) = alarm::within(STRANGER_US, recognise(stream)).await {
+        welcome.arrived(arrival, stranger).await;
+    }
+    // Its own entry: it ends anyway.
+    if let Some(task) = strangers.tasks.borrow_mut().remove(&number) {
+        task.detach();
+    }
+}
+
+/// Reads as much as tells what it is.
+async fn recognise(stream: TcpStream) -> io::Result<Arrival> {
+    let mut pipe = Pipe::tcp(stream)?;
+    let mut first = [0; 4];
+    pipe.reading.read_exact(&mut first).await?;
+    let rest = std::mem::replace(&mut pipe.reading, Box::new(futures_lite::io::empty()));
+    pipe.reading = Box::new(AsyncReadExt::chain(io_cursor(first), rest));
+    Ok(if first[3] < TEXT { Arrival::Native(pipe) } else { Arrival::Http(pipe) })
+}
+
+fn io_cursor(first: [u8; 4]) -> futures_lite::io::Cursor<[u8; 4]> {
+    futures_lite::io::Cursor::new(first)
+}

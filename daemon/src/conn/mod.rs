@@ -1,0 +1,194 @@
+//! Connections: frames of the wire over any pair of byte streams.
+//!
+//! | file | concern |
+//! |---|---|
+//! | `frames` | bytes → frames, and their bodies into the store |
+//! | `outbox` | frames → bytes: what waits, in which order, how much of it |
+//! | `hello` | the first frame in both directions |
+//! | `streams` | byte streams beside the conversation |
+//! | `dial`, `listen` | how a connection begins |
+//! | `talk` | its life from the hellos to its end |
+
+pub(crate) mod dial;
+pub(crate) mod frames;
+pub(crate) mod hello;
+pub(crate) mod listen;
+pub(crate) mod outbox;
+pub(crate) mod streams;
+pub(crate) mod talk;
+
+use std::cell::Cell;
+use std::io;
+use std::net::SocketAddr;
+use std::pin::Pin;
+use std::rc::Rc;
+use std::task::{Context, Poll};
+
+use futures_lite::{AsyncRead, AsyncWrite};
+use mesita_core::table::Id;
+use mesita_core::time::Time;
+use mesita_core::wire::link::{Link, Parting};
+use mesita_core::wire::{BodyRef, Head, Session};
+
+use crate::clock;
+use crate::doors::Caller;
+use crate::port::Port;
+use hello::Peer;
+use outbox::{Outbox, Packet};
+use streams::Streams;
+
+/// Where bytes come from.
+pub(crate) type Reading = Box<dyn AsyncRead + Unpin>;
+/// Where bytes go.
+pub(crate) type Writing = Box<dyn AsyncWrite + Unpin>;
+
+/// Both directions of a byte stream, and what is known of its other end.
+pub(crate) struct Pipe {
+    pub(crate) reading: Reading,
+    pub(crate) writing: Writing,
+    pub(crate) ends: Ends,
+}
+
+/// Whom a byte stream joins.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Ends {
+    /// Two parts of this very process.
+    Memory,
+    /// A TCP connection.
+    Tcp { local: SocketAddr, peer: SocketAddr },
+}
+
+impl Ends {
+    /// The other end's address, for people.
+    pub(crate) fn peer(&self) -> String {
+        match self {
+            Self::Memory => "this process".to_owned(),
+            Self::Tcp { peer, .. } => peer.to_string(),
+        }
+    }
+}
+
+impl Pipe {
+    /// The two ends of a stream within this process, each with room for so many bytes.
+    pub(crate) fn pair(bytes: usize) -> (Self, Self) {
+        let (a_reading, b_writing) = piper::pipe(bytes);
+        let (b_reading, a_writing) = piper::pipe(bytes);
+        let end = |reading, writing| Self {
+            reading: Box::new(reading),
+            writing: Box::new(writing),
+            ends: Ends::Memory,
+        };
+        (end(a_reading, a_writing), end(b_reading, b_writing))
+    }
+
+    /// Both directions as one stream.
+    pub(crate) fn join(self) -> Both {
+        Both { reading: self.reading, writing: self.writing }
+    }
+
+    /// A TCP connection that was made or accepted.
+    pub(crate) fn tcp(stream: smol::net::TcpStream) -> io::Result<Self> {
+        stream.set_nodelay(true)?;
+        keep_alive(&stream)?;
+        let ends = Ends::Tcp { local: stream.local_addr()?, peer: stream.peer_addr()? };
+        Ok(Self { reading: Box::new(stream.clone()), writing: Box::new(stream), ends })
+    }
+}
+
+/// Both directions of a byte stream in one.
+pub(crate) struct Both {
+    reading: Reading,
+    writing: Writing,
+}
+
+impl AsyncRead for Both {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        into: &mut [u8],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.reading).poll_read(cx, into)
+    }
+}
+
+impl AsyncWrite for Both {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.writing).poll_write(cx, bytes)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.writing).poll_flush(cx)
+    }
+
+    fn poll_close(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.writing).poll_close(cx)
+    }
+}
+
+/// Lets the kernel notice a peer that vanished: it costs this process no wake-up.
+fn keep_alive(stream: &smol::net::TcpStream) -> io::Result<()> {
+    use rustix::net::sockopt;
+    use std::time::Duration;
+    sockopt::set_socket_keepalive(stream, true)?;
+    sockopt::set_tcp_keepidle(stream, Duration::from_secs(30))?;
+    sockopt::set_tcp_keepintvl(stream, Duration::from_secs(10))?;
+    sockopt::set_tcp_keepcnt(stream, 3)?;
+    Ok(())
+}
+
+/// A connection after its hellos.
+pub(crate) struct Conn {
+    /// Its number in the seat it belongs to.
+    pub(crate) id: Id,
+    /// Whom it joins.
+    pub(crate) ends: Ends,
+    /// What the other end said of itself.
+    pub(crate) peer: Peer,
+    /// Who it was found to be.
+    pub(crate) caller: Caller,
+    /// Frames on their way out.
+    pub(crate) outbox: Outbox,
+    /// Byte streams.
+    pub(crate) streams: Streams,
+    /// The session that pings on it are for, if it is an agent's and registered.
+    pub(crate) session: Cell<Session>,
+    /// When the newest sign of life came, by our clock.
+    pub(crate) heard: Cell<Time>,
+}
+
+impl Conn {
+    pub(crate) fn new(id: Id, ends: Ends, peer: Peer, caller: Caller, outbox: Outbox) -> Rc<Self> {
+        Rc::new(Self {
+            id,
+            ends,
+            peer,
+            caller,
+            outbox,
+            streams: Streams::default(),
+            session: Cell::default(),
+            heard: Cell::new(clock::now()),
+        })
+    }
+
+    /// Sends a head, already encoded, with the bodies it names.
+    pub(crate) fn send(&self, head: &[u8], bodies: &[BodyRef], port: &Port) {
+        let store = port.bodies.borrow();
+        let bytes = bodies.iter().map(|&body| store.bytes(body)).collect();
+        self.outbox.push(Packet::new(head, bodies, bytes));
+    }
+
+    /// Sends a head that names no bodies, such as a [`Link`].
+    pub(crate) fn say(&self, head: &Head<'_>) {
+        self.outbox.push(Packet::of(head));
+    }
+
+    /// Says why, and ends the connection when everything before was sent.
+    pub(crate) fn part(&self, reason: Parting, message: &str) {
+        self.say(&Head::Link(Link::Bye { reason, message }));
+        self.outbox.close();
+    }
+}

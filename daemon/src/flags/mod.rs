@@ -1,0 +1,605 @@
+//! Flags: one list for help, variables of the environment and configuration files.
+//!
+//! Flags carry Mesos' names in kebab case, with the snake case of Mesos accepted as well. A value
+//! comes from the command line, else from `MESITA_<NAME>`, else from the file of `--config`, else
+//! from the default that the help shows.
+
+pub(crate) mod text;
+
+use std::ffi::OsString;
+use std::net::IpAddr;
+use std::path::PathBuf;
+
+use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
+use mesita_core::capacity::Capacity;
+use text::{Duration, Size};
+
+/// The command line.
+#[derive(Debug, Parser)]
+#[command(
+    name = "mesita",
+    version,
+    about = "Apache Mesos made small: many applications share one pool of machines",
+    after_help = "The cluster's address is taken from --master, else MESITA_MASTER, else it is \
+                  looked for on this host at ports 5050 and 5051.",
+    subcommand_required = true,
+    arg_required_else_help = true
+)]
+pub(crate) struct Cli {
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+/// What is to be done.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Run a command on the cluster, or without one here, and wait for its end
+    Run(Box<Run>),
+    /// List tasks, agents or frameworks
+    Ps(Ps),
+    /// Print what a task wrote
+    Logs(Logs),
+    /// Run a whole cluster in this process, to develop against
+    Dev(Box<Dev>),
+    /// Run a master
+    Master(Box<Master>),
+    /// Run an agent
+    Agent(Box<Agent>),
+    /// Repeat a journal and compare every decision
+    Replay(Replay),
+}
+
+/// Flags of every daemon.
+#[derive(Clone, Debug, Args)]
+pub(crate) struct Common {
+    /// File with flags as keys: `port = 5050`
+    #[arg(long, value_name = "FILE.toml")]
+    pub(crate) config: Option<PathBuf>,
+    /// What is logged to stderr: error, warn, info, debug or trace
+    #[arg(long, value_name = "LEVEL", default_value = "info")]
+    pub(crate) logging_level: log::LevelFilter,
+    /// How many agents, frameworks and tasks fit: tables are taken at the start
+    #[arg(long, value_enum, default_value_t = SizeClass::Edge)]
+    pub(crate) size: SizeClass,
+    /// Single tables in another size: `tasks=5000,offers=1000`
+    #[arg(long, value_name = "TABLE=ROWS,...", value_parser = capacity)]
+    pub(crate) capacity: Option<Rows>,
+    /// Bytes of task descriptions and messages held at once
+    #[arg(long, value_name = "SIZE", default_value = "64MiB")]
+    pub(crate) max_body_bytes: Size,
+    /// Bytes that may wait for one connection; a reader slower than that is cut off
+    #[arg(long, value_name = "SIZE", default_value = "4MiB")]
+    pub(crate) max_stream_bytes: Size,
+    /// Directory of a journal of all inputs, for `mesita replay`
+    #[arg(long, value_name = "DIR")]
+    pub(crate) journal: Option<PathBuf>,
+    /// Bytes of the journal; its oldest part goes
+    #[arg(long, value_name = "SIZE", default_value = "256MiB")]
+    pub(crate) journal_max: Size,
+    /// Seed of everything that is drawn; drawn itself if not given
+    #[arg(long, value_name = "NUMBER")]
+    pub(crate) seed: Option<u64>,
+}
+
+/// Where a daemon listens.
+#[derive(Clone, Debug, Args)]
+pub(crate) struct Listen {
+    /// Address to listen at; other machines reach only those that are not loopback
+    #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1")]
+    pub(crate) ip: IpAddr,
+    /// Listen where other machines reach it, without TLS or passwords: anyone may do anything but
+    /// run tasks as root
+    #[arg(long)]
+    pub(crate) insecure: bool,
+}
+
+/// Flags about the decisions of a master.
+#[derive(Clone, Debug, Args)]
+pub(crate) struct Decisions {
+    /// Unit of all waiting: fast 50 ms, default 500 ms, slow 2 s, wan 3 s
+    #[arg(long, value_enum, default_value_t = Timing::Default)]
+    pub(crate) timing: Timing,
+    /// An agent silent for so long is not offered any more
+    #[arg(long, value_name = "DURATION", default_value = "10secs")]
+    pub(crate) agent_timeout: Duration,
+    /// Mesos' form of --agent-timeout: the time between two signs of life...
+    #[arg(long, value_name = "DURATION", hide_short_help = true)]
+    pub(crate) agent_ping_timeout: Option<Duration>,
+    /// ...and how many of them may be missing
+    #[arg(long, value_name = "NUMBER", requires = "agent_ping_timeout", hide_short_help = true)]
+    pub(crate) max_agent_ping_timeouts: Option<u32>,
+    /// An offer not answered for so long is taken back; 0 = never
+    #[arg(long, value_name = "DURATION", default_value = "60secs")]
+    pub(crate) offer_timeout: Duration,
+    /// How long tasks of a framework that names no failover timeout live on without it
+    #[arg(long, value_name = "DURATION", default_value = "60secs")]
+    pub(crate) min_failover_timeout: Duration,
+    /// Time from the first change to the round that offers it
+    #[arg(long, value_name = "DURATION", default_value = "0ms")]
+    pub(crate) allocation_delay: Duration,
+    /// The same resources are not offered to the same framework again within this time
+    #[arg(long, value_name = "DURATION", default_value = "100ms")]
+    pub(crate) min_reoffer: Duration,
+    /// The least that is offered: alternatives parted by `|`
+    #[arg(long, value_name = "RESOURCES|...", default_value = "cpus:0.01|mem:1")]
+    pub(crate) min_allocatable_resources: String,
+    /// Weights of roles: `web=2,batch=0.5`; others have 1
+    #[arg(long, value_name = "ROLE=WEIGHT,...", value_parser = weights)]
+    pub(crate) weights: Option<Weights>,
+}
+
+/// `mesita master`
+#[derive(Clone, Debug, Args)]
+pub(crate) struct Master {
+    #[command(flatten)]
+    pub(crate) listen: Listen,
+    /// Port for frames and HTTP alike
+    #[arg(long, default_value_t = 5050)]
+    pub(crate) port: u16,
+    /// Directory of what must not be forgotten [default: /var/lib/mesita/master, or below the home
+    /// directory of a user that is not root]
+    #[arg(long, value_name = "DIR")]
+    pub(crate) work_dir: Option<PathBuf>,
+    #[command(flatten)]
+    pub(crate) decisions: Decisions,
+    #[command(flatten)]
+    pub(crate) common: Common,
+}
+
+/// What an agent has, and how it holds tasks.
+#[derive(Clone, Debug, Args)]
+pub(crate) struct Holds {
+    /// What is offered [default: what the machine has]: `cpus:4;mem:4096;ports:[31000-32000]`
+    #[arg(long, value_name = "RESOURCES")]
+    pub(crate) resources: Option<String>,
+    /// What frameworks choose by: `rack:a;kernel:6.1`
+    #[arg(long, value_name = "ATTRIBUTES")]
+    pub(crate) attributes: Option<String>,
+    /// Name of this host, never looked up [default: the kernel's node name]
+    #[arg(long, value_name = "NAME")]
+    pub(crate) hostname: Option<String>,
+    /// Region that the agent is in, for frameworks
+    #[arg(long, value_name = "NAME", default_value = "")]
+    pub(crate) region: String,
+    /// Zone that the agent is in, for frameworks
+    #[arg(long, value_name = "NAME", default_value = "")]
+    pub(crate) zone: String,
+    /// Isolators, or `cgroups` or `all` [default: every one that privilege and kernel allow]
+    #[arg(long, value_name = "NAME,...", value_delimiter = ',')]
+    pub(crate) isolation: Option<Vec<String>>,
+    /// Directory of all agents' cgroups in each hierarchy
+    #[arg(long, value_name = "NAME", default_value = "mesita")]
+    pub(crate) cgroups_root: String,
+    /// CPUs asked for are also the most a task gets
+    #[arg(long)]
+    pub(crate) cgroups_enable_cfs: bool,
+    /// No task is limited to less memory
+    #[arg(long, value_name = "SIZE", default_value = "1MiB")]
+    pub(crate) min_task_mem: Size,
+    /// Processes and threads of a task that does not say
+    #[arg(long, value_name = "NUMBER", default_value_t = 1024)]
+    pub(crate) task_pids_max: u32,
+    /// Run tasks as their users; else all as the agent's own
+    #[arg(long, value_name = "BOOL", default_value_t = true, action = clap::ArgAction::Set,
+          num_args = 0..=1, default_missing_value = "true", require_equals = true)]
+    pub(crate) switch_user: bool,
+    /// How long the sandbox of a task that ended is kept
+    #[arg(long, value_name = "DURATION", default_value = "1weeks")]
+    pub(crate) gc_delay: Duration,
+    /// Blocking steps that are done at once for tasks: cgroups, sandboxes, logs
+    #[arg(long, value_name = "NUMBER", default_value_t = 4)]
+    pub(crate) hands: usize,
+}
+
+/// `mesita agent`
+#[derive(Clone, Debug, Args)]
+pub(crate) struct Agent {
+    /// Addresses of masters
+    #[arg(long, value_name = "HOST:PORT,...", value_delimiter = ',', env = "MESITA_MASTER")]
+    pub(crate) master: Vec<String>,
+    #[command(flatten)]
+    pub(crate) listen: Listen,
+    /// Port for frames and HTTP alike
+    #[arg(long, default_value_t = 5051)]
+    pub(crate) port: u16,
+    /// Directory of the agent's key, ledger and sandboxes [default: /var/lib/mesita/agent, or below
+    /// the home directory of a user that is not root]
+    #[arg(long, value_name = "DIR")]
+    pub(crate) work_dir: Option<PathBuf>,
+    #[command(flatten)]
+    pub(crate) holds: Holds,
+    /// The longest first pause before it tries a master again; doubled up to 16 times that
+    #[arg(long, value_name = "DURATION", default_value = "1secs")]
+    pub(crate) registration_backoff_factor: Duration,
+    #[command(flatten)]
+    pub(crate) common: Common,
+}
+
+/// `mesita dev`
+#[derive(Clone, Debug, Args)]
+pub(crate) struct Dev {
+    /// Port of the master
+    #[arg(long, default_value_t = 5050)]
+    pub(crate) port: u16,
+    /// How many agents it has
+    #[arg(long, value_name = "NUMBER", default_value_t = 1)]
+    pub(crate) agents: u8,
+    #[command(flatten)]
+    pub(crate) holds: Holds,
+    #[command(flatten)]
+    pub(crate) decisions: Decisions,
+    #[command(flatten)]
+    pub(crate) common: Common,
+}
+
+/// Where the cluster is.
+#[derive(Clone, Debug, Args)]
+pub(crate) struct Where {
+    /// Address of a master, or of an agent, which knows it
+    #[arg(long, value_name = "HOST:PORT", env = "MESITA_MASTER")]
+    pub(crate) master: Option<String>,
+}
+
+/// `mesita run`
+#[derive(Clone, Debug, Args)]
+pub(crate) struct Run {
+    #[command(flatten)]
+    pub(crate) at: Where,
+    /// Name of the framework and its tasks [default: run-<n>]
+    #[arg(long, value_name = "NAME")]
+    pub(crate) name: Option<String>,
+    /// A line for the shell
+    #[arg(long, value_name = "LINE", conflicts_with = "argv")]
+    pub(crate) command: Option<String>,
+    /// A program and its arguments, run without a shell
+    #[arg(last = true, value_name = "ARGV", num_args = 1..)]
+    pub(crate) argv: Vec<String>,
+    /// What the task gets [default: cpus:1;mem:128, or less where this host has less]
+    #[arg(long, value_name = "RESOURCES")]
+    pub(crate) resources: Option<String>,
+    /// Variables of its environment
+    #[arg(long, value_name = "NAME=VALUE")]
+    pub(crate) env: Vec<String>,
+    /// User to run it as [default: who runs this]
+    #[arg(long, value_name = "NAME")]
+    pub(crate) user: Option<String>,
+    /// Role that it runs in
+    #[arg(long, value_name = "ROLE", default_value = "*")]
+    pub(crate) role: String,
+    /// Principal that it claims
+    #[arg(long, value_name = "NAME", default_value = "")]
+    pub(crate) principal: String,
+    /// How many of it run
+    #[arg(long, value_name = "NUMBER", default_value_t = 1)]
+    pub(crate) instances: u32,
+    /// Give up, with status 3, when nothing fitted for so long [default: for ever]
+    #[arg(long, value_name = "DURATION")]
+    pub(crate) wait: Option<Duration>,
+    /// Time from SIGTERM to SIGKILL when it is killed
+    #[arg(long, value_name = "DURATION", default_value = "3secs")]
+    pub(crate) kill_grace: Duration,
+    /// Hand it to the cluster, print its id and return
+    #[arg(long)]
+    pub(crate) detach: bool,
+    /// Tell what happens as lines of JSON, on stderr
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+/// `mesita ps`
+#[derive(Clone, Debug, Args)]
+pub(crate) struct Ps {
+    #[command(flatten)]
+    pub(crate) at: Where,
+    /// List agents
+    #[arg(long, conflicts_with = "frameworks")]
+    pub(crate) agents: bool,
+    /// List frameworks
+    #[arg(long)]
+    pub(crate) frameworks: bool,
+    /// List tasks that ended lately, too
+    #[arg(long, conflicts_with_all = ["agents", "frameworks"])]
+    pub(crate) all: bool,
+    /// As lines of JSON
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+/// `mesita logs`
+#[derive(Clone, Debug, Args)]
+pub(crate) struct Logs {
+    #[command(flatten)]
+    pub(crate) at: Where,
+    /// The task
+    pub(crate) task: String,
+    /// Go on as it writes, until it ends
+    #[arg(short, long)]
+    pub(crate) follow: bool,
+    /// Its standard error instead of its standard output
+    #[arg(long)]
+    pub(crate) stderr: bool,
+    /// Only the last so many bytes
+    #[arg(long, value_name = "BYTES", value_parser = clap::value_parser!(u32).range(1..))]
+    pub(crate) tail: Option<u32>,
+}
+
+/// `mesita replay`
+#[derive(Clone, Debug, Args)]
+pub(crate) struct Replay {
+    /// Directory that was given to --journal
+    pub(crate) journal: PathBuf,
+    /// As one line of JSON
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+/// Sizes of tables.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum SizeClass {
+    /// 16 agents, 4 frameworks, 64 tasks
+    Tiny,
+    /// 256 agents, 32 frameworks, 2,048 tasks
+    Edge,
+    /// 1,000 agents, 200 frameworks, 10,000 tasks
+    Rack,
+    /// 10,000 agents, 1,000 frameworks, 100,000 tasks
+    Large,
+    /// 50,000 agents, 200 frameworks, 100,000 tasks
+    Max,
+}
+
+/// Units of waiting.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Timing {
+    /// 50 ms
+    Fast,
+    /// 500 ms
+    Default,
+    /// 2 s
+    Slow,
+    /// 3 s
+    Wan,
+}
+
+impl Timing {
+    /// T, in µs.
+    pub(crate) const fn us(self) -> u64 {
+        match self {
+            Self::Fast => 50_000,
+            Self::Default => 500_000,
+            Self::Slow => 2_000_000,
+            Self::Wan => 3_000_000,
+        }
+    }
+}
+
+/// Weights of roles, in thousandths.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Weights(pub(crate) Vec<(String, u32)>);
+
+/// Tables whose size is set by name.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Rows(Vec<(String, u32)>);
+
+impl Rows {
+    fn apply(&self, capacity: &mut Capacity) {
+        for (name, rows) in &self.0 {
+            if let Some(field) = field(capacity, name) {
+                *field = *rows;
+            }
+        }
+    }
+}
+
+impl Common {
+    /// The sizes of a master's tables.
+    pub(crate) fn master_capacity(&self) -> Capacity {
+        let mut capacity = match self.size {
+            SizeClass::Tiny => Capacity::tiny(),
+            SizeClass::Edge => Capacity::edge(),
+            SizeClass::Rack => Capacity::rack(),
+            SizeClass::Large => Capacity::large(),
+            SizeClass::Max => Capacity::max(),
+        };
+        self.capacity.iter().for_each(|rows| rows.apply(&mut capacity));
+        capacity
+    }
+
+    /// The sizes of an agent's tables: one machine's part of a cluster of that size.
+    pub(crate) fn agent_capacity(&self) -> Capacity {
+        let tasks = match self.size {
+            SizeClass::Tiny => 16,
+            SizeClass::Edge => 256,
+            SizeClass::Rack | SizeClass::Large | SizeClass::Max => 1_024,
+        };
+        let mut capacity = Capacity {
+            tasks,
+            executors: tasks / 2,
+            updates: tasks * 4,
+            names: tasks * 3,
+            cells: tasks * 4,
+            pieces: tasks * 6 + 64,
+            spans: tasks * 2 + 64,
+            idents: 64,
+            layers: 64,
+            ..self.master_capacity()
+        };
+        self.capacity.iter().for_each(|rows| rows.apply(&mut capacity));
+        capacity
+    }
+
+    /// The seed: given, or drawn.
+    pub(crate) fn seed(&self) -> u64 {
+        self.seed.unwrap_or_else(crate::random::number)
+    }
+}
+
+impl Decisions {
+    /// A, in µs.
+    pub(crate) fn agent_timeout_us(&self) -> u64 {
+        match self.agent_ping_timeout {
+            Some(ping) => {
+                // Mesos: five may be missing.
+                ping.us.saturating_mul(self.max_agent_ping_timeouts.unwrap_or(5).into())
+            }
+            None => self.agent_timeout.us,
+        }
+    }
+}
+
+/// The size of a table by its name; none if there is no such table.
+fn field<'c>(capacity: &'c mut Capacity, name: &str) -> Option<&'c mut u32> {
+    Some(match name {
+        "agents" => &mut capacity.agents,
+        "frameworks" => &mut capacity.frameworks,
+        "roles" => &mut capacity.roles,
+        "clients" => &mut capacity.clients,
+        "tasks" => &mut capacity.tasks,
+        "executors" => &mut capacity.executors,
+        "offers" => &mut capacity.offers,
+        "filters" => &mut capacity.filters,
+        "updates" => &mut capacity.updates,
+        "names" => &mut capacity.names,
+        "cells" => &mut capacity.cells,
+        "attributes" => &mut capacity.attributes,
+        "idents" => &mut capacity.idents,
+        "layers" => &mut capacity.layers,
+        "pieces" => &mut capacity.pieces,
+        "spans" => &mut capacity.spans,
+        "conns" => &mut capacity.conns,
+        "callers" => &mut capacity.callers,
+        _ => return None,
+    })
+}
+
+fn capacity(text: &str) -> Result<Rows, String> {
+    let pairs = pairs(text)?.into_iter().map(|(name, rows)| {
+        let known = field(&mut Capacity::tiny(), name).is_some();
+        if !known {
+            return Err(format!("no table is called `{name}`"));
+        }
+        let rows = rows.parse().ok().filter(|rows| (1..=10_000_000).contains(rows));
+        let rows = rows.ok_or_else(|| format!("`{name}` needs 1 to 10,000,000 rows"))?;
+        Ok((name.to_owned(), rows))
+    });
+    pairs.collect::<Result<_, _>>().map(Rows)
+}
+
+fn weights(text: &str) -> Result<Weights, String> {
+    let pairs = pairs(text)?.into_iter().map(|(role, weight)| {
+        let amount = mesita_core::resources::Amount::parse(weight).ok();
+        let milli = amount.and_then(|amount| u32::try_from(amount.milli()).ok());
+        let milli = milli.filter(|milli| (1..=mesita_core::limits::WEIGHT_MAX).contains(milli));
+        let milli = milli.ok_or_else(|| format!("the weight of `{role}` is not 0.001 to 1000"))?;
+        Ok((role.to_owned(), milli))
+    });
+    pairs.collect::<Result<_, _>>().map(Weights)
+}
+
+fn pairs(text: &str) -> Result<Vec<(&str, &str)>, String> {
+    let pairs = text.split(',').map(str::trim).filter(|pair| !pair.is_empty());
+    let parted = pairs.map(|pair| {
+        let parts = pair.split_once('=').map(|(name, value)| (name.trim(), value.trim()));
+        parts.ok_or_else(|| format!("expected name=value, not `{pair}`"))
+    });
+    parted.collect()
+}
+
+/// Reads the command line, with what the environment and the configuration file add. An error
+/// prints itself, and is a usage error of status 2.
+pub(crate) fn parse(arguments: Vec<OsString>) -> Result<Cli, clap::Error> {
+    let command = command();
+    let first = command.clone().try_get_matches_from(arguments.clone());
+    let file = match &first {
+        Ok(matches) => matches.subcommand().and_then(|(name, of)| {
+            let file = of.try_get_one::<PathBuf>("config").ok().flatten();
+            file.map(|file| (name.to_owned(), file.clone()))
+        }),
+        // A required flag may stand in the file.
+        Err(_) => None,
+    };
+    let matches = match file {
+        None => first?,
+        Some((name, file)) => with_file(command, &name, &file)?.try_get_matches_from(arguments)?,
+    };
+    Cli::from_arg_matches(&matches)
+}
+
+/// The flags, each also in snake case and as a variable of the environment.
+fn command() -> clap::Command {
+    let names: Vec<String> =
+        Cli::command().get_subcommands().map(|sub| sub.get_name().to_owned()).collect();
+    names.into_iter().fold(Cli::command(), |command, name| {
+        command.mut_subcommand(name, |sub| sub.mut_args(named_as_in_mesos))
+    })
+}
+
+fn named_as_in_mesos(arg: clap::Arg) -> clap::Arg {
+    let Some(long) = arg.get_long().map(str::to_owned) else { return arg };
+    let snake = long.replace('-', "_");
+    let variable = format!("MESITA_{}", snake.to_uppercase());
+    let arg = if arg.get_env().is_none() && long != "help" && long != "version" {
+        arg.env(clap::builder::OsStr::from(variable))
+    } else {
+        arg
+    };
+    let arg = arg.hide_env(true);
+    if snake == long { arg } else { arg.alias(snake) }
+}
+
+/// The flags with the file's values as their defaults.
+fn with_file(
+    command: clap::Command,
+    subcommand: &str,
+    path: &std::path::Path,
+) -> Result<clap::Command, clap::Error> {
+    let bad = |message: String| {
+        let text = format!("{}: {message}\n", path.display());
+        clap::Error::raw(clap::error::ErrorKind::ValueValidation, text)
+    };
+    let text = std::fs::read_to_string(path).map_err(|error| bad(error.to_string()))?;
+    let table: toml::Table =
+        text.parse().map_err(|error: toml::de::Error| bad(error.to_string()))?;
+    let mut values = Vec::new();
+    for (key, value) in table {
+        let long = key.replace('_', "-");
+        let sub = command.find_subcommand(subcommand);
+        let known = sub.into_iter().flat_map(clap::Command::get_arguments);
+        let is = |arg: &&clap::Arg| arg.get_long() == Some(long.as_str());
+        if known.filter(is).count() == 0 || long == "config" {
+            return Err(bad(format!("there is no flag --{long}; see mesita {subcommand} --help")));
+        }
+        values.push((
+            long,
+            in_words(&value).ok_or_else(|| {
+                bad(format!("`{key}` is neither a text, a number, a truth nor a list of those"))
+            })?,
+        ));
+    }
+    Ok(command.mut_subcommand(subcommand, |sub| {
+        sub.mut_args(|arg| {
+            let long = arg.get_long().map(str::to_owned);
+            let value = values.iter().find(|(name, _)| Some(name) == long.as_ref());
+            match value {
+                None => arg,
+                Some((_, value)) => {
+                    arg.default_value(clap::builder::OsStr::from(value.clone())).required(false)
+                }
+            }
+        })
+    }))
+}
+
+fn in_words(value: &toml::Value) -> Option<String> {
+    match value {
+        toml::Value::String(text) => Some(text.clone()),
+        toml::Value::Integer(number) => Some(number.to_string()),
+        toml::Value::Float(number) => Some(number.to_string()),
+        toml::Value::Boolean(truth) => Some(truth.to_string()),
+        toml::Value::Array(list) => {
+            let words: Option<Vec<String>> = list.iter().map(in_words).collect();
+            Some(words?.join(","))
+        }
+        toml::Value::Datetime(_) | toml::Value::Table(_) => None,
+    }
+}

@@ -1,0 +1,142 @@
+//! Durations and sizes as people write them.
+
+use std::fmt;
+use std::str::FromStr;
+
+/// A duration: `5secs`, `5s`, `100ms`, `1.5hrs`. Mesos: `Duration::parse`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Duration {
+    /// In µs.
+    pub(crate) us: u64,
+}
+
+/// A number of bytes: `64MiB`, `64MB`, `64` (MiB). Mesos: `Bytes::parse`, where MB is 2^20.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Size {
+    /// In bytes.
+    pub(crate) bytes: u64,
+}
+
+/// Names of units and how many of the smallest they are, the one to print with last.
+const DURATIONS: [(&[&str], u64); 8] = [
+    (&["ns"], 0),
+    (&["us", "µs"], 1),
+    (&["ms"], 1_000),
+    (&["secs", "sec", "s"], 1_000_000),
+    (&["mins", "min", "m"], 60_000_000),
+    (&["hrs", "hr", "h"], 3_600_000_000),
+    (&["days", "day", "d"], 86_400_000_000),
+    (&["weeks", "week", "w"], 604_800_000_000),
+];
+const SIZES: [(&[&str], u64); 5] = [
+    (&["B"], 1),
+    (&["KiB", "KB", "K"], 1 << 10),
+    (&["MiB", "MB", "M", ""], 1 << 20),
+    (&["GiB", "GB", "G"], 1 << 30),
+    (&["TiB", "TB", "T"], 1 << 40),
+];
+
+impl FromStr for Duration {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        if text == "0" {
+            return Ok(Self { us: 0 });
+        }
+        let us = quantity(text, &DURATIONS);
+        us.map(|us| Self { us })
+            .ok_or_else(|| "expected a duration such as 5secs, 100ms or 1hrs".to_owned())
+    }
+}
+
+impl fmt::Display for Duration {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        shown(self.us, &DURATIONS, f)
+    }
+}
+
+impl FromStr for Size {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let bytes = quantity(text, &SIZES);
+        let expected = || "expected a size such as 64MiB or 1GiB; a bare number is MiB".to_owned();
+        bytes.map(|bytes| Self { bytes }).ok_or_else(expected)
+    }
+}
+
+impl fmt::Display for Size {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        shown(self.bytes, &SIZES, f)
+    }
+}
+
+/// A number with a fraction of at most three digits, times its unit.
+fn quantity(text: &str, units: &[(&[&str], u64)]) -> Option<u64> {
+    let text = text.trim();
+    let end = text.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(text.len());
+    let (number, unit) = text.split_at(end);
+    let (_, unit) = units.iter().find(|(names, _)| names.contains(&unit.trim()))?;
+    let (whole, fraction) = number.split_once('.').unwrap_or((number, "0"));
+    if whole.is_empty() || fraction.is_empty() || fraction.len() > 3 {
+        return None;
+    }
+    let thousandths = format!("{fraction:0<3}").parse::<u64>().ok()?;
+    let whole = whole.parse::<u64>().ok()?.checked_mul(1_000)?.checked_add(thousandths)?;
+    Some(whole.checked_mul(*unit)? / 1_000)
+}
+
+fn shown(value: u64, units: &[(&[&str], u64)], f: &mut fmt::Formatter<'_>) -> fmt::Result {
+    let fits = |unit: u64| unit > 0 && value >= unit && value.is_multiple_of(unit);
+    let best = units.iter().rev().find(|(_, unit)| fits(*unit)).or_else(|| {
+        // Zero, in the unit that is thought in.
+        units.get(3).filter(|_| value == 0)
+    });
+    match best {
+        Some((names, unit)) => write!(f, "{}{}", value / unit, names[0]),
+        None => write!(f, "{value}"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn durations_are_read_as_mesos_reads_them() {
+        for (text, us) in [
+            ("5secs", 5_000_000),
+            ("5s", 5_000_000),
+            ("100ms", 100_000),
+            ("1.5hrs", 5_400_000_000),
+            ("0", 0),
+            ("0ns", 0),
+            ("2weeks", 1_209_600_000_000),
+        ] {
+            assert_eq!(text.parse(), Ok(Duration { us }), "{text}");
+        }
+        for text in ["", "5", "s", "5 parsecs", "-5s", "1e3s", "99999999999999weeks", "1.2345s"] {
+            assert!(text.parse::<Duration>().is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn sizes_are_binary_and_bare_numbers_mebibytes() {
+        for (text, bytes) in
+            [("64MiB", 64 << 20), ("64MB", 64 << 20), ("64", 64 << 20), ("1.5KB", 1536)]
+        {
+            assert_eq!(text.parse(), Ok(Size { bytes }), "{text}");
+        }
+        assert!("64 bytes".parse::<Size>().is_err());
+    }
+
+    #[test]
+    fn what_is_printed_is_read_back() {
+        for us in [0, 1, 1_000, 10_000_000, 90_000_000, 604_800_000_000] {
+            let duration = Duration { us };
+            assert_eq!(duration.to_string().parse(), Ok(duration));
+        }
+        assert_eq!(Duration { us: 60_000_000 }.to_string(), "1mins");
+        assert_eq!(Size { bytes: 64 << 20 }.to_string(), "64MiB");
+    }
+}

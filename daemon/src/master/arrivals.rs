@@ -1,0 +1,141 @@
+//! Who connects to a master, as what, and for how long.
+
+use std::rc::Rc;
+
+use mesita_core::master::Input;
+use mesita_core::table::Id;
+use mesita_core::wire::Head;
+use mesita_core::wire::hello::Role;
+use mesita_core::wire::link::{Link, Parting};
+
+use super::MasterNode;
+use crate::conn::hello::{self, Peer};
+use crate::conn::listen::{Arrival, STRANGER_US, Stranger, Welcome};
+use crate::conn::outbox::Outbox;
+use crate::conn::talk::{Ending, talk};
+use crate::conn::{Conn, Ends, Pipe, Writing};
+use crate::doors::{Caller, Denied};
+use crate::{alarm, clock, http};
+
+impl Welcome for MasterNode {
+    async fn arrived(self: Rc<Self>, arrival: Arrival, stranger: Stranger) {
+        match arrival {
+            Arrival::Native(pipe) => self.native(pipe, || stranger.known()).await,
+            Arrival::Http(pipe) => {
+                // Requests have times of their own.
+                stranger.known();
+                http::serve(pipe, self).await;
+            }
+        }
+    }
+}
+
+impl MasterNode {
+    /// Speaks with whoever sends frames, to the end. `known` is called when hello was said.
+    pub(crate) async fn native(self: Rc<Self>, pipe: Pipe, known: impl FnOnce()) {
+        let Pipe { reading, mut writing, ends } = pipe;
+        let own = self.own.borrow().clone();
+        let greeted = hello::answer(reading, &mut writing, &own, &self.port.bodies);
+        let Some(greeted) = alarm::within(STRANGER_US, greeted).await else { return };
+        let (frames, peer) = match greeted {
+            Ok(greeted) => greeted,
+            Err(refused) => {
+                log::info!("{}: {refused}", ends.peer());
+                return;
+            }
+        };
+        let admitted = self.admit(&ends, &peer);
+        let (id, caller, number) = match admitted {
+            Ok(admitted) => admitted,
+            Err((reason, message)) => {
+                log::warn!("{} ({}): {message}", ends.peer(), peer.software);
+                return turn_away(&mut writing, reason, &message).await;
+            }
+        };
+        known();
+        let outbox = Outbox::new(self.options.stream_bytes_max, self.on_level(id));
+        let conn = Conn::new(id, ends, peer, caller, outbox);
+        self.conns.add(&conn);
+        if let Some(caller) = number {
+            let (role, version) = (conn.peer.role, conn.peer.version);
+            let head_max = conn.peer.head_max;
+            self.port.put(&Input::Opened { conn: id, role, version, caller, head_max });
+        }
+        let silent = async {
+            self.silence(&conn).await;
+            conn.say(&Head::Link(Link::Bye {
+                reason: Parting::Silent,
+                message: "nothing was heard for too long",
+            }));
+            Ending::Parted
+        };
+        let ending = futures_lite::future::or(talk(&conn, frames, writing, &*self), silent).await;
+        log::debug!("{}: {ending}", ends.peer());
+        self.conns.end(id);
+        self.introduced.borrow_mut().remove(&id);
+        self.agent_conns.borrow_mut().retain(|_, of| *of != id);
+        if number.is_some() {
+            self.port.put(&Input::Closed { conn: id, since: conn.heard.get() });
+        }
+    }
+
+    /// Finds out who it is, and whether there is room for it. The caller's number is none for
+    /// those the core has nothing to do with.
+    fn admit(
+        &self,
+        ends: &Ends,
+        peer: &Peer,
+    ) -> Result<(Id, Caller, Option<u16>), (Parting, String)> {
+        let caller = self
+            .doors
+            .caller(ends)
+            .map_err(|denied: Denied| (Parting::Denied, denied.to_string()))?;
+        let in_core = match peer.role {
+            Role::Agent | Role::Framework => true,
+            Role::Client => false,
+            Role::Master | Role::Executor => {
+                let message = "a master speaks with agents, frameworks and clients";
+                return Err((Parting::Denied, message.to_owned()));
+            }
+        };
+        let id = self.conns.begin().ok_or_else(|| {
+            let message = "too many connections: see --size on the master";
+            (Parting::Overloaded, message.to_owned())
+        })?;
+        if !in_core {
+            return Ok((id, caller, None));
+        }
+        let number = self.number_of(&caller);
+        let Some(number) = number else {
+            self.conns.end(id);
+            let Caller { name, .. } = caller;
+            let message = format!("no room for another caller, {name}: see --size on the master");
+            return Err((Parting::Overloaded, message));
+        };
+        Ok((id, caller, Some(number)))
+    }
+
+    /// Waits until an agent was silent for as long as ends a session. Others may be silent: the
+    /// kernel notices when they vanish.
+    async fn silence(&self, conn: &Conn) {
+        if conn.peer.role != Role::Agent || conn.ends == Ends::Memory {
+            return std::future::pending().await;
+        }
+        loop {
+            let deadline = conn.heard.get().after(self.options.agent_timeout_us);
+            if clock::now() >= deadline {
+                return;
+            }
+            alarm::at(deadline).await;
+        }
+    }
+}
+
+/// Says why, waits a moment for it to be read, and ends.
+async fn turn_away(writing: &mut Writing, reason: Parting, message: &str) {
+    let said = hello::say(writing, &Head::Link(Link::Bye { reason, message })).await;
+    if said.is_ok() {
+        // The peer's end of the stream comes when it has read it, or not at all.
+        let _ = futures_lite::AsyncWriteExt::close(writing).await;
+    }
+}

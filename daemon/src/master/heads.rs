@@ -1,0 +1,88 @@
+//! What peers say to a master, on its way to the core.
+
+use std::cell::RefCell;
+use std::future::Future;
+use std::pin::Pin;
+use std::rc::Rc;
+
+use mesita_core::master::Input;
+use mesita_core::wire::call::Verb;
+use mesita_core::wire::hello::Role;
+use mesita_core::wire::link::Link;
+use mesita_core::wire::svc::Stream;
+use mesita_core::wire::{BodyRef, Head, Session};
+
+use super::MasterNode;
+use super::verdicts::Verdicts;
+use crate::bodies::Bodies;
+use crate::clock;
+use crate::conn::Conn;
+use crate::conn::talk::Talk;
+use crate::port::with_refs;
+
+impl Talk for MasterNode {
+    fn bodies(&self) -> &RefCell<Bodies> {
+        &self.port.bodies
+    }
+
+    fn room(&self) -> Pin<Box<dyn Future<Output = ()> + '_>> {
+        Box::pin(self.port.room())
+    }
+
+    fn link(&self, conn: &Rc<Conn>, link: Link<'_>) {
+        let Link::Ping { stamp, session } = link else { return };
+        // A ping of a session that the master has ended, or not opened, gets no answer.
+        let ours = session == conn.session.get() || session == Session::default();
+        if ours {
+            conn.heard.set(clock::now());
+            conn.say(&Head::Link(Link::Pong { stamp, session }));
+        }
+    }
+
+    fn open(&self, conn: &Rc<Conn>, stream: u32, kind: Stream<'_>, window: u32) {
+        self.open_stream(conn, stream, kind, window);
+    }
+
+    fn head(
+        &self,
+        conn: &Rc<Conn>,
+        head: &Head<'_>,
+        bytes: &[u8],
+        bodies: Vec<BodyRef>,
+    ) -> Result<(), &'static str> {
+        let fits = match conn.peer.role {
+            Role::Agent => matches!(head, Head::AgentCall(_)),
+            Role::Framework => matches!(head, Head::Call(_)),
+            Role::Client | Role::Master | Role::Executor => false,
+        };
+        if !fits {
+            self.port.drop_bodies(&bodies);
+            return Err("a message that has no place on this connection");
+        }
+        let verdicts = if let Head::Call(call) = head
+            && let Verb::Accept(accept) = &call.verb
+        {
+            let store = self.port.bodies.borrow();
+            Verdicts::on(accept, |body| store.bytes(body.of(&bodies)))
+        } else {
+            Verdicts::none()
+        };
+        self.pass(conn, bytes, bodies, &verdicts);
+        Ok(())
+    }
+}
+
+impl MasterNode {
+    fn pass(&self, conn: &Rc<Conn>, head: &[u8], bodies: Vec<BodyRef>, verdicts: &Verdicts) {
+        let peer = conn.ends.peer();
+        with_refs(&bodies, |refs| {
+            let verdicts = verdicts.list();
+            let input = Input::Frame { conn: conn.id, head, bodies: refs, verdicts };
+            self.port.put_then(&input, bodies.clone(), move |result| {
+                if let Err(refusal) = result {
+                    log::info!("{peer}: refused: {refusal}");
+                }
+            });
+        });
+    }
+}

@@ -1,0 +1,259 @@
+//! The IO side of a master.
+//!
+//! | file | concern |
+//! |---|---|
+//! | `arrivals` | who connects, as what, and for how long |
+//! | `heads` | what they say, on its way to the core |
+//! | `streams` | logs, passed on to their agent, and rows of the catalog |
+//! | `verdicts` | what is wrong with tasks, looking at each alone |
+
+mod arrivals;
+mod heads;
+mod streams;
+mod verdicts;
+
+use std::cell::{Cell, RefCell};
+use std::collections::{BTreeMap, BTreeSet};
+use std::rc::{Rc, Weak};
+
+use mesita_core::drive::sent;
+use mesita_core::master::{Fact, Input, Output};
+use mesita_core::table::Id;
+use mesita_core::wire::agent::AgentEvent;
+use mesita_core::wire::event::{AgentInfo, Event};
+use mesita_core::wire::hello::Role;
+use mesita_core::wire::{AgentId, BodyRef, Head, Scratch, decode};
+use serde_json::{Value, json};
+
+use crate::catalog::Catalog;
+use crate::clock;
+use crate::conn::hello::Own;
+use crate::conn::outbox::Level;
+use crate::conn::{Conn, Ends};
+use crate::conns::Conns;
+use crate::disk_thread::{Job, ToDisk};
+use crate::doors::{Caller, Denied, Doors};
+use crate::encoded::Described;
+use crate::http::{Gauges, Site};
+use crate::io_thread::{Node, Tasks};
+use crate::port::Port;
+
+/// What an operator chose about connections.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Options {
+    /// A: an agent silent for so long has no session any more, in µs.
+    pub(crate) agent_timeout_us: u64,
+    /// Bytes that may wait for one connection.
+    pub(crate) stream_bytes_max: usize,
+    /// Connections that said hello.
+    pub(crate) conns_max: u32,
+    /// Different callers.
+    pub(crate) callers_max: u32,
+}
+
+/// The IO side of a master.
+pub(crate) struct MasterNode {
+    pub(crate) port: Port,
+    tasks: Tasks,
+    to_disk: Rc<ToDisk>,
+    pub(crate) options: Options,
+    pub(crate) conns: Conns,
+    pub(crate) doors: Doors,
+    callers: RefCell<Vec<Caller>>,
+    pub(crate) catalog: RefCell<Catalog>,
+    own: RefCell<Own>,
+    /// Agents that frameworks were told of, by connection.
+    introduced: RefCell<BTreeMap<Id, BTreeSet<AgentId>>>,
+    /// Connections of agents that are registered.
+    agent_conns: RefCell<BTreeMap<AgentId, Id>>,
+    /// When it began to lead, by the wall clock; 0 = not yet.
+    pub(crate) elected_us: Cell<u64>,
+    pub(crate) leads: event_listener::Event,
+    me: Weak<Self>,
+}
+
+impl MasterNode {
+    /// The IO side of the master in the seat of `port`.
+    pub(crate) fn new(port: Port, tasks: Tasks, to_disk: Rc<ToDisk>, options: Options) -> Rc<Self> {
+        Rc::new_cyclic(|me| Self {
+            port,
+            tasks,
+            to_disk,
+            options,
+            conns: Conns::new(options.conns_max),
+            doors: Doors::new(),
+            callers: RefCell::default(),
+            catalog: RefCell::default(),
+            own: RefCell::new(Own::new(Role::Master)),
+            introduced: RefCell::default(),
+            agent_conns: RefCell::default(),
+            elected_us: Cell::new(0),
+            leads: event_listener::Event::new(),
+            me: me.clone(),
+        })
+    }
+
+    /// Waits until this master leads.
+    pub(crate) async fn leading(&self) {
+        loop {
+            let listener = self.leads.listen();
+            if self.elected_us.get() != 0 {
+                return;
+            }
+            listener.await;
+        }
+    }
+
+    /// The number that the core knows a caller by; none when there are too many.
+    fn number_of(&self, caller: &Caller) -> Option<u16> {
+        let mut callers = self.callers.borrow_mut();
+        let known = callers.iter().position(|known| known == caller);
+        let number = match known {
+            Some(number) => number,
+            None if callers.len() >= self.options.callers_max as usize => return None,
+            None => {
+                callers.push(caller.clone());
+                let number = callers.len() - 1;
+                let input = Input::Caller {
+                    caller: u16::try_from(number).ok()?,
+                    name: &caller.name,
+                    rights: caller.rights,
+                };
+                self.port.put(&input);
+                number
+            }
+        };
+        u16::try_from(number).ok()
+    }
+
+    /// What an outbox does when its level changes.
+    fn on_level(&self, id: Id) -> impl Fn(Level) + 'static {
+        let me = self.me.clone();
+        move |level| {
+            let Some(me) = me.upgrade() else { return };
+            match level {
+                Level::Congested => me.port.put(&Input::Congested { conn: id }),
+                Level::Drained => me.port.put(&Input::Drained { conn: id }),
+                Level::Overrun => log::warn!("a connection that reads too slowly was cut"),
+            }
+        }
+    }
+
+    /// Passes a head on to its connection.
+    fn send(&self, conn: Id, head: &[u8], bodies: &[BodyRef]) {
+        let Some(conn) = self.conns.get(conn) else { return };
+        if conn.peer.role == Role::Agent {
+            // Pings are for the session that the master has opened.
+            if let Ok(Head::AgentEvent(AgentEvent::Registered { session, agent, .. })) =
+                decode(head)
+            {
+                conn.session.set(session);
+                conn.heard.set(clock::now());
+                self.agent_conns.borrow_mut().insert(agent, conn.id);
+            }
+        } else if let Ok(Head::Event(Event::Offers { offers })) = decode(head) {
+            self.introduce(&conn, offers.iter().map(|offer| offer.agent));
+        }
+        conn.send(head, bodies, &self.port);
+    }
+
+    /// Tells a framework about agents that it was not told of on this connection.
+    fn introduce(&self, conn: &Rc<Conn>, agents: impl Iterator<Item = AgentId>) {
+        let mut introduced = self.introduced.borrow_mut();
+        let told = introduced.entry(conn.id).or_default();
+        let catalog = self.catalog.borrow();
+        let new: Vec<&Described> = agents
+            .filter(|agent| told.insert(*agent))
+            .filter_map(|agent| catalog.agent(agent).map(|(_, row)| &row.info))
+            .collect();
+        // As many at once as surely fit what the peer takes.
+        for some in new.chunks(16) {
+            let mut memory = vec![0; conn.peer.head_max as usize];
+            let mut scratch = Scratch::new(&mut memory);
+            let infos = some.iter().filter_map(|described| described.info());
+            match scratch.seq::<AgentInfo<'static>>(infos) {
+                Ok(agents) => conn.say(&Head::Event(Event::Agents { agents })),
+                Err(_) => log::warn!("descriptions of agents larger than a framework takes"),
+            }
+        }
+    }
+
+    fn fact(&self, fact: &Fact<'_>, bodies: &[BodyRef]) {
+        let wall_us = clock::wall_us();
+        if let Fact::Leading { cluster, fence } = *fact {
+            let mut own = self.own.borrow_mut();
+            (own.cluster, own.generation) = (cluster, fence.generation);
+            self.elected_us.set(wall_us);
+            self.leads.notify(usize::MAX);
+            log::info!("leading cluster {cluster:016x} in epoch {}", fence.epoch);
+        }
+        let store = self.port.bodies.borrow();
+        let bytes = |body| store.bytes(body);
+        self.catalog.borrow_mut().fold(fact, wall_us, bodies, bytes);
+    }
+}
+
+impl Site for MasterNode {
+    fn kind(&self) -> &'static str {
+        "master"
+    }
+
+    fn admits(&self, ends: &Ends) -> Result<(), Denied> {
+        self.doors.caller(ends).map(|_| ())
+    }
+
+    fn health(&self) -> Value {
+        let leading = self.catalog.borrow().now.leading;
+        json!({
+            "healthy": true,
+            "leading": leading.is_some(),
+            "cluster": leading.map(|(cluster, _)| format!("{cluster:016x}")),
+            "epoch": leading.map(|(_, fence)| fence.epoch),
+            "trouble": self.doors.trouble(),
+        })
+    }
+
+    fn gauges(&self) -> Gauges<'_> {
+        Box::pin(async {
+            let core = self.port.gauges().await;
+            let mut own = self.conns.gauges().to_vec();
+            own.extend(self.port.bodies.borrow().gauges());
+            own.extend(self.catalog.borrow().gauges());
+            own.push(("backlog_bytes", self.port.backlog_bytes() as u64));
+            let waiting = self.conns.all().iter().map(|conn| conn.outbox.bytes() as u64).sum();
+            own.push(("outbox_bytes", waiting));
+            (core, own)
+        })
+    }
+}
+
+impl Node for MasterNode {
+    fn port(&self) -> &Port {
+        &self.port
+    }
+
+    fn output(&self, output: &[u8], bodies: &[BodyRef]) {
+        if let Some((conn, head)) = sent(output) {
+            return self.send(conn, head, bodies);
+        }
+        let Ok(output) = postcard::from_bytes(output) else {
+            mesita_core::stop(line!(), "an output of a master that cannot be read");
+        };
+        match output {
+            // Sent above.
+            Output::Send { .. } => {}
+            Output::Close { conn, reason, message } => {
+                if let Some(conn) = self.conns.get(conn) {
+                    conn.part(reason, message);
+                }
+            }
+            Output::Fact(fact) => self.fact(&fact, bodies),
+            Output::Persist { sequence, offset, sector } => {
+                let (seat, sector) = (self.port.seat(), sector.to_vec());
+                self.to_disk.write(Job::Registry { seat, sequence, offset, sector });
+            }
+            Output::KeepBody(body) => self.port.bodies.borrow_mut().keep(body),
+            Output::DropBody(body) => self.port.bodies.borrow_mut().drop(body),
+        }
+    }
+}

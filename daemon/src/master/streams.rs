@@ -1,0 +1,145 @@
+//! Streams that clients open: a task's output, which its agent has, and the catalog's rows.
+
+use std::rc::Rc;
+
+use mesita_core::doors::Rights;
+use mesita_core::wire::svc::{CloseReason, LogsOf, Rows, Stream};
+use mesita_core::wire::{AgentId, FrameworkId};
+use serde_json::Value;
+
+use super::MasterNode;
+use crate::catalog::Tables;
+use crate::catalog::rows::Used;
+use crate::conn::Conn;
+use crate::conn::streams::{Handle, Streams, refuse};
+
+/// Bytes of JSON that are gathered before they are sent.
+const GATHER: usize = 8 * 1024;
+
+impl MasterNode {
+    /// Serves a stream that a peer asked for.
+    pub(super) fn open_stream(&self, conn: &Rc<Conn>, number: u32, kind: Stream<'_>, window: u32) {
+        match kind {
+            Stream::Logs { agent, of, which, offset, follow } => {
+                let (agent, of) = match self.find(conn, agent, of) {
+                    Ok(found) => found,
+                    Err((reason, message)) => return refuse(conn, number, reason, &message),
+                };
+                let Some(to) = self.connection_of(agent) else {
+                    let message = "its agent is not connected now";
+                    return refuse(conn, number, CloseReason::Gone, message);
+                };
+                let there = Stream::Logs { agent: AgentId::NONE, of, which, offset, follow };
+                if !Streams::join(conn, number, window, &to, there) {
+                    let message = "its agent has as many streams open as it can";
+                    refuse(conn, number, CloseReason::Overloaded, message);
+                }
+            }
+            Stream::Rows { of } => {
+                let handle = Streams::serve(conn, number, window);
+                let tables = self.catalog.borrow().now.clone();
+                self.tasks.go(send_rows(handle, tables, of));
+            }
+            Stream::Http { .. } | Stream::Exec { .. } => {
+                let message = "this kind of stream is not served by this release";
+                refuse(conn, number, CloseReason::Unsupported, message);
+            }
+        }
+    }
+
+    /// The agent that has an output, and the container that it is of. A framework's caller may
+    /// read its output, and whoever operates the cluster that of everybody.
+    fn find<'o>(
+        &self,
+        conn: &Conn,
+        agent: AgentId,
+        of: LogsOf<'o>,
+    ) -> Result<(AgentId, LogsOf<'o>), (CloseReason, String)> {
+        let operates = conn.caller.rights.has(Rights::OPERATE);
+        let denied = || {
+            let message = "only who runs a task, or operates the cluster, may read its output";
+            (CloseReason::Denied, message.to_owned())
+        };
+        let not_found = |message: String| (CloseReason::NotFound, message);
+        let catalog = self.catalog.borrow();
+        match of {
+            LogsOf::Container(_) if !operates => Err(denied()),
+            LogsOf::Container(_) if agent.is_none() => {
+                Err(not_found("a container is named by its agent, too".to_owned()))
+            }
+            LogsOf::Container(container) => Ok((agent, LogsOf::Container(container))),
+            LogsOf::Task { framework, task } => match catalog.task(framework, task) {
+                Some((_, row)) => {
+                    let owner = catalog.now.frameworks.get(row.framework);
+                    let owns = owner.is_some_and(|owner| *owner.caller == *conn.caller.name);
+                    if !owns && !operates {
+                        return Err(denied());
+                    }
+                    if row.container == Default::default() {
+                        return Err(not_found(format!("task `{task}` has no output yet")));
+                    }
+                    let agent = catalog.now.agents.get(row.agent).map(|agent| agent.id);
+                    let agent = agent.ok_or_else(|| not_found("its agent is gone".to_owned()))?;
+                    Ok((agent, LogsOf::Container(row.container)))
+                }
+                None => match catalog.completed(framework, task) {
+                    Some(one) if !operates && *one.caller != *conn.caller.name => Err(denied()),
+                    Some(one) => Ok((one.agent_id, LogsOf::Container(one.task.container))),
+                    // An agent keeps output longer than the master keeps the task.
+                    None if agent.is_none() => Err(not_found(unknown(framework, task))),
+                    None if operates => Ok((agent, LogsOf::Task { framework, task })),
+                    None => Err(denied()),
+                },
+            },
+        }
+    }
+
+    /// The connection of an agent that is registered.
+    pub(super) fn connection_of(&self, agent: AgentId) -> Option<Rc<Conn>> {
+        let id = *self.agent_conns.borrow().get(&agent)?;
+        self.conns.get(id)
+    }
+}
+
+/// Sends a table as lines of JSON, as it was when it was asked for.
+async fn send_rows(handle: Handle, tables: Tables, of: Rows) {
+    let mut text = Vec::new();
+    for row in rows(&tables, of) {
+        text.extend_from_slice(row.to_string().as_bytes());
+        text.push(b'\n');
+        if text.len() >= GATHER {
+            if handle.write(&text).await.is_err() {
+                return;
+            }
+            text.clear();
+        }
+    }
+    if handle.write(&text).await.is_ok() {
+        handle.close(CloseReason::Done, "");
+    }
+}
+
+/// A table as JSON objects.
+pub(crate) fn rows(tables: &Tables, of: Rows) -> Box<dyn Iterator<Item = Value> + '_> {
+    match of {
+        Rows::Tasks => Box::new(tables.tasks.iter().map(|(_, task)| tables.task_json(task))),
+        Rows::Agents => {
+            let used = tables.used();
+            Box::new(tables.agents.iter().map(move |(id, agent)| {
+                tables.agent_json(id, agent, used.get(&id).unwrap_or(&Used::default()))
+            }))
+        }
+        Rows::Frameworks => Box::new(
+            tables.frameworks.iter().map(|(id, framework)| tables.framework_json(id, framework)),
+        ),
+        Rows::Completed => Box::new(tables.completed.iter().map(|one| tables.completed_json(one))),
+    }
+}
+
+fn unknown(framework: FrameworkId, task: &str) -> String {
+    if framework.is_none() {
+        format!("no task `{task}` is known; `mesita ps` lists them")
+    } else {
+        format!("the framework has no task `{task}`")
+    }
+}

@@ -1,0 +1,206 @@
+//! What a core thread steps: a master, agents, a framework's driver, each in a seat of its own.
+
+use mesita_core::Refusal;
+use mesita_core::agent::{self, Agent};
+use mesita_core::capacity::Capacity;
+use mesita_core::drive::{BUFFER, Drive, Front, REFUSALS, Refusals, Sink};
+use mesita_core::image::{BadImage, Reader, Writer};
+use mesita_core::master::{self, Master};
+use mesita_core::scheduler::{self, Driver};
+use mesita_core::time::Time;
+use serde::{Deserialize, Serialize};
+
+use crate::memory::Pages;
+
+/// What a seat is made from, and a journal begins with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) enum Blueprint {
+    /// A master.
+    Master { capacity: Capacity, config: master::Config },
+    /// An agent.
+    Agent { capacity: Capacity, config: agent::Config },
+    /// A framework's driver.
+    Driver { capacity: Capacity, config: scheduler::Config },
+}
+
+impl Blueprint {
+    /// Builds it, with memory of its own. A [`Refusal`] names the capacity that is too small.
+    pub(crate) fn build(&self) -> Result<Box<dyn Seat>, Refusal> {
+        let buffer = Box::leak(vec![0; BUFFER].into_boxed_slice());
+        Ok(match *self {
+            Self::Master { capacity, config } => {
+                let storage = master::Storage::lend(&capacity, &mut Pages);
+                Box::new(Drive::new(Master::new(storage, config)?, buffer))
+            }
+            Self::Agent { capacity, config } => {
+                let storage = agent::Storage::lend(&capacity, &mut Pages);
+                Box::new(Drive::new(Agent::new(storage, config)?, buffer))
+            }
+            Self::Driver { capacity, config } => {
+                let storage = scheduler::Storage::lend(&capacity, &mut Pages);
+                Box::new(Drive::new(Driver::new(storage, config), buffer))
+            }
+        })
+    }
+
+    /// Bytes of its tables, which its image does not exceed.
+    pub(crate) fn bytes(&self) -> usize {
+        let (Self::Master { capacity, .. }
+        | Self::Agent { capacity, .. }
+        | Self::Driver { capacity, .. }) = self;
+        usize::try_from(capacity.master_bytes()).unwrap_or(usize::MAX)
+    }
+
+    /// What it is, for people and in the names of gauges.
+    pub(crate) const fn kind(&self) -> &'static str {
+        match self {
+            Self::Master { .. } => "master",
+            Self::Agent { .. } => "agent",
+            Self::Driver { .. } => "scheduler",
+        }
+    }
+}
+
+/// A front and its run, whichever it is.
+pub(crate) trait Seat: Send {
+    /// Applies one input.
+    fn step(&mut self, now: Time, input: &[u8], sink: &mut dyn Sink) -> Result<(), Refusal>;
+    /// When its tick is due.
+    fn next_deadline(&self) -> Time;
+    /// The bytes of its tick, without a stamp.
+    fn tick(&self) -> &'static [u8];
+    /// Its inputs come behind the wall clock.
+    fn is_stamped(&self) -> bool;
+    /// Inputs so far.
+    fn steps(&self) -> u64;
+    /// The digest of what left it.
+    fn digest(&self) -> u64;
+    /// The digest of its whole state.
+    fn state_digest(&self) -> u64;
+    /// Refusals by kind.
+    fn refusals(&self) -> &Refusals;
+    /// Names and values of what is in use.
+    fn gauges(&self, tell: &mut dyn FnMut(&'static str, u64));
+    /// Writes its state.
+    fn export(&self, to: &mut Writer<'_>);
+    /// Reads a state.
+    fn import(&mut self, from: &mut Reader<'_>) -> Result<(), BadImage>;
+    /// Goes on from a run of so many inputs with this digest.
+    fn resume(&mut self, steps: u64, digest: u64);
+}
+
+impl<F: Front + Gauged + Send> Seat for Drive<'static, F> {
+    fn step(&mut self, now: Time, input: &[u8], sink: &mut dyn Sink) -> Result<(), Refusal> {
+        Drive::step(self, now, input, sink)
+    }
+
+    fn next_deadline(&self) -> Time {
+        Drive::next_deadline(self)
+    }
+
+    fn tick(&self) -> &'static [u8] {
+        F::tick()
+    }
+
+    fn is_stamped(&self) -> bool {
+        F::STAMPED
+    }
+
+    fn steps(&self) -> u64 {
+        Drive::steps(self)
+    }
+
+    fn digest(&self) -> u64 {
+        Drive::digest(self)
+    }
+
+    fn state_digest(&self) -> u64 {
+        Drive::state_digest(self)
+    }
+
+    fn refusals(&self) -> &Refusals {
+        Drive::refusals(self)
+    }
+
+    fn gauges(&self, tell: &mut dyn FnMut(&'static str, u64)) {
+        self.front().tell(tell);
+    }
+
+    fn export(&self, to: &mut Writer<'_>) {
+        self.front().export(to);
+    }
+
+    fn import(&mut self, from: &mut Reader<'_>) -> Result<(), BadImage> {
+        self.front_mut().import(from)
+    }
+
+    fn resume(&mut self, steps: u64, digest: u64) {
+        Drive::resume(self, steps, digest);
+    }
+}
+
+/// A front whose use of its tables can be told.
+pub(crate) trait Gauged {
+    /// Tells each gauge by its name.
+    fn tell(&self, tell: &mut dyn FnMut(&'static str, u64));
+}
+
+impl Gauged for Master<'_> {
+    fn tell(&self, tell: &mut dyn FnMut(&'static str, u64)) {
+        let gauges = self.gauges();
+        for (name, value) in [
+            ("agents", gauges.agents),
+            ("frameworks", gauges.frameworks),
+            ("tasks", gauges.tasks),
+            ("executors", gauges.executors),
+            ("offers", gauges.offers),
+            ("names", gauges.names),
+            ("cells", gauges.cells),
+            ("idents", gauges.idents),
+            ("pieces", gauges.pieces),
+            ("spans", gauges.spans),
+            ("filters", gauges.filters),
+            ("dirty_agents", gauges.dirty),
+        ] {
+            tell(name, value.into());
+        }
+        tell("filters_evicted", gauges.filters_evicted);
+        tell("body_bytes", gauges.body_bytes);
+    }
+}
+
+impl Gauged for Agent<'_> {
+    fn tell(&self, tell: &mut dyn FnMut(&'static str, u64)) {
+        let gauges = self.gauges();
+        for (name, value) in [
+            ("frameworks", gauges.frameworks),
+            ("executors", gauges.executors),
+            ("tasks", gauges.tasks),
+            ("updates", gauges.updates),
+            ("names", gauges.names),
+            ("cells", gauges.cells),
+            ("idents", gauges.idents),
+            ("pieces", gauges.pieces),
+            ("spans", gauges.spans),
+        ] {
+            tell(name, value.into());
+        }
+        tell("body_bytes", gauges.body_bytes);
+    }
+}
+
+impl Gauged for Driver<'_> {
+    fn tell(&self, tell: &mut dyn FnMut(&'static str, u64)) {
+        let (offers, tasks) = self.gauges();
+        tell("offers", offers.into());
+        tell("tasks", tasks.into());
+    }
+}
+
+/// The kinds of refusals that occurred, with how often.
+pub(crate) fn refused(refusals: &Refusals) -> impl Iterator<Item = (Refusal, u64)> + '_ {
+    (0u8..).zip(refusals.iter().take(REFUSALS)).filter_map(|(number, &count)| {
+        let refusal = postcard::from_bytes(&[number]).ok()?;
+        (count > 0).then_some((refusal, count))
+    })
+}

@@ -1,0 +1,60 @@
+//! Signals that end a daemon or change its course, as events of the IO thread.
+
+use std::io;
+
+use nix::sys::signal::{SigSet, Signal};
+use nix::sys::signalfd::{SfdFlags, SignalFd};
+use smol::Async;
+
+/// Signals that were blocked in every thread, to be read here.
+pub(crate) struct Signals(Async<SignalFd>);
+
+/// A signal, as far as daemons care.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Caught {
+    /// SIGINT: the user at the terminal wants an end.
+    Interrupt,
+    /// SIGTERM: somebody wants an end.
+    Terminate,
+    /// SIGHUP: the terminal is gone.
+    HangUp,
+    /// SIGUSR1.
+    User1,
+}
+
+/// Blocks them. Called before the first thread, which all others take after.
+pub(crate) fn block() -> io::Result<()> {
+    Ok(set().thread_block()?)
+}
+
+fn set() -> SigSet {
+    let mut set = SigSet::empty();
+    [Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP, Signal::SIGUSR1]
+        .into_iter()
+        .for_each(|signal| set.add(signal));
+    set
+}
+
+impl Signals {
+    /// Those that were blocked.
+    pub(crate) fn new() -> io::Result<Self> {
+        let flags = SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK;
+        Ok(Self(Async::new(SignalFd::with_flags(&set(), flags)?)?))
+    }
+
+    /// The next one.
+    pub(crate) async fn next(&self) -> Caught {
+        let read = self.0.read_with(|fd| fd.read_signal()?.ok_or(io::ErrorKind::WouldBlock.into()));
+        let number = match read.await {
+            Ok(info) => i32::try_from(info.ssi_signo).unwrap_or(0),
+            // Nobody can be told to end any more: better now than never.
+            Err(_) => Signal::SIGTERM as i32,
+        };
+        match Signal::try_from(number) {
+            Ok(Signal::SIGINT) => Caught::Interrupt,
+            Ok(Signal::SIGHUP) => Caught::HangUp,
+            Ok(Signal::SIGUSR1) => Caught::User1,
+            _ => Caught::Terminate,
+        }
+    }
+}

@@ -1,0 +1,146 @@
+//! Where cgroups are: which hierarchies this machine has, which of them are ours to write, and the
+//! directory of every container in each.
+//!
+//! `<hierarchy>/<root>/<first 16 hex of the agent's key>/<container>`. With v1 `<hierarchy>` is
+//! where the controller is mounted. With v2 it is the agent's own cgroup, whose controllers have
+//! to be handed down; a cgroup that does so may not hold processes, so the agent and its keeper
+//! move into the leaf `self`. Where that cannot be, because other processes live there, root uses
+//! the top of the hierarchy. The unified hierarchy is used wherever one is mounted, controllers or
+//! not: it tells whose a socket is, and it can kill.
+
+mod find;
+mod kill;
+
+use std::path::{Path, PathBuf};
+
+use mesita_core::wire::ContainerId;
+
+use crate::sys::{Failure, Sys, Version};
+
+pub(crate) use find::own_directories;
+pub use find::{Wanted, Why};
+pub(crate) use kill::kill_once;
+pub use kill::{Alive, kill, leave, remove};
+
+/// What a hierarchy controls, as far as tasks are put under it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Controller {
+    /// CPU weight and quota; with v2 also accounting.
+    Cpu,
+    /// CPU accounting, v1 only.
+    Cpuacct,
+    /// Memory.
+    Memory,
+    /// Number of processes.
+    Pids,
+    /// Stopping everything in a cgroup; part of v2 itself.
+    Freezer,
+}
+
+impl Controller {
+    /// All of them.
+    pub const ALL: [Self; 5] = [Self::Cpu, Self::Cpuacct, Self::Memory, Self::Pids, Self::Freezer];
+
+    /// The kernel's name.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Cpu => "cpu",
+            Self::Cpuacct => "cpuacct",
+            Self::Memory => "memory",
+            Self::Pids => "pids",
+            Self::Freezer => "freezer",
+        }
+    }
+}
+
+/// A directory that is ours in some hierarchy.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Place {
+    /// The interface of its files.
+    pub version: Version,
+    /// The directory that containers have theirs in.
+    pub directory: PathBuf,
+    /// What can be limited there.
+    pub controllers: Vec<Controller>,
+}
+
+/// The directories that are ours, one for each hierarchy in use.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Cgroups {
+    places: Vec<Place>,
+    /// The leaf that the agent moved itself into.
+    own: Option<PathBuf>,
+}
+
+impl Cgroups {
+    /// Where `controller` can be used.
+    pub fn place(&self, controller: Controller) -> Option<&Place> {
+        self.places.iter().find(|place| place.controllers.contains(&controller))
+    }
+
+    /// Our directory in the unified hierarchy.
+    pub fn unified(&self) -> Option<&Place> {
+        self.places.iter().find(|place| place.version == Version::V2)
+    }
+
+    /// Every hierarchy in use.
+    pub fn places(&self) -> &[Place] {
+        &self.places
+    }
+
+    /// The directories of one container.
+    pub fn of(&self, container: ContainerId) -> Vec<PathBuf> {
+        let name = container.to_string();
+        self.places.iter().map(|place| place.directory.join(&name)).collect()
+    }
+
+    /// Makes the directories of a container; on failure those made are removed again.
+    pub fn make(&self, sys: &dyn Sys, container: ContainerId) -> Result<(), Failure> {
+        let directories = self.of(container);
+        for (made, directory) in directories.iter().enumerate() {
+            if let Err(failure) = sys.make(directory) {
+                for directory in &directories[..made] {
+                    // The first failure is the one to report.
+                    let _ = sys.remove(directory);
+                }
+                return Err(failure);
+            }
+        }
+        Ok(())
+    }
+
+    /// The names of the containers that have a directory anywhere, sorted.
+    pub fn containers(&self, sys: &dyn Sys) -> Result<Vec<String>, Failure> {
+        let mut names = Vec::new();
+        for place in &self.places {
+            names.extend(sys.children(&place.directory)?);
+        }
+        names.sort_unstable();
+        names.dedup();
+        Ok(names)
+    }
+
+    /// What is left to remove when no container is left: our directories, the one above them if
+    /// nobody else uses it, and the agent's own leaf; the innermost first.
+    pub fn to_remove(&self) -> Vec<PathBuf> {
+        let ours = self.places.iter().map(|place| place.directory.clone());
+        let above = self.places.iter().filter_map(|place| place.directory.parent());
+        ours.chain(above.map(Path::to_owned)).chain(self.own.clone()).collect()
+    }
+}
+
+/// The words of a file such as `cgroup.controllers`.
+fn words(text: &str) -> impl Iterator<Item = &str> {
+    text.split_ascii_whitespace()
+}
+
+/// The processes that a `cgroup.procs` lists. 0 stands for those of other pid namespaces.
+fn pids(text: &str) -> impl Iterator<Item = u32> {
+    words(text).filter_map(|word| word.parse().ok()).filter(|&pid| pid != 0)
+}
+
+/// The number behind `key` in a file of `key number` lines.
+pub(crate) fn keyed(text: &str, key: &str) -> Option<u64> {
+    let mut lines = text.lines().filter_map(|line| line.split_once(' '));
+    lines.find(|(name, _)| *name == key).and_then(|(_, value)| value.trim().parse().ok())
+}

@@ -1,0 +1,627 @@
+//! Everything that holds the tasks of one agent.
+//!
+//! [`Isolation::new`] finds out what this machine and this user can do. From then on each container
+//! goes the same way: [`prepare`](Isolation::prepare), a launch by the keeper with what that gave,
+//! [`isolate`](Isolation::isolate), any number of [`usage`](Isolation::usage) and
+//! [`update`](Isolation::update), and at its end [`ended`](Isolation::ended),
+//! [`kill`](Isolation::kill) and [`cleanup`](Isolation::cleanup). All of it blocks, for
+//! microseconds to milliseconds, `kill` for as long as the processes take to go.
+
+use std::ffi::CString;
+use std::fmt;
+use std::os::fd::OwnedFd;
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Component, Path, PathBuf};
+
+use mesita_core::wire::ContainerId;
+use mesita_core::wire::task::Exit;
+
+use crate::cgroups::{self, Alive, Cgroups, Controller, Wanted};
+use crate::isolators::{
+    self, Additions, Container, Entry, Ground, Isolator, Limitation, REGISTRY, TaskLimits,
+    Unusable, Usage,
+};
+use crate::keeper::end_left;
+use crate::keeper::protocol::{self, CGROUPS_MAX, Launch, Left, Namespaces, Request, Trouble};
+use crate::sys::{Failure, Sys, Version};
+
+/// What an agent's flags and its keeper say about isolation.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// `--isolation`: names of isolators, `all`, or `cgroups` for all of those; none = every one
+    /// that privilege and kernel allow.
+    pub isolators: Option<Vec<String>>,
+    /// `--cgroups-root`: the directory of cgroups of all agents of this machine.
+    pub cgroups_root: String,
+    /// The agent's key, whose first 16 hex digits name its directory there.
+    pub key: [u8; 32],
+    /// `--cgroups-enable-cfs`: CPUs asked for are also a cap.
+    pub cgroups_enable_cfs: bool,
+    /// `--min-task-mem`: no task is limited to less memory, in bytes.
+    pub min_task_mem_bytes: u64,
+    /// `--task-pids-max`: processes and threads of a task that does not say.
+    pub task_pids_max: u32,
+    /// Memory of the machine in bytes.
+    pub total_mem_bytes: u64,
+    /// The keeper's process.
+    pub keeper: u32,
+    /// What the keeper could make, from its hello.
+    pub namespaces: Namespaces,
+    /// Why it could not make more.
+    pub namespaces_trouble: Option<Trouble>,
+}
+
+impl Options {
+    /// The defaults of the flags, for an agent with this key and this keeper.
+    pub fn new(key: [u8; 32], keeper: &protocol::Welcome, total_mem_bytes: u64) -> Self {
+        Self {
+            isolators: None,
+            cgroups_root: "mesita".to_owned(),
+            key,
+            cgroups_enable_cfs: false,
+            min_task_mem_bytes: 1 << 20,
+            task_pids_max: 1024,
+            total_mem_bytes,
+            keeper: keeper.pid,
+            namespaces: keeper.namespaces,
+            namespaces_trouble: keeper.trouble,
+        }
+    }
+}
+
+/// Why an agent cannot start with the flags it was given.
+#[derive(Debug, PartialEq, Eq)]
+pub enum NotHere {
+    /// `--isolation` names one that does not exist.
+    Unknown(String),
+    /// `--isolation` names one that cannot work here.
+    Unusable {
+        /// Which.
+        isolator: &'static str,
+        /// Why.
+        why: Unusable,
+    },
+    /// `--cgroups-root` is no relative path below a hierarchy.
+    Root(String),
+}
+
+impl fmt::Display for NotHere {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Unknown(name) => {
+                write!(f, "no isolator `{name}`; there are: all cgroups")?;
+                REGISTRY.iter().try_for_each(|entry| write!(f, " {}", entry.name))
+            }
+            Self::Unusable { isolator, why } => write!(f, "isolator {isolator}: {why}"),
+            Self::Root(root) => {
+                write!(f, "--cgroups-root `{root}` is not a path below a cgroup hierarchy")
+            }
+        }
+    }
+}
+
+impl std::error::Error for NotHere {}
+
+/// An isolator that is off though nobody switched it off. Prints as what to do about it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Degraded {
+    /// Its name.
+    pub isolator: &'static str,
+    /// Why.
+    pub why: Unusable,
+}
+
+impl fmt::Display for Degraded {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} is off: {}", self.isolator, self.why)
+    }
+}
+
+/// Why something could not be done to a container.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Error {
+    /// Its cgroup directories.
+    Cgroups(Failure),
+    /// One of the isolators.
+    Isolator(&'static str, isolators::Error),
+    /// Processes that do not die.
+    Alive(Alive),
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Cgroups(failure) => failure.fmt(f),
+            Self::Isolator(name, error) => write!(f, "{name}: {error}"),
+            Self::Alive(alive) => alive.fmt(f),
+        }
+    }
+}
+
+impl std::error::Error for Error {}
+
+/// What a launch gets from here.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Prepared {
+    /// The cgroups to join.
+    pub cgroups: heapless::Vec<protocol::Cgroup, CGROUPS_MAX>,
+    /// What the isolators add.
+    pub additions: Additions,
+}
+
+impl Prepared {
+    /// Puts it into the launch.
+    pub fn add_to(self, launch: &mut Launch) {
+        launch.cgroups = self.cgroups;
+        launch.namespaces = self.additions.namespaces;
+        launch.no_new_privs = self.additions.no_new_privs;
+        launch.rlimits = self.additions.rlimits;
+        launch.oom_score_adj = self.additions.oom_score_adj;
+    }
+}
+
+/// How far killing went.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Killed {
+    /// Nothing of the container is alive.
+    All,
+    /// It has no cgroups; its keeper can kill its group or its namespace.
+    AskKeeper,
+}
+
+/// What a recovery found.
+#[derive(Debug, Default)]
+pub struct Recovered {
+    /// Containers nobody knows, which are gone now.
+    pub removed: Vec<String>,
+    /// What could not be removed, to be said and tried again at the next start.
+    pub stuck: Vec<Error>,
+}
+
+/// The isolators that are on, and the cgroups they share.
+#[derive(Debug)]
+pub struct Isolation<'s> {
+    sys: &'s dyn Sys,
+    cgroups: Cgroups,
+    isolators: Vec<(&'static str, Box<dyn Isolator>)>,
+    off: Vec<&'static str>,
+}
+
+impl<'s> Isolation<'s> {
+    /// Finds out what can be held here, and makes this agent's directories of cgroups. An isolator
+    /// that was named and cannot work is an error; one that was not is left out and explained.
+    pub fn new(options: &Options, sys: &'s dyn Sys) -> Result<(Self, Vec<Degraded>), NotHere> {
+        let root = Path::new(&options.cgroups_root);
+        let mut parts = root.components();
+        let below = parts.all(|part| matches!(part, Component::Normal(_)));
+        if !below || options.cgroups_root.is_empty() {
+            return Err(NotHere::Root(options.cgroups_root.clone()));
+        }
+        let (entries, named) = chosen(options)?;
+        let controllers: Vec<Controller> =
+            entries.iter().flat_map(|entry| entry.controllers).copied().collect();
+        let key: String = options.key[..8].iter().map(|byte| format!("{byte:02x}")).collect();
+        let wanted = Wanted {
+            root: &options.cgroups_root,
+            key: &key,
+            keeper: options.keeper,
+            controllers: &controllers,
+        };
+        let (cgroups, missing) = Cgroups::find(sys, wanted);
+        let ground = Ground { options, cgroups: &cgroups, missing: &missing };
+        let mut isolators = Vec::new();
+        let mut degraded = Vec::new();
+        for entry in entries {
+            match (entry.make)(&ground) {
+                Ok(isolator) => isolators.push((entry.name, isolator)),
+                Err(why) if named => {
+                    // Nothing of an agent that does not start; what runs from before stays.
+                    for directory in cgroups.to_remove() {
+                        let _ = cgroups::leave(sys, &directory);
+                    }
+                    return Err(NotHere::Unusable { isolator: entry.name, why });
+                }
+                Err(why) => degraded.push(Degraded { isolator: entry.name, why }),
+            }
+        }
+        let off = degraded.iter().map(|degraded| degraded.isolator).collect();
+        Ok((Self { sys, cgroups, isolators, off }, degraded))
+    }
+
+    /// The isolators that are on, in the order in which they prepare.
+    pub fn names(&self) -> Vec<&'static str> {
+        self.isolators.iter().map(|(name, _)| *name).collect()
+    }
+
+    /// Attributes that tell frameworks what holds a task here: `isolation`, and `isolation_off`
+    /// for what this machine should have and does not. Empty ones are left out.
+    pub fn attributes(&self) -> Vec<(&'static str, String)> {
+        let lists = [("isolation", self.names()), ("isolation_off", self.off.clone())];
+        let told = lists.into_iter().filter(|(_, names)| !names.is_empty());
+        told.map(|(attribute, names)| (attribute, names.join(","))).collect()
+    }
+
+    /// True when a container has cgroups here, whatever limits them.
+    pub fn has_cgroups(&self) -> bool {
+        !self.cgroups.places().is_empty()
+    }
+
+    /// True when the unified hierarchy tells whose a socket is.
+    pub fn tells_sockets(&self) -> bool {
+        self.cgroups.unified().is_some()
+    }
+
+    /// Tells a keeper which directories to remove when it ends.
+    pub fn remove_at_end(&self) -> Request {
+        let directories = self.cgroups.to_remove();
+        Request::RemoveAtEnd { directories: directories.iter().map(|path| text_of(path)).collect() }
+    }
+
+    /// Removes what an earlier agent with this key left of containers that are not `known`, and
+    /// nothing else.
+    pub fn recover(&self, known: &[ContainerId]) -> Result<Recovered, Error> {
+        let mut recovered = Recovered::default();
+        for name in self.cgroups.containers(self.sys).map_err(Error::Cgroups)? {
+            if ContainerId::parse(&name).is_some_and(|id| known.contains(&id)) {
+                continue;
+            }
+            let places = self.cgroups.places().iter();
+            let directories: Vec<_> = places.map(|place| place.directory.join(&name)).collect();
+            let gone = cgroups::kill(self.sys, &directories).map_err(Error::Alive);
+            match gone.and_then(|()| self.remove(&directories)) {
+                Ok(()) => recovered.removed.push(name),
+                Err(error) => recovered.stuck.push(error),
+            }
+        }
+        let known: Vec<_> = known.iter().map(|&id| self.container(id)).collect();
+        for (name, isolator) in &self.isolators {
+            isolator.recover(&known).map_err(|error| Error::Isolator(name, error))?;
+        }
+        Ok(recovered)
+    }
+
+    /// Sets up everything for a container that is about to be launched. If it cannot be, nothing
+    /// is left of it.
+    pub fn prepare(&self, id: ContainerId, limits: &TaskLimits) -> Result<Prepared, Error> {
+        let rlimits = "posix/rlimits";
+        if !limits.rlimits.is_empty() && !self.names().contains(&rlimits) {
+            return Err(Error::Isolator(rlimits, isolators::Error::NoRlimits));
+        }
+        self.cgroups.make(self.sys, id).map_err(Error::Cgroups)?;
+        let mut additions = Additions::default();
+        let container = self.container(id);
+        for (name, isolator) in &self.isolators {
+            if let Err(error) = isolator.prepare(&container, limits, &mut additions) {
+                // What went wrong first is what is told.
+                let _ = self.cleanup(id);
+                return Err(Error::Isolator(name, error));
+            }
+        }
+        Ok(Prepared { cgroups: self.joined(id), additions })
+    }
+
+    /// The container's process exists: `pid`.
+    pub fn isolate(&self, id: ContainerId, pid: u32) -> Result<(), Error> {
+        let container = self.container(id);
+        self.each(|isolator| isolator.isolate(&container, pid))
+    }
+
+    /// Descriptors that become readable when [`limitation`](Self::limitation) is worth a look.
+    pub fn watch(&self, id: ContainerId) -> Result<Vec<OwnedFd>, Error> {
+        let container = self.container(id);
+        let mut watches = Vec::new();
+        for (name, isolator) in &self.isolators {
+            let watch = isolator.watch(&container);
+            watches.extend(watch.map_err(|error| Error::Isolator(name, error))?);
+        }
+        Ok(watches)
+    }
+
+    /// Which limit a container that runs has run into, if any.
+    pub fn limitation(&self, id: ContainerId) -> Result<Option<Limitation>, Error> {
+        self.look(id, None)
+    }
+
+    /// Which limit a container that has ended had run into, if any. To be asked before
+    /// [`cleanup`](Self::cleanup).
+    pub fn ended(&self, id: ContainerId, exit: Exit) -> Result<Option<Limitation>, Error> {
+        self.look(id, Some(exit))
+    }
+
+    fn look(&self, id: ContainerId, exit: Option<Exit>) -> Result<Option<Limitation>, Error> {
+        let container = self.container(id);
+        for (name, isolator) in &self.isolators {
+            let found = isolator.limitation(&container, exit);
+            if let Some(found) = found.map_err(|error| Error::Isolator(name, error))? {
+                return Ok(Some(found));
+            }
+        }
+        Ok(None)
+    }
+
+    /// Changes the limits of a container that runs.
+    pub fn update(&self, id: ContainerId, limits: &TaskLimits) -> Result<(), Error> {
+        let container = self.container(id);
+        self.each(|isolator| isolator.update(&container, limits))
+    }
+
+    /// What a container uses and used.
+    pub fn usage(&self, id: ContainerId) -> Result<Usage, Error> {
+        let container = self.container(id);
+        let mut usage = Usage::default();
+        self.each(|isolator| isolator.usage(&container, &mut usage))?;
+        Ok(usage)
+    }
+
+    /// Kills everything in a container and waits until it is gone, at most 10 s.
+    pub fn kill(&self, id: ContainerId) -> Result<Killed, Error> {
+        if !self.has_cgroups() {
+            return Ok(Killed::AskKeeper);
+        }
+        cgroups::kill(self.sys, &self.cgroups.of(id)).map_err(Error::Alive)?;
+        Ok(Killed::All)
+    }
+
+    /// Kills what a dead keeper left of a container, whether or not it has cgroups, and waits until
+    /// it is gone.
+    pub fn kill_left(&self, left: &Left) -> Result<(), Error> {
+        self.kill(left.container)?;
+        if end_left(left) {
+            return Ok(());
+        }
+        let directory = Path::new("/proc").to_owned();
+        Err(Error::Alive(Alive { directory, pids: vec![left.pid] }))
+    }
+
+    /// Undoes [`prepare`](Self::prepare). Everything is tried; the first failure is told.
+    pub fn cleanup(&self, id: ContainerId) -> Result<(), Error> {
+        let container = self.container(id);
+        let mut result = Ok(());
+        for (name, isolator) in self.isolators.iter().rev() {
+            let cleaned = isolator.cleanup(&container);
+            result = result.and(cleaned.map_err(|error| Error::Isolator(name, error)));
+        }
+        result.and(self.remove(&self.cgroups.of(id)))
+    }
+
+    fn remove(&self, directories: &[PathBuf]) -> Result<(), Error> {
+        cgroups::remove(self.sys, directories).map_err(Error::Cgroups)
+    }
+
+    fn each(
+        &self,
+        mut what: impl FnMut(&dyn Isolator) -> Result<(), isolators::Error>,
+    ) -> Result<(), Error> {
+        let mut isolators = self.isolators.iter();
+        isolators.try_for_each(|(name, isolator)| {
+            what(&**isolator).map_err(|error| Error::Isolator(name, error))
+        })
+    }
+
+    fn container(&self, id: ContainerId) -> Container<'_> {
+        Container { id, sys: self.sys, cgroups: &self.cgroups }
+    }
+
+    fn joined(&self, id: ContainerId) -> heapless::Vec<protocol::Cgroup, CGROUPS_MAX> {
+        let directories = self.cgroups.of(id);
+        let places = self.cgroups.places().iter().zip(directories);
+        let joined = places.map(|(place, directory)| protocol::Cgroup {
+            directory: text_of(&directory),
+            unified: place.version == Version::V2,
+        });
+        joined.collect()
+    }
+}
+
+/// The lines of the registry that the flag means, and whether they were named one by one.
+fn chosen(options: &Options) -> Result<(Vec<&'static Entry>, bool), NotHere> {
+    let Some(names) = &options.isolators else { return Ok((REGISTRY.iter().collect(), false)) };
+    let is_meant = |name: &str, entry: &Entry| match name {
+        "all" => true,
+        "cgroups" | "cgroups/all" => entry.name.starts_with("cgroups/"),
+        name => name == entry.name,
+    };
+    for name in names {
+        if !REGISTRY.iter().any(|entry| is_meant(name, entry)) {
+            return Err(NotHere::Unknown(name.clone()));
+        }
+    }
+    let meant = |entry: &&Entry| names.iter().any(|name| is_meant(name, entry));
+    Ok((REGISTRY.iter().filter(meant).collect(), true))
+}
+
+/// A path for the protocol. Ours have no NUL: they are made of mount points and of names.
+fn text_of(path: &Path) -> CString {
+    CString::new(path.as_os_str().as_bytes()).unwrap_or_default()
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use super::*;
+    use crate::isolators::Cap;
+    use crate::sys::fake::Fake;
+
+    pub(crate) const CONTAINER: ContainerId = ContainerId { incarnation: 1, counter: 1 };
+
+    /// Options of an agent with the key 00 01 02..., on a machine of 1 GiB, with a keeper that
+    /// can make namespaces.
+    pub(crate) fn options(isolators: Option<&[&str]>) -> Options {
+        let mut key = [0; 32];
+        (0..).zip(&mut key).for_each(|(number, byte)| *byte = number);
+        let welcome = protocol::Welcome {
+            version: 1,
+            pid: 51,
+            boot: [0; 16],
+            namespaces: Namespaces { user: false, pid: true, mount: true },
+            trouble: None,
+        };
+        let names = isolators.map(|names| names.iter().map(|&name| name.to_owned()).collect());
+        Options { isolators: names, ..Options::new(key, &welcome, 1 << 30) }
+    }
+
+    pub(crate) fn isolation<'s>(sys: &'s Fake, names: &[&str]) -> Isolation<'s> {
+        Isolation::new(&options(Some(names)), sys).unwrap().0
+    }
+
+    fn limits() -> TaskLimits {
+        TaskLimits { cpus_milli: 500, mem_bytes: 1 << 25, ..TaskLimits::default() }
+    }
+
+    #[test]
+    fn without_a_flag_everything_that_can_be_is_on() {
+        let sys = Fake::hybrid();
+        let (isolation, degraded) = Isolation::new(&options(None), &sys).unwrap();
+        assert_eq!(degraded, []);
+        let names: Vec<_> = REGISTRY.iter().map(|entry| entry.name).collect();
+        assert_eq!(isolation.names(), names);
+        assert_eq!(isolation.attributes(), [("isolation", names.join(","))]);
+    }
+
+    #[test]
+    fn what_cannot_be_is_said_once_and_becomes_an_attribute() {
+        let sys = Fake::v2("/", &[50]);
+        sys.put("/sys/fs/cgroup/cgroup.controllers", "cpu pids\n");
+        sys.put("/proc/cmdline", "cgroup_disable=memory\n");
+        let (isolation, degraded) = Isolation::new(&options(None), &sys).unwrap();
+        let [degraded] = &degraded[..] else { panic!("{degraded:?}") };
+        assert_eq!(
+            degraded.to_string(),
+            "cgroups/mem is off: the kernel's memory controller is switched off; \
+             add `cgroup_enable=memory` to the kernel command line and reboot"
+        );
+        assert_eq!(isolation.attributes()[1], ("isolation_off", "cgroups/mem".to_owned()));
+        assert!(isolation.prepare(CONTAINER, &limits()).is_ok());
+    }
+
+    #[test]
+    fn what_is_named_must_work_and_must_exist() {
+        let sys = Fake::bare();
+        let refused = Isolation::new(&options(Some(&["cgroups/cpu"])), &sys).unwrap_err();
+        assert!(matches!(refused, NotHere::Unusable { isolator: "cgroups/cpu", .. }), "{refused}");
+        let refused = Isolation::new(&options(Some(&["cgroups/gpu"])), &sys).unwrap_err();
+        assert!(refused.to_string().contains("namespaces/pid"), "{refused}");
+    }
+
+    #[test]
+    fn an_agent_that_does_not_start_leaves_no_cgroup_but_those_in_use() {
+        let named = options(Some(&["cgroups"]));
+        for own in ["/", "/a.service"] {
+            let sys = Fake::v2(own, &[50, 51]);
+            let directory = format!("/sys/fs/cgroup{}", own.trim_end_matches('/'));
+            sys.put(&format!("{directory}/cgroup.controllers"), "cpu pids\n");
+            sys.be_user();
+            assert!(Isolation::new(&named, &sys).is_err());
+            let above = Path::new(&directory);
+            let left = sys.children(above).unwrap();
+            assert!(left.iter().all(|name| name == "a.service"), "{left:?}");
+            // The same with a task of an earlier start.
+            let earlier = isolation(&sys, &["cgroups/cpu"]);
+            earlier.prepare(CONTAINER, &limits()).unwrap();
+            assert!(Isolation::new(&named, &sys).is_err());
+            assert_eq!(earlier.cgroups.containers(&sys), Ok(vec!["1-1".to_owned()]));
+        }
+    }
+
+    #[test]
+    fn families_of_isolators_have_names() {
+        let sys = Fake::v1();
+        let cgroups = ["cgroups/cpu", "cgroups/mem", "cgroups/pids"];
+        assert_eq!(isolation(&sys, &["cgroups"]).names(), cgroups);
+        assert_eq!(isolation(&sys, &["all"]).names().len(), REGISTRY.len());
+    }
+
+    #[test]
+    fn a_root_that_leads_out_of_the_hierarchy_is_refused() {
+        for root in ["", "/mesita", "../x", "a/../../b", "."] {
+            let options = Options { cgroups_root: root.to_owned(), ..options(None) };
+            let refused = Isolation::new(&options, &Fake::v1()).unwrap_err();
+            assert_eq!(refused, NotHere::Root(root.to_owned()));
+        }
+    }
+
+    #[test]
+    fn a_container_joins_one_directory_of_each_hierarchy_and_leaves_none() {
+        let sys = Fake::hybrid();
+        let (isolation, _) = Isolation::new(&options(None), &sys).unwrap();
+        let prepared = isolation.prepare(CONTAINER, &limits()).unwrap();
+        let joined: Vec<_> = prepared.cgroups.iter().map(|cgroup| cgroup.unified).collect();
+        assert_eq!(joined, [true, false, false, false]);
+        assert_eq!(
+            prepared.cgroups.len(),
+            sys.log().iter().filter(|l| l.ends_with("/1-1")).count()
+        );
+        assert_eq!(isolation.kill(CONTAINER), Ok(Killed::All));
+        isolation.cleanup(CONTAINER).unwrap();
+        assert_eq!(isolation.cgroups.containers(&sys), Ok(Vec::new()));
+        assert_eq!(isolation.cleanup(CONTAINER), Ok(()), "twice is as good");
+    }
+
+    #[test]
+    fn a_step_that_fails_leaves_nothing_of_the_container() {
+        let sys = Fake::v1();
+        let isolation = isolation(&sys, &["all"]);
+        sys.refuse("/sys/fs/cgroup/pids/mesita/0001020304050607/1-1/pids.max", libc::EINVAL);
+        let refused = isolation.prepare(CONTAINER, &limits()).unwrap_err();
+        assert!(refused.to_string().starts_with("cgroups/pids: write /sys"), "{refused}");
+        assert_eq!(isolation.cgroups.containers(&sys), Ok(Vec::new()));
+        sys.refuse("/sys/fs/cgroup/memory/mesita/0001020304050607", libc::ENOMEM);
+        assert!(isolation.prepare(CONTAINER, &limits()).is_err());
+        assert_eq!(isolation.cgroups.containers(&sys), Ok(Vec::new()));
+    }
+
+    #[test]
+    fn recovery_kills_what_nobody_knows_and_looks_at_no_other_key() {
+        let sys = Fake::v2("/", &[50]);
+        let (isolation, _) = Isolation::new(&options(None), &sys).unwrap();
+        let ours = Path::new("/sys/fs/cgroup/mesita/0001020304050607");
+        let other = Path::new("/sys/fs/cgroup/mesita/ffffffffffffffff");
+        sys.make(other).unwrap();
+        for directory in [ours.join("1-1"), ours.join("1-2"), ours.join("junk"), other.join("1-2")]
+        {
+            sys.make(&directory).unwrap();
+            sys.put_processes(&directory, &[80]);
+        }
+        let recovered = isolation.recover(&[CONTAINER]).unwrap();
+        assert_eq!(recovered.removed, ["1-2", "junk"]);
+        assert!(recovered.stuck.is_empty());
+        assert_eq!(sys.children(ours), Ok(vec!["1-1".to_owned()]));
+        assert_eq!(sys.children(other), Ok(vec!["1-2".to_owned()]));
+    }
+
+    #[test]
+    fn without_cgroups_the_keeper_is_asked_to_kill() {
+        let sys = Fake::bare();
+        let isolation = isolation(&sys, &["linux/nnp"]);
+        assert_eq!(isolation.kill(CONTAINER), Ok(Killed::AskKeeper));
+        assert!(!isolation.tells_sockets());
+    }
+
+    #[test]
+    fn a_launch_gets_all_that_was_prepared() {
+        let sys = Fake::v1();
+        let isolation = isolation(&sys, &["all"]);
+        let burst = TaskLimits { mem_limit: Some(Cap::Unlimited), ..limits() };
+        let prepared = isolation.prepare(CONTAINER, &burst).unwrap();
+        let mut launch = protocol::tests::launch();
+        prepared.clone().add_to(&mut launch);
+        assert_eq!(launch.cgroups, prepared.cgroups);
+        assert!(launch.no_new_privs && launch.namespaces.pid);
+        assert_eq!(launch.oom_score_adj, prepared.additions.oom_score_adj);
+        assert_eq!(launch.oom_score_adj, 1000 - 31);
+    }
+
+    #[test]
+    fn hands_share_one_isolation() {
+        fn check<T: Send + Sync>() {}
+        check::<Isolation<'static>>();
+    }
+
+    #[test]
+    fn what_a_keeper_removes_at_its_end_fits_its_message() {
+        for sys in [Fake::v1(), Fake::hybrid(), Fake::v2("/a.service", &[50, 51])] {
+            let isolation = isolation(&sys, &["all"]);
+            let Request::RemoveAtEnd { directories } = isolation.remove_at_end() else { panic!() };
+            assert_eq!(directories.len(), isolation.cgroups.to_remove().len());
+        }
+    }
+}

@@ -1,0 +1,3 @@
+//! Isolators of other mechanisms of Linux.
+
+pub(crate) mod nnp;

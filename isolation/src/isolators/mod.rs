@@ -1,0 +1,334 @@
+//! The isolators: what each of them is called, and what they have in common.
+//!
+//! An isolator is one file at the path of its name, and one line in [`REGISTRY`]; the flag
+//! `--isolation`, its help and the README's table follow from that line. Isolators keep no state:
+//! what they did is in the kernel, so a restarted agent knows as much as the one before. They run
+//! on a pool of threads; for one container the caller keeps the order prepare, isolate, then
+//! update, usage and watch, then cleanup.
+
+mod cgroups;
+mod linux;
+mod namespaces;
+mod posix;
+
+use std::fmt;
+use std::os::fd::OwnedFd;
+use std::path::PathBuf;
+
+use mesita_core::wire::ContainerId;
+use mesita_core::wire::task::Exit;
+
+use crate::cgroups::{Cgroups, Controller, Why};
+use crate::isolation::Options;
+use crate::keeper::protocol::{self, Namespaces, RLIMITS_MAX, Step, Trouble};
+use crate::sys::{Failure, Sys};
+
+pub use cgroups::mem::MESSAGE_MAX;
+
+/// One aspect of a task that is held.
+pub trait Isolator: fmt::Debug + Send + Sync {
+    /// Takes note of the containers that the agent knows after a restart. Leftovers of others are
+    /// removed by the caller.
+    fn recover(&self, _known: &[Container<'_>]) -> Result<(), Error> {
+        Ok(())
+    }
+
+    /// Sets up a container that has its cgroup directories and no process, and adds to its launch.
+    fn prepare(
+        &self,
+        container: &Container<'_>,
+        limits: &TaskLimits,
+        additions: &mut Additions,
+    ) -> Result<(), Error>;
+
+    /// Does what can only be done to a process that exists.
+    fn isolate(&self, _container: &Container<'_>, _pid: u32) -> Result<(), Error> {
+        Ok(())
+    }
+
+    /// A descriptor that becomes readable when [`limitation`](Self::limitation) is worth a look,
+    /// where the kernel has one.
+    fn watch(&self, _container: &Container<'_>) -> Result<Option<OwnedFd>, Error> {
+        Ok(None)
+    }
+
+    /// Which limit the container ran into, if any, so far or in the end.
+    fn limitation(
+        &self,
+        _container: &Container<'_>,
+        _exit: Option<Exit>,
+    ) -> Result<Option<Limitation>, Error> {
+        Ok(None)
+    }
+
+    /// Changes the limits of a container that runs.
+    fn update(&self, _container: &Container<'_>, _limits: &TaskLimits) -> Result<(), Error> {
+        Ok(())
+    }
+
+    /// Adds what it knows of the container's use of the machine.
+    fn usage(&self, _container: &Container<'_>, _usage: &mut Usage) -> Result<(), Error> {
+        Ok(())
+    }
+
+    /// Undoes [`prepare`](Self::prepare); cgroup directories are removed by the caller.
+    fn cleanup(&self, _container: &Container<'_>) -> Result<(), Error> {
+        Ok(())
+    }
+}
+
+/// A container, as isolators see it.
+#[derive(Clone, Copy, Debug)]
+pub struct Container<'a> {
+    /// Its name.
+    pub id: ContainerId,
+    /// The kernel.
+    pub sys: &'a dyn Sys,
+    /// Where its cgroups are.
+    pub cgroups: &'a Cgroups,
+}
+
+/// What a task may use.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct TaskLimits {
+    /// CPUs asked for, in thousandths.
+    pub cpus_milli: u64,
+    /// CPUs that it may use at the most, in thousandths (Mesos: `limits`); none = as the flags say.
+    pub cpus_limit: Option<Cap>,
+    /// Memory asked for, in bytes.
+    pub mem_bytes: u64,
+    /// Memory that it may use at the most, in bytes; none = what it asked for.
+    pub mem_limit: Option<Cap>,
+    /// Processes and threads; none = as the flags say.
+    pub pids: Option<u32>,
+    /// Limits of each process (Mesos: `RLimitInfo`).
+    pub rlimits: heapless::Vec<Rlimit, RLIMITS_MAX>,
+}
+
+/// A limit above a request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Cap {
+    /// So much.
+    At(u64),
+    /// None at all.
+    Unlimited,
+}
+
+/// One limit of each process, by the name that Mesos gives it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Rlimit {
+    /// As in `RLMT_NOFILE`.
+    pub name: String,
+    /// What is enforced; none = unlimited.
+    pub soft: Option<u64>,
+    /// How far the process may raise it; none = unlimited.
+    pub hard: Option<u64>,
+}
+
+/// What isolators add to a launch.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Additions {
+    /// Namespaces of its own.
+    pub namespaces: Namespaces,
+    /// Executing a program never grants a privilege.
+    pub no_new_privs: bool,
+    /// Limits of each process.
+    pub rlimits: heapless::Vec<protocol::Rlimit, RLIMITS_MAX>,
+    /// What is added to the agent's own `oom_score_adj`.
+    pub oom_score_adj: i16,
+}
+
+/// A limit that a container ran into.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Limitation {
+    /// Which.
+    pub reason: Reason,
+    /// What a person reads, at most [`MESSAGE_MAX`] bytes.
+    pub message: String,
+}
+
+/// Which limit a container ran into.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Reason {
+    /// Memory: the kernel killed. Mesos: `REASON_CONTAINER_LIMITATION_MEMORY`.
+    Memory,
+}
+
+/// What a container uses and used. What no isolator knows is none.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Usage {
+    /// CPU time in user mode, in µs.
+    pub user_us: Option<u64>,
+    /// CPU time in the kernel, in µs.
+    pub system_us: Option<u64>,
+    /// Periods of 100 ms in which it ran under a quota.
+    pub periods: Option<u64>,
+    /// Those in which the quota was used up.
+    pub throttled_periods: Option<u64>,
+    /// How long it was kept from running by the quota, in µs.
+    pub throttled_us: Option<u64>,
+    /// Anonymous memory, in bytes.
+    pub rss_bytes: Option<u64>,
+    /// All memory that counts towards the limit, in bytes.
+    pub mem_bytes: Option<u64>,
+    /// The most that ever was, in bytes.
+    pub mem_peak_bytes: Option<u64>,
+    /// The limit, in bytes.
+    pub mem_limit_bytes: Option<u64>,
+    /// Processes the kernel killed for memory.
+    pub oom_kills: Option<u64>,
+    /// Processes and threads.
+    pub pids: Option<u64>,
+    /// The limit of those.
+    pub pids_limit: Option<u64>,
+    /// Forks that the limit refused.
+    pub pids_refused: Option<u64>,
+}
+
+/// Why something could not be done to a container.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Error {
+    /// The kernel refused.
+    Os(Failure),
+    /// A file of the kernel does not read as it should.
+    Unreadable(PathBuf),
+    /// The task asks for limits of its processes, and no isolator sets them.
+    NoRlimits,
+    /// The task asks for a limit that Linux does not have.
+    UnknownRlimit(String),
+    /// The soft limit is above the hard one.
+    RlimitAboveHard(String),
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Os(failure) => failure.fmt(f),
+            Self::Unreadable(path) => write!(f, "{} makes no sense", path.display()),
+            Self::NoRlimits => f.write_str("the task sets rlimits, and posix/rlimits is off"),
+            Self::UnknownRlimit(name) => write!(f, "no such rlimit: {name}"),
+            Self::RlimitAboveHard(name) => {
+                write!(f, "{name}: the soft limit is above the hard one")
+            }
+        }
+    }
+}
+
+impl std::error::Error for Error {}
+
+impl From<Failure> for Error {
+    fn from(failure: Failure) -> Self {
+        Self::Os(failure)
+    }
+}
+
+/// What an isolator is made from.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Ground<'a> {
+    pub(crate) options: &'a Options,
+    pub(crate) cgroups: &'a Cgroups,
+    pub(crate) missing: &'a [(Controller, Why)],
+}
+
+impl Ground<'_> {
+    /// Why a controller is not there, if it is not.
+    fn require(&self, controller: Controller) -> Result<(), Unusable> {
+        if self.cgroups.place(controller).is_some() {
+            return Ok(());
+        }
+        let why = self.missing.iter().find(|(missing, _)| *missing == controller);
+        let why = why.map_or(Why::Missing(controller), |(_, why)| why.clone());
+        Err(Unusable::Cgroup(why))
+    }
+}
+
+/// Why an isolator cannot work here. Prints as what to do about it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Unusable {
+    /// A controller is not ours.
+    Cgroup(Why),
+    /// The keeper could not make the namespaces.
+    Namespaces(Option<Trouble>),
+}
+
+impl fmt::Display for Unusable {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Cgroup(why) => why.fmt(f),
+            Self::Namespaces(why) => {
+                let Some(why) = why else {
+                    return f.write_str("the kernel does not make them; run as root");
+                };
+                write!(f, "{why}; run as root, or ")?;
+                f.write_str(if matches!(why.step, Step::Proc | Step::Mounts) {
+                    "where nothing is mounted over parts of /proc"
+                } else {
+                    "allow user namespaces: `sysctl user.max_user_namespaces=10000`, on Debian \
+                     `kernel.unprivileged_userns_clone=1`, on Ubuntu \
+                     `kernel.apparmor_restrict_unprivileged_userns=0`"
+                })
+            }
+        }
+    }
+}
+
+type Make = fn(&Ground<'_>) -> Result<Box<dyn Isolator>, Unusable>;
+
+/// A line of the registry.
+#[derive(Clone, Copy)]
+pub struct Entry {
+    /// Its name, as in `--isolation`.
+    pub name: &'static str,
+    /// What it does, for the help and the README.
+    pub about: &'static str,
+    /// The controllers that it uses.
+    pub controllers: &'static [Controller],
+    pub(crate) make: Make,
+}
+
+impl fmt::Debug for Entry {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name)
+    }
+}
+
+macro_rules! registry {
+    ($( $name:literal => $($module:ident)::+ ( $($controller:ident)* ), )*) => {
+        /// All isolators of this build, in the order in which they prepare. They clean up in
+        /// reverse.
+        pub const REGISTRY: &[Entry] = &[ $( Entry {
+            name: $name,
+            about: $($module)::+::ABOUT,
+            controllers: &[ $( Controller::$controller ),* ],
+            make: $($module)::+::make,
+        }, )* ];
+    };
+}
+
+// name => module (controllers)
+registry! {
+    "posix/rlimits" => posix::rlimits(),
+    "cgroups/cpu" => cgroups::cpu(Cpu Cpuacct),
+    "cgroups/mem" => cgroups::mem(Memory),
+    "cgroups/pids" => cgroups::pids(Pids),
+    "linux/nnp" => linux::nnp(),
+    "namespaces/pid" => namespaces::pid(),
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_readme_names_every_isolator_and_no_other() {
+        let readme = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/../README.md"));
+        let readme = readme.unwrap();
+        let rows = readme.lines().filter(|line| {
+            let name = line.strip_prefix("| `").and_then(|rest| rest.split('`').next());
+            name.is_some_and(|name| name.contains('/') && !name.ends_with('/'))
+        });
+        let expected =
+            REGISTRY.iter().map(|entry| format!("| `{}` | {} |", entry.name, entry.about));
+        assert_eq!(rows.collect::<Vec<_>>(), expected.collect::<Vec<_>>());
+    }
+}

@@ -1,0 +1,3 @@
+//! Isolators that are namespaces.
+
+pub(crate) mod pid;

@@ -1,0 +1,3 @@
+//! Isolators that any Unix could have.
+
+pub(crate) mod rlimits;

@@ -1,0 +1,144 @@
+//! Process 1 of a task's pid namespace: a copy of the keeper that never returns to it.
+//!
+//! It joins the task's cgroups, parts mounts and `/proc` from the host's, starts the task as its
+//! child, reaps everything, passes signals on, and tells the keeper the task's true status through
+//! the channel. When it ends, the kernel kills whatever else lives in the namespace; it ends when
+//! the task does, and also when the keeper is dead, for then nobody would ever know of the task.
+
+use std::os::fd::{AsRawFd, BorrowedFd};
+
+use nix::sys::signal::SigSet;
+use nix::sys::signalfd::{SfdFlags, SignalFd};
+use rustix::event::{PollFd, PollFlags, poll};
+use rustix::mount::{MountFlags, MountPropagationFlags, mount, mount_change};
+use rustix::net::{RecvFlags, recv};
+
+use super::child::{Maps, Plan, Report, Trouble, became_program};
+use super::protocol::{Namespaces, Step};
+use crate::sys::{self, Cloner};
+
+/// What a process made in a new pid namespace does; the result is its status.
+pub(super) fn run(plan: &Plan<'_>, channel: BorrowedFd<'_>, joined: bool) -> i32 {
+    match start(plan, channel, joined) {
+        Ok((task, signals)) => {
+            Report::Started.send(channel);
+            watch(task, &signals, channel);
+            0
+        }
+        Err(trouble) => {
+            Report::Failed(trouble).send(channel);
+            1
+        }
+    }
+}
+
+/// Makes the namespaces what they should be and starts the task. All signals were blocked before
+/// this process was made, so that none is lost or acted upon before they are looked at.
+fn start(
+    plan: &Plan<'_>,
+    channel: BorrowedFd<'_>,
+    joined: bool,
+) -> Result<(u32, SignalFd), Trouble> {
+    plan.join(joined)?;
+    plan.set_badness()?;
+    sys::close_all_but_on_any_kernel([channel.as_raw_fd()]);
+    // For people who look at the process list; nothing depends on it.
+    let _ = rustix::thread::set_name(c"mesita-init");
+    // So that a signal to the keeper's group is not one to its tasks.
+    rustix::process::setsid().map_err(|errno| (Step::Session, errno.raw_os_error()))?;
+    part(plan.namespaces(), &plan.maps)?;
+    let signals = SignalFd::with_flags(&SigSet::all(), SfdFlags::SFD_CLOEXEC)
+        .map_err(|errno| (Step::Channel, errno as i32))?;
+    let mut trouble = None;
+    let how = sys::Clone { borrows: true, namespaces: 0 };
+    let mut cloner = Cloner::new().map_err(|failure| (Step::Clone, failure.errno))?;
+    let task = cloner.spawn(how, None, &mut |_| {
+        trouble = Some(plan.become_task(channel));
+        1
+    });
+    let task = task.map_err(|errno| (Step::Clone, errno))?;
+    match trouble {
+        Some(trouble) => Err(trouble),
+        None if became_program(task) => Ok((task, signals)),
+        None => Err((Step::Died, sys::reap(task).map_or(0, |reaped| reaped.status & 0x7f))),
+    }
+}
+
+/// Users, mounts and `/proc`, as far as this process was given namespaces for them.
+pub(super) fn part(namespaces: Namespaces, maps: &Maps) -> Result<(), Trouble> {
+    if namespaces.user {
+        maps.write()?;
+    }
+    if namespaces.mount {
+        let private = MountPropagationFlags::PRIVATE | MountPropagationFlags::REC;
+        let failed = |errno: rustix::io::Errno| (Step::Mounts, errno.raw_os_error());
+        mount_change(c"/", private).map_err(failed)?;
+    }
+    if namespaces.mount && namespaces.pid {
+        let flags = MountFlags::NOSUID | MountFlags::NODEV | MountFlags::NOEXEC;
+        let failed = |errno: rustix::io::Errno| (Step::Proc, errno.raw_os_error());
+        mount(c"proc", c"/proc", c"proc", flags, None).map_err(failed)?;
+    }
+    Ok(())
+}
+
+/// Serves until the task or the keeper has ended.
+fn watch(task: u32, signals: &SignalFd, channel: BorrowedFd<'_>) {
+    loop {
+        let mut ready =
+            [PollFd::new(signals, PollFlags::IN), PollFd::from_borrowed_fd(channel, PollFlags::IN)];
+        if poll(&mut ready, None).is_err() {
+            continue;
+        }
+        let [signal, word] = ready.map(|fd| !fd.revents().is_empty());
+        if signal && !take_signal(signals, task, channel) {
+            return;
+        }
+        if word && !take_word(task, channel) {
+            return;
+        }
+    }
+}
+
+/// Takes one signal; false when the task has ended.
+fn take_signal(signals: &SignalFd, task: u32, channel: BorrowedFd<'_>) -> bool {
+    let Ok(Some(signal)) = signals.read_signal() else { return true };
+    match signal.ssi_signo.cast_signed() {
+        libc::SIGCHLD => reap(task, channel),
+        other => {
+            pass_on(task, other);
+            true
+        }
+    }
+}
+
+/// Takes what the keeper says: a signal for the task, in one byte; false when the keeper is dead.
+fn take_word(task: u32, channel: BorrowedFd<'_>) -> bool {
+    let mut word = [0];
+    match recv(channel, &mut word, RecvFlags::DONTWAIT) {
+        Ok((0, _)) => false,
+        Ok(_) => {
+            pass_on(task, i32::from(word[0]));
+            true
+        }
+        Err(rustix::io::Errno::AGAIN | rustix::io::Errno::INTR) => true,
+        Err(_) => false,
+    }
+}
+
+fn pass_on(task: u32, signal: i32) {
+    // The group may be gone already; its leader's end is about to be seen.
+    let _ = i32::try_from(task).map(|task| sys::kill(-task, signal));
+}
+
+/// Collects every child that has ended; false when the task was among them.
+fn reap(task: u32, channel: BorrowedFd<'_>) -> bool {
+    while let Ok(Some(pid)) = sys::ended_child() {
+        let Ok(reaped) = sys::reap(pid) else { break };
+        if pid == task {
+            Report::Ended(reaped.status, reaped.max_rss_kib).send(channel);
+            return false;
+        }
+    }
+    true
+}

@@ -1,0 +1,180 @@
+//! The bytes of everything that an agent and its keeper say. A running keeper is older than the
+//! agent that was just replaced, so a released byte never changes its meaning.
+//!
+//! `golden/keeper-v1.txt` has a line for each message below: name, bytes. `BLESS=1` appends what is
+//! missing there and refuses to change what is.
+
+use std::collections::BTreeMap;
+use std::fmt::{Debug, Write as _};
+use std::path::PathBuf;
+
+use mesita_core::wire::task::Exit;
+use mesita_core::wire::{ContainerId, Session};
+use mesita_isolation::keeper::protocol::{
+    Asked, Cgroup, Decoder, Ended, Held, Launch, Left, Malformed, Namespaces, Refused, Reply,
+    Request, Rlimit, Step, Trouble, User, Welcome, encode,
+};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+const CONTAINER: ContainerId = ContainerId { incarnation: 7, counter: 300 };
+const SESSION: Session = Session { incarnation: 7, counter: 2 };
+
+fn launch() -> Launch {
+    Launch {
+        container: CONTAINER,
+        attempt: 1,
+        session: SESSION,
+        deadline_us: 1 << 40,
+        program: c"/bin/sh".into(),
+        arguments: vec![c"sh".into(), c"-c".into(), c"true".into()],
+        environment: vec![c"A=\xff".into()],
+        directory: c"/w".into(),
+        stdout: c"stdout".into(),
+        stderr: c"stderr".into(),
+        user: Some(User { uid: 1000, gid: 100, groups: vec![100, 4] }),
+        rlimits: [Rlimit { resource: 7, soft: Some(64), hard: None }].into_iter().collect(),
+        cgroups: [Cgroup { directory: c"/c/7-12c".into(), unified: true }].into_iter().collect(),
+        namespaces: Namespaces { user: false, pid: true, mount: true },
+        no_new_privs: true,
+        oom_score_adj: -5,
+        stop_after_us: 60_000_000,
+        grace_us: 5_000_000,
+    }
+}
+
+fn ended() -> Ended {
+    Ended {
+        container: CONTAINER,
+        attempt: 1,
+        exit: Exit::Signal(9),
+        core: true,
+        user_us: 5,
+        system_us: 6,
+        max_rss_kib: 7,
+        ended_us: 8,
+    }
+}
+
+fn requests() -> Vec<(&'static str, Request)> {
+    let container = CONTAINER;
+    vec![
+        ("request.hello", Request::Hello { min: 1, max: 2, session: SESSION }),
+        ("request.launch", Request::Launch(Box::new(launch()))),
+        ("request.signal", Request::Signal { container, signal: 15 }),
+        ("request.forget", Request::Forget { container }),
+        ("request.list", Request::List),
+        ("request.renew", Request::Renew { session: SESSION, contact_us: 9 }),
+        (
+            "request.remove",
+            Request::RemoveAtEnd { directories: [c"/c/k".into()].into_iter().collect() },
+        ),
+        ("request.end-all", Request::EndAll),
+        ("request.exit", Request::Exit),
+    ]
+}
+
+fn replies() -> Vec<(&'static str, Reply)> {
+    let (container, attempt) = (CONTAINER, 1);
+    let trouble = Trouble { step: Step::Execute, errno: 2 };
+    let welcome = Welcome {
+        version: 1,
+        pid: 4242,
+        boot: [3; 16],
+        namespaces: Namespaces { user: true, pid: true, mount: true },
+        trouble: Some(Trouble { step: Step::Proc, errno: 1 }),
+    };
+    let containers = vec![
+        Held::Starting { container, attempt },
+        Held::Running { container, attempt, pid: 77, started_us: 1 << 33 },
+        Held::Ended(ended()),
+        Held::Left(Left { container, attempt, pid: 77, from_us: 1, to_us: 2 }),
+    ];
+    vec![
+        ("reply.hello", Reply::Hello(welcome)),
+        ("reply.listed", Reply::Listed { containers, last: true }),
+        ("reply.launched", Reply::Launched { container, attempt, pid: 77, started_us: 5 }),
+        ("reply.refused", Reply::Refused(Refused { container, asked: Asked::Launch, trouble })),
+        ("reply.ended", Reply::Ended(ended())),
+        ("reply.all-ended", Reply::AllEnded),
+        ("reply.busy", Reply::Busy { running: 3 }),
+    ]
+}
+
+fn bytes_of(message: &impl Serialize) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    encode(message, &mut bytes).unwrap();
+    bytes
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().fold(String::new(), |mut hex, byte| {
+        write!(hex, "{byte:02x}").unwrap();
+        hex
+    })
+}
+
+fn golden_file() -> PathBuf {
+    PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/golden/keeper-v1.txt")
+}
+
+fn recorded() -> BTreeMap<String, String> {
+    let text = std::fs::read_to_string(golden_file()).unwrap_or_default();
+    let lines = text.lines().filter_map(|line| line.split_once(' '));
+    lines.map(|(name, hex)| (name.to_owned(), hex.to_owned())).collect()
+}
+
+#[test]
+fn every_message_has_the_bytes_of_its_release() {
+    let recorded = recorded();
+    let requests = requests().into_iter().map(|(name, of)| (name, bytes_of(&of)));
+    let replies = replies().into_iter().map(|(name, of)| (name, bytes_of(&of)));
+    let mut missing = String::new();
+    for (name, bytes) in requests.chain(replies) {
+        match recorded.get(name) {
+            Some(golden) => assert_eq!(&hex(&bytes), golden, "{name} is not what was released"),
+            None => writeln!(missing, "{name} {}", hex(&bytes)).unwrap(),
+        }
+    }
+    if std::env::var_os("BLESS").is_some() {
+        let text = std::fs::read_to_string(golden_file()).unwrap_or_default() + &missing;
+        std::fs::write(golden_file(), text).unwrap();
+    } else {
+        assert!(missing.is_empty(), "not recorded (BLESS=1 appends them):\n{missing}");
+    }
+}
+
+fn check_decoder<T>(samples: Vec<(&'static str, T)>)
+where
+    T: Serialize + DeserializeOwned + PartialEq + Debug,
+{
+    for (name, sample) in samples {
+        let bytes = bytes_of(&sample);
+        let decode = |bytes: &[u8]| {
+            let mut decoder = Decoder::default();
+            decoder.push(bytes);
+            decoder.message::<T>()
+        };
+        assert_eq!(decode(&bytes), Ok(Some(sample)), "{name}");
+        for cut in 0..bytes.len() {
+            assert_eq!(decode(&bytes[..cut]), Ok(None), "{name} cut to {cut}");
+        }
+        // Whatever a byte becomes, the answer is a message, none yet, or a refusal.
+        for at in 0..bytes.len() {
+            for value in [0x00, 0x01, 0x7f, 0x80, 0xff, bytes[at] ^ 1] {
+                let mut bad = bytes.clone();
+                bad[at] = value;
+                match decode(&bad) {
+                    Ok(Some(message)) => assert!(!bytes_of(&message).is_empty(), "{name} at {at}"),
+                    Ok(None) | Err(Malformed::NoMessage | Malformed::TooLong(_)) => {}
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn no_mutation_of_a_message_makes_the_decoder_stumble() {
+    check_decoder(requests());
+    check_decoder(replies());
+}

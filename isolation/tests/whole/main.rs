@@ -1,0 +1,149 @@
+//! Keepers, tasks and walls with real processes.
+//!
+//! The binary is the harness, and also plays every other part: `role:NAME` as first argument makes
+//! it an agent or a task. Tests of the modules `walls` and `users` need root and are ignored by
+//! default; `ci/root` runs them, and `ci/guest` the same on cgroup v2. What this machine cannot
+//! show is of the kind `SKIPPED: reason` and not run at all.
+
+// A test waits for one reply among all that there are.
+#![allow(clippy::wildcard_enum_match_arm)]
+
+mod agents;
+mod keeper;
+mod launches;
+mod namespaces;
+mod roles;
+mod users;
+mod walls;
+mod world;
+
+use libtest_mimic::{Arguments, Failed, Trial};
+
+/// A test by the path of its function.
+macro_rules! trials {
+    ($($module:ident :: { $($test:ident),* $(,)? })*) => {
+        vec![ $( $( trial(
+            concat!(stringify!($module), "::", stringify!($test)),
+            $module::$test,
+        ) ),* ),* ]
+    };
+}
+
+fn trial(name: &str, test: fn()) -> Trial {
+    let run = move || -> Result<(), Failed> {
+        test();
+        Ok(())
+    };
+    Trial::test(name, run)
+}
+
+fn main() {
+    let arguments: Vec<String> = std::env::args().collect();
+    if let Some(role) = arguments.get(1).and_then(|first| first.strip_prefix("role:")) {
+        roles::play(role, &arguments[2..]);
+        return;
+    }
+    let anywhere = trials! {
+        keeper::{
+            an_idle_keeper_never_wakes_up,
+            a_keeper_fits_into_half_a_mebibyte,
+            a_thousand_launches_leave_nothing_behind,
+            a_long_path_to_the_socket_is_no_trouble,
+            a_keeper_that_has_nothing_to_keep_ends_with_its_agent,
+            a_process_with_threads_cannot_start_a_keeper,
+            a_keeper_that_does_not_answer_is_not_doubled,
+            whoever_does_not_say_hello_disturbs_nobody,
+            garbage_closes_the_connection_and_nothing_else,
+            an_agent_of_another_version_learns_which_one_is_spoken,
+            an_exit_waits_for_the_last_task,
+            ending_all_reaches_processes_that_left_their_session,
+            a_full_keeper_refuses_and_changes_nothing,
+            a_task_whose_agent_lost_its_master_is_stopped_in_time,
+            a_list_longer_than_a_message_is_told_whole,
+        }
+        launches::{
+            a_task_ends_with_its_own_status,
+            a_task_ends_by_its_signal,
+            a_signal_reaches_the_whole_group,
+            what_is_left_of_a_group_ends_with_its_leader,
+            orphans_are_collected,
+            usage_of_the_task_and_its_children_is_told,
+            each_step_that_fails_is_named,
+            output_is_appended_to_files_that_are_nothing_else,
+            a_task_inherits_nothing_but_what_it_was_given,
+            a_launch_of_an_older_session_is_refused,
+            a_launch_after_its_deadline_is_refused,
+            a_container_is_launched_once,
+            rlimits_are_those_of_the_task,
+        }
+        agents::{
+            an_agent_that_was_killed_finds_its_tasks_and_their_ends,
+            what_an_agent_had_sent_and_was_not_read_dies_with_its_connection,
+            ends_survive_the_keeper,
+            tasks_of_a_dead_keeper_are_told_and_can_be_ended,
+            a_keeper_of_run_takes_everything_along,
+            two_agents_do_not_have_two_keepers,
+        }
+    };
+    let rootless = namespaces::ROOTLESS;
+    let missing = namespaces::missing();
+    let namespaces = trials! {
+        namespaces::{
+            a_task_sees_itself_alone,
+            ends_and_signals_are_those_of_the_task,
+            nothing_outlives_the_task,
+            nothing_outlives_the_keeper,
+            a_killed_init_is_told_as_the_signal,
+            who_may_burst_is_killed_first_without_a_privilege,
+            each_step_that_fails_is_named,
+        }
+    };
+    let namespaces = namespaces.into_iter().map(|trial| match &missing {
+        None => trial.with_kind(rootless),
+        Some(why) => trial.with_kind(format!("SKIPPED: {why}")).with_ignored_flag(true),
+    });
+    let root = trials! {
+        users::{
+            a_task_becomes_its_user_and_nobody_else,
+            a_sandbox_that_the_keeper_alone_can_reach_is_entered,
+            a_user_may_not_talk_to_the_keeper_of_another,
+            no_new_privileges_hold_a_setuid_program,
+            a_hanging_file_system_of_a_user_stops_that_task_alone,
+            the_keeper_is_killed_last_when_memory_is_out,
+        }
+    };
+    let root = root.into_iter().map(|trial| trial.with_kind("needs root"));
+    let lacking = walls::missing();
+    let walls = trials! {
+        walls::{
+            a_task_is_in_its_cgroups_before_it_runs,
+            a_task_beyond_its_memory_is_killed_alone_and_told,
+            a_child_beyond_the_memory_is_seen_while_its_parent_runs,
+            a_fork_bomb_stays_below_its_limit,
+            cpu_time_is_shared_by_the_requests,
+            a_cap_on_the_cpu_holds,
+            a_stubborn_task_leaves_nothing,
+            leftovers_are_recovered_and_others_are_not_touched,
+            a_namespaced_task_is_killed_by_its_cgroup,
+            a_keeper_of_run_removes_the_cgroups,
+            a_killed_keeper_leaves_tasks_that_their_cgroups_end,
+            a_thousand_containers_leave_no_cgroup,
+            a_user_with_a_delegated_cgroup_has_walls,
+            root_beside_others_in_a_session_has_walls_and_leaves_nothing_there,
+        }
+    };
+    let walls = walls.into_iter().map(|trial| match &lacking {
+        None => trial.with_kind("needs root"),
+        Some(why) => trial.with_kind(format!("SKIPPED: {why}")),
+    });
+    let root = root.chain(walls).map(|trial| trial.with_ignored_flag(true));
+    // Only a machine booted in a special way can show this.
+    let degraded = trials! { walls::{ degraded_without_the_memory_controller } };
+    let degraded = degraded
+        .into_iter()
+        .map(|trial| trial.with_kind("needs cgroup_disable=memory").with_ignored_flag(true));
+    let trials = anywhere.into_iter().chain(namespaces).chain(root).chain(degraded).collect();
+    let conclusion = libtest_mimic::run(&Arguments::from_args(), trials);
+    world::clean_up();
+    conclusion.exit();
+}

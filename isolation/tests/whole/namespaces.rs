@@ -1,0 +1,163 @@
+//! Tasks in namespaces of their own. Where the tests run as root, these run as an ordinary user:
+//! that is the harder half, and what root can do is shown in `walls`.
+
+use std::ffi::CString;
+
+use mesita_core::wire::task::Exit;
+use mesita_isolation::keeper::protocol::{Held, Launch, Namespaces, Step};
+use rustix::process::Signal;
+
+use crate::world::{
+    Agent, Directory, NOBODY, World, attach, children, eventually, is_alive, kill, status,
+};
+
+/// What these tests are called in lists.
+pub(crate) const ROOTLESS: &str = "user namespace";
+
+/// The user that these tests run as.
+fn user() -> Option<u32> {
+    rustix::process::geteuid().is_root().then_some(NOBODY)
+}
+
+/// Why an ordinary user gets no namespaces here.
+pub(crate) fn missing() -> Option<String> {
+    let directory = Directory::new();
+    if let Some(uid) = user() {
+        std::os::unix::fs::chown(directory.path(), Some(uid), Some(uid)).unwrap();
+    }
+    let agent = Agent::start(directory.path(), &[], user());
+    let welcome = *attach(directory.path()).welcome();
+    agent.leave();
+    welcome.trouble.map(|trouble| trouble.to_string())
+}
+
+fn world() -> World {
+    let mut world = World::with(&[], user());
+    world.namespaces = world.client.welcome().namespaces;
+    assert_eq!(world.namespaces, Namespaces { user: true, pid: true, mount: true });
+    world
+}
+
+pub(crate) fn a_task_sees_itself_alone() {
+    let mut world = world();
+    let (container, init) =
+        world.shell("echo pid $$; ls -d /proc/[0-9]*; cat /proc/1/comm; id -u; touch made");
+    assert_eq!(world.exit(container), Exit::Code(0));
+    let output = world.output();
+    let mut pids: Vec<_> = output.lines().filter_map(|line| line.strip_prefix("/proc/")).collect();
+    // `ls` itself has a number that depends on the shell.
+    pids.retain(|&pid| pid != "1" && pid != "2");
+    assert!(output.contains("pid 2\n") && pids.len() <= 1, "{output}");
+    assert!(output.contains("mesita-init"), "{output}");
+    let uid = user().unwrap_or_else(|| rustix::process::geteuid().as_raw());
+    assert!(output.contains(&format!("\n{uid}\n")), "{output}");
+    assert!(world.path().join("made").exists());
+    assert!(!is_alive(init));
+}
+
+pub(crate) fn ends_and_signals_are_those_of_the_task() {
+    let mut world = world();
+    for code in [0, 7, 255] {
+        let (container, _) = world.shell(&format!("exit {code}"));
+        assert_eq!(world.exit(container), Exit::Code(code));
+    }
+    let (container, _) = world.shell("kill -9 $$");
+    assert_eq!(world.exit(container), Exit::Signal(9));
+    let script = "trap 'echo told; exit 5' TERM; echo up; while :; do sleep 0.05; done";
+    let (container, _) = world.shell(script);
+    world.said("up");
+    world.signal(container, Signal::TERM);
+    assert_eq!(world.exit(container), Exit::Code(5));
+    world.said("told");
+    // An operator's signal to the pid that is shown reaches the task as well.
+    let (container, init) = world.shell(&script.replace("up", "again"));
+    world.said("again");
+    kill(init, Signal::TERM);
+    assert_eq!(world.exit(container), Exit::Code(5));
+    // A task that stops itself goes on when it is told to.
+    let (container, _) = world.shell("echo stopping; kill -STOP $$; exit 6");
+    world.said("stopping");
+    world.signal(container, Signal::CONT);
+    let before = std::time::Duration::from_millis(200);
+    crate::world::nap(before);
+    world.signal(container, Signal::CONT);
+    assert_eq!(world.exit(container), Exit::Code(6));
+}
+
+pub(crate) fn nothing_outlives_the_task() {
+    let mut world = world();
+    let (container, init) = world.role(&["stubborn", "3"]);
+    eventually(|| descendants(init).len() == 4, || "four processes".to_owned());
+    let all = descendants(init);
+    // The task itself, and none of those that it left behind.
+    kill(all[0], Signal::KILL);
+    assert_eq!(world.ended(container).exit, Exit::Signal(9));
+    assert!(all.iter().all(|&pid| !is_alive(pid)), "{all:?}");
+    eventually(|| children(world.keeper).is_empty(), || "no zombie".to_owned());
+}
+
+pub(crate) fn nothing_outlives_the_keeper() {
+    let mut world = world();
+    let (container, init) = world.role(&["stubborn", "2"]);
+    eventually(|| descendants(init).len() == 3, || "three processes".to_owned());
+    let all = descendants(init);
+    kill(world.keeper, Signal::KILL);
+    eventually(|| all.iter().all(|&pid| !is_alive(pid)), || format!("the end of {all:?}"));
+    let next = Agent::start(world.path(), &[], user());
+    world.keeper = next.keeper();
+    world.reattach();
+    assert!(matches!(world.client.held(), [Held::Left(left)] if left.container == container));
+}
+
+pub(crate) fn a_killed_init_is_told_as_the_signal() {
+    let mut world = world();
+    let (container, init) = world.role(&["sleep", "600"]);
+    kill(init, Signal::KILL);
+    assert_eq!(world.exit(container), Exit::Signal(9));
+    let (container, init) = world.role(&["sleep", "600"]);
+    world.signal(container, Signal::KILL);
+    assert_eq!(world.exit(container), Exit::Signal(9));
+    assert!(!is_alive(init));
+}
+
+pub(crate) fn who_may_burst_is_killed_first_without_a_privilege() {
+    let mut world = world();
+    let possible = world.namespaces;
+    for namespaces in [Namespaces::default(), possible] {
+        world.namespaces = namespaces;
+        let mut plan = world.plan(&["/bin/sh", "-c", "cat /proc/$$/oom_score_adj"]);
+        plan.oom_score_adj = 300;
+        let container = world.send(plan);
+        assert_eq!(world.exit(container), Exit::Code(0));
+    }
+    assert_eq!(world.output(), "300\n300\n");
+    let keeper = std::fs::read_to_string(format!("/proc/{}/oom_score_adj", world.keeper));
+    assert_eq!(keeper.unwrap(), "0\n");
+}
+
+pub(crate) fn each_step_that_fails_is_named() {
+    let mut world = world();
+    let gone = crate::world::text(&world.path().join("gone"));
+    let mut check = |step, errno, change: &dyn Fn(&mut Launch)| {
+        let mut plan = world.plan(&["/bin/true"]);
+        change(&mut plan);
+        let container = world.send(plan);
+        let trouble = world.refused(container).trouble;
+        assert_eq!((trouble.step, trouble.errno), (step, errno), "{trouble}");
+    };
+    check(Step::Execute, libc::ENOENT, &|plan| plan.program = CString::new("/no/such").unwrap());
+    check(Step::Directory, libc::ENOENT, &|plan| plan.directory = gone.clone());
+    assert_eq!(world.list(), []);
+    eventually(|| children(world.keeper).is_empty(), || "no zombie".to_owned());
+}
+
+/// The processes below one, its child first.
+fn descendants(of: u32) -> Vec<u32> {
+    let mut found = children(of);
+    let mut at = 0;
+    while let Some(&pid) = found.get(at) {
+        found.extend(children(pid).into_iter().filter(|child| !status(*child, "Pid").is_empty()));
+        at += 1;
+    }
+    found
+}

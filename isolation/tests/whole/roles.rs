@@ -1,0 +1,228 @@
+//! The parts that this binary plays for its tests: agents, and tasks of every behaviour.
+
+use std::io::{BufRead, Read, Write};
+use std::process::{Command, Stdio};
+use std::time::Duration;
+
+use mesita_core::wire::{ContainerId, Session};
+use mesita_isolation::Isolation;
+use mesita_isolation::isolators::TaskLimits;
+use mesita_isolation::keeper::protocol::{Reply, Request, encode};
+use mesita_isolation::keeper::{KeeperOptions, start};
+use mesita_isolation::sys::Linux;
+
+use crate::world::{launch_of, nap};
+
+/// Plays a role; the process ends with it.
+pub(crate) fn play(role: &str, arguments: &[String]) {
+    let number = |at: usize| arguments.get(at).and_then(|text| text.parse().ok()).unwrap_or(0);
+    match role {
+        "agent" => agent(arguments),
+        "threaded" => threaded(arguments),
+        "sleep" => nap(Duration::from_secs(number(0))),
+        "exit" => std::process::exit(i32::try_from(number(0)).unwrap_or(255)),
+        "euid" => say(&rustix::process::geteuid().as_raw().to_string()),
+        "closed" => closed(),
+        "connect" => connect(&arguments[0]),
+        "in-cgroup" => in_cgroup(arguments),
+        "hog" => hog(number(0)),
+        "parent-of-hog" => parent_of_hog(number(0)),
+        "forks" => forks(number(0)),
+        "stubborn" => stubborn(number(0)),
+        "spin" => spin(),
+        "burn" => burn(number(0)),
+        other => panic!("no role {other}"),
+    }
+}
+
+/// An agent: starts a keeper, says so, does what it is told line by line, and dies with its
+/// standard input, without a word to the keeper.
+///
+/// `agent WORK_DIR [ends] [temporary] [max=N] [nofile=N] [walls=KEY]`; its lines are
+/// `launch PROGRAM ARGUMENT...`.
+fn agent(arguments: &[String]) {
+    let mut options = KeeperOptions::new(arguments[0].as_ref());
+    options.logs = false;
+    options.session = Session { incarnation: 1, counter: 1 };
+    let mut key = None;
+    for word in &arguments[1..] {
+        match word.split_once('=') {
+            None if word == "ends" => options.ends_with_client = true,
+            None => options.temporary = word == "temporary",
+            Some(("max", number)) => options.containers_max = number.parse().unwrap(),
+            Some(("nofile", number)) => {
+                let limit = number.parse().ok();
+                let limit = rustix::process::Rlimit { current: limit, maximum: limit };
+                rustix::process::setrlimit(rustix::process::Resource::Nofile, limit).unwrap();
+            }
+            Some((_, number)) => key = Some(number.parse().unwrap()),
+        }
+    }
+    let mut client = match start(&options) {
+        Ok(client) => client,
+        Err(error) => {
+            say(&format!("error {error}"));
+            std::process::exit(3);
+        }
+    };
+    say(&format!("keeper {} {}", client.welcome().pid, client.is_fresh()));
+    let isolation = key.map(|key| {
+        let options = crate::walls::options(client.welcome(), key);
+        let (isolation, degraded) = Isolation::new(&options, &Linux).unwrap();
+        degraded.iter().for_each(|degraded| eprintln!("{degraded}"));
+        client.send(&isolation.remove_at_end()).unwrap();
+        if !rustix::process::geteuid().is_root() {
+            say(&isolation.names().join(" "));
+        }
+        isolation
+    });
+    for (counter, line) in (1000..).zip(std::io::stdin().lock().lines()) {
+        let line = line.unwrap();
+        let words: Vec<&str> = line.split(' ').collect();
+        assert_eq!(words[0], "launch");
+        let container = ContainerId { incarnation: 1, counter };
+        let mut launch = launch_of(container, &options.work_dir, &words[1..]);
+        if let Some(isolation) = &isolation {
+            let limits =
+                TaskLimits { cpus_milli: 100, mem_bytes: 1 << 28, ..TaskLimits::default() };
+            isolation.prepare(container, &limits).unwrap().add_to(&mut launch);
+        }
+        client.send(&Request::Launch(Box::new(launch))).unwrap();
+        loop {
+            match client.receive(Duration::from_secs(30)) {
+                // Of a task before this one.
+                Ok(Some(Reply::Ended(_))) => {}
+                Ok(Some(Reply::Launched { pid, .. })) => break say(&format!("launched {pid}")),
+                other => break say(&format!("error {other:?}")),
+            }
+        }
+    }
+    // Not even the socket is closed by us.
+    std::process::exit(0);
+}
+
+/// Makes a directory that nobody may look into, and waits to be killed.
+fn closed() {
+    use std::os::unix::fs::PermissionsExt;
+    std::fs::create_dir_all("closed/deep").unwrap();
+    std::fs::set_permissions("closed", std::fs::Permissions::from_mode(0o000)).unwrap();
+    say("closed");
+    nap(Duration::from_secs(600));
+}
+
+/// Somebody who tries to talk to a keeper.
+fn connect(socket: &str) {
+    let mut stream = match std::os::unix::net::UnixStream::connect(socket) {
+        Ok(stream) => stream,
+        Err(error) => return say(&format!("refused: {}", error.kind())),
+    };
+    let mut bytes = Vec::new();
+    let session = Session { incarnation: 9, counter: 9 };
+    encode(&Request::Hello { min: 1, max: 1, session }, &mut bytes).unwrap();
+    let _ = stream.write_all(&bytes);
+    match stream.read(&mut [0]) {
+        Ok(1) => say("answered"),
+        Ok(_) | Err(_) => say("closed"),
+    }
+}
+
+/// `in-cgroup DIRECTORY UID PROGRAM ARGUMENT...`: becomes a user's program in a cgroup.
+fn in_cgroup(arguments: &[String]) {
+    use std::os::unix::process::CommandExt;
+    let [directory, uid, program, arguments @ ..] = arguments else { panic!("{arguments:?}") };
+    let uid = uid.parse().unwrap();
+    std::fs::write(format!("{directory}/cgroup.procs"), "0").unwrap();
+    panic!("{}", Command::new(program).args(arguments).uid(uid).gid(uid).exec());
+}
+
+/// A process that has a second thread, and tries to start a keeper.
+fn threaded(arguments: &[String]) {
+    let (keep, kept) = std::sync::mpsc::channel::<()>();
+    let thread = std::thread::spawn(move || kept.recv());
+    let error = start(&KeeperOptions::new(arguments[0].as_ref())).unwrap_err();
+    say(&format!("error {error}"));
+    drop(keep);
+    let _ = thread.join();
+}
+
+/// Uses so much memory, then waits to be killed.
+fn hog(mib: u64) {
+    let mut held: Vec<Vec<u8>> = Vec::new();
+    for _ in 0..mib {
+        let mut chunk = vec![0u8; 1 << 20];
+        chunk.iter_mut().step_by(4096).for_each(|byte| *byte = 1);
+        held.push(std::hint::black_box(chunk));
+    }
+    say("held");
+    nap(Duration::from_secs(600));
+    drop(held);
+}
+
+/// Lives on when its child was killed.
+fn parent_of_hog(mib: u64) {
+    let own = std::env::current_exe().unwrap();
+    let mut child = Command::new(own).args(["role:hog", &mib.to_string()]).spawn().unwrap();
+    let status = child.wait().unwrap();
+    say(&format!("child {status}"));
+    nap(Duration::from_secs(600));
+}
+
+/// Starts children until it has so many or is refused, says how many, and waits to be killed.
+fn forks(most: u64) {
+    let own = std::env::current_exe().unwrap();
+    let mut children = Vec::new();
+    for _ in 0..most {
+        match Command::new(&own).args(["role:sleep", "600"]).stdout(Stdio::null()).spawn() {
+            Ok(child) => children.push(child),
+            Err(error) => {
+                say(&format!("refused after {}: {}", children.len(), error.kind()));
+                break;
+            }
+        }
+    }
+    say(&format!("forked {}", children.len()));
+    nap(Duration::from_secs(600));
+}
+
+/// Ignores what can be ignored, and leaves children in sessions of their own behind, which do the
+/// same, `depth` deep.
+fn stubborn(depth: u64) {
+    use nix::sys::signal::SigSet;
+    SigSet::all().thread_block().unwrap();
+    if depth > 0 {
+        let own = std::env::current_exe().unwrap();
+        let deeper = (depth - 1).to_string();
+        let child = Command::new(own).args(["role:stubborn", &deeper]).spawn().unwrap();
+        // Nobody waits for it.
+        std::mem::forget(child);
+    }
+    let _ = rustix::process::setsid();
+    nap(Duration::from_secs(600));
+}
+
+/// Takes all it can get of the first CPU.
+fn spin() {
+    let mut first = rustix::thread::CpuSet::new();
+    first.set(0);
+    rustix::thread::sched_setaffinity(None, &first).unwrap();
+    loop {
+        std::hint::black_box(0);
+    }
+}
+
+/// Takes so many ms of CPU time, and says when it is done.
+fn burn(ms: u64) {
+    let used = || {
+        let now = rustix::time::clock_gettime(rustix::time::ClockId::ProcessCPUTime);
+        now.tv_sec.unsigned_abs() * 1000 + now.tv_nsec.unsigned_abs() / 1_000_000
+    };
+    while used() < ms {
+        std::hint::black_box(0);
+    }
+    say("burnt");
+}
+
+fn say(line: &str) {
+    let mut out = std::io::stdout();
+    let _ = writeln!(out, "{line}").and_then(|()| out.flush());
+}

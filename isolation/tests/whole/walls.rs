@@ -1,0 +1,502 @@
+//! Cgroups that hold. Needs root; runs on whatever hierarchies the machine has, which are those of
+//! v1 under `ci/root` on most machines that test this, and v2 under `ci/guest`.
+
+use std::os::fd::OwnedFd;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::Duration;
+
+use mesita_core::wire::ContainerId;
+use mesita_core::wire::task::Exit;
+use mesita_isolation::isolators::{Cap, Reason, TaskLimits};
+use mesita_isolation::keeper::protocol::{Held, Launch, Namespaces, Request, Welcome};
+use mesita_isolation::sys::Linux;
+use mesita_isolation::{Isolation, Killed, Options, machine};
+use rustix::event::{PollFd, PollFlags, poll};
+use rustix::process::Signal;
+
+use crate::world::{
+    Agent, Directory, NOBODY, World, children, eventually, is_alive, kill, nap, program, within,
+};
+
+const MIB: u64 = 1 << 20;
+static LINUX: Linux = Linux;
+
+/// Why there can be no walls on this machine, as far as root is not what is missing.
+pub(crate) fn missing() -> Option<String> {
+    if !rustix::process::geteuid().is_root() {
+        return None;
+    }
+    let (namespaces, pid) = (Namespaces::default(), std::process::id());
+    let welcome = Welcome { version: 1, pid, boot: [0; 16], namespaces, trouble: None };
+    let isolators = Some(vec!["cgroups".to_owned()]);
+    match Isolation::new(&Options { isolators, ..options(&welcome, new_key()) }, &LINUX) {
+        Ok((isolation, _)) => {
+            remove(&isolation);
+            None
+        }
+        Err(why) => Some(why.to_string()),
+    }
+}
+
+/// Removes the directories of an agent; others may use those above.
+fn remove(isolation: &Isolation<'_>) {
+    let Request::RemoveAtEnd { directories } = isolation.remove_at_end() else { return };
+    for directory in directories {
+        let _ = std::fs::remove_dir(Path::new(directory.to_str().unwrap()));
+    }
+}
+
+/// Options of an agent with a key of its own.
+pub(crate) fn options(welcome: &Welcome, key: u64) -> Options {
+    let mut bytes = [7; 32];
+    bytes[..8].copy_from_slice(&key.to_be_bytes());
+    let total = machine::memory_bytes(&LINUX).unwrap();
+    Options { cgroups_root: "mesita-whole".to_owned(), ..Options::new(bytes, welcome, total) }
+}
+
+/// A key that no other test has now.
+fn new_key() -> u64 {
+    use std::sync::atomic::{AtomicU32, Ordering};
+    static NEXT: AtomicU32 = AtomicU32::new(0);
+    u64::from(std::process::id()) << 32 | u64::from(NEXT.fetch_add(1, Ordering::Relaxed))
+}
+
+/// A keeper and an agent's isolation, without leftovers at its end.
+struct Walls {
+    world: World,
+    isolation: Isolation<'static>,
+    key: u64,
+}
+
+impl Walls {
+    /// With these isolators, or with all.
+    fn with(isolators: Option<&[&str]>) -> Self {
+        let (world, key) = (World::new(), new_key());
+        let mut options = options(world.client.welcome(), key);
+        options.isolators = isolators.map(|names| names.iter().map(|&n| n.to_owned()).collect());
+        let (isolation, _) = Isolation::new(&options, &LINUX).unwrap();
+        Self { world, isolation, key }
+    }
+
+    /// Cgroups alone, so that what holds is they.
+    fn of_cgroups() -> Self {
+        Self::with(Some(&["cgroups"]))
+    }
+
+    fn prepare(&mut self, limits: &TaskLimits, words: &[&str]) -> Launch {
+        let mut plan = self.world.role_plan(words);
+        self.isolation.prepare(plan.container, limits).unwrap().add_to(&mut plan);
+        plan
+    }
+
+    fn run(&mut self, limits: &TaskLimits, words: &[&str]) -> (ContainerId, u32) {
+        let plan = self.prepare(limits, words);
+        let container = self.world.send(plan);
+        let pid = self.world.launched(container);
+        (container, pid)
+    }
+
+    /// Kills a container, sees that nothing is left of it, and lets go of it.
+    fn end(&mut self, container: ContainerId) {
+        let members = self.members(container);
+        assert_eq!(self.isolation.kill(container), Ok(Killed::All));
+        // A process leaves its cgroup a moment before it is gone.
+        let gone = || members.iter().all(|&pid| !is_alive(pid));
+        eventually(gone, || format!("the end of {members:?}"));
+        self.isolation.cleanup(container).unwrap();
+        assert!(self.directories(container).iter().all(|directory| !directory.exists()));
+        self.world.client.send(&Request::Forget { container }).unwrap();
+    }
+
+    fn directories(&self, container: ContainerId) -> Vec<PathBuf> {
+        let Request::RemoveAtEnd { directories } = self.isolation.remove_at_end() else { panic!() };
+        let ours = directories.iter().map(|path| PathBuf::from(path.to_str().unwrap()));
+        let ours = ours.filter(|path| path.ends_with(self.key_text()));
+        ours.map(|path| path.join(container.to_string())).collect()
+    }
+
+    fn key_text(&self) -> String {
+        format!("{:016x}", self.key)
+    }
+
+    /// Everything that is in the cgroups of a container.
+    fn members(&self, container: ContainerId) -> Vec<u32> {
+        let lists = self.directories(container).into_iter().map(|directory| {
+            std::fs::read_to_string(directory.join("cgroup.procs")).unwrap_or_default()
+        });
+        let mut members: Vec<u32> = lists
+            .flat_map(|list| list.lines().map(|pid| pid.parse().unwrap()).collect::<Vec<_>>())
+            .collect();
+        members.sort_unstable();
+        members.dedup();
+        members
+    }
+
+    fn is_v1(&self) -> bool {
+        self.directories(ContainerId::default())
+            .iter()
+            .any(|at| at.starts_with("/sys/fs/cgroup/memory"))
+    }
+}
+
+impl Drop for Walls {
+    fn drop(&mut self) {
+        let recovered = self.isolation.recover(&[]);
+        remove(&self.isolation);
+        if !std::thread::panicking() {
+            assert!(recovered.unwrap().stuck.is_empty());
+        }
+    }
+}
+
+fn limits(mem_mib: u64) -> TaskLimits {
+    TaskLimits { cpus_milli: 1000, mem_bytes: mem_mib * MIB, ..TaskLimits::default() }
+}
+
+pub(crate) fn a_task_is_in_its_cgroups_before_it_runs() {
+    for isolators in [&["cgroups"][..], &["cgroups", "namespaces/pid"]] {
+        let mut walls = Walls::with(Some(isolators));
+        let mut plan = walls.world.plan(&["/bin/cat", "/proc/self/cgroup"]);
+        walls.isolation.prepare(plan.container, &limits(64)).unwrap().add_to(&mut plan);
+        let joined = plan.cgroups.len();
+        assert!(joined > 0);
+        let container = walls.world.send(plan);
+        assert_eq!(walls.world.exit(container), Exit::Code(0));
+        let output = walls.world.output();
+        let own = format!("/{}/{container}", walls.key_text());
+        let ours = output.lines().filter(|line| line.ends_with(&own)).count();
+        assert_eq!(ours, joined, "{output}");
+        walls.end(container);
+    }
+}
+
+pub(crate) fn a_task_beyond_its_memory_is_killed_alone_and_told() {
+    let mut walls = Walls::of_cgroups();
+    let (other, other_pid) = walls.run(&limits(32), &["sleep", "600"]);
+    let (container, _) = walls.run(&limits(32), &["hog", "200"]);
+    let exit = walls.world.ended(container).exit;
+    assert_eq!(exit, Exit::Signal(9));
+    let limitation = walls.isolation.ended(container, exit).unwrap().expect("a limitation");
+    assert_eq!(limitation.reason, Reason::Memory);
+    let first = limitation.message.lines().next().unwrap();
+    println!("{first}");
+    assert!(first.starts_with("Memory limit exceeded: Requested: 32MB Maximum Used: "), "{first}");
+    let usage = walls.isolation.usage(container).unwrap();
+    assert_eq!(usage.mem_limit_bytes, Some(32 * MIB));
+    if let Some(peak) = usage.mem_peak_bytes {
+        assert!((24 * MIB..=32 * MIB).contains(&peak), "{peak}");
+    }
+    assert!(is_alive(other_pid) && is_alive(walls.world.keeper));
+    assert_eq!(walls.isolation.limitation(other), Ok(None));
+    walls.end(container);
+    // One that stays below is not touched.
+    let (container, pid) = walls.run(&limits(64), &["hog", "20"]);
+    walls.world.said("held");
+    assert!(is_alive(pid));
+    assert_eq!(walls.isolation.limitation(container), Ok(None));
+    let rss = walls.isolation.usage(container).unwrap().rss_bytes.unwrap();
+    assert!((20 * MIB..40 * MIB).contains(&rss), "{rss}");
+    walls.end(container);
+    walls.end(other);
+}
+
+pub(crate) fn a_child_beyond_the_memory_is_seen_while_its_parent_runs() {
+    let mut walls = Walls::of_cgroups();
+    let plan = walls.prepare(&limits(32), &["parent-of-hog", "200"]);
+    let watches: Vec<OwnedFd> = walls.isolation.watch(plan.container).unwrap();
+    let [watch] = &watches[..] else { panic!("{watches:?}") };
+    let container = walls.world.send(plan);
+    let pid = walls.world.launched(container);
+    let patience = rustix::time::Timespec { tv_sec: 30, tv_nsec: 0 };
+    let ready = poll(&mut [PollFd::new(watch, PollFlags::IN)], Some(&patience));
+    assert_eq!(ready, Ok(1), "an event");
+    let told = || walls.isolation.limitation(container).unwrap();
+    eventually(|| told().is_some(), || "a limitation".to_owned());
+    if walls.is_v1() {
+        walls.world.said("child signal: 9");
+        assert!(is_alive(pid), "the kernel killed the child alone");
+    } else {
+        assert_eq!(walls.world.ended(container).exit, Exit::Signal(9), "all of it");
+    }
+    walls.end(container);
+}
+
+pub(crate) fn a_fork_bomb_stays_below_its_limit() {
+    let mut walls = Walls::of_cgroups();
+    let few = TaskLimits { pids: Some(20), ..limits(256) };
+    let (container, _) = walls.run(&few, &["forks", "100"]);
+    walls.world.said("refused after ");
+    let usage = walls.isolation.usage(container).unwrap();
+    assert_eq!(usage.pids_limit, Some(20));
+    assert!(usage.pids.unwrap() <= 20 && usage.pids_refused.unwrap() > 0, "{usage:?}");
+    walls.end(container);
+    // One that stays below is not touched.
+    let (container, _) = walls.run(&few, &["forks", "5"]);
+    walls.world.said("forked 5");
+    assert_eq!(walls.isolation.usage(container).unwrap().pids_refused, Some(0));
+    walls.end(container);
+}
+
+pub(crate) fn cpu_time_is_shared_by_the_requests() {
+    let mut walls = Walls::of_cgroups();
+    let asks = |cpus_milli| TaskLimits { cpus_milli, ..limits(64) };
+    let (one, _) = walls.run(&asks(250), &["spin"]);
+    let (three, _) = walls.run(&asks(750), &["spin"]);
+    let used = |walls: &Walls, container| {
+        let usage = walls.isolation.usage(container).unwrap();
+        usage.user_us.unwrap() + usage.system_us.unwrap()
+    };
+    let before = (used(&walls, one), used(&walls, three));
+    nap(Duration::from_secs(3));
+    let ours = used(&walls, one) - before.0;
+    let theirs = used(&walls, three) - before.1;
+    let percent = theirs * 100 / ours.max(1);
+    println!("{ours} µs and {theirs} µs: 1:{percent}%");
+    assert!((200..=450).contains(&percent), "{ours} µs and {theirs} µs");
+    walls.end(one);
+    walls.end(three);
+}
+
+pub(crate) fn a_cap_on_the_cpu_holds() {
+    let mut walls = Walls::of_cgroups();
+    let capped = TaskLimits { cpus_limit: Some(Cap::At(200)), ..limits(64) };
+    let (container, _) = walls.run(&capped, &["spin"]);
+    nap(Duration::from_secs(2));
+    let usage = || walls.isolation.usage(container).unwrap();
+    let used = usage().user_us.unwrap() + usage().system_us.unwrap();
+    assert!(used <= 600_000, "{used} µs in 2 s");
+    // On a machine that has more to do it may get less than its cap for a while.
+    let throttled = || usage().throttled_us.unwrap() > 0 && usage().throttled_periods.unwrap() > 0;
+    eventually(throttled, || format!("{:?}", usage()));
+    walls.end(container);
+}
+
+pub(crate) fn a_stubborn_task_leaves_nothing() {
+    let mut walls = Walls::of_cgroups();
+    let (container, _) = walls.run(&limits(256), &["stubborn", "3"]);
+    eventually(|| walls.members(container).len() == 4, || "four processes".to_owned());
+    walls.world.signal(container, Signal::TERM);
+    nap(Duration::from_millis(100));
+    assert_eq!(walls.members(container).len(), 4, "they ignore what can be ignored");
+    walls.end(container);
+    eventually(|| children(walls.world.keeper).is_empty(), || "no zombie".to_owned());
+}
+
+pub(crate) fn leftovers_are_recovered_and_others_are_not_touched() {
+    let mut walls = Walls::of_cgroups();
+    let mut other = Walls::of_cgroups();
+    let (stray, _) = walls.run(&limits(256), &["stubborn", "2"]);
+    let (known, known_pid) = walls.run(&limits(64), &["sleep", "600"]);
+    let (theirs, their_pid) = other.run(&limits(64), &["sleep", "600"]);
+    eventually(|| walls.members(stray).len() == 3, || "three processes".to_owned());
+    let members = walls.members(stray);
+    // The next start of the same agent.
+    let options = Options {
+        isolators: Some(vec!["cgroups".to_owned()]),
+        ..options(walls.world.client.welcome(), walls.key)
+    };
+    let (next, _) = Isolation::new(&options, &LINUX).unwrap();
+    let recovered = next.recover(&[known]).unwrap();
+    assert_eq!(recovered.removed, [stray.to_string()]);
+    assert!(recovered.stuck.is_empty());
+    eventually(|| members.iter().all(|&pid| !is_alive(pid)), || format!("{members:?}"));
+    assert!(is_alive(known_pid) && is_alive(their_pid));
+    assert!(next.usage(known).unwrap().mem_bytes.is_some());
+    walls.end(known);
+    other.end(theirs);
+}
+
+pub(crate) fn a_namespaced_task_is_killed_by_its_cgroup() {
+    let mut walls = Walls::with(None);
+    assert!(walls.isolation.names().contains(&"namespaces/pid"));
+    let (container, init) = walls.run(&limits(256), &["stubborn", "2"]);
+    eventually(|| walls.members(container).len() == 4, || "three and their init".to_owned());
+    assert_eq!(walls.isolation.kill(container), Ok(Killed::All));
+    assert_eq!(walls.world.ended(container).exit, Exit::Signal(9));
+    assert!(!is_alive(init));
+    walls.end(container);
+    // Its true status is told through process 1.
+    let (container, _) = walls.run(&limits(64), &["exit", "42"]);
+    assert_eq!(walls.world.exit(container), Exit::Code(42));
+    walls.end(container);
+}
+
+pub(crate) fn a_keeper_of_run_removes_the_cgroups() {
+    let directory = Directory::new();
+    let work_dir = directory.path().join("run");
+    std::fs::create_dir(&work_dir).unwrap();
+    let key = new_key();
+    let mut agent = Agent::start(&work_dir, &["ends", "temporary", &format!("walls={key}")], None);
+    let keeper = agent.keeper();
+    let own = program();
+    let tasks = [
+        agent.launch(&["/bin/sleep", "600"]),
+        agent.launch(&[own.to_str().unwrap(), "role:stubborn", "2"]),
+    ];
+    let places = find(&format!("{key:016x}"));
+    assert!(!places.is_empty());
+    agent.kill();
+    let gone = || {
+        let dead = tasks.iter().chain([&keeper]).all(|&pid| !is_alive(pid));
+        dead && !work_dir.exists() && places.iter().all(|place| !place.exists())
+    };
+    assert!(within(Duration::from_secs(5), gone), "everything within 5 s: {places:?}");
+}
+
+/// The directories of that name in any cgroup hierarchy.
+fn find(name: &str) -> Vec<PathBuf> {
+    let (mut found, mut left) = (Vec::new(), vec![PathBuf::from("/sys/fs/cgroup")]);
+    while let Some(directory) = left.pop() {
+        let inside = std::fs::read_dir(&directory).into_iter().flatten().flatten();
+        let inside = inside.filter(|entry| entry.file_type().is_ok_and(|of| of.is_dir()));
+        left.extend(inside.map(|entry| entry.path()));
+        if directory.ends_with(name) {
+            found.push(directory);
+        }
+    }
+    found
+}
+
+pub(crate) fn a_killed_keeper_leaves_tasks_that_their_cgroups_end() {
+    let mut walls = Walls::of_cgroups();
+    let (container, pid) = walls.run(&limits(256), &["stubborn", "2"]);
+    eventually(|| walls.members(container).len() == 3, || "three processes".to_owned());
+    let members = walls.members(container);
+    kill(walls.world.keeper, Signal::KILL);
+    eventually(|| !is_alive(walls.world.keeper), || "its end".to_owned());
+    assert!(is_alive(pid));
+    let next = Agent::start(walls.world.path(), &[], None);
+    walls.world.keeper = next.keeper();
+    walls.world.reattach();
+    let [Held::Left(left)] = walls.world.client.held()[..] else { panic!("one that was left") };
+    assert_eq!((left.container, left.pid), (container, pid));
+    walls.isolation.kill_left(&left).unwrap();
+    eventually(|| members.iter().all(|&pid| !is_alive(pid)), || format!("{members:?}"));
+    walls.end(container);
+}
+
+pub(crate) fn a_thousand_containers_leave_no_cgroup() {
+    let mut walls = Walls::with(None);
+    let start = mesita_isolation::sys::boottime_us();
+    for _ in 0..1000 {
+        let (container, _) = walls.run(&limits(64), &["exit", "3"]);
+        assert_eq!(walls.world.exit(container), Exit::Code(3));
+        assert_eq!(walls.isolation.kill(container), Ok(Killed::All));
+        walls.isolation.cleanup(container).unwrap();
+    }
+    let took = mesita_isolation::sys::boottime_us() - start;
+    println!("1,000 containers one after the other: {} ms", took / 1000);
+    let key = walls.key_text();
+    for place in find(&key) {
+        let inside = std::fs::read_dir(&place).unwrap().flatten();
+        let left: Vec<_> =
+            inside.filter(|entry| entry.file_type().unwrap().is_dir()).map(|e| e.path()).collect();
+        assert_eq!(left, [] as [PathBuf; 0]);
+    }
+    eventually(|| children(walls.world.keeper).is_empty(), || "no zombie".to_owned());
+}
+
+/// A new directory in the unified hierarchy.
+fn new_unified() -> PathBuf {
+    let unified = [Path::new("/sys/fs/cgroup/unified"), Path::new("/sys/fs/cgroup")];
+    let unified = unified.into_iter().find(|at| at.join("cgroup.controllers").exists());
+    let made = unified.expect("a unified hierarchy").join(format!("given-{:x}", new_key()));
+    std::fs::create_dir(&made).unwrap();
+    made
+}
+
+/// An agent of `uid` in a cgroup, with the walls that it can have there.
+fn agent_in(cgroup: &Path, uid: u32, work_dir: &Path, key: u64) -> Agent {
+    let mut command = Command::new(program());
+    command.arg("role:in-cgroup").arg(cgroup).arg(uid.to_string());
+    command.arg(program()).arg("role:agent").arg(work_dir);
+    command.args(["ends", "temporary", &format!("walls={key}")]);
+    Agent::of(command)
+}
+
+pub(crate) fn root_beside_others_in_a_session_has_walls_and_leaves_nothing_there() {
+    let session = new_unified();
+    let mut shell = Command::new(program()).args(["role:sleep", "600"]).spawn().unwrap();
+    std::fs::write(session.join("cgroup.procs"), shell.id().to_string()).unwrap();
+    let (directory, key) = (Directory::new(), new_key());
+    let mut agent = agent_in(&session, 0, &directory.path().join("run"), key);
+    let keeper = agent.keeper();
+    agent.launch(&["/bin/sleep", "600"]);
+    // On v2 it could hand nothing down there, so it went to the top; where there is nothing to be
+    // handed down, it stays below its own.
+    let places = find(&format!("{key:016x}"));
+    let controls = std::fs::read_to_string(session.join("cgroup.controllers")).unwrap();
+    let below = places.iter().any(|place| place.starts_with(&session));
+    assert_eq!(below, controls.trim().is_empty(), "{places:?}");
+    assert!(!session.join("self").exists());
+    agent.kill();
+    let gone = || !is_alive(keeper) && places.iter().all(|place| !place.exists());
+    assert!(within(Duration::from_secs(5), gone), "everything within 5 s: {places:?}");
+    shell.kill().unwrap();
+    shell.wait().unwrap();
+    std::fs::remove_dir(&session).unwrap();
+}
+
+pub(crate) fn a_user_with_a_delegated_cgroup_has_walls() {
+    let given = new_unified();
+    for file in ["", "cgroup.procs", "cgroup.threads", "cgroup.subtree_control"] {
+        let path = if file.is_empty() { given.clone() } else { given.join(file) };
+        std::os::unix::fs::chown(path, Some(NOBODY), Some(NOBODY)).unwrap();
+    }
+    let directory = Directory::new();
+    std::os::unix::fs::chown(directory.path(), Some(NOBODY), Some(NOBODY)).unwrap();
+    let work_dir = directory.path().join("run");
+    let key = new_key();
+    let mut agent = agent_in(&given, NOBODY, &work_dir, key);
+    let keeper = agent.keeper();
+    let on = agent.line();
+    let controllers = std::fs::read_to_string(given.join("cgroup.controllers")).unwrap();
+    for (controller, isolator) in
+        [("cpu", "cgroups/cpu"), ("memory", "cgroups/mem"), ("pids", "cgroups/pids")]
+    {
+        let has = controllers.split_ascii_whitespace().any(|name| name == controller);
+        assert_eq!(on.contains(isolator), has, "{on}; given: {controllers}");
+    }
+    let place = given.join("mesita-whole").join(format!("{key:016x}"));
+    let pid = agent.launch(&["/bin/sleep", "600"]);
+    let [container] = &std::fs::read_dir(&place)
+        .unwrap()
+        .flatten()
+        .filter(|e| e.file_type().unwrap().is_dir())
+        .collect::<Vec<_>>()[..]
+    else {
+        panic!("one container")
+    };
+    let procs = std::fs::read_to_string(container.path().join("cgroup.procs")).unwrap();
+    assert!(procs.lines().any(|line| line == pid.to_string()), "{procs}");
+    agent.kill();
+    let empty = || {
+        let mut inside = std::fs::read_dir(&given).unwrap().flatten();
+        !is_alive(keeper) && !inside.any(|entry| entry.file_type().unwrap().is_dir())
+    };
+    assert!(within(Duration::from_secs(5), empty), "nothing is left in {}", given.display());
+    std::fs::remove_dir(&given).unwrap();
+}
+
+pub(crate) fn degraded_without_the_memory_controller() {
+    let world = World::new();
+    let mut named = options(world.client.welcome(), new_key());
+    named.isolators = Some(vec!["cgroups/mem".to_owned()]);
+    assert!(Isolation::new(&named, &LINUX).is_err(), "named, it must work");
+    let key = new_key();
+    let options = options(world.client.welcome(), key);
+    let (isolation, degraded) = Isolation::new(&options, &LINUX).unwrap();
+    let [degraded] = &degraded[..] else { panic!("{degraded:?}") };
+    println!("{degraded}");
+    assert_eq!(degraded.isolator, "cgroups/mem");
+    assert!(degraded.to_string().contains("`cgroup_enable=memory`"), "{degraded}");
+    assert!(isolation.names().contains(&"cgroups/cpu"));
+    assert_eq!(isolation.attributes()[1], ("isolation_off", "cgroups/mem".to_owned()));
+    // Everything else holds as ever.
+    let mut walls = Walls { key, world, isolation };
+    let (container, _) = walls.run(&limits(64), &["exit", "5"]);
+    assert_eq!(walls.world.exit(container), Exit::Code(5));
+    walls.isolation.kill(container).unwrap();
+    walls.isolation.cleanup(container).unwrap();
+}

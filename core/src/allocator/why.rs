@@ -108,9 +108,8 @@ impl<'a> Allocator<'a> {
     pub fn order(&self, pool: &Pool<'_>, names: &Names<'_>, into: &mut [u32]) -> usize {
         let totals = &self.totals_now(pool);
         let mut count = 0usize;
-        let wanting = self.nodes.iter().filter(|(_, node)| {
-            node.kind == NodeKind::Client && node.wants
-        });
+        let wanting =
+            self.nodes.iter().filter(|(_, node)| node.kind == NodeKind::Client && node.wants);
         for (id, _) in wanting {
             // Insertion: everything before `at` is in order.
             let mut at = count.min(into.len());
@@ -201,9 +200,7 @@ fn ranked(totals: &Totals, node: &Node) -> Node {
 fn dominant(totals: &Totals, node: &Node) -> (Option<u8>, u64) {
     let (dominant, total, _) = totals.share(&node.allocated, node.rank.weight);
     let is = |kind: &u8| {
-        dominant > 0
-            && node.allocated.of(*kind) == dominant
-            && totals.amounts.of(*kind) == total
+        dominant > 0 && node.allocated.of(*kind) == dominant && totals.amounts.of(*kind) == total
     };
     (totals.counted().iter().find(is), dominant)
 }

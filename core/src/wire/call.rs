@@ -122,7 +122,7 @@ pub enum Verb<'a> {
     },
     /// Change what was said in SUBSCRIBE, keeping the stream.
     UpdateFramework(Subscribe<'a>),
-    /// Say which agents its roles want at all; roles not named want all. Since protocol 2.
+    /// Say which agents its roles want at all; roles not named want all. Since protocol 3.
     Constrain {
         /// A role's constraints each.
         roles: Seq<'a, Constraints<'a>>,

@@ -54,10 +54,10 @@ impl Head<'_> {
     /// The first protocol version that has this message. A peer of an older one is not sent it.
     pub const fn since(&self) -> u16 {
         match self {
-            Self::Event(Event::Waiting { .. })
-            | Self::Call(Call { verb: Verb::Constrain { .. }, .. })
+            Self::Event(Event::Waiting { .. }) => 2,
+            Self::Call(Call { verb: Verb::Constrain { .. }, .. })
             | Self::OperatorCall(_)
-            | Self::OperatorEvent(_) => 2,
+            | Self::OperatorEvent(_) => 3,
             Self::Hello(_)
             | Self::Link(_)
             | Self::Svc(_)

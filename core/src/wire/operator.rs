@@ -1,4 +1,4 @@
-//! What an operator's program asks of the master (Mesos: `master.proto`, `Call`). Since protocol 2.
+//! What an operator's program asks of the master (Mesos: `master.proto`, `Call`). Since protocol 3.
 //!
 //! Reads are not here: they come from the read model, or are asked of the master by whoever steps
 //! it.

@@ -57,8 +57,7 @@ fn update_allocation_in(rig: &mut Rig, role: &'static str, roles: &'static [&'st
     rig.operate(Some("f"), "one", Step::Reserve, &reserve).unwrap();
     rig.operate(Some("f"), "one", Step::Create, &create).unwrap();
     assert_eq!(rig.has("f", role, DISK), 1_000_000);
-    let expected =
-        format!("cpus:10;mem:100;disk:900;disk({role}):50;disk({role}):50");
+    let expected = format!("cpus:10;mem:100;disk:900;disk({role}):50;disk({role}):50");
     assert_eq!(rig.total("one"), expected);
     assert_eq!(rig.show(rig.out[0].held), expected);
     rig.decline("f", "one", 0);

@@ -22,11 +22,11 @@ pub(crate) fn places(
     rig.agent("one", "cpus:1;mem:100");
     let mut counts = vec![vec![0; clients.len()]; clients.len()];
     for _ in 0..times {
-        for place in 0..clients.len() {
+        for row in &mut counts {
             let offers = rig.allocate();
             assert_eq!(offers.len(), 1);
             let who = clients.iter().position(|name| *name == offers[0].framework).unwrap();
-            counts[place][who] += 1;
+            row[who] += 1;
             // A refusal of a second keeps it out until all had their turn.
             rig.decline(&offers[0].framework, "one", 1_000_000);
         }

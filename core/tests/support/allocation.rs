@@ -329,9 +329,8 @@ impl Rig {
                 grants
             });
             for grant in grants {
-                let same = |other: &&mut Grant| {
-                    (other.agent, other.client) == (grant.agent, grant.client)
-                };
+                let same =
+                    |other: &&mut Grant| (other.agent, other.client) == (grant.agent, grant.client);
                 match made.iter_mut().find(same) {
                     Some(other) => {
                         assert!(grant.again, "an agent is given to a client twice");
@@ -454,9 +453,9 @@ impl Rig {
     /// A framework's largest fraction of a resource, in millionths.
     pub fn share(&self, framework: &str, role: &str) -> u64 {
         let amounts = self.allocator.usage(self.client(framework, role)).unwrap().0;
-        let fractions = amounts.iter().map(|(kind, amount)| {
-            amount * 1_000_000 / self.allocator.totals().of(kind).max(1)
-        });
+        let fractions = amounts
+            .iter()
+            .map(|(kind, amount)| amount * 1_000_000 / self.allocator.totals().of(kind).max(1));
         fractions.max().unwrap_or(0)
     }
 

@@ -1,1 +1,9 @@
-//! stub
+//! What it takes to judge Mesita from outside: a cluster of real processes, and what the kernel
+//! says of them. The figures themselves are printed by `mesita-benches`.
+
+// It watches from outside, with the clock of whoever reads the figures.
+#![allow(clippy::disallowed_methods)]
+
+pub mod cluster;
+pub mod footprint;
+pub mod launches;

@@ -1,22 +1,22 @@
 //! Everything of Mesita that touches the world: sockets, threads, clocks, files, the command line.
 //!
 //! # The way of a message
-//! A connection ([`conn`]) reads frames, keeps their bodies in the store ([`bodies`]) and passes
-//! heads on through a seat's [`port`] and the ring ([`passage`]) to the [`core_thread`], which
+//! A connection (`conn`) reads frames, keeps their bodies in the store (`bodies`) and passes
+//! heads on through a seat's `port` and the ring (`passage`) to the `core_thread`, which
 //! stamps, journals and steps. What comes out goes back through the other ring to the
-//! [`io_thread`], whose node for that seat ([`master`], [`agent`], [`client`]) sends it, folds it
-//! into the [`catalog`], has it written by the [`disk_thread`], or does it by hand.
+//! `io_thread`, whose node for that seat (`master`, `agent`, `client`) sends it, folds it
+//! into the `catalog`, has it written by the `disk_thread`, or does it by hand.
 //!
 //! # Layers, lowest first
 //! | module | owns |
 //! |---|---|
-//! | [`clock`], [`random`], [`memory`], [`alarm`], [`bell`] | the machine, as far as threads need it |
-//! | [`passage`], [`seats`], [`core_thread`], [`disk_thread`], [`io_thread`], [`process`] | threads, and what goes between them |
-//! | [`journal`], [`ledger`] | files |
-//! | [`bodies`], [`port`], [`conn`], [`conns`], [`doors`] | connections and who is behind them |
-//! | [`catalog`], [`http`] | what can be read |
-//! | [`master`], [`agent`], [`client`] | the IO side of each machine |
-//! | [`flags`], [`cli`] | the command line |
+//! | `clock`, `random`, `memory`, `alarm`, `bell` | the machine, as far as threads need it |
+//! | `passage`, `seats`, `core_thread`, `disk_thread`, `io_thread`, `process` | threads, and what goes between them |
+//! | `journal`, `ledger` | files |
+//! | `bodies`, `port`, `conn`, `conns`, `doors` | connections and who is behind them |
+//! | `catalog`, `http` | what can be read |
+//! | `master`, `agent`, `client` | the IO side of each machine |
+//! | `flags`, `cli` | the command line |
 
 mod agent;
 mod alarm;

@@ -260,19 +260,18 @@ impl Agent<'_> {
         }
     }
 
-    /// Names the containers that stay; whatever else is of this agent is cleaned away.
+    /// Names the containers that survived; whatever else is of this agent is cleaned away.
     fn keep_containers(&mut self, cx: &mut Cx<'_>) {
         self.with_scratch(|agent, outer, _| {
             let mut scratch = Scratch::new(outer);
             let mut list = scratch.list::<ContainerId>();
-            for (_, row) in agent.executors.iter() {
+            let survived = |stage: Stage| matches!(stage, Stage::Running | Stage::Ending);
+            for (_, row) in agent.executors.iter().filter(|(_, row)| survived(row.stage)) {
                 let _ = list.push(&row.container);
             }
-            for (_, row) in agent.tasks.iter() {
-                let lives = !row.state.is_terminal() && row.executor == 0;
-                if lives {
-                    let _ = list.push(&row.container);
-                }
+            let commands = agent.tasks.iter().filter(|(_, row)| row.executor == 0);
+            for (_, row) in commands.filter(|(_, row)| survived(row.stage)) {
+                let _ = list.push(&row.container);
             }
             cx.hand(Hand::Keep { containers: list.end() });
         });

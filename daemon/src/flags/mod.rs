@@ -245,7 +245,7 @@ pub(crate) struct Where {
 pub(crate) struct Run {
     #[command(flatten)]
     pub(crate) at: Where,
-    /// Name of the framework and its tasks [default: run-<n>]
+    /// Name of the framework and its tasks [default: run- and a number]
     #[arg(long, value_name = "NAME")]
     pub(crate) name: Option<String>,
     /// A line for the shell

@@ -1,0 +1,133 @@
+//! One master and one agent as real processes in a directory of their own, ended with this value.
+
+use std::io::{self, Read, Write};
+use std::net::{TcpListener, TcpStream};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::thread::sleep;
+use std::time::{Duration, Instant};
+
+use rustix::process::{Pid, Signal, kill_process};
+
+/// How long a daemon may take to answer.
+const START: Duration = Duration::from_secs(20);
+
+/// A master and an agent.
+#[derive(Debug)]
+pub struct Cluster {
+    binary: PathBuf,
+    dir: PathBuf,
+    master: Child,
+    agent: Child,
+    port: u16,
+    agent_port: u16,
+}
+
+impl Cluster {
+    /// Starts both, and waits until the agent is registered.
+    pub fn start(binary: &Path) -> io::Result<Self> {
+        let dir = std::env::temp_dir().join(format!("mesita-benches-{}", std::process::id()));
+        std::fs::create_dir_all(&dir)?;
+        let (port, agent_port) = free_ports()?;
+        let log = |name: &str| std::fs::File::create(dir.join(name));
+        let daemon = |kind: &str, port: u16, more: &[String]| {
+            Command::new(binary)
+                .args([kind, "--port", &port.to_string(), "--work-dir"])
+                .arg(dir.join(kind))
+                .args(more)
+                .stdin(Stdio::null())
+                .stdout(Stdio::null())
+                .stderr(log(&format!("{kind}.log"))?)
+                .spawn()
+        };
+        let address = format!("127.0.0.1:{port}");
+        let master = daemon("master", port, &[])?;
+        let resources = "cpus:1000;mem:1000000;disk:1000000".to_owned();
+        let agent = daemon(
+            "agent",
+            agent_port,
+            &["--master".into(), address, "--resources".into(), resources],
+        )?;
+        let cluster = Self { binary: binary.to_owned(), dir, master, agent, port, agent_port };
+        let deadline = Instant::now() + START;
+        loop {
+            match cluster.get(port, "/metrics") {
+                Ok(text) if text.contains("\nmesita_master_agents 1\n") => return Ok(cluster),
+                _ if Instant::now() > deadline => {
+                    return Err(io::Error::other("no agent is registered after 20 s"));
+                }
+                _ => sleep(Duration::from_millis(20)),
+            }
+        }
+    }
+
+    /// The processes with their names: both daemons, and the keeper of the agent.
+    pub fn processes(&self) -> io::Result<Vec<(&'static str, u32)>> {
+        let mut all = vec![("master", self.master.id()), ("agent", self.agent.id())];
+        all.extend(keepers(&self.dir)?.into_iter().map(|pid| ("keeper", pid)));
+        Ok(all)
+    }
+
+    /// The directory in which both write.
+    pub fn dir(&self) -> &Path {
+        &self.dir
+    }
+
+    /// A `mesita` command that speaks with this master.
+    pub fn command(&self, kind: &str) -> Command {
+        let mut command = Command::new(&self.binary);
+        command.args([kind, "--master", &format!("127.0.0.1:{}", self.port)]);
+        command
+    }
+
+    /// Ports of the master and of the agent.
+    pub fn ports(&self) -> [u16; 2] {
+        [self.port, self.agent_port]
+    }
+
+    /// What a daemon answers to a GET.
+    pub fn get(&self, port: u16, path: &str) -> io::Result<String> {
+        let mut stream = TcpStream::connect(("127.0.0.1", port))?;
+        write!(stream, "GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")?;
+        let mut text = String::new();
+        stream.read_to_string(&mut text)?;
+        Ok(text)
+    }
+}
+
+impl Drop for Cluster {
+    fn drop(&mut self) {
+        // SIGUSR1 ends the agent's tasks and its keeper, too.
+        for (child, signal) in [(&mut self.agent, Signal::USR1), (&mut self.master, Signal::TERM)] {
+            if let Some(pid) = Pid::from_raw(child.id().cast_signed()) {
+                let _ = kill_process(pid, signal);
+            }
+            let _ = child.wait();
+        }
+        let _ = std::fs::remove_dir_all(&self.dir);
+    }
+}
+
+fn free_ports() -> io::Result<(u16, u16)> {
+    let [one, two] = [TcpListener::bind("127.0.0.1:0")?, TcpListener::bind("127.0.0.1:0")?];
+    Ok((one.local_addr()?.port(), two.local_addr()?.port()))
+}
+
+/// Keepers whose arguments, which are those of their agents, name this directory.
+fn keepers(dir: &Path) -> io::Result<Vec<u32>> {
+    let dir = dir.to_string_lossy();
+    let mut found = Vec::new();
+    for entry in std::fs::read_dir("/proc")? {
+        let entry = entry?;
+        let Some(pid) = entry.file_name().to_str().and_then(|name| name.parse().ok()) else {
+            continue;
+        };
+        // It may have ended meanwhile, and then it is none of ours.
+        let read = |name: &str| std::fs::read(entry.path().join(name)).unwrap_or_default();
+        let of_us = String::from_utf8_lossy(&read("cmdline")).contains(&*dir);
+        if of_us && read("comm") == b"mesita-keeper\n" {
+            found.push(pid);
+        }
+    }
+    Ok(found)
+}

@@ -391,8 +391,15 @@ impl<'a> Allocator<'a> {
     ) {
         let Some(row) = self.agent(agent).copied() else { return };
         let (mut total, mut free) = (row.total, row.free);
+        let before = world.pool.quantities(total);
         let applied = world.pool.apply(world.names, &mut total, conversion);
         invariant!(applied.is_ok(), "an operation on what the agent does not have");
+        let after = world.pool.quantities(total);
+        if before != after {
+            self.totals.amounts.subtract_all(&before);
+            self.totals.amounts.add_all(&after);
+            self.state.stale = true;
+        }
         if let Some(row) = self.agents.get_mut(agent as usize) {
             row.total = total;
         }
@@ -411,13 +418,6 @@ impl<'a> Allocator<'a> {
                     row.free = free;
                 }
                 self.count_free(world.pool, agent, Sign::More);
-            }
-        }
-        let before = Charge::of(world.pool, conversion.consumed);
-        let after = Charge::of(world.pool, conversion.converted);
-        for kind in before.kinds.or(after.kinds).iter() {
-            if before.of_kind(kind) != after.of_kind(kind) {
-                self.state.stale = true;
             }
         }
         self.refresh(world.pool, agent);

@@ -5,8 +5,10 @@
 //! reciprocals behind it are the only divisions, and are made anew when a total changed, once in the
 //! next round; a weight other than 1 divides once for each key.
 
+use super::Allocator;
+use crate::Refusal;
 use crate::limits::KINDS_MAX;
-use crate::names::Name;
+use crate::names::{Name, Names};
 use crate::resources::quantities::Kinds;
 use crate::resources::{Pool, Quantities};
 
@@ -124,6 +126,24 @@ fn weighted(fraction: u64, weight: u32) -> u64 {
     }
     // 54 bits times 10: nothing is lost above.
     rounded.wrapping_mul(1000).checked_div(weight.into()).unwrap_or(u64::MAX)
+}
+
+impl Allocator<'_> {
+    /// Leaves a resource out of all shares (Mesos: `--fair_sharing_excluded_resource_names`).
+    /// `KindsFull` when [`EXCLUDED_MAX`] are left out already, `NamesFull` without room for its name.
+    pub fn leave_out(&mut self, names: &mut Names<'_>, name: &str) -> Result<(), Refusal> {
+        if names.find(name).is_some_and(|name| self.totals.excluded.contains(&name)) {
+            return Ok(());
+        }
+        if self.totals.excluded.is_full() {
+            return Err(Refusal::KindsFull);
+        }
+        let name = names.intern(name).map_err(|_| Refusal::NamesFull)?;
+        let pushed = self.totals.excluded.push(name);
+        invariant!(pushed.is_ok(), "a name that was counted has no room");
+        self.state.stale = true;
+        Ok(())
+    }
 }
 
 #[cfg(test)]

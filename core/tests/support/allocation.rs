@@ -249,6 +249,17 @@ impl Rig {
         self.act(|allocator, world| allocator.revive(world, client, false));
     }
 
+    /// Revives a role of a framework that is not there.
+    pub fn revive_away(&mut self, framework: &str, role: &str) {
+        let client = self.client(framework, role);
+        self.act(|allocator, world| allocator.revive(world, client, true));
+    }
+
+    /// A resource that counts in no share.
+    pub fn leave_out(&mut self, name: &str) {
+        self.allocator.leave_out(&mut self.names, name).unwrap();
+    }
+
     /// The framework's connection is gone, or back.
     pub fn away(&mut self, framework: &str, role: &str, away: bool) {
         let client = self.client(framework, role);

@@ -28,8 +28,18 @@ pub struct Capacity {
     pub executors: u32,
     /// Outstanding offers.
     pub offers: u32,
-    /// Refusals that are remembered; the rest of them is offered again early.
+    /// Refusals that are remembered one by one; the rest of them is offered again early.
     pub filters: u32,
+    /// Roles with a quota, and roles above them.
+    pub quotas: u32,
+    /// Amounts in the minimums of all frameworks.
+    pub minimums: u32,
+    /// Predicates in the offer constraints of all frameworks.
+    pub constraints: u32,
+    /// Patterns among them.
+    pub patterns: u32,
+    /// Frameworks that have a shared volume, for each volume.
+    pub claims: u32,
     /// Status updates on an agent that nobody acknowledged.
     pub updates: u32,
     /// Different names: tasks, executors, roles, hosts, attributes.
@@ -66,6 +76,11 @@ impl Capacity {
             executors: 4,
             offers: 16,
             filters: 16,
+            quotas: 2,
+            minimums: 6,
+            constraints: 4,
+            patterns: 1,
+            claims: 2,
             updates: 96,
             names: 112,
             cells: 128,
@@ -90,7 +105,12 @@ impl Capacity {
             tasks: 2_048,
             executors: 256,
             offers: 512,
-            filters: 1_024,
+            filters: 512,
+            quotas: 32,
+            minimums: 64,
+            constraints: 64,
+            patterns: 16,
+            claims: 64,
             updates: 4_096,
             names: 3_072,
             cells: 3_584,
@@ -115,7 +135,12 @@ impl Capacity {
             tasks: 10_000,
             executors: 1_000,
             offers: 2_000,
-            filters: 8_000,
+            filters: 2_048,
+            quotas: 128,
+            minimums: 400,
+            constraints: 256,
+            patterns: 32,
+            claims: 256,
             updates: 8_192,
             names: 14_000,
             cells: 16_000,
@@ -140,7 +165,12 @@ impl Capacity {
             tasks: 100_000,
             executors: 8_000,
             offers: 16_000,
-            filters: 40_000,
+            filters: 16_000,
+            quotas: 512,
+            minimums: 2_000,
+            constraints: 1_024,
+            patterns: 64,
+            claims: 1_024,
             updates: 8_192,
             names: 130_000,
             cells: 140_000,
@@ -163,7 +193,10 @@ impl Capacity {
             roles: 256,
             clients: 400,
             offers: 60_000,
-            filters: 60_000,
+            filters: 16_000,
+            quotas: 128,
+            minimums: 400,
+            patterns: 32,
             attributes: 50_000,
             names: 180_000,
             cells: 190_000,
@@ -176,6 +209,11 @@ impl Capacity {
     /// Nodes of the allocator's tree: the root, roles with a node of their own, clients.
     pub const fn nodes(&self) -> u32 {
         self.roles.saturating_mul(2).saturating_add(self.clients).saturating_add(1)
+    }
+
+    /// Parts of holdings: amounts, ranges and items, in one table.
+    pub const fn parts(&self) -> u32 {
+        self.pieces.saturating_add(self.spans)
     }
 
     /// Bytes for the lists of one message and the lists within.

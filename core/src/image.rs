@@ -40,6 +40,12 @@ impl<'w> Writer<'w> {
         invariant!(done.is_ok(), "a state that cannot be written");
     }
 
+    /// Writes the values of a slice, their number first.
+    pub fn put_all<T: Serialize>(&mut self, values: &[T]) {
+        self.put(&u32::try_from(values.len()).unwrap_or(u32::MAX));
+        values.iter().for_each(|value| self.put(value));
+    }
+
     /// Writes bytes as they are, without their length.
     pub fn bytes(&mut self, bytes: &[u8]) {
         (self.sink)(bytes);
@@ -63,6 +69,15 @@ impl<'r> Reader<'r> {
             postcard::take_from_bytes(self.rest).map_err(|_| BadImage::Malformed)?;
         self.rest = rest;
         Ok(value)
+    }
+
+    /// Reads what [`Writer::put_all`] wrote into the front of `into`.
+    pub fn take_all<T: Deserialize<'r>>(&mut self, into: &mut [T]) -> Result<(), BadImage> {
+        let count: u32 = self.take()?;
+        for place in into.get_mut(..count as usize).ok_or(BadImage::TooLarge)? {
+            *place = self.take()?;
+        }
+        Ok(())
     }
 
     /// True when every byte was read.

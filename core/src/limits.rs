@@ -42,8 +42,8 @@ pub const STREAM_DATA_MAX: usize = 16 * 1024;
 pub const STREAM_WINDOW: u32 = 64 * 1024;
 
 /// The protocol spoken by this release.
-pub const VERSION_MAX: u16 = 2;
-/// The oldest protocol this release still speaks: that of the release before.
+pub const VERSION_MAX: u16 = 3;
+/// The oldest protocol this release still speaks.
 pub const VERSION_MIN: u16 = 1;
 
 /// An amount of a resource in thousandths stays below this, so that products fit u128 and sums u64.

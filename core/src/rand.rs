@@ -39,6 +39,16 @@ impl Rng {
             high as u32
         }
     }
+
+    /// [`Rng::below`] for a larger bound: the bias is below bound / 2^64.
+    pub const fn below_u64(&mut self, bound: u64) -> u64 {
+        let product = (self.draw() as u128).wrapping_mul(bound as u128);
+        // Below `bound` by construction, so the narrowing loses nothing.
+        #[allow(clippy::cast_possible_truncation)]
+        {
+            (product >> 64) as u64
+        }
+    }
 }
 
 #[cfg(test)]

@@ -95,6 +95,32 @@ choice! {
         AgentFull = 41,
         /// A kind of task that the agent does not run.
         KindUnsupported = 42,
+        /// A guarantee above its limit, or below what is guaranteed to roles below.
+        BadQuota = 43,
+        /// A limit below what the role uses or is reserved for it. Forced, it is set nevertheless.
+        QuotaExceeded = 44,
+        /// All guarantees together are more than the cluster has. Forced, it is set nevertheless.
+        Overcommitted = 45,
+        /// No room for another quota: those of roles above count.
+        QuotasFull = 46,
+        /// An operation on resources that it is not about.
+        BadOperation = 47,
+        /// Not offered, not free, or not all of it. Retry after the next change.
+        NotAvailable = 48,
+        /// No room for another operation whose end is to be told.
+        OperationsFull = 49,
+        /// No such operation.
+        UnknownOperation = 50,
+        /// Something still uses it.
+        InUse = 51,
+        /// A constraint of an offer that contradicts itself, or is of a kind not known.
+        BadConstraint = 52,
+        /// No room for another constraint, or for the verdicts on its pattern.
+        ConstraintsFull = 53,
+        /// No room for another planned absence, or for a request to give resources back.
+        MaintenanceFull = 54,
+        /// A time that ends before it begins.
+        BadTime = 55,
     }
 }
 
@@ -145,6 +171,19 @@ impl Refusal {
             Self::OutOfTurn => "a part of a report came out of turn",
             Self::AgentFull => "the agent holds as many tasks as it can",
             Self::KindUnsupported => "the agent does not run tasks of that kind",
+            Self::BadQuota => "a guarantee is above its limit, or below those of roles below",
+            Self::QuotaExceeded => "the limit is below what the role has; force to set it",
+            Self::Overcommitted => "the cluster has less than all guarantees; force to set it",
+            Self::QuotasFull => "no room for another quota; see --size",
+            Self::BadOperation => "not resources that such an operation is about",
+            Self::NotAvailable => "the resources are not available now; retry",
+            Self::OperationsFull => "no room for another operation; acknowledge some first",
+            Self::UnknownOperation => "no such operation",
+            Self::InUse => "something still uses it",
+            Self::BadConstraint => "not a valid offer constraint",
+            Self::ConstraintsFull => "no room for another offer constraint; see --size",
+            Self::MaintenanceFull => "no room for another maintenance window; see --size",
+            Self::BadTime => "a time that ends before it begins",
         }
     }
 
@@ -165,11 +204,21 @@ impl Refusal {
             | Self::IdentitiesFull
             | Self::BodiesFull
             | Self::UpdatesFull
+            | Self::QuotasFull
+            | Self::OperationsFull
+            | Self::ConstraintsFull
+            | Self::MaintenanceFull
             | Self::QueueFull
             | Self::Busy
             | Self::OutcomeUnknown => 503,
             Self::Denied | Self::UserDenied | Self::Disconnected | Self::AgentGone => 403,
-            Self::Exists | Self::UnknownOffer | Self::AgentFull => 409,
+            Self::Exists
+            | Self::UnknownOffer
+            | Self::AgentFull
+            | Self::QuotaExceeded
+            | Self::Overcommitted
+            | Self::NotAvailable
+            | Self::InUse => 409,
             Self::Malformed
             | Self::WrongConnection
             | Self::UnknownFramework
@@ -188,7 +237,12 @@ impl Refusal {
             | Self::AmountOutOfRange
             | Self::BadWeight
             | Self::OutOfTurn
-            | Self::KindUnsupported => 400,
+            | Self::KindUnsupported
+            | Self::BadQuota
+            | Self::BadOperation
+            | Self::UnknownOperation
+            | Self::BadConstraint
+            | Self::BadTime => 400,
         }
     }
 }

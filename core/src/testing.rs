@@ -15,6 +15,15 @@ pub(crate) fn lend<T: Zero>(n: usize) -> &'static mut [T] {
     Box::leak(vec![T::ZERO; n].into_boxed_slice())
 }
 
+/// Lends memory that nobody ever takes back.
+pub(crate) struct Leak;
+
+impl crate::capacity::Lender<'static> for Leak {
+    fn lend<T: Zero + 'static>(&mut self, rows: u32) -> &'static mut [T] {
+        lend(rows as usize)
+    }
+}
+
 /// Memory for lists on the wire.
 pub(crate) fn scratch() -> Scratch<'static> {
     Scratch::new(lend::<u8>(4096))

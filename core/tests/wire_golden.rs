@@ -1,8 +1,8 @@
 //! The bytes of every message, release by release. A released byte never changes its meaning.
 //!
-//! `core/tests/golden/v2.txt` has a line for each message of [`samples`]: name, protocol version,
-//! bytes. `BLESS=1` appends what is missing there and refuses to change what is: a difference is a
-//! broken wire. A file of an earlier version stays for ever and is decoded below.
+//! `core/tests/golden/` has a file for each protocol version, with a line for each message that came
+//! with it: name, version, bytes. `BLESS=1` appends what is missing to the newest one and refuses
+//! to change what is: a difference is a broken wire. Older files stay as they are for ever.
 
 #[path = "support/samples.rs"]
 mod samples;
@@ -14,8 +14,9 @@ use std::path::PathBuf;
 use mesita_core::limits::{VERSION_MAX, VERSION_MIN};
 use mesita_core::wire::{Fault, Head, decode, encode};
 
-fn golden_file() -> PathBuf {
-    PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/golden/v2.txt")
+/// The messages that came with a version; the first ones are in the file of version 2.
+fn golden_file(version: u16) -> PathBuf {
+    PathBuf::from(env!("CARGO_MANIFEST_DIR")).join(format!("tests/golden/v{version}.txt"))
 }
 
 fn hex(bytes: &[u8]) -> String {
@@ -35,7 +36,8 @@ fn encoded(head: &Head<'_>) -> Vec<u8> {
 }
 
 fn recorded() -> BTreeMap<String, (u16, String)> {
-    let text = std::fs::read_to_string(golden_file()).unwrap_or_default();
+    let files = (2..=VERSION_MAX).map(|version| std::fs::read_to_string(golden_file(version)));
+    let text: String = files.map(Result::unwrap_or_default).collect();
     text.lines()
         .filter(|line| !line.starts_with('#'))
         .map(|line| {
@@ -62,9 +64,10 @@ fn every_message_has_the_bytes_of_its_release() {
         }
     }
     if std::env::var_os("BLESS").is_some() {
-        let mut text = std::fs::read_to_string(golden_file()).unwrap_or_default();
+        let newest = golden_file(VERSION_MAX);
+        let mut text = std::fs::read_to_string(&newest).unwrap_or_default();
         text.push_str(&missing);
-        std::fs::write(golden_file(), text).unwrap();
+        std::fs::write(newest, text).unwrap();
     } else {
         assert!(missing.is_empty(), "not recorded (BLESS=1 appends them):\n{missing}");
     }
@@ -95,8 +98,17 @@ fn a_message_cut_short_or_going_on_is_refused_whatever_it_is() {
 
 #[test]
 fn a_variant_of_a_later_release_is_refused_by_name() {
-    for bytes in [&[9u8, 0][..], &[1, 4], &[2, 4], &[3, 1, 7, 0, 17], &[4, 13], &[5, 10], &[6, 16]]
-    {
+    for bytes in [
+        &[11u8, 0][..],
+        &[1, 4],
+        &[2, 4],
+        &[3, 1, 7, 0, 18],
+        &[4, 13],
+        &[5, 10],
+        &[6, 16],
+        &[9, 0, 6],
+        &[10, 1],
+    ] {
         let refused = decode::<Head<'_>>(bytes).unwrap_err();
         assert_eq!(refused.fault, Fault::Unknown, "{bytes:?}");
     }
@@ -107,7 +119,15 @@ fn a_peer_of_the_release_before_is_sent_nothing_that_it_does_not_know() {
     let newer: Vec<_> =
         samples::all().into_iter().filter(|(_, head)| head.since() > VERSION_MIN).collect();
     assert!(newer.iter().all(|(_, head)| head.since() <= VERSION_MAX));
-    assert_eq!(newer.iter().map(|(name, _)| *name).collect::<Vec<_>>(), ["event.waiting"]);
+    let names = newer.iter().map(|(name, _)| *name);
+    let known = |name: &str| {
+        matches!(name, "event.waiting" | "call.constrain") || name.starts_with("operator.")
+    };
+    assert!(
+        names.clone().count() == 9 && names.clone().all(known),
+        "{:?}",
+        names.collect::<Vec<_>>()
+    );
 }
 
 #[test]

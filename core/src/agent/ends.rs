@@ -184,7 +184,7 @@ impl Agent<'_> {
         row.stage = Stage::Ended;
         let mut held = core::mem::replace(&mut row.held, Holding::EMPTY);
         let mut free = self.free;
-        self.pool.add(&mut free, &mut held);
+        self.pool.add(&mut self.names, &mut free, &mut held);
         self.free = free;
     }
 
@@ -317,7 +317,7 @@ impl Agent<'_> {
         self.executors_by_name.remove(&mut self.executors, 0, hash, id);
         self.executors.remove(id);
         let mut free = self.free;
-        self.pool.add(&mut free, &mut row.held);
+        self.pool.add(&mut self.names, &mut free, &mut row.held);
         self.free = free;
         for name in [row.name, row.role, row.user] {
             self.names.release_one(name);

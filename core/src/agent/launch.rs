@@ -220,7 +220,7 @@ impl Agent<'_> {
     ) -> Option<Id> {
         let held = self.pool.take(&mut self.names, &task.resources);
         let mut free = self.free;
-        let taken = self.pool.subtract(&mut free, held);
+        let taken = self.pool.subtract(&mut self.names, &mut free, held);
         self.free = free;
         // What a ledger brings back may no longer fit what the agent has.
         invariant!(
@@ -301,7 +301,7 @@ impl Agent<'_> {
     ) -> Option<Id> {
         let held = self.pool.take(&mut self.names, &executor.resources);
         let mut free = self.free;
-        let taken = self.pool.subtract(&mut free, held);
+        let taken = self.pool.subtract(&mut self.names, &mut free, held);
         self.free = free;
         invariant!(
             taken.is_ok() || !self.counters.recovered,

@@ -356,8 +356,7 @@ impl<'a> Storage<'a> {
             pool: pool::Memory {
                 idents: lender.lend(c.idents),
                 layers: lender.lend(c.layers),
-                pieces: lender.lend(c.pieces),
-                spans: lender.lend(c.spans),
+                parts: lender.lend(c.parts()),
             },
             frameworks: lender.lend(c.frameworks),
             framework_buckets: lender.lend(c.frameworks),
@@ -658,7 +657,9 @@ impl<'a> Agent<'a> {
             | Head::Call(_)
             | Head::Event(_)
             | Head::AgentCall(_)
-            | Head::ExecutorEvent(_) => Err(Refusal::WrongConnection),
+            | Head::ExecutorEvent(_)
+            | Head::OperatorCall(_)
+            | Head::OperatorEvent(_) => Err(Refusal::WrongConnection),
         }
     }
 

@@ -55,15 +55,15 @@ impl Agent<'_> {
     pub(super) fn count_free(&mut self) {
         let mut free = self.free;
         self.pool.clear(&mut self.names, &mut free);
-        let mut free = self.pool.copy(self.total).unwrap_or(Holding::EMPTY);
+        let mut free = self.pool.copy(&mut self.names, self.total).unwrap_or(Holding::EMPTY);
         for slot in 0..self.tasks.high_water() {
             if let Some(held) = self.tasks.row(slot).map(|task| task.held) {
-                self.pool.subtract_what_is_there(&mut free, held);
+                self.pool.subtract_what_is_there(&mut self.names, &mut free, held);
             }
         }
         for slot in 0..self.executors.high_water() {
             if let Some(held) = self.executors.row(slot).map(|executor| executor.held) {
-                self.pool.subtract_what_is_there(&mut free, held);
+                self.pool.subtract_what_is_there(&mut self.names, &mut free, held);
             }
         }
         self.free = free;

@@ -53,6 +53,21 @@ impl<'a> Bits<'a> {
         }
     }
 
+    /// Puts every number of `other` in, a set of the same bound. O(words).
+    pub fn add_all(&mut self, other: &Self) {
+        let mut len = 0u32;
+        for (mine, theirs) in self.words.iter_mut().zip(other.words.iter()) {
+            *mine |= theirs;
+            len = len.saturating_add(mine.count_ones());
+        }
+        self.len = len;
+    }
+
+    /// The words, the lowest numbers first.
+    pub fn words(&self) -> &[u64] {
+        self.words
+    }
+
     /// True when the number is in it. O(1).
     pub fn contains(&self, number: u32) -> bool {
         let word = self.words.get((number / 64) as usize).copied().unwrap_or(0);

@@ -10,6 +10,7 @@
 //! which competes with the roles below. A framework in a role is a client: a leaf, which gets
 //! offers.
 
+use super::totals::Totals;
 use super::tree::{Group, Ref};
 use crate::index::{Chain, Chained};
 use crate::names::Name;
@@ -31,32 +32,39 @@ choice! {
 }
 
 record! {
-    /// A node of the tree.
-    pub struct Node {
+    /// What a node is compared by. It stands together, for it is read at every match.
+    pub struct Rank {
+        /// Its share, rounded: see [`Totals::share`]. Of a node without competitors it may be old.
+        pub key: u64,
         /// What it has of its dominant resource, in thousandths.
         pub dominant: u64,
         /// The cluster's total of that resource; 1 while the node has nothing.
         pub total: u64,
-        /// Its weight among its siblings, in thousandths.
-        pub weight: u32,
-        /// What it is.
-        pub kind: NodeKind,
-        /// Wants nothing of the agent at hand: skipped until the next agent.
-        pub passed: bool,
-        /// A client that takes offers: not suppressed, and its framework is there.
-        pub wants: bool,
-        /// A client that its scheduler suppressed.
-        pub suppressed: bool,
         /// How often it, or a node below, was offered something.
         pub count: u64,
         /// Breaks ties: the first eight bytes of a role's last component, or a framework's slot.
         pub order: u64,
+        /// Its weight among its siblings, in thousandths.
+        pub weight: u32,
+        /// How much of what is below it was not passed over for the agent at hand, in 2^-24: what a
+        /// draw by weights counts.
+        pub left: u32,
+    }
+
+    /// A node of the tree.
+    pub struct Node {
+        /// What it is compared by.
+        pub rank: Rank,
+        /// Offered to it, or used by it: thousandths by kind, everything below included.
+        pub allocated: Quantities,
         /// The node above, as index + 1; 0 = none.
         pub parent: u32,
-        /// The match it is a side of.
-        pub seat: Ref,
-        /// Those below that want something.
-        pub group: Group,
+        /// The match it is a side of: among all that want something, and among those in need.
+        pub seats: [Ref; 2],
+        /// Those below that want something, and those of them that are short of a guarantee.
+        pub groups: [Group; 2],
+        /// The weights of those below that want something, together.
+        pub weights: u64,
         /// Nodes below, whether they want something or not.
         pub children: u32,
         /// A role's whole path.
@@ -65,21 +73,43 @@ record! {
         pub framework: u32,
         /// What a client's framework understands: bits of `Capability`.
         pub capabilities: u32,
-        /// A client's filters.
+        /// A client's number: its bit in sets of clients.
+        pub number: u32,
+        /// A role's account, as index + 1.
+        pub account: u32,
+        /// A client's filters, and in how many agents' sets of refusals it is.
         pub filters: Chain,
+        /// See `filters`.
+        pub refusals: u32,
         /// A client's least acceptable amounts; empty = the master's.
         pub minimums: List,
-        /// A client that takes anything, however little.
-        pub takes_anything: bool,
-        /// A role whose weight an operator set: it stays when nobody is in it.
-        pub weighted: bool,
+        /// A client's constraints; empty = every agent will do.
+        pub constraints: List,
         /// The next node passed over for the agent at hand, as index + 1.
         pub passed_next: u32,
         /// The next of its bucket in the index of nodes; no state, an import builds it anew.
         #[serde(skip)]
         next: u32,
-        /// Offered to it, or used by it: thousandths by kind, everything below included.
-        pub allocated: Quantities,
+        /// What it is.
+        pub kind: NodeKind,
+        /// Wants nothing of the agent at hand: skipped until the next agent.
+        pub passed: bool,
+        /// A client that takes offers: not suppressed, and its framework is there.
+        pub wants: bool,
+        /// A client that its scheduler suppressed.
+        pub suppressed: bool,
+        /// A client that takes anything, however little.
+        pub takes_anything: bool,
+        /// A role whose weight an operator set: it stays when nobody is in it.
+        pub weighted: bool,
+        /// A role so far at its limit that nothing can be offered to anybody below it.
+        pub parked: bool,
+        /// It is among those that want something.
+        pub inside: bool,
+        /// It is among those that are in need.
+        pub in_need: bool,
+        /// Its key is of older amounts: nobody competes with it.
+        pub old: bool,
     }
 }
 
@@ -96,13 +126,9 @@ impl Chained for Node {
 impl Node {
     /// A node that has nothing, below the node in slot `parent`.
     pub fn new(kind: NodeKind, parent: u32) -> Self {
-        Self {
-            kind,
-            parent: parent.saturating_add(1),
-            weight: WEIGHT_ONE,
-            total: 1,
-            ..bytemuck::Zeroable::zeroed()
-        }
+        let rank =
+            Rank { weight: WEIGHT_ONE, total: 1, left: LEFT_ALL, ..bytemuck::Zeroable::zeroed() };
+        Self { kind, rank, parent: parent.saturating_add(1), ..bytemuck::Zeroable::zeroed() }
     }
 
     /// The slot of the node above.
@@ -110,23 +136,18 @@ impl Node {
         self.parent.checked_sub(1)
     }
 
-    /// Finds its dominant resource among `totals`. Exact, O(kinds).
-    pub fn rekey(&mut self, totals: &Quantities) {
-        (self.dominant, self.total) = (0, 1);
-        for (kind, amount) in self.allocated.iter() {
-            let total = totals.of(kind);
-            // A fraction larger than the best so far, by cross-multiplication: 50 + 50 bits.
-            let mine = u128::from(amount).wrapping_mul(u128::from(self.total));
-            let best = u128::from(self.dominant).wrapping_mul(u128::from(total));
-            if total > 0 && mine > best {
-                (self.dominant, self.total) = (amount, total);
-            }
-        }
+    /// Finds its dominant resource and its key. Exact, O(kinds).
+    pub fn rekey(&mut self, totals: &Totals) {
+        self.old = false;
+        (self.rank.dominant, self.rank.total, self.rank.key) =
+            totals.share(&self.allocated, self.rank.weight);
     }
 }
 
 /// The weight 1, in thousandths.
 pub const WEIGHT_ONE: u32 = 1000;
+/// Nothing of what is below was passed over.
+pub const LEFT_ALL: u32 = 1 << 24;
 
 /// What a role's name adds to an order of names: its first eight bytes, as a number.
 pub fn order_of(name: &str) -> u64 {
@@ -140,22 +161,6 @@ pub fn order_of(name: &str) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::resources::pool::{CPUS, DISK, MEM};
-
-    #[test]
-    fn the_dominant_resource_is_the_largest_fraction() {
-        let mut totals = Quantities::NONE;
-        totals.set(CPUS, 9_000);
-        totals.set(MEM, 18_000);
-        let mut node = Node::new(NodeKind::Client, 0);
-        node.rekey(&totals);
-        assert_eq!((node.dominant, node.total), (0, 1));
-        node.allocated.set(CPUS, 1_000);
-        node.allocated.set(MEM, 4_000);
-        node.allocated.set(DISK, 7_000);
-        node.rekey(&totals);
-        assert_eq!((node.dominant, node.total), (4_000, 18_000), "there is no disk to share");
-    }
 
     #[test]
     fn names_order_as_their_bytes_do() {

@@ -3,16 +3,25 @@
 //! A policy is one file and one line of `policies!` below. It sees nodes, never agents: quota,
 //! filters and what an agent has are the allocator's, whoever comes first.
 
-use super::node::Node;
-use super::tree::{Forest, Group};
+use super::node::{Node, Rank};
+use super::tree::{Forest, Group, Outcome};
 use crate::names::Names;
 use crate::rand::Rng;
 use crate::table::Table;
 
 /// How siblings are ordered.
 pub trait Sorter {
-    /// True when `a` comes before `b`, its sibling. A strict order over all siblings.
-    fn before(&self, names: &Names<'_>, a: &Node, b: &Node) -> bool;
+    /// What a leaf brings to its first match.
+    fn value(&self, rank: &Rank) -> u64;
+
+    /// What two sides of a match come to; either may have no winner.
+    fn play(
+        &self,
+        nodes: &Table<'_, Node>,
+        names: &Names<'_>,
+        left: Outcome,
+        right: Outcome,
+    ) -> Outcome;
 
     /// The node of `group` to be served next, among those that want something.
     fn next(
@@ -22,6 +31,9 @@ pub trait Sorter {
         group: Group,
         rng: &mut Rng,
     ) -> Option<u32>;
+
+    /// True when it draws: the order differs from time to time, and nobody can look it up.
+    fn draws(&self) -> bool;
 }
 
 macro_rules! policies {
@@ -57,4 +69,6 @@ macro_rules! policies {
 policies! { $
     /// Dominant Resource Fairness.
     Drf = 0, "drf" => crate::allocator::drf::Drf;
+    /// By chance, in proportion to weights.
+    Random = 1, "random" => crate::allocator::random::Random;
 }

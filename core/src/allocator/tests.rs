@@ -1,10 +1,15 @@
 use super::*;
+use crate::capacity::Capacity;
 use crate::digest;
+use crate::image::Writer;
 use crate::names::{Bucket as NameBucket, Cell, Entry};
-use crate::resources::pool;
-use crate::testing::{lend, scratch, shown, wire};
+use crate::resources::pool::{self, CPUS, MEM};
+use crate::resources::{Holding, Quantities};
+use crate::testing::{Leak, lend, scratch, shown, wire};
 use crate::wire::Scratch;
+use crate::wire::Seq;
 use crate::wire::call::Quantities as WireQuantities;
+use crate::wire::call::{Capability, Minimum, Quantity};
 use proptest::prelude::*;
 use std::format;
 use std::string::String;
@@ -33,31 +38,34 @@ fn config() -> Config {
     }
 }
 
+/// Small tables, so that some are full now and then.
+fn capacity() -> Capacity {
+    Capacity {
+        agents: 16,
+        frameworks: 64,
+        roles: 20,
+        clients: 24,
+        filters: 24,
+        quotas: 12,
+        minimums: 8,
+        constraints: 8,
+        patterns: 2,
+        claims: 16,
+        ..Capacity::tiny()
+    }
+}
+
 impl Rig {
     fn new() -> Self {
-        Self::with(config(), 64, 16, 24)
+        Self::with(config(), capacity())
     }
 
-    fn with(config: Config, nodes: usize, agents: usize, filters: usize) -> Self {
+    fn with(config: Config, capacity: Capacity) -> Self {
         let mut names =
-            Names::new(lend::<Entry>(128), lend::<Cell>(256), lend::<NameBucket>(128), 1);
-        let memory = pool::Memory {
-            idents: lend(16),
-            layers: lend(16),
-            pieces: lend(4096),
-            spans: lend(256),
-        };
+            Names::new(lend::<Entry>(256), lend::<Cell>(512), lend::<NameBucket>(128), 1);
+        let memory = pool::Memory { idents: lend(32), layers: lend(32), parts: lend(4096) };
         let pool = Pool::new(memory, &mut names).unwrap();
-        let memory = Memory {
-            nodes: lend(nodes),
-            node_buckets: lend(nodes),
-            matches: lend(nodes),
-            agents: lend(agents),
-            dirty: lend(1),
-            filters: lend(filters),
-            filter_timers: lend(filters),
-            minimums: lend(8),
-        };
+        let memory = Memory::lend(&capacity, &mut Leak);
         let allocator = Allocator::new(memory, config, 7).unwrap();
         Self { allocator, pool, names, now: Time(0), clients: vec![] }
     }
@@ -70,7 +78,7 @@ impl Rig {
 
     fn agent(&mut self, agent: u32, text: &str) {
         let (total, free) = (self.holding(text), self.holding(text));
-        self.allocator.add_agent(&self.pool, agent, total, free);
+        self.world_do(|allocator, world| allocator.add_agent(world, agent, false, total, free));
     }
 
     /// The next framework, in one role.
@@ -131,7 +139,7 @@ impl Rig {
     /// Keeps `text` of a grant and gives the rest back without a filter; what was kept.
     fn keep(&mut self, mut grant: Grant, text: &str) -> Grant {
         let part = self.holding(text);
-        self.pool.subtract(&mut grant.held, part).unwrap();
+        self.pool.subtract(&mut self.names, &mut grant.held, part).unwrap();
         self.decline(grant, 0);
         Grant { held: part, ..grant }
     }
@@ -145,7 +153,7 @@ impl Rig {
     /// A client's dominant share, as thousandths of a thousandth.
     fn share(&self, framework: u32) -> u64 {
         let node = self.allocator.nodes.row(self.clients[framework as usize]).unwrap();
-        node.dominant * 1_000_000 / node.total
+        node.rank.dominant * 1_000_000 / node.rank.total
     }
 
     fn digest(&self) -> (u64, u64, u64) {
@@ -308,7 +316,7 @@ fn who_refuses_leaves_the_offer_to_the_next() {
 
 #[test]
 fn refusing_for_no_time_is_no_loop() {
-    let mut rig = Rig::with(Config { min_reoffer_us: 100_000, ..config() }, 64, 16, 24);
+    let mut rig = Rig::with(Config { min_reoffer_us: 100_000, ..config() }, capacity());
     rig.agent(0, "cpus:1;mem:100");
     rig.framework("*");
     let grant = rig.round()[0];
@@ -377,8 +385,8 @@ fn gpus_are_for_those_who_use_them() {
     let plain = rig.framework("*");
     assert_eq!(rig.round(), []);
     let client = rig.clients[plain as usize];
-    let gate = rig.world_do(|allocator, world| allocator.why(world, client, 0, false));
-    assert_eq!(gate, Some(Gate::Gpu));
+    let why = rig.world_do(|allocator, world| allocator.why(world, client, 0, false));
+    assert_eq!(why.gate, Some(Gate::Gpu));
     rig.framework_with("*", Capability::GpuResources.bit());
     assert_eq!(rig.offers(), ["1@0"]);
 }
@@ -403,11 +411,11 @@ fn reserved_resources_are_for_their_role_and_those_below_it() {
     assert_eq!((grant.framework, rig.show(grant.held)), (ops, "cpus:1;mem:100".to_string()));
     assert_eq!(rig.round(), [], "what is left is reserved, and was refused");
     let client = rig.clients[ops as usize];
-    let gate = rig.world_do(|allocator, world| allocator.why(world, client, 0, false));
-    assert_eq!(gate, Some(Gate::NothingFree));
+    let why = rig.world_do(|allocator, world| allocator.why(world, client, 0, false));
+    assert_eq!(why.gate, Some(Gate::Reserved(rig.names.find("eng").unwrap())));
     let client = rig.clients[web as usize];
-    let gate = rig.world_do(|allocator, world| allocator.why(world, client, 0, false));
-    assert_eq!(gate, Some(Gate::Filtered(Time(60_000_000))));
+    let why = rig.world_do(|allocator, world| allocator.why(world, client, 0, false));
+    assert_eq!(why.gate, Some(Gate::Filtered(Time(60_000_000))));
 }
 
 #[test]
@@ -418,16 +426,13 @@ fn a_lost_agent_takes_its_share_of_the_totals_with_it() {
     rig.framework("*");
     let grants = rig.round();
     let lost = grants.iter().find(|grant| grant.agent == 1).copied().unwrap();
-    let amounts = rig.pool.quantities(lost.held);
-    let mut held = lost.held;
-    rig.allocator.uncharge(&rig.names, lost.client, &amounts);
-    rig.pool.clear(&mut rig.names, &mut held);
-    rig.world_do(|allocator, world| allocator.remove_agent(world, 1));
+    rig.world_do(|allocator, world| allocator.remove_agent(world, 1, false));
+    rig.decline(lost, 0);
     assert_eq!(rig.allocator.totals().of(CPUS), 4_000);
-    rig.allocator.set_agent_active(0, false);
+    rig.allocator.set_agent_active(&rig.pool, 0, false);
     rig.decline(*grants.iter().find(|grant| grant.agent == 0).unwrap(), 0);
     assert_eq!(rig.round(), [], "a deactivated agent is not offered");
-    rig.allocator.set_agent_active(0, true);
+    rig.allocator.set_agent_active(&rig.pool, 0, true);
     assert_eq!(rig.round().len(), 1);
 }
 
@@ -442,13 +447,13 @@ fn a_removed_framework_leaves_nothing_behind() {
     rig.decline(grant, 60_000_000);
     rig.world_do(|allocator, world| allocator.remove_client(world, client));
     assert_eq!((rig.names.len(), rig.pool.used(), rig.allocator.nodes.len()), before);
-    assert_eq!(rig.allocator.gauges().1, 0);
+    assert_eq!(rig.allocator.gauges().filters, 0);
     assert!(rig.allocator.forest.is_empty());
 }
 
 #[test]
 fn a_full_tree_refuses_and_changes_nothing() {
-    let mut rig = Rig::with(config(), 6, 4, 4);
+    let mut rig = Rig::with(config(), Capacity { roles: 2, clients: 2, ..capacity() });
     rig.framework("a");
     let before = rig.digest();
     let refused = rig.allocator.add_client(&mut rig.names, "b/c", 1, 0, false);
@@ -468,24 +473,65 @@ fn a_full_tree_refuses_and_changes_nothing() {
 
 #[test]
 fn when_filters_are_full_the_soonest_to_expire_goes() {
-    let mut rig = Rig::with(config(), 64, 16, 2);
+    let mut rig = Rig::with(config(), Capacity { filters: 2, ..capacity() });
     for agent in 0..3 {
         rig.agent(agent, "cpus:1;mem:100");
     }
     rig.framework("*");
-    let mut grants = rig.round();
-    grants.sort_by_key(|grant| grant.agent);
-    for (grant, seconds) in grants.into_iter().zip([30, 10, 20]) {
-        rig.decline(grant, seconds * 1_000_000);
+    let decline_all = |rig: &mut Rig, seconds: [u64; 3]| {
+        let mut grants = rig.round();
+        grants.sort_by_key(|grant| grant.agent);
+        assert_eq!(grants.len(), 3);
+        for (grant, seconds) in grants.into_iter().zip(seconds) {
+            rig.decline(grant, seconds * 1_000_000);
+        }
+    };
+    decline_all(&mut rig, [30, 10, 20]);
+    assert_eq!(rig.allocator.gauges().evicted, 0, "the third is in its agent's set");
+    rig.framework("*");
+    decline_all(&mut rig, [40, 40, 25]);
+    assert_eq!(rig.allocator.gauges().evicted, 1, "25 s fit the set that ends after 20");
+    rig.framework("*");
+    decline_all(&mut rig, [5, 5, 19]);
+    // Agents 0 and 1 have sets of 40 s, agent 2 one of 20 s: none of these fits. The first takes the
+    // place of the refusal of 10 s, the second that of the first, the third that of the second.
+    assert_eq!(rig.allocator.gauges().evicted, 4);
+    assert_eq!(rig.offers(), ["0@1", "2@0"]);
+}
+
+#[test]
+fn what_never_ends_is_a_bit() {
+    let mut rig = Rig::with(config(), Capacity { filters: 1, ..capacity() });
+    for agent in 0..4 {
+        rig.agent(agent, "cpus:1;mem:100;ports:[1-9]");
     }
-    assert_eq!(rig.allocator.gauges().2, 1);
-    assert_eq!(rig.offers(), ["0@1"], "the refusal of 10 s made room for the third");
+    for role in ["a", "a", "b", "a/c", "b", "d"] {
+        rig.framework(role);
+    }
+    let year = 365 * 24 * 3600 * 1_000_000;
+    for round in 0..6 {
+        let grants = rig.round();
+        assert_eq!(grants.len(), 4, "round {round}");
+        grants.into_iter().for_each(|grant| rig.decline(grant, year));
+    }
+    assert_eq!(rig.round(), [], "everybody refused everything");
+    let gauges = rig.allocator.gauges();
+    assert_eq!((gauges.filters, gauges.evicted), (24, 0));
+    assert_eq!(rig.allocator.next_expiry(), Time::NEVER);
+    let client = rig.clients[3];
+    rig.world_do(|allocator, world| allocator.revive(world, client, false));
+    assert_eq!(rig.allocator.gauges().filters, 20);
+    assert_eq!(rig.offers(), ["3@0", "3@1", "3@2", "3@3"]);
+    rig.world_do(|allocator, world| allocator.remove_agent(world, 0, false));
+    assert_eq!(rig.allocator.gauges().filters, 15);
+    rig.world_do(|allocator, world| allocator.suppress(world.names, client));
+    rig.world_do(|allocator, world| allocator.remove_client(world, client));
+    assert_eq!(rig.allocator.gauges().filters, 15);
 }
 
 #[test]
 fn a_round_is_bounded_and_the_rest_waits_for_the_next() {
-    let mut rig = Rig::with(config(), 64, 700, 4);
-    rig.allocator.dirty = Bits::new(lend(11));
+    let mut rig = Rig::with(config(), Capacity { agents: 700, ..capacity() });
     for agent in 0..600 {
         rig.agent(agent, "cpus:1;mem:100");
     }
@@ -505,7 +551,7 @@ fn a_round_that_ends_early_comes_back_to_what_it_left() {
     let first = rig.world_do(|allocator, world| {
         let mut round = allocator.begin(world, now);
         let first = allocator.next(world, &mut round).unwrap();
-        allocator.end(&round);
+        allocator.end(world.names, &round);
         first
     });
     let rest: Vec<_> = rig.round().iter().map(|grant| grant.agent).collect();
@@ -597,14 +643,11 @@ proptest! {
                     rig.agent(agent, &format!("cpus:{cpus};mem:{};cpus(a):1", 64 * cpus));
                 }
                 Act::RemoveAgent(agent) => {
-                    for mut grant in out.extract_if(.., |grant| grant.agent == agent) {
-                        let amounts = rig.pool.quantities(grant.held);
-                        rig.allocator.uncharge(&rig.names, grant.client, &amounts);
-                        rig.pool.clear(&mut rig.names, &mut grant.held);
-                    }
-                    rig.world_do(|allocator, world| allocator.remove_agent(world, agent));
+                    rig.world_do(|allocator, world| allocator.remove_agent(world, agent, false));
+                    let gone: Vec<_> = out.extract_if(.., |grant| grant.agent == agent).collect();
+                    gone.into_iter().for_each(|grant| rig.decline(grant, 0));
                 }
-                Act::Toggle(agent, on) => rig.allocator.set_agent_active(agent, on),
+                Act::Toggle(agent, on) => rig.allocator.set_agent_active(&rig.pool, agent, on),
                 Act::Framework(role) if rig.clients.len() < 10 => {
                     rig.framework(ROLES[usize::from(role)]);
                 }
@@ -655,10 +698,10 @@ fn check(rig: &mut Rig, out: &[Grant]) {
         for grant in out.iter().filter(|grant| grant.agent == agent) {
             sum.add_all(&rig.pool.quantities(grant.held));
         }
-        assert_eq!(sum, row.quantities, "agent {agent}");
+        assert_eq!(sum, rig.pool.quantities(row.total), "agent {agent}");
     }
     let mut totals = Quantities::NONE;
-    rig.allocator.agents.iter().for_each(|row| totals.add_all(&row.quantities));
+    rig.allocator.agents.iter().for_each(|row| totals.add_all(&rig.pool.quantities(row.total)));
     assert_eq!(totals, *rig.allocator.totals());
     let nodes = &rig.allocator.nodes;
     for (id, node) in nodes.iter() {
@@ -668,7 +711,7 @@ fn check(rig: &mut Rig, out: &[Grant]) {
         let mut count = 0;
         for (_, child) in children {
             below.add_all(&child.allocated);
-            wanting += u32::from(child.wants || !child.group.is_empty());
+            wanting += u32::from(child.wants || !child.groups[0].is_empty());
             count += 1;
         }
         if node.kind == NodeKind::Client {
@@ -679,11 +722,16 @@ fn check(rig: &mut Rig, out: &[Grant]) {
             assert_eq!(node.allocated, held, "client {}", id.index);
         } else {
             assert_eq!(node.allocated, below, "node {}", id.index);
-            assert_eq!((node.group.len(), node.children), (wanting, count), "node {}", id.index);
+            assert_eq!(
+                (node.groups[0].len(), node.children),
+                (wanting, count),
+                "node {}",
+                id.index
+            );
         }
         assert!(!node.passed);
     }
-    if !rig.allocator.stale {
+    if !rig.allocator.state.stale {
         check_winners(rig);
     }
 }
@@ -691,18 +739,24 @@ fn check(rig: &mut Rig, out: &[Grant]) {
 /// The winner of every group is its minimum by a scan.
 fn check_winners(rig: &Rig) {
     let nodes = &rig.allocator.nodes;
+    let fresh = |node: &Node| {
+        let mut node = *node;
+        node.rekey(&rig.allocator.totals);
+        node
+    };
     for (id, node) in nodes.iter() {
-        let wants = |child: &Node| child.wants || !child.group.is_empty();
+        let wants = |child: &Node| child.wants || !child.groups[0].is_empty();
         let mut best: Option<(u32, &Node)> = None;
         for (child_id, child) in nodes.iter() {
             if child.above() == Some(id.index) && node.kind != NodeKind::Client && wants(child) {
-                let first = best.is_none_or(|(_, best)| drf::Drf.before(&rig.names, child, best));
+                let first = best
+                    .is_none_or(|(_, best)| drf::before(&rig.names, &fresh(child), &fresh(best)));
                 if first {
                     best = Some((child_id.index, child));
                 }
             }
         }
-        let winner = rig.allocator.forest.outcome(nodes, node.group).winner;
+        let winner = rig.allocator.forest.outcome(nodes, &drf::Drf, node.groups[0]).winner;
         assert_eq!(winner.checked_sub(1), best.map(|(index, _)| index), "group {}", id.index);
     }
 }

@@ -4,6 +4,9 @@
 //! to n − 1, leaves n to 2n − 1. A leaf that comes splits the first leaf; one that goes is replaced
 //! by the last. So every change walks one path, ⌈log2 n⌉ matches long, and takes no memory but the
 //! match that it adds. What wins a match is the [`Sorter`]'s to say.
+//!
+//! A node is a leaf of two groups of its parent at the most, its *lists*: [`WANTING`], those that
+//! want something, and [`NEEDY`], those of them that are short of a guarantee.
 
 use super::node::Node;
 use super::sorter::Sorter;
@@ -11,23 +14,35 @@ use crate::image::{BadImage, Image, Reader, Writer};
 use crate::names::Names;
 use crate::table::{Full, Table};
 
+/// The list of those that want something.
+pub const WANTING: usize = 0;
+/// The list of those that want something and are short of a guarantee.
+pub const NEEDY: usize = 1;
+
 record! {
-    /// One match between two sides. 20 bytes.
+    /// A match between two sides. 24 bytes.
     pub struct Match {
+        outcome: Outcome,
         /// The match above; none = this is the top of its group. Links free matches, too.
         above: Ref,
         left: Ref,
         right: Ref,
-        outcome: Outcome,
     }
 
     /// What a side of a match brings.
     #[derive(Default)]
     pub struct Outcome {
+        /// What the policy compares or draws by: the winner's key, or a sum of weights.
+        pub value: Halves,
         /// The leaf that won so far, as index + 1; 0 = none of this side wants anything.
         pub winner: u32,
-        /// The weights of this side's leaves that want something, summed.
-        pub weight: u32,
+    }
+
+    /// A number in two halves, so that a match is 24 bytes and not 32.
+    #[derive(Default)]
+    pub struct Halves {
+        low: u32,
+        high: u32,
     }
 
     /// A match, or a leaf: twice the index + 1, with the lowest bit set for leaves. 0 = none.
@@ -44,6 +59,22 @@ record! {
     }
 }
 
+const _: () = assert!(size_of::<Match>() == 24);
+
+impl Halves {
+    /// The halves of a number.
+    pub const fn of(number: u64) -> Self {
+        // The cut is what is wanted.
+        #[allow(clippy::cast_possible_truncation)]
+        Self { low: number as u32, high: (number >> 32) as u32 }
+    }
+
+    /// The number.
+    pub const fn get(self) -> u64 {
+        (self.high as u64) << 32 | self.low as u64
+    }
+}
+
 /// What a [`Ref`] names.
 enum Side {
     None,
@@ -52,7 +83,8 @@ enum Side {
 }
 
 impl Ref {
-    const NONE: Self = Self { number: 0 };
+    /// Neither match nor leaf.
+    pub const NONE: Self = Self { number: 0 };
 
     const fn leaf(node: u32) -> Self {
         Self { number: node.saturating_add(1).saturating_mul(2) | 1 }
@@ -60,6 +92,11 @@ impl Ref {
 
     const fn to_match(index: u32) -> Self {
         Self { number: index.saturating_add(1).saturating_mul(2) }
+    }
+
+    /// True when it names something.
+    pub const fn is_some(self) -> bool {
+        self.number != 0
     }
 
     const fn side(self) -> Side {
@@ -81,6 +118,14 @@ impl Group {
     pub const fn is_empty(self) -> bool {
         self.leaves == 0
     }
+
+    /// Its leaf, when it has only one.
+    pub const fn only(self) -> Option<u32> {
+        match (self.leaves, self.top.side()) {
+            (1, Side::Leaf(leaf)) => Some(leaf),
+            _ => None,
+        }
+    }
 }
 
 /// The matches of all groups.
@@ -91,7 +136,7 @@ pub struct Forest<'a> {
     free: Ref,
 }
 
-/// What every walk needs beside the forest: the leaves, and how to compare them.
+/// What every walk needs beside the forest: the leaves, how to compare them, and in which list.
 pub struct Field<'f, 'a, S> {
     /// All nodes; leaves are among them.
     pub nodes: &'f mut Table<'a, Node>,
@@ -99,6 +144,24 @@ pub struct Field<'f, 'a, S> {
     pub names: &'f Names<'a>,
     /// The policy.
     pub sorter: &'f S,
+    /// The list that the group is of.
+    pub list: usize,
+}
+
+impl<'a, S: Sorter> Field<'_, 'a, S> {
+    fn seat(&self, leaf: u32) -> Ref {
+        let seats = self.nodes.row(leaf).map(|node| node.seats);
+        seats.and_then(|seats| seats.get(self.list).copied()).unwrap_or(Ref::NONE)
+    }
+
+    fn set_seat(&mut self, leaf: Ref, seat: Ref) {
+        let Side::Leaf(index) = leaf.side() else { return };
+        if let Some(node) = self.nodes.row_mut(index)
+            && let Some(place) = node.seats.get_mut(self.list)
+        {
+            *place = seat;
+        }
+    }
 }
 
 impl<'a> Forest<'a> {
@@ -112,12 +175,12 @@ impl<'a> Forest<'a> {
         self.matches
     }
 
-    /// What a group came to: its winner, and the weight of all that want something. O(1).
-    pub fn outcome(&self, nodes: &Table<'_, Node>, group: Group) -> Outcome {
-        self.outcome_of(nodes, group.top)
+    /// What a group came to. O(1).
+    pub fn outcome<S: Sorter>(&self, nodes: &Table<'_, Node>, sorter: &S, group: Group) -> Outcome {
+        self.outcome_of(nodes, sorter, group.top)
     }
 
-    /// The outcomes of the two sides below the top of `at`, for those who draw their way down.
+    /// The two sides below the top of `at`, for those who draw their way down.
     pub fn sides(&self, at: Ref) -> Option<(Ref, Ref)> {
         match at.side() {
             Side::Match(index) => self.get(index).map(|game| (game.left, game.right)),
@@ -126,19 +189,23 @@ impl<'a> Forest<'a> {
     }
 
     /// The top of a group.
-    pub fn top(&self, group: Group) -> Ref {
+    pub const fn top(group: Group) -> Ref {
         group.top
     }
 
     /// What one side came to.
-    pub fn outcome_of(&self, nodes: &Table<'_, Node>, side: Ref) -> Outcome {
+    #[inline]
+    pub fn outcome_of<S: Sorter>(&self, nodes: &Table<'_, Node>, sorter: &S, side: Ref) -> Outcome {
         match side.side() {
             Side::None => Outcome::default(),
-            Side::Match(index) => self.get(index).map_or(Outcome::default(), |game| game.outcome),
+            Side::Match(index) => {
+                self.matches.get(index as usize).map_or(Outcome::default(), |game| game.outcome)
+            }
             Side::Leaf(leaf) => match nodes.row(leaf) {
-                Some(node) if !node.passed => {
-                    Outcome { winner: leaf.saturating_add(1), weight: node.weight }
-                }
+                Some(node) if !node.passed => Outcome {
+                    value: Halves::of(sorter.value(&node.rank)),
+                    winner: leaf.saturating_add(1),
+                },
                 _ => Outcome::default(),
             },
         }
@@ -154,19 +221,19 @@ impl<'a> Forest<'a> {
         let new = Ref::leaf(leaf);
         if group.leaves == 0 {
             *group = Group { top: new, leaves: 1 };
-            set_seat(field.nodes, new, Ref::NONE);
+            field.set_seat(new, Ref::NONE);
             return Ok(());
         }
         let split = self.at(*group, group.leaves);
-        let above = self.above(field.nodes, split);
+        let above = self.above(field, split);
         let index = self.take()?;
         let game = Ref::to_match(index);
         self.put(index, Match { above, left: split, right: new, outcome: Outcome::default() });
         self.replace(group, above, split, game);
-        set_seat(field.nodes, split, game);
-        set_seat(field.nodes, new, game);
+        field.set_seat(split, game);
+        field.set_seat(new, game);
         group.leaves = group.leaves.saturating_add(1);
-        self.replay(field, game, 0);
+        self.replay(field, new, game, 0);
         Ok(())
     }
 
@@ -178,37 +245,42 @@ impl<'a> Forest<'a> {
             return;
         }
         let last = self.at(*group, group.leaves.saturating_mul(2).saturating_sub(1));
-        let game = self.above(field.nodes, last);
+        let game = self.above(field, last);
         let Side::Match(index) = game.side() else { return };
         let Some(Match { above, left: sibling, .. }) = self.get(index) else { return };
         self.replace(group, above, game, sibling);
-        self.set_above(field.nodes, sibling, above);
+        self.set_above(field, sibling, above);
         self.give_back(index);
         group.leaves = group.leaves.saturating_sub(1);
-        let mut seat = Ref::NONE;
         if gone != last {
-            seat = self.above(field.nodes, gone);
+            let seat = self.above(field, gone);
             self.replace(group, seat, gone, last);
-            set_seat(field.nodes, last, seat);
+            field.set_seat(last, seat);
+            self.replay(field, last, seat, 0);
         }
-        set_seat(field.nodes, gone, Ref::NONE);
-        self.replay(field, above, 0);
-        self.replay(field, seat, 0);
+        field.set_seat(gone, Ref::NONE);
+        // The sibling, or the last leaf in its place, is what the match above it has now.
+        let moved = if sibling == gone { last } else { sibling };
+        self.replay(field, moved, above, 0);
     }
 
     /// The leaf's key, weight or wish changed: plays the matches above it again. O(log leaves).
+    #[inline]
     pub fn changed<S: Sorter>(&mut self, field: &mut Field<'_, '_, S>, leaf: u32) {
-        let seat = self.above(field.nodes, Ref::leaf(leaf));
-        self.replay(field, seat, leaf.saturating_add(1));
+        let seat = field.seat(leaf);
+        self.replay(field, Ref::leaf(leaf), seat, leaf.saturating_add(1));
     }
 
     /// Plays every match of `group` again, lower ones first. O(leaves).
-    pub fn replay_all<S: Sorter>(&mut self, field: &mut Field<'_, '_, S>, group: Group) {
+    pub fn replay_all<S: Sorter>(&mut self, field: &Field<'_, '_, S>, group: Group) {
         // Matches are numbered 1 to n − 1 from the top: backwards, each comes after those below.
         for position in (1..group.leaves).rev() {
-            if let Side::Match(index) = self.at(group, position).side() {
-                self.play(field, index);
-            }
+            let Side::Match(index) = self.at(group, position).side() else { continue };
+            let Some(game) = self.get(index) else { continue };
+            let left = self.outcome_of(field.nodes, field.sorter, game.left);
+            let right = self.outcome_of(field.nodes, field.sorter, game.right);
+            let outcome = field.sorter.play(field.nodes, field.names, left, right);
+            self.put(index, Match { outcome, ..game });
         }
     }
 
@@ -228,40 +300,30 @@ impl<'a> Forest<'a> {
         self.len() == 0
     }
 
-    /// Plays from `at` to the top, or until nothing changes. `leaf`'s own key may have changed
-    /// without its winning less, so matches that it won count as changed.
-    fn replay<S: Sorter>(&mut self, field: &mut Field<'_, '_, S>, mut at: Ref, leaf: u32) {
-        while let Side::Match(index) = at.side() {
-            let Some((before, after, above)) = self.play(field, index) else { return };
-            if before == after && after.winner != leaf {
-                return;
-            }
-            at = above;
-        }
-    }
-
-    fn play<S: Sorter>(
+    /// Plays from `at`, one side of which is `child`, to the top, or until nothing changes. What
+    /// `leaf` brings may have changed without its key, so matches that it won count as changed.
+    fn replay<S: Sorter>(
         &mut self,
         field: &Field<'_, '_, S>,
-        index: u32,
-    ) -> Option<(Outcome, Outcome, Ref)> {
-        let game = self.get(index)?;
-        let left = self.outcome_of(field.nodes, game.left);
-        let right = self.outcome_of(field.nodes, game.right);
-        let winner = match (left.winner.checked_sub(1), right.winner.checked_sub(1)) {
-            (Some(a), Some(b)) => {
-                let (a, b) = (field.nodes.row(a)?, field.nodes.row(b)?);
-                let first = field.sorter.before(field.names, a, b);
-                if first { left.winner } else { right.winner }
+        mut child: Ref,
+        mut at: Ref,
+        leaf: u32,
+    ) {
+        let mut mine = self.outcome_of(field.nodes, field.sorter, child);
+        while let Side::Match(index) = at.side() {
+            let Some(game) = self.matches.get(index as usize) else { return };
+            let other = if game.left == child { game.right } else { game.left };
+            let (before, above) = (game.outcome, game.above);
+            let theirs = self.outcome_of(field.nodes, field.sorter, other);
+            mine = field.sorter.play(field.nodes, field.names, mine, theirs);
+            if mine == before && mine.winner != leaf {
+                return;
             }
-            (Some(_), None) => left.winner,
-            (None, _) => right.winner,
-        };
-        let outcome = Outcome { winner, weight: left.weight.saturating_add(right.weight) };
-        if let Some(game) = self.matches.get_mut(index as usize) {
-            game.outcome = outcome;
+            if let Some(game) = self.matches.get_mut(index as usize) {
+                game.outcome = mine;
+            }
+            (child, at) = (at, above);
         }
-        Some((game.outcome, outcome, game.above))
     }
 
     /// What is at a position of a group, numbered as a heap.
@@ -275,22 +337,22 @@ impl<'a> Forest<'a> {
         at
     }
 
-    fn above(&self, nodes: &Table<'_, Node>, of: Ref) -> Ref {
+    fn above<S: Sorter>(&self, field: &Field<'_, '_, S>, of: Ref) -> Ref {
         match of.side() {
             Side::None => Ref::NONE,
             Side::Match(index) => self.get(index).map_or(Ref::NONE, |game| game.above),
-            Side::Leaf(leaf) => nodes.row(leaf).map_or(Ref::NONE, |node| node.seat),
+            Side::Leaf(leaf) => field.seat(leaf),
         }
     }
 
-    fn set_above(&mut self, nodes: &mut Table<'_, Node>, of: Ref, above: Ref) {
+    fn set_above<S: Sorter>(&mut self, field: &mut Field<'_, '_, S>, of: Ref, above: Ref) {
         match of.side() {
             Side::Match(index) => {
                 if let Some(game) = self.matches.get_mut(index as usize) {
                     game.above = above;
                 }
             }
-            Side::Leaf(_) | Side::None => set_seat(nodes, of, above),
+            Side::Leaf(_) | Side::None => field.set_seat(of, above),
         }
     }
 
@@ -334,13 +396,6 @@ impl<'a> Forest<'a> {
         let free = Match { above: self.free, ..bytemuck::Zeroable::zeroed() };
         self.put(index, free);
         self.free = Ref::to_match(index);
-    }
-}
-
-fn set_seat(nodes: &mut Table<'_, Node>, leaf: Ref, seat: Ref) {
-    let Side::Leaf(index) = leaf.side() else { return };
-    if let Some(node) = nodes.row_mut(index) {
-        node.seat = seat;
     }
 }
 

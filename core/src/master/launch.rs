@@ -68,7 +68,7 @@ impl Master<'_> {
         let mut rest = Holding::EMPTY;
         for offer in accept.offers.iter() {
             if let Some(mut row) = self.take_offer(cx, offer.id) {
-                self.pool.add(&mut rest, &mut row.held);
+                self.pool.add(&mut self.names, &mut rest, &mut row.held);
             }
         }
         let mut taking = Taking { framework, agent, client, rest };
@@ -417,7 +417,7 @@ impl Master<'_> {
             known.or_else(|| self.launch_executor(cx, taking, &executor, bodies))
         });
         let held = self.pool.take(&mut self.names, &task.resources);
-        let taken = self.pool.subtract(&mut taking.rest, held);
+        let taken = self.pool.subtract(&mut self.names, &mut taking.rest, held);
         invariant!(taken.is_ok(), "a task that was checked does not fit its offer");
         let Ok(name) = self.names.intern(task.task) else { return };
         let public = self.keep_body(cx, task.public.of(bodies));
@@ -451,7 +451,7 @@ impl Master<'_> {
         bodies: &[BodyRef],
     ) -> Option<Id> {
         let held = self.pool.take(&mut self.names, &executor.resources);
-        let taken = self.pool.subtract(&mut taking.rest, held);
+        let taken = self.pool.subtract(&mut self.names, &mut taking.rest, held);
         invariant!(taken.is_ok(), "an executor that was checked does not fit its offer");
         let body = BodyRef { slot: 0, ..executor.body.of(bodies) };
         let Taking { framework, agent, client, .. } = *taking;

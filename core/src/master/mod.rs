@@ -28,8 +28,8 @@ mod updates;
 
 pub use facts::{Fact, FrameworkInfo};
 use rows::{
-    Agent, Attribute, BY_ID, BY_KEY, Caller, Conn, Executor, Framework, FrameworkState, Hint,
-    OF_AGENT, OF_FRAMEWORK, Offer, RoleOf, Task,
+    Agent, BY_ID, BY_KEY, Caller, Conn, Executor, Framework, FrameworkState, Hint, OF_AGENT,
+    OF_FRAMEWORK, Offer, RoleOf, Task,
 };
 
 use serde::{Deserialize, Serialize};
@@ -262,7 +262,6 @@ pub struct Storage<'a> {
     agents: &'a mut [Slot<Agent>],
     agent_buckets: [&'a mut [Bucket]; 2],
     agent_timers: &'a mut [Timer],
-    attributes: &'a mut [slab::Node<Attribute>],
     frameworks: &'a mut [Slot<Framework>],
     framework_buckets: &'a mut [Bucket],
     framework_timers: &'a mut [Timer],
@@ -287,23 +286,12 @@ impl<'a> Storage<'a> {
             pool: pool::Memory {
                 idents: lender.lend(c.idents),
                 layers: lender.lend(c.layers),
-                pieces: lender.lend(c.pieces),
-                spans: lender.lend(c.spans),
+                parts: lender.lend(c.parts()),
             },
-            allocator: allocator::Memory {
-                nodes: lender.lend(c.nodes()),
-                node_buckets: lender.lend(c.nodes()),
-                matches: lender.lend(c.nodes()),
-                agents: lender.lend(c.agents),
-                dirty: lender.lend(allocator::bits::Bits::words_for(c.agents)),
-                filters: lender.lend(c.filters),
-                filter_timers: lender.lend(c.filters),
-                minimums: lender.lend(c.clients),
-            },
+            allocator: allocator::Memory::lend(c, lender),
             agents: lender.lend(c.agents),
             agent_buckets: [lender.lend(c.agents), lender.lend(c.agents)],
             agent_timers: lender.lend(c.agents),
-            attributes: lender.lend(c.attributes),
             frameworks: lender.lend(c.frameworks),
             framework_buckets: lender.lend(c.frameworks),
             framework_timers: lender.lend(c.frameworks),
@@ -334,7 +322,6 @@ pub struct Master<'a> {
     agents: Table<'a, Agent>,
     agents_by: [Index<'a>; 2],
     agent_timers: Timers<'a>,
-    attributes: Slab<'a, Attribute>,
     frameworks: Table<'a, Framework>,
     frameworks_by_id: Index<'a>,
     framework_timers: Timers<'a>,
@@ -424,7 +411,6 @@ impl<'a> Master<'a> {
             agents: Table::new(storage.agents),
             agents_by: [Index::new(by_id, seed), Index::new(by_key, seed)],
             agent_timers: Timers::new(storage.agent_timers),
-            attributes: Slab::new(storage.attributes),
             frameworks: Table::new(storage.frameworks),
             frameworks_by_id: Index::new(storage.framework_buckets, seed),
             framework_timers: Timers::new(storage.framework_timers),
@@ -453,7 +439,6 @@ impl<'a> Master<'a> {
             agents: self.agents.release(),
             agent_buckets: [by_id.release(), by_key.release()],
             agent_timers: self.agent_timers.release(),
-            attributes: self.attributes.release(),
             frameworks: self.frameworks.release(),
             framework_buckets: self.frameworks_by_id.release(),
             framework_timers: self.framework_timers.release(),
@@ -504,7 +489,7 @@ impl<'a> Master<'a> {
     /// What is in use.
     pub fn gauges(&self) -> Gauges {
         let (idents, pieces, spans) = self.pool.used();
-        let (dirty, filters, filters_evicted) = self.allocator.gauges();
+        let allocator = self.allocator.gauges();
         Gauges {
             agents: self.agents.len(),
             frameworks: self.frameworks.len(),
@@ -516,9 +501,9 @@ impl<'a> Master<'a> {
             idents,
             pieces,
             spans,
-            filters,
-            filters_evicted,
-            dirty,
+            filters: allocator.filters,
+            filters_evicted: allocator.evicted,
+            dirty: allocator.dirty,
             body_bytes: self.counters.body_bytes,
         }
     }
@@ -670,6 +655,7 @@ impl<'a> Master<'a> {
             }
             Verb::Request { requests } => self.request(cx, framework, &requests),
             Verb::UpdateFramework(update) => self.update_framework(cx, framework, &update, bodies),
+            Verb::Constrain { roles } => self.constrain(framework, &roles),
             // Nothing makes inverse offers or operations yet, so nobody can name one.
             Verb::AcceptInverse { .. }
             | Verb::DeclineInverse { .. }
@@ -877,7 +863,6 @@ impl Image for Master<'_> {
         self.allocator.export(to);
         self.agents.export(to);
         self.agent_timers.export(to);
-        self.attributes.export(to);
         self.frameworks.export(to);
         self.framework_timers.export(to);
         self.roles.export(to);
@@ -897,7 +882,6 @@ impl Image for Master<'_> {
         self.allocator.import(from)?;
         self.agents.import(from)?;
         self.agent_timers.import(from)?;
-        self.attributes.import(from)?;
         self.frameworks.import(from)?;
         self.framework_timers.import(from)?;
         self.roles.import(from)?;

@@ -5,7 +5,7 @@
 use super::rows::{AgentState, BY_AGE, FrameworkState, OF_AGENT, OF_FRAMEWORK, Offer};
 use super::{Cx, Fact, Master, OFFERS_PER_AGENT_MAX, Output, REFUSE_DEFAULT_US};
 use crate::Refusal;
-use crate::allocator::{Grant, ROUND_MAX};
+use crate::allocator::{self, Grant, ROUND_MAX};
 use crate::index::after;
 use crate::limits::{DURATION_MAX_US, OFFERS_PER_EVENT_MAX};
 use crate::resources::Holding;
@@ -29,7 +29,7 @@ impl Master<'_> {
         let mut bytes = cx.spent;
         loop {
             if made.is_full() || self.offers.room() == 0 || bytes > super::OUTPUT_MAX / 2 {
-                self.allocator.end(&round);
+                self.allocator.end(&self.names, &round);
                 break;
             }
             let (allocator, mut world) = self.world();
@@ -69,7 +69,8 @@ impl Master<'_> {
             agent.offers.push(&mut self.offers, OF_AGENT, offer);
             if agent.offers.len() >= OFFERS_PER_AGENT_MAX {
                 agent.crowded = true;
-                self.allocator.set_agent_active(grant.agent, false);
+                let crowded = allocator::Bar::Crowded;
+                self.allocator.set_barred(&self.pool, grant.agent, crowded, true);
             }
         }
         Some(offer)
@@ -206,8 +207,8 @@ impl Master<'_> {
             agent.offers.remove(&mut self.offers, OF_AGENT, offer);
             if agent.crowded {
                 agent.crowded = false;
-                let active = agent.state == AgentState::Active;
-                self.allocator.set_agent_active(row.agent, active);
+                let crowded = allocator::Bar::Crowded;
+                self.allocator.set_barred(&self.pool, row.agent, crowded, false);
             }
         }
         self.offers.remove(offer);

@@ -6,14 +6,15 @@
 //! `reregisterSlave`, `markUnreachable`.
 
 use super::rows::{
-    Agent, AgentState, Attribute, BY_ID, BY_KEY, Executor, Framework, FrameworkState, OF_AGENT,
-    OF_FRAMEWORK, RoleOf, Task,
+    Agent, AgentState, BY_ID, BY_KEY, Executor, Framework, FrameworkState, OF_AGENT, OF_FRAMEWORK,
+    RoleOf, Task,
 };
 use super::{CHORE_BATCH, Cx, Fact, Master, Output, key_hash};
 use crate::Refusal;
+use crate::allocator::hosts::Description;
 use crate::index::after;
 use crate::names::Name;
-use crate::resources::Holding;
+use crate::resources::{Holding, Quantities};
 use crate::table::Id;
 use crate::time::Time;
 use crate::wire::agent::{
@@ -22,7 +23,7 @@ use crate::wire::agent::{
 use crate::wire::call::Capability;
 use crate::wire::event::{AgentInfo, Event};
 use crate::wire::link::Parting;
-use crate::wire::resource::{AttributeValue, Range, Resource};
+use crate::wire::resource::{AttributeValue, Resource, Value};
 use crate::wire::task::{Detail, Exit, Reason, Source, Status, TaskOf, TaskState};
 use crate::wire::{AgentId, BodyRef, FrameworkId, Scratch, Seq, Session};
 
@@ -95,11 +96,44 @@ impl Master<'_> {
         if !self.names.has_room_for(own.into_iter().chain(texts)) {
             return Err(Refusal::NamesFull);
         }
-        if attribute_rows(register) > self.attributes.room() {
+        // Whoever says the same again needs no room for it.
+        let same = known.is_some_and(|id| {
+            self.allocator.says_the_same(&self.names, id.index, &description(register))
+        });
+        if !same && !self.allocator.has_room_for_attributes(&register.attributes) {
             return Err(Refusal::NamesFull);
         }
-        self.pool.admit(&self.names, &register.resources)?;
+        self.check_has(register)?;
         Ok(known)
+    }
+
+    /// Room for all that an agent has, twice: in all, and what of it is free.
+    fn check_has(&self, register: &Register<'_>) -> Result<(), Refusal> {
+        self.pool.admit(&self.names, &register.resources)?;
+        let need = self.pool.need(&self.names, &register.resources);
+        if need.saturating_mul(2) > self.pool.room() {
+            return Err(Refusal::ResourcesFull);
+        }
+        self.check_totals(&register.resources)
+    }
+
+    /// The cluster can count that much more, and knows the roles that it is reserved for.
+    pub(super) fn check_totals(&self, resources: &Seq<'_, Resource<'_>>) -> Result<(), Refusal> {
+        let mut sums = Quantities::NONE;
+        self.add_wire(&mut sums, resources);
+        self.allocator.has_room_for_agent(&sums)?;
+        let roles = resources.iter().flat_map(|resource| resource.traits.reservations.iter());
+        self.allocator.has_room_for_paths(&self.names, roles.map(|layer| layer.role))
+    }
+
+    /// Adds the amounts of a list, of kinds that there is anything of: others cannot be too many.
+    fn add_wire(&self, sums: &mut Quantities, list: &Seq<'_, Resource<'_>>) {
+        for resource in list.iter() {
+            let kind = self.pool.kind(&self.names, resource.name);
+            if let (Value::Scalar(amount), Some(kind)) = (resource.value, kind) {
+                sums.set(kind, sums.of(kind).saturating_add(amount.milli()));
+            }
+        }
     }
 
     /// A row for an agent never seen, or not since this master began to lead.
@@ -136,58 +170,31 @@ impl Master<'_> {
         if row.state == AgentState::Losing || row.state == AgentState::Settling {
             self.counters.chores = self.counters.chores.saturating_sub(1);
         }
+        // What was refused stays refused, unless it says other things of itself now.
         let (allocator, mut world) = self.world();
-        allocator.remove_agent(&mut world, id.index);
+        allocator.remove_agent(&mut world, id.index, true);
         let mut total = row.total;
         self.pool.clear(&mut self.names, &mut total);
-        self.forget_description(&row);
         if let Some(row) = self.agents.get_mut(id) {
             row.total = Holding::EMPTY;
-            row.attributes = crate::slab::List::EMPTY;
-            (row.hostname, row.region) = (Name::EMPTY, Name::EMPTY);
-            (row.zone, row.address) = (Name::EMPTY, Name::EMPTY);
         }
     }
 
     fn describe_agent(&mut self, id: Id, conn: Id, register: &Register<'_>) {
-        let mut intern = |text: &str| {
-            let name = self.names.intern(text);
-            invariant!(name.is_ok(), "a name that was checked finds no room");
-            name.unwrap_or(Name::EMPTY)
-        };
-        let [hostname, region, zone, address] =
-            [register.hostname, register.region, register.zone, register.address].map(&mut intern);
-        let mut attributes = crate::slab::List::EMPTY;
-        for attribute in register.attributes.iter() {
-            let name = intern(attribute.name);
-            let mut row = Attribute { name, ..bytemuck::Zeroable::zeroed() };
-            match attribute.value {
-                AttributeValue::Text(text) => row.text = intern(text),
-                AttributeValue::Scalar(amount) => (row.shape, row.low) = (1, amount.milli()),
-                AttributeValue::Ranges(ranges) => {
-                    for (index, Range { begin, end }) in ranges.iter().enumerate() {
-                        let shape = if index == 0 { 2 } else { 3 };
-                        let name = if index == 0 { name } else { Name::EMPTY };
-                        let part = Attribute { name, shape, low: begin, high: end, ..row };
-                        let pushed = self.attributes.push(&mut attributes, part);
-                        invariant!(pushed.is_ok(), "an attribute that was counted has no room");
-                    }
-                    continue;
-                }
-            }
-            let pushed = self.attributes.push(&mut attributes, row);
-            invariant!(pushed.is_ok(), "an attribute that was counted has no room");
+        let address = self.names.intern(register.address);
+        invariant!(address.is_ok(), "a name that was checked finds no room");
+        let (allocator, mut world) = self.world();
+        if allocator.describe(world.names, id.index, &description(register)) {
+            allocator.forget_refusals(&mut world, id.index);
         }
-        if let Some(row) = self.agents.get_mut(id) {
-            row.conn = conn;
-            row.session = register.session;
-            (row.hostname, row.region) = (hostname, region);
-            (row.zone, row.address) = (zone, address);
-            row.attributes = attributes;
-            (row.reports, row.reported) = (register.reports, 0);
-            (row.tasks_max, row.task_kinds) = (register.tasks_max, register.task_kinds);
-            row.told = 0;
-        }
+        let Some(row) = self.agents.get_mut(id) else { return };
+        let before = core::mem::replace(&mut row.address, address.unwrap_or(Name::EMPTY));
+        row.conn = conn;
+        row.session = register.session;
+        (row.reports, row.reported) = (register.reports, 0);
+        (row.tasks_max, row.task_kinds) = (register.tasks_max, register.task_kinds);
+        row.told = 0;
+        self.names.release_one(before);
     }
 
     fn agent_fact(&mut self, cx: &mut Cx<'_>, id: Id, register: &Register<'_>) {
@@ -280,13 +287,21 @@ impl Master<'_> {
         if !self.names.has_room_for(names) {
             return Err(Refusal::NamesFull);
         }
-        let mut rows = 0u32;
+        let (mut parts, mut shared) = (0u32, 0u32);
+        let mut sums = Quantities::NONE;
         let of_executors = executors.map(|held| held.resources);
         for resources in tasks.map(|held| held.resources).chain(of_executors) {
             self.pool.admit(&self.names, &resources)?;
-            rows = rows.saturating_add(resources.len());
+            parts = parts.saturating_add(self.pool.need(&self.names, &resources));
+            let volumes = resources.iter().filter(|resource| resource.traits.shared);
+            shared = volumes.fold(shared, |n, _| n.saturating_add(1));
+            self.add_wire(&mut sums, &resources);
         }
-        if rows > self.pool.room() { Err(Refusal::ResourcesFull) } else { Ok(()) }
+        self.allocator.has_room_for_agent(&sums)?;
+        // A cut in what is free may need a part more for each.
+        let full =
+            parts.saturating_mul(2) > self.pool.room() || shared > self.allocator.claims_room();
+        if full { Err(Refusal::ResourcesFull) } else { Ok(()) }
     }
 
     /// Room for every framework in a role that is not known yet.
@@ -358,8 +373,8 @@ impl Master<'_> {
         {
             row.seen = seen;
         }
-        let amounts = self.pool.quantities(holding);
-        self.allocator.charge(&self.names, client, &amounts);
+        let (allocator, world) = self.world();
+        allocator.charge(&world, agent.index, client, holding);
     }
 
     fn task_held(&mut self, cx: &mut Cx<'_>, agent: Id, held: &TaskHeld<'_>) {
@@ -386,8 +401,8 @@ impl Master<'_> {
         let mut holding = Holding::EMPTY;
         if charged {
             holding = self.pool.take(&mut self.names, &held.resources);
-            let amounts = self.pool.quantities(holding);
-            self.allocator.charge(&self.names, client, &amounts);
+            let (allocator, world) = self.world();
+            allocator.charge(&world, agent.index, client, holding);
         }
         let Ok(name) = self.names.intern(held.task) else { return };
         let row = Task {
@@ -511,7 +526,7 @@ impl Master<'_> {
         }
         if row.state == AgentState::Confirming {
             self.set_agent_state(cx, agent, AgentState::Active);
-            self.allocator.set_agent_active(agent.index, true);
+            self.allocator.set_agent_active(&self.pool, agent.index, true);
             self.kill_again(cx, agent);
         }
         Ok(())
@@ -566,7 +581,7 @@ impl Master<'_> {
         self.drop_unseen_executors(cx, agent);
         let Some(row) = self.agents.get(agent) else { return };
         let total = row.total;
-        let free = match self.pool.copy(total) {
+        let free = match self.pool.copy(&mut self.names, total) {
             Ok(free) => free,
             // Without room for what is free, nothing is: the agent keeps its tasks.
             Err(_) => Holding::EMPTY,
@@ -574,9 +589,11 @@ impl Master<'_> {
         if let Some(row) = self.agents.get_mut(agent) {
             row.total = Holding::EMPTY;
         }
-        let free = self.without_used(agent, free);
-        self.allocator.add_agent(&self.pool, agent.index, total, free);
-        self.allocator.set_agent_active(agent.index, false);
+        let (free, debt) = self.without_used(agent, free);
+        let (allocator, mut world) = self.world();
+        allocator.add_agent(&mut world, agent.index, false, total, Holding::EMPTY);
+        allocator.set_free(&mut world, agent.index, free, debt);
+        allocator.set_agent_active(world.pool, agent.index, false);
         self.set_agent_state(cx, agent, AgentState::Confirming);
         let event = AgentEvent::Registered {
             fence: self.fence(),
@@ -588,24 +605,26 @@ impl Master<'_> {
         self.order(cx, agent, event, &[]);
     }
 
-    /// What is left of `free` after all that lives on the agent. O(tasks + executors there).
-    fn without_used(&mut self, agent: Id, mut free: Holding) -> Holding {
-        let Some(row) = self.agents.get(agent) else { return free };
+    /// What is left of `free` after all that lives on the agent, and what lives there beyond it.
+    /// O(tasks + executors there).
+    fn without_used(&mut self, agent: Id, mut free: Holding) -> (Holding, u32) {
+        let mut debt = 0;
+        let Some(row) = self.agents.get(agent) else { return (free, debt) };
         let mut next = row.tasks.first(&self.tasks);
         while let Some(id) = next {
             next = after(&self.tasks, OF_AGENT, id);
             if let Some(task) = self.tasks.get(id).filter(|task| task.charged) {
-                self.pool.subtract_what_is_there(&mut free, task.held);
+                self.pool.subtract_owing(&mut self.names, &mut free, task.held, &mut debt);
             }
         }
         let mut next = row.executors.first(&self.executors);
         while let Some(id) = next {
             next = after(&self.executors, OF_AGENT, id);
             if let Some(executor) = self.executors.get(id) {
-                self.pool.subtract_what_is_there(&mut free, executor.held);
+                self.pool.subtract_owing(&mut self.names, &mut free, executor.held, &mut debt);
             }
         }
-        free
+        (free, debt)
     }
 
     /// Kills that were asked for while the agent was away, asked again.
@@ -652,16 +671,18 @@ impl Master<'_> {
             return Err(Refusal::OutOfTurn);
         }
         self.pool.admit(&self.names, resources)?;
-        if resources.len().saturating_mul(2) > self.pool.room() {
+        let need = self.pool.need(&self.names, resources);
+        let has = self.allocator.agent_holdings(agent.index).map_or(Holding::EMPTY, |has| has.0);
+        let parts = need.saturating_add(self.pool.parts_of(has)).saturating_add(16);
+        if parts.saturating_mul(4) > self.pool.room() {
             return Err(Refusal::ResourcesFull);
         }
+        self.check_totals(resources)?;
         self.rescind_agent_offers(cx, agent);
-        let (allocator, mut world) = self.world();
-        allocator.remove_agent(&mut world, agent.index);
         let total = self.pool.take(&mut self.names, resources);
-        let free = self.pool.copy(total).unwrap_or(Holding::EMPTY);
-        let free = self.without_used(agent, free);
-        self.allocator.add_agent(&self.pool, agent.index, total, free);
+        let (allocator, mut world) = self.world();
+        let set = allocator.set_total(&mut world, agent.index, total);
+        invariant!(set.is_ok(), "what was checked finds no room");
         Ok(())
     }
 
@@ -691,7 +712,7 @@ impl Master<'_> {
         if row.state == AgentState::Settling {
             self.counters.chores = self.counters.chores.saturating_sub(1);
         }
-        self.allocator.set_agent_active(agent.index, false);
+        self.allocator.set_agent_active(&self.pool, agent.index, false);
         self.rescind_agent_offers(cx, agent);
         self.set_agent_state(cx, agent, AgentState::Away);
         let margin = self.config.timing_us.saturating_mul(2);
@@ -724,7 +745,7 @@ impl Master<'_> {
             }
         }
         self.agent_timers.clear(agent.index);
-        self.allocator.set_agent_active(agent.index, false);
+        self.allocator.set_agent_active(&self.pool, agent.index, false);
         self.set_agent_state(cx, agent, AgentState::Losing);
     }
 
@@ -749,7 +770,7 @@ impl Master<'_> {
             self.remove_executor(cx, executor);
         }
         let (allocator, mut world) = self.world();
-        allocator.remove_agent(&mut world, agent.index);
+        allocator.remove_agent(&mut world, agent.index, false);
         let Some(row) = self.agents.get(agent) else { return };
         let mut total = row.total;
         self.pool.clear(&mut self.names, &mut total);
@@ -842,19 +863,9 @@ impl Master<'_> {
         by_id.remove(&mut self.agents, BY_ID, hash, agent);
         let hash = key_hash(by_key, &row.key);
         by_key.remove(&mut self.agents, BY_KEY, hash, agent);
-        self.forget_description(&row);
+        self.names.release_one(row.address);
+        self.allocator.undescribe(&mut self.names, agent.index);
         self.agents.remove(agent);
-    }
-
-    fn forget_description(&mut self, row: &Agent) {
-        for name in [row.hostname, row.region, row.zone, row.address] {
-            self.names.release_one(name);
-        }
-        let mut attributes = row.attributes;
-        while let Some(attribute) = self.attributes.pop(&mut attributes) {
-            self.names.release_one(attribute.name);
-            self.names.release_one(attribute.text);
-        }
     }
 
     /// The agent lost longest ago, whose row may go when another agent needs it.
@@ -959,7 +970,7 @@ impl Master<'_> {
         self.executors.remove(executor);
         self.names.release_one(row.name);
         let (allocator, mut world) = self.world();
-        allocator.recover(&mut world, row.agent, row.client, row.held, None);
+        allocator.recover_used(&mut world, row.agent, row.client, row.held);
         cx.fact(Fact::ExecutorGone { row: executor });
         if let Some(framework) = self.frameworks.id_at(row.framework) {
             self.tidy_framework(cx, framework);
@@ -991,12 +1002,8 @@ impl Master<'_> {
 /// Frameworks in roles that one report brings: agents cut theirs accordingly.
 pub(super) const PAIRS_MAX: usize = 64;
 
-/// Rows that a registration's attributes take: one each, ranges one for each range.
-fn attribute_rows(register: &Register<'_>) -> u32 {
-    register.attributes.iter().fold(0, |sum, attribute| {
-        sum.saturating_add(match attribute.value {
-            AttributeValue::Text(_) | AttributeValue::Scalar(_) => 1,
-            AttributeValue::Ranges(ranges) => ranges.len(),
-        })
-    })
+/// What a registration says of its agent.
+fn description<'r>(register: &Register<'r>) -> Description<'r> {
+    let Register { hostname, region, zone, attributes, .. } = *register;
+    Description { hostname, region, zone, attributes }
 }

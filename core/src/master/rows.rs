@@ -60,16 +60,8 @@ record! {
         pub conn: Id,
         /// Its newest session.
         pub session: Session,
-        /// Its host's name.
-        pub hostname: Name,
-        /// Its region.
-        pub region: Name,
-        /// Its zone.
-        pub zone: Name,
         /// Where its own API answers.
         pub address: Name,
-        /// Its attributes.
-        pub attributes: List,
         /// All it has, until its registration is complete; then the allocator has it.
         pub total: Holding,
         /// Tasks on it.
@@ -236,20 +228,6 @@ record! {
         /// When it ends by itself.
         pub expires: Time,
         pub(super) links: [Link; 3],
-    }
-
-    /// An attribute of an agent, or one more range of the attribute before it.
-    pub struct Attribute {
-        /// Its name.
-        pub name: Name,
-        /// Its text, when it is text.
-        pub text: Name,
-        /// 0 = text, 1 = a number of thousandths in `low`, 2 = a range, 3 = one more range.
-        pub shape: u8,
-        /// The number, or where the range begins.
-        pub low: u64,
-        /// Where the range ends.
-        pub high: u64,
     }
 
     /// A connection.

@@ -14,7 +14,7 @@ use crate::resources::Quantities;
 use crate::slab::List;
 use crate::table::Id;
 use crate::wire::agent::{AgentEvent, FrameworkHeld};
-use crate::wire::call::{Ownership, Quantity, Request, Subscribe};
+use crate::wire::call::{Constraints, Ownership, Quantity, Request, Subscribe};
 use crate::wire::event::Event;
 use crate::wire::hello::Role;
 use crate::wire::link::Parting;
@@ -510,6 +510,43 @@ impl Master<'_> {
         }
     }
 
+    /// CONSTRAIN: which agents each role wants; those not named want all.
+    pub(super) fn constrain(
+        &mut self,
+        framework: Id,
+        roles: &Seq<'_, Constraints<'_>>,
+    ) -> Result<(), Refusal> {
+        let own = self.frameworks.get_ref(framework).map_or(List::EMPTY, |row| row.roles);
+        let client = |role: &str| self.allocator.client(&self.names, role, framework.index);
+        let subscribed = |role: &str| {
+            self.roles.iter(own).any(|row| row.subscribed && Some(row.client) == client(role))
+        };
+        let mut earlier = 0usize;
+        for constraints in roles.iter() {
+            if !subscribed(constraints.role) {
+                return Err(Refusal::UnknownRole);
+            }
+            if roles.iter().take(earlier).any(|other| other.role == constraints.role) {
+                return Err(Refusal::BadConstraint);
+            }
+            earlier = earlier.saturating_add(1);
+        }
+        let clients = self.roles.iter(own).map(|row| row.client);
+        self.allocator.check_constraints(&self.names, clients, roles)?;
+        let mut next = own;
+        while let Some(RoleOf { client, .. }) = self.roles.step(&mut next) {
+            // All of them first: what they held makes room.
+            self.allocator.set_constraints(&mut self.names, client, None);
+        }
+        for constraints in roles.iter() {
+            let client = self.allocator.client(&self.names, constraints.role, framework.index);
+            if let Some(client) = client {
+                self.allocator.set_constraints(&mut self.names, client, Some(&constraints));
+            }
+        }
+        Ok(())
+    }
+
     /// A stream is half full, or empty again.
     pub(super) fn congested(&mut self, conn: Id, congested: bool) -> Result<(), Refusal> {
         let row = *self.conn(conn).ok_or(Refusal::WrongConnection)?;
@@ -606,7 +643,7 @@ impl Master<'_> {
             if row.state != AgentState::Active || !asked_here {
                 continue;
             }
-            let have = self.allocator.agent_quantities(id.index).unwrap_or_default();
+            let have = self.allocator.agent_quantities(&self.pool, id.index).unwrap_or_default();
             let mut met = 0usize;
             let mut short = None;
             for Quantity { name, amount } in request.amounts.iter() {

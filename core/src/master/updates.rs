@@ -83,7 +83,7 @@ impl Master<'_> {
             self.count_executor_task(executor, -1);
         }
         let (allocator, mut world) = self.world();
-        allocator.recover(&mut world, row.agent, row.client, row.held, None);
+        allocator.recover_used(&mut world, row.agent, row.client, row.held);
     }
 
     /// Nobody owns the task any more: the agent may forget it.
@@ -154,7 +154,7 @@ impl Master<'_> {
         let Some(row) = self.tasks.get(task) else { return };
         if row.charged {
             let (allocator, mut world) = self.world();
-            allocator.recover(&mut world, row.agent, row.client, row.held, None);
+            allocator.recover_used(&mut world, row.agent, row.client, row.held);
             if let Some(executor) = row.executor.checked_sub(1)
                 && let Some(executor) = self.executors.id_at(executor)
             {

@@ -438,7 +438,8 @@ impl<'a> Driver<'a> {
             | Verb::ReconcileOperations { .. }
             | Verb::Message { .. }
             | Verb::Request { .. }
-            | Verb::UpdateFramework(_) => {}
+            | Verb::UpdateFramework(_)
+            | Verb::Constrain { .. } => {}
         }
         let mut with = heapless::Vec::<BodyRef, BODIES_PER_FRAME_MAX>::new();
         for body in bodies.iter() {

@@ -3,7 +3,9 @@
 use serde::{Deserialize, Serialize};
 
 use super::agent::OperationRef;
-use super::check::{Check, Malformed, duration, given, name, nothing_to_check, role};
+use super::check::{
+    Check, Fault, Malformed, duration, given, name, nothing_to_check, require, role,
+};
 use super::ids::{AgentId, Body, FrameworkId, OfferId, Uuid};
 use super::resource::Resource;
 use super::seq::{Seq, items};
@@ -120,6 +122,11 @@ pub enum Verb<'a> {
     },
     /// Change what was said in SUBSCRIBE, keeping the stream.
     UpdateFramework(Subscribe<'a>),
+    /// Say which agents its roles want at all; roles not named want all. Since protocol 3.
+    Constrain {
+        /// A role's constraints each.
+        roles: Seq<'a, Constraints<'a>>,
+    },
 }
 
 /// What a framework is, wants and may (Mesos: `FrameworkInfo` and what comes with it).
@@ -185,9 +192,45 @@ choice! {
         /// Takes agents of other regions.
         RegionAware = 8,
     }
+
+    /// What a constraint looks at (Mesos: `AttributeConstraint.Selector`).
+    pub enum Selector {
+        /// The first attribute of a name.
+        Attribute = 0,
+        /// The host's name.
+        Hostname = 1,
+        /// The region.
+        Region = 2,
+        /// The zone.
+        Zone = 3,
+    }
+
+    /// What must hold of it (Mesos: `AttributeConstraint.Predicate`). Predicates on text hold for
+    /// whatever is no text.
+    pub enum Predicate {
+        /// There is such a thing.
+        Exists = 0,
+        /// There is none.
+        NotExists = 1,
+        /// It is this text.
+        TextEquals = 2,
+        /// It is not, or there is none.
+        TextNotEquals = 3,
+        /// The pattern matches it.
+        TextMatches = 4,
+        /// The pattern does not match it, or there is none.
+        TextNotMatches = 5,
+    }
 }
 
-nothing_to_check!(Ownership Capability);
+impl Predicate {
+    /// True when its value is a pattern, which whoever knows patterns judges.
+    pub const fn is_pattern(self) -> bool {
+        matches!(self, Self::TextMatches | Self::TextNotMatches)
+    }
+}
+
+nothing_to_check!(Ownership Capability Selector Predicate);
 
 impl Capability {
     /// Its bit in [`Subscribe::capabilities`].
@@ -221,6 +264,37 @@ pub struct Quantity<'a> {
     pub name: &'a str,
     /// How much.
     pub amount: Amount,
+}
+
+/// Which agents a role wants: those for which one of the groups holds (Mesos: `OfferConstraints`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Constraints<'a> {
+    /// The role.
+    pub role: &'a str,
+    /// The groups; none = all agents.
+    #[serde(borrow)]
+    pub groups: Seq<'a, ConstraintGroup<'a>>,
+}
+
+/// Constraints all of which must hold.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ConstraintGroup<'a> {
+    /// At least one.
+    #[serde(borrow)]
+    pub all: Seq<'a, Constraint<'a>>,
+}
+
+/// A predicate on what an agent says of itself.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Constraint<'a> {
+    /// What it looks at.
+    pub selector: Selector,
+    /// The attribute, for [`Selector::Attribute`].
+    pub attribute: &'a str,
+    /// What must hold.
+    pub predicate: Predicate,
+    /// The text or pattern, for predicates on text.
+    pub value: &'a str,
 }
 
 /// Operations on offers of one agent and one role, in order.
@@ -300,7 +374,7 @@ pub struct Request<'a> {
     pub amounts: Seq<'a, Quantity<'a>>,
 }
 
-items!(; Operation, Minimum, Quantities, Quantity, Request);
+items!(; Operation, Minimum, Quantities, Quantity, Request, Constraints, ConstraintGroup, Constraint);
 
 impl Check for Call<'_> {
     fn check(&self) -> Result<(), Malformed> {
@@ -330,6 +404,7 @@ impl Check for Verb<'_> {
             Self::ReconcileOperations { operations } => operations.check(),
             Self::Message { executor, .. } => given("message.executor", executor),
             Self::Request { requests } => requests.check(),
+            Self::Constrain { roles } => roles.check_up_to("constraints", ROLES_PER_FRAMEWORK_MAX),
         }
     }
 }
@@ -409,6 +484,34 @@ impl Check for Quantity<'_> {
         self.amount.check()
     }
 }
+
+impl Check for Constraints<'_> {
+    fn check(&self) -> Result<(), Malformed> {
+        role("constraints.role", self.role)?;
+        self.groups.check_up_to("constraints.groups", CONSTRAINTS_MAX)
+    }
+}
+
+impl Check for ConstraintGroup<'_> {
+    fn check(&self) -> Result<(), Malformed> {
+        require(!self.all.is_empty(), "constraints.group", Fault::Empty)?;
+        self.all.check_up_to("constraints.group", CONSTRAINTS_MAX)
+    }
+}
+
+impl Check for Constraint<'_> {
+    fn check(&self) -> Result<(), Malformed> {
+        let named = self.selector == Selector::Attribute;
+        require(named != self.attribute.is_empty(), "constraint.attribute", Fault::Contradiction)?;
+        let exists = matches!(self.predicate, Predicate::Exists | Predicate::NotExists);
+        require(!exists || self.value.is_empty(), "constraint.value", Fault::Contradiction)?;
+        name("constraint.attribute", self.attribute)?;
+        name("constraint.value", self.value)
+    }
+}
+
+/// Groups of constraints, and constraints of a group.
+const CONSTRAINTS_MAX: usize = 64;
 
 impl Check for Request<'_> {
     fn check(&self) -> Result<(), Malformed> {

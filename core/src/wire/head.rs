@@ -3,12 +3,13 @@
 use serde::{Deserialize, Serialize};
 
 use super::agent::{AgentCall, AgentEvent};
-use super::call::Call;
+use super::call::{Call, Verb};
 use super::check::{Check, Malformed};
 use super::event::Event;
 use super::executor::{ExecutorCall, ExecutorEvent};
 use super::hello::{Hello, Role};
 use super::link::Link;
+use super::operator::{OperatorCall, OperatorEvent};
 use super::svc::Svc;
 
 /// A head: its first byte is the conversation, its second the message.
@@ -41,6 +42,12 @@ pub enum Head<'a> {
     /// Agent → executor.
     #[serde(borrow)]
     ExecutorEvent(ExecutorEvent<'a>),
+    /// Operator → master.
+    #[serde(borrow)]
+    OperatorCall(OperatorCall<'a>),
+    /// Master → operator.
+    #[serde(borrow)]
+    OperatorEvent(OperatorEvent<'a>),
 }
 
 impl Head<'_> {
@@ -48,6 +55,9 @@ impl Head<'_> {
     pub const fn since(&self) -> u16 {
         match self {
             Self::Event(Event::Waiting { .. }) => 2,
+            Self::Call(Call { verb: Verb::Constrain { .. }, .. })
+            | Self::OperatorCall(_)
+            | Self::OperatorEvent(_) => 3,
             Self::Hello(_)
             | Self::Link(_)
             | Self::Svc(_)
@@ -71,6 +81,8 @@ impl Head<'_> {
             Self::AgentEvent(_) => matches!((role, us), (Role::Master, Role::Agent)),
             Self::ExecutorCall(_) => matches!((role, us), (Role::Executor, Role::Agent)),
             Self::ExecutorEvent(_) => matches!((role, us), (Role::Agent, Role::Executor)),
+            Self::OperatorCall(_) => matches!((role, us), (Role::Client, Role::Master)),
+            Self::OperatorEvent(_) => matches!((role, us), (Role::Master, Role::Client)),
         }
     }
 }
@@ -87,6 +99,8 @@ impl Check for Head<'_> {
             Self::AgentEvent(event) => event.check(),
             Self::ExecutorCall(call) => call.check(),
             Self::ExecutorEvent(event) => event.check(),
+            Self::OperatorCall(call) => call.check(),
+            Self::OperatorEvent(event) => event.check(),
         }
     }
 }

@@ -10,6 +10,7 @@
 //! | [`call`], [`event`] | framework → master, master → framework |
 //! | [`agent`] | agent → master, master → agent |
 //! | [`executor`] | executor → agent, agent → executor |
+//! | [`operator`] | an operator's program → master, master → that |
 //! | [`svc`] | byte streams beside all that: logs, rows, later HTTP and terminals |
 //!
 //! # How it may change
@@ -28,6 +29,7 @@ pub mod head;
 pub mod hello;
 pub mod ids;
 pub mod link;
+pub mod operator;
 pub mod resource;
 pub mod seq;
 pub mod svc;

@@ -7,6 +7,7 @@
     clippy::cast_sign_loss
 )]
 
+pub mod allocation;
 pub mod cluster;
 pub mod rig;
 pub mod show;

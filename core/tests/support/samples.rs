@@ -12,6 +12,7 @@ use mesita_core::wire::event::*;
 use mesita_core::wire::executor::*;
 use mesita_core::wire::hello::*;
 use mesita_core::wire::link::*;
+use mesita_core::wire::operator::*;
 use mesita_core::wire::resource::*;
 use mesita_core::wire::svc::*;
 use mesita_core::wire::task::*;
@@ -280,7 +281,35 @@ fn hello() -> Hello<'static> {
 }
 
 /// Every message, by a name that says which it is.
+fn set_quota() -> OperatorVerb<'static> {
+    OperatorVerb::SetQuota {
+        role: "eng",
+        guarantees: quantities(),
+        limits: quantities(),
+        force: false,
+    }
+}
+
+fn constraints() -> Seq<'static, Constraints<'static>> {
+    let named = Constraint {
+        selector: Selector::Attribute,
+        attribute: "rack",
+        predicate: Predicate::TextMatches,
+        value: "a[0-9]+",
+    };
+    let zone = Constraint {
+        selector: Selector::Zone,
+        attribute: "",
+        predicate: Predicate::NotExists,
+        value: "",
+    };
+    let all = list![Constraint<'static>; named, zone];
+    let groups = list![ConstraintGroup<'static>; ConstraintGroup { all }];
+    list![Constraints<'static>; Constraints { role: "eng/web", groups }]
+}
+
 pub fn all() -> Vec<(&'static str, Head<'static>)> {
+    let operator = |verb| Head::OperatorCall(OperatorCall { ticket: 9, verb });
     let call = |verb| Head::Call(Call { framework: FRAMEWORK, ticket: 300, verb });
     let offers = || list![OfferId; OFFER];
     let task_at = TaskAt { task: "web.1", agent: AGENT };
@@ -370,6 +399,45 @@ pub fn all() -> Vec<(&'static str, Head<'static>)> {
             }),
         ),
         ("call.update_framework", call(Verb::UpdateFramework(subscribe()))),
+        ("call.constrain", call(Verb::Constrain { roles: constraints() })),
+        ("operator.set_quota", operator(set_quota())),
+        (
+            "operator.set_weight",
+            operator(OperatorVerb::SetWeight { role: "eng/web", weight: 2_500 }),
+        ),
+        (
+            "operator.deactivate",
+            operator(OperatorVerb::Deactivate { agent: AGENT, deactivated: true }),
+        ),
+        (
+            "operator.whitelist",
+            operator(OperatorVerb::Whitelist { hosts: Some(list![&'static str; "pi1", "pi2"]) }),
+        ),
+        (
+            "operator.maintain",
+            operator(OperatorVerb::Maintain {
+                agent: AGENT,
+                window: Some(Unavailability {
+                    start_wall_us: 1_795_000_000_000_000,
+                    duration_us: 60,
+                }),
+            }),
+        ),
+        (
+            "operator.operate",
+            operator(OperatorVerb::Operate {
+                agent: AGENT,
+                operation: list![Operation<'static>; Operation::Reserve(change())],
+            }),
+        ),
+        (
+            "operator.reply",
+            Head::OperatorEvent(OperatorEvent::Reply {
+                ticket: 9,
+                result: Err(Refusal::QuotaExceeded),
+                message: "the limit is below what the role has",
+            }),
+        ),
         (
             "event.subscribed",
             Head::Event(Event::Subscribed {

@@ -5,6 +5,7 @@ use mesita_core::wire::agent::*;
 use mesita_core::wire::call::*;
 use mesita_core::wire::event::*;
 use mesita_core::wire::executor::*;
+use mesita_core::wire::operator::*;
 use mesita_core::wire::task::*;
 use mesita_core::wire::*;
 
@@ -62,6 +63,13 @@ pub fn head(head: &Head<'_>) -> String {
         Head::AgentCall(call) => agent_call(call),
         Head::ExecutorCall(call) => format!("{call:?}"),
         Head::ExecutorEvent(event) => executor_event(event),
+        Head::OperatorEvent(OperatorEvent::Reply { ticket, result: Ok(()), .. }) => {
+            format!("REPLY {ticket} ok")
+        }
+        Head::OperatorEvent(OperatorEvent::Reply { ticket, result: Err(why), .. }) => {
+            format!("REPLY {ticket} {why:?}")
+        }
+        Head::OperatorCall(call) => format!("{call:?}"),
         Head::Hello(_) | Head::Link(_) | Head::Svc(_) => format!("{head:?}"),
     }
 }

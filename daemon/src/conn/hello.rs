@@ -200,7 +200,9 @@ fn read(own: &Hello<'_>, head: &Head<'_>) -> Result<Peer, Refused> {
         | Head::AgentCall(_)
         | Head::AgentEvent(_)
         | Head::ExecutorCall(_)
-        | Head::ExecutorEvent(_) => Err(Refused::NoHello),
+        | Head::ExecutorEvent(_)
+        | Head::OperatorCall(_)
+        | Head::OperatorEvent(_) => Err(Refused::NoHello),
     }
 }
 

@@ -153,7 +153,9 @@ async fn listen(conn: &Rc<Conn>, frames: &mut Frames, side: &dyn Talk) -> Result
         | Head::AgentCall(_)
         | Head::AgentEvent(_)
         | Head::ExecutorCall(_)
-        | Head::ExecutorEvent(_) => {
+        | Head::ExecutorEvent(_)
+        | Head::OperatorCall(_)
+        | Head::OperatorEvent(_) => {
             side.head(conn, &head, received.head, received.bodies).map_err(|message| {
                 conn.part(Parting::Malformed, message);
                 Ending::Parted

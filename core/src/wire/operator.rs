@@ -1,0 +1,147 @@
+//! What an operator's program asks of the master (Mesos: `master.proto`, `Call`). Since protocol 3.
+//!
+//! Reads are not here: they come from the read model, or are asked of the master by whoever steps
+//! it.
+
+use serde::{Deserialize, Serialize};
+
+use super::call::{Operation, Quantity};
+use super::check::{Check, Fault, Malformed, duration, given, require, role, text};
+use super::event::Unavailability;
+use super::ids::AgentId;
+use super::seq::Seq;
+use crate::Refusal;
+use crate::limits::{ITEMS_PER_LIST_MAX, KINDS_MAX, MESSAGE_MAX, WEIGHT_MAX};
+
+/// One call. Calls on one connection are answered in order, but for operations, which are answered
+/// when their agent has done them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct OperatorCall<'a> {
+    /// Asks for a [`OperatorEvent::Reply`] that carries this number; 0 = no reply.
+    pub ticket: u32,
+    /// What is asked.
+    #[serde(borrow)]
+    pub verb: OperatorVerb<'a>,
+}
+
+/// What an operator can ask.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum OperatorVerb<'a> {
+    /// Set what a role is guaranteed and may have at most; nothing of either takes its quota back.
+    SetQuota {
+        /// Which role.
+        role: &'a str,
+        /// Held free for it.
+        #[serde(borrow)]
+        guarantees: Seq<'a, Quantity<'a>>,
+        /// The most that it may have; what is not named is not limited.
+        #[serde(borrow)]
+        limits: Seq<'a, Quantity<'a>>,
+        /// Also when the role has more already, or the cluster has less than all guarantees.
+        force: bool,
+    },
+    /// Set the weight of a role.
+    SetWeight {
+        /// Which role.
+        role: &'a str,
+        /// Thousandths; 1,000 takes it back.
+        weight: u32,
+    },
+    /// Offer nothing new of an agent, or offer it again.
+    Deactivate {
+        /// Which.
+        agent: AgentId,
+        /// Nothing new.
+        deactivated: bool,
+    },
+    /// Offer only agents on these hosts; none = all.
+    Whitelist {
+        /// The hosts' names.
+        #[serde(borrow)]
+        hosts: Option<Seq<'a, &'a str>>,
+    },
+    /// Plan an absence of an agent; none = it stays.
+    Maintain {
+        /// Which.
+        agent: AgentId,
+        /// When it will not be there.
+        window: Option<Unavailability>,
+    },
+    /// Change what resources of an agent are: those that nobody uses. Offers of them are rescinded.
+    Operate {
+        /// Which agent.
+        agent: AgentId,
+        /// What: a list of one.
+        #[serde(borrow)]
+        operation: Seq<'a, Operation<'a>>,
+    },
+}
+
+/// What a master answers an operator.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum OperatorEvent<'a> {
+    /// The answer to a call with a ticket.
+    Reply {
+        /// The ticket.
+        ticket: u32,
+        /// Done, or why not.
+        result: Result<(), Refusal>,
+        /// Why not, in a sentence.
+        message: &'a str,
+    },
+}
+
+impl Check for OperatorCall<'_> {
+    fn check(&self) -> Result<(), Malformed> {
+        self.verb.check()
+    }
+}
+
+impl Check for OperatorVerb<'_> {
+    fn check(&self) -> Result<(), Malformed> {
+        match self {
+            Self::SetQuota { role: of, guarantees, limits, .. } => {
+                role("quota.role", of)?;
+                guarantees.check_up_to("quota.guarantees", KINDS_MAX)?;
+                limits.check_up_to("quota.limits", KINDS_MAX)
+            }
+            Self::SetWeight { role: of, weight } => {
+                role("weight.role", of)?;
+                require(*weight > 0, "weight", Fault::Below(1))?;
+                require(*weight <= WEIGHT_MAX, "weight", Fault::Above(WEIGHT_MAX.into()))
+            }
+            Self::Deactivate { agent, .. } => some("deactivate.agent", *agent),
+            Self::Whitelist { hosts } => {
+                let Some(hosts) = hosts else { return Ok(()) };
+                hosts.check_up_to("whitelist", ITEMS_PER_LIST_MAX)?;
+                hosts.iter().try_for_each(|host| given("whitelist.host", host))
+            }
+            Self::Maintain { agent, window } => {
+                some("maintain.agent", *agent)?;
+                duration("maintain.duration", window.map_or(0, |window| window.duration_us))
+            }
+            Self::Operate { agent, operation } => {
+                some("operate.agent", *agent)?;
+                operation.check_up_to("operate.operation", 1)?;
+                let launches = |operation: Operation<'_>| {
+                    matches!(operation, Operation::Launch { .. } | Operation::LaunchGroup { .. })
+                };
+                let one = operation.len() == 1 && !operation.iter().any(launches);
+                require(one, "operate.operation", Fault::Contradiction)
+            }
+        }
+    }
+}
+
+fn some(field: &'static str, agent: AgentId) -> Result<(), Malformed> {
+    require(!agent.is_none(), field, Fault::Empty)
+}
+
+impl Check for OperatorEvent<'_> {
+    fn check(&self) -> Result<(), Malformed> {
+        let Self::Reply { message, .. } = self;
+        text("reply.message", message, MESSAGE_MAX)
+    }
+}
+
+const _: () = assert!(size_of::<OperatorCall<'_>>() <= 256);

@@ -35,6 +35,8 @@ use crate::doors::{Caller, Denied};
 use crate::passage::gauges;
 use crate::v1::events::MESOS_VERSION;
 use body::Body;
+use media::Media;
+use records::Records;
 
 /// How long a request's head may take.
 const HEAD: Duration = Duration::from_secs(30);
@@ -83,9 +85,6 @@ pub(crate) async fn serve<S: Site + 'static>(pipe: Pipe, site: Rc<S>) {
     let ends = pipe.ends;
     let peer = ends.peer();
     let caller = site.caller(&ends);
-    if let Err(denied) = &caller {
-        log::info!("{peer}: {denied}");
-    }
     let service = service_fn(move |request: Request<Incoming>| {
         let (site, caller) = (Rc::clone(&site), caller.clone());
         async move {
@@ -93,7 +92,10 @@ pub(crate) async fn serve<S: Site + 'static>(pipe: Pipe, site: Rc<S>) {
                 Ok(caller) => answer(Visit { request, ends, caller }, site).await,
                 Err(denied) => match site.outcast(request, denied) {
                     Some(answering) => answering.await,
-                    None => text(StatusCode::FORBIDDEN, denied.to_string()),
+                    None => {
+                        log::info!("{}: {denied}", ends.peer());
+                        text(StatusCode::FORBIDDEN, denied.to_string())
+                    }
                 },
             })
         }
@@ -178,6 +180,13 @@ pub(crate) fn status(status: StatusCode) -> Reply {
     let mut response = Response::new(Body::of(""));
     *response.status_mut() = status;
     response
+}
+
+/// An answer that is a stream of messages.
+pub(crate) fn stream(records: Rc<Records>, media: Media) -> Reply {
+    let mut reply = Response::new(Body::records(records));
+    reply.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(media.name()));
+    reply
 }
 
 /// An answer in JSON.

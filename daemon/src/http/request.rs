@@ -1,13 +1,15 @@
-//! The body of a request: all of it, or why not.
+//! A request's message: all of its body, in one of the two forms, or why not.
 
 use std::io::Read;
 
 use http_body_util::{BodyExt, Limited};
 use hyper::body::{Bytes, Incoming};
 use hyper::header::CONTENT_ENCODING;
-use hyper::{Request, StatusCode};
+use hyper::{HeaderMap, Method, Request, StatusCode};
+use prost::{Message, Name};
 
-use super::{Early, early};
+use super::media::{BadType, Media};
+use super::{Early, early, only};
 use crate::alarm;
 
 /// Bytes of a body, also after it was unpacked. Frameworks send megabytes of task data.
@@ -15,8 +17,35 @@ pub(crate) const BODY_MAX: usize = 16 * 1024 * 1024;
 /// How long a body may take, in µs.
 const BODY_US: u64 = 30_000_000;
 
+/// The message of a POST, with the headers that it came with. Checked in Mesos' order.
+pub(crate) async fn message<M: Message + Name + Default>(
+    request: Request<Incoming>,
+) -> Result<(M, HeaderMap), Early> {
+    only(request.method(), &[Method::POST])?;
+    let media = Media::of_body(request.headers()).map_err(|bad| match bad {
+        BadType::Absent => early(StatusCode::BAD_REQUEST, "Expecting 'Content-Type' to be present"),
+        BadType::Unknown => early(
+            StatusCode::UNSUPPORTED_MEDIA_TYPE,
+            "Expecting 'Content-Type' of application/json or application/x-protobuf",
+        ),
+    })?;
+    let headers = request.headers().clone();
+    let bytes = body(request).await?;
+    let message =
+        media.read(&bytes).map_err(|bad| early(StatusCode::BAD_REQUEST, bad.to_string()))?;
+    Ok((message, headers))
+}
+
+/// The form in which an answer is wanted.
+pub(crate) fn asked(headers: &HeaderMap) -> Result<Media, Early> {
+    Media::asked(headers).ok_or_else(|| {
+        let message = "Expecting 'Accept' to allow 'application/x-protobuf' or 'application/json'";
+        early(StatusCode::NOT_ACCEPTABLE, message)
+    })
+}
+
 /// The body of a request, unpacked; an answer when it is none.
-pub(crate) async fn body(request: Request<Incoming>) -> Result<Bytes, Early> {
+async fn body(request: Request<Incoming>) -> Result<Bytes, Early> {
     let packed = match request.headers().get(CONTENT_ENCODING).map(|value| value.as_bytes()) {
         None | Some(b"identity") => false,
         Some(b"gzip") => true,

@@ -8,8 +8,8 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::rc::Rc;
 
-use hyper::header::{CONTENT_TYPE, HeaderName, HeaderValue, RETRY_AFTER};
-use hyper::{Method, StatusCode};
+use hyper::StatusCode;
+use hyper::header::{HeaderName, HeaderValue, RETRY_AFTER};
 use mesita_core::Refusal;
 use mesita_core::doors::Rights;
 use mesita_core::limits::{HEAD_MAX, VERSION_MAX};
@@ -23,10 +23,9 @@ use mesita_core::wire::{BodyRef, FrameworkId, Head, decode};
 use super::MasterNode;
 use super::verdicts::Verdicts;
 use crate::conn::Ends;
-use crate::http::body::Body;
-use crate::http::media::{BadType, Media};
+use crate::http::media::Media;
 use crate::http::records::Records;
-use crate::http::{Early, Reply, Visit, early, only, request, status};
+use crate::http::{Early, Reply, Visit, early, request, status, stream};
 use crate::pb::mesos::v1 as pb;
 use crate::port::with_refs;
 use crate::v1::calls::{self, BadCall, Said};
@@ -107,29 +106,11 @@ impl MasterNode {
     async fn scheduler_call(self: &Rc<Self>, visit: Visit) -> Result<Reply, Early> {
         self.leads_or_not()?;
         let Visit { request, ends, caller } = visit;
-        only(request.method(), &[Method::POST])?;
-        let media = Media::of_body(request.headers()).map_err(|bad| match bad {
-            BadType::Absent => {
-                early(StatusCode::BAD_REQUEST, "Expecting 'Content-Type' to be present")
-            }
-            BadType::Unknown => early(
-                StatusCode::UNSUPPORTED_MEDIA_TYPE,
-                "Expecting 'Content-Type' of application/json or application/x-protobuf",
-            ),
-        })?;
-        let headers = request.headers().clone();
-        let bytes = request::body(request).await?;
-        let call: Call =
-            media.read(&bytes).map_err(|bad| early(StatusCode::BAD_REQUEST, bad.to_string()))?;
-        drop(bytes);
+        let (call, headers) = request::message::<Call>(request).await?;
         calls::validate(&call).map_err(refused)?;
         let stream = headers.get(STREAM_ID);
         if call.r#type() == Type::Subscribe {
-            let media = Media::asked(&headers).ok_or_else(|| {
-                let message =
-                    "Expecting 'Accept' to allow 'application/x-protobuf' or 'application/json'";
-                early(StatusCode::NOT_ACCEPTABLE, message)
-            })?;
+            let media = request::asked(&headers)?;
             if stream.is_some() {
                 let message = "Subscribe calls should not include the 'Mesos-Stream-Id' header";
                 return Err(early(StatusCode::BAD_REQUEST, message));
@@ -428,12 +409,11 @@ fn refused(bad: BadCall) -> Early {
     early(status, bad.to_string())
 }
 
+/// The answer to SUBSCRIBE.
 fn stream_of(records: Rc<Records>, media: Media, id: &str) -> Reply {
-    let mut reply = Reply::new(Body::records(records));
-    let headers = reply.headers_mut();
-    headers.insert(CONTENT_TYPE, HeaderValue::from_static(media.name()));
+    let mut reply = stream(records, media);
     if let Ok(id) = HeaderValue::from_str(id) {
-        headers.insert(STREAM_ID, id);
+        reply.headers_mut().insert(STREAM_ID, id);
     }
     reply
 }

@@ -570,21 +570,34 @@ fn refusal(filters: Option<&pb::Filters>) -> Option<u64> {
     Some(micros(seconds).unwrap_or(REFUSE_US))
 }
 
+/// Capabilities of the wire, and of the API.
+const CAPABILITIES: [(Capability, pb::framework_info::capability::Type); 8] = {
+    use pb::framework_info::capability::Type;
+    [
+        (Capability::RevocableResources, Type::RevocableResources),
+        (Capability::TaskKillingState, Type::TaskKillingState),
+        (Capability::GpuResources, Type::GpuResources),
+        (Capability::SharedResources, Type::SharedResources),
+        (Capability::PartitionAware, Type::PartitionAware),
+        (Capability::MultiRole, Type::MultiRole),
+        (Capability::ReservationRefinement, Type::ReservationRefinement),
+        (Capability::RegionAware, Type::RegionAware),
+    ]
+};
+
 /// What a framework says it understands, as bits; what is not known is left out.
 pub(crate) fn capabilities(info: &pb::FrameworkInfo) -> u32 {
-    use pb::framework_info::capability::Type;
-    let bits = info.capabilities.iter().map(|capability| match capability.r#type() {
-        Type::Unknown => 0,
-        Type::RevocableResources => Capability::RevocableResources.bit(),
-        Type::TaskKillingState => Capability::TaskKillingState.bit(),
-        Type::GpuResources => Capability::GpuResources.bit(),
-        Type::SharedResources => Capability::SharedResources.bit(),
-        Type::PartitionAware => Capability::PartitionAware.bit(),
-        Type::MultiRole => Capability::MultiRole.bit(),
-        Type::ReservationRefinement => Capability::ReservationRefinement.bit(),
-        Type::RegionAware => Capability::RegionAware.bit(),
+    let bits = info.capabilities.iter().map(|told| {
+        let known = CAPABILITIES.into_iter().find(|(_, kind)| told.r#type() == *kind);
+        known.map_or(0, |(capability, _)| capability.bit())
     });
     bits.fold(0, |all, bit| all | bit)
+}
+
+/// What a framework understands, for the API.
+pub(crate) fn capability_list(bits: u32) -> Vec<pb::framework_info::Capability> {
+    let set = CAPABILITIES.into_iter().filter(|(capability, _)| bits & capability.bit() != 0);
+    set.map(|(_, kind)| pb::framework_info::Capability { r#type: Some(kind.into()) }).collect()
 }
 
 /// What is wrong with the name of a role. Mesos: `roles::validate`.

@@ -12,5 +12,6 @@
 pub(crate) mod amounts;
 pub(crate) mod calls;
 pub(crate) mod events;
+pub(crate) mod executors;
 pub(crate) mod resources;
 pub(crate) mod tasks;

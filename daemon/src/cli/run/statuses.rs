@@ -5,7 +5,7 @@ use std::rc::Rc;
 
 use mesita_core::wire::AgentId;
 use mesita_core::wire::svc::{CloseReason, LogsOf, Output, Stream};
-use mesita_core::wire::task::{Status, TaskState};
+use mesita_core::wire::task::{Reason, Status, TaskState};
 
 use super::app::{App, Last, Stage};
 use super::voice::{Told, Voice};
@@ -30,7 +30,9 @@ impl App {
             return;
         }
         let detail = status.detail();
-        let ran = detail.container.is_some();
+        // What never began has written nothing.
+        let began = detail.reason != Some(Reason::ContainerLaunchFailed);
+        let ran = detail.container.is_some() && began;
         if !status.state.is_terminal() {
             self.tell(index, status);
             let starts = matches!(status.state, TaskState::Starting | TaskState::Running);

@@ -3,5 +3,6 @@
 //! What a machine lacks makes a test print `SKIPPED` with the reason. Nothing here measures speed:
 //! conditions are waited for, with a bound that a busy machine keeps.
 
+mod kills;
 mod runs;
 mod world;

@@ -5,7 +5,7 @@ use std::rc::Rc;
 
 use mesita_core::wire::AgentId;
 use mesita_core::wire::svc::{CloseReason, LogsOf, Output, Stream};
-use mesita_core::wire::task::{Reason, Status, TaskState};
+use mesita_core::wire::task::{Reason, Source, Status, TaskState};
 
 use super::app::{App, Last, Stage};
 use super::voice::{Told, Voice};
@@ -25,6 +25,9 @@ impl App {
             instances.iter().position(|instance| instance.id == status.task)
         };
         let Some(index) = index else { return };
+        if is_hearsay(status) {
+            return;
+        }
         let over = matches!(self.instances.borrow()[index].stage, Stage::Ended(_) | Stage::Told(_));
         if over {
             return;
@@ -177,6 +180,15 @@ impl App {
         }
         self.changed.notify(usize::MAX);
     }
+}
+
+/// True for the master's word that a task has ended: the agent's own, which tells how, is on its
+/// way until it is acknowledged.
+fn is_hearsay(status: &Status<'_>) -> bool {
+    let ended = matches!(status.state, TaskState::Finished | TaskState::Failed | TaskState::Killed);
+    ended
+        && status.source == Source::Master
+        && status.detail().reason == Some(Reason::Reconciliation)
 }
 
 fn gone() -> Closed {

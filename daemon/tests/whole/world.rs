@@ -504,6 +504,15 @@ impl<'w> Agent<'w> {
         Self { world, port, work_dir, master, flags, process: None }
     }
 
+    /// Its master is another one from its next start on.
+    pub(crate) fn now_at(&mut self, master: &str) {
+        master.clone_into(&mut self.master);
+    }
+
+    pub(crate) fn work_dir(&self) -> &Path {
+        &self.work_dir
+    }
+
     /// The command that starts it.
     pub(crate) fn command(&self) -> Command {
         let port = self.port.to_string();

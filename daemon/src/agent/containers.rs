@@ -233,7 +233,7 @@ impl Containers {
         what: impl FnOnce() -> T + Send + 'static,
     ) -> T {
         let _hand = self.hands.acquire().await;
-        smol::unblock(what).await
+        blocking::unblock(what).await
     }
 }
 

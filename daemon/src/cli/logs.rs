@@ -30,12 +30,14 @@ async fn print(flags: &Logs) -> Result<ExitCode, Failure> {
     let reading = async {
         loop {
             match handle.read().await {
-                Ok(chunk) => match smol::unblock(move || io::stdout().write_all(&chunk)).await {
-                    Ok(()) => {}
-                    // The reader has seen enough.
-                    Err(error) if error.kind() == io::ErrorKind::BrokenPipe => return Ok(()),
-                    Err(error) => return Err(Failure::plain(error)),
-                },
+                Ok(chunk) => {
+                    match blocking::unblock(move || io::stdout().write_all(&chunk)).await {
+                        Ok(()) => {}
+                        // The reader has seen enough.
+                        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => return Ok(()),
+                        Err(error) => return Err(Failure::plain(error)),
+                    }
+                }
                 Err(closed) if closed.reason == CloseReason::Done => return Ok(()),
                 Err(closed) => return Err(Failure::plain(closed.message)),
             }

@@ -149,6 +149,27 @@ impl World {
         command
     }
 
+    /// Another program, started by one that becomes it.
+    pub(crate) fn command_in(&self, wrapper: &[&str], program: &str) -> Command {
+        let mut command = Command::new(wrapper[0]);
+        command.args(&wrapper[1..]).arg(program);
+        self.mark(&mut command);
+        command
+    }
+
+    /// A name that no other test has.
+    pub(crate) fn name(&self) -> &str {
+        &self.mark
+    }
+
+    /// The sandboxes of an agent, the newest last.
+    pub(crate) fn sandboxes(&self, work_dir: &str) -> Vec<PathBuf> {
+        let entries = fs::read_dir(Path::new(work_dir).join("sandboxes")).unwrap().flatten();
+        let mut paths: Vec<PathBuf> = entries.map(|entry| entry.path()).collect();
+        paths.sort_by_key(|path| path.metadata().unwrap().modified().unwrap());
+        paths
+    }
+
     /// The binary where every user can run it.
     pub(crate) fn binary(&self) -> PathBuf {
         let path = self.path("mesita");
@@ -469,11 +490,6 @@ impl<'w> Master<'w> {
         let is =
             || self.rows(&["--all"]).iter().any(|row| row["id"] == task && row["state"] == state);
         eventually(is, || format!("{task} in {state}: {:?}", self.rows(&["--all"])));
-    }
-
-    /// What it answers to `GET path`.
-    pub(crate) fn get(&self, path: &str) -> String {
-        get(self.port, path)
     }
 
     /// SIGTERM, and its end.

@@ -201,7 +201,7 @@ async fn copy(handle: &Handle, which: Output, offset: &mut i64) -> io::Result<Cl
         match handle.read().await {
             Ok(chunk) => {
                 *offset += i64::try_from(chunk.len()).unwrap_or(0);
-                smol::unblock(move || write(which, &chunk)).await?;
+                blocking::unblock(move || write(which, &chunk)).await?;
             }
             Err(closed) => return Ok(closed),
         }

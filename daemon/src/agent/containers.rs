@@ -66,6 +66,8 @@ pub(crate) struct Container {
     limited: RefCell<Option<(Reason, String)>>,
     /// How it ended.
     ended: Cell<Option<Ended>>,
+    /// Nothing of it runs, nor will: it ended, never began, or is forgotten.
+    over: Cell<bool>,
     /// What it used in all, for people.
     summary: RefCell<String>,
     /// Told when anything of this changes.
@@ -258,9 +260,14 @@ fn same_bytes(one: &[u8], other: &[u8]) -> bool {
 }
 
 impl Container {
-    /// How it ended, if it did.
-    pub(super) fn ended(&self) -> Option<Ended> {
-        self.ended.get()
+    /// True when it writes nothing any more.
+    pub(super) fn is_over(&self) -> bool {
+        self.over.get()
+    }
+
+    fn set_over(&self) {
+        self.over.set(true);
+        self.changed.notify(usize::MAX);
     }
 
     /// What it used, once it ended.
@@ -341,6 +348,7 @@ impl AgentNode {
                 }
                 Err(message) => {
                     log::warn!("container {id}: {message}");
+                    container.set_over();
                     let message = cut(&message);
                     self.port.put(&Input::Unstarted { container: id, message });
                 }
@@ -402,7 +410,7 @@ impl AgentNode {
             self.tasks.go(async move {
                 loop {
                     let ended = async {
-                        while container.ended.get().is_none() {
+                        while !container.is_over() {
                             container.changed.listen().await;
                         }
                         false
@@ -458,7 +466,7 @@ impl AgentNode {
         let usage = usage.unwrap_or_default();
         *container.summary.borrow_mut() = summary(&ended, usage.user_us, usage.mem_peak_bytes);
         container.ended.set(Some(ended));
-        container.changed.notify(usize::MAX);
+        container.set_over();
         let (limit, message) = match &limited {
             Some((reason, message)) => (Some(*reason), cut(message)),
             None => (None, ""),
@@ -500,6 +508,7 @@ impl AgentNode {
         let known = self.containers.known.borrow_mut().remove(&id);
         let Some(container) = known else { return };
         let ended = container.ended.get().is_some();
+        container.set_over();
         {
             let mut recent = self.containers.recent.borrow_mut();
             recent.push_back((id, container));

@@ -26,6 +26,8 @@ pub(crate) struct Agent {
     pub(crate) state: AgentState,
     /// Since when it is in that state, in µs of Unix time.
     pub(crate) since_us: u64,
+    /// When this master first heard of it, in µs of Unix time.
+    pub(crate) registered_us: u64,
 }
 
 /// A framework.
@@ -45,6 +47,8 @@ pub(crate) struct Framework {
     pub(crate) state: FrameworkState,
     /// Since when it is in that state, in µs of Unix time.
     pub(crate) since_us: u64,
+    /// When this master first heard of it, in µs of Unix time.
+    pub(crate) registered_us: u64,
 }
 
 /// A task.
@@ -64,6 +68,8 @@ pub(crate) struct Task {
     /// When this master first heard of it, in µs of Unix time.
     pub(crate) since_us: u64,
     pub(crate) status: Status,
+    /// What was told since this master heard of it, the oldest first; the newest is `status`.
+    pub(crate) statuses: Vec<(TaskState, Status)>,
 }
 
 /// What was told of a task last.
@@ -115,7 +121,12 @@ impl Status {
 
 impl Framework {
     /// A framework as a fact describes it.
-    pub(crate) fn of(info: &FrameworkInfo<'_>, state: FrameworkState, since_us: u64) -> Self {
+    pub(crate) fn of(
+        info: &FrameworkInfo<'_>,
+        state: FrameworkState,
+        since_us: u64,
+        registered_us: u64,
+    ) -> Self {
         Self {
             id: info.framework,
             name: info.name.into(),
@@ -130,6 +141,7 @@ impl Framework {
             owned: info.owned,
             state,
             since_us,
+            registered_us,
         }
     }
 }

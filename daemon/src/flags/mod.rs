@@ -10,6 +10,9 @@ use std::ffi::OsString;
 use std::net::IpAddr;
 use std::path::PathBuf;
 
+use std::collections::BTreeMap;
+use std::sync::OnceLock;
+
 use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
 use mesita_core::capacity::Capacity;
 use text::{Duration, Size};
@@ -523,7 +526,30 @@ pub(crate) fn parse(arguments: Vec<OsString>) -> Result<Cli, clap::Error> {
         None => first?,
         Some((name, file)) => with_file(command, &name, &file)?.try_get_matches_from(arguments)?,
     };
+    // The command line is read once.
+    let _ = TOLD.set(raw(&matches));
     Cli::from_arg_matches(&matches)
+}
+
+/// Every flag of the subcommand with its value, under Mesos' name, for who asks a daemon.
+static TOLD: OnceLock<BTreeMap<String, String>> = OnceLock::new();
+
+/// See [`TOLD`]; empty before the command line was read.
+pub(crate) fn told() -> BTreeMap<String, String> {
+    TOLD.get().cloned().unwrap_or_default()
+}
+
+fn raw(matches: &clap::ArgMatches) -> BTreeMap<String, String> {
+    let Some((_, of)) = matches.subcommand() else { return BTreeMap::new() };
+    // Groups of flags have ids, too: the names of their types.
+    let flags = of.ids().filter(|id| id.as_str().starts_with(|c: char| c.is_ascii_lowercase()));
+    let flags = flags.filter_map(|id| {
+        let values = of.try_get_raw(id.as_str()).ok().flatten()?;
+        let values: Vec<String> =
+            values.map(|value| value.to_string_lossy().into_owned()).collect();
+        Some((id.as_str().to_owned(), values.join(",")))
+    });
+    flags.collect()
 }
 
 /// How values are written, below the flags that take them.

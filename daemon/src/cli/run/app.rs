@@ -23,6 +23,8 @@ use crate::{alarm, clock};
 
 /// How long nothing may fit before it is said, and how often it is asked again, in µs.
 const PATIENCE_US: u64 = 2_000_000;
+/// How long the master may take to say what is short, in µs.
+const ANSWER_US: u64 = 500_000;
 /// How long a cluster may take to answer at all, in µs.
 const CONNECT_US: u64 = 5_000_000;
 /// How long the master may take to hear that this framework is done, in µs.
@@ -59,6 +61,8 @@ pub(super) struct App {
     cut: Cell<bool>,
     /// What was said last about why nothing fits.
     pub(super) waiting: RefCell<String>,
+    /// The master has said what is short since it was asked last.
+    pub(super) answered: Cell<bool>,
     /// The master's answer to being handed the framework.
     pub(super) handed: Cell<Option<bool>>,
     /// The master wants nothing of this framework any more.
@@ -191,6 +195,7 @@ impl App {
             trouble: RefCell::default(),
             cut: Cell::new(false),
             waiting: RefCell::default(),
+            answered: Cell::new(false),
             handed: Cell::new(None),
             fatal: RefCell::default(),
             changed: Changed::new(),
@@ -214,7 +219,11 @@ impl App {
         let asking = async {
             loop {
                 alarm::after(PATIENCE_US).await;
-                self.ask_for_offers();
+                if self.ask_for_offers() {
+                    // Who has an agent that could run it does not answer.
+                    alarm::after(ANSWER_US).await;
+                    self.told_nothing();
+                }
             }
         };
         let watching = self.watch(signals, began);
@@ -320,6 +329,11 @@ impl App {
     /// True when the connection broke since the framework had an id.
     pub(super) fn was_cut(&self) -> bool {
         self.cut.get()
+    }
+
+    /// True while there is a connection to the master.
+    pub(super) fn is_connected(&self) -> bool {
+        self.trouble.borrow().is_empty()
     }
 
     /// The driver, for as long as there is one.

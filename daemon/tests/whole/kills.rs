@@ -2,7 +2,9 @@
 
 use std::time::Duration;
 
-use crate::world::{Agent, Master, Process, Signal, World, eventually, lives, send};
+use crate::world::{
+    Agent, Master, NOBODY, Process, Signal, World, eventually, lives, needs_root, send,
+};
 
 /// Runs a task that waits for a gate, and gives its pid when it has begun.
 fn gated(world: &World, master: &Master<'_>, name: &str, end: &str) -> (Process, i32) {
@@ -262,4 +264,80 @@ fn an_agent_without_a_master_tries_again_until_there_is_one() {
     master.signal(Signal::TERM);
     master.end();
     world.nothing_is_left();
+}
+
+#[test]
+fn an_embedded_cluster_whose_keeper_was_killed_ends_and_leaves_nothing() {
+    let world = World::new();
+    let run = world.run_alone(&["--command", "echo here; while true; do sleep 0.1; done"]);
+    run.prints("here\n");
+    send(world.process("mesita-keeper"), Signal::KILL);
+    let said = run.end();
+    assert_eq!(said.status, 1, "{}", said.err);
+    assert!(said.err.contains("the keeper of this cluster died"), "{}", said.err);
+    world.nothing_is_left();
+}
+
+#[test]
+fn an_embedded_cluster_of_an_ordinary_user_that_was_killed_is_gone_too() {
+    if !needs_root() {
+        return;
+    }
+    let world = World::new();
+    let user = NOBODY.to_string();
+    let wrapper = ["unshare", "--net", "--", "setpriv", "--reuid", &user, "--regid", &user];
+    let wrapper = [&wrapper[..], &["--clear-groups", "--no-new-privs"]].concat();
+    let mark = world.marked();
+    let line = "trap '' TERM; sleep 1000 & echo here; while true; do sleep 0.1; done";
+    let run = world.start(world.wrapped(&wrapper, &["run", &mark, "--command", line]));
+    run.prints("here\n");
+    run.kill();
+    world.nothing_is_left();
+}
+
+#[test]
+fn an_agent_that_was_silent_is_unreachable_and_its_task_is_found_again() {
+    let world = World::new();
+    let master = world.master(&["--agent-timeout=1s", "--timing=fast"]);
+    let agent = master.agent(&[]);
+    let (run, pid) = gated(&world, &master, "t", "exit 5");
+    agent.process().signal(Signal::STOP);
+    run.says("TASK_UNREACHABLE t ");
+    assert!(lives(pid));
+    let rows = master.rows(&["--agents"]);
+    assert_eq!(rows[0]["state"], "unreachable", "{rows:?}");
+    agent.process().signal(Signal::CONT);
+    eventually(|| active(&master) == 1, || format!("{:?}", master.rows(&["--agents"])));
+    let running = || run.err().matches("TASK_RUNNING t ").count() == 2;
+    eventually(running, || format!("the task again: {}", run.err()));
+    open_gate(&world, "t");
+    let said = run.end();
+    assert_eq!(said.status, 5, "{}", said.err);
+    agent.leave();
+    master.stop();
+    world.nothing_is_left();
+}
+
+#[test]
+fn a_reader_that_has_seen_enough_ends_the_run() {
+    let world = World::new();
+    for mut command in [
+        world.alone(&["run", &world.marked(), "--", "sh", "-c", "ulimit -f 65536; exec yes"]),
+        world.alone(&["run", &world.marked(), "--", "sh", "-c", "echo once; exec sleep 1000"]),
+    ] {
+        command.stdout(std::process::Stdio::piped()).stderr(std::process::Stdio::null());
+        let mut child = command.spawn().unwrap();
+        let mut line = String::new();
+        let mut reader = std::io::BufReader::new(child.stdout.take().unwrap());
+        std::io::BufRead::read_line(&mut reader, &mut line).unwrap();
+        drop(reader);
+        if line == "once\n" {
+            // Nothing is written that nobody reads.
+            child.kill().unwrap();
+        }
+        eventually(|| child.try_wait().unwrap().is_some(), || "the end of the run".to_owned());
+        let status = child.wait().unwrap();
+        assert_eq!(status.code(), if line == "y\n" { Some(141) } else { None });
+        world.nothing_is_left();
+    }
 }

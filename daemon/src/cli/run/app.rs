@@ -31,6 +31,10 @@ const CONNECT_US: u64 = 5_000_000;
 const GOODBYE_US: u64 = 2_000_000;
 /// How long tasks may take to end beyond their grace when they are killed, in µs.
 const KILL_US: u64 = 10_000_000;
+/// Numbers of signals, as statuses tell them.
+const SIGINT: u8 = 2;
+const SIGPIPE: u8 = 13;
+const SIGTERM: u8 = 15;
 /// The ticket of the call that hands the framework over.
 const HANDED: u32 = 1;
 
@@ -57,6 +61,8 @@ pub(super) struct App {
     pub(super) agents: RefCell<BTreeMap<AgentId, String>>,
     /// Why there is no connection now.
     trouble: RefCell<String>,
+    /// Nobody reads what the tasks write any more.
+    pub(super) unread: Cell<bool>,
     /// The connection broke at least once.
     cut: Cell<bool>,
     /// What was said last about why nothing fits.
@@ -193,6 +199,7 @@ impl App {
             instances,
             agents: RefCell::default(),
             trouble: RefCell::default(),
+            unread: Cell::new(false),
             cut: Cell::new(false),
             waiting: RefCell::default(),
             answered: Cell::new(false),
@@ -250,23 +257,26 @@ impl App {
                 None
             };
             let caught = async { Some(signals.next().await) };
-            match futures_lite::future::or(wake, caught).await {
-                None | Some(Caught::User1) => {}
-                Some(Caught::HangUp) => self.hand_over(),
-                Some(caught) => {
-                    let signal = if caught == Caught::Interrupt { 2 } else { 15 };
-                    if killed_by.replace(signal).is_some() {
-                        self.voice.note("the master ends what is left");
-                        return End::Status(128 + signal);
-                    }
-                    if !self.kill_all() {
-                        self.voice.note("nothing was launched");
-                        return End::Status(128 + signal);
-                    }
-                    let grace = self.job.grace_us.unwrap_or(3_000_000);
-                    give_up = clock::now().after(grace.saturating_add(KILL_US));
+            let signal = match futures_lite::future::or(wake, caught).await {
+                None if killed_by.is_none() && self.unread.get() => SIGPIPE,
+                None | Some(Caught::User1) => continue,
+                Some(Caught::HangUp) => {
+                    self.hand_over();
+                    continue;
                 }
+                Some(Caught::Interrupt) => SIGINT,
+                Some(Caught::Terminate) => SIGTERM,
+            };
+            if killed_by.replace(signal).is_some() {
+                self.voice.note("the master ends what is left");
+                return End::Status(128 + signal);
             }
+            if !self.kill_all() {
+                self.voice.note("nothing was launched");
+                return End::Status(128 + signal);
+            }
+            let grace = self.job.grace_us.unwrap_or(3_000_000);
+            give_up = clock::now().after(grace.saturating_add(KILL_US));
         }
     }
 

@@ -162,8 +162,9 @@ fn why(told: &Told<'_>) -> String {
     );
     let mut why = String::new();
     if !well && !told.message.is_empty() {
+        // One line for one end; `--json` tells it all.
         why.push_str(": ");
-        why.push_str(told.message);
+        why.push_str(told.message.lines().next().unwrap_or_default());
     }
     if let Some(reason) = told.reason {
         why.push_str(&format!(" ({})", reason.name()));

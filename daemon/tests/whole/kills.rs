@@ -341,3 +341,24 @@ fn a_reader_that_has_seen_enough_ends_the_run() {
         world.nothing_is_left();
     }
 }
+
+#[test]
+fn what_is_told_to_nobody_ends_nothing() {
+    let world = World::new();
+    let (master, agent) = cluster(&world);
+    let (mark, address) = (world.marked(), master.address());
+    for more in [&["--"][..], &["--json", "--"], &["--detach", "--"]] {
+        let flags = ["run", &mark, "--master", &address];
+        let mut command = world.mesita(&[&flags[..], more, &["true"]].concat());
+        let (reader, writer) = std::io::pipe().unwrap();
+        drop(reader);
+        command.stdout(writer.try_clone().unwrap()).stderr(writer);
+        let mut child = command.spawn().unwrap();
+        drop(command);
+        eventually(|| child.try_wait().unwrap().is_some(), || format!("the end of {more:?}"));
+        assert_eq!(child.wait().unwrap().code(), Some(0), "{more:?}");
+    }
+    agent.leave();
+    master.stop();
+    world.nothing_is_left();
+}

@@ -305,7 +305,7 @@ impl App {
         }
         if self.job.detach && instances.iter().all(|instance| instance.stage.has_started()) {
             for instance in instances.iter() {
-                println!("{}", instance.id);
+                outln!("{}", instance.id);
             }
             return Some(End::Status(0));
         }

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use crate::world::{
-    Agent, Master, NOBODY, Process, Signal, World, eventually, lives, needs_root, send,
+    Agent, Master, NOBODY, Process, Signal, World, eventually, lives, needs_root, parent, send,
 };
 
 /// Runs a task that waits for a gate, and gives its pid when it has begun.
@@ -24,9 +24,11 @@ fn open_gate(world: &World, name: &str) {
 fn task_pid(world: &World, word: &str) -> i32 {
     let all = world.processes();
     let is = |called: &String| called.starts_with("sh: ") && called.contains(word);
-    let found: Vec<_> = all.iter().filter(|(_, called)| is(called)).collect();
-    assert_eq!(found.len(), 1, "{all:?}");
-    found[0].0
+    let found: Vec<i32> =
+        all.iter().filter(|(_, called)| is(called)).map(|(pid, _)| *pid).collect();
+    // A shell that is about to become another program is called like its parent.
+    let first = found.iter().find(|pid| !parent(**pid).is_some_and(|of| found.contains(&of)));
+    *first.unwrap_or_else(|| panic!("no {word} in {all:?}"))
 }
 
 fn cluster(world: &World) -> (Master<'_>, Agent<'_>) {
@@ -232,7 +234,8 @@ fn a_cluster_to_develop_against_ends_whole() {
     let world = World::new();
     for signal in [Signal::INT, Signal::KILL] {
         let port = world.port().to_string();
-        let dev = world.start(world.mesita(&["dev", "--agents", "2", "--port", &port]));
+        let root = format!("--cgroups-root={}", world.name());
+        let dev = world.start(world.mesita(&["dev", "--agents", "2", "--port", &port, &root]));
         dev.says("cluster at 127.0.0.1:");
         let (mark, address) = (world.marked(), format!("127.0.0.1:{port}"));
         let line = "trap '' TERM; echo here; while true; do sleep 0.1; done";

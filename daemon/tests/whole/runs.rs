@@ -9,7 +9,9 @@ fn a_command_runs_in_a_cluster_of_its_own_and_nothing_is_left() {
     let world = World::new();
     let said = world.run_alone(&["--", "echo", "hello"]).end();
     assert_eq!((said.status, said.out.as_str()), (0, "hello\n"), "{}", said.err);
-    let mut lines = said.err.lines();
+    // What a user who is not root has to do without is told first.
+    let mut lines =
+        said.err.lines().filter(|line| !line.starts_with("mesita: warning: isolation: "));
     let announced = lines.next().unwrap();
     let how = "mesita: no master given, none on this host: private one-shot cluster; task held by ";
     assert!(announced.starts_with(how), "{announced}");

@@ -114,7 +114,7 @@ fn a_task_that_takes_more_memory_than_it_has_is_told_so() {
     let world = World::new();
     let master = world.master(&[]);
     let agent = master.agent(&[]);
-    // The last line of this file never ends.
+    // One process, which holds all of a line that never ends.
     let flags = ["--resources", "cpus:1;mem:16", "--", "tail", "/dev/zero"];
     for process in [master.run(&flags), world.run_alone(&flags)] {
         let said = process.end();

@@ -365,3 +365,23 @@ fn what_is_told_to_nobody_ends_nothing() {
     master.stop();
     world.nothing_is_left();
 }
+
+#[test]
+fn a_run_without_a_master_can_be_interrupted_and_its_task_ends_later() {
+    let world = World::new();
+    let (mut master, agent) = cluster(&world);
+    let (run, pid) = gated(&world, &master, "t", "exit 5");
+    master.kill();
+    run.says("the tasks go on, trying again");
+    run.signal(Signal::INT);
+    let said = run.end();
+    assert_eq!(said.status, 130, "{}", said.err);
+    assert!(said.err.contains("there is no connection to the master"), "{}", said.err);
+    assert!(lives(pid));
+    // A master that hears of a framework by its tasks alone waits for it as long as for others.
+    master.start();
+    eventually(|| !lives(pid), || "the end of a task without a framework".to_owned());
+    agent.leave();
+    master.stop();
+    world.nothing_is_left();
+}

@@ -275,6 +275,13 @@ impl App {
                 self.voice.note("nothing was launched");
                 return End::Status(128 + signal);
             }
+            if !self.is_connected() {
+                self.voice.note(
+                    "there is no connection to the master, which ends the tasks when it has \
+                     waited for this framework in vain",
+                );
+                return End::Status(128 + signal);
+            }
             let grace = self.job.grace_us.unwrap_or(3_000_000);
             give_up = clock::now().after(grace.saturating_add(KILL_US));
         }

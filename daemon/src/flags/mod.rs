@@ -4,6 +4,7 @@
 //! comes from the command line, else from `MESITA_<NAME>`, else from the file of `--config`, else
 //! from the default that the help shows.
 
+pub(crate) mod json;
 pub(crate) mod text;
 
 use std::ffi::OsString;
@@ -559,7 +560,10 @@ const UNITS: [(&str, &str); 4] = [
         "a number and ns, us, ms, secs, mins, hrs, days or weeks, such as 5secs or 1.5hrs",
     ),
     ("SIZE", "a number and B, KiB, MiB, GiB or TiB; MiB if it has none"),
-    ("RESOURCES", "name:amount;... with cpus in CPUs, mem and disk in MiB, ports:[first-last]"),
+    (
+        "RESOURCES",
+        "name:amount;... with cpus in CPUs, mem and disk in MiB, ports:[first-last]; or Mesos' JSON",
+    ),
     ("NAME=VALUE", "may be given more than once"),
 ];
 

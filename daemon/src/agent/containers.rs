@@ -68,6 +68,8 @@ pub(crate) struct Container {
     ended: Cell<Option<Ended>>,
     /// Nothing of it runs, nor will: it ended, never began, or is forgotten.
     over: Cell<bool>,
+    /// Its process was started.
+    started: Cell<bool>,
     /// What it used in all, for people.
     summary: RefCell<String>,
     /// Told when anything of this changes.
@@ -143,6 +145,17 @@ impl Containers {
         self.id.get()
     }
 
+    /// The framework of a container that is known.
+    pub(super) fn framework_of(&self, id: ContainerId) -> Option<FrameworkId> {
+        let framework = self.get(id)?.framework.get();
+        (!framework.is_none()).then_some(framework)
+    }
+
+    /// True once a container's process was started.
+    pub(super) fn has_started(&self, id: ContainerId) -> bool {
+        self.get(id).is_some_and(|container| container.started.get())
+    }
+
     /// The container of a running executor.
     pub(super) fn of_executor(
         &self,
@@ -179,7 +192,7 @@ impl Containers {
 
     /// A container that ran on while the agent was away.
     pub(super) fn runs(&self, id: ContainerId) {
-        self.entry(id);
+        self.entry(id).started.set(true);
     }
 
     fn entry(&self, id: ContainerId) -> Rc<Container> {
@@ -348,6 +361,7 @@ impl AgentNode {
         match step {
             Step::Launch(plan) => match self.launch(id, container, *plan).await {
                 Ok(pid) => {
+                    container.started.set(true);
                     self.port.put(&Input::Started { container: id });
                     container.steps.borrow_mut().push_front(Step::Isolate(pid));
                 }
@@ -477,6 +491,12 @@ impl AgentNode {
             None => (None, ""),
         };
         self.port.put(&Input::Ended { container: id, exit: ended.exit, limit, message });
+    }
+
+    /// What a container uses now; what cannot be told is left out.
+    pub(super) async fn usage_of(&self, id: ContainerId) -> mesita_isolation::isolators::Usage {
+        let isolation = Arc::clone(&self.containers.isolation);
+        self.containers.by_hand(move || isolation.usage(id)).await.unwrap_or_default()
     }
 
     /// Kills everything that runs: nobody is left who could tell how it ends.

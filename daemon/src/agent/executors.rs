@@ -23,6 +23,7 @@ use super::AgentNode;
 use crate::alarm;
 use crate::describe;
 use crate::doors::{Denied, Inside};
+use crate::encoded::Resources;
 use crate::http::media::Media;
 use crate::http::records::Records;
 use crate::http::{Early, Reply, early, request, status, stream};
@@ -40,7 +41,14 @@ const HEARTBEAT_US: u64 = 1_800_000_000;
 #[derive(Default)]
 pub(super) struct Executors {
     by_conn: RefCell<BTreeMap<Id, Rc<Executor>>>,
-    frameworks: RefCell<BTreeMap<FrameworkId, pb::FrameworkInfo>>,
+    frameworks: RefCell<BTreeMap<FrameworkId, Known>>,
+}
+
+/// A framework.
+struct Known {
+    info: pb::FrameworkInfo,
+    /// Whose it is: the caller's name.
+    owner: String,
 }
 
 /// An executor's stream.
@@ -58,12 +66,23 @@ impl Executors {
     /// Takes in what a record of the ledger says of frameworks.
     pub(super) fn noted(&self, record: &Record<'_>, cluster: u64) {
         if let Record::Framework(held) = record {
-            let info = described(held, cluster);
-            self.frameworks.borrow_mut().insert(held.framework, info);
+            let known = Known { info: described(held, cluster), owner: held.caller.to_owned() };
+            self.frameworks.borrow_mut().insert(held.framework, known);
         }
         if let Record::FrameworkGone { framework } = record {
             self.frameworks.borrow_mut().remove(framework);
         }
+    }
+
+    /// Whose a framework is.
+    pub(super) fn owner(&self, framework: FrameworkId) -> Option<String> {
+        self.frameworks.borrow().get(&framework).map(|known| known.owner.clone())
+    }
+
+    /// Frameworks with tasks or executors here.
+    pub(super) fn frameworks(&self) -> Vec<(FrameworkId, pb::FrameworkInfo)> {
+        let known = self.frameworks.borrow();
+        known.iter().map(|(id, known)| (*id, known.info.clone())).collect()
     }
 
     fn of_conn(&self, conn: Id) -> Option<Rc<Executor>> {
@@ -271,7 +290,7 @@ impl AgentNode {
         let store = self.port.bodies.borrow();
         let mut info = executor.info.borrow_mut();
         let bytes = |body: mesita_core::wire::Body| store.bytes(body.of(bodies));
-        let framework = frameworks.get(&executor.framework).unwrap_or(&none);
+        let framework = frameworks.get(&executor.framework).map_or(&none, |known| &known.info);
         let mut telling = Telling { framework, agent: &agent, executor: None, bytes: &bytes };
         if let Some(described) = telling.described(&event) {
             *info = Some(described);
@@ -293,10 +312,7 @@ impl AgentNode {
     /// This agent for the API.
     pub(super) fn agent_info(&self) -> pb::AgentInfo {
         let form = Form { refined: false, allocated: false };
-        let (mut list, mut parts) = (vec![0; describe::MEMORY], vec![0; describe::MEMORY]);
-        let mut scratch = Scratch::new(&mut list);
-        let resources = describe::resources(&self.resources, &mut scratch, &mut parts);
-        let resources = of_wire(&resources.unwrap_or_default(), "", form);
+        let resources = of_wire(&self.resource_list().list(), "", form);
         let (mut list, mut parts) = (vec![0; describe::MEMORY], vec![0; describe::MEMORY]);
         let mut scratch = Scratch::new(&mut list);
         let named = describe::attributes(&self.attributes, &mut scratch, &mut parts);
@@ -309,6 +325,14 @@ impl AgentNode {
             id: self.id().map(|(id, cluster)| crate::v1::events::agent_id(id, cluster)),
             domain: crate::v1::events::domain(&self.options.region, &self.options.zone),
         }
+    }
+
+    /// All that it offers.
+    pub(super) fn resource_list(&self) -> Resources {
+        let (mut list, mut parts) = (vec![0; describe::MEMORY], vec![0; describe::MEMORY]);
+        let mut scratch = Scratch::new(&mut list);
+        let resources = describe::resources(&self.resources, &mut scratch, &mut parts);
+        Resources::of(&resources.unwrap_or_default())
     }
 
     fn id(&self) -> Option<(AgentId, u64)> {

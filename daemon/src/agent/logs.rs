@@ -25,6 +25,9 @@ const CHUNK: usize = 16 * 1024;
 impl AgentNode {
     /// Serves a stream that the master opened for somebody it has let in.
     pub(super) fn open_stream(&self, conn: &Rc<Conn>, number: u32, kind: Stream<'_>, window: u32) {
+        if let Stream::Http { .. } = kind {
+            return self.serve_carried(conn, number, window);
+        }
         let Stream::Logs { of, which, offset, follow, .. } = kind else {
             let message = "this kind of stream is not served by this release";
             return refuse(conn, number, CloseReason::Unsupported, message);

@@ -8,40 +8,39 @@
 //! | `arrivals` | who connects: executors, and others, who are shown the way to the leader |
 //! | `containers` | what the core wants done with containers, by the hands |
 //! | `executors` | executors that speak Mesos' executor API |
+//! | `site`, `files`, `tally` | what it answers over HTTP: state, files, and what tasks there are |
 //! | `keeper` | the conversation with the keeper |
 //! | `logs` | what tasks wrote, for streams |
 
 mod arrivals;
 mod containers;
 mod executors;
+mod files;
 mod keeper;
 mod link;
 mod logs;
 pub(crate) mod prepare;
+mod site;
 mod start;
+mod tally;
 
 use std::cell::{Cell, RefCell};
 use std::path::PathBuf;
 use std::rc::{Rc, Weak};
 
 use event_listener::Event;
-use hyper::Request;
-use hyper::body::Incoming;
 use mesita_core::agent::{Input, Output};
 use mesita_core::drive::sent;
 use mesita_core::table::Id;
 use mesita_core::wire::BodyRef;
 use mesita_core::wire::link::Parting;
-use serde_json::{Value, json};
 
 use crate::alarm;
-use crate::conn::Ends;
 use crate::conn::hello::Own;
 use crate::conn::outbox::Level;
 use crate::conns::Conns;
 use crate::disk_thread::{Job, ToDisk, Turn};
-use crate::doors::{Caller, Denied, Doors};
-use crate::http::{Answering, Gauges, Site, Visit};
+use crate::doors::Doors;
 use crate::io_thread::{Node, Tasks};
 use crate::port::Port;
 use containers::Containers;
@@ -49,6 +48,7 @@ use executors::Executors;
 pub(crate) use keeper::{pidfd_of, wait_for};
 pub(crate) use prepare::{Life, Prepared, prepare};
 pub(crate) use start::Ready;
+use tally::Tally;
 
 /// How long peers may take to read that the agent ends, in µs.
 const GOODBYE_US: u64 = 500_000;
@@ -77,6 +77,8 @@ pub(crate) struct Options {
     pub(crate) tasks_max: u32,
     /// Kinds of tasks it runs.
     pub(crate) task_kinds: u32,
+    /// What the flags say, for who asks.
+    pub(crate) flags: std::collections::BTreeMap<String, String>,
     /// It ends with this process.
     pub(crate) life: Life,
 }
@@ -97,6 +99,9 @@ pub(crate) struct AgentNode {
     own: RefCell<Own>,
     containers: Containers,
     executors: Executors,
+    tally: Tally,
+    /// When the process began, by the wall clock.
+    started_us: u64,
     keeper: keeper::Link,
     /// The connection to the master, if there is one.
     master: Cell<Option<Id>>,
@@ -272,6 +277,10 @@ impl AgentNode {
     ) {
         use mesita_core::agent::ledger::Record;
         self.executors.noted(record, self.own.borrow().cluster);
+        {
+            let store = self.port.bodies.borrow();
+            self.tally.noted(record, |body| store.bytes(body.of(bodies)));
+        }
         let turn = if matches!(record, Record::SnapshotBegins) {
             Turn::Begins
         } else if matches!(record, Record::SnapshotEnds) {
@@ -288,57 +297,4 @@ impl AgentNode {
         let seat = self.port.seat();
         self.to_disk.write(Job::Ledger { seat, sequence, sync, turn, frame, bodies });
     }
-}
-
-impl Site for AgentNode {
-    fn kind(&self) -> &'static str {
-        "agent"
-    }
-
-    fn caller(&self, ends: &Ends) -> Result<Caller, Denied> {
-        self.doors.caller(ends)
-    }
-
-    fn visit(self: Rc<Self>, visit: Visit) -> Result<Answering, Box<Visit>> {
-        match under_process(visit.request.uri().path()) {
-            "/api/v1/executor" => Ok(Box::pin(self.executor(visit.request, None))),
-            _ => Err(Box::new(visit)),
-        }
-    }
-
-    fn outcast(self: Rc<Self>, request: Request<Incoming>, denied: Denied) -> Option<Answering> {
-        // Whoever is inside a container may be its executor.
-        let executor = under_process(request.uri().path()) == "/api/v1/executor";
-        executor.then(|| Box::pin(self.executor(request, Some(denied))) as Answering)
-    }
-
-    fn health(&self) -> Value {
-        let cluster = self.own.borrow().cluster;
-        json!({
-            "healthy": true,
-            "registered": self.timeout_us.get() > 0,
-            "cluster": (cluster != 0).then(|| format!("{cluster:016x}")),
-            "leader": *self.leader.borrow(),
-            "isolation": self.isolators(),
-            "trouble": self.doors.trouble(),
-        })
-    }
-
-    fn gauges(&self) -> Gauges<'_> {
-        Box::pin(async {
-            let core = self.port.gauges().await;
-            let mut own = self.conns.gauges().to_vec();
-            own.extend(self.port.bodies.borrow().gauges());
-            own.extend(self.containers.gauges());
-            own.extend(self.executors.gauges());
-            own.push(("backlog_bytes", self.port.backlog_bytes() as u64));
-            own.push(("registered", u64::from(self.timeout_us.get() > 0)));
-            (core, own)
-        })
-    }
-}
-
-/// A path without the name of its process, under which libprocess serves everything, too.
-fn under_process(path: &str) -> &str {
-    path.strip_prefix("/slave(1)").unwrap_or(path)
 }

@@ -107,6 +107,8 @@ impl AgentNode {
             own: std::cell::RefCell::new(own),
             containers,
             executors: super::executors::Executors::default(),
+            tally: super::tally::Tally::default(),
+            started_us: crate::clock::wall_us(),
             keeper: link,
             master: std::cell::Cell::default(),
             timeout_us: std::cell::Cell::default(),
@@ -174,6 +176,8 @@ impl AgentNode {
                     self.own.borrow_mut().cluster = cluster;
                 }
                 self.executors.noted(&record, self.own.borrow().cluster);
+                let store = self.port.bodies.borrow();
+                self.tally.noted(&record, |body| store.bytes(body.of(&refs)));
             }
             Err(malformed) => log::error!("a record of the ledger is passed over: {malformed}"),
         }

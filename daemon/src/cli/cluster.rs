@@ -204,6 +204,7 @@ pub(crate) fn plan_agent(
         zone: holds.zone.clone(),
         tasks_max: capacity.tasks,
         task_kinds,
+        flags: crate::flags::told(),
         life,
     };
     let (store, ready) = Ready::part(prepared, life);

@@ -6,9 +6,11 @@
 //! | `outbox` | frames → bytes: what waits, in which order, how much of it |
 //! | `hello` | the first frame in both directions |
 //! | `streams` | byte streams beside the conversation |
+//! | `carried` | HTTP inside of such a stream |
 //! | `dial`, `listen` | how a connection begins |
 //! | `talk` | its life from the hellos to its end |
 
+pub(crate) mod carried;
 pub(crate) mod dial;
 pub(crate) mod frames;
 pub(crate) mod hello;

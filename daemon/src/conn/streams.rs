@@ -259,6 +259,13 @@ impl Local {
 }
 
 impl Handle {
+    /// Lets the other end, which opened the stream, send as much as is held here.
+    pub(crate) fn take_in(&self) {
+        let (stream, from_opener) = (self.number, self.opener);
+        let bytes = STREAM_WINDOW;
+        self.conn.say(&Head::Svc(Svc::Credit { stream, from_opener, bytes }));
+    }
+
     /// The next bytes; the end of the stream when all were read.
     pub(crate) async fn read(&self) -> Result<Vec<u8>, Closed> {
         loop {

@@ -19,6 +19,10 @@ pub(crate) enum Body {
     Records(Reader),
     /// Written while it is read.
     Pieces(Box<Pieces>),
+    /// Another's answer, passed on.
+    Passed(hyper::body::Incoming),
+    /// What somebody else feeds.
+    Fed(Pin<Box<async_channel::Receiver<Bytes>>>),
 }
 
 /// The reading end of records: they are told when it goes.
@@ -28,6 +32,11 @@ impl Body {
     /// These bytes.
     pub(crate) fn of(bytes: impl Into<Bytes>) -> Self {
         Self::Whole(http_body_util::Full::new(bytes.into()))
+    }
+
+    /// Bytes as somebody sends them.
+    pub(crate) fn fed(receiver: async_channel::Receiver<Bytes>) -> Self {
+        Self::Fed(Box::pin(receiver))
     }
 
     /// Records as they come.
@@ -54,6 +63,11 @@ impl hyper::body::Body for Body {
             Self::Whole(whole) => {
                 Pin::new(whole).poll_frame(cx).map_err(|never: Infallible| match never {})
             }
+            Self::Passed(body) => Pin::new(body).poll_frame(cx).map_err(io::Error::other),
+            Self::Fed(receiver) => {
+                let next = futures_lite::Stream::poll_next(receiver.as_mut(), cx);
+                next.map(|bytes| bytes.map(|bytes| Ok(Frame::data(bytes))))
+            }
             Self::Pieces(pieces) => Poll::Ready(pieces.next().map(|piece| Ok(Frame::data(piece)))),
             Self::Records(reader) => reader.0.poll(cx).map(|next| {
                 next.map(|record| {
@@ -66,14 +80,16 @@ impl hyper::body::Body for Body {
     fn is_end_stream(&self) -> bool {
         match self {
             Self::Whole(whole) => whole.is_end_stream(),
-            Self::Records(_) | Self::Pieces(_) => false,
+            Self::Passed(body) => body.is_end_stream(),
+            Self::Records(_) | Self::Pieces(_) | Self::Fed(_) => false,
         }
     }
 
     fn size_hint(&self) -> SizeHint {
         match self {
             Self::Whole(whole) => whole.size_hint(),
-            Self::Records(_) | Self::Pieces(_) => SizeHint::default(),
+            Self::Passed(body) => body.size_hint(),
+            Self::Records(_) | Self::Pieces(_) | Self::Fed(_) => SizeHint::default(),
         }
     }
 }

@@ -84,9 +84,18 @@ pub(crate) trait Site {
 
 /// Serves one connection to its end.
 pub(crate) async fn serve<S: Site + 'static>(pipe: Pipe, site: Rc<S>) {
+    let caller = site.caller(&pipe.ends);
+    serve_as(pipe, site, caller).await;
+}
+
+/// Serves one connection of a caller that is known.
+pub(crate) async fn serve_as<S: Site + 'static>(
+    pipe: Pipe,
+    site: Rc<S>,
+    caller: Result<Caller, Denied>,
+) {
     let ends = pipe.ends;
     let peer = ends.peer();
-    let caller = site.caller(&ends);
     let service = service_fn(move |request: Request<Incoming>| {
         let (site, caller) = (Rc::clone(&site), caller.clone());
         async move {

@@ -54,23 +54,22 @@ async fn body(request: Request<Incoming>) -> Result<Bytes, Early> {
             return Err(early(StatusCode::UNSUPPORTED_MEDIA_TYPE, message));
         }
     };
-    let collected = Limited::new(request.into_body(), BODY_MAX).collect();
-    let bytes = match alarm::within(BODY_US, collected).await {
-        None => {
-            return Err(early(StatusCode::REQUEST_TIMEOUT, "the body took longer than 30 s"));
-        }
-        Some(Ok(collected)) => collected.to_bytes(),
-        Some(Err(error)) if error.is::<http_body_util::LengthLimitError>() => {
-            return Err(too_large());
-        }
-        Some(Err(error)) => {
-            return Err(early(
-                StatusCode::BAD_REQUEST,
-                format!("the body cannot be read: {error}"),
-            ));
-        }
-    };
+    let bytes = whole(request.into_body()).await?;
     if packed { unpack(&bytes) } else { Ok(bytes) }
+}
+
+/// All bytes of a body, as they come.
+pub(crate) async fn whole(body: Incoming) -> Result<Bytes, Early> {
+    let collected = Limited::new(body, BODY_MAX).collect();
+    match alarm::within(BODY_US, collected).await {
+        None => Err(early(StatusCode::REQUEST_TIMEOUT, "the body took longer than 30 s")),
+        Some(Ok(collected)) => Ok(collected.to_bytes()),
+        Some(Err(error)) if error.is::<http_body_util::LengthLimitError>() => Err(too_large()),
+        Some(Err(error)) => {
+            let message = format!("the body cannot be read: {error}");
+            Err(early(StatusCode::BAD_REQUEST, message))
+        }
+    }
 }
 
 fn unpack(bytes: &[u8]) -> Result<Bytes, Early> {

@@ -14,7 +14,7 @@ use crate::v1::amounts::double;
 
 /// A sum of resources.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(super) struct Sum {
+pub(crate) struct Sum {
     scalars: BTreeMap<String, u64>,
     ranges: BTreeMap<String, BTreeSet<(u64, u64)>>,
     sets: BTreeMap<String, BTreeSet<String>>,
@@ -22,14 +22,14 @@ pub(super) struct Sum {
 
 impl Sum {
     /// All of a list.
-    pub(super) fn of(list: &Seq<'_, Resource<'_>>) -> Self {
+    pub(crate) fn of(list: &Seq<'_, Resource<'_>>) -> Self {
         let mut sum = Self::default();
         sum.add(list);
         sum
     }
 
     /// Those of a list that are reserved, by role, and those that are not.
-    pub(super) fn by_role(list: &Seq<'_, Resource<'_>>) -> (BTreeMap<String, Self>, Self) {
+    pub(crate) fn by_role(list: &Seq<'_, Resource<'_>>) -> (BTreeMap<String, Self>, Self) {
         let (mut reserved, mut free) = (BTreeMap::<String, Self>::new(), Self::default());
         for resource in list.iter() {
             match resource.traits.reservations.iter().last() {
@@ -41,7 +41,7 @@ impl Sum {
     }
 
     /// Adds all of a list.
-    pub(super) fn add(&mut self, list: &Seq<'_, Resource<'_>>) {
+    pub(crate) fn add(&mut self, list: &Seq<'_, Resource<'_>>) {
         for resource in list.iter() {
             self.put(&resource);
         }
@@ -64,7 +64,7 @@ impl Sum {
     }
 
     /// How much there is of a scalar.
-    pub(super) fn scalar(&self, name: &str) -> f64 {
+    pub(crate) fn scalar(&self, name: &str) -> f64 {
         double(Amount::from_milli(self.scalars.get(name).copied().unwrap_or_default()))
     }
 }

@@ -15,6 +15,7 @@ pub(crate) mod metrics;
 pub(crate) mod pieces;
 mod rows;
 
+pub(crate) use amounts::Sum;
 pub(crate) use rows::{AGENT_CAPABILITIES, address};
 
 use std::collections::BTreeMap;

@@ -6,10 +6,12 @@
 //! | `schedulers` | frameworks that speak Mesos' scheduler API |
 //! | `operator` | operators that speak Mesos' operator API |
 //! | `site` | what it answers over HTTP |
+//! | `agents` | what agents answer, served under `/agent/<id>/` |
 //! | `heads` | what they say, on its way to the core |
 //! | `streams` | logs, passed on to their agent, and rows of the catalog |
 //! | `verdicts` | what is wrong with tasks, looking at each alone |
 
+mod agents;
 mod arrivals;
 mod heads;
 mod operator;

@@ -55,6 +55,7 @@ impl Site for MasterNode {
         // libprocess serves everything under the name of its process, too.
         let path = visit.request.uri().path();
         match path.strip_prefix("/master").unwrap_or(path) {
+            path if path.starts_with("/agent/") => Ok(Box::pin(self.to_agent(visit))),
             // libprocess answers whatever is below it.
             path if path == "/api/v1" || operator_alias(path) => Ok(Box::pin(self.operator(visit))),
             "/api/v1/scheduler" => Ok(Box::pin(self.scheduler(visit))),

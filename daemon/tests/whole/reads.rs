@@ -170,3 +170,79 @@ fn who_subscribes_hears_what_changes() {
     master.stop();
     world.nothing_is_left();
 }
+
+fn read_at(port: u16, path: &str) -> Value {
+    let answer = ask(port, "GET", path, &[], b"");
+    assert_eq!(answer.status, 200, "{path}: {}", answer.text());
+    serde_json::from_str(&answer.text()).unwrap_or_else(|_| panic!("{path}: {}", answer.text()))
+}
+
+/// The directory of a task, as an agent's `/state` tells it.
+fn directory(state: &Value, task: &str) -> String {
+    let executors = state["frameworks"][0]["executors"].as_array().unwrap();
+    let of = executors.iter().find(|one| one["tasks"][0]["name"] == task).unwrap();
+    of["directory"].as_str().unwrap().to_owned()
+}
+
+#[test]
+fn an_agent_tells_what_runs_and_what_it_wrote_also_by_its_master() {
+    let world = World::new();
+    let (master, agent) = cluster(&world);
+    let line =
+        "echo hello; echo oops >&2; ln -s /etc/passwd link; mkdir sub; echo x >sub/y; sleep 1000";
+    let run = master.run(&["--name", "it", "--resources", "cpus:1;mem:64", "--command", line]);
+    run.prints("hello");
+    let id = read(&master, "/slaves")["slaves"][0]["id"].as_str().unwrap().to_owned();
+    let ways = [(agent.port, "/slave(1)".to_owned()), (master.port, format!("/agent/{id}"))];
+    for (port, prefix) in ways {
+        let at = |path: &str| format!("{prefix}{path}");
+        let state = read_at(port, &at("/state"));
+        assert_eq!(state["id"], id);
+        assert_eq!(state["resources"]["cpus"], 2.0);
+        assert_eq!(state["attributes"]["rack"], "a");
+        let task = &state["frameworks"][0]["executors"][0]["tasks"][0];
+        assert_eq!((&task["name"], &task["state"]), (&json!("it"), &json!("TASK_RUNNING")));
+        let directory = directory(&state, "it");
+        let listed = read_at(port, &at(&format!("/files/browse?path={directory}")));
+        let names: Vec<&str> = listed
+            .as_array()
+            .unwrap()
+            .iter()
+            .map(|one| one["path"].as_str().unwrap().rsplit('/').next().unwrap())
+            .collect();
+        assert_eq!(names, ["link", "stderr", "stdout", "sub"]);
+        let file =
+            |path: &str, more: &str| at(&format!("/files/read?path={directory}/{path}{more}"));
+        let text = read_at(port, &file("stdout", "&offset=0"));
+        assert_eq!((&text["data"], &text["offset"]), (&json!("hello\n"), &json!(0)));
+        assert_eq!(read_at(port, &file("stdout", "&offset=1&length=3"))["data"], "ell");
+        assert_eq!(read_at(port, &file("stdout", ""))["offset"], 6);
+        assert_eq!(read_at(port, &file("sub/y", "&offset=0"))["data"], "x\n");
+        let whole =
+            ask(port, "GET", &at(&format!("/files/download?path={directory}/stderr")), &[], b"");
+        assert_eq!((whole.status, whole.text().as_str()), (200, "oops\n"));
+        let debug = read_at(port, &at("/files/debug"));
+        assert!(debug.as_object().unwrap().contains_key(&directory), "{debug}");
+        let statistics = read_at(port, &at("/monitor/statistics"));
+        assert_eq!(statistics[0]["executor_id"], task["id"]);
+        assert!(statistics[0]["statistics"]["timestamp"].as_f64().unwrap() > 1e9);
+        assert_eq!(read_at(port, &at("/containers"))[0]["container_id"], "1-1");
+        assert_eq!(read_at(port, &at("/metrics/snapshot"))["slave/tasks_running"], 1.0);
+        for path in [
+            file("link", "&offset=0"),
+            file("none", "&offset=0"),
+            at("/files/read?path=/etc/passwd&offset=0"),
+            at(&format!("/files/read?path={directory}/../../../meta/key&offset=0")),
+            at(&format!("/files/read?path={directory}/..%2f..%2f..%2fmeta%2fkey&offset=0")),
+        ] {
+            assert_eq!(ask(port, "GET", &path, &[], b"").status, 404, "{path}");
+        }
+        for path in [file("stdout", "&offset=x"), file("sub", "&offset=0"), at("/files/read")] {
+            assert_eq!(ask(port, "GET", &path, &[], b"").status, 400, "{path}");
+        }
+    }
+    assert_eq!(ask(master.port, "GET", "/agent/nobody/state", &[], b"").status, 404);
+    run.signal(crate::world::Signal::INT);
+    run.end();
+    end(&world, master, agent);
+}

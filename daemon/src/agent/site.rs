@@ -1,0 +1,501 @@
+//! What an agent answers over HTTP: executors, Mesos' read endpoints, files of sandboxes.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::rc::Rc;
+use std::sync::Arc;
+
+use hyper::body::{Bytes, Incoming};
+use hyper::header::{CONTENT_DISPOSITION, CONTENT_TYPE, HeaderValue};
+use hyper::{Method, Request, StatusCode};
+use mesita_core::doors::Rights;
+use mesita_core::wire::task::TaskState;
+use mesita_core::wire::{ContainerId, FrameworkId};
+use prost::Message;
+use serde_json::{Map, Value, json};
+
+use super::AgentNode;
+use super::files::{self, BadPath};
+use super::tally::{ExecutorRow, Row};
+use crate::clock;
+use crate::conn::carried::{self, ROOM, carry};
+use crate::conn::streams::Streams;
+use crate::conn::{Conn, Ends, Pipe};
+use crate::doors::{Caller, Denied};
+use crate::http;
+use crate::http::body::Body;
+use crate::http::{Answering, Early, Gauges, Reply, Site, Visit, early, only, pieces, status};
+use crate::legacy::pieces::Pieces;
+use crate::legacy::{self, Sum};
+use crate::pb::mesita::TaskPublic;
+use crate::pb::mesos::v1 as pb;
+use crate::v1::amounts::seconds;
+use crate::v1::events::{MESOS_VERSION, framework_id};
+
+impl Site for AgentNode {
+    fn kind(&self) -> &'static str {
+        "agent"
+    }
+
+    fn caller(&self, ends: &Ends) -> Result<Caller, Denied> {
+        self.doors.caller(ends)
+    }
+
+    fn health(&self) -> Value {
+        let cluster = self.own.borrow().cluster;
+        json!({
+            "healthy": true,
+            "registered": self.timeout_us.get() > 0,
+            "cluster": (cluster != 0).then(|| format!("{cluster:016x}")),
+            "leader": *self.leader.borrow(),
+            "isolation": self.isolators(),
+            "trouble": self.doors.trouble(),
+        })
+    }
+
+    fn gauges(&self) -> Gauges<'_> {
+        Box::pin(async {
+            let core = self.port.gauges().await;
+            let mut own = self.conns.gauges().to_vec();
+            own.extend(self.port.bodies.borrow().gauges());
+            own.extend(self.containers.gauges());
+            own.extend(self.executors.gauges());
+            own.push(("backlog_bytes", self.port.backlog_bytes() as u64));
+            own.push(("registered", u64::from(self.timeout_us.get() > 0)));
+            (core, own)
+        })
+    }
+
+    fn visit(self: Rc<Self>, visit: Visit) -> Result<Answering, Box<Visit>> {
+        let path = under_process(visit.request.uri().path()).to_owned();
+        let path = path.strip_suffix(".json").unwrap_or(&path);
+        match path {
+            "/api/v1/executor" => Ok(Box::pin(self.executor(visit.request, None))),
+            "/state"
+            | "/flags"
+            | "/metrics/snapshot"
+            | "/containers"
+            | "/monitor/statistics"
+            | "/files/browse"
+            | "/files/read"
+            | "/files/download"
+            | "/files/debug" => {
+                let path = path.to_owned();
+                Ok(Box::pin(async move {
+                    match self.read(&path, &visit).await {
+                        Ok(reply) => reply,
+                        Err(reply) => *reply,
+                    }
+                }))
+            }
+            _ => Err(Box::new(visit)),
+        }
+    }
+
+    fn outcast(self: Rc<Self>, request: Request<Incoming>, denied: Denied) -> Option<Answering> {
+        // Whoever is inside a container may be its executor.
+        let executor = under_process(request.uri().path()) == "/api/v1/executor";
+        executor.then(|| Box::pin(self.executor(request, Some(denied))) as Answering)
+    }
+}
+
+/// A path without the name of its process, under which libprocess serves everything, too.
+fn under_process(path: &str) -> &str {
+    path.strip_prefix("/slave(1)").unwrap_or(path)
+}
+
+impl AgentNode {
+    /// Serves one exchange that the master passes on, for a caller that it has found out.
+    pub(super) fn serve_carried(&self, conn: &Rc<Conn>, number: u32, window: u32) {
+        let Some(me) = self.me.upgrade() else { return };
+        let handle = Streams::serve(conn, number, window);
+        handle.take_in();
+        let (mut near, far) = Pipe::pair(ROOM);
+        self.tasks.go(carry(handle, far));
+        self.tasks.go(async move {
+            let Some(caller) = carried::caller(&mut near.reading).await else { return };
+            http::serve_as(near, me, Ok(caller)).await;
+        });
+    }
+
+    async fn read(self: &Rc<Self>, path: &str, visit: &Visit) -> Result<Reply, Early> {
+        only(visit.request.method(), &[Method::GET, Method::HEAD])?;
+        let query = legacy::query(visit.request.uri().query());
+        let value = match path {
+            "/state" => self.state(),
+            "/flags" => json!({ "flags": self.options.flags }),
+            "/metrics/snapshot" => self.snapshot(),
+            "/containers" => self.container_list(true).await,
+            "/monitor/statistics" => self.container_list(false).await,
+            "/files/debug" => self.shown_files(&visit.caller),
+            "/files/browse" => self.browse(&query, &visit.caller).await?,
+            "/files/read" => self.read_file(&query, &visit.caller).await?,
+            _ => return self.download(&query, &visit.caller).await,
+        };
+        let mut text = Pieces::new();
+        text.text(value.to_string());
+        Ok(pieces(text, query.get("jsonp").map(String::as_str)))
+    }
+
+    fn cluster(&self) -> u64 {
+        self.own.borrow().cluster
+    }
+
+    /// Everything that runs here, and where. Mesos: `Http::state`.
+    fn state(&self) -> Value {
+        let cluster = self.cluster();
+        let info = self.agent_info();
+        let list = self.resource_list();
+        let (reserved, unreserved) = Sum::by_role(&list.list());
+        let attributes: Map<String, Value> = info
+            .attributes
+            .iter()
+            .map(|one| {
+                let text = one.text.as_ref().map(|text| Value::from(text.value.clone()));
+                let number = one.scalar.as_ref().map(|scalar| Value::from(scalar.value));
+                (one.name.clone(), text.or(number).unwrap_or_default())
+            })
+            .collect();
+        let (tasks, completed) = (self.tally.tasks(), self.tally.completed());
+        let executors = self.tally.executors();
+        let frameworks = self.executors.frameworks();
+        let frameworks = frameworks.iter().map(|(id, framework)| {
+            let rows = |rows: &[Row]| -> Vec<Row> {
+                rows.iter().filter(|row| row.framework == *id).cloned().collect()
+            };
+            let own = executors.iter().filter(|one| one.framework == *id).cloned().collect();
+            self.framework_json(*id, framework, own, rows(&tasks), rows(&completed))
+        });
+        json!({
+            "version": MESOS_VERSION,
+            "start_time": seconds(self.started_us),
+            "id": info.id.map(|id| id.value),
+            "pid": format!("slave(1)@{}", self.options.address),
+            "hostname": self.hostname,
+            "capabilities": legacy::AGENT_CAPABILITIES,
+            "resources": Sum::of(&list.list()),
+            "reserved_resources": reserved,
+            "unreserved_resources": unreserved,
+            "attributes": attributes,
+            "master_hostname": self.leader.borrow().as_deref().and_then(|address| {
+                address.rsplit_once(':').map(|(host, _)| host.to_owned())
+            }),
+            "flags": self.options.flags,
+            "frameworks": frameworks.collect::<Vec<Value>>(),
+            "completed_frameworks": [],
+            "cluster": format!("{cluster:016x}"),
+        })
+    }
+
+    fn framework_json(
+        &self,
+        id: FrameworkId,
+        framework: &pb::FrameworkInfo,
+        executors: Vec<ExecutorRow>,
+        tasks: Vec<Row>,
+        completed: Vec<Row>,
+    ) -> Value {
+        let shown = framework_id(id, self.cluster()).value;
+        // A command runs under an executor of its own name. Mesos: `Slave::getExecutorInfo`.
+        let commands = |rows: &[Row], over: bool| -> Vec<Value> {
+            let commands = rows.iter().filter(|row| row.executor.is_empty());
+            let told = commands.map(|row| {
+                let task = self.task_json(row, &shown);
+                let (live, done) = if over { (vec![], vec![task]) } else { (vec![task], vec![]) };
+                json!({
+                    "id": row.name,
+                    "name": format!("Command Executor (Task: {})", row.name),
+                    "source": row.name,
+                    "container": row.container.to_string(),
+                    "directory": self.containers.sandbox(row.container),
+                    "resources": Sum::of(&row.resources.list()),
+                    "tasks": live,
+                    "queued_tasks": [],
+                    "completed_tasks": done,
+                })
+            });
+            told.collect()
+        };
+        let custom = executors.iter().map(|one| {
+            let of = |rows: &[Row]| -> Vec<Value> {
+                let own = rows.iter().filter(|row| row.executor == one.name);
+                own.map(|row| self.task_json(row, &shown)).collect()
+            };
+            json!({
+                "id": one.name,
+                "name": one.name,
+                "source": one.name,
+                "container": one.container.to_string(),
+                "directory": self.containers.sandbox(one.container),
+                "resources": Sum::of(&one.resources.list()),
+                "tasks": of(&tasks),
+                "queued_tasks": [],
+                "completed_tasks": of(&completed),
+            })
+        });
+        let live: Vec<Value> = commands(&tasks, false).into_iter().chain(custom).collect();
+        json!({
+            "id": shown,
+            "name": framework.name,
+            "user": framework.user,
+            "failover_timeout": framework.failover_timeout(),
+            "checkpoint": true,
+            "hostname": "",
+            "principal": framework.principal(),
+            "roles": framework.roles,
+            "executors": live,
+            "completed_executors": commands(&completed, true),
+        })
+    }
+
+    fn task_json(&self, row: &Row, framework: &str) -> Value {
+        let public = TaskPublic::decode(&*row.public).unwrap_or_default();
+        let state = self.state_of(row);
+        json!({
+            "id": row.name,
+            "name": public.name,
+            "framework_id": framework,
+            "executor_id": row.executor,
+            "slave_id": self.agent_info().id.map(|id| id.value),
+            "state": state.name(),
+            "resources": Sum::of(&row.resources.list()),
+            "role": row.role,
+            "statuses": [{
+                "state": state.name(),
+                "timestamp": seconds(row.told_us),
+                "container_status": {"container_id": {"value": row.container.to_string()}},
+            }],
+        })
+    }
+
+    /// A command of whose end nothing is known runs once its process was started.
+    fn state_of(&self, row: &Row) -> TaskState {
+        let staging = row.state == TaskState::Staging && row.executor.is_empty();
+        if staging && self.containers.has_started(row.container) {
+            TaskState::Running
+        } else {
+            row.state
+        }
+    }
+
+    fn snapshot(&self) -> Value {
+        let total = Sum::of(&self.resource_list().list());
+        let mut used = Sum::default();
+        let tasks = self.tally.tasks();
+        for row in tasks.iter().filter(|row| !row.state.is_terminal()) {
+            used.add(&row.resources.list());
+        }
+        let executors = self.tally.executors();
+        executors.iter().for_each(|one| used.add(&one.resources.list()));
+        let mut told = Map::new();
+        let mut put = |name: &str, value: f64| {
+            told.insert(format!("slave/{name}"), value.into());
+        };
+        put("uptime_secs", seconds(clock::wall_us().saturating_sub(self.started_us)));
+        put("registered", f64::from(u8::from(self.timeout_us.get() > 0)));
+        for name in ["cpus", "mem", "disk", "gpus"] {
+            let (total, used) = (total.scalar(name), used.scalar(name));
+            put(&format!("{name}_total"), total);
+            put(&format!("{name}_used"), used);
+            put(&format!("{name}_percent"), if total > 0.0 { used / total } else { 0.0 });
+        }
+        let count = |count: usize| f64::from(u32::try_from(count).unwrap_or(u32::MAX));
+        put("frameworks_active", count(self.executors.frameworks().len()));
+        put("executors_running", count(executors.len()));
+        for (name, state) in [
+            ("staging", TaskState::Staging),
+            ("running", TaskState::Running),
+            ("killing", TaskState::Killing),
+        ] {
+            let tasks = tasks.iter().filter(|row| self.state_of(row) == state);
+            put(&format!("tasks_{name}"), count(tasks.count()));
+        }
+        Value::Object(told)
+    }
+
+    /// What runs, with what it uses. `whole` also tells of the containers themselves.
+    async fn container_list(self: &Rc<Self>, whole: bool) -> Value {
+        let mut rows = Vec::new();
+        let cluster = self.cluster();
+        let tasks = self.tally.tasks().into_iter();
+        let commands = tasks.filter(|row| row.executor.is_empty() && !row.state.is_terminal());
+        let commands = commands.map(|row| (row.framework, row.name, row.container, row.resources));
+        let executors = self.tally.executors().into_iter();
+        let executors =
+            executors.map(|row| (row.framework, row.name, row.container, row.resources));
+        for (framework, name, container, resources) in commands.chain(executors) {
+            let usage = self.usage_of(container).await;
+            let cpus = Sum::of(&resources.list()).scalar("cpus");
+            let number = |value: Option<u64>| value.map(Value::from);
+            let mut statistics = Map::new();
+            let mut put = |name: &str, value: Option<Value>| {
+                value.and_then(|value| statistics.insert(name.to_owned(), value));
+            };
+            put("timestamp", Some(seconds(clock::wall_us()).into()));
+            put("cpus_limit", Some(cpus.into()));
+            put("cpus_user_time_secs", usage.user_us.map(|us| seconds(us).into()));
+            put("cpus_system_time_secs", usage.system_us.map(|us| seconds(us).into()));
+            put("cpus_nr_periods", number(usage.periods));
+            put("cpus_nr_throttled", number(usage.throttled_periods));
+            put("cpus_throttled_time_secs", usage.throttled_us.map(|us| seconds(us).into()));
+            put("mem_rss_bytes", number(usage.rss_bytes));
+            put("mem_total_bytes", number(usage.mem_bytes));
+            put("mem_limit_bytes", number(usage.mem_limit_bytes));
+            put("processes", number(usage.pids));
+            let mut row = json!({
+                "executor_id": name,
+                "executor_name": name,
+                "framework_id": framework_id(framework, cluster).value,
+                "source": name,
+                "statistics": statistics,
+            });
+            if whole {
+                row["container_id"] = container.to_string().into();
+                row["status"] = json!({"container_id": {"value": container.to_string()}});
+            }
+            rows.push(row);
+        }
+        Value::Array(rows)
+    }
+
+    /// The sandboxes that a caller may read, as paths.
+    fn shown_files(&self, caller: &Caller) -> Value {
+        let mut shown = Map::new();
+        let mut show = |framework: FrameworkId, container: ContainerId| {
+            if self.may_read(framework, caller) {
+                let path = self.containers.sandbox(container).to_string_lossy().into_owned();
+                shown.insert(path.clone(), path.into());
+            }
+        };
+        let rows = self.tally.tasks().into_iter().chain(self.tally.completed());
+        rows.for_each(|row| show(row.framework, row.container));
+        self.tally.executors().iter().for_each(|row| show(row.framework, row.container));
+        Value::Object(shown)
+    }
+
+    fn may_read(&self, framework: FrameworkId, caller: &Caller) -> bool {
+        caller.rights.has(Rights::OPERATE)
+            || self.executors.owner(framework).is_some_and(|owner| owner == caller.name)
+    }
+
+    /// The sandbox that a request's `path` is in, if its caller may read it.
+    fn located(
+        &self,
+        query: &BTreeMap<String, String>,
+        caller: &Caller,
+    ) -> Result<(PathBuf, PathBuf, String), Early> {
+        let Some(path) = query.get("path") else {
+            return Err(early(StatusCode::BAD_REQUEST, "Expecting 'path=value' in query.\n"));
+        };
+        let sandboxes = self.work_dir.join("sandboxes");
+        let (id, inside) = files::part(&sandboxes, path).map_err(|bad| refused(&bad))?;
+        let sandbox = self.containers.sandbox(id);
+        let known = self.containers.framework_of(id);
+        let may = match known {
+            Some(framework) => self.may_read(framework, caller),
+            None => caller.rights.has(Rights::OPERATE),
+        };
+        if !may {
+            let message = "only who runs a task, or operates the cluster, may read its files";
+            return Err(early(StatusCode::FORBIDDEN, message));
+        }
+        Ok((sandbox, inside, path.clone()))
+    }
+
+    async fn browse(
+        &self,
+        query: &BTreeMap<String, String>,
+        caller: &Caller,
+    ) -> Result<Value, Early> {
+        let (sandbox, inside, shown) = self.located(query, caller)?;
+        let browse = move || files::browse(&sandbox, &inside, &shown);
+        let listed = self.containers.by_hand(browse).await.map_err(|bad| refused(&bad))?;
+        Ok(json!(listed))
+    }
+
+    async fn read_file(
+        &self,
+        query: &BTreeMap<String, String>,
+        caller: &Caller,
+    ) -> Result<Value, Early> {
+        let number = |name: &str, default: i64| match query.get(name) {
+            None => Ok(default),
+            Some(text) => text.parse::<i64>().map_err(|_| {
+                let message = format!("Failed to parse {name}: '{text}' is not a number.\n");
+                early(StatusCode::BAD_REQUEST, message)
+            }),
+        };
+        let (offset, length) = (number("offset", -1)?, number("length", -1)?);
+        if offset < -1 || length < -1 {
+            let message = "Negative offset or length provided.\n";
+            return Err(early(StatusCode::BAD_REQUEST, message));
+        }
+        let (sandbox, inside, _) = self.located(query, caller)?;
+        let length = u64::try_from(length).unwrap_or(files::PAGE);
+        let read = move || {
+            let (file, size) = files::open_file(&sandbox, &inside)?;
+            match u64::try_from(offset) {
+                // Only where the end is.
+                Err(_) => Ok((Vec::new(), size)),
+                Ok(offset) => Ok((files::read(&file, offset, length)?, offset)),
+            }
+        };
+        let read = self.containers.by_hand(read).await;
+        let (data, offset) = read.map_err(|bad: BadPath| refused(&bad))?;
+        Ok(json!({ "data": String::from_utf8_lossy(&data), "offset": offset }))
+    }
+
+    async fn download(
+        self: &Rc<Self>,
+        query: &BTreeMap<String, String>,
+        caller: &Caller,
+    ) -> Result<Reply, Early> {
+        let (sandbox, inside, shown) = self.located(query, caller)?;
+        let open = move || files::open_file(&sandbox, &inside);
+        let opened = self.containers.by_hand(open).await;
+        let (file, size) = opened.map_err(|bad| refused(&bad))?;
+        let (sender, receiver) = async_channel::bounded::<Bytes>(2);
+        let (me, file) = (Rc::clone(self), Arc::new(file));
+        self.tasks.go(async move {
+            let mut at = 0;
+            // As much as there was, however it grows.
+            while at < size {
+                let of = Arc::clone(&file);
+                let length = (size - at).min(files::PAGE);
+                let read = me.containers.by_hand(move || files::read(&of, at, length)).await;
+                let Ok(bytes) = read else { return };
+                if bytes.is_empty() {
+                    return;
+                }
+                at += bytes.len() as u64;
+                if sender.send(bytes.into()).await.is_err() {
+                    return;
+                }
+            }
+        });
+        let mut reply = Reply::new(Body::fed(receiver));
+        let headers = reply.headers_mut();
+        headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/octet-stream"));
+        let name = Path::new(&shown).file_name().map(|name| name.to_string_lossy().into_owned());
+        let plain = |c: char| c.is_ascii_alphanumeric() || "._-".contains(c);
+        let name: String = name.unwrap_or_default().chars().filter(|c| plain(*c)).collect();
+        if let Ok(value) = HeaderValue::from_str(&format!("attachment; filename={name}")) {
+            headers.insert(CONTENT_DISPOSITION, value);
+        }
+        Ok(reply)
+    }
+}
+
+fn refused(bad: &BadPath) -> Early {
+    match bad {
+        BadPath::Outside => {
+            let message = "a path is below a task's directory, as /state tells it\n";
+            early(StatusCode::NOT_FOUND, message)
+        }
+        BadPath::Missing => Box::new(status(StatusCode::NOT_FOUND)),
+        BadPath::Kind(what) => {
+            early(StatusCode::BAD_REQUEST, format!("Cannot read {what} this way.\n"))
+        }
+        BadPath::Os(error) => early(StatusCode::INTERNAL_SERVER_ERROR, format!("{error}\n")),
+    }
+}

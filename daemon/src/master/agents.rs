@@ -1,0 +1,96 @@
+//! What agents answer, served by the leader under `/agent/<agent id>/...` over the connection that
+//! the agent has made: it works from behind NAT, and two agents at one address are two.
+
+use std::rc::Rc;
+
+use hyper::StatusCode;
+use hyper::header::{CONNECTION, HOST, HeaderName, HeaderValue};
+use hyper::http::uri::PathAndQuery;
+use hyper::{Request, Uri};
+use mesita_core::wire::AgentId;
+use mesita_core::wire::svc::Stream;
+use smol_hyper::rt::FuturesIo;
+
+use super::MasterNode;
+use crate::alarm;
+use crate::conn::Pipe;
+use crate::conn::carried::{Line, ROOM, carry};
+use crate::conn::streams::Streams;
+use crate::http::body::Body;
+use crate::http::{Early, Reply, Visit, early, request};
+
+/// How long an agent may take to begin its answer, in µs.
+const ANSWER_US: u64 = 30_000_000;
+
+impl MasterNode {
+    /// Passes a request on to the agent that its path names.
+    pub(super) async fn to_agent(self: Rc<Self>, visit: Visit) -> Reply {
+        match self.pass_on(visit).await {
+            Ok(reply) => reply,
+            Err(reply) => *reply,
+        }
+    }
+
+    async fn pass_on(self: &Rc<Self>, visit: Visit) -> Result<Reply, Early> {
+        self.leads_or_not()?;
+        let uri = visit.request.uri().clone();
+        let (agent, path) = named(&uri, self.cluster()).ok_or_else(|| {
+            let message = "there is no such agent: a path is /agent/<agent id>/...";
+            early(StatusCode::NOT_FOUND, message)
+        })?;
+        let conn = self.connection_of(agent).ok_or_else(|| {
+            early(StatusCode::SERVICE_UNAVAILABLE, "the agent is not connected now")
+        })?;
+        let full = || {
+            let message = "the agent has as many streams open as it can";
+            early(StatusCode::SERVICE_UNAVAILABLE, message)
+        };
+        let handle = Streams::open(&conn, Stream::Http { agent }).ok_or_else(full)?;
+        let (near, far) = Pipe::pair(ROOM);
+        self.tasks.go(carry(handle, far));
+        let line = Line(&visit.caller).to_string();
+        let Pipe { reading, mut writing, ends } = near;
+        let gone = || early(StatusCode::BAD_GATEWAY, "the agent does not answer");
+        let said = futures_lite::AsyncWriteExt::write_all(&mut writing, line.as_bytes()).await;
+        said.map_err(|_| gone())?;
+        let io = FuturesIo::new(Pipe { reading, writing, ends }.join());
+        let (mut sender, connection) =
+            hyper::client::conn::http1::handshake(io).await.map_err(|_| gone())?;
+        self.tasks.go(async move {
+            if let Err(error) = connection.await {
+                log::debug!("an answer of an agent: {error}");
+            }
+        });
+        let passed = passed(visit.request, path).await?;
+        let answer = alarm::within(ANSWER_US, sender.send_request(passed)).await;
+        let answer = answer.ok_or_else(|| {
+            early(StatusCode::GATEWAY_TIMEOUT, "the agent takes longer than 30 s")
+        })?;
+        let mut answer = answer.map_err(|_| gone())?.map(Body::Passed);
+        answer.headers_mut().remove(CONNECTION);
+        Ok(answer)
+    }
+}
+
+/// The agent that a path names, and the path there.
+fn named(uri: &Uri, cluster: u64) -> Option<(AgentId, PathAndQuery)> {
+    let whole = uri.path_and_query()?.as_str().strip_prefix("/agent/")?;
+    let (id, rest) = whole.split_once('/')?;
+    Some((AgentId::parse(id, cluster)?, format!("/{rest}").parse().ok()?))
+}
+
+/// The request as it goes on.
+async fn passed(
+    visit: Request<hyper::body::Incoming>,
+    path: PathAndQuery,
+) -> Result<Request<Body>, Early> {
+    let (mut parts, body) = visit.into_parts();
+    parts.uri = Uri::from(path);
+    // Of this connection alone (RFC 9110 §7.6.1); it is read whole, so its length is known.
+    for name in [CONNECTION, HeaderName::from_static("transfer-encoding")] {
+        parts.headers.remove(name);
+    }
+    parts.headers.insert(HOST, HeaderValue::from_static("agent"));
+    let bytes = request::whole(body).await?;
+    Ok(Request::from_parts(parts, Body::of(bytes)))
+}

@@ -222,6 +222,10 @@ impl<'a> Allocator<'a> {
             }
         });
         self.count_open(world.names, client, &charge, Sign::More);
+        // It got what was left over: what is held back waits for more than there is now.
+        for kind in portion.held.iter() {
+            self.hold_back(kind);
+        }
         if portion.shared {
             self.claim_offered(world, agent, client, held);
             // Others may use it, too: they are asked in the next round.

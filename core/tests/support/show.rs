@@ -236,5 +236,13 @@ pub fn fact(fact: &Fact<'_>) -> String {
         Fact::ExecutorGone { .. } => "executor gone".into(),
         Fact::Offer { offer: id, .. } => format!("offer {}", offer(*id)),
         Fact::OfferGone { .. } => "offer gone".into(),
+        Fact::Quota { role, guarantees, limits } => {
+            let amounts = |list: &Seq<'_, Quantity<'_>>| {
+                let each = list.iter().map(|one| format!("{}:{}", one.name, one.amount));
+                each.collect::<Vec<_>>().join(";")
+            };
+            format!("quota {role} {} to {}", amounts(guarantees), amounts(limits))
+        }
+        Fact::Weight { role, weight } => format!("weight {role} {weight}"),
     }
 }

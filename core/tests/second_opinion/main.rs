@@ -143,7 +143,15 @@ struct Both {
 
 impl Both {
     fn new(seed: u64) -> Self {
-        let roomy = Capacity { filters: 2_048, pieces: 8_000, spans: 2_000, ..capacity() };
+        let roomy = Capacity {
+            agents: 8,
+            frameworks: 4,
+            roles: 16,
+            filters: 512,
+            pieces: 2_000,
+            spans: 300,
+            ..capacity()
+        };
         Self {
             rig: Rig::with(config(), roomy, seed),
             model: Model::default(),

@@ -5,9 +5,11 @@
 //! | `arrivals` | who connects, as what, and for how long |
 //! | `heads` | what they say, on its way to the core |
 //! | `streams` | logs, passed on to their agent, and rows of the catalog |
+//! | `explain` | why a framework does not get what an agent has, as people say it |
 //! | `verdicts` | what is wrong with tasks, looking at each alone |
 
 mod arrivals;
+mod explain;
 mod heads;
 mod streams;
 mod verdicts;
@@ -66,6 +68,8 @@ pub(crate) struct MasterNode {
     introduced: RefCell<BTreeMap<Id, BTreeSet<AgentId>>>,
     /// Connections of agents that are registered.
     agent_conns: RefCell<BTreeMap<AgentId, Id>>,
+    /// Clients that the core was told of, because they operate the cluster.
+    operators: RefCell<BTreeSet<Id>>,
     /// When it began to lead, by the wall clock; 0 = not yet.
     pub(crate) elected_us: Cell<u64>,
     pub(crate) leads: event_listener::Event,
@@ -87,6 +91,7 @@ impl MasterNode {
             own: RefCell::new(Own::new(Role::Master)),
             introduced: RefCell::default(),
             agent_conns: RefCell::default(),
+            operators: RefCell::default(),
             elected_us: Cell::new(0),
             leads: event_listener::Event::new(),
             me: me.clone(),

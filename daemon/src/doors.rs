@@ -46,11 +46,20 @@ pub(crate) struct Caller {
     pub(crate) rights: Rights,
 }
 
+/// A container, as its cgroup names it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Inside {
+    /// The first eight bytes of its agent's key.
+    pub(crate) key: u64,
+    /// Which.
+    pub(crate) container: ContainerId,
+}
+
 /// Why somebody is let in nowhere.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Denied {
-    /// A process of one of our tasks, without a token.
-    Inside,
+    /// A process of one of our tasks, without a token; of which, if that can be told.
+    Inside(Option<Inside>),
     /// The connection is gone, or the kernel does not tell whose it is.
     Unknown,
 }
@@ -58,7 +67,7 @@ pub(crate) enum Denied {
 impl fmt::Display for Denied {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
-            Self::Inside => {
+            Self::Inside(_) => {
                 "processes inside a task may not use the cluster that runs them without a token"
             }
             Self::Unknown => "the kernel does not tell whose connection this is",
@@ -72,8 +81,8 @@ pub(crate) struct Doors {
     /// The question to the kernel; none if it is not answered here.
     diag: Option<OwnedFd>,
     unified: Option<PathBuf>,
-    /// Cgroups by id: true for those of tasks.
-    known: RefCell<BTreeMap<u64, bool>>,
+    /// Cgroups by id: those of tasks with their containers.
+    known: RefCell<BTreeMap<u64, Option<Inside>>>,
     own_uid: u32,
 }
 
@@ -118,8 +127,8 @@ impl Doors {
             }
             Ends::Tcp { local, peer } => {
                 let socket = self.ask(*peer, *local).ok().flatten().ok_or(Denied::Unknown)?;
-                if self.is_inside(&socket) {
-                    return Err(Denied::Inside);
+                if let Some(inside) = self.inside(&socket) {
+                    return Err(Denied::Inside(inside));
                 }
                 Ok(self.local(socket.uid))
             }
@@ -165,26 +174,28 @@ impl Doors {
         Ok(Some(Socket { uid: header.uid, inode: header.inode.into(), cgroup }))
     }
 
-    /// True when the socket belongs to a process inside one of our tasks.
-    fn is_inside(&self, socket: &Socket) -> bool {
-        socket.cgroup.is_some_and(|id| self.is_of_task(id)) || is_below_keeper(socket.inode)
+    /// The task that a socket's process is inside of, if it is inside of one.
+    #[allow(clippy::option_option)] // Inside of one, which may not be known.
+    fn inside(&self, socket: &Socket) -> Option<Option<Inside>> {
+        let known = socket.cgroup.and_then(|id| self.container_of(id));
+        known.map(Some).or_else(|| is_below_keeper(socket.inode).then_some(None))
     }
 
-    /// True when the cgroup with this id is a container's or below one.
-    fn is_of_task(&self, id: u64) -> bool {
-        let Some(unified) = &self.unified else { return false };
+    /// The container whose cgroup, or one below, has this id.
+    fn container_of(&self, id: u64) -> Option<Inside> {
+        let unified = self.unified.as_ref()?;
         if let Some(&known) = self.known.borrow().get(&id) {
             return known;
         }
-        let Some(path) = find_cgroup(unified, id) else { return false };
-        let is = is_container(&path);
+        let path = find_cgroup(unified, id)?;
+        let container = container(&path);
         let mut known = self.known.borrow_mut();
         if known.len() >= KNOWN_MAX {
             known.clear();
         }
         // An id is never used again while the machine is up.
-        known.insert(id, is);
-        is
+        known.insert(id, container);
+        container
     }
 }
 
@@ -247,11 +258,14 @@ fn find_cgroup(root: &Path, id: u64) -> Option<PathBuf> {
     None
 }
 
-/// True for `…/<16 hex digits of an agent's key>/<container id>` and whatever is below.
-fn is_container(path: &Path) -> bool {
+/// The container of `…/<16 hex digits of an agent's key>/<container id>` and whatever is below.
+fn container(path: &Path) -> Option<Inside> {
     let names: Vec<&str> = path.iter().filter_map(|name| name.to_str()).collect();
-    let is_key = |name: &str| name.len() == 16 && name.bytes().all(|b| b.is_ascii_hexdigit());
-    names.windows(2).any(|pair| is_key(pair[0]) && ContainerId::parse(pair[1]).is_some())
+    names.windows(2).find_map(|pair| {
+        let is_key = pair[0].len() == 16 && pair[0].bytes().all(|b| b.is_ascii_hexdigit());
+        let key = u64::from_str_radix(pair[0], 16).ok().filter(|_| is_key)?;
+        Some(Inside { key, container: ContainerId::parse(pair[1])? })
+    })
 }
 
 /// True when a process that has the socket open has a keeper among its ancestors.
@@ -342,10 +356,10 @@ mod tests {
     fn cgroups_of_containers_are_known_by_their_path() {
         for path in ["/sys/fs/cgroup/mesita/0011223344556677/1-2", "/x/m/aabbccddeeff0011/a-ff/sub"]
         {
-            assert!(is_container(Path::new(path)), "{path}");
+            assert!(container(Path::new(path)).is_some(), "{path}");
         }
         for path in ["/sys/fs/cgroup/user.slice", "/x/mesita/0011223344556677/self", "/x/1-2"] {
-            assert!(!is_container(Path::new(path)), "{path}");
+            assert_eq!(container(Path::new(path)), None, "{path}");
         }
     }
 

@@ -48,6 +48,7 @@ mod process;
 mod random;
 mod seats;
 mod signals;
+mod v1;
 
 use std::ffi::OsString;
 use std::process::ExitCode;

@@ -93,6 +93,18 @@ impl Port {
         }
     }
 
+    /// Stores bodies with one holder each; none when there is no room for all of them.
+    pub(crate) fn store(&self, bodies: &[Vec<u8>]) -> Option<Vec<BodyRef>> {
+        let mut store = self.bodies.borrow_mut();
+        let bytes = bodies.iter().map(|body| body.len() as u64).sum();
+        let mut reserved = store.reserve(bytes)?;
+        let stored = bodies.iter().map(|body| {
+            let hash = mesita_core::digest::of_body(body);
+            store.store(&mut reserved, body.as_slice().into(), hash)
+        });
+        Some(stored.collect())
+    }
+
     /// Bodies lose a holder.
     pub(crate) fn drop_bodies(&self, bodies: &[BodyRef]) {
         let mut store = self.bodies.borrow_mut();

@@ -44,6 +44,35 @@ fn help_tells_the_default_of_every_flag_that_has_one() {
 }
 
 #[test]
+fn help_tells_the_default_and_the_unit_of_every_flag() {
+    for subcommand in ["master", "agent", "dev", "run", "ps", "logs", "replay"] {
+        let help = mesita(&[subcommand, "--help"]);
+        let help = String::from_utf8(help.stdout).unwrap();
+        let (_, options) = help.split_once("Options:\n").unwrap();
+        let mut blocks: Vec<String> = Vec::new();
+        for line in options.lines() {
+            if line.trim_start().starts_with("--") {
+                blocks.push(String::new());
+            }
+            if let Some(block) = blocks.last_mut() {
+                block.push_str(line);
+            }
+        }
+        for block in &blocks {
+            assert!(block.contains("[default: "), "{subcommand}: no default: {block}");
+        }
+        assert!(!blocks.is_empty(), "{help}");
+        for (value, unit) in [("DURATION", "secs"), ("SIZE", "MiB"), ("RESOURCES", "in CPUs")] {
+            if help.contains(&format!("<{value}>")) {
+                let told =
+                    |line: &str| line.starts_with(&format!("{value}: ")) && line.contains(unit);
+                assert!(help.lines().any(told), "{subcommand}: {value} in {help}");
+            }
+        }
+    }
+}
+
+#[test]
 fn what_cannot_be_run_is_refused_before_anything_starts() {
     for (arguments, why) in [
         (&["run"][..], "nothing to run"),

@@ -155,7 +155,8 @@ pub enum Input<'a> {
     },
     /// The keeper died: nothing of it can be waited for any more.
     KeeperGone,
-    /// The agent is to end everything and leave.
+    /// The agent is to end everything, and to leave when every end is acknowledged. Said again:
+    /// as soon as everything has ended.
     Leave,
     /// A deadline is due.
     Tick,
@@ -419,6 +420,8 @@ struct Counters {
     start_record: u64,
     /// It is to end everything and leave.
     leaving: bool,
+    /// It does not wait for acknowledgements of ends before it leaves.
+    hurries: bool,
     /// It was told that it left.
     left: bool,
     /// Bytes of the description in use.

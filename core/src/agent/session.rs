@@ -492,6 +492,7 @@ impl Agent<'_> {
 
     /// Everything ends, and the agent with it: the master is told when nothing is left.
     pub(super) fn leave(&mut self, cx: &mut Cx<'_>) {
+        self.counters.hurries = self.counters.leaving;
         self.counters.leaving = true;
         for slot in 0..self.tasks.high_water() {
             if let Some(id) = self.tasks.id_at(slot) {
@@ -506,10 +507,15 @@ impl Agent<'_> {
         self.check_left(cx);
     }
 
-    /// Says that it leaves, once nothing lives here any more.
+    /// Says that it leaves, once nothing lives here any more, and every end is acknowledged: nobody
+    /// could tell it afterwards.
     pub(super) fn check_left(&mut self, cx: &mut Cx<'_>) {
-        let lives = self.tasks.iter().any(|(_, task)| !task.state.is_terminal());
-        if !self.counters.leaving || self.counters.left || lives || !self.executors.is_empty() {
+        if !self.counters.leaving || self.counters.left {
+            return;
+        }
+        let hurries = self.counters.hurries;
+        let stays = |task: &Task| !(hurries && task.state.is_terminal());
+        if self.tasks.iter().any(|(_, task)| stays(task)) || !self.executors.is_empty() {
             return;
         }
         self.counters.left = true;
@@ -528,6 +534,7 @@ impl Agent<'_> {
         self.check_framework(Some(known), held)?;
         self.set_framework(known, held);
         self.persist(cx, Record::Framework(*held), false, &[]);
+        self.tell_framework_again(cx, known);
         Ok(())
     }
 

@@ -194,9 +194,18 @@ impl Agent<'_> {
 
     /// A new session hears the oldest update of every task at once. O(tasks), spread over ticks.
     pub(super) fn tell_all_again(&mut self, cx: &mut Cx<'_>) {
+        self.tell_again(cx, |_| true);
+    }
+
+    /// A scheduler that may have come back hears the oldest update of each of its tasks at once.
+    pub(super) fn tell_framework_again(&mut self, cx: &mut Cx<'_>, framework: Id) {
+        self.tell_again(cx, |task| task.framework == framework.index);
+    }
+
+    fn tell_again(&mut self, cx: &mut Cx<'_>, of: impl Fn(&Task) -> bool) {
         for slot in 0..self.tasks.high_water() {
             let Some((id, row)) = self.tasks.at(slot) else { continue };
-            if row.updates.is_empty() {
+            if row.updates.is_empty() || !of(&row) {
                 continue;
             }
             if let Some(row) = self.tasks.get_mut(id) {

@@ -706,10 +706,11 @@ impl Master<'_> {
     /// Its connection is gone. Its tasks live on; it is given until `since` + A + 2T to come back.
     pub(super) fn agent_away(&mut self, cx: &mut Cx<'_>, agent: Id, since: Time) {
         let Some(row) = self.agents.get_mut(agent) else { return };
-        row.conn = Id::NONE;
+        // One that left said so over this connection: see `says_goodbye`.
         if matches!(row.state, AgentState::Losing | AgentState::Unreachable) {
             return;
         }
+        row.conn = Id::NONE;
         if row.state == AgentState::Settling {
             self.counters.chores = self.counters.chores.saturating_sub(1);
         }
@@ -757,10 +758,20 @@ impl Master<'_> {
                 self.lost(cx, agent);
                 return true;
             };
-            let message = "The agent did not answer for too long";
-            self.lose_task(cx, task, Reason::AgentRemoved, TaskState::Unreachable, message);
+            let (state, message) = if self.says_goodbye(agent) {
+                (TaskState::Gone, "The agent has left the cluster")
+            } else {
+                (TaskState::Unreachable, "The agent did not answer for too long")
+            };
+            self.lose_task(cx, task, Reason::AgentRemoved, state, message);
         }
         false
+    }
+
+    /// True when an agent is given up because it said that it leaves. One that was silent has no
+    /// connection, and gets none while it is being given up.
+    fn says_goodbye(&self, agent: Id) -> bool {
+        self.agents.get_ref(agent).is_some_and(|row| row.conn.some().is_some())
     }
 
     /// Nothing of an agent is left but its name, for those who ask.
@@ -785,8 +796,8 @@ impl Master<'_> {
                 self.tell(cx, framework, event, &[]);
             }
         }
-        if row.conn.some().is_some() {
-            // It said itself that it leaves: nobody will ask for it again.
+        if self.says_goodbye(agent) {
+            // Nobody will ask for it again.
             cx.emit(Output::Close { conn: row.conn, reason: Parting::Leaving, message: "" });
             if let Some(conn) = self.conn_mut(row.conn) {
                 conn.who = Id::NONE;

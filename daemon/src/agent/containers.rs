@@ -16,7 +16,7 @@ use mesita_core::agent::{Hand, HandLaunch, Input};
 use mesita_core::limits::MESSAGE_MAX;
 use mesita_core::wire::resource::Value;
 use mesita_core::wire::task::Reason;
-use mesita_core::wire::{BodyRef, ContainerId, FrameworkId};
+use mesita_core::wire::{AgentId, BodyRef, ContainerId, FrameworkId};
 use mesita_isolation::isolators::{Cap, Limitation, Reason as LimitReason, TaskLimits};
 use mesita_isolation::keeper::protocol::{Ended, Launch, Left, Request};
 use mesita_isolation::{Isolation, Killed, sandbox, user};
@@ -49,9 +49,8 @@ pub(crate) struct Containers {
     known: RefCell<BTreeMap<ContainerId, Rc<Container>>>,
     /// Those that the core has forgotten last, for who asks late what they used.
     recent: RefCell<VecDeque<(ContainerId, Rc<Container>)>>,
-    /// The agent's id as clients see it, and its cluster.
-    name: RefCell<String>,
-    cluster: Cell<u64>,
+    /// The agent's id, and its cluster; none until it was admitted.
+    id: Cell<Option<(AgentId, u64)>>,
     /// Sandboxes that are to go, by when.
     garbage: RefCell<BTreeSet<(u64, ContainerId)>>,
     garbage_changed: Event,
@@ -67,6 +66,8 @@ pub(crate) struct Container {
     limited: RefCell<Option<(Reason, String)>>,
     /// How it ended.
     ended: Cell<Option<Ended>>,
+    /// Nothing of it runs, nor will: it ended, never began, or is forgotten.
+    over: Cell<bool>,
     /// What it used in all, for people.
     summary: RefCell<String>,
     /// Told when anything of this changes.
@@ -116,8 +117,7 @@ impl Containers {
             hands_max: hands.max(1),
             known: RefCell::default(),
             recent: RefCell::default(),
-            name: RefCell::default(),
-            cluster: Cell::default(),
+            id: Cell::default(),
             garbage: RefCell::default(),
             garbage_changed: Event::new(),
         }
@@ -129,9 +129,28 @@ impl Containers {
     }
 
     /// The agent is known by this id now.
-    pub(super) fn named(&self, name: String, cluster: u64) {
-        *self.name.borrow_mut() = name;
-        self.cluster.set(cluster);
+    pub(super) fn named(&self, id: AgentId, cluster: u64) {
+        self.id.set(Some((id, cluster)));
+    }
+
+    /// The agent's id, and its cluster.
+    pub(super) fn id(&self) -> Option<(AgentId, u64)> {
+        self.id.get()
+    }
+
+    /// The container of a running executor.
+    pub(super) fn of_executor(
+        &self,
+        framework: FrameworkId,
+        executor: &str,
+    ) -> Option<ContainerId> {
+        let known = self.known.borrow();
+        let of = known.iter().rev().find(|(_, container)| {
+            container.framework.get() == framework
+                && *container.executor.borrow() == executor
+                && !executor.is_empty()
+        });
+        of.map(|(id, _)| *id)
     }
 
     /// What a record of the ledger says about containers.
@@ -241,9 +260,14 @@ fn same_bytes(one: &[u8], other: &[u8]) -> bool {
 }
 
 impl Container {
-    /// How it ended, if it did.
-    pub(super) fn ended(&self) -> Option<Ended> {
-        self.ended.get()
+    /// True when it writes nothing any more.
+    pub(super) fn is_over(&self) -> bool {
+        self.over.get()
+    }
+
+    fn set_over(&self) {
+        self.over.set(true);
+        self.changed.notify(usize::MAX);
     }
 
     /// What it used, once it ended.
@@ -277,7 +301,7 @@ impl AgentNode {
     }
 
     fn plan(&self, launch: &HandLaunch<'_>, bodies: &[BodyRef]) -> Plan {
-        let cluster = self.containers.cluster.get();
+        let cluster = self.containers.id().map_or(0, |(_, cluster)| cluster);
         let bytes =
             |body: mesita_core::wire::Body| self.port.bodies.borrow().bytes(body.of(bodies));
         Plan {
@@ -324,6 +348,7 @@ impl AgentNode {
                 }
                 Err(message) => {
                     log::warn!("container {id}: {message}");
+                    container.set_over();
                     let message = cut(&message);
                     self.port.put(&Input::Unstarted { container: id, message });
                 }
@@ -354,7 +379,8 @@ impl AgentNode {
         let isolation = Arc::clone(&self.containers.isolation);
         let work_dir = self.containers.work_dir.clone();
         let (switch, token) = (self.containers.switch_user, self.containers.token(id));
-        let agent = self.containers.name.borrow().clone();
+        let agent = self.containers.id();
+        let agent = agent.map(|(id, cluster)| id.shown(cluster).to_string()).unwrap_or_default();
         let build = move || build(plan, &isolation, &work_dir, switch, token, &agent);
         let request = self.containers.by_hand(build).await?;
         *container.launched.borrow_mut() = None;
@@ -384,7 +410,7 @@ impl AgentNode {
             self.tasks.go(async move {
                 loop {
                     let ended = async {
-                        while container.ended.get().is_none() {
+                        while !container.is_over() {
                             container.changed.listen().await;
                         }
                         false
@@ -440,7 +466,7 @@ impl AgentNode {
         let usage = usage.unwrap_or_default();
         *container.summary.borrow_mut() = summary(&ended, usage.user_us, usage.mem_peak_bytes);
         container.ended.set(Some(ended));
-        container.changed.notify(usize::MAX);
+        container.set_over();
         let (limit, message) = match &limited {
             Some((reason, message)) => (Some(*reason), cut(message)),
             None => (None, ""),
@@ -482,6 +508,7 @@ impl AgentNode {
         let known = self.containers.known.borrow_mut().remove(&id);
         let Some(container) = known else { return };
         let ended = container.ended.get().is_some();
+        container.set_over();
         {
             let mut recent = self.containers.recent.borrow_mut();
             recent.push_back((id, container));
@@ -631,7 +658,11 @@ fn build(
             ("MESOS_AGENT_ENDPOINT".to_owned(), plan.address),
             ("MESOS_CHECKPOINT".to_owned(), "1".to_owned()),
             ("MESOS_EXECUTOR_SHUTDOWN_GRACE_PERIOD".to_owned(), SHUTDOWN_GRACE.to_owned()),
-            ("MESITA_EXECUTOR_TOKEN".to_owned(), hex),
+            ("MESITA_EXECUTOR_TOKEN".to_owned(), hex.clone()),
+            ("MESOS_EXECUTOR_AUTHENTICATION_TOKEN".to_owned(), hex),
+            ("MESOS_HTTP_COMMAND_EXECUTOR".to_owned(), "0".to_owned()),
+            ("MESOS_RECOVERY_TIMEOUT".to_owned(), "15mins".to_owned()),
+            ("MESOS_SUBSCRIPTION_BACKOFF_MAX".to_owned(), "2secs".to_owned()),
         ]);
     } else {
         variables.insert("MESOS_TASK_ID".to_owned(), plan.task);

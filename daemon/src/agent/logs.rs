@@ -69,7 +69,7 @@ impl AgentNode {
         let mut at = start(&file, offset)?;
         loop {
             // Whether it ended is asked before the last read, so that nothing is missed after it.
-            let ended = container.as_ref().is_none_or(|container| container.ended().is_some());
+            let ended = container.as_ref().is_none_or(|container| container.is_over());
             let reading = Arc::clone(&file);
             let chunk = self.containers.by_hand(move || {
                 let mut chunk = vec![0; CHUNK];
@@ -108,7 +108,7 @@ enum Sent {
 /// Waits until there may be more to read; false when nobody reads.
 async fn grown(watch: &Async<OwnedFd>, container: &Container, handle: &Handle) -> io::Result<bool> {
     let changed = container.changed();
-    if container.ended().is_some() {
+    if container.is_over() {
         return Ok(true);
     }
     let written = async {

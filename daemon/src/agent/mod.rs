@@ -7,11 +7,13 @@
 //! | `link` | the way to the master, and its signs of life |
 //! | `arrivals` | who connects: executors, and others, who are shown the way to the leader |
 //! | `containers` | what the core wants done with containers, by the hands |
+//! | `executors` | executors that speak Mesos' executor API |
 //! | `keeper` | the conversation with the keeper |
 //! | `logs` | what tasks wrote, for streams |
 
 mod arrivals;
 mod containers;
+mod executors;
 mod keeper;
 mod link;
 mod logs;
@@ -23,6 +25,8 @@ use std::path::PathBuf;
 use std::rc::{Rc, Weak};
 
 use event_listener::Event;
+use hyper::Request;
+use hyper::body::Incoming;
 use mesita_core::agent::{Input, Output};
 use mesita_core::drive::sent;
 use mesita_core::table::Id;
@@ -36,11 +40,12 @@ use crate::conn::hello::Own;
 use crate::conn::outbox::Level;
 use crate::conns::Conns;
 use crate::disk_thread::{Job, ToDisk, Turn};
-use crate::doors::{Denied, Doors};
-use crate::http::{Gauges, Site};
+use crate::doors::{Caller, Denied, Doors};
+use crate::http::{Answering, Gauges, Site, Visit};
 use crate::io_thread::{Node, Tasks};
 use crate::port::Port;
 use containers::Containers;
+use executors::Executors;
 pub(crate) use keeper::{pidfd_of, wait_for};
 pub(crate) use prepare::{Life, Prepared, prepare};
 pub(crate) use start::Ready;
@@ -91,6 +96,7 @@ pub(crate) struct AgentNode {
     doors: Doors,
     own: RefCell<Own>,
     containers: Containers,
+    executors: Executors,
     keeper: keeper::Link,
     /// The connection to the master, if there is one.
     master: Cell<Option<Id>>,
@@ -198,6 +204,9 @@ impl Node for AgentNode {
 
     fn output(&self, output: &[u8], bodies: &[BodyRef]) {
         if let Some((conn, head)) = sent(output) {
+            if self.tell_executor(conn, head, bodies) {
+                return;
+            }
             if let Some(conn) = self.conns.get(conn) {
                 conn.send(head, bodies, &self.port);
             }
@@ -212,6 +221,9 @@ impl Node for AgentNode {
             Output::Close { conn, reason, message } => {
                 if self.master.get() == Some(conn) {
                     log::warn!("the master: {message}");
+                }
+                if self.close_executor(conn) {
+                    return;
                 }
                 if let Some(conn) = self.conns.get(conn) {
                     conn.part(reason, message);
@@ -236,7 +248,7 @@ impl Node for AgentNode {
                     log::info!("agent {} of cluster {cluster:016x}", agent.shown(cluster));
                 }
                 (own.cluster, own.generation) = (cluster, fence.generation);
-                self.containers.named(agent.shown(cluster).to_string(), cluster);
+                self.containers.named(agent, cluster);
             }
             Output::KeepBody(body) => self.port.bodies.borrow_mut().keep(body),
             Output::DropBody(body) => self.port.bodies.borrow_mut().drop(body),
@@ -254,6 +266,7 @@ impl AgentNode {
         bodies: &[BodyRef],
     ) {
         use mesita_core::agent::ledger::Record;
+        self.executors.noted(record, self.own.borrow().cluster);
         let turn = if matches!(record, Record::SnapshotBegins) {
             Turn::Begins
         } else if matches!(record, Record::SnapshotEnds) {
@@ -277,8 +290,21 @@ impl Site for AgentNode {
         "agent"
     }
 
-    fn admits(&self, ends: &Ends) -> Result<(), Denied> {
-        self.doors.caller(ends).map(|_| ())
+    fn caller(&self, ends: &Ends) -> Result<Caller, Denied> {
+        self.doors.caller(ends)
+    }
+
+    fn visit(self: Rc<Self>, visit: Visit) -> Result<Answering, Box<Visit>> {
+        match under_process(visit.request.uri().path()) {
+            "/api/v1/executor" => Ok(Box::pin(self.executor(visit.request, None))),
+            _ => Err(Box::new(visit)),
+        }
+    }
+
+    fn outcast(self: Rc<Self>, request: Request<Incoming>, denied: Denied) -> Option<Answering> {
+        // Whoever is inside a container may be its executor.
+        let executor = under_process(request.uri().path()) == "/api/v1/executor";
+        executor.then(|| Box::pin(self.executor(request, Some(denied))) as Answering)
     }
 
     fn health(&self) -> Value {
@@ -299,9 +325,15 @@ impl Site for AgentNode {
             let mut own = self.conns.gauges().to_vec();
             own.extend(self.port.bodies.borrow().gauges());
             own.extend(self.containers.gauges());
+            own.extend(self.executors.gauges());
             own.push(("backlog_bytes", self.port.backlog_bytes() as u64));
             own.push(("registered", u64::from(self.timeout_us.get() > 0)));
             (core, own)
         })
     }
+}
+
+/// A path without the name of its process, under which libprocess serves everything, too.
+fn under_process(path: &str) -> &str {
+    path.strip_prefix("/slave(1)").unwrap_or(path)
 }

@@ -106,6 +106,7 @@ impl AgentNode {
             doors: Doors::new(),
             own: std::cell::RefCell::new(own),
             containers,
+            executors: super::executors::Executors::default(),
             keeper: link,
             master: std::cell::Cell::default(),
             timeout_us: std::cell::Cell::default(),
@@ -167,7 +168,13 @@ impl AgentNode {
     fn recover(&self, entry: &Entry) {
         let refs = self.store(entry);
         match decode::<Record<'_>>(&entry.record) {
-            Ok(record) => self.containers.recovered(&record),
+            Ok(record) => {
+                self.containers.recovered(&record);
+                if let Record::Admitted { cluster, .. } = record {
+                    self.own.borrow_mut().cluster = cluster;
+                }
+                self.executors.noted(&record, self.own.borrow().cluster);
+            }
             Err(malformed) => log::error!("a record of the ledger is passed over: {malformed}"),
         }
         with_refs(&refs, |bodies| {

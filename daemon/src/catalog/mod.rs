@@ -127,6 +127,11 @@ impl Catalog {
         Some((row, self.now.agents.get(row)?))
     }
 
+    /// The framework with this id.
+    pub(crate) fn framework(&self, id: FrameworkId) -> Option<(Id, &Framework)> {
+        self.now.frameworks.iter().find(|(_, framework)| framework.id == id)
+    }
+
     /// The newest task of this name, of this framework if one is given.
     pub(crate) fn task(&self, framework: FrameworkId, name: &str) -> Option<(Id, &Task)> {
         let ids = self.tasks_by_name.get(name)?;

@@ -18,6 +18,9 @@ use crate::io_thread::Node;
 use crate::process::{Plan, Process};
 use crate::signals::{self, Caught, Signals};
 
+/// How long a leaving agent waits for the ends of its tasks to be acknowledged, in µs.
+const LEAVE_US: u64 = 10_000_000;
+
 /// What ended the agent.
 enum End {
     Signal,
@@ -71,6 +74,12 @@ pub(super) fn main(flags: Agent) -> Result<ExitCode, Failure> {
                     Caught::User1 => {
                         log::info!("leaving: every task is ended first");
                         agent.leave();
+                        // Who should acknowledge an end may be gone for good.
+                        let agent = Rc::clone(&agent);
+                        tasks.go(async move {
+                            alarm::after(LEAVE_US).await;
+                            agent.leave();
+                        });
                     }
                     Caught::HangUp => {}
                 }

@@ -93,7 +93,9 @@ impl ClientNode {
 
     /// Asks the master for something, by the driver. `bodies` are those that the verb names.
     pub(crate) fn call(&self, ticket: u32, verb: Verb<'_>, bodies: &[Vec<u8>]) {
-        let refs = self.store(bodies);
+        let Some(refs) = self.port.store(bodies) else {
+            return log::error!("no room for what is to be sent");
+        };
         with_refs(&refs, |bodies| {
             self.port.put_then(&Input::Call { ticket, verb, bodies }, refs.clone(), |result| {
                 if let Err(refusal) = result {
@@ -101,20 +103,6 @@ impl ClientNode {
                 }
             });
         });
-    }
-
-    fn store(&self, bodies: &[Vec<u8>]) -> Vec<BodyRef> {
-        let mut store = self.port.bodies.borrow_mut();
-        let bytes = bodies.iter().map(|body| body.len() as u64).sum();
-        let Some(mut reserved) = store.reserve(bytes) else {
-            log::error!("no room for what is to be sent");
-            return Vec::new();
-        };
-        let stored = bodies.iter().map(|body| {
-            let hash = mesita_core::digest::of_body(body);
-            store.store(&mut reserved, body.as_slice().into(), hash)
-        });
-        stored.collect()
     }
 
     /// Opens a stream to the master; none while there is no connection.

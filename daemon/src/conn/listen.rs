@@ -19,8 +19,8 @@ pub(crate) const STRANGER_US: u64 = 10_000_000;
 pub(crate) const STRANGERS_MAX: usize = 256;
 /// How long nothing is accepted when the process has no descriptor left, in µs.
 const PAUSE_US: u64 = 100_000;
-/// The fourth byte of a frame's length is below this, that of an HTTP method above.
-const TEXT: u8 = 0x20;
+/// Connections that the kernel holds until they are accepted.
+const BACKLOG: i32 = 1_024;
 
 /// What a connection turned out to be.
 pub(crate) enum Arrival {
@@ -66,7 +66,11 @@ impl Stranger {
 /// Binds a listener. The error says what to do when the port is taken.
 pub(crate) async fn bind(ip: IpAddr, port: u16) -> io::Result<TcpListener> {
     let address = SocketAddr::new(ip, port);
-    TcpListener::bind(address).await.map_err(|error| {
+    let listener = TcpListener::bind(address).await.and_then(|listener| {
+        rustix::net::listen(&listener, BACKLOG)?;
+        Ok(listener)
+    });
+    listener.map_err(|error| {
         let hints = [
             (io::ErrorKind::AddrInUse, "; another program has it: choose another --port"),
             (
@@ -130,7 +134,13 @@ async fn recognise(stream: TcpStream) -> io::Result<Arrival> {
     pipe.reading.read_exact(&mut first).await?;
     let rest = std::mem::replace(&mut pipe.reading, Box::new(futures_lite::io::empty()));
     pipe.reading = Box::new(AsyncReadExt::chain(io_cursor(first), rest));
-    Ok(if first[3] < TEXT { Arrival::Native(pipe) } else { Arrival::Http(pipe) })
+    Ok(if is_text(first) { Arrival::Http(pipe) } else { Arrival::Native(pipe) })
+}
+
+/// True for the begin of a request. A frame's begin is its length, whose fourth byte is below that
+/// of any text in every frame that is not too long; one that is too long is told so as a frame.
+fn is_text(first: [u8; 4]) -> bool {
+    first.iter().all(|byte| matches!(byte, b'\r' | b'\n' | b' '..=b'~'))
 }
 
 fn io_cursor(first: [u8; 4]) -> futures_lite::io::Cursor<[u8; 4]> {

@@ -67,7 +67,7 @@ pub(crate) struct Common {
     #[arg(long, value_name = "LEVEL", default_value = "info")]
     pub(crate) logging_level: log::LevelFilter,
     /// How many agents, frameworks and tasks fit: tables are taken at the start
-    #[arg(long, value_enum, default_value_t = SizeClass::Edge)]
+    #[arg(long, value_enum, value_name = "CLASS", default_value_t = SizeClass::Edge)]
     pub(crate) size: SizeClass,
     /// Single tables in another size: `tasks=5000,offers=1000`
     #[arg(long, value_name = "TABLE=ROWS,...", value_parser = capacity)]
@@ -84,7 +84,7 @@ pub(crate) struct Common {
     /// Bytes of the journal; its oldest part goes
     #[arg(long, value_name = "SIZE", default_value = "256MiB")]
     pub(crate) journal_max: Size,
-    /// Seed of everything that is drawn; drawn itself if not given
+    /// Seed of everything that is drawn [default: drawn itself]
     #[arg(long, value_name = "NUMBER")]
     pub(crate) seed: Option<u64>,
 }
@@ -105,7 +105,7 @@ pub(crate) struct Listen {
 #[derive(Clone, Debug, Args)]
 pub(crate) struct Decisions {
     /// Unit of all waiting: fast 50 ms, default 500 ms, slow 2 s, wan 3 s
-    #[arg(long, value_enum, default_value_t = Timing::Default)]
+    #[arg(long, value_enum, value_name = "CLASS", default_value_t = Timing::Default)]
     pub(crate) timing: Timing,
     /// An agent silent for so long is not offered any more
     #[arg(long, value_name = "DURATION", default_value = "10secs")]
@@ -246,7 +246,8 @@ pub(crate) struct Dev {
 /// Where the cluster is.
 #[derive(Clone, Debug, Args)]
 pub(crate) struct Where {
-    /// Address of a master, or of an agent, which knows it
+    /// Address of a master, or of an agent, which knows it [default: looked for on this host, at
+    /// ports 5050 and 5051]
     #[arg(long, value_name = "HOST:PORT", env = "MESITA_MASTER")]
     pub(crate) master: Option<String>,
 }
@@ -613,13 +614,56 @@ pub(crate) fn parse(arguments: Vec<OsString>) -> Result<Cli, clap::Error> {
     Cli::from_arg_matches(&matches)
 }
 
+/// How values are written, below the flags that take them.
+const UNITS: [(&str, &str); 4] = [
+    (
+        "DURATION",
+        "a number and ns, us, ms, secs, mins, hrs, days or weeks, such as 5secs or 1.5hrs",
+    ),
+    ("SIZE", "a number and B, KiB, MiB, GiB or TiB; MiB if it has none"),
+    ("RESOURCES", "name:amount;... with cpus in CPUs, mem and disk in MiB, ports:[first-last]"),
+    ("NAME=VALUE", "may be given more than once"),
+];
+
 /// The flags, each also in snake case and as a variable of the environment.
 fn command() -> clap::Command {
     let names: Vec<String> =
         Cli::command().get_subcommands().map(|sub| sub.get_name().to_owned()).collect();
     names.into_iter().fold(Cli::command(), |command, name| {
-        command.mut_subcommand(name, |sub| sub.mut_args(named_as_in_mesos))
+        command.mut_subcommand(name, |sub| {
+            let units = units_of(&sub);
+            let sub = sub.mut_args(named_as_in_mesos).mut_args(with_its_default);
+            sub.after_help(format!(
+                "{units}Every flag can be a variable as well: --work-dir is MESITA_WORK_DIR."
+            ))
+        })
     })
+}
+
+/// What the values of a subcommand's flags are written in.
+fn units_of(sub: &clap::Command) -> String {
+    let takes = |name: &str| {
+        let names = sub.get_arguments().filter_map(clap::Arg::get_value_names);
+        names.flatten().any(|of| of.as_str().starts_with(name))
+    };
+    let units = UNITS.iter().filter(|(name, _)| takes(name));
+    units.map(|(name, unit)| format!("{name}: {unit}.\n")).collect()
+}
+
+/// A flag whose help says what holds without it.
+fn with_its_default(arg: clap::Arg) -> clap::Arg {
+    let told = |help: Option<&clap::builder::StyledStr>| {
+        help.is_some_and(|help| help.to_string().contains("[default"))
+    };
+    let shown = !arg.get_default_values().is_empty() && arg.get_action().takes_values();
+    if arg.get_long().is_none() || shown || told(arg.get_help()) || told(arg.get_long_help()) {
+        return arg;
+    }
+    let default = if arg.get_action().takes_values() { "none" } else { "off" };
+    let with = |help: &clap::builder::StyledStr| format!("{help} [default: {default}]");
+    let (short, long) = (arg.get_help().map(with), arg.get_long_help().map(with));
+    let arg = if let Some(short) = short { arg.help(short) } else { arg };
+    if let Some(long) = long { arg.long_help(long) } else { arg }
 }
 
 fn named_as_in_mesos(arg: clap::Arg) -> clap::Arg {

@@ -1,4 +1,17 @@
-//! HTTP on the port of a daemon: its health, its version and its gauges.
+//! HTTP on the port of a daemon.
+//!
+//! | file | concern |
+//! |---|---|
+//! | `request` | the body of a request, bounded in bytes and time |
+//! | `body`, `records` | the body of an answer: at once, or as a stream of records |
+//! | `media` | JSON or protobuf: which one it is, which one is wanted |
+//! | `transcode` | messages from and to JSON |
+
+pub(crate) mod body;
+pub(crate) mod media;
+pub(crate) mod records;
+pub(crate) mod request;
+pub(crate) mod transcode;
 
 use std::convert::Infallible;
 use std::fmt::Write;
@@ -8,9 +21,8 @@ use std::rc::Rc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use http_body_util::Full;
-use hyper::body::{Bytes, Incoming};
-use hyper::header::{CONTENT_TYPE, HeaderValue};
+use hyper::body::Incoming;
+use hyper::header::{ALLOW, CONTENT_TYPE, HeaderValue};
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper::{Method, Request, Response, StatusCode};
@@ -19,106 +31,166 @@ use smol_hyper::rt::FuturesIo;
 
 use crate::alarm::{self, Alarm};
 use crate::conn::{Ends, Pipe};
-use crate::doors::Denied;
+use crate::doors::{Caller, Denied};
 use crate::passage::gauges;
+use crate::v1::events::MESOS_VERSION;
+use body::Body;
+use media::Media;
+use records::Records;
 
 /// How long a request's head may take.
 const HEAD: Duration = Duration::from_secs(30);
 /// Bytes of a connection's buffer.
 const BUFFER: usize = 16 * 1024;
 
+/// An answer.
+pub(crate) type Reply = Response<Body>;
+/// An answer that comes before the question is understood.
+pub(crate) type Early = Box<Reply>;
+/// An answer that is being made.
+pub(crate) type Answering = Pin<Box<dyn Future<Output = Reply>>>;
+
 /// A core's gauges as they were told, and the IO side's own, when they are there.
 pub(crate) type Gauges<'s> =
     Pin<Box<dyn Future<Output = (Vec<u8>, Vec<(&'static str, u64)>)> + 's>>;
+
+/// A request, with what is known of who makes it.
+pub(crate) struct Visit {
+    /// The request.
+    pub(crate) request: Request<Incoming>,
+    /// The connection that it came on.
+    pub(crate) ends: Ends,
+    /// Who is at its other end.
+    pub(crate) caller: Caller,
+}
 
 /// A daemon that can be asked.
 pub(crate) trait Site {
     /// `master` or `agent`.
     fn kind(&self) -> &'static str;
-    /// Whether its callers are let in.
-    fn admits(&self, ends: &Ends) -> Result<(), Denied>;
+    /// Who is at the other end, if they are let in.
+    fn caller(&self, ends: &Ends) -> Result<Caller, Denied>;
     /// What it says of its health, beside that it is there.
     fn health(&self) -> Value;
     /// Its gauges: the core's, as they were told, and the IO side's own.
     fn gauges(&self) -> Gauges<'_>;
+    /// Answers what not every daemon does; the visit comes back when nothing is there.
+    fn visit(self: Rc<Self>, visit: Visit) -> Result<Answering, Box<Visit>>;
+    /// Answers a caller that is let in nowhere else; none: it is not let in here, either.
+    fn outcast(self: Rc<Self>, request: Request<Incoming>, denied: Denied) -> Option<Answering>;
 }
 
 /// Serves one connection to its end.
 pub(crate) async fn serve<S: Site + 'static>(pipe: Pipe, site: Rc<S>) {
     let ends = pipe.ends;
-    if let Err(denied) = site.admits(&ends) {
-        log::warn!("{}: {denied}", ends.peer());
-        let site = Turned(denied);
-        return converse(pipe, move |_| {
-            let answer = text(StatusCode::FORBIDDEN, site.0.to_string());
-            async move { answer }
-        })
-        .await;
-    }
-    converse(pipe, move |request| {
-        let site = Rc::clone(&site);
-        async move { answer(&request, &*site).await }
-    })
-    .await;
-}
-
-struct Turned(Denied);
-
-async fn converse<F, A>(pipe: Pipe, answer: F)
-where
-    F: Fn(Request<Incoming>) -> A,
-    A: Future<Output = Response<Full<Bytes>>>,
-{
-    let peer = pipe.ends.peer();
-    let service = service_fn(move |request| {
-        let answer = answer(request);
-        async move { Ok::<_, Infallible>(answer.await) }
+    let peer = ends.peer();
+    let caller = site.caller(&ends);
+    let service = service_fn(move |request: Request<Incoming>| {
+        let (site, caller) = (Rc::clone(&site), caller.clone());
+        async move {
+            Ok::<_, Infallible>(match caller {
+                Ok(caller) => answer(Visit { request, ends, caller }, site).await,
+                Err(denied) => match site.outcast(request, denied) {
+                    Some(answering) => answering.await,
+                    None => {
+                        log::info!("{}: {denied}", ends.peer());
+                        text(StatusCode::FORBIDDEN, denied.to_string())
+                    }
+                },
+            })
+        }
     });
     let mut builder = http1::Builder::new();
+    // Names of headers as Mesos writes them: not every client knows that case is nothing.
+    builder.title_case_headers(true);
     builder.timer(Alarms).header_read_timeout(HEAD).max_buf_size(BUFFER);
     if let Err(error) = builder.serve_connection(FuturesIo::new(pipe.join()), service).await {
         log::debug!("{peer}: {error}");
     }
 }
 
-async fn answer(request: &Request<Incoming>, site: &dyn Site) -> Response<Full<Bytes>> {
-    let reads = matches!(*request.method(), Method::GET | Method::HEAD);
-    match request.uri().path() {
-        "/health" | "/version" | "/metrics" if !reads => {
-            text(StatusCode::METHOD_NOT_ALLOWED, "only GET and HEAD are allowed here".to_owned())
+async fn answer<S: Site>(visit: Visit, site: Rc<S>) -> Reply {
+    let path = visit.request.uri().path().to_owned();
+    match path.as_str() {
+        "/health" | "/version" | "/metrics" => {
+            if let Err(reply) = only(visit.request.method(), &[Method::GET, Method::HEAD]) {
+                return *reply;
+            }
         }
-        "/health" => object(site.health()),
-        "/version" => object(json!({
-            "version": env!("CARGO_PKG_VERSION"),
+        _ => {
+            return match site.visit(visit) {
+                Ok(answering) => answering.await,
+                Err(_) => text(StatusCode::NOT_FOUND, format!("there is nothing at {path}")),
+            };
+        }
+    }
+    match path.as_str() {
+        "/health" => object(&site.health()),
+        // Clients of Mesos choose by its release; ours stands beside it.
+        "/version" => object(&json!({
+            "version": MESOS_VERSION,
+            "mesita_version": env!("CARGO_PKG_VERSION"),
             "protocol_min": mesita_core::limits::VERSION_MIN,
             "protocol_max": mesita_core::limits::VERSION_MAX,
         })),
-        "/metrics" => {
+        _ => {
             let (core, own) = site.gauges().await;
             let mut response = text(StatusCode::OK, prometheus(site.kind(), &core, &own));
             let kind = HeaderValue::from_static("text/plain; version=0.0.4; charset=utf-8");
             response.headers_mut().insert(CONTENT_TYPE, kind);
             response
         }
-        path => text(
-            StatusCode::NOT_FOUND,
-            format!("there is nothing at {path}; there is /health, /version and /metrics"),
-        ),
     }
 }
 
-fn text(status: StatusCode, mut text: String) -> Response<Full<Bytes>> {
-    if !text.ends_with('\n') {
-        text.push('\n');
+/// An answer unless the method is one of these. Mesos: `MethodNotAllowed`.
+pub(crate) fn only(method: &Method, allowed: &[Method]) -> Result<(), Early> {
+    if allowed.contains(method) {
+        return Ok(());
     }
-    let mut response = Response::new(Full::new(Bytes::from(text)));
+    let names: Vec<String> = allowed.iter().map(|method| format!("'{method}'")).collect();
+    let message = format!(
+        "405 Method Not Allowed. Expecting one of {{ {} }}, but received '{method}'.",
+        names.join(", ")
+    );
+    let mut response = text(StatusCode::METHOD_NOT_ALLOWED, message);
+    let allow = allowed.iter().map(Method::as_str).collect::<Vec<_>>().join(", ");
+    if let Ok(allow) = HeaderValue::from_str(&allow) {
+        response.headers_mut().insert(ALLOW, allow);
+    }
+    Err(Box::new(response))
+}
+
+/// An answer in a sentence.
+pub(crate) fn text(status: StatusCode, text: impl Into<String>) -> Reply {
+    let mut response = Response::new(Body::of(text.into()));
     *response.status_mut() = status;
     let kind = HeaderValue::from_static("text/plain; charset=utf-8");
     response.headers_mut().insert(CONTENT_TYPE, kind);
     response
 }
 
-fn object(value: Value) -> Response<Full<Bytes>> {
+/// An answer in a sentence that comes early.
+pub(crate) fn early(status: StatusCode, message: impl Into<String>) -> Early {
+    Box::new(text(status, message))
+}
+
+/// An answer without a body.
+pub(crate) fn status(status: StatusCode) -> Reply {
+    let mut response = Response::new(Body::of(""));
+    *response.status_mut() = status;
+    response
+}
+
+/// An answer that is a stream of messages.
+pub(crate) fn stream(records: Rc<Records>, media: Media) -> Reply {
+    let mut reply = Response::new(Body::records(records));
+    reply.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(media.name()));
+    reply
+}
+
+/// An answer in JSON.
+pub(crate) fn object(value: &Value) -> Reply {
     let mut response = text(StatusCode::OK, value.to_string());
     response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
     response

@@ -2,6 +2,7 @@
 
 use std::rc::Rc;
 
+use mesita_core::doors::Rights;
 use mesita_core::master::Input;
 use mesita_core::table::Id;
 use mesita_core::wire::Head;
@@ -91,6 +92,11 @@ impl MasterNode {
             .caller(ends)
             .map_err(|denied: Denied| (Parting::Denied, denied.to_string()))?;
         let in_core = match peer.role {
+            // Whoever has an agent is handed the tasks of everybody.
+            Role::Agent if !caller.rights.has(Rights::OPERATE) => {
+                let message = "only root and the user that the master runs as may register agents";
+                return Err((Parting::Denied, message.to_owned()));
+            }
             Role::Agent | Role::Framework => true,
             Role::Client => false,
             Role::Master | Role::Executor => {

@@ -68,7 +68,7 @@ impl Talk for MasterNode {
             && let Verb::Accept(accept) = &call.verb
         {
             let store = self.port.bodies.borrow();
-            Verdicts::on(accept, |body| store.bytes(body.of(&bodies)))
+            Verdicts::on(accept, Vec::new(), |body| store.bytes(body.of(&bodies)))
         } else {
             Verdicts::none()
         };

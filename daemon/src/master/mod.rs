@@ -3,6 +3,8 @@
 //! | file | concern |
 //! |---|---|
 //! | `arrivals` | who connects, as what, and for how long |
+//! | `schedulers` | frameworks that speak Mesos' scheduler API |
+//! | `site` | what it answers over HTTP |
 //! | `heads` | what they say, on its way to the core |
 //! | `streams` | logs, passed on to their agent, and rows of the catalog |
 //! | `explain` | why a framework does not get what an agent has, as people say it |
@@ -11,6 +13,8 @@
 mod arrivals;
 mod explain;
 mod heads;
+mod schedulers;
+mod site;
 mod streams;
 mod verdicts;
 
@@ -25,20 +29,19 @@ use mesita_core::wire::agent::AgentEvent;
 use mesita_core::wire::event::{AgentInfo, Event};
 use mesita_core::wire::hello::Role;
 use mesita_core::wire::{AgentId, BodyRef, Head, Scratch, decode};
-use serde_json::{Value, json};
 
 use crate::catalog::Catalog;
 use crate::clock;
+use crate::conn::Conn;
 use crate::conn::hello::Own;
 use crate::conn::outbox::Level;
-use crate::conn::{Conn, Ends};
 use crate::conns::Conns;
 use crate::disk_thread::{Job, ToDisk};
-use crate::doors::{Caller, Denied, Doors};
+use crate::doors::{Caller, Doors};
 use crate::encoded::Described;
-use crate::http::{Gauges, Site};
 use crate::io_thread::{Node, Tasks};
 use crate::port::Port;
+use schedulers::Schedulers;
 
 /// What an operator chose about connections.
 #[derive(Clone, Copy, Debug)]
@@ -60,6 +63,7 @@ pub(crate) struct MasterNode {
     to_disk: Rc<ToDisk>,
     pub(crate) options: Options,
     pub(crate) conns: Conns,
+    schedulers: Schedulers,
     pub(crate) doors: Doors,
     callers: RefCell<Vec<Caller>>,
     pub(crate) catalog: RefCell<Catalog>,
@@ -85,6 +89,7 @@ impl MasterNode {
             to_disk,
             options,
             conns: Conns::new(options.conns_max),
+            schedulers: Schedulers::default(),
             doors: Doors::new(),
             callers: RefCell::default(),
             catalog: RefCell::default(),
@@ -146,6 +151,9 @@ impl MasterNode {
 
     /// Passes a head on to its connection.
     fn send(&self, conn: Id, head: &[u8], bodies: &[BodyRef]) {
+        if self.tell_scheduler(conn, head, bodies) {
+            return;
+        }
         let Some(conn) = self.conns.get(conn) else { return };
         if conn.peer.role == Role::Agent {
             // Pings are for the session that the master has opened.
@@ -198,40 +206,6 @@ impl MasterNode {
     }
 }
 
-impl Site for MasterNode {
-    fn kind(&self) -> &'static str {
-        "master"
-    }
-
-    fn admits(&self, ends: &Ends) -> Result<(), Denied> {
-        self.doors.caller(ends).map(|_| ())
-    }
-
-    fn health(&self) -> Value {
-        let leading = self.catalog.borrow().now.leading;
-        json!({
-            "healthy": true,
-            "leading": leading.is_some(),
-            "cluster": leading.map(|(cluster, _)| format!("{cluster:016x}")),
-            "epoch": leading.map(|(_, fence)| fence.epoch),
-            "trouble": self.doors.trouble(),
-        })
-    }
-
-    fn gauges(&self) -> Gauges<'_> {
-        Box::pin(async {
-            let core = self.port.gauges().await;
-            let mut own = self.conns.gauges().to_vec();
-            own.extend(self.port.bodies.borrow().gauges());
-            own.extend(self.catalog.borrow().gauges());
-            own.push(("backlog_bytes", self.port.backlog_bytes() as u64));
-            let waiting = self.conns.all().iter().map(|conn| conn.outbox.bytes() as u64).sum();
-            own.push(("outbox_bytes", waiting));
-            (core, own)
-        })
-    }
-}
-
 impl Node for MasterNode {
     fn port(&self) -> &Port {
         &self.port
@@ -248,6 +222,9 @@ impl Node for MasterNode {
             // Sent above.
             Output::Send { .. } => {}
             Output::Close { conn, reason, message } => {
+                if self.close_scheduler(conn) {
+                    return;
+                }
                 if let Some(conn) = self.conns.get(conn) {
                     conn.part(reason, message);
                 }

@@ -20,9 +20,12 @@ impl Verdicts {
         Self(Vec::new())
     }
 
-    /// Looks at every task. `bytes` gives the bytes of a body.
-    pub(crate) fn on(accept: &Accept<'_>, bytes: impl Fn(Body) -> Arc<[u8]>) -> Self {
-        let mut bad = Vec::<(u16, String)>::new();
+    /// Looks at every task that is not known to be bad. `bytes` gives the bytes of a body.
+    pub(crate) fn on(
+        accept: &Accept<'_>,
+        mut bad: Vec<(u16, String)>,
+        bytes: impl Fn(Body) -> Arc<[u8]>,
+    ) -> Self {
         let mut place = 0u16;
         for operation in accept.operations.iter() {
             let (Operation::Launch { tasks } | Operation::LaunchGroup { tasks, .. }) = operation
@@ -30,7 +33,9 @@ impl Verdicts {
                 continue;
             };
             for task in tasks.iter() {
-                if let Err(error) = look(&task, &bytes) {
+                if !bad.iter().any(|(known, _)| *known == place)
+                    && let Err(error) = look(&task, &bytes)
+                {
                     bad.push((place, error.to_string()));
                 }
                 place = place.saturating_add(1);

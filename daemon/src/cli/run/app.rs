@@ -120,6 +120,39 @@ impl Last {
     }
 }
 
+/// The id of one of several tasks.
+pub(super) fn task_id(name: &str, number: u32, instances: u32) -> String {
+    if instances == 1 { name.to_owned() } else { format!("{name}-{number}") }
+}
+
+/// What the framework is, as a master is told.
+pub(super) fn with_subscribe<T>(
+    job: &Job,
+    owned: Ownership,
+    tell: impl FnOnce(&Subscribe<'_>) -> T,
+) -> T {
+    // A path and its length; that it is short enough is for whoever checks it.
+    let mut memory = vec![0; job.role.len() + 16];
+    let roles = Scratch::new(&mut memory).seq::<&'static str>([job.role.as_str()]);
+    let node = rustix::system::uname().nodename().to_string_lossy().into_owned();
+    let capabilities =
+        [Capability::TaskKillingState, Capability::PartitionAware, Capability::MultiRole];
+    tell(&Subscribe {
+        name: &job.name,
+        user: &job.user,
+        principal: &job.principal,
+        hostname: &node,
+        webui_url: "",
+        roles: roles.unwrap_or_default(),
+        suppressed: Seq::EMPTY,
+        minimums: Seq::EMPTY,
+        failover_us: job.failover_us,
+        capabilities: capabilities.iter().fold(0, |bits, one| bits | one.bit()),
+        owned,
+        public: Body::NONE,
+    })
+}
+
 impl Stage {
     /// The status for this process, once all was told.
     const fn status(&self) -> Option<u8> {
@@ -136,12 +169,8 @@ impl Stage {
 
 impl App {
     pub(super) fn new(job: Job, voice: Voice, client: &Rc<ClientNode>, tasks: Tasks) -> Rc<Self> {
-        let id = |number: u32| match job.instances {
-            1 => job.name.clone(),
-            _ => format!("{}-{number}", job.name),
-        };
         let instances = (1..=job.instances).map(|number| Instance {
-            id: id(number),
+            id: task_id(&job.name, number, job.instances),
             stage: Stage::Waiting,
             agent: AgentId::NONE,
             began: Time(0),
@@ -176,26 +205,7 @@ impl App {
 
     fn with_description(&self, owned: Ownership, tell: impl FnOnce(&ClientNode, Subscribe<'_>)) {
         let Some(client) = self.client.upgrade() else { return };
-        let mut memory = [0; 1024];
-        let roles = Scratch::new(&mut memory).seq::<&'static str>([self.job.role.as_str()]);
-        let node = rustix::system::uname().nodename().to_string_lossy().into_owned();
-        let capabilities =
-            [Capability::TaskKillingState, Capability::PartitionAware, Capability::MultiRole];
-        let subscribe = Subscribe {
-            name: &self.job.name,
-            user: &self.job.user,
-            principal: &self.job.principal,
-            hostname: &node,
-            webui_url: "",
-            roles: roles.unwrap_or_default(),
-            suppressed: Seq::EMPTY,
-            minimums: Seq::EMPTY,
-            failover_us: self.job.failover_us,
-            capabilities: capabilities.iter().fold(0, |bits, one| bits | one.bit()),
-            owned,
-            public: Body::NONE,
-        };
-        tell(&client, subscribe);
+        with_subscribe(&self.job, owned, |subscribe| tell(&client, *subscribe));
     }
 
     /// Runs it until everything ended, nothing fitted in time, or somebody wants an end.
@@ -283,7 +293,11 @@ impl App {
         let now = clock::now();
         let patience = self.job.wait_us.unwrap_or(CONNECT_US).min(CONNECT_US);
         if self.framework.get().is_none() && now >= began.after(patience) {
-            return Some(End::NoMaster(self.trouble.borrow().clone()));
+            let mut why = self.trouble.borrow().clone();
+            if why.is_empty() {
+                "it does not take this framework in".clone_into(&mut why);
+            }
+            return Some(End::NoMaster(why));
         }
         let placed = instances.iter().any(|instance| instance.stage != Stage::Waiting);
         let late = self.job.wait_us.is_some_and(|wait| now >= began.after(wait));

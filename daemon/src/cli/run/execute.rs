@@ -7,7 +7,7 @@ use clap::{CommandFactory, FromArgMatches, Parser};
 use serde_json::Value;
 
 use super::voice::Voice;
-use super::{Job, check_resources, on_cluster};
+use super::{Job, check, on_cluster};
 use crate::cli::{FAILED, Failure, USAGE};
 use crate::pb::mesos::v1::{CommandInfo, Environment, environment::Variable};
 
@@ -68,7 +68,6 @@ pub(crate) fn main(arguments: Vec<OsString>) -> Result<ExitCode, Failure> {
         environment,
         ..CommandInfo::default()
     };
-    check_resources(&flags.resources)?;
     let job = Job {
         name: flags.name,
         command,
@@ -83,6 +82,7 @@ pub(crate) fn main(arguments: Vec<OsString>) -> Result<ExitCode, Failure> {
         detach: false,
         output: false,
     };
+    check(&job)?;
     let address = flags.master.strip_prefix("http://").unwrap_or(&flags.master).to_owned();
     let status = on_cluster(job, Voice::Mesos, address.clone(), Some(&address))?;
     // Mesos knows only two ends.

@@ -21,8 +21,11 @@ use std::process::ExitCode;
 use std::rc::Rc;
 
 use mesita_core::capacity::Capacity;
+use mesita_core::limits::NAME_MAX;
 use mesita_core::resources::text;
 use mesita_core::scheduler;
+use mesita_core::wire::Check;
+use mesita_core::wire::call::Ownership;
 
 use super::{Failure, NO_MASTER, USAGE, find};
 use crate::client::ClientNode;
@@ -122,11 +125,10 @@ fn job(flags: &Run) -> Result<Job, Failure> {
     let command = CommandInfo { environment, ..command };
     crate::command::Command::of(&command).map_err(|bad| usage(bad.to_string()))?;
     let resources = flags.resources.clone().unwrap_or_else(|| RESOURCES.to_owned());
-    check_resources(&resources)?;
     if flags.instances == 0 {
         return Err(usage("--instances 0: at least one".to_owned()));
     }
-    Ok(Job {
+    let job = Job {
         name: flags.name.clone().unwrap_or_else(|| format!("run-{}", std::process::id())),
         command,
         resources,
@@ -139,6 +141,26 @@ fn job(flags: &Run) -> Result<Job, Failure> {
         failover_us: 0,
         detach: flags.detach,
         output: !flags.detach,
+    };
+    check(&job)?;
+    Ok(job)
+}
+
+/// Refuses what no master would take.
+fn check(job: &Job) -> Result<(), Failure> {
+    check_resources(&job.resources)?;
+    let usage = |message: String| Failure::new(USAGE, message);
+    let longest = app::task_id(&job.name, job.instances, job.instances);
+    if job.name.is_empty() || longest.len() > NAME_MAX {
+        return Err(usage(format!(
+            "--name: expected 1 to {NAME_MAX} bytes, with the number of the last instance"
+        )));
+    }
+    if job.role.len() > NAME_MAX {
+        return Err(usage(format!("--role: longer than {NAME_MAX} bytes")));
+    }
+    app::with_subscribe(job, Ownership::Scheduler, |subscribe| {
+        subscribe.check().map_err(|bad| usage(bad.to_string()))
     })
 }
 

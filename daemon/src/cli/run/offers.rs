@@ -148,10 +148,19 @@ impl App {
                 "no agent has {wanted}; largest is {agent} with {name}:{largest} (short by {short})"
             )
         };
-        let fits: Vec<String> =
-            fits.iter().map(|one| format!("{}:{}", one.name, one.amount)).collect();
         if self.waiting.replace(why.clone()) != why {
-            self.voice.waiting(&why, &fits.join(";"));
+            self.voice.waiting(&why, &would_fit(fits));
         }
     }
+}
+
+/// What would fit, as a flag takes it: without what is not there at all, and nothing where no task
+/// could be.
+fn would_fit(fits: &Seq<'_, Quantity<'_>>) -> String {
+    let is_there = |one: &Quantity<'_>| one.amount > Amount::ZERO;
+    if fits.iter().any(|one| matches!(one.name, "cpus" | "mem") && !is_there(&one)) {
+        return String::new();
+    }
+    let shown = |one: Quantity<'_>| format!("{}:{}", one.name, one.amount);
+    fits.iter().filter(is_there).map(shown).collect::<Vec<_>>().join(";")
 }

@@ -5,7 +5,7 @@ use std::rc::Rc;
 
 use mesita_core::wire::AgentId;
 use mesita_core::wire::svc::{CloseReason, LogsOf, Output, Stream};
-use mesita_core::wire::task::{Status, TaskState};
+use mesita_core::wire::task::{Reason, Source, Status, TaskState};
 
 use super::app::{App, Last, Stage};
 use super::voice::{Told, Voice};
@@ -25,12 +25,17 @@ impl App {
             instances.iter().position(|instance| instance.id == status.task)
         };
         let Some(index) = index else { return };
+        if is_hearsay(status) {
+            return;
+        }
         let over = matches!(self.instances.borrow()[index].stage, Stage::Ended(_) | Stage::Told(_));
         if over {
             return;
         }
         let detail = status.detail();
-        let ran = detail.container.is_some();
+        // What never began has written nothing.
+        let began = detail.reason != Some(Reason::ContainerLaunchFailed);
+        let ran = detail.container.is_some() && began;
         if !status.state.is_terminal() {
             self.tell(index, status);
             let starts = matches!(status.state, TaskState::Starting | TaskState::Running);
@@ -175,6 +180,15 @@ impl App {
         }
         self.changed.notify(usize::MAX);
     }
+}
+
+/// True for the master's word that a task has ended: the agent's own, which tells how, is on its
+/// way until it is acknowledged.
+fn is_hearsay(status: &Status<'_>) -> bool {
+    let ended = matches!(status.state, TaskState::Finished | TaskState::Failed | TaskState::Killed);
+    ended
+        && status.source == Source::Master
+        && status.detail().reason == Some(Reason::Reconciliation)
 }
 
 fn gone() -> Closed {

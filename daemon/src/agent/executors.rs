@@ -1,0 +1,328 @@
+//! Executors that speak Mesos' executor API: a stream of events each, and calls beside it.
+//!
+//! Who calls is found out from the kernel: a process in the container of an executor is that
+//! executor. Where the kernel does not tell, a bearer token does, which only the executor's
+//! environment has.
+
+use std::cell::{Cell, RefCell};
+use std::collections::BTreeMap;
+use std::rc::Rc;
+
+use hyper::body::Incoming;
+use hyper::header::AUTHORIZATION;
+use hyper::{HeaderMap, Request, StatusCode};
+use mesita_core::agent::Input;
+use mesita_core::agent::ledger::Record;
+use mesita_core::limits::HEAD_MAX;
+use mesita_core::table::Id;
+use mesita_core::wire::agent::FrameworkHeld;
+use mesita_core::wire::hello::Role;
+use mesita_core::wire::{AgentId, BodyRef, FrameworkId, Head, Scratch, decode};
+
+use super::AgentNode;
+use crate::alarm;
+use crate::describe;
+use crate::doors::{Denied, Inside};
+use crate::http::media::Media;
+use crate::http::records::Records;
+use crate::http::{Early, Reply, early, request, status, stream};
+use crate::pb::mesos::v1 as pb;
+use crate::port::with_refs;
+use crate::v1::executors::{self, Said, Telling};
+use crate::v1::resources::{Form, attributes, of_wire};
+use pb::executor::Call;
+use pb::executor::call::Type;
+
+/// Silence between events of a stream, in µs. Mesos: 30 min.
+const HEARTBEAT_US: u64 = 1_800_000_000;
+
+/// Streams of executors, and what is known of their frameworks.
+#[derive(Default)]
+pub(super) struct Executors {
+    by_conn: RefCell<BTreeMap<Id, Rc<Executor>>>,
+    frameworks: RefCell<BTreeMap<FrameworkId, pb::FrameworkInfo>>,
+}
+
+/// An executor's stream.
+struct Executor {
+    conn: Id,
+    framework: FrameworkId,
+    name: String,
+    media: Media,
+    records: Rc<Records>,
+    info: RefCell<Option<pb::ExecutorInfo>>,
+    told: Cell<bool>,
+}
+
+impl Executors {
+    /// Takes in what a record of the ledger says of frameworks.
+    pub(super) fn noted(&self, record: &Record<'_>, cluster: u64) {
+        if let Record::Framework(held) = record {
+            let info = described(held, cluster);
+            self.frameworks.borrow_mut().insert(held.framework, info);
+        }
+        if let Record::FrameworkGone { framework } = record {
+            self.frameworks.borrow_mut().remove(framework);
+        }
+    }
+
+    fn of_conn(&self, conn: Id) -> Option<Rc<Executor>> {
+        self.by_conn.borrow().get(&conn).map(Rc::clone)
+    }
+
+    fn named(&self, framework: FrameworkId, name: &str) -> Option<Rc<Executor>> {
+        let streams = self.by_conn.borrow();
+        // The newest: an older one is about to end.
+        let of = streams.values().rev().find(|one| one.framework == framework && one.name == name);
+        of.map(Rc::clone)
+    }
+
+    /// Streams, and bytes that wait for their readers.
+    pub(super) fn gauges(&self) -> [(&'static str, u64); 2] {
+        let streams = self.by_conn.borrow();
+        let bytes = streams.values().map(|one| one.records.bytes() as u64).sum();
+        [("executor_streams", streams.len() as u64), ("executor_stream_bytes", bytes)]
+    }
+}
+
+/// A framework as its tasks' agent knows it.
+fn described(held: &FrameworkHeld<'_>, cluster: u64) -> pb::FrameworkInfo {
+    let roles: Vec<String> = held.roles.iter().map(str::to_owned).collect();
+    pb::FrameworkInfo {
+        user: held.user.to_owned(),
+        name: held.name.to_owned(),
+        id: Some(crate::v1::events::framework_id(held.framework, cluster)),
+        failover_timeout: Some(crate::v1::amounts::seconds(held.failover_us)),
+        checkpoint: Some(true),
+        principal: (!held.principal.is_empty()).then(|| held.principal.to_owned()),
+        capabilities: crate::v1::calls::capability_list(held.capabilities),
+        roles,
+        ..pb::FrameworkInfo::default()
+    }
+}
+
+impl Executor {
+    fn tell(&self, event: &pb::executor::Event) {
+        self.told.set(true);
+        self.records.push(&self.media.write(event));
+    }
+}
+
+impl AgentNode {
+    /// `POST /api/v1/executor`; `inside` is where the kernel says that the caller is.
+    pub(super) async fn executor(
+        self: Rc<Self>,
+        request: Request<Incoming>,
+        denied: Option<Denied>,
+    ) -> Reply {
+        match self.executor_call(request, denied).await {
+            Ok(reply) => reply,
+            Err(reply) => *reply,
+        }
+    }
+
+    async fn executor_call(
+        self: &Rc<Self>,
+        request: Request<Incoming>,
+        denied: Option<Denied>,
+    ) -> Result<Reply, Early> {
+        let (call, headers) = request::message::<Call>(request).await?;
+        executors::validate(&call).map_err(|why| early(StatusCode::BAD_REQUEST, why))?;
+        let media =
+            if call.r#type() == Type::Subscribe { Some(request::asked(&headers)?) } else { None };
+        let framework = self.framework_of(&call)?;
+        self.check_executor(&call, framework, denied, &headers)?;
+        let said = executors::to_wire(&call, framework)
+            .map_err(|why| early(StatusCode::BAD_REQUEST, why))?;
+        if let Some(media) = media {
+            return self.executor_subscribes(&call, framework, media, said);
+        }
+        let executor = self
+            .executors
+            .named(framework, &call.executor_id.value)
+            .ok_or_else(|| early(StatusCode::FORBIDDEN, "Executor is not subscribed"))?;
+        self.port.room().await;
+        self.put_executor_call(executor.conn, said, |_| {})?;
+        Ok(status(StatusCode::ACCEPTED))
+    }
+
+    fn framework_of(&self, call: &Call) -> Result<FrameworkId, Early> {
+        let cluster = self.own.borrow().cluster;
+        let id = FrameworkId::parse(&call.framework_id.value, cluster);
+        let id = id.filter(|id| self.executors.frameworks.borrow().contains_key(id));
+        id.ok_or_else(|| early(StatusCode::BAD_REQUEST, "Framework cannot be found"))
+    }
+
+    /// An answer unless the caller is the executor that it claims to be.
+    fn check_executor(
+        &self,
+        call: &Call,
+        framework: FrameworkId,
+        denied: Option<Denied>,
+        headers: &HeaderMap,
+    ) -> Result<(), Early> {
+        let name = &call.executor_id.value;
+        let container = self.containers.of_executor(framework, name);
+        let container =
+            container.ok_or_else(|| early(StatusCode::BAD_REQUEST, "Executor cannot be found"))?;
+        let (key, _) = self.key.split_first_chunk().unwrap_or((&[0; 8], &[]));
+        let here = Inside { key: u64::from_be_bytes(*key), container };
+        if denied == Some(Denied::Inside(Some(here))) {
+            return Ok(());
+        }
+        if let Some(token) = bearer(headers)
+            && self.containers.proves(framework, name, &token)
+        {
+            return Ok(());
+        }
+        let message = "only the executor itself may call: the connection is not from its \
+                       container, and no token of its environment was shown";
+        Err(early(StatusCode::FORBIDDEN, message))
+    }
+
+    fn executor_subscribes(
+        self: &Rc<Self>,
+        call: &Call,
+        framework: FrameworkId,
+        media: Media,
+        said: Said,
+    ) -> Result<Reply, Early> {
+        let conn = self.conns.begin().ok_or_else(|| {
+            early(StatusCode::SERVICE_UNAVAILABLE, "too many connections: see --size on the agent")
+        })?;
+        let max = self.options.stream_bytes_max;
+        let records = Rc::new(Records::new(max, self.on_level("an executor")));
+        let executor = Rc::new(Executor {
+            conn,
+            framework,
+            name: call.executor_id.value.clone(),
+            media,
+            records: Rc::clone(&records),
+            info: RefCell::default(),
+            told: Cell::default(),
+        });
+        self.executors.by_conn.borrow_mut().insert(conn, Rc::clone(&executor));
+        let head_max = u32::try_from(HEAD_MAX).unwrap_or(u32::MAX);
+        self.port.put(&Input::Opened { conn, role: Role::Executor, head_max });
+        let (me, stream_of) = (Rc::clone(self), Rc::clone(&executor));
+        self.tasks.go(async move { me.keep_executor(&stream_of).await });
+        let weak = Rc::downgrade(&executor);
+        let put = self.put_executor_call(conn, said, move |refusal| {
+            if let Some(executor) = weak.upgrade()
+                && !executor.told.get()
+            {
+                executor.tell(&executors::error(refusal));
+                executor.records.close();
+            }
+        });
+        if let Err(reply) = put {
+            records.cut();
+            return Err(reply);
+        }
+        Ok(stream(records, media))
+    }
+
+    /// Keeps a stream alive until its reader is gone.
+    async fn keep_executor(&self, executor: &Rc<Executor>) {
+        let beats = async {
+            loop {
+                alarm::after(HEARTBEAT_US).await;
+                let mut beat = pb::executor::Event::default();
+                beat.set_type(pb::executor::event::Type::Heartbeat);
+                executor.tell(&beat);
+            }
+        };
+        futures_lite::future::or(executor.records.left(), beats).await;
+        self.executors.by_conn.borrow_mut().remove(&executor.conn);
+        self.conns.end(executor.conn);
+        self.port.put(&Input::Closed { conn: executor.conn });
+    }
+
+    /// Passes a call on to the core; an answer when there is no room for its bodies.
+    fn put_executor_call(
+        &self,
+        conn: Id,
+        said: Said,
+        refused: impl FnOnce(&str) + 'static,
+    ) -> Result<(), Early> {
+        let refs = self.port.store(&said.bodies).ok_or_else(|| {
+            let message = "no room for what the call carries: see --max-body-bytes on the agent";
+            early(StatusCode::SERVICE_UNAVAILABLE, message)
+        })?;
+        with_refs(&refs, |list| {
+            let input = Input::Frame { conn, head: &said.head, bodies: list };
+            self.port.put_then(&input, refs.clone(), move |result| {
+                if let Err(refusal) = result {
+                    log::info!("an executor's call is refused: {refusal}");
+                    refused(refusal.sentence());
+                }
+            });
+        });
+        Ok(())
+    }
+
+    /// Tells an executor that listens on a stream; false for whoever does not.
+    pub(super) fn tell_executor(&self, conn: Id, head: &[u8], bodies: &[BodyRef]) -> bool {
+        let Some(executor) = self.executors.of_conn(conn) else { return false };
+        let Ok(Head::ExecutorEvent(event)) = decode(head) else { return true };
+        let frameworks = self.executors.frameworks.borrow();
+        let none = pb::FrameworkInfo::default();
+        let agent = self.agent_info();
+        let store = self.port.bodies.borrow();
+        let mut info = executor.info.borrow_mut();
+        let bytes = |body: mesita_core::wire::Body| store.bytes(body.of(bodies));
+        let framework = frameworks.get(&executor.framework).unwrap_or(&none);
+        let mut telling = Telling { framework, agent: &agent, executor: None, bytes: &bytes };
+        if let Some(described) = telling.described(&event) {
+            *info = Some(described);
+        }
+        telling.executor = info.as_ref();
+        let told = telling.event(&event);
+        drop(store);
+        executor.tell(&told);
+        true
+    }
+
+    /// Ends an executor's stream; false for whoever has none.
+    pub(super) fn close_executor(&self, conn: Id) -> bool {
+        let Some(executor) = self.executors.of_conn(conn) else { return false };
+        executor.records.close();
+        true
+    }
+
+    /// This agent for the API.
+    pub(super) fn agent_info(&self) -> pb::AgentInfo {
+        let form = Form { refined: false, allocated: false };
+        let (mut list, mut parts) = (vec![0; describe::MEMORY], vec![0; describe::MEMORY]);
+        let mut scratch = Scratch::new(&mut list);
+        let resources = describe::resources(&self.resources, &mut scratch, &mut parts);
+        let resources = of_wire(&resources.unwrap_or_default(), "", form);
+        let (mut list, mut parts) = (vec![0; describe::MEMORY], vec![0; describe::MEMORY]);
+        let mut scratch = Scratch::new(&mut list);
+        let named = describe::attributes(&self.attributes, &mut scratch, &mut parts);
+        let port = self.options.address.rsplit_once(':').and_then(|(_, port)| port.parse().ok());
+        pb::AgentInfo {
+            hostname: self.hostname.clone(),
+            port,
+            resources,
+            attributes: attributes(&named.unwrap_or_default()),
+            id: self.id().map(|(id, cluster)| crate::v1::events::agent_id(id, cluster)),
+            domain: crate::v1::events::domain(&self.options.region, &self.options.zone),
+        }
+    }
+
+    fn id(&self) -> Option<(AgentId, u64)> {
+        self.containers.id()
+    }
+}
+
+/// The token of a request: hexadecimal, as the environment has it.
+fn bearer(headers: &HeaderMap) -> Option<Vec<u8>> {
+    let value = headers.get(AUTHORIZATION)?.to_str().ok()?;
+    let text = value.strip_prefix("Bearer ")?.trim();
+    let pairs = text.as_bytes().chunks(2).map(|pair| {
+        let pair = std::str::from_utf8(pair).ok()?;
+        (pair.len() == 2).then(|| u8::from_str_radix(pair, 16).ok()).flatten()
+    });
+    pairs.collect()
+}

@@ -1,0 +1,178 @@
+//! A stream of records (RecordIO: length in decimal, a newline, that many bytes), one record a
+//! chunk, bounded: a reader that does not keep up is cut off and never grows memory.
+
+use std::cell::{Cell, RefCell};
+use std::collections::VecDeque;
+use std::task::{Context, Poll, Waker};
+
+use event_listener::Event;
+use hyper::body::Bytes;
+
+use crate::conn::outbox::Level;
+
+/// Records that wait for their reader.
+pub(crate) struct Records {
+    queue: RefCell<VecDeque<Bytes>>,
+    bytes: Cell<usize>,
+    max: usize,
+    state: Cell<State>,
+    congested: Cell<bool>,
+    reader: RefCell<Option<Waker>>,
+    left: Cell<bool>,
+    changed: Event,
+    on_level: Box<dyn Fn(Level)>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum State {
+    Open,
+    /// To be ended when all was read.
+    Closing,
+    /// To be ended now.
+    Cut,
+}
+
+impl Records {
+    /// At most `max` bytes that wait; `on_level` is called as for a connection's outbox.
+    pub(crate) fn new(max: usize, on_level: impl Fn(Level) + 'static) -> Self {
+        Self {
+            queue: RefCell::default(),
+            bytes: Cell::new(0),
+            max,
+            state: Cell::new(State::Open),
+            congested: Cell::new(false),
+            reader: RefCell::default(),
+            left: Cell::new(false),
+            changed: Event::new(),
+            on_level: Box::new(on_level),
+        }
+    }
+
+    /// Queues one record.
+    pub(crate) fn push(&self, record: &[u8]) {
+        if self.state.get() != State::Open {
+            return;
+        }
+        let mut framed = Vec::with_capacity(record.len() + 12);
+        framed.extend_from_slice(record.len().to_string().as_bytes());
+        framed.push(b'\n');
+        framed.extend_from_slice(record);
+        let bytes = self.bytes.get() + framed.len();
+        // A single record may be larger than the bound: it is what it is.
+        if bytes > self.max && self.bytes.get() > 0 {
+            self.cut();
+            (self.on_level)(Level::Overrun);
+            return;
+        }
+        self.bytes.set(bytes);
+        self.queue.borrow_mut().push_back(framed.into());
+        if bytes > self.max / 2 && !self.congested.replace(true) {
+            (self.on_level)(Level::Congested);
+        }
+        self.wake();
+    }
+
+    /// Ends the stream when everything queued was read.
+    pub(crate) fn close(&self) {
+        if self.state.get() == State::Open {
+            self.state.set(State::Closing);
+            self.wake();
+        }
+    }
+
+    /// Ends the stream now, as if the connection broke.
+    pub(crate) fn cut(&self) {
+        self.state.set(State::Cut);
+        self.queue.borrow_mut().clear();
+        self.bytes.set(0);
+        self.wake();
+    }
+
+    /// Bytes that wait.
+    pub(crate) fn bytes(&self) -> usize {
+        self.bytes.get()
+    }
+
+    /// Waits until nobody reads any more.
+    pub(crate) async fn left(&self) {
+        loop {
+            let listener = self.changed.listen();
+            if self.left.get() {
+                return;
+            }
+            listener.await;
+        }
+    }
+
+    pub(super) fn leave(&self) {
+        self.left.set(true);
+        self.state.set(State::Cut);
+        self.changed.notify(usize::MAX);
+    }
+
+    /// The next record; none after the last, an error when the stream is cut.
+    pub(super) fn poll(&self, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes, ()>>> {
+        if let Some(record) = self.queue.borrow_mut().pop_front() {
+            let left = self.bytes.get().saturating_sub(record.len());
+            self.bytes.set(left);
+            if left == 0 && self.congested.replace(false) {
+                (self.on_level)(Level::Drained);
+            }
+            return Poll::Ready(Some(Ok(record)));
+        }
+        match self.state.get() {
+            State::Open => {
+                *self.reader.borrow_mut() = Some(cx.waker().clone());
+                Poll::Pending
+            }
+            State::Closing => Poll::Ready(None),
+            State::Cut => Poll::Ready(Some(Err(()))),
+        }
+    }
+
+    fn wake(&self) {
+        let reader = self.reader.borrow_mut().take();
+        if let Some(reader) = reader {
+            reader.wake();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::rc::Rc;
+
+    use super::*;
+
+    fn read(records: &Records) -> Poll<Option<Result<Bytes, ()>>> {
+        records.poll(&mut Context::from_waker(Waker::noop()))
+    }
+
+    #[test]
+    fn a_record_is_its_length_and_its_bytes() {
+        let records = Records::new(100, |_| {});
+        records.push(b"{}");
+        assert_eq!(read(&records), Poll::Ready(Some(Ok(Bytes::from_static(b"2\n{}")))));
+        assert_eq!(read(&records), Poll::Pending);
+        records.push(b"[]");
+        records.close();
+        records.push(b"too late");
+        assert!(matches!(read(&records), Poll::Ready(Some(Ok(_)))));
+        assert_eq!(read(&records), Poll::Ready(None));
+    }
+
+    #[test]
+    fn a_reader_that_does_not_keep_up_is_told_of_and_cut() {
+        let levels = Rc::new(RefCell::new(Vec::new()));
+        let told = Rc::clone(&levels);
+        let records = Records::new(20, move |level| told.borrow_mut().push(level));
+        records.push(&[b'x'; 12]);
+        assert_eq!(*levels.borrow(), [Level::Congested]);
+        assert!(matches!(read(&records), Poll::Ready(Some(Ok(_)))));
+        assert_eq!(*levels.borrow(), [Level::Congested, Level::Drained]);
+        records.push(&[b'x'; 12]);
+        records.push(&[b'x'; 12]);
+        assert_eq!(levels.borrow().last(), Some(&Level::Overrun));
+        assert_eq!((read(&records), records.bytes()), (Poll::Ready(Some(Err(()))), 0));
+    }
+}

@@ -1,0 +1,428 @@
+//! Frameworks that speak Mesos' scheduler API: a stream of events each, and calls beside it.
+//!
+//! The order of checks is that of Mesos (`Master::Http::scheduler`), so that a client that is wrong
+//! in two ways hears of the same one first.
+
+use std::cell::{Cell, RefCell};
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+use std::rc::Rc;
+
+use hyper::StatusCode;
+use hyper::header::{HeaderName, HeaderValue, RETRY_AFTER};
+use mesita_core::Refusal;
+use mesita_core::doors::Rights;
+use mesita_core::limits::{HEAD_MAX, VERSION_MAX};
+use mesita_core::master::Input;
+use mesita_core::table::Id;
+use mesita_core::wire::call::Verb;
+use mesita_core::wire::event::Event;
+use mesita_core::wire::hello::Role;
+use mesita_core::wire::{BodyRef, FrameworkId, Head, decode};
+
+use super::MasterNode;
+use super::verdicts::Verdicts;
+use crate::conn::Ends;
+use crate::http::media::Media;
+use crate::http::records::Records;
+use crate::http::{Early, Reply, Visit, early, request, status, stream};
+use crate::pb::mesos::v1 as pb;
+use crate::port::with_refs;
+use crate::v1::calls::{self, BadCall, Said};
+use crate::v1::events::{self, HEARTBEAT_US, MESOS_VERSION, Telling};
+use crate::{alarm, clock, random};
+use pb::scheduler::Call;
+use pb::scheduler::call::Type;
+
+/// The header that names a stream.
+const STREAM_ID: HeaderName = HeaderName::from_static("mesos-stream-id");
+
+/// Streams of frameworks.
+#[derive(Default)]
+pub(crate) struct Schedulers {
+    by_conn: RefCell<BTreeMap<Id, Rc<Scheduler>>>,
+    by_framework: RefCell<BTreeMap<FrameworkId, Rc<Scheduler>>>,
+}
+
+/// A framework's stream.
+pub(crate) struct Scheduler {
+    conn: Id,
+    /// What calls name it by.
+    id: String,
+    /// Whose connection it is.
+    caller: String,
+    media: Media,
+    records: Rc<Records>,
+    framework: Cell<FrameworkId>,
+    capabilities: Cell<u32>,
+    master: pb::MasterInfo,
+    /// Something was told on it.
+    told: Cell<bool>,
+}
+
+impl Schedulers {
+    fn of_conn(&self, conn: Id) -> Option<Rc<Scheduler>> {
+        self.by_conn.borrow().get(&conn).map(Rc::clone)
+    }
+
+    fn of_framework(&self, framework: FrameworkId) -> Option<Rc<Scheduler>> {
+        self.by_framework.borrow().get(&framework).map(Rc::clone)
+    }
+
+    fn end(&self, scheduler: &Rc<Scheduler>) {
+        self.by_conn.borrow_mut().remove(&scheduler.conn);
+        let framework = scheduler.framework.get();
+        let mut frameworks = self.by_framework.borrow_mut();
+        // Another stream may be the framework's by now.
+        if frameworks.get(&framework).is_some_and(|of| Rc::ptr_eq(of, scheduler)) {
+            frameworks.remove(&framework);
+        }
+    }
+
+    /// Streams, and bytes that wait for their readers.
+    pub(super) fn gauges(&self) -> [(&'static str, u64); 2] {
+        let streams = self.by_conn.borrow();
+        let bytes = streams.values().map(|scheduler| scheduler.records.bytes() as u64).sum();
+        [("scheduler_streams", streams.len() as u64), ("scheduler_stream_bytes", bytes)]
+    }
+}
+
+impl Scheduler {
+    fn tell(&self, event: &pb::scheduler::Event) {
+        self.told.set(true);
+        self.records.push(&self.media.write(event));
+    }
+}
+
+impl MasterNode {
+    /// `POST /api/v1/scheduler`
+    pub(super) async fn scheduler(self: Rc<Self>, visit: Visit) -> Reply {
+        match self.scheduler_call(visit).await {
+            Ok(reply) => reply,
+            Err(reply) => *reply,
+        }
+    }
+
+    async fn scheduler_call(self: &Rc<Self>, visit: Visit) -> Result<Reply, Early> {
+        self.leads_or_not()?;
+        let Visit { request, ends, caller } = visit;
+        let (call, headers) = request::message::<Call>(request).await?;
+        calls::validate(&call).map_err(refused)?;
+        let stream = headers.get(STREAM_ID);
+        if call.r#type() == Type::Subscribe {
+            let media = request::asked(&headers)?;
+            if stream.is_some() {
+                let message = "Subscribe calls should not include the 'Mesos-Stream-Id' header";
+                return Err(early(StatusCode::BAD_REQUEST, message));
+            }
+            return self.scheduler_subscribes(&call, media, ends, &caller);
+        }
+        let scheduler = self.scheduler_of(&call, stream)?;
+        if scheduler.caller != caller.name && !caller.rights.has(Rights::OPERATE) {
+            let message = "the framework belongs to another user";
+            return Err(early(StatusCode::FORBIDDEN, message));
+        }
+        let (framework, cluster) = (scheduler.framework.get(), self.cluster());
+        let said = calls::to_wire(&call, framework, cluster).map_err(refused)?;
+        if call.r#type() == Type::UpdateFramework {
+            let capabilities = call.update_framework.as_ref();
+            let capabilities = capabilities.map(|call| calls::capabilities(&call.framework_info));
+            let result = self.put_and_wait(&scheduler, said).await?;
+            result.map_err(|refusal| early(StatusCode::BAD_REQUEST, refusal.sentence()))?;
+            scheduler.capabilities.set(capabilities.unwrap_or_default());
+            return Ok(status(StatusCode::OK));
+        }
+        self.port.room().await;
+        self.put_call(&scheduler, said, |_| {})?;
+        Ok(status(StatusCode::ACCEPTED))
+    }
+
+    /// The cluster that this master leads; 0 before it does.
+    pub(super) fn cluster(&self) -> u64 {
+        self.catalog.borrow().now.leading.map_or(0, |(cluster, _)| cluster)
+    }
+
+    /// An answer unless this master leads.
+    pub(super) fn leads_or_not(&self) -> Result<(), Early> {
+        if self.catalog.borrow().now.leading.is_some() {
+            return Ok(());
+        }
+        let mut reply = early(StatusCode::SERVICE_UNAVAILABLE, "Master has not finished recovery");
+        reply.headers_mut().insert(RETRY_AFTER, HeaderValue::from_static("1"));
+        Err(reply)
+    }
+
+    /// The stream that a call belongs to.
+    fn scheduler_of(
+        &self,
+        call: &Call,
+        stream: Option<&HeaderValue>,
+    ) -> Result<Rc<Scheduler>, Early> {
+        let bad = |message: String| early(StatusCode::BAD_REQUEST, message);
+        let id = call.framework_id.as_ref().map_or("", |id| &id.value);
+        let framework = FrameworkId::parse(id, self.cluster());
+        let known = framework.filter(|id| self.catalog.borrow().framework(*id).is_some());
+        let framework = known.ok_or_else(|| bad("Framework cannot be found".to_owned()))?;
+        let scheduler = self.schedulers.of_framework(framework).ok_or_else(|| {
+            let native = self.catalog.borrow().framework(framework).is_some_and(|(_, row)| {
+                row.state == mesita_core::master::rows::FrameworkState::Active
+            });
+            let message = if native {
+                "Framework is not connected via HTTP"
+            } else {
+                "Framework is not subscribed"
+            };
+            early(StatusCode::FORBIDDEN, message)
+        })?;
+        let Some(stream) = stream else {
+            let message = "All non-subscribe calls should include the 'Mesos-Stream-Id' header";
+            return Err(bad(message.to_owned()));
+        };
+        if stream.as_bytes() != scheduler.id.as_bytes() {
+            let stream = String::from_utf8_lossy(stream.as_bytes());
+            return Err(bad(format!(
+                "The stream ID '{stream}' included in this request didn't match the stream ID \
+                 currently associated with framework ID {id}"
+            )));
+        }
+        Ok(scheduler)
+    }
+
+    fn scheduler_subscribes(
+        self: &Rc<Self>,
+        call: &Call,
+        media: Media,
+        ends: Ends,
+        caller: &crate::doors::Caller,
+    ) -> Result<Reply, Early> {
+        let full = |what: &str| {
+            early(StatusCode::SERVICE_UNAVAILABLE, format!("{what}: see --size on the master"))
+        };
+        let (id, cluster) = (new_stream_id(), self.cluster());
+        let wanted = call.framework_id.as_ref().map_or("", |id| &id.value);
+        let framework = match FrameworkId::parse(wanted, cluster) {
+            _ if wanted.is_empty() => Ok(FrameworkId::NONE),
+            Some(framework) => Ok(framework),
+            // It was not this cluster that named it so.
+            None => Err(BadCall::Framework("Framework has been removed".to_owned())),
+        };
+        let said = framework.and_then(|framework| calls::to_wire(call, framework, cluster));
+        let said = match said {
+            Ok(said) => said,
+            Err(BadCall::Framework(why)) => {
+                log::info!("{}: a framework is refused: {why}", ends.peer());
+                let records = Rc::new(Records::new(self.options.stream_bytes_max, |_| {}));
+                records.push(&media.write(&events::error(&why)));
+                records.close();
+                return Ok(stream_of(records, media, &id));
+            }
+            Err(bad) => return Err(refused(bad)),
+        };
+        let number = self.number_of(caller).ok_or_else(|| full("no room for another caller"))?;
+        let conn = self.conns.begin().ok_or_else(|| full("too many connections"))?;
+        let records = Rc::new(Records::new(self.options.stream_bytes_max, self.on_level(conn)));
+        let info = call.subscribe.as_ref().map(|call| &call.framework_info);
+        let scheduler = Rc::new(Scheduler {
+            conn,
+            id: id.clone(),
+            caller: caller.name.clone(),
+            media,
+            records: Rc::clone(&records),
+            framework: Cell::default(),
+            capabilities: Cell::new(info.map_or(0, calls::capabilities)),
+            master: self.master_info(&ends),
+            told: Cell::default(),
+        });
+        self.schedulers.by_conn.borrow_mut().insert(conn, Rc::clone(&scheduler));
+        self.port.put(&Input::Opened {
+            conn,
+            role: Role::Framework,
+            version: VERSION_MAX,
+            caller: number,
+            head_max: u32::try_from(HEAD_MAX).unwrap_or(u32::MAX),
+        });
+        let (me, stream) = (Rc::clone(self), Rc::clone(&scheduler));
+        self.tasks.go(async move { me.keep_stream(&stream).await });
+        let weak = Rc::downgrade(&scheduler);
+        let put = self.put_call(&scheduler, said, move |result| {
+            // The core has said why on the stream, unless it could not even read the call.
+            if let (Err(refusal), Some(scheduler)) = (result, weak.upgrade())
+                && !scheduler.told.get()
+            {
+                scheduler.tell(&events::error(refusal.sentence()));
+                scheduler.records.close();
+            }
+        });
+        if let Err(reply) = put {
+            records.cut();
+            return Err(reply);
+        }
+        Ok(stream_of(records, media, &id))
+    }
+
+    /// Keeps a stream alive until its reader is gone.
+    async fn keep_stream(&self, scheduler: &Rc<Scheduler>) {
+        let beats = async {
+            loop {
+                alarm::after(HEARTBEAT_US).await;
+                if !scheduler.framework.get().is_none() {
+                    scheduler.tell(&events::heartbeat());
+                }
+            }
+        };
+        futures_lite::future::or(scheduler.records.left(), beats).await;
+        self.schedulers.end(scheduler);
+        self.conns.end(scheduler.conn);
+        self.port.put(&Input::Closed { conn: scheduler.conn, since: clock::now() });
+    }
+
+    async fn put_and_wait(
+        &self,
+        scheduler: &Rc<Scheduler>,
+        said: Said,
+    ) -> Result<Result<(), Refusal>, Early> {
+        let (sender, receiver) = async_channel::bounded(1);
+        self.port.room().await;
+        self.put_call(scheduler, said, move |result| {
+            // Who asked may be gone.
+            let _ = sender.try_send(result);
+        })?;
+        let gone = || early(StatusCode::SERVICE_UNAVAILABLE, "the master is ending");
+        receiver.recv().await.map_err(|_| gone())
+    }
+
+    /// Passes a call on to the core; an answer when there is no room for its bodies.
+    fn put_call(
+        &self,
+        scheduler: &Rc<Scheduler>,
+        said: Said,
+        then: impl FnOnce(Result<(), Refusal>) + 'static,
+    ) -> Result<(), Early> {
+        let Said { head, bodies, bad } = said;
+        let refs = self.port.store(&bodies).ok_or_else(|| {
+            let message = "no room for what the call carries: see --max-body-bytes on the master";
+            early(StatusCode::SERVICE_UNAVAILABLE, message)
+        })?;
+        // A head that cannot be read is refused by the core, which says what is wrong with it.
+        let verdicts = if let Ok(Head::Call(call)) = decode(&head)
+            && let Verb::Accept(accept) = call.verb
+        {
+            let store = self.port.bodies.borrow();
+            Verdicts::on(&accept, bad, |body| store.bytes(body.of(&refs)))
+        } else {
+            Verdicts::none()
+        };
+        let conn = scheduler.conn;
+        with_refs(&refs, |list| {
+            let input = Input::Frame { conn, head: &head, bodies: list, verdicts: verdicts.list() };
+            self.port.put_then(&input, refs.clone(), move |result| {
+                if let Err(refusal) = &result {
+                    log::info!("a framework's call is refused: {refusal}");
+                }
+                then(result);
+            });
+        });
+        Ok(())
+    }
+
+    /// Tells a framework that listens on a stream; false for whoever does not.
+    pub(super) fn tell_scheduler(&self, conn: Id, head: &[u8], bodies: &[BodyRef]) -> bool {
+        let Some(scheduler) = self.schedulers.of_conn(conn) else { return false };
+        let Ok(Head::Event(event)) = decode(head) else { return true };
+        let subscribed = if let Event::Subscribed { framework, .. } = event {
+            scheduler.framework.set(framework);
+            let mut frameworks = self.schedulers.by_framework.borrow_mut();
+            frameworks.insert(framework, Rc::clone(&scheduler));
+            true
+        } else {
+            false
+        };
+        let catalog = self.catalog.borrow();
+        let store = self.port.bodies.borrow();
+        let telling = Telling {
+            cluster: catalog.now.leading.map_or(0, |(cluster, _)| cluster),
+            framework: scheduler.framework.get(),
+            capabilities: scheduler.capabilities.get(),
+            master: &scheduler.master,
+            wall_us: clock::wall_us(),
+            agent: &|agent, take| {
+                if let Some(info) = catalog.agent(agent).and_then(|(_, row)| row.info.info()) {
+                    take(&info);
+                }
+            },
+            bytes: &|body| store.bytes(body.of(bodies)),
+        };
+        let told = telling.event(&event);
+        drop(store);
+        if let Some(told) = told {
+            scheduler.tell(&told);
+        }
+        if subscribed {
+            scheduler.tell(&events::heartbeat());
+        }
+        true
+    }
+
+    /// Ends a framework's stream; false for whoever has none.
+    pub(super) fn close_scheduler(&self, conn: Id) -> bool {
+        let Some(scheduler) = self.schedulers.of_conn(conn) else { return false };
+        scheduler.records.close();
+        true
+    }
+
+    /// This master for the API, at the address that a client has connected to.
+    pub(super) fn master_info(&self, ends: &Ends) -> pb::MasterInfo {
+        let (ip, port) = match ends {
+            Ends::Memory => (IpAddr::from([127, 0, 0, 1]), 0),
+            Ends::Tcp { local, .. } => (local.ip().to_canonical(), local.port()),
+        };
+        let leading = self.catalog.borrow().now.leading;
+        let id = leading.map(|(cluster, fence)| format!("{cluster:016x}-{}", fence.epoch));
+        let number = match ip {
+            // As the kernel has it in memory, which is how Mesos tells it.
+            IpAddr::V4(ip) => u32::from_le_bytes(ip.octets()),
+            IpAddr::V6(_) => 0,
+        };
+        let shown = std::net::SocketAddr::new(ip, port).to_string();
+        pb::MasterInfo {
+            id: id.unwrap_or_default(),
+            ip: number,
+            port: port.into(),
+            pid: Some(format!("master@{shown}")),
+            hostname: Some(ip.to_string()),
+            version: Some(MESOS_VERSION.to_owned()),
+            address: Some(pb::Address {
+                hostname: Some(ip.to_string()),
+                ip: Some(ip.to_string()),
+                port: port.into(),
+            }),
+            ..pb::MasterInfo::default()
+        }
+    }
+}
+
+fn refused(bad: BadCall) -> Early {
+    let status = match bad {
+        BadCall::Invalid(_) | BadCall::Framework(_) => StatusCode::BAD_REQUEST,
+        BadCall::Unsupported(_) => StatusCode::NOT_IMPLEMENTED,
+    };
+    early(status, bad.to_string())
+}
+
+/// The answer to SUBSCRIBE.
+fn stream_of(records: Rc<Records>, media: Media, id: &str) -> Reply {
+    let mut reply = stream(records, media);
+    if let Ok(id) = HeaderValue::from_str(id) {
+        reply.headers_mut().insert(STREAM_ID, id);
+    }
+    reply
+}
+
+/// A random UUID (RFC 9562 §5.4).
+fn new_stream_id() -> String {
+    let mut bytes: [u8; 16] = random::bytes();
+    bytes[6] = bytes[6] & 0x0f | 0x40;
+    bytes[8] = bytes[8] & 0x3f | 0x80;
+    let hex: String = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
+    format!("{}-{}-{}-{}-{}", &hex[..8], &hex[8..12], &hex[12..16], &hex[16..20], &hex[20..])
+}

@@ -1,0 +1,17 @@
+//! Mesos' v1 API and the core's wire, each said in the words of the other. Nothing decides here.
+//!
+//! | file | concern |
+//! |---|---|
+//! | `amounts` | doubles ⇄ thousandths, seconds ⇄ µs |
+//! | `resources` | resources, reservations, disks, attributes |
+//! | `tasks` | tasks and executors, split into what is decided by and what is carried |
+//! | `calls` | calls of schedulers → heads |
+//! | `events` | heads → events for schedulers |
+//! | `executors` | the conversation with executors, both ways |
+
+pub(crate) mod amounts;
+pub(crate) mod calls;
+pub(crate) mod events;
+pub(crate) mod executors;
+pub(crate) mod resources;
+pub(crate) mod tasks;

@@ -1,0 +1,212 @@
+//! Tasks and executors, split into the decision head and the bodies that are only carried.
+
+use std::fmt;
+
+use mesita_core::wire::task::{Executor, Kind, Launch, Limit, Restart};
+use mesita_core::wire::{AgentId, Body, Scratch, Seq};
+use prost::Message;
+
+use super::amounts::{BadNumber, amount, duration};
+use super::resources::{self, BadResource};
+use crate::pb::mesita::{TaskPrivate, TaskPublic};
+use crate::pb::mesos::v1 as pb;
+
+/// What is wrong with a task, in the sentence that its framework is told.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum BadTask {
+    /// Not exactly one of command and executor.
+    Kind,
+    /// One of its resources.
+    Resource(BadResource),
+    /// One of its limits.
+    Limit(String, BadNumber),
+    /// A time below zero.
+    Negative(&'static str),
+    /// Something that this release does not do.
+    Unsupported(&'static str),
+}
+
+impl fmt::Display for BadTask {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Kind => {
+                f.write_str("Task should have at least one (but not both) of CommandInfo or ExecutorInfo present")
+            }
+            Self::Resource(bad) => bad.fmt(f),
+            Self::Limit(name, bad) => write!(f, "The limit of '{name}' {bad}"),
+            Self::Negative(what) => write!(f, "Task's '{what}' must be non-negative"),
+            Self::Unsupported(what) => write!(f, "{what} is not supported"),
+        }
+    }
+}
+
+impl From<BadResource> for BadTask {
+    fn from(bad: BadResource) -> Self {
+        Self::Resource(bad)
+    }
+}
+
+/// The bodies of one frame, in the order in which heads name them; equal ones are carried once.
+#[derive(Debug, Default)]
+pub(crate) struct Bodies(pub(crate) Vec<Vec<u8>>);
+
+impl Bodies {
+    /// Takes a body; an empty one is none.
+    pub(crate) fn put(&mut self, bytes: Vec<u8>) -> Body {
+        if bytes.is_empty() {
+            return Body::NONE;
+        }
+        let known = self.0.iter().position(|body| *body == bytes);
+        let index = known.unwrap_or_else(|| {
+            self.0.push(bytes);
+            self.0.len() - 1
+        });
+        u16::try_from(index).map_or(Body::NONE, Body::at)
+    }
+}
+
+/// A task for the wire, however little of it makes sense: the launch that is refused for it.
+pub(crate) fn nothing_of<'s>(task: &'s pb::TaskInfo, agent: AgentId) -> Launch<'s> {
+    Launch {
+        task: &task.task_id.value,
+        agent,
+        kind: Kind::Command,
+        resources: Seq::EMPTY,
+        limits: Seq::EMPTY,
+        executor: None,
+        user: "",
+        grace_us: None,
+        completion_us: None,
+        restart: Restart::default(),
+        public: Body::NONE,
+        private: Body::NONE,
+    }
+}
+
+/// A task for the wire. `group` is the number of its group, if it is in one.
+pub(crate) fn to_wire<'s>(
+    task: &'s pb::TaskInfo,
+    agent: AgentId,
+    group: Option<u16>,
+    bodies: &mut Bodies,
+    scratch: &mut Scratch<'s>,
+) -> Result<Launch<'s>, BadTask> {
+    if group.is_none() && task.command.is_some() == task.executor.is_some() {
+        return Err(BadTask::Kind);
+    }
+    supported(task)?;
+    let kind = match (group, &task.executor) {
+        (Some(group), _) => Kind::Group { group },
+        (None, Some(_)) => Kind::Executor,
+        (None, None) => Kind::Command,
+    };
+    let executor = match &task.executor {
+        Some(executor) if group.is_none() => Some(executor_to_wire(executor, bodies, scratch)?),
+        Some(_) | None => None,
+    };
+    let grace = task.kill_policy.as_ref().and_then(|policy| policy.grace_period.as_ref());
+    let negative = |what| move || BadTask::Negative(what);
+    Ok(Launch {
+        kind,
+        resources: resources::to_wire(&task.resources, scratch)?,
+        limits: limits(task, scratch)?,
+        executor,
+        user: task.command.as_ref().map_or("", |command| command.user()),
+        grace_us: grace
+            .map(|grace| duration(grace).ok_or_else(negative("kill_policy.grace_period")))
+            .transpose()?,
+        completion_us: task
+            .max_completion_time
+            .as_ref()
+            .map(|time| duration(time).ok_or_else(negative("max_completion_time")))
+            .transpose()?,
+        public: bodies.put(public(task).encode_to_vec()),
+        private: bodies.put(private(task).encode_to_vec()),
+        ..nothing_of(task, agent)
+    })
+}
+
+/// What a release does not do is refused, and never left out in silence.
+fn supported(task: &pb::TaskInfo) -> Result<(), BadTask> {
+    if task.health_check.is_some() {
+        return Err(BadTask::Unsupported("a health check"));
+    }
+    if task.check.is_some() {
+        return Err(BadTask::Unsupported("a check"));
+    }
+    task.container.as_ref().map_or(Ok(()), contained)
+}
+
+/// A container that asks for nothing beyond what every task has.
+fn contained(container: &pb::ContainerInfo) -> Result<(), BadTask> {
+    let image = container.mesos.as_ref().is_some_and(|mesos| mesos.image.is_some());
+    if container.docker.is_some() || image {
+        return Err(BadTask::Unsupported("a container image"));
+    }
+    if !container.volumes.is_empty() {
+        return Err(BadTask::Unsupported("a volume of a container"));
+    }
+    if !container.network_infos.is_empty() {
+        return Err(BadTask::Unsupported("a network of a container's own"));
+    }
+    Ok(())
+}
+
+fn public(task: &pb::TaskInfo) -> TaskPublic {
+    TaskPublic {
+        name: Some(task.name.clone()),
+        health_check: task.health_check.clone(),
+        container: task.container.clone(),
+        labels: task.labels.clone(),
+        discovery: task.discovery.clone(),
+        kill_policy: task.kill_policy,
+        check: task.check.clone(),
+    }
+}
+
+fn private(task: &pb::TaskInfo) -> TaskPrivate {
+    TaskPrivate { data: task.data.clone(), command: task.command.clone() }
+}
+
+fn limits<'s>(
+    task: &'s pb::TaskInfo,
+    scratch: &mut Scratch<'s>,
+) -> Result<Seq<'s, Limit<'s>>, BadTask> {
+    let mut limits = Vec::new();
+    for (name, limit) in &task.limits {
+        let amount = if limit.value == f64::INFINITY {
+            None
+        } else {
+            Some(amount(limit.value).map_err(|bad| BadTask::Limit(name.clone(), bad))?)
+        };
+        limits.push(Limit { name, amount });
+    }
+    Ok(scratch.seq::<Limit<'static>>(limits).map_err(BadResource::from)?)
+}
+
+/// An executor for the wire.
+pub(crate) fn executor_to_wire<'s>(
+    executor: &'s pb::ExecutorInfo,
+    bodies: &mut Bodies,
+    scratch: &mut Scratch<'s>,
+) -> Result<Executor<'s>, BadTask> {
+    if let Some(container) = &executor.container {
+        contained(container)?;
+    }
+    let grace = executor.shutdown_grace_period.as_ref();
+    Ok(Executor {
+        id: &executor.executor_id.value,
+        resources: resources::to_wire(&executor.resources, scratch)?,
+        user: executor.command.as_ref().map_or("", |command| command.user()),
+        grace_us: grace
+            .map(|grace| duration(grace).ok_or(BadTask::Negative("shutdown_grace_period")))
+            .transpose()?,
+        body: bodies.put(executor_body(executor)),
+    })
+}
+
+/// What is carried of an executor. Two of one id must be equal in it; its framework's id is known.
+fn executor_body(executor: &pb::ExecutorInfo) -> Vec<u8> {
+    let carried = pb::ExecutorInfo { framework_id: None, ..executor.clone() };
+    carried.encode_to_vec()
+}

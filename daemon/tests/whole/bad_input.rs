@@ -1,0 +1,382 @@
+//! What does not belong on a port, and what does not belong on a command line.
+
+use std::io::{Read, Write};
+use std::net::{Shutdown, TcpStream};
+
+use mesita_core::wire::frame::{CRC, PREFIX, Prefix, overhead, seal};
+use mesita_core::wire::hello::{Hello, Role};
+use mesita_core::wire::link::{Link, Parting};
+use mesita_core::wire::{Head, decode, encode};
+
+use crate::world::{Agent, Master, PATIENCE, Signal, World, get};
+
+fn cluster(world: &World) -> (Master<'_>, Agent<'_>) {
+    let master = world.master(&[]);
+    let agent = master.agent(&[]);
+    (master, agent)
+}
+
+/// Both daemons answer, and a command runs.
+fn is_well(world: &World, master: &Master<'_>, agent: &Agent<'_>) {
+    for port in [master.port, agent.port] {
+        let answer = get(port, "/health");
+        assert!(answer.starts_with("HTTP/1.1 200 OK"), "{answer}");
+        assert!(answer.contains("\"healthy\":true"), "{answer}");
+    }
+    let said = master.run(&["--", "echo", "well"]).end();
+    assert_eq!((said.status, said.out.as_str()), (0, "well\n"), "{}", said.err);
+    assert!(!master.process().has_ended(), "{}", master.process().err());
+    assert!(!agent.process().has_ended(), "{}", agent.process().err());
+    for process in [master.process(), agent.process()] {
+        assert!(!process.err().contains("panicked"), "{}", process.err());
+    }
+    assert!(!world.processes().is_empty());
+}
+
+fn end(world: &World, master: Master<'_>, agent: Agent<'_>) {
+    is_well(world, &master, &agent);
+    agent.leave();
+    master.stop();
+    world.nothing_is_left();
+}
+
+fn connect(port: u16) -> TcpStream {
+    let stream = TcpStream::connect(("127.0.0.1", port)).unwrap();
+    stream.set_read_timeout(Some(PATIENCE)).unwrap();
+    stream
+}
+
+/// Sends bytes, and gives what was answered until the daemon closed.
+fn answer_to(port: u16, bytes: &[u8]) -> Vec<u8> {
+    let mut stream = connect(port);
+    // It may close before it has read it all.
+    let _ = stream.write_all(bytes);
+    let _ = stream.shutdown(Shutdown::Write);
+    let mut answer = Vec::new();
+    let _ = stream.read_to_end(&mut answer);
+    answer
+}
+
+fn frame_of(head: &Head<'_>) -> Vec<u8> {
+    let mut memory = vec![0; 4096];
+    frame_around(encode(head, &mut memory).unwrap())
+}
+
+fn frame_around(head: &[u8]) -> Vec<u8> {
+    let mut frame = vec![0; overhead(0) + head.len()];
+    seal(head, std::iter::empty(), &mut frame).unwrap();
+    frame
+}
+
+fn hello(change: impl FnOnce(&mut Hello<'static>)) -> Vec<u8> {
+    let mut hello = Hello::of_this_release(Role::Client, "a test");
+    change(&mut hello);
+    frame_of(&Head::Hello(hello))
+}
+
+/// The goodbye in an answer, which may come after a hello.
+fn goodbye(mut answer: &[u8]) -> Option<(Parting, String)> {
+    let own = Hello::of_this_release(Role::Client, "a test");
+    let limits =
+        mesita_core::wire::frame::Limits { frame_max: own.frame_max, head_max: own.head_max };
+    while let Some((first, rest)) = answer.split_first_chunk::<PREFIX>() {
+        let prefix = Prefix::parse(first, limits).unwrap();
+        let (frame, after) = rest.split_at_checked(prefix.rest())?;
+        if let Head::Link(Link::Bye { reason, message }) =
+            decode(prefix.open(frame).unwrap().head).unwrap()
+        {
+            return Some((reason, message.to_owned()));
+        }
+        answer = after;
+    }
+    None
+}
+
+#[test]
+fn garbage_is_closed_with_a_reason_and_disturbs_nobody() {
+    let world = World::new();
+    let (master, agent) = cluster(&world);
+    // No number of these bytes is drawn: a test that fails fails again.
+    let mut state = 0x9e37_79b9_u32;
+    let mut noise = |len: usize| -> Vec<u8> {
+        let byte = |_| {
+            state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+            state.to_be_bytes()[0]
+        };
+        (0..len).map(byte).collect()
+    };
+    for port in [master.port, agent.port] {
+        for len in [0, 1, 3, 4, 5, 10, 100, 1_000, 100_000] {
+            answer_to(port, &noise(len));
+            // The same as a frame, and as text.
+            answer_to(port, &[&[len.to_le_bytes()[0], 0, 0, 0][..], &noise(len)].concat());
+            answer_to(port, &[b"GET ", &noise(len)[..]].concat());
+        }
+        for text in ["GET\r\n\r\n", "POST /health HTTP/1.1\r\nContent-Length: -1\r\n\r\n"] {
+            let answer = answer_to(port, text.as_bytes());
+            let answer = String::from_utf8_lossy(&answer);
+            assert!(answer.starts_with("HTTP/1.1 4"), "{text:?}: {answer}");
+        }
+        let long = format!("GET /{} HTTP/1.1\r\nHost: x\r\n\r\n", "a".repeat(100_000));
+        let answer = answer_to(port, long.as_bytes());
+        assert!(answer.starts_with(b"HTTP/1.1 4"), "{}", String::from_utf8_lossy(&answer));
+    }
+    end(&world, master, agent);
+}
+
+#[test]
+fn frames_that_are_none_are_told_what_is_wrong_with_them() {
+    let world = World::new();
+    let (master, agent) = cluster(&world);
+    let whole = hello(|_| {});
+    let mut checksum = whole.clone();
+    let at = checksum.len() - CRC;
+    checksum[at] ^= 1;
+    let mut trailing = whole.clone();
+    let head = trailing.split_off(PREFIX);
+    let trailing = frame_around(&[&head[..head.len() - CRC], &[0]].concat());
+    let unknown = frame_around(&[99, 0, 0]);
+    let four_gib = [&[0xff; 4][..], &whole[4..]].concat();
+    let mut head_len = whole.clone();
+    head_len[4..8].copy_from_slice(&u32::MAX.to_le_bytes());
+    let mut bodies = whole.clone();
+    bodies[8..10].copy_from_slice(&u16::MAX.to_le_bytes());
+    for port in [master.port, agent.port] {
+        for (frame, told) in [
+            (&checksum, "frame.trailer"),
+            (&trailing, "bytes that belong to nothing"),
+            (&unknown, "variant"),
+            (&four_gib, "frame.len"),
+            (&head_len, "frame.head"),
+            (&bodies, "frame.bodies"),
+        ] {
+            let (reason, message) = goodbye(&answer_to(port, frame)).unwrap();
+            assert_eq!(reason, Parting::Malformed, "{message}");
+            assert!(message.contains(told), "{told}: {message}");
+        }
+        // Cut short at every byte, there is nobody left to be told.
+        for len in 0..whole.len() {
+            assert_eq!(goodbye(&answer_to(port, &whole[..len])), None, "{len} bytes");
+        }
+    }
+    end(&world, master, agent);
+}
+
+#[test]
+fn a_peer_of_another_version_or_cluster_is_told_what_to_do() {
+    let world = World::new();
+    let (master, agent) = cluster(&world);
+    let new = hello(|hello| (hello.version_min, hello.version_max) = (60_000, 60_001));
+    let other = hello(|hello| hello.cluster = 0xdead_beef);
+    for port in [master.port, agent.port] {
+        for (frame, told) in
+            [(&new, "upgrade this node"), (&other, "the peer belongs to cluster 00000000deadbeef")]
+        {
+            let answer = answer_to(port, frame);
+            let (reason, message) =
+                goodbye(&answer).unwrap_or_else(|| panic!("{told}: {answer:?}"));
+            assert_eq!(reason, Parting::Mismatch, "{message}");
+            assert!(message.contains(told), "{told}: {message}");
+        }
+    }
+    end(&world, master, agent);
+}
+
+#[test]
+fn an_agent_of_another_cluster_says_so_and_keeps_trying() {
+    let world = World::new();
+    let (master, mut agent) = cluster(&world);
+    let other = world.master(&[]);
+    agent.terminate();
+    agent.now_at(&other.address());
+    agent.start();
+    agent.process().says("belongs to cluster");
+    assert!(!agent.process().has_ended());
+    assert!(other.rows(&["--agents"]).is_empty());
+    agent.terminate();
+    agent.now_at(&master.address());
+    agent.start();
+    agent.process().says("registered with the master");
+    other.stop();
+    end(&world, master, agent);
+}
+
+#[test]
+fn a_thousand_idle_connections_keep_nobody_out() {
+    let world = World::new();
+    let (master, agent) = cluster(&world);
+    let limit = rustix::process::getrlimit(rustix::process::Resource::Nofile);
+    let current = limit.maximum;
+    let limit = rustix::process::Rlimit { current, ..limit };
+    rustix::process::setrlimit(rustix::process::Resource::Nofile, limit).unwrap();
+    if current.is_some_and(|most| most < 1_200) {
+        println!("SKIPPED: this process may open only {current:?} connections");
+        return;
+    }
+    for port in [master.port, agent.port] {
+        let idle: Vec<TcpStream> = (0..1_000).map(|_| connect(port)).collect();
+        is_well(&world, &master, &agent);
+        // The same with those that begin to say something.
+        let begun: Vec<TcpStream> = (0..200).map(|_| connect(port)).collect();
+        for mut stream in &begun {
+            // Some were closed to make room for others.
+            let _ = stream.write_all(b"GET");
+        }
+        is_well(&world, &master, &agent);
+        drop((idle, begun));
+    }
+    end(&world, master, agent);
+}
+
+#[test]
+fn a_port_that_is_taken_is_told_by_every_daemon_before_it_begins() {
+    let world = World::new();
+    let (master, agent) = cluster(&world);
+    let port = master.port.to_string();
+    let work_dir = world.path("second");
+    let work_dir = work_dir.to_str().unwrap();
+    for flags in [
+        &["master", "--work-dir", work_dir][..],
+        &["agent", "--master", "127.0.0.1:1", "--work-dir", work_dir],
+        &["dev"],
+    ] {
+        let said = world.told(&[flags, &["--port", &port]].concat());
+        assert_eq!(said.status, 1, "{flags:?}: {}", said.err);
+        assert!(said.err.contains("choose another --port"), "{flags:?}: {}", said.err);
+        assert!(said.err.contains(&port), "{flags:?}: {}", said.err);
+    }
+    end(&world, master, agent);
+}
+
+#[test]
+fn a_work_directory_that_is_in_use_is_refused() {
+    let world = World::new();
+    let (master, agent) = cluster(&world);
+    let (mut second, port) = (agent.command(), world.port().to_string());
+    second.args(["--port", &port]);
+    let said = world.start(second).end();
+    assert_eq!(said.status, 2, "clap takes a flag once: {}", said.err);
+    let work_dir = agent.work_dir().to_str().unwrap().to_owned();
+    let address = master.address();
+    let flags = ["agent", "--master", &address, "--port", &port, "--work-dir", &work_dir];
+    let said = world.told(&flags);
+    assert_eq!(said.status, 1, "{}", said.err);
+    assert!(said.err.contains("give this one another --work-dir"), "{}", said.err);
+    end(&world, master, agent);
+}
+
+#[test]
+fn resources_that_do_not_parse_are_refused_with_the_place() {
+    let world = World::new();
+    let (master, agent) = cluster(&world);
+    let port = world.port().to_string();
+    let work_dir = world.path("bad");
+    let work_dir = work_dir.to_str().unwrap();
+    let address = master.address();
+    let agent_flags = ["agent", "--master", &address, "--port", &port, "--work-dir", work_dir];
+    let bad = [
+        "cpus:four",
+        "cpus",
+        "cpus:1;;mem:",
+        "cpus:-1",
+        "ports:[2-1]",
+        "ports:[1-2",
+        "cpus:1e99",
+        "cpus:99999999999999999999",
+        "{\"name\":\"cpus\"",
+        "cpus:NaN",
+    ];
+    for text in bad {
+        let said = world.told(&["run", "--master", &address, "--resources", text, "--", "true"]);
+        assert_eq!(said.status, 2, "{text}: {}", said.err);
+        assert!(said.err.contains("--resources"), "{text}: {}", said.err);
+        let said = world.told(&[&agent_flags[..], &["--resources", text]].concat());
+        assert!([1, 2].contains(&said.status), "{text}: {}", said.err);
+        assert!(said.err.contains("--resources"), "{text}: {}", said.err);
+    }
+    end(&world, master, agent);
+}
+
+#[test]
+fn http_answers_what_it_has_and_says_what_it_has_not() {
+    let world = World::new();
+    let (master, agent) = cluster(&world);
+    for (port, kind) in [(master.port, "master"), (agent.port, "agent")] {
+        let version = get(port, "/version");
+        assert!(version.contains(env!("CARGO_PKG_VERSION")), "{version}");
+        let metrics = get(port, "/metrics");
+        assert!(metrics.contains(&format!("\nmesita_{kind}_steps_total ")), "{metrics}");
+        let body = metrics.split_once("\r\n\r\n").unwrap().1;
+        for line in body.lines().filter(|line| !line.starts_with('#')) {
+            let (name, value) = line.rsplit_once(' ').unwrap_or_else(|| panic!("{line}"));
+            let name = name.split('{').next().unwrap();
+            let is_name = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_';
+            assert!(name.chars().all(is_name), "{line}");
+            assert!(value.parse::<u64>().is_ok(), "{line}");
+        }
+        assert!(get(port, "/nothing").starts_with("HTTP/1.1 404 "));
+        let mut stream = connect(port);
+        stream.write_all(b"POST /health HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").unwrap();
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).unwrap();
+        assert!(answer.starts_with("HTTP/1.1 405 "), "{answer}");
+    }
+    end(&world, master, agent);
+}
+
+#[test]
+fn a_task_larger_than_a_message_is_refused_in_a_sentence() {
+    let world = World::new();
+    let (master, agent) = cluster(&world);
+    let long = "x".repeat(100_000);
+    // A line of the shell goes into a body, which may be long.
+    let said = master.run(&["--command", &format!("true {long}")]).end();
+    assert_eq!(said.status, 0, "{}", said.err);
+    // A name goes into a head, which may not.
+    for (flag, told) in [
+        ("--name", "--name: expected 1 to 255 bytes"),
+        ("--role", "--role: longer than 255 bytes"),
+        ("--user", "framework.user"),
+        ("--principal", "framework.principal"),
+    ] {
+        let said = master.run(&[flag, &long, "--wait", "5s", "--", "true"]).end();
+        assert_eq!(said.status, 2, "{flag}: {}", said.err);
+        assert!(said.err.contains(told), "{flag}: {}", said.err);
+        assert!(said.err.len() < 1_000, "{flag}: {} bytes", said.err.len());
+    }
+    assert_eq!(master.run(&["--name", "", "--", "true"]).end().status, 2);
+    assert_eq!(master.run(&["--name", &long[..255], "--", "true"]).end().status, 0);
+    end(&world, master, agent);
+}
+
+#[test]
+fn a_ledger_or_registry_that_is_damaged_is_told_with_its_path() {
+    let world = World::new();
+    let (master, mut agent) = cluster(&world);
+    assert_eq!(master.run(&["--", "true"]).end().status, 0);
+    agent.terminate();
+    let key = agent.work_dir().join("meta/key");
+    let good = std::fs::read(&key).unwrap();
+    std::fs::write(&key, b"short").unwrap();
+    agent.start();
+    agent.process().says("is not 32 bytes");
+    std::fs::write(&key, good).unwrap();
+    agent.start();
+    agent.process().says("registered with the master");
+    let registry = world.path(&format!("master-{}/meta/master", master.port));
+    let mut master = master;
+    let process = master.process.take().unwrap();
+    process.signal(Signal::TERM);
+    process.end();
+    let good = std::fs::read(&registry).unwrap();
+    std::fs::write(&registry, vec![0xaa; good.len()]).unwrap();
+    let work_dir = world.path(&format!("master-{}", master.port));
+    let port = master.port.to_string();
+    let flags = ["master", "--port", &port, "--work-dir", work_dir.to_str().unwrap()];
+    let said = world.told(&flags);
+    assert_eq!(said.status, 1, "{}", said.err);
+    assert!(said.err.contains("meta/master"), "{}", said.err);
+    std::fs::write(&registry, good).unwrap();
+    master.start();
+    end(&world, master, agent);
+}

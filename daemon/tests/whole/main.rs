@@ -1,0 +1,17 @@
+//! Whole clusters: real processes of the built binary, on real input.
+//!
+//! What a machine lacks makes a test print `SKIPPED` with the reason. Nothing here measures speed:
+//! conditions are waited for, with a bound that a busy machine keeps.
+
+// What other processes do is waited for by looking again and again, on the tests' own clock.
+#![allow(clippy::disallowed_methods)]
+
+mod bad_input;
+mod doors;
+mod idle;
+mod journal;
+mod kills;
+mod network;
+mod roles;
+mod runs;
+mod world;

@@ -8,10 +8,13 @@
 
 mod bad_input;
 mod doors;
+mod http;
 mod idle;
 mod journal;
 mod kills;
 mod network;
+mod pymesos;
 mod roles;
 mod runs;
+mod scheduler_api;
 mod world;

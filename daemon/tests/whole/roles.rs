@@ -1,6 +1,7 @@
 //! Roles with weights share what two agents have.
 
 use std::collections::BTreeMap;
+use std::path::Path;
 
 use crate::world::{Process, World, eventually};
 
@@ -12,8 +13,9 @@ fn two_roles_share_two_agents_by_their_weights() {
         .map(|name| master.agent(&[&format!("--hostname={name}"), "--resources=cpus:3;mem:300"]));
     // Each takes one task at a time of what is offered to it, and wants more than there is: what
     // ends goes to whoever has less of what is theirs.
-    let gate = world.path("gate");
-    let line = format!("until [ -e {} ]; do sleep 0.1; done", gate.display());
+    let until = |gate: &Path| format!("until [ -e {} ]; do sleep 0.1; done", gate.display());
+    let (full, gate) = (world.path("full"), world.path("gate"));
+    let line = until(&gate);
     let run = |role: &str| -> Vec<Process> {
         let one = |number: u32| {
             let name = format!("{role}{number}");
@@ -22,10 +24,14 @@ fn two_roles_share_two_agents_by_their_weights() {
         };
         (0..8).map(one).collect()
     };
-    let fill =
-        master.run(&["--resources", "cpus:3;mem:300", "--instances", "2", "--command", "sleep 4"]);
+    let fill = ["--resources", "cpus:3;mem:300", "--instances", "2", "--command"];
+    let fill = master.run(&[&fill[..], &[&until(&full)]].concat());
     fill.says("TASK_RUNNING");
     let runs = [run("a"), run("b")];
+    // Nothing is free before everybody is there to want it.
+    let there = || master.rows(&["--frameworks"]).len();
+    eventually(|| there() == 17, || format!("17 frameworks, not {}", there()));
+    std::fs::write(&full, "").unwrap();
     assert_eq!(fill.end().status, 0);
     let counts = || {
         let mut counts = BTreeMap::new();

@@ -1,0 +1,146 @@
+//! A client of HTTP that hides nothing: what is sent is what is written here.
+
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::TcpStream;
+
+use serde_json::Value;
+
+use crate::world::PATIENCE;
+
+/// An answer.
+#[derive(Debug)]
+pub(crate) struct Answer {
+    pub(crate) status: u16,
+    pub(crate) headers: Vec<(String, String)>,
+    pub(crate) body: Vec<u8>,
+}
+
+impl Answer {
+    pub(crate) fn header(&self, name: &str) -> Option<&str> {
+        let found = self.headers.iter().find(|(of, _)| of.eq_ignore_ascii_case(name));
+        found.map(|(_, value)| value.as_str())
+    }
+
+    pub(crate) fn text(&self) -> String {
+        String::from_utf8_lossy(&self.body).into_owned()
+    }
+}
+
+/// A request with a body, if it is not empty.
+pub(crate) fn ask(
+    port: u16,
+    method: &str,
+    path: &str,
+    headers: &[(&str, &str)],
+    body: &[u8],
+) -> Answer {
+    let mut reader = open(port, method, path, headers, body);
+    let (status, headers) = head(&mut reader);
+    let mut answer = Answer { status, headers, body: Vec::new() };
+    if answer.header("transfer-encoding") == Some("chunked") {
+        while let Some(chunk) = chunk(&mut reader) {
+            answer.body.extend_from_slice(&chunk);
+        }
+    } else {
+        reader.read_to_end(&mut answer.body).unwrap();
+    }
+    answer
+}
+
+/// A POST of JSON.
+pub(crate) fn post(port: u16, path: &str, headers: &[(&str, &str)], body: &Value) -> Answer {
+    let json = [("Content-Type", "application/json"), ("Accept", "application/json")];
+    ask(port, "POST", path, &[&json, headers].concat(), body.to_string().as_bytes())
+}
+
+fn open(
+    port: u16,
+    method: &str,
+    path: &str,
+    headers: &[(&str, &str)],
+    body: &[u8],
+) -> BufReader<TcpStream> {
+    let mut stream = TcpStream::connect(("127.0.0.1", port)).unwrap();
+    stream.set_read_timeout(Some(PATIENCE)).unwrap();
+    let mut request = format!("{method} {path} HTTP/1.1\r\nHost: it\r\nConnection: close\r\n");
+    for (name, value) in headers {
+        request.push_str(&format!("{name}: {value}\r\n"));
+    }
+    request.push_str(&format!("Content-Length: {}\r\n\r\n", body.len()));
+    stream.write_all(request.as_bytes()).unwrap();
+    stream.write_all(body).unwrap();
+    BufReader::new(stream)
+}
+
+fn head(reader: &mut BufReader<TcpStream>) -> (u16, Vec<(String, String)>) {
+    let mut line = String::new();
+    reader.read_line(&mut line).unwrap();
+    let status = line.split(' ').nth(1).and_then(|word| word.parse().ok());
+    let status = status.unwrap_or_else(|| panic!("no answer but `{line}`"));
+    let mut headers = Vec::new();
+    loop {
+        let mut line = String::new();
+        reader.read_line(&mut line).unwrap();
+        let Some((name, value)) = line.trim_end().split_once(": ") else {
+            return (status, headers);
+        };
+        headers.push((name.to_owned(), value.to_owned()));
+    }
+}
+
+/// The next chunk; none after the last, or when the connection broke.
+fn chunk(reader: &mut BufReader<TcpStream>) -> Option<Vec<u8>> {
+    let mut line = String::new();
+    reader.read_line(&mut line).ok()?;
+    let len = usize::from_str_radix(line.trim_end(), 16).ok().filter(|len| *len > 0)?;
+    let mut bytes = vec![0; len + 2];
+    reader.read_exact(&mut bytes).ok()?;
+    bytes.truncate(len);
+    Some(bytes)
+}
+
+/// A stream of records.
+pub(crate) struct Records {
+    reader: BufReader<TcpStream>,
+    pub(crate) headers: Vec<(String, String)>,
+}
+
+impl Records {
+    /// A request that is answered by one.
+    pub(crate) fn open(port: u16, path: &str, headers: &[(&str, &str)], body: &[u8]) -> Self {
+        let mut reader = open(port, "POST", path, headers, body);
+        let (status, headers) = head(&mut reader);
+        assert_eq!(status, 200);
+        Self { reader, headers }
+    }
+
+    /// The next record, which is a chunk; none after the last.
+    pub(crate) fn record(&mut self) -> Option<Vec<u8>> {
+        let chunk = chunk(&mut self.reader)?;
+        let at = chunk.iter().position(|byte| *byte == b'\n').unwrap();
+        let len: usize = std::str::from_utf8(&chunk[..at]).unwrap().parse().unwrap();
+        assert_eq!(chunk.len(), at + 1 + len, "one record a chunk");
+        Some(chunk[at + 1..].to_vec())
+    }
+
+    /// The next event in JSON that is no heartbeat; none after the last.
+    pub(crate) fn event(&mut self) -> Option<Value> {
+        loop {
+            let event: Value = serde_json::from_slice(&self.record()?).unwrap();
+            if event["type"] != "HEARTBEAT" {
+                return Some(event);
+            }
+        }
+    }
+
+    /// The next event of a type; those before it are passed over.
+    pub(crate) fn until(&mut self, kind: &str) -> Value {
+        loop {
+            let event = self.event().unwrap_or_else(|| panic!("the stream ended before {kind}"));
+            assert!(event["type"] != "ERROR" || kind == "ERROR", "{event}");
+            if event["type"] == kind {
+                return event[kind.to_lowercase()].clone();
+            }
+        }
+    }
+}

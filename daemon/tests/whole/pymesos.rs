@@ -1,0 +1,58 @@
+//! pymesos, as it comes from its registry: a scheduler and an executor that know nothing of us.
+
+use std::path::PathBuf;
+use std::process::Command;
+
+use crate::world::{World, eventually};
+
+/// The Python that `ci/clients` has given pymesos; none, with the reason, when it has not.
+fn python() -> Option<PathBuf> {
+    let root = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("..");
+    let python = root.join("target/clients/bin/python");
+    let has = Command::new(&python).args(["-c", "import pymesos"]).output();
+    if has.is_ok_and(|output| output.status.success()) {
+        return Some(python);
+    }
+    println!("SKIPPED: pymesos is not installed; ci/clients installs it");
+    assert!(std::env::var_os("CI").is_none(), "CI skips nothing");
+    None
+}
+
+fn script(name: &str) -> PathBuf {
+    PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/pymesos").join(name)
+}
+
+fn runs(arguments: &[&str], words: &str) {
+    let Some(python) = python() else { return };
+    let world = World::new();
+    let master = world.master(&[]);
+    let agent = master.agent(&["--resources", "cpus:4;mem:2048"]);
+    let mut command = Command::new(&python);
+    command.arg(script("scheduler.py")).arg(master.address()).args(arguments);
+    command.env("PYTHON", &python).env("EXECUTOR", script("executor.py"));
+    let process = world.start(command);
+    let said = process.end();
+    assert_eq!(said.status, 0, "{}{}", said.out, said.err);
+    assert!(said.out.contains(words), "{}{}", said.out, said.err);
+    // A framework goes with the last of its tasks.
+    let gone = || master.rows(&["--frameworks"]).is_empty();
+    eventually(gone, || format!("{:?}", master.rows(&["--frameworks"])));
+    agent.leave();
+    master.stop();
+    world.nothing_is_left();
+}
+
+#[test]
+fn a_hundred_commands_run() {
+    runs(&["commands", "100"], "100 tasks finished");
+}
+
+#[test]
+fn tasks_run_under_an_executor_of_their_own_with_messages_both_ways() {
+    runs(&["executor", "20"], "19 tasks finished, 1 killed, messages both ways");
+}
+
+#[test]
+fn a_scheduler_that_fails_over_finds_its_tasks_again() {
+    runs(&["failover", "4"], "4 tasks reconciled after failover");
+}

@@ -1,0 +1,372 @@
+//! Mesos' scheduler API, spoken by hand.
+
+use serde_json::{Value, json};
+
+use crate::http::{Answer, Records, ask, post};
+use crate::world::{Agent, Master, World, eventually, get};
+
+const PATH: &str = "/api/v1/scheduler";
+const JSON: [(&str, &str); 2] =
+    [("Content-Type", "application/json"), ("Accept", "application/json")];
+
+fn subscription(more: &Value) -> Value {
+    let mut info = json!({
+        "user": user(), "name": "it", "roles": ["*"], "failover_timeout": 60.0,
+        "capabilities": [{"type": "MULTI_ROLE"}, {"type": "PARTITION_AWARE"}],
+    });
+    let map = info.as_object_mut().unwrap();
+    map.extend(more.as_object().unwrap().clone());
+    let mut call = json!({"type": "SUBSCRIBE", "subscribe": {"framework_info": info}});
+    if let Some(id) = more.get("id") {
+        call["framework_id"] = id.clone();
+    }
+    call
+}
+
+fn user() -> String {
+    let name = std::process::Command::new("id").arg("-un").output().unwrap();
+    String::from_utf8(name.stdout).unwrap().trim().to_owned()
+}
+
+/// A framework with its stream.
+struct Framework {
+    port: u16,
+    events: Records,
+    id: Value,
+    stream: String,
+}
+
+impl Framework {
+    fn subscribe(master: &Master<'_>, more: &Value) -> Self {
+        let call = subscription(more).to_string();
+        let mut events = Records::open(master.port, PATH, &JSON, call.as_bytes());
+        let find =
+            |(name, value): &(String, String)| (name == "Mesos-Stream-Id").then(|| value.clone());
+        let stream = events.headers.iter().find_map(find).unwrap();
+        let id = events.until("SUBSCRIBED")["framework_id"].clone();
+        Self { port: master.port, events, id, stream }
+    }
+
+    fn call(&self, kind: &str, more: &Value) -> Answer {
+        let mut call = json!({"type": kind, "framework_id": self.id});
+        if !more.is_null() {
+            call[kind.to_lowercase()] = more.clone();
+        }
+        post(self.port, PATH, &[("Mesos-Stream-Id", &self.stream)], &call)
+    }
+
+    fn accepted(&self, kind: &str, more: &Value) {
+        let answer = self.call(kind, more);
+        assert_eq!((answer.status, answer.text().as_str()), (202, ""), "{kind}");
+    }
+
+    /// The next status of a task, acknowledged.
+    fn status(&mut self) -> Value {
+        let status = self.events.until("UPDATE")["status"].clone();
+        if !status["uuid"].is_null() {
+            self.accepted(
+                "ACKNOWLEDGE",
+                &json!({"agent_id": status["agent_id"], "task_id": status["task_id"],
+                        "uuid": status["uuid"]}),
+            );
+        }
+        status
+    }
+
+    /// The first status of a task in a terminal state.
+    fn end_of(&mut self, task: &str) -> Value {
+        loop {
+            let status = self.status();
+            let state = status["state"].as_str().unwrap();
+            let lives = ["TASK_STAGING", "TASK_STARTING", "TASK_RUNNING", "TASK_KILLING"];
+            if status["task_id"]["value"] == task && !lives.contains(&state) {
+                return status;
+            }
+        }
+    }
+
+    fn offer(&mut self) -> Value {
+        self.events.until("OFFERS")["offers"][0].clone()
+    }
+
+    fn launch(&self, offer: &Value, tasks: &[Value]) {
+        self.accepted(
+            "ACCEPT",
+            &json!({"offer_ids": [offer["id"]], "filters": {"refuse_seconds": 0.1},
+                    "operations": [{"type": "LAUNCH", "launch": {"task_infos": tasks}}]}),
+        );
+    }
+}
+
+fn task(offer: &Value, name: &str, command: &str) -> Value {
+    json!({
+        "name": name, "task_id": {"value": name}, "agent_id": offer["agent_id"],
+        "command": {"value": command},
+        "resources": [{"name": "cpus", "type": "SCALAR", "scalar": {"value": 0.1}},
+                      {"name": "mem", "type": "SCALAR", "scalar": {"value": 32}}],
+    })
+}
+
+fn cluster(world: &World) -> (Master<'_>, Agent<'_>) {
+    let master = world.master(&[]);
+    let agent = master.agent(&["--resources", "cpus:2;mem:1024;ports:[31000-31009]"]);
+    (master, agent)
+}
+
+fn end(world: &World, master: Master<'_>, agent: Agent<'_>) {
+    agent.leave();
+    master.stop();
+    world.nothing_is_left();
+}
+
+#[test]
+fn a_framework_lives_from_subscribe_to_teardown() {
+    let world = World::new();
+    let (master, agent) = cluster(&world);
+    let mut framework = Framework::subscribe(&master, &json!({}));
+    framework.accepted("SUPPRESS", &Value::Null);
+    framework.accepted("REVIVE", &Value::Null);
+    let offer = framework.offer();
+    assert_eq!(offer["framework_id"], framework.id);
+    assert_eq!(offer["allocation_info"]["role"], "*");
+    assert_eq!(offer["url"]["address"]["port"], agent.port);
+    let names: Vec<&str> = offer["resources"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|one| one["name"].as_str().unwrap())
+        .collect();
+    assert!(names.contains(&"cpus") && names.contains(&"ports"), "{names:?}");
+    let mut both = task(&offer, "both", "true");
+    both["executor"] = json!({"executor_id": {"value": "x"}, "command": {"value": "true"}});
+    let mut greedy = task(&offer, "greedy", "true");
+    greedy["resources"][0]["scalar"]["value"] = json!(1_000_000);
+    let well = [task(&offer, "well", "echo hello"), task(&offer, "ill", "exit 3")];
+    framework
+        .launch(&offer, &[&well[..], &[both, greedy, task(&offer, "long", "sleep 1000")]].concat());
+    let mut states = std::collections::BTreeMap::new();
+    while states.len() < 4 {
+        let status = framework.status();
+        let (name, state) = (status["task_id"]["value"].clone(), status["state"].clone());
+        if name == "long" && state == "TASK_RUNNING" {
+            framework.accepted("KILL", &json!({"task_id": {"value": "long"}}));
+        }
+        if !["TASK_STARTING", "TASK_RUNNING"].contains(&state.as_str().unwrap()) {
+            states.insert(name.to_string(), (state.to_string(), status));
+        }
+        if states.len() == 4 && !states.contains_key("\"long\"") {
+            states.insert("\"long\"".to_owned(), ("".to_owned(), framework.end_of("long")));
+        }
+    }
+    let state = |name: &str| states[&format!("\"{name}\"")].1["state"].clone();
+    assert_eq!(state("well"), "TASK_FINISHED");
+    assert_eq!(state("ill"), "TASK_FAILED");
+    assert_eq!(state("both"), "TASK_ERROR");
+    assert_eq!(state("greedy"), "TASK_ERROR");
+    assert_eq!(state("long"), "TASK_KILLED");
+    let well = &states["\"well\""].1;
+    assert_eq!(well["executor_id"]["value"], "well");
+    assert!(well["timestamp"].as_f64().unwrap() > 1.7e9, "{well}");
+    assert_eq!(well["agent_id"], offer["agent_id"]);
+    framework.accepted("RECONCILE", &json!({"tasks": [{"task_id": {"value": "nobody"}}]}));
+    let status = framework.status();
+    assert_eq!(
+        (&status["state"], &status["reason"]),
+        (&json!("TASK_UNKNOWN"), &json!("REASON_RECONCILIATION"))
+    );
+    let answer = framework.call(
+        "UPDATE_FRAMEWORK",
+        &json!({"framework_info": {
+        "user": user(), "name": "renamed", "id": framework.id, "roles": ["*"],
+        "capabilities": [{"type": "MULTI_ROLE"}]}}),
+    );
+    assert_eq!(answer.status, 200, "{}", answer.text());
+    assert!(master.rows(&["--frameworks"]).iter().any(|row| row["name"] == "renamed"));
+    framework.accepted("TEARDOWN", &Value::Null);
+    while framework.events.event().is_some() {}
+    assert_eq!(master.rows(&["--frameworks"]).len(), 0);
+    end(&world, master, agent);
+}
+
+#[test]
+fn what_is_wrong_with_a_call_has_the_code_and_the_words_of_mesos() {
+    let world = World::new();
+    let (master, agent) = cluster(&world);
+    let framework = Framework::subscribe(&master, &json!({}));
+    let well = subscription(&json!({})).to_string();
+    let teardown =
+        |id: &str| json!({"type": "TEARDOWN", "framework_id": {"value": id}}).to_string();
+    let id = framework.id["value"].as_str().unwrap();
+    let stream = ("Mesos-Stream-Id", "00000000-0000-0000-0000-000000000000");
+    let json = JSON[0];
+    type Headers = Vec<(&'static str, &'static str)>;
+    let cases: Vec<(Headers, String, u16, &str)> = vec![
+        (vec![], well.clone(), 400, "Expecting 'Content-Type' to be present"),
+        (
+            vec![("Content-Type", "text/plain")],
+            well.clone(),
+            415,
+            "Expecting 'Content-Type' of application/json or application/x-protobuf",
+        ),
+        (vec![json], "{not json".to_owned(), 400, "Failed to parse body into JSON: "),
+        (vec![json], String::new(), 400, "Failed to parse body into JSON: "),
+        (
+            vec![json],
+            "[]".to_owned(),
+            400,
+            "Failed to convert JSON into Call protobuf: Expecting a JSON object",
+        ),
+        (
+            vec![("Content-Type", "application/x-protobuf")],
+            "\u{ff}\u{ff}".to_owned(),
+            400,
+            "Failed to parse body into Call protobuf",
+        ),
+        (
+            vec![json, ("Accept", "text/html")],
+            well.clone(),
+            406,
+            "Expecting 'Accept' to allow 'application/x-protobuf' or 'application/json'",
+        ),
+        (
+            vec![json, stream],
+            well.clone(),
+            400,
+            "Subscribe calls should not include the 'Mesos-Stream-Id' header",
+        ),
+        (
+            vec![json],
+            r#"{"type":"SUBSCRIBE","subscribe":{"framework_info":{"name":"x"}}}"#.to_owned(),
+            400,
+            "Missing required fields: subscribe.framework_info.user",
+        ),
+        (
+            vec![json],
+            r#"{"type":"FOO"}"#.to_owned(),
+            400,
+            "Failed to validate scheduler::Call: Expecting 'type' to be present",
+        ),
+        (vec![json], teardown("nope"), 400, "Framework cannot be found"),
+        (
+            vec![json],
+            teardown(id),
+            400,
+            "All non-subscribe calls should include the 'Mesos-Stream-Id' header",
+        ),
+        (vec![json, stream], teardown(id), 400, "didn't match the stream ID"),
+        (vec![json, ("Content-Encoding", "br")], well, 415, "gzip and identity"),
+    ];
+    for (headers, body, status, words) in cases {
+        let answer = ask(master.port, "POST", PATH, &headers, body.as_bytes());
+        assert_eq!(answer.status, status, "{body}: {}", answer.text());
+        assert!(answer.text().contains(words), "{body}: {}", answer.text());
+    }
+    let answer = ask(master.port, "GET", PATH, &[], b"");
+    assert_eq!((answer.status, answer.header("Allow")), (405, Some("POST")));
+    let words = "405 Method Not Allowed. Expecting one of { 'POST' }, but received 'GET'.";
+    assert_eq!(answer.text(), words);
+    // None of it was more than words.
+    assert_eq!(master.rows(&["--frameworks"]).len(), 1);
+    framework.accepted("TEARDOWN", &Value::Null);
+    end(&world, master, agent);
+}
+
+#[test]
+fn a_framework_that_cannot_be_is_told_so_on_a_stream_that_ends() {
+    let world = World::new();
+    let (master, agent) = cluster(&world);
+    let removed = json!({"id": {"value": "0000000000000000-1-0001"}});
+    for (more, words) in [
+        (
+            json!({"roles": ["/bad/"]}),
+            "contains invalid role: Role '/bad/' cannot start with a slash",
+        ),
+        (json!({"roles": ["a", "a"]}), "contains duplicate role: a"),
+        (json!({"failover_timeout": -1}), "failover_timeout"),
+        (removed, "Framework has been removed"),
+    ] {
+        let call = subscription(&more).to_string();
+        let mut events = Records::open(master.port, PATH, &JSON, call.as_bytes());
+        let event = events.event().unwrap();
+        assert_eq!(event["type"], "ERROR");
+        assert!(event["error"]["message"].as_str().unwrap().contains(words), "{event}");
+        assert_eq!(events.event(), None);
+    }
+    assert_eq!(master.rows(&["--frameworks"]).len(), 0);
+    end(&world, master, agent);
+}
+
+#[test]
+fn a_scheduler_that_comes_back_takes_over_its_tasks() {
+    let world = World::new();
+    let (master, agent) = cluster(&world);
+    let mut old = Framework::subscribe(&master, &json!({}));
+    let offer = old.offer();
+    old.launch(&offer, &[task(&offer, "long", "sleep 1000")]);
+    while old.status()["state"] != "TASK_RUNNING" {}
+    let mut new = Framework::subscribe(&master, &json!({"id": old.id}));
+    assert_eq!(new.id, old.id);
+    let error = old.events.until("ERROR");
+    assert_eq!(error["message"], "Framework failed over");
+    assert_eq!(old.events.event(), None);
+    assert_eq!(old.call("REVIVE", &Value::Null).status, 400);
+    new.accepted("RECONCILE", &json!({"tasks": []}));
+    let status = new.events.until("UPDATE")["status"].clone();
+    assert_eq!(
+        (&status["task_id"]["value"], &status["state"]),
+        (&json!("long"), &json!("TASK_RUNNING"))
+    );
+    new.accepted("KILL", &json!({"task_id": {"value": "long"}}));
+    assert_eq!(new.end_of("long")["state"], "TASK_KILLED");
+    new.accepted("TEARDOWN", &Value::Null);
+    end(&world, master, agent);
+}
+
+#[test]
+fn the_same_is_said_in_protobuf() {
+    let world = World::new();
+    let (master, agent) = cluster(&world);
+    let call = subscription(&json!({})).to_string();
+    let both = [JSON[0], ("Accept", "application/x-protobuf")];
+    let mut events = Records::open(master.port, PATH, &both, call.as_bytes());
+    let header = |name: &str| {
+        let found = events.headers.iter().find(|(of, _)| of == name);
+        found.map(|(_, value)| value.clone()).unwrap()
+    };
+    assert_eq!(header("Content-Type"), "application/x-protobuf");
+    let stream = header("Mesos-Stream-Id");
+    // Event: type (1) SUBSCRIBED (1), subscribed (2) { framework_id (1) { value (1) } }.
+    let subscribed = events.record().unwrap();
+    assert_eq!(subscribed[..3], [0x08, 1, 0x12]);
+    let at = subscribed.iter().skip(4).position(|byte| *byte == 0x0a).unwrap() + 4;
+    let id = &subscribed[at + 4..at + 4 + usize::from(subscribed[at + 3])];
+    assert!(id.ends_with(b"-1-0001"), "{}", String::from_utf8_lossy(id));
+    // Call: framework_id (1) { value (1) }, type (2) TEARDOWN (2).
+    let len = u8::try_from(id.len()).unwrap();
+    let call = [&[0x0a, len + 2, 0x0a, len], id, &[0x10, 2]].concat();
+    let headers = [("Content-Type", "application/x-protobuf"), ("Mesos-Stream-Id", &*stream)];
+    let answer = ask(master.port, "POST", PATH, &headers, &call);
+    assert_eq!(answer.status, 202, "{}", answer.text());
+    while events.record().is_some() {}
+    end(&world, master, agent);
+}
+
+#[test]
+fn a_stream_that_nobody_reads_is_cut_off() {
+    let world = World::new();
+    let master = world.master(&["--max-stream-bytes", "64KiB"]);
+    let framework = Framework::subscribe(&master, &json!({}));
+    let many: Vec<Value> =
+        (0..256).map(|number| json!({"task_id": {"value": format!("{number:0200}")}})).collect();
+    let many = json!({"tasks": many});
+    let cut = || {
+        // 403: there is no stream any more.
+        framework.call("RECONCILE", &many).status == 403
+    };
+    eventually(cut, || "the stream is still there".to_owned());
+    let metrics = get(master.port, "/metrics");
+    assert!(metrics.contains("\nmesita_master_scheduler_streams 0\n"), "{metrics}");
+    assert!(metrics.contains("\nmesita_master_scheduler_stream_bytes 0\n"), "{metrics}");
+    master.stop();
+    world.nothing_is_left();
+}

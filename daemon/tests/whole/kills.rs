@@ -23,7 +23,8 @@ fn task_pid(world: &World, word: &str) -> i32 {
     let all = world.processes();
     let is = |called: &String| called.starts_with("sh: ") && called.contains(word);
     let found: Vec<_> = all.iter().filter(|(_, called)| is(called)).collect();
-    assert_eq!(found.len(), 1, "{all:?}");
+    // Before each `sleep` it is there twice for a moment: the older one is the task.
+    assert!(matches!(found.len(), 1 | 2), "{all:?}");
     found[0].0
 }
 

@@ -4,6 +4,8 @@
 // It watches from outside, with the clock of whoever reads the figures.
 #![allow(clippy::disallowed_methods)]
 
+pub mod allocation;
 pub mod cluster;
 pub mod footprint;
 pub mod launches;
+pub mod stage;

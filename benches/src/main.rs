@@ -1,15 +1,18 @@
-//! Figures of a whole cluster, as lines of text.
+//! Figures of decisions, as lines of JSON, and of a whole cluster, as lines of text.
 //!
-//! `mesita-benches [--binary PATH] footprint [SECONDS]` and
-//! `mesita-benches [--binary PATH] launches [TASKS]`; the binary is `target/dist/mesita` if not
-//! given, which `ci/dist` builds.
+//! `mesita-benches CASE [--agents N] [--frameworks N] [--quick]` runs a case of the allocator's,
+//! `list` names them. `mesita-benches [--binary PATH] footprint [SECONDS]` and `mesita-benches
+//! [--binary PATH] launches [TASKS]` need a binary, `target/dist/mesita` if not given, which
+//! `ci/dist` builds.
 
 use std::path::PathBuf;
 use std::process::ExitCode;
 
+use mesita_benches::allocation::{self, Size};
 use mesita_benches::{footprint, launches};
 
-const USAGE: &str = "usage: mesita-benches [--binary PATH] footprint [SECONDS] | launches [TASKS]";
+const USAGE: &str = "usage: mesita-benches CASE [--agents N] [--frameworks N] [--quick] | list\n       \
+                     mesita-benches [--binary PATH] footprint [SECONDS] | launches [TASKS]";
 
 fn main() -> ExitCode {
     let mut words: Vec<String> = std::env::args().skip(1).collect();
@@ -17,6 +20,16 @@ fn main() -> ExitCode {
     if words.first().is_some_and(|word| word == "--binary") && words.len() > 1 {
         binary = PathBuf::from(words.remove(1));
         words.remove(0);
+    }
+    if words.first().is_some_and(|word| word == "list") {
+        allocation::CASES.iter().for_each(|(name, about)| println!("{name}  {about}"));
+        return ExitCode::SUCCESS;
+    }
+    if let Some(case) = words.first()
+        && let Ok(size) = size(words.get(1..).unwrap_or_default())
+        && allocation::run(case, size)
+    {
+        return ExitCode::SUCCESS;
     }
     let number = |default: u64| words.get(1).map_or(Ok(default), |word| word.parse());
     let result = match words.first().map(String::as_str) {
@@ -38,4 +51,20 @@ fn main() -> ExitCode {
             ExitCode::from(2)
         }
     }
+}
+
+/// What a case is run with.
+fn size(words: &[String]) -> Result<Size, ()> {
+    let mut size = Size::default();
+    let mut words = words.iter();
+    while let Some(word) = words.next() {
+        let mut number = || words.next().and_then(|word| word.parse().ok()).ok_or(());
+        match word.as_str() {
+            "--agents" => size.agents = Some(number()?),
+            "--frameworks" => size.frameworks = Some(number()?),
+            "--quick" => size.quick = true,
+            _ => return Err(()),
+        }
+    }
+    Ok(size)
 }

@@ -117,7 +117,7 @@ impl Capacity {
             attributes: 1_024,
             idents: 64,
             layers: 64,
-            pieces: 8_192,
+            pieces: 4_096,
             spans: 2_048,
             conns: 512,
             callers: 32,
@@ -147,7 +147,7 @@ impl Capacity {
             attributes: 4_000,
             idents: 256,
             layers: 256,
-            pieces: 48_000,
+            pieces: 24_000,
             spans: 12_000,
             conns: 2_000,
             callers: 128,
@@ -177,7 +177,7 @@ impl Capacity {
             attributes: 20_000,
             idents: 1_024,
             layers: 1_024,
-            pieces: 320_000,
+            pieces: 160_000,
             spans: 60_000,
             conns: 12_000,
             callers: 512,
@@ -201,7 +201,7 @@ impl Capacity {
             names: 180_000,
             cells: 190_000,
             conns: 52_000,
-            pieces: 600_000,
+            pieces: 400_000,
             ..Self::large()
         }
     }
@@ -237,5 +237,26 @@ impl Lender<'_> for Count {
         let size = u64::try_from(size_of::<T>()).unwrap_or(u64::MAX);
         self.0 = self.0.saturating_add(size.saturating_mul(rows.into()));
         &mut []
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What each profile takes, in KiB: a table that grows is a decision, not an accident.
+    #[test]
+    fn no_profile_takes_more_memory_than_is_written_down() {
+        for (profile, capacity, kib) in [
+            ("tiny", Capacity::tiny(), 44),
+            ("edge", Capacity::edge(), 1_051),
+            ("rack", Capacity::rack(), 4_466),
+            ("large", Capacity::large(), 35_660),
+            ("max", Capacity::max(), 61_863),
+        ] {
+            let bytes = capacity.master_bytes();
+            std::println!("{profile}: {bytes} bytes");
+            assert!(bytes <= kib * 1024, "{profile}: {bytes} bytes are more than {kib} KiB");
+        }
     }
 }

@@ -16,10 +16,10 @@ use crate::bell::Bell;
 use crate::clock;
 use crate::journal::tap::Tap;
 use crate::passage::{
-    BODY_REF, IN_GAUGES, IN_INPUT, IN_STOP, IN_TOLD, OUT_DONE, OUT_GAUGES, OUT_OUTPUT, OUT_STOPPED,
-    RECORD_MAX, to_bytes,
+    BODY_REF, IN_ASK, IN_GAUGES, IN_INPUT, IN_STOP, IN_TOLD, OUT_ANSWER, OUT_DONE, OUT_GAUGES,
+    OUT_OUTPUT, OUT_STOPPED, RECORD_MAX, to_bytes,
 };
-use crate::seats::{Seat, refused};
+use crate::seats::{Answer, Seat, refused};
 
 /// Inputs between two ticks at the most.
 const INPUTS_PER_TICK: u32 = 256;
@@ -127,6 +127,7 @@ impl Core {
                 }
             }
             IN_GAUGES => self.tell_gauges(seat),
+            IN_ASK => self.answer(seat, &buffer[STAMP + 2..STAMP + len]),
             IN_STOP => return false,
             kind => mesita_core::stop(u32::from(kind), "a record of a kind that does not exist"),
         }
@@ -186,6 +187,15 @@ impl Core {
     /// True when there is something that can be done now. Without room for outputs, nothing can.
     fn has_work(&mut self) -> bool {
         self.to_io.can_take(ROOM) && !(self.from_disk.is_empty() && self.from_io.is_empty())
+    }
+
+    /// Answers a question. It is no input, and in no journal.
+    fn answer(&mut self, number: u8, question: &[u8]) {
+        let mut answer = Answer::new();
+        if let Some(seat) = self.seats.get_mut(usize::from(number)) {
+            seat.ask(clock::now(), question, &mut answer);
+        }
+        self.push(&[&[number, OUT_ANSWER], &answer]);
     }
 
     fn tell_gauges(&mut self, number: u8) {

@@ -126,6 +126,7 @@ impl Io {
                 FromCore::Output(bodies, output) => node.output(output, &bodies),
                 FromCore::Done(result) => node.port().done(result),
                 FromCore::Gauges(gauges) => node.port().told_gauges(gauges),
+                FromCore::Answer(answer) => node.port().answered(answer),
                 FromCore::Stopped => {}
             }
         }

@@ -5,12 +5,14 @@
 //! | IO → core | seat, [`IN_INPUT`] or [`IN_TOLD`], the input |
 //! | IO → core | seat, [`IN_GAUGES`] |
 //! | IO → core | any seat, [`IN_STOP`] |
+//! | IO → core | seat, [`IN_ASK`], the number of the first row and a question |
 //! | core → IO | seat, [`OUT_OUTPUT`], count u16, so many body references, the output |
 //! | core → IO | seat, [`OUT_DONE`], 0 or the refusal's number + 1 |
 //! | core → IO | seat, [`OUT_GAUGES`], (length u8, name, value u64)... |
+//! | core → IO | seat, [`OUT_ANSWER`], where the answer goes on or why there is none, then rows |
 //! | core → IO | 0, [`OUT_STOPPED`] |
 //!
-//! The same on the ring of the disk thread, but for gauges and the end.
+//! The same on the ring of the disk thread, but for gauges, questions and the end.
 
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
@@ -31,6 +33,8 @@ pub(crate) const IN_TOLD: u8 = 1;
 pub(crate) const IN_GAUGES: u8 = 2;
 /// The core thread is to end.
 pub(crate) const IN_STOP: u8 = 3;
+/// A question about a seat's decisions, which changes nothing.
+pub(crate) const IN_ASK: u8 = 4;
 
 /// An output.
 pub(crate) const OUT_OUTPUT: u8 = 0;
@@ -40,6 +44,8 @@ pub(crate) const OUT_DONE: u8 = 1;
 pub(crate) const OUT_GAUGES: u8 = 2;
 /// The core thread ended.
 pub(crate) const OUT_STOPPED: u8 = 3;
+/// A part of the answer to a question.
+pub(crate) const OUT_ANSWER: u8 = 4;
 
 /// Bytes of the largest record in either direction: a head and what stands around it.
 pub(crate) const RECORD_MAX: usize = 2 * HEAD_MAX + BODIES_PER_FRAME_MAX * BODY_REF + 1024;
@@ -78,6 +84,8 @@ pub(crate) enum FromCore<'a> {
     Done(Result<(), Refusal>),
     /// Gauges, to be read by [`gauges`].
     Gauges(&'a [u8]),
+    /// The answer to the oldest question.
+    Answer(&'a [u8]),
     /// The last record.
     Stopped,
 }
@@ -99,6 +107,7 @@ impl<'a> FromCore<'a> {
                 Some(number) => Err(postcard::from_bytes(&[number]).ok()?),
             }),
             OUT_GAUGES => Self::Gauges(rest),
+            OUT_ANSWER => Self::Answer(rest),
             OUT_STOPPED => Self::Stopped,
             _ => return None,
         };

@@ -9,7 +9,7 @@ use mesita_core::wire::{BodyRef, Scratch, Seq};
 use serde::Serialize;
 
 use crate::bodies::Bodies;
-use crate::passage::{BODY_REF, IN_GAUGES, IN_INPUT, IN_TOLD, ToCore};
+use crate::passage::{BODY_REF, IN_ASK, IN_GAUGES, IN_INPUT, IN_TOLD, ToCore};
 
 /// Called when an input was applied, or refused.
 type Then = Box<dyn FnOnce(Result<(), Refusal>)>;
@@ -22,6 +22,7 @@ pub(crate) struct Port {
     pub(crate) bodies: RefCell<Bodies>,
     told: RefCell<VecDeque<Told>>,
     asked: RefCell<VecDeque<async_channel::Sender<Vec<u8>>>>,
+    questions: RefCell<VecDeque<async_channel::Sender<Vec<u8>>>>,
 }
 
 /// An input whose end will be told: what it holds until then, and what happens then.
@@ -38,6 +39,7 @@ impl Port {
             bodies: RefCell::new(bodies),
             told: RefCell::default(),
             asked: RefCell::default(),
+            questions: RefCell::default(),
         }
     }
 
@@ -123,6 +125,23 @@ impl Port {
         if let Some(asker) = self.asked.borrow_mut().pop_front() {
             // Who asked may be gone.
             let _ = asker.try_send(gauges.to_vec());
+        }
+    }
+
+    /// Asks the core thread a question about its decisions; what comes back is a part of the answer,
+    /// as [`Gauged::ask`](crate::seats::Gauged::ask) writes it.
+    pub(crate) async fn ask<T: Serialize>(&self, question: &T) -> Vec<u8> {
+        let (sender, receiver) = async_channel::bounded(1);
+        self.questions.borrow_mut().push_back(sender);
+        self.push(IN_ASK, question);
+        receiver.recv().await.unwrap_or_default()
+    }
+
+    /// The answer to the oldest such question.
+    pub(crate) fn answered(&self, answer: &[u8]) {
+        if let Some(asker) = self.questions.borrow_mut().pop_front() {
+            // Who asked may be gone.
+            let _ = asker.try_send(answer.to_vec());
         }
     }
 

@@ -5,6 +5,7 @@ use mesita_core::agent::{self, Agent};
 use mesita_core::capacity::Capacity;
 use mesita_core::drive::{BUFFER, Drive, Front, REFUSALS, Refusals, Sink};
 use mesita_core::image::{BadImage, Reader, Writer};
+use mesita_core::master::explain::Question;
 use mesita_core::master::{self, Master};
 use mesita_core::scheduler::{self, Driver};
 use mesita_core::time::Time;
@@ -81,6 +82,8 @@ pub(crate) trait Seat: Send {
     fn refusals(&self) -> &Refusals;
     /// Names and values of what is in use.
     fn gauges(&self, tell: &mut dyn FnMut(&'static str, u64));
+    /// Answers a question about its decisions: see [`Gauged::ask`].
+    fn ask(&mut self, now: Time, question: &[u8], answer: &mut Answer);
     /// Writes its state.
     fn export(&self, to: &mut Writer<'_>);
     /// Reads a state.
@@ -126,6 +129,10 @@ impl<F: Front + Gauged + Send> Seat for Drive<'static, F> {
         self.front().tell(tell);
     }
 
+    fn ask(&mut self, now: Time, question: &[u8], answer: &mut Answer) {
+        self.front_mut().ask(now, question, answer);
+    }
+
     fn export(&self, to: &mut Writer<'_>) {
         self.front().export(to);
     }
@@ -143,7 +150,16 @@ impl<F: Front + Gauged + Send> Seat for Drive<'static, F> {
 pub(crate) trait Gauged {
     /// Tells each gauge by its name.
     fn tell(&self, tell: &mut dyn FnMut(&'static str, u64));
+
+    /// Answers a question: first `Result<Option<u64>, Refusal>`, the number of the row with which
+    /// the answer goes on, then as many rows as there is room for. Nobody asks what has no answers.
+    fn ask(&mut self, _now: Time, _question: &[u8], _answer: &mut Answer) {}
 }
+
+/// A part of an answer.
+pub(crate) type Answer = heapless::Vec<u8, ANSWER_MAX>;
+/// Bytes of a part of an answer.
+pub(crate) const ANSWER_MAX: usize = 16 * 1024;
 
 impl Gauged for Master<'_> {
     fn tell(&self, tell: &mut dyn FnMut(&'static str, u64)) {
@@ -166,6 +182,29 @@ impl Gauged for Master<'_> {
         }
         tell("filters_evicted", gauges.filters_evicted);
         tell("body_bytes", gauges.body_bytes);
+    }
+
+    fn ask(&mut self, now: Time, question: &[u8], answer: &mut Answer) {
+        let mut rows = Answer::new();
+        let result = match postcard::from_bytes::<(u64, Question<'_>)>(question) {
+            Ok((from, question)) => self.explain(now, &question, from, &mut |row| {
+                let mut row_bytes = [0; 4096];
+                let row = postcard::to_slice(row, &mut row_bytes);
+                // The largest row has three names of 255 bytes and two of 65: it fits.
+                row.is_ok_and(|row| {
+                    // The head of the answer takes at most 12 bytes.
+                    let room = rows.capacity().saturating_sub(rows.len() + 12);
+                    room >= row.len() && rows.extend_from_slice(row).is_ok()
+                })
+            }),
+            Err(_) => Err(Refusal::Malformed),
+        };
+        let mut head = [0; 12];
+        if let Ok(head) = postcard::to_slice(&result, &mut head) {
+            // There is room for both.
+            let _ = answer.extend_from_slice(head);
+            let _ = answer.extend_from_slice(&rows);
+        }
     }
 }
 

@@ -79,6 +79,8 @@ pub struct Portion {
     pub(super) whole: bool,
     /// Some of it is shared.
     pub(super) shared: bool,
+    /// Kinds of which something was held back for guarantees.
+    pub(super) held: Kinds,
     pub(super) terms: Terms,
 }
 
@@ -197,14 +199,21 @@ impl<'a> Allocator<'a> {
         }
         let (mut whole, mut shared) = (true, false);
         if !simple {
-            let mut budget = terms.budget;
+            let (mut budget, mut any, mut kept) = (terms.budget, false, None);
             world.pool.for_each(free, |ident, amount| {
                 let given = self.given(ident, amount, &terms, &mut budget);
                 whole &= given == amount;
                 shared |= given > 0 && ident.is(Class::SHARED);
+                any |= given > 0;
+                kept = kept.or((given == 0 && ident.is_open()).then_some(ident.kind));
             });
+            if !any {
+                // Nothing is no offer, not even to who takes anything.
+                let name = world.pool.kind_name(kept.unwrap_or(CPUS));
+                return Err(self.blame(world, Short { name, least: 1, have: 0 }, cuts));
+            }
         }
-        let portion = Portion { whole: whole && !shared, shared, terms };
+        let portion = Portion { whole: whole && !shared, shared, held: cuts.held, terms };
         if !portion.whole && world.pool.parts_of(free) > world.pool.room() {
             return Err(Gate::Full);
         }

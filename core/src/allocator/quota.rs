@@ -7,8 +7,8 @@
 //!
 //! What a role is short of is its *need*: its own gap, or the needs of the roles below it together,
 //! whichever is more, kind by kind. A role is *entitled* to its own gap, and to what the gaps above
-//! leave after the needs of its siblings. All needs together are required, all that is free, anyone's and to keep is available; what is given beyond guarantees
-//! is never more than the difference.
+//! leave after the needs of its siblings. All needs together are required, all that is free, anyone's
+//! and to keep is available; what is given beyond guarantees is never more than the difference.
 //!
 //! Mesos has quota for top-level roles only, and only frameworks in that very role are served first.
 
@@ -16,6 +16,7 @@ use super::agents::Charge;
 use super::node::{Node, NodeKind};
 use super::{Allocator, World};
 use crate::Refusal;
+use crate::limits::ROLE_DEPTH_MAX;
 use crate::names::{Name, Names};
 use crate::resources::pool::{CPUS, Class, MEM};
 use crate::resources::quantities::Kinds;
@@ -296,12 +297,19 @@ impl<'a> Allocator<'a> {
 
     /// A row for the quota of a role and of each above it.
     fn open_quotas(&mut self, at: u32) {
+        let mut line = heapless::Vec::<u32, ROLE_DEPTH_MAX>::new();
         let mut next = Some(at);
         while let Some(at) = next
-            && let Some(node) = self.nodes.row(at).copied()
+            && let Some(node) = self.nodes.row(at)
             && node.kind == NodeKind::Role
         {
             next = node.above();
+            let pushed = line.push(at);
+            invariant!(pushed.is_ok(), "a role deeper than its limit");
+        }
+        // From the top: each row is counted by the one above it.
+        for at in line.into_iter().rev() {
+            let Some(node) = self.nodes.row(at).copied() else { return };
             if self.quota_index(at).is_some() {
                 continue;
             }

@@ -105,10 +105,21 @@ impl<'a> Allocator<'a> {
             let pushed = round.agents.push(agent);
             invariant!(pushed.is_ok(), "a round has more agents than its bound");
         }
+        self.begin_elsewhere();
         let short = self.anybody_short();
         round.stage = if short { Stage::Guarantees } else { Stage::Fair };
         self.shuffle(&mut round);
         round
+    }
+
+    /// Once all that was dirty is drawn, the next search begins at an agent drawn by chance: else
+    /// agents that are visited together would meet the same clients first each time, who refused
+    /// them already. As nobody waits then, nobody waits longer for it.
+    fn begin_elsewhere(&mut self) {
+        let agents = u32::try_from(self.agents.len()).unwrap_or(0);
+        if self.dirty.is_empty() && self.agents.len() > ROUND_MAX {
+            self.state.cursor = self.state.rng.below(agents);
+        }
     }
 
     /// The next grant of a round, until it is over. O(clients passed over + depth · log roles).
@@ -222,6 +233,10 @@ impl<'a> Allocator<'a> {
             }
         });
         self.count_open(world.names, client, &charge, Sign::More);
+        // It got what was left over: what is held back waits for more than there is now.
+        for kind in portion.held.iter() {
+            self.hold_back(kind);
+        }
         if portion.shared {
             self.claim_offered(world, agent, client, held);
             // Others may use it, too: they are asked in the next round.

@@ -9,7 +9,7 @@ use super::totals::Totals;
 use super::{Allocator, World, drf};
 use crate::limits::ROLE_DEPTH_MAX;
 use crate::names::{Name, Names};
-use crate::resources::{Holding, Pool};
+use crate::resources::{Holding, Pool, Quantities};
 
 /// Levels of the tree below its root: roles, the node of a role's own frameworks, the framework.
 pub const LEVELS: usize = ROLE_DEPTH_MAX + 2;
@@ -42,8 +42,6 @@ pub struct Standing {
 pub struct Why {
     /// The first gate that says no; none = it is offered what is free once its turn comes.
     pub gate: Option<Gate>,
-    /// Where it stands, from the top: with no gate in the way, those before it come first.
-    pub standings: heapless::Vec<Standing, LEVELS>,
     /// Its role is short of a guarantee that the agent has something for: it is served first.
     pub entitled: bool,
     /// Its refusals in force, on all agents.
@@ -52,10 +50,9 @@ pub struct Why {
 
 impl<'a> Allocator<'a> {
     /// What keeps `client` from what `agent` has: the very gates of a round. `away` = its framework
-    /// is not there to be offered. O(nodes), for its standings.
+    /// is not there to be offered.
     pub fn why(&self, world: &World<'_, 'a>, client: u32, agent: u32, away: bool) -> Why {
         let mut why = Why { refusals: self.refusals_of(client), ..Why::default() };
-        self.stand(world, client, &mut why);
         why.gate = self.closed(client, agent, away);
         if why.gate.is_none() {
             why.gate = self.ask(world, client, agent, Stage::Fair).0.err();
@@ -68,7 +65,10 @@ impl<'a> Allocator<'a> {
         why
     }
 
-    fn stand(&self, world: &World<'_, 'a>, client: u32, why: &mut Why) {
+    /// Where a client stands, from the top: with no gate in the way, those before it come first.
+    /// O(depth · nodes).
+    pub fn standings(&self, world: &World<'_, 'a>, client: u32) -> heapless::Vec<Standing, LEVELS> {
+        let mut standings = heapless::Vec::new();
         let totals = &self.totals_now(world.pool);
         let mut at = client;
         while let Some(node) = self.nodes.row(at)
@@ -96,11 +96,12 @@ impl<'a> Allocator<'a> {
                 siblings: count,
                 before,
             };
-            let pushed = why.standings.push(standing);
+            let pushed = standings.push(standing);
             invariant!(pushed.is_ok(), "a tree deeper than its limit");
             at = above;
         }
-        why.standings.reverse();
+        standings.reverse();
+        standings
     }
 
     /// The clients that want offers in the order of their shares, as far as `into` holds them; how
@@ -155,6 +156,11 @@ impl<'a> Allocator<'a> {
         let mut totals = self.totals.clone();
         totals.refresh(pool);
         totals
+    }
+
+    /// What of a holding is anyone's and to keep, by kind: quota is about that. O(parts).
+    pub fn open_quantities(&self, pool: &Pool<'_>, held: Holding) -> Quantities {
+        pool.quantities_of(held, super::agents::open)
     }
 
     /// The first of `wanted`, names with thousandths, that a holding has too little of.

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use super::rows::{AgentState, FrameworkState};
 use crate::table::Id;
-use crate::wire::call::Ownership;
+use crate::wire::call::{Ownership, Quantity};
 use crate::wire::event::AgentInfo;
 use crate::wire::resource::Resource;
 use crate::wire::task::{Reason, Source, TaskState};
@@ -162,6 +162,24 @@ pub enum Fact<'a> {
     OfferGone {
         /// Its row.
         row: Id,
+    },
+    /// An operator set the quota of a role.
+    Quota {
+        /// Which.
+        role: &'a str,
+        /// Held free for it. With nothing here and in `limits`, it has no quota any more.
+        #[serde(borrow)]
+        guarantees: Seq<'a, Quantity<'a>>,
+        /// The most that it may have.
+        #[serde(borrow)]
+        limits: Seq<'a, Quantity<'a>>,
+    },
+    /// The weight of a role was set.
+    Weight {
+        /// Which.
+        role: &'a str,
+        /// In thousandths; 1,000 is what it has if nobody sets it.
+        weight: u32,
     },
 }
 

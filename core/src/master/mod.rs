@@ -12,15 +12,19 @@
 //! | `offers` | rounds of the allocator, offers made, answered, expired |
 //! | `launch` | ACCEPT: verdict by verdict |
 //! | `updates` | status, acknowledgement, reconciliation, kill, messages |
+//! | `operators` | quota, weights, agents that get nothing new |
+//! | `explain` | what people ask about decisions |
 //! | `facts` | what the read model is told |
 //!
 //! Long work (the tasks of a lost agent, of a removed framework, an implicit reconciliation) goes
 //! on in [`Input::Tick`]s, at most [`CHORE_BATCH`] tasks each, so that no step emits more than
 //! [`OUTPUT_MAX`] bytes and none takes long.
 
+pub mod explain;
 mod facts;
 mod launch;
 mod offers;
+mod operators;
 mod registration;
 pub mod rows;
 mod subscription;
@@ -161,6 +165,11 @@ pub enum Input<'a> {
         role: &'a str,
         /// Thousandths.
         weight: u32,
+    },
+    /// A resource that counts in no share, from the flags.
+    LeaveOut {
+        /// Its name.
+        name: &'a str,
     },
 }
 
@@ -535,10 +544,8 @@ impl<'a> Master<'a> {
                 self.tick(cx);
                 Ok(())
             }
-            Input::Weight { role, weight } => {
-                crate::wire::check_role("role", role).map_err(|_| Refusal::BadRole)?;
-                self.allocator.set_weight(&mut self.names, role, weight)
-            }
+            Input::Weight { role, weight } => self.set_weight(cx, role, weight),
+            Input::LeaveOut { name } => self.allocator.leave_out(&mut self.names, name),
         }
     }
 
@@ -558,6 +565,7 @@ impl<'a> Master<'a> {
         }
         match (known.role, head) {
             (Role::Agent, Head::AgentCall(call)) => self.agent_call(cx, conn, call, &stored),
+            (Role::Client, Head::OperatorCall(call)) => self.operator_call(cx, conn, &call),
             (Role::Framework, Head::Call(call)) => {
                 let ticket = call.ticket;
                 let result = self.call(cx, conn, call, &stored, verdicts);

@@ -230,7 +230,7 @@ impl Master<'_> {
 
     /// Ends an offer by the master's own will, and tells its framework. What it held is free, and
     /// not offered to that framework for `refuse_us`, if that is given.
-    fn rescind(&mut self, cx: &mut Cx<'_>, offer: Id, refuse_us: Option<u64>) {
+    pub(super) fn rescind(&mut self, cx: &mut Cx<'_>, offer: Id, refuse_us: Option<u64>) {
         let Some(row) = self.take_offer(cx, offer) else { return };
         if let Some(framework) = self.frameworks.id_at(row.framework) {
             let id = OfferId { epoch: self.fence().epoch, id: offer };

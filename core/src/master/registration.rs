@@ -594,6 +594,7 @@ impl Master<'_> {
         allocator.add_agent(&mut world, agent.index, false, total, Holding::EMPTY);
         allocator.set_free(&mut world, agent.index, free, debt);
         allocator.set_agent_active(world.pool, agent.index, false);
+        self.bar_deactivated(agent);
         self.set_agent_state(cx, agent, AgentState::Confirming);
         let event = AgentEvent::Registered {
             fence: self.fence(),

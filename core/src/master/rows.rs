@@ -56,6 +56,8 @@ record! {
         pub state: AgentState,
         /// Takes part in what follows a change of its totals: offered too much at once.
         pub crowded: bool,
+        /// An operator wants nothing new on it.
+        pub deactivated: bool,
         /// Its connection; none while it is away.
         pub conn: Id,
         /// Its newest session.

@@ -10,7 +10,7 @@ use super::executor::{ExecutorCall, ExecutorEvent};
 use super::hello::{Hello, Role};
 use super::link::Link;
 use super::operator::{OperatorCall, OperatorEvent};
-use super::svc::Svc;
+use super::svc::{Rows, Stream, Svc};
 
 /// A head: its first byte is the conversation, its second the message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -56,6 +56,10 @@ impl Head<'_> {
         match self {
             Self::Event(Event::Waiting { .. }) => 2,
             Self::Call(Call { verb: Verb::Constrain { .. }, .. })
+            | Self::Svc(Svc::Open {
+                kind: Stream::Explain { .. } | Stream::Rows { of: Rows::Quotas | Rows::Weights },
+                ..
+            })
             | Self::OperatorCall(_)
             | Self::OperatorEvent(_) => 3,
             Self::Hello(_)

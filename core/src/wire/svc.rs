@@ -87,6 +87,17 @@ pub enum Stream<'a> {
         /// Which.
         of: Rows,
     },
+    /// What stands between frameworks and agents, as JSON lines. Since protocol 3.
+    Explain {
+        /// A framework, by its id or name; empty = whoever would ask for `need`.
+        framework: &'a str,
+        /// An agent, by its id or host; empty = all.
+        agent: &'a str,
+        /// Without a framework: how much is to fit, in Mesos' text form of resources.
+        need: &'a str,
+        /// Only agents with these attributes, in Mesos' text form of attributes.
+        attributes: &'a str,
+    },
 }
 
 /// Whose output.
@@ -122,6 +133,10 @@ choice! {
         Frameworks = 2,
         /// Tasks whose end was acknowledged, the last ones of them.
         Completed = 3,
+        /// Quotas of roles. Since protocol 3.
+        Quotas = 4,
+        /// Weights of roles. Since protocol 3.
+        Weights = 5,
     }
 
     /// Why a stream ended.
@@ -154,6 +169,12 @@ impl Check for Svc<'_> {
                 | Stream::Http { .. }
                 | Stream::Exec { .. }
                 | Stream::Rows { .. } => Ok(()),
+                Stream::Explain { framework, agent, need, attributes } => {
+                    name("explain.framework", framework)?;
+                    name("explain.agent", agent)?;
+                    text("explain.need", need, MESSAGE_MAX)?;
+                    text("explain.attributes", attributes, MESSAGE_MAX)
+                }
             },
             Self::Data { bytes, .. } => {
                 let max = super::check::count(STREAM_DATA_MAX);

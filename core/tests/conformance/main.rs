@@ -2,7 +2,7 @@
 //!
 //! One module for each of their test classes, one test for each of their tests, under its name in
 //! snake case. They are made anew from what those tests are about; where ours differ, or one does
-//! not apply, `core/tests/CONFORMANCE.md` says why. `ci/conformance` compares the names.
+//! not apply, `core/tests/CONFORMANCE.md` says why.
 //!
 //! Where Mesos runs a batch allocation, rounds are run here until nothing is dirty.
 
@@ -16,3 +16,64 @@ mod offer_constraints_filter_test;
 mod random_sorter_test;
 mod role_tree_test;
 mod weighted_shuffle_test;
+
+use std::collections::BTreeSet;
+
+const PAGE: &str = include_str!("../CONFORMANCE.md");
+
+macro_rules! modules {
+    ($($name:ident),*) => {
+        [$((stringify!($name), include_str!(concat!(stringify!($name), ".rs")))),*]
+    };
+}
+
+/// The names of all tests in the modules above.
+fn tests() -> BTreeSet<String> {
+    let modules = modules!(
+        common_sorter_test,
+        drf_sorter_test,
+        hierarchical_allocator_test,
+        offer_constraints_filter_test,
+        random_sorter_test,
+        role_tree_test,
+        weighted_shuffle_test
+    );
+    let of = |(module, text): (&str, &str)| {
+        let tests = text.split("#[test]\nfn ").skip(1);
+        let named = tests.map(|test| test.split('(').next().unwrap());
+        named.map(|test| format!("{module}::{test}")).collect::<Vec<_>>()
+    };
+    modules.into_iter().flat_map(of).collect()
+}
+
+#[test]
+fn every_test_of_mesos_is_here_or_explained() {
+    let mut rows: Vec<Vec<&str>> = vec![];
+    let mut counts = vec![];
+    for line in PAGE.lines() {
+        if let Some(chapter) = line.strip_prefix("## ") {
+            counts.push((chapter, 0));
+        }
+        let Some(row) = line.strip_prefix("| ") else { continue };
+        let cells: Vec<&str> = row.trim_end_matches(" |").split(" | ").collect();
+        if !matches!(cells[0], "Mesos" | "here") {
+            counts.last_mut().unwrap().1 += 1;
+            rows.push(cells);
+        }
+    }
+    // As many rows as Mesos has tests, and none without an answer.
+    for (chapter, count) in counts {
+        let promised = chapter.split(['(', ')']).nth(1).and_then(|number| number.parse().ok());
+        assert_eq!(promised.unwrap_or(count), count, "{chapter}");
+    }
+    assert!(rows.iter().all(|cells| cells.len() == 2 && cells[1].len() > 10), "{rows:?}");
+    let named = |cell: &str| cell.strip_prefix('`')?.strip_suffix('`').map(str::to_string);
+    let listed: BTreeSet<String> = rows
+        .iter()
+        .flatten()
+        .filter_map(|cell| named(cell))
+        .filter(|name| name.contains("::"))
+        .collect();
+    let there = tests();
+    assert_eq!(listed, there, "what is listed is what is there");
+}

@@ -10,6 +10,7 @@ use mesita_core::allocator::{self, Policy};
 use mesita_core::capacity::Capacity;
 use mesita_core::doors::Rights;
 use mesita_core::drive::{Drive, Sink};
+use mesita_core::master::explain::Question;
 use mesita_core::master::{Config, Input, Master, Output, Storage};
 use mesita_core::resources::Amount;
 use mesita_core::table::Id;
@@ -17,6 +18,7 @@ use mesita_core::time::Time;
 use mesita_core::wire::agent::*;
 use mesita_core::wire::call::*;
 use mesita_core::wire::hello::Role;
+use mesita_core::wire::operator::{OperatorCall, OperatorVerb};
 use mesita_core::wire::resource::Resource;
 use mesita_core::wire::task::*;
 use mesita_core::wire::*;
@@ -184,7 +186,7 @@ impl Rig {
         let conn = Id { index: self.next_conn % 24, generation: self.next_conn };
         self.next_conn += 1;
         self.conns.insert(name.to_string(), conn);
-        self.input(Input::Opened { conn, role, version: 2, caller, head_max: 8_192 }).unwrap();
+        self.input(Input::Opened { conn, role, version: 3, caller, head_max: 8_192 }).unwrap();
         conn
     }
 
@@ -382,6 +384,33 @@ impl Rig {
             ["weight", role, weight] => {
                 self.input(Input::Weight { role, weight: weight.parse().unwrap() })
             }
+            ["operator", name] => {
+                self.open(name, Role::Client, 0);
+                Ok(())
+            }
+            ["nobody", name] => {
+                self.open(name, Role::Client, 1);
+                Ok(())
+            }
+            ["quota", name, role, guarantees, limits, ref force @ ..] => {
+                let force = force.contains(&"force");
+                let (guarantees, limits) = (amounts(guarantees), amounts(limits));
+                self.operate(name, OperatorVerb::SetQuota { role, guarantees, limits, force })
+            }
+            ["weigh", name, role, weight] => {
+                let weight = weight.parse().unwrap();
+                self.operate(name, OperatorVerb::SetWeight { role, weight })
+            }
+            ["deactivate", name, agent, deactivated] => {
+                let (agent, deactivated) = (self.peer(agent).agent, deactivated == "yes");
+                self.operate(name, OperatorVerb::Deactivate { agent, deactivated })
+            }
+            ["why", framework, ref agent @ ..] => {
+                let framework = self.peer(framework).framework;
+                let agent = agent.first().map(|agent| self.peer(agent).agent);
+                self.explain(&Question::Why { framework, agent })
+            }
+            ["need", needed] => self.explain(&Question::Need { amounts: amounts(needed) }),
             ["congested", name] => {
                 let conn = self.conns[name];
                 self.input(Input::Congested { conn })
@@ -392,6 +421,38 @@ impl Rig {
             }
             _ => panic!("no such line: {words:?}"),
         }
+    }
+
+    fn operate(&mut self, name: &str, verb: OperatorVerb<'_>) -> Result<(), Refusal> {
+        let before = self.drive.state_digest();
+        let operated = self.frame(name, &Head::OperatorCall(OperatorCall { ticket: 7, verb }));
+        if operated.is_err() {
+            assert_eq!(self.drive.state_digest(), before, "a refusal changes nothing");
+        }
+        operated
+    }
+
+    /// Asks a question in parts of three rows.
+    fn explain(&mut self, question: &Question<'_>) -> Result<(), Refusal> {
+        let before = self.drive.state_digest();
+        let (now, mut from) = (self.now, 0);
+        loop {
+            let mut rows = vec![];
+            let next = self.drive.front_mut().explain(now, question, from, &mut |row| {
+                let fits = rows.len() < 3;
+                if fits {
+                    rows.push(show::row(row));
+                }
+                fits
+            });
+            self.said.append(&mut rows);
+            match next? {
+                Some(next) => from = next,
+                None => break,
+            }
+        }
+        assert_eq!(self.drive.state_digest(), before, "an answer changes nothing");
+        Ok(())
     }
 
     fn register(&mut self, name: &str, resources: &str, held: &[&str]) -> Result<(), Refusal> {
@@ -600,4 +661,9 @@ pub fn micros(text: &str) -> u64 {
 /// An empty list of resources, for those who need none.
 pub fn nothing() -> Seq<'static, Resource<'static>> {
     Seq::EMPTY
+}
+
+/// Amounts of resources; `-` = none.
+fn amounts(text: &str) -> Seq<'static, Quantity<'static>> {
+    if text == "-" { Seq::EMPTY } else { super::allocation::quantities(text) }
 }

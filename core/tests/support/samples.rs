@@ -709,6 +709,17 @@ pub fn all() -> Vec<(&'static str, Head<'static>)> {
         ("svc.open.http", stream(Stream::Http { agent: AGENT })),
         ("svc.open.exec", stream(Stream::Exec { agent: AGENT, container: CONTAINER })),
         ("svc.open.rows", stream(Stream::Rows { of: Rows::Frameworks })),
+        ("svc.open.rows.quotas", stream(Stream::Rows { of: Rows::Quotas })),
+        ("svc.open.rows.weights", stream(Stream::Rows { of: Rows::Weights })),
+        (
+            "svc.open.explain",
+            stream(Stream::Explain {
+                framework: "meter",
+                agent: "pi1",
+                need: "cpus:2;mem:64",
+                attributes: "rack:a",
+            }),
+        ),
         ("svc.data", Head::Svc(Svc::Data { stream: 1, from_opener: false, bytes: b"hello\n" })),
         (
             "svc.credit",

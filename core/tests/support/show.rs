@@ -1,6 +1,8 @@
 //! Messages as a person would tell them.
 
+use mesita_core::allocator::Gate;
 use mesita_core::master::Fact;
+use mesita_core::master::explain::Row;
 use mesita_core::wire::agent::*;
 use mesita_core::wire::call::*;
 use mesita_core::wire::event::*;
@@ -236,5 +238,45 @@ pub fn fact(fact: &Fact<'_>) -> String {
         Fact::ExecutorGone { .. } => "executor gone".into(),
         Fact::Offer { offer: id, .. } => format!("offer {}", offer(*id)),
         Fact::OfferGone { .. } => "offer gone".into(),
+        Fact::Quota { role, guarantees, limits } => {
+            let amounts = |list: &Seq<'_, Quantity<'_>>| {
+                let each = list.iter().map(|one| format!("{}:{}", one.name, one.amount));
+                each.collect::<Vec<_>>().join(";")
+            };
+            format!("quota {role} {} to {}", amounts(guarantees), amounts(limits))
+        }
+        Fact::Weight { role, weight } => format!("weight {role} {weight}"),
+    }
+}
+
+/// A row of an answer.
+pub fn row(row: &Row<'_>) -> String {
+    match *row {
+        Row::Standing { of, kind, role, resource, has, total, count, siblings, before, .. } => {
+            let share = format!("{has} of {total} {resource}");
+            format!(
+                "  {of}: {kind:?} {role} {share}, {count} offers, {before} of {siblings} before"
+            )
+        }
+        Row::Agent { of, agent: on, gate, role, resource, entitled, offered, lacks, .. } => {
+            let gate = gate.map_or("open".to_string(), |gate| {
+                let text = format!("{gate:?}");
+                let word = text.split([' ', '(', '{']).next().unwrap().to_string();
+                let bar = matches!(gate, Gate::AgentBarred(_)) || matches!(gate, Gate::Filtered(_));
+                if bar { text } else { word }
+            });
+            let names = [role, resource].into_iter().filter(|name| !name.is_empty());
+            let names: String = names.map(|name| format!(" {name}")).collect();
+            let entitled = if entitled { ", entitled" } else { "" };
+            let offered = offered.map_or(String::new(), |(to, since)| {
+                format!(", offered to {} for {since:?}", framework(to))
+            });
+            let lacks = lacks.map_or(String::new(), |lack| format!(", lacks {}", lack.resource));
+            format!("  {of} on {}: {gate}{names}{entitled}{offered}{lacks}", agent(on))
+        }
+        Row::Need { agent: on, bar, lacks, never } => {
+            let lacks = lacks.map(|lack| (lack.resource.to_string(), lack.least, lack.have));
+            format!("  {}: {bar:?} {lacks:?} never {never}", agent(on))
+        }
     }
 }

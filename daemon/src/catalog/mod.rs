@@ -8,12 +8,13 @@ pub(crate) mod rows;
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
+use mesita_core::allocator::node::WEIGHT_ONE;
 use mesita_core::master::Fact;
 use mesita_core::table::Id;
 use mesita_core::wire::{AgentId, Body, BodyRef, Fence, FrameworkId};
 
 use crate::encoded::{Described, Resources};
-use rows::{Agent, Completed, Executor, Framework, Offer, Status, Task};
+use rows::{Agent, Completed, Executor, Framework, Offer, Quota, Status, Task};
 
 /// Rows of a page.
 pub(crate) const PAGE: usize = 64;
@@ -31,6 +32,10 @@ pub(crate) struct Tables {
     pub(crate) tasks: Table<Task>,
     pub(crate) executors: Table<Executor>,
     pub(crate) offers: Table<Offer>,
+    /// Quotas of roles.
+    pub(crate) quotas: Arc<BTreeMap<Box<str>, Quota>>,
+    /// Weights of roles that are not 1, in thousandths.
+    pub(crate) weights: Arc<BTreeMap<Box<str>, u32>>,
     /// Tasks whose end was acknowledged, the newest last.
     pub(crate) completed: Arc<VecDeque<Completed>>,
     /// Tasks that ended since this master leads, by the state that they ended in.
@@ -284,6 +289,22 @@ impl Catalog {
             }
             Fact::OfferGone { row } => {
                 self.now.offers.remove(row);
+            }
+            Fact::Quota { role, guarantees, limits } => {
+                let quotas = Arc::make_mut(&mut self.now.quotas);
+                if guarantees.is_empty() && limits.is_empty() {
+                    quotas.remove(role);
+                } else {
+                    quotas.insert(role.into(), Quota::of(&guarantees, &limits));
+                }
+            }
+            Fact::Weight { role, weight } => {
+                let weights = Arc::make_mut(&mut self.now.weights);
+                if weight == WEIGHT_ONE {
+                    weights.remove(role);
+                } else {
+                    weights.insert(role.into(), weight);
+                }
             }
         }
     }

@@ -6,7 +6,8 @@ use mesita_core::master::FrameworkInfo;
 use mesita_core::master::rows::{AgentState, FrameworkState};
 use mesita_core::resources::Amount;
 use mesita_core::table::Id;
-use mesita_core::wire::call::{Capability, Ownership};
+use mesita_core::wire::Seq;
+use mesita_core::wire::call::{Capability, Ownership, Quantity};
 use mesita_core::wire::task::{Reason, Source, TaskState};
 use mesita_core::wire::{AgentId, ContainerId, FrameworkId, OfferId};
 use prost::Message;
@@ -293,6 +294,52 @@ impl Tables {
             used.entry(executor.agent).or_default().add(&executor.resources);
         }
         used
+    }
+}
+
+/// What a role is guaranteed, and may have at most.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Quota {
+    guarantees: std::collections::BTreeMap<Box<str>, Amount>,
+    limits: std::collections::BTreeMap<Box<str>, Amount>,
+}
+
+impl Quota {
+    pub(crate) fn of(guarantees: &Seq<'_, Quantity<'_>>, limits: &Seq<'_, Quantity<'_>>) -> Self {
+        let read = |list: &Seq<'_, Quantity<'_>>| {
+            list.iter().map(|one| (one.name.into(), one.amount)).collect()
+        };
+        Self { guarantees: read(guarantees), limits: read(limits) }
+    }
+}
+
+/// A role's weight as an object of JSON.
+pub(crate) fn weight_json(role: &str, weight: u32) -> Value {
+    json!({ "role": role, "weight": number(Amount::from_milli(weight.into())) })
+}
+
+impl Tables {
+    /// A role's quota as an object of JSON, with what the tasks of it and the roles below it hold.
+    pub(crate) fn quota_json(&self, role: &str, quota: &Quota) -> Value {
+        let amounts = |of: &std::collections::BTreeMap<Box<str>, Amount>| {
+            let each =
+                of.iter().map(|(name, amount)| (name.to_string(), Value::Number(number(*amount))));
+            each.collect::<Map<String, Value>>()
+        };
+        let within = |of: &str| {
+            of.strip_prefix(role).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+        };
+        let mut used = Used::default();
+        let tasks = self.tasks.iter().map(|(_, task)| task);
+        tasks
+            .filter(|task| !task.latest.is_terminal() && within(&task.role))
+            .for_each(|task| used.add(&task.resources));
+        json!({
+            "role": role,
+            "guarantees": amounts(&quota.guarantees),
+            "limits": amounts(&quota.limits),
+            "used": used.to_json(),
+        })
     }
 }
 

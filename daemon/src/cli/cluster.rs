@@ -30,6 +30,7 @@ pub(crate) struct MasterPlan {
     pub(crate) body_bytes: u64,
     record: Option<registry::Record>,
     weights: Vec<(String, u32)>,
+    excluded: Vec<String>,
     options: master::Options,
 }
 
@@ -71,6 +72,7 @@ pub(crate) fn plan_master(
         body_bytes: common.max_body_bytes.bytes,
         record,
         weights,
+        excluded: decisions.fair_sharing_excluded_resource_names.clone(),
         options,
     })
 }
@@ -136,7 +138,8 @@ fn open_registry(work_dir: &Path) -> Result<(PathBuf, File, Option<registry::Rec
 impl MasterPlan {
     /// What of it goes to a core thread, and what stays here.
     pub(crate) fn part(self) -> ((Blueprint, Store, u64), MasterRest) {
-        let rest = MasterRest { record: self.record, weights: self.weights, options: self.options };
+        let Self { record, weights, excluded, options, .. } = self;
+        let rest = MasterRest { record, weights, excluded, options };
         ((self.blueprint, self.store, self.body_bytes), rest)
     }
 }
@@ -145,6 +148,7 @@ impl MasterPlan {
 pub(crate) struct MasterRest {
     record: Option<registry::Record>,
     weights: Vec<(String, u32)>,
+    excluded: Vec<String>,
     options: master::Options,
 }
 
@@ -158,6 +162,15 @@ impl MasterRest {
             node.port.put_then(&input, Vec::new(), move |result| {
                 if let Err(refusal) = result {
                     log::error!("--weights: `{shown}`: {refusal}");
+                }
+            });
+        }
+        for name in &self.excluded {
+            let shown = name.clone();
+            node.port.put_then(&Input::LeaveOut { name }, Vec::new(), move |result| {
+                if let Err(refusal) = result {
+                    let flag = "--fair-sharing-excluded-resource-names";
+                    log::error!("{flag}: `{shown}`: {refusal}");
                 }
             });
         }

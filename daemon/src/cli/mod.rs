@@ -17,14 +17,18 @@ macro_rules! errln {
 }
 
 mod agent;
+mod ask;
 mod cluster;
 mod dev;
+mod explain;
 mod find;
 mod logs;
 mod master;
 mod ps;
+mod quota;
 mod replay;
 pub(crate) mod run;
+mod weights;
 
 use std::ffi::OsString;
 use std::fmt;
@@ -80,6 +84,9 @@ pub(crate) fn main(arguments: Vec<OsString>) -> ExitCode {
         Command::Run(flags) => run::main(*flags),
         Command::Ps(flags) => ps::main(&flags),
         Command::Logs(flags) => logs::main(&flags),
+        Command::Explain(flags) => explain::main(&flags),
+        Command::Quota(flags) => quota::main(&flags),
+        Command::Weights(flags) => weights::main(&flags),
         Command::Dev(flags) => dev::main(*flags),
         Command::Master(flags) => master::main(*flags),
         Command::Agent(flags) => agent::main(*flags),
@@ -94,6 +101,12 @@ fn end(result: Result<ExitCode, Failure>) -> ExitCode {
         }
         ExitCode::from(failure.status)
     })
+}
+
+/// Prints a result. A reader that has seen enough is no error.
+fn print(text: String) {
+    use std::io::Write;
+    let _ = std::io::stdout().write_all(text.as_bytes());
 }
 
 /// Sends what is logged to stderr, from this level on.

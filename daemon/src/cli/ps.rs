@@ -1,12 +1,11 @@
 //! `mesita ps`
 
-use std::io::Write;
 use std::process::ExitCode;
 
-use mesita_core::wire::svc::{CloseReason, Rows, Stream};
+use mesita_core::wire::svc::{Rows, Stream};
 use serde_json::Value;
 
-use super::{Failure, find};
+use super::{Failure, ask, print};
 use crate::alarm;
 use crate::flags::Ps;
 
@@ -18,9 +17,10 @@ pub(super) fn main(flags: &Ps) -> Result<ExitCode, Failure> {
         (false, false) => Rows::Tasks,
     };
     let at = flags.at.master.as_deref();
-    let mut rows = alarm::block_on(ask(at, of))?;
+    let mut rows = alarm::block_on(ask::rows(at, Stream::Rows { of }))?;
     if flags.all {
-        let completed = alarm::block_on(ask(at, Rows::Completed))?;
+        let completed = Stream::Rows { of: Rows::Completed };
+        let completed = alarm::block_on(ask::rows(at, completed))?;
         rows.splice(0..0, completed);
     }
     let text = if flags.json {
@@ -28,32 +28,8 @@ pub(super) fn main(flags: &Ps) -> Result<ExitCode, Failure> {
     } else {
         table(of, &rows)
     };
-    // A reader that has seen enough is no error.
-    let _ = std::io::stdout().write_all(text.as_bytes());
+    print(text);
     Ok(ExitCode::SUCCESS)
-}
-
-/// All rows of a table of the leader's.
-async fn ask(at: Option<&str>, of: Rows) -> Result<Vec<Value>, Failure> {
-    let asker = find::ask(at).await?;
-    let Some(handle) = asker.open(Stream::Rows { of }) else {
-        return Err(Failure::plain("the master serves no more streams"));
-    };
-    let reading = async {
-        let mut text = Vec::new();
-        loop {
-            match handle.read().await {
-                Ok(chunk) => text.extend_from_slice(&chunk),
-                Err(closed) if closed.reason == CloseReason::Done => return Ok(text),
-                Err(closed) => return Err(Failure::plain(closed.message)),
-            }
-        }
-    };
-    let read = asker.during(reading).await.map_err(Failure::plain)?;
-    let text = read?;
-    let lines = text.split(|&byte| byte == b'\n').filter(|line| !line.is_empty());
-    let rows: Result<Vec<Value>, _> = lines.map(serde_json::from_slice).collect();
-    rows.map_err(Failure::plain)
 }
 
 fn table(of: Rows, rows: &[Value]) -> String {
@@ -61,11 +37,13 @@ fn table(of: Rows, rows: &[Value]) -> String {
         Rows::Tasks | Rows::Completed => "TASK STATE AGENT FRAMEWORK ROLE CPUS MEM",
         Rows::Agents => "AGENT STATE ADDRESS CPUS MEM ISOLATION",
         Rows::Frameworks => "FRAMEWORK NAME STATE USER ROLES TASKS",
+        Rows::Quotas | Rows::Weights => "",
     };
     let cells = rows.iter().map(|row| match of {
         Rows::Tasks | Rows::Completed => task(row),
         Rows::Agents => agent(row),
         Rows::Frameworks => framework(row),
+        Rows::Quotas | Rows::Weights => Vec::new(),
     });
     let head = head.split(' ').map(str::to_owned).collect();
     columns(&[head].into_iter().chain(cells).collect::<Vec<Vec<String>>>())
@@ -123,7 +101,7 @@ fn short(name: &str) -> &str {
 }
 
 /// A value as people read it; nothing as `-`.
-fn text(value: &Value) -> String {
+pub(super) fn text(value: &Value) -> String {
     if let Value::String(text) = value {
         // Nobody types what a terminal acts on.
         return text.chars().filter(|c| !c.is_control()).collect();
@@ -132,7 +110,7 @@ fn text(value: &Value) -> String {
 }
 
 /// Lines in columns, two spaces apart.
-fn columns(lines: &[Vec<String>]) -> String {
+pub(super) fn columns(lines: &[Vec<String>]) -> String {
     let width = |column: usize| {
         lines.iter().filter_map(|line| line.get(column)).map(|cell| cell.chars().count()).max()
     };

@@ -6,6 +6,7 @@ use std::rc::Rc;
 use mesita_core::table::Id;
 use mesita_core::wire::hello::Role;
 use mesita_core::wire::link::Link;
+use mesita_core::wire::operator::{OperatorCall, OperatorEvent};
 use mesita_core::wire::svc::{CloseReason, Stream};
 use mesita_core::wire::{BodyRef, Head};
 
@@ -31,7 +32,14 @@ pub(crate) struct Asker {
 }
 
 /// Our side of it: it takes no bodies, and serves nothing.
-struct Side(RefCell<Bodies>);
+struct Side {
+    bodies: RefCell<Bodies>,
+    /// What came of calls, in order.
+    replies: (async_channel::Sender<Reply>, async_channel::Receiver<Reply>),
+}
+
+/// Done, or why not.
+type Reply = Result<(), String>;
 
 impl Asker {
     /// Connects to the leader, by way of whoever is at one of these addresses.
@@ -57,9 +65,10 @@ impl Asker {
         let pipe =
             dial::connect(address).await.map_err(|error| Refused::Broken(Broken::Io(error)))?;
         let Pipe { reading, mut writing, ends } = pipe;
-        let side = Side(RefCell::new(Bodies::new(0)));
+        let bodies = RefCell::new(Bodies::new(0));
+        let side = Side { bodies, replies: async_channel::bounded(1) };
         let own = Own::new(Role::Client);
-        let greeting = hello::dial(reading, &mut writing, &own, &side.0);
+        let greeting = hello::dial(reading, &mut writing, &own, &side.bodies);
         let greeted = alarm::within(PATIENCE_US, greeting).await.ok_or(Refused::NoHello)?;
         let (frames, peer) = greeted?;
         let caller = Caller { name: String::new(), rights: Default::default() };
@@ -70,6 +79,18 @@ impl Asker {
     /// Opens a stream.
     pub(crate) fn open(&self, kind: Stream<'_>) -> Option<Handle> {
         Streams::open(&self.conn, kind)
+    }
+
+    /// The protocol that was agreed on.
+    pub(crate) fn version(&self) -> u16 {
+        self.conn.peer.version
+    }
+
+    /// Makes a call that has a ticket, and waits for what comes of it: one at a time.
+    pub(crate) async fn call(&self, call: OperatorCall<'_>) -> Reply {
+        self.conn.say(&Head::OperatorCall(call));
+        let (_, replies) = &self.side.replies;
+        replies.recv().await.unwrap_or_else(|_| Err("no reply came".to_owned()))
     }
 
     /// Keeps the connection going while `ask` asks; what comes of it, or why the connection ended
@@ -88,7 +109,7 @@ impl Asker {
 
 impl Talk for Side {
     fn bodies(&self) -> &RefCell<Bodies> {
-        &self.0
+        &self.bodies
     }
 
     fn link(&self, conn: &Rc<Conn>, link: Link<'_>) {
@@ -104,10 +125,15 @@ impl Talk for Side {
     fn head(
         &self,
         _conn: &Rc<Conn>,
-        _head: &Head<'_>,
+        head: &Head<'_>,
         _bytes: &[u8],
         _bodies: Vec<BodyRef>,
     ) -> Result<(), &'static str> {
-        Err("a client only asks for streams")
+        let &Head::OperatorEvent(OperatorEvent::Reply { result, message, .. }) = head else {
+            return Err("a message that has no place on this connection");
+        };
+        let (sender, _) = &self.replies;
+        let reply = result.map_err(|_| message.to_owned());
+        sender.try_send(reply).map_err(|_| "a reply that nobody waits for")
     }
 }

@@ -43,6 +43,14 @@ pub(crate) enum Command {
     Ps(Ps),
     /// Print what a task wrote
     Logs(Logs),
+    /// Tell why a framework does not get what agents have
+    Explain(Explain),
+    /// Set or list what roles are guaranteed, and may have at most
+    #[command(subcommand)]
+    Quota(Quota),
+    /// Set or list the weights of roles
+    #[command(subcommand)]
+    Weights(WeightsOf),
     /// Run a whole cluster in this process, to develop against
     Dev(Box<Dev>),
     /// Run a master
@@ -130,6 +138,9 @@ pub(crate) struct Decisions {
     /// Weights of roles: `web=2,batch=0.5`; others have 1
     #[arg(long, value_name = "ROLE=WEIGHT,...", value_parser = weights)]
     pub(crate) weights: Option<Weights>,
+    /// Resources that count in no share: `gpus,disk`
+    #[arg(long, value_name = "NAME,...", value_delimiter = ',')]
+    pub(crate) fair_sharing_excluded_resource_names: Vec<String>,
 }
 
 /// `mesita master`
@@ -326,6 +337,83 @@ pub(crate) struct Logs {
     /// Only the last so many bytes
     #[arg(long, value_name = "BYTES", value_parser = clap::value_parser!(u32).range(1..))]
     pub(crate) tail: Option<u32>,
+}
+
+/// `mesita explain`
+#[derive(Clone, Debug, Args)]
+pub(crate) struct Explain {
+    #[command(flatten)]
+    pub(crate) at: Where,
+    /// The framework, by its name or id
+    pub(crate) framework: Option<String>,
+    /// Only this agent, by its host or id
+    #[arg(long, value_name = "AGENT")]
+    pub(crate) agent: Option<String>,
+    /// Without a framework: what is to fit, `cpus:2;mem:64`
+    #[arg(long, value_name = "RESOURCES", conflicts_with = "framework")]
+    pub(crate) need: Option<String>,
+    /// Only agents with these attributes, `rack:a;kind:big`
+    #[arg(long, value_name = "ATTRIBUTES")]
+    pub(crate) attributes: Option<String>,
+    /// As lines of JSON
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+/// `mesita quota`
+#[derive(Clone, Debug, Subcommand)]
+pub(crate) enum Quota {
+    /// Set a role's quota, for as long as the master runs; without amounts, take it back
+    Set(QuotaSet),
+    /// List quotas
+    Ls(Ls),
+}
+
+/// `mesita quota set`
+#[derive(Clone, Debug, Args)]
+pub(crate) struct QuotaSet {
+    #[command(flatten)]
+    pub(crate) at: Where,
+    /// The role
+    pub(crate) role: String,
+    /// Held free for it, `cpus:2;mem:1024`
+    #[arg(long, value_name = "RESOURCES")]
+    pub(crate) guarantee: Option<String>,
+    /// The most that it may have; what is not named is not limited
+    #[arg(long, value_name = "RESOURCES")]
+    pub(crate) limit: Option<String>,
+    /// Also when the role has more already, or the cluster less than all guarantees
+    #[arg(long)]
+    pub(crate) force: bool,
+}
+
+/// `mesita weights`
+#[derive(Clone, Debug, Subcommand)]
+pub(crate) enum WeightsOf {
+    /// Set weights, for as long as the master runs; 1 is what every role has
+    Set(WeightsSet),
+    /// List weights other than 1
+    Ls(Ls),
+}
+
+/// `mesita weights set`
+#[derive(Clone, Debug, Args)]
+pub(crate) struct WeightsSet {
+    #[command(flatten)]
+    pub(crate) at: Where,
+    /// Roles and their weights
+    #[arg(value_name = "ROLE=WEIGHT,...", value_parser = weights)]
+    pub(crate) weights: Weights,
+}
+
+/// `mesita quota ls`, `mesita weights ls`
+#[derive(Clone, Debug, Args)]
+pub(crate) struct Ls {
+    #[command(flatten)]
+    pub(crate) at: Where,
+    /// As lines of JSON
+    #[arg(long)]
+    pub(crate) json: bool,
 }
 
 /// `mesita replay`

@@ -75,7 +75,7 @@ impl MasterNode {
         self.conns.end(id);
         self.introduced.borrow_mut().remove(&id);
         self.agent_conns.borrow_mut().retain(|_, of| *of != id);
-        if number.is_some() {
+        if self.operators.borrow_mut().remove(&id) || number.is_some() {
             self.port.put(&Input::Closed { conn: id, since: conn.heard.get() });
         }
     }

@@ -53,11 +53,16 @@ impl Talk for MasterNode {
         let fits = match conn.peer.role {
             Role::Agent => matches!(head, Head::AgentCall(_)),
             Role::Framework => matches!(head, Head::Call(_)),
-            Role::Client | Role::Master | Role::Executor => false,
+            Role::Client => matches!(head, Head::OperatorCall(_)),
+            Role::Master | Role::Executor => false,
         };
         if !fits {
             self.port.drop_bodies(&bodies);
             return Err("a message that has no place on this connection");
+        }
+        if conn.peer.role == Role::Client && !self.introduce_operator(conn) {
+            self.port.drop_bodies(&bodies);
+            return Err("no room for another caller: see --size on the master");
         }
         let verdicts = if let Head::Call(call) = head
             && let Verb::Accept(accept) = &call.verb
@@ -73,6 +78,19 @@ impl Talk for MasterNode {
 }
 
 impl MasterNode {
+    /// Tells the core of a client when it first operates the cluster: most only read.
+    fn introduce_operator(&self, conn: &Rc<Conn>) -> bool {
+        if self.operators.borrow().contains(&conn.id) {
+            return true;
+        }
+        let Some(caller) = self.number_of(&conn.caller) else { return false };
+        let (role, version) = (conn.peer.role, conn.peer.version);
+        let head_max = conn.peer.head_max;
+        self.operators.borrow_mut().insert(conn.id);
+        self.port.put(&Input::Opened { conn: conn.id, role, version, caller, head_max });
+        true
+    }
+
     fn pass(&self, conn: &Rc<Conn>, head: &[u8], bodies: Vec<BodyRef>, verdicts: &Verdicts) {
         let peer = conn.ends.peer();
         with_refs(&bodies, |refs| {

@@ -9,10 +9,12 @@
 //! | `agents` | what agents answer, served under `/agent/<id>/` |
 //! | `heads` | what they say, on its way to the core |
 //! | `streams` | logs, passed on to their agent, and rows of the catalog |
+//! | `explain` | why a framework does not get what an agent has, as people say it |
 //! | `verdicts` | what is wrong with tasks, looking at each alone |
 
 mod agents;
 mod arrivals;
+mod explain;
 mod heads;
 mod operator;
 mod schedulers;
@@ -78,6 +80,8 @@ pub(crate) struct MasterNode {
     introduced: RefCell<BTreeMap<Id, BTreeSet<AgentId>>>,
     /// Connections of agents that are registered.
     agent_conns: RefCell<BTreeMap<AgentId, Id>>,
+    /// Clients that the core was told of, because they operate the cluster.
+    operators: RefCell<BTreeSet<Id>>,
     /// When it began to lead, by the wall clock; 0 = not yet.
     pub(crate) elected_us: Cell<u64>,
     /// When the process began, by the wall clock.
@@ -103,6 +107,7 @@ impl MasterNode {
             own: RefCell::new(Own::new(Role::Master)),
             introduced: RefCell::default(),
             agent_conns: RefCell::default(),
+            operators: RefCell::default(),
             elected_us: Cell::new(0),
             started_us: clock::wall_us(),
             leads: event_listener::Event::new(),

@@ -9,7 +9,7 @@ use serde_json::Value;
 
 use super::MasterNode;
 use crate::catalog::Tables;
-use crate::catalog::rows::Used;
+use crate::catalog::rows::{Used, weight_json};
 use crate::conn::Conn;
 use crate::conn::streams::{Handle, Streams, refuse};
 
@@ -39,6 +39,16 @@ impl MasterNode {
                 let handle = Streams::serve(conn, number, window);
                 let tables = self.catalog.borrow().now.clone();
                 self.tasks.go(send_rows(handle, tables, of));
+            }
+            Stream::Explain { framework, agent, need, attributes } => {
+                let Some(me) = self.me.upgrade() else { return };
+                match self.read_question(framework, agent, need, attributes) {
+                    Ok(asked) => {
+                        let handle = Streams::serve(conn, number, window);
+                        self.tasks.go(async move { me.send_answer(handle, &asked).await });
+                    }
+                    Err(message) => refuse(conn, number, CloseReason::NotFound, &message),
+                }
             }
             Stream::Http { .. } | Stream::Exec { .. } => {
                 let message = "this kind of stream is not served by this release";
@@ -133,6 +143,12 @@ pub(crate) fn rows(tables: &Tables, of: Rows) -> Box<dyn Iterator<Item = Value> 
             tables.frameworks.iter().map(|(id, framework)| tables.framework_json(id, framework)),
         ),
         Rows::Completed => Box::new(tables.completed.iter().map(|one| tables.completed_json(one))),
+        Rows::Quotas => {
+            Box::new(tables.quotas.iter().map(|(role, quota)| tables.quota_json(role, quota)))
+        }
+        Rows::Weights => {
+            Box::new(tables.weights.iter().map(|(role, weight)| weight_json(role, *weight)))
+        }
     }
 }
 

@@ -1,0 +1,136 @@
+//! Operators: quota, weights, agents that get nothing new.
+//!
+//! What they set holds for as long as this master runs. Mesos: `Master::Http::updateQuota`,
+//! `updateWeights`, `deactivateAgent`.
+
+use super::rows::Agent;
+use super::{Cx, Fact, Master, Output};
+use crate::Refusal;
+use crate::allocator::Bar;
+use crate::allocator::quota::QuotaSpec;
+use crate::doors::Rights;
+use crate::resources::Quantities;
+use crate::table::Id;
+use crate::wire::operator::{OperatorCall, OperatorEvent, OperatorVerb};
+use crate::wire::{AgentId, Head};
+
+impl Master<'_> {
+    /// One call. `Denied` unless its caller operates the cluster.
+    pub(super) fn operator_call(
+        &mut self,
+        cx: &mut Cx<'_>,
+        conn: Id,
+        call: &OperatorCall<'_>,
+    ) -> Result<(), Refusal> {
+        self.check_leads(cx, conn)?;
+        let (_, rights) = self.caller_of(conn);
+        let result = if rights.has(Rights::OPERATE) {
+            self.operator_verb(cx, call.verb)
+        } else {
+            Err(Refusal::Denied)
+        };
+        if call.ticket != 0 {
+            let message = result.err().map_or("", Refusal::sentence);
+            let reply = OperatorEvent::Reply { ticket: call.ticket, result, message };
+            cx.emit(Output::Send { conn, head: Head::OperatorEvent(reply) });
+        }
+        result
+    }
+
+    fn operator_verb(&mut self, cx: &mut Cx<'_>, verb: OperatorVerb<'_>) -> Result<(), Refusal> {
+        match verb {
+            OperatorVerb::SetQuota { role, guarantees, limits, force } => {
+                self.set_quota(cx, role, &QuotaSpec { guarantees, limits }, force)
+            }
+            OperatorVerb::SetWeight { role, weight } => {
+                self.set_weight(cx, role, weight)?;
+                self.rescind_all(cx);
+                Ok(())
+            }
+            OperatorVerb::Deactivate { agent, deactivated } => {
+                self.deactivate(cx, agent, deactivated)
+            }
+            OperatorVerb::Whitelist { .. }
+            | OperatorVerb::Maintain { .. }
+            | OperatorVerb::Operate { .. } => Err(Refusal::Unsupported),
+        }
+    }
+
+    /// What was only offered of a role's consumption does not stand in the way of its limit: all
+    /// offers are taken back, and made anew under the new quota. O(offers).
+    fn set_quota(
+        &mut self,
+        cx: &mut Cx<'_>,
+        role: &str,
+        spec: &QuotaSpec<'_>,
+        force: bool,
+    ) -> Result<(), Refusal> {
+        let offered = self.offered_in(role);
+        let (allocator, mut world) = self.world();
+        allocator.set_quota(&mut world, role, spec, force, &offered)?;
+        let QuotaSpec { guarantees, limits } = *spec;
+        cx.fact(Fact::Quota { role, guarantees, limits });
+        self.rescind_all(cx);
+        Ok(())
+    }
+
+    /// Sets a weight, and tells the read model.
+    pub(super) fn set_weight(
+        &mut self,
+        cx: &mut Cx<'_>,
+        role: &str,
+        weight: u32,
+    ) -> Result<(), Refusal> {
+        crate::wire::check_role("role", role).map_err(|_| Refusal::BadRole)?;
+        self.allocator.set_weight(&mut self.names, role, weight)?;
+        cx.fact(Fact::Weight { role, weight });
+        Ok(())
+    }
+
+    /// What is offered to a role and those below it, and not used yet, of what quota is about.
+    fn offered_in(&self, role: &str) -> Quantities {
+        let mut offered = Quantities::NONE;
+        for (_, row) in self.offers.iter() {
+            let of = self.allocator.role_of(&self.names, row.client);
+            let below = of.strip_prefix(role);
+            if below.is_some_and(|rest| rest.is_empty() || rest.starts_with(['/'])) {
+                offered.add_all(&self.allocator.open_quantities(&self.pool, row.held));
+            }
+        }
+        offered
+    }
+
+    /// Takes offers back, the oldest first: as many as one step has room to tell of. The rest end
+    /// by their timeout.
+    fn rescind_all(&mut self, cx: &mut Cx<'_>) {
+        while cx.has_room()
+            && let Some(offer) = self.offers_by_age.first(&self.offers)
+        {
+            self.rescind(cx, offer, None);
+        }
+    }
+
+    /// Nothing new of an agent is offered, or it is again. What runs there goes on.
+    fn deactivate(
+        &mut self,
+        cx: &mut Cx<'_>,
+        agent: AgentId,
+        deactivated: bool,
+    ) -> Result<(), Refusal> {
+        let id = self.agent_by_id(agent).ok_or(Refusal::UnknownAgent)?;
+        if let Some(row) = self.agents.get_mut(id) {
+            row.deactivated = deactivated;
+        }
+        self.bar_deactivated(id);
+        if deactivated {
+            self.rescind_agent_offers(cx, id);
+        }
+        Ok(())
+    }
+
+    /// Tells the allocator, which forgets it when the agent registers anew.
+    pub(super) fn bar_deactivated(&mut self, id: Id) {
+        let Some(Agent { deactivated, .. }) = self.agents.get(id) else { return };
+        self.allocator.set_barred(&self.pool, id.index, Bar::Deactivated, deactivated);
+    }
+}

@@ -1,0 +1,49 @@
+//! What subcommands ask of the leader, over a connection that only asks.
+
+use mesita_core::wire::Head;
+use mesita_core::wire::operator::{OperatorCall, OperatorVerb};
+use mesita_core::wire::svc::{CloseReason, Stream, Svc};
+use serde_json::Value;
+
+use super::{Failure, find};
+use crate::client::asker::Asker;
+
+/// The rows of a stream of JSON lines.
+pub(super) async fn rows(at: Option<&str>, kind: Stream<'_>) -> Result<Vec<Value>, Failure> {
+    let asker = find::ask(at).await?;
+    understands(&asker, &Head::Svc(Svc::Open { stream: 0, kind, window: 0 }))?;
+    let Some(handle) = asker.open(kind) else {
+        return Err(Failure::plain("the master serves no more streams"));
+    };
+    let reading = async {
+        let mut text = Vec::new();
+        loop {
+            match handle.read().await {
+                Ok(chunk) => text.extend_from_slice(&chunk),
+                Err(closed) if closed.reason == CloseReason::Done => return Ok(text),
+                Err(closed) => return Err(Failure::plain(closed.message)),
+            }
+        }
+    };
+    let text = asker.during(reading).await.map_err(Failure::plain)??;
+    let lines = text.split(|&byte| byte == b'\n').filter(|line| !line.is_empty());
+    let rows: Result<Vec<Value>, _> = lines.map(serde_json::from_slice).collect();
+    rows.map_err(Failure::plain)
+}
+
+/// Asks for something that only operators may.
+pub(super) async fn operate(at: Option<&str>, verb: OperatorVerb<'_>) -> Result<(), Failure> {
+    let asker = find::ask(at).await?;
+    let call = OperatorCall { ticket: 1, verb };
+    understands(&asker, &Head::OperatorCall(call))?;
+    let reply = asker.during(asker.call(call)).await.map_err(Failure::plain)?;
+    reply.map_err(Failure::plain)
+}
+
+/// An older master would not know what it is asked.
+fn understands(asker: &Asker, head: &Head<'_>) -> Result<(), Failure> {
+    if asker.version() >= head.since() {
+        return Ok(());
+    }
+    Err(Failure::plain("the master is of an older release, which does not know this"))
+}

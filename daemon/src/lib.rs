@@ -39,6 +39,7 @@ mod http;
 mod io_thread;
 mod journal;
 mod ledger;
+mod legacy;
 mod master;
 mod memory;
 mod passage;

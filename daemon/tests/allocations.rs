@@ -88,7 +88,7 @@ fn the_core_thread_allocates_nothing_after_its_start() {
     let mut dev = world.command_in(&[own.to_str().unwrap(), "child"], "dev");
     dev.args(["--agents", "2", "--port", &port, "--size", "tiny", "--journal-max", "1MiB"]);
     let dev = world.start({
-        dev.arg("--journal").arg(&journal);
+        dev.arg("--journal").arg(&journal).args(["--cgroups-root", world.name()]);
         dev
     });
     dev.says("cluster at 127.0.0.1:");

@@ -257,6 +257,17 @@ impl<'s> Isolation<'s> {
         Request::RemoveAtEnd { directories: directories.iter().map(|path| text_of(path)).collect() }
     }
 
+    /// Does what a keeper would have done at its end, for one that died: kills every container of
+    /// this agent and removes its directories. What others still use stays.
+    pub fn end_without_keeper(&self) -> Result<Recovered, Error> {
+        let recovered = self.recover(&[])?;
+        for directory in self.cgroups.to_remove() {
+            // One that is not empty has another agent's in it.
+            let _ = self.sys.remove(&directory);
+        }
+        Ok(recovered)
+    }
+
     /// Removes what an earlier agent with this key left of containers that are not `known`, and
     /// nothing else.
     pub fn recover(&self, known: &[ContainerId]) -> Result<Recovered, Error> {

@@ -34,7 +34,7 @@ impl AgentNode {
     async fn native(self: Rc<Self>, pipe: Pipe, known: impl FnOnce()) {
         let Pipe { reading, mut writing, ends } = pipe;
         let own = self.own.borrow().clone();
-        let greeted = hello::answer(reading, &mut writing, &own, &self.port.bodies);
+        let greeted = hello::hear(reading, &mut writing, &own, &self.port.bodies);
         let (frames, peer) = match alarm::within(STRANGER_US, greeted).await {
             Some(Ok(greeted)) => greeted,
             Some(Err(refused)) => return log::info!("{}: {refused}", ends.peer()),
@@ -53,12 +53,17 @@ impl AgentNode {
             }),
         };
         if let Some(link) = refusal {
+            // In the place of a hello: who looks for the cluster reads no further.
             if hello::say(&mut writing, &Head::Link(link)).await.is_ok() {
                 let _ = futures_lite::AsyncWriteExt::close(&mut writing).await;
             }
             return;
         }
         let Some(id) = self.conns.begin() else { return };
+        if hello::welcome(&mut writing, &own).await.is_err() {
+            self.conns.end(id);
+            return;
+        }
         known();
         let outbox = Outbox::new(self.options.stream_bytes_max, self.on_level("an executor"));
         // An executor proves itself by its token, with its first call.

@@ -128,6 +128,11 @@ impl Containers {
         self.isolation.names()
     }
 
+    /// What holds containers.
+    pub(super) fn isolation(&self) -> Arc<Isolation<'static>> {
+        Arc::clone(&self.isolation)
+    }
+
     /// The agent is known by this id now.
     pub(super) fn named(&self, id: AgentId, cluster: u64) {
         self.id.set(Some((id, cluster)));
@@ -752,6 +757,11 @@ fn summary(ended: &Ended, user_us: Option<u64>, peak: Option<u64>) -> String {
     format!("cpu {} ms  mem peak {}.{} MB", cpu_us / 1000, tenths / 10, tenths % 10)
 }
 
+/// As much of a message as a status holds, in whole lines if it has several.
 fn cut(message: &str) -> &str {
-    &message[..message.floor_char_boundary(MESSAGE_MAX)]
+    let whole = &message[..message.floor_char_boundary(MESSAGE_MAX)];
+    match whole.rfind('\n') {
+        Some(end) if whole.len() < message.len() => &whole[..end],
+        _ => whole,
+    }
 }

@@ -113,8 +113,12 @@ impl AgentNode {
         });
     }
 
-    /// Ends every task and the keeper, and waits until it has.
+    /// Ends every task and the keeper, and waits until it has. What a keeper that died can not do
+    /// is done here.
     pub(crate) async fn end_keeper(&self) {
+        if self.over.is_told() {
+            return self.end_without_keeper().await;
+        }
         self.keeper.ending.set(true);
         self.keeper.send(&Request::EndAll);
         let all = async {
@@ -127,6 +131,21 @@ impl AgentNode {
         }
         self.keeper.send(&Request::Exit);
         alarm::within(END_US, self.over.wait()).await;
+    }
+
+    async fn end_without_keeper(&self) {
+        self.kill_all().await;
+        let isolation = self.containers.isolation();
+        let work_dir = self.work_dir().to_owned();
+        let ended = move || (isolation.end_without_keeper(), std::fs::remove_dir_all(work_dir));
+        let (ended, removed) = self.containers.by_hand(ended).await;
+        match ended {
+            Ok(recovered) => recovered.stuck.iter().for_each(|error| log::error!("{error}")),
+            Err(error) => log::error!("{error}"),
+        }
+        if let Err(error) = removed {
+            log::error!("{}: {error}", self.work_dir().display());
+        }
     }
 
     async fn read_keeper(self: &Rc<Self>) -> io::Result<()> {

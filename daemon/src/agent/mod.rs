@@ -136,6 +136,11 @@ impl Over {
         }
     }
 
+    /// True when it is over.
+    pub(crate) fn is_told(&self) -> bool {
+        self.why.get().is_some()
+    }
+
     /// Waits until it is over.
     pub(crate) async fn wait(&self) -> Why {
         loop {

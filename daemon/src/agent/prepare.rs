@@ -17,7 +17,7 @@ use mesita_isolation::sys::Linux;
 use mesita_isolation::{Isolation, Options, machine};
 use rustix::fs::{FlockOperation, flock};
 
-use crate::flags::Holds;
+use crate::flags::{Holds, json};
 use crate::ledger::{self, Ledger};
 
 /// Ports that are offered when nobody says. Mesos: the same.
@@ -200,7 +200,8 @@ fn last_start(records: &[ledger::Entry]) -> u32 {
 
 /// The flags' resources and attributes, checked.
 fn told(holds: &Holds) -> Result<(String, String), Error> {
-    let resources = holds.resources.clone().unwrap_or_default();
+    let resources = json::plain(holds.resources.as_deref().unwrap_or_default());
+    let resources = resources.map_err(|bad| Error::Text("--resources", bad))?;
     for entry in text::resources(&resources) {
         entry.map_err(|bad| Error::Text("--resources", bad.to_string()))?;
     }

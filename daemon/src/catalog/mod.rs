@@ -18,6 +18,8 @@ use rows::{Agent, Completed, Executor, Framework, Offer, Quota, Status, Task};
 
 /// Rows of a page.
 pub(crate) const PAGE: usize = 64;
+/// Statuses of a task that are remembered.
+const STATUSES_MAX: usize = 8;
 /// Tasks that are remembered after their end was acknowledged.
 pub(crate) const COMPLETED_MAX: usize = 500;
 
@@ -36,6 +38,8 @@ pub(crate) struct Tables {
     pub(crate) weights: Arc<BTreeMap<Box<str>, u32>>,
     /// Tasks whose end was acknowledged, the newest last.
     pub(crate) completed: Arc<VecDeque<Completed>>,
+    /// Tasks that ended since this master leads, by the state that they ended in.
+    pub(crate) ended: [u64; 14],
     /// Whose word it is, and the cluster; none before this master led.
     pub(crate) leading: Option<(u64, Fence)>,
 }
@@ -158,6 +162,7 @@ impl Catalog {
                 let before = self.now.agents.get(row);
                 let state = before.map_or_else(Default::default, |agent| agent.state);
                 let since_us = before.map_or(wall_us, |agent| agent.since_us);
+                let registered_us = before.map_or(wall_us, |agent| agent.registered_us);
                 self.agents_by_id.insert(info.agent, row);
                 self.now.agents.put(
                     row,
@@ -168,6 +173,7 @@ impl Catalog {
                         tasks_max,
                         state,
                         since_us,
+                        registered_us,
                     },
                 );
             }
@@ -185,7 +191,8 @@ impl Catalog {
                 let before = self.now.frameworks.get(row);
                 let state = before.map_or_else(Default::default, |framework| framework.state);
                 let since_us = before.map_or(wall_us, |framework| framework.since_us);
-                let framework = Framework::of(info, state, since_us);
+                let registered_us = before.map_or(wall_us, |framework| framework.registered_us);
+                let framework = Framework::of(info, state, since_us, registered_us);
                 self.now.frameworks.put(row, framework);
             }
             Fact::FrameworkState { row, state } => {
@@ -223,6 +230,7 @@ impl Catalog {
                     public: body(public),
                     since_us: wall_us,
                     status,
+                    statuses: Vec::new(),
                 };
                 // An agent that comes back reports what is known.
                 if self.now.tasks.get(row).is_none() {
@@ -243,6 +251,10 @@ impl Catalog {
                 ..
             } => {
                 let told_us = if told_us == 0 { wall_us } else { told_us };
+                let before = self.now.tasks.get(row).map(|task| task.state);
+                if state.is_terminal() && before.is_some_and(|before| !before.is_terminal()) {
+                    self.now.ended[state as usize] += 1;
+                }
                 self.now.tasks.change(row, |task| {
                     (task.state, task.latest) = (state, latest);
                     if container != Default::default() {
@@ -250,6 +262,11 @@ impl Catalog {
                     }
                     let message = message.into();
                     task.status = Status { source, reason, message, healthy, told_us };
+                    if task.statuses.len() >= STATUSES_MAX {
+                        // Its beginning and what came last tell most.
+                        task.statuses.remove(1);
+                    }
+                    task.statuses.push((state, task.status.clone()));
                 });
             }
             Fact::TaskGone { row } => {

@@ -27,6 +27,8 @@ pub(crate) struct Agent {
     pub(crate) state: AgentState,
     /// Since when it is in that state, in µs of Unix time.
     pub(crate) since_us: u64,
+    /// When this master first heard of it, in µs of Unix time.
+    pub(crate) registered_us: u64,
 }
 
 /// A framework.
@@ -46,6 +48,8 @@ pub(crate) struct Framework {
     pub(crate) state: FrameworkState,
     /// Since when it is in that state, in µs of Unix time.
     pub(crate) since_us: u64,
+    /// When this master first heard of it, in µs of Unix time.
+    pub(crate) registered_us: u64,
 }
 
 /// A task.
@@ -65,6 +69,8 @@ pub(crate) struct Task {
     /// When this master first heard of it, in µs of Unix time.
     pub(crate) since_us: u64,
     pub(crate) status: Status,
+    /// What was told since this master heard of it, the oldest first; the newest is `status`.
+    pub(crate) statuses: Vec<(TaskState, Status)>,
 }
 
 /// What was told of a task last.
@@ -116,7 +122,12 @@ impl Status {
 
 impl Framework {
     /// A framework as a fact describes it.
-    pub(crate) fn of(info: &FrameworkInfo<'_>, state: FrameworkState, since_us: u64) -> Self {
+    pub(crate) fn of(
+        info: &FrameworkInfo<'_>,
+        state: FrameworkState,
+        since_us: u64,
+        registered_us: u64,
+    ) -> Self {
         Self {
             id: info.framework,
             name: info.name.into(),
@@ -131,6 +142,7 @@ impl Framework {
             owned: info.owned,
             state,
             since_us,
+            registered_us,
         }
     }
 }

@@ -63,6 +63,7 @@ pub(crate) fn plan_master(
         stream_bytes_max: usize::try_from(common.max_stream_bytes.bytes).unwrap_or(usize::MAX),
         conns_max: capacity.conns,
         callers_max: capacity.callers,
+        flags: crate::flags::told(),
     };
     let weights = decisions.weights.clone().unwrap_or_default().0;
     Ok(MasterPlan {

@@ -1,5 +1,21 @@
 //! Subcommands, one file each, and what they have in common.
 
+/// Prints a line. That nobody reads it is no reason to crash.
+macro_rules! outln {
+    ($($words:tt)*) => {{
+        use std::io::Write as _;
+        let _ = writeln!(std::io::stdout(), $($words)*);
+    }};
+}
+
+/// The same on stderr.
+macro_rules! errln {
+    ($($words:tt)*) => {{
+        use std::io::Write as _;
+        let _ = writeln!(std::io::stderr(), $($words)*);
+    }};
+}
+
 mod agent;
 mod ask;
 mod cluster;
@@ -81,7 +97,7 @@ pub(crate) fn main(arguments: Vec<OsString>) -> ExitCode {
 fn end(result: Result<ExitCode, Failure>) -> ExitCode {
     result.unwrap_or_else(|failure| {
         if !failure.message.is_empty() {
-            eprintln!("mesita: {}", failure.message);
+            errln!("mesita: {}", failure.message);
         }
         ExitCode::from(failure.status)
     })

@@ -11,7 +11,7 @@ use crate::journal::replay::{Difference, Report, replay};
 pub(super) fn main(flags: &Replay) -> Result<ExitCode, Failure> {
     let report = replay(&flags.journal).map_err(Failure::plain)?;
     if flags.json {
-        println!("{}", as_json(&report));
+        outln!("{}", as_json(&report));
     } else {
         print(&report);
     }
@@ -21,26 +21,26 @@ pub(super) fn main(flags: &Replay) -> Result<ExitCode, Failure> {
 
 fn print(report: &Report) {
     if report.lost > 0 {
-        println!("{} inputs are missing: the disk was too slow, or the process died", report.lost);
+        outln!("{} inputs are missing: the disk was too slow, or the process died", report.lost);
     }
     if report.torn {
-        println!("the journal ends in the middle of an entry: the process died there");
+        outln!("the journal ends in the middle of an entry: the process died there");
     }
     match &report.difference {
         None => {
             let seats: Vec<String> =
                 report.seats.iter().map(|(kind, digest)| format!("{kind} {digest:016x}")).collect();
             let (inputs, seats) = (grouped(report.inputs), seats.join(", "));
-            println!("{inputs} inputs, digest {seats}, identical to the recorded run");
+            outln!("{inputs} inputs, digest {seats}, identical to the recorded run");
         }
         Some(difference) => {
             let Difference { segment, seat, input, recorded, repeated, .. } = difference;
-            println!(
+            outln!(
                 "input {} of the {seat} in segment {segment} gave digest {recorded:016x} then, \
                  {repeated:016x} now",
                 grouped(*input)
             );
-            println!("input: {}", hex(&difference.what));
+            outln!("input: {}", hex(&difference.what));
         }
     }
 }

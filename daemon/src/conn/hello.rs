@@ -133,9 +133,25 @@ pub(crate) async fn dial(
     Ok((frames, peer))
 }
 
-/// Reads a hello, and answers it: the end that was dialled. A peer with nothing in common is told
-/// so in a sentence.
+/// Reads a hello, and answers it: the end that was dialled.
 pub(crate) async fn answer(
+    reading: Reading,
+    writing: &mut Writing,
+    own: &Own,
+    store: &RefCell<Bodies>,
+) -> Result<(Frames, Peer), Refused> {
+    let heard = hear(reading, writing, own, store).await?;
+    welcome(writing, own).await?;
+    Ok(heard)
+}
+
+/// Answers a hello.
+pub(crate) async fn welcome(writing: &mut Writing, own: &Own) -> Result<(), Refused> {
+    say(writing, &Head::Hello(own.hello())).await
+}
+
+/// Reads a hello, and answers it only when there is nothing in common: in a sentence.
+pub(crate) async fn hear(
     reading: Reading,
     writing: &mut Writing,
     own: &Own,
@@ -144,10 +160,7 @@ pub(crate) async fn answer(
     let mut frames = Frames::new(reading, own.limits());
     let answered = take(&mut frames, own, store).await;
     match answered {
-        Ok(peer) => {
-            say(writing, &Head::Hello(own.hello())).await?;
-            Ok((frames, peer))
-        }
+        Ok(peer) => Ok((frames, peer)),
         Err(refused) => {
             let reason = match &refused {
                 Refused::Mismatch(_) => Parting::Mismatch,

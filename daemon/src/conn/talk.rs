@@ -65,6 +65,16 @@ impl fmt::Display for Ending {
     }
 }
 
+/// Ends what is left of a connection, also when its conversation is dropped.
+struct Rest<'c>(&'c Rc<Conn>);
+
+impl Drop for Rest<'_> {
+    fn drop(&mut self) {
+        self.0.outbox.cut();
+        self.0.streams.end_all();
+    }
+}
+
 /// Talks until the end. Whatever is left of streams then is ended, too.
 pub(crate) async fn talk(
     conn: &Rc<Conn>,
@@ -72,6 +82,7 @@ pub(crate) async fn talk(
     mut writing: Writing,
     side: &dyn Talk,
 ) -> Ending {
+    let _rest = Rest(conn);
     let reading = async {
         loop {
             match listen(conn, &mut frames, side).await {
@@ -108,10 +119,7 @@ pub(crate) async fn talk(
         conn.outbox.cut_short().await;
         Ending::Parted
     };
-    let ending = futures_lite::future::or(futures_lite::future::or(reading, writing), cut).await;
-    conn.outbox.cut();
-    conn.streams.end_all();
-    ending
+    futures_lite::future::or(futures_lite::future::or(reading, writing), cut).await
 }
 
 /// Takes in one frame.

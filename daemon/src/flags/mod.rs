@@ -4,11 +4,15 @@
 //! comes from the command line, else from `MESITA_<NAME>`, else from the file of `--config`, else
 //! from the default that the help shows.
 
+pub(crate) mod json;
 pub(crate) mod text;
 
 use std::ffi::OsString;
 use std::net::IpAddr;
 use std::path::PathBuf;
+
+use std::collections::BTreeMap;
+use std::sync::OnceLock;
 
 use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
 use mesita_core::capacity::Capacity;
@@ -611,7 +615,30 @@ pub(crate) fn parse(arguments: Vec<OsString>) -> Result<Cli, clap::Error> {
         None => first?,
         Some((name, file)) => with_file(command, &name, &file)?.try_get_matches_from(arguments)?,
     };
+    // The command line is read once.
+    let _ = TOLD.set(raw(&matches));
     Cli::from_arg_matches(&matches)
+}
+
+/// Every flag of the subcommand with its value, under Mesos' name, for who asks a daemon.
+static TOLD: OnceLock<BTreeMap<String, String>> = OnceLock::new();
+
+/// See [`TOLD`]; empty before the command line was read.
+pub(crate) fn told() -> BTreeMap<String, String> {
+    TOLD.get().cloned().unwrap_or_default()
+}
+
+fn raw(matches: &clap::ArgMatches) -> BTreeMap<String, String> {
+    let Some((_, of)) = matches.subcommand() else { return BTreeMap::new() };
+    // Groups of flags have ids, too: the names of their types.
+    let flags = of.ids().filter(|id| id.as_str().starts_with(|c: char| c.is_ascii_lowercase()));
+    let flags = flags.filter_map(|id| {
+        let values = of.try_get_raw(id.as_str()).ok().flatten()?;
+        let values: Vec<String> =
+            values.map(|value| value.to_string_lossy().into_owned()).collect();
+        Some((id.as_str().to_owned(), values.join(",")))
+    });
+    flags.collect()
 }
 
 /// How values are written, below the flags that take them.
@@ -621,7 +648,10 @@ const UNITS: [(&str, &str); 4] = [
         "a number and ns, us, ms, secs, mins, hrs, days or weeks, such as 5secs or 1.5hrs",
     ),
     ("SIZE", "a number and B, KiB, MiB, GiB or TiB; MiB if it has none"),
-    ("RESOURCES", "name:amount;... with cpus in CPUs, mem and disk in MiB, ports:[first-last]"),
+    (
+        "RESOURCES",
+        "name:amount;... with cpus in CPUs, mem and disk in MiB, ports:[first-last]; or Mesos' JSON",
+    ),
     ("NAME=VALUE", "may be given more than once"),
 ];
 

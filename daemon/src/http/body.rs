@@ -9,6 +9,7 @@ use std::task::{Context, Poll};
 use hyper::body::{Bytes, Frame, SizeHint};
 
 use super::records::Records;
+use crate::legacy::pieces::Pieces;
 
 /// The body of an answer.
 pub(crate) enum Body {
@@ -16,6 +17,8 @@ pub(crate) enum Body {
     Whole(http_body_util::Full<Bytes>),
     /// A stream of records.
     Records(Reader),
+    /// Written while it is read.
+    Pieces(Box<Pieces>),
 }
 
 /// The reading end of records: they are told when it goes.
@@ -51,6 +54,7 @@ impl hyper::body::Body for Body {
             Self::Whole(whole) => {
                 Pin::new(whole).poll_frame(cx).map_err(|never: Infallible| match never {})
             }
+            Self::Pieces(pieces) => Poll::Ready(pieces.next().map(|piece| Ok(Frame::data(piece)))),
             Self::Records(reader) => reader.0.poll(cx).map(|next| {
                 next.map(|record| {
                     record.map(Frame::data).map_err(|()| io::ErrorKind::ConnectionAborted.into())
@@ -62,14 +66,14 @@ impl hyper::body::Body for Body {
     fn is_end_stream(&self) -> bool {
         match self {
             Self::Whole(whole) => whole.is_end_stream(),
-            Self::Records(_) => false,
+            Self::Records(_) | Self::Pieces(_) => false,
         }
     }
 
     fn size_hint(&self) -> SizeHint {
         match self {
             Self::Whole(whole) => whole.size_hint(),
-            Self::Records(_) => SizeHint::default(),
+            Self::Records(_) | Self::Pieces(_) => SizeHint::default(),
         }
     }
 }

@@ -32,6 +32,8 @@ use smol_hyper::rt::FuturesIo;
 use crate::alarm::{self, Alarm};
 use crate::conn::{Ends, Pipe};
 use crate::doors::{Caller, Denied};
+use crate::legacy::master::wrapped;
+use crate::legacy::pieces::Pieces;
 use crate::passage::gauges;
 use crate::v1::events::MESOS_VERSION;
 use body::Body;
@@ -187,6 +189,18 @@ pub(crate) fn stream(records: Rc<Records>, media: Media) -> Reply {
     let mut reply = Response::new(Body::records(records));
     reply.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(media.name()));
     reply
+}
+
+/// An answer in JSON, written while it is read; wrapped into a call of `function`, if one is named.
+pub(crate) fn pieces(mut pieces: Pieces, function: Option<&str>) -> Reply {
+    let mut kind = "application/json";
+    if let Some((begin, end)) = function.and_then(wrapped) {
+        kind = "text/javascript";
+        pieces.wrap(begin, end);
+    }
+    let mut response = Response::new(Body::Pieces(Box::new(pieces)));
+    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(kind));
+    response
 }
 
 /// An answer in JSON.

@@ -4,6 +4,7 @@
 //! |---|---|
 //! | `arrivals` | who connects, as what, and for how long |
 //! | `schedulers` | frameworks that speak Mesos' scheduler API |
+//! | `operator` | operators that speak Mesos' operator API |
 //! | `site` | what it answers over HTTP |
 //! | `heads` | what they say, on its way to the core |
 //! | `streams` | logs, passed on to their agent, and rows of the catalog |
@@ -13,6 +14,7 @@
 mod arrivals;
 mod explain;
 mod heads;
+mod operator;
 mod schedulers;
 mod site;
 mod streams;
@@ -41,10 +43,11 @@ use crate::doors::{Caller, Doors};
 use crate::encoded::Described;
 use crate::io_thread::{Node, Tasks};
 use crate::port::Port;
+use operator::Subscribers;
 use schedulers::Schedulers;
 
 /// What an operator chose about connections.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Options {
     /// A: an agent silent for so long has no session any more, in µs.
     pub(crate) agent_timeout_us: u64,
@@ -54,6 +57,8 @@ pub(crate) struct Options {
     pub(crate) conns_max: u32,
     /// Different callers.
     pub(crate) callers_max: u32,
+    /// What the flags say, for who asks.
+    pub(crate) flags: BTreeMap<String, String>,
 }
 
 /// The IO side of a master.
@@ -64,6 +69,7 @@ pub(crate) struct MasterNode {
     pub(crate) options: Options,
     pub(crate) conns: Conns,
     schedulers: Schedulers,
+    subscribers: Subscribers,
     pub(crate) doors: Doors,
     callers: RefCell<Vec<Caller>>,
     pub(crate) catalog: RefCell<Catalog>,
@@ -76,6 +82,8 @@ pub(crate) struct MasterNode {
     operators: RefCell<BTreeSet<Id>>,
     /// When it began to lead, by the wall clock; 0 = not yet.
     pub(crate) elected_us: Cell<u64>,
+    /// When the process began, by the wall clock.
+    started_us: u64,
     pub(crate) leads: event_listener::Event,
     me: Weak<Self>,
 }
@@ -87,9 +95,10 @@ impl MasterNode {
             port,
             tasks,
             to_disk,
-            options,
             conns: Conns::new(options.conns_max),
+            options,
             schedulers: Schedulers::default(),
+            subscribers: Subscribers::default(),
             doors: Doors::new(),
             callers: RefCell::default(),
             catalog: RefCell::default(),
@@ -98,6 +107,7 @@ impl MasterNode {
             agent_conns: RefCell::default(),
             operators: RefCell::default(),
             elected_us: Cell::new(0),
+            started_us: clock::wall_us(),
             leads: event_listener::Event::new(),
             me: me.clone(),
         })
@@ -200,9 +210,15 @@ impl MasterNode {
             self.leads.notify(usize::MAX);
             log::info!("leading cluster {cluster:016x} in epoch {}", fence.epoch);
         }
-        let store = self.port.bodies.borrow();
-        let bytes = |body| store.bytes(body);
-        self.catalog.borrow_mut().fold(fact, wall_us, bodies, bytes);
+        let change = self.before_fact(fact);
+        {
+            let store = self.port.bodies.borrow();
+            let bytes = |body| store.bytes(body);
+            self.catalog.borrow_mut().fold(fact, wall_us, bodies, bytes);
+        }
+        if let Some(change) = change {
+            self.after_fact(change);
+        }
     }
 }
 

@@ -2,14 +2,19 @@
 
 use std::rc::Rc;
 
-use hyper::Request;
 use hyper::body::Incoming;
+use hyper::header::{HeaderValue, LOCATION};
+use hyper::{Method, Request, StatusCode};
 use serde_json::{Value, json};
 
 use super::MasterNode;
+use crate::clock;
 use crate::conn::Ends;
 use crate::doors::{Caller, Denied};
-use crate::http::{Answering, Gauges, Site, Visit};
+use crate::http::{Answering, Gauges, Reply, Site, Visit, only, pieces, status};
+use crate::legacy::master::About;
+use crate::legacy::pieces::Pieces;
+use crate::legacy::{self, metrics};
 
 impl Site for MasterNode {
     fn kind(&self) -> &'static str {
@@ -38,6 +43,7 @@ impl Site for MasterNode {
             own.extend(self.port.bodies.borrow().gauges());
             own.extend(self.catalog.borrow().gauges());
             own.extend(self.schedulers.gauges());
+            own.extend(self.subscribers.gauges());
             own.push(("backlog_bytes", self.port.backlog_bytes() as u64));
             let waiting = self.conns.all().iter().map(|conn| conn.outbox.bytes() as u64).sum();
             own.push(("outbox_bytes", waiting));
@@ -49,12 +55,72 @@ impl Site for MasterNode {
         // libprocess serves everything under the name of its process, too.
         let path = visit.request.uri().path();
         match path.strip_prefix("/master").unwrap_or(path) {
+            // libprocess answers whatever is below it.
+            path if path == "/api/v1" || operator_alias(path) => Ok(Box::pin(self.operator(visit))),
             "/api/v1/scheduler" => Ok(Box::pin(self.scheduler(visit))),
-            _ => Err(Box::new(visit)),
+            _ => match self.read(&visit) {
+                Some(reply) => Ok(Box::pin(std::future::ready(reply))),
+                None => Err(Box::new(visit)),
+            },
         }
     }
 
     fn outcast(self: Rc<Self>, _: Request<Incoming>, _: Denied) -> Option<Answering> {
         None
     }
+}
+
+impl MasterNode {
+    /// What was there to read before Mesos' v1 API; none when nothing is there.
+    fn read(&self, visit: &Visit) -> Option<Reply> {
+        let uri = visit.request.uri();
+        let path = uri.path().strip_prefix("/master").unwrap_or(uri.path());
+        let query = legacy::query(uri.query());
+        let about = self.about(&visit.ends);
+        let tables = self.catalog.borrow().now.clone();
+        let function = query.get("jsonp").map(String::as_str);
+        let found = match path {
+            "/redirect" => return Some(self.redirect(&about)),
+            "/metrics/snapshot" => {
+                let mut pieces = Pieces::new();
+                pieces.text(metrics::snapshot(&tables, &about, clock::wall_us()).to_string());
+                pieces
+            }
+            _ => legacy::master::answer(path, &query, tables, &about)?,
+        };
+        if let Err(reply) = only(visit.request.method(), &[Method::GET, Method::HEAD]) {
+            return Some(*reply);
+        }
+        if let Err(reply) = self.leads_or_not() {
+            return Some(*reply);
+        }
+        Some(pieces(found, function))
+    }
+
+    /// Where the leader is: here.
+    fn redirect(&self, about: &About) -> Reply {
+        if let Err(reply) = self.leads_or_not() {
+            return *reply;
+        }
+        let mut reply = status(StatusCode::TEMPORARY_REDIRECT);
+        let location = legacy::master::location(&about.master);
+        if let Ok(location) = HeaderValue::from_str(&location) {
+            reply.headers_mut().insert(LOCATION, location);
+        }
+        reply
+    }
+
+    pub(super) fn about(&self, ends: &Ends) -> About {
+        About {
+            master: self.master_info(ends),
+            started_us: self.started_us,
+            elected_us: self.elected_us.get(),
+            flags: self.options.flags.clone(),
+        }
+    }
+}
+
+/// A path below `/api/v1` that is none of its own.
+fn operator_alias(path: &str) -> bool {
+    path.strip_prefix("/api/v1/").is_some_and(|rest| rest != "scheduler")
 }

@@ -166,7 +166,7 @@ impl Telling<'_> {
         told.task_id = pb::TaskId { value: status.task.to_owned() };
         told.set_state(state(status.state));
         told.set_source(source(status.source));
-        told.reason = detail.reason.map(|reason| reason_of(reason).into());
+        told.reason = detail.reason.map(|reason| self::reason(reason).into());
         if !detail.message.is_empty() {
             told.message = Some(detail.message.to_owned());
         }
@@ -320,7 +320,8 @@ fn source(source: Source) -> pb::task_status::Source {
     pb::task_status::Source::try_from(number).unwrap_or(pb::task_status::Source::Master)
 }
 
-fn reason_of(reason: Reason) -> pb::task_status::Reason {
+/// A reason by its number, which is Mesos'.
+pub(crate) fn reason(reason: Reason) -> pb::task_status::Reason {
     let unknown = pb::task_status::Reason::TaskUnknown;
     pb::task_status::Reason::try_from(i32::from(reason as u8)).unwrap_or(unknown)
 }
@@ -351,7 +352,7 @@ mod tests {
         }
         for number in 0..=34 {
             let ours: Reason = postcard::from_bytes(&[number]).unwrap();
-            assert_eq!(reason_of(ours).as_str_name(), ours.name());
+            assert_eq!(reason(ours).as_str_name(), ours.name());
         }
         assert_eq!(source(Source::Executor).as_str_name(), "SOURCE_EXECUTOR");
     }

@@ -8,10 +8,12 @@
 //! | `calls` | calls of schedulers → heads |
 //! | `events` | heads → events for schedulers |
 //! | `executors` | the conversation with executors, both ways |
+//! | `reads` | what operators read of the catalog |
 
 pub(crate) mod amounts;
 pub(crate) mod calls;
 pub(crate) mod events;
 pub(crate) mod executors;
+pub(crate) mod reads;
 pub(crate) mod resources;
 pub(crate) mod tasks;

@@ -298,6 +298,24 @@ fn resources_that_do_not_parse_are_refused_with_the_place() {
 }
 
 #[test]
+fn resources_in_json_are_the_same_resources() {
+    let world = World::new();
+    let json = |cpus: &str| {
+        format!(
+            r#"[{{"name":"cpus","type":"SCALAR","scalar":{{"value":{cpus}}}}},
+                {{"name":"mem","type":"SCALAR","scalar":{{"value":128}}}}]"#
+        )
+    };
+    let master = world.master(&[]);
+    let agent = master.agent(&[&format!("--resources={}", json("2.5"))]);
+    let rows = master.rows(&["--agents"]);
+    assert_eq!(rows[0]["resources"]["cpus"], 2.5, "{rows:?}");
+    let said = master.run(&["--resources", &json("2.5"), "--", "true"]).end();
+    assert_eq!(said.status, 0, "{}", said.err);
+    end(&world, master, agent);
+}
+
+#[test]
 fn http_answers_what_it_has_and_says_what_it_has_not() {
     let world = World::new();
     let (master, agent) = cluster(&world);

@@ -2,7 +2,9 @@
 
 use std::time::Duration;
 
-use crate::world::{Agent, Master, Process, Signal, World, eventually, lives, send};
+use crate::world::{
+    Agent, Master, NOBODY, Process, Signal, World, eventually, lives, needs_root, parent, send,
+};
 
 /// Runs a task that waits for a gate, and gives its pid when it has begun.
 fn gated(world: &World, master: &Master<'_>, name: &str, end: &str) -> (Process, i32) {
@@ -22,10 +24,11 @@ fn open_gate(world: &World, name: &str) {
 fn task_pid(world: &World, word: &str) -> i32 {
     let all = world.processes();
     let is = |called: &String| called.starts_with("sh: ") && called.contains(word);
-    let found: Vec<_> = all.iter().filter(|(_, called)| is(called)).collect();
-    // Before each `sleep` it is there twice for a moment: the older one is the task.
-    assert!(matches!(found.len(), 1 | 2), "{all:?}");
-    found[0].0
+    let found: Vec<i32> =
+        all.iter().filter(|(_, called)| is(called)).map(|(pid, _)| *pid).collect();
+    // A shell that is about to become another program is called like its parent.
+    let first = found.iter().find(|pid| !parent(**pid).is_some_and(|of| found.contains(&of)));
+    *first.unwrap_or_else(|| panic!("no {word} in {all:?}"))
 }
 
 fn cluster(world: &World) -> (Master<'_>, Agent<'_>) {
@@ -231,7 +234,8 @@ fn a_cluster_to_develop_against_ends_whole() {
     let world = World::new();
     for signal in [Signal::INT, Signal::KILL] {
         let port = world.port().to_string();
-        let dev = world.start(world.mesita(&["dev", "--agents", "2", "--port", &port]));
+        let root = format!("--cgroups-root={}", world.name());
+        let dev = world.start(world.mesita(&["dev", "--agents", "2", "--port", &port, &root]));
         dev.says("cluster at 127.0.0.1:");
         let (mark, address) = (world.marked(), format!("127.0.0.1:{port}"));
         let line = "trap '' TERM; echo here; while true; do sleep 0.1; done";
@@ -262,5 +266,122 @@ fn an_agent_without_a_master_tries_again_until_there_is_one() {
     agent.leave();
     master.signal(Signal::TERM);
     master.end();
+    world.nothing_is_left();
+}
+
+#[test]
+fn an_embedded_cluster_whose_keeper_was_killed_ends_and_leaves_nothing() {
+    let world = World::new();
+    let run = world.run_alone(&["--command", "echo here; while true; do sleep 0.1; done"]);
+    run.prints("here\n");
+    send(world.process("mesita-keeper"), Signal::KILL);
+    let said = run.end();
+    assert_eq!(said.status, 1, "{}", said.err);
+    assert!(said.err.contains("the keeper of this cluster died"), "{}", said.err);
+    world.nothing_is_left();
+}
+
+#[test]
+fn an_embedded_cluster_of_an_ordinary_user_that_was_killed_is_gone_too() {
+    if !needs_root() {
+        return;
+    }
+    let world = World::new();
+    let user = NOBODY.to_string();
+    let wrapper = ["unshare", "--net", "--", "setpriv", "--reuid", &user, "--regid", &user];
+    let wrapper = [&wrapper[..], &["--clear-groups", "--no-new-privs"]].concat();
+    let mark = world.marked();
+    let line = "trap '' TERM; sleep 1000 & echo here; while true; do sleep 0.1; done";
+    let run = world.start(world.wrapped(&wrapper, &["run", &mark, "--command", line]));
+    run.prints("here\n");
+    run.kill();
+    world.nothing_is_left();
+}
+
+#[test]
+fn an_agent_that_was_silent_is_unreachable_and_its_task_is_found_again() {
+    let world = World::new();
+    let master = world.master(&["--agent-timeout=1s", "--timing=fast"]);
+    let agent = master.agent(&[]);
+    let (run, pid) = gated(&world, &master, "t", "exit 5");
+    agent.process().signal(Signal::STOP);
+    run.says("TASK_UNREACHABLE t ");
+    assert!(lives(pid));
+    let rows = master.rows(&["--agents"]);
+    assert_eq!(rows[0]["state"], "unreachable", "{rows:?}");
+    agent.process().signal(Signal::CONT);
+    eventually(|| active(&master) == 1, || format!("{:?}", master.rows(&["--agents"])));
+    let running = || run.err().matches("TASK_RUNNING t ").count() == 2;
+    eventually(running, || format!("the task again: {}", run.err()));
+    open_gate(&world, "t");
+    let said = run.end();
+    assert_eq!(said.status, 5, "{}", said.err);
+    agent.leave();
+    master.stop();
+    world.nothing_is_left();
+}
+
+#[test]
+fn a_reader_that_has_seen_enough_ends_the_run() {
+    let world = World::new();
+    for mut command in [
+        world.alone(&["run", &world.marked(), "--", "sh", "-c", "ulimit -f 65536; exec yes"]),
+        world.alone(&["run", &world.marked(), "--", "sh", "-c", "echo once; exec sleep 1000"]),
+    ] {
+        command.stdout(std::process::Stdio::piped()).stderr(std::process::Stdio::null());
+        let mut child = command.spawn().unwrap();
+        let mut line = String::new();
+        let mut reader = std::io::BufReader::new(child.stdout.take().unwrap());
+        std::io::BufRead::read_line(&mut reader, &mut line).unwrap();
+        drop(reader);
+        if line == "once\n" {
+            // Nothing is written that nobody reads.
+            child.kill().unwrap();
+        }
+        eventually(|| child.try_wait().unwrap().is_some(), || "the end of the run".to_owned());
+        let status = child.wait().unwrap();
+        assert_eq!(status.code(), if line == "y\n" { Some(141) } else { None });
+        world.nothing_is_left();
+    }
+}
+
+#[test]
+fn what_is_told_to_nobody_ends_nothing() {
+    let world = World::new();
+    let (master, agent) = cluster(&world);
+    let (mark, address) = (world.marked(), master.address());
+    for more in [&["--"][..], &["--json", "--"], &["--detach", "--"]] {
+        let flags = ["run", &mark, "--master", &address];
+        let mut command = world.mesita(&[&flags[..], more, &["true"]].concat());
+        let (reader, writer) = std::io::pipe().unwrap();
+        drop(reader);
+        command.stdout(writer.try_clone().unwrap()).stderr(writer);
+        let mut child = command.spawn().unwrap();
+        drop(command);
+        eventually(|| child.try_wait().unwrap().is_some(), || format!("the end of {more:?}"));
+        assert_eq!(child.wait().unwrap().code(), Some(0), "{more:?}");
+    }
+    agent.leave();
+    master.stop();
+    world.nothing_is_left();
+}
+
+#[test]
+fn a_run_without_a_master_can_be_interrupted_and_its_task_ends_later() {
+    let world = World::new();
+    let (mut master, agent) = cluster(&world);
+    let (run, pid) = gated(&world, &master, "t", "exit 5");
+    master.kill();
+    run.says("the tasks go on, trying again");
+    run.signal(Signal::INT);
+    let said = run.end();
+    assert_eq!(said.status, 130, "{}", said.err);
+    assert!(said.err.contains("there is no connection to the master"), "{}", said.err);
+    assert!(lives(pid));
+    // A master that hears of a framework by its tasks alone waits for it as long as for others.
+    master.start();
+    eventually(|| !lives(pid), || "the end of a task without a framework".to_owned());
+    agent.leave();
+    master.stop();
     world.nothing_is_left();
 }

@@ -14,6 +14,7 @@ mod journal;
 mod kills;
 mod network;
 mod pymesos;
+mod reads;
 mod roles;
 mod runs;
 mod scheduler_api;

@@ -125,3 +125,55 @@ fn an_agent_that_only_dials_out_shows_what_its_tasks_write() {
     drop((inside, outside));
     world.nothing_is_left();
 }
+
+#[test]
+fn without_a_word_the_cluster_of_this_host_is_used() {
+    if !needs_root() {
+        return;
+    }
+    let world = World::new();
+    let host = match Namespace::new(&format!("{}-h", world.name())) {
+        Ok(host) => host,
+        Err(why) => return println!("SKIPPED: no network namespace can be made: {why}"),
+    };
+    let mark = world.marked();
+    let run = || start(&world, &host, &["run", &mark, "--", "echo", "found"]).end();
+    let announced = "private one-shot cluster";
+    assert!(run().err.contains(announced));
+    let master = |port: &str| {
+        let work_dir = world.path("master");
+        let flags = ["master", "--port", port, "--work-dir", work_dir.to_str().unwrap()];
+        let master = start(&world, &host, &flags);
+        master.says("master at 127.0.0.1");
+        master
+    };
+    let agent = |master: &str| {
+        let (root, work_dir) = (format!("--cgroups-root={}", world.name()), world.path("agent"));
+        let work_dir = work_dir.to_str().unwrap();
+        let flags = ["agent", "--master", master, "--work-dir", work_dir, &root];
+        let agent = start(&world, &host, &flags);
+        agent.says("registered with the master");
+        agent
+    };
+    for port in ["5050", "6060"] {
+        // At its own port, and by way of an agent that knows it.
+        let (master, agent) = (master(port), agent(&format!("127.0.0.1:{port}")));
+        let said = run();
+        assert_eq!((said.status, said.out.as_str()), (0, "found\n"), "{port}: {}", said.err);
+        assert!(!said.err.contains(announced), "{port}: {}", said.err);
+        let said = start(&world, &host, &["ps", "--all"]).end();
+        assert_eq!(said.status, 0, "{port}: {}", said.err);
+        assert!(said.out.contains(" FINISHED "), "{port}: {}", said.out);
+        for process in [agent, master] {
+            process.signal(Signal::TERM);
+            assert_eq!(process.end().status, 0);
+        }
+    }
+    // Nobody is left to ask.
+    let said = start(&world, &host, &["ps"]).end();
+    assert_eq!(said.status, 4, "{}", said.err);
+    assert!(run().err.contains(announced));
+    // Nothing holds an agent's keeper without a task but the agent.
+    drop(host);
+    world.nothing_is_left();
+}

@@ -24,6 +24,8 @@ pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
 pub(crate) const NOBODY: u32 = 65_534;
 /// The variable that carries the mark.
 const MARK: &str = "MESITA_WHOLE_TEST";
+/// Where programs are, for everybody.
+const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 /// Ports that no outgoing connection is given by the kernel.
 const PORTS: std::ops::Range<u16> = 10_000..32_000;
 
@@ -185,7 +187,7 @@ impl World {
                 command.env_remove(name);
             }
         }
-        command.env(MARK, &self.mark).env("TMPDIR", self.temporary());
+        command.env(MARK, &self.mark).env("TMPDIR", self.temporary()).env("PATH", PATH);
     }
 
     /// The flag that marks a task.
@@ -228,17 +230,21 @@ impl World {
 
     /// Processes of this test that live, by what they were called with.
     pub(crate) fn processes(&self) -> Vec<(i32, String)> {
+        pids().filter_map(|pid| Some((pid, self.called(pid)?))).collect()
+    }
+
+    /// What a process of this test was called with; none if it is another's, or a zombie.
+    fn called(&self, pid: i32) -> Option<String> {
+        let name = fs::read_to_string(format!("/proc/{pid}/comm")).ok()?;
+        let line = fs::read(format!("/proc/{pid}/cmdline")).ok()?;
+        let line = String::from_utf8_lossy(&line).replace('\0', " ");
+        let environment = fs::read(format!("/proc/{pid}/environ")).unwrap_or_default();
         let mark = format!("{MARK}={}", self.mark).into_bytes();
-        let marked = |pid: &i32| {
-            let environment = fs::read(format!("/proc/{pid}/environ")).unwrap_or_default();
-            environment.split(|&byte| byte == 0).any(|one| one == mark)
-        };
-        let called = |pid: i32| {
-            let line = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
-            let name = fs::read_to_string(format!("/proc/{pid}/comm")).unwrap_or_default();
-            (pid, format!("{}: {}", name.trim(), String::from_utf8_lossy(&line).replace('\0', " ")))
-        };
-        pids().filter(marked).map(called).collect()
+        // The environment of a keeper is only root's to read; what its agent was called with is
+        // everybody's, and holds the test's directory.
+        let is_keeper = name.trim() == "mesita-keeper" && line.contains(&self.mark);
+        let is_ours = is_keeper || environment.split(|&byte| byte == 0).any(|one| one == mark);
+        is_ours.then(|| format!("{}: {line}", name.trim()))
     }
 
     /// The only process of this test with this name.
@@ -336,6 +342,12 @@ pub(crate) fn pids() -> impl Iterator<Item = i32> {
 pub(crate) fn send(pid: i32, signal: Signal) {
     let pid = Pid::from_raw(pid).unwrap();
     let _ = kill_process(pid, signal);
+}
+
+/// The parent of a process.
+pub(crate) fn parent(pid: i32) -> Option<i32> {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    stat.rsplit_once(") ")?.1.split(' ').nth(1)?.parse().ok()
 }
 
 /// True when a process is there and no zombie.

@@ -23,12 +23,18 @@ use crate::{alarm, clock};
 
 /// How long nothing may fit before it is said, and how often it is asked again, in µs.
 const PATIENCE_US: u64 = 2_000_000;
+/// How long the master may take to say what is short, in µs.
+const ANSWER_US: u64 = 500_000;
 /// How long a cluster may take to answer at all, in µs.
 const CONNECT_US: u64 = 5_000_000;
 /// How long the master may take to hear that this framework is done, in µs.
 const GOODBYE_US: u64 = 2_000_000;
 /// How long tasks may take to end beyond their grace when they are killed, in µs.
 const KILL_US: u64 = 10_000_000;
+/// Numbers of signals, as statuses tell them.
+const SIGINT: u8 = 2;
+const SIGPIPE: u8 = 13;
+const SIGTERM: u8 = 15;
 /// The ticket of the call that hands the framework over.
 const HANDED: u32 = 1;
 
@@ -55,10 +61,14 @@ pub(super) struct App {
     pub(super) agents: RefCell<BTreeMap<AgentId, String>>,
     /// Why there is no connection now.
     trouble: RefCell<String>,
+    /// Nobody reads what the tasks write any more.
+    pub(super) unread: Cell<bool>,
     /// The connection broke at least once.
     cut: Cell<bool>,
     /// What was said last about why nothing fits.
     pub(super) waiting: RefCell<String>,
+    /// The master has said what is short since it was asked last.
+    pub(super) answered: Cell<bool>,
     /// The master's answer to being handed the framework.
     pub(super) handed: Cell<Option<bool>>,
     /// The master wants nothing of this framework any more.
@@ -189,8 +199,10 @@ impl App {
             instances,
             agents: RefCell::default(),
             trouble: RefCell::default(),
+            unread: Cell::new(false),
             cut: Cell::new(false),
             waiting: RefCell::default(),
+            answered: Cell::new(false),
             handed: Cell::new(None),
             fatal: RefCell::default(),
             changed: Changed::new(),
@@ -214,7 +226,11 @@ impl App {
         let asking = async {
             loop {
                 alarm::after(PATIENCE_US).await;
-                self.ask_for_offers();
+                if self.ask_for_offers() {
+                    // Who has an agent that could run it does not answer.
+                    alarm::after(ANSWER_US).await;
+                    self.told_nothing();
+                }
             }
         };
         let watching = self.watch(signals, began);
@@ -241,23 +257,33 @@ impl App {
                 None
             };
             let caught = async { Some(signals.next().await) };
-            match futures_lite::future::or(wake, caught).await {
-                None | Some(Caught::User1) => {}
-                Some(Caught::HangUp) => self.hand_over(),
-                Some(caught) => {
-                    let signal = if caught == Caught::Interrupt { 2 } else { 15 };
-                    if killed_by.replace(signal).is_some() {
-                        self.voice.note("the master ends what is left");
-                        return End::Status(128 + signal);
-                    }
-                    if !self.kill_all() {
-                        self.voice.note("nothing was launched");
-                        return End::Status(128 + signal);
-                    }
-                    let grace = self.job.grace_us.unwrap_or(3_000_000);
-                    give_up = clock::now().after(grace.saturating_add(KILL_US));
+            let signal = match futures_lite::future::or(wake, caught).await {
+                None if killed_by.is_none() && self.unread.get() => SIGPIPE,
+                None | Some(Caught::User1) => continue,
+                Some(Caught::HangUp) => {
+                    self.hand_over();
+                    continue;
                 }
+                Some(Caught::Interrupt) => SIGINT,
+                Some(Caught::Terminate) => SIGTERM,
+            };
+            if killed_by.replace(signal).is_some() {
+                self.voice.note("the master ends what is left");
+                return End::Status(128 + signal);
             }
+            if !self.kill_all() {
+                self.voice.note("nothing was launched");
+                return End::Status(128 + signal);
+            }
+            if !self.is_connected() {
+                self.voice.note(
+                    "there is no connection to the master, which ends the tasks when it has \
+                     waited for this framework in vain",
+                );
+                return End::Status(128 + signal);
+            }
+            let grace = self.job.grace_us.unwrap_or(3_000_000);
+            give_up = clock::now().after(grace.saturating_add(KILL_US));
         }
     }
 
@@ -286,7 +312,7 @@ impl App {
         }
         if self.job.detach && instances.iter().all(|instance| instance.stage.has_started()) {
             for instance in instances.iter() {
-                println!("{}", instance.id);
+                outln!("{}", instance.id);
             }
             return Some(End::Status(0));
         }
@@ -320,6 +346,11 @@ impl App {
     /// True when the connection broke since the framework had an id.
     pub(super) fn was_cut(&self) -> bool {
         self.cut.get()
+    }
+
+    /// True while there is a connection to the master.
+    pub(super) fn is_connected(&self) -> bool {
+        self.trouble.borrow().is_empty()
     }
 
     /// The driver, for as long as there is one.

@@ -75,10 +75,7 @@ pub(super) fn main(job: Job, voice: Voice, any_resources: bool) -> Result<ExitCo
             Err(Failure::new(FAILED, "the keeper of this cluster died; its tasks are ended"))
         };
         let end = futures_lite::future::or(running, broken).await;
-        match &end {
-            Ok(_) => agent.end_keeper().await,
-            Err(_) => agent.kill_all().await,
-        }
+        agent.end_keeper().await;
         end
     })?;
     crate::agent::wait_for(keeper);

@@ -7,7 +7,7 @@ use clap::{CommandFactory, FromArgMatches, Parser};
 use serde_json::Value;
 
 use super::voice::Voice;
-use super::{Job, check, on_cluster};
+use super::{Job, check, on_cluster, plain};
 use crate::cli::{FAILED, Failure, USAGE};
 use crate::pb::mesos::v1::{CommandInfo, Environment, environment::Variable};
 
@@ -71,7 +71,7 @@ pub(crate) fn main(arguments: Vec<OsString>) -> Result<ExitCode, Failure> {
     let job = Job {
         name: flags.name,
         command,
-        resources: flags.resources,
+        resources: plain(&flags.resources)?,
         role: flags.role,
         user: String::new(),
         principal: flags.principal,

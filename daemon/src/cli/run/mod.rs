@@ -31,7 +31,7 @@ use super::{Failure, NO_MASTER, USAGE, find};
 use crate::client::ClientNode;
 use crate::conn::dial::Way;
 use crate::disk_thread::Store;
-use crate::flags::Run;
+use crate::flags::{Run, json};
 use crate::io_thread::Node;
 use crate::pb::mesos::v1::{CommandInfo, Environment, environment::Variable};
 use crate::process::{Plan, Process};
@@ -124,7 +124,7 @@ fn job(flags: &Run) -> Result<Job, Failure> {
     let environment = (!variables.is_empty()).then_some(Environment { variables });
     let command = CommandInfo { environment, ..command };
     crate::command::Command::of(&command).map_err(|bad| usage(bad.to_string()))?;
-    let resources = flags.resources.clone().unwrap_or_else(|| RESOURCES.to_owned());
+    let resources = plain(flags.resources.as_deref().unwrap_or(RESOURCES))?;
     if flags.instances == 0 {
         return Err(usage("--instances 0: at least one".to_owned()));
     }
@@ -162,6 +162,11 @@ fn check(job: &Job) -> Result<(), Failure> {
     app::with_subscribe(job, Ownership::Scheduler, |subscribe| {
         subscribe.check().map_err(|bad| usage(bad.to_string()))
     })
+}
+
+/// What `--resources` says, in its plain form.
+fn plain(resources: &str) -> Result<String, Failure> {
+    json::plain(resources).map_err(|bad| Failure::new(USAGE, format!("--resources: {bad}")))
 }
 
 fn check_resources(resources: &str) -> Result<(), Failure> {

@@ -112,10 +112,16 @@ impl App {
         known.unwrap_or_else(|| agent.shown(self.cluster.get()).to_string())
     }
 
-    /// Tells the master what would be of use; it answers when nobody has that much.
-    pub(super) fn ask_for_offers(&self) {
-        let waits = self.instances.borrow().iter().any(|one| one.stage == Stage::Waiting);
-        let Some(client) = self.client().filter(|_| waits) else { return };
+    fn waits(&self) -> bool {
+        self.instances.borrow().iter().any(|one| one.stage == Stage::Waiting)
+    }
+
+    /// Tells the master what would be of use; it answers when nobody has that much. False when
+    /// nothing is asked.
+    pub(super) fn ask_for_offers(&self) -> bool {
+        let known = !self.framework.get().is_none();
+        let Some(client) = self.client().filter(|_| known && self.waits()) else { return false };
+        self.answered.set(false);
         let scalars = resources(&self.job.resources).flatten().filter_map(|entry| {
             let TextValue::Scalar(amount) = entry.value else { return None };
             Some(Quantity { name: entry.name, amount })
@@ -126,6 +132,21 @@ impl App {
         let request = Request { agent: AgentId::NONE, amounts };
         let requests = scratch.seq::<Request<'static>>([request]).unwrap_or_default();
         client.call(0, Verb::Request { requests }, &[]);
+        true
+    }
+
+    /// Says that agents have enough, only not now, when the master did not say what is short.
+    pub(super) fn told_nothing(&self) {
+        if !self.answered.get() && self.is_connected() && self.waits() {
+            self.say_waiting("the agents that have that much use it for other tasks now", "");
+        }
+    }
+
+    fn say_waiting(&self, why: &str, fits: &str) {
+        if *self.waiting.borrow() != why {
+            why.clone_into(&mut self.waiting.borrow_mut());
+            self.voice.waiting(why, fits);
+        }
     }
 
     /// Says why nothing fits, unless that was said already.
@@ -148,9 +169,8 @@ impl App {
                 "no agent has {wanted}; largest is {agent} with {name}:{largest} (short by {short})"
             )
         };
-        if self.waiting.replace(why.clone()) != why {
-            self.voice.waiting(&why, &would_fit(fits));
-        }
+        self.answered.set(true);
+        self.say_waiting(&why, &would_fit(fits));
     }
 }
 

@@ -167,10 +167,10 @@ impl App {
             alarm::after(AGAIN_US).await;
             handle = self.open(&task, which, offset);
         };
-        if let Err(error) = &ended
-            && error.kind() != io::ErrorKind::BrokenPipe
-        {
-            self.voice.note(&format!("its output is cut short: {error}"));
+        match &ended {
+            Ok(_) => {}
+            Err(error) if error.kind() == io::ErrorKind::BrokenPipe => self.unread.set(true),
+            Err(error) => self.voice.note(&format!("its output is cut short: {error}")),
         }
         if let Some(instance) = self.instances.borrow_mut().get_mut(index) {
             instance.streams = instance.streams.map(|streams| streams.saturating_sub(1));

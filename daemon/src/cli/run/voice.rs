@@ -37,17 +37,17 @@ impl Voice {
     /// The framework has an id.
     pub(super) fn subscribed(self, framework: &str) {
         match self {
-            Self::Cluster => eprintln!("mesita: framework {framework}"),
+            Self::Cluster => errln!("mesita: framework {framework}"),
             Self::Embedded => {}
             Self::Json => line(&json!({"event": "subscribed", "framework_id": framework})),
-            Self::Mesos => println!("Subscribed with ID {framework}"),
+            Self::Mesos => outln!("Subscribed with ID {framework}"),
         }
     }
 
     /// A task goes to an agent.
     pub(super) fn submitted(self, task: &str, agent: &str, agent_id: &str) {
         match self {
-            Self::Cluster => eprintln!("mesita: task {task} submitted to agent {agent}"),
+            Self::Cluster => errln!("mesita: task {task} submitted to agent {agent}"),
             Self::Embedded => {}
             Self::Json => line(&json!({
                 "event": "submitted",
@@ -55,7 +55,7 @@ impl Voice {
                 "agent": agent,
                 "agent_id": agent_id,
             })),
-            Self::Mesos => println!("Submitted task '{task}' to agent '{agent_id}'"),
+            Self::Mesos => outln!("Submitted task '{task}' to agent '{agent_id}'"),
         }
     }
 
@@ -63,7 +63,7 @@ impl Voice {
     pub(super) fn status(self, told: &Told<'_>) {
         match self {
             Self::Cluster => {
-                eprintln!("{} {} on {}{}", told.state.name(), told.task, told.agent, why(told))
+                errln!("{} {} on {}{}", told.state.name(), told.task, told.agent, why(told))
             }
             Self::Embedded => {}
             Self::Json => line(&object("status", told)),
@@ -83,7 +83,7 @@ impl Voice {
                 } else {
                     format!(" on {}", told.agent)
                 };
-                eprintln!("{} {}{on}{}{ran}{used}", told.state.name(), told.task, why(told));
+                errln!("{} {}{on}{}{ran}{used}", told.state.name(), told.task, why(told));
             }
             Self::Json => {
                 let mut object = object("status", told);
@@ -99,28 +99,28 @@ impl Voice {
     pub(super) fn waiting(self, why: &str, fits: &str) {
         match self {
             Self::Cluster | Self::Embedded => {
-                eprintln!("waiting: {why}");
+                errln!("waiting: {why}");
                 if !fits.is_empty() {
-                    eprintln!("         would fit: --resources \"{fits}\"");
+                    errln!("         would fit: --resources \"{fits}\"");
                 }
             }
             Self::Json => line(&json!({"event": "waiting", "why": why, "would_fit": fits})),
-            Self::Mesos => eprintln!("Waiting: {why}"),
+            Self::Mesos => errln!("Waiting: {why}"),
         }
     }
 
     /// Something beside the course of things.
     pub(super) fn note(self, text: &str) {
         match self {
-            Self::Cluster | Self::Embedded => eprintln!("mesita: {text}"),
+            Self::Cluster | Self::Embedded => errln!("mesita: {text}"),
             Self::Json => line(&json!({"event": "note", "text": text})),
-            Self::Mesos => eprintln!("{text}"),
+            Self::Mesos => errln!("{text}"),
         }
     }
 }
 
 fn line(object: &Value) {
-    eprintln!("{object}");
+    errln!("{object}");
 }
 
 fn object(event: &str, told: &Told<'_>) -> Value {
@@ -144,13 +144,13 @@ fn object(event: &str, told: &Told<'_>) -> Value {
 
 /// Mesos: `CommandScheduler::update` in `cli/execute.cpp`.
 fn mesos(told: &Told<'_>) {
-    println!("Received status update {} for task '{}'", told.state.name(), told.task);
+    outln!("Received status update {} for task '{}'", told.state.name(), told.task);
     if !told.message.is_empty() {
-        println!("  message: '{}'", told.message);
+        outln!("  message: '{}'", told.message);
     }
-    println!("  source: {}", source(told.source));
+    outln!("  source: {}", source(told.source));
     if let Some(reason) = told.reason {
-        println!("  reason: {}", reason.name());
+        outln!("  reason: {}", reason.name());
     }
 }
 
@@ -162,8 +162,9 @@ fn why(told: &Told<'_>) -> String {
     );
     let mut why = String::new();
     if !well && !told.message.is_empty() {
+        // One line for one end; `--json` tells it all.
         why.push_str(": ");
-        why.push_str(told.message);
+        why.push_str(told.message.lines().next().unwrap_or_default());
     }
     if let Some(reason) = told.reason {
         why.push_str(&format!(" ({})", reason.name()));

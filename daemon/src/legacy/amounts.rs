@@ -1,0 +1,133 @@
+//! Resources as these endpoints tell them: `cpus`, `mem`, `disk` and `gpus` always, as numbers;
+//! ranges and sets as text. Mesos: `common/http.cpp`, `model(Resources)`.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt::Write;
+
+use mesita_core::resources::Amount;
+use mesita_core::wire::Seq;
+use mesita_core::wire::resource::{Resource, Value};
+use serde::ser::SerializeMap;
+use serde::{Serialize, Serializer};
+
+use crate::v1::amounts::double;
+
+/// A sum of resources.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct Sum {
+    scalars: BTreeMap<String, u64>,
+    ranges: BTreeMap<String, BTreeSet<(u64, u64)>>,
+    sets: BTreeMap<String, BTreeSet<String>>,
+}
+
+impl Sum {
+    /// All of a list.
+    pub(super) fn of(list: &Seq<'_, Resource<'_>>) -> Self {
+        let mut sum = Self::default();
+        sum.add(list);
+        sum
+    }
+
+    /// Those of a list that are reserved, by role, and those that are not.
+    pub(super) fn by_role(list: &Seq<'_, Resource<'_>>) -> (BTreeMap<String, Self>, Self) {
+        let (mut reserved, mut free) = (BTreeMap::<String, Self>::new(), Self::default());
+        for resource in list.iter() {
+            match resource.traits.reservations.iter().last() {
+                Some(layer) => reserved.entry(layer.role.to_owned()).or_default().put(&resource),
+                None => free.put(&resource),
+            }
+        }
+        (reserved, free)
+    }
+
+    /// Adds all of a list.
+    pub(super) fn add(&mut self, list: &Seq<'_, Resource<'_>>) {
+        for resource in list.iter() {
+            self.put(&resource);
+        }
+    }
+
+    fn put(&mut self, resource: &Resource<'_>) {
+        let revocable = if resource.traits.revocable { "_revocable" } else { "" };
+        let name = format!("{}{revocable}", resource.name);
+        match &resource.value {
+            Value::Scalar(amount) => *self.scalars.entry(name).or_default() += amount.milli(),
+            Value::Ranges(ranges) => {
+                let ranges = ranges.iter().map(|range| (range.begin, range.end));
+                self.ranges.entry(name).or_default().extend(ranges);
+            }
+            Value::Set(items) => {
+                let items = items.iter().map(str::to_owned);
+                self.sets.entry(name).or_default().extend(items);
+            }
+        }
+    }
+
+    /// How much there is of a scalar.
+    pub(super) fn scalar(&self, name: &str) -> f64 {
+        double(Amount::from_milli(self.scalars.get(name).copied().unwrap_or_default()))
+    }
+}
+
+impl Serialize for Sum {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let mut map = serializer.serialize_map(None)?;
+        let common = ["disk", "mem", "gpus", "cpus"];
+        for name in common {
+            map.serialize_entry(name, &self.scalar(name))?;
+        }
+        for (name, milli) in &self.scalars {
+            if !common.contains(&name.as_str()) {
+                map.serialize_entry(name, &double(Amount::from_milli(*milli)))?;
+            }
+        }
+        for (name, ranges) in &self.ranges {
+            map.serialize_entry(name, &ranges_text(ranges))?;
+        }
+        for (name, items) in &self.sets {
+            let items: Vec<&str> = items.iter().map(String::as_str).collect();
+            map.serialize_entry(name, &format!("{{{}}}", items.join(", ")))?;
+        }
+        map.end()
+    }
+}
+
+/// Ranges in order, those that touch made one: `[31000-31009, 31020-31029]`.
+fn ranges_text(ranges: &BTreeSet<(u64, u64)>) -> String {
+    let mut merged = Vec::<(u64, u64)>::new();
+    for &(begin, end) in ranges {
+        match merged.last_mut() {
+            Some(last) if begin <= last.1.saturating_add(1) => last.1 = last.1.max(end),
+            Some(_) | None => merged.push((begin, end)),
+        }
+    }
+    let mut text = String::from("[");
+    for (index, (begin, end)) in merged.iter().enumerate() {
+        let comma = if index > 0 { ", " } else { "" };
+        // A string takes everything.
+        let _ = write!(text, "{comma}{begin}-{end}");
+    }
+    text.push(']');
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use mesita_core::wire::Scratch;
+
+    #[test]
+    fn a_sum_is_told_as_mesos_tells_it() {
+        let (mut list, mut parts) = (vec![0; 1024], vec![0; 1024]);
+        let text = "cpus:0.5;mem:64;ports:[10-19, 20-29, 40-49];gold:2";
+        let mut scratch = Scratch::new(&mut list);
+        let list = crate::describe::resources(text, &mut scratch, &mut parts).unwrap();
+        let mut sum = Sum::of(&list);
+        sum.add(&list);
+        let told = serde_json::to_string(&sum).unwrap();
+        assert_eq!(
+            told,
+            r#"{"disk":0.0,"mem":128.0,"gpus":0.0,"cpus":1.0,"gold":4.0,"ports":"[10-29, 40-49]"}"#
+        );
+    }
+}

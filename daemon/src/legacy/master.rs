@@ -1,0 +1,311 @@
+//! What a master has under which path. Mesos: `master/readonly_handler.cpp`.
+
+use std::collections::BTreeMap;
+
+use mesita_core::master::rows::AgentState;
+use mesita_core::table::Id;
+use serde::Serialize;
+use serde_json::json;
+
+use super::pieces::Pieces;
+use super::rows::{
+    AgentRow, Counts, ExecutorRow, FrameworkDetail, FrameworkHead, Holdings, OfferRow, TaskRow,
+};
+use crate::catalog::Tables;
+use crate::pb::mesos::v1::MasterInfo;
+use crate::v1::amounts::seconds;
+use crate::v1::events::MESOS_VERSION;
+
+/// Tasks of one answer of `/tasks`, unless it is asked for fewer or more.
+const TASKS: usize = 100;
+
+/// What is told beside the tables.
+#[derive(Clone, Debug)]
+pub(crate) struct About {
+    /// This master, at the address that the reader has connected to.
+    pub(crate) master: MasterInfo,
+    /// When its process began, and when it began to lead, in µs of Unix time.
+    pub(crate) started_us: u64,
+    /// See `started_us`.
+    pub(crate) elected_us: u64,
+    /// Its flags.
+    pub(crate) flags: BTreeMap<String, String>,
+}
+
+/// The answer at a path; none when nothing is there.
+pub(crate) fn answer(
+    path: &str,
+    query: &BTreeMap<String, String>,
+    tables: Tables,
+    about: &About,
+) -> Option<Pieces> {
+    let path = path.strip_suffix(".json").unwrap_or(path);
+    let mut pieces = Pieces::new();
+    match path {
+        "/state" => state(&mut pieces, tables, about),
+        "/state-summary" => summary(&mut pieces, tables, about),
+        "/slaves" => slaves(&mut pieces, tables, query.get("slave_id")),
+        "/frameworks" => frameworks(&mut pieces, tables, query.get("framework_id")),
+        "/tasks" => tasks(&mut pieces, tables, query),
+        "/flags" => pieces.text(json!({ "flags": about.flags }).to_string()),
+        "/maintenance/schedule" | "/maintenance/status" => pieces.text("{}"),
+        _ => return None,
+    }
+    Some(pieces)
+}
+
+fn state(pieces: &mut Pieces, tables: Tables, about: &About) {
+    let master = &about.master;
+    let agents = |state: fn(AgentState) -> bool| {
+        let agents = tables.agents.iter().filter(|(_, agent)| state(agent.state));
+        // Mesos tells these as doubles.
+        f64::from(u32::try_from(agents.count()).unwrap_or(u32::MAX))
+    };
+    let head = json!({
+        "version": MESOS_VERSION,
+        "start_time": seconds(about.started_us),
+        "elected_time": seconds(about.elected_us),
+        "id": master.id,
+        "pid": master.pid,
+        "hostname": master.hostname,
+        "capabilities": [],
+        "activated_slaves": agents(|state| state == AgentState::Active),
+        "deactivated_slaves": agents(|state| {
+            !matches!(state, AgentState::Active | AgentState::Losing | AgentState::Unreachable)
+        }),
+        "unreachable_slaves": agents(|state| {
+            matches!(state, AgentState::Losing | AgentState::Unreachable)
+        }),
+        "leader": master.pid,
+        "leader_info": {
+            "id": master.id, "pid": master.pid, "port": master.port, "hostname": master.hostname,
+        },
+        "flags": about.flags,
+    });
+    let head = head.to_string();
+    pieces.text(open(&head));
+    let holdings = std::rc::Rc::new(Holdings::of(&tables));
+    agent_rows(pieces, &tables, &holdings);
+    pieces.text(",\"recovered_slaves\":[],\"frameworks\":[");
+    framework_rows(pieces, &tables, &holdings, None);
+    let empty = "],\"completed_frameworks\":[],\"orphan_tasks\":[],\"unregistered_frameworks\":[]}";
+    pieces.text(empty);
+}
+
+fn agent_rows(pieces: &mut Pieces, tables: &Tables, holdings: &std::rc::Rc<Holdings>) {
+    let ids: Vec<Id> = known_agents(tables).collect();
+    let (tables, holdings) = (tables.clone(), std::rc::Rc::clone(holdings));
+    let mut ids = ids.into_iter();
+    pieces.array("slaves", move || {
+        let id = ids.next()?;
+        let agent = tables.agents.get(id)?;
+        Some(AgentRow::of(&tables, id, agent, &holdings))
+    });
+}
+
+/// Agents that are registered, or were and may come back.
+fn known_agents(tables: &Tables) -> impl Iterator<Item = Id> {
+    let agents = tables.agents.iter();
+    agents.filter(|(_, agent)| agent.state != AgentState::Unreachable).map(|(id, _)| id)
+}
+
+/// Whole frameworks, or one of them.
+fn framework_rows(
+    pieces: &mut Pieces,
+    tables: &Tables,
+    holdings: &std::rc::Rc<Holdings>,
+    only: Option<&String>,
+) {
+    let mut by_framework = BTreeMap::<Id, Vec<Id>>::new();
+    for (id, task) in tables.tasks.iter() {
+        by_framework.entry(task.framework).or_default().push(id);
+    }
+    let mut first = true;
+    for (id, framework) in tables.frameworks.iter() {
+        let detail = FrameworkDetail::of(tables, id, framework, holdings);
+        if only.is_some_and(|only| *only != shown(tables, framework.id)) {
+            continue;
+        }
+        let comma = if std::mem::take(&mut first) { "" } else { "," };
+        pieces.text(format!("{comma}{}", open(&written(&detail))));
+        let own = by_framework.remove(&id).unwrap_or_default();
+        task_rows(pieces, tables, "tasks", own);
+        pieces.text(",\"unreachable_tasks\":[],");
+        completed_rows(pieces, tables, framework.id);
+        pieces.text(",");
+        let (mut offers, of) = (row_ids(&tables.offers, |one| one.framework == id), tables.clone());
+        pieces.array("offers", move || Some(OfferRow::of(&of, of.offers.get(offers.next()?)?)));
+        pieces.text(",");
+        let (mut ids, of) = (row_ids(&tables.executors, |one| one.framework == id), tables.clone());
+        pieces
+            .array("executors", move || Some(ExecutorRow::of(&of, of.executors.get(ids.next()?)?)));
+        pieces.text("}");
+    }
+}
+
+fn row_ids<T: Clone>(
+    table: &crate::catalog::Table<T>,
+    is: impl Fn(&T) -> bool,
+) -> std::vec::IntoIter<Id> {
+    let ids: Vec<Id> = table.iter().filter(|(_, row)| is(row)).map(|(id, _)| id).collect();
+    ids.into_iter()
+}
+
+fn task_rows(pieces: &mut Pieces, tables: &Tables, name: &str, ids: Vec<Id>) {
+    let (tables, mut ids) = (tables.clone(), ids.into_iter());
+    pieces.array(name, move || Some(TaskRow::of(&tables, tables.tasks.get(ids.next()?)?)));
+}
+
+fn completed_rows(pieces: &mut Pieces, tables: &Tables, of: mesita_core::wire::FrameworkId) {
+    let tables = tables.clone();
+    let mut next = 0;
+    pieces.array("completed_tasks", move || {
+        loop {
+            let one = tables.completed.get(next)?;
+            next += 1;
+            if one.framework_id == of {
+                return Some(TaskRow::completed(&tables, one));
+            }
+        }
+    });
+}
+
+fn shown(tables: &Tables, id: mesita_core::wire::FrameworkId) -> String {
+    id.shown(tables.leading.map_or(0, |(cluster, _)| cluster)).to_string()
+}
+
+/// An object that more is to follow in.
+fn open(object: &str) -> String {
+    format!("{},", object.strip_suffix('}').unwrap_or(object))
+}
+
+fn written<T: Serialize>(row: &T) -> String {
+    // Our own rows have no way to fail.
+    serde_json::to_string(row).unwrap_or_default()
+}
+
+/// A row with the number of its tasks in each state, and who else they belong to.
+#[derive(Serialize)]
+struct Counted<R> {
+    #[serde(flatten)]
+    row: R,
+    #[serde(flatten)]
+    counts: Counts,
+    #[serde(flatten)]
+    others: BTreeMap<&'static str, Vec<String>>,
+}
+
+fn summary(pieces: &mut Pieces, tables: Tables, about: &About) {
+    let holdings = Holdings::of(&tables);
+    let cluster = tables.leading.map_or(0, |(cluster, _)| cluster);
+    let counted = |of: &dyn Fn(Id, Id) -> bool| {
+        let mut counts = Counts::default();
+        let mut others = (BTreeMap::new(), BTreeMap::new());
+        for (_, task) in tables.tasks.iter().filter(|(_, t)| of(t.framework, t.agent)) {
+            counts.add(task.state);
+            others.0.insert(task.framework, ());
+            others.1.insert(task.agent, ());
+        }
+        (counts, others)
+    };
+    let mut agents = Vec::new();
+    for id in known_agents(&tables) {
+        let Some(agent) = tables.agents.get(id) else { continue };
+        let (counts, (frameworks, _)) = counted(&|_, agent| agent == id);
+        let frameworks = frameworks.keys().filter_map(|id| tables.frameworks.get(*id));
+        let ids = frameworks.map(|one| shown(&tables, one.id)).collect();
+        let row = AgentRow::of(&tables, id, agent, &holdings);
+        let others = BTreeMap::from([("framework_ids", ids)]);
+        agents.push(written(&Counted { row, counts, others }));
+    }
+    let mut frameworks = Vec::new();
+    for (id, framework) in tables.frameworks.iter() {
+        let (counts, (_, on)) = counted(&|framework, _| framework == id);
+        let on = on.keys().filter_map(|id| tables.agents.get(*id));
+        let ids = on.map(|one| one.id.shown(cluster).to_string()).collect();
+        let row = FrameworkHead::of(&tables, id, framework, &holdings);
+        let others = BTreeMap::from([("slave_ids", ids)]);
+        frameworks.push(written(&Counted { row, counts, others }));
+    }
+    let hostname = written(&about.master.hostname);
+    pieces.text(format!(
+        "{{\"hostname\":{hostname},\"slaves\":[{}],\"frameworks\":[{}]}}",
+        agents.join(","),
+        frameworks.join(",")
+    ));
+}
+
+fn slaves(pieces: &mut Pieces, tables: Tables, only: Option<&String>) {
+    let holdings = Holdings::of(&tables);
+    let cluster = tables.leading.map_or(0, |(cluster, _)| cluster);
+    let mut ids: Vec<Id> = known_agents(&tables).collect();
+    if let Some(only) = only {
+        ids.retain(|id| {
+            let agent = tables.agents.get(*id);
+            agent.is_some_and(|agent| agent.id.shown(cluster).to_string() == *only)
+        });
+    }
+    let mut ids = ids.into_iter();
+    pieces.text("{");
+    pieces.array("slaves", move || {
+        let id = ids.next()?;
+        Some(AgentRow::of(&tables, id, tables.agents.get(id)?, &holdings))
+    });
+    pieces.text(",\"recovered_slaves\":[]}");
+}
+
+fn frameworks(pieces: &mut Pieces, tables: Tables, only: Option<&String>) {
+    let holdings = std::rc::Rc::new(Holdings::of(&tables));
+    pieces.text("{\"frameworks\":[");
+    framework_rows(pieces, &tables, &holdings, only);
+    pieces.text("],\"completed_frameworks\":[],\"unregistered_frameworks\":[]}");
+}
+
+fn tasks(pieces: &mut Pieces, tables: Tables, query: &BTreeMap<String, String>) {
+    let number = |name: &str, default: usize| {
+        query.get(name).and_then(|text| text.parse().ok()).unwrap_or(default)
+    };
+    let (limit, offset) = (number("limit", TASKS), number("offset", 0));
+    let (framework, name) = (query.get("framework_id"), query.get("task_id"));
+    // When it came to be, and where it is: a row, or a place among those that are over.
+    let mut all: Vec<(u64, Result<Id, usize>)> = Vec::new();
+    let wanted = |of: Option<String>, task: &str| {
+        framework.is_none_or(|wanted| of.as_ref() == Some(wanted))
+            && name.is_none_or(|wanted| wanted == task)
+    };
+    for (id, task) in tables.tasks.iter() {
+        let owner = tables.frameworks.get(task.framework).map(|one| shown(&tables, one.id));
+        if wanted(owner, &task.name) {
+            all.push((task.since_us, Ok(id)));
+        }
+    }
+    for (place, one) in tables.completed.iter().enumerate() {
+        if wanted(Some(shown(&tables, one.framework_id)), &one.task.name) {
+            all.push((one.task.since_us, Err(place)));
+        }
+    }
+    all.sort_by_key(|(since_us, _)| *since_us);
+    if query.get("order").is_none_or(|order| order != "asc") {
+        all.reverse();
+    }
+    let mut page = all.into_iter().skip(offset).take(limit);
+    pieces.text("{");
+    pieces.array("tasks", move || match page.next()?.1 {
+        Ok(id) => Some(TaskRow::of(&tables, tables.tasks.get(id)?)),
+        Err(place) => Some(TaskRow::completed(&tables, tables.completed.get(place)?)),
+    });
+    pieces.text("}");
+}
+
+/// Everything wrapped into a call of a function, as pages on other hosts read it.
+pub(crate) fn wrapped(function: &str) -> Option<(String, &'static str)> {
+    let named = |c: char| c.is_ascii_alphanumeric() || "_$.".contains(c);
+    let is_name = !function.is_empty() && function.len() <= 128 && function.chars().all(named);
+    is_name.then(|| (format!("{function}("), ");"))
+}
+
+/// What `/redirect` names: this very master, for it leads.
+pub(crate) fn location(master: &MasterInfo) -> String {
+    let address = master.address.clone().unwrap_or_default();
+    format!("//{}:{}", address.ip(), address.port)
+}

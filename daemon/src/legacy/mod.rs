@@ -1,0 +1,67 @@
+//! Mesos' read endpoints as they were before its v1 API: what dashboards, exporters and command
+//! lines ask. Everything is read from the catalog, and told in pieces.
+//!
+//! | file | concern |
+//! |---|---|
+//! | `pieces` | an answer that is written while it is read |
+//! | `amounts` | resources as these endpoints tell them |
+//! | `rows` | agents, frameworks, tasks, roles as they tell them |
+//! | `master` | what a master has under which path |
+//! | `metrics` | `/metrics/snapshot` |
+
+mod amounts;
+pub(crate) mod master;
+pub(crate) mod metrics;
+pub(crate) mod pieces;
+mod rows;
+
+pub(crate) use rows::{AGENT_CAPABILITIES, address};
+
+use std::collections::BTreeMap;
+
+/// What stands behind the `?` of a path, decoded.
+pub(crate) fn query(text: Option<&str>) -> BTreeMap<String, String> {
+    let pairs = text.unwrap_or_default().split('&').filter(|pair| !pair.is_empty());
+    let pairs = pairs.map(|pair| {
+        let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
+        (decoded(name), decoded(value))
+    });
+    pairs.collect()
+}
+
+/// Percent-encoding (RFC 3986 §2.1) undone, and `+` as a space, as forms have it.
+fn decoded(text: &str) -> String {
+    let mut bytes = Vec::with_capacity(text.len());
+    let mut rest = text.as_bytes();
+    while let Some((&first, after)) = rest.split_first() {
+        rest = after;
+        let code = match (first, rest) {
+            (b'%', [high, low, ..]) => std::str::from_utf8(&[*high, *low])
+                .ok()
+                .and_then(|hex| u8::from_str_radix(hex, 16).ok()),
+            _ => None,
+        };
+        match code {
+            Some(code) => {
+                bytes.push(code);
+                rest = rest.get(2..).unwrap_or_default();
+            }
+            None if first == b'+' => bytes.push(b' '),
+            None => bytes.push(first),
+        }
+    }
+    String::from_utf8_lossy(&bytes).into_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_query_is_decoded_whatever_it_holds() {
+        let query = query(Some("path=%2Ftmp%2Fa+b&limit=10&x&y=%zz%"));
+        assert_eq!(query["path"], "/tmp/a b");
+        assert_eq!(query["limit"], "10");
+        assert_eq!((query["x"].as_str(), query["y"].as_str()), ("", "%zz%"));
+    }
+}

@@ -1,0 +1,395 @@
+//! Agents, frameworks, tasks and roles as these endpoints tell them. Mesos: `master/http.cpp`,
+//! `common/http.cpp`.
+
+use std::collections::BTreeMap;
+
+use mesita_core::master::rows::{AgentState, FrameworkState};
+use mesita_core::table::Id;
+use mesita_core::wire::call::Capability;
+use mesita_core::wire::task::TaskState;
+use prost::Message;
+use serde::Serialize;
+use serde::ser::SerializeMap;
+use serde_json::value::RawValue;
+
+use super::amounts::Sum;
+use crate::catalog::Tables;
+use crate::catalog::rows::{Agent, Completed, Executor, Framework, Offer, Task};
+use crate::encoded::attribute_text;
+use crate::pb::mesita::TaskPublic;
+use crate::v1::amounts::seconds;
+use crate::v1::calls::capability_list;
+use crate::v1::events::MESOS_VERSION;
+
+/// What every agent of ours can do.
+pub(crate) const AGENT_CAPABILITIES: [&str; 4] =
+    ["MULTI_ROLE", "HIERARCHICAL_ROLE", "RESERVATION_REFINEMENT", "TASK_RESOURCE_LIMITS"];
+
+/// A map with keys in order.
+type Attributes = BTreeMap<String, String>;
+
+/// An agent.
+#[derive(Debug, Serialize)]
+pub(super) struct AgentRow {
+    id: String,
+    hostname: String,
+    port: u16,
+    attributes: Attributes,
+    pid: String,
+    registered_time: f64,
+    resources: Sum,
+    used_resources: Sum,
+    offered_resources: Sum,
+    reserved_resources: BTreeMap<String, Sum>,
+    unreserved_resources: Sum,
+    active: bool,
+    deactivated: bool,
+    version: &'static str,
+    capabilities: [&'static str; 4],
+}
+
+/// What tasks, executors and offers hold, by agent and by framework.
+#[derive(Debug, Default)]
+pub(super) struct Holdings {
+    pub(super) used_of_agent: BTreeMap<Id, Sum>,
+    pub(super) used_of_framework: BTreeMap<Id, Sum>,
+    pub(super) offered_of_agent: BTreeMap<Id, Sum>,
+    pub(super) offered_of_framework: BTreeMap<Id, Sum>,
+}
+
+impl Holdings {
+    /// Of all that there is.
+    pub(super) fn of(tables: &Tables) -> Self {
+        let mut holdings = Self::default();
+        for (_, task) in tables.tasks.iter().filter(|(_, task)| !task.latest.is_terminal()) {
+            holdings.use_by(task.agent, task.framework, |sum| sum.add(&task.resources.list()));
+        }
+        for (_, one) in tables.executors.iter() {
+            holdings.use_by(one.agent, one.framework, |sum| sum.add(&one.resources.list()));
+        }
+        for (_, offer) in tables.offers.iter() {
+            let list = offer.resources.list();
+            holdings.offered_of_agent.entry(offer.agent).or_default().add(&list);
+            holdings.offered_of_framework.entry(offer.framework).or_default().add(&list);
+        }
+        holdings
+    }
+
+    fn use_by(&mut self, agent: Id, framework: Id, add: impl Fn(&mut Sum)) {
+        add(self.used_of_agent.entry(agent).or_default());
+        add(self.used_of_framework.entry(framework).or_default());
+    }
+}
+
+/// Where an agent answers: its own address, else port 0.
+pub(crate) fn address(address: &str) -> (String, u16) {
+    let known = address.rsplit_once(':').and_then(|(ip, port)| Some((ip, port.parse().ok()?)));
+    known.map_or_else(|| (String::new(), 0), |(ip, port)| (ip.to_owned(), port))
+}
+
+impl AgentRow {
+    pub(super) fn of(tables: &Tables, id: Id, agent: &Agent, holdings: &Holdings) -> Self {
+        let cluster = tables.leading.map_or(0, |(cluster, _)| cluster);
+        let info = agent.info.info();
+        let (ip, port) = address(info.map_or("", |info| info.address));
+        let list = agent.resources.list();
+        let (reserved_resources, unreserved_resources) = Sum::by_role(&list);
+        let attributes = info.iter().flat_map(|info| info.attributes.iter());
+        let held = |of: &BTreeMap<Id, Sum>| of.get(&id).cloned().unwrap_or_default();
+        Self {
+            id: agent.id.shown(cluster).to_string(),
+            hostname: info.map_or("", |info| info.hostname).to_owned(),
+            port,
+            attributes: attributes
+                .map(|one| (one.name.to_owned(), attribute_text(&one.value)))
+                .collect(),
+            pid: format!("slave(1)@{ip}:{port}"),
+            registered_time: seconds(agent.registered_us),
+            resources: Sum::of(&list),
+            used_resources: held(&holdings.used_of_agent),
+            offered_resources: held(&holdings.offered_of_agent),
+            reserved_resources,
+            unreserved_resources,
+            active: agent.state == AgentState::Active,
+            deactivated: false,
+            version: MESOS_VERSION,
+            capabilities: AGENT_CAPABILITIES,
+        }
+    }
+}
+
+/// A framework without what belongs to it.
+#[derive(Debug, Serialize)]
+pub(super) struct FrameworkHead {
+    pub(super) id: String,
+    name: String,
+    used_resources: Sum,
+    offered_resources: Sum,
+    capabilities: Vec<&'static str>,
+    hostname: String,
+    webui_url: String,
+    active: bool,
+    connected: bool,
+    recovered: bool,
+}
+
+/// What only the whole of a framework says.
+#[derive(Debug, Serialize)]
+pub(super) struct FrameworkDetail {
+    #[serde(flatten)]
+    head: FrameworkHead,
+    user: String,
+    principal: String,
+    failover_timeout: f64,
+    checkpoint: bool,
+    registered_time: f64,
+    unregistered_time: f64,
+    resources: Sum,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    role: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    roles: Option<Vec<String>>,
+}
+
+impl FrameworkHead {
+    pub(super) fn of(tables: &Tables, id: Id, framework: &Framework, holdings: &Holdings) -> Self {
+        let cluster = tables.leading.map_or(0, |(cluster, _)| cluster);
+        let held = |of: &BTreeMap<Id, Sum>| of.get(&id).cloned().unwrap_or_default();
+        let active = framework.state == FrameworkState::Active;
+        let capabilities = capability_list(framework.capabilities).into_iter();
+        Self {
+            id: framework.id.shown(cluster).to_string(),
+            name: framework.name.to_string(),
+            used_resources: held(&holdings.used_of_framework),
+            offered_resources: held(&holdings.offered_of_framework),
+            capabilities: capabilities.map(|one| one.r#type().as_str_name()).collect(),
+            hostname: framework.hostname.to_string(),
+            webui_url: framework.webui_url.to_string(),
+            active,
+            connected: active,
+            recovered: framework.state == FrameworkState::Known,
+        }
+    }
+}
+
+impl FrameworkDetail {
+    pub(super) fn of(tables: &Tables, id: Id, framework: &Framework, holdings: &Holdings) -> Self {
+        let head = FrameworkHead::of(tables, id, framework, holdings);
+        let mut resources = holdings.used_of_framework.get(&id).cloned().unwrap_or_default();
+        for (_, offer) in tables.offers.iter().filter(|(_, offer)| offer.framework == id) {
+            resources.add(&offer.resources.list());
+        }
+        let many = framework.capabilities & Capability::MultiRole.bit() != 0;
+        let roles: Vec<String> = framework.roles.iter().map(|role| role.to_string()).collect();
+        let gone = framework.state != FrameworkState::Active;
+        Self {
+            user: framework.user.to_string(),
+            principal: framework.principal.to_string(),
+            failover_timeout: seconds(framework.failover_us),
+            checkpoint: true,
+            registered_time: seconds(framework.registered_us),
+            unregistered_time: if gone { seconds(framework.since_us) } else { 0.0 },
+            resources,
+            role: (!many).then(|| roles.first().cloned().unwrap_or_default()),
+            roles: many.then_some(roles),
+            head,
+        }
+    }
+}
+
+/// A task.
+#[derive(Debug, Serialize)]
+pub(super) struct TaskRow {
+    id: String,
+    name: String,
+    framework_id: String,
+    executor_id: String,
+    slave_id: String,
+    state: &'static str,
+    resources: Sum,
+    role: String,
+    statuses: Vec<StatusRow>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    labels: Option<Box<RawValue>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    discovery: Option<Box<RawValue>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    container: Option<Box<RawValue>>,
+}
+
+#[derive(Debug, Serialize)]
+struct StatusRow {
+    state: &'static str,
+    timestamp: f64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    container_status: Option<ContainerStatus>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    healthy: Option<bool>,
+}
+
+#[derive(Debug, Serialize)]
+struct ContainerStatus {
+    container_id: ContainerName,
+}
+
+#[derive(Debug, Serialize)]
+struct ContainerName {
+    value: String,
+}
+
+impl TaskRow {
+    pub(super) fn of(tables: &Tables, task: &Task) -> Self {
+        let cluster = tables.leading.map_or(0, |(cluster, _)| cluster);
+        let framework = tables.frameworks.get(task.framework);
+        let agent = tables.agents.get(task.agent);
+        Self::with(
+            task,
+            framework.map(|one| one.id.shown(cluster).to_string()).unwrap_or_default(),
+            agent.map(|one| one.id.shown(cluster).to_string()).unwrap_or_default(),
+        )
+    }
+
+    pub(super) fn completed(tables: &Tables, one: &Completed) -> Self {
+        let cluster = tables.leading.map_or(0, |(cluster, _)| cluster);
+        let framework = one.framework_id.shown(cluster).to_string();
+        Self::with(&one.task, framework, one.agent_id.shown(cluster).to_string())
+    }
+
+    fn with(task: &Task, framework_id: String, slave_id: String) -> Self {
+        let public = TaskPublic::decode(&*task.public).unwrap_or_default();
+        let contained = task.container != Default::default();
+        let container = || ContainerStatus {
+            container_id: ContainerName { value: task.container.to_string() },
+        };
+        let statuses = task.statuses.iter().map(|(state, status)| StatusRow {
+            state: state.name(),
+            timestamp: seconds(status.told_us),
+            container_status: contained.then(container),
+            healthy: status.healthy,
+        });
+        Self {
+            id: task.name.to_string(),
+            name: public.name.unwrap_or_default(),
+            framework_id,
+            executor_id: task.executor.to_string(),
+            slave_id,
+            state: task.state.name(),
+            resources: Sum::of(&task.resources.list()),
+            role: task.role.to_string(),
+            statuses: statuses.collect(),
+            labels: public.labels.map(|labels| {
+                let pairs: Vec<_> = labels.labels.iter().map(Label::of).collect();
+                raw(&pairs)
+            }),
+            discovery: public.discovery.as_ref().map(message),
+            container: public.container.as_ref().map(message),
+        }
+    }
+}
+
+#[derive(Debug, Serialize)]
+struct Label<'l> {
+    key: &'l str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    value: Option<&'l str>,
+}
+
+impl<'l> Label<'l> {
+    fn of(label: &'l crate::pb::mesos::v1::Label) -> Self {
+        Self { key: &label.key, value: label.value.as_deref() }
+    }
+}
+
+fn raw<T: Serialize>(value: &T) -> Box<RawValue> {
+    // Our own rows have no way to fail.
+    let null = || serde_json::value::to_raw_value(&()).unwrap_or_default();
+    serde_json::value::to_raw_value(value).unwrap_or_else(|_| null())
+}
+
+/// A message of the API within a row.
+fn message<M: Message + prost::Name>(message: &M) -> Box<RawValue> {
+    let text = crate::http::transcode::to_json(message);
+    let text = String::from_utf8(text).unwrap_or_default();
+    RawValue::from_string(text).unwrap_or_else(|_| raw(&()))
+}
+
+/// An executor of a framework.
+#[derive(Debug, Serialize)]
+pub(super) struct ExecutorRow {
+    executor_id: String,
+    name: String,
+    framework_id: String,
+    resources: Sum,
+    slave_id: String,
+}
+
+impl ExecutorRow {
+    pub(super) fn of(tables: &Tables, one: &Executor) -> Self {
+        let cluster = tables.leading.map_or(0, |(cluster, _)| cluster);
+        let framework = tables.frameworks.get(one.framework);
+        let agent = tables.agents.get(one.agent);
+        Self {
+            executor_id: one.name.to_string(),
+            name: one.name.to_string(),
+            framework_id: framework.map(|of| of.id.shown(cluster).to_string()).unwrap_or_default(),
+            resources: Sum::of(&one.resources.list()),
+            slave_id: agent.map(|of| of.id.shown(cluster).to_string()).unwrap_or_default(),
+        }
+    }
+}
+
+/// An offer of a framework.
+#[derive(Debug, Serialize)]
+pub(super) struct OfferRow {
+    id: String,
+    framework_id: String,
+    slave_id: String,
+    resources: Sum,
+}
+
+impl OfferRow {
+    pub(super) fn of(tables: &Tables, offer: &Offer) -> Self {
+        let cluster = tables.leading.map_or(0, |(cluster, _)| cluster);
+        let framework = tables.frameworks.get(offer.framework);
+        let agent = tables.agents.get(offer.agent);
+        Self {
+            id: offer.id.shown(cluster).to_string(),
+            framework_id: framework.map(|of| of.id.shown(cluster).to_string()).unwrap_or_default(),
+            slave_id: agent.map(|of| of.id.shown(cluster).to_string()).unwrap_or_default(),
+            resources: Sum::of(&offer.resources.list()),
+        }
+    }
+}
+
+/// How many tasks are in each state; written as `TASK_…` beside other fields.
+#[derive(Debug, Default)]
+pub(super) struct Counts([u64; 14]);
+
+impl Counts {
+    const TOLD: [TaskState; 10] = [
+        TaskState::Staging,
+        TaskState::Starting,
+        TaskState::Running,
+        TaskState::Killing,
+        TaskState::Finished,
+        TaskState::Killed,
+        TaskState::Failed,
+        TaskState::Lost,
+        TaskState::Error,
+        TaskState::Unreachable,
+    ];
+
+    pub(super) fn add(&mut self, state: TaskState) {
+        self.0[state as usize] += 1;
+    }
+}
+
+impl Serialize for Counts {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let mut map = serializer.serialize_map(Some(Self::TOLD.len()))?;
+        for state in Self::TOLD {
+            map.serialize_entry(state.name(), &self.0[state as usize])?;
+        }
+        map.end()
+    }
+}

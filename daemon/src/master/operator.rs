@@ -1,0 +1,378 @@
+//! Mesos' operator API: reads of the catalog, and a stream of what changes in it.
+
+use std::cell::{Cell, RefCell};
+use std::collections::VecDeque;
+use std::rc::Rc;
+
+use hyper::StatusCode;
+use hyper::header::{CONTENT_TYPE, HeaderValue};
+use mesita_core::master::Fact;
+use mesita_core::master::rows::AgentState;
+use mesita_core::table::Id;
+
+use super::MasterNode;
+use crate::conn::Ends;
+use crate::http::body::Body;
+use crate::http::media::Media;
+use crate::http::records::Records;
+use crate::http::{Early, Reply, Visit, early, request, stream};
+use crate::legacy::metrics;
+use crate::pb::mesos::v1 as pb;
+use crate::v1::amounts::seconds;
+use crate::v1::events::{self, HEARTBEAT_US, MESOS_VERSION};
+use crate::v1::reads;
+use crate::{alarm, clock};
+use pb::master::call::Type;
+use pb::master::{Call, Event, Response, event, response};
+
+/// Streams at once; the oldest goes for a new one. Mesos: 1,000.
+const SUBSCRIBERS_MAX: usize = 1_000;
+
+/// Streams of what changes.
+#[derive(Default)]
+pub(crate) struct Subscribers {
+    streams: RefCell<VecDeque<Subscriber>>,
+    next: Cell<u64>,
+}
+
+struct Subscriber {
+    number: u64,
+    media: Media,
+    records: Rc<Records>,
+}
+
+impl Subscribers {
+    /// Nobody listens.
+    fn is_empty(&self) -> bool {
+        self.streams.borrow().is_empty()
+    }
+
+    fn tell(&self, event: &Event) {
+        // Written once in each form that somebody wants.
+        let (mut json, mut protobuf) = (None, None);
+        for one in self.streams.borrow().iter() {
+            let bytes = match one.media {
+                Media::Json => json.get_or_insert_with(|| Media::Json.write(event)),
+                Media::Protobuf => protobuf.get_or_insert_with(|| Media::Protobuf.write(event)),
+            };
+            one.records.push(bytes);
+        }
+    }
+
+    /// Streams, the most of them, and bytes that wait for their readers.
+    pub(super) fn gauges(&self) -> [(&'static str, u64); 3] {
+        let streams = self.streams.borrow();
+        let bytes = streams.iter().map(|one| one.records.bytes() as u64).sum();
+        [
+            ("operator_streams", streams.len() as u64),
+            ("operator_streams_max", SUBSCRIBERS_MAX as u64),
+            ("operator_stream_bytes", bytes),
+        ]
+    }
+}
+
+impl MasterNode {
+    /// `POST /api/v1`
+    pub(super) async fn operator(self: Rc<Self>, visit: Visit) -> Reply {
+        match self.operator_call(visit).await {
+            Ok(reply) => reply,
+            Err(reply) => *reply,
+        }
+    }
+
+    async fn operator_call(self: &Rc<Self>, visit: Visit) -> Result<Reply, Early> {
+        self.leads_or_not()?;
+        let Visit { request, ends, .. } = visit;
+        let (call, headers) = request::message::<Call>(request).await?;
+        let kind = call.r#type();
+        if call.r#type.is_none() || kind == Type::Unknown {
+            let message = "Failed to validate master::Call: Expecting 'type' to be present";
+            return Err(early(StatusCode::BAD_REQUEST, message));
+        }
+        let media = request::asked(&headers)?;
+        if kind == Type::Subscribe {
+            return Ok(self.operator_subscribes(media));
+        }
+        let response = self.respond(kind, &ends)?;
+        let mut reply = Reply::new(Body::of(media.write(&response)));
+        reply.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(media.name()));
+        Ok(reply)
+    }
+
+    /// The answer to a call that only reads.
+    #[allow(deprecated)] // Calls that Mesos has given up are named, too.
+    fn respond(&self, kind: Type, ends: &Ends) -> Result<Response, Early> {
+        let tables = self.catalog.borrow().now.clone();
+        let about = self.about(ends);
+        let mut told = Response::default();
+        use response::Type as Of;
+        match kind {
+            Type::GetHealth => {
+                told.set_type(Of::GetHealth);
+                told.get_health = Some(response::GetHealth { healthy: true });
+            }
+            Type::GetFlags => {
+                told.set_type(Of::GetFlags);
+                let flags = about.flags.into_iter();
+                let flags = flags.map(|(name, value)| pb::Flag { name, value: Some(value) });
+                told.get_flags = Some(response::GetFlags { flags: flags.collect() });
+            }
+            Type::GetVersion => {
+                told.set_type(Of::GetVersion);
+                let version = MESOS_VERSION.to_owned();
+                let version_info = pb::VersionInfo { version, ..pb::VersionInfo::default() };
+                told.get_version = Some(response::GetVersion { version_info });
+            }
+            Type::GetMetrics => {
+                told.set_type(Of::GetMetrics);
+                let snapshot = metrics::snapshot(&tables, &about, clock::wall_us());
+                let metrics = snapshot
+                    .as_object()
+                    .into_iter()
+                    .flatten()
+                    .map(|(name, value)| pb::Metric { name: name.clone(), value: value.as_f64() });
+                told.get_metrics = Some(response::GetMetrics { metrics: metrics.collect() });
+            }
+            Type::GetLoggingLevel => {
+                told.set_type(Of::GetLoggingLevel);
+                // How much more than what everybody should know.
+                let level = match log::max_level() {
+                    log::LevelFilter::Trace => 2,
+                    log::LevelFilter::Debug => 1,
+                    log::LevelFilter::Info
+                    | log::LevelFilter::Warn
+                    | log::LevelFilter::Error
+                    | log::LevelFilter::Off => 0,
+                };
+                told.get_logging_level = Some(response::GetLoggingLevel { level });
+            }
+            Type::GetState => {
+                told.set_type(Of::GetState);
+                told.get_state = Some(reads::state(&tables));
+            }
+            Type::GetAgents => {
+                told.set_type(Of::GetAgents);
+                told.get_agents = Some(reads::agents(&tables));
+            }
+            Type::GetFrameworks => {
+                told.set_type(Of::GetFrameworks);
+                told.get_frameworks = Some(reads::frameworks(&tables));
+            }
+            Type::GetExecutors => {
+                told.set_type(Of::GetExecutors);
+                told.get_executors = Some(reads::executors(&tables));
+            }
+            Type::GetOperations => {
+                told.set_type(Of::GetOperations);
+                told.get_operations = Some(response::GetOperations::default());
+            }
+            Type::GetTasks => {
+                told.set_type(Of::GetTasks);
+                told.get_tasks = Some(reads::tasks(&tables));
+            }
+            Type::GetRoles => {
+                told.set_type(Of::GetRoles);
+                told.get_roles = Some(reads::roles(&tables));
+            }
+            Type::GetMaster => {
+                told.set_type(Of::GetMaster);
+                told.get_master = Some(response::GetMaster {
+                    master_info: Some(about.master),
+                    start_time: Some(seconds(about.started_us)),
+                    elected_time: Some(seconds(about.elected_us)),
+                });
+            }
+            Type::Unknown
+            | Type::Subscribe
+            | Type::SetLoggingLevel
+            | Type::ListFiles
+            | Type::ReadFile
+            | Type::GetWeights
+            | Type::UpdateWeights
+            | Type::ReserveResources
+            | Type::UnreserveResources
+            | Type::CreateVolumes
+            | Type::DestroyVolumes
+            | Type::GrowVolume
+            | Type::ShrinkVolume
+            | Type::GetMaintenanceStatus
+            | Type::GetMaintenanceSchedule
+            | Type::UpdateMaintenanceSchedule
+            | Type::StartMaintenance
+            | Type::StopMaintenance
+            | Type::DrainAgent
+            | Type::DeactivateAgent
+            | Type::ReactivateAgent
+            | Type::GetQuota
+            | Type::UpdateQuota
+            | Type::SetQuota
+            | Type::RemoveQuota
+            | Type::Teardown
+            | Type::MarkAgentGone => {
+                let message = format!("{} is not supported by this release", kind.as_str_name());
+                return Err(early(StatusCode::NOT_IMPLEMENTED, message));
+            }
+        }
+        Ok(told)
+    }
+
+    fn operator_subscribes(self: &Rc<Self>, media: Media) -> Reply {
+        let max = self.options.stream_bytes_max;
+        let records = Rc::new(Records::new(max, |level| {
+            if level == crate::conn::outbox::Level::Overrun {
+                log::warn!("an operator's stream that reads too slowly was cut");
+            }
+        }));
+        let number = self.subscribers.next.get();
+        self.subscribers.next.set(number + 1);
+        let snapshot = Event {
+            r#type: Some(event::Type::Subscribed.into()),
+            subscribed: Some(event::Subscribed {
+                get_state: Some(reads::state(&self.catalog.borrow().now)),
+                heartbeat_interval_seconds: Some(seconds(HEARTBEAT_US)),
+            }),
+            ..Event::default()
+        };
+        records.push(&media.write(&snapshot));
+        records.push(&media.write(&beat()));
+        let subscriber = Subscriber { number, media, records: Rc::clone(&records) };
+        {
+            let mut streams = self.subscribers.streams.borrow_mut();
+            streams.push_back(subscriber);
+            if streams.len() > SUBSCRIBERS_MAX
+                && let Some(oldest) = streams.pop_front()
+            {
+                oldest.records.close();
+            }
+        }
+        let (me, of) = (Rc::clone(self), Rc::clone(&records));
+        self.tasks.go(async move {
+            let beats = async {
+                loop {
+                    alarm::after(HEARTBEAT_US).await;
+                    of.push(&media.write(&beat()));
+                }
+            };
+            futures_lite::future::or(of.left(), beats).await;
+            me.subscribers.streams.borrow_mut().retain(|one| one.number != number);
+        });
+        stream(records, media)
+    }
+
+    /// What a fact changes for who listens, told from the rows as they are before it is folded.
+    pub(super) fn before_fact(&self, fact: &Fact<'_>) -> Option<Change> {
+        if self.subscribers.is_empty() {
+            return None;
+        }
+        let tables = &self.catalog.borrow().now;
+        match *fact {
+            Fact::AgentState { row, state } => {
+                let before = tables.agents.get(row)?.state;
+                let was = before == AgentState::Active;
+                match (was, state) {
+                    (false, AgentState::Active) => Some(Change::AgentAdded(row)),
+                    (_, AgentState::Losing | AgentState::Unreachable)
+                        if !matches!(before, AgentState::Losing | AgentState::Unreachable) =>
+                    {
+                        self.agent_removed(row)
+                    }
+                    _ => None,
+                }
+            }
+            Fact::AgentGone { row } => self.agent_removed(row),
+            Fact::Framework { row, .. } => Some(match tables.frameworks.get(row) {
+                Some(_) => Change::FrameworkUpdated(row),
+                None => Change::FrameworkAdded(row),
+            }),
+            Fact::FrameworkState { row, .. } => Some(Change::FrameworkUpdated(row)),
+            Fact::FrameworkGone { row } => {
+                let framework_info = reads::framework_info(tables, tables.frameworks.get(row)?);
+                let mut told = Event::default();
+                told.set_type(event::Type::FrameworkRemoved);
+                told.framework_removed = Some(event::FrameworkRemoved { framework_info });
+                Some(Change::Told(Box::new(told)))
+            }
+            Fact::Task { row, .. } => {
+                tables.tasks.get(row).is_none().then_some(Change::TaskAdded(row))
+            }
+            Fact::TaskState { row, state, .. } => {
+                (tables.tasks.get(row)?.state != state).then_some(Change::TaskUpdated(row))
+            }
+            Fact::Leading { .. }
+            | Fact::Agent { .. }
+            | Fact::TaskGone { .. }
+            | Fact::Executor { .. }
+            | Fact::ExecutorGone { .. }
+            | Fact::Offer { .. }
+            | Fact::OfferGone { .. } => None,
+        }
+    }
+
+    fn agent_removed(&self, row: Id) -> Option<Change> {
+        let tables = &self.catalog.borrow().now;
+        let id = tables.agents.get(row)?.id;
+        let cluster = tables.leading.map_or(0, |(cluster, _)| cluster);
+        let mut told = Event::default();
+        told.set_type(event::Type::AgentRemoved);
+        told.agent_removed = Some(event::AgentRemoved { agent_id: events::agent_id(id, cluster) });
+        Some(Change::Told(Box::new(told)))
+    }
+
+    /// Tells who listens of a change, from the rows as they are now.
+    pub(super) fn after_fact(&self, change: Change) {
+        let tables = self.catalog.borrow().now.clone();
+        let mut told = Event::default();
+        match change {
+            Change::Told(event) => return self.subscribers.tell(&event),
+            Change::AgentAdded(id) => {
+                let Some(row) = tables.agents.get(id) else { return };
+                told.set_type(event::Type::AgentAdded);
+                let agent = reads::agent(&tables, id, row);
+                told.agent_added = Some(event::AgentAdded { agent });
+            }
+            Change::FrameworkAdded(id) => {
+                let Some(row) = tables.frameworks.get(id) else { return };
+                told.set_type(event::Type::FrameworkAdded);
+                let framework = reads::framework(&tables, id, row);
+                told.framework_added = Some(event::FrameworkAdded { framework });
+            }
+            Change::FrameworkUpdated(id) => {
+                let Some(row) = tables.frameworks.get(id) else { return };
+                told.set_type(event::Type::FrameworkUpdated);
+                let framework = reads::framework(&tables, id, row);
+                told.framework_updated = Some(event::FrameworkUpdated { framework });
+            }
+            Change::TaskAdded(id) => {
+                let Some(row) = tables.tasks.get(id) else { return };
+                told.set_type(event::Type::TaskAdded);
+                told.task_added = Some(event::TaskAdded { task: reads::task(&tables, row) });
+            }
+            Change::TaskUpdated(id) => {
+                let Some(row) = tables.tasks.get(id) else { return };
+                told.set_type(event::Type::TaskUpdated);
+                let task = reads::task(&tables, row);
+                told.task_updated = Some(event::TaskUpdated {
+                    framework_id: task.framework_id,
+                    status: task.statuses.into_iter().last().unwrap_or_default(),
+                    state: events::state(row.latest).into(),
+                });
+            }
+        }
+        self.subscribers.tell(&told);
+    }
+}
+
+/// What a fact changes.
+pub(super) enum Change {
+    AgentAdded(Id),
+    FrameworkAdded(Id),
+    FrameworkUpdated(Id),
+    TaskAdded(Id),
+    TaskUpdated(Id),
+    /// What can only be told while the row is there.
+    Told(Box<Event>),
+}
+
+fn beat() -> Event {
+    Event { r#type: Some(event::Type::Heartbeat.into()), ..Event::default() }
+}

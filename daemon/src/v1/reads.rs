@@ -1,0 +1,296 @@
+//! What the operator API tells of the catalog's rows.
+
+use mesita_core::master::rows::{AgentState, FrameworkState};
+use mesita_core::table::Id;
+use mesita_core::wire::call::Capability;
+use mesita_core::wire::task::{Reason, Source, TaskState};
+use mesita_core::wire::{AgentId, FrameworkId};
+use prost::Message;
+
+use super::amounts::seconds;
+use super::calls::capability_list;
+use super::events::{self, MESOS_VERSION, agent_id, domain, framework_id};
+use super::resources::{Form, attributes, of_wire};
+use crate::catalog::Tables;
+use crate::catalog::rows::{Agent, Completed, Executor, Framework, Status, Task};
+use crate::legacy::address;
+use crate::pb::mesita::TaskPublic;
+use crate::pb::mesos::v1 as pb;
+use pb::master::response::{
+    GetAgents, GetExecutors, GetFrameworks, GetRoles, GetState, GetTasks, get_agents,
+    get_executors, get_frameworks,
+};
+
+/// Resources as operators see them.
+const FORM: Form = Form { refined: false, allocated: true };
+
+fn cluster(tables: &Tables) -> u64 {
+    tables.leading.map_or(0, |(cluster, _)| cluster)
+}
+
+fn time(us: u64) -> pb::TimeInfo {
+    pb::TimeInfo { nanoseconds: i64::try_from(us.saturating_mul(1000)).unwrap_or(i64::MAX) }
+}
+
+/// Everything.
+pub(crate) fn state(tables: &Tables) -> GetState {
+    GetState {
+        get_tasks: Some(tasks(tables)),
+        get_executors: Some(executors(tables)),
+        get_frameworks: Some(frameworks(tables)),
+        get_agents: Some(agents(tables)),
+    }
+}
+
+/// Agents that are registered, or were and may come back.
+pub(crate) fn agents(tables: &Tables) -> GetAgents {
+    let rows = tables.agents.iter();
+    let known = rows.filter(|(_, agent)| agent.state != AgentState::Unreachable);
+    let agents = known.map(|(id, row)| agent(tables, id, row)).collect();
+    GetAgents { agents, recovered_agents: Vec::new() }
+}
+
+/// One agent.
+pub(crate) fn agent(tables: &Tables, id: Id, row: &Agent) -> get_agents::Agent {
+    let info = row.info.info();
+    let (ip, port) = address(info.map_or("", |info| info.address));
+    let list = row.resources.list();
+    let own = Form { allocated: false, ..FORM };
+    let tasks = tables.tasks.iter().filter(|(_, task)| task.agent == id);
+    let mut allocated = Vec::new();
+    for (_, task) in tasks.filter(|(_, task)| !task.latest.is_terminal()) {
+        allocated.extend(of_wire(&task.resources.list(), &task.role, FORM));
+    }
+    for (_, one) in tables.executors.iter().filter(|(_, one)| one.agent == id) {
+        allocated.extend(of_wire(&one.resources.list(), "*", FORM));
+    }
+    let offers = tables.offers.iter().filter(|(_, offer)| offer.agent == id);
+    let offered = offers.flat_map(|(_, offer)| of_wire(&offer.resources.list(), "*", FORM));
+    get_agents::Agent {
+        agent_info: pb::AgentInfo {
+            hostname: info.map_or("", |info| info.hostname).to_owned(),
+            port: Some(port.into()),
+            resources: of_wire(&list, "", own),
+            attributes: info.map(|info| attributes(&info.attributes)).unwrap_or_default(),
+            id: Some(agent_id(row.id, cluster(tables))),
+            domain: info.and_then(|info| domain(info.region, info.zone)),
+        },
+        active: row.state == AgentState::Active,
+        deactivated: Some(false),
+        version: MESOS_VERSION.to_owned(),
+        pid: Some(format!("slave(1)@{ip}:{port}")),
+        registered_time: Some(time(row.registered_us)),
+        total_resources: of_wire(&list, "", own),
+        allocated_resources: summed(allocated),
+        offered_resources: summed(offered.collect()),
+        capabilities: agent_capabilities(),
+        ..get_agents::Agent::default()
+    }
+}
+
+fn agent_capabilities() -> Vec<pb::agent_info::Capability> {
+    use pb::agent_info::capability::Type;
+    let known = crate::legacy::AGENT_CAPABILITIES.into_iter();
+    let known = known.filter_map(Type::from_str_name);
+    known.map(|kind| pb::agent_info::Capability { r#type: Some(kind.into()) }).collect()
+}
+
+/// Equal resources added up; what cannot be added stands beside.
+fn summed(resources: Vec<pb::Resource>) -> Vec<pb::Resource> {
+    let mut sums = Vec::<pb::Resource>::new();
+    for resource in resources {
+        let same = sums.iter_mut().find(|sum| {
+            let alike = pb::Resource { scalar: None, ..resource.clone() };
+            resource.scalar.is_some() && pb::Resource { scalar: None, ..(*sum).clone() } == alike
+        });
+        match same.and_then(|sum| sum.scalar.as_mut()) {
+            Some(sum) => {
+                let more = resource.scalar.as_ref().map_or(0.0, |scalar| scalar.value);
+                // Both are thousandths, and so is their sum.
+                sum.value = ((sum.value + more) * 1000.0).round() / 1000.0;
+            }
+            None => sums.push(resource),
+        }
+    }
+    sums
+}
+
+/// Frameworks that this master knows.
+pub(crate) fn frameworks(tables: &Tables) -> GetFrameworks {
+    let rows = tables.frameworks.iter().map(|(id, row)| framework(tables, id, row));
+    GetFrameworks { frameworks: rows.collect(), ..GetFrameworks::default() }
+}
+
+/// One framework.
+pub(crate) fn framework(tables: &Tables, id: Id, row: &Framework) -> get_frameworks::Framework {
+    let active = row.state == FrameworkState::Active;
+    let mut allocated = Vec::new();
+    let own = tables.tasks.iter().filter(|(_, task)| task.framework == id);
+    for (_, task) in own.filter(|(_, task)| !task.latest.is_terminal()) {
+        allocated.extend(of_wire(&task.resources.list(), &task.role, FORM));
+    }
+    let offers = tables.offers.iter().filter(|(_, offer)| offer.framework == id);
+    let offered: Vec<pb::Resource> =
+        offers.flat_map(|(_, offer)| of_wire(&offer.resources.list(), "*", FORM)).collect();
+    get_frameworks::Framework {
+        framework_info: framework_info(tables, row),
+        active,
+        connected: active,
+        recovered: row.state == FrameworkState::Known,
+        registered_time: Some(time(row.registered_us)),
+        reregistered_time: Some(time(row.registered_us)),
+        unregistered_time: (!active).then(|| time(row.since_us)),
+        allocated_resources: summed(allocated),
+        offered_resources: summed(offered),
+        ..get_frameworks::Framework::default()
+    }
+}
+
+/// A framework's description.
+#[allow(deprecated)] // Frameworks without MULTI_ROLE have a role and no roles.
+pub(crate) fn framework_info(tables: &Tables, row: &Framework) -> pb::FrameworkInfo {
+    let many = row.capabilities & Capability::MultiRole.bit() != 0;
+    let given = |text: &str| (!text.is_empty()).then(|| text.to_owned());
+    let roles: Vec<String> = row.roles.iter().map(|role| role.to_string()).collect();
+    pb::FrameworkInfo {
+        user: row.user.to_string(),
+        name: row.name.to_string(),
+        id: Some(framework_id(row.id, cluster(tables))),
+        failover_timeout: Some(seconds(row.failover_us)),
+        checkpoint: Some(true),
+        role: if many { None } else { roles.first().cloned() },
+        roles: if many { roles } else { Vec::new() },
+        hostname: given(&row.hostname),
+        principal: given(&row.principal),
+        webui_url: given(&row.webui_url),
+        capabilities: capability_list(row.capabilities),
+        ..pb::FrameworkInfo::default()
+    }
+}
+
+/// Executors that live.
+pub(crate) fn executors(tables: &Tables) -> GetExecutors {
+    let rows = tables.executors.iter().map(|(_, row)| executor(tables, row));
+    GetExecutors { executors: rows.collect(), ..GetExecutors::default() }
+}
+
+fn executor(tables: &Tables, row: &Executor) -> get_executors::Executor {
+    let cluster = cluster(tables);
+    let framework = tables.frameworks.get(row.framework);
+    let agent = tables.agents.get(row.agent).map_or(AgentId::NONE, |agent| agent.id);
+    get_executors::Executor {
+        executor_info: pb::ExecutorInfo {
+            executor_id: pb::ExecutorId { value: row.name.to_string() },
+            framework_id: framework.map(|one| framework_id(one.id, cluster)),
+            resources: of_wire(&row.resources.list(), "", FORM),
+            ..pb::ExecutorInfo::default()
+        },
+        agent_id: agent_id(agent, cluster),
+    }
+}
+
+/// Tasks: those that live, those whose agent does not answer, those that are over.
+pub(crate) fn tasks(tables: &Tables) -> GetTasks {
+    let mut told = GetTasks::default();
+    for (_, row) in tables.tasks.iter() {
+        let unreachable = row.state == TaskState::Unreachable;
+        let into = if unreachable { &mut told.unreachable_tasks } else { &mut told.tasks };
+        into.push(task(tables, row));
+    }
+    told.completed_tasks = tables.completed.iter().map(|one| completed(tables, one)).collect();
+    told
+}
+
+/// One task.
+pub(crate) fn task(tables: &Tables, row: &Task) -> pb::Task {
+    let framework = tables.frameworks.get(row.framework).map_or(FrameworkId::NONE, |one| one.id);
+    let agent = tables.agents.get(row.agent).map_or(AgentId::NONE, |one| one.id);
+    task_of(tables, row, framework, agent)
+}
+
+fn completed(tables: &Tables, one: &Completed) -> pb::Task {
+    task_of(tables, &one.task, one.framework_id, one.agent_id)
+}
+
+fn task_of(tables: &Tables, row: &Task, framework: FrameworkId, agent: AgentId) -> pb::Task {
+    let cluster = cluster(tables);
+    let public = TaskPublic::decode(&*row.public).unwrap_or_default();
+    let statuses = row.statuses.iter();
+    let executor = &row.executor;
+    let mut told = pb::Task {
+        name: public.name.unwrap_or_default(),
+        task_id: pb::TaskId { value: row.name.to_string() },
+        framework_id: framework_id(framework, cluster),
+        executor_id: (!executor.is_empty()).then(|| pb::ExecutorId { value: executor.to_string() }),
+        agent_id: agent_id(agent, cluster),
+        resources: of_wire(&row.resources.list(), &row.role, FORM),
+        statuses: statuses.map(|(state, one)| status(tables, row, agent, *state, one)).collect(),
+        status_update_state: Some(events::state(row.state).into()),
+        labels: public.labels,
+        discovery: public.discovery,
+        container: public.container,
+        health_check: public.health_check,
+        kill_policy: public.kill_policy,
+        ..pb::Task::default()
+    };
+    told.set_state(events::state(row.latest));
+    told
+}
+
+/// One status of a task.
+pub(crate) fn status(
+    tables: &Tables,
+    row: &Task,
+    agent: AgentId,
+    state: TaskState,
+    status: &Status,
+) -> pb::TaskStatus {
+    let mut told = pb::TaskStatus {
+        task_id: pb::TaskId { value: row.name.to_string() },
+        message: (!status.message.is_empty()).then(|| status.message.to_string()),
+        agent_id: Some(agent_id(agent, cluster(tables))),
+        timestamp: Some(seconds(status.told_us)),
+        healthy: status.healthy,
+        ..pb::TaskStatus::default()
+    };
+    told.set_state(events::state(state));
+    told.set_source(source(status.source));
+    told.reason = status.reason.map(|reason: Reason| events::reason(reason).into());
+    if row.container != Default::default() {
+        let id = pb::ContainerId { value: row.container.to_string(), ..Default::default() };
+        let status = pb::ContainerStatus { container_id: Some(id), ..Default::default() };
+        told.container_status = Some(status);
+    }
+    told
+}
+
+fn source(source: Source) -> pb::task_status::Source {
+    match source {
+        Source::Master => pb::task_status::Source::Master,
+        Source::Agent => pb::task_status::Source::Agent,
+        Source::Executor => pb::task_status::Source::Executor,
+    }
+}
+
+/// Roles that frameworks are in.
+pub(crate) fn roles(tables: &Tables) -> GetRoles {
+    let mut roles = std::collections::BTreeMap::<&str, pb::Role>::new();
+    for (_, row) in tables.frameworks.iter() {
+        for role in &row.roles {
+            let told = roles.entry(role).or_insert_with(|| pb::Role {
+                name: role.to_string(),
+                weight: 1.0,
+                ..pb::Role::default()
+            });
+            told.frameworks.push(framework_id(row.id, cluster(tables)));
+        }
+    }
+    for (_, task) in tables.tasks.iter().filter(|(_, task)| !task.latest.is_terminal()) {
+        if let Some(role) = roles.get_mut(&*task.role) {
+            role.resources.extend(of_wire(&task.resources.list(), &task.role, FORM));
+        }
+    }
+    let roles = roles.into_values();
+    let roles = roles.map(|role| pb::Role { resources: summed(role.resources), ..role });
+    GetRoles { roles: roles.collect() }
+}

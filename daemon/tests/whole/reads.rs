@@ -1,0 +1,172 @@
+//! What dashboards, exporters and operators read.
+
+use serde_json::{Value, json};
+
+use crate::http::{Records, ask, post};
+use crate::world::{Agent, Master, World, eventually};
+
+fn cluster(world: &World) -> (Master<'_>, Agent<'_>) {
+    let master = world.master(&[]);
+    let agent = master.agent(&[
+        "--resources",
+        "cpus:2;mem:1024;disk:64;ports:[31000-31009]",
+        "--attributes",
+        "rack:a",
+    ]);
+    (master, agent)
+}
+
+fn end(world: &World, master: Master<'_>, agent: Agent<'_>) {
+    agent.leave();
+    master.stop();
+    world.nothing_is_left();
+}
+
+fn read(master: &Master<'_>, path: &str) -> Value {
+    let answer = ask(master.port, "GET", path, &[], b"");
+    assert_eq!((answer.status, answer.header("Content-Type")), (200, Some("application/json")));
+    serde_json::from_str(&answer.text()).unwrap_or_else(|_| panic!("{path}: {}", answer.text()))
+}
+
+fn operate(master: &Master<'_>, kind: &str) -> Value {
+    let answer = post(master.port, "/api/v1", &[], &json!({"type": kind}));
+    assert_eq!(answer.status, 200, "{kind}: {}", answer.text());
+    let value: Value = serde_json::from_str(&answer.text()).unwrap();
+    assert_eq!(value["type"], kind);
+    value[kind.to_lowercase()].clone()
+}
+
+#[test]
+fn what_runs_is_told_where_mesos_tells_it() {
+    let world = World::new();
+    let (master, agent) = cluster(&world);
+    assert_eq!(master.run(&["--name", "over", "--", "true"]).end().status, 0);
+    let flags = ["--name", "runs", "--resources", "cpus:0.5;mem:64;ports:[31003-31004]"];
+    let run = master.run(&[&flags[..], &["--", "sleep", "1000"]].concat());
+    run.says("TASK_RUNNING");
+
+    let state = read(&master, "/master/state");
+    let slave = &state["slaves"][0];
+    assert_eq!(slave["resources"]["cpus"], 2.0);
+    assert_eq!(slave["used_resources"]["ports"], "[31003-31004]");
+    assert_eq!(slave["attributes"]["rack"], "a");
+    assert_eq!((&slave["active"], &slave["port"]), (&json!(true), &json!(agent.port)));
+    let framework = &state["frameworks"][0];
+    assert_eq!((&framework["name"], &framework["active"]), (&json!("runs"), &json!(true)));
+    let task = &framework["tasks"][0];
+    assert_eq!((&task["name"], &task["state"]), (&json!("runs"), &json!("TASK_RUNNING")));
+    assert_eq!(task["slave_id"], slave["id"]);
+    assert_eq!(task["resources"]["mem"], 64.0);
+    let states: Vec<&Value> =
+        task["statuses"].as_array().unwrap().iter().map(|status| &status["state"]).collect();
+    assert_eq!(states, ["TASK_STARTING", "TASK_RUNNING"]);
+    assert_eq!(state["leader_info"]["port"], master.port);
+    assert_eq!(state["flags"]["port"], master.port.to_string());
+    assert_eq!(read(&master, "/state.json")["id"], state["id"]);
+
+    let summary = read(&master, "/state-summary");
+    assert_eq!(summary["slaves"][0]["TASK_RUNNING"], 1);
+    assert_eq!(summary["frameworks"][0]["slave_ids"][0], slave["id"]);
+    assert_eq!(read(&master, "/slaves")["slaves"][0]["id"], slave["id"]);
+    assert_eq!(read(&master, "/slaves?slave_id=nobody")["slaves"], json!([]));
+    assert_eq!(read(&master, "/frameworks")["frameworks"][0]["id"], framework["id"]);
+    let tasks = |query: &str| read(&master, &format!("/tasks{query}"))["tasks"].clone();
+    assert_eq!(tasks("")[0]["name"], "runs");
+    assert_eq!(tasks("?order=asc")[0]["name"], "over");
+    assert_eq!(tasks("?order=asc")[0]["state"], "TASK_FINISHED");
+    assert_eq!(tasks("?limit=1&offset=1")[0]["name"], "over");
+    assert_eq!(tasks("?task_id=nobody"), json!([]));
+    let metrics = read(&master, "/metrics/snapshot");
+    assert_eq!(metrics["master/tasks_running"], 1.0);
+    assert_eq!(metrics["master/tasks_finished"], 1.0);
+    assert_eq!(metrics["master/cpus_percent"], 0.25);
+    assert_eq!(metrics["master/slaves_active"], 1.0);
+
+    let wrapped = ask(master.port, "GET", "/state?jsonp=angular.callbacks._0", &[], b"");
+    assert_eq!(wrapped.header("Content-Type"), Some("text/javascript"));
+    assert!(wrapped.text().starts_with("angular.callbacks._0({"), "{}", wrapped.text());
+    assert!(wrapped.text().ends_with("});"));
+    // What is no name of a function is none.
+    let unwrapped = ask(master.port, "GET", "/state?jsonp=alert(1)//", &[], b"");
+    assert_eq!(unwrapped.header("Content-Type"), Some("application/json"));
+    let redirect = ask(master.port, "GET", "/redirect", &[], b"");
+    let here = format!("//127.0.0.1:{}", master.port);
+    assert_eq!((redirect.status, redirect.header("Location")), (307, Some(here.as_str())));
+    assert_eq!(ask(master.port, "POST", "/state", &[], b"").status, 405);
+
+    run.signal(crate::world::Signal::INT);
+    run.end();
+    end(&world, master, agent);
+}
+
+#[test]
+fn an_operator_reads_the_same_by_the_v1_api() {
+    let world = World::new();
+    let (master, agent) = cluster(&world);
+    let run =
+        master.run(&["--name", "runs", "--resources", "cpus:1;mem:64", "--", "sleep", "1000"]);
+    run.says("TASK_RUNNING");
+    assert_eq!(operate(&master, "GET_HEALTH")["healthy"], true);
+    let agents = operate(&master, "GET_AGENTS")["agents"].clone();
+    assert_eq!(agents[0]["active"], true);
+    let attributes = agents[0]["agent_info"]["attributes"].as_array().unwrap();
+    assert!(attributes.iter().any(|one| one["name"] == "rack" && one["text"]["value"] == "a"));
+    let used: Vec<&Value> = agents[0]["allocated_resources"].as_array().unwrap().iter().collect();
+    assert!(
+        used.iter().any(|one| one["name"] == "cpus" && one["scalar"]["value"] == 1.0),
+        "{used:?}"
+    );
+    let frameworks = operate(&master, "GET_FRAMEWORKS")["frameworks"].clone();
+    assert_eq!(frameworks[0]["framework_info"]["name"], "runs");
+    let tasks = operate(&master, "GET_TASKS")["tasks"].clone();
+    assert_eq!(tasks[0]["state"], "TASK_RUNNING");
+    assert_eq!(tasks[0]["statuses"][1]["container_status"]["container_id"]["value"], "1-1");
+    let state = operate(&master, "GET_STATE");
+    assert_eq!(state["get_tasks"]["tasks"], tasks);
+    assert_eq!(operate(&master, "GET_ROLES")["roles"][0]["name"], "*");
+    assert_eq!(operate(&master, "GET_MASTER")["master_info"]["port"], master.port);
+    assert_eq!(operate(&master, "GET_VERSION")["version_info"]["version"], "1.11.0");
+    for kind in ["GET_FLAGS", "GET_METRICS", "GET_EXECUTORS", "GET_LOGGING_LEVEL"] {
+        operate(&master, kind);
+    }
+    let refused = |body: &Value, status: u16, words: &str| {
+        let answer = post(master.port, "/api/v1", &[], body);
+        assert_eq!(answer.status, status, "{}", answer.text());
+        assert!(answer.text().contains(words), "{}", answer.text());
+    };
+    refused(&json!({}), 400, "Expecting 'type' to be present");
+    refused(&json!({"type": "SET_LOGGING_LEVEL"}), 501, "SET_LOGGING_LEVEL is not supported");
+    run.signal(crate::world::Signal::INT);
+    run.end();
+    end(&world, master, agent);
+}
+
+#[test]
+fn who_subscribes_hears_what_changes() {
+    let world = World::new();
+    let (master, agent) = cluster(&world);
+    let headers = [("Content-Type", "application/json"), ("Accept", "application/json")];
+    let call = json!({"type": "SUBSCRIBE"}).to_string();
+    let mut events = Records::open(master.port, "/api/v1", &headers, call.as_bytes());
+    let snapshot = events.until("SUBSCRIBED");
+    assert_eq!(snapshot["heartbeat_interval_seconds"], 15.0);
+    assert_eq!(snapshot["get_state"]["get_agents"]["agents"].as_array().unwrap().len(), 1);
+    assert_eq!(master.run(&["--name", "it", "--", "true"]).end().status, 0);
+    assert_eq!(events.until("FRAMEWORK_ADDED")["framework"]["framework_info"]["name"], "it");
+    assert_eq!(events.until("TASK_ADDED")["task"]["name"], "it");
+    let states: Vec<Value> =
+        (0..3).map(|_| events.until("TASK_UPDATED")["status"]["state"].clone()).collect();
+    assert_eq!(states, ["TASK_STARTING", "TASK_RUNNING", "TASK_FINISHED"]);
+    assert_eq!(events.until("FRAMEWORK_REMOVED")["framework_info"]["name"], "it");
+    agent.leave();
+    let removed = events.until("AGENT_REMOVED");
+    assert!(removed["agent_id"]["value"].as_str().unwrap().ends_with("-S1"), "{removed}");
+    drop(events);
+    let gone = || {
+        let metrics = crate::world::get(master.port, "/metrics");
+        metrics.contains("\nmesita_master_operator_streams 0\n")
+    };
+    eventually(gone, || "the stream is still there".to_owned());
+    master.stop();
+    world.nothing_is_left();
+}

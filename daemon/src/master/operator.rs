@@ -304,7 +304,9 @@ impl MasterNode {
             | Fact::Executor { .. }
             | Fact::ExecutorGone { .. }
             | Fact::Offer { .. }
-            | Fact::OfferGone { .. } => None,
+            | Fact::OfferGone { .. }
+            | Fact::Quota { .. }
+            | Fact::Weight { .. } => None,
         }
     }
 

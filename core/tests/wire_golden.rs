@@ -106,7 +106,7 @@ fn a_variant_of_a_later_release_is_refused_by_name() {
         &[4, 13],
         &[5, 10],
         &[6, 16],
-        &[9, 0, 6],
+        &[9, 0, 7],
         &[10, 1],
     ] {
         let refused = decode::<Head<'_>>(bytes).unwrap_err();
@@ -126,7 +126,7 @@ fn a_peer_of_the_release_before_is_sent_nothing_that_it_does_not_know() {
             || operators.iter().any(|begin| name.starts_with(begin))
     };
     assert!(
-        names.clone().count() == 12 && names.clone().all(known),
+        names.clone().count() == 13 && names.clone().all(known),
         "{:?}",
         names.collect::<Vec<_>>()
     );

@@ -181,6 +181,13 @@ pub enum Fact<'a> {
         /// In thousandths; 1,000 is what it has if nobody sets it.
         weight: u32,
     },
+    /// Nothing new of an agent is offered, or it is again.
+    AgentDeactivated {
+        /// Its row.
+        row: Id,
+        /// Nothing new.
+        deactivated: bool,
+    },
 }
 
 /// A framework's description.

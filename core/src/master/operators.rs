@@ -50,6 +50,10 @@ impl Master<'_> {
             OperatorVerb::Deactivate { agent, deactivated } => {
                 self.deactivate(cx, agent, deactivated)
             }
+            OperatorVerb::Teardown { framework } => {
+                let row = self.framework_by_id(framework).ok_or(Refusal::UnknownFramework)?;
+                self.teardown(cx, row)
+            }
             OperatorVerb::Whitelist { .. }
             | OperatorVerb::Maintain { .. }
             | OperatorVerb::Operate { .. } => Err(Refusal::Unsupported),
@@ -121,6 +125,7 @@ impl Master<'_> {
         if let Some(row) = self.agents.get_mut(id) {
             row.deactivated = deactivated;
         }
+        cx.fact(Fact::AgentDeactivated { row: id, deactivated });
         self.bar_deactivated(id);
         if deactivated {
             self.rescind_agent_offers(cx, id);

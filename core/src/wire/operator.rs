@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use super::call::{Operation, Quantity};
 use super::check::{Check, Fault, Malformed, duration, given, require, role, text};
 use super::event::Unavailability;
-use super::ids::AgentId;
+use super::ids::{AgentId, FrameworkId};
 use super::seq::Seq;
 use crate::Refusal;
 use crate::limits::{ITEMS_PER_LIST_MAX, KINDS_MAX, MESSAGE_MAX, WEIGHT_MAX};
@@ -75,6 +75,11 @@ pub enum OperatorVerb<'a> {
         #[serde(borrow)]
         operation: Seq<'a, Operation<'a>>,
     },
+    /// End a framework and all its tasks.
+    Teardown {
+        /// Which.
+        framework: FrameworkId,
+    },
 }
 
 /// What a master answers an operator.
@@ -109,6 +114,9 @@ impl Check for OperatorVerb<'_> {
                 role("weight.role", of)?;
                 require(*weight > 0, "weight", Fault::Below(1))?;
                 require(*weight <= WEIGHT_MAX, "weight", Fault::Above(WEIGHT_MAX.into()))
+            }
+            Self::Teardown { framework } => {
+                require(!framework.is_none(), "teardown.framework", Fault::Empty)
             }
             Self::Deactivate { agent, .. } => some("deactivate.agent", *agent),
             Self::Whitelist { hosts } => {

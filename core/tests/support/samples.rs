@@ -430,6 +430,7 @@ pub fn all() -> Vec<(&'static str, Head<'static>)> {
                 operation: list![Operation<'static>; Operation::Reserve(change())],
             }),
         ),
+        ("operator.teardown", operator(OperatorVerb::Teardown { framework: FRAMEWORK })),
         (
             "operator.reply",
             Head::OperatorEvent(OperatorEvent::Reply {

@@ -246,6 +246,7 @@ pub fn fact(fact: &Fact<'_>) -> String {
             format!("quota {role} {} to {}", amounts(guarantees), amounts(limits))
         }
         Fact::Weight { role, weight } => format!("weight {role} {weight}"),
+        Fact::AgentDeactivated { deactivated, .. } => format!("agent deactivated {deactivated}"),
     }
 }
 

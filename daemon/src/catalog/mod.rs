@@ -163,6 +163,7 @@ impl Catalog {
                 let state = before.map_or_else(Default::default, |agent| agent.state);
                 let since_us = before.map_or(wall_us, |agent| agent.since_us);
                 let registered_us = before.map_or(wall_us, |agent| agent.registered_us);
+                let deactivated = before.is_some_and(|agent| agent.deactivated);
                 self.agents_by_id.insert(info.agent, row);
                 self.now.agents.put(
                     row,
@@ -174,6 +175,7 @@ impl Catalog {
                         state,
                         since_us,
                         registered_us,
+                        deactivated,
                     },
                 );
             }
@@ -297,6 +299,9 @@ impl Catalog {
                 } else {
                     quotas.insert(role.into(), Quota::of(&guarantees, &limits));
                 }
+            }
+            Fact::AgentDeactivated { row, deactivated } => {
+                self.now.agents.change(row, |agent| agent.deactivated = deactivated);
             }
             Fact::Weight { role, weight } => {
                 let weights = Arc::make_mut(&mut self.now.weights);

@@ -29,6 +29,8 @@ pub(crate) struct Agent {
     pub(crate) since_us: u64,
     /// When this master first heard of it, in µs of Unix time.
     pub(crate) registered_us: u64,
+    /// Nothing new of it is offered.
+    pub(crate) deactivated: bool,
 }
 
 /// A framework.
@@ -300,8 +302,8 @@ impl Tables {
 /// What a role is guaranteed, and may have at most.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Quota {
-    guarantees: std::collections::BTreeMap<Box<str>, Amount>,
-    limits: std::collections::BTreeMap<Box<str>, Amount>,
+    pub(crate) guarantees: std::collections::BTreeMap<Box<str>, Amount>,
+    pub(crate) limits: std::collections::BTreeMap<Box<str>, Amount>,
 }
 
 impl Quota {

@@ -63,6 +63,25 @@ impl Sum {
         }
     }
 
+    /// Adds all of another.
+    pub(crate) fn join(&mut self, other: &Self) {
+        for (name, milli) in &other.scalars {
+            *self.scalars.entry(name.clone()).or_default() += milli;
+        }
+        for (name, ranges) in &other.ranges {
+            self.ranges.entry(name.clone()).or_default().extend(ranges);
+        }
+        for (name, items) in &other.sets {
+            self.sets.entry(name.clone()).or_default().extend(items.iter().cloned());
+        }
+    }
+
+    /// Scalars that there is something of.
+    pub(crate) fn scalars(&self) -> BTreeMap<&str, f64> {
+        let scalars = self.scalars.iter().filter(|(_, milli)| **milli > 0);
+        scalars.map(|(name, milli)| (name.as_str(), double(Amount::from_milli(*milli)))).collect()
+    }
+
     /// How much there is of a scalar.
     pub(crate) fn scalar(&self, name: &str) -> f64 {
         double(Amount::from_milli(self.scalars.get(name).copied().unwrap_or_default()))

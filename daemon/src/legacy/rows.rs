@@ -110,8 +110,8 @@ impl AgentRow {
             offered_resources: held(&holdings.offered_of_agent),
             reserved_resources,
             unreserved_resources,
-            active: agent.state == AgentState::Active,
-            deactivated: false,
+            active: agent.state == AgentState::Active && !agent.deactivated,
+            deactivated: agent.deactivated,
             version: MESOS_VERSION,
             capabilities: AGENT_CAPABILITIES,
         }

@@ -4,7 +4,7 @@
 //! |---|---|
 //! | `arrivals` | who connects, as what, and for how long |
 //! | `schedulers` | frameworks that speak Mesos' scheduler API |
-//! | `operator` | operators that speak Mesos' operator API |
+//! | `operator`, `operations` | operators that speak Mesos' operator API: reads, and changes |
 //! | `site` | what it answers over HTTP |
 //! | `agents` | what agents answer, served under `/agent/<id>/` |
 //! | `heads` | what they say, on its way to the core |
@@ -16,6 +16,7 @@ mod agents;
 mod arrivals;
 mod explain;
 mod heads;
+mod operations;
 mod operator;
 mod schedulers;
 mod site;
@@ -72,6 +73,7 @@ pub(crate) struct MasterNode {
     pub(crate) conns: Conns,
     schedulers: Schedulers,
     subscribers: Subscribers,
+    waiting: RefCell<operations::Waiting>,
     pub(crate) doors: Doors,
     callers: RefCell<Vec<Caller>>,
     pub(crate) catalog: RefCell<Catalog>,
@@ -101,6 +103,7 @@ impl MasterNode {
             options,
             schedulers: Schedulers::default(),
             subscribers: Subscribers::default(),
+            waiting: RefCell::default(),
             doors: Doors::new(),
             callers: RefCell::default(),
             catalog: RefCell::default(),
@@ -163,7 +166,7 @@ impl MasterNode {
 
     /// Passes a head on to its connection.
     fn send(&self, conn: Id, head: &[u8], bodies: &[BodyRef]) {
-        if self.tell_scheduler(conn, head, bodies) {
+        if self.tell_scheduler(conn, head, bodies) || self.answer_operation(conn, head) {
             return;
         }
         let Some(conn) = self.conns.get(conn) else { return };

@@ -15,7 +15,7 @@ use crate::conn::Ends;
 use crate::http::body::Body;
 use crate::http::media::Media;
 use crate::http::records::Records;
-use crate::http::{Early, Reply, Visit, early, request, stream};
+use crate::http::{Early, Reply, Visit, early, request, status, stream};
 use crate::legacy::metrics;
 use crate::pb::mesos::v1 as pb;
 use crate::v1::amounts::seconds;
@@ -82,12 +82,15 @@ impl MasterNode {
 
     async fn operator_call(self: &Rc<Self>, visit: Visit) -> Result<Reply, Early> {
         self.leads_or_not()?;
-        let Visit { request, ends, .. } = visit;
+        let Visit { request, ends, caller } = visit;
         let (call, headers) = request::message::<Call>(request).await?;
         let kind = call.r#type();
         if call.r#type.is_none() || kind == Type::Unknown {
             let message = "Failed to validate master::Call: Expecting 'type' to be present";
             return Err(early(StatusCode::BAD_REQUEST, message));
+        }
+        if self.change(&call, &caller).await? {
+            return Ok(status(StatusCode::OK));
         }
         let media = request::asked(&headers)?;
         if kind == Type::Subscribe {
@@ -174,6 +177,17 @@ impl MasterNode {
                 told.set_type(Of::GetRoles);
                 told.get_roles = Some(reads::roles(&tables));
             }
+            Type::GetWeights => {
+                told.set_type(Of::GetWeights);
+                let weight_infos = reads::weights(&tables);
+                told.get_weights = Some(response::GetWeights { weight_infos });
+            }
+            Type::GetQuota => {
+                told.set_type(Of::GetQuota);
+                let configs = reads::quotas(&tables);
+                let status = pb::quota::QuotaStatus { configs, ..Default::default() };
+                told.get_quota = Some(response::GetQuota { status });
+            }
             Type::GetMaster => {
                 told.set_type(Of::GetMaster);
                 told.get_master = Some(response::GetMaster {
@@ -187,7 +201,6 @@ impl MasterNode {
             | Type::SetLoggingLevel
             | Type::ListFiles
             | Type::ReadFile
-            | Type::GetWeights
             | Type::UpdateWeights
             | Type::ReserveResources
             | Type::UnreserveResources
@@ -203,7 +216,6 @@ impl MasterNode {
             | Type::DrainAgent
             | Type::DeactivateAgent
             | Type::ReactivateAgent
-            | Type::GetQuota
             | Type::UpdateQuota
             | Type::SetQuota
             | Type::RemoveQuota
@@ -306,7 +318,8 @@ impl MasterNode {
             | Fact::Offer { .. }
             | Fact::OfferGone { .. }
             | Fact::Quota { .. }
-            | Fact::Weight { .. } => None,
+            | Fact::Weight { .. }
+            | Fact::AgentDeactivated { .. } => None,
         }
     }
 

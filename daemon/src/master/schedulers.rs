@@ -31,8 +31,8 @@ use crate::port::with_refs;
 use crate::v1::calls::{self, BadCall, Said};
 use crate::v1::events::{self, HEARTBEAT_US, MESOS_VERSION, Telling};
 use crate::{alarm, clock, random};
-use pb::scheduler::Call;
 use pb::scheduler::call::Type;
+use pb::scheduler::{Call, OfferConstraints};
 
 /// The header that names a stream.
 const STREAM_ID: HeaderName = HeaderName::from_static("mesos-stream-id");
@@ -58,6 +58,8 @@ pub(crate) struct Scheduler {
     master: pb::MasterInfo,
     /// Something was told on it.
     told: Cell<bool>,
+    /// Which agents it wants, to be said once it is a framework.
+    constraints: RefCell<Option<OfferConstraints>>,
 }
 
 impl Schedulers {
@@ -130,6 +132,11 @@ impl MasterNode {
             let result = self.put_and_wait(&scheduler, said).await?;
             result.map_err(|refusal| early(StatusCode::BAD_REQUEST, refusal.sentence()))?;
             scheduler.capabilities.set(capabilities.unwrap_or_default());
+            let constraints = call.update_framework.as_ref();
+            let constraints = constraints.and_then(|call| call.offer_constraints.as_ref());
+            let said = calls::constrain(constraints, framework).map_err(refused)?;
+            let result = self.put_and_wait(&scheduler, said).await?;
+            result.map_err(|refusal| early(StatusCode::BAD_REQUEST, refusal.sentence()))?;
             return Ok(status(StatusCode::OK));
         }
         self.port.room().await;
@@ -232,6 +239,10 @@ impl MasterNode {
             capabilities: Cell::new(info.map_or(0, calls::capabilities)),
             master: self.master_info(&ends),
             told: Cell::default(),
+            constraints: RefCell::new(call.subscribe.as_ref().map(|call| {
+                // None at all takes back what an earlier stream has said.
+                call.offer_constraints.clone().unwrap_or_default()
+            })),
         });
         self.schedulers.by_conn.borrow_mut().insert(conn, Rc::clone(&scheduler));
         self.port.put(&Input::Opened {
@@ -357,10 +368,28 @@ impl MasterNode {
         if let Some(told) = told {
             scheduler.tell(&told);
         }
+        drop(catalog);
         if subscribed {
             scheduler.tell(&events::heartbeat());
+            self.constrain(&scheduler);
         }
         true
+    }
+
+    /// Says which agents a framework wants, now that it is one.
+    fn constrain(&self, scheduler: &Rc<Scheduler>) {
+        let Some(constraints) = scheduler.constraints.borrow_mut().take() else { return };
+        let Ok(said) = calls::constrain(Some(&constraints), scheduler.framework.get()) else {
+            return;
+        };
+        let weak = Rc::downgrade(scheduler);
+        // It carries no bodies, so there is always room for it.
+        let _ = self.put_call(scheduler, said, move |result| {
+            if let (Err(refusal), Some(scheduler)) = (result, weak.upgrade()) {
+                scheduler.tell(&events::error(refusal.sentence()));
+                scheduler.records.close();
+            }
+        });
     }
 
     /// Ends a framework's stream; false for whoever has none.

@@ -11,7 +11,9 @@ use super::MasterNode;
 use crate::clock;
 use crate::conn::Ends;
 use crate::doors::{Caller, Denied};
-use crate::http::{Answering, Gauges, Reply, Site, Visit, only, pieces, status};
+use crate::http::{
+    Answering, Early, Gauges, Reply, Site, Visit, early, only, pieces, request, status,
+};
 use crate::legacy::master::About;
 use crate::legacy::pieces::Pieces;
 use crate::legacy::{self, metrics};
@@ -59,6 +61,10 @@ impl Site for MasterNode {
             // libprocess answers whatever is below it.
             path if path == "/api/v1" || operator_alias(path) => Ok(Box::pin(self.operator(visit))),
             "/api/v1/scheduler" => Ok(Box::pin(self.scheduler(visit))),
+            "/weights" if visit.request.method() == Method::PUT => {
+                Ok(Box::pin(self.put_weights(visit)))
+            }
+            "/teardown" => Ok(Box::pin(self.post_teardown(visit))),
             _ => match self.read(&visit) {
                 Some(reply) => Ok(Box::pin(std::future::ready(reply))),
                 None => Err(Box::new(visit)),
@@ -96,6 +102,51 @@ impl MasterNode {
             return Some(*reply);
         }
         Some(pieces(found, function))
+    }
+
+    /// `PUT /weights`: a list of roles with their weights.
+    async fn put_weights(self: Rc<Self>, visit: Visit) -> Reply {
+        let change = async {
+            self.leads_or_not()?;
+            let bytes = request::whole(visit.request.into_body()).await?;
+            let bad = |why: &str| {
+                let message = format!("Failed to parse update weights request JSON: {why}");
+                early(StatusCode::BAD_REQUEST, message)
+            };
+            let value: Value =
+                serde_json::from_slice(&bytes).map_err(|error| bad(&error.to_string()))?;
+            let rows = value.as_array().ok_or_else(|| bad("expected a list"))?;
+            let read = rows.iter().map(|row| {
+                let role = row["role"].as_str().ok_or_else(|| bad("a weight without a role"))?;
+                let weight =
+                    row["weight"].as_f64().ok_or_else(|| bad("a role without a weight"))?;
+                Ok((role.to_owned(), weight))
+            });
+            let weights = read.collect::<Result<Vec<_>, Early>>()?;
+            self.update_weights(weights, &visit.caller).await
+        };
+        match change.await {
+            Ok(()) => status(StatusCode::OK),
+            Err(reply) => *reply,
+        }
+    }
+
+    /// `POST /teardown`: a form that names a framework.
+    async fn post_teardown(self: Rc<Self>, visit: Visit) -> Reply {
+        let change = async {
+            self.leads_or_not()?;
+            only(visit.request.method(), &[Method::POST])?;
+            let bytes = request::whole(visit.request.into_body()).await?;
+            let form = legacy::query(Some(&String::from_utf8_lossy(&bytes)));
+            let id = form.get("frameworkId").ok_or_else(|| {
+                early(StatusCode::BAD_REQUEST, "Missing 'frameworkId' query parameter")
+            })?;
+            self.teardown(id, &visit.caller).await
+        };
+        match change.await {
+            Ok(()) => status(StatusCode::OK),
+            Err(reply) => *reply,
+        }
     }
 
     /// Where the leader is: here.

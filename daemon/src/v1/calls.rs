@@ -11,8 +11,8 @@ use mesita_core::resources::Amount;
 use mesita_core::table::{Full, Id};
 use mesita_core::wire::agent::OperationRef;
 use mesita_core::wire::call::{
-    self, Accept, Capability, Change, Minimum, Operation, Ownership, Quantities, Quantity,
-    Subscribe, Verb,
+    self, Accept, Capability, Change, Constraint, ConstraintGroup, Constraints, Minimum, Operation,
+    Ownership, Predicate, Quantities, Quantity, Selector, Subscribe, Verb,
 };
 use mesita_core::wire::resource::{Resource, Value};
 use mesita_core::wire::task::{Launch, TaskAt};
@@ -25,7 +25,7 @@ use super::tasks::{self, Bodies};
 use crate::pb::mesita::FrameworkPublic;
 use crate::pb::mesos::v1 as pb;
 use pb::scheduler::call::{Type, UpdateFramework};
-use pb::scheduler::{Call, OfferConstraints};
+use pb::scheduler::{AttributeConstraint, Call, OfferConstraints};
 
 /// Memory for the lists of one call: each is written once for every list that it is in.
 const MEMORY: usize = 6 * HEAD_MAX;
@@ -472,8 +472,8 @@ impl<'s> Writer<'s> {
             let why = "'FrameworkInfo.failover_timeout' must be a number that is not negative";
             BadCall::Framework(why.to_owned())
         })?;
-        if constraints.is_some_and(|constraints| !constraints.role_constraints.is_empty()) {
-            return Err(BadCall::Framework("offer constraints are not supported".to_owned()));
+        if let Some(constraints) = constraints {
+            check_constraints(constraints, &roles)?;
         }
         let public = FrameworkPublic {
             checkpoint: info.checkpoint,
@@ -554,6 +554,89 @@ impl<'s> Writer<'s> {
         }
         Ok(self.scratch.seq::<Minimum<'static>>(minimums)?)
     }
+}
+
+/// What can be said of constraints by themselves. Mesos: `OfferConstraintsFilter::create`.
+fn check_constraints(constraints: &OfferConstraints, roles: &Seq<'_, &str>) -> Result<(), BadCall> {
+    let bad = |why: String| Err(BadCall::Framework(format!("Invalid 'offer_constraints': {why}")));
+    for (role, of_role) in &constraints.role_constraints {
+        if !roles.iter().any(|own| own == role) {
+            return bad(format!("the framework is not in role '{role}'"));
+        }
+        if of_role.groups.is_empty() {
+            return bad(format!("role '{role}' has no group of constraints"));
+        }
+        for one in of_role.groups.iter().flat_map(|group| &group.attribute_constraints) {
+            constraint(one).map_err(|why| {
+                BadCall::Framework(format!("Invalid 'offer_constraints' of role '{role}': {why}"))
+            })?;
+        }
+        if of_role.groups.iter().any(|group| group.attribute_constraints.is_empty()) {
+            return bad(format!("a group of role '{role}' has no constraints"));
+        }
+    }
+    Ok(())
+}
+
+/// One constraint for the core.
+fn constraint(one: &AttributeConstraint) -> Result<Constraint<'_>, String> {
+    use pb::scheduler::attribute_constraint::predicate::Predicate as Told;
+    use pb::scheduler::attribute_constraint::selector::{PseudoattributeType, Selector as Of};
+    let (selector, attribute) = match &one.selector.selector {
+        Some(Of::AttributeName(name)) => (Selector::Attribute, name.as_str()),
+        Some(Of::PseudoattributeType(number)) => {
+            let kind = PseudoattributeType::try_from(*number);
+            match kind.unwrap_or(PseudoattributeType::Unknown) {
+                PseudoattributeType::Hostname => (Selector::Hostname, ""),
+                PseudoattributeType::Region => (Selector::Region, ""),
+                PseudoattributeType::Zone => (Selector::Zone, ""),
+                PseudoattributeType::Unknown => {
+                    return Err("an unknown pseudoattribute".to_owned());
+                }
+            }
+        }
+        None => return Err("a constraint without a selector".to_owned()),
+    };
+    let (predicate, value) = match &one.predicate.predicate {
+        Some(Told::Exists(_)) => (Predicate::Exists, ""),
+        Some(Told::NotExists(_)) => (Predicate::NotExists, ""),
+        Some(Told::TextEquals(text)) => (Predicate::TextEquals, text.value.as_str()),
+        Some(Told::TextNotEquals(text)) => (Predicate::TextNotEquals, text.value.as_str()),
+        Some(Told::TextMatches(_) | Told::TextNotMatches(_)) => {
+            return Err("regular expressions are not supported".to_owned());
+        }
+        None => return Err("a constraint without a predicate".to_owned()),
+    };
+    Ok(Constraint { selector, attribute, predicate, value })
+}
+
+/// The call that sets a framework's constraints to those that were checked; none = all agents.
+pub(crate) fn constrain(
+    constraints: Option<&OfferConstraints>,
+    framework: FrameworkId,
+) -> Result<Said, BadCall> {
+    let mut memory = vec![0; MEMORY];
+    let mut scratch = Scratch::new(&mut memory);
+    let mut roles = Vec::new();
+    for (role, of_role) in constraints.iter().flat_map(|one| &one.role_constraints) {
+        let mut groups = Vec::new();
+        for group in &of_role.groups {
+            let all = group.attribute_constraints.iter().flat_map(constraint);
+            let all = scratch.seq::<Constraint<'static>>(all)?;
+            groups.push(ConstraintGroup { all });
+        }
+        let groups = scratch.seq::<ConstraintGroup<'static>>(groups)?;
+        roles.push(Constraints { role, groups });
+    }
+    let roles = scratch.seq::<Constraints<'static>>(roles)?;
+    let verb = Verb::Constrain { roles };
+    let head = Head::Call(call::Call { framework, ticket: 0, verb });
+    // Our own types have no way to fail.
+    let head = postcard::to_allocvec(&head).unwrap_or_default();
+    if head.len() > HEAD_MAX {
+        return Err(Full.into());
+    }
+    Ok(Said { head, bodies: Vec::new(), bad: Vec::new() })
 }
 
 fn few(what: &str, count: usize) -> Result<(), BadCall> {

@@ -1,13 +1,15 @@
 //! What the operator API tells of the catalog's rows.
 
 use mesita_core::master::rows::{AgentState, FrameworkState};
+use mesita_core::resources::Amount;
 use mesita_core::table::Id;
 use mesita_core::wire::call::Capability;
 use mesita_core::wire::task::{Reason, Source, TaskState};
 use mesita_core::wire::{AgentId, FrameworkId};
 use prost::Message;
+use std::collections::BTreeMap;
 
-use super::amounts::seconds;
+use super::amounts::{double, seconds};
 use super::calls::capability_list;
 use super::events::{self, MESOS_VERSION, agent_id, domain, framework_id};
 use super::resources::{Form, attributes, of_wire};
@@ -75,8 +77,8 @@ pub(crate) fn agent(tables: &Tables, id: Id, row: &Agent) -> get_agents::Agent {
             id: Some(agent_id(row.id, cluster(tables))),
             domain: info.and_then(|info| domain(info.region, info.zone)),
         },
-        active: row.state == AgentState::Active,
-        deactivated: Some(false),
+        active: row.state == AgentState::Active && !row.deactivated,
+        deactivated: Some(row.deactivated),
         version: MESOS_VERSION.to_owned(),
         pid: Some(format!("slave(1)@{ip}:{port}")),
         registered_time: Some(time(row.registered_us)),
@@ -274,12 +276,12 @@ fn source(source: Source) -> pb::task_status::Source {
 
 /// Roles that frameworks are in.
 pub(crate) fn roles(tables: &Tables) -> GetRoles {
-    let mut roles = std::collections::BTreeMap::<&str, pb::Role>::new();
+    let mut roles = BTreeMap::<&str, pb::Role>::new();
     for (_, row) in tables.frameworks.iter() {
         for role in &row.roles {
             let told = roles.entry(role).or_insert_with(|| pb::Role {
                 name: role.to_string(),
-                weight: 1.0,
+                weight: weight(tables, role),
                 ..pb::Role::default()
             });
             told.frameworks.push(framework_id(row.id, cluster(tables)));
@@ -293,4 +295,32 @@ pub(crate) fn roles(tables: &Tables) -> GetRoles {
     let roles = roles.into_values();
     let roles = roles.map(|role| pb::Role { resources: summed(role.resources), ..role });
     GetRoles { roles: roles.collect() }
+}
+
+/// The weight of a role; 1 if nobody has set it.
+fn weight(tables: &Tables, role: &str) -> f64 {
+    tables.weights.get(role).map_or(1.0, |milli| double(Amount::from_milli((*milli).into())))
+}
+
+/// Weights that somebody has set.
+pub(crate) fn weights(tables: &Tables) -> Vec<pb::WeightInfo> {
+    let roles = tables.weights.keys();
+    let told = roles
+        .map(|role| pb::WeightInfo { weight: weight(tables, role), role: Some(role.to_string()) });
+    told.collect()
+}
+
+/// Quotas that somebody has set.
+pub(crate) fn quotas(tables: &Tables) -> Vec<pb::quota::QuotaConfig> {
+    let scalars = |amounts: &BTreeMap<Box<str>, Amount>| {
+        let each = amounts.iter();
+        each.map(|(name, &amount)| (name.to_string(), pb::value::Scalar { value: double(amount) }))
+            .collect()
+    };
+    let told = tables.quotas.iter().map(|(role, quota)| pb::quota::QuotaConfig {
+        role: role.to_string(),
+        guarantees: scalars(&quota.guarantees),
+        limits: scalars(&quota.limits),
+    });
+    told.collect()
 }

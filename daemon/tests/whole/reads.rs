@@ -246,3 +246,72 @@ fn an_agent_tells_what_runs_and_what_it_wrote_also_by_its_master() {
     run.end();
     end(&world, master, agent);
 }
+
+#[test]
+fn an_operator_changes_quota_weights_and_what_is_offered() {
+    let world = World::new();
+    let (master, agent) = cluster(&world);
+    let change = |call: &Value| post(master.port, "/api/v1", &[], call);
+    let done = |call: &Value| {
+        let answer = change(call);
+        assert_eq!((answer.status, answer.text().as_str()), (200, ""), "{call}");
+    };
+    let refused = |call: &Value, words: &str| {
+        let answer = change(call);
+        assert_eq!(answer.status, 400, "{call}: {}", answer.text());
+        assert!(answer.text().contains(words), "{}", answer.text());
+    };
+    done(&json!({"type": "UPDATE_WEIGHTS", "update_weights": {"weight_infos": [
+        {"role": "web", "weight": 2.5}]}}));
+    refused(
+        &json!({"type": "UPDATE_WEIGHTS", "update_weights": {"weight_infos": [
+            {"role": "web", "weight": 0}]}}),
+        "Invalid weight for role 'web'",
+    );
+    assert_eq!(operate(&master, "GET_WEIGHTS")["weight_infos"][0]["weight"], 2.5);
+    let put = |body: &Value| {
+        let headers = [("Content-Type", "application/json")];
+        ask(master.port, "PUT", "/weights", &headers, body.to_string().as_bytes()).status
+    };
+    assert_eq!(put(&json!([{"role": "web", "weight": 3}])), 200);
+    assert_eq!(put(&json!({"role": "web"})), 400);
+    assert_eq!(read(&master, "/weights")[0]["weight"], 3.0);
+
+    let quota = |role: &str, cpus: f64| {
+        json!({"role": role, "limits": {"cpus": {"value": cpus}},
+               "guarantees": {"cpus": {"value": cpus}}})
+    };
+    let update = |configs: Vec<Value>| json!({"type": "UPDATE_QUOTA", "update_quota": {"quota_configs": configs}});
+    done(&update(vec![quota("web", 1.0)]));
+    let told = || operate(&master, "GET_QUOTA")["status"]["configs"].clone();
+    assert_eq!(told()[0]["guarantees"]["cpus"]["value"], 1.0);
+    // All of them or none: more is guaranteed than there is.
+    let answer = change(&update(vec![quota("web", 0.5), quota("batch", 100.0)]));
+    assert_eq!(answer.status, 400, "{}", answer.text());
+    assert_eq!(told()[0]["guarantees"]["cpus"]["value"], 1.0);
+    assert_eq!(told().as_array().unwrap().len(), 1);
+    let roles = read(&master, "/roles")["roles"].clone();
+    assert_eq!((&roles[0]["name"], &roles[0]["weight"]), (&json!("web"), &json!(3.0)));
+    assert_eq!(roles[0]["quota"]["guarantee"]["cpus"], 1.0);
+
+    let id = read(&master, "/slaves")["slaves"][0]["id"].clone();
+    done(&json!({"type": "DEACTIVATE_AGENT", "deactivate_agent": {"agent_id": {"value": id}}}));
+    assert_eq!(read(&master, "/slaves")["slaves"][0]["deactivated"], true);
+    let waits = master.run(&["--wait", "1s", "--", "true"]).end();
+    assert_eq!(waits.status, 3, "{}", waits.err);
+    done(&json!({"type": "REACTIVATE_AGENT", "reactivate_agent": {"agent_id": {"value": id}}}));
+    refused(
+        &json!({"type": "DEACTIVATE_AGENT", "deactivate_agent": {"agent_id": {"value": "x"}}}),
+        "Unknown agent",
+    );
+
+    let run =
+        master.run(&["--name", "it", "--resources", "cpus:0.1;mem:16", "--", "sleep", "1000"]);
+    run.says("TASK_RUNNING");
+    let framework = read(&master, "/frameworks")["frameworks"][0]["id"].clone();
+    let form = format!("frameworkId={}", framework.as_str().unwrap());
+    assert_eq!(ask(master.port, "POST", "/teardown", &[], form.as_bytes()).status, 200);
+    assert_ne!(run.end().status, 0);
+    assert_eq!(ask(master.port, "POST", "/teardown", &[], b"frameworkId=x").status, 400);
+    end(&world, master, agent);
+}

@@ -368,3 +368,58 @@ fn a_stream_that_nobody_reads_is_cut_off() {
     master.stop();
     world.nothing_is_left();
 }
+
+#[test]
+fn a_framework_is_offered_only_the_agents_that_it_wants() {
+    let world = World::new();
+    let master = world.master(&[]);
+    let agents = ["a", "b"].map(|rack| {
+        let flags = [format!("--attributes=rack:{rack}"), format!("--hostname=host-{rack}")];
+        master.agent(&[&flags[0], &flags[1], "--resources", "cpus:1;mem:64"])
+    });
+    let want = |rack: &str| {
+        json!({"role_constraints": {"*": {"groups": [{"attribute_constraints": [
+            {"selector": {"attribute_name": "rack"},
+             "predicate": {"text_equals": {"value": rack}}}]}]}}})
+    };
+    let mut call = subscription(&json!({}));
+    call["subscribe"]["offer_constraints"] = want("b");
+    let mut events = Records::open(master.port, PATH, &JSON, call.to_string().as_bytes());
+    let stream = events.headers.iter().find(|(name, _)| name == "Mesos-Stream-Id");
+    let stream = stream.unwrap().1.clone();
+    let id = events.until("SUBSCRIBED")["framework_id"].clone();
+    let mut framework = Framework { port: master.port, events, id, stream };
+    // What was offered before the constraints came is taken back, or given back here.
+    let offers = framework.events.until("OFFERS")["offers"].clone();
+    let host = |offer: &Value| offer["hostname"].as_str().unwrap().to_owned();
+    let hosts: Vec<String> = offers.as_array().unwrap().iter().map(host).collect();
+    assert!(hosts.contains(&"host-b".to_owned()), "{hosts:?}");
+    for offer in offers.as_array().unwrap() {
+        framework.accepted(
+            "DECLINE",
+            &json!({"offer_ids": [offer["id"]], "filters": {"refuse_seconds": 0}}),
+        );
+    }
+    let again = framework.events.until("OFFERS")["offers"].clone();
+    assert!(again.as_array().unwrap().iter().all(|offer| host(offer) == "host-b"), "{again}");
+    for (constraints, words) in [
+        (json!({"role_constraints": {"web": {"groups": []}}}), "not in role 'web'"),
+        (
+            json!({"role_constraints": {"*": {"groups": [{"attribute_constraints": [
+                {"selector": {"attribute_name": "rack"},
+                 "predicate": {"text_matches": {"regex": "a.*"}}}]}]}}}),
+            "regular expressions are not supported",
+        ),
+    ] {
+        let mut call = subscription(&json!({}));
+        call["subscribe"]["offer_constraints"] = constraints;
+        let call = call.to_string();
+        let mut events = Records::open(master.port, PATH, &JSON, call.as_bytes());
+        let event = events.event().unwrap();
+        assert!(event["error"]["message"].as_str().unwrap().contains(words), "{event}");
+    }
+    framework.accepted("TEARDOWN", &Value::Null);
+    agents.into_iter().for_each(|agent| agent.leave());
+    master.stop();
+    world.nothing_is_left();
+}

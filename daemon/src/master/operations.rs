@@ -1,0 +1,233 @@
+//! What operators change by Mesos' operator API, and by what was there before it: passed on to the
+//! core as an operator's call on a connection of its own.
+
+use std::collections::BTreeMap;
+use std::rc::Rc;
+
+use hyper::StatusCode;
+use mesita_core::Refusal;
+use mesita_core::limits::{HEAD_MAX, VERSION_MAX};
+use mesita_core::master::Input;
+use mesita_core::resources::Amount;
+use mesita_core::table::Id;
+use mesita_core::wire::call::Quantity;
+use mesita_core::wire::hello::Role;
+use mesita_core::wire::operator::{OperatorCall, OperatorEvent, OperatorVerb};
+use mesita_core::wire::{AgentId, FrameworkId, Head, Scratch, Seq, decode};
+
+use super::MasterNode;
+use crate::catalog::rows::Quota;
+use crate::clock;
+use crate::doors::Caller;
+use crate::http::{Early, early};
+use crate::pb::mesos::v1 as pb;
+use crate::port::with_refs;
+use crate::v1::amounts::amount;
+use pb::master::Call;
+use pb::master::call::{Type, UpdateQuota, UpdateWeights};
+
+/// What became of an operation, and why.
+type Answer = (Result<(), Refusal>, String);
+
+/// Operations that wait for their answers, by their connections.
+pub(super) type Waiting = BTreeMap<Id, async_channel::Sender<Answer>>;
+
+impl MasterNode {
+    /// A call that changes something; false when it is none.
+    pub(super) async fn change(
+        self: &Rc<Self>,
+        call: &Call,
+        caller: &Caller,
+    ) -> Result<bool, Early> {
+        let kind = call.r#type();
+        if kind == Type::UpdateQuota {
+            let none = UpdateQuota::default();
+            self.update_quota(call.update_quota.as_ref().unwrap_or(&none), caller).await?;
+        } else if kind == Type::UpdateWeights {
+            let none = UpdateWeights::default();
+            let update = call.update_weights.as_ref().unwrap_or(&none);
+            let weights = update.weight_infos.iter();
+            let weights = weights.map(|one| (one.role().to_owned(), one.weight));
+            self.update_weights(weights.collect(), caller).await?;
+        } else if kind == Type::DeactivateAgent {
+            let named = call.deactivate_agent.as_ref().map(|one| &one.agent_id);
+            self.deactivate(named, true, caller).await?;
+        } else if kind == Type::ReactivateAgent {
+            let named = call.reactivate_agent.as_ref().map(|one| &one.agent_id);
+            self.deactivate(named, false, caller).await?;
+        } else if kind == Type::Teardown {
+            let id = call.teardown.as_ref().map_or("", |one| &one.framework_id.value);
+            self.teardown(id, caller).await?;
+        } else {
+            return Ok(false);
+        }
+        Ok(true)
+    }
+
+    async fn deactivate(
+        self: &Rc<Self>,
+        named: Option<&pb::AgentId>,
+        deactivated: bool,
+        caller: &Caller,
+    ) -> Result<(), Early> {
+        let agent = named.and_then(|id| AgentId::parse(&id.value, self.cluster()));
+        let agent = agent.ok_or_else(|| early(StatusCode::BAD_REQUEST, "Unknown agent"))?;
+        self.operate(caller, OperatorVerb::Deactivate { agent, deactivated }).await
+    }
+
+    /// Ends a framework by its id as clients see it.
+    pub(super) async fn teardown(self: &Rc<Self>, id: &str, caller: &Caller) -> Result<(), Early> {
+        let framework = FrameworkId::parse(id, self.cluster()).ok_or_else(|| {
+            early(StatusCode::BAD_REQUEST, "No framework found with specified ID")
+        })?;
+        self.operate(caller, OperatorVerb::Teardown { framework }).await
+    }
+
+    /// Sets weights by role.
+    pub(super) async fn update_weights(
+        self: &Rc<Self>,
+        weights: Vec<(String, f64)>,
+        caller: &Caller,
+    ) -> Result<(), Early> {
+        let mut milli = Vec::new();
+        for (role, weight) in &weights {
+            let bad = |why: String| {
+                early(StatusCode::BAD_REQUEST, format!("Invalid weight for role '{role}': {why}"))
+            };
+            let weight = amount(*weight).map_err(|bad_number| bad(format!("it {bad_number}")))?;
+            let weight = u32::try_from(weight.milli()).unwrap_or(u32::MAX);
+            if weight == 0 || weight > mesita_core::limits::WEIGHT_MAX {
+                return Err(bad("weights are from 0.001 to 1000".to_owned()));
+            }
+            milli.push((role, weight));
+        }
+        for (role, weight) in milli {
+            self.operate(caller, OperatorVerb::SetWeight { role, weight }).await?;
+        }
+        Ok(())
+    }
+
+    /// Sets quotas, all of them or none: what was set before the one that is refused is set back.
+    async fn update_quota(
+        self: &Rc<Self>,
+        update: &UpdateQuota,
+        caller: &Caller,
+    ) -> Result<(), Early> {
+        let mut wanted = Vec::new();
+        for config in &update.quota_configs {
+            let read = |of: &BTreeMap<String, pb::value::Scalar>| {
+                let each = of.iter().map(|(name, scalar)| {
+                    let amount = amount(scalar.value).map_err(|bad| {
+                        let message = format!("Invalid quota for '{name}': it {bad}");
+                        early(StatusCode::BAD_REQUEST, message)
+                    });
+                    Ok((name.as_str().into(), amount?))
+                });
+                each.collect::<Result<BTreeMap<Box<str>, Amount>, Early>>()
+            };
+            let quota =
+                Quota { guarantees: read(&config.guarantees)?, limits: read(&config.limits)? };
+            wanted.push((config.role.as_str(), quota));
+        }
+        let before = self.catalog.borrow().now.quotas.clone();
+        for (done, (role, quota)) in wanted.iter().enumerate() {
+            let Err(refused) = self.set_quota(role, quota, update.force(), caller).await else {
+                continue;
+            };
+            for (role, _) in wanted.iter().take(done) {
+                let old = before.get(*role).cloned().unwrap_or_default();
+                // What was true a moment ago is true again.
+                let _ = self.set_quota(role, &old, true, caller).await;
+            }
+            return Err(refused);
+        }
+        Ok(())
+    }
+
+    async fn set_quota(
+        self: &Rc<Self>,
+        role: &str,
+        quota: &Quota,
+        force: bool,
+        caller: &Caller,
+    ) -> Result<(), Early> {
+        let mut memory = [vec![0; 4096], vec![0; 4096]];
+        let [first, second] = &mut memory;
+        let many = |_| early(StatusCode::BAD_REQUEST, "a quota names at most 16 resources");
+        let guarantees = list(&quota.guarantees, first).map_err(many)?;
+        let limits = list(&quota.limits, second).map_err(many)?;
+        let verb = OperatorVerb::SetQuota { role, guarantees, limits, force };
+        self.operate(caller, verb).await
+    }
+
+    /// Has the core do something that only operators may.
+    pub(super) async fn operate(
+        self: &Rc<Self>,
+        caller: &Caller,
+        verb: OperatorVerb<'_>,
+    ) -> Result<(), Early> {
+        let full = |what: &str| {
+            let message = format!("{what}: see --size on the master");
+            early(StatusCode::SERVICE_UNAVAILABLE, message)
+        };
+        // Our own types have no way to fail.
+        let head = Head::OperatorCall(OperatorCall { ticket: 1, verb });
+        let head = postcard::to_allocvec(&head).unwrap_or_default();
+        let number = self.number_of(caller).ok_or_else(|| full("no room for another caller"))?;
+        let conn = self.conns.begin().ok_or_else(|| full("too many connections"))?;
+        let (sender, receiver) = async_channel::bounded(1);
+        self.waiting.borrow_mut().insert(conn, sender.clone());
+        self.port.put(&Input::Opened {
+            conn,
+            role: Role::Client,
+            version: VERSION_MAX,
+            caller: number,
+            head_max: u32::try_from(HEAD_MAX).unwrap_or(u32::MAX),
+        });
+        with_refs(&[], |bodies| {
+            let verdicts = Seq::EMPTY;
+            let input = Input::Frame { conn, head: &head, bodies, verdicts };
+            self.port.put_then(&input, Vec::new(), move |result| {
+                // A reply comes first, unless the core could not even read the call.
+                if let Err(refusal) = result {
+                    let _ = sender.try_send((Err(refusal), refusal.sentence().to_owned()));
+                }
+            });
+        });
+        let answer = receiver.recv().await;
+        self.waiting.borrow_mut().remove(&conn);
+        self.conns.end(conn);
+        self.port.put(&Input::Closed { conn, since: clock::now() });
+        let gone = || early(StatusCode::SERVICE_UNAVAILABLE, "the master is ending");
+        let (result, message) = answer.map_err(|_| gone())?;
+        result.map_err(|refusal| {
+            let status = if refusal == Refusal::Denied {
+                StatusCode::FORBIDDEN
+            } else {
+                StatusCode::BAD_REQUEST
+            };
+            let sentence = if message.is_empty() { refusal.sentence() } else { &message };
+            early(status, sentence)
+        })
+    }
+
+    /// The answer to an operation; false for whoever waits for none.
+    pub(super) fn answer_operation(&self, conn: Id, head: &[u8]) -> bool {
+        let waiting = self.waiting.borrow();
+        let Some(sender) = waiting.get(&conn) else { return false };
+        if let Ok(Head::OperatorEvent(OperatorEvent::Reply { result, message, .. })) = decode(head)
+        {
+            // Who asked may be gone.
+            let _ = sender.try_send((result, message.to_owned()));
+        }
+        true
+    }
+}
+
+fn list<'s>(
+    amounts: &'s BTreeMap<Box<str>, Amount>,
+    memory: &'s mut [u8],
+) -> Result<Seq<'s, Quantity<'s>>, mesita_core::table::Full> {
+    let each = amounts.iter().map(|(name, &amount)| Quantity { name, amount });
+    Scratch::new(memory).seq::<Quantity<'_>>(each)
+}

@@ -24,6 +24,7 @@ use prost::Message;
 use siphasher::sip128::{Hasher128, SipHasher24};
 use smol::lock::Semaphore;
 
+use super::watch::Watch;
 use super::{AgentNode, Life};
 use crate::command::Command;
 use crate::pb::mesos::v1::ExecutorInfo;
@@ -424,7 +425,7 @@ impl AgentNode {
     fn watch(&self, id: ContainerId, container: &Rc<Container>, watches: Vec<OwnedFd>) {
         let Some(me) = self.me.upgrade() else { return };
         for watch in watches {
-            let Ok(watch) = smol::Async::new(watch) else { continue };
+            let Ok(watch) = Watch::new(watch) else { continue };
             let (me, container) = (Rc::clone(&me), Rc::clone(container));
             self.tasks.go(async move {
                 loop {
@@ -434,11 +435,10 @@ impl AgentNode {
                         }
                         false
                     };
-                    let told = async { watch.readable().await.is_ok() };
+                    let told = async { watch.told().await.is_ok() };
                     if !futures_lite::future::or(told, ended).await {
                         return;
                     }
-                    drain(&watch);
                     let isolation = Arc::clone(&me.containers.isolation);
                     let limited = me.containers.by_hand(move || isolation.limitation(id)).await;
                     if let Ok(Some(limitation)) = limited {
@@ -630,12 +630,6 @@ fn leftovers(work_dir: &Path, delay_us: u64) -> Vec<(u64, ContainerId)> {
         Some((now.saturating_add(delay_us.saturating_sub(age)), id))
     });
     found.collect()
-}
-
-/// Reads what made a descriptor readable, so that it becomes so again.
-fn drain(watch: &smol::Async<OwnedFd>) {
-    let mut buffer = [0; 4096];
-    while rustix::io::read(watch, &mut buffer).is_ok_and(|len| len == buffer.len()) {}
 }
 
 /// What is to become of a launch, all of it blocking: user, sandbox, isolators, environment.

@@ -2,7 +2,6 @@
 
 use std::fs::File;
 use std::io;
-use std::os::fd::OwnedFd;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
@@ -12,10 +11,10 @@ use mesita_core::wire::ContainerId;
 use mesita_core::wire::svc::{CloseReason, LogsOf, Output, Stream};
 use mesita_isolation::sandbox::{STDERR, STDOUT};
 use rustix::fs::{FileType, Mode, OFlags, inotify};
-use smol::Async;
 
 use super::AgentNode;
 use super::containers::Container;
+use super::watch::Watch;
 use crate::conn::Conn;
 use crate::conn::streams::{Handle, Streams, refuse};
 
@@ -109,15 +108,13 @@ enum Sent {
 }
 
 /// Waits until there may be more to read; false when nobody reads.
-async fn grown(watch: &Async<OwnedFd>, container: &Container, handle: &Handle) -> io::Result<bool> {
+async fn grown(watch: &Watch, container: &Container, handle: &Handle) -> io::Result<bool> {
     let changed = container.changed();
     if container.is_over() {
         return Ok(true);
     }
     let written = async {
-        watch.readable().await?;
-        let mut events = [0; 1024];
-        while rustix::io::read(watch, &mut events).is_ok_and(|len| len > 0) {}
+        watch.told().await?;
         Ok(true)
     };
     let ended = async {
@@ -132,12 +129,12 @@ async fn grown(watch: &Async<OwnedFd>, container: &Container, handle: &Handle) -
 }
 
 /// Tells when a file is written to.
-fn watch(path: &Path) -> io::Result<Async<OwnedFd>> {
+fn watch(path: &Path) -> io::Result<Watch> {
     let flags = inotify::CreateFlags::NONBLOCK | inotify::CreateFlags::CLOEXEC;
     let watch = inotify::init(flags)?;
     let events = inotify::WatchFlags::MODIFY | inotify::WatchFlags::DONT_FOLLOW;
     inotify::add_watch(&watch, path, events)?;
-    Async::new(watch)
+    Watch::new(watch)
 }
 
 /// Opens a task's output. The task may have put something else in its place: nothing but a plain

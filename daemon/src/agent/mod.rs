@@ -10,6 +10,7 @@
 //! | `executors` | executors that speak Mesos' executor API |
 //! | `site`, `files`, `tally` | what it answers over HTTP: state, files, and what tasks there are |
 //! | `keeper` | the conversation with the keeper |
+//! | `watch` | what the kernel tells by a descriptor |
 //! | `logs` | what tasks wrote, for streams |
 
 mod arrivals;
@@ -23,6 +24,7 @@ pub(crate) mod prepare;
 mod site;
 mod start;
 mod tally;
+mod watch;
 
 use std::cell::{Cell, RefCell};
 use std::path::PathBuf;

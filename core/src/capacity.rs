@@ -250,9 +250,9 @@ mod tests {
         for (profile, capacity, kib) in [
             ("tiny", Capacity::tiny(), 44),
             ("edge", Capacity::edge(), 1_051),
-            ("rack", Capacity::rack(), 4_466),
-            ("large", Capacity::large(), 35_660),
-            ("max", Capacity::max(), 61_863),
+            ("rack", Capacity::rack(), 4_470),
+            ("large", Capacity::large(), 35_668),
+            ("max", Capacity::max(), 61_865),
         ] {
             let bytes = capacity.master_bytes();
             std::println!("{profile}: {bytes} bytes");

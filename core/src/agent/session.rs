@@ -23,6 +23,9 @@ use crate::wire::{
     AgentId, Body, BodyRef, Check, FrameworkId, Head, Scratch, Seq, Session, decode, encode,
 };
 
+/// Bytes of bodies in one frame, unless a single one is larger.
+const BODIES_BYTES: u32 = 1024 * 1024;
+
 impl Agent<'_> {
     /// Takes in what the agent is and has. What is free follows from what is in use.
     pub(super) fn describe(
@@ -456,7 +459,7 @@ impl Agent<'_> {
         Ok(())
     }
 
-    /// Bodies that the master lacks, as many as a frame holds; it asks again for the rest.
+    /// Bodies that the master lacks, in as many frames as they take.
     fn send_bodies(
         &mut self,
         cx: &mut Cx<'_>,
@@ -468,24 +471,32 @@ impl Agent<'_> {
         }
         let conn = self.link.conn;
         self.with_scratch(|agent, outer, _| {
-            let mut scratch = Scratch::new(outer);
-            let mut list = scratch.list::<TaskBodies<'static>>();
-            let mut with = heapless::Vec::<BodyRef, { TASKS_PER_HEAD_MAX }>::new();
-            for task in tasks.iter() {
-                let Some(row) = agent.task_of(&task).and_then(|id| agent.tasks.get(id)) else {
-                    continue;
-                };
-                let place = u16::try_from(with.len()).unwrap_or(u16::MAX);
-                if row.public.is_none() || with.is_full() {
-                    continue;
+            let mut tasks = tasks.iter().peekable();
+            while tasks.peek().is_some() {
+                let mut scratch = Scratch::new(outer);
+                let mut list = scratch.list::<TaskBodies<'static>>();
+                let mut with = heapless::Vec::<BodyRef, { TASKS_PER_HEAD_MAX }>::new();
+                let mut bytes = 0u32;
+                while let Some(&task) = tasks.peek() {
+                    let row = agent.task_of(&task).and_then(|id| agent.tasks.get(id));
+                    let public = row.map_or(BodyRef::NONE, |row| row.public);
+                    let more = bytes.saturating_add(public.len);
+                    let full = with.is_full() || (more > BODIES_BYTES && !with.is_empty());
+                    if full && !public.is_none() {
+                        break;
+                    }
+                    let _ = tasks.next();
+                    let place = u16::try_from(with.len()).unwrap_or(u16::MAX);
+                    let listed = !public.is_none()
+                        && list.push(&TaskBodies { task, public: Body::at(place) }).is_ok();
+                    if listed {
+                        let _ = with.push(public);
+                        bytes = more;
+                    }
                 }
-                if list.push(&TaskBodies { task, public: Body::at(place) }).is_err() {
-                    break;
-                }
-                let _ = with.push(row.public);
+                let head = AgentCall::Bodies { session, tasks: list.end() };
+                cx.emit_with(Output::Send { conn, head: Head::AgentCall(head) }, &with);
             }
-            let head = AgentCall::Bodies { session, tasks: list.end() };
-            cx.emit_with(Output::Send { conn, head: Head::AgentCall(head) }, &with);
         });
         Ok(())
     }

@@ -420,6 +420,9 @@ impl Master<'_> {
             ..bytemuck::Zeroable::zeroed()
         };
         let Some(task) = self.add_task(row) else { return };
+        if let Some(row) = self.frameworks.get_mut(framework) {
+            row.lost = row.lost.saturating_sub(1);
+        }
         self.task_fact(cx, task, held.role, held.resources);
         if let Some(executor) = executor.filter(|_| charged) {
             self.count_executor_task(executor, 1);
@@ -825,6 +828,11 @@ impl Master<'_> {
                 .frameworks
                 .get_ref(framework)
                 .is_some_and(|row| row.capabilities & Capability::PartitionAware.bit() != 0);
+            if fine == TaskState::Unreachable
+                && let Some(row) = self.frameworks.get_mut(framework)
+            {
+                row.lost = row.lost.saturating_add(1);
+            }
             let state = if aware { fine } else { TaskState::Lost };
             self.tell_task(cx, framework, task, state, reason, message);
             self.task_state_fact(cx, task, state, Source::Master, Some(reason), message);

@@ -137,6 +137,8 @@ record! {
         pub offers: Chain,
         /// Where the telling of its tasks goes on, as slot + 1.
         pub cursor: u32,
+        /// Tasks of it on agents that do not answer, as far as this master has lost them.
+        pub lost: u32,
         #[serde(skip)]
         pub(super) next: u32,
     }

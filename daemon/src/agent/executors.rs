@@ -235,7 +235,7 @@ impl AgentNode {
             }
         });
         if let Err(reply) = put {
-            records.cut();
+            records.leave();
             return Err(reply);
         }
         Ok(stream(records, media))

@@ -80,7 +80,7 @@ impl AgentNode {
         let Some(id) = self.conns.begin() else {
             return Outcome::Failed("too many connections".to_owned());
         };
-        let outbox = Outbox::new(self.options.stream_bytes_max, self.on_level("the master"));
+        let outbox = Outbox::new(self.options.master_bytes_max, self.on_level("the master"));
         // The master needs no rights here: it gives orders, which the core judges.
         let caller = Caller { name: String::new(), rights: Default::default() };
         let conn = Conn::new(id, ends, peer, caller, outbox);

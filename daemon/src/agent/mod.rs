@@ -60,6 +60,9 @@ const GOODBYE_US: u64 = 500_000;
 pub(crate) struct Options {
     /// Bytes that may wait for one connection.
     pub(crate) stream_bytes_max: usize,
+    /// Bytes that may wait for the master: everything that is held here, and as much again as for
+    /// others.
+    pub(crate) master_bytes_max: usize,
     /// Connections that said hello.
     pub(crate) conns_max: u32,
     /// The longest first pause before a master is tried again, in µs.

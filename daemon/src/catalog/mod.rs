@@ -44,11 +44,16 @@ pub(crate) struct Tables {
     pub(crate) leading: Option<(u64, Fence)>,
 }
 
+/// Bytes of what those tasks have carried.
+const COMPLETED_BYTES_MAX: usize = 8 * 1024 * 1024;
+
 /// The tables as facts change them, and how to find a row in them.
 #[derive(Default)]
 pub(crate) struct Catalog {
     pub(crate) now: Tables,
     agents_by_id: BTreeMap<AgentId, Id>,
+    /// Bytes of bodies of tasks that are over.
+    completed_bytes: usize,
     /// Tasks of one name, whoever's; the newest last.
     tasks_by_name: BTreeMap<Box<str>, Vec<Id>>,
 }
@@ -327,10 +332,15 @@ impl Catalog {
             caller: framework.caller.clone(),
             task,
         };
+        self.completed_bytes += completed.bytes();
         let all = Arc::make_mut(&mut self.now.completed);
         all.push_back(completed);
-        if all.len() > COMPLETED_MAX {
-            all.pop_front();
+        // The newest is remembered however large it is.
+        while all.len() > COMPLETED_MAX
+            || (self.completed_bytes > COMPLETED_BYTES_MAX && all.len() > 1)
+        {
+            let oldest = all.pop_front();
+            self.completed_bytes -= oldest.map_or(0, |oldest| oldest.bytes());
         }
     }
 
@@ -351,10 +361,12 @@ impl Catalog {
     }
 
     /// Names and values of what it holds.
-    pub(crate) fn gauges(&self) -> [(&'static str, u64); 7] {
+    pub(crate) fn gauges(&self) -> [(&'static str, u64); 9] {
         [
             ("catalog_completed_tasks", self.now.completed.len() as u64),
             ("catalog_completed_tasks_max", COMPLETED_MAX as u64),
+            ("catalog_completed_bytes", self.completed_bytes as u64),
+            ("catalog_completed_bytes_max", COMPLETED_BYTES_MAX as u64),
             ("catalog_agents", self.now.agents.len() as u64),
             ("catalog_frameworks", self.now.frameworks.len() as u64),
             ("catalog_tasks", self.now.tasks.len() as u64),

@@ -115,6 +115,14 @@ pub(crate) struct Offer {
     pub(crate) resources: Resources,
 }
 
+impl Completed {
+    /// Bytes that it has carried, and what a row takes at least.
+    pub(crate) fn bytes(&self) -> usize {
+        let messages = self.task.statuses.iter().map(|(_, status)| status.message.len());
+        self.task.public.len() + messages.sum::<usize>() + size_of::<Self>()
+    }
+}
+
 impl Status {
     /// The status of a task of which nothing was told yet.
     pub(crate) fn new(told_us: u64) -> Self {

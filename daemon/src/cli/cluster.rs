@@ -61,6 +61,7 @@ pub(crate) fn plan_master(
     let options = master::Options {
         agent_timeout_us: config.agent_timeout_us,
         stream_bytes_max: usize::try_from(common.max_stream_bytes.bytes).unwrap_or(usize::MAX),
+        agent_bytes_max: all_bytes(common),
         conns_max: capacity.conns,
         callers_max: capacity.callers,
         flags: crate::flags::told(),
@@ -75,6 +76,12 @@ pub(crate) fn plan_master(
         excluded: decisions.fair_sharing_excluded_resource_names.clone(),
         options,
     })
+}
+
+/// Everything that is held at once, and what may wait for one connection.
+fn all_bytes(common: &Common) -> usize {
+    let bytes = common.max_body_bytes.bytes.saturating_add(common.max_stream_bytes.bytes);
+    usize::try_from(bytes).unwrap_or(usize::MAX)
 }
 
 fn allocator_config(decisions: &Decisions) -> Result<allocator::Config, Failure> {
@@ -207,6 +214,7 @@ pub(crate) fn plan_agent(
     };
     let options = agent::Options {
         stream_bytes_max: usize::try_from(common.max_stream_bytes.bytes).unwrap_or(usize::MAX),
+        master_bytes_max: all_bytes(common),
         conns_max: capacity.conns,
         backoff_us,
         gc_delay_us: holds.gc_delay.us,

@@ -120,7 +120,17 @@ pub(crate) fn log_to_stderr(level: log::LevelFilter) {
             log::Level::Warn => "warning: ",
             log::Level::Info | log::Level::Debug | log::Level::Trace => "",
         };
-        writeln!(into, "mesita: {level}{}", record.args())
+        // Names come from anybody: none begins a line of its own, or speaks to a terminal.
+        let said = record.args().to_string();
+        let plain = |c: char| !c.is_control() || c == '\t';
+        if said.chars().all(plain) {
+            return writeln!(into, "mesita: {level}{said}");
+        }
+        let said: String = said
+            .chars()
+            .map(|c| if plain(c) { c.to_string() } else { c.escape_default().to_string() })
+            .collect();
+        writeln!(into, "mesita: {level}{said}")
     });
     // Once in a process; a second attempt changes nothing.
     let _ = builder.try_init();

@@ -116,8 +116,7 @@ impl Outbox {
         if self.state.get() != State::Open {
             return;
         }
-        let bytes = self.bytes.get() + packet.len();
-        // A single frame may be larger than the bound: its receiver said that it takes it.
+        let bytes = self.bytes.get() + self.weight(&packet);
         if bytes > self.max && self.bytes.get() > 0 {
             self.cut();
             (self.on_level)(Level::Overrun);
@@ -129,6 +128,12 @@ impl Outbox {
             (self.on_level)(Level::Congested);
         }
         self.changed.notify(usize::MAX);
+    }
+
+    /// What a frame counts for: its bytes, but a large one no more than a quarter of the bound. Its
+    /// receiver said that it takes it, and little is what waits behind it while it is on its way.
+    fn weight(&self, packet: &Packet) -> usize {
+        packet.len().min(self.max / 4)
     }
 
     /// Ends the connection when everything queued was written.
@@ -195,7 +200,7 @@ pub(crate) async fn write(outbox: &Outbox, writing: &mut Writing) -> io::Result<
             continue;
         };
         drop(listener);
-        let mut len = packet.len();
+        let mut weight = outbox.weight(&packet);
         gathered.clear();
         let mut next = Some(packet);
         while let Some(packet) = next {
@@ -212,11 +217,11 @@ pub(crate) async fn write(outbox: &Outbox, writing: &mut Writing) -> io::Result<
                 }
             }
             next = if gathered.len() < GATHER { outbox.next() } else { None };
-            len += next.as_ref().map_or(0, Packet::len);
+            weight += next.as_ref().map_or(0, |next| outbox.weight(next));
         }
         writing.write_all(&gathered).await?;
         gathered.clear();
         gathered.shrink_to(1024);
-        outbox.written(len);
+        outbox.written(weight);
     }
 }

@@ -57,8 +57,7 @@ impl Records {
         framed.extend_from_slice(record.len().to_string().as_bytes());
         framed.push(b'\n');
         framed.extend_from_slice(record);
-        let bytes = self.bytes.get() + framed.len();
-        // A single record may be larger than the bound: it is what it is.
+        let bytes = self.bytes.get() + self.weight(framed.len());
         if bytes > self.max && self.bytes.get() > 0 {
             self.cut();
             (self.on_level)(Level::Overrun);
@@ -70,6 +69,12 @@ impl Records {
             (self.on_level)(Level::Congested);
         }
         self.wake();
+    }
+
+    /// What a record counts for: its bytes, but a large one no more than a quarter of the bound.
+    /// It is what it is, and little is what waits behind it while it is being read.
+    fn weight(&self, len: usize) -> usize {
+        len.min(self.max / 4)
     }
 
     /// Ends the stream when everything queued was read.
@@ -104,7 +109,8 @@ impl Records {
         }
     }
 
-    pub(super) fn leave(&self) {
+    /// Nobody reads any more, or nobody ever will.
+    pub(crate) fn leave(&self) {
         self.left.set(true);
         self.state.set(State::Cut);
         self.changed.notify(usize::MAX);
@@ -113,7 +119,7 @@ impl Records {
     /// The next record; none after the last, an error when the stream is cut.
     pub(super) fn poll(&self, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes, ()>>> {
         if let Some(record) = self.queue.borrow_mut().pop_front() {
-            let left = self.bytes.get().saturating_sub(record.len());
+            let left = self.bytes.get().saturating_sub(self.weight(record.len()));
             self.bytes.set(left);
             if left == 0 && self.congested.replace(false) {
                 (self.on_level)(Level::Drained);
@@ -166,12 +172,12 @@ mod tests {
         let levels = Rc::new(RefCell::new(Vec::new()));
         let told = Rc::clone(&levels);
         let records = Records::new(20, move |level| told.borrow_mut().push(level));
-        records.push(&[b'x'; 12]);
+        // However large a record is, it is a quarter of the bound at most.
+        (0..3).for_each(|_| records.push(&[b'x'; 100]));
         assert_eq!(*levels.borrow(), [Level::Congested]);
-        assert!(matches!(read(&records), Poll::Ready(Some(Ok(_)))));
+        (0..3).for_each(|_| assert!(matches!(read(&records), Poll::Ready(Some(Ok(_))))));
         assert_eq!(*levels.borrow(), [Level::Congested, Level::Drained]);
-        records.push(&[b'x'; 12]);
-        records.push(&[b'x'; 12]);
+        (0..5).for_each(|_| records.push(&[b'x'; 100]));
         assert_eq!(levels.borrow().last(), Some(&Level::Overrun));
         assert_eq!((read(&records), records.bytes()), (Poll::Ready(Some(Err(()))), 0));
     }

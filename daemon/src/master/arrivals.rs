@@ -54,7 +54,13 @@ impl MasterNode {
             }
         };
         known();
-        let outbox = Outbox::new(self.options.stream_bytes_max, self.on_level(id));
+        let max = match peer.role {
+            Role::Agent => self.options.agent_bytes_max,
+            Role::Framework | Role::Client | Role::Master | Role::Executor => {
+                self.options.stream_bytes_max
+            }
+        };
+        let outbox = Outbox::new(max, self.on_level(id));
         let conn = Conn::new(id, ends, peer, caller, outbox);
         self.conns.add(&conn);
         if let Some(caller) = number {

@@ -56,6 +56,9 @@ pub(crate) struct Options {
     pub(crate) agent_timeout_us: u64,
     /// Bytes that may wait for one connection.
     pub(crate) stream_bytes_max: usize,
+    /// Bytes that may wait for an agent: everything that can be carried at once, and as much again
+    /// as for others.
+    pub(crate) agent_bytes_max: usize,
     /// Connections that said hello.
     pub(crate) conns_max: u32,
     /// Different callers.

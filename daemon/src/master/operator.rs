@@ -6,6 +6,7 @@ use std::rc::Rc;
 
 use hyper::StatusCode;
 use hyper::header::{CONTENT_TYPE, HeaderValue};
+use mesita_core::doors::Rights;
 use mesita_core::master::Fact;
 use mesita_core::master::rows::AgentState;
 use mesita_core::table::Id;
@@ -83,6 +84,10 @@ impl MasterNode {
     async fn operator_call(self: &Rc<Self>, visit: Visit) -> Result<Reply, Early> {
         self.leads_or_not()?;
         let Visit { request, ends, caller } = visit;
+        if !caller.rights.has(Rights::OPERATE) {
+            let message = "only root and the master's own user may operate the cluster";
+            return Err(early(StatusCode::FORBIDDEN, message));
+        }
         let (call, headers) = request::message::<Call>(request).await?;
         let kind = call.r#type();
         if call.r#type.is_none() || kind == Type::Unknown {

@@ -211,9 +211,16 @@ impl MasterNode {
             _ if wanted.is_empty() => Ok(FrameworkId::NONE),
             Some(framework) => Ok(framework),
             // It was not this cluster that named it so.
-            None => Err(BadCall::Framework("Framework has been removed".to_owned())),
+            None => Err(BadCall::Framework(format!(
+                "Framework has been removed: '{}' is no id of this cluster; subscribe without one",
+                wanted.escape_debug()
+            ))),
         };
         let said = framework.and_then(|framework| calls::to_wire(call, framework, cluster));
+        let said = said.and_then(|said| match decode::<Head<'_>>(&said.head) {
+            Ok(_) => Ok(said),
+            Err(malformed) => Err(BadCall::Framework(malformed.to_string())),
+        });
         let said = match said {
             Ok(said) => said,
             Err(BadCall::Framework(why)) => {
@@ -265,7 +272,7 @@ impl MasterNode {
             }
         });
         if let Err(reply) = put {
-            records.cut();
+            records.leave();
             return Err(reply);
         }
         Ok(stream_of(records, media, &id))
@@ -310,6 +317,10 @@ impl MasterNode {
         then: impl FnOnce(Result<(), Refusal>) + 'static,
     ) -> Result<(), Early> {
         let Said { head, bodies, bad } = said;
+        // What is wrong with it, and where, is said by name: the core only says that it is.
+        if let Err(malformed) = decode::<Head<'_>>(&head) {
+            return Err(early(StatusCode::BAD_REQUEST, malformed.to_string()));
+        }
         let refs = self.port.store(&bodies).ok_or_else(|| {
             let message = "no room for what the call carries: see --max-body-bytes on the master";
             early(StatusCode::SERVICE_UNAVAILABLE, message)

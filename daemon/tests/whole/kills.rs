@@ -385,3 +385,26 @@ fn a_run_without_a_master_can_be_interrupted_and_its_task_ends_later() {
     master.stop();
     world.nothing_is_left();
 }
+
+#[test]
+fn a_detached_task_outlives_the_silence_of_its_agent() {
+    let world = World::new();
+    let (master, agent) = cluster(&world);
+    let gate = world.path("gate-detached");
+    let line = format!("until [ -e {} ]; do sleep 0.1; done; echo survived", gate.display());
+    let flags = ["--detach", "--name", "detached", "--command", &line];
+    assert_eq!(master.run(&flags).end().status, 0);
+    master.sees("detached", "TASK_RUNNING");
+    agent.process().signal(Signal::STOP);
+    let state = || master.rows(&["--agents"])[0]["state"].clone();
+    eventually(|| state() == "unreachable", || format!("the agent is {}", state()));
+    agent.process().signal(Signal::CONT);
+    master.sees("detached", "TASK_RUNNING");
+    open_gate(&world, "detached");
+    master.sees("detached", "TASK_FINISHED");
+    // And with its end the framework goes, for nobody is left to come back.
+    eventually(|| master.rows(&["--frameworks"]).is_empty(), || "a framework is left".to_owned());
+    agent.leave();
+    master.stop();
+    world.nothing_is_left();
+}

@@ -281,6 +281,7 @@ fn a_framework_that_cannot_be_is_told_so_on_a_stream_that_ends() {
         ),
         (json!({"roles": ["a", "a"]}), "contains duplicate role: a"),
         (json!({"failover_timeout": -1}), "failover_timeout"),
+        (json!({"roles": (0..17).map(|n| format!("r{n}")).collect::<Vec<_>>()}), "roles"),
         (removed, "Framework has been removed"),
     ] {
         let call = subscription(&more).to_string();
@@ -422,4 +423,77 @@ fn a_framework_is_offered_only_the_agents_that_it_wants() {
     agents.into_iter().for_each(|agent| agent.leave());
     master.stop();
     world.nothing_is_left();
+}
+
+#[test]
+fn large_tasks_and_their_agent_outlive_a_restart_of_the_master() {
+    let world = World::new();
+    let mut master = world.master(&[]);
+    let agent = master.agent(&["--resources", "cpus:2;mem:1024"]);
+    let mut framework = Framework::subscribe(&master, &json!({}));
+    let offer = framework.offer();
+    let tasks: Vec<Value> = (0..4)
+        .map(|number| {
+            let mut task = task(&offer, &format!("large-{number}"), "sleep 1000");
+            task["labels"] = json!({"labels": [{"key": "k", "value": "v".repeat(3 << 20)}]});
+            task
+        })
+        .collect();
+    // One call of 12 MiB.
+    framework.launch(&offer, &tasks);
+    let mut running = std::collections::BTreeSet::new();
+    while running.len() < 4 {
+        let status = framework.status();
+        assert_ne!(status["state"], "TASK_LOST", "{status}");
+        if status["state"] == "TASK_RUNNING" {
+            running.insert(status["task_id"]["value"].to_string());
+        }
+    }
+    master.kill();
+    master.start();
+    let back = || {
+        let rows = master.rows(&[]);
+        rows.len() == 4 && rows.iter().all(|row| row["state"] == "TASK_RUNNING")
+    };
+    eventually(back, || format!("{:?}", master.rows(&["--agents"])));
+    assert_eq!(master.run(&["--resources", "cpus:0.1;mem:16", "--", "true"]).end().status, 0);
+    let call = json!({"type": "TEARDOWN", "teardown": {"framework_id": framework.id}});
+    assert_eq!(post(master.port, "/api/v1", &[], &call).status, 200);
+    agent.leave();
+    master.stop();
+    world.nothing_is_left();
+}
+
+#[test]
+fn no_ordinary_user_takes_all_the_room_that_there_is_for_frameworks() {
+    if !crate::world::needs_root() {
+        return;
+    }
+    let world = World::new();
+    let (master, agent) = cluster(&world);
+    // Each is a framework that says that it will come back in a year, and goes.
+    let script = format!(
+        r#"
+import http.client, json
+refused = 0
+for number in range(40):
+    call = {{"type": "SUBSCRIBE", "subscribe": {{"framework_info": {{
+        "user": "nobody", "name": "n%d" % number, "failover_timeout": 1e9}}}}}}
+    connection = http.client.HTTPConnection("127.0.0.1", {})
+    connection.request("POST", "{PATH}", json.dumps(call), {{"Content-Type": "application/json"}})
+    answer = connection.getresponse().read1(4096)
+    refused += b"no room for another framework" in answer
+    connection.close()
+print(refused)
+"#,
+        master.port
+    );
+    let nobody = ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups"];
+    let mut python = world.command_in(&nobody, "python3");
+    python.args(["-c", &script]);
+    let said = world.start(python).end();
+    let refused: u32 = said.out.trim().parse().unwrap_or_else(|_| panic!("{}", said.err));
+    assert!(refused >= 15, "{refused} of 40 were refused");
+    assert_eq!(master.run(&["--resources", "cpus:0.1;mem:16", "--", "true"]).end().status, 0);
+    end(&world, master, agent);
 }

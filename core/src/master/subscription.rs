@@ -18,6 +18,7 @@ use crate::wire::call::{Constraints, Ownership, Quantity, Request, Subscribe};
 use crate::wire::event::Event;
 use crate::wire::hello::Role;
 use crate::wire::link::Parting;
+use crate::wire::task::TaskOf;
 use crate::wire::{AgentId, BodyRef, Check, FrameworkId, Scratch, Seq};
 
 impl Master<'_> {
@@ -382,10 +383,19 @@ impl Master<'_> {
     }
 
     /// Tells a task's agent that its framework is no more. A task that ended only waited for an
-    /// acknowledgement that nobody will send.
+    /// acknowledgement that nobody will send; and so does whatever else was told of it.
     fn end_for_framework(&mut self, cx: &mut Cx<'_>, framework: Id, task: Id) {
         let Some(row) = self.tasks.get(task) else { return };
         self.tell_shutdown(cx, framework, row.agent);
+        let agent = self.agents.id_at(row.agent).filter(|_| row.forwarded > 0);
+        if let Some(agent) = agent {
+            let id = self.frameworks.get_ref(framework).map_or(FrameworkId::NONE, |of| of.id);
+            let name = self.text(row.name);
+            let task = TaskOf { framework: id, task: &name };
+            // What was acknowledged already is none the worse for it.
+            let event = AgentEvent::Acknowledge { task, sequence: row.forwarded };
+            self.order(cx, agent, event, &[]);
+        }
         if row.state.is_terminal() {
             self.remove_task(cx, task);
         }

@@ -497,3 +497,22 @@ print(refused)
     assert_eq!(master.run(&["--resources", "cpus:0.1;mem:16", "--", "true"]).end().status, 0);
     end(&world, master, agent);
 }
+
+#[test]
+fn tasks_of_a_framework_that_ends_are_killed_whatever_it_has_not_acknowledged() {
+    let world = World::new();
+    let (master, agent) = cluster(&world);
+    let mut framework = Framework::subscribe(&master, &json!({}));
+    let offer = framework.offer();
+    framework.launch(&offer, &[task(&offer, "unheard", "sleep 1000")]);
+    framework.events.until("UPDATE");
+    framework.accepted("TEARDOWN", &Value::Null);
+    let is_killed = || {
+        let rows = master.rows(&["--all"]);
+        rows.iter().any(|row| row["id"] == "unheard" && row["state"] == "TASK_KILLED")
+    };
+    // Well before the agent says it again by itself, after ten seconds.
+    let soon = crate::world::within(std::time::Duration::from_secs(8), is_killed);
+    assert!(soon, "{:?}", master.rows(&["--all"]));
+    end(&world, master, agent);
+}

@@ -10,7 +10,7 @@ use mesita_core::capacity::Capacity;
 use crate::stage::{AGENT, Stage, USED};
 
 /// The cases by name, with what they measure.
-pub const CASES: [(&str, &str); 8] = [
+pub const CASES: [(&str, &str); 9] = [
     ("a1", "one decision and its undoing, by frameworks"),
     ("a2", "a cycle: all agents free, one dirty, none dirty"),
     ("a3", "growth with frameworks: a cycle of 1,000 against one of 10"),
@@ -19,6 +19,7 @@ pub const CASES: [(&str, &str); 8] = [
     ("b1", "DeclineOffers: decline everything for ever, then a cycle"),
     ("b4", "LargeAndSmallQuota: a cycle that offers, and one that must offer nothing"),
     ("b9", "ExtremeSuppressOffers: a cycle with 99 % of the frameworks suppressed"),
+    ("codec", "an offer, a status and names: bytes and time"),
 ];
 
 /// What a case is run with; none = what it has by itself.
@@ -43,6 +44,7 @@ pub fn run(case: &str, size: Size) -> bool {
         "b1" => decline_offers(size),
         "b4" => large_and_small_quota(size),
         "b9" => extreme_suppress(size),
+        "codec" => crate::codec::run(size),
         _ => return false,
     }
     true

@@ -6,6 +6,7 @@
 
 pub mod allocation;
 pub mod cluster;
+pub mod codec;
 pub mod footprint;
 pub mod launches;
 pub mod stage;

@@ -9,7 +9,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use mesita_benches::allocation::{self, Size};
-use mesita_benches::{footprint, launches};
+use mesita_benches::{codec, footprint, launches};
 
 const USAGE: &str = "usage: mesita-benches CASE [--agents N] [--frameworks N] [--quick] | list\n       \
                      mesita-benches [--binary PATH] footprint [SECONDS] | launches [TASKS]";
@@ -29,6 +29,14 @@ fn main() -> ExitCode {
         && let Ok(size) = size(words.get(1..).unwrap_or_default())
         && allocation::run(case, size)
     {
+        return ExitCode::SUCCESS;
+    }
+    if let [word, deed, times] = words.as_slice()
+        && word == "again"
+        && codec::DEEDS.contains(&deed.as_str())
+        && let Ok(times) = times.parse()
+    {
+        codec::again(deed, times);
         return ExitCode::SUCCESS;
     }
     let number = |default: u64| words.get(1).map_or(Ok(default), |word| word.parse());

@@ -58,6 +58,7 @@ impl fmt::Display for Ending {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Broken(broken) => broken.fmt(f),
+            Self::Bye(_, message) if message.is_empty() => f.write_str("the peer ended it"),
             Self::Bye(_, message) => write!(f, "the peer ended it: {message}"),
             Self::Redirect(address) => write!(f, "the leader is at {address}"),
             Self::Parted => f.write_str("ended here"),

@@ -288,7 +288,7 @@ pub(crate) struct Run {
     /// How many of it run
     #[arg(long, value_name = "NUMBER", default_value_t = 1)]
     pub(crate) instances: u32,
-    /// Give up, with status 3, when nothing fitted for so long [default: for ever]
+    /// Give up, with status 3, when no agent had room for so long; what runs may run on [default: for ever]
     #[arg(long, value_name = "DURATION")]
     pub(crate) wait: Option<Duration>,
     /// Time from SIGTERM to SIGKILL when it is killed

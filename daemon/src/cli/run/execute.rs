@@ -16,7 +16,7 @@ use crate::pb::mesos::v1::{CommandInfo, Environment, environment::Variable};
 #[command(name = "mesos-execute", version)]
 struct Flags {
     /// Address of a master: HOST:PORT
-    #[arg(long, value_name = "HOST:PORT")]
+    #[arg(long, value_name = "HOST:PORT", env = "MESOS_MASTER")]
     master: String,
     /// Name of the command
     #[arg(long, value_name = "NAME")]

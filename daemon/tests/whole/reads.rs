@@ -188,8 +188,9 @@ fn directory(state: &Value, task: &str) -> String {
 fn an_agent_tells_what_runs_and_what_it_wrote_also_by_its_master() {
     let world = World::new();
     let (master, agent) = cluster(&world);
-    let line =
-        "echo hello; echo oops >&2; ln -s /etc/passwd link; mkdir sub; echo x >sub/y; sleep 1000";
+    // What it says last tells that all of it is there.
+    let line = "echo oops >&2; ln -s /etc/passwd link; mkdir sub; echo x >sub/y; echo hello; \
+                sleep 1000";
     let run = master.run(&["--name", "it", "--resources", "cpus:1;mem:64", "--command", line]);
     run.prints("hello");
     let id = read(&master, "/slaves")["slaves"][0]["id"].as_str().unwrap().to_owned();

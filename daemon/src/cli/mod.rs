@@ -20,6 +20,7 @@ mod agent;
 mod ask;
 mod cluster;
 mod dev;
+mod events;
 mod explain;
 mod find;
 mod logs;
@@ -84,6 +85,7 @@ pub(crate) fn main(arguments: Vec<OsString>) -> ExitCode {
         Command::Run(flags) => run::main(*flags),
         Command::Ps(flags) => ps::main(&flags),
         Command::Logs(flags) => logs::main(&flags),
+        Command::Events(flags) => events::main(&flags),
         Command::Explain(flags) => explain::main(&flags),
         Command::Quota(flags) => quota::main(&flags),
         Command::Weights(flags) => weights::main(&flags),

@@ -43,6 +43,8 @@ pub(crate) enum Command {
     Ps(Ps),
     /// Print what a task wrote
     Logs(Logs),
+    /// Print what changes on the cluster, as it does
+    Events(Events),
     /// Tell why a framework does not get what agents have
     Explain(Explain),
     /// Set or list what roles are guaranteed, and may have at most
@@ -337,6 +339,18 @@ pub(crate) struct Logs {
     /// Only the last so many bytes
     #[arg(long, value_name = "BYTES", value_parser = clap::value_parser!(u32).range(1..))]
     pub(crate) tail: Option<u32>,
+}
+
+/// `mesita events`
+#[derive(Clone, Debug, Args)]
+pub(crate) struct Events {
+    #[command(flatten)]
+    pub(crate) at: Where,
+    /// Only lines with this in them: a task, an agent, a state
+    pub(crate) about: Option<String>,
+    /// Every event as Mesos' API tells it, one JSON object a line
+    #[arg(long)]
+    pub(crate) json: bool,
 }
 
 /// `mesita explain`

@@ -316,3 +316,32 @@ fn an_operator_changes_quota_weights_and_what_is_offered() {
     assert_eq!(ask(master.port, "POST", "/teardown", &[], b"frameworkId=x").status, 400);
     end(&world, master, agent);
 }
+
+#[test]
+fn events_are_lines_for_people_and_json_for_programs() {
+    let world = World::new();
+    let (master, agent) = cluster(&world);
+    let follow = |flags: &[&str]| {
+        let begin = ["events", "--master", &master.address()];
+        world.start(world.mesita(&[&begin, flags].concat()))
+    };
+    let (people, json) = (follow(&["it"]), follow(&["--json"]));
+    json.prints("SUBSCRIBED");
+    let subscribed = || {
+        let metrics = crate::world::get(master.port, "/metrics");
+        metrics.contains("\nmesita_master_operator_streams 2\n")
+    };
+    eventually(subscribed, || "not both listen".to_owned());
+    assert_eq!(master.run(&["--name", "it", "--", "true"]).end().status, 0);
+    people.prints("  FINISHED  it on S1");
+    json.prints("TASK_FINISHED");
+    for line in json.out().lines() {
+        let event: Value = serde_json::from_str(line).unwrap();
+        assert!(event["type"].is_string());
+    }
+    people.kill();
+    json.kill();
+    let nobody = world.told(&["events", "--master", "127.0.0.1:1"]);
+    assert_eq!(nobody.status, 4, "{}", nobody.err);
+    end(&world, master, agent);
+}

@@ -55,6 +55,7 @@ pub mod capacity;
 pub mod digest;
 pub mod doors;
 pub mod drive;
+pub mod election;
 pub mod image;
 pub mod index;
 pub mod limits;

@@ -231,6 +231,11 @@ impl<'a> Election<'a> {
         Self { config, body, incoming, soft }
     }
 
+    /// Gives the memory back.
+    pub fn release(self) -> [&'a mut [u8]; 2] {
+        [self.body.release(), self.incoming.release()]
+    }
+
     /// Applies one input. O(masters), and O(body) when a whole one arrived.
     pub fn step(
         &mut self,

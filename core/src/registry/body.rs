@@ -106,6 +106,11 @@ impl<'a> Body<'a> {
         Self { shape, named: Named::default(), bytes }
     }
 
+    /// Gives the memory back.
+    pub fn release(self) -> &'a mut [u8] {
+        self.bytes
+    }
+
     /// Which value it is.
     pub fn named(&self) -> Named {
         self.named

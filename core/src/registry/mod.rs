@@ -165,7 +165,7 @@ fn write(record: &Record, into: &mut [u8; SECTOR]) {
 fn valid(sector: &[u8]) -> Option<([u8; 8], &[u8])> {
     let (magic, rest) = sector.split_first_chunk::<8>()?;
     let (crc, rest) = rest.split_first_chunk::<4>()?;
-    let whole = sector.len() == SECTOR && magic.starts_with(b"mesitaR");
+    let whole = sector.len() == SECTOR && magic.starts_with(b"mesita");
     (whole && checksum(magic, rest) == u32::from_le_bytes(*crc)).then_some((*magic, rest))
 }
 

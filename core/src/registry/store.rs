@@ -197,6 +197,11 @@ impl<'a> Store<'a> {
         }
     }
 
+    /// Gives the memory back.
+    pub fn release(self) -> [&'a mut [u8]; 2] {
+        [self.body.release(), self.idle.release()]
+    }
+
     /// The facts of the newest sector; `held` is the body that was found. Not formed: none yet.
     pub fn facts(&self) -> &Facts {
         &self.facts

@@ -1,0 +1,16 @@
+//! Masters that elect one of them and keep a registry together: by seeds, by the traces that broke
+//! earlier rules, and against planted bugs.
+//!
+//! `INPUTS` and `SEED` choose how much and from where, `TRACE=1` prints what happened.
+
+#![allow(
+    unreachable_pub,
+    clippy::wildcard_enum_match_arm,
+    clippy::cast_possible_truncation,
+    clippy::cast_precision_loss
+)]
+
+mod disk;
+mod lives;
+mod oracle;
+mod world;

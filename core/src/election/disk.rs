@@ -92,11 +92,6 @@ impl Disk {
     pub(super) fn delay(&self, now: Time) -> u64 {
         if self.flying.is_some() { now.since(self.flying_since) } else { 0 }
     }
-
-    /// The write in flight began then.
-    pub(super) fn flying_since(&self) -> Option<Time> {
-        self.flying.is_some().then_some(self.flying_since)
-    }
 }
 
 impl Election<'_> {

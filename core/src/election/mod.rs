@@ -301,7 +301,8 @@ impl<'a> Election<'a> {
         if !self.may_act() {
             return beat;
         }
-        beat.min(self.start_deadline()).min(self.round_deadline()).min(self.reign_deadline())
+        // What a leader and a slow disk are waited for is looked at with each beat.
+        beat.min(self.soft.start.due).min(self.round_deadline())
     }
 
     /// Formed, and not in quarantine.

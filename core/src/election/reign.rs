@@ -105,6 +105,8 @@ impl Election<'_> {
         let unheard = now.since(heard) > t.saturating_mul(2);
         let long = t.saturating_mul(4);
         let stuck = reign.proposal.is_some_and(|proposal| now.since(proposal.since) > long);
+        // Others may have committed what its own disk never ends: then it could not write again.
+        let stuck = stuck || self.soft.disk.delay(now) > long;
         let late = reign.role == Role::Elected && now.since(reign.elected_at) > long;
         let tolerant = self.mutant(Mutant::ReignsWithoutWriting);
         if (stuck || late) && !self.is_alone() && !tolerant {
@@ -158,7 +160,7 @@ impl Election<'_> {
         let epoch = if resumes { facts.promised } else { reign.epoch };
         let candidate = reign.role == Role::Candidate || resumes && reign.role < Role::Elected;
         // Alone, the vote and the first write are one sector: nothing is said before it is durable.
-        let alone = self.is_alone() && reign.role == Role::Candidate;
+        let alone = self.is_alone() && !self.has_peers() && reign.role == Role::Candidate;
         if !candidate || facts.promised != epoch || !(alone || self.is_elected(cx.now, epoch)) {
             return;
         }
@@ -337,13 +339,5 @@ impl Election<'_> {
         self.accept(named, edits, bytes);
         self.soft.reign.proposal = Some(Proposal { named, since: cx.now, ticket });
         self.send_to_all(cx);
-    }
-
-    pub(super) fn reign_deadline(&self) -> Time {
-        // Everything else that a leader waits for is looked at with each beat.
-        match self.soft.disk.flying_since() {
-            Some(since) if self.has_peers() => since.after(self.t() / 2 + 1),
-            _ => Time::NEVER,
-        }
     }
 }

@@ -35,11 +35,17 @@ pub(super) struct Round {
 /// How askers are ranked: by what they have, by the epoch they ask for, by the lowest id.
 type Rank = (Version, u32, core::cmp::Reverse<u8>);
 
+impl Round {
+    pub(super) fn ask_at(&mut self, when: Time) {
+        self.deadline = when;
+    }
+}
+
 impl Election<'_> {
     pub(super) fn draw_deadline(&mut self, now: Time) {
         let t = self.t();
-        let spread = if self.is_alone() { 0 } else { t.saturating_add(self.below(t)) };
-        self.soft.round.deadline = now.after(spread);
+        let spread = t.saturating_add(self.below(t));
+        self.soft.round.ask_at(now.after(spread));
     }
 
     /// A newer row of somebody who leads: the election is put off, its stamp is echoed.

@@ -20,7 +20,8 @@ pub(super) struct Start {
     pub(super) starting: bool,
     /// Random, of this start.
     pub(super) nonce: u32,
-    at: Time,
+    /// When T has passed since then; `NEVER` afterwards.
+    pub(super) due: Time,
     /// A bit for each master that has shown this start in a digest.
     counted: u64,
     /// The highest promise in those digests.
@@ -83,7 +84,7 @@ impl Election<'_> {
         soft.disk.promise(|facts| facts.incarnation = facts.incarnation.saturating_add(1));
         soft.start.begun = true;
         soft.start.starting = true;
-        soft.start.at = cx.now;
+        soft.start.due = cx.now.after(u64::from(facts.meta.t_us));
         soft.beat = cx.now;
         self.follow_roster();
         let hasty = self.mutant(Mutant::HastyStart);
@@ -113,9 +114,12 @@ impl Election<'_> {
 
     /// When T has passed and a majority was heard, facts may be said.
     pub(super) fn finish_start(&mut self, now: Time) {
+        if now >= self.soft.start.due {
+            self.soft.start.due = Time::NEVER;
+        }
         let start = self.soft.start;
         let durable = self.durable().incarnation == self.facts().incarnation;
-        if !start.starting || !durable || !self.may_finish_start(now) {
+        if !start.starting || !durable || !self.may_finish_start() {
             return;
         }
         if start.promised > self.facts().promised {
@@ -128,14 +132,19 @@ impl Election<'_> {
             return;
         }
         self.soft.start.starting = false;
+        self.soft.start.due = Time::NEVER;
         self.draw_deadline(now);
+        if self.is_alone() {
+            self.soft.round.contact = None;
+            self.soft.round.ask_at(now);
+        }
     }
 
-    fn may_finish_start(&self, now: Time) -> bool {
+    fn may_finish_start(&self) -> bool {
         if self.is_alone() && self.led_alone() || self.mutant(Mutant::HastyStart) {
             return true;
         }
-        let waited = now.since(self.soft.start.at) >= self.t();
+        let waited = self.soft.start.due == Time::NEVER;
         let counted = self.soft.start.counted | bit(self.facts().me);
         waited && self.is_majority(counted)
     }
@@ -145,16 +154,6 @@ impl Election<'_> {
         let (facts, meta) = (self.facts(), &self.facts().meta);
         let epoch = facts.accepted.version.epoch;
         epoch == 0 || (meta.leader == facts.me && meta.epoch == epoch)
-    }
-
-    pub(super) fn start_deadline(&self) -> Time {
-        let start = self.soft.start;
-        let due = start.at.after(self.t());
-        let waits = start.starting && !self.is_alone();
-        if waits && self.is_majority(start.counted | bit(self.facts().me)) {
-            return due;
-        }
-        Time::NEVER
     }
 
     /// What others know of this master must not be more than it knows itself.

@@ -111,6 +111,7 @@ fn working_majority(world: &mut World) {
     world.net = Net { loss: [0, 20][world.rng.below(2) as usize], ..Net::LAN };
     world.fsync = (MILLI, 8 * MILLI);
     world.join(&core);
+    world.say(format_args!("{core:?} work"));
     for id in voters {
         if core.contains(&id) {
             world.unhang(id);

@@ -10,6 +10,8 @@
     clippy::cast_precision_loss
 )]
 
+#[cfg(feature = "mutants")]
+mod board;
 mod disk;
 mod lives;
 mod oracle;

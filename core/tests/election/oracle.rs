@@ -68,8 +68,9 @@ impl Oracle {
         {
             self.proposed.insert(ticket, (id, version));
         }
-        if front.role() >= Role::Elected {
-            let epoch = front.fence().epoch;
+        let epoch = front.fence().epoch;
+        // A single master's vote and first write are one sector: before, nobody knows of either.
+        if front.role() >= Role::Elected && front.durable().promised >= epoch {
             let me = (node.id, node.life);
             let leader = *self.leaders.entry(epoch).or_insert(me);
             assert_eq!(leader, me, "I1: two leaders of epoch {epoch} at {now}");

@@ -40,10 +40,10 @@ pub enum Said {
 struct Taken(Vec<Said>);
 
 fn bytes_of<T: serde::Serialize>(value: &T) -> Vec<u8> {
-    let mut bytes = vec![0; 65_536];
-    let len = encode(value, &mut bytes).unwrap().len();
-    bytes.truncate(len);
-    bytes
+    thread_local! {
+        static BUFFER: std::cell::RefCell<Vec<u8>> = std::cell::RefCell::new(vec![0; 65_536]);
+    }
+    BUFFER.with_borrow_mut(|buffer| encode(value, buffer).unwrap().to_vec())
 }
 
 impl Outbox for Taken {
@@ -100,6 +100,8 @@ pub struct Node {
     pub hangs: bool,
     paused_until: u64,
     ticking: (u64, u64),
+    /// What its operator gave it, until that is on disk.
+    birth: Option<Roster>,
     /// The newest facts that were checked to be on disk.
     pub checked: Option<(u32, u8, u64)>,
 }
@@ -195,6 +197,7 @@ impl World {
             hangs: false,
             paused_until: 0,
             ticking: (u64::MAX, 0),
+            birth: None,
             checked: None,
         });
     }
@@ -272,13 +275,17 @@ impl World {
             self.step(id, &Input::Piece { at, bytes }).unwrap();
         }
         self.step(id, &Input::Start { facts, edits: &edits, nonce }).unwrap();
+        if let Some(roster) = self.peek(id).birth.clone() {
+            self.form(id, roster);
+        }
     }
 
     pub fn form(&mut self, id: u8, roster: Roster) {
+        self.node(id).birth = Some(roster.clone());
         let generation = Generation { number: 0, nonce: 0 };
         let t_us = self.t as u32;
         let birth = Birth { cluster: CLUSTER, generation, me: id, t_us, roster };
-        self.step(id, &Input::Form(birth)).unwrap();
+        let _ = self.step(id, &Input::Form(birth));
     }
 
     /// The power goes.
@@ -556,6 +563,7 @@ impl World {
             return;
         }
         node.disk.settle();
+        node.birth = None;
         let Some(sequence) = node.writing.take() else { return };
         self.write_next(id);
         let _ = self.step(id, &Input::Persisted { sequence });

@@ -436,7 +436,7 @@ impl<'a> Election<'a> {
         self.soft.said = row;
         let mut memory = [0; 1280];
         let mut scratch = crate::wire::Scratch::new(&mut memory);
-        let others = self.soft.peers.rows().copied();
+        let others = self.soft.peers.passed_on();
         let rows = scratch.seq::<Row>(core::iter::once(row).chain(others));
         invariant!(rows.is_ok(), "a digest larger than a datagram");
         let digest = Digest {

@@ -52,6 +52,19 @@ impl Peers {
         self.peers.iter_mut().find(|peer| peer.row.id == id)
     }
 
+    /// What is passed on. Whoever starts says nothing of what it knew, and closes the rows in which
+    /// it did: so the most that it ever said goes with its row, for itself to see.
+    pub(super) fn passed_on(&self) -> impl Iterator<Item = Row> {
+        let remembered = |peer: &Peer| {
+            let row = peer.row;
+            if row.counts() {
+                return row;
+            }
+            Row { promised: peer.promised, accepted: peer.accepted, ..row }
+        };
+        self.peers.iter().filter(|peer| peer.row.incarnation > 0).map(remembered)
+    }
+
     /// The rows that came at all.
     pub(super) fn rows(&self) -> impl Iterator<Item = &Row> {
         self.peers.iter().map(|peer| &peer.row).filter(|row| row.incarnation > 0)

@@ -15,4 +15,5 @@ mod board;
 mod disk;
 mod lives;
 mod oracle;
+mod traces;
 mod world;

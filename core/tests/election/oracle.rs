@@ -52,6 +52,13 @@ impl Oracle {
         self.proposing = Some((ticket, id, before));
     }
 
+    /// A disk was exchanged: what its master said before is no promise of this one.
+    pub fn forget(&mut self, id: u8) {
+        self.votes.remove(&id);
+        self.seen.remove(&id);
+        self.accepted.remove(&id);
+    }
+
     /// Looks at a master after its step.
     pub fn look(&mut self, now: u64, node: &Node, _local: Time) {
         let front = node.front.as_ref().unwrap();

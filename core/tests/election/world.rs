@@ -3,7 +3,7 @@
 //! Time is virtual. Every message goes by its bytes, every write through the real layout. What must
 //! hold is checked from outside, after every step, by [`Oracle`](crate::oracle::Oracle).
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use mesita_core::digest::Digest;
 use mesita_core::election::mutant::Mutant;
@@ -113,8 +113,10 @@ pub struct World {
     pub rng: Rng,
     pub nodes: Vec<Node>,
     pub net: Net,
-    /// One-way cuts.
-    cuts: std::collections::BTreeSet<(u8, u8)>,
+    /// One-way cuts: of everything, of streams alone, of datagrams alone.
+    cuts: BTreeSet<(u8, u8)>,
+    cut_streams: BTreeSet<u8>,
+    cut_datagrams: BTreeSet<u8>,
     pub fsync: (u64, u64),
     pub t: u64,
     shape: Shape,
@@ -151,7 +153,9 @@ impl World {
             rng,
             nodes: vec![],
             net: Net::LAN,
-            cuts: std::collections::BTreeSet::new(),
+            cuts: BTreeSet::new(),
+            cut_streams: BTreeSet::new(),
+            cut_datagrams: BTreeSet::new(),
             fsync: (MILLI, 8 * MILLI),
             t,
             shape: if big { Shape::new(300, 8, 8) } else { Shape::new(4, 2, 2) },
@@ -339,8 +343,20 @@ impl World {
         }
     }
 
+    /// Nothing of its registry goes out.
+    pub fn silence_stream(&mut self, id: u8) {
+        self.cut_streams.insert(id);
+    }
+
+    /// It hears what is in the registry, and no facts.
+    pub fn deafen_datagrams(&mut self, id: u8) {
+        self.cut_datagrams.insert(id);
+    }
+
     pub fn heal_links(&mut self) {
         self.cuts.clear();
+        self.cut_streams.clear();
+        self.cut_datagrams.clear();
     }
 
     /// The links among these work.
@@ -349,7 +365,10 @@ impl World {
     }
 
     fn send(&mut self, from: u8, to: u8, bytes: &[u8], stream: bool) {
-        if self.cuts.contains(&(from, to)) || from == to {
+        let silent = stream && self.cut_streams.contains(&from);
+        let deaf = !stream && self.cut_datagrams.contains(&to);
+        let nobody = self.nodes.iter().all(|node| node.id != to);
+        if self.cuts.contains(&(from, to)) || from == to || silent || deaf || nobody {
             return;
         }
         let net = self.net;
@@ -623,6 +642,25 @@ impl World {
             self.run(self.t / 20);
         }
         self.open().first().copied()
+    }
+
+    /// Asks `id` for another T.
+    pub fn retime(&mut self, id: u8, t_us: u32) {
+        let ticket = self.next_ticket;
+        self.next_ticket += 1;
+        self.oracle.proposing(ticket, id);
+        let _ = self.step(id, &Input::Timing { ticket, t_us });
+    }
+
+    /// Every block but the vote sectors rots: the vote is there, the body is not.
+    pub fn damage_body(&mut self, id: u8) {
+        let disk = &mut self.node(id).disk;
+        for block in disk.written() {
+            if ![0, 1, 1024, 1025].contains(&block) {
+                disk.rot(block, 700);
+                disk.rot(block, 20);
+            }
+        }
     }
 
     // ---------------------------------------------------------------- the roster

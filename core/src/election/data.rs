@@ -102,7 +102,8 @@ impl Election<'_> {
     /// Leaves any role of a lower epoch, and that of a candidate of the same one.
     fn leave_for(&mut self, cx: &mut Cx<'_>, epoch: u32) {
         let reign = self.soft.reign;
-        let keeps = reign.role >= Role::Elected && reign.epoch >= epoch;
+        let stays = self.mutant(Mutant::StaysCandidate) && reign.epoch >= epoch;
+        let keeps = stays || reign.role >= Role::Elected && reign.epoch >= epoch;
         if reign.role > Role::Follower && !keeps && !self.mutant(Mutant::LeadsOn) {
             self.step_down(cx, 0);
         }

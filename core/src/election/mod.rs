@@ -463,7 +463,7 @@ impl<'a> Election<'a> {
         if digest.cluster != self.facts().cluster {
             return Err(Refusal::OtherCluster);
         }
-        if theirs.number > ours.number {
+        if theirs.number > ours.number && !self.mutant(Mutant::IgnoresGenerations) {
             self.quarantine(cx);
             return Ok(());
         }

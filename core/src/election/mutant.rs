@@ -77,6 +77,20 @@ mutants! {
     HoardingWitness = 25,
     /// Equal versions are taken for equal values.
     IgnoresTheHash = 26,
+    /// A candidate stays one although it accepted data of its epoch.
+    StaysCandidate = 27,
+    /// A write that is not durable yet counts for the leader's own majority.
+    CountsItselfEarly = 28,
+    /// The lease counts by the T that is being proposed.
+    TrustsTheNewT = 29,
+    /// A removed master reigns on.
+    OutstaysItsRemoval = 30,
+    /// A learner that lags is promoted.
+    PromotesTheLate = 31,
+    /// A higher generation is ignored.
+    IgnoresGenerations = 32,
+    /// A vote is cast while a leader is heard.
+    VotesUnderALeader = 33,
 }
 
 impl Mutant {

@@ -69,14 +69,18 @@ impl Election<'_> {
         if self.is_alone() || self.mutant(Mutant::EndlessLease) {
             return Time::NEVER;
         }
-        let quarter = self.soft.reign.lease_t.min(self.t()) / 4;
-        self.heard_by_majority(now).after(quarter.saturating_mul(3))
+        let quarter = self.soft.reign.lease_t / 4;
+        // Whoever has not accepted anything of this reign may still count by another leader's T.
+        let epoch = self.soft.reign.epoch;
+        let heard = self.heard_by_majority(now, |row| row.accepted.epoch == epoch);
+        heard.after(quarter.saturating_mul(3))
     }
 
-    /// The newest own stamp that a majority has echoed.
-    fn heard_by_majority(&self, now: Time) -> Time {
+    /// The newest own stamp that a majority has echoed, of those of whom `counts` is true.
+    fn heard_by_majority(&self, now: Time, counts: impl Fn(&Row) -> bool) -> Time {
         let epoch = self.soft.reign.epoch;
-        let echoes = |row: &&Row| row.echo_epoch == epoch && row.echo_stamp <= now.0;
+        let echoes =
+            |row: &&Row| counts(row) && row.echo_epoch == epoch && row.echo_stamp <= now.0;
         let echoed = || self.soft.peers.rows().filter(|row| row.counts()).filter(echoes);
         let since = |stamp: u64| {
             let heard = echoed().filter(|row| row.echo_stamp >= stamp).map(|row| row.id);
@@ -101,7 +105,7 @@ impl Election<'_> {
             row.counts() && row.accepted.epoch == epoch && row.accepted > self.facts().accepted.version
         };
         let outvoted = self.soft.peers.rows().any(|row| higher(row) || ahead(row));
-        let heard = self.heard_by_majority(now).max(reign.elected_at);
+        let heard = self.heard_by_majority(now, |_| true).max(reign.elected_at);
         let unheard = now.since(heard) > t.saturating_mul(2);
         let long = t.saturating_mul(4);
         let stuck = reign.proposal.is_some_and(|proposal| now.since(proposal.since) > long);
@@ -205,7 +209,8 @@ impl Election<'_> {
                 && row.accepted == named.version
                 && (row.hash == named.hash || hashless)
         };
-        self.majority(cx.now, self.durable().held == named, holds)
+        let early = self.mutant(Mutant::CountsItselfEarly);
+        self.majority(cx.now, early || self.durable().held == named, holds)
     }
 
     fn commit_proposal(&mut self, cx: &mut Cx<'_>) {
@@ -227,7 +232,7 @@ impl Election<'_> {
         }
         if self.soft.reign.role == Role::Elected {
             self.become_active(cx);
-        } else if !self.is_voter() {
+        } else if !self.is_voter() && !self.mutant(Mutant::OutstaysItsRemoval) {
             // It has removed itself, and that is done.
             self.step_down(cx, 0);
         }
@@ -281,7 +286,8 @@ impl Election<'_> {
             let caught_up = |row: &Row| {
                 row.id == id && row.held == facts.held.version && row.hash == facts.accepted.hash
             };
-            if !self.soft.peers.fresh(cx.now, self.t()).any(caught_up) {
+            let late = self.mutant(Mutant::PromotesTheLate);
+            if !late && !self.soft.peers.fresh(cx.now, self.t()).any(caught_up) {
                 return Err(Refusal::Busy);
             }
         }
@@ -300,7 +306,9 @@ impl Election<'_> {
         if t_us < 1_000 {
             return Err(Refusal::Malformed);
         }
-        self.soft.reign.lease_t = self.t().min(u64::from(t_us));
+        let smaller = self.t().min(u64::from(t_us));
+        let trusting = self.mutant(Mutant::TrustsTheNewT);
+        self.soft.reign.lease_t = if trusting { u64::from(t_us) } else { smaller };
         let meta = Meta { t_us, ..self.facts().meta.clone() };
         self.propose_meta(cx, Some(ticket), &meta);
         Ok(())

@@ -178,7 +178,8 @@ impl Election<'_> {
     }
 
     fn vote_for_another(&mut self, now: Time) {
-        if !self.is_voter() || !self.is_quiet(now) {
+        let quiet = self.is_quiet(now) || self.mutant(Mutant::VotesUnderALeader);
+        if !self.is_voter() || !quiet {
             return;
         }
         let (facts, promised) = (self.facts(), self.judged_promise());

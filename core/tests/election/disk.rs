@@ -114,6 +114,13 @@ impl SimDisk {
         }
     }
 
+    /// What was written to one block is found in the other.
+    pub fn exchange(&mut self, a: u32, b: u32) {
+        let (one, other) = (self.blocks.remove(&a), self.blocks.remove(&b));
+        self.blocks.extend(one.map(|bytes| (b, bytes)));
+        self.blocks.extend(other.map(|bytes| (a, bytes)));
+    }
+
     /// The blocks that were ever written.
     pub fn written(&self) -> Vec<u32> {
         self.blocks.keys().copied().collect()

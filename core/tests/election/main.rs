@@ -13,6 +13,7 @@
 #[cfg(feature = "mutants")]
 mod board;
 mod disk;
+mod images;
 mod lives;
 mod oracle;
 mod traces;

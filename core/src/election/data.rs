@@ -11,7 +11,7 @@ use super::mutant::Mutant;
 use super::reign::Role;
 use super::{Cx, Election, Output};
 use crate::Refusal;
-use crate::limits::PIECE_MAX;
+use crate::limits::{MASTERS_MAX, PIECE_MAX};
 use crate::registry::body::{Named, chained, edits};
 use crate::registry::meta::Meta;
 use crate::registry::store::Save;
@@ -174,8 +174,8 @@ impl Election<'_> {
         if self.soft.start.starting || !(leads || turn) {
             return;
         }
-        for id in self.soft.peers.ids() {
-            let Some(row) = self.soft.peers.of(id).map(|peer| peer.row) else { continue };
+        for place in 0..MASTERS_MAX {
+            let Some(row) = self.soft.peers.at(place) else { break };
             if row.counts() && row.held < self.facts().held.version {
                 self.bring_up(cx, &row);
             }
@@ -197,8 +197,9 @@ impl Election<'_> {
 
     /// The newest change, to everybody at once.
     pub(super) fn send_to_all(&self, cx: &mut Cx<'_>) {
-        for id in self.soft.peers.ids() {
-            self.send_change(cx, id);
+        for place in 0..MASTERS_MAX {
+            let Some(row) = self.soft.peers.at(place) else { break };
+            self.send_change(cx, row.id);
         }
     }
 

@@ -87,24 +87,23 @@ impl Peers {
         self.peers.iter().map(of).max().unwrap_or(0)
     }
 
-    /// Ids in a fixed order.
-    pub(super) fn ids(&self) -> Vec<u8, MASTERS_MAX> {
-        self.peers.iter().map(|peer| peer.row.id).collect()
+    /// The peer at a place of the list, to go through them while something else changes.
+    pub(super) fn at(&self, place: usize) -> Option<Row> {
+        self.peers.get(place).map(|peer| peer.row)
     }
 
-    /// Everybody of a roster or its predecessor but `me` is a peer, nobody else is.
+    /// Everybody of a roster or its predecessor but `me` is a peer, by id, nobody else is.
     pub(super) fn follow(&mut self, roster: &Roster, me: u8) {
-        self.peers.retain(|peer| roster.has(peer.row.id) || roster.may_lead(peer.row.id));
+        let before = core::mem::take(self);
         for id in 1..=MASTER_ID_MAX {
             let id = u8::try_from(id).unwrap_or(0);
-            let counts = roster.has(id) || roster.may_lead(id);
-            if id != me && counts && !self.has(id) {
-                let row = Row { id, ..Row::default() };
-                let place = self.peers.push(Peer { row, ..Peer::default() });
-                invariant!(place.is_ok(), "more masters than a roster and its predecessor have");
+            if id == me || !roster.has(id) && !roster.may_lead(id) {
+                continue;
             }
+            let unheard = Peer { row: Row { id, ..Row::default() }, ..Peer::default() };
+            let place = self.peers.push(before.of(id).copied().unwrap_or(unheard));
+            invariant!(place.is_ok(), "more masters than a roster and its predecessor have");
         }
-        self.peers.sort_unstable_by_key(|peer| peer.row.id);
     }
 }
 
@@ -131,11 +130,7 @@ impl Election<'_> {
         let by_sequence = self.mutant(Mutant::MergesBySequence);
         let trusting = self.mutant(Mutant::TrustsTheAmnesiac);
         let Some(peer) = self.soft.peers.of_mut(row.id) else { return false };
-        let news = if by_sequence {
-            row.sequence > peer.row.sequence
-        } else {
-            peer.is_news(&row)
-        };
+        let news = if by_sequence { row.sequence > peer.row.sequence } else { peer.is_news(&row) };
         if !news || leap {
             return false;
         }

@@ -79,8 +79,7 @@ impl Election<'_> {
     /// The newest own stamp that a majority has echoed, of those of whom `counts` is true.
     fn heard_by_majority(&self, now: Time, counts: impl Fn(&Row) -> bool) -> Time {
         let epoch = self.soft.reign.epoch;
-        let echoes =
-            |row: &&Row| counts(row) && row.echo_epoch == epoch && row.echo_stamp <= now.0;
+        let echoes = |row: &&Row| counts(row) && row.echo_epoch == epoch && row.echo_stamp <= now.0;
         let echoed = || self.soft.peers.rows().filter(|row| row.counts()).filter(echoes);
         let since = |stamp: u64| {
             let heard = echoed().filter(|row| row.echo_stamp >= stamp).map(|row| row.id);
@@ -102,7 +101,9 @@ impl Election<'_> {
         let (now, t, epoch) = (cx.now, self.t(), reign.epoch);
         let higher = |row: &Row| row.counts() && (row.promised > epoch || row.leads > epoch);
         let ahead = |row: &Row| {
-            row.counts() && row.accepted.epoch == epoch && row.accepted > self.facts().accepted.version
+            row.counts()
+                && row.accepted.epoch == epoch
+                && row.accepted > self.facts().accepted.version
         };
         let outvoted = self.soft.peers.rows().any(|row| higher(row) || ahead(row));
         let heard = self.heard_by_majority(now, |_| true).max(reign.elected_at);
@@ -113,11 +114,11 @@ impl Election<'_> {
         let stuck = stuck || self.soft.disk.delay(now) > long;
         let late = reign.role == Role::Elected && now.since(reign.elected_at) > long;
         let tolerant = self.mutant(Mutant::ReignsWithoutWriting);
+        let newer = self.facts().promised > epoch && !self.mutant(Mutant::LeadsOn);
+        let unheard = unheard && !self.mutant(Mutant::EndlessLease);
         if (stuck || late) && !self.is_alone() && !tolerant {
             self.step_down(cx, 8);
-        } else if outvoted || self.facts().promised > epoch && !self.mutant(Mutant::LeadsOn) {
-            self.step_down(cx, 0);
-        } else if unheard && !self.mutant(Mutant::EndlessLease) {
+        } else if outvoted || newer || unheard {
             self.step_down(cx, 0);
         }
     }

@@ -131,8 +131,7 @@ impl Election<'_> {
         let fresh = self.soft.peers.fresh(now, self.t());
         let other: Option<Rank> = fresh.filter(eligible).map(rank).max();
         let want = self.soft.round.want;
-        let own: Option<Rank> =
-            (want > 0).then_some((mine, want, core::cmp::Reverse(facts.me)));
+        let own: Option<Rank> = (want > 0).then_some((mine, want, core::cmp::Reverse(facts.me)));
         other.max(own).map(|(_, want, id)| (want, id.0))
     }
 

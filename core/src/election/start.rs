@@ -101,9 +101,8 @@ impl Election<'_> {
         let (me, incarnation) = (self.facts().me, self.facts().incarnation);
         let nonce = self.soft.start.nonce;
         let shows = |row: Row| row.id == me && row.incarnation == incarnation && row.nonce == nonce;
-        let sound = |row: Row| {
-            row.id == digest.sender && row.is(Row::FORMED) && !row.is(Row::QUARANTINED)
-        };
+        let sound =
+            |row: Row| row.id == digest.sender && row.is(Row::FORMED) && !row.is(Row::QUARANTINED);
         if digest.rows.iter().any(shows) && digest.rows.iter().any(sound) {
             let promised = digest.rows.iter().map(|row| row.promised).max().unwrap_or(0);
             let start = &mut self.soft.start;

@@ -28,7 +28,8 @@ impl Shape {
     /// A shape for so many agents, frameworks and roles; the rest follows from them.
     pub const fn new(agents: u32, frameworks: u32, roles: u32) -> Self {
         let few = if agents < 64 { 8 } else { 64 };
-        let slots = [1, agents, agents, frameworks, roles, few, few, few * 4, few, few * 4];
+        let more = if agents < 64 { 32 } else { 256 };
+        let slots = [1, agents, agents, frameworks, roles, few, few, more, few, more];
         Self { slots }
     }
 

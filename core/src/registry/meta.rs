@@ -138,9 +138,11 @@ impl Roster {
                 members.find(|member| member.id == id && !member.voter)?.voter = true;
             }
             Change::Remove { id } => {
-                let before = next.members.len();
-                next.members.retain(|member| member.id != id);
-                if next.members.len() == before || next.voters() == 0 {
+                next.members.clear();
+                for member in self.members.iter().filter(|member| member.id != id) {
+                    next.members.push(*member).ok()?;
+                }
+                if next.members.len() == self.members.len() || next.voters() == 0 {
                     return None;
                 }
             }

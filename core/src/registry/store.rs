@@ -243,11 +243,7 @@ impl<'a> Store<'a> {
     }
 
     /// Saves one thing, in the order asked for. The sequence of what is durable now, if any is.
-    pub fn save(
-        &mut self,
-        disk: &mut dyn Disk,
-        what: &Save<'_>,
-    ) -> Result<Option<u64>, DiskError> {
+    pub fn save(&mut self, disk: &mut dyn Disk, what: &Save<'_>) -> Result<Option<u64>, DiskError> {
         match what {
             Save::Piece { at, bytes } => {
                 self.idle.put(*at as usize, bytes);
@@ -325,7 +321,8 @@ impl<'a> Store<'a> {
             block.iter_mut().zip(part).for_each(|(to, from)| *to = *from);
             disk.write(at, &block)?;
         }
-        let header = Header { named: self.body.named(), crc: CASTAGNOLI.checksum(self.body.bytes()) };
+        let header =
+            Header { named: self.body.named(), crc: CASTAGNOLI.checksum(self.body.bytes()) };
         let mut block = [0; BLOCK];
         seal(&mut block, HEADER_FORM, place, &header);
         disk.write(place, &block)?;
@@ -357,18 +354,16 @@ impl<'a> Store<'a> {
                 }
             }
         }
-        let sequence = |found: &Option<(Facts, Edits)>| {
-            found.as_ref().map_or(0, |(facts, _)| facts.sequence)
-        };
+        let sequence =
+            |found: &Option<(Facts, Edits)>| found.as_ref().map_or(0, |(facts, _)| facts.sequence);
         let [a, b] = found;
         let second = sequence(&b) > sequence(&a);
         let (newest, older) = if second { (b, a) } else { (a, b) };
         let Some((facts, edits)) = newest else {
             return if blank { Ok(None) } else { Err(Unreadable::Damaged) };
         };
-        let leads_here = |(old, _): &(Facts, Edits)| {
-            old.accepted == facts.base && old.base != old.accepted
-        };
+        let leads_here =
+            |(old, _): &(Facts, Edits)| old.accepted == facts.base && old.base != old.accepted;
         let older = older.filter(leads_here);
         let older = older.map(|(old, edits)| Older { base: old.base, edits });
         self.facts = facts;

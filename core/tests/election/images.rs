@@ -29,7 +29,7 @@ impl Memory {
 
     /// What a start would find: facts, and the body at `accepted` or `held`.
     fn recover(&mut self, disk: &mut SimDisk) -> Result<(Facts, Vec<u8>), Unreadable> {
-        let [a, b] = std::mem::replace(&mut self.0, [&mut [], &mut []]);
+        let [a, b] = std::mem::take(&mut self.0);
         a.fill(0);
         b.fill(0);
         let mut store = Store::new(SHAPE, RING, a, b);
@@ -211,7 +211,12 @@ fn cut_after(
             after.facts
         );
         // What was found is found again, and goes on.
-        let again = memory.recover(&mut { image.settle(); image }).unwrap();
+        let again = memory
+            .recover(&mut {
+                image.settle();
+                image
+            })
+            .unwrap();
         assert_eq!(again.0.accepted, found.0.accepted);
     }
     combinations.len() as u64

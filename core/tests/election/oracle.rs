@@ -5,7 +5,8 @@
 //! | I1 | at most one master ever leads an epoch |
 //! | I2 | one value for each version, equal on all masters |
 //! | I3 | a promise never falls, and there is one vote per master and epoch, across restarts |
-//! | I4, I5 | whoever leads an epoch holds every change acknowledged in an epoch below it |
+//! | I4 | whoever leads an epoch holds every change acknowledged in an epoch below it |
+//! | I5 | an acknowledged change is on a majority of disks |
 //! | I6 | nobody says what its disk would lose |
 //! | I7 | at most one lease at any instant (in `World`) |
 //! | I8 | a master in quarantine never votes |
@@ -121,11 +122,20 @@ impl Oracle {
         assert_eq!(at, acknowledged, "I4: {version:?} was written without {acknowledged:?}");
     }
 
-    pub fn acknowledged(&mut self, ticket: u32) {
-        let Some((_, version)) = self.proposed.remove(&ticket) else {
+    pub fn acknowledged(&mut self, ticket: u32, nodes: &[Node]) {
+        let Some((id, version)) = self.proposed.remove(&ticket) else {
             panic!("a change was acknowledged that was not proposed: {ticket}");
         };
         self.acknowledged.insert(version.epoch, version);
+        let leader = nodes.iter().find(|node| node.id == id).unwrap().front.as_ref().unwrap();
+        let has = |node: &&Node| {
+            let durable = leader.durable().accepted.version >= version;
+            let said = self.accepted.get(&node.id).is_some_and(|accepted| *accepted >= version);
+            if node.id == id { durable } else { said }
+        };
+        let set = nodes.iter().filter(has).fold(0, |set, node| set | 1 << node.id);
+        let roster = &leader.facts().meta.roster;
+        assert!(roster.is_majority(set), "I5: {version:?} is acknowledged with {set:b}");
         let later = Version { epoch: version.epoch + 1, number: 0 };
         let openings: Vec<_> =
             self.values.range(later..).map(|(v, _)| *v).filter(|v| v.number == 1).collect();

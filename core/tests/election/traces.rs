@@ -63,6 +63,11 @@ traces! {
     an_empty_disk_does_not_vote
     an_outvoted_leader_writes_nothing
     an_agent_that_obeyed_another_ends_a_reign
+    a_leaders_own_copy_counts_when_it_is_on_disk
+    who_is_granted_and_does_not_vote_is_passed_over
+    a_row_that_says_less_than_before_counts_for_nothing
+    a_majority_of_another_hash_commits_nothing
+    nobody_votes_while_it_hears_a_leader
 }
 
 fn seeded(masters: u8, mutant: Mutant, trace: impl Fn(&mut World)) {
@@ -321,13 +326,17 @@ fn leases_do_not_overlap_while_t_changes(mutant: Mutant) {
     for seed in 1..=40 {
         let mut world = World::new(seed * 43, 3, T, mutant);
         world.until_open(4 * T).expect("somebody opens");
+        world.writes_every = 1 << 40;
         world.run(T);
         for t_us in [150_000, 1_000_000, 500_000] {
             let old = leader(&world);
+            // In the middle of the change the leader is cut off, or right before.
+            if world.rng.below(2) == 0 {
+                world.isolate(old);
+            }
             world.retime(old, t_us);
             let wait = world.rng.below_u64(40 * MILLI);
             world.run(wait);
-            // In the middle of the change the leader is cut off.
             world.isolate(old);
             world.run(4_000 * MILLI);
             assert!(!world.open().is_empty(), "seed {seed}: nobody took over");
@@ -475,6 +484,7 @@ fn masters_are_added_and_removed_one_by_one(mutant: Mutant) {
         while world.facts(leader(&world)).meta.roster.members.len() > 1 {
             let id = leader(&world);
             assert!(world.change_within(Change::Remove { id }, 20 * T), "{id} is not removed");
+            assert_eq!(world.open(), [], "{id} reigns on although it was removed");
             world.until_open(8 * T).expect("another one opens");
             world.crash(id);
             commits_within(&mut world, 8);
@@ -489,6 +499,10 @@ fn a_dead_disk_is_replaced(mutant: Mutant) {
         world.crash(dead);
         assert!(world.change_within(Change::Remove { id: dead }, 10 * T));
         let id = world.newcomer(10 * T).expect("a learner is taken");
+        world.crash(id);
+        world.run(2 * T);
+        assert!(!world.change(Change::Promote { id }), "a learner that lags is promoted");
+        world.boot(id);
         assert!(world.change_within(Change::Promote { id }, 20 * T));
         let gone = others(world, leader(world));
         let gone = gone.into_iter().find(|other| *other != dead && *other != id).unwrap();
@@ -553,15 +567,21 @@ struct Lone {
     front: Election<'static>,
     now: u64,
     sequence: u32,
+    said: Option<Row>,
 }
 
 #[derive(Default)]
-struct Saved(Vec<u64>);
+struct Saved {
+    sequences: Vec<u64>,
+    said: Option<Row>,
+}
 
 impl Outbox for Saved {
     fn emit(&mut self, output: &Output<'_>) {
-        if let Output::Persist(Save::Sector { facts, .. }) = output {
-            self.0.push(facts.sequence);
+        match output {
+            Output::Persist(Save::Sector { facts, .. }) => self.sequences.push(facts.sequence),
+            Output::Gossip(Head::Gossip(Gossip::Digest(digest))) => self.said = digest.rows.first(),
+            _ => {}
         }
     }
 }
@@ -574,7 +594,7 @@ impl Lone {
         let lend = || -> &'static mut [u8] { Box::leak(vec![0; SHAPE.bytes()].into()) };
         let config = Config { seed: 9, can_lead: true, mutant };
         let front = Election::new(SHAPE, lend(), lend(), config);
-        let mut lone = Self { front, now: 1_000, sequence: 0 };
+        let mut lone = Self { front, now: 1_000, sequence: 0, said: None };
         let keys: Vec<_> = (1..=masters).map(key).collect();
         let generation = Generation { number: 1, nonce: 5 };
         let roster = Roster::first(&keys);
@@ -591,9 +611,10 @@ impl Lone {
     fn give(&mut self, input: &Input<'_>) {
         let mut saved = Saved::default();
         let _ = self.front.step(Time(self.now), input, &mut saved);
-        while let Some(sequence) = saved.0.pop() {
+        while let Some(sequence) = saved.sequences.pop() {
             let _ = self.front.step(Time(self.now), &Input::Persisted { sequence }, &mut saved);
         }
+        self.said = saved.said.or(self.said);
     }
 
     /// A row of another one, and this one's own as that one knows it.
@@ -651,6 +672,87 @@ fn a_candidate_that_accepts_data_of_its_epoch_is_none_any_more(mutant: Mutant) {
         lone.hear(from, |row| Row { promised: 1, voted_for: 2, ..row });
     }
     assert_eq!(lone.front.role(), Role::Follower, "two leaders of one epoch");
+}
+
+fn who_is_granted_and_does_not_vote_is_passed_over(mutant: Mutant) {
+    let mut lone = Lone::new(2, 5, mutant);
+    let mut granted = vec![];
+    for _ in 0..30 {
+        lone.now += T / 10;
+        // The first ranks higher: it has the lower id. It never votes for itself.
+        [1, 3].into_iter().for_each(|from| lone.hear(from, |row| Row { want: 9, ..row }));
+        granted.push(lone.said.unwrap().grant_to);
+    }
+    assert!(granted.contains(&1) && granted.contains(&3), "{granted:?}");
+}
+
+fn a_row_that_says_less_than_before_counts_for_nothing(mutant: Mutant) {
+    let mut lone = Lone::new(1, 3, mutant);
+    lone.hear(2, |row| Row { promised: 5, ..row });
+    lone.hear(2, |row| Row { incarnation: 2, promised: 4, leads: 4, ..row });
+    assert_eq!(lone.front.leader(Time(lone.now)), None, "it has forgotten its vote");
+    lone.hear(2, |row| Row { incarnation: 3, promised: 5, leads: 5, ..row });
+    assert_eq!(lone.front.leader(Time(lone.now)).map(|(id, _)| id), Some(2));
+}
+
+/// A front elected by the others, whose opening is on its own disk.
+fn elected(mutant: Mutant) -> Lone {
+    let mut lone = Lone::new(2, 5, mutant);
+    for _ in 0..40 {
+        lone.now += T / 10;
+        [1, 3, 4, 5].into_iter().for_each(|from| {
+            lone.hear(from, |row| Row { grant_epoch: 1, grant_to: 2, ..row });
+        });
+        if lone.front.role() == Role::Candidate {
+            break;
+        }
+    }
+    for from in [1, 3] {
+        lone.hear(from, |row| Row { promised: 1, voted_for: 2, ..row });
+    }
+    assert_eq!(lone.front.role(), Role::Elected);
+    lone
+}
+
+fn a_majority_of_another_hash_commits_nothing(mutant: Mutant) {
+    let mut lone = elected(mutant);
+    let Named { version, hash } = lone.front.durable().accepted;
+    let holding = |row: Row| Row {
+        promised: 1,
+        voted_for: 2,
+        accepted: version,
+        held: version,
+        hash: hash ^ 1,
+        ..row
+    };
+    [1, 3].into_iter().for_each(|from| lone.hear(from, holding));
+    assert_eq!(lone.front.role(), Role::Elected, "they hold another value");
+    let holding = |row: Row| Row { hash, ..holding(row) };
+    [1, 3].into_iter().for_each(|from| lone.hear(from, holding));
+    assert_eq!(lone.front.role(), Role::Active);
+}
+
+fn nobody_votes_while_it_hears_a_leader(mutant: Mutant) {
+    let mut lone = Lone::new(2, 3, mutant);
+    lone.now += 2 * T;
+    lone.hear(1, |row| Row { promised: 4, voted_for: 1, leads: 4, echo_epoch: 4, ..row });
+    lone.now += T / 2;
+    lone.hear(3, |row| Row { promised: 5, voted_for: 3, ..row });
+    assert_ne!(lone.front.facts().voted_for, 3, "a leader was heard within T");
+    lone.now += T;
+    lone.hear(3, |row| Row { promised: 6, voted_for: 3, ..row });
+    assert_eq!((lone.front.facts().promised, lone.front.facts().voted_for), (6, 3));
+}
+
+fn a_leaders_own_copy_counts_when_it_is_on_disk(mutant: Mutant) {
+    seeded(2, mutant, |world| {
+        let old = leader(world);
+        world.node(old).hangs = true;
+        world.run(20 * MILLI);
+        let commits = world.commits;
+        world.run(3 * T);
+        assert_eq!(world.commits, commits, "one of two disks hangs");
+    });
 }
 
 fn two_imports_of_one_generation_do_not_hear_each_other(mutant: Mutant) {

@@ -440,7 +440,7 @@ impl World {
                     self.changes += u64::from(committed);
                 }
                 if committed {
-                    self.oracle.acknowledged(ticket);
+                    self.oracle.acknowledged(ticket, &self.nodes);
                     self.last_commit = self.now;
                     self.commits += 1;
                 }
@@ -547,7 +547,9 @@ impl World {
             }
         }
         match what {
-            Happening::Deliver { from, to, bytes, stream } => self.deliver(from, to, &bytes, stream),
+            Happening::Deliver { from, to, bytes, stream } => {
+                self.deliver(from, to, &bytes, stream)
+            }
             Happening::Tick { at, number } => {
                 if self.peek(at).ticking.1 == number {
                     self.node(at).ticking.0 = u64::MAX;

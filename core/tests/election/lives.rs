@@ -3,6 +3,7 @@
 
 use mesita_core::election::Role;
 use mesita_core::election::mutant::Mutant;
+use mesita_core::registry::meta::Change;
 
 use crate::world::{MILLI, Net, World};
 
@@ -30,6 +31,11 @@ pub fn life(seed: u64, rounds: u32, mutant: Mutant) -> Told {
     }
     let start = world.now;
     for _ in 0..rounds {
+        chaos(&mut world);
+        working_majority(&mut world);
+    }
+    if dice.below(2) == 0 {
+        operate(&mut world);
         chaos(&mut world);
         working_majority(&mut world);
     }
@@ -131,6 +137,33 @@ fn working_majority(world: &mut World) {
     world.run(wait);
     let told = world.until_commit(4 * world.t);
     assert!(told.is_some(), "no change commits though {core:?} work since 8T");
+}
+
+/// What operators do to a set that is well: T, a damaged body, and another machine for one of them.
+fn operate(world: &mut World) {
+    heal(world);
+    let t = world.t;
+    let Some(leader) = world.until_open(8 * t) else { panic!("nobody opens after a heal") };
+    if world.rng.below(2) == 0 {
+        world.retime(leader, (t * 2 / 3) as u32);
+        world.run(2 * t);
+    }
+    let ids = world.ids();
+    let other = ids.into_iter().find(|id| *id != leader);
+    if let Some(other) = other.filter(|_| world.rng.below(2) == 0) {
+        world.crash(other);
+        world.damage_body(other);
+        world.boot(other);
+        world.run(2 * t);
+    }
+    let gone = some(world);
+    world.net = Net { loss: 50, ..Net::LAN };
+    let id = world.newcomer(20 * t).expect("a learner is taken");
+    assert!(world.change_within(Change::Promote { id }, 30 * t), "{id} is not promoted");
+    assert!(world.change_within(Change::Remove { id: gone }, 30 * t), "{gone} is not removed");
+    world.run(2 * t);
+    world.retire(gone);
+    world.until_commit(16 * t).expect("changes commit after one was replaced");
 }
 
 fn heal(world: &mut World) {

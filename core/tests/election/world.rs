@@ -537,8 +537,12 @@ impl World {
         let node = match &what {
             Happening::Deliver { to, .. } => *to,
             Happening::Tick { at, .. } | Happening::Saved { at, .. } => *at,
-            Happening::Restart { .. } | Happening::Write => 0,
+            Happening::Restart { at } => *at,
+            Happening::Write => 0,
         };
+        if node > 0 && self.nodes.iter().all(|other| other.id != node) {
+            return;
+        }
         if node > 0 {
             let until = self.peek(node).paused_until;
             if until > self.now {
@@ -696,9 +700,15 @@ impl World {
         false
     }
 
+    /// A machine that was removed is taken away.
+    pub fn retire(&mut self, id: u8) {
+        self.crash(id);
+        self.nodes.retain(|node| node.id != id);
+    }
+
     /// A new master under a new id, told who the others are. It is the learner then.
     pub fn newcomer(&mut self, within: u64) -> Option<u8> {
-        let known = self.nodes.len() as u8 + 100;
+        let known = self.nodes.iter().map(|node| node.id).max().unwrap_or(0) + 100;
         if !self.change_within(Change::Add { key: key(known) }, within) {
             return None;
         }

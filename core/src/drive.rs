@@ -199,6 +199,8 @@ mod tests {
         let tick = master::Master::tick();
         assert_eq!(postcard::from_bytes(tick), Ok(master::Input::Tick));
         assert_eq!(postcard::from_bytes(scheduler::Driver::tick()), Ok(scheduler::Input::Tick));
+        let tick = crate::election::Election::tick();
+        assert_eq!(postcard::from_bytes(tick), Ok(crate::election::Input::Tick));
         let tick = stamped(7 << 40, agent::Agent::tick(), &mut into).unwrap();
         let expected = agent::Stamped { wall_us: 7 << 40, input: agent::Input::Tick };
         assert_eq!(postcard::from_bytes(tick), Ok(expected));

@@ -80,6 +80,13 @@ impl<'r> Reader<'r> {
         Ok(())
     }
 
+    /// Reads so many bytes as they are.
+    pub fn bytes(&mut self, len: usize) -> Result<&'r [u8], BadImage> {
+        let (bytes, rest) = self.rest.split_at_checked(len).ok_or(BadImage::Malformed)?;
+        self.rest = rest;
+        Ok(bytes)
+    }
+
     /// True when every byte was read.
     pub fn is_done(&self) -> bool {
         self.rest.is_empty()

@@ -17,6 +17,7 @@
 //! | [`resources`] | kinds, identities, amounts, ranges and sets, and their text form |
 //! | [`allocator`] | who may have what |
 //! | [`wire`] | frames and every message, with the check of each field |
+//! | [`registry`], [`election`] | what is durable and how it lies on disk; who leads |
 //! | [`sync`] (feature) | the rings between threads: the only `unsafe` in this crate |
 #![no_std]
 #![warn(
@@ -55,6 +56,7 @@ pub mod capacity;
 pub mod digest;
 pub mod doors;
 pub mod drive;
+pub mod election;
 pub mod image;
 pub mod index;
 pub mod limits;

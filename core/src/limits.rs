@@ -41,6 +41,19 @@ pub const STREAM_DATA_MAX: usize = 16 * 1024;
 /// Bytes of a stream in flight before its reader gives credit.
 pub const STREAM_WINDOW: u32 = 64 * 1024;
 
+/// Masters that one master knows: seven voters and a learner.
+pub const MASTERS_MAX: usize = 8;
+/// The highest id of a master. An id is never used again, so this many disks can be replaced.
+pub const MASTER_ID_MAX: usize = 63;
+/// Bytes of one change of the registry, as encoded: it lies in one sector with the vote.
+pub const DELTA_MAX: usize = 1024;
+/// Writes in one change of the registry.
+pub const EDITS_MAX: usize = 64;
+/// Bytes of one write in a change.
+pub const EDIT_MAX: usize = 512;
+/// Bytes of one part of a whole registry.
+pub const PIECE_MAX: usize = 16 * 1024;
+
 /// The protocol spoken by this release.
 pub const VERSION_MAX: u16 = 3;
 /// The oldest protocol this release still speaks.
@@ -57,3 +70,4 @@ const _: () = assert!(HEAD_MIN >= 3 * NAME_MAX && STREAM_DATA_MAX < HEAD_MAX);
 const _: () = assert!(OFFERS_PER_EVENT_MAX * 32 < HEAD_MAX);
 const _: () = assert!(BODIES_PER_FRAME_MAX >= 2 * TASKS_PER_HEAD_MAX);
 const _: () = assert!(STREAM_WINDOW as usize >= STREAM_DATA_MAX);
+const _: () = assert!(EDIT_MAX < DELTA_MAX && PIECE_MAX < HEAD_MAX && MASTER_ID_MAX < 64);

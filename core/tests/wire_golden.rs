@@ -99,7 +99,7 @@ fn a_message_cut_short_or_going_on_is_refused_whatever_it_is() {
 #[test]
 fn a_variant_of_a_later_release_is_refused_by_name() {
     for bytes in [
-        &[11u8, 0][..],
+        &[12u8, 0][..],
         &[1, 4],
         &[2, 4],
         &[3, 1, 7, 0, 18],
@@ -108,6 +108,8 @@ fn a_variant_of_a_later_release_is_refused_by_name() {
         &[6, 16],
         &[9, 0, 7],
         &[10, 1],
+        &[11, 2],
+        &[11, 1, 3],
     ] {
         let refused = decode::<Head<'_>>(bytes).unwrap_err();
         assert_eq!(refused.fault, Fault::Unknown, "{bytes:?}");
@@ -121,12 +123,12 @@ fn a_peer_of_the_release_before_is_sent_nothing_that_it_does_not_know() {
     assert!(newer.iter().all(|(_, head)| head.since() <= VERSION_MAX));
     let names = newer.iter().map(|(name, _)| *name);
     let known = |name: &str| {
-        let operators = ["operator.", "svc.open.explain", "svc.open.rows."];
+        let later = ["operator.", "svc.open.explain", "svc.open.rows.", "gossip."];
         matches!(name, "event.waiting" | "call.constrain")
-            || operators.iter().any(|begin| name.starts_with(begin))
+            || later.iter().any(|begin| name.starts_with(begin))
     };
     assert!(
-        names.clone().count() == 13 && names.clone().all(known),
+        names.clone().count() == 17 && names.clone().all(known),
         "{:?}",
         names.collect::<Vec<_>>()
     );

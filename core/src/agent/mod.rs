@@ -662,7 +662,8 @@ impl<'a> Agent<'a> {
             | Head::AgentCall(_)
             | Head::ExecutorEvent(_)
             | Head::OperatorCall(_)
-            | Head::OperatorEvent(_) => Err(Refusal::WrongConnection),
+            | Head::OperatorEvent(_)
+            | Head::Gossip(_) => Err(Refusal::WrongConnection),
         }
     }
 

@@ -7,6 +7,14 @@
 //!
 //! Whatever changes the registry goes through [`Registry::propose`] and takes effect when the write
 //! that carries it is durable.
+//!
+//! Several masters keep one registry together. What it holds is in [`body`], who they are in
+//! [`meta`], how it lies on a disk in [`store`]; who may change it is decided by
+//! [`election`](crate::election).
+
+pub mod body;
+pub mod meta;
+pub mod store;
 
 use serde::{Deserialize, Serialize};
 
@@ -44,6 +52,8 @@ pub enum Unreadable {
     Damaged,
     /// It was written by a later release.
     Newer,
+    /// The disk did not answer.
+    Disk,
 }
 
 impl core::fmt::Display for Unreadable {
@@ -54,6 +64,7 @@ impl core::fmt::Display for Unreadable {
                  (agents keep their tasks and must be given the new cluster)"
             }
             Self::Newer => "it was written by a later release; use that one, or a new --work-dir",
+            Self::Disk => "the disk failed; replace it, remove this master and add a new one",
         })
     }
 }
@@ -154,7 +165,7 @@ fn write(record: &Record, into: &mut [u8; SECTOR]) {
 fn valid(sector: &[u8]) -> Option<([u8; 8], &[u8])> {
     let (magic, rest) = sector.split_first_chunk::<8>()?;
     let (crc, rest) = rest.split_first_chunk::<4>()?;
-    let whole = sector.len() == SECTOR && magic.starts_with(b"mesitaR");
+    let whole = sector.len() == SECTOR && magic.starts_with(b"mesita");
     (whole && checksum(magic, rest) == u32::from_le_bytes(*crc)).then_some((*magic, rest))
 }
 

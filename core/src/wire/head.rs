@@ -7,6 +7,7 @@ use super::call::{Call, Verb};
 use super::check::{Check, Malformed};
 use super::event::Event;
 use super::executor::{ExecutorCall, ExecutorEvent};
+use super::gossip::Gossip;
 use super::hello::{Hello, Role};
 use super::link::Link;
 use super::operator::{OperatorCall, OperatorEvent};
@@ -48,6 +49,9 @@ pub enum Head<'a> {
     /// Master → operator.
     #[serde(borrow)]
     OperatorEvent(OperatorEvent<'a>),
+    /// Master ↔ master. For the election front alone.
+    #[serde(borrow)]
+    Gossip(Gossip<'a>),
 }
 
 impl Head<'_> {
@@ -61,7 +65,8 @@ impl Head<'_> {
                 ..
             })
             | Self::OperatorCall(_)
-            | Self::OperatorEvent(_) => 3,
+            | Self::OperatorEvent(_)
+            | Self::Gossip(_) => 3,
             Self::Hello(_)
             | Self::Link(_)
             | Self::Svc(_)
@@ -87,6 +92,7 @@ impl Head<'_> {
             Self::ExecutorEvent(_) => matches!((role, us), (Role::Agent, Role::Executor)),
             Self::OperatorCall(_) => matches!((role, us), (Role::Client, Role::Master)),
             Self::OperatorEvent(_) => matches!((role, us), (Role::Master, Role::Client)),
+            Self::Gossip(_) => matches!((role, us), (Role::Master, Role::Master)),
         }
     }
 }
@@ -105,6 +111,7 @@ impl Check for Head<'_> {
             Self::ExecutorEvent(event) => event.check(),
             Self::OperatorCall(call) => call.check(),
             Self::OperatorEvent(event) => event.check(),
+            Self::Gossip(gossip) => gossip.check(),
         }
     }
 }

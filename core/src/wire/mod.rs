@@ -11,6 +11,7 @@
 //! | [`agent`] | agent → master, master → agent |
 //! | [`executor`] | executor → agent, agent → executor |
 //! | [`operator`] | an operator's program → master, master → that |
+//! | [`gossip`] | master ↔ master |
 //! | [`svc`] | byte streams beside all that: logs, rows, later HTTP and terminals |
 //!
 //! # How it may change
@@ -25,6 +26,7 @@ mod check;
 pub mod event;
 pub mod executor;
 pub mod frame;
+pub mod gossip;
 pub mod head;
 pub mod hello;
 pub mod ids;

@@ -10,6 +10,7 @@ use mesita_core::wire::agent::*;
 use mesita_core::wire::call::*;
 use mesita_core::wire::event::*;
 use mesita_core::wire::executor::*;
+use mesita_core::wire::gossip::{Digest, Edit, Gossip, Replica, Row, Table, Version};
 use mesita_core::wire::hello::*;
 use mesita_core::wire::link::*;
 use mesita_core::wire::operator::*;
@@ -308,6 +309,41 @@ fn constraints() -> Seq<'static, Constraints<'static>> {
     list![Constraints<'static>; Constraints { role: "eng/web", groups }]
 }
 
+fn gossip(of: Gossip<'static>) -> Head<'static> {
+    Head::Gossip(of)
+}
+
+fn version(number: u64) -> Version {
+    Version { epoch: 4, number }
+}
+
+fn digest() -> Digest<'static> {
+    let starting = Row { id: 2, incarnation: 9, nonce: 5, flags: Row::STARTING, ..Row::default() };
+    let row = Row {
+        id: 1,
+        incarnation: 300,
+        sequence: 70_000,
+        nonce: 0xdead_beef,
+        promised: 5,
+        voted_for: 3,
+        accepted: version(8),
+        hash: 77,
+        held: version(7),
+        leads: 4,
+        commit: version(6),
+        want: 6,
+        grant_epoch: 7,
+        grant_to: 2,
+        echo_epoch: 4,
+        echo_stamp: 1 << 40,
+        heard: 0b1110,
+        flags: Row::FORMED | Row::CAN_LEAD | Row::DISK_OK,
+    };
+    let rows = list![Row; row, starting];
+    let generation = Generation { number: 1, nonce: 77 };
+    Digest { cluster: CLUSTER, generation, roster: 2, sender: 1, amnesiac: 4, rows }
+}
+
 pub fn all() -> Vec<(&'static str, Head<'static>)> {
     let operator = |verb| Head::OperatorCall(OperatorCall { ticket: 9, verb });
     let call = |verb| Head::Call(Call { framework: FRAMEWORK, ticket: 300, verb });
@@ -438,6 +474,35 @@ pub fn all() -> Vec<(&'static str, Head<'static>)> {
                 result: Err(Refusal::QuotaExceeded),
                 message: "the limit is below what the role has",
             }),
+        ),
+        ("gossip.digest", gossip(Gossip::Digest(digest()))),
+        (
+            "gossip.delta",
+            gossip(Gossip::Replica(Replica::Delta {
+                version: version(8),
+                hash: 77,
+                base: version(7),
+                base_hash: 1 << 63,
+                edits: list![
+                    Edit<'static>;
+                    Edit { table: Table::Meta, slot: 0, at: 0, bytes: b"who" },
+                    Edit { table: Table::Revocations, slot: 300, at: 16, bytes: b"" },
+                ],
+            })),
+        ),
+        (
+            "gossip.piece",
+            gossip(Gossip::Replica(Replica::Piece {
+                version: version(8),
+                hash: 77,
+                total: 100_000,
+                at: 16_384,
+                bytes: b"tables",
+            })),
+        ),
+        (
+            "gossip.pull",
+            gossip(Gossip::Replica(Replica::Pull { version: version(8), hash: 77, at: 16_384 })),
         ),
         (
             "event.subscribed",

@@ -13,18 +13,25 @@
 use core::fmt::{self, Display, Write as _};
 
 use mesita_core::digest::{self, Digest};
+use mesita_core::election::mutant::Mutant;
+use mesita_core::election::{self, Election};
 use mesita_core::image::{Image, Reader, Writer};
 use mesita_core::invariant;
 use mesita_core::names::{Bucket, Cell, Entry, Name, Names};
 use mesita_core::rand::Rng;
 use mesita_core::record::Zero;
+use mesita_core::registry::body::{Named, Shape, chained};
+use mesita_core::registry::meta::{self, Roster};
+use mesita_core::registry::store::{BLOCK, Disk, DiskError, Facts, Save, Store};
 use mesita_core::resources::{Amount, text};
 use mesita_core::slab::{List, Node, Slab};
 use mesita_core::table::{Id, Slot, Table};
+use mesita_core::time::Time;
 use mesita_core::wire::agent::{AgentCall, Register};
 use mesita_core::wire::call::{Accept, Call, Operation, Verb};
 use mesita_core::wire::event::{Event, Offer};
 use mesita_core::wire::frame::{self, BodyRow, Limits, Prefix};
+use mesita_core::wire::gossip::{self, Edit, Replica, Row, Version};
 use mesita_core::wire::hello::{Hello, Role};
 use mesita_core::wire::resource::{
     Attribute, AttributeValue, Range, Reservation, ReservationKind, Resource, Traits, Value,
@@ -49,6 +56,9 @@ pub fn run(out: &mut dyn FnMut(&str, u64)) {
     out("ids", ids());
     wire(out);
     frame(out);
+    out("election.alone", alone());
+    elected(out);
+    out("registry", saved());
 }
 
 /// Decides every choice below; any other number would do as well.
@@ -388,14 +398,208 @@ fn opened(seen: &mut Digest, bytes: &[u8], limits: Limits) {
     }
 }
 
-/// Tells the digest of `of`, then of what `into` is after it read what `of` wrote.
+/// What a master's election says, each output into the digest.
+struct Heard<'d> {
+    seen: &'d mut Digest,
+    sequence: u64,
+}
+
+impl election::Outbox for Heard<'_> {
+    fn emit(&mut self, output: &election::Output<'_>) {
+        self.seen.value(output);
+        if let election::Output::Persist(Save::Sector { facts, .. }) = output {
+            self.sequence = facts.sequence;
+        }
+    }
+}
+
+/// One step, and the news that what it saved is durable.
+fn stepped(front: &mut Election<'_>, now: u64, input: &election::Input<'_>, seen: &mut Digest) {
+    let mut heard = Heard { seen, sequence: 0 };
+    let done = front.step(Time(now), input, &mut heard);
+    heard.seen.value(&done.is_ok());
+    for _ in 0..4 {
+        let sequence = core::mem::take(&mut heard.sequence);
+        if sequence > 0 {
+            let input = election::Input::Persisted { sequence };
+            let done = front.step(Time(now), &input, &mut heard);
+            invariant!(done.is_ok(), "a write that was not asked for");
+        }
+    }
+    heard.seen.value(&(front.role(), front.next_deadline(), front.lease_until(Time(now))));
+}
+
+const SHAPE: Shape = Shape::new(2, 1, 1);
+const ELECTION: election::Config =
+    election::Config { seed: SEED, can_lead: true, mutant: Mutant::None };
+
+fn birth(keys: &[[u8; 32]]) -> election::Input<'static> {
+    let generation = Generation { number: 1, nonce: 7 };
+    let roster = Roster::first(keys);
+    let t_us = 500_000;
+    election::Input::Form(election::Birth { cluster: SEED, generation, me: 1, t_us, roster })
+}
+
+/// A single master opens and commits.
 #[inline(never)]
+fn alone() -> u64 {
+    let (mut body, mut incoming) = ([0; SHAPE.bytes()], [0; SHAPE.bytes()]);
+    let mut front = Election::new(SHAPE, &mut body, &mut incoming, ELECTION);
+    let mut seen = Digest::new();
+    stepped(&mut front, 1_000, &birth(&[[1; 32]]), &mut seen);
+    for ticket in 0..3u32 {
+        let (mut memory, value) = ([0; 128], ticket.to_le_bytes());
+        let edit = Edit { table: gossip::Table::Agents, slot: ticket % 2, at: 4, bytes: &value };
+        let edits = list::<Edit<'static>>(&mut Scratch::new(&mut memory), [edit]);
+        stepped(&mut front, 2_000, &election::Input::Propose { ticket, edits }, &mut seen);
+    }
+    invariant!(front.commit().number == 4, "a single master does not commit");
+    seen.value(&front.body().bytes());
+    seen.finish()
+}
+
+/// One of three, between two whose rows and data are made up here, sound and not.
+#[inline(never)]
+fn elected(out: &mut dyn FnMut(&str, u64)) {
+    let (mut body, mut incoming) = ([0; SHAPE.bytes()], [0; SHAPE.bytes()]);
+    let mut front = Election::new(SHAPE, &mut body, &mut incoming, ELECTION);
+    let mut seen = Digest::new();
+    stepped(&mut front, 1_000, &birth(&[[1; 32], [2; 32], [3; 32]]), &mut seen);
+    let mut rng = Rng::new(SEED);
+    for beat in 1..80u32 {
+        let now = 1_000u64.saturating_add(u64::from(beat).saturating_mul(50_000));
+        heard_at(&mut front, now, beat, &mut rng, &mut seen);
+    }
+    out("election", seen.finish());
+    let (mut body, mut incoming) = ([0; SHAPE.bytes()], [0; SHAPE.bytes()]);
+    let mut other = Election::new(SHAPE, &mut body, &mut incoming, ELECTION);
+    let mut bytes = [0; 8192];
+    copied_in("election.image", &front, &mut other, &mut bytes, out);
+}
+
+/// What the other two say at a beat: they grant and vote for whoever asks, hold what was written,
+/// and now and then one of them says anything at all.
+#[inline(never)]
+fn heard_at(front: &mut Election<'_>, now: u64, beat: u32, rng: &mut Rng, seen: &mut Digest) {
+    let facts = front.facts();
+    let (promised, accepted, cluster, generation) =
+        (facts.promised, facts.accepted, facts.cluster, facts.generation);
+    let wild = rng.below(7) == 0;
+    let row = Row {
+        id: if beat.is_multiple_of(2) { 2 } else { 3 },
+        incarnation: 1,
+        sequence: beat,
+        promised: if wild { rng.below(9) } else { promised },
+        voted_for: 1,
+        accepted: accepted.version,
+        hash: accepted.hash,
+        held: accepted.version,
+        grant_epoch: promised.saturating_add(1),
+        grant_to: 1,
+        leads: if wild { rng.below(9) } else { 0 },
+        echo_epoch: promised,
+        echo_stamp: now.saturating_sub(1_000),
+        heard: u64::MAX,
+        flags: Row::FORMED | Row::DISK_OK | Row::CAN_LEAD,
+        ..Row::default()
+    };
+    let own = Row { id: 1, incarnation: 1, ..Row::default() };
+    let mut memory = [0; 512];
+    let rows = list::<Row>(&mut Scratch::new(&mut memory), [row, own]);
+    let sender = row.id;
+    let digest = gossip::Digest { cluster, generation, roster: 1, sender, amnesiac: 0, rows };
+    stepped(front, now, &election::Input::Digest(digest), seen);
+    stepped(front, now, &election::Input::Tick, seen);
+    let version = Version { epoch: promised.saturating_add(u32::from(wild)), number: 9 };
+    let bytes = [7; 64];
+    let piece = |at: usize| Replica::Piece {
+        version,
+        hash: 3,
+        total: u32::try_from(SHAPE.bytes()).unwrap_or(0),
+        at: u32::try_from(at).unwrap_or(0),
+        bytes: bytes.get(..bytes.len().min(SHAPE.bytes().saturating_sub(at))).unwrap_or_default(),
+    };
+    if wild {
+        for at in (0..SHAPE.bytes()).step_by(bytes.len()) {
+            stepped(front, now, &election::Input::Replica { from: 2, replica: piece(at) }, seen);
+        }
+    }
+    let pull = Replica::Pull { version, hash: 3, at: 64 };
+    stepped(front, now, &election::Input::Replica { from: 2, replica: pull }, seen);
+    let change = meta::Change::Add { key: [u8::try_from(beat).unwrap_or(0); 32] };
+    let asked = election::Input::Change { ticket: beat, change };
+    stepped(front, now, &asked, seen);
+}
+
+/// A disk that takes everything into a digest and gives back nothing.
+struct Sponge(Digest);
+
+impl Disk for Sponge {
+    fn read(&mut self, _: u32, into: &mut [u8; BLOCK]) -> Result<(), DiskError> {
+        into.fill(0);
+        Ok(())
+    }
+
+    fn write(&mut self, block: u32, from: &[u8; BLOCK]) -> Result<(), DiskError> {
+        self.0.value(&block);
+        self.0.bytes(from);
+        Ok(())
+    }
+
+    fn sync(&mut self) -> Result<(), DiskError> {
+        self.0.value(&0u8);
+        Ok(())
+    }
+}
+
+/// The blocks that votes, changes and whole bodies become.
+#[inline(never)]
+fn saved() -> u64 {
+    let (mut body, mut idle) = ([0; SHAPE.bytes()], [0; SHAPE.bytes()]);
+    let mut store = Store::new(SHAPE, 2, &mut body, &mut idle);
+    let mut disk = Sponge(Digest::new());
+    let found = store.recover(&mut disk);
+    invariant!(found.is_ok() && !store.facts().formed, "an empty disk is none");
+    let mut facts = Facts { formed: true, me: 1, ..Facts::default() };
+    for number in 1..9u64 {
+        let value = number.to_le_bytes();
+        let (mut memory, mut encoded) = ([0; 64], [0; 64]);
+        let edit = Edit { table: gossip::Table::Frameworks, slot: 0, at: 8, bytes: &value };
+        let edits = list::<Edit<'static>>(&mut Scratch::new(&mut memory), [edit]);
+        let edits = encode(&edits, &mut encoded).unwrap_or_default();
+        let version = Version { epoch: 1, number };
+        facts.base = facts.accepted;
+        facts.accepted = Named { version, hash: chained(facts.base, version, edits) };
+        facts.held = facts.accepted;
+        facts.sequence = number;
+        let whole = number == 6;
+        let edits = if whole { &[][..] } else { edits };
+        facts.base = if whole { facts.accepted } else { facts.base };
+        let save = Save::Sector { facts: facts.clone(), whole, edits };
+        let saved = store.save(&mut disk, &save);
+        invariant!(saved == Ok(Some(number)), "a sponge that refuses");
+    }
+    disk.0.finish()
+}
+
+/// Tells the digest of `of`, then of what `into` is after it read what `of` wrote.
 fn copied(name: &str, of: &dyn Image, into: &mut dyn Image, out: &mut dyn FnMut(&str, u64)) {
-    let (mut bytes, mut len) = ([0; 2048], 0usize);
+    copied_in(name, of, into, &mut [0; 2048], out);
+}
+
+#[inline(never)]
+fn copied_in(
+    name: &str,
+    of: &dyn Image,
+    into: &mut dyn Image,
+    bytes: &mut [u8],
+    out: &mut dyn FnMut(&str, u64),
+) {
+    let mut len = 0usize;
     let mut sink = |piece: &[u8]| {
         let end = len.saturating_add(piece.len());
         let place = bytes.get_mut(len..end);
-        invariant!(place.is_some(), "an image of more than 2048 bytes");
+        invariant!(place.is_some(), "an image larger than its memory");
         place.into_iter().flatten().zip(piece).for_each(|(to, from)| *to = *from);
         len = end;
     };

@@ -72,7 +72,7 @@ pub fn head(head: &Head<'_>) -> String {
             format!("REPLY {ticket} {why:?}")
         }
         Head::OperatorCall(call) => format!("{call:?}"),
-        Head::Hello(_) | Head::Link(_) | Head::Svc(_) => format!("{head:?}"),
+        Head::Hello(_) | Head::Link(_) | Head::Svc(_) | Head::Gossip(_) => format!("{head:?}"),
     }
 }
 

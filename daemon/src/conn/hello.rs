@@ -215,7 +215,8 @@ fn read(own: &Hello<'_>, head: &Head<'_>) -> Result<Peer, Refused> {
         | Head::ExecutorCall(_)
         | Head::ExecutorEvent(_)
         | Head::OperatorCall(_)
-        | Head::OperatorEvent(_) => Err(Refused::NoHello),
+        | Head::OperatorEvent(_)
+        | Head::Gossip(_) => Err(Refused::NoHello),
     }
 }
 

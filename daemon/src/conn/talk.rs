@@ -164,7 +164,8 @@ async fn listen(conn: &Rc<Conn>, frames: &mut Frames, side: &dyn Talk) -> Result
         | Head::ExecutorCall(_)
         | Head::ExecutorEvent(_)
         | Head::OperatorCall(_)
-        | Head::OperatorEvent(_) => {
+        | Head::OperatorEvent(_)
+        | Head::Gossip(_) => {
             side.head(conn, &head, received.head, received.bodies).map_err(|message| {
                 conn.part(Parting::Malformed, message);
                 Ending::Parted

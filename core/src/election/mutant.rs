@@ -1,0 +1,108 @@
+//! Bugs that a test plants, one at a time, to see whether the simulation finds them.
+//!
+//! Without the feature `mutants` a [`Mutant`] has one value and every question about it is answered
+//! at compile time: nothing of this is in what ships.
+
+use serde::{Deserialize, Serialize};
+
+/// Which bug is planted.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Mutant(u8);
+
+macro_rules! mutants {
+    ($( $(#[doc = $doc:literal])* $name:ident = $number:literal, )*) => {
+        #[allow(non_upper_case_globals)] // They read as the variants of a choice.
+        impl Mutant {
+            /// No bug.
+            pub const None: Self = Self(0);
+            $( $(#[doc = $doc])* pub const $name: Self = Self($number); )*
+
+            /// Every bug with its name.
+            pub const ALL: &'static [(&'static str, Self)] =
+                &[$((stringify!($name), Self::$name)),*];
+        }
+    };
+}
+
+mutants! {
+    /// Votes and acknowledgements are said before they are durable.
+    SpeaksBeforeFsync = 1,
+    /// A vote goes to whoever asks, however old its registry.
+    VotesForTheStale = 2,
+    /// A second vote in one epoch.
+    VotesTwice = 3,
+    /// A new leader is open by what an older one wrote.
+    OpensByOldWrites = 4,
+    /// Data older than the promise is accepted.
+    AcceptsTheOutvoted = 5,
+    /// The leader's role outlives a newer epoch's data.
+    LeadsOn = 6,
+    /// A change is applied to whatever is there.
+    IgnoresTheBase = 7,
+    /// A change is answered when it is proposed.
+    AnswersEarly = 8,
+    /// One less than a majority is enough.
+    SmallQuorum = 9,
+    /// Nobody who has forgotten something is noticed.
+    NoQuarantine = 10,
+    /// Rows are newer by their sequence alone, also across restarts.
+    MergesBySequence = 11,
+    /// The lease never ends.
+    EndlessLease = 12,
+    /// A start is not taken for the leader's contact, and nobody is waited for.
+    HastyStart = 13,
+    /// A vote of an earlier life makes a leader.
+    ResumesItsEpoch = 14,
+    /// Data and requests are judged against the durable promise.
+    JudgesByTheDurable = 15,
+    /// A leader writes although its body is older than its vote says.
+    WritesWithoutBody = 16,
+    /// No row at all during the start.
+    SilentStart = 17,
+    /// The nonce of the start before is taken for a double.
+    SuspectsItsPast = 18,
+    /// Whoever is granted and does not vote is granted for ever.
+    NeverBans = 19,
+    /// What is held is not passed on.
+    KeepsToItself = 20,
+    /// A leader whose write goes nowhere reigns on.
+    ReignsWithoutWriting = 21,
+    /// Whoever hears nobody asks, too.
+    AsksDeaf = 22,
+    /// Quarantine ends with the process.
+    ForgetsQuarantine = 23,
+    /// Rows of those who forgot something are merged.
+    TrustsTheAmnesiac = 24,
+    /// A witness keeps what it was elected with.
+    HoardingWitness = 25,
+    /// Equal versions are taken for equal values.
+    IgnoresTheHash = 26,
+    /// A candidate stays one although it accepted data of its epoch.
+    StaysCandidate = 27,
+    /// A write that is not durable yet counts for the leader's own majority.
+    CountsItselfEarly = 28,
+    /// The lease counts by the T that is being proposed.
+    TrustsTheNewT = 29,
+    /// A removed master reigns on.
+    OutstaysItsRemoval = 30,
+    /// A learner that lags is promoted.
+    PromotesTheLate = 31,
+    /// A higher generation is ignored.
+    IgnoresGenerations = 32,
+    /// A vote is cast while a leader is heard.
+    VotesUnderALeader = 33,
+}
+
+impl Mutant {
+    /// True when this is the planted bug `of`.
+    #[cfg(feature = "mutants")]
+    pub const fn is(self, of: Self) -> bool {
+        self.0 == of.0
+    }
+
+    /// False: nothing is planted in what ships.
+    #[cfg(not(feature = "mutants"))]
+    pub const fn is(self, _: Self) -> bool {
+        false
+    }
+}

@@ -27,13 +27,16 @@ pub(super) struct Round {
     pub(super) grant_epoch: u32,
     pub(super) grant_to: u8,
     granted_at: Time,
+    /// Since when it asks without a pause.
+    asks_since: Time,
     /// The leader's own stamp that was heard last.
     pub(super) echo_epoch: u32,
     pub(super) echo_stamp: u64,
 }
 
-/// How askers are ranked: by what they have, by the epoch they ask for, by the lowest id.
-type Rank = (Version, u32, core::cmp::Reverse<u8>);
+/// How askers are ranked: those that did not fail first, then by what they have, by the epoch they
+/// ask for, by the lowest id.
+type Rank = (bool, Version, u32, core::cmp::Reverse<u8>);
 
 impl Round {
     pub(super) fn ask_at(&mut self, when: Time) {
@@ -107,6 +110,9 @@ impl Election<'_> {
             self.soft.round.want = 0;
             return;
         }
+        if self.soft.round.want == 0 {
+            self.soft.round.asks_since = now;
+        }
         self.soft.round.want = self.next_epoch().unwrap_or(0);
         self.soft.reign.role = Role::Pre;
     }
@@ -125,18 +131,23 @@ impl Election<'_> {
                 && (self.is_majority(row.heard) || self.mutant(Mutant::AsksDeaf))
                 && (row.accepted >= mine || self.mutant(Mutant::VotesForTheStale))
                 && facts.meta.roster.may_lead(row.id)
-                && self.soft.peers.of(row.id).is_some_and(|peer| now >= peer.banned_until)
         };
-        let rank = |row: &Row| (row.accepted, row.want, core::cmp::Reverse(row.id));
+        let unbanned = |id| self.soft.peers.of(id).is_some_and(|peer| now >= peer.banned_until);
+        let rank =
+            |row: &Row| (unbanned(row.id), row.accepted, row.want, core::cmp::Reverse(row.id));
         let fresh = self.soft.peers.fresh(now, self.t());
         let other: Option<Rank> = fresh.filter(eligible).map(rank).max();
         let want = self.soft.round.want;
-        let own: Option<Rank> = (want > 0).then_some((mine, want, core::cmp::Reverse(facts.me)));
-        other.max(own).map(|(_, want, id)| (want, id.0))
+        // Whoever asked for T in vain makes way for others, as it would be passed over itself.
+        let young = now.since(self.soft.round.asks_since) <= self.t();
+        let own: Option<Rank> =
+            (want > 0).then_some((young, mine, want, core::cmp::Reverse(facts.me)));
+        other.max(own).map(|(_, _, want, id)| (want, id.0))
     }
 
-    /// Grants the best asker. One that was granted for T and did not vote for itself is passed over
-    /// for 4T: its disk may hang, or its word does not reach the others.
+    /// Grants the best asker. One that was granted for T and did not vote for itself comes after all
+    /// others for 4T: its disk may hang, or its word does not reach the others. It is not passed over
+    /// while it is the only one: masters that did so in turns would never elect it.
     fn grant(&mut self, now: Time, best: Option<(u32, u8)>) {
         let (t, me) = (self.t(), self.facts().me);
         let (epoch, to) = best.unwrap_or((0, 0));
@@ -153,8 +164,7 @@ impl Election<'_> {
                 self.soft.reign.role = Role::Follower;
             }
             if now.since(self.soft.round.granted_at) > t && !never {
-                self.soft.round.grant_epoch = 0;
-                self.soft.round.grant_to = 0;
+                self.soft.round.granted_at = now;
                 if let Some(peer) = self.soft.peers.of_mut(to) {
                     peer.banned_until = now.after(t.saturating_mul(4));
                 }

@@ -41,7 +41,7 @@ const BOARD: &[(&str, By)] = &[
     ("NeverBans", Trace("who_is_granted_and_does_not_vote_is_passed_over")),
     ("KeepsToItself", Trace("a_hub_is_enough")),
     ("ReignsWithoutWriting", Trace("a_leader_whose_stream_hangs_makes_way")),
-    ("AsksDeaf", Lives(120)),
+    ("AsksDeaf", Trace("a_leader_that_nobody_hears_is_silent_and_then_none")),
     ("ForgetsQuarantine", Trace("a_snapshot_of_an_older_start_stays_in_quarantine_when_restarted")),
     ("TrustsTheAmnesiac", Trace("a_row_that_says_less_than_before_counts_for_nothing")),
     ("HoardingWitness", Trace("a_witness_hands_over_what_only_it_holds")),

@@ -65,6 +65,7 @@ traces! {
     an_agent_that_obeyed_another_ends_a_reign
     a_leaders_own_copy_counts_when_it_is_on_disk
     who_is_granted_and_does_not_vote_is_passed_over
+    who_alone_can_lead_is_granted_all_the_time
     a_row_that_says_less_than_before_counts_for_nothing
     a_majority_of_another_hash_commits_nothing
     nobody_votes_while_it_hears_a_leader
@@ -684,6 +685,23 @@ fn who_is_granted_and_does_not_vote_is_passed_over(mutant: Mutant) {
         granted.push(lone.said.unwrap().grant_to);
     }
     assert!(granted.contains(&1) && granted.contains(&3), "{granted:?}");
+}
+
+/// Two that passed it over, each for 4T and not at the same time, never elected it.
+fn who_alone_can_lead_is_granted_all_the_time(mutant: Mutant) {
+    let mut lone = Lone::new(2, 3, mutant);
+    let newest = Version { epoch: 3, number: 1 };
+    let mut granted = vec![];
+    for _ in 0..80 {
+        lone.now += T / 10;
+        let asks = |row: Row| Row { want: 9, accepted: newest, held: newest, ..row };
+        lone.hear(1, asks);
+        granted.push(lone.said.unwrap().grant_to);
+    }
+    let first = granted.iter().position(|to| *to == 1).unwrap();
+    let missed = granted[first..].iter().filter(|to| **to == 0).count();
+    assert_eq!(missed, 0, "{granted:?}");
+    assert!(granted[60..].contains(&1), "{granted:?}");
 }
 
 fn a_row_that_says_less_than_before_counts_for_nothing(mutant: Mutant) {

@@ -61,7 +61,7 @@ pub const SEND: u8 = 0;
 
 /// Takes what leaves a front, in order.
 pub trait Sink {
-    /// Takes the bytes of one output with the bodies it names. There is room: see `OUTPUT_MAX`.
+    /// Takes the bytes of one output with the bodies it names. There is room: see [`OUTPUT_MAX`].
     fn put(&mut self, output: &[u8], bodies: &[BodyRef]);
 }
 
@@ -89,12 +89,6 @@ impl Encoder<'_> {
     }
 }
 
-impl crate::master::Outbox for Encoder<'_> {
-    fn emit(&mut self, output: &crate::master::Output<'_>, bodies: &[BodyRef]) -> usize {
-        self.put(output, bodies)
-    }
-}
-
 /// How many refusals of each kind there were.
 pub type Refusals = [u64; REFUSALS];
 
@@ -111,6 +105,8 @@ pub struct Drive<'a, F> {
     steps: u64,
 }
 
+/// Bytes of outputs that one step of a front emits at most. Whoever steps has that much room before.
+pub const OUTPUT_MAX: usize = 4 * crate::limits::HEAD_MAX;
 /// Bytes of the buffer for one output: the largest head, and what stands before it.
 pub const BUFFER: usize = crate::limits::HEAD_MAX + 256;
 

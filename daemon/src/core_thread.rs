@@ -5,9 +5,9 @@ use std::fmt::Write;
 use std::thread::JoinHandle;
 
 use mesita_core::Refusal;
+use mesita_core::drive::OUTPUT_MAX;
 use mesita_core::drive::{STAMP, Sink, stamped};
 use mesita_core::limits::BODIES_PER_FRAME_MAX;
-use mesita_core::master::OUTPUT_MAX;
 use mesita_core::sync::{Consumer, Producer};
 use mesita_core::time::Time;
 use mesita_core::wire::BodyRef;

@@ -52,7 +52,7 @@ pub(crate) const RECORD_MAX: usize = 2 * HEAD_MAX + BODIES_PER_FRAME_MAX * BODY_
 /// Bytes of the ring from IO to core, and from disk to core.
 pub(crate) const IN_RING: usize = 4 * HEAD_MAX;
 /// Bytes of the ring from core to IO: the outputs of one step, and room to go on meanwhile.
-pub(crate) const OUT_RING: usize = 2 * mesita_core::master::OUTPUT_MAX;
+pub(crate) const OUT_RING: usize = 2 * mesita_core::drive::OUTPUT_MAX;
 /// Bytes of a body reference in a record.
 pub(crate) const BODY_REF: usize = 16;
 

@@ -32,9 +32,10 @@ use serde::{Deserialize, Serialize};
 
 use crate::Refusal;
 use crate::capacity::{Capacity, Lender};
+use crate::drive::OUTPUT_MAX;
 use crate::image::{BadImage, Image, Reader, Writer};
 use crate::index::{Bucket, Index};
-use crate::limits::{BODIES_PER_FRAME_MAX, HEAD_MAX};
+use crate::limits::BODIES_PER_FRAME_MAX;
 use crate::names::{self, Name, Names, Text};
 use crate::resources::{Holding, Pool, pool};
 use crate::slab::{self, Slab};
@@ -50,8 +51,6 @@ use crate::wire::{
     AgentId, Body, BodyRef, Check, ContainerId, Fence, FrameworkId, Head, Seq, Session, decode,
 };
 
-/// Bytes of outputs that one step emits at most.
-pub const OUTPUT_MAX: usize = 4 * HEAD_MAX;
 /// From SIGTERM to SIGKILL when nobody says otherwise, in µs. Mesos: 3 s.
 pub const KILL_GRACE_US: u64 = 3_000_000;
 /// From being asked to end to being ended, for executors, in µs. Mesos: 5 s.

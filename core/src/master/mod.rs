@@ -42,6 +42,7 @@ use crate::Refusal;
 use crate::allocator::{self, Allocator, World};
 use crate::capacity::{Capacity, Lender};
 use crate::doors::Rights;
+use crate::drive::OUTPUT_MAX;
 use crate::image::{BadImage, Image, Reader, Writer};
 use crate::index::{Bucket, Chain, Index};
 use crate::limits::{BODIES_PER_FRAME_MAX, HEAD_MAX};
@@ -61,8 +62,6 @@ use crate::wire::{BodyRef, Fence, Head, Seq, decode};
 
 /// Tasks that one tick of long work gets through.
 pub const CHORE_BATCH: u32 = 64;
-/// Bytes of outputs that one step emits at most. Whoever steps has that much room before.
-pub const OUTPUT_MAX: usize = 4 * HEAD_MAX;
 /// Offers of one agent outstanding at once; it is passed over until some are answered.
 pub const OFFERS_PER_AGENT_MAX: u32 = 64;
 
@@ -233,6 +232,12 @@ pub enum Output<'a> {
 pub trait Outbox {
     /// Takes one output with the bodies its head names; returns the bytes that it took.
     fn emit(&mut self, output: &Output<'_>, bodies: &[BodyRef]) -> usize;
+}
+
+impl Outbox for crate::drive::Encoder<'_> {
+    fn emit(&mut self, output: &Output<'_>, bodies: &[BodyRef]) -> usize {
+        self.put(output, bodies)
+    }
 }
 
 /// What a handler needs of the step it is in.

@@ -6,6 +6,7 @@ use super::rows::{AgentState, BY_AGE, FrameworkState, OF_AGENT, OF_FRAMEWORK, Of
 use super::{Cx, Fact, Master, OFFERS_PER_AGENT_MAX, Output, REFUSE_DEFAULT_US};
 use crate::Refusal;
 use crate::allocator::{self, Grant, ROUND_MAX};
+use crate::drive::OUTPUT_MAX;
 use crate::index::after;
 use crate::limits::{DURATION_MAX_US, OFFERS_PER_EVENT_MAX};
 use crate::resources::Holding;
@@ -28,7 +29,7 @@ impl Master<'_> {
         let mut made = heapless::Vec::<(u32, Id), ROUND_MAX>::new();
         let mut bytes = cx.spent;
         loop {
-            if made.is_full() || self.offers.room() == 0 || bytes > super::OUTPUT_MAX / 2 {
+            if made.is_full() || self.offers.room() == 0 || bytes > OUTPUT_MAX / 2 {
                 self.allocator.end(&self.names, &round);
                 break;
             }

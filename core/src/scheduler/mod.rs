@@ -12,6 +12,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::Refusal;
 use crate::capacity::{Capacity, Lender};
+use crate::drive::OUTPUT_MAX;
 use crate::image::{BadImage, Image, Reader, Writer};
 use crate::index::{Bucket, Chained, Index};
 use crate::limits::{BODIES_PER_FRAME_MAX, KINDS_MAX, TASKS_PER_HEAD_MAX};
@@ -24,8 +25,6 @@ use crate::wire::event::Event;
 use crate::wire::task::{Launch, Status, TaskAt, TaskState};
 use crate::wire::{AgentId, BodyRef, FrameworkId, Head, OfferId, Scratch, Seq, decode, encode};
 
-/// Bytes of outputs that one step emits at most.
-pub const OUTPUT_MAX: usize = 4 * crate::limits::HEAD_MAX;
 /// From one question about tasks that were not told to the next, in µs; doubled each time.
 pub const RECONCILE_MIN_US: u64 = 1_000_000;
 /// But at least so often, in µs.

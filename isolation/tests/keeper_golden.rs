@@ -11,8 +11,8 @@ use std::path::PathBuf;
 use mesita_core::wire::task::Exit;
 use mesita_core::wire::{ContainerId, Session};
 use mesita_isolation::keeper::protocol::{
-    Asked, Cgroup, Decoder, Ended, Held, Launch, Left, Malformed, Namespaces, Refused, Reply,
-    Request, Rlimit, Step, Trouble, User, Welcome, encode,
+    Asked, Cgroup, Decoder, Ended, Enter, Held, Launch, Left, Malformed, Namespaces, Refused,
+    Reply, Request, Rlimit, Step, Trouble, User, Welcome, encode,
 };
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -71,6 +71,7 @@ fn requests() -> Vec<(&'static str, Request)> {
         ),
         ("request.end-all", Request::EndAll),
         ("request.exit", Request::Exit),
+        ("request.enter", Request::Enter(Box::new(Enter { inside: CONTAINER, launch: launch() }))),
     ]
 }
 

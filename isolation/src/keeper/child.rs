@@ -301,7 +301,7 @@ impl Report {
         let _ = send(channel, &self.to_bytes(), SendFlags::NOSIGNAL);
     }
 
-    fn to_bytes(self) -> [u8; REPORT] {
+    pub(super) fn to_bytes(self) -> [u8; REPORT] {
         let (kind, step, number, rss) = match self {
             Self::Failed((step, errno)) => (1, step.number(), errno, 0),
             Self::Started => (2, 0, 0, 0),

@@ -14,6 +14,7 @@ use rustix::mount::{MountFlags, MountPropagationFlags, mount, mount_change};
 use rustix::net::{RecvFlags, recv};
 
 use super::child::{Maps, Plan, Report, Trouble, became_program};
+use super::inside;
 use super::protocol::{Namespaces, Step};
 use crate::sys::{self, Cloner};
 
@@ -21,7 +22,7 @@ use crate::sys::{self, Cloner};
 pub(super) fn run(plan: &Plan<'_>, channel: BorrowedFd<'_>, joined: bool) -> i32 {
     match start(plan, channel, joined) {
         Ok((task, signals)) => {
-            Report::Started.send(channel);
+            inside::lend(plan.namespaces(), channel);
             watch(task, &signals, channel);
             0
         }
@@ -83,7 +84,7 @@ pub(super) fn part(namespaces: Namespaces, maps: &Maps) -> Result<(), Trouble> {
 }
 
 /// Serves until the task or the keeper has ended.
-fn watch(task: u32, signals: &SignalFd, channel: BorrowedFd<'_>) {
+pub(super) fn watch(task: u32, signals: &SignalFd, channel: BorrowedFd<'_>) {
     loop {
         let mut ready =
             [PollFd::new(signals, PollFlags::IN), PollFd::from_borrowed_fd(channel, PollFlags::IN)];
@@ -126,7 +127,7 @@ fn take_word(task: u32, channel: BorrowedFd<'_>) -> bool {
     }
 }
 
-fn pass_on(task: u32, signal: i32) {
+pub(super) fn pass_on(task: u32, signal: i32) {
     // The group may be gone already; its leader's end is about to be seen.
     let _ = i32::try_from(task).map(|task| sys::kill(-task, signal));
 }

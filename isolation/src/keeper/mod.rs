@@ -11,7 +11,7 @@
 //! | [`protocol`] | what is said, and how it lies in the stream |
 //! | `serve`, `connection` | the loop: agent, children, clock |
 //! | `tasks` | the containers, from launch to forgotten |
-//! | `child`, `init` | what a new process does before it is the task |
+//! | `child`, `init`, `inside` | what a new process does before it is the task, or beside it |
 //! | `exits` | `meta/exits`, for when the keeper dies, too |
 //! | `client`, `left` | the agent's end, and what to do with the tasks of a dead keeper |
 
@@ -20,6 +20,7 @@ mod client;
 mod connection;
 mod exits;
 mod init;
+mod inside;
 mod left;
 pub mod protocol;
 mod serve;

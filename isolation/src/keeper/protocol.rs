@@ -19,7 +19,7 @@ use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use crate::sys::errno_text;
 
 /// The protocol spoken by this release.
-pub const VERSION_MAX: u16 = 1;
+pub const VERSION_MAX: u16 = 2;
 /// The oldest protocol this release still speaks.
 pub const VERSION_MIN: u16 = 1;
 /// Bytes of one message. Arguments and environment of a task are in one message.
@@ -79,6 +79,20 @@ pub enum Request {
     EndAll,
     /// End. Answered by the end of the stream, or by `Busy` while a task runs.
     Exit,
+    /// Start a process inside a container that runs, beside its task. Answered as a launch. Since
+    /// version 2.
+    Enter(Box<Enter>),
+}
+
+/// A process beside a task: in its cgroups and namespaces. It ends with the task, is not written
+/// down for the next keeper, and its end is told and forgotten as that of a task.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Enter {
+    /// The container whose namespaces it enters, which runs.
+    pub inside: ContainerId,
+    /// The process. Its container's id is new to the keeper, its cgroups are those of `inside`; its
+    /// session and its own namespaces are not looked at.
+    pub launch: Launch,
 }
 
 /// A task to start.
@@ -412,6 +426,8 @@ steps! {
     Execute = "cannot execute the program",
     /// The process ended before it came that far.
     Died = "the process was killed before its program ran",
+    /// setns(2).
+    Inside = "cannot enter the namespaces of the task",
 }
 
 impl fmt::Display for Step {

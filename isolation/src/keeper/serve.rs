@@ -261,6 +261,7 @@ impl Keeper {
             // Said twice, it changes nothing but the session.
             Request::Hello { session, .. } => self.tasks.renew(session, 0),
             Request::Launch(launch) => self.tasks.launch(&launch),
+            Request::Enter(enter) => self.tasks.enter(&enter),
             Request::Signal { container, signal } => self.tasks.signal(container, signal),
             Request::Forget { container } => self.tasks.forget(container),
             Request::List => {

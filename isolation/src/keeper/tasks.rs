@@ -15,14 +15,14 @@ use std::path::PathBuf;
 use mesita_core::wire::task::Exit;
 use mesita_core::wire::{ContainerId, Session};
 use rustix::fs::{Mode, OFlags, open};
-use rustix::net::{AddressFamily, RecvFlags, SendFlags, SocketFlags, SocketType};
-use rustix::net::{recv, send, socketpair};
+use rustix::net::{AddressFamily, SendFlags, SocketFlags, SocketType, send, socketpair};
 
 use super::child::{Origin, Plan, REPORT, Report, Trouble, became_program};
 use super::exits::Exits;
 use super::init;
+use super::inside::{self, Lent};
 use super::protocol::{
-    self, Asked, CGROUPS_MAX, Ended, Held, Launch, Left, Namespaces, Refused, Reply, Step,
+    self, Asked, CGROUPS_MAX, Ended, Enter, Held, Launch, Left, Namespaces, Refused, Reply, Step,
 };
 use crate::cgroups;
 use crate::sys::{self, Cloner, Failure, Linux, Reaped};
@@ -39,6 +39,11 @@ struct Task {
     /// To the process while it starts, and to process 1 of a namespace as long as it lives.
     channel: Option<OwnedFd>,
     namespaced: bool,
+    /// What it was asked to have, and what its process 1 lent of it once it ran.
+    namespaces: Namespaces,
+    lent: Option<Lent>,
+    /// The container that it is inside of, beside its task.
+    inside: Option<ContainerId>,
     /// It borrowed the keeper's memory on its way.
     borrowed: bool,
     /// It is in the file, for the keeper that comes after this one.
@@ -157,9 +162,7 @@ impl Tasks {
             directory.map_err(|errno| (Step::Cgroup, errno.raw_os_error()))
         });
         let unified = unified.transpose()?;
-        let kind = (AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC);
-        let (ours, theirs) = socketpair(kind.0, kind.1, kind.2, None)
-            .map_err(|errno| (Step::Channel, errno.raw_os_error()))?;
+        let (ours, theirs) = channel()?;
         let from_us = sys::boottime_us();
         if launch.deadline_us != 0 && from_us >= launch.deadline_us {
             return Err((Step::Late, 0));
@@ -171,21 +174,60 @@ impl Tasks {
         drop(theirs);
         let (container, attempt) = (launch.container, launch.attempt);
         let to_us = sys::boottime_us();
+        let left = Left { container, attempt, pid, from_us, to_us };
         let task = Task {
-            left: Left { container, attempt, pid, from_us, to_us },
-            state: State::Starting,
             channel: Some(ours),
             namespaced: launch.namespaces.pid,
+            namespaces: launch.namespaces,
             borrowed: how.borrows,
             recorded: false,
             cgroups,
             stop_after_us: launch.stop_after_us,
             grace_us: launch.grace_us,
-            told_us: 0,
+            ..Task::found(left, State::Starting)
         };
         self.held.insert(container, task);
         self.settle(container);
         self.record(container);
+        Ok(())
+    }
+
+    /// Starts a process beside a task. What becomes of it is said now or later.
+    pub(super) fn enter(&mut self, enter: &Enter) {
+        if let Err(trouble) = self.try_enter(enter) {
+            self.refuse(enter.launch.container, Asked::Launch, trouble);
+        }
+    }
+
+    fn try_enter(&mut self, enter: &Enter) -> Result<(), Trouble> {
+        let launch = &enter.launch;
+        self.admit_new(launch.container)?;
+        let beside = self.held.get(&enter.inside).ok_or((Step::Unknown, 0))?;
+        if beside.state != State::Running || beside.inside.is_some() {
+            return Err((Step::NotRunning, 0));
+        }
+        let none = Lent::default();
+        let lent = match &beside.lent {
+            Some(lent) => lent,
+            None if beside.namespaces == Namespaces::default() => &none,
+            None => return Err((Step::Inside, 0)),
+        };
+        let plan = Plan::new(launch, &self.origin)?;
+        let (ours, theirs) = channel()?;
+        let from_us = sys::boottime_us();
+        let how = sys::Clone { borrows: false, namespaces: 0 };
+        let child = &mut |joined| inside::run(&plan, lent, theirs.as_fd(), joined);
+        let pid = self.cloner.spawn(how, None, child).map_err(|errno| (Step::Clone, errno))?;
+        drop(theirs);
+        let (container, attempt) = (launch.container, launch.attempt);
+        let left = Left { container, attempt, pid, from_us, to_us: sys::boottime_us() };
+        let task = Task {
+            channel: Some(ours),
+            namespaced: true,
+            inside: Some(enter.inside),
+            ..Task::found(left, State::Starting)
+        };
+        self.held.insert(container, task);
         Ok(())
     }
 
@@ -200,15 +242,21 @@ impl Tasks {
 
     /// Everything that can be said about a launch by looking at the table.
     fn admit(&mut self, launch: &Launch) -> Result<(), Trouble> {
+        if !self.ending && launch.session < self.newest {
+            return Err((Step::Stale, 0));
+        }
+        self.admit_new(launch.container)?;
+        self.newest = launch.session;
+        Ok(())
+    }
+
+    /// Whether there is room for one more container, of this id.
+    fn admit_new(&self, container: ContainerId) -> Result<(), Trouble> {
         let refuse = |step| Err((step, 0));
         if self.ending {
             return refuse(Step::Ending);
         }
-        if launch.session < self.newest {
-            return refuse(Step::Stale);
-        }
-        self.newest = launch.session;
-        if self.held.contains_key(&launch.container) {
+        if self.held.contains_key(&container) {
             return refuse(Step::Known);
         }
         if u32::try_from(self.held.len()).is_ok_and(|held| held < self.containers_max) {
@@ -249,14 +297,17 @@ impl Tasks {
         };
         match (hear(channel), task.namespaced) {
             (Heard::Report(Report::Failed(trouble)), _) => self.failed(container, trouble),
-            (Heard::Report(Report::Started), _) => self.runs(container),
+            (Heard::Started(lent), _) => {
+                task.lent = Lent::of(task.namespaces, lent);
+                self.runs(container);
+            }
             (Heard::Closed, false) if task.borrowed || became_program(task.left.pid) => {
                 task.channel = None;
                 self.runs(container);
             }
             // It is gone without a word, and about to be collected.
             (Heard::Closed, _) => {}
-            (Heard::Nothing | Heard::Report(Report::Ended(..)), _) => {}
+            (Heard::Nothing | Heard::Report(Report::Started | Report::Ended(..)), _) => {}
         }
     }
 
@@ -271,7 +322,8 @@ impl Tasks {
 
     /// The program will not run. Its process ends by itself and is collected as nobody's.
     fn failed(&mut self, container: ContainerId, trouble: Trouble) {
-        if self.held.remove(&container).is_some_and(|task| task.recorded) {
+        let failed = self.held.remove(&container);
+        if failed.is_some_and(|task| task.recorded && task.inside.is_none()) {
             note(self.exits.forgotten(container));
             self.shorten();
         }
@@ -299,9 +351,11 @@ impl Tasks {
                 self.refuse(container, Asked::Forget, (Step::Running, 0));
             }
             Some(_) => {
-                self.held.remove(&container);
-                note(self.exits.forgotten(container));
-                self.shorten();
+                let forgotten = self.held.remove(&container);
+                if forgotten.is_some_and(|task| task.inside.is_none()) {
+                    note(self.exits.forgotten(container));
+                    self.shorten();
+                }
             }
         }
     }
@@ -311,7 +365,8 @@ impl Tasks {
         if self.held.is_empty() {
             note(self.exits.clear());
         } else if self.exits.is_long() {
-            let held: Vec<_> = self.held.values().map(Task::kept).collect();
+            let own = self.held.values().filter(|task| task.inside.is_none());
+            let held: Vec<_> = own.map(Task::kept).collect();
             note(self.exits.rewrite(&held));
         }
     }
@@ -366,10 +421,22 @@ impl Tasks {
             ended_us: sys::boottime_us(),
         };
         task.state = State::Ended(ended);
-        note(self.exits.ended(ended));
+        task.lent = None;
+        if task.inside.is_none() {
+            note(self.exits.ended(ended));
+        }
         self.said.push(Reply::Ended(ended));
+        self.end_beside(container);
         if self.ending || self.held.get(&container).is_some_and(|task| task.told_us != 0) {
             self.kill_cgroups(container);
+        }
+    }
+
+    /// Ends what runs beside a task that has ended.
+    fn end_beside(&self, container: ContainerId) {
+        let beside = self.held.values().filter(|task| task.inside == Some(container));
+        for task in beside.filter(|task| task.is_alive()) {
+            let _ = task.signal(libc::SIGKILL.unsigned_abs().try_into().unwrap_or(9));
         }
     }
 
@@ -472,6 +539,9 @@ impl Task {
             state,
             channel: None,
             namespaced: false,
+            namespaces: Namespaces { user: false, pid: false, mount: false },
+            lent: None,
+            inside: None,
             borrowed: false,
             recorded: true,
             cgroups: 0,
@@ -507,7 +577,8 @@ impl Task {
     fn signal(&self, signal: u8) -> Result<(), i32> {
         let kills = i32::from(signal) == libc::SIGKILL;
         match &self.channel {
-            Some(channel) if self.namespaced && !kills => {
+            // Who stands outside of a pid namespace does not end it with itself.
+            Some(channel) if self.namespaced && (!kills || self.inside.is_some()) => {
                 let flags = SendFlags::DONTWAIT | SendFlags::NOSIGNAL;
                 send(channel, &[signal], flags).map(|_| ()).map_err(|errno| errno.raw_os_error())
             }
@@ -565,8 +636,17 @@ fn child(plan: &Plan<'_>, channel: std::os::fd::BorrowedFd<'_>, joined: bool) ->
     1
 }
 
+/// A channel to a new process: the keeper's end, and its own.
+fn channel() -> Result<(OwnedFd, OwnedFd), Trouble> {
+    let kind = (AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC);
+    let pair = socketpair(kind.0, kind.1, kind.2, None);
+    pair.map_err(|errno| (Step::Channel, errno.raw_os_error()))
+}
+
 enum Heard {
     Report(Report),
+    /// That the program runs, with what its process 1 lends.
+    Started(Vec<OwnedFd>),
     Closed,
     Nothing,
 }
@@ -574,8 +654,11 @@ enum Heard {
 /// What a channel has to say by now.
 fn hear(channel: &OwnedFd) -> Heard {
     let mut bytes = [0; REPORT];
-    match recv(channel, &mut bytes, RecvFlags::DONTWAIT) {
-        Ok((REPORT, _)) => Report::of_bytes(&bytes).map_or(Heard::Nothing, Heard::Report),
+    match inside::take(channel, &mut bytes) {
+        Ok((REPORT, lent)) => match Report::of_bytes(&bytes) {
+            Some(Report::Started) => Heard::Started(lent),
+            report => report.map_or(Heard::Nothing, Heard::Report),
+        },
         Ok((0, _)) => Heard::Closed,
         Err(rustix::io::Errno::CONNRESET) => Heard::Closed,
         Ok(_) | Err(_) => Heard::Nothing,

@@ -5,7 +5,7 @@ use std::os::unix::fs::PermissionsExt;
 
 use mesita_core::wire::Session;
 use mesita_core::wire::task::Exit;
-use mesita_isolation::keeper::protocol::{Asked, Launch, Request, Rlimit, Step, User};
+use mesita_isolation::keeper::protocol::{Asked, Enter, Launch, Request, Rlimit, Step, User};
 use mesita_isolation::sys::boottime_us;
 use rustix::process::Signal;
 
@@ -278,4 +278,38 @@ pub(crate) fn rlimits_are_those_of_the_task() {
     assert_eq!(world.exit(container), Exit::Code(0));
     assert_eq!(world.output(), "77\n88\n0\n");
     assert!(status(world.keeper, "Name").contains("mesita-keeper"));
+}
+
+pub(crate) fn a_process_beside_a_task_ends_by_itself_or_with_it() {
+    let mut world = World::new();
+    let (task, _) = world.shell("sleep 600");
+    for code in [0, 7] {
+        let check = world.beside(task, &format!("exit {code}"));
+        world.launched(check);
+        assert_eq!(world.exit(check), Exit::Code(code));
+    }
+    let check = world.beside(task, "echo told; sleep 600 & wait");
+    let outer = world.launched(check);
+    world.said("told");
+    world.signal(check, Signal::KILL);
+    assert_eq!(world.exit(check), Exit::Signal(9));
+    eventually(|| !is_alive(outer), || "the end of the outer process".to_owned());
+    // One that hangs goes with its task, and none begins after its end.
+    let check = world.beside(task, "echo again; sleep 600");
+    world.launched(check);
+    world.said("again");
+    world.signal(task, Signal::KILL);
+    assert_eq!(world.ended(task).exit, Exit::Signal(9));
+    assert_eq!(world.exit(check), Exit::Signal(9));
+    let late = world.beside(task, "true");
+    assert_eq!(world.refused(late).trouble.step, Step::NotRunning);
+    let missing = world.beside(late, "true");
+    assert_eq!(world.refused(missing).trouble.step, Step::Unknown);
+    let absent = world.plan(&["/nowhere/program"]);
+    let (running, _) = world.shell("sleep 600");
+    let container = absent.container;
+    let enter = Enter { inside: running, launch: absent };
+    world.client.send(&Request::Enter(Box::new(enter))).unwrap();
+    assert_eq!(world.refused(container).trouble.step, Step::Execute);
+    assert!(world.list().iter().all(|held| held.container() != container));
 }

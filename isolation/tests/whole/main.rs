@@ -75,6 +75,7 @@ fn main() {
             a_launch_after_its_deadline_is_refused,
             a_container_is_launched_once,
             rlimits_are_those_of_the_task,
+            a_process_beside_a_task_ends_by_itself_or_with_it,
         }
         agents::{
             an_agent_that_was_killed_finds_its_tasks_and_their_ends,
@@ -95,6 +96,7 @@ fn main() {
             nothing_outlives_the_keeper,
             a_killed_init_is_told_as_the_signal,
             who_may_burst_is_killed_first_without_a_privilege,
+            a_process_beside_a_task_sees_what_it_sees,
             each_step_that_fails_is_named,
         }
     };

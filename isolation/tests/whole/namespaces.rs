@@ -161,3 +161,33 @@ fn descendants(of: u32) -> Vec<u32> {
     }
     found
 }
+
+pub(crate) fn a_process_beside_a_task_sees_what_it_sees() {
+    let mut world = world();
+    let (task, init) =
+        world.shell("echo task $(readlink /proc/self/ns/pid /proc/self/ns/mnt); sleep 600");
+    world.said("task pid:");
+    let check = world.beside(
+        task,
+        "echo check $(readlink /proc/self/ns/pid /proc/self/ns/mnt); cat /proc/1/comm; exit 3",
+    );
+    world.launched(check);
+    assert_eq!(world.exit(check), Exit::Code(3));
+    let output = world.output();
+    let after = |word: &str| output.lines().find_map(|line| line.strip_prefix(word)).unwrap();
+    assert_eq!(after("task "), after("check "), "{output}");
+    assert!(output.contains("mesita-init"), "{output}");
+    // A signal reaches it; the end of the task ends it.
+    let check = world.beside(task, "trap 'exit 4' TERM; echo up; while :; do sleep 0.05; done");
+    let outer = world.launched(check);
+    world.said("up");
+    world.signal(check, Signal::TERM);
+    assert_eq!(world.exit(check), Exit::Code(4));
+    let check = world.beside(task, "echo last; sleep 600");
+    let last = world.launched(check);
+    world.said("last");
+    kill(init, Signal::KILL);
+    assert_eq!(world.exit(task), Exit::Signal(9));
+    assert_eq!(world.exit(check), Exit::Signal(9));
+    eventually(|| !is_alive(outer) && !is_alive(last), || "nothing is left".to_owned());
+}

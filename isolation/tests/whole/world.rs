@@ -14,7 +14,7 @@ use std::time::Duration;
 use mesita_core::wire::task::Exit;
 use mesita_core::wire::{ContainerId, Session};
 use mesita_isolation::keeper::protocol::{
-    Ended, Held, Launch, Namespaces, Refused, Reply, Request,
+    Ended, Enter, Held, Launch, Namespaces, Refused, Reply, Request,
 };
 use mesita_isolation::keeper::{Client, Error, connect};
 use rustix::process::{Pid, Signal, kill_process};
@@ -177,6 +177,14 @@ impl World {
     pub(crate) fn send(&mut self, launch: Launch) -> ContainerId {
         let container = launch.container;
         self.client.send(&Request::Launch(Box::new(launch))).unwrap();
+        container
+    }
+
+    /// Starts a script of the shell beside the task of a container.
+    pub(crate) fn beside(&mut self, inside: ContainerId, script: &str) -> ContainerId {
+        let launch = self.plan(&["/bin/sh", "-c", script]);
+        let container = launch.container;
+        self.client.send(&Request::Enter(Box::new(Enter { inside, launch }))).unwrap();
         container
     }
 

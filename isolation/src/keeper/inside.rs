@@ -1,0 +1,171 @@
+//! A process beside a task: in its cgroups and its namespaces, so that what it finds is what the task
+//! finds. A check of a task is one.
+//!
+//! Two processes are needed, for nobody enters a pid namespace but by having a child there: the
+//! outer one, a copy of the keeper, stays in the keeper's namespaces, starts the inner one, passes
+//! signals on, and tells the keeper how it ended. The outer one ends with either.
+
+use std::mem::MaybeUninit;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+
+use nix::sys::signal::SigSet;
+use nix::sys::signalfd::{SfdFlags, SignalFd};
+use rustix::fs::{Mode, OFlags, open};
+use rustix::io::{Errno, IoSlice, IoSliceMut};
+use rustix::net::{
+    RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer,
+    SendAncillaryMessage, SendFlags, recvmsg, sendmsg,
+};
+use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
+
+use super::child::{Plan, REPORT, Report, Trouble, became_program};
+use super::init::{pass_on, watch};
+use super::protocol::{Namespaces, Step};
+use crate::sys::{self, Cloner};
+
+/// Descriptors of namespaces that a process 1 lends at the most.
+const LENT_MAX: usize = 3;
+
+/// The namespaces of a task, as far as it has any of its own.
+#[derive(Debug, Default)]
+pub(super) struct Lent {
+    user: Option<OwnedFd>,
+    pid: Option<OwnedFd>,
+    mount: Option<OwnedFd>,
+}
+
+/// Tells the keeper that the task runs, and lends it the namespaces of this process, which is
+/// process 1 of them: nobody else may open those of a process that hides its memory.
+pub(super) fn lend(namespaces: Namespaces, channel: BorrowedFd<'_>) {
+    let own = |is: bool, path: &str| {
+        is.then(|| open(path, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty()).ok()).flatten()
+    };
+    let own = [
+        own(namespaces.user, "/proc/self/ns/user"),
+        own(namespaces.pid, "/proc/self/ns/pid"),
+        own(namespaces.mount, "/proc/self/ns/mnt"),
+    ];
+    let expected = [namespaces.user, namespaces.pid, namespaces.mount];
+    let lent: Vec<BorrowedFd<'_>> = own.iter().flatten().map(AsFd::as_fd).collect();
+    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(LENT_MAX))];
+    let mut control = SendAncillaryBuffer::new(&mut space);
+    // All of them or none: their order says which is which.
+    let all = lent.len() == expected.into_iter().filter(|is| *is).count();
+    if !all || !control.push(SendAncillaryMessage::ScmRights(&lent)) {
+        return Report::Started.send(channel);
+    }
+    let bytes = Report::Started.to_bytes();
+    // Nobody is there to be told if that fails: the keeper is dead.
+    let _ = sendmsg(channel, &[IoSlice::new(&bytes)], &mut control, SendFlags::NOSIGNAL);
+}
+
+/// Takes one record from a channel: its bytes, how many, and descriptors that came with it.
+pub(super) fn take(
+    channel: &OwnedFd,
+    bytes: &mut [u8; REPORT],
+) -> Result<(usize, Vec<OwnedFd>), Errno> {
+    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(LENT_MAX))];
+    let mut control = RecvAncillaryBuffer::new(&mut space);
+    let flags = RecvFlags::DONTWAIT | RecvFlags::CMSG_CLOEXEC;
+    let mut taken = recvmsg(channel, &mut [IoSliceMut::new(bytes)], &mut control, flags);
+    if taken.as_ref().is_err_and(|errno| *errno == Errno::CONNRESET) {
+        // It ended without reading what it was told last, which is said once, before its own last
+        // word.
+        taken = recvmsg(channel, &mut [IoSliceMut::new(bytes)], &mut control, flags);
+    }
+    let taken = taken?;
+    let mut lent = Vec::new();
+    for message in control.drain() {
+        if let RecvAncillaryMessage::ScmRights(descriptors) = message {
+            lent.extend(descriptors);
+        }
+    }
+    Ok((taken.bytes, lent))
+}
+
+impl Lent {
+    /// What [`lend`] sent for a task that was given these; none of it when some is missing.
+    pub(super) fn of(namespaces: Namespaces, lent: Vec<OwnedFd>) -> Option<Self> {
+        let mut lent = lent.into_iter();
+        let mut next = |is: bool| if is { lent.next().map(Some) } else { Some(None) };
+        let (user, pid) = (next(namespaces.user)?, next(namespaces.pid)?);
+        Some(Self { user, pid, mount: next(namespaces.mount)? })
+    }
+
+    fn kept(&self, channel: BorrowedFd<'_>) -> [i32; LENT_MAX + 1] {
+        let number =
+            |lent: &Option<OwnedFd>| lent.as_ref().map_or(channel.as_raw_fd(), AsRawFd::as_raw_fd);
+        [channel.as_raw_fd(), number(&self.user), number(&self.pid), number(&self.mount)]
+    }
+}
+
+/// What the outer process does; the result is its status.
+pub(super) fn run(plan: &Plan<'_>, lent: &Lent, channel: BorrowedFd<'_>, joined: bool) -> i32 {
+    match start(plan, lent, channel, joined) {
+        Ok((inner, signals)) => {
+            Report::Started.send(channel);
+            watch(inner, &signals, channel);
+            // The keeper may be dead: then nobody waits for it any more.
+            pass_on(inner, libc::SIGKILL);
+            0
+        }
+        Err(trouble) => {
+            Report::Failed(trouble).send(channel);
+            1
+        }
+    }
+}
+
+fn start(
+    plan: &Plan<'_>,
+    lent: &Lent,
+    channel: BorrowedFd<'_>,
+    joined: bool,
+) -> Result<(u32, SignalFd), Trouble> {
+    plan.join(joined)?;
+    plan.set_badness()?;
+    sys::close_all_but_on_any_kernel(lent.kept(channel));
+    // For people who look at the process list; nothing depends on it.
+    let _ = rustix::thread::set_name(c"mesita-inside");
+    rustix::process::setsid().map_err(|errno| (Step::Session, errno.raw_os_error()))?;
+    enter(lent.user.as_ref(), LinkNameSpaceType::User)?;
+    enter(lent.pid.as_ref(), LinkNameSpaceType::ProcessID)?;
+    let signals = SignalFd::with_flags(&SigSet::all(), SfdFlags::SFD_CLOEXEC)
+        .map_err(|errno| (Step::Channel, errno as i32))?;
+    let mut trouble = None;
+    let how = sys::Clone { borrows: true, namespaces: 0 };
+    let mut cloner = Cloner::new().map_err(|failure| (Step::Clone, failure.errno))?;
+    let inner = cloner.spawn(how, None, &mut |_| {
+        // The outer one keeps the keeper's mounts: in its `/proc` it finds the inner one.
+        let entered = enter(lent.mount.as_ref(), LinkNameSpaceType::Mount);
+        trouble = Some(entered.map_or_else(|trouble| trouble, |()| plan.become_task(channel)));
+        1
+    });
+    let inner = inner.map_err(|errno| (Step::Clone, errno))?;
+    match trouble {
+        Some(trouble) => Err(trouble),
+        None if became_program(inner) => Ok((inner, signals)),
+        None => Err((Step::Died, sys::reap(inner).map_or(0, |reaped| reaped.status & 0x7f))),
+    }
+}
+
+fn enter(lent: Option<&OwnedFd>, kind: LinkNameSpaceType) -> Result<(), Trouble> {
+    let Some(lent) = lent else { return Ok(()) };
+    let entered = move_into_link_name_space(lent.as_fd(), Some(kind));
+    entered.map_err(|errno| (Step::Inside, errno.raw_os_error()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_lent_is_known_by_its_order_and_nothing_is_taken_for_another() {
+        let null = || OwnedFd::from(std::fs::File::open("/dev/null").unwrap());
+        let all = Namespaces { user: false, pid: true, mount: true };
+        let lent = Lent::of(all, vec![null(), null()]).unwrap();
+        assert!(lent.user.is_none() && lent.pid.is_some() && lent.mount.is_some());
+        assert!(Lent::of(all, vec![null()]).is_none());
+        assert!(Lent::of(Namespaces::default(), Vec::new()).is_some());
+    }
+}

@@ -7,6 +7,7 @@
 //! | `link` | the way to the master, and its signs of life |
 //! | `arrivals` | who connects: executors, and others, who are shown the way to the leader |
 //! | `containers` | what the core wants done with containers, by the hands |
+//! | `build` | what a launch is made of |
 //! | `executors` | executors that speak Mesos' executor API |
 //! | `site`, `files`, `tally` | what it answers over HTTP: state, files, and what tasks there are |
 //! | `keeper` | the conversation with the keeper |
@@ -14,6 +15,7 @@
 //! | `logs` | what tasks wrote, for streams |
 
 mod arrivals;
+mod build;
 mod containers;
 mod executors;
 mod files;

@@ -1,0 +1,160 @@
+//! What a launch is made of: user, sandbox, isolators, environment. All of it blocks, and is done by
+//! the hands.
+
+use std::collections::BTreeMap;
+use std::ffi::CString;
+use std::os::unix::ffi::OsStringExt;
+use std::path::Path;
+use std::sync::Arc;
+
+use mesita_core::agent::HandLaunch;
+use mesita_core::wire::ContainerId;
+use mesita_core::wire::resource::Value;
+use mesita_isolation::isolators::{Cap, TaskLimits};
+use mesita_isolation::keeper::protocol::Launch;
+use mesita_isolation::{Isolation, sandbox, user};
+use prost::Message;
+
+use crate::command::Command;
+use crate::pb::mesos::v1::ExecutorInfo;
+
+/// Where programs are looked for when the agent's own environment does not say.
+const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+/// From being asked to end to being ended, as an executor's environment tells it.
+const SHUTDOWN_GRACE: &str = "5secs";
+
+/// A launch, owned.
+pub(super) struct Plan {
+    pub(super) request: Launch,
+    pub(super) private: Arc<[u8]>,
+    pub(super) user: String,
+    pub(super) limits: TaskLimits,
+    pub(super) framework: String,
+    pub(super) task: String,
+    pub(super) executor: String,
+    pub(super) address: String,
+}
+
+/// What is to become of a launch, all of it blocking: user, sandbox, isolators, environment.
+pub(super) fn build(
+    plan: Plan,
+    isolation: &Isolation<'_>,
+    work_dir: &Path,
+    switch_user: bool,
+    token: [u8; 16],
+    agent: &str,
+) -> Result<Launch, String> {
+    let id = plan.request.container;
+    let is_executor = !plan.executor.is_empty();
+    let command = if is_executor {
+        let info = ExecutorInfo::decode(&*plan.private);
+        let info = info.map_err(|_| "the executor's description cannot be read")?;
+        Command::of(&info.command.unwrap_or_default())
+    } else {
+        Command::read(&plan.private)
+    };
+    let command = command.map_err(|bad| bad.to_string())?;
+    let user = if switch_user {
+        Some(user::resolve(&plan.user).map_err(|error| error.to_string())?)
+    } else {
+        None
+    };
+    let directory =
+        sandbox::create(work_dir, id, user.as_ref()).map_err(|error| error.to_string())?;
+    let prepared = isolation.prepare(id, &plan.limits).map_err(|error| error.to_string())?;
+    let text = |text: String| CString::new(text).unwrap_or_default();
+    let directory_text = directory.to_string_lossy().into_owned();
+    let executor = if is_executor { plan.executor.clone() } else { plan.task.clone() };
+    let path = std::env::var("PATH").unwrap_or_else(|_| PATH.to_owned());
+    let mut variables = BTreeMap::from([
+        ("PATH".to_owned(), path),
+        ("MESOS_SANDBOX".to_owned(), directory_text.clone()),
+        ("MESOS_DIRECTORY".to_owned(), directory_text),
+        ("MESOS_FRAMEWORK_ID".to_owned(), plan.framework),
+        ("MESOS_EXECUTOR_ID".to_owned(), executor),
+        ("MESOS_SLAVE_ID".to_owned(), agent.to_owned()),
+    ]);
+    if is_executor {
+        let hex: String = token.iter().map(|byte| format!("{byte:02x}")).collect();
+        variables.extend([
+            ("MESOS_AGENT_ENDPOINT".to_owned(), plan.address),
+            ("MESOS_CHECKPOINT".to_owned(), "1".to_owned()),
+            ("MESOS_EXECUTOR_SHUTDOWN_GRACE_PERIOD".to_owned(), SHUTDOWN_GRACE.to_owned()),
+            ("MESITA_EXECUTOR_TOKEN".to_owned(), hex.clone()),
+            ("MESOS_EXECUTOR_AUTHENTICATION_TOKEN".to_owned(), hex),
+            ("MESOS_HTTP_COMMAND_EXECUTOR".to_owned(), "0".to_owned()),
+            ("MESOS_RECOVERY_TIMEOUT".to_owned(), "15mins".to_owned()),
+            ("MESOS_SUBSCRIPTION_BACKOFF_MAX".to_owned(), "2secs".to_owned()),
+        ]);
+    } else {
+        variables.insert("MESOS_TASK_ID".to_owned(), plan.task);
+    }
+    variables.extend(command.variables);
+    let mut request = Launch {
+        program: text(command.program),
+        arguments: command.arguments.into_iter().map(text).collect(),
+        environment: variables
+            .into_iter()
+            .map(|(name, value)| text(format!("{name}={value}")))
+            .collect(),
+        directory: CString::new(directory.into_os_string().into_vec()).unwrap_or_default(),
+        stdout: text(sandbox::STDOUT.to_owned()),
+        stderr: text(sandbox::STDERR.to_owned()),
+        user,
+        ..plan.request
+    };
+    prepared.add_to(&mut request);
+    Ok(request)
+}
+
+/// What a container may use, out of what it holds.
+pub(super) fn limits(launch: &HandLaunch<'_>) -> TaskLimits {
+    let sum = |name: &str| {
+        let amounts = launch.resources.iter().filter(|resource| resource.name == name);
+        let milli = amounts.map(|resource| match resource.value {
+            Value::Scalar(amount) => amount.milli(),
+            Value::Ranges(_) | Value::Set(_) => 0,
+        });
+        milli.fold(0u64, u64::saturating_add)
+    };
+    let bytes = |milli: u64| {
+        (milli / 1000).saturating_mul(1 << 20).saturating_add(((milli % 1000) << 20) / 1000)
+    };
+    let [cpus, mem] = launch.limits;
+    let cap = |limit: u64, unit: fn(u64) -> u64| match limit {
+        0 => None,
+        u64::MAX => Some(Cap::Unlimited),
+        limit => Some(Cap::At(unit(limit))),
+    };
+    TaskLimits {
+        cpus_milli: sum("cpus"),
+        cpus_limit: cap(cpus, |milli| milli),
+        mem_bytes: bytes(sum("mem")),
+        mem_limit: cap(mem, bytes),
+        ..TaskLimits::default()
+    }
+}
+
+/// A launch that says nothing yet.
+pub(super) fn empty_launch() -> Launch {
+    Launch {
+        container: ContainerId::default(),
+        attempt: 0,
+        session: Default::default(),
+        deadline_us: 0,
+        program: CString::default(),
+        arguments: Vec::new(),
+        environment: Vec::new(),
+        directory: CString::default(),
+        stdout: CString::default(),
+        stderr: CString::default(),
+        user: None,
+        rlimits: heapless::Vec::new(),
+        cgroups: heapless::Vec::new(),
+        namespaces: Default::default(),
+        no_new_privs: false,
+        oom_score_adj: 0,
+        stop_after_us: 0,
+        grace_us: 0,
+    }
+}

@@ -311,6 +311,14 @@ impl<'s> Isolation<'s> {
         Ok(Prepared { cgroups: self.joined(id), additions })
     }
 
+    /// What a process gets that runs beside a container's task, by
+    /// [`Request::Enter`]: its cgroups, and no more privileges than it.
+    pub fn beside(&self, id: ContainerId) -> Prepared {
+        let no_new_privs = self.isolators.iter().any(|(name, _)| *name == "linux/nnp");
+        let additions = Additions { no_new_privs, ..Additions::default() };
+        Prepared { cgroups: self.joined(id), additions }
+    }
+
     /// The container's process exists: `pid`.
     pub fn isolate(&self, id: ContainerId, pid: u32) -> Result<(), Error> {
         let container = self.container(id);
@@ -619,6 +627,10 @@ pub(crate) mod tests {
         assert!(launch.no_new_privs && launch.namespaces.pid);
         assert_eq!(launch.oom_score_adj, prepared.additions.oom_score_adj);
         assert_eq!(launch.oom_score_adj, 1000 - 31);
+        // Who comes beside it gets the walls, and is in them already.
+        let beside = isolation.beside(CONTAINER);
+        assert_eq!(beside.cgroups, prepared.cgroups);
+        assert!(beside.additions.no_new_privs && !beside.additions.namespaces.pid);
     }
 
     #[test]

@@ -34,6 +34,17 @@ impl Agent<'_> {
     }
 
     pub(super) fn kill_task(&mut self, cx: &mut Cx<'_>, id: Id, grace_us: Option<u64>) {
+        self.order_end(cx, id, grace_us, Ordered::Kill);
+    }
+
+    /// Orders a task to end, which is written down first.
+    pub(super) fn order_end(
+        &mut self,
+        cx: &mut Cx<'_>,
+        id: Id,
+        grace_us: Option<u64>,
+        why: Ordered,
+    ) {
         let Some(row) = self.tasks.get(id).filter(|row| !row.state.is_terminal()) else { return };
         let grace_us = grace_us.unwrap_or(row.grace_us);
         if row.ordered != Ordered::No {
@@ -46,13 +57,15 @@ impl Agent<'_> {
             return;
         }
         if let Some(row) = self.tasks.get_mut(id) {
-            row.ordered = Ordered::Kill;
+            row.ordered = why;
             row.grace_us = grace_us;
         }
         self.with_task_of(&row, |agent, task| {
             // A task that would be started again must not come back after its kill.
             let sync = row.restart.rule != RestartRule::Never;
-            agent.persist(cx, Record::Kill { task }, sync, &[]);
+            let unhealthy = why == Ordered::Unhealthy;
+            let record = if unhealthy { Record::Unhealthy { task } } else { Record::Kill { task } };
+            agent.persist(cx, record, sync, &[]);
         });
         match row.stage {
             Stage::Recording => {
@@ -148,7 +161,7 @@ impl Agent<'_> {
         }
         let text = Sentence::of(exit);
         let (state, reason, own) = match (row.ordered, limit, exit) {
-            (Ordered::Kill, _, _) => (TaskState::Killed, None, text.as_str()),
+            (Ordered::Kill | Ordered::Unhealthy, _, _) => (TaskState::Killed, None, text.as_str()),
             (Ordered::Limit, _, _) => {
                 let reason = Some(Reason::MaxCompletionTimeReached);
                 (TaskState::Failed, reason, "Ran as long as it may")
@@ -216,6 +229,7 @@ impl Agent<'_> {
         }
         self.drop_body(cx, row.public);
         self.drop_body(cx, row.private);
+        self.drop_body(cx, row.checked);
         self.tidy_framework(cx, row.framework);
         self.check_left(cx);
     }
@@ -248,7 +262,7 @@ impl Agent<'_> {
         reason: Reason,
         message: &str,
     ) {
-        let state = if row.ordered == Ordered::Kill {
+        let state = if matches!(row.ordered, Ordered::Kill | Ordered::Unhealthy) {
             TaskState::Killed
         } else {
             let aware = self.frameworks.row(row.framework).is_some_and(|framework| {

@@ -187,6 +187,12 @@ pub enum Record<'a> {
         /// MiB; none = no limit.
         mem: Option<Amount>,
     },
+    /// A task is about to be killed because its health check failed too often.
+    Unhealthy {
+        /// Which.
+        #[serde(borrow)]
+        task: TaskOf<'a>,
+    },
 }
 
 impl Record<'_> {
@@ -214,6 +220,7 @@ impl Record<'_> {
             | Self::Forgotten { .. }
             | Self::Stamp { .. }
             | Self::SnapshotBegins
+            | Self::Unhealthy { .. }
             | Self::Limits { .. } => false,
         }
     }
@@ -229,6 +236,7 @@ impl Check for Record<'_> {
             | Self::Kill { task }
             | Self::Acknowledged { task, .. }
             | Self::Forgotten { task }
+            | Self::Unhealthy { task }
             | Self::Limits { task, .. } => task.check(),
             Self::Update { status, .. } => status.check(),
             Self::Resources { resources } => resources.check(),

@@ -13,9 +13,11 @@
 //! | `session` | the conversation with the master: register, report, obey |
 //! | `launch` | what is accepted and started |
 //! | `ends` | kills, limits, ends of containers |
+//! | `checks` | what checks and health checks found |
 //! | `updates` | told in order, again and again, until acknowledged |
 //! | `executors` | the conversation with custom executors |
 
+mod checks;
 mod ends;
 mod executors;
 mod launch;
@@ -161,6 +163,22 @@ pub enum Input<'a> {
     Tick,
     /// The ledger's file has grown too large.
     Compact,
+    /// The check of a task found something else than before, or is about to begin.
+    Checked {
+        /// In which container.
+        container: ContainerId,
+        /// What, as a status carries it.
+        status: BodyRef,
+    },
+    /// The health check of a task found something worth telling.
+    Health {
+        /// In which container.
+        container: ContainerId,
+        /// What.
+        healthy: bool,
+        /// It failed so often that the task is to be killed.
+        kill: bool,
+    },
 }
 
 /// An input with the wall clock beside it, which is data only: it is told, never decided by.
@@ -632,6 +650,8 @@ impl<'a> Agent<'a> {
                 self.compact(cx);
                 Ok(())
             }
+            Input::Checked { container, status } => self.checked(cx, container, status),
+            Input::Health { container, healthy, kill } => self.health(cx, container, healthy, kill),
         }
     }
 

@@ -8,7 +8,7 @@
 //! once, new records go to the new file between them, and the older file goes when the new one is
 //! whole.
 
-use super::rows::{Executor, OF_FRAMEWORK, Stage, Task};
+use super::rows::{Executor, OF_FRAMEWORK, Ordered, Stage, Task};
 use super::{Agent, Cx, Hand, Input, Record, kind_of, named};
 use crate::Refusal;
 use crate::index::after;
@@ -49,7 +49,9 @@ impl Agent<'_> {
             | Input::KeeperGone
             | Input::Leave
             | Input::Tick
-            | Input::Compact => Err(Refusal::OutOfTurn),
+            | Input::Compact
+            | Input::Checked { .. }
+            | Input::Health { .. } => Err(Refusal::OutOfTurn),
         }
     }
 
@@ -107,7 +109,12 @@ impl Agent<'_> {
             }
             Record::Kill { task } => {
                 if let Some(row) = self.task_of(task).and_then(|id| self.tasks.get_mut(id)) {
-                    row.ordered = super::rows::Ordered::Kill;
+                    row.ordered = Ordered::Kill;
+                }
+            }
+            Record::Unhealthy { task } => {
+                if let Some(row) = self.task_of(task).and_then(|id| self.tasks.get_mut(id)) {
+                    row.ordered = Ordered::Unhealthy;
                 }
             }
             Record::Update { framework, sequence, status, uuid } => {
@@ -236,7 +243,7 @@ impl Agent<'_> {
         match row.stage {
             Stage::Running => {
                 self.tell(cx, id, TaskState::Running, None, "");
-                if row.ordered == super::rows::Ordered::Kill {
+                if matches!(row.ordered, Ordered::Kill | Ordered::Unhealthy) {
                     if let Some(row) = self.tasks.get_mut(id) {
                         row.stage = Stage::Ending;
                     }
@@ -362,7 +369,10 @@ impl Agent<'_> {
                 let (attempt, container) = (row.attempt, row.container);
                 agent.persist(cx, Record::Attempt { task, attempt, container }, false, &[]);
             }
-            if row.ordered == super::rows::Ordered::Kill {
+            if row.ordered == Ordered::Unhealthy {
+                agent.persist(cx, Record::Unhealthy { task }, false, &[]);
+            }
+            if row.ordered == Ordered::Kill {
                 agent.persist(cx, Record::Kill { task }, false, &[]);
             }
         });

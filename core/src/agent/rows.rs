@@ -32,6 +32,8 @@ choice! {
         Kill = 1,
         /// It ran as long as it may.
         Limit = 2,
+        /// Its health check failed too often.
+        Unhealthy = 3,
     }
 }
 
@@ -136,6 +138,10 @@ record! {
         pub public: BodyRef,
         /// What only this agent may see.
         pub private: BodyRef,
+        /// What its health check found last: 0 = nothing yet, 1 = not healthy, 2 = healthy.
+        pub health: u8,
+        /// What its check found last, as a status carries it.
+        pub checked: BodyRef,
         /// Updates that nobody acknowledged, the oldest first.
         pub updates: Chain,
         /// How often the oldest of them was sent.

@@ -4,7 +4,7 @@
 //! comes before it is told from memory, for a restart tells the newest state anyway. When the
 //! table runs short, updates before the end are joined: the newest one stays.
 
-use super::rows::{OF_TASK, Task, Update};
+use super::rows::{OF_TASK, Ordered, Task, Update};
 use super::{Agent, Cx, Hand, Head, RETRY_MAX_US, RETRY_MIN_US, Record, named};
 use crate::Refusal;
 use crate::index::after;
@@ -25,7 +25,11 @@ impl Agent<'_> {
         reason: Option<Reason>,
         message: &str,
     ) {
-        let update = self.new_update(cx, task, state, Source::Agent, reason, message);
+        let mut update = self.new_update(cx, task, state, Source::Agent, reason, message);
+        if let Some(row) = self.tasks.get(task) {
+            update.health = row.health;
+            update.public = self.keep_body(cx, row.checked);
+        }
         self.queue(cx, task, update);
     }
 
@@ -41,6 +45,11 @@ impl Agent<'_> {
     ) {
         let mut update = self.new_update(cx, task, state, Source::Agent, reason, message);
         update.exit = exit;
+        if let Some(row) = self.tasks.get(task) {
+            // How healthy it was is no news any more, but for who was killed for that.
+            update.health = u8::from(row.ordered == Ordered::Unhealthy);
+            update.public = self.keep_body(cx, row.checked);
+        }
         self.queue(cx, task, update);
     }
 

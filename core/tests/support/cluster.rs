@@ -63,6 +63,8 @@ enum Happening {
     Persisted { at: Node, life: u64, sequence: u64 },
     /// A container runs.
     Started { agent: usize, container: ContainerId },
+    /// A check of a container's task finds something, and its health check, too.
+    Looked { agent: usize, container: ContainerId, healthy: bool, kill: bool },
     /// A container's process ends by itself.
     Exits { agent: usize, container: ContainerId, exit: Exit },
     /// The agent hears of it.
@@ -517,6 +519,12 @@ impl Cluster {
                 self.agents[agent].containers.insert(container, None);
                 let delay = self.delay();
                 self.at(delay, Happening::Started { agent, container });
+                if self.chance(300) {
+                    let after = u64::from(self.rng.below(3_000)) * MILLI;
+                    let (healthy, kill) = (self.chance(500), self.chance(300));
+                    let looked = Happening::Looked { agent, container, healthy, kill };
+                    self.at(after, looked);
+                }
                 let lasts = SECOND / 10 + u64::from(self.rng.below(20_000)) * MILLI;
                 let exit = match self.rng.below(4) {
                     0 => Exit::Code(1),
@@ -708,6 +716,13 @@ impl Cluster {
             Happening::Started { agent, container } => {
                 if self.agents[agent].containers.contains_key(&container) {
                     self.tell_agent(agent, agent::Input::Started { container });
+                }
+            }
+            Happening::Looked { agent, container, healthy, kill } => {
+                if self.agents[agent].drive.is_some() {
+                    let status = BodyRef { slot: 9, len: 5, hash: 1 };
+                    self.tell_agent(agent, agent::Input::Checked { container, status });
+                    self.tell_agent(agent, agent::Input::Health { container, healthy, kill });
                 }
             }
             Happening::Exits { agent, container, exit } => {
@@ -996,6 +1011,7 @@ impl Cluster {
         for (number, node) in self.agents.iter().enumerate() {
             let gauges = node.drive.as_ref().unwrap().front().gauges();
             assert_eq!((gauges.tasks, gauges.updates), (0, 0), "agent {number} still has tasks");
+            assert_eq!(gauges.body_bytes, 0, "agent {number} still keeps bodies");
             assert!(node.containers.is_empty(), "agent {number} still has containers");
         }
     }

@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::ffi::CString;
-use std::os::unix::ffi::OsStringExt;
+use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -11,7 +11,7 @@ use mesita_core::agent::HandLaunch;
 use mesita_core::wire::ContainerId;
 use mesita_core::wire::resource::Value;
 use mesita_isolation::isolators::{Cap, TaskLimits};
-use mesita_isolation::keeper::protocol::Launch;
+use mesita_isolation::keeper::protocol::{Enter, Launch, User};
 use mesita_isolation::{Isolation, sandbox, user};
 use prost::Message;
 
@@ -23,15 +23,24 @@ const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin
 /// From being asked to end to being ended, as an executor's environment tells it.
 const SHUTDOWN_GRACE: &str = "5secs";
 
+/// What a container is, by its names.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Names {
+    pub(super) user: String,
+    pub(super) framework: String,
+    /// Empty for an executor.
+    pub(super) task: String,
+    /// Empty for a command.
+    pub(super) executor: String,
+    pub(super) agent: String,
+}
+
 /// A launch, owned.
 pub(super) struct Plan {
     pub(super) request: Launch,
     pub(super) private: Arc<[u8]>,
-    pub(super) user: String,
+    pub(super) of: Names,
     pub(super) limits: TaskLimits,
-    pub(super) framework: String,
-    pub(super) task: String,
-    pub(super) executor: String,
     pub(super) address: String,
 }
 
@@ -42,10 +51,9 @@ pub(super) fn build(
     work_dir: &Path,
     switch_user: bool,
     token: [u8; 16],
-    agent: &str,
 ) -> Result<Launch, String> {
     let id = plan.request.container;
-    let is_executor = !plan.executor.is_empty();
+    let is_executor = !plan.of.executor.is_empty();
     let command = if is_executor {
         let info = ExecutorInfo::decode(&*plan.private);
         let info = info.map_err(|_| "the executor's description cannot be read")?;
@@ -54,26 +62,11 @@ pub(super) fn build(
         Command::read(&plan.private)
     };
     let command = command.map_err(|bad| bad.to_string())?;
-    let user = if switch_user {
-        Some(user::resolve(&plan.user).map_err(|error| error.to_string())?)
-    } else {
-        None
-    };
+    let user = resolved(&plan.of.user, switch_user)?;
     let directory =
         sandbox::create(work_dir, id, user.as_ref()).map_err(|error| error.to_string())?;
     let prepared = isolation.prepare(id, &plan.limits).map_err(|error| error.to_string())?;
-    let text = |text: String| CString::new(text).unwrap_or_default();
-    let directory_text = directory.to_string_lossy().into_owned();
-    let executor = if is_executor { plan.executor.clone() } else { plan.task.clone() };
-    let path = std::env::var("PATH").unwrap_or_else(|_| PATH.to_owned());
-    let mut variables = BTreeMap::from([
-        ("PATH".to_owned(), path),
-        ("MESOS_SANDBOX".to_owned(), directory_text.clone()),
-        ("MESOS_DIRECTORY".to_owned(), directory_text),
-        ("MESOS_FRAMEWORK_ID".to_owned(), plan.framework),
-        ("MESOS_EXECUTOR_ID".to_owned(), executor),
-        ("MESOS_SLAVE_ID".to_owned(), agent.to_owned()),
-    ]);
+    let mut variables = names(&plan.of, &directory);
     if is_executor {
         let hex: String = token.iter().map(|byte| format!("{byte:02x}")).collect();
         variables.extend([
@@ -86,25 +79,80 @@ pub(super) fn build(
             ("MESOS_RECOVERY_TIMEOUT".to_owned(), "15mins".to_owned()),
             ("MESOS_SUBSCRIPTION_BACKOFF_MAX".to_owned(), "2secs".to_owned()),
         ]);
-    } else {
-        variables.insert("MESOS_TASK_ID".to_owned(), plan.task);
     }
-    variables.extend(command.variables);
-    let mut request = Launch {
-        program: text(command.program),
-        arguments: command.arguments.into_iter().map(text).collect(),
-        environment: variables
-            .into_iter()
-            .map(|(name, value)| text(format!("{name}={value}")))
-            .collect(),
-        directory: CString::new(directory.into_os_string().into_vec()).unwrap_or_default(),
-        stdout: text(sandbox::STDOUT.to_owned()),
-        stderr: text(sandbox::STDERR.to_owned()),
-        user,
-        ..plan.request
-    };
+    let mut request = program(command, variables, &directory, user, plan.request);
+    request.stdout = text(sandbox::STDOUT.to_owned());
+    request.stderr = text(sandbox::STDERR.to_owned());
     prepared.add_to(&mut request);
     Ok(request)
+}
+
+/// A process beside a task: its command, as the task's user, in its sandbox, with its names.
+pub(super) fn beside(
+    of: &Names,
+    command: Command,
+    inside: ContainerId,
+    own: ContainerId,
+    isolation: &Isolation<'_>,
+    work_dir: &Path,
+    switch_user: bool,
+) -> Result<Enter, String> {
+    let user = resolved(&of.user, switch_user)?;
+    let directory = sandbox::path(work_dir, inside);
+    let variables = names(of, &directory);
+    let launch = Launch { container: own, ..empty_launch() };
+    let mut launch = program(command, variables, &directory, user, launch);
+    isolation.beside(inside).add_to(&mut launch);
+    Ok(Enter { inside, launch })
+}
+
+fn resolved(user: &str, switch_user: bool) -> Result<Option<User>, String> {
+    let resolved = switch_user.then(|| user::resolve(user)).transpose();
+    resolved.map_err(|error| error.to_string())
+}
+
+/// What the environment of everything in a container says of it.
+fn names(of: &Names, directory: &Path) -> BTreeMap<String, String> {
+    let path = std::env::var("PATH").unwrap_or_else(|_| PATH.to_owned());
+    let directory = directory.to_string_lossy().into_owned();
+    let executor = if of.executor.is_empty() { &of.task } else { &of.executor };
+    let mut variables = BTreeMap::from([
+        ("PATH".to_owned(), path),
+        ("MESOS_SANDBOX".to_owned(), directory.clone()),
+        ("MESOS_DIRECTORY".to_owned(), directory),
+        ("MESOS_FRAMEWORK_ID".to_owned(), of.framework.clone()),
+        ("MESOS_EXECUTOR_ID".to_owned(), executor.clone()),
+        ("MESOS_SLAVE_ID".to_owned(), of.agent.clone()),
+    ]);
+    if !of.task.is_empty() {
+        variables.insert("MESOS_TASK_ID".to_owned(), of.task.clone());
+    }
+    variables
+}
+
+/// A launch with a command and its environment; what the command itself names counts.
+fn program(
+    command: Command,
+    mut variables: BTreeMap<String, String>,
+    directory: &Path,
+    user: Option<User>,
+    launch: Launch,
+) -> Launch {
+    variables.extend(command.variables);
+    let pairs = variables.into_iter().map(|(name, value)| text(format!("{name}={value}")));
+    Launch {
+        program: text(command.program),
+        arguments: command.arguments.into_iter().map(text).collect(),
+        environment: pairs.collect(),
+        directory: CString::new(directory.as_os_str().as_bytes()).unwrap_or_default(),
+        user,
+        ..launch
+    }
+}
+
+/// A text for the keeper; commands with a NUL were refused before.
+fn text(text: String) -> CString {
+    CString::new(text).unwrap_or_default()
 }
 
 /// What a container may use, out of what it holds.

@@ -20,7 +20,7 @@ use mesita_isolation::{Isolation, Killed, sandbox};
 use siphasher::sip128::{Hasher128, SipHasher24};
 use smol::lock::Semaphore;
 
-use super::build::{Plan, build, empty_launch, limits};
+use super::build::{Names, Plan, build, empty_launch, limits};
 use super::watch::Watch;
 use super::{AgentNode, Life};
 use crate::{alarm, clock};
@@ -53,6 +53,7 @@ pub(crate) struct Container {
     framework: Cell<FrameworkId>,
     task: RefCell<String>,
     executor: RefCell<String>,
+    user: RefCell<String>,
     /// The limit it ran into while it ran.
     limited: RefCell<Option<(Reason, String)>>,
     /// How it ended.
@@ -114,6 +115,11 @@ impl Containers {
         Arc::clone(&self.isolation)
     }
 
+    /// Tasks run as their users.
+    pub(super) fn switches_user(&self) -> bool {
+        self.switch_user
+    }
+
     /// The agent is known by this id now.
     pub(super) fn named(&self, id: AgentId, cluster: u64) {
         self.id.set(Some((id, cluster)));
@@ -152,18 +158,26 @@ impl Containers {
 
     /// What a record of the ledger says about containers.
     pub(super) fn recovered(&self, record: &Record<'_>) {
-        if let Record::Task { framework, container, launch, .. } = record
+        if let Record::Task { framework, container, launch, user, .. } = record
             && launch.executor.is_none()
         {
-            self.about(*container, *framework, launch.task, "");
+            self.about(*container, *framework, launch.task, "", user);
         }
-        if let Record::Executor { framework, container, executor, .. } = record {
-            self.about(*container, *framework, "", executor.id);
+        if let Record::Executor { framework, container, executor, user, .. } = record {
+            self.about(*container, *framework, "", executor.id, user);
         }
     }
 
-    fn about(&self, id: ContainerId, framework: FrameworkId, task: &str, executor: &str) {
+    fn about(
+        &self,
+        id: ContainerId,
+        framework: FrameworkId,
+        task: &str,
+        executor: &str,
+        user: &str,
+    ) {
         let container = self.entry(id);
+        user.clone_into(&mut container.user.borrow_mut());
         container.framework.set(framework);
         task.clone_into(&mut container.task.borrow_mut());
         executor.clone_into(&mut container.executor.borrow_mut());
@@ -207,6 +221,19 @@ impl Containers {
     /// Where a container's files are.
     pub(super) fn sandbox(&self, id: ContainerId) -> PathBuf {
         sandbox::path(&self.work_dir, id)
+    }
+
+    /// What a container is, by its names.
+    pub(super) fn names(&self, id: ContainerId) -> Names {
+        let (agent, cluster) = self.id.get().unwrap_or_default();
+        let Some(container) = self.get(id) else { return Names::default() };
+        Names {
+            user: container.user.borrow().clone(),
+            framework: container.framework.get().shown(cluster).to_string(),
+            task: container.task.borrow().clone(),
+            executor: container.executor.borrow().clone(),
+            agent: if agent.is_none() { String::new() } else { agent.shown(cluster).to_string() },
+        }
     }
 
     /// What only the executor in this container is given to prove that it is there.
@@ -283,9 +310,10 @@ impl AgentNode {
     pub(super) fn hand(&self, hand: &Hand<'_>, bodies: &[BodyRef]) {
         match hand {
             Hand::Launch(launch) => {
-                let plan = self.plan(launch, bodies);
                 let id = launch.container;
-                self.containers.about(id, launch.framework, launch.task, launch.executor);
+                let HandLaunch { framework, task, executor, user, .. } = *launch;
+                self.containers.about(id, framework, task, executor, user);
+                let plan = self.plan(launch, bodies);
                 self.step(id, Step::Launch(Box::new(plan)));
             }
             Hand::Signal { container, signal } => {
@@ -298,7 +326,6 @@ impl AgentNode {
     }
 
     fn plan(&self, launch: &HandLaunch<'_>, bodies: &[BodyRef]) -> Plan {
-        let cluster = self.containers.id().map_or(0, |(_, cluster)| cluster);
         let bytes =
             |body: mesita_core::wire::Body| self.port.bodies.borrow().bytes(body.of(bodies));
         Plan {
@@ -309,11 +336,8 @@ impl AgentNode {
                 ..empty_launch()
             },
             private: bytes(launch.private),
-            user: launch.user.to_owned(),
+            of: self.containers.names(launch.container),
             limits: limits(launch),
-            framework: launch.framework.shown(cluster).to_string(),
-            task: launch.task.to_owned(),
-            executor: launch.executor.to_owned(),
             address: self.options.address.clone(),
         }
     }
@@ -341,7 +365,9 @@ impl AgentNode {
             Step::Launch(plan) => match self.launch(id, container, *plan).await {
                 Ok(pid) => {
                     container.started.set(true);
+                    self.expect_checks(id);
                     self.port.put(&Input::Started { container: id });
+                    self.begin_checks(id, container);
                     container.steps.borrow_mut().push_front(Step::Isolate(pid));
                 }
                 Err(message) => {
@@ -377,9 +403,7 @@ impl AgentNode {
         let isolation = Arc::clone(&self.containers.isolation);
         let work_dir = self.containers.work_dir.clone();
         let (switch, token) = (self.containers.switch_user, self.containers.token(id));
-        let agent = self.containers.id();
-        let agent = agent.map(|(id, cluster)| id.shown(cluster).to_string()).unwrap_or_default();
-        let build = move || build(plan, &isolation, &work_dir, switch, token, &agent);
+        let build = move || build(plan, &isolation, &work_dir, switch, token);
         let request = self.containers.by_hand(build).await?;
         *container.launched.borrow_mut() = None;
         self.keeper.send(&Request::Launch(Box::new(request)));
@@ -499,6 +523,9 @@ impl AgentNode {
     /// A container that ran on while the agent was away is watched again.
     pub(super) fn runs_on(&self, id: ContainerId, pid: u32) {
         self.step(id, Step::Isolate(pid));
+        if let Some(container) = self.containers.get(id) {
+            self.begin_checks(id, &container);
+        }
     }
 
     /// The keeper says how a container ended.

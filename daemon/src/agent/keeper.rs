@@ -167,10 +167,14 @@ impl AgentNode {
 
     fn keeper_says(&self, reply: &Reply) {
         match reply {
+            Reply::Launched { container, .. } if self.beside.launched(*container) => {}
             Reply::Launched { container, pid, .. } => self.launched(*container, Ok(*pid)),
             Reply::Refused(refused) => match refused.asked {
                 Asked::Launch => {
-                    self.launched(refused.container, Err(refused.trouble.to_string()));
+                    let (container, why) = (refused.container, refused.trouble.to_string());
+                    if !self.beside.refused(container, &why) {
+                        self.launched(container, Err(why));
+                    }
                 }
                 // It ended meanwhile, or was forgotten before.
                 Asked::Signal | Asked::Forget => {
@@ -179,7 +183,9 @@ impl AgentNode {
                 }
             },
             Reply::Ended(ended) => {
-                if self.keeper.unknown.borrow_mut().remove(&ended.container) {
+                if self.keeper.unknown.borrow_mut().remove(&ended.container)
+                    || self.beside.ended(ended)
+                {
                     self.keeper.send(&Request::Forget { container: ended.container });
                 } else {
                     self.ended(*ended);

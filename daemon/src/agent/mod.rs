@@ -8,6 +8,7 @@
 //! | `arrivals` | who connects: executors, and others, who are shown the way to the leader |
 //! | `containers` | what the core wants done with containers, by the hands |
 //! | `build` | what a launch is made of |
+//! | `beside`, `checks` | processes beside tasks; checks and health checks |
 //! | `executors` | executors that speak Mesos' executor API |
 //! | `site`, `files`, `tally` | what it answers over HTTP: state, files, and what tasks there are |
 //! | `keeper` | the conversation with the keeper |
@@ -15,7 +16,9 @@
 //! | `logs` | what tasks wrote, for streams |
 
 mod arrivals;
+mod beside;
 mod build;
+mod checks;
 mod containers;
 mod executors;
 mod files;
@@ -47,6 +50,7 @@ use crate::disk_thread::{Job, ToDisk, Turn};
 use crate::doors::Doors;
 use crate::io_thread::{Node, Tasks};
 use crate::port::Port;
+use beside::Beside;
 use containers::Containers;
 use executors::Executors;
 pub(crate) use keeper::{pidfd_of, wait_for};
@@ -110,6 +114,7 @@ pub(crate) struct AgentNode {
     /// When the process began, by the wall clock.
     started_us: u64,
     keeper: keeper::Link,
+    beside: Beside,
     /// The connection to the master, if there is one.
     master: Cell<Option<Id>>,
     /// Silence for so long ends the session, in µs; 0 = there is no session.

@@ -60,6 +60,7 @@ impl Site for AgentNode {
             own.extend(self.port.bodies.borrow().gauges());
             own.extend(self.containers.gauges());
             own.extend(self.executors.gauges());
+            own.push(self.beside.gauge());
             own.push(("backlog_bytes", self.port.backlog_bytes() as u64));
             own.push(("registered", u64::from(self.timeout_us.get() > 0)));
             (core, own)

@@ -75,6 +75,7 @@ impl AgentNode {
         let Ready { prepared, records } = ready;
         let held = prepared.keeper.held().to_vec();
         let boot = prepared.keeper.welcome().boot;
+        let version = prepared.keeper.welcome().version;
         let mut keeper = prepared.keeper;
         // The keeper removes our directories when it ends, whichever way we end.
         let removed = keeper.send(&prepared.isolation.remove_at_end());
@@ -110,6 +111,7 @@ impl AgentNode {
             tally: super::tally::Tally::default(),
             started_us: crate::clock::wall_us(),
             keeper: link,
+            beside: super::beside::Beside::new(version),
             master: std::cell::Cell::default(),
             timeout_us: std::cell::Cell::default(),
             session_changed: Event::new(),

@@ -116,6 +116,7 @@ impl Tally {
             | Record::Settled { .. }
             | Record::SnapshotEnds
             | Record::Draining { .. }
+            | Record::Unhealthy { .. }
             | Record::Limits { .. } => {}
         }
     }
@@ -141,6 +142,13 @@ impl Tally {
         let executors = self.executors.borrow();
         let of = |row: &&ExecutorRow| row.framework == framework && row.container == container;
         executors.values().find(of).map(|row| row.name.clone())
+    }
+
+    /// What everybody may see of the task in a container; empty if there is none.
+    pub(super) fn public_of(&self, container: ContainerId) -> Arc<[u8]> {
+        let tasks = self.tasks.borrow();
+        let of = tasks.values().find(|row| row.container == container && row.executor.is_empty());
+        of.map_or_else(|| Arc::from([]), |row| Arc::clone(&row.public))
     }
 
     /// Tasks that live, or whose end is not acknowledged.

@@ -4,6 +4,7 @@
 //! |---|---|
 //! | `amounts` | doubles ⇄ thousandths, seconds ⇄ µs |
 //! | `resources` | resources, reservations, disks, attributes |
+//! | `checks` | checks and health checks of tasks |
 //! | `tasks` | tasks and executors, split into what is decided by and what is carried |
 //! | `calls` | calls of schedulers → heads |
 //! | `events` | heads → events for schedulers |
@@ -12,6 +13,7 @@
 
 pub(crate) mod amounts;
 pub(crate) mod calls;
+pub(crate) mod checks;
 pub(crate) mod events;
 pub(crate) mod executors;
 pub(crate) mod reads;

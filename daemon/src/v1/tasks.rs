@@ -7,6 +7,7 @@ use mesita_core::wire::{AgentId, Body, Scratch, Seq};
 use prost::Message;
 
 use super::amounts::{BadNumber, amount, duration};
+use super::checks::{Check, Health};
 use super::resources::{self, BadResource};
 use crate::pb::mesita::{TaskPrivate, TaskPublic};
 use crate::pb::mesos::v1 as pb;
@@ -22,6 +23,8 @@ pub(crate) enum BadTask {
     Limit(String, BadNumber),
     /// A time below zero.
     Negative(&'static str),
+    /// A check or a health check that makes no sense.
+    Check(&'static str, String),
     /// Something that this release does not do.
     Unsupported(&'static str),
 }
@@ -35,6 +38,7 @@ impl fmt::Display for BadTask {
             Self::Resource(bad) => bad.fmt(f),
             Self::Limit(name, bad) => write!(f, "The limit of '{name}' {bad}"),
             Self::Negative(what) => write!(f, "Task's '{what}' must be non-negative"),
+            Self::Check(what, why) => write!(f, "Task uses invalid {what}: {why}"),
             Self::Unsupported(what) => write!(f, "{what} is not supported"),
         }
     }
@@ -128,11 +132,12 @@ pub(crate) fn to_wire<'s>(
 
 /// What a release does not do is refused, and never left out in silence.
 fn supported(task: &pb::TaskInfo) -> Result<(), BadTask> {
-    if task.health_check.is_some() {
-        return Err(BadTask::Unsupported("a health check"));
+    let bad = |what, why| BadTask::Check(what, why);
+    if let Some(check) = &task.check {
+        Check::of(check).map_err(|why| bad("check", why))?;
     }
-    if task.check.is_some() {
-        return Err(BadTask::Unsupported("a check"));
+    if let Some(check) = &task.health_check {
+        Health::of(check).map_err(|why| bad("health check", why))?;
     }
     task.container.as_ref().map_or(Ok(()), contained)
 }

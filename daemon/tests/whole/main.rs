@@ -7,6 +7,7 @@
 #![allow(clippy::disallowed_methods)]
 
 mod bad_input;
+mod checks;
 mod doors;
 mod http;
 mod idle;

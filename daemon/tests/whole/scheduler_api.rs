@@ -29,15 +29,15 @@ fn user() -> String {
 }
 
 /// A framework with its stream.
-struct Framework {
+pub(crate) struct Framework {
     port: u16,
-    events: Records,
-    id: Value,
+    pub(crate) events: Records,
+    pub(crate) id: Value,
     stream: String,
 }
 
 impl Framework {
-    fn subscribe(master: &Master<'_>, more: &Value) -> Self {
+    pub(crate) fn subscribe(master: &Master<'_>, more: &Value) -> Self {
         let call = subscription(more).to_string();
         let mut events = Records::open(master.port, PATH, &JSON, call.as_bytes());
         let find =
@@ -47,7 +47,7 @@ impl Framework {
         Self { port: master.port, events, id, stream }
     }
 
-    fn call(&self, kind: &str, more: &Value) -> Answer {
+    pub(crate) fn call(&self, kind: &str, more: &Value) -> Answer {
         let mut call = json!({"type": kind, "framework_id": self.id});
         if !more.is_null() {
             call[kind.to_lowercase()] = more.clone();
@@ -55,13 +55,13 @@ impl Framework {
         post(self.port, PATH, &[("Mesos-Stream-Id", &self.stream)], &call)
     }
 
-    fn accepted(&self, kind: &str, more: &Value) {
+    pub(crate) fn accepted(&self, kind: &str, more: &Value) {
         let answer = self.call(kind, more);
         assert_eq!((answer.status, answer.text().as_str()), (202, ""), "{kind}");
     }
 
     /// The next status of a task, acknowledged.
-    fn status(&mut self) -> Value {
+    pub(crate) fn status(&mut self) -> Value {
         let status = self.events.until("UPDATE")["status"].clone();
         if !status["uuid"].is_null() {
             self.accepted(
@@ -74,7 +74,7 @@ impl Framework {
     }
 
     /// The first status of a task in a terminal state.
-    fn end_of(&mut self, task: &str) -> Value {
+    pub(crate) fn end_of(&mut self, task: &str) -> Value {
         loop {
             let status = self.status();
             let state = status["state"].as_str().unwrap();
@@ -85,11 +85,11 @@ impl Framework {
         }
     }
 
-    fn offer(&mut self) -> Value {
+    pub(crate) fn offer(&mut self) -> Value {
         self.events.until("OFFERS")["offers"][0].clone()
     }
 
-    fn launch(&self, offer: &Value, tasks: &[Value]) {
+    pub(crate) fn launch(&self, offer: &Value, tasks: &[Value]) {
         self.accepted(
             "ACCEPT",
             &json!({"offer_ids": [offer["id"]], "filters": {"refuse_seconds": 0.1},
@@ -98,7 +98,7 @@ impl Framework {
     }
 }
 
-fn task(offer: &Value, name: &str, command: &str) -> Value {
+pub(crate) fn task(offer: &Value, name: &str, command: &str) -> Value {
     json!({
         "name": name, "task_id": {"value": name}, "agent_id": offer["agent_id"],
         "command": {"value": command},
@@ -107,13 +107,13 @@ fn task(offer: &Value, name: &str, command: &str) -> Value {
     })
 }
 
-fn cluster(world: &World) -> (Master<'_>, Agent<'_>) {
+pub(crate) fn cluster(world: &World) -> (Master<'_>, Agent<'_>) {
     let master = world.master(&[]);
     let agent = master.agent(&["--resources", "cpus:2;mem:1024;ports:[31000-31009]"]);
     (master, agent)
 }
 
-fn end(world: &World, master: Master<'_>, agent: Agent<'_>) {
+pub(crate) fn end(world: &World, master: Master<'_>, agent: Agent<'_>) {
     agent.leave();
     master.stop();
     world.nothing_is_left();

@@ -1,0 +1,245 @@
+//! Checks and health checks of the tasks that the agent runs: each looks again and again for as long
+//! as its task runs, and tells the core what is worth telling.
+//!
+//! Mesos: `checks/{checker_process,health_checker}.cpp`. What was found before a restart of the agent
+//! is forgotten with it: grace and failures are counted anew.
+
+use std::net::{IpAddr, SocketAddr};
+use std::rc::Rc;
+
+use http_body_util::Empty;
+use hyper::body::Bytes;
+use hyper::header::{HOST, HeaderValue, LOCATION, USER_AGENT};
+use hyper::{Method, Request, Response, StatusCode};
+use mesita_core::agent::Input;
+use mesita_core::wire::ContainerId;
+use mesita_core::wire::task::Exit;
+use prost::Message;
+use smol::net::TcpStream;
+use smol_hyper::rt::FuturesIo;
+
+use super::AgentNode;
+use super::containers::Container;
+use crate::alarm;
+use crate::clock;
+use crate::pb::mesita::TaskPublic;
+use crate::pb::mesos::v1::{CheckStatusInfo, TaskStatus};
+use crate::v1::checks::{Check, Health, Look, Rhythm, found};
+
+/// Answers that lead elsewhere on the same server, one after the other.
+const REDIRECTS_MAX: usize = 5;
+/// Bytes of the head of an answer.
+const ANSWER_MAX: usize = 64 * 1024;
+
+impl AgentNode {
+    fn public_of(&self, id: ContainerId) -> TaskPublic {
+        // What cannot be read has no checks: it was read when the task was accepted.
+        TaskPublic::decode(&*self.tally.public_of(id)).unwrap_or_default()
+    }
+
+    /// Before a task is told to run: its updates say from now on that it has a check.
+    pub(super) fn expect_checks(&self, id: ContainerId) {
+        let check = self.public_of(id).check.and_then(|check| Check::of(&check).ok());
+        if let Some(check) = check {
+            self.tell_checked(id, &found(check.kind, None));
+        }
+    }
+
+    /// A task runs: begins to look after it, if it asks for that.
+    pub(super) fn begin_checks(&self, id: ContainerId, container: &Rc<Container>) {
+        let TaskPublic { check, health_check, .. } = self.public_of(id);
+        let Some(me) = self.me.upgrade() else { return };
+        if let Some(check) = check.and_then(|check| Check::of(&check).ok()) {
+            let (me, container) = (Rc::clone(&me), Rc::clone(container));
+            self.tasks.go(async move { while_runs(&container, me.check(id, check)).await });
+        }
+        if let Some(health) = health_check.and_then(|check| Health::of(&check).ok()) {
+            let container = Rc::clone(container);
+            self.tasks.go(async move { while_runs(&container, me.check_health(id, health)).await });
+        }
+    }
+
+    /// Reports what a check finds whenever that changes.
+    async fn check(&self, id: ContainerId, check: Check) {
+        let mut last = found(check.kind, None);
+        alarm::after(check.rhythm.delay_us).await;
+        loop {
+            let result = self.look(id, &check.look, check.rhythm).await;
+            if let Err(why) = &result {
+                log::debug!("check in container {id}: {why}");
+            }
+            let now = found(check.kind, result.ok());
+            if now != last {
+                self.tell_checked(id, &now);
+                last = now;
+            }
+            alarm::after(check.rhythm.interval_us).await;
+        }
+    }
+
+    fn tell_checked(&self, id: ContainerId, status: &CheckStatusInfo) {
+        let carried = TaskStatus { check_status: Some(*status), ..TaskStatus::default() };
+        let Some(refs) = self.port.store(&[carried.encode_to_vec()]) else {
+            log::error!("no room for what a check found; see --max-body-bytes");
+            return;
+        };
+        if let Some(&status) = refs.first() {
+            self.port.put_with(&Input::Checked { container: id, status }, refs);
+        }
+    }
+
+    /// Tells the first success, the first after failures, and every failure that counts.
+    async fn check_health(&self, id: ContainerId, health: Health) {
+        let began = clock::now();
+        let (mut was_healthy, mut failures) = (false, 0u32);
+        alarm::after(health.rhythm.delay_us).await;
+        loop {
+            let result = self.look(id, &health.look, health.rhythm).await;
+            match result.and_then(|found| is_healthy(&health.look, found)) {
+                Ok(()) => {
+                    if !was_healthy || failures > 0 {
+                        self.port.put(&Input::Health { container: id, healthy: true, kill: false });
+                    }
+                    (was_healthy, failures) = (true, 0);
+                }
+                Err(why) if !was_healthy && clock::now().since(began) <= health.grace_us => {
+                    log::debug!("health check in container {id}, within its grace: {why}");
+                }
+                Err(why) => {
+                    failures = failures.saturating_add(1);
+                    log::info!("health check in container {id}: failure {failures}: {why}");
+                    let kill = failures >= health.failures_max;
+                    self.port.put(&Input::Health { container: id, healthy: false, kill });
+                }
+            }
+            alarm::after(health.rhythm.interval_us).await;
+        }
+    }
+
+    /// Looks once: an exit status, a status code, or 1 for a connection and 0 for none.
+    async fn look(&self, id: ContainerId, look: &Look, rhythm: Rhythm) -> Result<i32, String> {
+        let looked = async {
+            match look {
+                Look::Command(command) => match self.run_beside(id, command.clone()).await? {
+                    Exit::Code(code) => Ok(i32::from(code)),
+                    Exit::Signal(signal) => Err(format!("the command ended by signal {signal}")),
+                    Exit::Unseen => Err("nobody saw how the command ended".to_owned()),
+                },
+                Look::Http(address, port, path) => ask(*address, *port, path).await,
+                Look::Tcp(address, port) => {
+                    Ok(TcpStream::connect((*address, *port)).await.is_ok().into())
+                }
+            }
+        };
+        let Some(us) = rhythm.timeout_us else { return looked.await };
+        let late = || format!("it took longer than {} ms", us / 1000);
+        alarm::within(us, looked).await.unwrap_or_else(|| Err(late()))
+    }
+}
+
+/// What is healthy. Mesos: status 0, status codes from 200 to 399, a connection.
+fn is_healthy(look: &Look, found: i32) -> Result<(), String> {
+    let (healthy, what) = match look {
+        Look::Command(_) => (found == 0, "exit status"),
+        Look::Http(..) => ((200..400).contains(&found), "status code"),
+        Look::Tcp(..) => (found != 0, "connections"),
+    };
+    if healthy { Ok(()) } else { Err(format!("{what} {found}")) }
+}
+
+/// Does `work` until nothing of the container runs any more.
+async fn while_runs(container: &Container, work: impl Future<Output = ()>) {
+    let over = async {
+        loop {
+            let changed = container.changed();
+            if container.is_over() {
+                return;
+            }
+            changed.await;
+        }
+    };
+    futures_lite::future::or(work, over).await;
+}
+
+/// The status code of a GET. What leads elsewhere on the same server is followed, as curl does it for
+/// Mesos.
+async fn ask(address: IpAddr, port: u16, path: &str) -> Result<i32, String> {
+    let mut path = path.to_owned();
+    for _ in 0..REDIRECTS_MAX {
+        let answer = ask_once(SocketAddr::new(address, port), &path).await?;
+        match same_server(&answer, address, port) {
+            Some(next) if answer.status().is_redirection() => path = next,
+            _ => return Ok(answer.status().as_u16().into()),
+        }
+    }
+    Err(format!("more than {REDIRECTS_MAX} redirections"))
+}
+
+async fn ask_once(server: SocketAddr, path: &str) -> Result<Response<()>, String> {
+    let failed = |error: &dyn std::fmt::Display| format!("GET http://{server}{path}: {error}");
+    let stream = TcpStream::connect(server).await.map_err(|error| failed(&error))?;
+    let mut builder = hyper::client::conn::http1::Builder::new();
+    let shaken = builder.max_buf_size(ANSWER_MAX).handshake(FuturesIo::new(stream)).await;
+    let (mut sender, connection) = shaken.map_err(|error| failed(&error))?;
+    let host = HeaderValue::from_str(&server.to_string()).map_err(|error| failed(&error))?;
+    let request = Request::builder()
+        .method(Method::GET)
+        .uri(path)
+        .header(HOST, host)
+        .header(USER_AGENT, "mesita")
+        .body(Empty::<Bytes>::new())
+        .map_err(|error| failed(&error))?;
+    let answered = async {
+        let answer = sender.send_request(request).await.map_err(|error| failed(&error))?;
+        Ok(answer.map(|_| ()))
+    };
+    let broken = async {
+        let ended = connection.await;
+        match ended {
+            // The answer is on its way.
+            Ok(()) => std::future::pending().await,
+            Err(error) => Err(failed(&error)),
+        }
+    };
+    futures_lite::future::or(answered, broken).await
+}
+
+/// Where on the same server an answer leads.
+fn same_server(answer: &Response<()>, address: IpAddr, port: u16) -> Option<String> {
+    let location = answer.headers().get(LOCATION)?.to_str().ok()?;
+    if answer.status() == StatusCode::NOT_MODIFIED {
+        return None;
+    }
+    let own = [SocketAddr::new(address, port).to_string(), format!("localhost:{port}")];
+    let path = own.iter().find_map(|own| location.strip_prefix(&format!("http://{own}")));
+    let path = path.unwrap_or(location);
+    (path.starts_with('/') && !path.starts_with("//")).then(|| path.to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_what_stays_on_the_server_is_followed() {
+        let address: IpAddr = [127, 0, 0, 1].into();
+        let leads = |location: &str| {
+            let answer = Response::builder().status(302).header(LOCATION, location).body(());
+            same_server(&answer.unwrap(), address, 80)
+        };
+        assert_eq!(leads("/b"), Some("/b".to_owned()));
+        assert_eq!(leads("http://127.0.0.1:80/c"), Some("/c".to_owned()));
+        assert_eq!(leads("http://127.0.0.1:8080/c"), None);
+        assert_eq!((leads("//elsewhere/"), leads("https://x/")), (None, None));
+    }
+
+    #[test]
+    fn healthy_is_what_mesos_takes_for_it() {
+        let here: IpAddr = [127, 0, 0, 1].into();
+        let http = Look::Http(here, 1, "/".to_owned());
+        assert!(is_healthy(&http, 399).is_ok() && is_healthy(&http, 400).is_err());
+        let command = Look::Command(crate::command::Command::default());
+        assert!(is_healthy(&command, 0).is_ok() && is_healthy(&command, 1).is_err());
+        assert!(is_healthy(&Look::Tcp(here, 1), 0).is_err());
+    }
+}

@@ -1,0 +1,187 @@
+//! Checks and health checks of tasks that the agent runs.
+
+use std::io::{Read, Write};
+use std::net::TcpListener;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU16, Ordering};
+
+use serde_json::{Value, json};
+
+use crate::scheduler_api::{Framework, cluster, end, task};
+use crate::world::{World, eventually};
+
+/// Looks at once, again and again.
+fn rhythm(check: &mut Value) {
+    let at_once = json!({"delay_seconds": 0, "interval_seconds": 0.1, "timeout_seconds": 5});
+    check.as_object_mut().unwrap().extend(at_once.as_object().unwrap().clone());
+}
+
+fn checked(offer: &Value, name: &str, command: &str, mut check: Value) -> Value {
+    rhythm(&mut check);
+    let mut task = task(offer, name, command);
+    task["check"] = check;
+    task
+}
+
+fn watched(offer: &Value, name: &str, command: &str, mut health: Value) -> Value {
+    rhythm(&mut health);
+    let mut task = task(offer, name, command);
+    task["health_check"] = health;
+    task
+}
+
+/// The first status of which this holds; every one before is acknowledged.
+fn until(framework: &mut Framework, holds: impl Fn(&Value) -> bool) -> Value {
+    loop {
+        let status = framework.status();
+        if holds(&status) {
+            return status;
+        }
+    }
+}
+
+#[test]
+fn a_command_looks_at_its_task_from_inside() {
+    let world = World::new();
+    let (master, agent) = cluster(&world);
+    let mut framework = Framework::subscribe(&master, &json!({}));
+    let offer = framework.offer();
+    // It finds the task's own files, and the task's own names.
+    let look = "test -n \"$MESOS_TASK_ID\" && exit $(cat state)";
+    let check = json!({"type": "COMMAND", "command": {"command": {"value": look}}});
+    let own =
+        checked(&offer, "checked", "echo 3 > state; sleep 1; echo 4 > state; sleep 1000", check);
+    framework.launch(&offer, &[own]);
+    let running = until(&mut framework, |status| status["state"] == "TASK_RUNNING");
+    assert_eq!(running["check_status"], json!({"type": "COMMAND", "command": {}}), "{running}");
+    let code =
+        |code: i32| move |status: &Value| status["check_status"]["command"]["exit_code"] == code;
+    let three = until(&mut framework, code(3));
+    assert_eq!(three["reason"], "REASON_TASK_CHECK_STATUS_UPDATED");
+    assert_eq!((&three["state"], three.get("healthy")), (&json!("TASK_RUNNING"), None));
+    until(&mut framework, code(4));
+    framework.accepted("KILL", &json!({"task_id": {"value": "checked"}}));
+    let killed = framework.end_of("checked");
+    assert_eq!(killed["state"], "TASK_KILLED");
+    assert_eq!(killed["check_status"]["command"]["exit_code"], 4);
+    end(&world, master, agent);
+}
+
+/// A server that answers every request with the status in `answers`; none while that is 0.
+fn server(answers: &Arc<AtomicU16>) -> u16 {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let answers = Arc::clone(answers);
+    std::thread::spawn(move || {
+        for stream in listener.incoming() {
+            let mut stream = stream.unwrap();
+            let status = answers.load(Ordering::Relaxed);
+            let _ = stream.read(&mut [0; 1024]);
+            let _ = write!(stream, "HTTP/1.1 {status} x\r\nContent-Length: 0\r\n\r\n");
+        }
+    });
+    port
+}
+
+#[test]
+fn a_task_is_healthy_as_long_as_its_server_says_so_and_killed_when_it_does_not() {
+    let world = World::new();
+    let (master, agent) = cluster(&world);
+    let mut framework = Framework::subscribe(&master, &json!({}));
+    let offer = framework.offer();
+    let answers = Arc::new(AtomicU16::new(204));
+    let port = server(&answers);
+    let health = json!({"type": "HTTP", "http": {"port": port, "path": "/is"},
+        "grace_period_seconds": 0, "consecutive_failures": 2});
+    framework.launch(&offer, &[watched(&offer, "watched", "sleep 1000", health)]);
+    let healthy = until(&mut framework, |status| status["healthy"] == true);
+    assert_eq!(healthy["reason"], "REASON_TASK_HEALTH_CHECK_STATUS_UPDATED");
+    answers.store(500, Ordering::Relaxed);
+    let ill = until(&mut framework, |status| status["healthy"] == false);
+    assert_eq!(ill["state"], "TASK_RUNNING");
+    let killed = framework.end_of("watched");
+    assert_eq!((&killed["state"], &killed["healthy"]), (&json!("TASK_KILLED"), &json!(false)));
+    end(&world, master, agent);
+}
+
+#[test]
+fn failures_within_the_grace_do_not_count_and_what_hangs_fails() {
+    let world = World::new();
+    let (master, agent) = cluster(&world);
+    let mut framework = Framework::subscribe(&master, &json!({}));
+    let offer = framework.offer();
+    // A port that nobody listens on.
+    let closed = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    let tcp = |grace: u32| {
+        json!({"type": "TCP", "tcp": {"port": closed}, "consecutive_failures": 1,
+               "grace_period_seconds": grace})
+    };
+    let mut hangs = watched(
+        &offer,
+        "hangs",
+        "sleep 1000",
+        json!({"type": "COMMAND", "command": {"value": "sleep 500"}, "consecutive_failures": 1,
+               "grace_period_seconds": 0}),
+    );
+    hangs["health_check"]["timeout_seconds"] = json!(0.3);
+    let tasks = [
+        watched(&offer, "spared", "sleep 2", tcp(1000)),
+        watched(&offer, "killed", "sleep 1000", tcp(0)),
+        hangs,
+    ];
+    framework.launch(&offer, &tasks);
+    let mut states = std::collections::BTreeMap::new();
+    while states.len() < 3 {
+        let status = framework.status();
+        if status["state"] != "TASK_RUNNING" && status["state"] != "TASK_STARTING" {
+            let name = status["task_id"]["value"].as_str().unwrap().to_owned();
+            states.insert(name, (status["state"].clone(), status["healthy"].clone()));
+        }
+    }
+    assert_eq!(states["spared"], (json!("TASK_FINISHED"), Value::Null));
+    assert_eq!(states["killed"], (json!("TASK_KILLED"), json!(false)));
+    assert_eq!(states["hangs"], (json!("TASK_KILLED"), json!(false)));
+    end(&world, master, agent);
+}
+
+#[test]
+fn a_task_is_looked_after_by_the_next_agent() {
+    let world = World::new();
+    let (master, mut agent) = cluster(&world);
+    let mut framework = Framework::subscribe(&master, &json!({}));
+    let offer = framework.offer();
+    let health = json!({"type": "COMMAND", "command": {"value": "test ! -e ill"},
+        "grace_period_seconds": 0, "consecutive_failures": 1});
+    let command = "while [ ! -e told ]; do sleep 0.1; done; touch ill; sleep 1000";
+    framework.launch(&offer, &[watched(&offer, "watched", command, health)]);
+    until(&mut framework, |status| status["healthy"] == true);
+    agent.kill();
+    agent.start();
+    until(&mut framework, |status| status["healthy"] == true);
+    let sandboxes = std::fs::read_dir(agent.work_dir().join("sandboxes")).unwrap();
+    for sandbox in sandboxes.flatten() {
+        std::fs::write(sandbox.path().join("told"), "").unwrap();
+    }
+    let killed = framework.end_of("watched");
+    assert_eq!((&killed["state"], &killed["healthy"]), (&json!("TASK_KILLED"), &json!(false)));
+    end(&world, master, agent);
+}
+
+#[test]
+fn a_check_that_makes_no_sense_is_refused_in_a_sentence() {
+    let world = World::new();
+    let (master, agent) = cluster(&world);
+    let mut framework = Framework::subscribe(&master, &json!({}));
+    let offer = framework.offer();
+    let bad = checked(&offer, "bad", "true", json!({"type": "TCP"}));
+    framework.launch(&offer, &[bad]);
+    let status = framework.end_of("bad");
+    assert_eq!(
+        (&status["state"], &status["reason"]),
+        (&json!("TASK_ERROR"), &json!("REASON_TASK_INVALID"))
+    );
+    let words = "Task uses invalid check: Expecting 'tcp' to be set for TCP check";
+    assert_eq!(status["message"], words);
+    eventually(|| master.rows(&[]).is_empty(), || "no task".to_owned());
+    end(&world, master, agent);
+}

@@ -51,8 +51,10 @@ pub const DELTA_MAX: usize = 1024;
 pub const EDITS_MAX: usize = 64;
 /// Bytes of one write in a change.
 pub const EDIT_MAX: usize = 512;
-/// Bytes of one part of a whole registry.
-pub const PIECE_MAX: usize = 16 * 1024;
+/// Bytes of one part of a whole registry: it goes in a datagram that no network splits.
+pub const PIECE_MAX: usize = 1024;
+/// Bytes of the list of masters that a bootstrap agrees on.
+pub const MASTERS_TEXT_MAX: usize = 768;
 
 /// The protocol spoken by this release.
 pub const VERSION_MAX: u16 = 3;

@@ -17,7 +17,7 @@ use crate::clock;
 use crate::journal::tap::Tap;
 use crate::passage::{
     BODY_REF, IN_ASK, IN_GAUGES, IN_INPUT, IN_STOP, IN_TOLD, OUT_ANSWER, OUT_DONE, OUT_GAUGES,
-    OUT_OUTPUT, OUT_STOPPED, RECORD_MAX, to_bytes,
+    OUT_LEASE, OUT_OUTPUT, OUT_STOPPED, RECORD_MAX, to_bytes,
 };
 use crate::seats::{Answer, Seat, refused};
 
@@ -34,6 +34,8 @@ const GAUGES_MAX: usize = 8 * 1024;
 pub(crate) struct Core {
     /// Who is stepped, by number.
     pub(crate) seats: Vec<Box<dyn Seat>>,
+    /// What masters say to each other, from the IO thread: it never waits for other work.
+    pub(crate) from_masters: Option<Consumer<'static>>,
     /// Inputs from the IO thread.
     pub(crate) from_io: Consumer<'static>,
     /// Inputs from the disk thread.
@@ -45,6 +47,8 @@ pub(crate) struct Core {
     pub(crate) io_bell: &'static Bell,
     /// What is journaled, if anything.
     pub(crate) tap: Option<Tap>,
+    /// Until when this process leads its set, as the IO thread was told last.
+    pub(crate) lease: Time,
 }
 
 impl Core {
@@ -105,11 +109,14 @@ impl Core {
     }
 
     /// Reads the next record into the buffer, behind the room for a stamp. The disk's come first:
-    /// there are few, and others wait for them.
+    /// there are few, and others wait for them. Those of the other masters follow.
     fn next(&mut self, buffer: &mut [u8]) -> Option<(bool, usize)> {
         let into = &mut buffer[STAMP..];
         if let Some(record) = self.from_disk.pop(into) {
             return Some((true, record.len()));
+        }
+        if let Some(record) = self.from_masters.as_mut().and_then(|ring| ring.pop(into)) {
+            return Some((false, record.len()));
         }
         self.from_io.pop(into).map(|record| (false, record.len()))
     }
@@ -157,7 +164,12 @@ impl Core {
             tap.step(number, &**seat, now, input);
         }
         let mut outputs = Outputs { seat: number, to_io: &mut self.to_io };
-        seat.step(now, input, &mut outputs)
+        let stepped = seat.step(now, input, &mut outputs);
+        if let Some(until) = seat.lease(now).filter(|until| *until != self.lease) {
+            self.lease = until;
+            self.push(&[&[number, OUT_LEASE], &until.0.to_le_bytes()]);
+        }
+        stepped
     }
 
     /// Ticks every seat whose deadline has come. True if there was one.
@@ -186,7 +198,10 @@ impl Core {
 
     /// True when there is something that can be done now. Without room for outputs, nothing can.
     fn has_work(&mut self) -> bool {
-        self.to_io.can_take(ROOM) && !(self.from_disk.is_empty() && self.from_io.is_empty())
+        let masters = self.from_masters.as_mut();
+        let empty = masters.is_none_or(|ring| ring.is_empty());
+        let empty = empty && self.from_disk.is_empty() && self.from_io.is_empty();
+        self.to_io.can_take(ROOM) && !empty
     }
 
     /// Answers a question. It is no input, and in no journal.

@@ -10,12 +10,13 @@ use std::thread::JoinHandle;
 
 use async_channel::{Receiver, Sender, TryRecvError};
 use mesita_core::sync::{Consumer, Producer};
-use mesita_core::{agent, master};
+use mesita_core::{agent, election, master};
 
 use crate::bell::Bell;
 use crate::journal::segments::Segments;
 use crate::ledger::Ledger;
 use crate::passage::{IN_INPUT, RECORD_MAX};
+use crate::set::store::SetStore;
 
 /// Writes that wait for the disk at the most; then the IO thread waits, and the core after it.
 pub(crate) const JOBS_MAX: usize = 1024;
@@ -25,6 +26,8 @@ pub(crate) const JOBS_MAX: usize = 1024;
 pub(crate) enum Job {
     /// Of a master's registry; always synced.
     Registry { seat: u8, sequence: u64, offset: u64, sector: Vec<u8> },
+    /// Of the registry that the masters of a set keep together, as the election asked for it.
+    Save { seat: u8, save: Vec<u8> },
     /// Of an agent's ledger: a frame up to its bodies, and those.
     Ledger {
         seat: u8,
@@ -56,6 +59,8 @@ pub(crate) enum Store {
     Memory,
     /// A master's registry.
     Registry(PathBuf, File),
+    /// The registry that the masters of a set keep together.
+    Set(Box<SetStore>),
     /// An agent's ledger.
     Ledger(Ledger),
 }
@@ -155,7 +160,8 @@ impl Disk {
             let seat = match job {
                 Job::Registry { seat, .. } => *seat,
                 Job::Ledger { seat, sync: true, .. } => *seat,
-                Job::Ledger { sync: false, .. } | Job::Stop => continue,
+                // The registry of a set syncs itself, in the order that it needs.
+                Job::Ledger { sync: false, .. } | Job::Save { .. } | Job::Stop => continue,
             };
             if let Some(synced) = synced.get_mut(usize::from(seat)) {
                 *synced = true;
@@ -192,6 +198,18 @@ impl Disk {
                     must(written, store);
                 }
                 Some((seat, input_of(&master::Input::Persisted { sequence })))
+            }
+            Job::Save { seat, save } => {
+                let store = self.stores.get_mut(usize::from(seat))?;
+                let Store::Set(set) = store else { return None };
+                let sequence = match set.save(&save) {
+                    Ok(sequence) => sequence?,
+                    Err(error) => {
+                        must(Err(error), store);
+                        return None;
+                    }
+                };
+                Some((seat, input_of(&election::Input::Persisted { sequence })))
             }
             Job::Ledger { seat, sequence, turn, frame, bodies, .. } => {
                 let store = self.stores.get_mut(usize::from(seat))?;
@@ -236,7 +254,7 @@ impl Disk {
 impl Store {
     fn sync(&mut self) -> io::Result<()> {
         match self {
-            Self::Memory => Ok(()),
+            Self::Memory | Self::Set(_) => Ok(()),
             Self::Registry(_, file) => file.sync_data(),
             Self::Ledger(ledger) => ledger.sync(),
         }
@@ -250,6 +268,7 @@ fn must(result: io::Result<()>, store: &Store) {
         let path = match store {
             Store::Memory => PathBuf::new(),
             Store::Registry(path, _) => path.clone(),
+            Store::Set(set) => set.path().to_owned(),
             Store::Ledger(ledger) => ledger.path().to_owned(),
         };
         log::error!(

@@ -11,6 +11,7 @@ use crate::bell::Bell;
 use crate::disk_thread::ToDisk;
 use crate::passage::{FromCore, IN_STOP, OfCore, ToCore};
 use crate::port::Port;
+use mesita_core::time::Time;
 use mesita_core::wire::BodyRef;
 
 /// Outputs that are handled before tasks get their turn.
@@ -22,6 +23,8 @@ pub(crate) trait Node {
     fn port(&self) -> &Port;
     /// Takes one output with the bodies it names.
     fn output(&self, output: &[u8], bodies: &[BodyRef]);
+    /// Until when this process leads its set, if its seat is the election's.
+    fn lease(&self, _until: Time) {}
 }
 
 /// Runs tasks of this thread. Cheap to clone.
@@ -50,7 +53,8 @@ impl Tasks {
 /// What the IO thread has of the other two.
 pub(crate) struct Io {
     pub(crate) tasks: Tasks,
-    pub(crate) to_core: Rc<ToCore>,
+    /// The ways to the core thread; the first one takes its end.
+    pub(crate) to_core: Vec<Rc<ToCore>>,
     pub(crate) of_core: OfCore,
     pub(crate) to_disk: Rc<ToDisk>,
     pub(crate) bell: &'static Bell,
@@ -68,7 +72,7 @@ impl Io {
                     std::future::pending().await
                 };
                 let result = futures_lite::future::or(main, pump).await;
-                self.to_core.push(0, IN_STOP, &[]);
+                self.to_core.iter().take(1).for_each(|first| first.push(0, IN_STOP, &[]));
                 self.pump(nodes).await;
                 result
             };
@@ -82,16 +86,16 @@ impl Io {
             self.bell.answered_by(cx.waker().clone());
             self.bell.wake();
             loop {
-                self.to_core.flush();
+                self.to_core.iter().for_each(|to| to.flush());
                 match self.drain(nodes) {
                     Drained::Stopped => return Poll::Ready(()),
                     Drained::Batch => {
                         // Tasks first, then the rest.
-                        self.to_core.ring();
+                        self.ring();
                         cx.waker().wake_by_ref();
                         return Poll::Pending;
                     }
-                    Drained::Some => self.to_core.ring(),
+                    Drained::Some => self.ring(),
                     Drained::Nothing => {}
                 }
                 if self.bell.doze(|| self.has_work()) {
@@ -103,7 +107,13 @@ impl Io {
     }
 
     fn has_work(&self) -> bool {
-        (!self.of_core.is_empty() && self.to_disk.has_room()) || self.to_core.can_flush()
+        let waits = self.to_core.iter().any(|to| to.can_flush());
+        (!self.of_core.is_empty() && self.to_disk.has_room()) || waits
+    }
+
+    /// The core thread may have room to go on.
+    fn ring(&self) {
+        self.to_core.iter().take(1).for_each(|first| first.ring());
     }
 
     fn drain(&self, nodes: &[Rc<dyn Node>]) -> Drained {
@@ -127,6 +137,7 @@ impl Io {
                 FromCore::Done(result) => node.port().done(result),
                 FromCore::Gauges(gauges) => node.port().told_gauges(gauges),
                 FromCore::Answer(answer) => node.port().answered(answer),
+                FromCore::Lease(until) => node.lease(until),
                 FromCore::Stopped => {}
             }
         }

@@ -15,6 +15,7 @@
 //! | `journal`, `ledger` | files |
 //! | `bodies`, `port`, `conn`, `conns`, `doors` | connections and who is behind them |
 //! | `catalog`, `http` | what can be read |
+//! | `lease`, `set` | several masters: who leads, and until when |
 //! | `master`, `agent`, `client` | the IO side of each machine |
 //! | `flags`, `cli` | the command line |
 
@@ -38,6 +39,7 @@ mod flags;
 mod http;
 mod io_thread;
 mod journal;
+mod lease;
 mod ledger;
 mod legacy;
 mod master;
@@ -48,6 +50,7 @@ mod port;
 mod process;
 mod random;
 mod seats;
+mod set;
 mod signals;
 mod v1;
 

@@ -10,6 +10,7 @@
 //! | core → IO | seat, [`OUT_DONE`], 0 or the refusal's number + 1 |
 //! | core → IO | seat, [`OUT_GAUGES`], (length u8, name, value u64)... |
 //! | core → IO | seat, [`OUT_ANSWER`], where the answer goes on or why there is none, then rows |
+//! | core → IO | seat of an election, [`OUT_LEASE`], until when this master leads, in µs u64 |
 //! | core → IO | 0, [`OUT_STOPPED`] |
 //!
 //! The same on the ring of the disk thread, but for gauges, questions and the end.
@@ -21,6 +22,7 @@ use event_listener::Event;
 use mesita_core::Refusal;
 use mesita_core::limits::{BODIES_PER_FRAME_MAX, HEAD_MAX};
 use mesita_core::sync::{Consumer, Producer};
+use mesita_core::time::Time;
 use mesita_core::wire::BodyRef;
 
 use crate::bell::Bell;
@@ -46,6 +48,8 @@ pub(crate) const OUT_GAUGES: u8 = 2;
 pub(crate) const OUT_STOPPED: u8 = 3;
 /// A part of the answer to a question.
 pub(crate) const OUT_ANSWER: u8 = 4;
+/// Until when this process may speak as the leader of its set.
+pub(crate) const OUT_LEASE: u8 = 5;
 
 /// Bytes of the largest record in either direction: a head and what stands around it.
 pub(crate) const RECORD_MAX: usize = 2 * HEAD_MAX + BODIES_PER_FRAME_MAX * BODY_REF + 1024;
@@ -86,6 +90,8 @@ pub(crate) enum FromCore<'a> {
     Gauges(&'a [u8]),
     /// The answer to the oldest question.
     Answer(&'a [u8]),
+    /// Until when this process leads.
+    Lease(Time),
     /// The last record.
     Stopped,
 }
@@ -108,6 +114,7 @@ impl<'a> FromCore<'a> {
             }),
             OUT_GAUGES => Self::Gauges(rest),
             OUT_ANSWER => Self::Answer(rest),
+            OUT_LEASE => Self::Lease(Time(u64::from_le_bytes(rest.try_into().ok()?))),
             OUT_STOPPED => Self::Stopped,
             _ => return None,
         };

@@ -7,6 +7,7 @@ use std::thread::JoinHandle;
 
 use mesita_core::Refusal;
 use mesita_core::sync::Producer;
+use mesita_core::time::Time;
 
 use crate::bell::Bell;
 use crate::bodies::Bodies;
@@ -76,6 +77,9 @@ impl Process {
         let (disk_to_core, core_from_disk) = ring(DISK_RING);
         let (core_to_io, io_of_core) = ring(OUT_RING);
         let (to_disk, jobs) = ToDisk::new(disk_bell);
+        let is_set = plan.seats.iter().any(|(seat, ..)| matches!(seat, Blueprint::Election { .. }));
+        // What masters say to each other has a way of its own.
+        let (to_election, from_masters) = is_set.then(|| ring(IN_RING)).unzip();
         let mut seats = Vec::new();
         let (mut stores, mut blueprints, mut body_bytes) = (Vec::new(), Vec::new(), Vec::new());
         for (blueprint, store, bytes) in plan.seats {
@@ -86,6 +90,8 @@ impl Process {
             body_bytes.push(bytes);
         }
         let (tap, journal) = journal(plan.journal, &blueprints, disk_bell)?;
+        let elects: Vec<bool> =
+            blueprints.iter().map(|of| matches!(of, Blueprint::Election { .. })).collect();
         let disk = Disk {
             jobs,
             stores,
@@ -97,21 +103,25 @@ impl Process {
         };
         let core = Core {
             seats,
+            from_masters,
             from_io: core_from_io,
             from_disk: core_from_disk,
             to_io: core_to_io,
             bell: core_bell,
             io_bell,
             tap,
+            lease: Time::default(),
         };
         let disk = disk.spawn().map_err(Error::Thread)?;
         let core = core.spawn().map_err(Error::Thread)?;
-        let to_core = Rc::new(ToCore::new(io_to_core, core_bell));
-        let port = |(seat, bytes): (usize, u64)| {
+        let mut to_core = vec![Rc::new(ToCore::new(io_to_core, core_bell))];
+        to_core.extend(to_election.map(|ring| Rc::new(ToCore::new(ring, core_bell))));
+        let port = |(seat, (bytes, elects)): (usize, (u64, bool))| {
             let seat = u8::try_from(seat).unwrap_or(u8::MAX);
-            Some(Port::new(seat, Rc::clone(&to_core), Bodies::new(bytes)))
+            let way = if elects { to_core.last() } else { to_core.first() };
+            Some(Port::new(seat, Rc::clone(way?), Bodies::new(bytes)))
         };
-        let ports = body_bytes.into_iter().enumerate().map(port).collect();
+        let ports = body_bytes.into_iter().zip(elects).enumerate().map(port).collect();
         let io = Io {
             tasks: Tasks::new(),
             to_core,

@@ -3,10 +3,13 @@
 use mesita_core::Refusal;
 use mesita_core::agent::{self, Agent};
 use mesita_core::capacity::Capacity;
+use mesita_core::capacity::Lender;
 use mesita_core::drive::{BUFFER, Drive, Front, REFUSALS, Refusals, Sink};
+use mesita_core::election::{self, Election};
 use mesita_core::image::{BadImage, Reader, Writer};
 use mesita_core::master::explain::Question;
 use mesita_core::master::{self, Master};
+use mesita_core::registry::body::Shape;
 use mesita_core::scheduler::{self, Driver};
 use mesita_core::time::Time;
 use serde::{Deserialize, Serialize};
@@ -22,6 +25,8 @@ pub(crate) enum Blueprint {
     Agent { capacity: Capacity, config: agent::Config },
     /// A framework's driver.
     Driver { capacity: Capacity, config: scheduler::Config },
+    /// A master's part in the election of one of its set.
+    Election { shape: Shape, config: election::Config },
 }
 
 impl Blueprint {
@@ -41,15 +46,24 @@ impl Blueprint {
                 let storage = scheduler::Storage::lend(&capacity, &mut Pages);
                 Box::new(Drive::new(Driver::new(storage, config), buffer))
             }
+            Self::Election { shape, config } => {
+                let [body, incoming] = bodies(shape);
+                Box::new(Drive::new(Election::new(shape, body, incoming, config), buffer))
+            }
         })
     }
 
     /// Bytes of its tables, which its image does not exceed.
     pub(crate) fn bytes(&self) -> usize {
-        let (Self::Master { capacity, .. }
-        | Self::Agent { capacity, .. }
-        | Self::Driver { capacity, .. }) = self;
-        usize::try_from(capacity.master_bytes()).unwrap_or(usize::MAX)
+        match self {
+            Self::Master { capacity, .. }
+            | Self::Agent { capacity, .. }
+            | Self::Driver { capacity, .. } => {
+                usize::try_from(capacity.master_bytes()).unwrap_or(usize::MAX)
+            }
+            // Two bodies, and what is known of the others.
+            Self::Election { shape, .. } => shape.bytes() * 2 + 16 * 1024,
+        }
     }
 
     /// What it is, for people and in the names of gauges.
@@ -58,8 +72,15 @@ impl Blueprint {
             Self::Master { .. } => "master",
             Self::Agent { .. } => "agent",
             Self::Driver { .. } => "scheduler",
+            Self::Election { .. } => "election",
         }
     }
+}
+
+/// Memory for two values of a registry.
+pub(crate) fn bodies(shape: Shape) -> [&'static mut [u8]; 2] {
+    let bytes = u32::try_from(shape.bytes()).unwrap_or(u32::MAX);
+    [Pages.lend(bytes), Pages.lend(bytes)]
 }
 
 /// A front and its run, whichever it is.
@@ -72,6 +93,8 @@ pub(crate) trait Seat: Send {
     fn tick(&self) -> &'static [u8];
     /// Its inputs come behind the wall clock.
     fn is_stamped(&self) -> bool;
+    /// Until when this process leads its set, if this is the seat that knows.
+    fn lease(&self, now: Time) -> Option<Time>;
     /// Inputs so far.
     fn steps(&self) -> u64;
     /// The digest of what left it.
@@ -107,6 +130,10 @@ impl<F: Front + Gauged + Send> Seat for Drive<'static, F> {
 
     fn is_stamped(&self) -> bool {
         F::STAMPED
+    }
+
+    fn lease(&self, now: Time) -> Option<Time> {
+        self.front().lease(now)
     }
 
     fn steps(&self) -> u64 {
@@ -154,6 +181,11 @@ pub(crate) trait Gauged {
     /// Answers a question: first `Result<Option<u64>, Refusal>`, the number of the row with which
     /// the answer goes on, then as many rows as there is room for. Nobody asks what has no answers.
     fn ask(&mut self, _now: Time, _question: &[u8], _answer: &mut Answer) {}
+
+    /// Until when this process leads its set; none for every other front than the election.
+    fn lease(&self, _now: Time) -> Option<Time> {
+        None
+    }
 }
 
 /// A part of an answer.
@@ -233,6 +265,18 @@ impl Gauged for Driver<'_> {
         let (offers, tasks) = self.gauges();
         tell("offers", offers.into());
         tell("tasks", tasks.into());
+    }
+}
+
+impl Gauged for Election<'_> {
+    fn tell(&self, tell: &mut dyn FnMut(&'static str, u64)) {
+        tell("role", self.role() as u64);
+        tell("promised_epoch", self.facts().promised.into());
+        tell("committed_version", self.commit().number);
+    }
+
+    fn lease(&self, now: Time) -> Option<Time> {
+        Some(self.lease_until(now))
     }
 }
 

@@ -170,6 +170,13 @@ pub enum Input<'a> {
         /// Its name.
         name: &'a str,
     },
+    /// The masters of a set have elected this one. In the place of [`Input::Recovered`].
+    Leads {
+        /// The cluster.
+        cluster: u64,
+        /// Whose word this master's is from now on.
+        fence: Fence,
+    },
 }
 
 /// What the IO side found wrong with a task.
@@ -551,6 +558,7 @@ impl<'a> Master<'a> {
             }
             Input::Weight { role, weight } => self.set_weight(cx, role, weight),
             Input::LeaveOut { name } => self.allocator.leave_out(&mut self.names, name),
+            Input::Leads { cluster, fence } => self.leads(cx, cluster, fence),
         }
     }
 
@@ -709,6 +717,18 @@ impl<'a> Master<'a> {
             offset: write.offset,
             sector: &sector,
         });
+        Ok(())
+    }
+
+    /// What is durable is the election's affair, and was before it said this.
+    fn leads(&mut self, cx: &mut Cx<'_>, cluster: u64, fence: Fence) -> Result<(), Refusal> {
+        if self.registry != Registry::default() || cluster == 0 || fence.epoch == 0 {
+            return Err(Refusal::OutOfTurn);
+        }
+        let Fence { generation, epoch } = fence;
+        let record = Record { cluster, generation, epoch, ..Record::default() };
+        self.registry = Registry::start(Some(record), cluster);
+        self.lead(cx);
         Ok(())
     }
 

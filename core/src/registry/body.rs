@@ -19,7 +19,7 @@ pub const ENTRY: [u16; TABLES] = [META_BYTES, 72, 24, 48, 64, 32, 64, 16, 32, 32
 const META_BYTES: u16 = META_MAX as u16;
 
 /// Slots of each table, the first of them 1: what every master of a cluster must agree on.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct Shape {
     slots: [u32; TABLES],
 }

@@ -7,10 +7,12 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::check::{Check, Fault, Malformed, count, nothing_to_check, require};
+use super::check::{Check, Fault, Malformed, count, nothing_to_check, require, text};
 use super::ids::Generation;
 use super::seq::{Seq, items};
-use crate::limits::{EDIT_MAX, EDITS_MAX, MASTERS_MAX, PIECE_MAX};
+use crate::limits::{
+    DELTA_MAX, EDIT_MAX, EDITS_MAX, MASTERS_MAX, MASTERS_TEXT_MAX, MESSAGE_MAX, NAME_MAX, PIECE_MAX,
+};
 
 record! {
     /// Names one value of the registry: ordered by epoch, then by number. Numbers begin at 1 in each
@@ -191,15 +193,63 @@ pub enum Replica<'a> {
     },
 }
 
+/// What stands around everything that a master of a cluster says in a datagram: which one of its
+/// datagrams it is, so that none counts twice, and where others are to be sent to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Envelope<'a> {
+    /// The sender's start, durable and counted up.
+    pub incarnation: u32,
+    /// Random, drawn at that start: two copies of one directory are told apart by it.
+    pub nonce: u32,
+    /// Counted up with each datagram of that start.
+    pub counter: u64,
+    /// `host:port` at which it answers agents, frameworks and people.
+    pub address: &'a str,
+    /// What it says: a head of this family.
+    pub head: &'a [u8],
+}
+
+/// What a master says before there is a cluster: who it will be, and what it would agree to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Bootstrap<'a> {
+    /// The masters as it was told them, sorted, parted by commas.
+    pub masters: &'a str,
+    /// Its place in that list, from 1.
+    pub id: u8,
+    /// Random, drawn once and durable: the cluster's id is made of all of them.
+    pub draw: u64,
+    /// What it will prove itself with.
+    pub key: [u8; 32],
+    /// Rows of the registry's tables of agents, frameworks and roles.
+    pub rows: [u32; 3],
+    /// T in µs.
+    pub t_us: u32,
+    /// A digest of what it has heard from all of the list, itself among them; 0 = not from all yet.
+    pub agreed: u64,
+    /// It belongs to the set already, and says this as an answer.
+    pub made: bool,
+}
+
 /// A message between masters.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Gossip<'a> {
     /// Facts, in a datagram.
     #[serde(borrow)]
     Digest(Digest<'a>),
-    /// The registry's contents, in a stream.
+    /// The registry's contents, in a datagram or in a stream.
     #[serde(borrow)]
     Replica(Replica<'a>),
+    /// A datagram of a master that belongs to a cluster.
+    #[serde(borrow)]
+    Envelope(Envelope<'a>),
+    /// A datagram of one that would make a cluster.
+    #[serde(borrow)]
+    Bootstrap(Bootstrap<'a>),
+    /// The answer to one that cannot: why, and what to do.
+    Turned {
+        /// For people.
+        message: &'a str,
+    },
 }
 
 impl Check for Row {
@@ -247,11 +297,32 @@ impl Check for Replica<'_> {
     }
 }
 
+impl Check for Envelope<'_> {
+    fn check(&self) -> Result<(), Malformed> {
+        text("envelope.address", self.address, NAME_MAX)?;
+        // A digest of all masters, or a part or a change of the registry with what names it.
+        let max = DELTA_MAX.saturating_add(256);
+        require(self.head.len() <= max, "envelope.head", Fault::TooLong(count(max)))
+    }
+}
+
+impl Check for Bootstrap<'_> {
+    fn check(&self) -> Result<(), Malformed> {
+        text("bootstrap.masters", self.masters, MASTERS_TEXT_MAX)?;
+        let max = MASTERS_MAX as u64;
+        require(self.id > 0, "bootstrap.id", Fault::Below(1))?;
+        require(u64::from(self.id) <= max, "bootstrap.id", Fault::Above(max))
+    }
+}
+
 impl Check for Gossip<'_> {
     fn check(&self) -> Result<(), Malformed> {
         match self {
             Self::Digest(digest) => digest.check(),
             Self::Replica(replica) => replica.check(),
+            Self::Envelope(envelope) => envelope.check(),
+            Self::Bootstrap(bootstrap) => bootstrap.check(),
+            Self::Turned { message } => text("turned.message", message, MESSAGE_MAX),
         }
     }
 }

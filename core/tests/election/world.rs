@@ -574,7 +574,7 @@ impl World {
         let input = match gossip {
             Gossip::Digest(digest) if !stream => Input::Digest(digest),
             Gossip::Replica(replica) if stream => Input::Replica { from, replica },
-            Gossip::Digest(_) | Gossip::Replica(_) => panic!("the wrong way"),
+            _ => panic!("the wrong way"),
         };
         let _ = self.step(to, &input);
     }

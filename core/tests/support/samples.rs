@@ -10,7 +10,9 @@ use mesita_core::wire::agent::*;
 use mesita_core::wire::call::*;
 use mesita_core::wire::event::*;
 use mesita_core::wire::executor::*;
-use mesita_core::wire::gossip::{Digest, Edit, Gossip, Replica, Row, Table, Version};
+use mesita_core::wire::gossip::{
+    Bootstrap, Digest, Edit, Envelope, Gossip, Replica, Row, Table, Version,
+};
 use mesita_core::wire::hello::*;
 use mesita_core::wire::link::*;
 use mesita_core::wire::operator::*;
@@ -504,6 +506,30 @@ pub fn all() -> Vec<(&'static str, Head<'static>)> {
             "gossip.pull",
             gossip(Gossip::Replica(Replica::Pull { version: version(8), hash: 77, at: 16_384 })),
         ),
+        (
+            "gossip.envelope",
+            gossip(Gossip::Envelope(Envelope {
+                incarnation: 3,
+                nonce: 77,
+                counter: 1 << 33,
+                address: "10.0.0.7:5050",
+                head: b"a head",
+            })),
+        ),
+        (
+            "gossip.bootstrap",
+            gossip(Gossip::Bootstrap(Bootstrap {
+                masters: "a:5050,b:5050,c:5050",
+                id: 2,
+                draw: 1 << 63,
+                key: [7; 32],
+                rows: [256, 32, 64],
+                t_us: 500_000,
+                agreed: 99,
+                made: false,
+            })),
+        ),
+        ("gossip.turned", gossip(Gossip::Turned { message: "another list" })),
         (
             "event.subscribed",
             Head::Event(Event::Subscribed {

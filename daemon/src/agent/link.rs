@@ -1,4 +1,7 @@
 //! The way to the master: dial, say hello, keep it alive, and again.
+//!
+//! Of several masters one leads. An agent keeps a connection to each of the others, on which they
+//! say who that is: it moves there at once, also when the old leader's cable was pulled.
 
 use std::cell::RefCell;
 use std::future::Future;
@@ -9,15 +12,16 @@ use mesita_core::agent::Input;
 use mesita_core::wire::hello::Role;
 use mesita_core::wire::link::Link;
 use mesita_core::wire::svc::Stream;
-use mesita_core::wire::{BodyRef, Head, Session};
+use mesita_core::wire::{BodyRef, Head, Session, decode};
 
 use super::AgentNode;
 use crate::bodies::Bodies;
-use crate::conn::dial::Way;
-use crate::conn::hello::{self, Refused};
+use crate::conn::dial::{Way, connect};
+use crate::conn::frames::Frames;
+use crate::conn::hello::{self, Peer, Refused};
 use crate::conn::outbox::Outbox;
 use crate::conn::talk::{Ending, Talk, talk};
-use crate::conn::{Conn, Pipe};
+use crate::conn::{Conn, Ends, Pipe, Writing};
 use crate::doors::Caller;
 use crate::port::with_refs;
 use crate::{alarm, clock, random};
@@ -30,20 +34,29 @@ const BACKOFF_MAX: u64 = 16;
 impl AgentNode {
     /// Stays connected to a master, for ever.
     pub(crate) async fn stay_connected(self: Rc<Self>, way: Way) {
+        if let Way::To(addresses) = &way
+            && addresses.len() > 1
+        {
+            for address in addresses {
+                self.tasks.go(Rc::clone(&self).keep_in_touch(address.clone()));
+            }
+        }
         let (mut attempt, mut failures) = (0, 0u32);
         let mut leader = None;
         let mut said = String::new();
         loop {
-            let told = leader.take();
+            let told = leader.take().or_else(|| self.news.leader());
             match self.converse(&way, attempt, told.as_deref()).await {
                 Outcome::Redirected(address) if failures < 8 => {
                     failures += 1;
                     leader = Some(address);
                     continue;
                 }
-                Outcome::Redirected(_) => {}
+                // Each says that another one leads: none does yet.
+                Outcome::Redirected(_) => self.news.forget(),
                 Outcome::Registered => (failures, said) = (0, String::new()),
                 Outcome::Failed(why) => {
+                    self.news.forget_at(told.as_deref());
                     // The same trouble is told once.
                     if why != said {
                         log::warn!("{why}; trying again");
@@ -54,25 +67,57 @@ impl AgentNode {
             attempt += 1;
             let grown = (1u64 << failures.min(32)).min(BACKOFF_MAX);
             failures = failures.saturating_add(1);
-            alarm::after(random::below(self.options.backoff_us.saturating_mul(grown)).max(1)).await;
+            let pause = random::below(self.options.backoff_us.saturating_mul(grown)).max(1);
+            alarm::within(pause, self.news.comes()).await;
         }
+    }
+
+    /// Stays connected to one of several masters, to hear from it who leads.
+    async fn keep_in_touch(self: Rc<Self>, address: String) {
+        loop {
+            self.news.not_at(&address).await;
+            let listening = self.listen_to(&address);
+            futures_lite::future::or(listening, self.news.at(&address)).await;
+            alarm::after(random::below(self.options.backoff_us).max(1)).await;
+        }
+    }
+
+    async fn listen_to(&self, address: &str) {
+        let Ok(Pipe { reading, mut writing, .. }) = connect(address).await else { return };
+        let own = self.own.borrow().clone();
+        let greeting = hello::dial(reading, &mut writing, &own, &self.port.bodies);
+        let Some(Ok((mut frames, peer))) = alarm::within(PATIENCE_US, greeting).await else {
+            return;
+        };
+        if peer.role != Role::Master {
+            return;
+        }
+        while let Ok(received) = frames.next(&self.port.bodies).await {
+            self.port.drop_bodies(&received.bodies);
+            match decode(received.head) {
+                Ok(Head::Link(Link::Redirect { fence, address, .. })) => {
+                    self.news.tell(fence, address);
+                }
+                Ok(Head::Link(Link::Bye { .. })) | Err(_) => return,
+                Ok(_) => {}
+            }
+        }
+    }
+
+    /// Waits until a later leader than the one at `address` is known.
+    async fn outdated(&self, address: &str) -> String {
+        self.news.newer(self.seen.get(), address).await
     }
 
     /// One connection, from the dialling to its end.
     async fn converse(self: &Rc<Self>, way: &Way, attempt: usize, leader: Option<&str>) -> Outcome {
         let address = way.shown(attempt, leader);
-        let pipe = match way.dial(attempt, leader).await {
-            Ok(pipe) => pipe,
-            Err(error) => return Outcome::Failed(format!("no master at {address}: {error}")),
-        };
-        let Pipe { reading, mut writing, ends } = pipe;
-        let own = self.own.borrow().clone();
-        let greeting = hello::dial(reading, &mut writing, &own, &self.port.bodies);
-        let (frames, peer) = match alarm::within(PATIENCE_US, greeting).await {
-            Some(Ok(greeted)) => greeted,
-            Some(Err(Refused::Redirect(address))) => return Outcome::Redirected(address),
-            Some(Err(refused)) => return Outcome::Failed(format!("{address}: {refused}")),
-            None => return Outcome::Failed(format!("{address} does not say hello")),
+        // One that is silent is not waited for when another one leads.
+        let outdated = async { Err(Outcome::Redirected(self.outdated(&address).await)) };
+        let greeted = futures_lite::future::or(self.greet(way, attempt, leader), outdated).await;
+        let (frames, peer, writing, ends) = match greeted {
+            Ok(greeted) => greeted,
+            Err(outcome) => return outcome,
         };
         if peer.role != Role::Master {
             return Outcome::Failed(format!("{address} is no master"));
@@ -86,6 +131,7 @@ impl AgentNode {
         let conn = Conn::new(id, ends, peer, caller, outbox);
         self.conns.add(&conn);
         self.master.set(Some(id));
+        self.news.go_to(&address);
         self.timeout_us.set(0);
         let head_max = conn.peer.head_max;
         self.port.put(&Input::Opened { conn: id, role: Role::Master, head_max });
@@ -93,9 +139,12 @@ impl AgentNode {
             self.sign_of_life(&conn, &address).await;
             Ending::Parted
         };
-        let ending = futures_lite::future::or(talk(&conn, frames, writing, &**self), alive).await;
+        let outdated = async { Ending::Redirect(self.outdated(&address).await) };
+        let living = futures_lite::future::or(alive, outdated);
+        let ending = futures_lite::future::or(talk(&conn, frames, writing, &**self), living).await;
         let registered = self.timeout_us.get() > 0;
         self.conns.end(id);
+        self.news.go_to("");
         self.master.set(None);
         self.timeout_us.set(0);
         self.port.put(&Input::Closed { conn: id });
@@ -109,10 +158,31 @@ impl AgentNode {
         Outcome::Failed(format!("{address}: {ending}"))
     }
 
+    /// Dials, and says hello.
+    async fn greet(
+        &self,
+        way: &Way,
+        attempt: usize,
+        leader: Option<&str>,
+    ) -> Result<(Frames, Peer, Writing, Ends), Outcome> {
+        let address = way.shown(attempt, leader);
+        let dialled = way.dial(attempt, leader).await;
+        let Pipe { reading, mut writing, ends } =
+            dialled.map_err(|error| Outcome::Failed(format!("no master at {address}: {error}")))?;
+        let own = self.own.borrow().clone();
+        let greeting = hello::dial(reading, &mut writing, &own, &self.port.bodies);
+        match alarm::within(PATIENCE_US, greeting).await {
+            Some(Ok((frames, peer))) => Ok((frames, peer, writing, ends)),
+            Some(Err(Refused::Redirect(address))) => Err(Outcome::Redirected(address)),
+            Some(Err(refused)) => Err(Outcome::Failed(format!("{address}: {refused}"))),
+            None => Err(Outcome::Failed(format!("{address} does not say hello"))),
+        }
+    }
+
     /// Pings the master and waits for answers; returns when there were none for too long. A
     /// session lasts 0.75 A from when its newest answered ping was sent.
     async fn sign_of_life(&self, conn: &Conn, address: &str) {
-        if conn.ends == crate::conn::Ends::Memory {
+        if conn.ends == Ends::Memory {
             return std::future::pending().await;
         }
         let registered = async {

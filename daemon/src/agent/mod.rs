@@ -5,6 +5,7 @@
 //! | `prepare` | before the first thread: work directory, key, ledger, keeper, machine |
 //! | `start` | what the core is told first: description, ledger, what still runs |
 //! | `link` | the way to the master, and its signs of life |
+//! | `news` | which of several masters leads |
 //! | `arrivals` | who connects: executors, and others, who are shown the way to the leader |
 //! | `containers` | what the core wants done with containers, by the hands |
 //! | `build` | what a launch is made of |
@@ -25,6 +26,7 @@ mod files;
 mod keeper;
 mod link;
 mod logs;
+mod news;
 pub(crate) mod prepare;
 mod site;
 mod start;
@@ -39,8 +41,8 @@ use event_listener::Event;
 use mesita_core::agent::{Input, Output};
 use mesita_core::drive::sent;
 use mesita_core::table::Id;
-use mesita_core::wire::BodyRef;
 use mesita_core::wire::link::Parting;
+use mesita_core::wire::{BodyRef, Fence};
 
 use crate::alarm;
 use crate::conn::hello::Own;
@@ -54,6 +56,7 @@ use beside::Beside;
 use containers::Containers;
 use executors::Executors;
 pub(crate) use keeper::{pidfd_of, wait_for};
+use news::News;
 pub(crate) use prepare::{Life, Prepared, prepare};
 pub(crate) use start::Ready;
 use tally::Tally;
@@ -120,6 +123,10 @@ pub(crate) struct AgentNode {
     /// Silence for so long ends the session, in µs; 0 = there is no session.
     timeout_us: Cell<u64>,
     session_changed: Event,
+    /// Who leads, as other masters say.
+    news: News,
+    /// The newest reign that it has obeyed.
+    seen: Cell<Fence>,
     /// Where the leader was seen last.
     leader: RefCell<Option<String>>,
     /// The agent has left, or its keeper is gone: the process is to end.
@@ -270,6 +277,7 @@ impl Node for AgentNode {
                     log::info!("agent {} of cluster {cluster:016x}", agent.shown(cluster));
                 }
                 (own.cluster, own.generation) = (cluster, fence.generation);
+                self.seen.set(fence);
                 self.containers.named(agent, cluster);
             }
             Output::KeepBody(body) => self.port.bodies.borrow_mut().keep(body),

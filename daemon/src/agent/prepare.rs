@@ -164,8 +164,8 @@ pub(crate) fn lock(path: &Path) -> Result<File, Error> {
     }
 }
 
-/// The agent's key, drawn at its first start.
-fn key(path: &Path) -> Result<[u8; 32], Error> {
+/// A node's key, drawn at its first start.
+pub(crate) fn key(path: &Path) -> Result<[u8; 32], Error> {
     match fs::read(path) {
         Ok(bytes) => bytes.try_into().map_err(|_| Error::Key(path.to_owned())),
         Err(error) if error.kind() == io::ErrorKind::NotFound => {

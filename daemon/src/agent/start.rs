@@ -115,6 +115,8 @@ impl AgentNode {
             master: std::cell::Cell::default(),
             timeout_us: std::cell::Cell::default(),
             session_changed: Event::new(),
+            news: super::news::News::default(),
+            seen: std::cell::Cell::default(),
             leader: std::cell::RefCell::default(),
             over: Over::default(),
             _lock: prepared.lock,

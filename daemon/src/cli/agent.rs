@@ -1,14 +1,15 @@
 //! `mesita agent`
 
 use std::net::SocketAddr;
-use std::os::unix::process::CommandExt;
-use std::process::{Command, ExitCode};
+use std::process::ExitCode;
 use std::rc::Rc;
 
 use mesita_core::wire::link::Parting;
 
 use super::cluster::plan_agent;
-use super::{Failure, USAGE, check_address, default_work_dir, log_to_stderr, raise_descriptors};
+use super::{
+    Failure, USAGE, begin_again, check_address, default_work_dir, log_to_stderr, raise_descriptors,
+};
 use crate::agent::{Life, Why, prepare};
 use crate::alarm;
 use crate::conn::dial::Way;
@@ -43,7 +44,7 @@ pub(super) fn main(flags: Agent) -> Result<ExitCode, Failure> {
     let prepared = prepare(&work_dir, &flags.holds, Life::OfItsOwn).map_err(Failure::plain)?;
     signals::block().map_err(Failure::plain)?;
     raise_descriptors();
-    let listener = alarm::block_on(bind(ip, flags.port)).map_err(Failure::plain)?;
+    let listener = bind(ip, flags.port).map_err(Failure::plain)?;
     let address = SocketAddr::new(ip, flags.port).to_string();
     let backoff_us = flags.registration_backoff_factor.us;
     let plan =
@@ -100,19 +101,12 @@ pub(super) fn main(flags: Agent) -> Result<ExitCode, Failure> {
     });
     match end {
         End::Signal | End::Left => Ok(ExitCode::SUCCESS),
-        End::KeeperGone => Err(start_again()),
+        End::KeeperGone => {
+            // A keeper can only be made before the first thread.
+            log::warn!("starting again, with a new keeper");
+            // That keeper would have them blocked, too.
+            nix::sys::signal::SigSet::all().thread_unblock().map_err(Failure::plain)?;
+            Err(begin_again(None))
+        }
     }
-}
-
-/// Becomes a new agent in the same process: a keeper can only be made before the first thread.
-fn start_again() -> Failure {
-    log::warn!("starting again, with a new keeper");
-    // Blocked signals would stay blocked in what we become.
-    let unblocked = nix::sys::signal::SigSet::all().thread_unblock();
-    if let Err(error) = unblocked {
-        return Failure::plain(error);
-    }
-    let program = std::env::current_exe().unwrap_or_else(|_| "/proc/self/exe".into());
-    let error = Command::new(program).args(std::env::args_os().skip(1)).exec();
-    Failure::plain(format!("cannot start again: {error}"))
 }

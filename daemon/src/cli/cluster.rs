@@ -22,6 +22,7 @@ use crate::master::{self, MasterNode};
 use crate::port::Port;
 use crate::random;
 use crate::seats::Blueprint;
+use crate::set::standing::Standing;
 
 /// A master that is ready to start.
 pub(crate) struct MasterPlan {
@@ -34,16 +35,29 @@ pub(crate) struct MasterPlan {
     options: master::Options,
 }
 
-/// Plans a master; without a work directory its registry is in memory.
+/// Where what a master must not forget is.
+pub(crate) enum Home<'h> {
+    /// In memory: the cluster ends with this process.
+    Memory,
+    /// In a work directory, of this master alone.
+    WorkDir(&'h Path, Rc<Standing>),
+    /// With all masters of a set, whose T is this, in µs.
+    Set(Rc<Standing>, u32),
+}
+
+/// Plans a master.
 pub(crate) fn plan_master(
-    work_dir: Option<&Path>,
+    home: Home<'_>,
     decisions: &Decisions,
     common: &Common,
 ) -> Result<MasterPlan, Failure> {
     let capacity = common.master_capacity();
     let config = core_master::Config {
         seed: common.seed(),
-        timing_us: decisions.timing.us(),
+        timing_us: match home {
+            Home::Set(_, t_us) => t_us.into(),
+            Home::Memory | Home::WorkDir(..) => decisions.timing.us(),
+        },
         agent_timeout_us: decisions.agent_timeout_us().max(100_000),
         offer_timeout_us: decisions.offer_timeout.us,
         failover_min_us: decisions.min_failover_timeout.us,
@@ -51,12 +65,13 @@ pub(crate) fn plan_master(
         body_bytes_max: common.max_body_bytes.bytes,
         allocator: allocator_config(decisions)?,
     };
-    let (store, record) = match work_dir {
-        Some(work_dir) => {
+    let (store, record, standing) = match home {
+        Home::WorkDir(work_dir, standing) => {
             let (path, file, record) = open_registry(work_dir)?;
-            (Store::Registry(path, file), record)
+            (Store::Registry(path, file), record, standing)
         }
-        None => (Store::Memory, None),
+        Home::Memory => (Store::Memory, None, Rc::new(Standing::alone(None))),
+        Home::Set(standing, _) => (Store::Memory, None, standing),
     };
     let options = master::Options {
         agent_timeout_us: config.agent_timeout_us,
@@ -65,6 +80,7 @@ pub(crate) fn plan_master(
         conns_max: capacity.conns,
         callers_max: capacity.callers,
         flags: crate::flags::told(),
+        standing,
     };
     let weights = decisions.weights.clone().unwrap_or_default().0;
     Ok(MasterPlan {
@@ -181,9 +197,11 @@ impl MasterRest {
                 }
             });
         }
-        // Zero would mean that the cluster has no id.
-        let new_cluster = random::number().max(1);
-        node.port.put(&Input::Recovered { record: self.record, new_cluster });
+        if !node.options.standing.in_set {
+            // Zero would mean that the cluster has no id.
+            let new_cluster = random::number().max(1);
+            node.port.put(&Input::Recovered { record: self.record, new_cluster });
+        }
         node
     }
 }

@@ -4,12 +4,11 @@ use std::net::{IpAddr, Ipv4Addr};
 use std::process::ExitCode;
 use std::rc::Rc;
 
-use super::cluster::{plan_agent, plan_master};
+use super::cluster::{Home, plan_agent, plan_master};
 use super::master::part_from_all;
 use super::run::{here, temporary};
 use super::{Failure, USAGE, log_to_stderr, raise_descriptors};
 use crate::agent::{AgentNode, Life, pidfd_of, prepare, wait_for};
-use crate::alarm;
 use crate::conn::listen::{accept, bind};
 use crate::flags::{Dev, Holds};
 use crate::io_thread::Node;
@@ -34,9 +33,10 @@ pub(super) fn main(flags: Dev) -> Result<ExitCode, Failure> {
     }
     signals::block().map_err(Failure::plain)?;
     raise_descriptors();
-    let listener = alarm::block_on(bind(ip, flags.port)).map_err(Failure::plain)?;
+    let listener = bind(ip, flags.port).map_err(Failure::plain)?;
     let keepers: Vec<_> = prepared.iter().map(|(agent, _)| pidfd_of(agent)).collect();
-    let (master_seat, master_rest) = plan_master(None, &flags.decisions, &flags.common)?.part();
+    let (master_seat, master_rest) =
+        plan_master(Home::Memory, &flags.decisions, &flags.common)?.part();
     let mut seats = vec![master_seat];
     let mut rests = Vec::new();
     for (agent, holds) in prepared {

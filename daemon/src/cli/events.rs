@@ -6,7 +6,8 @@ use std::process::ExitCode;
 
 use http_body_util::{BodyExt, Full};
 use hyper::body::Bytes;
-use hyper::{Method, Request};
+use hyper::header::LOCATION;
+use hyper::{Method, Request, StatusCode};
 use serde_json::Value;
 use smol_hyper::rt::FuturesIo;
 
@@ -22,27 +23,59 @@ pub(super) fn main(flags: &Events) -> Result<ExitCode, Failure> {
     alarm::block_on(follow(flags))
 }
 
+/// Redirections that are followed in a row.
+const REDIRECTS_MAX: u32 = 8;
+
 async fn follow(flags: &Events) -> Result<ExitCode, Failure> {
-    let addresses = find::addresses(flags.at.master.as_deref());
-    // The stream is the leader's: an agent has none.
-    let address = addresses.first().cloned().unwrap_or_default();
+    let mut first = None;
+    for address in find::addresses(flags.at.master.as_deref()) {
+        let mut address = address;
+        for _ in 0..REDIRECTS_MAX {
+            match follow_at(flags, &address).await {
+                Ok(Told::Elsewhere(leader)) => address = leader,
+                Ok(Told::Ended(status)) => return Ok(status),
+                Err(failure) => {
+                    first.get_or_insert(failure);
+                    break;
+                }
+            }
+        }
+    }
+    Err(first.unwrap_or_else(|| Failure::new(NO_MASTER, "every master names another one")))
+}
+
+/// What came of a request.
+enum Told {
+    /// The leader is there.
+    Elsewhere(String),
+    /// Nobody reads any more.
+    Ended(ExitCode),
+}
+
+async fn follow_at(flags: &Events, address: &str) -> Result<Told, Failure> {
     let failed = |why: &dyn std::fmt::Display| {
         Failure::new(NO_MASTER, format!("no master at {address}: {why}"))
     };
-    let stream = smol::net::TcpStream::connect(&address).await.map_err(|error| failed(&error))?;
+    let stream = smol::net::TcpStream::connect(address).await.map_err(|error| failed(&error))?;
     let (mut sender, connection) = hyper::client::conn::http1::handshake(FuturesIo::new(stream))
         .await
         .map_err(|error| failed(&error))?;
     let request = Request::builder()
         .method(Method::POST)
         .uri("/api/v1")
-        .header("Host", &address)
+        .header("Host", address)
         .header("Content-Type", "application/json")
         .header("Accept", "application/json")
         .body(Full::new(Bytes::from_static(b"{\"type\":\"SUBSCRIBE\"}")))
         .map_err(Failure::plain)?;
     let reading = async {
         let mut answer = sender.send_request(request).await.map_err(|error| failed(&error))?;
+        if answer.status() == StatusCode::TEMPORARY_REDIRECT {
+            let location = answer.headers().get(LOCATION).and_then(|at| at.to_str().ok());
+            let host = location.and_then(|at| at.strip_prefix("//")?.split('/').next());
+            let host = host.ok_or_else(|| Failure::plain("the master names no leader"))?;
+            return Ok(Told::Elsewhere(host.to_owned()));
+        }
         if !answer.status().is_success() {
             let status = answer.status();
             let body = answer.into_body().collect().await.map_err(Failure::plain)?.to_bytes();
@@ -55,7 +88,7 @@ async fn follow(flags: &Events) -> Result<ExitCode, Failure> {
             let Some(bytes) = frame.data_ref() else { continue };
             for record in records.take(bytes).map_err(Failure::plain)? {
                 if !tell(&record, flags)? {
-                    return Ok(ExitCode::SUCCESS);
+                    return Ok(Told::Ended(ExitCode::SUCCESS));
                 }
             }
         }

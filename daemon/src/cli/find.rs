@@ -19,9 +19,10 @@ const PATIENCE: Duration = Duration::from_secs(1);
 /// Where a master, and an agent that knows one, are by default.
 pub(super) const DEFAULTS: [&str; 2] = ["127.0.0.1:5050", "127.0.0.1:5051"];
 
-/// The addresses to try: what was said, or this host's defaults.
+/// The addresses to try: what was said, parted by commas, or this host's defaults.
 pub(super) fn addresses(said: Option<&str>) -> Vec<String> {
-    said.map_or_else(|| DEFAULTS.map(str::to_owned).to_vec(), |said| vec![said.to_owned()])
+    let parted = |said: &str| said.split(',').map(|one| one.trim().to_owned()).collect();
+    said.map_or_else(|| DEFAULTS.map(str::to_owned).to_vec(), parted)
 }
 
 /// Connects to the leader to ask it something.

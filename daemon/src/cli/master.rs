@@ -1,12 +1,16 @@
 //! `mesita master`
 
+use std::net::IpAddr;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::rc::Rc;
 
 use mesita_core::wire::link::Parting;
 
-use super::cluster::plan_master;
-use super::{Failure, check_address, default_work_dir, log_to_stderr, raise_descriptors};
+use super::cluster::{Home, plan_master};
+use super::{
+    Failure, USAGE, begin_again, check_address, default_work_dir, log_to_stderr, raise_descriptors,
+};
 use crate::agent::prepare::lock;
 use crate::alarm;
 use crate::conn::listen::{accept, bind};
@@ -14,10 +18,19 @@ use crate::flags::Master;
 use crate::io_thread::Node;
 use crate::master::MasterNode;
 use crate::process::{Plan, Process};
+use crate::set::begin::{self, AGAIN, Begun, QUARANTINED, Wanted};
+use crate::set::node::{Over, SetNode};
+use crate::set::standing::Standing;
 use crate::signals::{self, Caught, Signals};
 
 /// How long connections may take to read that the master ends, in µs.
 const GOODBYE_US: u64 = 500_000;
+
+/// Why a master ends.
+enum End {
+    Signal,
+    Over(Over),
+}
 
 pub(super) fn main(flags: Master) -> Result<ExitCode, Failure> {
     log_to_stderr(flags.common.logging_level);
@@ -26,35 +39,129 @@ pub(super) fn main(flags: Master) -> Result<ExitCode, Failure> {
         Some(work_dir) => work_dir.clone(),
         None => default_work_dir("master")?,
     };
-    signals::block().map_err(Failure::plain)?;
     raise_descriptors();
     let meta = work_dir.join("meta");
     let made = std::fs::create_dir_all(&meta);
     made.map_err(|error| Failure::plain(format!("{}: {error}", meta.display())))?;
     let _lock = lock(&meta.join("lock")).map_err(Failure::plain)?;
     // A port that is taken is found out before anything is written.
-    let listener = alarm::block_on(bind(ip, flags.port)).map_err(Failure::plain)?;
-    let plan = plan_master(Some(&work_dir), &flags.decisions, &flags.common)?;
-    let (seat, rest) = plan.part();
+    let listener = bind(ip, flags.port).map_err(Failure::plain)?;
+    let one_of_set = one_of_set(&flags, ip, &meta)?;
+    signals::block().map_err(Failure::plain)?;
+    let mut seats = Vec::new();
+    let (home, begun) = match one_of_set {
+        None => {
+            let standing = Rc::new(Standing::alone(advertised(&flags)));
+            (Home::WorkDir(&work_dir, standing), None)
+        }
+        Some((plan, begun)) => {
+            seats.push(plan.seat);
+            let standing = Rc::new(Standing::of_set(Some(reached_at(&flags, ip))));
+            (Home::Set(Rc::clone(&standing), plan.t_us), Some((begun, standing)))
+        }
+    };
+    let (seat, rest) = plan_master(home, &flags.decisions, &flags.common)?.part();
+    let at = seats.len();
+    seats.push(seat);
     let journal = flags.common.journal.clone();
     let journal = journal.map(|directory| (directory, flags.common.journal_max.bytes));
-    let mut process =
-        Process::start(Plan { seats: vec![seat], journal }).map_err(Failure::plain)?;
-    let (port, tasks) = (process.port(0), process.tasks());
-    let master = rest.start(port, tasks.clone(), process.to_disk());
+    let mut process = Process::start(Plan { seats, journal }).map_err(Failure::plain)?;
+    let tasks = process.tasks();
+    let master = rest.start(process.port(at), tasks.clone(), process.to_disk());
     if let Some(trouble) = master.doors.trouble() {
         log::warn!("{trouble}");
     }
+    let set = match begun {
+        Some((begun, standing)) => Some(join(&mut process, begun, standing, &master)?),
+        None => None,
+    };
     let signals = Signals::new().map_err(Failure::plain)?;
-    let nodes: [Rc<dyn Node>; 1] = [Rc::clone(&master) as Rc<dyn Node>];
-    process.run(&nodes, async {
-        master.leading().await;
+    let mut nodes: Vec<Rc<dyn Node>> = set.iter().map(|set| Rc::clone(set) as _).collect();
+    nodes.push(Rc::clone(&master) as _);
+    let end = process.run(&nodes, async {
+        if set.is_none() {
+            master.leading().await;
+        }
         log::info!("master at {ip}:{}, work dir {}", flags.port, work_dir.display());
         tasks.go(accept(listener, tasks.clone(), Rc::clone(&master)));
-        while matches!(signals.next().await, Caught::User1 | Caught::HangUp) {}
-        part_from_all(&master).await;
+        let told = async {
+            while matches!(signals.next().await, Caught::User1 | Caught::HangUp) {}
+            part_from_all(&master).await;
+            End::Signal
+        };
+        let over = async {
+            match &set {
+                Some(set) => End::Over(set.over().await),
+                None => std::future::pending().await,
+            }
+        };
+        futures_lite::future::or(told, over).await
     });
-    Ok(ExitCode::SUCCESS)
+    match end {
+        End::Signal => Ok(ExitCode::SUCCESS),
+        End::Over(Over::Quarantined) => Err(Failure::plain(QUARANTINED)),
+        // Mesos: a master that lost its leadership ends, and whoever supervises it starts it anew.
+        End::Over(Over::Lost) => Err(begin_again(Some(AGAIN))),
+    }
+}
+
+/// What makes this master one of several; none if it is the only one.
+fn one_of_set(
+    flags: &Master,
+    ip: IpAddr,
+    meta: &Path,
+) -> Result<Option<(begin::Plan, Begun)>, Failure> {
+    if flags.set.masters.is_empty() {
+        if meta.join("set").exists() {
+            let text = "this work directory is that of a master of a set: give --masters, or another \
+                        --work-dir";
+            return Err(Failure::new(USAGE, text));
+        }
+        return Ok(None);
+    }
+    let capacity = flags.common.master_capacity();
+    let key_files: &[PathBuf] = &flags.set.gossip_key_file;
+    let wanted = Wanted {
+        meta,
+        masters: &flags.set.masters,
+        bootstrap: flags.set.bootstrap,
+        witness: flags.set.witness,
+        key_files,
+        ip,
+        port: flags.port,
+        advertised: reached_at(flags, ip),
+        rows: [capacity.agents, capacity.frameworks, capacity.roles],
+        t_us: u32::try_from(flags.decisions.timing.us()).unwrap_or(u32::MAX),
+        seed: flags.common.seed(),
+    };
+    begin::begin(&wanted).map(Some).map_err(|refused| Failure::new(USAGE, refused))
+}
+
+/// What was said of how others reach this master.
+fn advertised(flags: &Master) -> Option<(String, u16)> {
+    let said = flags.set.advertise_ip.is_some() || flags.set.advertise_port.is_some();
+    said.then(|| reached_at(flags, flags.listen.ip))
+}
+
+/// How others reach this master.
+fn reached_at(flags: &Master, ip: IpAddr) -> (String, u16) {
+    let host = flags.set.advertise_ip.clone().unwrap_or_else(|| ip.to_string());
+    (host, flags.set.advertise_port.unwrap_or(flags.port))
+}
+
+/// Starts a master's part in the election.
+fn join(
+    process: &mut Process,
+    begun: Begun,
+    standing: Rc<Standing>,
+    master: &Rc<MasterNode>,
+) -> Result<Rc<SetNode>, Failure> {
+    let (port, to_disk) = (process.port(0), process.to_disk());
+    let started =
+        SetNode::start(begun, port, &process.tasks(), to_disk, standing, Rc::clone(master));
+    let set = started.map_err(|error| Failure::plain(format!("gossip: {error}")))?;
+    *master.of_set.borrow_mut() = Rc::downgrade(&set);
+    Ok(set)
 }
 
 /// Tells everybody that this master ends; their tasks go on.

@@ -176,3 +176,14 @@ fn raise_descriptors() {
     // Where it is not allowed, there are fewer connections.
     let _ = setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, ..limit });
 }
+
+/// Becomes a new program of this kind in the same process, with the same flags and a variable that
+/// says so. Blocked signals stay blocked, and what comes meanwhile is heard then. What it returns is
+/// why it did not.
+fn begin_again(variable: Option<&str>) -> Failure {
+    use std::os::unix::process::CommandExt;
+    let program = std::env::current_exe().unwrap_or_else(|_| "/proc/self/exe".into());
+    let mut command = std::process::Command::new(program);
+    command.args(std::env::args_os().skip(1)).envs(variable.map(|name| (name, "1")));
+    Failure::plain(format!("cannot begin again: {}", command.exec()))
+}

@@ -32,8 +32,8 @@ use crate::{alarm, random};
 
 /// How long a master may take to say hello, in µs.
 const PATIENCE_US: u64 = 10_000_000;
-/// The longest pause before a master is tried again, in µs.
-const PAUSE_US: u64 = 1_000_000;
+/// The longest first pause before a master is tried again, in µs; it is doubled up to 8 times that.
+const PAUSE_US: u64 = 125_000;
 /// Redirections that are followed in a row.
 const REDIRECTS_MAX: u32 = 8;
 
@@ -128,7 +128,7 @@ impl ClientNode {
 
     /// Stays connected to the leader until the driver is done.
     pub(crate) async fn stay_connected(self: Rc<Self>, way: Way) {
-        let (mut attempt, mut redirects) = (0, 0);
+        let (mut attempt, mut redirects, mut failures) = (0, 0, 0u32);
         let mut leader = None::<String>;
         while !self.stopped.get() {
             let told = leader.take();
@@ -155,7 +155,7 @@ impl ClientNode {
                     self.app().iter().for_each(|app| app.connected(Err(&trouble)));
                 }
                 Ok(ending) => {
-                    redirects = 0;
+                    (redirects, failures) = (0, 0);
                     let trouble = Trouble {
                         why: ending.to_string(),
                         hopeless: match &ending {
@@ -167,7 +167,8 @@ impl ClientNode {
                 }
             }
             attempt += 1;
-            alarm::after(random::below(PAUSE_US)).await;
+            alarm::after(random::below(PAUSE_US << failures.min(3))).await;
+            failures = failures.saturating_add(1);
         }
         self.told.notify(usize::MAX);
     }

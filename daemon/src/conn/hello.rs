@@ -133,18 +133,6 @@ pub(crate) async fn dial(
     Ok((frames, peer))
 }
 
-/// Reads a hello, and answers it: the end that was dialled.
-pub(crate) async fn answer(
-    reading: Reading,
-    writing: &mut Writing,
-    own: &Own,
-    store: &RefCell<Bodies>,
-) -> Result<(Frames, Peer), Refused> {
-    let heard = hear(reading, writing, own, store).await?;
-    welcome(writing, own).await?;
-    Ok(heard)
-}
-
 /// Answers a hello.
 pub(crate) async fn welcome(writing: &mut Writing, own: &Own) -> Result<(), Refused> {
     say(writing, &Head::Hello(own.hello())).await

@@ -63,34 +63,37 @@ impl Stranger {
     }
 }
 
-/// Binds a listener. The error says what to do when the port is taken.
-pub(crate) async fn bind(ip: IpAddr, port: u16) -> io::Result<TcpListener> {
+/// Binds a listener, without a thread. The error says what to do when the port is taken.
+pub(crate) fn bind(ip: IpAddr, port: u16) -> io::Result<std::net::TcpListener> {
     let address = SocketAddr::new(ip, port);
-    let listener = TcpListener::bind(address).await.and_then(|listener| {
+    let listener = std::net::TcpListener::bind(address).and_then(|listener| {
         rustix::net::listen(&listener, BACKLOG)?;
         Ok(listener)
     });
-    listener.map_err(|error| {
-        let hints = [
-            (io::ErrorKind::AddrInUse, "; another program has it: choose another --port"),
-            (
-                io::ErrorKind::PermissionDenied,
-                "; ports below 1024 are root's: choose another --port",
-            ),
-            (io::ErrorKind::AddrNotAvailable, "; this machine has no such address: see --ip"),
-        ];
-        let hint =
-            hints.iter().find(|(kind, _)| *kind == error.kind()).map_or("", |(_, hint)| hint);
-        io::Error::new(error.kind(), format!("cannot listen at {address}: {error}{hint}"))
-    })
+    listener.map_err(|error| with_hint(address, &error))
+}
+
+/// Why nothing can be heard at an address, and what to do.
+pub(crate) fn with_hint(address: SocketAddr, error: &io::Error) -> io::Error {
+    let hints = [
+        (io::ErrorKind::AddrInUse, "; another program has it: choose another --port"),
+        (io::ErrorKind::PermissionDenied, "; ports below 1024 are root's: choose another --port"),
+        (io::ErrorKind::AddrNotAvailable, "; this machine has no such address: see --ip"),
+    ];
+    let hint = hints.iter().find(|(kind, _)| *kind == error.kind()).map_or("", |(_, hint)| hint);
+    io::Error::new(error.kind(), format!("cannot listen at {address}: {error}{hint}"))
 }
 
 /// Takes connections in, for ever.
 pub(crate) async fn accept<W: Welcome + 'static>(
-    listener: TcpListener,
+    listener: std::net::TcpListener,
     tasks: Tasks,
     welcome: Rc<W>,
 ) {
+    let listener = match TcpListener::try_from(listener) {
+        Ok(listener) => listener,
+        Err(error) => return log::error!("cannot accept connections: {error}"),
+    };
     let strangers = Rc::new(Strangers::default());
     let mut incoming = listener.incoming();
     while let Some(accepted) = incoming.next().await {

@@ -6,6 +6,7 @@
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
 use std::io;
+use std::rc::Rc;
 use std::sync::Arc;
 
 use event_listener::Event;
@@ -14,6 +15,7 @@ use mesita_core::wire::frame::{BodyRow, overhead, seal};
 use mesita_core::wire::{BodyRef, Head};
 
 use super::Writing;
+use crate::set::standing::Standing;
 
 /// Bytes that are gathered for one write.
 const GATHER: usize = 32 * 1024;
@@ -76,6 +78,8 @@ pub(crate) struct Outbox {
     congested: Cell<bool>,
     changed: Event,
     on_level: OnLevel,
+    /// Nothing is written while it is not held.
+    lease: Option<Rc<Standing>>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -99,6 +103,18 @@ impl Outbox {
             congested: Cell::new(false),
             changed: Event::new(),
             on_level: Box::new(on_level),
+            lease: None,
+        }
+    }
+
+    /// The same, of a leader: what it says is written while it leads.
+    pub(crate) fn under(self, lease: Rc<Standing>) -> Self {
+        Self { lease: Some(lease), ..self }
+    }
+
+    async fn may_speak(&self) {
+        if let Some(standing) = &self.lease {
+            standing.lease.held().await;
         }
     }
 
@@ -200,6 +216,7 @@ pub(crate) async fn write(outbox: &Outbox, writing: &mut Writing) -> io::Result<
             continue;
         };
         drop(listener);
+        outbox.may_speak().await;
         let mut weight = outbox.weight(&packet);
         gathered.clear();
         let mut next = Some(packet);

@@ -110,7 +110,8 @@ pub(crate) struct Listen {
 /// Flags about the decisions of a master.
 #[derive(Clone, Debug, Args)]
 pub(crate) struct Decisions {
-    /// Unit of all waiting: fast 50 ms, default 500 ms, slow 2 s, wan 3 s
+    /// Unit of all waiting, T: fast 150 ms, default 500 ms, slow 1 s, wan 5 s; that of several
+    /// masters is chosen when their set is made
     #[arg(long, value_enum, value_name = "CLASS", default_value_t = Timing::Default)]
     pub(crate) timing: Timing,
     /// An agent silent for so long is not offered any more
@@ -158,9 +159,36 @@ pub(crate) struct Master {
     #[arg(long, value_name = "DIR")]
     pub(crate) work_dir: Option<PathBuf>,
     #[command(flatten)]
+    pub(crate) set: Set,
+    #[command(flatten)]
     pub(crate) decisions: Decisions,
     #[command(flatten)]
     pub(crate) common: Common,
+}
+
+/// Flags of a master that is one of several.
+#[derive(Clone, Debug, Args)]
+pub(crate) struct Set {
+    /// All masters of the cluster, this one among them, the same list for each; of 1, 2, 3, 5 or 7
+    /// a majority decides [default: this is the only one]
+    #[arg(long, value_name = "HOST:PORT,...", value_delimiter = ',')]
+    pub(crate) masters: Vec<String>,
+    /// Make a new cluster together with all others of --masters: once, on each of them
+    #[arg(long, requires = "masters")]
+    pub(crate) bootstrap: bool,
+    /// Vote and keep the registry, but never lead
+    #[arg(long, requires = "masters")]
+    pub(crate) witness: bool,
+    /// File of 32 bytes that only the masters have; a second one is understood, too, while they
+    /// are given another
+    #[arg(long, value_name = "FILE,...", value_delimiter = ',')]
+    pub(crate) gossip_key_file: Vec<PathBuf>,
+    /// Address by which others reach this master, as in --masters [default: that of --ip]
+    #[arg(long, value_name = "HOST")]
+    pub(crate) advertise_ip: Option<String>,
+    /// Port by which others reach this master [default: that of --port]
+    #[arg(long, value_name = "PORT")]
+    pub(crate) advertise_port: Option<u16>,
 }
 
 /// What an agent has, and how it holds tasks.
@@ -252,9 +280,9 @@ pub(crate) struct Dev {
 /// Where the cluster is.
 #[derive(Clone, Debug, Args)]
 pub(crate) struct Where {
-    /// Address of a master, or of an agent, which knows it [default: looked for on this host, at
+    /// Addresses of masters, or of agents, which know them [default: looked for on this host, at
     /// ports 5050 and 5051]
-    #[arg(long, value_name = "HOST:PORT", env = "MESITA_MASTER")]
+    #[arg(long, value_name = "HOST:PORT,...", env = "MESITA_MASTER")]
     pub(crate) master: Option<String>,
 }
 
@@ -458,13 +486,13 @@ pub(crate) enum SizeClass {
 /// Units of waiting.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Timing {
-    /// 50 ms
+    /// 150 ms
     Fast,
     /// 500 ms
     Default,
-    /// 2 s
+    /// 1 s
     Slow,
-    /// 3 s
+    /// 5 s
     Wan,
 }
 
@@ -472,10 +500,10 @@ impl Timing {
     /// T, in µs.
     pub(crate) const fn us(self) -> u64 {
         match self {
-            Self::Fast => 50_000,
+            Self::Fast => 150_000,
             Self::Default => 500_000,
-            Self::Slow => 2_000_000,
-            Self::Wan => 3_000_000,
+            Self::Slow => 1_000_000,
+            Self::Wan => 5_000_000,
         }
     }
 }

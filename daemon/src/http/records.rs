@@ -3,12 +3,14 @@
 
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
-use std::task::{Context, Poll, Waker};
+use std::rc::Rc;
+use std::task::{Context, Poll, Waker, ready};
 
 use event_listener::Event;
 use hyper::body::Bytes;
 
 use crate::conn::outbox::Level;
+use crate::set::standing::Standing;
 
 /// Records that wait for their reader.
 pub(crate) struct Records {
@@ -21,6 +23,8 @@ pub(crate) struct Records {
     left: Cell<bool>,
     changed: Event,
     on_level: Box<dyn Fn(Level)>,
+    /// Nothing is read while it is not held.
+    lease: Option<Rc<Standing>>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -45,7 +49,13 @@ impl Records {
             left: Cell::new(false),
             changed: Event::new(),
             on_level: Box::new(on_level),
+            lease: None,
         }
+    }
+
+    /// The same, of a leader: what it says is read while it leads.
+    pub(crate) fn under(self, lease: Rc<Standing>) -> Self {
+        Self { lease: Some(lease), ..self }
     }
 
     /// Queues one record.
@@ -118,6 +128,11 @@ impl Records {
 
     /// The next record; none after the last, an error when the stream is cut.
     pub(super) fn poll(&self, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes, ()>>> {
+        if let Some(standing) = &self.lease
+            && self.state.get() != State::Cut
+        {
+            ready!(standing.lease.poll_held(cx));
+        }
         if let Some(record) = self.queue.borrow_mut().pop_front() {
             let left = self.bytes.get().saturating_sub(self.weight(record.len()));
             self.bytes.set(left);
@@ -146,8 +161,6 @@ impl Records {
 
 #[cfg(test)]
 mod tests {
-    use std::rc::Rc;
-
     use super::*;
 
     fn read(records: &Records) -> Poll<Option<Result<Bytes, ()>>> {

@@ -36,7 +36,7 @@ impl MasterNode {
     pub(crate) async fn native(self: Rc<Self>, pipe: Pipe, known: impl FnOnce()) {
         let Pipe { reading, mut writing, ends } = pipe;
         let own = self.own.borrow().clone();
-        let greeted = hello::answer(reading, &mut writing, &own, &self.port.bodies);
+        let greeted = hello::hear(reading, &mut writing, &own, &self.port.bodies);
         let Some(greeted) = alarm::within(STRANGER_US, greeted).await else { return };
         let (frames, peer) = match greeted {
             Ok(greeted) => greeted,
@@ -45,6 +45,13 @@ impl MasterNode {
                 return;
             }
         };
+        if self.options.standing.in_set && !self.leads() {
+            known();
+            return self.show_the_way(frames, writing, &peer).await;
+        }
+        if hello::welcome(&mut writing, &own).await.is_err() {
+            return;
+        }
         let admitted = self.admit(&ends, &peer);
         let (id, caller, number) = match admitted {
             Ok(admitted) => admitted,
@@ -61,6 +68,7 @@ impl MasterNode {
             }
         };
         let outbox = Outbox::new(max, self.on_level(id));
+        let outbox = outbox.under(Rc::clone(&self.options.standing));
         let conn = Conn::new(id, ends, peer, caller, outbox);
         self.conns.add(&conn);
         if let Some(caller) = number {

@@ -6,6 +6,7 @@
 //! | `schedulers` | frameworks that speak Mesos' scheduler API |
 //! | `operator`, `operations` | operators that speak Mesos' operator API: reads, and changes |
 //! | `site` | what it answers over HTTP |
+//! | `standby` | what it answers while another one leads |
 //! | `agents` | what agents answer, served under `/agent/<id>/` |
 //! | `heads` | what they say, on its way to the core |
 //! | `streams` | logs, passed on to their agent, and rows of the catalog |
@@ -20,6 +21,7 @@ mod operations;
 mod operator;
 mod schedulers;
 mod site;
+mod standby;
 mod streams;
 mod verdicts;
 
@@ -46,6 +48,8 @@ use crate::doors::{Caller, Doors};
 use crate::encoded::Described;
 use crate::io_thread::{Node, Tasks};
 use crate::port::Port;
+use crate::set::node::SetNode;
+use crate::set::standing::Standing;
 use operator::Subscribers;
 use schedulers::Schedulers;
 
@@ -65,6 +69,8 @@ pub(crate) struct Options {
     pub(crate) callers_max: u32,
     /// What the flags say, for who asks.
     pub(crate) flags: BTreeMap<String, String>,
+    /// Its place among the masters of the cluster.
+    pub(crate) standing: Rc<Standing>,
 }
 
 /// The IO side of a master.
@@ -91,7 +97,9 @@ pub(crate) struct MasterNode {
     pub(crate) elected_us: Cell<u64>,
     /// When the process began, by the wall clock.
     started_us: u64,
-    pub(crate) leads: event_listener::Event,
+    pub(crate) led: event_listener::Event,
+    /// Its part in the election, if it is one of a set.
+    pub(crate) of_set: RefCell<Weak<SetNode>>,
     me: Weak<Self>,
 }
 
@@ -116,7 +124,8 @@ impl MasterNode {
             operators: RefCell::default(),
             elected_us: Cell::new(0),
             started_us: clock::wall_us(),
-            leads: event_listener::Event::new(),
+            led: event_listener::Event::new(),
+            of_set: RefCell::default(),
             me: me.clone(),
         })
     }
@@ -124,7 +133,7 @@ impl MasterNode {
     /// Waits until this master leads.
     pub(crate) async fn leading(&self) {
         loop {
-            let listener = self.leads.listen();
+            let listener = self.led.listen();
             if self.elected_us.get() != 0 {
                 return;
             }
@@ -215,7 +224,7 @@ impl MasterNode {
             let mut own = self.own.borrow_mut();
             (own.cluster, own.generation) = (cluster, fence.generation);
             self.elected_us.set(wall_us);
-            self.leads.notify(usize::MAX);
+            self.led.notify(usize::MAX);
             log::info!("leading cluster {cluster:016x} in epoch {}", fence.epoch);
         }
         let change = self.before_fact(fact);

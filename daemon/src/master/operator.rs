@@ -235,11 +235,12 @@ impl MasterNode {
 
     fn operator_subscribes(self: &Rc<Self>, media: Media) -> Reply {
         let max = self.options.stream_bytes_max;
-        let records = Rc::new(Records::new(max, |level| {
+        let records = Records::new(max, |level| {
             if level == crate::conn::outbox::Level::Overrun {
                 log::warn!("an operator's stream that reads too slowly was cut");
             }
-        }));
+        });
+        let records = Rc::new(records.under(Rc::clone(&self.options.standing)));
         let number = self.subscribers.next.get();
         self.subscribers.next.set(number + 1);
         let snapshot = Event {

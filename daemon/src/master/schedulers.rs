@@ -9,7 +9,7 @@ use std::net::IpAddr;
 use std::rc::Rc;
 
 use hyper::StatusCode;
-use hyper::header::{HeaderName, HeaderValue, RETRY_AFTER};
+use hyper::header::{HeaderName, HeaderValue};
 use mesita_core::Refusal;
 use mesita_core::doors::Rights;
 use mesita_core::limits::{HEAD_MAX, VERSION_MAX};
@@ -28,6 +28,7 @@ use crate::http::records::Records;
 use crate::http::{Early, Reply, Visit, early, request, status, stream};
 use crate::pb::mesos::v1 as pb;
 use crate::port::with_refs;
+use crate::set::begin::together;
 use crate::v1::calls::{self, BadCall, Said};
 use crate::v1::events::{self, HEARTBEAT_US, MESOS_VERSION, Telling};
 use crate::{alarm, clock, random};
@@ -149,16 +150,6 @@ impl MasterNode {
         self.catalog.borrow().now.leading.map_or(0, |(cluster, _)| cluster)
     }
 
-    /// An answer unless this master leads.
-    pub(super) fn leads_or_not(&self) -> Result<(), Early> {
-        if self.catalog.borrow().now.leading.is_some() {
-            return Ok(());
-        }
-        let mut reply = early(StatusCode::SERVICE_UNAVAILABLE, "Master has not finished recovery");
-        reply.headers_mut().insert(RETRY_AFTER, HeaderValue::from_static("1"));
-        Err(reply)
-    }
-
     /// The stream that a call belongs to.
     fn scheduler_of(
         &self,
@@ -234,7 +225,8 @@ impl MasterNode {
         };
         let number = self.number_of(caller).ok_or_else(|| full("no room for another caller"))?;
         let conn = self.conns.begin().ok_or_else(|| full("too many connections"))?;
-        let records = Rc::new(Records::new(self.options.stream_bytes_max, self.on_level(conn)));
+        let records = Records::new(self.options.stream_bytes_max, self.on_level(conn));
+        let records = Rc::new(records.under(Rc::clone(&self.options.standing)));
         let info = call.subscribe.as_ref().map(|call| &call.framework_info);
         let scheduler = Rc::new(Scheduler {
             conn,
@@ -412,28 +404,25 @@ impl MasterNode {
 
     /// This master for the API, at the address that a client has connected to.
     pub(super) fn master_info(&self, ends: &Ends) -> pb::MasterInfo {
-        let (ip, port) = match ends {
-            Ends::Memory => (IpAddr::from([127, 0, 0, 1]), 0),
-            Ends::Tcp { local, .. } => (local.ip().to_canonical(), local.port()),
-        };
+        let (host, port) = self.advertised(ends);
         let leading = self.catalog.borrow().now.leading;
         let id = leading.map(|(cluster, fence)| format!("{cluster:016x}-{}", fence.epoch));
-        let number = match ip {
+        let number = match host.parse() {
             // As the kernel has it in memory, which is how Mesos tells it.
-            IpAddr::V4(ip) => u32::from_le_bytes(ip.octets()),
-            IpAddr::V6(_) => 0,
+            Ok(IpAddr::V4(ip)) => u32::from_le_bytes(ip.octets()),
+            Ok(IpAddr::V6(_)) | Err(_) => 0,
         };
-        let shown = std::net::SocketAddr::new(ip, port).to_string();
+        let shown = together(&host, port);
         pb::MasterInfo {
             id: id.unwrap_or_default(),
             ip: number,
             port: port.into(),
             pid: Some(format!("master@{shown}")),
-            hostname: Some(ip.to_string()),
+            hostname: Some(host.clone()),
             version: Some(MESOS_VERSION.to_owned()),
             address: Some(pb::Address {
-                hostname: Some(ip.to_string()),
-                ip: Some(ip.to_string()),
+                hostname: Some(host.clone()),
+                ip: Some(host),
                 port: port.into(),
             }),
             ..pb::MasterInfo::default()

@@ -31,9 +31,10 @@ impl Site for MasterNode {
         let leading = self.catalog.borrow().now.leading;
         json!({
             "healthy": true,
-            "leading": leading.is_some(),
+            "leading": self.leads(),
             "cluster": leading.map(|(cluster, _)| format!("{cluster:016x}")),
             "epoch": leading.map(|(_, fence)| fence.epoch),
+            "leader": self.options.standing.leader().map(|leader| leader.address),
             "trouble": self.doors.trouble(),
         })
     }
@@ -46,6 +47,7 @@ impl Site for MasterNode {
             own.extend(self.catalog.borrow().gauges());
             own.extend(self.schedulers.gauges());
             own.extend(self.subscribers.gauges());
+            own.extend(self.of_set.borrow().upgrade().iter().flat_map(|set| set.gauges()));
             own.push(("backlog_bytes", self.port.backlog_bytes() as u64));
             let waiting = self.conns.all().iter().map(|conn| conn.outbox.bytes() as u64).sum();
             own.push(("outbox_bytes", waiting));
@@ -54,6 +56,9 @@ impl Site for MasterNode {
     }
 
     fn visit(self: Rc<Self>, visit: Visit) -> Result<Answering, Box<Visit>> {
+        if let Some(reply) = self.elsewhere(&visit) {
+            return Ok(Box::pin(std::future::ready(reply)));
+        }
         // libprocess serves everything under the name of its process, too.
         let path = visit.request.uri().path();
         match path.strip_prefix("/master").unwrap_or(path) {
@@ -98,7 +103,10 @@ impl MasterNode {
         if let Err(reply) = only(visit.request.method(), &[Method::GET, Method::HEAD]) {
             return Some(*reply);
         }
-        if let Err(reply) = self.leads_or_not() {
+        // What it was told is true of itself, whoever leads.
+        if path != "/flags"
+            && let Err(reply) = self.leads_or_not()
+        {
             return Some(*reply);
         }
         Some(pieces(found, function))

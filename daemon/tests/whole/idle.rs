@@ -21,7 +21,7 @@ fn sleeps(pid: i32) -> u64 {
 }
 
 /// Bytes written to disks, and bytes given to write(2). Only root may know them of a keeper.
-fn written(pid: i32) -> (u64, u64) {
+pub(crate) fn written(pid: i32) -> (u64, u64) {
     let Ok(io) = std::fs::read_to_string(format!("/proc/{pid}/io")) else {
         assert!(!is_root(), "no /proc/{pid}/io");
         println!("SKIPPED: only root knows what a keeper writes");
@@ -35,7 +35,7 @@ fn written(pid: i32) -> (u64, u64) {
 }
 
 /// Every file below a directory, with its length and when it was written.
-fn files(path: &Path, into: &mut BTreeMap<String, (u64, SystemTime)>) {
+pub(crate) fn files(path: &Path, into: &mut BTreeMap<String, (u64, SystemTime)>) {
     for entry in std::fs::read_dir(path).unwrap().flatten() {
         let meta = entry.metadata().unwrap();
         if meta.is_dir() {

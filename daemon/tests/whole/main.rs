@@ -13,6 +13,7 @@ mod http;
 mod idle;
 mod journal;
 mod kills;
+mod masters;
 mod network;
 mod pymesos;
 mod reads;

@@ -14,7 +14,7 @@ use super::app::{App, End};
 use super::voice::Voice;
 use super::{Job, RESOURCES, STREAM_BYTES, driver_seat, finish};
 use crate::agent::{AgentNode, Life, Why, prepare};
-use crate::cli::cluster::{plan_agent, plan_master};
+use crate::cli::cluster::{Home, plan_agent, plan_master};
 use crate::cli::{FAILED, Failure};
 use crate::client::ClientNode;
 use crate::conn::Pipe;
@@ -48,7 +48,7 @@ pub(super) fn main(job: Job, voice: Voice, any_resources: bool) -> Result<ExitCo
     let keeper = crate::agent::pidfd_of(&prepared);
     let job = if any_resources { within(job, &prepared.resources) } else { job };
     let job = Job { command: from_here(job.command), ..job };
-    let (master_seat, master_rest) = plan_master(None, &decisions, &common)?.part();
+    let (master_seat, master_rest) = plan_master(Home::Memory, &decisions, &common)?.part();
     let agent_plan =
         plan_agent(prepared, &holds, &common, String::new(), 1_000, Life::OfThisProcess);
     let (agent_seat, agent_rest) = agent_plan.part();

@@ -84,7 +84,7 @@ pub(crate) fn main(arguments: Vec<OsString>) -> Result<ExitCode, Failure> {
     };
     check(&job)?;
     let address = flags.master.strip_prefix("http://").unwrap_or(&flags.master).to_owned();
-    let status = on_cluster(job, Voice::Mesos, address.clone(), Some(&address))?;
+    let status = on_cluster(job, Voice::Mesos, &address, Some(&address))?;
     // Mesos knows only two ends.
     let well = status == ExitCode::SUCCESS;
     Ok(if well { ExitCode::SUCCESS } else { ExitCode::from(FAILED) })

@@ -78,7 +78,7 @@ pub(super) fn main(flags: Run) -> Result<ExitCode, Failure> {
     match address {
         Some(address) => {
             let voice = if flags.json { Voice::Json } else { Voice::Cluster };
-            on_cluster(job, voice, address, said.as_deref())
+            on_cluster(job, voice, &address, said.as_deref())
         }
         None if flags.detach => Err(Failure::new(
             NO_MASTER,
@@ -193,9 +193,10 @@ fn driver_seat() -> (Blueprint, Store, u64) {
 pub(super) fn on_cluster(
     job: Job,
     voice: Voice,
-    address: String,
+    address: &str,
     said: Option<&str>,
 ) -> Result<ExitCode, Failure> {
+    let addresses = find::addresses(Some(address));
     signals::block().map_err(Failure::plain)?;
     let plan = Plan { seats: vec![driver_seat()], journal: None };
     let mut process = Process::start(plan).map_err(Failure::plain)?;
@@ -207,7 +208,7 @@ pub(super) fn on_cluster(
     let nodes: [Rc<dyn Node>; 1] = [Rc::clone(&client) as Rc<dyn Node>];
     let end = process.run(&nodes, async {
         app.describe();
-        tasks.go(Rc::clone(&client).stay_connected(Way::To(vec![address])));
+        tasks.go(Rc::clone(&client).stay_connected(Way::To(addresses)));
         app.to_the_end(&signals).await
     });
     finish(end, said)

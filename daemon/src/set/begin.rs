@@ -1,0 +1,265 @@
+//! From flags and a work directory to a master that may start, or a sentence why it may not.
+
+use std::net::{IpAddr, SocketAddr, UdpSocket};
+use std::path::{Path, PathBuf};
+
+use mesita_core::election;
+use mesita_core::limits::{MASTERS_MAX, MASTERS_TEXT_MAX};
+use mesita_core::registry::body::Shape;
+use mesita_core::registry::store::Facts;
+
+use super::bootstrap::{Identity, Maker, Refused};
+use super::sealed::Keys;
+use super::store::SetStore;
+use crate::agent::prepare;
+use crate::conn::listen::with_hint;
+use crate::disk_thread::Store;
+use crate::seats::Blueprint;
+
+/// Set in a process that began again by itself: the word of its operator was done before.
+pub(crate) const AGAIN: &str = "MESITA_BEGAN_AGAIN";
+/// Masters of a set that is meant to stay as it is.
+const SIZES: [usize; 5] = [1, 2, 3, 5, 7];
+
+/// What was asked for.
+#[derive(Debug)]
+pub(crate) struct Wanted<'w> {
+    pub(crate) meta: &'w Path,
+    pub(crate) masters: &'w [String],
+    pub(crate) bootstrap: bool,
+    pub(crate) witness: bool,
+    pub(crate) key_files: &'w [PathBuf],
+    /// Where it listens.
+    pub(crate) ip: IpAddr,
+    pub(crate) port: u16,
+    /// Host and port for others.
+    pub(crate) advertised: (String, u16),
+    /// Agents, frameworks and roles that fit.
+    pub(crate) rows: [u32; 3],
+    pub(crate) t_us: u32,
+    pub(crate) seed: u64,
+}
+
+/// A master of a set that may start: what goes to the threads.
+pub(crate) struct Plan {
+    pub(crate) seat: (Blueprint, Store, u64),
+    /// T in µs: that of the set, whatever the flags say.
+    pub(crate) t_us: u32,
+}
+
+/// And what stays on the IO side.
+pub(crate) struct Begun {
+    pub(crate) socket: UdpSocket,
+    pub(crate) keys: Keys,
+    pub(crate) key: [u8; 32],
+    pub(crate) identity: Identity,
+    pub(crate) address: String,
+    pub(crate) facts: Facts,
+    pub(crate) edits: Vec<u8>,
+    pub(crate) body: Vec<u8>,
+}
+
+/// Finds out what this master is, or makes it one of a set.
+pub(crate) fn begin(wanted: &Wanted<'_>) -> Result<(Plan, Begun), Refused> {
+    let sentence = |text: String| Err(Refused::Sentence(text));
+    let masters = sorted(wanted.masters)?;
+    let keys = keys(wanted, &masters)?;
+    let socket = bind(wanted.ip, wanted.port)?;
+    let key = prepare::key(&wanted.meta.join("key"));
+    let key = key.map_err(|error| Refused::Sentence(error.to_string()))?;
+    let identity = Identity::read(wanted.meta)?;
+    let rows = identity.as_ref().map_or(wanted.rows, |identity| identity.rows);
+    if rows != wanted.rows {
+        return sentence(format!(
+            "the set was made for {} agents, {} frameworks and {} roles: give the --size and \
+             --capacity that make so many",
+            rows[0], rows[1], rows[2]
+        ));
+    }
+    let shape = Shape::new(rows[0], rows[1], rows[2]);
+    let store = SetStore::open(wanted.meta, shape);
+    let store = store.map_err(|error| Refused::Sentence(error.to_string()))?;
+    let facts = store.facts().clone();
+    let again = std::env::var_os(AGAIN).is_some();
+    let identity = match (facts.formed, identity) {
+        (true, Some(mut identity)) => {
+            refuse_formed(wanted, &facts, &key, again)?;
+            identity.masters = masters;
+            identity
+        }
+        (true, None) => {
+            let path = wanted.meta.join("set");
+            return sentence(format!("{} is gone: this master is to be replaced", path.display()));
+        }
+        (false, known) => make(wanted, masters, known, &socket, &keys, key)?,
+    };
+    let (host, port) = &wanted.advertised;
+    let begun = Begun {
+        socket,
+        keys,
+        key,
+        address: together(host, *port),
+        facts,
+        edits: store.edits().to_vec(),
+        body: store.body().to_vec(),
+        identity,
+    };
+    let t_us = if begun.facts.formed { begun.facts.meta.t_us } else { begun.identity.t_us };
+    let config = election::Config {
+        // Another one on each master, even where an operator gave all the same.
+        seed: wanted.seed ^ u64::from(begun.identity.id).rotate_right(8),
+        can_lead: !wanted.witness,
+        mutant: election::mutant::Mutant::default(),
+    };
+    let blueprint = Blueprint::Election { shape, config };
+    let plan = Plan { seat: (blueprint, Store::Set(Box::new(store)), 0), t_us };
+    Ok((plan, begun))
+}
+
+/// What keeps a master that was one of a set from being it.
+fn refuse_formed(
+    wanted: &Wanted<'_>,
+    facts: &Facts,
+    key: &[u8; 32],
+    again: bool,
+) -> Result<(), Refused> {
+    let sentence = if facts.quarantined {
+        QUARANTINED.to_owned()
+    } else if wanted.bootstrap && !again {
+        format!(
+            "this work directory belongs to a set already, that of cluster {:016x}: start it \
+             without --bootstrap",
+            facts.cluster
+        )
+    } else if !facts.meta.roster.members.iter().any(|of| of.id == facts.me && of.key == *key) {
+        "meta/key is not the key that the other masters know: put back the one that was there, or \
+         replace this master"
+            .to_owned()
+    } else {
+        return Ok(());
+    };
+    Err(Refused::Sentence(sentence))
+}
+
+/// Said of a master whose id is over.
+pub(crate) const QUARANTINED: &str = "the other masters remember more of this one than its disk, or there are two of it: an older \
+     copy of its work directory was put back, or one runs twice. Its id is over, so that nothing is \
+     decided twice; the others go on. Remove it from the set and add a new one with an empty work \
+     directory";
+
+/// Makes a set together with the others.
+fn make(
+    wanted: &Wanted<'_>,
+    masters: Vec<String>,
+    known: Option<Identity>,
+    socket: &UdpSocket,
+    keys: &Keys,
+    key: [u8; 32],
+) -> Result<Identity, Refused> {
+    if !wanted.bootstrap {
+        let text = "this work directory belongs to no set yet: to make one, start every master of \
+                    the list once with --bootstrap; a master of a set that is already there is \
+                    started with the work directory that it had";
+        return Err(Refused::Sentence(text.to_owned()));
+    }
+    if wanted.meta.join("master").exists() {
+        let text = "this work directory is that of a single master: start it without --masters, or \
+                    give --bootstrap an empty one, and the agents empty ones too";
+        return Err(Refused::Sentence(text.to_owned()));
+    }
+    let (host, port) = &wanted.advertised;
+    let me = together(host, *port);
+    let at = masters.iter().position(|master| *master == me).ok_or_else(|| {
+        Refused::Sentence(format!(
+            "none of --masters {} is this one, {me}: say which it is by --advertise-ip and \
+             --advertise-port",
+            masters.join(",")
+        ))
+    })?;
+    let id = u8::try_from(at + 1).unwrap_or(u8::MAX);
+    let fresh = Identity::new(masters, id, wanted.rows, wanted.t_us);
+    // What was drawn stays drawn, as long as the operator says the same.
+    let identity = match known {
+        Some(mut known) if known.masters == fresh.masters && known.id == id => {
+            known.t_us = wanted.t_us;
+            known
+        }
+        _ => fresh,
+    };
+    Maker { socket, keys, meta: wanted.meta, key, identity }.make()
+}
+
+/// The list in the order that all masters have it in.
+fn sorted(masters: &[String]) -> Result<Vec<String>, Refused> {
+    let mut list: Vec<String> = masters.iter().map(|master| master.trim().to_owned()).collect();
+    list.sort_unstable();
+    let count = list.len();
+    list.dedup();
+    let bad = |why: String| Err(Refused::Sentence(format!("--masters: {why}")));
+    if list.len() < count {
+        return bad("one is named twice".to_owned());
+    }
+    if !SIZES.contains(&count) || count >= MASTERS_MAX {
+        return bad(format!("a set has 1, 2, 3, 5 or 7 masters, not {count}"));
+    }
+    if list.join(",").len() > MASTERS_TEXT_MAX {
+        return bad(format!("longer than {MASTERS_TEXT_MAX} bytes: use shorter names"));
+    }
+    let with_port = |master: &&String| {
+        master.rsplit_once(':').is_some_and(|(_, port)| port.parse::<u16>().is_ok())
+    };
+    match list.iter().find(|master| !with_port(master)) {
+        Some(master) => bad(format!("expected HOST:PORT, not `{master}`")),
+        None => Ok(list),
+    }
+}
+
+/// The keys that were given; those on one machine may do without.
+fn keys(wanted: &Wanted<'_>, masters: &[String]) -> Result<Keys, Refused> {
+    if !wanted.key_files.is_empty() {
+        let keys = Keys::read(wanted.key_files);
+        return keys.map_err(|bad| Refused::Sentence(format!("--gossip-key-file {bad}")));
+    }
+    let on_loopback = |master: &String| {
+        master.parse::<SocketAddr>().is_ok_and(|address| address.ip().is_loopback())
+    };
+    if masters.iter().all(on_loopback) && wanted.ip.is_loopback() {
+        log::info!("all masters are on this machine: they speak with a key that is no secret");
+        return Ok(Keys::of_loopback());
+    }
+    let text = "masters on several machines need a key that only they have: make one with `head -c \
+                32 /dev/urandom`, and give it to each by --gossip-key-file";
+    Err(Refused::Sentence(text.to_owned()))
+}
+
+fn bind(ip: IpAddr, port: u16) -> Result<UdpSocket, Refused> {
+    let address = SocketAddr::new(ip, port);
+    let bound = UdpSocket::bind(address).map_err(|error| with_hint(address, &error));
+    bound.map_err(|error| Refused::Sentence(error.to_string()))
+}
+
+/// `host:port`, with brackets where the host has colons.
+pub(crate) fn together(host: &str, port: u16) -> String {
+    match host.parse::<IpAddr>() {
+        Ok(ip) => SocketAddr::new(ip, port).to_string(),
+        Err(_) => format!("{host}:{port}"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn list(masters: &[&str]) -> Result<Vec<String>, String> {
+        let masters: Vec<String> = masters.iter().map(|one| (*one).to_owned()).collect();
+        sorted(&masters).map_err(|refused| refused.to_string())
+    }
+
+    #[test]
+    fn places_in_the_list_do_not_depend_on_how_it_was_said() {
+        assert_eq!(list(&["b:2", " a:1", "c:3"]), list(&["c:3", "b:2", "a:1"]));
+        assert!(list(&["a:1", "a:1", "b:2"]).unwrap_err().contains("twice"));
+        assert!(list(&["a:1", "b:1", "c:1", "d:1"]).unwrap_err().contains("not 4"));
+        assert!(list(&["a", "b:1", "c:1"]).unwrap_err().contains("`a`"));
+    }
+}

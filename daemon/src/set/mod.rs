@@ -1,0 +1,22 @@
+//! Several masters that keep one cluster: a set.
+//!
+//! | file | concern |
+//! |---|---|
+//! | `begin` | from flags and a work directory to a master that may start, or a sentence why not |
+//! | `bootstrap` | how the masters of a list become a set, once |
+//! | `sealed` | datagrams, which nobody else can read or write |
+//! | `peers` | who was heard, from where, and which of them leads |
+//! | `node` | the IO side of the election: gossip, disk, and what the master is told |
+//! | `standing` | what the rest of the process knows of it: the lease, the leader |
+//! | `store` | the registry on this master's disk |
+//!
+//! Everything between masters goes in datagrams on the number of `--port`, facts and the registry's
+//! contents alike: what is lost comes again, and one seal protects all of it.
+
+pub(crate) mod begin;
+mod bootstrap;
+pub(crate) mod node;
+mod peers;
+mod sealed;
+pub(crate) mod standing;
+pub(crate) mod store;

@@ -1,0 +1,396 @@
+//! The IO side of the election: what masters say to each other, what must not be forgotten, and
+//! what the master's own core is told of it.
+
+use std::cell::{Cell, RefCell};
+use std::collections::BTreeMap;
+use std::net::{SocketAddr, UdpSocket};
+use std::rc::Rc;
+
+use event_listener::Event;
+use mesita_core::election::{Birth, Input, Output};
+use mesita_core::master;
+use mesita_core::registry::meta::Roster;
+use mesita_core::registry::store::{Facts, Save};
+use mesita_core::time::Time;
+use mesita_core::wire::gossip::{Bootstrap, Digest, Envelope, Gossip};
+use mesita_core::wire::{BodyRef, Fence, Generation, Head, decode};
+use smol::Async;
+
+use super::begin::Begun;
+use super::bootstrap::Identity;
+use super::peers::Peers;
+use super::sealed::{DATAGRAM_MAX, Dropped, Keys, STRANGER};
+use super::standing::{Leader, Standing};
+use crate::disk_thread::{Job, ToDisk};
+use crate::io_thread::{Node, Tasks};
+use crate::master::MasterNode;
+use crate::port::Port;
+use crate::{alarm, clock, random};
+
+/// Bytes of a body that one input tells.
+const PIECE: usize = 16 * 1024;
+/// Bytes that wait for the core before what comes in datagrams is dropped: it comes again.
+const BACKLOG_MAX: usize = 256 * 1024;
+/// How often names of masters are looked up, in µs.
+const RESOLVE_US: u64 = 10_000_000;
+
+/// Why a master of a set does not go on as it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Over {
+    /// It led, and does no more: nothing of its reign may survive into another one.
+    Lost,
+    /// Its disk has forgotten something, or there are two of it.
+    Quarantined,
+}
+
+/// The IO side of the election.
+pub(crate) struct SetNode {
+    port: Port,
+    to_disk: Rc<ToDisk>,
+    standing: Rc<Standing>,
+    master: Rc<MasterNode>,
+    socket: Async<UdpSocket>,
+    keys: Keys,
+    key: [u8; 32],
+    identity: Identity,
+    /// `host:port` for others.
+    address: String,
+    nonce: u32,
+    counter: Cell<u64>,
+    /// The newest that was handed to the disk.
+    facts: RefCell<Facts>,
+    peers: RefCell<Peers>,
+    /// Where the masters of the list are.
+    places: RefCell<Vec<SocketAddr>>,
+    counts: RefCell<BTreeMap<&'static str, u64>>,
+    over: Cell<Option<Over>>,
+    told: Event,
+}
+
+impl SetNode {
+    /// The IO side of the election in the seat of `port`, which is told what the disk has.
+    pub(crate) fn start(
+        begun: Begun,
+        port: Port,
+        tasks: &Tasks,
+        to_disk: Rc<ToDisk>,
+        standing: Rc<Standing>,
+        master: Rc<MasterNode>,
+    ) -> std::io::Result<Rc<Self>> {
+        let Begun { socket, keys, key, identity, address, facts, edits, body } = begun;
+        let nonce = u32::try_from(random::below(u64::from(u32::MAX))).unwrap_or(0);
+        let node = Rc::new(Self {
+            port,
+            to_disk,
+            standing,
+            master,
+            socket: Async::new(socket)?,
+            keys,
+            key,
+            identity,
+            address,
+            nonce,
+            counter: Cell::new(0),
+            facts: RefCell::default(),
+            peers: RefCell::default(),
+            places: RefCell::default(),
+            counts: RefCell::default(),
+            over: Cell::new(None),
+            told: Event::new(),
+        });
+        node.begin(facts, &edits, &body);
+        tasks.go(Rc::clone(&node).listen());
+        tasks.go(Rc::clone(&node).resolve());
+        Ok(node)
+    }
+
+    /// Tells the election what is on disk, or that this is a new set.
+    fn begin(&self, facts: Facts, edits: &[u8], body: &[u8]) {
+        let formed = facts.formed;
+        *self.facts.borrow_mut() = facts.clone();
+        for (number, bytes) in body.chunks(PIECE).enumerate() {
+            // It is all zeros where nothing is told.
+            if bytes.iter().any(|byte| *byte != 0) {
+                let at = u32::try_from(number * PIECE).unwrap_or(u32::MAX);
+                self.port.put(&Input::Piece { at, bytes });
+            }
+        }
+        self.port.put(&Input::Start { facts, edits, nonce: self.nonce });
+        if !formed {
+            let keys: Vec<[u8; 32]> =
+                self.identity.members.iter().map(|member| member.key).collect();
+            self.port.put(&Input::Form(Birth {
+                cluster: self.identity.cluster(),
+                generation: Generation::default(),
+                me: self.identity.id,
+                t_us: self.identity.t_us,
+                roster: Roster::first(&keys),
+            }));
+        }
+    }
+
+    /// Waits until this process is not to go on as it is.
+    pub(crate) async fn over(&self) -> Over {
+        loop {
+            let listener = self.told.listen();
+            if let Some(over) = self.over.get() {
+                return over;
+            }
+            listener.await;
+        }
+    }
+
+    fn end(&self, over: Over) {
+        self.standing.lease.renew(Time(0));
+        self.over.set(Some(over));
+        self.told.notify(usize::MAX);
+    }
+
+    fn count(&self, what: &'static str) {
+        *self.counts.borrow_mut().entry(what).or_default() += 1;
+    }
+
+    /// What it has sent and heard, for gauges.
+    pub(crate) fn gauges(&self) -> Vec<(&'static str, u64)> {
+        let facts = self.facts.borrow();
+        let mut gauges = vec![
+            ("set_masters", facts.meta.roster.members.len() as u64),
+            ("set_id", facts.me.into()),
+            ("set_promised_epoch", facts.promised.into()),
+            ("set_registry_version", facts.accepted.version.number),
+        ];
+        gauges.extend(self.counts.borrow().iter().map(|(name, count)| (*name, *count)));
+        gauges
+    }
+}
+
+/// What goes out.
+impl SetNode {
+    /// Seals something that this master says.
+    fn seal(&self, head: &Head<'_>) -> Vec<u8> {
+        self.counter.set(self.counter.get() + 1);
+        // Our own types have no way to fail.
+        let head = postcard::to_allocvec(head).unwrap_or_default();
+        let (incarnation, me) = {
+            let facts = self.facts.borrow();
+            (facts.incarnation, facts.me)
+        };
+        let envelope = Head::Gossip(Gossip::Envelope(Envelope {
+            incarnation,
+            nonce: self.nonce,
+            counter: self.counter.get(),
+            address: &self.address,
+            head: &head,
+        }));
+        let envelope = postcard::to_allocvec(&envelope).unwrap_or_default();
+        self.keys.seal(me, &self.key, &envelope)
+    }
+
+    /// To everybody: where they were heard, and where the list says that they are.
+    fn broadcast(&self, head: &Head<'_>) {
+        let datagram = self.seal(head);
+        let mut places: Vec<SocketAddr> = self.peers.borrow().places().collect();
+        places.extend(self.places.borrow().iter());
+        places.sort_unstable();
+        places.dedup();
+        places.iter().for_each(|place| self.send_to(&datagram, *place));
+    }
+
+    fn send(&self, to: u8, head: &Head<'_>) {
+        let datagram = self.seal(head);
+        // One that was not heard yet hears it when it has said something.
+        let place = self.peers.borrow().place_of(to);
+        place.iter().for_each(|place| self.send_to(&datagram, *place));
+    }
+
+    /// A datagram that the kernel does not take is lost, as any other may be.
+    fn send_to(&self, datagram: &[u8], place: SocketAddr) {
+        let sent = self.socket.get_ref().send_to(datagram, place);
+        self.count(if sent.is_ok() { "gossip_sent_total" } else { "gossip_unsent_total" });
+    }
+
+    /// Looks up where the masters of the list are, for as long as some are names.
+    async fn resolve(self: Rc<Self>) {
+        loop {
+            let own = self.socket.get_ref().local_addr().ok();
+            let mut found = Vec::new();
+            let mut names = false;
+            for master in &self.identity.masters {
+                match master.parse() {
+                    Ok(place) => found.push(place),
+                    Err(_) => {
+                        names = true;
+                        found.extend(smol::net::resolve(master).await.unwrap_or_default());
+                    }
+                }
+            }
+            found.retain(|place| Some(*place) != own);
+            *self.places.borrow_mut() = found;
+            if !names {
+                return;
+            }
+            alarm::after(RESOLVE_US).await;
+        }
+    }
+}
+
+/// What comes in.
+impl SetNode {
+    async fn listen(self: Rc<Self>) {
+        let mut buffer = vec![0; DATAGRAM_MAX];
+        loop {
+            match self.socket.recv_from(&mut buffer).await {
+                Ok((len, from)) => {
+                    self.count("gossip_received_total");
+                    if let Err(dropped) = self.take(&mut buffer[..len], from) {
+                        self.count(dropped.gauge());
+                        log::debug!("{from}: a datagram that is {dropped:?}");
+                    }
+                }
+                Err(error) => {
+                    // Somebody's port was closed when we sent to it: no concern of ours.
+                    log::debug!("gossip: {error}");
+                    alarm::after(1_000).await;
+                }
+            }
+        }
+    }
+
+    fn owner(&self, sender: u8) -> Option<[u8; 32]> {
+        if sender == STRANGER {
+            return Some([0; 32]);
+        }
+        let facts = self.facts.borrow();
+        let known = facts.meta.roster.members.iter().find(|member| member.id == sender);
+        let first = self.identity.members.get(usize::from(sender) - 1);
+        known.map(|member| member.key).or_else(|| {
+            // Before the first leader's opening, the list is all there is.
+            first.filter(|_| !facts.formed).map(|member| member.key)
+        })
+    }
+
+    fn take(&self, datagram: &mut [u8], from: SocketAddr) -> Result<(), Dropped> {
+        let (sender, bytes) = self.keys.open(datagram, |sender| self.owner(sender))?;
+        let Ok(Head::Gossip(gossip)) = decode(bytes) else { return Err(Dropped::Malformed) };
+        match gossip {
+            Gossip::Bootstrap(asks) if sender == STRANGER => {
+                self.answer_bootstrap(&asks, from);
+                Ok(())
+            }
+            Gossip::Envelope(envelope) if sender != STRANGER => {
+                self.unfold(sender, &envelope, from)
+            }
+            Gossip::Digest(_)
+            | Gossip::Replica(_)
+            | Gossip::Envelope(_)
+            | Gossip::Bootstrap(_)
+            | Gossip::Turned { .. } => Err(Dropped::Malformed),
+        }
+    }
+
+    fn answer_bootstrap(&self, asks: &Bootstrap<'_>, from: SocketAddr) {
+        if asks.made {
+            return;
+        }
+        let answer = self.identity.answer(asks, self.key);
+        let datagram = self.keys.seal(STRANGER, &[0; 32], &answer);
+        self.send_to(&datagram, from);
+    }
+
+    fn unfold(&self, sender: u8, envelope: &Envelope<'_>, from: SocketAddr) -> Result<(), Dropped> {
+        let Ok(Head::Gossip(gossip)) = decode(envelope.head) else {
+            return Err(Dropped::Malformed);
+        };
+        if sender != self.facts.borrow().me {
+            self.peers.borrow_mut().note(sender, envelope, from)?;
+        } else if envelope.nonce == self.nonce {
+            // Its own, by way of an address that it did not know to be its own.
+            return Ok(());
+        }
+        if self.port.backlog_bytes() > BACKLOG_MAX {
+            return Err(Dropped::Overload);
+        }
+        match gossip {
+            Gossip::Digest(digest) if digest.sender == sender => self.hear(digest),
+            Gossip::Replica(replica) => self.port.put(&Input::Replica { from: sender, replica }),
+            Gossip::Digest(_)
+            | Gossip::Envelope(_)
+            | Gossip::Bootstrap(_)
+            | Gossip::Turned { .. } => return Err(Dropped::Malformed),
+        }
+        Ok(())
+    }
+
+    fn hear(&self, digest: Digest<'_>) {
+        let now = clock::now();
+        for row in digest.rows.iter() {
+            self.peers.borrow_mut().see(row, now);
+        }
+        self.port.put(&Input::Digest(digest));
+        self.follow(now);
+    }
+
+    /// Whoever leads is where others are shown to.
+    fn follow(&self, now: Time) {
+        let facts = self.facts.borrow();
+        let within = u64::from(facts.meta.t_us) * 2;
+        let peers = self.peers.borrow();
+        let Some((epoch, id, at)) = peers.leader(now, within) else { return };
+        // The leader is this one: it says so itself.
+        if id == facts.me || self.standing.lease.is_held() {
+            return;
+        }
+        let Some(address) = peers.address_of(id).map(str::to_owned) else { return };
+        let fence = Fence { generation: facts.generation, epoch };
+        self.standing.follow(Leader { fence, id, address }, at.after(within));
+    }
+}
+
+impl Node for SetNode {
+    fn port(&self) -> &Port {
+        &self.port
+    }
+
+    fn output(&self, output: &[u8], _: &[BodyRef]) {
+        let Ok(output) = postcard::from_bytes(output) else {
+            mesita_core::stop(line!(), "an output of an election that cannot be read");
+        };
+        match output {
+            Output::Gossip(head) => self.broadcast(&head),
+            Output::Send { to, head } => self.send(to, &head),
+            Output::Persist(save) => self.persist(&save),
+            Output::Leading(fence) => self.leads(fence),
+            Output::Lost => {
+                log::warn!("this master leads no more; beginning again as a follower");
+                self.end(Over::Lost);
+            }
+            Output::Answer { .. } => {}
+            Output::Quarantined => self.end(Over::Quarantined),
+        }
+    }
+
+    fn lease(&self, until: Time) {
+        if self.over.get().is_none() {
+            self.standing.lease.renew(until);
+        }
+    }
+}
+
+impl SetNode {
+    fn persist(&self, save: &Save<'_>) {
+        if let Save::Sector { facts, .. } = save {
+            *self.facts.borrow_mut() = facts.clone();
+        }
+        let save = postcard::to_allocvec(save).unwrap_or_default();
+        self.to_disk.write(Job::Save { seat: self.port.seat(), save });
+    }
+
+    fn leads(&self, fence: Fence) {
+        let (cluster, id) = {
+            let facts = self.facts.borrow();
+            (facts.cluster, facts.me)
+        };
+        self.standing.follow(Leader { fence, id, address: self.address.clone() }, Time::NEVER);
+        self.master.port.put(&master::Input::Leads { cluster, fence });
+    }
+}

@@ -1,0 +1,141 @@
+//! Who was heard, from where, and which of them leads.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+
+use mesita_core::time::Time;
+use mesita_core::wire::gossip::{Envelope, Row};
+
+use super::sealed::Dropped;
+
+/// Copies of one master's directory whose datagrams are told apart.
+const COPIES_MAX: usize = 4;
+
+/// One start of one master, as its datagrams come.
+#[derive(Debug)]
+struct Start {
+    incarnation: u32,
+    nonce: u32,
+    /// Of its newest datagram.
+    counter: u64,
+    /// Where that came from.
+    from: SocketAddr,
+    /// Where it answers others.
+    address: String,
+}
+
+/// What is known of the other masters.
+#[derive(Debug, Default)]
+pub(super) struct Peers {
+    /// Starts of each, the one that was heard last in front.
+    starts: BTreeMap<u8, Vec<Start>>,
+    /// The newest row of each, and when it came.
+    rows: BTreeMap<u8, (Row, Time)>,
+}
+
+impl Peers {
+    /// A datagram came: news, unless it or a later one came before.
+    pub(super) fn note(
+        &mut self,
+        sender: u8,
+        envelope: &Envelope<'_>,
+        from: SocketAddr,
+    ) -> Result<(), Dropped> {
+        let starts = self.starts.entry(sender).or_default();
+        let newest = starts.iter().map(|start| start.incarnation).max().unwrap_or(0);
+        if envelope.incarnation < newest {
+            return Err(Dropped::Replayed);
+        }
+        let same = |start: &Start| {
+            (start.incarnation, start.nonce) == (envelope.incarnation, envelope.nonce)
+        };
+        let known = starts.iter().position(same);
+        if known.is_some_and(|at| envelope.counter <= starts[at].counter) {
+            return Err(Dropped::Replayed);
+        }
+        if let Some(at) = known {
+            starts.remove(at);
+        }
+        // What an earlier start said is over.
+        starts.retain(|start| start.incarnation == envelope.incarnation);
+        starts.truncate(COPIES_MAX - 1);
+        let start = Start {
+            incarnation: envelope.incarnation,
+            nonce: envelope.nonce,
+            counter: envelope.counter,
+            from,
+            address: envelope.address.to_owned(),
+        };
+        starts.insert(0, start);
+        Ok(())
+    }
+
+    /// A row came, from whomever.
+    pub(super) fn see(&mut self, row: Row, now: Time) {
+        let news = self.rows.get(&row.id).is_none_or(|(old, _)| {
+            (row.incarnation, row.sequence) > (old.incarnation, old.sequence)
+        });
+        if news {
+            self.rows.insert(row.id, (row, now));
+        }
+    }
+
+    /// The epoch and the id of whoever leads, and when it was heard; silent ones do not.
+    pub(super) fn leader(&self, now: Time, within_us: u64) -> Option<(u32, u8, Time)> {
+        let rows = self
+            .rows
+            .values()
+            .filter(|(row, at)| row.leads > 0 && row.counts() && now.since(*at) < within_us);
+        rows.map(|(row, at)| (row.leads, row.id, *at)).max()
+    }
+
+    /// Where a master was heard last.
+    pub(super) fn place_of(&self, id: u8) -> Option<SocketAddr> {
+        self.starts.get(&id)?.first().map(|start| start.from)
+    }
+
+    /// Where a master answers others.
+    pub(super) fn address_of(&self, id: u8) -> Option<&str> {
+        self.starts.get(&id)?.first().map(|start| start.address.as_str())
+    }
+
+    /// Everywhere that somebody was heard.
+    pub(super) fn places(&self) -> impl Iterator<Item = SocketAddr> + '_ {
+        self.starts.values().flatten().map(|start| start.from)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn envelope(incarnation: u32, nonce: u32, counter: u64) -> Envelope<'static> {
+        Envelope { incarnation, nonce, counter, address: "a:1", head: &[] }
+    }
+
+    #[test]
+    fn a_datagram_counts_once_and_a_new_start_ends_what_the_old_one_said() {
+        let mut peers = Peers::default();
+        let from: SocketAddr = "127.0.0.1:5".parse().unwrap();
+        assert_eq!(peers.note(2, &envelope(1, 7, 5), from), Ok(()));
+        assert_eq!(peers.note(2, &envelope(1, 7, 5), from), Err(Dropped::Replayed));
+        assert_eq!(peers.note(2, &envelope(1, 7, 4), from), Err(Dropped::Replayed));
+        assert_eq!(peers.note(2, &envelope(1, 8, 1), from), Ok(()), "a copy of its directory");
+        assert_eq!(peers.places().count(), 2);
+        assert_eq!(peers.note(2, &envelope(2, 9, 1), from), Ok(()));
+        assert_eq!(peers.note(2, &envelope(1, 7, 6), from), Err(Dropped::Replayed));
+        assert_eq!((peers.places().count(), peers.address_of(2)), (1, Some("a:1")));
+    }
+
+    #[test]
+    fn a_row_that_only_goes_round_leads_nobody() {
+        let mut peers = Peers::default();
+        let row = Row { id: 3, leads: 4, flags: Row::FORMED, ..Row::default() };
+        peers.see(row, Time(0));
+        assert_eq!(peers.leader(Time(9), 10), Some((4, 3, Time(0))));
+        peers.see(row, Time(10));
+        assert_eq!(peers.leader(Time(10), 10), None);
+        peers.see(Row { sequence: 1, ..row }, Time(11));
+        assert_eq!(peers.leader(Time(12), 10), Some((4, 3, Time(11))));
+    }
+}

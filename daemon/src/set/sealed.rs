@@ -1,0 +1,210 @@
+//! Datagrams between masters: sealed, so that nobody else says or hears anything.
+//!
+//! ```text
+//! "msg1" | sender u8 | nonce 24 | a head, encrypted (XChaCha20-Poly1305) | tag 16
+//! ```
+//! The seal covers magic and sender, and the key that the roster has for that sender: whoever has
+//! the gossip key, and not the sender's own, does not speak for it. Nonces are random, and so long
+//! that a copied directory does not repeat one.
+
+use std::fmt;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use chacha20poly1305::aead::inout::InOutBuf;
+use chacha20poly1305::{AeadInOut, KeyInit, XChaCha20Poly1305};
+
+use crate::random;
+
+/// How a datagram begins: name and version of the form.
+const MAGIC: [u8; 4] = *b"msg1";
+const NONCE: usize = 24;
+const TAG: usize = 16;
+/// Bytes around what is sealed.
+const AROUND: usize = MAGIC.len() + 1 + NONCE + TAG;
+/// Bytes of a datagram at the most: what a head of this family takes, and more than it.
+pub(crate) const DATAGRAM_MAX: usize = 2_048;
+/// The sender of a datagram that comes from no member of a cluster.
+pub(crate) const STRANGER: u8 = 0;
+/// Bytes of a key.
+const KEY: usize = 32;
+/// The key of a set that is on one machine, where the kernel keeps others out of its ports.
+const LOOPBACK: [u8; KEY] = *b"mesita masters on one loopback..";
+
+/// The keys that masters share; the first one seals, all of them open.
+pub(crate) struct Keys(Vec<XChaCha20Poly1305>);
+
+/// Why there are no keys.
+#[derive(Debug)]
+pub(crate) enum BadKey {
+    /// The file cannot be read.
+    Unreadable(PathBuf, std::io::Error),
+    /// It holds something else than a key.
+    Length(PathBuf, usize),
+}
+
+impl fmt::Display for BadKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Unreadable(path, error) => write!(f, "{}: {error}", path.display()),
+            Self::Length(path, len) => write!(
+                f,
+                "{}: a gossip key is 32 bytes, not {len}: make one with `head -c 32 /dev/urandom`, \
+                 and give it to every master",
+                path.display()
+            ),
+        }
+    }
+}
+
+impl std::error::Error for BadKey {}
+
+impl Keys {
+    /// Reads keys, each a file of 32 bytes.
+    pub(crate) fn read(paths: &[PathBuf]) -> Result<Self, BadKey> {
+        paths.iter().map(|path| read(path)).collect::<Result<_, _>>().map(Self)
+    }
+
+    /// What is used where all masters are on one machine and nobody gave a key.
+    pub(crate) fn of_loopback() -> Self {
+        Self(vec![XChaCha20Poly1305::new(&LOOPBACK.into())])
+    }
+
+    /// Seals a head.
+    pub(crate) fn seal(&self, sender: u8, owner: &[u8; KEY], head: &[u8]) -> Vec<u8> {
+        let mut datagram = Vec::with_capacity(AROUND + head.len());
+        datagram.extend_from_slice(&MAGIC);
+        datagram.push(sender);
+        let nonce: [u8; NONCE] = random::bytes();
+        datagram.extend_from_slice(&nonce);
+        let begin = datagram.len();
+        datagram.extend_from_slice(head);
+        let buffer = InOutBuf::from(&mut datagram[begin..]);
+        let key = self.0.first();
+        let sealed = key.and_then(|key| {
+            key.encrypt_inout_detached(&nonce.into(), &bound(sender, owner), buffer).ok()
+        });
+        let Some(tag) = sealed else {
+            mesita_core::stop(line!(), "a datagram that cannot be sealed");
+        };
+        datagram.extend_from_slice(&tag);
+        datagram
+    }
+
+    /// Opens a datagram in place. `owner` gives the key of a sender; none: it is no member.
+    pub(crate) fn open<'d>(
+        &self,
+        datagram: &'d mut [u8],
+        owner: impl FnOnce(u8) -> Option<[u8; KEY]>,
+    ) -> Result<(u8, &'d [u8]), Dropped> {
+        let (head, rest) = datagram.split_at_mut_checked(AROUND - TAG).ok_or(Dropped::Truncated)?;
+        let (magic, of) = head.split_first_chunk().ok_or(Dropped::Truncated)?;
+        let (&sender, nonce) = of.split_first().ok_or(Dropped::Truncated)?;
+        if *magic != MAGIC {
+            return Err(Dropped::Foreign);
+        }
+        let nonce: [u8; NONCE] = nonce.try_into().map_err(|_| Dropped::Truncated)?;
+        let owner = owner(sender).ok_or(Dropped::Foreign)?;
+        let len = rest.len().checked_sub(TAG).ok_or(Dropped::Truncated)?;
+        let (sealed, tag) = rest.split_at_mut(len);
+        let tag: [u8; TAG] = (&*tag).try_into().map_err(|_| Dropped::Truncated)?;
+        let bound = bound(sender, &owner);
+        let mut plain = vec![0; sealed.len()];
+        let opened = self.0.iter().any(|key| {
+            InOutBuf::new(sealed, &mut plain).is_ok_and(|buffer| {
+                key.decrypt_inout_detached(&nonce.into(), &bound, buffer, &tag.into()).is_ok()
+            })
+        });
+        if !opened {
+            return Err(Dropped::Forged);
+        }
+        sealed.copy_from_slice(&plain);
+        Ok((sender, sealed))
+    }
+}
+
+/// Why a datagram is not looked at any further.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Dropped {
+    /// Shorter than the least one.
+    Truncated,
+    /// Of another program, another set, or somebody who left.
+    Foreign,
+    /// Its seal is none of ours.
+    Forged,
+    /// It came before, or before one that came.
+    Replayed,
+    /// What was sealed makes no sense to this release.
+    Malformed,
+    /// The core has enough to do.
+    Overload,
+}
+
+impl Dropped {
+    /// The gauge that counts it.
+    pub(crate) const fn gauge(self) -> &'static str {
+        match self {
+            Self::Truncated => "gossip_truncated_total",
+            Self::Foreign => "gossip_foreign_total",
+            Self::Forged => "gossip_forged_total",
+            Self::Replayed => "gossip_replayed_total",
+            Self::Malformed => "gossip_malformed_total",
+            Self::Overload => "gossip_overload_total",
+        }
+    }
+}
+
+/// What the seal covers beside the head.
+fn bound(sender: u8, owner: &[u8; KEY]) -> [u8; MAGIC.len() + 1 + KEY] {
+    let mut bound = [0; MAGIC.len() + 1 + KEY];
+    let (head, rest) = bound.split_at_mut(MAGIC.len() + 1);
+    head[..MAGIC.len()].copy_from_slice(&MAGIC);
+    head[MAGIC.len()] = sender;
+    rest.copy_from_slice(owner);
+    bound
+}
+
+fn read(path: &Path) -> Result<XChaCha20Poly1305, BadKey> {
+    let bytes = fs::read(path).map_err(|error| BadKey::Unreadable(path.to_owned(), error))?;
+    let len = bytes.len();
+    let key: [u8; KEY] = bytes.try_into().map_err(|_| BadKey::Length(path.to_owned(), len))?;
+    Ok(XChaCha20Poly1305::new(&key.into()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn keys(bytes: &[u8]) -> Keys {
+        let key = |byte: &u8| XChaCha20Poly1305::new(&[*byte; KEY].into());
+        Keys(bytes.iter().map(key).collect())
+    }
+
+    fn open(keys: &Keys, datagram: &[u8], owner: Option<[u8; KEY]>) -> Result<Vec<u8>, Dropped> {
+        let mut datagram = datagram.to_vec();
+        keys.open(&mut datagram, |_| owner).map(|(_, head)| head.to_vec())
+    }
+
+    #[test]
+    fn what_was_sealed_is_opened_by_whoever_has_the_keys() {
+        let owner = [9; KEY];
+        let datagram = keys(&[1]).seal(3, &owner, b"a head");
+        assert_eq!(open(&keys(&[1]), &datagram, Some(owner)), Ok(b"a head".to_vec()));
+        assert_eq!(open(&keys(&[2, 1]), &datagram, Some(owner)), Ok(b"a head".to_vec()));
+        assert_eq!(open(&keys(&[2]), &datagram, Some(owner)), Err(Dropped::Forged));
+        assert_eq!(open(&keys(&[1]), &datagram, Some([8; KEY])), Err(Dropped::Forged));
+        assert_eq!(open(&keys(&[1]), &datagram, None), Err(Dropped::Foreign));
+    }
+
+    #[test]
+    fn every_bit_and_every_length_is_covered() {
+        let owner = [9; KEY];
+        let datagram = keys(&[1]).seal(3, &owner, b"a head");
+        for at in 0..datagram.len() {
+            let mut bad = datagram.clone();
+            bad[at] ^= 0x10;
+            assert!(open(&keys(&[1]), &bad, Some(owner)).is_err(), "byte {at}");
+            assert!(open(&keys(&[1]), &datagram[..at], Some(owner)).is_err(), "{at} bytes");
+        }
+    }
+}

@@ -1,0 +1,81 @@
+//! What the rest of a master's process knows of its set.
+
+use std::cell::RefCell;
+
+use event_listener::Event;
+use mesita_core::time::Time;
+use mesita_core::wire::Fence;
+
+use crate::clock;
+use crate::lease::Lease;
+
+/// Who leads, as far as it is known here.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Leader {
+    /// Its reign.
+    pub(crate) fence: Fence,
+    /// Its id in the set.
+    pub(crate) id: u8,
+    /// `host:port` at which others reach it.
+    pub(crate) address: String,
+}
+
+/// A master's standing among the masters of its cluster.
+#[derive(Debug)]
+pub(crate) struct Standing {
+    /// Until when it leads.
+    pub(crate) lease: Lease,
+    /// It belongs to a set.
+    pub(crate) in_set: bool,
+    /// The host and port that others are to use; none: where they have connected to.
+    pub(crate) advertised: Option<(String, u16)>,
+    /// The leader, and until when this is true unless it is heard again.
+    leader: RefCell<Option<(Leader, Time)>>,
+    /// Another one leads, or none.
+    pub(crate) changed: Event,
+}
+
+impl Standing {
+    /// That of a single master: it leads as soon as it has begun, for ever.
+    pub(crate) fn alone(advertised: Option<(String, u16)>) -> Self {
+        Self { lease: Lease::endless(), in_set: false, ..Self::of_set(advertised) }
+    }
+
+    /// That of a master of a set.
+    pub(crate) fn of_set(advertised: Option<(String, u16)>) -> Self {
+        Self {
+            lease: Lease::none(),
+            in_set: true,
+            advertised,
+            leader: RefCell::default(),
+            changed: Event::new(),
+        }
+    }
+
+    /// The leader; none while none is heard.
+    pub(crate) fn leader(&self) -> Option<Leader> {
+        let leader = self.leader.borrow();
+        let known = leader.as_ref().filter(|(_, until)| clock::now() < *until);
+        known.map(|(leader, _)| leader.clone())
+    }
+
+    /// Somebody leads; true until then.
+    pub(crate) fn follow(&self, leader: Leader, until: Time) {
+        let news = self.leader().as_ref() != Some(&leader);
+        *self.leader.borrow_mut() = Some((leader, until));
+        if news {
+            self.changed.notify(usize::MAX);
+        }
+    }
+
+    /// Waits until a leader is known that is not `than`.
+    pub(crate) async fn another(&self, than: Option<&Leader>) -> Leader {
+        loop {
+            let listener = self.changed.listen();
+            if let Some(leader) = self.leader().filter(|leader| Some(leader) != than) {
+                return leader;
+            }
+            listener.await;
+        }
+    }
+}

@@ -1,0 +1,171 @@
+//! The registry of a set on this master's disk: `meta/registry`.
+//!
+//! How it lies there and how it is found again is the core's ([`mesita_core::registry::store`]);
+//! here blocks are read, written and synced. The file has its whole length, filled with zeros,
+//! before anything relies on it: a full disk cannot stop a vote.
+
+use std::fs::File;
+use std::io::{self, Write};
+use std::os::unix::fs::{FileExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+
+use mesita_core::registry::Unreadable;
+use mesita_core::registry::body::Shape;
+use mesita_core::registry::store::{BLOCK, Disk, DiskError, Facts, RING, Save, Store, blocks};
+use rustix::fs::{Advice, fadvise};
+
+use crate::seats::bodies;
+
+/// Blocks of a file. The error that the core is not told of is kept.
+struct Blocks {
+    path: PathBuf,
+    file: File,
+    failed: Option<io::Error>,
+}
+
+impl Blocks {
+    fn did(&mut self, result: io::Result<()>) -> Result<(), DiskError> {
+        result.map_err(|error| {
+            self.failed = Some(error);
+            DiskError
+        })
+    }
+}
+
+fn place(block: u32) -> u64 {
+    u64::from(block) * BLOCK as u64
+}
+
+impl Disk for Blocks {
+    fn read(&mut self, block: u32, into: &mut [u8; BLOCK]) -> Result<(), DiskError> {
+        let read = self.file.read_exact_at(into, place(block));
+        self.did(read)
+    }
+
+    fn write(&mut self, block: u32, from: &[u8; BLOCK]) -> Result<(), DiskError> {
+        let written = self.file.write_all_at(from, place(block));
+        self.did(written)
+    }
+
+    fn sync(&mut self) -> Result<(), DiskError> {
+        let synced = self.file.sync_data();
+        self.did(synced)
+    }
+}
+
+/// A registry and its file.
+pub(crate) struct SetStore {
+    store: Store<'static>,
+    blocks: Blocks,
+}
+
+impl std::fmt::Debug for SetStore {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("SetStore").field("path", &self.blocks.path).finish_non_exhaustive()
+    }
+}
+
+/// Why there is no registry to start from.
+#[derive(Debug)]
+pub(crate) enum Error {
+    /// A file or directory.
+    Io(PathBuf, io::Error),
+    /// What is in the file.
+    Unreadable(PathBuf, Unreadable),
+    /// The file has another length than a registry of these sizes.
+    Length(PathBuf),
+}
+
+impl std::fmt::Display for Error {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Io(path, error) => write!(f, "{}: {error}", path.display()),
+            Self::Unreadable(path, why) => write!(f, "{}: {why}", path.display()),
+            Self::Length(path) => write!(
+                f,
+                "{}: not as long as a registry of this --size: give the --size and --capacity \
+                 that the set was made with",
+                path.display()
+            ),
+        }
+    }
+}
+
+impl std::error::Error for Error {}
+
+impl SetStore {
+    /// Opens the registry below `meta`, or makes an empty one, and finds what was saved.
+    pub(crate) fn open(meta: &Path, shape: Shape) -> Result<Self, Error> {
+        let path = meta.join("registry");
+        let io = |error| Error::Io(path.clone(), error);
+        let len = place(blocks(shape, RING));
+        if !path.exists() {
+            create(&path, len).map_err(io)?;
+        }
+        let file = File::options().read(true).write(true).open(&path).map_err(io)?;
+        if file.metadata().map_err(io)?.len() != len {
+            return Err(Error::Length(path));
+        }
+        // After a write that failed, memory may hold what the disk does not: read it anew.
+        fadvise(&file, 0, None, Advice::DontNeed).map_err(|errno| io(errno.into()))?;
+        let [body, idle] = bodies(shape);
+        let mut store = Store::new(shape, RING, body, idle);
+        let mut blocks = Blocks { path: path.clone(), file, failed: None };
+        match store.recover(&mut blocks) {
+            Ok(()) => Ok(Self { store, blocks }),
+            Err(why) => Err(match blocks.failed.take() {
+                Some(error) => Error::Io(path, error),
+                None => Error::Unreadable(path, why),
+            }),
+        }
+    }
+
+    /// What must not be forgotten; not formed: nothing yet.
+    pub(crate) fn facts(&self) -> &Facts {
+        self.store.facts()
+    }
+
+    /// The change beside the facts.
+    pub(crate) fn edits(&self) -> &[u8] {
+        self.store.edits()
+    }
+
+    /// The registry's bytes as they were found.
+    pub(crate) fn body(&self) -> &[u8] {
+        self.store.body().bytes()
+    }
+
+    /// Its file.
+    pub(crate) fn path(&self) -> &Path {
+        &self.blocks.path
+    }
+
+    /// Saves what the election asked for. The sequence of what is durable now, if any is.
+    pub(crate) fn save(&mut self, save: &[u8]) -> io::Result<Option<u64>> {
+        let Ok(save) = postcard::from_bytes::<Save<'_>>(save) else {
+            mesita_core::stop(line!(), "something to be saved that cannot be read");
+        };
+        self.store.save(&mut self.blocks, &save).map_err(|DiskError| {
+            self.blocks.failed.take().unwrap_or_else(|| io::ErrorKind::Other.into())
+        })
+    }
+}
+
+/// A file of zeros that takes its whole room on the disk; its name comes last.
+fn create(path: &Path, len: u64) -> io::Result<()> {
+    let new = path.with_extension("new");
+    let mut options = File::options();
+    options.create(true).truncate(true).write(true).mode(0o600);
+    let mut file = options.open(&new)?;
+    let zeros = vec![0; 256 * 1024];
+    let mut left = len;
+    while left > 0 {
+        let some = left.min(zeros.len() as u64);
+        file.write_all(&zeros[..usize::try_from(some).unwrap_or(0)])?;
+        left -= some;
+    }
+    file.sync_all()?;
+    std::fs::rename(&new, path)?;
+    let directory = path.parent().unwrap_or(path);
+    File::open(directory)?.sync_all()
+}

@@ -1,0 +1,393 @@
+//! Several masters: one of them leads, and when it is gone another one does. What they are told
+//! wrongly they refuse.
+
+use std::collections::BTreeMap;
+use std::net::UdpSocket;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use serde_json::Value;
+
+use crate::idle::{files, written};
+use crate::world::{Agent, Process, Signal, World, ask, eventually, get, lives};
+
+/// Masters of one cluster.
+struct Set<'w> {
+    world: &'w World,
+    ports: Vec<u16>,
+    flags: Vec<String>,
+    running: Vec<Option<Process>>,
+}
+
+impl<'w> Set<'w> {
+    /// A set of so many, not started.
+    fn of(world: &'w World, count: usize, flags: &[&str]) -> Self {
+        let mut ports: Vec<u16> = (0..count).map(|_| world.port()).collect();
+        ports.sort_unstable();
+        let flags = flags.iter().map(|flag| (*flag).to_owned()).collect();
+        Self { world, ports, flags, running: (0..count).map(|_| None).collect() }
+    }
+
+    /// Three masters that have made a set.
+    fn made(world: &'w World, flags: &[&str]) -> Self {
+        let mut set = Self::of(world, 3, flags);
+        for at in 0..3 {
+            set.running[at] = Some(set.begin(at, &["--bootstrap"]));
+        }
+        for at in 0..3 {
+            set.process(at).says("master at 127.0.0.1:");
+        }
+        set
+    }
+
+    fn address(&self, at: usize) -> String {
+        format!("127.0.0.1:{}", self.ports[at])
+    }
+
+    /// All of them, as flags take it.
+    fn list(&self) -> String {
+        (0..self.ports.len()).map(|at| self.address(at)).collect::<Vec<_>>().join(",")
+    }
+
+    fn work_dir(&self, at: usize) -> PathBuf {
+        self.world.path(&format!("set-{at}"))
+    }
+
+    /// Starts one with more flags, and does not wait for anything.
+    fn begin(&self, at: usize, more: &[&str]) -> Process {
+        self.begin_in(self.work_dir(at), self.ports[at], &self.list(), more)
+    }
+
+    fn begin_in(&self, work_dir: PathBuf, port: u16, list: &str, more: &[&str]) -> Process {
+        let port = port.to_string();
+        let begin = ["master", "--masters", list, "--port", &port, "--work-dir"];
+        let mut command = self.world.mesita(&begin);
+        command.arg(work_dir).args(&self.flags).args(more);
+        self.world.start(command)
+    }
+
+    /// Starts one that was killed.
+    fn restart(&mut self, at: usize) {
+        let process = self.begin(at, &[]);
+        process.says("master at 127.0.0.1:");
+        self.running[at] = Some(process);
+    }
+
+    fn process(&self, at: usize) -> &Process {
+        self.running[at].as_ref().unwrap()
+    }
+
+    fn kill(&mut self, at: usize) {
+        self.running[at].take().unwrap().kill();
+    }
+
+    /// What one says of its health.
+    fn health(&self, at: usize) -> Value {
+        // One that begins again is not there for a moment.
+        let answer = ask(self.ports[at], "/health").unwrap_or_default();
+        let body = answer.split_once("\r\n\r\n").unwrap_or_default().1;
+        serde_json::from_str(body).unwrap_or_default()
+    }
+
+    fn alive(&self) -> Vec<usize> {
+        (0..self.running.len()).filter(|at| self.running[*at].is_some()).collect()
+    }
+
+    /// Waits until one leads and all others know it; which it is.
+    fn leader(&self) -> usize {
+        let agreed = || {
+            let told: Vec<Value> = self.alive().iter().map(|at| self.health(*at)).collect();
+            let leads: Vec<usize> =
+                (0..told.len()).filter(|at| told[*at]["leading"] == true).collect();
+            let [leader] = leads[..] else { return None };
+            let leader = self.alive()[leader];
+            let address = Value::from(self.address(leader));
+            told.iter().all(|one| one["leader"] == address).then_some(leader)
+        };
+        let shown = || self.alive().iter().map(|at| self.health(*at)).collect::<Vec<_>>();
+        eventually(|| agreed().is_some(), || format!("one leader: {:?}", shown()));
+        agreed().unwrap_or_else(|| self.leader())
+    }
+
+    /// A gauge of one.
+    fn gauge(&self, at: usize, name: &str) -> u64 {
+        let text = get(self.ports[at], "/metrics");
+        let line = text.lines().find(|line| line.starts_with(&format!("mesita_master_{name} ")));
+        line.map_or(0, |line| line.rsplit(' ').next().unwrap().parse().unwrap())
+    }
+
+    fn agent(&self) -> Agent<'w> {
+        let mut agent = Agent::new(self.world, &self.list(), &[]);
+        agent.start();
+        agent.process().says("registered with the master");
+        agent
+    }
+
+    fn run(&self, arguments: &[&str]) -> Process {
+        let (mark, list) = (self.world.marked(), self.list());
+        let begin = ["run", &mark, "--master", &list];
+        self.world.start(self.world.mesita(&[&begin, arguments].concat()))
+    }
+
+    /// SIGTERM to all, and their ends.
+    fn stop(mut self) {
+        let all: Vec<Process> = self.running.iter_mut().filter_map(Option::take).collect();
+        all.iter().for_each(|process| process.signal(Signal::TERM));
+        for process in all {
+            let said = process.end();
+            assert_eq!(said.status, 0, "{}", said.err);
+            assert!(!said.err.contains("panicked"), "{}", said.err);
+        }
+    }
+}
+
+/// A task that ends with status 7 when its gate opens; its run.
+fn gated(world: &World, set: &Set<'_>) -> (Process, PathBuf) {
+    let gate = world.path("gate");
+    let line = format!("echo up; until [ -e {} ]; do sleep 0.05; done; exit 7", gate.display());
+    let run = set.run(&["--name", "gated", "--command", &line]);
+    run.prints("up\n");
+    (run, gate)
+}
+
+#[test]
+fn a_leader_that_is_killed_is_followed_by_another_one_and_tasks_run_on() {
+    let world = World::new();
+    let mut set = Set::made(&world, &["--min-failover-timeout=60s"]);
+    let agent = set.agent();
+    let (run, gate) = gated(&world, &set);
+    let first = set.leader();
+    let cluster = set.health(first)["cluster"].clone();
+    for at in set.alive().into_iter().filter(|at| *at != first) {
+        let answer = get(set.ports[at], "/state?x=1");
+        assert!(answer.starts_with("HTTP/1.1 307 "), "{answer}");
+        let there = format!("Location: //{}/state?x=1\r\n", set.address(first));
+        assert!(answer.contains(&there), "{answer}");
+        let answer = get(set.ports[at], "/redirect");
+        assert!(answer.contains(&format!("Location: //{}\r\n", set.address(first))), "{answer}");
+        assert!(get(set.ports[at], "/version").starts_with("HTTP/1.1 200 "));
+        assert!(get(set.ports[at], "/flags").starts_with("HTTP/1.1 200 "));
+    }
+    set.kill(first);
+    let second = set.leader();
+    assert_ne!(second, first);
+    assert_eq!(set.health(second)["cluster"], cluster);
+    agent.process().says(&format!("registered with the master at {}", set.address(second)));
+    let said = set.run(&["--", "echo", "again"]).end();
+    assert_eq!((said.status, said.out.as_str()), (0, "again\n"), "{}", said.err);
+    std::fs::write(gate, "").unwrap();
+    let said = run.end();
+    assert_eq!(said.status, 7, "{}", said.err);
+    // The one that was killed comes back as a follower, with everything that it missed.
+    set.restart(first);
+    assert_eq!(set.leader(), second, "nobody disturbs a leader");
+    let version = || [first, second].map(|at| set.gauge(at, "set_registry_version"));
+    eventually(|| version()[0] == version()[1], || format!("the same registry: {:?}", version()));
+    agent.leave();
+    set.stop();
+    world.nothing_is_left();
+}
+
+#[test]
+fn without_a_majority_nobody_leads_and_tasks_run_on() {
+    let world = World::new();
+    let mut set = Set::made(&world, &["--min-failover-timeout=60s"]);
+    let agent = set.agent();
+    let (run, gate) = gated(&world, &set);
+    let leader = set.leader();
+    let others: Vec<usize> = set.alive().into_iter().filter(|at| *at != leader).collect();
+    others.iter().for_each(|at| set.kill(*at));
+    eventually(
+        || ask(set.ports[leader], "/state").unwrap_or_default().starts_with("HTTP/1.1 503 "),
+        || format!("that it leads no more: {}", set.health(leader)),
+    );
+    let retry = || ask(set.ports[leader], "/state").unwrap_or_default().contains("Retry-After: 1");
+    eventually(retry, || "when to come again".to_owned());
+    assert_eq!(set.health(leader)["leading"], false);
+    let said = set.run(&["--wait=1s", "--", "true"]).end();
+    assert_eq!(said.status, 4, "{}", said.err);
+    assert!(agent.process().err().contains("is gone"), "{}", agent.process().err());
+    set.restart(others[0]);
+    set.leader();
+    let said = set.run(&["--", "echo", "again"]).end();
+    assert_eq!(said.status, 0, "{}", said.err);
+    std::fs::write(gate, "").unwrap();
+    assert_eq!(run.end().status, 7);
+    agent.leave();
+    set.stop();
+    world.nothing_is_left();
+}
+
+#[test]
+fn a_leader_that_was_stopped_for_a_while_does_not_speak_as_one() {
+    let world = World::new();
+    let set = Set::made(&world, &[]);
+    let agent = set.agent();
+    let first = set.leader();
+    set.process(first).signal(Signal::STOP);
+    let others: Vec<usize> = set.alive().into_iter().filter(|at| *at != first).collect();
+    let leads = || others.iter().any(|at| set.health(*at)["leading"] == true);
+    eventually(leads, || "another leader".to_owned());
+    // The agent leaves a leader that is silent, though its connection is whole.
+    let second = *others.iter().find(|at| set.health(**at)["leading"] == true).unwrap();
+    agent.process().says(&format!("registered with the master at {}", set.address(second)));
+    let pid = set.process(first).pid();
+    set.process(first).signal(Signal::CONT);
+    eventually(
+        || ask(set.ports[first], "/state").unwrap_or_default().starts_with("HTTP/1.1 307 "),
+        || format!("that it follows: {}", set.process(first).err()),
+    );
+    assert!(lives(pid), "it begins again by itself, in its process");
+    assert_eq!(set.leader(), second);
+    agent.leave();
+    set.stop();
+    world.nothing_is_left();
+}
+
+#[test]
+fn an_idle_set_writes_nothing() {
+    let world = World::new();
+    let set = Set::made(&world, &[]);
+    set.leader();
+    let state = || {
+        let mut all = BTreeMap::new();
+        (0..3).for_each(|at| files(&set.work_dir(at), &mut all));
+        all
+    };
+    std::thread::sleep(Duration::from_secs(2));
+    let pids = [0, 1, 2].map(|at| set.process(at).pid());
+    let (before, files) = (pids.map(written), state());
+    std::thread::sleep(Duration::from_secs(5));
+    assert_eq!(pids.map(written), before, "an idle master wrote");
+    assert_eq!(state(), files, "no file changes");
+    set.stop();
+    world.nothing_is_left();
+}
+
+/// How a master ended that was not to start.
+fn refused(process: Process, sentence: &str) {
+    let said = process.end();
+    assert_eq!(said.status, 2, "{}", said.err);
+    assert!(said.err.contains(sentence), "{sentence:?} in {}", said.err);
+}
+
+#[test]
+fn masters_with_different_lists_make_no_set() {
+    let world = World::new();
+    let set = Set::of(&world, 3, &[]);
+    let other = format!("{},127.0.0.1:{},{}", set.address(0), world.port(), set.address(2));
+    let one = set.begin(0, &["--bootstrap"]);
+    let two = set.begin_in(set.work_dir(2), set.ports[2], &other, &["--bootstrap"]);
+    refused(one, "give all of them the same list");
+    refused(two, "give all of them the same list");
+    let stranger = set.begin_in(world.path("s"), world.port(), &set.list(), &["--bootstrap"]);
+    refused(stranger, "--advertise-ip");
+    let four = format!("{},127.0.0.1:1", set.list());
+    refused(set.begin_in(world.path("f"), set.ports[0], &four, &["--bootstrap"]), "not 4");
+    world.nothing_is_left();
+}
+
+#[test]
+fn a_work_directory_is_what_it_is() {
+    let world = World::new();
+    let mut set = Set::made(&world, &[]);
+    let leader = set.leader();
+    let one = (leader + 1) % 3;
+    // Unformed, without the word to form.
+    refused(set.begin_in(world.path("new"), world.port(), &set.list(), &[]), "--bootstrap");
+    set.kill(one);
+    refused(set.begin(one, &["--bootstrap"]), "without --bootstrap");
+    refused(set.begin(one, &["--size=tiny"]), "--size");
+    let alone = world.told(&[
+        "master",
+        "--port",
+        &set.ports[one].to_string(),
+        "--work-dir",
+        &set.work_dir(one).display().to_string(),
+    ]);
+    assert_eq!(alone.status, 2, "{}", alone.err);
+    assert!(alone.err.contains("give --masters"), "{}", alone.err);
+    // A master whose directory was lost does not make itself anew under the set that is there.
+    let lost = set.begin_in(world.path("lost"), set.ports[one], &set.list(), &["--bootstrap"]);
+    refused(lost, "its set was made before");
+    // One of another key is not the one that it says it is.
+    std::fs::write(set.work_dir(one).join("meta/key"), [7; 32]).unwrap();
+    refused(set.begin(one, &[]), "meta/key");
+    // The directory of a single master is not a set's.
+    let single = world.master(&[]);
+    let work_dir = world.path(&format!("master-{}", single.port));
+    let port = single.port;
+    single.stop();
+    let list = format!("127.0.0.1:{port}");
+    refused(set.begin_in(work_dir, port, &list, &["--bootstrap"]), "a single master");
+    set.stop();
+    world.nothing_is_left();
+}
+
+#[test]
+fn of_two_masters_with_one_directory_only_one_goes_on() {
+    let world = World::new();
+    let mut set = Set::made(&world, &[]);
+    let leader = set.leader();
+    let one = (leader + 1) % 3;
+    set.kill(one);
+    let copy = world.path("copy");
+    copy_all(&set.work_dir(one), &copy);
+    set.restart(one);
+    set.leader();
+    let twin = set.begin_in(copy, world.port(), &set.list(), &[]);
+    let over = |process: &Process| process.err().contains("Its id is over");
+    let found = || over(&twin) || over(set.process(one));
+    eventually(found, || format!("{}; {}", twin.err(), set.process(one).err()));
+    let told = set.gauge(leader, "set_promised_epoch");
+    assert!(told > 0 && set.health(leader)["leading"] == true, "the others go on");
+    for process in [twin, set.running[one].take().unwrap()] {
+        if over(&process) {
+            let said = process.end();
+            assert_eq!(said.status, 1, "{}", said.err);
+        } else {
+            process.kill();
+        }
+    }
+    set.stop();
+    world.nothing_is_left();
+}
+
+fn copy_all(from: &std::path::Path, to: &std::path::Path) {
+    std::fs::create_dir_all(to).unwrap();
+    for entry in std::fs::read_dir(from).unwrap().flatten() {
+        let there = to.join(entry.file_name());
+        if entry.path().is_dir() {
+            copy_all(&entry.path(), &there);
+        } else {
+            std::fs::copy(entry.path(), there).unwrap();
+        }
+    }
+}
+
+#[test]
+fn datagrams_from_outside_are_counted_and_dropped() {
+    let world = World::new();
+    let key = world.path("gossip.key");
+    std::fs::write(&key, [3; 32]).unwrap();
+    let flag = format!("--gossip-key-file={}", key.display());
+    let set = Set::made(&world, &[&flag]);
+    let leader = set.leader();
+    let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
+    let to = set.address(leader);
+    for datagram in [&b"x"[..], &[b'y'; 300], b"msg1", &[&b"msg1\x01"[..], &[9; 400]].concat()] {
+        socket.send_to(datagram, &to).unwrap();
+    }
+    let counted = || {
+        ["foreign", "forged", "truncated"]
+            .map(|kind| set.gauge(leader, &format!("gossip_{kind}_total")))
+    };
+    eventually(|| counted() == [1, 1, 2], || format!("one, one, two: {:?}", counted()));
+    assert_eq!(set.health(leader)["leading"], true);
+    // One with another key is nobody to them.
+    std::fs::write(&key, [4; 32]).unwrap();
+    let stranger = set.begin_in(world.path("s"), world.port(), &set.list(), &[]);
+    refused(stranger, "--bootstrap");
+    set.stop();
+    world.nothing_is_left();
+}

@@ -121,6 +121,8 @@ choice! {
         MaintenanceFull = 54,
         /// A time that ends before it begins.
         BadTime = 55,
+        /// More than one entry of the masters' registry holds. Not to be repeated.
+        TooLong = 56,
     }
 }
 
@@ -184,6 +186,9 @@ impl Refusal {
             Self::ConstraintsFull => "no room for another offer constraint; see --size",
             Self::MaintenanceFull => "no room for another maintenance window; see --size",
             Self::BadTime => "a time that ends before it begins",
+            Self::TooLong => {
+                "longer than an entry of the registry: shorter names, or fewer of them"
+            }
         }
     }
 
@@ -242,6 +247,7 @@ impl Refusal {
             | Self::BadOperation
             | Self::UnknownOperation
             | Self::BadConstraint
+            | Self::TooLong
             | Self::BadTime => 400,
         }
     }

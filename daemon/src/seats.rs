@@ -9,9 +9,11 @@ use mesita_core::election::{self, Election};
 use mesita_core::image::{BadImage, Reader, Writer};
 use mesita_core::master::explain::Question;
 use mesita_core::master::{self, Master};
-use mesita_core::registry::body::Shape;
+use mesita_core::registry::body::{Body, Shape};
+use mesita_core::registry::rows::ROW_MAX;
 use mesita_core::scheduler::{self, Driver};
 use mesita_core::time::Time;
+use mesita_core::wire::gossip::Table;
 use serde::{Deserialize, Serialize};
 
 use crate::memory::Pages;
@@ -231,12 +233,7 @@ impl Gauged for Master<'_> {
             }),
             Err(_) => Err(Refusal::Malformed),
         };
-        let mut head = [0; 12];
-        if let Ok(head) = postcard::to_slice(&result, &mut head) {
-            // There is room for both.
-            let _ = answer.extend_from_slice(head);
-            let _ = answer.extend_from_slice(&rows);
-        }
+        put_answer(&result, &rows, answer);
     }
 }
 
@@ -277,6 +274,63 @@ impl Gauged for Election<'_> {
 
     fn lease(&self, now: Time) -> Option<Time> {
         Some(self.lease_until(now))
+    }
+
+    /// The question: the number of the first slot, counted over all tables but the first. Rows: a
+    /// table, a slot, its bytes; slots that were never written are left out.
+    fn ask(&mut self, _now: Time, question: &[u8], answer: &mut Answer) {
+        let mut rows = Answer::new();
+        let result = match postcard::from_bytes::<(u64, ())>(question) {
+            Ok((from, ())) => Ok(slots(self.body(), from, &mut rows)),
+            Err(_) => Err(Refusal::Malformed),
+        };
+        put_answer(&result, &rows, answer);
+    }
+}
+
+/// Writes slots from a number on, as many as there is room for; the number it goes on with.
+fn slots(body: &Body<'_>, from: u64, rows: &mut Answer) -> Option<u64> {
+    let mut number = 0;
+    for table in TABLES_OF_ROWS {
+        for slot in 0..body.shape().slots(table) {
+            number += 1;
+            let bytes = body.slot(table, slot).unwrap_or_default();
+            if number <= from || bytes.first().is_none_or(|form| *form == 0) {
+                continue;
+            }
+            let mut row = [0; ROW_MAX + 16];
+            let row = postcard::to_slice(&(table, slot, bytes), &mut row);
+            let Ok(row) = row.map(|row| &*row) else { continue };
+            if rows.capacity() - rows.len() < row.len() + 12 {
+                return Some(number - 1);
+            }
+            // There is room for it.
+            let _ = rows.extend_from_slice(row);
+        }
+    }
+    None
+}
+
+/// The tables of the registry whose slots are rows.
+const TABLES_OF_ROWS: [Table; 9] = [
+    Table::Agents,
+    Table::Marks,
+    Table::Frameworks,
+    Table::Roles,
+    Table::Windows,
+    Table::Principals,
+    Table::Rules,
+    Table::Tokens,
+    Table::Revocations,
+];
+
+/// The head of an answer, then its rows, which leave room for it.
+fn put_answer(result: &Result<Option<u64>, Refusal>, rows: &Answer, answer: &mut Answer) {
+    let mut head = [0; 12];
+    if let Ok(head) = postcard::to_slice(result, &mut head) {
+        // There is room for both.
+        let _ = answer.extend_from_slice(head);
+        let _ = answer.extend_from_slice(rows);
     }
 }
 

@@ -39,6 +39,7 @@ use rows::{
 use serde::{Deserialize, Serialize};
 
 use crate::Refusal;
+use crate::allocator::quota::QuotaSpec;
 use crate::allocator::{self, Allocator, World};
 use crate::capacity::{Capacity, Lender};
 use crate::doors::Rights;
@@ -54,7 +55,7 @@ use crate::table::{Id, Slot, Table};
 use crate::time::Time;
 use crate::timers::{Timer, Timers};
 use crate::wire::agent::{AgentCall, AgentEvent};
-use crate::wire::call::{Call, Verb};
+use crate::wire::call::{Call, Quantity, Verb};
 use crate::wire::event::Event;
 use crate::wire::hello::Role;
 use crate::wire::link::Parting;
@@ -176,6 +177,17 @@ pub enum Input<'a> {
         cluster: u64,
         /// Whose word this master's is from now on.
         fence: Fence,
+    },
+    /// A quota that the masters' registry has; before this one leads.
+    Quota {
+        /// Whose.
+        role: &'a str,
+        /// Held free for it.
+        #[serde(borrow)]
+        guarantees: Seq<'a, Quantity<'a>>,
+        /// The most that it may have.
+        #[serde(borrow)]
+        limits: Seq<'a, Quantity<'a>>,
     },
 }
 
@@ -559,6 +571,9 @@ impl<'a> Master<'a> {
             Input::Weight { role, weight } => self.set_weight(cx, role, weight),
             Input::LeaveOut { name } => self.allocator.leave_out(&mut self.names, name),
             Input::Leads { cluster, fence } => self.leads(cx, cluster, fence),
+            Input::Quota { role, guarantees, limits } => {
+                self.set_quota(cx, role, &QuotaSpec { guarantees, limits }, true)
+            }
         }
     }
 

@@ -1,6 +1,6 @@
 //! Operators: quota, weights, agents that get nothing new.
 //!
-//! What they set holds for as long as this master runs. Mesos: `Master::Http::updateQuota`,
+//! What they set holds for as long as this master runs; what is to outlive it, its facts tell. Mesos: `Master::Http::updateQuota`,
 //! `updateWeights`, `deactivateAgent`.
 
 use super::rows::Agent;
@@ -62,7 +62,7 @@ impl Master<'_> {
 
     /// What was only offered of a role's consumption does not stand in the way of its limit: all
     /// offers are taken back, and made anew under the new quota. O(offers).
-    fn set_quota(
+    pub(super) fn set_quota(
         &mut self,
         cx: &mut Cx<'_>,
         role: &str,

@@ -13,7 +13,7 @@ use crate::wire::{Check, Seq};
 /// How many tables there are.
 pub const TABLES: usize = 10;
 /// Bytes of a slot of each table.
-pub const ENTRY: [u16; TABLES] = [META_BYTES, 72, 24, 48, 64, 32, 64, 16, 32, 32];
+pub const ENTRY: [u16; TABLES] = [META_BYTES, 72, 24, 48, 512, 32, 64, 16, 32, 32];
 
 #[allow(clippy::cast_possible_truncation)] // 384
 const META_BYTES: u16 = META_MAX as u16;
@@ -31,6 +31,11 @@ impl Shape {
         let more = if agents < 64 { 32 } else { 256 };
         let slots = [1, agents, agents, frameworks, roles, few, few, more, few, more];
         Self { slots }
+    }
+
+    /// Slots of a table.
+    pub fn slots(&self, table: Table) -> u32 {
+        self.slots.get(table as usize).copied().unwrap_or(0)
     }
 
     /// Bytes of the whole.

@@ -8,12 +8,13 @@
 //! Whatever changes the registry goes through [`Registry::propose`] and takes effect when the write
 //! that carries it is durable.
 //!
-//! Several masters keep one registry together. What it holds is in [`body`], who they are in
-//! [`meta`], how it lies on a disk in [`store`]; who may change it is decided by
+//! Several masters keep one registry together. What it holds is in [`body`] and [`rows`], who they
+//! are in [`meta`], how it lies on a disk in [`store`]; who may change it is decided by
 //! [`election`](crate::election).
 
 pub mod body;
 pub mod meta;
+pub mod rows;
 pub mod store;
 
 use serde::{Deserialize, Serialize};

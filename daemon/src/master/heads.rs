@@ -64,6 +64,12 @@ impl Talk for MasterNode {
             self.port.drop_bodies(&bodies);
             return Err("no room for another caller: see --size on the master");
         }
+        if let Head::OperatorCall(call) = head
+            && self.refuses(conn, call)
+        {
+            self.port.drop_bodies(&bodies);
+            return Ok(());
+        }
         let verdicts = if let Head::Call(call) = head
             && let Verb::Accept(accept) = &call.verb
         {

@@ -8,6 +8,7 @@
 //! | `site` | what it answers over HTTP |
 //! | `standby` | what it answers while another one leads |
 //! | `agents` | what agents answer, served under `/agent/<id>/` |
+//! | `durable` | what several masters keep of what their leader decides |
 //! | `heads` | what they say, on its way to the core |
 //! | `streams` | logs, passed on to their agent, and rows of the catalog |
 //! | `explain` | why a framework does not get what an agent has, as people say it |
@@ -15,6 +16,7 @@
 
 mod agents;
 mod arrivals;
+mod durable;
 mod explain;
 mod heads;
 mod operations;
@@ -178,6 +180,12 @@ impl MasterNode {
 
     /// Passes a head on to its connection.
     fn send(&self, conn: Id, head: &[u8], bodies: &[BodyRef]) {
+        if !self.answer_when_durable(conn, head, bodies) {
+            self.send_now(conn, head, bodies);
+        }
+    }
+
+    fn send_now(&self, conn: Id, head: &[u8], bodies: &[BodyRef]) {
         if self.tell_scheduler(conn, head, bodies) || self.answer_operation(conn, head) {
             return;
         }
@@ -227,6 +235,7 @@ impl MasterNode {
             self.led.notify(usize::MAX);
             log::info!("leading cluster {cluster:016x} in epoch {}", fence.epoch);
         }
+        self.keep(fact);
         let change = self.before_fact(fact);
         {
             let store = self.port.bodies.borrow();

@@ -170,8 +170,11 @@ impl MasterNode {
             let message = format!("{what}: see --size on the master");
             early(StatusCode::SERVICE_UNAVAILABLE, message)
         };
+        let call = OperatorCall { ticket: 1, verb };
+        let kept = self.can_keep(&call);
+        kept.map_err(|refusal| early(StatusCode::BAD_REQUEST, refusal.sentence()))?;
         // Our own types have no way to fail.
-        let head = Head::OperatorCall(OperatorCall { ticket: 1, verb });
+        let head = Head::OperatorCall(call);
         let head = postcard::to_allocvec(&head).unwrap_or_default();
         let number = self.number_of(caller).ok_or_else(|| full("no room for another caller"))?;
         let conn = self.conns.begin().ok_or_else(|| full("too many connections"))?;
@@ -209,6 +212,11 @@ impl MasterNode {
             let sentence = if message.is_empty() { refusal.sentence() } else { &message };
             early(status, sentence)
         })
+    }
+
+    /// True for a connection on which an operator is answered.
+    pub(super) fn is_operator(&self, conn: Id) -> bool {
+        self.operators.borrow().contains(&conn) || self.waiting.borrow().contains_key(&conn)
     }
 
     /// The answer to an operation; false for whoever waits for none.

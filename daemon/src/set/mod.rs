@@ -7,6 +7,7 @@
 //! | `sealed` | datagrams, which nobody else can read or write |
 //! | `peers` | who was heard, from where, and which of them leads |
 //! | `node` | the IO side of the election: gossip, disk, and what the master is told |
+//! | `kept` | what the leader decided and all of them keep |
 //! | `standing` | what the rest of the process knows of it: the lease, the leader |
 //! | `store` | the registry on this master's disk |
 //!
@@ -15,6 +16,7 @@
 
 pub(crate) mod begin;
 mod bootstrap;
+mod kept;
 pub(crate) mod node;
 mod peers;
 mod sealed;

@@ -4,20 +4,23 @@
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
 use std::net::{SocketAddr, UdpSocket};
-use std::rc::Rc;
+use std::rc::{Rc, Weak};
 
 use event_listener::Event;
+use mesita_core::Refusal;
 use mesita_core::election::{Birth, Input, Output};
 use mesita_core::master;
 use mesita_core::registry::meta::Roster;
+use mesita_core::registry::rows::Row;
 use mesita_core::registry::store::{Facts, Save};
 use mesita_core::time::Time;
-use mesita_core::wire::gossip::{Bootstrap, Digest, Envelope, Gossip};
+use mesita_core::wire::gossip::{Bootstrap, Digest, Envelope, Gossip, Table};
 use mesita_core::wire::{BodyRef, Fence, Generation, Head, decode};
 use smol::Async;
 
 use super::begin::Begun;
 use super::bootstrap::Identity;
+use super::kept::Rows;
 use super::peers::Peers;
 use super::sealed::{DATAGRAM_MAX, Dropped, Keys, STRANGER};
 use super::standing::{Leader, Standing};
@@ -31,6 +34,8 @@ use crate::{alarm, clock, random};
 const PIECE: usize = 16 * 1024;
 /// Bytes that wait for the core before what comes in datagrams is dropped: it comes again.
 const BACKLOG_MAX: usize = 256 * 1024;
+/// How long a change waits for one of the election itself, in µs.
+const BUSY_US: u64 = 10_000;
 /// How often names of masters are looked up, in µs.
 const RESOLVE_US: u64 = 10_000_000;
 
@@ -46,6 +51,7 @@ pub(crate) enum Over {
 /// The IO side of the election.
 pub(crate) struct SetNode {
     port: Port,
+    tasks: Tasks,
     to_disk: Rc<ToDisk>,
     standing: Rc<Standing>,
     master: Rc<MasterNode>,
@@ -63,8 +69,11 @@ pub(crate) struct SetNode {
     /// Where the masters of the list are.
     places: RefCell<Vec<SocketAddr>>,
     counts: RefCell<BTreeMap<&'static str, u64>>,
+    rows: RefCell<Rows>,
+    ticket: Cell<u32>,
     over: Cell<Option<Over>>,
     told: Event,
+    me: Weak<Self>,
 }
 
 impl SetNode {
@@ -77,14 +86,16 @@ impl SetNode {
         standing: Rc<Standing>,
         master: Rc<MasterNode>,
     ) -> std::io::Result<Rc<Self>> {
-        let Begun { socket, keys, key, identity, address, facts, edits, body } = begun;
+        let Begun { socket, keys, key, identity, shape, address, facts, edits, body } = begun;
         let nonce = u32::try_from(random::below(u64::from(u32::MAX))).unwrap_or(0);
-        let node = Rc::new(Self {
+        let socket = Async::new(socket)?;
+        let node = Rc::new_cyclic(|me| Self {
             port,
+            tasks: tasks.clone(),
             to_disk,
             standing,
             master,
-            socket: Async::new(socket)?,
+            socket,
             keys,
             key,
             identity,
@@ -95,8 +106,11 @@ impl SetNode {
             peers: RefCell::default(),
             places: RefCell::default(),
             counts: RefCell::default(),
+            rows: RefCell::new(Rows::new(shape)),
+            ticket: Cell::new(0),
             over: Cell::new(None),
             told: Event::new(),
+            me: me.clone(),
         });
         node.begin(facts, &edits, &body);
         tasks.go(Rc::clone(&node).listen());
@@ -159,6 +173,7 @@ impl SetNode {
             ("set_promised_epoch", facts.promised.into()),
             ("set_registry_version", facts.accepted.version.number),
         ];
+        gauges.extend(self.rows.borrow().gauges());
         gauges.extend(self.counts.borrow().iter().map(|(name, count)| (*name, *count)));
         gauges
     }
@@ -359,12 +374,16 @@ impl Node for SetNode {
             Output::Gossip(head) => self.broadcast(&head),
             Output::Send { to, head } => self.send(to, &head),
             Output::Persist(save) => self.persist(&save),
-            Output::Leading(fence) => self.leads(fence),
+            Output::Leading(fence) => {
+                if let Some(me) = self.me.upgrade() {
+                    self.tasks.go(async move { me.leads(fence).await });
+                }
+            }
             Output::Lost => {
                 log::warn!("this master leads no more; beginning again as a follower");
                 self.end(Over::Lost);
             }
-            Output::Answer { .. } => {}
+            Output::Answer { result, .. } => self.answered(result),
             Output::Quarantined => self.end(Over::Quarantined),
         }
     }
@@ -385,12 +404,120 @@ impl SetNode {
         self.to_disk.write(Job::Save { seat: self.port.seat(), save });
     }
 
-    fn leads(&self, fence: Fence) {
+    /// It was elected: its master is told what the registry has, then that it leads. Nothing changes
+    /// the registry meanwhile: only a leader does.
+    async fn leads(&self, fence: Fence) {
+        let mut from = 0;
+        while let Some(next) = self.read_rows(from).await {
+            from = next;
+        }
+        self.tell_rows();
         let (cluster, id) = {
             let facts = self.facts.borrow();
             (facts.cluster, facts.me)
         };
         self.standing.follow(Leader { fence, id, address: self.address.clone() }, Time::NEVER);
         self.master.port.put(&master::Input::Leads { cluster, fence });
+    }
+
+    /// Reads slots from a number on; the number that it goes on with.
+    async fn read_rows(&self, from: u64) -> Option<u64> {
+        let answer = self.port.ask(&(from, ())).await;
+        let part = postcard::take_from_bytes::<Result<Option<u64>, Refusal>>(&answer);
+        let Ok((Ok(next), mut bytes)) = part else { return None };
+        let mut rows = self.rows.borrow_mut();
+        while let Ok(((table, slot, row), rest)) =
+            postcard::take_from_bytes::<(Table, u32, &[u8])>(bytes)
+        {
+            rows.found(table, slot, row);
+            bytes = rest;
+        }
+        next
+    }
+
+    fn tell_rows(&self) {
+        let rows = self.rows.borrow();
+        let mut all: Vec<Row<'_>> = rows.all().collect();
+        // What a role is guaranteed is looked at beside what the roles above it are.
+        all.sort_by_key(|row| match row {
+            Row::Weight { role, .. } | Row::Quota { role, .. } => role.matches('/').count(),
+        });
+        for row in all {
+            let input = match row {
+                Row::Weight { role, weight } => master::Input::Weight { role, weight },
+                Row::Quota { role, guarantees, limits } => {
+                    master::Input::Quota { role, guarantees, limits }
+                }
+            };
+            let shown = format!("{row:?}");
+            self.master.port.put_then(&input, Vec::new(), move |result| {
+                if let Err(refusal) = result {
+                    log::error!("what the registry has does not hold here: {shown}: {refusal}");
+                }
+            });
+        }
+    }
+}
+
+/// What the leader decides, on its way to a majority.
+impl SetNode {
+    /// Why a row could not be kept.
+    pub(crate) fn has_room(&self, row: &Row<'_>) -> Result<(), Refusal> {
+        self.rows.borrow().has_room(row)
+    }
+
+    /// Keeps what was decided.
+    pub(crate) fn keep(&self, row: &Row<'_>) {
+        self.rows.borrow_mut().keep(row);
+        self.propose();
+    }
+
+    /// Calls `then` when a majority has everything that was decided so far.
+    pub(crate) fn when_durable(&self, then: impl FnOnce() + 'static) {
+        let now = self.rows.borrow_mut().when_durable(Box::new(then));
+        if let Some(then) = now {
+            then();
+        }
+    }
+
+    fn propose(&self) {
+        let ticket = self.ticket.get().wrapping_add(1);
+        let me = self.me.clone();
+        let refused = move |result: Result<(), Refusal>| {
+            if let (Err(refusal), Some(me)) = (result, me.upgrade()) {
+                me.not_now(refusal);
+            }
+        };
+        let proposed = self.rows.borrow_mut().next(|edits| {
+            self.port.put_then(&Input::Propose { ticket, edits }, Vec::new(), refused);
+        });
+        if proposed.is_some() {
+            self.ticket.set(ticket);
+        }
+    }
+
+    /// Another change of the registry is on its way, of the election itself: this one comes after.
+    fn not_now(&self, refusal: Refusal) {
+        if refusal != Refusal::Busy {
+            return log::warn!("the registry takes no change: {refusal}");
+        }
+        self.rows.borrow_mut().put_back();
+        if let Some(me) = self.me.upgrade() {
+            self.tasks.go(async move {
+                alarm::after(BUSY_US).await;
+                me.propose();
+            });
+        }
+    }
+
+    /// A majority has the change. When it is not known to, this master leads no more, and says
+    /// nothing of it.
+    fn answered(&self, result: Result<(), Refusal>) {
+        if result.is_err() {
+            return;
+        }
+        let ready = self.rows.borrow_mut().committed();
+        ready.into_iter().for_each(|then| then());
+        self.propose();
     }
 }

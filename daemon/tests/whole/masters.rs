@@ -9,7 +9,7 @@ use std::time::Duration;
 use serde_json::Value;
 
 use crate::idle::{files, written};
-use crate::world::{Agent, Process, Signal, World, ask, eventually, get, lives};
+use crate::world::{Agent, Process, Said, Signal, World, ask, eventually, get, lives};
 
 /// Masters of one cluster.
 struct Set<'w> {
@@ -129,6 +129,11 @@ impl<'w> Set<'w> {
         self.world.start(self.world.mesita(&[&begin, arguments].concat()))
     }
 
+    fn told(&self, command: &str, arguments: &[&str]) -> Said {
+        let list = self.list();
+        self.world.told(&[&[command], arguments, &["--master", &list][..]].concat())
+    }
+
     /// SIGTERM to all, and their ends.
     fn stop(mut self) {
         let all: Vec<Process> = self.running.iter_mut().filter_map(Option::take).collect();
@@ -184,6 +189,43 @@ fn a_leader_that_is_killed_is_followed_by_another_one_and_tasks_run_on() {
     let version = || [first, second].map(|at| set.gauge(at, "set_registry_version"));
     eventually(|| version()[0] == version()[1], || format!("the same registry: {:?}", version()));
     agent.leave();
+    set.stop();
+    world.nothing_is_left();
+}
+
+#[test]
+fn what_an_operator_sets_outlives_every_leader() {
+    let world = World::new();
+    let mut set = Set::made(&world, &[]);
+    let first = set.leader();
+    let limit = ["set", "eng/web", "--limit", "cpus:2", "--force"];
+    assert_eq!(set.told("quota", &limit).status, 0);
+    assert_eq!(set.told("quota", &["set", "eng", "--limit", "cpus:3", "--force"]).status, 0);
+    assert_eq!(set.told("quota", &["set", "gone", "--limit", "cpus:3", "--force"]).status, 0);
+    assert_eq!(set.told("quota", &["set", "gone"]).status, 0);
+    assert_eq!(set.told("weights", &["set", "eng=2.5,ops=3"]).status, 0);
+    let listed = |set: &Set<'_>| {
+        let lists = ["quota", "weights"].map(|kind| set.told(kind, &["ls", "--json"]));
+        lists.map(|said| {
+            assert_eq!(said.status, 0, "{}", said.err);
+            said.out
+        })
+    };
+    let before = listed(&set);
+    assert!(before[0].contains("eng/web") && !before[0].contains("gone"), "{before:?}");
+    assert!(before[1].contains("ops"), "{before:?}");
+    set.kill(first);
+    let second = set.leader();
+    assert_eq!(listed(&set), before);
+    // All of them at once, as when the power goes.
+    for at in set.alive() {
+        set.kill(at);
+    }
+    (0..3).for_each(|at| set.restart(at));
+    set.leader();
+    assert_eq!(listed(&set), before, "{second}");
+    let long = format!("{}=2", "r".repeat(200));
+    assert_eq!(set.told("weights", &["set", &long]).status, 0);
     set.stop();
     world.nothing_is_left();
 }

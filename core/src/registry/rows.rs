@@ -1,0 +1,100 @@
+//! What is in the slots of the registry's tables.
+//!
+//! A slot is empty when its first byte is zero. Else that byte is the form of the row behind it,
+//! which is postcard; what follows the row is of no concern. A later release appends variants, and
+//! leaves alone what it does not know.
+
+use serde::{Deserialize, Serialize};
+
+use super::body::ENTRY;
+use crate::table::Full;
+use crate::wire::call::Quantity;
+use crate::wire::gossip::Table;
+use crate::wire::{Seq, encode};
+
+/// The form of all rows of this release.
+const FORM: u8 = 1;
+/// Bytes of the largest slot.
+pub const ROW_MAX: usize = 512;
+/// What an empty slot begins with: written to a slot, it takes its row away.
+pub const EMPTY: [u8; 1] = [0];
+
+/// One row.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Row<'a> {
+    /// The weight of a role.
+    Weight {
+        /// Which.
+        role: &'a str,
+        /// Thousandths.
+        weight: u32,
+    },
+    /// The quota of a role.
+    Quota {
+        /// Which.
+        role: &'a str,
+        /// Held free for it.
+        #[serde(borrow)]
+        guarantees: Seq<'a, Quantity<'a>>,
+        /// The most that it may have.
+        #[serde(borrow)]
+        limits: Seq<'a, Quantity<'a>>,
+    },
+}
+
+impl<'a> Row<'a> {
+    /// The table that has such rows.
+    pub const fn table(&self) -> Table {
+        match self {
+            Self::Weight { .. } | Self::Quota { .. } => Table::Roles,
+        }
+    }
+
+    /// Reads a slot; none if it is empty, or of a release that knows more.
+    pub fn read(slot: &'a [u8]) -> Option<Self> {
+        let (form, row) = slot.split_first()?;
+        let row = postcard::take_from_bytes(row).ok().filter(|_| *form == FORM);
+        row.map(|(row, _)| row)
+    }
+
+    /// Writes a slot's bytes; [`Full`] when the row is longer than a slot of its table.
+    pub fn write<'b>(&self, into: &'b mut [u8; ROW_MAX]) -> Result<&'b [u8], Full> {
+        let max = usize::from(ENTRY.get(self.table() as usize).copied().unwrap_or(0));
+        let (form, row) = into.split_first_mut().ok_or(Full)?;
+        *form = FORM;
+        let len = encode(self, row)?.len().saturating_add(1);
+        into.get(..len).filter(|_| len <= max).ok_or(Full)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::resources::Amount;
+    use crate::testing::scratch;
+
+    #[test]
+    fn a_row_survives_its_slot_and_an_empty_slot_has_none() {
+        let one = Quantity { name: "cpus", amount: Amount::from_milli(2_500) };
+        let guarantees = scratch().seq::<Quantity<'static>>([one]).unwrap();
+        let row = Row::Quota { role: "eng/web", guarantees, limits: Seq::EMPTY };
+        let mut slot = [7; ROW_MAX];
+        assert!(row.write(&mut slot).is_ok());
+        assert_eq!(Row::read(&slot), Some(row));
+        slot[..1].copy_from_slice(&EMPTY);
+        assert_eq!(Row::read(&slot), None);
+        assert_eq!(Row::read(&[9, 0, 0]), None, "of a later release");
+    }
+
+    #[test]
+    fn a_row_longer_than_its_slot_is_none() {
+        let name = "a-name-of-a-resource-that-is-far-too-long-for-anybody";
+        let many = [Quantity { name, amount: Amount::from_milli(1) }; 12];
+        let limits = scratch().seq::<Quantity<'static>>(many).unwrap();
+        let row = Row::Quota { role: "web", guarantees: Seq::EMPTY, limits };
+        assert_eq!(row.write(&mut [0; ROW_MAX]), Err(Full));
+        let row = Row::Weight { role: "web", weight: 2_000 };
+        assert_eq!(row.table(), Table::Roles);
+        assert!(row.write(&mut [0; ROW_MAX]).is_ok());
+    }
+}

@@ -1,0 +1,87 @@
+//! What a leader of several masters decides, on its way to all of them: what asks for it is answered
+//! when a majority has it.
+
+use std::rc::Rc;
+
+use mesita_core::Refusal;
+use mesita_core::master::Fact;
+use mesita_core::registry::rows::Row;
+use mesita_core::table::Id;
+use mesita_core::wire::operator::{OperatorCall, OperatorEvent, OperatorVerb};
+use mesita_core::wire::{BodyRef, Head};
+
+use super::MasterNode;
+use crate::conn::Conn;
+use crate::set::node::SetNode;
+
+impl MasterNode {
+    fn set(&self) -> Option<Rc<SetNode>> {
+        self.of_set.borrow().upgrade()
+    }
+
+    /// Keeps what a fact says, if it is to outlive this leader.
+    pub(super) fn keep(&self, fact: &Fact<'_>) {
+        let row = match *fact {
+            Fact::Quota { role, guarantees, limits } => Row::Quota { role, guarantees, limits },
+            Fact::Weight { role, weight } => Row::Weight { role, weight },
+            Fact::Leading { .. }
+            | Fact::Agent { .. }
+            | Fact::AgentState { .. }
+            | Fact::AgentGone { .. }
+            | Fact::Framework { .. }
+            | Fact::FrameworkState { .. }
+            | Fact::FrameworkGone { .. }
+            | Fact::Task { .. }
+            | Fact::TaskState { .. }
+            | Fact::TaskGone { .. }
+            | Fact::Executor { .. }
+            | Fact::ExecutorGone { .. }
+            | Fact::Offer { .. }
+            | Fact::OfferGone { .. }
+            | Fact::AgentDeactivated { .. } => return,
+        };
+        // Before it leads it is told what is kept, and what the flags of this one say.
+        if self.catalog.borrow().now.leading.is_some()
+            && let Some(set) = self.set()
+        {
+            set.keep(&row);
+        }
+    }
+
+    /// Why a call asks for more than can be kept.
+    pub(super) fn can_keep(&self, call: &OperatorCall<'_>) -> Result<(), Refusal> {
+        let row = match call.verb {
+            OperatorVerb::SetQuota { role, guarantees, limits, .. } => {
+                Row::Quota { role, guarantees, limits }
+            }
+            OperatorVerb::SetWeight { role, weight } => Row::Weight { role, weight },
+            OperatorVerb::Deactivate { .. }
+            | OperatorVerb::Whitelist { .. }
+            | OperatorVerb::Maintain { .. }
+            | OperatorVerb::Operate { .. }
+            | OperatorVerb::Teardown { .. } => return Ok(()),
+        };
+        self.set().map_or(Ok(()), |set| set.has_room(&row))
+    }
+
+    /// True when a call was answered, because it asks for more than can be kept.
+    pub(super) fn refuses(&self, conn: &Conn, call: &OperatorCall<'_>) -> bool {
+        let Err(refusal) = self.can_keep(call) else { return false };
+        let (ticket, result, message) = (call.ticket, Err(refusal), refusal.sentence());
+        conn.say(&Head::OperatorEvent(OperatorEvent::Reply { ticket, result, message }));
+        true
+    }
+
+    /// Sends an answer to an operator when everything decided before it is durable. False: it is
+    /// none, or this master has nobody to share it with.
+    pub(super) fn answer_when_durable(&self, conn: Id, head: &[u8], bodies: &[BodyRef]) -> bool {
+        let Some(set) = self.set().filter(|_| self.is_operator(conn)) else { return false };
+        let (me, head, bodies) = (self.me.clone(), head.to_vec(), bodies.to_vec());
+        set.when_durable(move || {
+            if let Some(me) = me.upgrade() {
+                me.send_now(conn, &head, &bodies);
+            }
+        });
+        true
+    }
+}

@@ -1,0 +1,274 @@
+//! What the masters keep together of what their leader decides: rows of the registry.
+//!
+//! A row is written when the core's fact of it comes, and whoever is to hear of it hears when a
+//! majority has it. One change is on its way at a time; what comes meanwhile goes with the next one.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+
+use mesita_core::Refusal;
+use mesita_core::limits::{DELTA_MAX, EDITS_MAX};
+use mesita_core::registry::body::Shape;
+use mesita_core::registry::rows::{EMPTY, ROW_MAX, Row};
+use mesita_core::wire::gossip::{Edit, Table};
+use mesita_core::wire::{Scratch, Seq};
+
+/// Bytes that an edit takes beside what it writes.
+const AROUND: usize = 16;
+
+/// What a row is about: there is one for each.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum About {
+    Weight(Box<str>),
+    Quota(Box<str>),
+}
+
+impl About {
+    fn of(row: &Row<'_>) -> Self {
+        match row {
+            Row::Weight { role, .. } => Self::Weight((*role).into()),
+            Row::Quota { role, .. } => Self::Quota((*role).into()),
+        }
+    }
+}
+
+/// Where a row is, and what it is.
+type Kept = (u32, Vec<u8>);
+/// Called when what was asked for is durable.
+type Then = Box<dyn FnOnce()>;
+
+/// The rows, and what is on its way.
+pub(super) struct Rows {
+    shape: Shape,
+    rows: BTreeMap<About, Kept>,
+    used: BTreeSet<(Table, u32)>,
+    /// What waits for its turn.
+    queue: VecDeque<Write>,
+    /// Writes asked for; then those on their way, and those that a majority has.
+    asked: u64,
+    flying: Option<Flying>,
+    durable: u64,
+    waiting: VecDeque<(u64, Then)>,
+}
+
+/// A write: a slot, and what is written there.
+type Write = (Table, u32, Vec<u8>);
+
+/// A change on its way.
+struct Flying {
+    /// How many of the writes asked for are done with it.
+    mark: u64,
+    writes: Vec<Write>,
+}
+
+impl Rows {
+    /// No rows yet, in tables of these sizes.
+    pub(super) fn new(shape: Shape) -> Self {
+        Self {
+            shape,
+            rows: BTreeMap::new(),
+            used: BTreeSet::new(),
+            queue: VecDeque::new(),
+            asked: 0,
+            flying: None,
+            durable: 0,
+            waiting: VecDeque::new(),
+        }
+    }
+
+    /// A slot that was found in the registry.
+    pub(super) fn found(&mut self, table: Table, slot: u32, bytes: &[u8]) {
+        self.used.insert((table, slot));
+        if let Some(row) = Row::read(bytes) {
+            let mut memory = [0; ROW_MAX];
+            let written = row.write(&mut memory).unwrap_or_default();
+            self.rows.insert(About::of(&row), (slot, written.to_vec()));
+        }
+    }
+
+    /// The rows as they are.
+    pub(super) fn all(&self) -> impl Iterator<Item = Row<'_>> {
+        self.rows.values().filter_map(|(_, bytes)| Row::read(bytes))
+    }
+
+    /// Why a row could not be kept; nothing changes.
+    pub(super) fn has_room(&self, row: &Row<'_>) -> Result<(), Refusal> {
+        row.write(&mut [0; ROW_MAX]).map_err(|_| Refusal::TooLong)?;
+        let known = self.rows.contains_key(&About::of(row));
+        let free = known || self.free_slot(row.table()).is_some();
+        if free { Ok(()) } else { Err(Refusal::QuotasFull) }
+    }
+
+    /// Keeps a row from now on, or takes it away where it says nothing.
+    pub(super) fn keep(&mut self, row: &Row<'_>) {
+        let about = About::of(row);
+        if says_nothing(row) {
+            if let Some((slot, _)) = self.rows.remove(&about) {
+                self.used.remove(&(row.table(), slot));
+                self.ask(row.table(), slot, EMPTY.to_vec());
+            }
+            return;
+        }
+        let mut memory = [0; ROW_MAX];
+        let Ok(bytes) = row.write(&mut memory) else { return };
+        let known = self.rows.get(&about);
+        if known.is_some_and(|(_, old)| old == bytes) {
+            return;
+        }
+        let slot = known.map(|(slot, _)| *slot).or_else(|| self.free_slot(row.table()));
+        let Some(slot) = slot else {
+            return log::error!("no room in the registry for what was decided: see --size");
+        };
+        let bytes = bytes.to_vec();
+        self.used.insert((row.table(), slot));
+        self.ask(row.table(), slot, bytes.clone());
+        self.rows.insert(about, (slot, bytes));
+    }
+
+    fn free_slot(&self, table: Table) -> Option<u32> {
+        (0..self.shape.slots(table)).find(|slot| !self.used.contains(&(table, *slot)))
+    }
+
+    fn ask(&mut self, table: Table, slot: u32, bytes: Vec<u8>) {
+        self.asked += 1;
+        self.queue.push_back((table, slot, bytes));
+    }
+
+    /// Calls `then` when everything asked for so far is durable: at once, if it is.
+    pub(super) fn when_durable(&mut self, then: Then) -> Option<Then> {
+        if self.durable >= self.asked {
+            return Some(then);
+        }
+        self.waiting.push_back((self.asked, then));
+        None
+    }
+
+    /// The next change, when none is on its way: as much of what waits as it takes.
+    pub(super) fn next<R>(&mut self, propose: impl FnOnce(Seq<'_, Edit<'_>>) -> R) -> Option<R> {
+        if self.flying.is_some() || self.queue.is_empty() {
+            return None;
+        }
+        let mut left = DELTA_MAX - AROUND;
+        let fit = self.queue.iter().take(EDITS_MAX).take_while(|(_, _, bytes)| {
+            let fits = bytes.len() + AROUND <= left;
+            left = left.saturating_sub(bytes.len() + AROUND);
+            fits
+        });
+        let count = fit.count();
+        let some: Vec<_> = self.queue.drain(..count).collect();
+        let edits = some.iter().map(|(table, slot, bytes)| Edit {
+            table: *table,
+            slot: *slot,
+            at: 0,
+            bytes,
+        });
+        let mut memory = [0; DELTA_MAX];
+        let Ok(list) = Scratch::new(&mut memory).seq::<Edit<'_>>(edits) else {
+            mesita_core::stop(line!(), "a change that was measured does not fit");
+        };
+        let proposed = propose(list);
+        let mark = self.asked - self.queue.len() as u64;
+        self.flying = Some(Flying { mark, writes: some });
+        Some(proposed)
+    }
+
+    /// The change that was on its way was not taken: it waits again, before all others.
+    pub(super) fn put_back(&mut self) {
+        let writes = self.flying.take().map(|flying| flying.writes).unwrap_or_default();
+        writes.into_iter().rev().for_each(|write| self.queue.push_front(write));
+    }
+
+    /// The change that was on its way is durable. What waited for it is to be called.
+    pub(super) fn committed(&mut self) -> Vec<Then> {
+        self.durable = self.flying.take().map_or(self.durable, |flying| flying.mark);
+        let ready = self.waiting.iter().take_while(|(mark, _)| *mark <= self.durable).count();
+        self.waiting.drain(..ready).map(|(_, then)| then).collect()
+    }
+
+    /// Rows kept, and writes that no majority has yet.
+    pub(super) fn gauges(&self) -> [(&'static str, u64); 2] {
+        let waits = self.asked - self.durable;
+        [("set_registry_rows", self.rows.len() as u64), ("set_registry_waiting", waits)]
+    }
+}
+
+/// A row that says what would be so without it.
+fn says_nothing(row: &Row<'_>) -> bool {
+    match row {
+        Row::Weight { weight, .. } => *weight == 1_000,
+        Row::Quota { guarantees, limits, .. } => guarantees.is_empty() && limits.is_empty(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::cell::Cell;
+    use std::rc::Rc;
+
+    use super::*;
+
+    fn weight(role: &str, weight: u32) -> Row<'_> {
+        Row::Weight { role, weight }
+    }
+
+    fn rows() -> Rows {
+        Rows::new(Shape::new(4, 2, 3))
+    }
+
+    #[test]
+    fn whoever_waits_hears_when_everything_before_is_durable() {
+        let mut rows = rows();
+        let heard = Rc::new(Cell::new(0));
+        let then = |heard: &Rc<Cell<u32>>| -> Then {
+            let heard = Rc::clone(heard);
+            Box::new(move || heard.set(heard.get() + 1))
+        };
+        assert!(rows.when_durable(then(&heard)).is_some(), "nothing is on its way");
+        rows.keep(&weight("a", 2_000));
+        assert!(rows.when_durable(then(&heard)).is_none());
+        assert_eq!(rows.next(|edits| edits.len()), Some(1));
+        rows.keep(&weight("b", 3_000));
+        rows.keep(&weight("c", 3_000));
+        assert!(rows.when_durable(then(&heard)).is_none());
+        assert_eq!(rows.next(|edits| edits.len()), None, "one at a time");
+        rows.committed().into_iter().for_each(|then| then());
+        assert_eq!(heard.get(), 1);
+        assert_eq!(rows.next(|edits| edits.len()), Some(2));
+        rows.committed().into_iter().for_each(|then| then());
+        assert_eq!((heard.get(), rows.gauges()[1].1), (2, 0));
+    }
+
+    #[test]
+    fn a_full_table_refuses_and_a_row_that_says_nothing_makes_room() {
+        let mut rows = rows();
+        ["a", "b", "c"].iter().for_each(|role| rows.keep(&weight(role, 2_000)));
+        assert_eq!(rows.has_room(&weight("d", 2_000)), Err(Refusal::QuotasFull));
+        assert_eq!(rows.has_room(&weight("a", 3_000)), Ok(()));
+        rows.keep(&weight("b", 1_000));
+        assert_eq!(rows.has_room(&weight("d", 2_000)), Ok(()));
+        rows.keep(&weight("d", 2_000));
+        let told: Vec<u32> =
+            rows.next(|edits| edits.iter().map(|edit| edit.slot).collect()).unwrap();
+        assert_eq!(told, [0, 1, 2, 1, 1]);
+        let long = "r".repeat(255);
+        let mut memory = vec![0; 4096];
+        let amount = mesita_core::resources::Amount::from_milli(1);
+        let many = [mesita_core::wire::call::Quantity { name: &long, amount }; 4];
+        let limits =
+            Scratch::new(&mut memory).seq::<mesita_core::wire::call::Quantity<'_>>(many).unwrap();
+        let row = Row::Quota { role: "a", guarantees: Seq::EMPTY, limits };
+        assert_eq!(rows.has_room(&row), Err(Refusal::TooLong));
+    }
+
+    #[test]
+    fn what_was_found_is_kept_where_it_is() {
+        let mut rows = rows();
+        let mut memory = [0; ROW_MAX];
+        let bytes = weight("a", 2_000).write(&mut memory).unwrap().to_vec();
+        rows.found(Table::Roles, 2, &bytes);
+        assert_eq!(rows.all().collect::<Vec<_>>(), [weight("a", 2_000)]);
+        rows.keep(&weight("a", 2_000));
+        assert_eq!(rows.next(|edits| edits.len()), None, "the same again is no change");
+        rows.keep(&weight("a", 4_000));
+        assert_eq!(rows.next(|edits| edits.iter().next().unwrap().slot), Some(2));
+    }
+}

@@ -160,9 +160,10 @@ impl<'a> Allocator<'a> {
         total: Holding,
         free: Holding,
     ) {
+        let bars = if self.is_listed(agent) { 0 } else { Bar::Unlisted.bit() };
         let Some(row) = self.agents.get_mut(agent as usize) else { return };
         invariant!(!row.known, "an agent is added twice");
-        (row.known, row.bars, row.remote, row.lent) = (true, 0, remote, false);
+        (row.known, row.bars, row.remote, row.lent) = (true, bars, remote, false);
         (row.last_winner, row.last_at) = (0, Time(0));
         (row.total, row.free) = (total, free);
         self.count_total(world, agent, total, Sign::More);

@@ -14,6 +14,7 @@
 //! | [`shared`] | volumes that several use at once |
 //! | [`filters`] | what frameworks refused |
 //! | [`hosts`], [`constraints`] | what agents say of themselves, and which ones a framework wants |
+//! | `whitelist` | hosts whose agents may be offered |
 //! | [`gates`] | everything that can keep an agent's resources from a client |
 //! | [`round`] | who gets what |
 //! | [`why`] | the same questions, asked by people |
@@ -57,6 +58,7 @@ pub mod shared;
 pub mod sorter;
 pub mod totals;
 pub mod tree;
+mod whitelist;
 pub mod why;
 
 pub use agents::{AgentRow, Bar};
@@ -129,6 +131,8 @@ pub struct Memory<'a> {
     pub attributes: &'a mut [slab::Node<Attribute>],
     /// Twice a bit for each agent.
     pub agent_sets: [&'a mut [u64]; 2],
+    /// A bit for each name: the hosts on the operator's list.
+    pub listed: &'a mut [u64],
     /// Refusals remembered one by one.
     pub filters: &'a mut [Slot<Filter>],
     /// As many as filters.
@@ -164,6 +168,7 @@ impl<'a> Memory<'a> {
             hosts: lender.lend(c.agents),
             attributes: lender.lend(c.attributes),
             agent_sets: [(); 2].map(|()| lender.lend(of_agents)),
+            listed: lender.lend(Bits::words_for(c.names.saturating_add(1))),
             filters: lender.lend(c.filters),
             filter_timers: lender.lend(c.filters),
             refusal_timers: lender.lend(c.agents),
@@ -210,6 +215,8 @@ pub struct Allocator<'a> {
     /// Agents with something new to offer, and those with anything to offer.
     dirty: Bits<'a>,
     offerable: Bits<'a>,
+    /// Names of the hosts on the operator's list, by their places.
+    listed: Bits<'a>,
     filters: Filters<'a>,
     minimums: Slab<'a, Least>,
     constraints: Slab<'a, Constraint>,
@@ -241,6 +248,8 @@ struct State {
     repark: bool,
     /// No offers are made: the agents are still coming back.
     paused: bool,
+    /// Only agents on listed hosts are offered.
+    lists: bool,
     /// Free and anyone's, on agents that may be offered.
     available: Quantities,
     /// What all roles are short of their guarantees, and what is guaranteed to all of them.
@@ -295,6 +304,7 @@ impl<'a> Allocator<'a> {
             hosts: Hosts::new(memory.hosts, memory.attributes),
             dirty: Bits::new(dirty),
             offerable: Bits::new(offerable),
+            listed: Bits::new(memory.listed),
             filters: Filters::new(memory.filters, timers, memory.refusals),
             minimums: Slab::new(memory.minimums),
             constraints: Slab::new(memory.constraints),
@@ -313,6 +323,7 @@ impl<'a> Allocator<'a> {
                 stale: false,
                 repark: false,
                 paused: false,
+                lists: false,
                 available: Quantities::NONE,
                 required: Quantities::NONE,
                 promised: Quantities::NONE,
@@ -346,6 +357,7 @@ impl<'a> Allocator<'a> {
             hosts,
             attributes,
             agent_sets: [self.dirty.release(), self.offerable.release()],
+            listed: self.listed.release(),
             filters,
             filter_timers,
             refusal_timers,
@@ -407,6 +419,7 @@ impl Image for Allocator<'_> {
             set.export(to);
         }
         self.offerable.export(to);
+        self.listed.export(to);
         let used = |row: &&AgentRow| row.known || !row.claims.is_empty();
         let rows = self.agents.iter().zip(0u32..).filter(|(row, _)| used(row));
         to.put(&rows.clone().fold(0u32, |n, _| n.saturating_add(1)));
@@ -433,6 +446,7 @@ impl Image for Allocator<'_> {
             set.import(from)?;
         }
         self.offerable.import(from)?;
+        self.listed.import(from)?;
         let rows: u32 = from.take()?;
         for _ in 0..rows {
             let (agent, row): (u32, AgentRow) = from.take()?;

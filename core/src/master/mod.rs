@@ -189,6 +189,12 @@ pub enum Input<'a> {
         #[serde(borrow)]
         limits: Seq<'a, Quantity<'a>>,
     },
+    /// The region that this master is in, from the flags: agents of others are for frameworks that
+    /// know of regions. Comes before any agent.
+    Region {
+        /// Its name; empty = no region, and no agent is in another one.
+        name: &'a str,
+    },
 }
 
 /// What the IO side found wrong with a task.
@@ -390,6 +396,8 @@ struct Counters {
     /// Where the search for long work goes on: agents first, then frameworks.
     chore_agent: u32,
     chore_framework: u32,
+    /// The region that this master is in.
+    region: Name,
 }
 
 /// What is in use, for gauges. Each has its bound in [`Capacity`].
@@ -574,6 +582,7 @@ impl<'a> Master<'a> {
             Input::Quota { role, guarantees, limits } => {
                 self.set_quota(cx, role, &QuotaSpec { guarantees, limits }, true)
             }
+            Input::Region { name } => self.set_region(name),
         }
     }
 
@@ -755,6 +764,13 @@ impl<'a> Master<'a> {
         self.counters.leads_since = cx.now;
         let (cluster, fence) = (self.registry.record().cluster, self.fence());
         cx.fact(Fact::Leading { cluster, fence });
+    }
+
+    fn set_region(&mut self, name: &str) -> Result<(), Refusal> {
+        let name = self.names.intern(name).map_err(|_| Refusal::NamesFull)?;
+        let before = core::mem::replace(&mut self.counters.region, name);
+        self.names.release_one(before);
+        Ok(())
     }
 
     fn caller(&mut self, caller: u16, name: &str, rights: Rights) -> Result<(), Refusal> {

@@ -54,9 +54,13 @@ impl Master<'_> {
                 let row = self.framework_by_id(framework).ok_or(Refusal::UnknownFramework)?;
                 self.teardown(cx, row)
             }
-            OperatorVerb::Whitelist { .. }
-            | OperatorVerb::Maintain { .. }
-            | OperatorVerb::Operate { .. } => Err(Refusal::Unsupported),
+            OperatorVerb::Whitelist { hosts, adds } => {
+                let (allocator, mut world) = self.world();
+                allocator.set_whitelist(&mut world, hosts.as_ref(), adds)
+            }
+            OperatorVerb::Maintain { .. } | OperatorVerb::Operate { .. } => {
+                Err(Refusal::Unsupported)
+            }
         }
     }
 

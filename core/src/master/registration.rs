@@ -593,8 +593,9 @@ impl Master<'_> {
             row.total = Holding::EMPTY;
         }
         let (free, debt) = self.without_used(agent, free);
+        let remote = self.is_remote(agent);
         let (allocator, mut world) = self.world();
-        allocator.add_agent(&mut world, agent.index, false, total, Holding::EMPTY);
+        allocator.add_agent(&mut world, agent.index, remote, total, Holding::EMPTY);
         allocator.set_free(&mut world, agent.index, free, debt);
         allocator.set_agent_active(world.pool, agent.index, false);
         self.bar_deactivated(agent);
@@ -607,6 +608,13 @@ impl Master<'_> {
             timeout_us: self.config.agent_timeout_us,
         };
         self.order(cx, agent, event, &[]);
+    }
+
+    /// True when master and agent both say where they are, and not the same (Mesos:
+    /// `isRemoteSlave`).
+    fn is_remote(&self, agent: Id) -> bool {
+        let (here, there) = (self.counters.region, self.allocator.host(agent.index).region);
+        !here.is_empty() && !there.is_empty() && here != there
     }
 
     /// What is left of `free` after all that lives on the agent, and what lives there beyond it.

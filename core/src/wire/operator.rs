@@ -59,6 +59,8 @@ pub enum OperatorVerb<'a> {
         /// The hosts' names.
         #[serde(borrow)]
         hosts: Option<Seq<'a, &'a str>>,
+        /// Beside those that were listed before: a long list comes in parts.
+        adds: bool,
     },
     /// Plan an absence of an agent; none = it stays.
     Maintain {
@@ -119,7 +121,7 @@ impl Check for OperatorVerb<'_> {
                 require(!framework.is_none(), "teardown.framework", Fault::Empty)
             }
             Self::Deactivate { agent, .. } => some("deactivate.agent", *agent),
-            Self::Whitelist { hosts } => {
+            Self::Whitelist { hosts, .. } => {
                 let Some(hosts) = hosts else { return Ok(()) };
                 hosts.check_up_to("whitelist", ITEMS_PER_LIST_MAX)?;
                 hosts.iter().try_for_each(|host| given("whitelist.host", host))

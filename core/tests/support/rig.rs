@@ -66,6 +66,7 @@ pub struct Peer {
     pub agent: AgentId,
     pub framework: FrameworkId,
     pub session: Session,
+    pub region: &'static str,
     pub offers: BTreeMap<String, (OfferId, AgentId)>,
 }
 
@@ -214,7 +215,7 @@ impl Rig {
         let peer = self.peer(name);
         let counter = peer.session.counter + 1;
         peer.session = Session { incarnation: peer.session.incarnation.max(1), counter };
-        let (session, agent) = (peer.session, peer.agent);
+        let (session, agent, region) = (peer.session, peer.agent, peer.region);
         let mut key = [1; 32];
         key[..name.len()].copy_from_slice(name.as_bytes());
         Register {
@@ -224,7 +225,7 @@ impl Rig {
             cluster: 0,
             key,
             hostname: Box::leak(name.to_string().into_boxed_str()),
-            region: "",
+            region,
             zone: "",
             address: "",
             attributes: Seq::EMPTY,
@@ -404,6 +405,20 @@ impl Rig {
             ["deactivate", name, agent, deactivated] => {
                 let (agent, deactivated) = (self.peer(agent).agent, deactivated == "yes");
                 self.operate(name, OperatorVerb::Deactivate { agent, deactivated })
+            }
+            ["whitelist", name, hosts, ref adds @ ..] => {
+                let adds = adds.contains(&"more");
+                let hosts = hosts.split(',').filter(|host| !host.is_empty() && *host != "-");
+                let hosts = scratch().seq::<&'static str>(hosts).unwrap();
+                self.operate(name, OperatorVerb::Whitelist { hosts: Some(hosts), adds })
+            }
+            ["no-whitelist", name] => {
+                self.operate(name, OperatorVerb::Whitelist { hosts: None, adds: false })
+            }
+            ["region", name] => self.input(Input::Region { name }),
+            ["in-region", agent, region] => {
+                self.peer(agent).region = Box::leak(region.to_string().into_boxed_str());
+                Ok(())
             }
             ["why", framework, ref agent @ ..] => {
                 let framework = self.peer(framework).framework;
@@ -607,6 +622,8 @@ fn described(role: &str, options: &[&str]) -> Subscribe<'static> {
             subscribe.owned = Ownership::Master;
         } else if *option == "old" {
             subscribe.capabilities = 0;
+        } else if *option == "travels" {
+            subscribe.capabilities |= Capability::RegionAware.bit();
         }
     }
     subscribe

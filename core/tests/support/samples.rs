@@ -449,7 +449,10 @@ pub fn all() -> Vec<(&'static str, Head<'static>)> {
         ),
         (
             "operator.whitelist",
-            operator(OperatorVerb::Whitelist { hosts: Some(list![&'static str; "pi1", "pi2"]) }),
+            operator(OperatorVerb::Whitelist {
+                hosts: Some(list![&'static str; "pi1", "pi2"]),
+                adds: false,
+            }),
         ),
         (
             "operator.maintain",

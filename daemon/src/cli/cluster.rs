@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::rc::Rc;
 
 use mesita_core::agent as core_agent;
-use mesita_core::allocator::{self, Policy};
+use mesita_core::allocator;
 use mesita_core::capacity::Capacity;
 use mesita_core::master::{self as core_master, Input};
 use mesita_core::registry::{self, Registry, SECTOR};
@@ -18,7 +18,7 @@ use crate::agent::{self, AgentNode, Life, Prepared, Ready};
 use crate::disk_thread::{Store, ToDisk};
 use crate::flags::{Common, Decisions, Holds};
 use crate::io_thread::Tasks;
-use crate::master::{self, MasterNode};
+use crate::master::{self, MasterNode, whitelist};
 use crate::port::Port;
 use crate::random;
 use crate::seats::Blueprint;
@@ -79,6 +79,9 @@ pub(crate) fn plan_master(
         agent_bytes_max: all_bytes(common),
         conns_max: capacity.conns,
         callers_max: capacity.callers,
+        region: String::new(),
+        zone: String::new(),
+        whitelist: decisions.whitelist.clone(),
         flags: crate::flags::told(),
         standing,
     };
@@ -119,12 +122,12 @@ fn allocator_config(decisions: &Decisions) -> Result<allocator::Config, Failure>
         }
     }
     Ok(allocator::Config {
-        role_sorter: Policy::Drf,
-        framework_sorter: Policy::Drf,
+        role_sorter: decisions.role_sorter,
+        framework_sorter: decisions.framework_sorter,
         min_reoffer_us: decisions.min_reoffer.us,
         min_cpus_milli: cpus,
         min_mem_milli: mem,
-        filter_gpus: true,
+        filter_gpus: decisions.filter_gpu_resources,
     })
 }
 
@@ -159,6 +162,12 @@ fn open_registry(work_dir: &Path) -> Result<(PathBuf, File, Option<registry::Rec
 }
 
 impl MasterPlan {
+    /// The same, in a region and zone.
+    pub(crate) fn placed(mut self, region: &str, zone: &str) -> Self {
+        (self.options.region, self.options.zone) = (region.to_owned(), zone.to_owned());
+        self
+    }
+
     /// What of it goes to a core thread, and what stays here.
     pub(crate) fn part(self) -> ((Blueprint, Store, u64), MasterRest) {
         let Self { record, weights, excluded, options, .. } = self;
@@ -178,7 +187,8 @@ pub(crate) struct MasterRest {
 impl MasterRest {
     /// Starts the IO side, and tells the core what the registry held.
     pub(crate) fn start(self, port: Port, tasks: Tasks, to_disk: Rc<ToDisk>) -> Rc<MasterNode> {
-        let node = MasterNode::new(port, tasks, to_disk, self.options);
+        let node = MasterNode::new(port, tasks.clone(), to_disk, self.options);
+        tasks.go(whitelist::watch(Rc::clone(&node)));
         for (role, weight) in &self.weights {
             let shown = role.clone();
             let input = Input::Weight { role, weight: *weight };
@@ -197,6 +207,12 @@ impl MasterRest {
                 }
             });
         }
+        let region = node.options.region.clone();
+        node.port.put_then(&Input::Region { name: &region }, Vec::new(), |result| {
+            if let Err(refusal) = result {
+                log::error!("--region: {refusal}");
+            }
+        });
         if !node.options.standing.in_set {
             // Zero would mean that the cluster has no id.
             let new_cluster = random::number().max(1);

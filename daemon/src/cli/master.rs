@@ -60,7 +60,8 @@ pub(super) fn main(flags: Master) -> Result<ExitCode, Failure> {
             (Home::Set(Rc::clone(&standing), plan.t_us), Some((begun, standing)))
         }
     };
-    let (seat, rest) = plan_master(home, &flags.decisions, &flags.common)?.part();
+    let plan = plan_master(home, &flags.decisions, &flags.common)?;
+    let (seat, rest) = plan.placed(&flags.region, &flags.zone).part();
     let at = seats.len();
     seats.push(seat);
     let journal = flags.common.journal.clone();

@@ -15,6 +15,7 @@ use std::collections::BTreeMap;
 use std::sync::OnceLock;
 
 use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
+use mesita_core::allocator::Policy;
 use mesita_core::capacity::Capacity;
 use text::{Duration, Size};
 
@@ -144,6 +145,19 @@ pub(crate) struct Decisions {
     /// Resources that count in no share: `gpus,disk`
     #[arg(long, value_name = "NAME,...", value_delimiter = ',')]
     pub(crate) fair_sharing_excluded_resource_names: Vec<String>,
+    /// What orders roles: drf, or random in proportion to weights
+    #[arg(long, value_name = "POLICY", default_value = "drf", value_parser = policy)]
+    pub(crate) role_sorter: Policy,
+    /// What orders the frameworks of a role: drf or random
+    #[arg(long, value_name = "POLICY", default_value = "drf", value_parser = policy)]
+    pub(crate) framework_sorter: Policy,
+    /// Offer agents with GPUs only to frameworks that say that they use GPUs
+    #[arg(long, value_name = "BOOL", default_value_t = true, action = clap::ArgAction::Set,
+          num_args = 0..=1, default_missing_value = "true")]
+    pub(crate) filter_gpu_resources: bool,
+    /// File of the hosts whose agents may be offered, one a line, read again every 5 seconds
+    #[arg(long, value_name = "FILE")]
+    pub(crate) whitelist: Option<PathBuf>,
 }
 
 /// `mesita master`
@@ -158,6 +172,12 @@ pub(crate) struct Master {
     /// directory of a user that is not root]
     #[arg(long, value_name = "DIR")]
     pub(crate) work_dir: Option<PathBuf>,
+    /// Region that the master is in: agents of others are for frameworks that know of regions
+    #[arg(long, value_name = "NAME", default_value = "")]
+    pub(crate) region: String,
+    /// Zone that the master is in, for frameworks
+    #[arg(long, value_name = "NAME", default_value = "")]
+    pub(crate) zone: String,
     #[command(flatten)]
     pub(crate) set: Set,
     #[command(flatten)]
@@ -618,6 +638,11 @@ fn capacity(text: &str) -> Result<Rows, String> {
         Ok((name.to_owned(), rows))
     });
     pairs.collect::<Result<_, _>>().map(Rows)
+}
+
+fn policy(text: &str) -> Result<Policy, String> {
+    let named = Policy::ALL.iter().find(|(_, name)| *name == text);
+    named.map(|(policy, _)| *policy).ok_or_else(|| "expected drf or random".to_owned())
 }
 
 fn weights(text: &str) -> Result<Weights, String> {

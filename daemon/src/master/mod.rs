@@ -26,9 +26,11 @@ mod site;
 mod standby;
 mod streams;
 mod verdicts;
+pub(crate) mod whitelist;
 
 use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, BTreeSet};
+use std::path::PathBuf;
 use std::rc::{Rc, Weak};
 
 use mesita_core::drive::sent;
@@ -69,6 +71,12 @@ pub(crate) struct Options {
     pub(crate) conns_max: u32,
     /// Different callers.
     pub(crate) callers_max: u32,
+    /// Where the master is.
+    pub(crate) region: String,
+    /// See `region`.
+    pub(crate) zone: String,
+    /// The file of the hosts whose agents may be offered.
+    pub(crate) whitelist: Option<PathBuf>,
     /// What the flags say, for who asks.
     pub(crate) flags: BTreeMap<String, String>,
     /// Its place among the masters of the cluster.

@@ -425,6 +425,7 @@ impl MasterNode {
                 ip: Some(host),
                 port: port.into(),
             }),
+            domain: events::domain(&self.options.region, &self.options.zone),
             ..pb::MasterInfo::default()
         }
     }

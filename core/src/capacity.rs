@@ -28,6 +28,10 @@ pub struct Capacity {
     pub executors: u32,
     /// Outstanding offers.
     pub offers: u32,
+    /// Machines in the maintenance schedule.
+    pub machines: u32,
+    /// Requests to frameworks to give back what they have of agents on such machines.
+    pub requests: u32,
     /// Refusals that are remembered one by one; the rest of them is offered again early.
     pub filters: u32,
     /// Roles with a quota, and roles above them.
@@ -75,6 +79,8 @@ impl Capacity {
             tasks: 64,
             executors: 4,
             offers: 16,
+            machines: 4,
+            requests: 8,
             filters: 16,
             quotas: 2,
             minimums: 6,
@@ -105,6 +111,8 @@ impl Capacity {
             tasks: 2_048,
             executors: 256,
             offers: 512,
+            machines: 64,
+            requests: 256,
             filters: 512,
             quotas: 32,
             minimums: 64,
@@ -135,6 +143,8 @@ impl Capacity {
             tasks: 10_000,
             executors: 1_000,
             offers: 2_000,
+            machines: 128,
+            requests: 1_024,
             filters: 2_048,
             quotas: 128,
             minimums: 400,
@@ -165,6 +175,8 @@ impl Capacity {
             tasks: 100_000,
             executors: 8_000,
             offers: 16_000,
+            machines: 512,
+            requests: 4_096,
             filters: 16_000,
             quotas: 512,
             minimums: 2_000,

@@ -123,6 +123,20 @@ choice! {
         BadTime = 55,
         /// More than one entry of the masters' registry holds. Not to be repeated.
         TooLong = 56,
+        /// The agent is being emptied. Retry when it is drained.
+        Draining = 57,
+        /// The agent is offered as it is: nothing is to be taken back.
+        NotDeactivated = 58,
+        /// The agent's machine has a planned absence, which is how it is to be emptied.
+        Planned = 59,
+        /// The machine has no planned absence.
+        NotPlanned = 60,
+        /// The machine is not down.
+        NotDown = 61,
+        /// The machine is down for its planned absence.
+        Down = 62,
+        /// A machine without a name and an address, or named twice.
+        BadMachine = 63,
     }
 }
 
@@ -189,6 +203,13 @@ impl Refusal {
             Self::TooLong => {
                 "longer than an entry of the registry: shorter names, or fewer of them"
             }
+            Self::Draining => "the agent is being emptied",
+            Self::NotDeactivated => "the agent is not deactivated",
+            Self::Planned => "the agent's machine has a maintenance window; start that instead",
+            Self::NotPlanned => "the machine is not in the maintenance schedule",
+            Self::NotDown => "the machine is not down for maintenance",
+            Self::Down => "the machine is down for maintenance; stop that first",
+            Self::BadMachine => "a machine needs a hostname or an ip, and may be named once",
         }
     }
 
@@ -216,7 +237,9 @@ impl Refusal {
             | Self::QueueFull
             | Self::Busy
             | Self::OutcomeUnknown => 503,
-            Self::Denied | Self::UserDenied | Self::Disconnected | Self::AgentGone => 403,
+            Self::Denied | Self::UserDenied | Self::Disconnected | Self::AgentGone | Self::Down => {
+                403
+            }
             Self::Exists
             | Self::UnknownOffer
             | Self::AgentFull
@@ -248,7 +271,13 @@ impl Refusal {
             | Self::UnknownOperation
             | Self::BadConstraint
             | Self::TooLong
-            | Self::BadTime => 400,
+            | Self::BadTime
+            | Self::Draining
+            | Self::NotDeactivated
+            | Self::Planned
+            | Self::NotPlanned
+            | Self::NotDown
+            | Self::BadMachine => 400,
         }
     }
 }

@@ -88,6 +88,11 @@ impl<'a> Timers<'a> {
         at.and_then(|at| self.entry(at)).map_or(Time::NEVER, |(due, _)| due)
     }
 
+    /// True when the timer of `row` is set. O(1).
+    pub fn is_set(&self, row: u32) -> bool {
+        self.due(row) != Time::NEVER
+    }
+
     /// Clears and returns a row whose time is over; rows of one time come in order of their index.
     pub fn expired(&mut self, now: Time) -> Option<u32> {
         let (due, row) = self.entry(0)?;

@@ -84,6 +84,9 @@ impl Agent<'_> {
         if self.counters.leaving || leaving {
             return Err(Refusal::FrameworkRemoved);
         }
+        if self.drain.on {
+            return Err(Refusal::Draining);
+        }
         if self.config.task_kinds & task.kind.bit() == 0 {
             return Err(Refusal::KindUnsupported);
         }
@@ -515,11 +518,10 @@ impl Agent<'_> {
     ) {
         let aware = held.capabilities & Capability::PartitionAware.bit() != 0;
         let state = if aware { TaskState::Dropped } else { TaskState::Lost };
-        let detail = Detail {
-            reason: Some(Reason::ResourcesUnknown),
-            message: refusal.sentence(),
-            ..Detail::default()
-        };
+        let drains = refusal == Refusal::Draining;
+        let reason = if drains { Reason::AgentDraining } else { Reason::ResourcesUnknown };
+        let detail =
+            Detail { reason: Some(reason), message: refusal.sentence(), ..Detail::default() };
         let status = Status {
             task: task.task,
             state,

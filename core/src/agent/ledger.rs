@@ -172,8 +172,8 @@ pub enum Record<'a> {
     SnapshotEnds,
     /// The agent drains.
     Draining {
-        /// No task gets more grace than this, in µs; 0 = what each says.
-        grace_us: u64,
+        /// No task gets more grace than this, in µs; none = what each says.
+        grace_us: Option<u64>,
         /// It will be marked gone.
         gone: bool,
     },
@@ -193,6 +193,8 @@ pub enum Record<'a> {
         #[serde(borrow)]
         task: TaskOf<'a>,
     },
+    /// The agent is empty, and accepts tasks again.
+    Drained,
 }
 
 impl Record<'_> {
@@ -210,7 +212,8 @@ impl Record<'_> {
             | Self::OperationAcknowledged { .. }
             | Self::Settled { .. }
             | Self::SnapshotEnds
-            | Self::Draining { .. } => true,
+            | Self::Draining { .. }
+            | Self::Drained => true,
             Self::Update { status, .. } => status.state.is_terminal(),
             Self::Framework(_)
             | Self::FrameworkGone { .. }
@@ -251,7 +254,8 @@ impl Check for Record<'_> {
             | Self::Settled { .. }
             | Self::SnapshotBegins
             | Self::SnapshotEnds
-            | Self::Draining { .. } => Ok(()),
+            | Self::Draining { .. }
+            | Self::Drained => Ok(()),
         }
     }
 }

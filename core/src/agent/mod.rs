@@ -14,10 +14,12 @@
 //! | `launch` | what is accepted and started |
 //! | `ends` | kills, limits, ends of containers |
 //! | `checks` | what checks and health checks found |
+//! | `drain` | an end to everything here: leaving, and being emptied |
 //! | `updates` | told in order, again and again, until acknowledged |
 //! | `executors` | the conversation with custom executors |
 
 mod checks;
+mod drain;
 mod ends;
 mod executors;
 mod launch;
@@ -27,6 +29,7 @@ pub mod rows;
 mod session;
 mod updates;
 
+use drain::Drain;
 use ledger::Record;
 use rows::{Executor, Framework, Task, Update};
 
@@ -44,7 +47,7 @@ use crate::slab::{self, Slab};
 use crate::table::{Id, Slot, Table};
 use crate::time::Time;
 use crate::timers::{Timer, Timers};
-use crate::wire::agent::Register;
+use crate::wire::agent::{AgentCall, Register};
 use crate::wire::hello::Role;
 use crate::wire::link::Parting;
 use crate::wire::resource::Resource;
@@ -443,6 +446,8 @@ struct Counters {
     left: bool,
     /// Bytes of the description in use.
     description: u32,
+    /// Everything is being ended; from this slot on, as index + 1, tasks first, then executors.
+    ending: u32,
 }
 
 /// An agent. All its memory is lent.
@@ -477,6 +482,7 @@ pub struct Agent<'a> {
     fence: Fence,
     boot: [u8; 16],
     link: Link,
+    drain: Drain,
     counters: Counters,
 }
 
@@ -539,6 +545,7 @@ impl<'a> Agent<'a> {
             fence: Fence::default(),
             boot: [0; 16],
             link: Link::default(),
+            drain: Drain::default(),
             counters: Counters::default(),
         })
     }
@@ -578,7 +585,8 @@ impl<'a> Agent<'a> {
 
     /// When [`Input::Tick`] is due. O(1).
     pub fn next_deadline(&self) -> Time {
-        if self.counters.snapshotting || self.link.part < self.link.parts {
+        let unfinished = self.counters.snapshotting || self.counters.ending != 0;
+        if unfinished || self.link.part < self.link.parts {
             return Time(0);
         }
         self.retries
@@ -695,6 +703,7 @@ impl<'a> Agent<'a> {
     }
 
     fn tick(&mut self, cx: &mut Cx<'_>) {
+        self.end_some(cx);
         self.escalate_kills(cx);
         self.end_overdue(cx);
         self.end_executors_overdue(cx);
@@ -796,6 +805,7 @@ impl Image for Agent<'_> {
         let used = self.description.get(..self.counters.description as usize);
         to.put(used.unwrap_or_default());
         to.put(&(self.agent, self.cluster, self.fence, self.boot, self.link, self.counters));
+        to.put(&self.drain);
     }
 
     fn import(&mut self, from: &mut Reader<'_>) -> Result<(), BadImage> {
@@ -818,6 +828,7 @@ impl Image for Agent<'_> {
         }
         (self.agent, self.cluster, self.fence, self.boot, self.link, self.counters) =
             from.take()?;
+        self.drain = from.take()?;
         self.index_again();
         Ok(())
     }

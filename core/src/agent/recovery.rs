@@ -8,6 +8,7 @@
 //! once, new records go to the new file between them, and the older file goes when the new one is
 //! whole.
 
+use super::drain::Drain;
 use super::rows::{Executor, OF_FRAMEWORK, Ordered, Stage, Task};
 use super::{Agent, Cx, Hand, Input, Record, kind_of, named};
 use crate::Refusal;
@@ -125,6 +126,10 @@ impl Agent<'_> {
                     self.forget_task(cx, id);
                 }
             }
+            Record::Draining { grace_us, gone } => {
+                self.drain = Drain { on: true, grace_us: *grace_us, gone: *gone };
+            }
+            Record::Drained => self.drain = Drain::default(),
             // Nothing here makes these yet; a later release's are kept by refusing its file.
             Record::Resources { .. }
             | Record::Operation { .. }
@@ -133,7 +138,6 @@ impl Agent<'_> {
             | Record::Settled { .. }
             | Record::SnapshotBegins
             | Record::SnapshotEnds
-            | Record::Draining { .. }
             | Record::Limits { .. } => {}
         }
         Ok(())
@@ -230,6 +234,7 @@ impl Agent<'_> {
             let Some((id, row)) = self.tasks.at(slot) else { continue };
             self.resume_task(cx, id, &row);
         }
+        self.drain_again(cx);
         let (agent, cluster, fence) = (self.agent, self.cluster, self.fence);
         if !agent.is_none() {
             cx.emit(super::Output::Identity { agent, cluster, fence });
@@ -299,6 +304,7 @@ impl Agent<'_> {
             self.persist(cx, Record::Admitted { cluster, agent }, false, &[]);
         }
         self.persist(cx, Record::Fence(self.fence), false, &[]);
+        self.snapshot_drain(cx);
     }
 
     /// Goes on with it: frameworks, then executors, then tasks with their ends.

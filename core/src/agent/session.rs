@@ -357,10 +357,11 @@ impl Agent<'_> {
                 self.leave(cx);
                 Ok(())
             }
-            // No master makes operations or drains an agent yet.
-            AgentEvent::AcknowledgeOperation { .. }
-            | AgentEvent::Operate { .. }
-            | AgentEvent::Drain { .. } => Err(Refusal::Unsupported),
+            AgentEvent::Drain { grace_us, gone } => self.drain(cx, grace_us, gone),
+            // No master makes operations yet.
+            AgentEvent::AcknowledgeOperation { .. } | AgentEvent::Operate { .. } => {
+                Err(Refusal::Unsupported)
+            }
         }
     }
 
@@ -427,6 +428,7 @@ impl Agent<'_> {
         let session = self.link.session;
         self.tell_session(cx, session);
         self.tell_master(cx, Head::AgentCall(AgentCall::Settled { session }), &[]);
+        self.tell_draining(cx);
         self.tell_all_again(cx);
     }
 
@@ -499,40 +501,6 @@ impl Agent<'_> {
             }
         });
         Ok(())
-    }
-
-    /// Everything ends, and the agent with it: the master is told when nothing is left.
-    pub(super) fn leave(&mut self, cx: &mut Cx<'_>) {
-        self.counters.hurries = self.counters.leaving;
-        self.counters.leaving = true;
-        for slot in 0..self.tasks.high_water() {
-            if let Some(id) = self.tasks.id_at(slot) {
-                self.kill_task(cx, id, None);
-            }
-        }
-        for slot in 0..self.executors.high_water() {
-            if let Some(id) = self.executors.id_at(slot) {
-                self.end_executor(cx, id);
-            }
-        }
-        self.check_left(cx);
-    }
-
-    /// Says that it leaves, once nothing lives here any more, and every end is acknowledged: nobody
-    /// could tell it afterwards.
-    pub(super) fn check_left(&mut self, cx: &mut Cx<'_>) {
-        if !self.counters.leaving || self.counters.left {
-            return;
-        }
-        let hurries = self.counters.hurries;
-        let stays = |task: &Task| !(hurries && task.state.is_terminal());
-        if self.tasks.iter().any(|(_, task)| stays(task)) || !self.executors.is_empty() {
-            return;
-        }
-        self.counters.left = true;
-        let session = self.link.session;
-        self.tell_master(cx, Head::AgentCall(AgentCall::Leave { session }), &[]);
-        cx.emit(Output::Left);
     }
 
     /// Keeps what the master says a framework is.

@@ -82,6 +82,7 @@ impl Agent<'_> {
         reason: Option<Reason>,
         message: &str,
     ) -> Update {
+        let reason = self.reason_of(state, reason);
         // A sentence that finds no room, or is longer than a name, is cut: the state counts.
         let cut = (0..=message.len().min(crate::limits::NAME_MAX))
             .rev()

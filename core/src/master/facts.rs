@@ -6,10 +6,11 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::rows::{AgentState, FrameworkState};
+use super::rows::{AgentState, Emptying, FrameworkState, Willing};
 use crate::table::Id;
 use crate::wire::call::{Ownership, Quantity};
-use crate::wire::event::AgentInfo;
+use crate::wire::event::{AgentInfo, Unavailability};
+use crate::wire::operator::MachineId;
 use crate::wire::resource::Resource;
 use crate::wire::task::{Reason, Source, TaskState};
 use crate::wire::{Body, ContainerId, Fence, FrameworkId, OfferId, Seq, Session};
@@ -187,6 +188,52 @@ pub enum Fact<'a> {
         row: Id,
         /// Nothing new.
         deactivated: bool,
+    },
+    /// An agent is being emptied, is empty, or is offered again.
+    AgentEmptying {
+        /// Its row.
+        row: Id,
+        /// Which.
+        emptying: Emptying,
+        /// No task gets more grace than this, in µs; none = what each says.
+        grace_us: Option<u64>,
+        /// It is marked gone when it is empty.
+        gone: bool,
+    },
+    /// A machine is in the maintenance schedule.
+    Machine {
+        /// Its row.
+        row: Id,
+        /// Which.
+        #[serde(borrow)]
+        machine: MachineId<'a>,
+        /// When it will not be there.
+        window: Unavailability,
+        /// It is down.
+        down: bool,
+    },
+    /// A machine is not in the maintenance schedule any more.
+    MachineGone {
+        /// Its row.
+        row: Id,
+    },
+    /// A framework is asked to give back what it has of an agent, or answered.
+    Inverse {
+        /// Its row.
+        row: Id,
+        /// The framework's row.
+        framework: Id,
+        /// The agent's row.
+        agent: Id,
+        /// The request's id, while it waits for an answer.
+        offer: Option<OfferId>,
+        /// The newest answer.
+        willing: Willing,
+    },
+    /// A framework is not asked for an agent any more.
+    InverseGone {
+        /// Its row.
+        row: Id,
     },
 }
 

@@ -7,12 +7,16 @@
 //! | file | concern |
 //! |---|---|
 //! | `rows` | what is known of agents, frameworks, tasks, executors, offers, connections |
-//! | `registration` | agents: register, report, settle, away, lost |
+//! | `registration` | agents: register, report, settle |
 //! | `subscription` | frameworks: subscribe, update, away, leave |
 //! | `offers` | rounds of the allocator, offers made, answered, expired |
 //! | `launch` | ACCEPT: verdict by verdict |
 //! | `updates` | status, acknowledgement, reconciliation, kill, messages |
-//! | `operators` | quota, weights, agents that get nothing new |
+//! | `departure` | agents: away, lost, left, sent away |
+//! | `operators` | who operates; quota, weights |
+//! | `drain` | agents that get nothing new, or are being emptied |
+//! | `maintenance` | planned absences of machines |
+//! | `inverse` | frameworks asked to give back what they have there |
 //! | `explain` | what people ask about decisions |
 //! | `facts` | what the read model is told |
 //!
@@ -20,9 +24,13 @@
 //! on in [`Input::Tick`]s, at most [`CHORE_BATCH`] tasks each, so that no step emits more than
 //! [`OUTPUT_MAX`] bytes and none takes long.
 
+mod departure;
+mod drain;
 pub mod explain;
 mod facts;
+mod inverse;
 mod launch;
+mod maintenance;
 mod offers;
 mod operators;
 mod registration;
@@ -32,8 +40,8 @@ mod updates;
 
 pub use facts::{Fact, FrameworkInfo};
 use rows::{
-    Agent, BY_ID, BY_KEY, Caller, Conn, Executor, Framework, FrameworkState, Hint, OF_AGENT,
-    OF_FRAMEWORK, Offer, RoleOf, Task,
+    Agent, BY_ID, BY_KEY, Caller, Conn, Executor, Framework, FrameworkState, Hint, Inverse,
+    Machine, OF_AGENT, OF_FRAMEWORK, Offer, RoleOf, Task, Willing,
 };
 
 use serde::{Deserialize, Serialize};
@@ -311,6 +319,9 @@ pub struct Storage<'a> {
     executors: &'a mut [Slot<Executor>],
     executor_buckets: &'a mut [Bucket],
     offers: &'a mut [Slot<Offer>],
+    machines: &'a mut [Slot<Machine>],
+    inverse: &'a mut [Slot<Inverse>],
+    inverse_timers: &'a mut [Timer],
     conns: &'a mut [Conn],
     callers: &'a mut [Caller],
     scratch: &'a mut [u8],
@@ -341,6 +352,9 @@ impl<'a> Storage<'a> {
             executors: lender.lend(c.executors),
             executor_buckets: lender.lend(c.executors),
             offers: lender.lend(c.offers),
+            machines: lender.lend(c.machines),
+            inverse: lender.lend(c.requests),
+            inverse_timers: lender.lend(c.requests),
             conns: lender.lend(c.conns),
             callers: lender.lend(c.callers),
             scratch: lender.lend(c.scratch()),
@@ -373,6 +387,9 @@ pub struct Master<'a> {
     offers: Table<'a, Offer>,
     /// All offers, the first to expire first.
     offers_by_age: Chain,
+    machines: Table<'a, Machine>,
+    inverse: Table<'a, Inverse>,
+    inverse_timers: Timers<'a>,
     conns: &'a mut [Conn],
     callers: &'a mut [Caller],
     scratch: &'a mut [u8],
@@ -398,6 +415,10 @@ struct Counters {
     chore_framework: u32,
     /// The region that this master is in.
     region: Name,
+    /// The next agent to be held against the maintenance schedule, as slot + 1; 0 = none.
+    planning: u32,
+    /// Requests to give something back that found no room.
+    unasked: u64,
 }
 
 /// What is in use, for gauges. Each has its bound in [`Capacity`].
@@ -463,6 +484,9 @@ impl<'a> Master<'a> {
             executors_by_name: Index::new(storage.executor_buckets, seed),
             offers: Table::new(storage.offers),
             offers_by_age: Chain::EMPTY,
+            machines: Table::new(storage.machines),
+            inverse: Table::new(storage.inverse),
+            inverse_timers: Timers::new(storage.inverse_timers),
             conns: storage.conns,
             callers: storage.callers,
             scratch: storage.scratch,
@@ -490,6 +514,9 @@ impl<'a> Master<'a> {
             executors: self.executors.release(),
             executor_buckets: self.executors_by_name.release(),
             offers: self.offers.release(),
+            machines: self.machines.release(),
+            inverse: self.inverse.release(),
+            inverse_timers: self.inverse_timers.release(),
             conns: self.conns,
             callers: self.callers,
             scratch: self.scratch,
@@ -515,7 +542,7 @@ impl<'a> Master<'a> {
 
     /// When [`Input::Tick`] is due: a round, long work, or the next of all deadlines. O(1).
     pub fn next_deadline(&self) -> Time {
-        if self.counters.chores > 0 {
+        if self.counters.chores > 0 || self.counters.planning > 0 {
             return Time(0);
         }
         let offer = self.offers_by_age.first(&self.offers).and_then(|id| self.offers.get_ref(id));
@@ -523,6 +550,7 @@ impl<'a> Master<'a> {
             .round
             .min(self.agent_timers.next())
             .min(self.framework_timers.next())
+            .min(self.inverse_timers.next())
             .min(self.allocator.next_expiry())
             .min(offer.map_or(Time::NEVER, |offer| offer.expires))
     }
@@ -649,6 +677,9 @@ impl<'a> Master<'a> {
             }
             AgentCall::Totals { session, resources } => self.totals(cx, agent, session, &resources),
             AgentCall::Leave { session } => self.leave(cx, agent, session),
+            AgentCall::Draining { session, grace_us, gone } => {
+                self.draining(cx, agent, session, grace_us, gone)
+            }
         }
     }
 
@@ -665,7 +696,12 @@ impl<'a> Master<'a> {
     /// An agent hears why it is not registered, and comes again with a new session.
     fn refuse_agent(&self, cx: &mut Cx<'_>, conn: Id, refusal: Refusal) {
         let message = refusal.sentence();
-        let event = AgentEvent::Refused { fence: self.fence(), refusal, message };
+        // One that is gone need not come again.
+        let event = if refusal == Refusal::AgentGone {
+            AgentEvent::Shutdown { message }
+        } else {
+            AgentEvent::Refused { fence: self.fence(), refusal, message }
+        };
         cx.emit(Output::Send { conn, head: Head::AgentEvent(event) });
     }
 
@@ -687,7 +723,7 @@ impl<'a> Master<'a> {
             Verb::Teardown => self.teardown(cx, framework),
             Verb::Accept(accept) => self.accept(cx, framework, &accept, bodies, verdicts),
             Verb::Decline { offers, refuse_us } => self.decline(cx, framework, &offers, refuse_us),
-            Verb::Revive { roles } => self.revive(framework, &roles),
+            Verb::Revive { roles } => self.revive(cx.now, framework, &roles),
             Verb::Suppress { roles } => self.suppress(framework, &roles),
             Verb::Kill { task, grace_us } => self.kill(cx, framework, &task, grace_us),
             Verb::Shutdown { executor, agent } => {
@@ -701,11 +737,16 @@ impl<'a> Master<'a> {
             Verb::Request { requests } => self.request(cx, framework, &requests),
             Verb::UpdateFramework(update) => self.update_framework(cx, framework, &update, bodies),
             Verb::Constrain { roles } => self.constrain(framework, &roles),
-            // Nothing makes inverse offers or operations yet, so nobody can name one.
-            Verb::AcceptInverse { .. }
-            | Verb::DeclineInverse { .. }
-            | Verb::AcknowledgeOperation { .. }
-            | Verb::ReconcileOperations { .. } => Err(Refusal::Unsupported),
+            Verb::AcceptInverse { offers, refuse_us } => {
+                self.answer_inverse(cx, framework, &offers, refuse_us, Willing::Accepted)
+            }
+            Verb::DeclineInverse { offers, refuse_us } => {
+                self.answer_inverse(cx, framework, &offers, refuse_us, Willing::Declined)
+            }
+            // Nothing makes operations yet, so nobody can name one.
+            Verb::AcknowledgeOperation { .. } | Verb::ReconcileOperations { .. } => {
+                Err(Refusal::Unsupported)
+            }
         }
     }
 
@@ -714,8 +755,10 @@ impl<'a> Master<'a> {
         self.expire_offers(cx);
         self.expire_agents(cx);
         self.expire_frameworks(cx);
+        self.plan_some(cx);
         self.do_chores(cx);
         self.allocate(cx);
+        self.ask_some(cx);
     }
 
     fn recovered(
@@ -934,6 +977,9 @@ impl Image for Master<'_> {
         self.tasks.export(to);
         self.executors.export(to);
         self.offers.export(to);
+        self.machines.export(to);
+        self.inverse.export(to);
+        self.inverse_timers.export(to);
         export_used(self.conns, |row| row.generation != 0, to);
         export_used(self.callers, |row| !row.name.is_empty(), to);
     }
@@ -953,6 +999,9 @@ impl Image for Master<'_> {
         self.tasks.import(from)?;
         self.executors.import(from)?;
         self.offers.import(from)?;
+        self.machines.import(from)?;
+        self.inverse.import(from)?;
+        self.inverse_timers.import(from)?;
         import_used(self.conns, from)?;
         import_used(self.callers, from)?;
         self.index_again();

@@ -12,7 +12,7 @@ use crate::limits::{DURATION_MAX_US, OFFERS_PER_EVENT_MAX};
 use crate::resources::Holding;
 use crate::table::Id;
 use crate::time::Time;
-use crate::wire::event::{Event, Offer as WireOffer};
+use crate::wire::event::{Event, Offer as WireOffer, OfferDetail};
 use crate::wire::{Head, OfferId, Scratch, Seq};
 
 impl Master<'_> {
@@ -39,6 +39,7 @@ impl Master<'_> {
             let each = self.pool.wire_bytes(&self.names, grant.held).saturating_add(OFFER_BYTES);
             bytes = bytes.saturating_add(each.saturating_mul(2));
             if let Some(offer) = self.make_offer(cx.now, grant) {
+                self.ask_back_offered(cx, offer);
                 let pushed = made.push((grant.framework, offer));
                 invariant!(pushed.is_ok(), "a round makes more offers than its bound");
             }
@@ -75,6 +76,15 @@ impl Master<'_> {
             }
         }
         Some(offer)
+    }
+
+    /// Who is offered something that will go away is told that it is to be given back.
+    fn ask_back_offered(&mut self, cx: &mut Cx<'_>, offer: Id) {
+        let Some(row) = self.offers.get(offer) else { return };
+        let ids = (self.frameworks.id_at(row.framework), self.agents.id_at(row.agent));
+        if let (Some(framework), Some(agent)) = ids {
+            self.ask_back(cx, framework, agent);
+        }
     }
 
     /// Sends each framework its offers, as many to an event as it holds.
@@ -120,7 +130,12 @@ impl Master<'_> {
                 let written = master.pool.write(&master.names, row.held, "", &mut lists, within);
                 let Ok(resources) = written else { break };
                 let id = OfferId { epoch, id: *id };
-                let offer = WireOffer { id, agent, role: &role, resources, detail: None };
+                let unavailable = master.window_of(row.agent);
+                let detail = unavailable.map(|unavailable| OfferDetail {
+                    executors: Seq::EMPTY,
+                    unavailable: Some(unavailable),
+                });
+                let offer = WireOffer { id, agent, role: &role, resources, detail };
                 if list.push(&offer).is_err() {
                     break;
                 }

@@ -1,18 +1,16 @@
-//! Operators: quota, weights, agents that get nothing new.
+//! Operators: who may ask, and what of quota and weights.
 //!
 //! What they set holds for as long as this master runs; what is to outlive it, its facts tell. Mesos: `Master::Http::updateQuota`,
 //! `updateWeights`, `deactivateAgent`.
 
-use super::rows::Agent;
 use super::{Cx, Fact, Master, Output};
 use crate::Refusal;
-use crate::allocator::Bar;
 use crate::allocator::quota::QuotaSpec;
 use crate::doors::Rights;
 use crate::resources::Quantities;
 use crate::table::Id;
+use crate::wire::Head;
 use crate::wire::operator::{OperatorCall, OperatorEvent, OperatorVerb};
-use crate::wire::{AgentId, Head};
 
 impl Master<'_> {
     /// One call. `Denied` unless its caller operates the cluster.
@@ -58,9 +56,11 @@ impl Master<'_> {
                 let (allocator, mut world) = self.world();
                 allocator.set_whitelist(&mut world, hosts.as_ref(), adds)
             }
-            OperatorVerb::Maintain { .. } | OperatorVerb::Operate { .. } => {
-                Err(Refusal::Unsupported)
-            }
+            OperatorVerb::Schedule { machines } => self.set_schedule(cx, &machines),
+            OperatorVerb::Down { machines, down } => self.set_down(cx, &machines, down),
+            OperatorVerb::Drain { agent, grace_us, gone } => self.drain(cx, agent, grace_us, gone),
+            OperatorVerb::MarkGone { agent } => self.mark_gone(cx, agent),
+            OperatorVerb::Operate { .. } => Err(Refusal::Unsupported),
         }
     }
 
@@ -116,30 +116,5 @@ impl Master<'_> {
         {
             self.rescind(cx, offer, None);
         }
-    }
-
-    /// Nothing new of an agent is offered, or it is again. What runs there goes on.
-    fn deactivate(
-        &mut self,
-        cx: &mut Cx<'_>,
-        agent: AgentId,
-        deactivated: bool,
-    ) -> Result<(), Refusal> {
-        let id = self.agent_by_id(agent).ok_or(Refusal::UnknownAgent)?;
-        if let Some(row) = self.agents.get_mut(id) {
-            row.deactivated = deactivated;
-        }
-        cx.fact(Fact::AgentDeactivated { row: id, deactivated });
-        self.bar_deactivated(id);
-        if deactivated {
-            self.rescind_agent_offers(cx, id);
-        }
-        Ok(())
-    }
-
-    /// Tells the allocator, which forgets it when the agent registers anew.
-    pub(super) fn bar_deactivated(&mut self, id: Id) {
-        let Some(Agent { deactivated, .. }) = self.agents.get(id) else { return };
-        self.allocator.set_barred(&self.pool, id.index, Bar::Deactivated, deactivated);
     }
 }

@@ -6,8 +6,8 @@
 //! `reregisterSlave`, `markUnreachable`.
 
 use super::rows::{
-    Agent, AgentState, BY_ID, BY_KEY, Executor, Framework, FrameworkState, OF_AGENT, OF_FRAMEWORK,
-    RoleOf, Task,
+    Agent, AgentState, BY_ID, BY_KEY, Executor, Farewell, Framework, FrameworkState, OF_AGENT,
+    OF_FRAMEWORK, RoleOf, Task,
 };
 use super::{CHORE_BATCH, Cx, Fact, Master, Output, key_hash};
 use crate::Refusal;
@@ -16,15 +16,13 @@ use crate::index::after;
 use crate::names::Name;
 use crate::resources::{Holding, Quantities};
 use crate::table::Id;
-use crate::time::Time;
 use crate::wire::agent::{
     AgentEvent, ExecutorHeld, Fate, FrameworkHeld, Register, Report, TaskBodies, TaskHeld, Verdict,
 };
-use crate::wire::call::Capability;
-use crate::wire::event::{AgentInfo, Event};
+use crate::wire::event::AgentInfo;
 use crate::wire::link::Parting;
 use crate::wire::resource::{AttributeValue, Resource, Value};
-use crate::wire::task::{Detail, Exit, Reason, Source, Status, TaskOf, TaskState};
+use crate::wire::task::{Reason, Source, TaskOf, TaskState};
 use crate::wire::{AgentId, BodyRef, FrameworkId, Scratch, Seq, Session};
 
 impl Master<'_> {
@@ -80,10 +78,17 @@ impl Master<'_> {
             if register.session <= row.session {
                 return Err(Refusal::StaleSession);
             }
+            let given_up = matches!(row.state, AgentState::Losing | AgentState::Gone);
+            if given_up && row.farewell == Farewell::Gone {
+                return Err(Refusal::AgentGone);
+            }
         } else if self.agent_by_id(register.agent).is_some() {
             return Err(Refusal::KeyMismatch);
         } else if self.agents.room() == 0 && self.oldest_unreachable().is_none() {
             return Err(Refusal::AgentsFull);
+        }
+        if self.is_down(register.hostname, register.address) {
+            return Err(Refusal::Down);
         }
         let texts = register.attributes.iter().flat_map(|attribute| {
             let text = match attribute.value {
@@ -194,6 +199,7 @@ impl Master<'_> {
         (row.reports, row.reported) = (register.reports, 0);
         (row.tasks_max, row.task_kinds) = (register.tasks_max, register.task_kinds);
         row.told = 0;
+        row.farewell = Farewell::Silent;
         self.names.release_one(before);
     }
 
@@ -531,6 +537,9 @@ impl Master<'_> {
             self.set_agent_state(cx, agent, AgentState::Active);
             self.allocator.set_agent_active(&self.pool, agent.index, true);
             self.kill_again(cx, agent);
+            self.plan_agent(cx, agent);
+            self.order_drain(cx, agent);
+            self.check_drained(cx, agent);
         }
         Ok(())
     }
@@ -555,7 +564,8 @@ impl Master<'_> {
             | AgentState::Confirming
             | AgentState::Active
             | AgentState::Away
-            | AgentState::Unreachable => true,
+            | AgentState::Unreachable
+            | AgentState::Gone => true,
         }
     }
 
@@ -698,208 +708,11 @@ impl Master<'_> {
         Ok(())
     }
 
-    /// An agent goes away for good, in good order.
-    pub(super) fn leave(
-        &mut self,
-        cx: &mut Cx<'_>,
-        agent: Id,
-        session: Session,
-    ) -> Result<(), Refusal> {
-        let row = self.agents.get(agent).ok_or(Refusal::UnknownAgent)?;
-        if session != row.session {
-            return Err(Refusal::StaleSession);
-        }
-        self.rescind_agent_offers(cx, agent);
-        self.lose(cx, agent);
-        Ok(())
-    }
-
-    /// Its connection is gone. Its tasks live on; it is given until `since` + A + 2T to come back.
-    pub(super) fn agent_away(&mut self, cx: &mut Cx<'_>, agent: Id, since: Time) {
-        let Some(row) = self.agents.get_mut(agent) else { return };
-        // One that left said so over this connection: see `says_goodbye`.
-        if matches!(row.state, AgentState::Losing | AgentState::Unreachable) {
-            return;
-        }
-        row.conn = Id::NONE;
-        if row.state == AgentState::Settling {
-            self.counters.chores = self.counters.chores.saturating_sub(1);
-        }
-        self.allocator.set_agent_active(&self.pool, agent.index, false);
-        self.rescind_agent_offers(cx, agent);
-        self.set_agent_state(cx, agent, AgentState::Away);
-        let margin = self.config.timing_us.saturating_mul(2);
-        // A clock of another life, or none, gives the agent its whole time from now on.
-        let since = since.min(cx.now);
-        let due = since.after(self.config.agent_timeout_us).after(margin);
-        self.agent_timers.set(agent.index, due);
-    }
-
-    pub(super) fn expire_agents(&mut self, cx: &mut Cx<'_>) {
-        while let Some(slot) = self.agent_timers.expired(cx.now) {
-            if let Some(agent) = self.agents.id_at(slot) {
-                self.lose(cx, agent);
-            }
-        }
-    }
-
-    /// Gives an agent up: its tasks are told lost, over as many ticks as it takes.
-    fn lose(&mut self, cx: &mut Cx<'_>, agent: Id) {
-        let Some(row) = self.agents.get_ref(agent) else { return };
-        match row.state {
-            AgentState::Losing | AgentState::Unreachable => return,
-            // It has a place among the long work already.
-            AgentState::Settling => {}
-            AgentState::Registering
-            | AgentState::Confirming
-            | AgentState::Active
-            | AgentState::Away => {
-                self.counters.chores = self.counters.chores.saturating_add(1);
-            }
-        }
-        self.agent_timers.clear(agent.index);
-        self.allocator.set_agent_active(&self.pool, agent.index, false);
-        self.set_agent_state(cx, agent, AgentState::Losing);
-    }
-
-    fn lose_some(&mut self, cx: &mut Cx<'_>, agent: Id) -> bool {
-        for _ in 0..CHORE_BATCH {
-            let first = self.agents.get_ref(agent).and_then(|row| row.tasks.first(&self.tasks));
-            let Some(task) = first else {
-                self.lost(cx, agent);
-                return true;
-            };
-            let (state, message) = if self.says_goodbye(agent) {
-                (TaskState::Gone, "The agent has left the cluster")
-            } else {
-                (TaskState::Unreachable, "The agent did not answer for too long")
-            };
-            self.lose_task(cx, task, Reason::AgentRemoved, state, message);
-        }
-        false
-    }
-
-    /// True when an agent is given up because it said that it leaves. One that was silent has no
-    /// connection, and gets none while it is being given up.
-    fn says_goodbye(&self, agent: Id) -> bool {
-        self.agents.get_ref(agent).is_some_and(|row| row.conn.some().is_some())
-    }
-
-    /// Nothing of an agent is left but its name, for those who ask.
-    fn lost(&mut self, cx: &mut Cx<'_>, agent: Id) {
-        while let Some(executor) =
-            self.agents.get_ref(agent).and_then(|row| row.executors.first(&self.executors))
-        {
-            self.remove_executor(cx, executor);
-        }
-        let (allocator, mut world) = self.world();
-        allocator.remove_agent(&mut world, agent.index, false);
-        let Some(row) = self.agents.get(agent) else { return };
-        let mut total = row.total;
-        self.pool.clear(&mut self.names, &mut total);
-        if let Some(row) = self.agents.get_mut(agent) {
-            (row.total, row.lost) = (Holding::EMPTY, cx.now);
-        }
-        self.set_agent_state(cx, agent, AgentState::Unreachable);
-        for slot in 0..self.frameworks.high_water() {
-            if let Some(framework) = self.frameworks.id_at(slot) {
-                let event = Event::Failure { agent: row.id, executor: "", exit: Exit::Unseen };
-                self.tell(cx, framework, event, &[]);
-            }
-        }
-        if self.says_goodbye(agent) {
-            // Nobody will ask for it again.
-            cx.emit(Output::Close { conn: row.conn, reason: Parting::Leaving, message: "" });
-            if let Some(conn) = self.conn_mut(row.conn) {
-                conn.who = Id::NONE;
-            }
-            self.forget_agent(agent);
-            cx.fact(Fact::AgentGone { row: agent });
-        }
-    }
-
-    /// A task is no more where it was. Partition-aware frameworks hear `fine`, others LOST.
-    pub(super) fn lose_task(
-        &mut self,
-        cx: &mut Cx<'_>,
-        task: Id,
-        reason: Reason,
-        fine: TaskState,
-        message: &str,
-    ) {
-        let Some(row) = self.tasks.get(task) else { return };
-        let framework = self.frameworks.id_at(row.framework);
-        if let Some(framework) = framework
-            && !row.state.is_terminal()
-        {
-            let aware = self
-                .frameworks
-                .get_ref(framework)
-                .is_some_and(|row| row.capabilities & Capability::PartitionAware.bit() != 0);
-            if fine == TaskState::Unreachable
-                && let Some(row) = self.frameworks.get_mut(framework)
-            {
-                row.lost = row.lost.saturating_add(1);
-            }
-            let state = if aware { fine } else { TaskState::Lost };
-            self.tell_task(cx, framework, task, state, reason, message);
-            self.task_state_fact(cx, task, state, Source::Master, Some(reason), message);
-        }
-        self.remove_task(cx, task);
-    }
-
-    /// A status of a task that the master makes itself: nothing to acknowledge.
-    pub(super) fn tell_task(
-        &mut self,
-        cx: &mut Cx<'_>,
-        framework: Id,
-        task: Id,
-        state: TaskState,
-        reason: Reason,
-        message: &str,
-    ) {
-        let Some(row) = self.tasks.get(task) else { return };
-        let name = self.text(row.name);
-        let agent = self.agents.row(row.agent).map_or(AgentId::NONE, |agent| agent.id);
-        let detail = Detail { reason: Some(reason), message, ..Detail::default() };
-        let status = Status {
-            task: &name,
-            state,
-            source: Source::Master,
-            agent,
-            uuid: None,
-            wall_us: 0,
-            detail: Some(detail),
-        };
-        self.tell(cx, framework, Event::Update { status }, &[]);
-    }
-
-    fn set_agent_state(&mut self, cx: &mut Cx<'_>, agent: Id, state: AgentState) {
+    pub(super) fn set_agent_state(&mut self, cx: &mut Cx<'_>, agent: Id, state: AgentState) {
         if let Some(row) = self.agents.get_mut(agent) {
             row.state = state;
             cx.fact(Fact::AgentState { row: agent, state });
         }
-    }
-
-    /// Forgets the row of an agent that has neither session nor tasks.
-    fn forget_agent(&mut self, agent: Id) {
-        let Some(row) = self.agents.get(agent) else { return };
-        invariant!(row.tasks.is_empty(), "an agent with tasks is forgotten");
-        self.agent_timers.clear(agent.index);
-        let [by_id, by_key] = &mut self.agents_by;
-        let hash = by_id.hash(row.id.epoch.into(), row.id.number.into());
-        by_id.remove(&mut self.agents, BY_ID, hash, agent);
-        let hash = key_hash(by_key, &row.key);
-        by_key.remove(&mut self.agents, BY_KEY, hash, agent);
-        self.names.release_one(row.address);
-        self.allocator.undescribe(&mut self.names, agent.index);
-        self.agents.remove(agent);
-    }
-
-    /// The agent lost longest ago, whose row may go when another agent needs it.
-    fn oldest_unreachable(&self) -> Option<Id> {
-        let lost = self.agents.iter().filter(|(_, row)| row.state == AgentState::Unreachable);
-        lost.min_by_key(|(id, row)| (row.lost, id.index)).map(|(id, _)| id)
     }
 
     pub(super) fn agent_by_id(&self, id: AgentId) -> Option<Id> {

@@ -30,6 +30,41 @@ choice! {
         Losing = 5,
         /// It was silent for too long, and nothing of it is left but its name.
         Unreachable = 6,
+        /// It was sent away, and nothing of it is left but its name; see [`Farewell`].
+        Gone = 7,
+    }
+
+    /// Why an agent is given up.
+    pub enum Farewell {
+        /// It was silent for too long.
+        Silent = 0,
+        /// It said that it leaves.
+        Left = 1,
+        /// An operator knows that it will not come back; nor may it.
+        Gone = 2,
+        /// Its machine is down for maintenance; it may come back after that.
+        Down = 3,
+    }
+
+    /// Whether an operator has an agent emptied (Mesos: `DrainState`).
+    pub enum Emptying {
+        /// Nobody has.
+        No = 0,
+        /// Its tasks are being ended.
+        Draining = 1,
+        /// It has no tasks any more.
+        Drained = 2,
+    }
+
+    /// What a framework answered when it was asked to give an agent's resources back (Mesos:
+    /// `InverseOfferStatus`).
+    pub enum Willing {
+        /// Nothing yet.
+        Unknown = 0,
+        /// It will.
+        Accepted = 1,
+        /// It will not.
+        Declined = 2,
     }
 
     /// Where a framework is in its life with this master.
@@ -58,6 +93,18 @@ record! {
         pub crowded: bool,
         /// An operator wants nothing new on it.
         pub deactivated: bool,
+        /// Whether it is being emptied.
+        pub emptying: Emptying,
+        /// It is to be marked gone when it is empty.
+        pub then_gone: bool,
+        /// While it is being emptied, no task gets more grace, in µs; `u64::MAX` = what each says.
+        pub grace_us: u64,
+        /// Why it is given up, while it is.
+        pub farewell: Farewell,
+        /// Its machine's place in the maintenance schedule, as slot + 1.
+        pub machine: u32,
+        /// Requests to give its resources back.
+        pub inverse: Chain,
         /// Its connection; none while it is away.
         pub conn: Id,
         /// Its newest session.
@@ -135,6 +182,8 @@ record! {
         pub executors: Chain,
         /// Outstanding offers to it.
         pub offers: Chain,
+        /// Requests to give resources back.
+        pub inverse: Chain,
         /// Where the telling of its tasks goes on, as slot + 1.
         pub cursor: u32,
         /// Tasks of it on agents that do not answer, as far as this master has lost them.
@@ -234,6 +283,39 @@ record! {
         pub(super) links: [Link; 3],
     }
 
+    /// A machine that will be absent.
+    pub struct Machine {
+        /// Its host's name in lower case; empty = any.
+        pub hostname: Name,
+        /// Its address; empty = any.
+        pub ip: Name,
+        /// When.
+        pub start_wall_us: u64,
+        /// For so long, in µs; 0 = for good.
+        pub duration_us: u64,
+        /// It is down: its agents were sent away, and may not come back yet.
+        pub down: bool,
+        /// The read model is to be told of it.
+        pub untold: bool,
+        /// Its window changed: its agents are to be offered anew.
+        pub renewed: bool,
+        /// The schedule at hand names it, too.
+        pub stays: bool,
+    }
+
+    /// A request to a framework to give an agent's resources back.
+    pub struct Inverse {
+        /// To whom: the framework's slot.
+        pub framework: u32,
+        /// Of what: the agent's slot.
+        pub agent: u32,
+        /// What it answered last.
+        pub willing: Willing,
+        /// It waits for an answer; else it is asked again when its time comes.
+        pub asked: bool,
+        pub(super) links: [Link; 2],
+    }
+
     /// A connection.
     pub struct Conn {
         /// Which one of those that had this slot; 0 = none.
@@ -286,7 +368,7 @@ macro_rules! linked {
         }
     )*};
 }
-linked!(Task, Executor);
+linked!(Task, Executor, Inverse);
 
 impl Linked for Offer {
     fn link(&self, list: usize) -> Link {

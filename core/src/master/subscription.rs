@@ -58,6 +58,7 @@ impl Master<'_> {
         self.framework_timers.clear(framework.index);
         self.framework_fact(cx, framework);
         self.set_framework_state(cx, framework, FrameworkState::Active);
+        self.ask_framework_again(cx.now, framework);
         let Some(row) = self.frameworks.get(framework) else { return Ok(()) };
         let event = Event::Subscribed {
             framework: row.id,
@@ -303,6 +304,7 @@ impl Master<'_> {
             return;
         }
         self.withdraw_offers(cx, framework);
+        self.withdraw_inverse(framework);
         self.set_clients_away(framework, true);
         self.lift_filters(framework);
         self.stop_reconciling(framework);
@@ -345,6 +347,7 @@ impl Master<'_> {
         }
         self.framework_timers.clear(framework.index);
         self.withdraw_offers(cx, framework);
+        self.forget_inverse_of_framework(cx, framework);
         self.set_clients_away(framework, true);
         self.lift_filters(framework);
         self.stop_reconciling(framework);
@@ -492,8 +495,14 @@ impl Master<'_> {
     }
 
     /// REVIVE. O(roles · agents / 64 + filters).
-    pub(super) fn revive(&mut self, framework: Id, roles: &Seq<'_, &str>) -> Result<(), Refusal> {
+    pub(super) fn revive(
+        &mut self,
+        now: crate::time::Time,
+        framework: Id,
+        roles: &Seq<'_, &str>,
+    ) -> Result<(), Refusal> {
         self.check_own_roles(framework, roles)?;
+        self.ask_framework_again(now, framework);
         let away = self.frameworks.get_ref(framework).is_some_and(|row| row.congested);
         self.for_roles(framework, roles, |master, client| {
             let (allocator, mut world) = master.world();

@@ -31,6 +31,10 @@ impl Master<'_> {
         if status.agent != id {
             return Err(Refusal::WrongConnection);
         }
+        if self.was_sent_away(agent) {
+            // Its tasks were told lost: nobody waits for more, and it waits for this.
+            return self.acknowledge_unowned(cx, agent, framework, status);
+        }
         let Some(owner) = self.framework_by_id(framework) else {
             // Nobody will ever acknowledge it: the agent ends what it still has of it.
             self.order(cx, agent, AgentEvent::ShutdownFramework { framework }, &[]);
@@ -52,7 +56,8 @@ impl Master<'_> {
         if acknowledged_here(&row) {
             return self.acknowledge_owned(cx, agent, owner, task, status);
         }
-        self.pass_on(cx, owner, status, bodies);
+        let state = self.told_state(agent, &row, status.state);
+        self.pass_on(cx, owner, &Status { state, ..*status }, bodies);
         Ok(())
     }
 
@@ -174,6 +179,9 @@ impl Master<'_> {
         self.names.release_one(row.name);
         self.drop_body(cx, row.public);
         cx.fact(Fact::TaskGone { row: task });
+        if let Some(agent) = self.agents.id_at(row.agent) {
+            self.check_drained(cx, agent);
+        }
         if let Some(framework) = self.frameworks.id_at(row.framework) {
             self.tidy_framework(cx, framework);
         }
@@ -347,6 +355,7 @@ impl Master<'_> {
                 (TaskState::Gone, false)
             }
             Some(AgentState::Losing | AgentState::Unreachable) => (TaskState::Unreachable, true),
+            Some(AgentState::Gone) => (TaskState::GoneByOperator, true),
             // An agent that has not come back since this master began to lead may have it.
             None if self.may_come_back(cx.now, task.agent) => return,
             None => (TaskState::Unknown, false),

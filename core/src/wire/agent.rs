@@ -81,6 +81,15 @@ pub enum AgentCall<'a> {
         /// The session.
         session: Session,
     },
+    /// It is being emptied, as an operator once said. Since protocol 3.
+    Draining {
+        /// The session.
+        session: Session,
+        /// No task gets more grace than this, in µs; none = what each task says.
+        grace_us: Option<u64>,
+        /// It is to be marked gone then.
+        gone: bool,
+    },
 }
 
 /// Who an agent is and what it has.
@@ -445,6 +454,7 @@ impl Check for AgentCall<'_> {
             Self::Report(report) => report.check(),
             Self::Bodies { tasks, .. } => tasks.check_up_to("bodies.tasks", TASKS_PER_HEAD_MAX),
             Self::Settled { .. } | Self::Leave { .. } => Ok(()),
+            Self::Draining { grace_us, .. } => duration("draining.grace", grace_us.unwrap_or(0)),
             Self::Update { status, .. } => {
                 given("status.task", status.task)?;
                 status.check()

@@ -64,6 +64,7 @@ impl Head<'_> {
                 kind: Stream::Explain { .. } | Stream::Rows { of: Rows::Quotas | Rows::Weights },
                 ..
             })
+            | Self::AgentCall(AgentCall::Draining { .. })
             | Self::OperatorCall(_)
             | Self::OperatorEvent(_)
             | Self::Gossip(_) => 3,

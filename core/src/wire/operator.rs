@@ -6,7 +6,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::call::{Operation, Quantity};
-use super::check::{Check, Fault, Malformed, duration, given, require, role, text};
+use super::check::{Check, Fault, Malformed, duration, given, name, require, role, text};
 use super::event::Unavailability;
 use super::ids::{AgentId, FrameworkId};
 use super::seq::Seq;
@@ -62,12 +62,11 @@ pub enum OperatorVerb<'a> {
         /// Beside those that were listed before: a long list comes in parts.
         adds: bool,
     },
-    /// Plan an absence of an agent; none = it stays.
-    Maintain {
-        /// Which.
-        agent: AgentId,
-        /// When it will not be there.
-        window: Option<Unavailability>,
+    /// Replace the plan of when machines will not be there.
+    Schedule {
+        /// Each machine once.
+        #[serde(borrow)]
+        machines: Seq<'a, Planned<'a>>,
     },
     /// Change what resources of an agent are: those that nobody uses. Offers of them are rescinded.
     Operate {
@@ -82,6 +81,69 @@ pub enum OperatorVerb<'a> {
         /// Which.
         framework: FrameworkId,
     },
+    /// Machines go down as planned, and their agents with them; or they are up again, and planned
+    /// no more.
+    Down {
+        /// Which.
+        #[serde(borrow)]
+        machines: Seq<'a, MachineId<'a>>,
+        /// Down; else up.
+        down: bool,
+    },
+    /// End every task of an agent, and offer nothing of it until it is reactivated.
+    Drain {
+        /// Which.
+        agent: AgentId,
+        /// No task gets more grace than this, in µs; none = what each says.
+        grace_us: Option<u64>,
+        /// Mark it gone then.
+        gone: bool,
+    },
+    /// An agent will not come back, and may not.
+    MarkGone {
+        /// Which.
+        agent: AgentId,
+    },
+}
+
+/// A machine (Mesos: `MachineID`): its host's name in lower case, its address, or both.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MachineId<'a> {
+    /// Its host's name; empty = any.
+    pub hostname: &'a str,
+    /// Its address; empty = any.
+    pub ip: &'a str,
+}
+
+/// When a machine will not be there.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Planned<'a> {
+    /// Which.
+    #[serde(borrow)]
+    pub machine: MachineId<'a>,
+    /// When.
+    pub window: Unavailability,
+}
+
+super::seq::items!(; MachineId, Planned);
+
+impl Check for MachineId<'_> {
+    fn check(&self) -> Result<(), Malformed> {
+        let Self { hostname, ip } = self;
+        let named = !hostname.is_empty() || !ip.is_empty();
+        require(named, "machine", Fault::Empty)?;
+        name("machine.hostname", hostname)?;
+        name("machine.ip", ip)?;
+        let lower = !hostname.bytes().any(|byte| byte.is_ascii_uppercase());
+        require(lower, "machine.hostname", Fault::Contradiction)
+    }
+}
+
+impl Check for Planned<'_> {
+    fn check(&self) -> Result<(), Malformed> {
+        self.machine.check()?;
+        duration("machine.duration", self.window.duration_us)
+    }
 }
 
 /// What a master answers an operator.
@@ -126,10 +188,13 @@ impl Check for OperatorVerb<'_> {
                 hosts.check_up_to("whitelist", ITEMS_PER_LIST_MAX)?;
                 hosts.iter().try_for_each(|host| given("whitelist.host", host))
             }
-            Self::Maintain { agent, window } => {
-                some("maintain.agent", *agent)?;
-                duration("maintain.duration", window.map_or(0, |window| window.duration_us))
+            Self::Schedule { machines } => machines.check_up_to("schedule", ITEMS_PER_LIST_MAX),
+            Self::Down { machines, .. } => machines.check_up_to("machines", ITEMS_PER_LIST_MAX),
+            Self::Drain { agent, grace_us, .. } => {
+                some("drain.agent", *agent)?;
+                duration("drain.grace", grace_us.unwrap_or(0))
             }
+            Self::MarkGone { agent } => some("mark_gone.agent", *agent),
             Self::Operate { agent, operation } => {
                 some("operate.agent", *agent)?;
                 operation.check_up_to("operate.operation", 1)?;

@@ -17,8 +17,9 @@ use mesita_core::table::Id;
 use mesita_core::time::Time;
 use mesita_core::wire::agent::*;
 use mesita_core::wire::call::*;
+use mesita_core::wire::event::Unavailability;
 use mesita_core::wire::hello::Role;
-use mesita_core::wire::operator::{OperatorCall, OperatorVerb};
+use mesita_core::wire::operator::{MachineId, OperatorCall, OperatorVerb, Planned};
 use mesita_core::wire::resource::Resource;
 use mesita_core::wire::task::*;
 use mesita_core::wire::*;
@@ -175,6 +176,11 @@ impl Rig {
                 peer.framework = *framework;
             }
             Head::Event(event::Event::Offers { offers }) => {
+                for offer in offers.iter() {
+                    peer.offers.insert(show::offer(offer.id), (offer.id, offer.agent));
+                }
+            }
+            Head::Event(event::Event::InverseOffers { offers }) => {
                 for offer in offers.iter() {
                     peer.offers.insert(show::offer(offer.id), (offer.id, offer.agent));
                 }
@@ -402,9 +408,50 @@ impl Rig {
                 let weight = weight.parse().unwrap();
                 self.operate(name, OperatorVerb::SetWeight { role, weight })
             }
+            ["reactivate", name, agent] => {
+                let agent = self.peer(agent).agent;
+                self.operate(name, OperatorVerb::Deactivate { agent, deactivated: false })
+            }
             ["deactivate", name, agent, deactivated] => {
                 let (agent, deactivated) = (self.peer(agent).agent, deactivated == "yes");
                 self.operate(name, OperatorVerb::Deactivate { agent, deactivated })
+            }
+            ["schedule", name, ref machines @ ..] => {
+                let machines = machines.iter().map(|machine| planned(machine));
+                let machines = scratch().seq::<Planned<'static>>(machines).unwrap();
+                self.operate(name, OperatorVerb::Schedule { machines })
+            }
+            ["machines", name, way, ref machines @ ..] => {
+                let machines = machines.iter().map(|machine| machine_id(machine));
+                let machines = scratch().seq::<MachineId<'static>>(machines).unwrap();
+                self.operate(name, OperatorVerb::Down { machines, down: way == "down" })
+            }
+            ["drain", name, agent, ref options @ ..] => {
+                let grace = options.iter().find_map(|word| word.strip_prefix("grace="));
+                let (agent, gone) = (self.peer(agent).agent, options.contains(&"gone"));
+                let grace_us = grace.map(micros);
+                self.operate(name, OperatorVerb::Drain { agent, grace_us, gone })
+            }
+            ["mark-gone", name, agent] => {
+                let agent = self.peer(agent).agent;
+                self.operate(name, OperatorVerb::MarkGone { agent })
+            }
+            ["says-draining", agent] => {
+                let session = self.peer(agent).session;
+                self.agent_call(agent, AgentCall::Draining { session, grace_us: None, gone: false })
+            }
+            ["inverse", name, answer, offers, ref refuse @ ..] => {
+                let offers = self.offers(name, offers);
+                let offers = scratch().seq::<OfferId>(offers).unwrap();
+                let refuse_us = refuse.first().map(|time| micros(time));
+                self.call(
+                    name,
+                    if answer == "yes" {
+                        Verb::AcceptInverse { offers, refuse_us }
+                    } else {
+                        Verb::DeclineInverse { offers, refuse_us }
+                    },
+                )
             }
             ["whitelist", name, hosts, ref adds @ ..] => {
                 let adds = adds.contains(&"more");
@@ -605,6 +652,21 @@ fn made_up(offer: &str) -> OfferId {
     let (index, generation) = offer.trim_start_matches('O').split_once('.').unwrap();
     let generation = generation.parse::<u32>().unwrap() * 2 + 1;
     OfferId { epoch: 1, id: Id { index: index.parse().unwrap(), generation } }
+}
+
+/// `host/ip`, either of which may be empty.
+fn machine_id(text: &str) -> MachineId<'static> {
+    let text: &'static str = Box::leak(text.to_string().into_boxed_str());
+    let (hostname, ip) = text.split_once('/').unwrap_or((text, ""));
+    MachineId { hostname, ip }
+}
+
+/// `host/ip@start+duration`, in µs.
+fn planned(text: &str) -> Planned<'static> {
+    let (machine, window) = text.split_once('@').unwrap();
+    let (start, duration) = window.split_once('+').unwrap_or((window, "0"));
+    let (start_wall_us, duration_us) = (start.parse().unwrap(), duration.parse().unwrap());
+    Planned { machine: machine_id(machine), window: Unavailability { start_wall_us, duration_us } }
 }
 
 fn described(role: &str, options: &[&str]) -> Subscribe<'static> {

@@ -284,6 +284,8 @@ fn hello() -> Hello<'static> {
 }
 
 /// Every message, by a name that says which it is.
+const MACHINE: MachineId<'static> = MachineId { hostname: "pi1", ip: "10.0.0.7" };
+
 fn set_quota() -> OperatorVerb<'static> {
     OperatorVerb::SetQuota {
         role: "eng",
@@ -455,15 +457,29 @@ pub fn all() -> Vec<(&'static str, Head<'static>)> {
             }),
         ),
         (
-            "operator.maintain",
-            operator(OperatorVerb::Maintain {
-                agent: AGENT,
-                window: Some(Unavailability {
-                    start_wall_us: 1_795_000_000_000_000,
-                    duration_us: 60,
-                }),
+            "operator.schedule",
+            operator(OperatorVerb::Schedule {
+                machines: list![Planned<'static>; Planned {
+                    machine: MACHINE,
+                    window: Unavailability {
+                        start_wall_us: 1_795_000_000_000_000,
+                        duration_us: 60,
+                    },
+                }],
             }),
         ),
+        (
+            "operator.down",
+            operator(OperatorVerb::Down {
+                machines: list![MachineId<'static>; MACHINE],
+                down: true,
+            }),
+        ),
+        (
+            "operator.drain",
+            operator(OperatorVerb::Drain { agent: AGENT, grace_us: Some(5), gone: true }),
+        ),
+        ("operator.mark_gone", operator(OperatorVerb::MarkGone { agent: AGENT })),
         (
             "operator.operate",
             operator(OperatorVerb::Operate {
@@ -651,6 +667,10 @@ pub fn all() -> Vec<(&'static str, Head<'static>)> {
             Head::AgentCall(AgentCall::Totals { session, resources: usual_resources() }),
         ),
         ("agent.leave", Head::AgentCall(AgentCall::Leave { session })),
+        (
+            "agent.draining",
+            Head::AgentCall(AgentCall::Draining { session, grace_us: None, gone: true }),
+        ),
         (
             "to_agent.registered",
             Head::AgentEvent(AgentEvent::Registered {

@@ -22,7 +22,10 @@ pub fn framework(id: FrameworkId) -> String {
 }
 
 pub fn offer(id: OfferId) -> String {
-    format!("O{}.{}", id.id.index, id.id.generation / 2)
+    // The highest bit tells inverse offers.
+    let (sort, index) =
+        if id.id.index >> 31 == 1 { ("I", id.id.index << 1 >> 1) } else { ("O", id.id.index) };
+    format!("{sort}{index}.{}", id.id.generation / 2)
 }
 
 pub fn status(status: &Status<'_>) -> String {
@@ -84,11 +87,23 @@ fn event(event: &Event<'_>) -> String {
         Event::Offers { offers } => {
             let one = |o: Offer<'_>| {
                 let role = if o.role == "*" { String::new() } else { format!(" for {}", o.role) };
-                format!("{}{role} of {}: {}", offer(o.id), agent(o.agent), shown(&o.resources))
+                let away = o.detail.and_then(|detail| detail.unavailable);
+                let away = away.map_or(String::new(), |w| format!(", away {}", w.start_wall_us));
+                let (id, of) = (offer(o.id), agent(o.agent));
+                format!("{id}{role} of {of}: {}{away}", shown(&o.resources))
             };
             format!("OFFERS {}", offers.iter().map(one).collect::<Vec<_>>().join(" | "))
         }
         Event::Rescind { offer: id } => format!("RESCIND {}", offer(*id)),
+        Event::InverseOffers { offers } => {
+            let one = |o: InverseOffer| {
+                let Unavailability { start_wall_us, duration_us } = o.unavailable;
+                let window = format!("{start_wall_us}+{duration_us}");
+                format!("{} of {} at {window}", offer(o.id), agent(o.agent))
+            };
+            format!("INVERSE_OFFERS {}", offers.iter().map(one).collect::<Vec<_>>().join(" | "))
+        }
+        Event::RescindInverse { offer: id } => format!("RESCIND_INVERSE {}", offer(*id)),
         Event::Update { status: told } => format!("UPDATE {}", status(told)),
         Event::Failure { agent: id, executor, exit } if !executor.is_empty() => {
             format!("FAILURE of executor {executor} on {}: {exit:?}", agent(*id))
@@ -126,6 +141,8 @@ fn agent_event(event: &AgentEvent<'_>) -> String {
             session.counter,
             tasks.iter().map(|task| launch(&task)).collect::<Vec<_>>().join(" | ")
         ),
+        AgentEvent::Drain { grace_us, gone } => format!("drain, grace {grace_us:?}, gone {gone}"),
+        AgentEvent::Shutdown { message } => format!("shut down: {message}"),
         AgentEvent::Kill { task, grace_us } => {
             let grace = grace_us.map_or(String::new(), |us| format!(" grace {us} us"));
             format!("kill {}{grace}", task.task)
@@ -247,6 +264,19 @@ pub fn fact(fact: &Fact<'_>) -> String {
         }
         Fact::Weight { role, weight } => format!("weight {role} {weight}"),
         Fact::AgentDeactivated { deactivated, .. } => format!("agent deactivated {deactivated}"),
+        Fact::AgentEmptying { emptying, grace_us, gone, .. } => {
+            format!("agent {emptying:?} grace {grace_us:?} gone {gone}")
+        }
+        Fact::Machine { machine, window, down, .. } => {
+            let MachineId { hostname, ip } = machine;
+            let (from, during) = (window.start_wall_us, window.duration_us);
+            format!("machine {hostname}/{ip} from {from} for {during} down {down}")
+        }
+        Fact::MachineGone { .. } => "machine gone".into(),
+        Fact::Inverse { offer: id, willing, .. } => {
+            format!("inverse offer {} {willing:?}", id.map_or("none".into(), offer))
+        }
+        Fact::InverseGone { .. } => "inverse offer gone".into(),
     }
 }
 

@@ -4,12 +4,18 @@
 mod support;
 
 use mesita_core::time::Time;
-use support::cluster::{Cluster, Faults};
+use support::cluster::{Cluster, Faults, Node};
 
 const SECOND: u64 = 1_000_000;
 
-const FAULTS: Faults =
-    Faults { cut: 3_000, master_crash: 300, agent_crash: 1_000, scheduler_crash: 500, slow: 20 };
+const FAULTS: Faults = Faults {
+    cut: 3_000,
+    master_crash: 300,
+    agent_crash: 1_000,
+    scheduler_crash: 500,
+    slow: 20,
+    operator: 1_000,
+};
 
 /// Two minutes of a random life and its end. Inputs stepped, launches made, digest of every step.
 fn life(seed: u64, faults: Faults) -> (u64, usize, u64) {
@@ -53,6 +59,31 @@ fn the_same_seed_is_the_same_life() {
         assert_eq!(life(seed, FAULTS), life(seed, FAULTS));
     }
     assert_ne!(life(3, FAULTS).2, life(4, FAULTS).2);
+}
+
+/// Nothing runs on an agent that was emptied, whatever crashes meanwhile, until it is offered again.
+#[test]
+fn an_emptied_agent_stays_empty_until_it_is_offered_again() {
+    for crash in [None, Some(Node::Agent(0)), Some(Node::Master)] {
+        let mut cluster = Cluster::new(9, 1, 2, Faults::NONE);
+        cluster.run(Time(10 * SECOND));
+        assert!(cluster.running_on(0) > 0, "{crash:?}: nothing runs");
+        cluster.drain(0, Some(SECOND));
+        if let Some(node) = crash {
+            cluster.run(Time(10 * SECOND + SECOND / 2));
+            cluster.crash(node);
+        }
+        cluster.run(Time(40 * SECOND));
+        let launches = cluster.launches();
+        assert_eq!(cluster.running_on(0), 0, "{crash:?}");
+        cluster.run(Time(80 * SECOND));
+        assert_eq!(cluster.launches(), launches, "{crash:?}: something was launched there");
+        cluster.reactivate(0);
+        cluster.run(Time(100 * SECOND));
+        assert!(cluster.launches() > launches, "{crash:?}: nothing is launched any more");
+        cluster.heal_and_finish();
+        cluster.check_finished();
+    }
 }
 
 #[test]

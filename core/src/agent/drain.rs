@@ -1,8 +1,8 @@
 //! An end to everything here: an agent that leaves, and one that an operator empties.
 //!
 //! Mesos: `Slave::shutdown`, `Slave::drain`. Tasks are ended over as many ticks as it takes, so
-//! that no step emits more than its bound. Being emptied is kept in the ledger: it survives a
-//! restart of the agent and of the master, and is over once the last end was acknowledged.
+//! that no step emits more than its bound. Being emptied is kept in the ledger until an operator
+//! has the agent offered again: it survives restarts of the agent and of the master.
 
 use super::{Agent, AgentCall, Cx, Head, Output, Record, Task};
 use crate::Refusal;
@@ -90,17 +90,19 @@ impl Agent<'_> {
         }
     }
 
-    /// Says that it leaves, once nothing lives here any more, and every end is acknowledged: nobody
-    /// could tell it afterwards. An agent that was being emptied is empty then, and goes on.
-    pub(super) fn check_left(&mut self, cx: &mut Cx<'_>) {
-        if self.counters.ending != 0 || !self.counters.recovered {
-            return;
-        }
-        if self.drain.on && self.tasks.is_empty() {
+    /// It is offered again, and accepts tasks.
+    pub(super) fn reactivate(&mut self, cx: &mut Cx<'_>) {
+        if self.drain.on {
             self.drain = Drain::default();
-            self.persist(cx, Record::Drained, true, &[]);
+            self.persist(cx, Record::Reactivated, true, &[]);
         }
-        if !self.counters.leaving || self.counters.left {
+    }
+
+    /// Says that it leaves, once nothing lives here any more, and every end is acknowledged: nobody
+    /// could tell it afterwards.
+    pub(super) fn check_left(&mut self, cx: &mut Cx<'_>) {
+        let unfinished = self.counters.ending != 0 || !self.counters.recovered;
+        if unfinished || !self.counters.leaving || self.counters.left {
             return;
         }
         let hurries = self.counters.hurries;

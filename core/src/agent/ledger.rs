@@ -193,8 +193,8 @@ pub enum Record<'a> {
         #[serde(borrow)]
         task: TaskOf<'a>,
     },
-    /// The agent is empty, and accepts tasks again.
-    Drained,
+    /// The agent accepts tasks again.
+    Reactivated,
 }
 
 impl Record<'_> {
@@ -213,7 +213,7 @@ impl Record<'_> {
             | Self::Settled { .. }
             | Self::SnapshotEnds
             | Self::Draining { .. }
-            | Self::Drained => true,
+            | Self::Reactivated => true,
             Self::Update { status, .. } => status.state.is_terminal(),
             Self::Framework(_)
             | Self::FrameworkGone { .. }
@@ -255,7 +255,7 @@ impl Check for Record<'_> {
             | Self::SnapshotBegins
             | Self::SnapshotEnds
             | Self::Draining { .. }
-            | Self::Drained => Ok(()),
+            | Self::Reactivated => Ok(()),
         }
     }
 }

@@ -129,7 +129,7 @@ impl Agent<'_> {
             Record::Draining { grace_us, gone } => {
                 self.drain = Drain { on: true, grace_us: *grace_us, gone: *gone };
             }
-            Record::Drained => self.drain = Drain::default(),
+            Record::Reactivated => self.drain = Drain::default(),
             // Nothing here makes these yet; a later release's are kept by refusing its file.
             Record::Resources { .. }
             | Record::Operation { .. }

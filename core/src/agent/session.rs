@@ -358,6 +358,10 @@ impl Agent<'_> {
                 Ok(())
             }
             AgentEvent::Drain { grace_us, gone } => self.drain(cx, grace_us, gone),
+            AgentEvent::Reactivate => {
+                self.reactivate(cx);
+                Ok(())
+            }
             // No master makes operations yet.
             AgentEvent::AcknowledgeOperation { .. } | AgentEvent::Operate { .. } => {
                 Err(Refusal::Unsupported)

@@ -34,8 +34,9 @@ impl Master<'_> {
         if !deactivated && !row.deactivated {
             return Err(Refusal::NotDeactivated);
         }
-        if !deactivated {
+        if !deactivated && row.emptying == Emptying::Drained {
             self.set_emptying(cx, id, Emptying::No);
+            self.tell_reactivated(cx, id);
         }
         self.set_deactivated(cx, id, deactivated);
         Ok(())
@@ -76,16 +77,30 @@ impl Master<'_> {
         if session != row.session {
             return Err(Refusal::StaleSession);
         }
-        if row.emptying == Emptying::No {
+        if row.reactivated {
+            self.tell_reactivated(cx, agent);
+        } else if row.emptying == Emptying::No {
             self.empty(cx, agent, grace_us, gone);
             self.check_drained(cx, agent);
         }
         Ok(())
     }
 
+    /// An agent that was emptied hears that it is offered again, now or when it is back.
+    fn tell_reactivated(&mut self, cx: &mut Cx<'_>, agent: Id) {
+        let there = self.agents.get_ref(agent).is_some_and(|row| row.state == AgentState::Active);
+        if there {
+            self.order(cx, agent, AgentEvent::Reactivate, &[]);
+        }
+        if let Some(row) = self.agents.get_mut(agent) {
+            row.reactivated = !there;
+        }
+    }
+
     fn empty(&mut self, cx: &mut Cx<'_>, agent: Id, grace_us: Option<u64>, gone: bool) {
         if let Some(row) = self.agents.get_mut(agent) {
             (row.then_gone, row.grace_us) = (gone, grace_us.unwrap_or(NO_BOUND));
+            row.reactivated = false;
         }
         self.set_emptying(cx, agent, Emptying::Draining);
         self.set_deactivated(cx, agent, true);

@@ -225,6 +225,8 @@ pub enum Fact<'a> {
         framework: Id,
         /// The agent's row.
         agent: Id,
+        /// The row of the agent's machine.
+        machine: Id,
         /// The request's id, while it waits for an answer.
         offer: Option<OfferId>,
         /// The newest answer.

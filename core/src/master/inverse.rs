@@ -203,8 +203,11 @@ impl Master<'_> {
         let Some(row) = self.inverse.get_ref(id) else { return };
         let ids = (self.frameworks.id_at(row.framework), self.agents.id_at(row.agent));
         let (Some(framework), Some(agent)) = ids else { return };
+        let machine = self.agents.get_ref(agent).and_then(|row| row.machine.checked_sub(1));
+        let machine = machine.and_then(|slot| self.machines.id_at(slot)).unwrap_or(Id::NONE);
         let offer = row.asked.then(|| self.inverse_id(id));
-        cx.fact(Fact::Inverse { row: id, framework, agent, offer, willing: row.willing });
+        let willing = row.willing;
+        cx.fact(Fact::Inverse { row: id, framework, agent, machine, offer, willing });
     }
 
     fn inverse_id(&self, id: Id) -> OfferId {

@@ -95,6 +95,8 @@ record! {
         pub deactivated: bool,
         /// Whether it is being emptied.
         pub emptying: Emptying,
+        /// It was emptied, and does not know yet that it is offered again.
+        pub reactivated: bool,
         /// It is to be marked gone when it is empty.
         pub then_gone: bool,
         /// While it is being emptied, no task gets more grace, in µs; `u64::MAX` = what each says.

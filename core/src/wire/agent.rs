@@ -368,6 +368,8 @@ pub enum AgentEvent<'a> {
         /// Why.
         message: &'a str,
     },
+    /// It is emptied no more: accept tasks again. Since protocol 3.
+    Reactivate,
 }
 
 /// What is to become of a reported task.
@@ -549,7 +551,7 @@ impl Check for AgentEvent<'_> {
             Self::Message { executor, .. } | Self::ShutdownExecutor { executor, .. } => {
                 given("executor.id", executor)
             }
-            Self::ShutdownFramework { .. } => Ok(()),
+            Self::ShutdownFramework { .. } | Self::Reactivate => Ok(()),
             Self::Reconcile { tasks } => tasks.check_up_to("reconcile.tasks", TASKS_PER_HEAD_MAX),
             Self::UpdateFramework { framework } => framework.check(),
             Self::Operate { operations, .. } => {

@@ -61,10 +61,11 @@ impl Head<'_> {
             Self::Event(Event::Waiting { .. }) => 2,
             Self::Call(Call { verb: Verb::Constrain { .. }, .. })
             | Self::Svc(Svc::Open {
-                kind: Stream::Explain { .. } | Stream::Rows { of: Rows::Quotas | Rows::Weights },
+                kind: Stream::Explain { .. } | Stream::Rows { of: Rows::Quotas | Rows::Weights | Rows::Machines },
                 ..
             })
             | Self::AgentCall(AgentCall::Draining { .. })
+            | Self::AgentEvent(AgentEvent::Reactivate)
             | Self::OperatorCall(_)
             | Self::OperatorEvent(_)
             | Self::Gossip(_) => 3,

@@ -137,6 +137,8 @@ choice! {
         Quotas = 4,
         /// Weights of roles. Since protocol 3.
         Weights = 5,
+        /// Machines in the maintenance schedule. Since protocol 3.
+        Machines = 6,
     }
 
     /// Why a stream ended.

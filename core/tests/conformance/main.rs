@@ -12,6 +12,7 @@ mod support;
 mod common_sorter_test;
 mod drf_sorter_test;
 mod hierarchical_allocator_test;
+mod maintenance_test;
 mod offer_constraints_filter_test;
 mod random_sorter_test;
 mod role_tree_test;
@@ -33,6 +34,7 @@ fn tests() -> BTreeSet<String> {
         common_sorter_test,
         drf_sorter_test,
         hierarchical_allocator_test,
+        maintenance_test,
         offer_constraints_filter_test,
         random_sorter_test,
         role_tree_test,

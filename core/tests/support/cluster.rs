@@ -19,8 +19,9 @@ use mesita_core::table::Id;
 use mesita_core::time::Time;
 use mesita_core::wire::agent::*;
 use mesita_core::wire::call::*;
-use mesita_core::wire::event::Event;
+use mesita_core::wire::event::{Event, Unavailability};
 use mesita_core::wire::hello::Role;
+use mesita_core::wire::operator::{MachineId, OperatorCall, OperatorVerb, Planned};
 use mesita_core::wire::resource::{Resource, Value};
 use mesita_core::wire::task::*;
 use mesita_core::wire::*;
@@ -130,11 +131,13 @@ pub struct Faults {
     pub agent_crash: u32,
     pub scheduler_crash: u32,
     pub slow: u32,
+    /// An operator empties an agent, offers it again, or plans its absence.
+    pub operator: u32,
 }
 
 impl Faults {
     pub const NONE: Self =
-        Self { cut: 0, master_crash: 0, agent_crash: 0, scheduler_crash: 0, slow: 0 };
+        Self { cut: 0, master_crash: 0, agent_crash: 0, scheduler_crash: 0, slow: 0, operator: 0 };
 }
 
 pub struct Cluster {
@@ -151,6 +154,7 @@ pub struct Cluster {
     frameworks: Vec<FrameworkNode>,
     links: BTreeMap<u64, Link>,
     next_link: u64,
+    operations: u32,
     pub model: Model,
     /// Every launch that a fake kernel made, to find one made twice.
     launched: BTreeMap<String, u32>,
@@ -178,6 +182,7 @@ impl Cluster {
             frameworks: vec![],
             links: BTreeMap::new(),
             next_link: 1,
+            operations: 0,
             model: Model::default(),
             launched: BTreeMap::new(),
             running: BTreeMap::new(),
@@ -302,7 +307,7 @@ impl Cluster {
         self.at(delay, Happening::Decide { framework });
     }
 
-    fn crash(&mut self, who: Node) {
+    pub fn crash(&mut self, who: Node) {
         let links: Vec<_> = self
             .links
             .iter()
@@ -775,7 +780,7 @@ impl Cluster {
     fn maybe_fault(&mut self) {
         // One draw decides, so that a run without faults draws as often.
         let draw = self.rng.below(1_000_000);
-        let Faults { cut, master_crash, agent_crash, scheduler_crash, .. } = self.faults;
+        let Faults { cut, master_crash, agent_crash, scheduler_crash, operator, .. } = self.faults;
         let mut below = 0;
         let mut is = |rate: u32| {
             below += rate;
@@ -801,7 +806,69 @@ impl Cluster {
             if self.frameworks[framework].drive.is_some() {
                 self.crash(Node::Framework(framework));
             }
+        } else if is(operator) {
+            let agent = self.rng.below(self.agents.len() as u32) as usize;
+            match self.rng.below(4) {
+                0 => self.drain(agent, Some(SECOND)),
+                1 => self.reactivate(agent),
+                2 => self.schedule(&[agent]),
+                _ => self.schedule(&[]),
+            }
         }
+    }
+
+    // ------------------------------------------------------------- operators
+
+    /// What an operator's program says, over a connection of its own.
+    pub fn operate(&mut self, verb: OperatorVerb<'_>) {
+        self.operations += 1;
+        let conn = Id { index: self.capacity.conns - 1, generation: self.operations };
+        let (role, caller, head_max) = (Role::Client, 0, 8_192);
+        self.tell_master(master::Input::Opened { conn, role, version: 3, caller, head_max });
+        let head = bytes_of(&Head::OperatorCall(OperatorCall { ticket: 0, verb }));
+        let (bodies, verdicts) = (Seq::EMPTY, Seq::EMPTY);
+        self.tell_master(master::Input::Frame { conn, head: &head, bodies, verdicts });
+        self.tell_master(master::Input::Closed { conn, since: self.now });
+    }
+
+    /// An agent's id: all are of the first epoch, in which they were admitted in some order.
+    fn agent_id(&self, agent: usize) -> Option<AgentId> {
+        let found =
+            self.agents[agent].file.iter().rev().find_map(
+                |(record, _)| match postcard::from_bytes(record).ok()? {
+                    Record::Admitted { agent, .. } => Some(agent),
+                    _ => None,
+                },
+            );
+        found
+    }
+
+    pub fn drain(&mut self, agent: usize, grace_us: Option<u64>) {
+        if let Some(agent) = self.agent_id(agent) {
+            self.operate(OperatorVerb::Drain { agent, grace_us, gone: false });
+        }
+    }
+
+    pub fn reactivate(&mut self, agent: usize) {
+        if let Some(agent) = self.agent_id(agent) {
+            self.operate(OperatorVerb::Deactivate { agent, deactivated: false });
+        }
+    }
+
+    /// Plans an absence of these agents' machines, and of no others.
+    fn schedule(&mut self, agents: &[usize]) {
+        let hosts: Vec<String> = agents.iter().map(|agent| format!("n{}", agent + 1)).collect();
+        let planned = hosts.iter().map(|hostname| Planned {
+            machine: MachineId { hostname, ip: "" },
+            window: Unavailability { start_wall_us: self.now.0 + 1, duration_us: 0 },
+        });
+        let machines = scratch().seq::<Planned<'static>>(planned).unwrap();
+        self.operate(OperatorVerb::Schedule { machines });
+    }
+
+    /// Tasks that run on an agent.
+    pub fn running_on(&self, agent: usize) -> usize {
+        self.agents[agent].containers.values().filter(|ended| ended.is_none()).count()
     }
 
     fn dial(&mut self, who: Node) {
@@ -838,7 +905,7 @@ impl Cluster {
                 let opened = master::Input::Opened {
                     conn,
                     role: Role::Agent,
-                    version: 2,
+                    version: 3,
                     caller: 0,
                     head_max: 8_192,
                 };
@@ -852,7 +919,7 @@ impl Cluster {
                 self.frameworks[framework].link = Some(number);
                 let role = Role::Framework;
                 let opened =
-                    master::Input::Opened { conn, role, version: 2, caller: 0, head_max: 8_192 };
+                    master::Input::Opened { conn, role, version: 3, caller: 0, head_max: 8_192 };
                 self.tell_master(opened);
                 self.tell_framework(framework, scheduler::Input::Connected);
             }
@@ -977,6 +1044,11 @@ impl Cluster {
     pub fn heal_and_finish(&mut self) {
         self.faults = Faults::NONE;
         self.run(self.now.after(60 * SECOND));
+        self.schedule(&[]);
+        for agent in 0..self.agents.len() {
+            self.reactivate(agent);
+        }
+        self.run(self.now.after(10 * SECOND));
         for framework in 0..self.frameworks.len() {
             self.frameworks[framework].next_task = u32::MAX / 2;
         }

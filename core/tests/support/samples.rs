@@ -667,6 +667,7 @@ pub fn all() -> Vec<(&'static str, Head<'static>)> {
             Head::AgentCall(AgentCall::Totals { session, resources: usual_resources() }),
         ),
         ("agent.leave", Head::AgentCall(AgentCall::Leave { session })),
+        ("agent.event.reactivate", Head::AgentEvent(AgentEvent::Reactivate)),
         (
             "agent.draining",
             Head::AgentCall(AgentCall::Draining { session, grace_us: None, gone: true }),
@@ -826,6 +827,7 @@ pub fn all() -> Vec<(&'static str, Head<'static>)> {
         ("svc.open.rows", stream(Stream::Rows { of: Rows::Frameworks })),
         ("svc.open.rows.quotas", stream(Stream::Rows { of: Rows::Quotas })),
         ("svc.open.rows.weights", stream(Stream::Rows { of: Rows::Weights })),
+        ("svc.open.rows.machines", stream(Stream::Rows { of: Rows::Machines })),
         (
             "svc.open.explain",
             stream(Stream::Explain {

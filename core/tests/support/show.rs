@@ -142,6 +142,7 @@ fn agent_event(event: &AgentEvent<'_>) -> String {
             tasks.iter().map(|task| launch(&task)).collect::<Vec<_>>().join(" | ")
         ),
         AgentEvent::Drain { grace_us, gone } => format!("drain, grace {grace_us:?}, gone {gone}"),
+        AgentEvent::Reactivate => "offered again".into(),
         AgentEvent::Shutdown { message } => format!("shut down: {message}"),
         AgentEvent::Kill { task, grace_us } => {
             let grace = grace_us.map_or(String::new(), |us| format!(" grace {us} us"));

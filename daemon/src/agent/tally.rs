@@ -117,6 +117,7 @@ impl Tally {
             | Record::SnapshotEnds
             | Record::Draining { .. }
             | Record::Unhealthy { .. }
+            | Record::Reactivated
             | Record::Limits { .. } => {}
         }
     }

@@ -10,11 +10,14 @@ use std::sync::Arc;
 
 use mesita_core::allocator::node::WEIGHT_ONE;
 use mesita_core::master::Fact;
+use mesita_core::master::rows::Willing;
 use mesita_core::table::Id;
 use mesita_core::wire::{AgentId, Body, BodyRef, Fence, FrameworkId};
 
 use crate::encoded::{Described, Resources};
-use rows::{Agent, Completed, Executor, Framework, Offer, Quota, Status, Task};
+use rows::{
+    Agent, Completed, Drain, Executor, Framework, Inverse, Machine, Offer, Quota, Status, Task,
+};
 
 /// Rows of a page.
 pub(crate) const PAGE: usize = 64;
@@ -32,6 +35,8 @@ pub(crate) struct Tables {
     pub(crate) tasks: Table<Task>,
     pub(crate) executors: Table<Executor>,
     pub(crate) offers: Table<Offer>,
+    pub(crate) machines: Table<Machine>,
+    pub(crate) inverse: Table<Inverse>,
     /// Quotas of roles.
     pub(crate) quotas: Arc<BTreeMap<Box<str>, Quota>>,
     /// Weights of roles that are not 1, in thousandths.
@@ -169,6 +174,7 @@ impl Catalog {
                 let since_us = before.map_or(wall_us, |agent| agent.since_us);
                 let registered_us = before.map_or(wall_us, |agent| agent.registered_us);
                 let deactivated = before.is_some_and(|agent| agent.deactivated);
+                let drain = before.map_or_else(Default::default, |agent| agent.drain);
                 self.agents_by_id.insert(info.agent, row);
                 self.now.agents.put(
                     row,
@@ -181,6 +187,7 @@ impl Catalog {
                         since_us,
                         registered_us,
                         deactivated,
+                        drain,
                     },
                 );
             }
@@ -307,6 +314,27 @@ impl Catalog {
             }
             Fact::AgentDeactivated { row, deactivated } => {
                 self.now.agents.change(row, |agent| agent.deactivated = deactivated);
+            }
+            Fact::AgentEmptying { row, emptying, grace_us, gone } => {
+                let drain = Drain { emptying, grace_us, gone };
+                self.now.agents.change(row, |agent| agent.drain = drain);
+            }
+            Fact::Machine { row, machine, window, down } => {
+                let (hostname, ip) = (machine.hostname.into(), machine.ip.into());
+                self.now.machines.put(row, Machine { hostname, ip, window, down });
+            }
+            Fact::MachineGone { row } => {
+                self.now.machines.remove(row);
+            }
+            Fact::Inverse { row, framework, agent, machine, offer, willing } => {
+                let before = self.now.inverse.get(row).map_or(0, |one| one.answered_us);
+                let answered = offer.is_none() && willing != Willing::Unknown;
+                let answered_us = if answered { wall_us } else { before };
+                let new = Inverse { framework, agent, machine, offer, willing, answered_us };
+                self.now.inverse.put(row, new);
+            }
+            Fact::InverseGone { row } => {
+                self.now.inverse.remove(row);
             }
             Fact::Weight { role, weight } => {
                 let weights = Arc::make_mut(&mut self.now.weights);

@@ -3,11 +3,12 @@
 use std::sync::Arc;
 
 use mesita_core::master::FrameworkInfo;
-use mesita_core::master::rows::{AgentState, FrameworkState};
+use mesita_core::master::rows::{AgentState, Emptying, FrameworkState, Willing};
 use mesita_core::resources::Amount;
 use mesita_core::table::Id;
 use mesita_core::wire::Seq;
 use mesita_core::wire::call::{Capability, Ownership, Quantity};
+use mesita_core::wire::event::Unavailability;
 use mesita_core::wire::task::{Reason, Source, TaskState};
 use mesita_core::wire::{AgentId, ContainerId, FrameworkId, OfferId};
 use prost::Message;
@@ -31,6 +32,41 @@ pub(crate) struct Agent {
     pub(crate) registered_us: u64,
     /// Nothing new of it is offered.
     pub(crate) deactivated: bool,
+    /// Whether it is being emptied, and how.
+    pub(crate) drain: Drain,
+}
+
+/// How an agent is being emptied.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Drain {
+    pub(crate) emptying: Emptying,
+    /// No task gets more grace than this, in µs; none = what each says.
+    pub(crate) grace_us: Option<u64>,
+    /// It is marked gone then.
+    pub(crate) gone: bool,
+}
+
+/// A machine in the maintenance schedule.
+#[derive(Clone, Debug)]
+pub(crate) struct Machine {
+    pub(crate) hostname: Box<str>,
+    pub(crate) ip: Box<str>,
+    pub(crate) window: Unavailability,
+    pub(crate) down: bool,
+}
+
+/// A request to a framework to give back what it has of an agent.
+#[derive(Clone, Debug)]
+pub(crate) struct Inverse {
+    pub(crate) framework: Id,
+    pub(crate) agent: Id,
+    /// The agent's machine in the schedule.
+    pub(crate) machine: Id,
+    /// Its id, while it waits for an answer.
+    pub(crate) offer: Option<OfferId>,
+    pub(crate) willing: Willing,
+    /// When it was answered last, in µs of Unix time.
+    pub(crate) answered_us: u64,
 }
 
 /// A framework.
@@ -164,6 +200,7 @@ pub(crate) const fn agent_word(state: AgentState) -> &'static str {
         AgentState::Active => "active",
         AgentState::Away => "away",
         AgentState::Losing | AgentState::Unreachable => "unreachable",
+        AgentState::Gone => "gone",
     }
 }
 
@@ -174,6 +211,23 @@ pub(crate) const fn framework_word(state: FrameworkState) -> &'static str {
         FrameworkState::Active => "active",
         FrameworkState::Away => "away",
         FrameworkState::Leaving => "leaving",
+    }
+}
+
+impl Agent {
+    /// The word for its state, and for what an operator does to it.
+    pub(crate) const fn word(&self) -> &'static str {
+        match (self.state, self.drain.emptying, self.deactivated) {
+            (AgentState::Active, Emptying::Draining, _) => "draining",
+            (AgentState::Active, Emptying::Drained, _) => "drained",
+            (AgentState::Active, Emptying::No, true) => "deactivated",
+            (state, _, _) => agent_word(state),
+        }
+    }
+
+    /// True when nothing of it is left but its name.
+    pub(crate) const fn is_lost(&self) -> bool {
+        matches!(self.state, AgentState::Unreachable | AgentState::Gone)
     }
 }
 
@@ -196,7 +250,7 @@ impl Tables {
             "id": agent.id.shown(self.cluster()).to_string(),
             "hostname": info.map_or("", |info| info.hostname),
             "address": info.map_or("", |info| info.address),
-            "state": agent_word(agent.state),
+            "state": agent.word(),
             "since": seconds(agent.since_us),
             "resources": agent.resources,
             "used_resources": used.to_json(),
@@ -329,6 +383,18 @@ pub(crate) fn weight_json(role: &str, weight: u32) -> Value {
 }
 
 impl Tables {
+    /// A machine in the maintenance schedule as an object of JSON.
+    pub(crate) fn machine_json(&self, machine: &Machine) -> Value {
+        let Unavailability { start_wall_us, duration_us } = machine.window;
+        json!({
+            "hostname": machine.hostname,
+            "ip": machine.ip,
+            "start": seconds(start_wall_us),
+            "duration": (duration_us != 0).then(|| seconds(duration_us)),
+            "mode": if machine.down { "DOWN" } else { "DRAINING" },
+        })
+    }
+
     /// A role's quota as an object of JSON, with what the tasks of it and the roles below it hold.
     pub(crate) fn quota_json(&self, role: &str, quota: &Quota) -> Value {
         let amounts = |of: &std::collections::BTreeMap<Box<str>, Amount>| {

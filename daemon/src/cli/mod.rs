@@ -20,10 +20,12 @@ mod agent;
 mod ask;
 mod cluster;
 mod dev;
+mod drain;
 mod events;
 mod explain;
 mod find;
 mod logs;
+mod maintenance;
 mod master;
 mod ps;
 mod quota;
@@ -89,6 +91,10 @@ pub(crate) fn main(arguments: Vec<OsString>) -> ExitCode {
         Command::Explain(flags) => explain::main(&flags),
         Command::Quota(flags) => quota::main(&flags),
         Command::Weights(flags) => weights::main(&flags),
+        Command::Drain(flags) => drain::drain(&flags),
+        Command::Deactivate(flags) => drain::activate(&flags, true),
+        Command::Reactivate(flags) => drain::activate(&flags, false),
+        Command::Maintenance(flags) => maintenance::main(&flags),
         Command::Dev(flags) => dev::main(*flags),
         Command::Master(flags) => master::main(*flags),
         Command::Agent(flags) => agent::main(*flags),

@@ -54,6 +54,15 @@ pub(crate) enum Command {
     /// Set or list the weights of roles
     #[command(subcommand)]
     Weights(WeightsOf),
+    /// End all tasks of an agent, and offer nothing of it until it is reactivated
+    Drain(Drain),
+    /// Offer nothing new of an agent; its tasks run on
+    Deactivate(OfAgent),
+    /// Offer an agent again that was drained or deactivated
+    Reactivate(OfAgent),
+    /// Plan when machines will be absent, and take them down and up
+    #[command(subcommand)]
+    Maintenance(Maintenance),
     /// Run a whole cluster in this process, to develop against
     Dev(Box<Dev>),
     /// Run a master
@@ -422,6 +431,66 @@ pub(crate) struct Explain {
     pub(crate) json: bool,
 }
 
+/// `mesita deactivate`, `mesita reactivate`
+#[derive(Clone, Debug, Args)]
+pub(crate) struct OfAgent {
+    #[command(flatten)]
+    pub(crate) at: Where,
+    /// Its id, or its host's name if that is of one agent alone
+    pub(crate) agent: String,
+}
+
+/// `mesita drain`
+#[derive(Clone, Debug, Args)]
+pub(crate) struct Drain {
+    #[command(flatten)]
+    pub(crate) of: OfAgent,
+    /// No task gets more time from SIGTERM to SIGKILL than this [default: what each task says]
+    #[arg(long, value_name = "DURATION")]
+    pub(crate) grace: Option<Duration>,
+    /// Mark the agent gone then: it may never come back
+    #[arg(long)]
+    pub(crate) gone: bool,
+}
+
+/// `mesita maintenance`
+#[derive(Clone, Debug, Subcommand)]
+pub(crate) enum Maintenance {
+    /// List machines that will be absent
+    Ls(Ls),
+    /// Plan an absence: frameworks are asked to give back what they have there
+    Plan(Plan),
+    /// Forget that machines were to be absent
+    Drop(Machines),
+    /// Take machines down as planned: their agents are sent away
+    Start(Machines),
+    /// Let machines come back, and forget that they were absent
+    Stop(Machines),
+}
+
+/// `mesita maintenance drop`, `start`, `stop`
+#[derive(Clone, Debug, Args)]
+pub(crate) struct Machines {
+    #[command(flatten)]
+    pub(crate) at: Where,
+    /// Hosts, addresses, or both as HOST/ADDRESS
+    #[arg(required = true, value_name = "MACHINE")]
+    pub(crate) machines: Vec<String>,
+}
+
+/// `mesita maintenance plan`
+#[derive(Clone, Debug, Args)]
+pub(crate) struct Plan {
+    #[command(flatten)]
+    pub(crate) of: Machines,
+    /// When they will go [default: now]
+    #[arg(long = "in", value_name = "DURATION")]
+    pub(crate) after: Option<Duration>,
+    /// For how long [default: for good]
+    #[arg(long = "for", value_name = "DURATION")]
+    pub(crate) duration: Option<Duration>,
+}
+
 /// `mesita quota`
 #[derive(Clone, Debug, Subcommand)]
 pub(crate) enum Quota {
@@ -612,6 +681,8 @@ fn field<'c>(capacity: &'c mut Capacity, name: &str) -> Option<&'c mut u32> {
         "tasks" => &mut capacity.tasks,
         "executors" => &mut capacity.executors,
         "offers" => &mut capacity.offers,
+        "machines" => &mut capacity.machines,
+        "requests" => &mut capacity.requests,
         "filters" => &mut capacity.filters,
         "updates" => &mut capacity.updates,
         "names" => &mut capacity.names,

@@ -12,6 +12,7 @@ use prost_reflect::{
 };
 use serde_json::Deserializer;
 
+use crate::flags::text::Duration;
 use crate::pb;
 
 /// Made of the first message in JSON: a daemon that nobody speaks JSON with does without.
@@ -65,13 +66,48 @@ pub(crate) fn from_json<M: Message + Name + Default>(json: &[u8]) -> Result<M, B
     if !value.is_object() {
         return Err(BadMessage::Convert(M::NAME, "Expecting a JSON object".to_owned()));
     }
-    drop(value);
-    let mut reader = Deserializer::from_slice(json);
-    let message = DynamicMessage::deserialize_with_options(described::<M>(), &mut reader, &READ)
-        .map_err(|error| BadMessage::Convert(M::NAME, error.to_string()))?;
+    let convert = |why: String| BadMessage::Convert(M::NAME, why);
+    let mut value = value;
+    let message = if durations(&mut value).map_err(convert)? {
+        DynamicMessage::deserialize_with_options(described::<M>(), value, &READ)
+            .map_err(|error| convert(error.to_string()))?
+    } else {
+        drop(value);
+        let mut reader = Deserializer::from_slice(json);
+        DynamicMessage::deserialize_with_options(described::<M>(), &mut reader, &READ)
+            .map_err(|error| convert(error.to_string()))?
+    };
     require::<M>(&message)?;
     let bytes = message.encode_to_vec();
     M::decode(&*bytes).map_err(|_| BadMessage::Protobuf(M::NAME))
+}
+
+/// Fields of `google.protobuf.Duration`, which Mesos reads as an object of seconds and nanos, shows
+/// in its documentation as `10mins`, and JSON has as `600s`: all three are understood.
+const DURATIONS: [&str; 1] = ["/drain_agent/max_grace_period"];
+
+/// Writes those fields as JSON has them; true when there are any.
+fn durations(value: &mut serde_json::Value) -> Result<bool, String> {
+    let mut found = false;
+    for path in DURATIONS {
+        let Some(field) = value.pointer_mut(path).filter(|field| !field.is_null()) else { continue };
+        let us = match field.as_str() {
+            Some(text) => text.parse::<Duration>()?.us,
+            None => {
+                let part = |name: &str| match &field[name] {
+                    serde_json::Value::Null => Ok(0),
+                    number => number.as_u64().ok_or_else(|| format!("'{path}' is no duration")),
+                };
+                if !field.is_object() {
+                    return Err(format!("'{path}' is no duration"));
+                }
+                part("seconds")?.saturating_mul(1_000_000).saturating_add(part("nanos")? / 1_000)
+            }
+        };
+        *field = format!("{}.{:06}s", us / 1_000_000, us % 1_000_000).into();
+        found = true;
+    }
+    Ok(found)
 }
 
 /// Reads a message from its bytes. What must be there is looked for only when the message could

@@ -18,7 +18,7 @@ use crate::catalog::rows::Quota;
 use crate::pb::mesos::v1::MasterInfo;
 use crate::v1::amounts::{double, seconds};
 use crate::v1::events::MESOS_VERSION;
-use crate::v1::reads;
+use crate::v1::{maintenance, reads};
 
 /// Tasks of one answer of `/tasks`, unless it is asked for fewer or more.
 const TASKS: usize = 100;
@@ -62,10 +62,15 @@ pub(crate) fn answer(
             let told = tables.quotas.iter().map(|(role, quota)| quota_row(role, quota));
             pieces.text(json!({ "infos": told.collect::<Vec<Value>>() }).to_string());
         }
-        "/maintenance/schedule" | "/maintenance/status" => pieces.text("{}"),
+        "/maintenance/schedule" => pieces.text(text(&maintenance::schedule(&tables))),
+        "/maintenance/status" => pieces.text(text(&maintenance::status(&tables))),
         _ => return None,
     }
     Some(pieces)
+}
+
+fn text<M: prost::Message + prost::Name>(message: &M) -> String {
+    String::from_utf8_lossy(&crate::http::transcode::to_json(message)).into_owned()
 }
 
 fn state(pieces: &mut Pieces, tables: Tables, about: &About) {
@@ -85,7 +90,8 @@ fn state(pieces: &mut Pieces, tables: Tables, about: &About) {
         "capabilities": [],
         "activated_slaves": agents(|state| state == AgentState::Active),
         "deactivated_slaves": agents(|state| {
-            !matches!(state, AgentState::Active | AgentState::Losing | AgentState::Unreachable)
+            use AgentState::{Active, Gone, Losing, Unreachable};
+            !matches!(state, Active | Losing | Unreachable | Gone)
         }),
         "unreachable_slaves": agents(|state| {
             matches!(state, AgentState::Losing | AgentState::Unreachable)
@@ -120,7 +126,7 @@ fn agent_rows(pieces: &mut Pieces, tables: &Tables, holdings: &std::rc::Rc<Holdi
 /// Agents that are registered, or were and may come back.
 fn known_agents(tables: &Tables) -> impl Iterator<Item = Id> {
     let agents = tables.agents.iter();
-    agents.filter(|(_, agent)| agent.state != AgentState::Unreachable).map(|(id, _)| id)
+    agents.filter(|(_, agent)| !agent.is_lost()).map(|(id, _)| id)
 }
 
 /// Whole frameworks, or one of them.

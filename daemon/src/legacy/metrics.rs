@@ -56,7 +56,7 @@ fn agents(tables: &Tables, put: &mut impl FnMut(String, f64) -> Option<Value>) {
     let active = of(AgentState::Active);
     let away = of(AgentState::Away);
     let lost = of(AgentState::Losing) + of(AgentState::Unreachable);
-    let all: usize = states.values().sum();
+    let all = states.values().sum::<usize>() - of(AgentState::Gone);
     put("master/slaves_active".to_owned(), number(active));
     put("master/slaves_inactive".to_owned(), number(all - active - lost));
     put("master/slaves_connected".to_owned(), number(all - away - lost));

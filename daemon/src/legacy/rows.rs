@@ -11,10 +11,11 @@ use prost::Message;
 use serde::Serialize;
 use serde::ser::SerializeMap;
 use serde_json::value::RawValue;
+use serde_json::{Value, json};
 
 use super::amounts::Sum;
 use crate::catalog::Tables;
-use crate::catalog::rows::{Agent, Completed, Executor, Framework, Offer, Task};
+use crate::catalog::rows::{Agent, Completed, Drain, Executor, Framework, Offer, Task};
 use crate::encoded::attribute_text;
 use crate::pb::mesita::TaskPublic;
 use crate::v1::amounts::seconds;
@@ -44,6 +45,8 @@ pub(super) struct AgentRow {
     unreserved_resources: Sum,
     active: bool,
     deactivated: bool,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    drain_info: Option<Value>,
     version: &'static str,
     capabilities: [&'static str; 4],
 }
@@ -81,6 +84,18 @@ impl Holdings {
     }
 }
 
+/// How an agent is being emptied, as Mesos' web page reads it.
+fn drain_info(drain: &Drain) -> Option<Value> {
+    let told = crate::v1::maintenance::drain_info(drain)?;
+    let grace = told.config.max_grace_period.as_ref();
+    let grace = grace.map(|one| json!({ "nanoseconds": one.nanoseconds }));
+    let mut config = json!({ "mark_gone": told.config.mark_gone() });
+    if let Some(grace) = grace {
+        config["max_grace_period"] = grace;
+    }
+    Some(json!({ "state": told.state().as_str_name(), "config": config }))
+}
+
 /// Where an agent answers: its own address, else port 0.
 pub(crate) fn address(address: &str) -> (String, u16) {
     let known = address.rsplit_once(':').and_then(|(ip, port)| Some((ip, port.parse().ok()?)));
@@ -112,6 +127,7 @@ impl AgentRow {
             unreserved_resources,
             active: agent.state == AgentState::Active && !agent.deactivated,
             deactivated: agent.deactivated,
+            drain_info: drain_info(&agent.drain),
             version: MESOS_VERSION,
             capabilities: AGENT_CAPABILITIES,
         }

@@ -19,6 +19,7 @@ mod arrivals;
 mod durable;
 mod explain;
 mod heads;
+mod maintenance;
 mod operations;
 mod operator;
 mod schedulers;

@@ -13,7 +13,7 @@ use mesita_core::table::Id;
 use mesita_core::wire::call::Quantity;
 use mesita_core::wire::hello::Role;
 use mesita_core::wire::operator::{OperatorCall, OperatorEvent, OperatorVerb};
-use mesita_core::wire::{AgentId, FrameworkId, Head, Scratch, Seq, decode};
+use mesita_core::wire::{FrameworkId, Head, Scratch, Seq, decode};
 
 use super::MasterNode;
 use crate::catalog::rows::Quota;
@@ -49,30 +49,13 @@ impl MasterNode {
             let weights = update.weight_infos.iter();
             let weights = weights.map(|one| (one.role().to_owned(), one.weight));
             self.update_weights(weights.collect(), caller).await?;
-        } else if kind == Type::DeactivateAgent {
-            let named = call.deactivate_agent.as_ref().map(|one| &one.agent_id);
-            self.deactivate(named, true, caller).await?;
-        } else if kind == Type::ReactivateAgent {
-            let named = call.reactivate_agent.as_ref().map(|one| &one.agent_id);
-            self.deactivate(named, false, caller).await?;
         } else if kind == Type::Teardown {
             let id = call.teardown.as_ref().map_or("", |one| &one.framework_id.value);
             self.teardown(id, caller).await?;
         } else {
-            return Ok(false);
+            return self.change_agents(call, caller).await;
         }
         Ok(true)
-    }
-
-    async fn deactivate(
-        self: &Rc<Self>,
-        named: Option<&pb::AgentId>,
-        deactivated: bool,
-        caller: &Caller,
-    ) -> Result<(), Early> {
-        let agent = named.and_then(|id| AgentId::parse(&id.value, self.cluster()));
-        let agent = agent.ok_or_else(|| early(StatusCode::BAD_REQUEST, "Unknown agent"))?;
-        self.operate(caller, OperatorVerb::Deactivate { agent, deactivated }).await
     }
 
     /// Ends a framework by its id as clients see it.

@@ -21,7 +21,7 @@ use crate::legacy::metrics;
 use crate::pb::mesos::v1 as pb;
 use crate::v1::amounts::seconds;
 use crate::v1::events::{self, HEARTBEAT_US, MESOS_VERSION};
-use crate::v1::reads;
+use crate::v1::{maintenance, reads};
 use crate::{alarm, clock};
 use pb::master::call::Type;
 use pb::master::{Call, Event, Response, event, response};
@@ -201,6 +201,16 @@ impl MasterNode {
                     elected_time: Some(seconds(about.elected_us)),
                 });
             }
+            Type::GetMaintenanceSchedule => {
+                told.set_type(Of::GetMaintenanceSchedule);
+                let schedule = maintenance::schedule(&tables);
+                told.get_maintenance_schedule = Some(response::GetMaintenanceSchedule { schedule });
+            }
+            Type::GetMaintenanceStatus => {
+                told.set_type(Of::GetMaintenanceStatus);
+                let status = maintenance::status(&tables);
+                told.get_maintenance_status = Some(response::GetMaintenanceStatus { status });
+            }
             Type::Unknown
             | Type::Subscribe
             | Type::SetLoggingLevel
@@ -213,8 +223,6 @@ impl MasterNode {
             | Type::DestroyVolumes
             | Type::GrowVolume
             | Type::ShrinkVolume
-            | Type::GetMaintenanceStatus
-            | Type::GetMaintenanceSchedule
             | Type::UpdateMaintenanceSchedule
             | Type::StartMaintenance
             | Type::StopMaintenance
@@ -289,8 +297,8 @@ impl MasterNode {
                 let was = before == AgentState::Active;
                 match (was, state) {
                     (false, AgentState::Active) => Some(Change::AgentAdded(row)),
-                    (_, AgentState::Losing | AgentState::Unreachable)
-                        if !matches!(before, AgentState::Losing | AgentState::Unreachable) =>
+                    (_, AgentState::Losing | AgentState::Unreachable | AgentState::Gone)
+                        if !is_lost(before) =>
                     {
                         self.agent_removed(row)
                     }
@@ -325,7 +333,12 @@ impl MasterNode {
             | Fact::OfferGone { .. }
             | Fact::Quota { .. }
             | Fact::Weight { .. }
-            | Fact::AgentDeactivated { .. } => None,
+            | Fact::AgentDeactivated { .. }
+            | Fact::AgentEmptying { .. }
+            | Fact::Machine { .. }
+            | Fact::MachineGone { .. }
+            | Fact::Inverse { .. }
+            | Fact::InverseGone { .. } => None,
         }
     }
 
@@ -381,6 +394,10 @@ impl MasterNode {
         }
         self.subscribers.tell(&told);
     }
+}
+
+const fn is_lost(state: AgentState) -> bool {
+    matches!(state, AgentState::Losing | AgentState::Unreachable | AgentState::Gone)
 }
 
 /// What a fact changes.

@@ -8,6 +8,7 @@ use hyper::{Method, Request, StatusCode};
 use serde_json::{Value, json};
 
 use super::MasterNode;
+use super::maintenance::Posted;
 use crate::clock;
 use crate::conn::Ends;
 use crate::doors::{Caller, Denied};
@@ -68,6 +69,10 @@ impl Site for MasterNode {
             "/api/v1/scheduler" => Ok(Box::pin(self.scheduler(visit))),
             "/weights" if visit.request.method() == Method::PUT => {
                 Ok(Box::pin(self.put_weights(visit)))
+            }
+            path if visit.request.method() == Method::POST && Posted::at(path).is_some() => {
+                let what = Posted::at(path).unwrap_or(Posted::Schedule);
+                Ok(Box::pin(self.post_maintenance(visit, what)))
             }
             "/teardown" => Ok(Box::pin(self.post_teardown(visit))),
             _ => match self.read(&visit) {

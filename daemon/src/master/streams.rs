@@ -149,6 +149,9 @@ pub(crate) fn rows(tables: &Tables, of: Rows) -> Box<dyn Iterator<Item = Value> 
         Rows::Weights => {
             Box::new(tables.weights.iter().map(|(role, weight)| weight_json(role, *weight)))
         }
+        Rows::Machines => {
+            Box::new(tables.machines.iter().map(|(_, machine)| tables.machine_json(machine)))
+        }
     }
 }
 

@@ -298,7 +298,7 @@ pub(crate) fn domain(region: &str, zone: &str) -> Option<pb::DomainInfo> {
     Some(pb::DomainInfo { fault_domain: Some(fault_domain) })
 }
 
-fn unavailability(window: &Unavailability) -> pb::Unavailability {
+pub(crate) fn unavailability(window: &Unavailability) -> pb::Unavailability {
     let duration = super::amounts::duration_info(window.duration_us);
     pb::Unavailability {
         start: time_info(window.start_wall_us),

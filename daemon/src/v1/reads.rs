@@ -12,6 +12,7 @@ use std::collections::BTreeMap;
 use super::amounts::{double, seconds};
 use super::calls::capability_list;
 use super::events::{self, MESOS_VERSION, agent_id, domain, framework_id};
+use super::maintenance;
 use super::resources::{Form, attributes, of_wire};
 use crate::catalog::Tables;
 use crate::catalog::rows::{Agent, Completed, Executor, Framework, Status, Task};
@@ -26,11 +27,11 @@ use pb::master::response::{
 /// Resources as operators see them.
 const FORM: Form = Form { refined: false, allocated: true };
 
-fn cluster(tables: &Tables) -> u64 {
+pub(super) fn cluster(tables: &Tables) -> u64 {
     tables.leading.map_or(0, |(cluster, _)| cluster)
 }
 
-fn time(us: u64) -> pb::TimeInfo {
+pub(super) fn time(us: u64) -> pb::TimeInfo {
     pb::TimeInfo { nanoseconds: i64::try_from(us.saturating_mul(1000)).unwrap_or(i64::MAX) }
 }
 
@@ -47,7 +48,7 @@ pub(crate) fn state(tables: &Tables) -> GetState {
 /// Agents that are registered, or were and may come back.
 pub(crate) fn agents(tables: &Tables) -> GetAgents {
     let rows = tables.agents.iter();
-    let known = rows.filter(|(_, agent)| agent.state != AgentState::Unreachable);
+    let known = rows.filter(|(_, agent)| !agent.is_lost());
     let agents = known.map(|(id, row)| agent(tables, id, row)).collect();
     GetAgents { agents, recovered_agents: Vec::new() }
 }
@@ -86,6 +87,7 @@ pub(crate) fn agent(tables: &Tables, id: Id, row: &Agent) -> get_agents::Agent {
         allocated_resources: summed(allocated),
         offered_resources: summed(offered.collect()),
         capabilities: agent_capabilities(),
+        drain_info: maintenance::drain_info(&row.drain),
         ..get_agents::Agent::default()
     }
 }
@@ -144,6 +146,7 @@ pub(crate) fn framework(tables: &Tables, id: Id, row: &Framework) -> get_framewo
         unregistered_time: (!active).then(|| time(row.since_us)),
         allocated_resources: summed(allocated),
         offered_resources: summed(offered),
+        inverse_offers: maintenance::inverse_offers(tables, id),
         ..get_frameworks::Framework::default()
     }
 }

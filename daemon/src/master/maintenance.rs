@@ -1,0 +1,192 @@
+//! What operators do to whole agents and machines: drain, mark gone, plan absences.
+//!
+//! Mesos: `DRAIN_AGENT`, `MARK_AGENT_GONE`, `UPDATE_MAINTENANCE_SCHEDULE`, `START_MAINTENANCE`,
+//! `STOP_MAINTENANCE`, and `/maintenance/schedule`, `/machine/down`, `/machine/up` before them.
+
+use std::rc::Rc;
+
+use hyper::StatusCode;
+use mesita_core::limits::HEAD_MAX;
+use mesita_core::wire::event::Unavailability;
+use mesita_core::wire::operator::{MachineId, OperatorVerb, Planned};
+use mesita_core::wire::{AgentId, Scratch};
+
+use super::MasterNode;
+use crate::doors::Caller;
+use crate::http::{Early, Reply, Visit, early, only, request, status, transcode};
+use crate::pb::mesos::v1 as pb;
+use pb::maintenance::Schedule;
+use pb::master::Call;
+use pb::master::call::Type;
+
+impl MasterNode {
+    /// A call that changes agents or machines; false when it is none.
+    pub(super) async fn change_agents(
+        self: &Rc<Self>,
+        call: &Call,
+        caller: &Caller,
+    ) -> Result<bool, Early> {
+        let kind = call.r#type();
+        if kind == Type::DeactivateAgent {
+            let named = call.deactivate_agent.as_ref().map(|one| &one.agent_id);
+            self.deactivate(named, true, caller).await?;
+        } else if kind == Type::ReactivateAgent {
+            let named = call.reactivate_agent.as_ref().map(|one| &one.agent_id);
+            self.deactivate(named, false, caller).await?;
+        } else if kind == Type::DrainAgent {
+            let drain = call.drain_agent.as_ref();
+            let agent = self.named(drain.map(|one| &one.agent_id))?;
+            let grace_us = drain.and_then(|one| one.max_grace_period.as_ref()).map(grace);
+            let grace_us = grace_us.transpose()?;
+            let gone = drain.is_some_and(|one| one.mark_gone());
+            self.operate(caller, OperatorVerb::Drain { agent, grace_us, gone }).await?;
+        } else if kind == Type::MarkAgentGone {
+            let agent = self.named(call.mark_agent_gone.as_ref().map(|one| &one.agent_id))?;
+            self.operate(caller, OperatorVerb::MarkGone { agent }).await?;
+        } else if kind == Type::UpdateMaintenanceSchedule {
+            let none = Schedule::default();
+            let update = call.update_maintenance_schedule.as_ref();
+            self.plan(update.map_or(&none, |one| &one.schedule), caller).await?;
+        } else if kind == Type::StartMaintenance {
+            let machines = call.start_maintenance.as_ref().map(|one| &one.machines[..]);
+            self.machines(machines.unwrap_or_default(), true, caller).await?;
+        } else if kind == Type::StopMaintenance {
+            let machines = call.stop_maintenance.as_ref().map(|one| &one.machines[..]);
+            self.machines(machines.unwrap_or_default(), false, caller).await?;
+        } else {
+            return Ok(false);
+        }
+        Ok(true)
+    }
+
+    fn named(&self, id: Option<&pb::AgentId>) -> Result<AgentId, Early> {
+        let agent = id.and_then(|id| AgentId::parse(&id.value, self.cluster()));
+        agent.ok_or_else(|| bad("Unknown agent"))
+    }
+
+    async fn deactivate(
+        self: &Rc<Self>,
+        named: Option<&pb::AgentId>,
+        deactivated: bool,
+        caller: &Caller,
+    ) -> Result<(), Early> {
+        let agent = self.named(named)?;
+        self.operate(caller, OperatorVerb::Deactivate { agent, deactivated }).await
+    }
+
+    /// Replaces the maintenance schedule.
+    async fn plan(self: &Rc<Self>, schedule: &Schedule, caller: &Caller) -> Result<(), Early> {
+        let mut rows = Vec::new();
+        for window in &schedule.windows {
+            if window.machine_ids.is_empty() {
+                return Err(bad("List of machines in the maintenance window is empty"));
+            }
+            let unavailability = unavailability(&window.unavailability)?;
+            let machines = window.machine_ids.iter().map(lower);
+            rows.extend(machines.map(|machine| (machine, unavailability)));
+        }
+        let planned = rows.iter().map(|((hostname, ip), window)| {
+            let machine = MachineId { hostname, ip };
+            Planned { machine, window: *window }
+        });
+        let mut memory = vec![0; HEAD_MAX];
+        let machines = Scratch::new(&mut memory).seq::<Planned<'static>>(planned);
+        let machines = machines.map_err(|_| bad("more machines than fit a message of 64 KiB"))?;
+        self.operate(caller, OperatorVerb::Schedule { machines }).await
+    }
+
+    /// Machines go down as planned, or are up again.
+    async fn machines(
+        self: &Rc<Self>,
+        machines: &[pb::MachineId],
+        down: bool,
+        caller: &Caller,
+    ) -> Result<(), Early> {
+        if machines.is_empty() {
+            return Err(bad("List of machines is empty"));
+        }
+        let ids: Vec<(String, String)> = machines.iter().map(lower).collect();
+        let ids = ids.iter().map(|(hostname, ip)| MachineId { hostname, ip });
+        let mut memory = vec![0; HEAD_MAX];
+        let machines = Scratch::new(&mut memory).seq::<MachineId<'static>>(ids);
+        let machines = machines.map_err(|_| bad("more machines than fit a message of 64 KiB"))?;
+        self.operate(caller, OperatorVerb::Down { machines, down }).await
+    }
+
+    /// `POST /maintenance/schedule`, `/machine/down`, `/machine/up`: JSON of a schedule, or of a list
+    /// of machines.
+    pub(super) async fn post_maintenance(self: Rc<Self>, visit: Visit, what: Posted) -> Reply {
+        let change = async {
+            self.leads_or_not()?;
+            only(visit.request.method(), &[hyper::Method::POST])?;
+            let bytes = request::whole(visit.request.into_body()).await?;
+            let malformed = |why: transcode::BadMessage| bad(why.to_string());
+            let down = match what {
+                Posted::Schedule => {
+                    let schedule = transcode::from_json::<Schedule>(&bytes).map_err(malformed)?;
+                    return self.plan(&schedule, &visit.caller).await;
+                }
+                Posted::Down => true,
+                Posted::Up => false,
+            };
+            // A list is no message: it is read as the one field of one.
+            let wrapped = [br#"{"machines":"#, &bytes[..], b"}"].concat();
+            let call = transcode::from_json::<pb::master::call::StartMaintenance>(&wrapped);
+            self.machines(&call.map_err(malformed)?.machines, down, &visit.caller).await
+        };
+        match change.await {
+            Ok(()) => status(StatusCode::OK),
+            Err(reply) => *reply,
+        }
+    }
+}
+
+/// What is posted, as it was before Mesos' v1 API.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Posted {
+    Schedule,
+    Down,
+    Up,
+}
+
+impl Posted {
+    /// By the path without `/master`.
+    pub(super) fn at(path: &str) -> Option<Self> {
+        match path {
+            "/maintenance/schedule" => Some(Self::Schedule),
+            "/machine/down" => Some(Self::Down),
+            "/machine/up" => Some(Self::Up),
+            _ => None,
+        }
+    }
+}
+
+fn bad(message: impl Into<String>) -> Early {
+    early(StatusCode::BAD_REQUEST, message.into())
+}
+
+/// A machine's name in lower case, and its address.
+fn lower(machine: &pb::MachineId) -> (String, String) {
+    (machine.hostname().to_ascii_lowercase(), machine.ip().to_owned())
+}
+
+fn unavailability(told: &pb::Unavailability) -> Result<Unavailability, Early> {
+    let micros = |ns: i64, what: &str| {
+        u64::try_from(ns / 1000).map_err(|_| bad(format!("Unavailability's {what} is negative")))
+    };
+    let duration = told.duration.as_ref().map(|one| micros(one.nanoseconds, "duration"));
+    Ok(Unavailability {
+        start_wall_us: micros(told.start.nanoseconds, "start")?,
+        // Zero would be for good: a window of no length is as short as can be told.
+        duration_us: duration.transpose()?.map_or(0, |us| us.max(1)),
+    })
+}
+
+fn grace(duration: &prost_types::Duration) -> Result<u64, Early> {
+    let seconds = u64::try_from(duration.seconds).ok();
+    let nanos = u64::try_from(duration.nanos).ok();
+    let us = seconds.and_then(|seconds| {
+        seconds.checked_mul(1_000_000)?.checked_add(nanos?.checked_div(1_000)?)
+    });
+    us.ok_or_else(|| bad("'max_grace_period' must be non-negative"))
+}

@@ -61,7 +61,9 @@ impl Head<'_> {
             Self::Event(Event::Waiting { .. }) => 2,
             Self::Call(Call { verb: Verb::Constrain { .. }, .. })
             | Self::Svc(Svc::Open {
-                kind: Stream::Explain { .. } | Stream::Rows { of: Rows::Quotas | Rows::Weights | Rows::Machines },
+                kind:
+                    Stream::Explain { .. }
+                    | Stream::Rows { of: Rows::Quotas | Rows::Weights | Rows::Machines },
                 ..
             })
             | Self::AgentCall(AgentCall::Draining { .. })

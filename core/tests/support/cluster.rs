@@ -833,14 +833,12 @@ impl Cluster {
 
     /// An agent's id: all are of the first epoch, in which they were admitted in some order.
     fn agent_id(&self, agent: usize) -> Option<AgentId> {
-        let found =
-            self.agents[agent].file.iter().rev().find_map(
-                |(record, _)| match postcard::from_bytes(record).ok()? {
-                    Record::Admitted { agent, .. } => Some(agent),
-                    _ => None,
-                },
-            );
-        found
+        self.agents[agent].file.iter().rev().find_map(|(record, _)| {
+            match postcard::from_bytes(record).ok()? {
+                Record::Admitted { agent, .. } => Some(agent),
+                _ => None,
+            }
+        })
     }
 
     pub fn drain(&mut self, agent: usize, grace_us: Option<u64>) {

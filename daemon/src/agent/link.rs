@@ -9,6 +9,7 @@ use std::pin::Pin;
 use std::rc::Rc;
 
 use mesita_core::agent::Input;
+use mesita_core::wire::agent::AgentEvent;
 use mesita_core::wire::hello::Role;
 use mesita_core::wire::link::Link;
 use mesita_core::wire::svc::Stream;
@@ -273,6 +274,9 @@ impl Talk for AgentNode {
             self.port.drop_bodies(&bodies);
             return Err("a message that has no place on this connection");
         }
+        if let Head::AgentEvent(event) = head {
+            say_order(event);
+        }
         let peer = conn.ends.peer();
         with_refs(&bodies, |refs| {
             let input = Input::Frame { conn: conn.id, head: bytes, bodies: refs };
@@ -283,5 +287,16 @@ impl Talk for AgentNode {
             });
         });
         Ok(())
+    }
+}
+
+/// People hear of what operators have ordered for the whole agent.
+fn say_order(event: &AgentEvent<'_>) {
+    if let AgentEvent::Shutdown { message } = event {
+        log::warn!("everything here ends: {message}");
+    } else if let AgentEvent::Drain { .. } = event {
+        log::info!("an operator has this agent emptied: its tasks are ended");
+    } else if let AgentEvent::Reactivate = event {
+        log::info!("this agent is offered again");
     }
 }

@@ -386,9 +386,10 @@ impl Tables {
     /// A machine in the maintenance schedule as an object of JSON.
     pub(crate) fn machine_json(&self, machine: &Machine) -> Value {
         let Unavailability { start_wall_us, duration_us } = machine.window;
+        let given = |text: &str| (!text.is_empty()).then(|| text.to_owned());
         json!({
-            "hostname": machine.hostname,
-            "ip": machine.ip,
+            "hostname": given(&machine.hostname),
+            "ip": given(&machine.ip),
             "start": seconds(start_wall_us),
             "duration": (duration_us != 0).then(|| seconds(duration_us)),
             "mode": if machine.down { "DOWN" } else { "DRAINING" },

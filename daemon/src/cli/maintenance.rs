@@ -152,7 +152,7 @@ mod tests {
     #[test]
     fn a_machine_is_a_line() {
         let rows = [
-            json!({"hostname": "pi1", "ip": "", "mode": "DRAINING", "start": 160.0,
+            json!({"hostname": "pi1", "ip": null, "mode": "DRAINING", "start": 160.0,
                    "duration": 3600.0}),
             json!({"hostname": "pi2", "ip": "10.0.0.7", "mode": "DOWN", "start": 1.0}),
         ];

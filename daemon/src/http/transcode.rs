@@ -90,13 +90,15 @@ const DURATIONS: [&str; 1] = ["/drain_agent/max_grace_period"];
 fn durations(value: &mut serde_json::Value) -> Result<bool, String> {
     let mut found = false;
     for path in DURATIONS {
-        let Some(field) = value.pointer_mut(path).filter(|field| !field.is_null()) else { continue };
+        let Some(field) = value.pointer_mut(path).filter(|field| !field.is_null()) else {
+            continue;
+        };
         let us = match field.as_str() {
             Some(text) => text.parse::<Duration>()?.us,
             None => {
-                let part = |name: &str| match &field[name] {
-                    serde_json::Value::Null => Ok(0),
-                    number => number.as_u64().ok_or_else(|| format!("'{path}' is no duration")),
+                let part = |name: &str| {
+                    let number = field.get(name).map_or(Some(0), serde_json::Value::as_u64);
+                    number.ok_or_else(|| format!("'{path}' is no duration"))
                 };
                 if !field.is_object() {
                     return Err(format!("'{path}' is no duration"));

@@ -15,6 +15,7 @@ mod journal;
 mod kills;
 mod masters;
 mod network;
+mod operators;
 mod pymesos;
 mod reads;
 mod roles;

@@ -38,7 +38,12 @@ impl MasterNode {
             | Fact::ExecutorGone { .. }
             | Fact::Offer { .. }
             | Fact::OfferGone { .. }
-            | Fact::AgentDeactivated { .. } => return,
+            | Fact::AgentDeactivated { .. }
+            | Fact::AgentEmptying { .. }
+            | Fact::Machine { .. }
+            | Fact::MachineGone { .. }
+            | Fact::Inverse { .. }
+            | Fact::InverseGone { .. } => return,
         };
         // Before it leads it is told what is kept, and what the flags of this one say.
         if self.catalog.borrow().now.leading.is_some()
@@ -57,7 +62,10 @@ impl MasterNode {
             OperatorVerb::SetWeight { role, weight } => Row::Weight { role, weight },
             OperatorVerb::Deactivate { .. }
             | OperatorVerb::Whitelist { .. }
-            | OperatorVerb::Maintain { .. }
+            | OperatorVerb::Schedule { .. }
+            | OperatorVerb::Down { .. }
+            | OperatorVerb::Drain { .. }
+            | OperatorVerb::MarkGone { .. }
             | OperatorVerb::Operate { .. }
             | OperatorVerb::Teardown { .. } => return Ok(()),
         };

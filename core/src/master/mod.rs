@@ -67,7 +67,7 @@ use crate::wire::call::{Call, Quantity, Verb};
 use crate::wire::event::Event;
 use crate::wire::hello::Role;
 use crate::wire::link::Parting;
-use crate::wire::{BodyRef, Fence, Head, Seq, decode};
+use crate::wire::{BodyRef, Fence, FrameworkId, Head, Seq, decode};
 
 /// Tasks that one tick of long work gets through.
 pub const CHORE_BATCH: u32 = 64;
@@ -203,6 +203,35 @@ pub enum Input<'a> {
         /// Its name; empty = no region, and no agent is in another one.
         name: &'a str,
     },
+    /// What patterns in a framework's constraints say of agents. Until it is told, neither a pattern
+    /// holds nor its negation.
+    Judged {
+        /// Whose constraints.
+        framework: FrameworkId,
+        /// One for each pattern and agent.
+        #[serde(borrow)]
+        verdicts: Seq<'a, Judged<'a>>,
+    },
+}
+
+/// What a pattern says of an agent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Judged<'a> {
+    /// The role whose constraint the pattern is in.
+    pub role: &'a str,
+    /// The constraint's place among all of the role's, from 0.
+    pub place: u16,
+    /// The agent's row.
+    pub agent: Id,
+    /// The agent's text matches.
+    pub matches: bool,
+}
+crate::wire::seq::items!(; Judged);
+
+impl crate::wire::Check for Judged<'_> {
+    fn check(&self) -> Result<(), crate::wire::Malformed> {
+        Ok(())
+    }
 }
 
 /// What the IO side found wrong with a task.
@@ -611,6 +640,7 @@ impl<'a> Master<'a> {
                 self.set_quota(cx, role, &QuotaSpec { guarantees, limits }, true)
             }
             Input::Region { name } => self.set_region(name),
+            Input::Judged { framework, verdicts } => self.judged(framework, &verdicts),
         }
     }
 
@@ -871,7 +901,7 @@ impl<'a> Master<'a> {
     }
 
     /// The framework that speaks on a connection, which says that it is `id`.
-    fn framework_on(&self, conn: Id, id: crate::wire::FrameworkId) -> Result<Id, Refusal> {
+    fn framework_on(&self, conn: Id, id: FrameworkId) -> Result<Id, Refusal> {
         let who = self.conn(conn).ok_or(Refusal::WrongConnection)?.who;
         let framework = self.frameworks.get_ref(who).ok_or(Refusal::Disconnected)?;
         if framework.id != id {

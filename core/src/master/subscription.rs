@@ -4,7 +4,7 @@
 //! belongs to whoever was behind its first subscription; its principal is only what it claims.
 
 use super::rows::{AgentState, Framework, FrameworkState, Hint, OF_FRAMEWORK, RoleOf};
-use super::{CHORE_BATCH, Cx, Fact, FrameworkInfo, Master, Output};
+use super::{CHORE_BATCH, Cx, Fact, FrameworkInfo, Judged, Master, Output};
 use crate::Refusal;
 use crate::doors::{self, Rights};
 use crate::index::after;
@@ -517,6 +517,25 @@ impl Master<'_> {
         self.for_roles(framework, roles, |master, client| {
             master.allocator.suppress(&master.names, client);
         });
+        Ok(())
+    }
+
+    /// What patterns say of agents. What is about an agent or a constraint that went meanwhile is
+    /// passed over. O(verdicts · constraints of the role).
+    pub(super) fn judged(
+        &mut self,
+        framework: FrameworkId,
+        verdicts: &Seq<'_, Judged<'_>>,
+    ) -> Result<(), Refusal> {
+        let id = self.framework_by_id(framework).ok_or(Refusal::UnknownFramework)?;
+        for Judged { role, place, agent, matches } in verdicts.iter() {
+            let client = self.allocator.client(&self.names, role, id.index);
+            let known = self.agents.get_ref(agent).is_some();
+            if let (Some(client), true) = (client, known) {
+                // No pattern stands there any more: it is asked again when another one does.
+                let _ = self.allocator.set_verdict(client, place.into(), agent.index, matches);
+            }
+        }
         Ok(())
     }
 

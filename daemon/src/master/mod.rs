@@ -254,6 +254,9 @@ impl MasterNode {
         if let Some(change) = change {
             self.after_fact(change);
         }
+        if let Fact::Agent { row, .. } = *fact {
+            self.judge_agent(row);
+        }
     }
 }
 

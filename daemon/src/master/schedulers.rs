@@ -13,16 +13,17 @@ use hyper::header::{HeaderName, HeaderValue};
 use mesita_core::Refusal;
 use mesita_core::doors::Rights;
 use mesita_core::limits::{HEAD_MAX, VERSION_MAX};
-use mesita_core::master::Input;
+use mesita_core::master::{Input, Judged};
 use mesita_core::table::Id;
 use mesita_core::wire::call::Verb;
 use mesita_core::wire::event::Event;
 use mesita_core::wire::hello::Role;
-use mesita_core::wire::{BodyRef, FrameworkId, Head, decode};
+use mesita_core::wire::{BodyRef, FrameworkId, Head, Scratch, decode};
 
 use super::MasterNode;
 use super::verdicts::Verdicts;
 use crate::conn::Ends;
+use crate::encoded::Described;
 use crate::http::media::Media;
 use crate::http::records::Records;
 use crate::http::{Early, Reply, Visit, early, request, status, stream};
@@ -31,6 +32,7 @@ use crate::port::with_refs;
 use crate::set::begin::together;
 use crate::v1::calls::{self, BadCall, Said};
 use crate::v1::events::{self, HEARTBEAT_US, MESOS_VERSION, Telling};
+use crate::v1::patterns::{Pattern, patterns};
 use crate::{alarm, clock, random};
 use pb::scheduler::call::Type;
 use pb::scheduler::{Call, OfferConstraints};
@@ -61,6 +63,8 @@ pub(crate) struct Scheduler {
     told: Cell<bool>,
     /// Which agents it wants, to be said once it is a framework.
     constraints: RefCell<Option<OfferConstraints>>,
+    /// The patterns among them, once they were said.
+    patterns: RefCell<Vec<Pattern>>,
 }
 
 impl Schedulers {
@@ -138,6 +142,8 @@ impl MasterNode {
             let said = calls::constrain(constraints, framework).map_err(refused)?;
             let result = self.put_and_wait(&scheduler, said).await?;
             result.map_err(|refusal| early(StatusCode::BAD_REQUEST, refusal.sentence()))?;
+            scheduler.patterns.replace(patterns(constraints));
+            self.judge_all(&scheduler);
             return Ok(status(StatusCode::OK));
         }
         self.port.room().await;
@@ -242,6 +248,7 @@ impl MasterNode {
                 // None at all takes back what an earlier stream has said.
                 call.offer_constraints.clone().unwrap_or_default()
             })),
+            patterns: RefCell::default(),
         });
         self.schedulers.by_conn.borrow_mut().insert(conn, Rc::clone(&scheduler));
         self.port.put(&Input::Opened {
@@ -385,6 +392,7 @@ impl MasterNode {
         let Ok(said) = calls::constrain(Some(&constraints), scheduler.framework.get()) else {
             return;
         };
+        scheduler.patterns.replace(patterns(Some(&constraints)));
         let weak = Rc::downgrade(scheduler);
         // It carries no bodies, so there is always room for it.
         let _ = self.put_call(scheduler, said, move |result| {
@@ -393,6 +401,48 @@ impl MasterNode {
                 scheduler.records.close();
             }
         });
+        self.judge_all(scheduler);
+    }
+
+    /// Tells the core what a framework's patterns say of all agents.
+    fn judge_all(&self, scheduler: &Scheduler) {
+        if scheduler.patterns.borrow().is_empty() {
+            return;
+        }
+        let catalog = self.catalog.borrow();
+        let agents: Vec<(Id, &Described)> =
+            catalog.now.agents.iter().map(|(id, agent)| (id, &agent.info)).collect();
+        self.judge(scheduler, &agents);
+    }
+
+    /// Tells the core what all patterns say of an agent, which has come or says other things now.
+    pub(super) fn judge_agent(&self, row: Id) {
+        let catalog = self.catalog.borrow();
+        let Some(agent) = catalog.now.agents.get(row) else { return };
+        for scheduler in self.schedulers.by_framework.borrow().values() {
+            self.judge(scheduler, &[(row, &agent.info)]);
+        }
+    }
+
+    fn judge(&self, scheduler: &Scheduler, agents: &[(Id, &Described)]) {
+        let patterns = scheduler.patterns.borrow();
+        let mut verdicts = Vec::new();
+        for (agent, described) in agents {
+            let Some(info) = described.info() else { continue };
+            verdicts.extend(patterns.iter().filter_map(|pattern| {
+                let matches = pattern.judge(&info)?;
+                let (role, place) = (pattern.role.as_str(), pattern.place);
+                Some(Judged { role, place, agent: *agent, matches })
+            }));
+        }
+        // As many at once as surely fit, each with a role as long as roles are.
+        for some in verdicts.chunks(64) {
+            let mut memory = vec![0; 64 * 512];
+            let verdicts = Scratch::new(&mut memory).seq::<Judged<'static>>(some.iter().copied());
+            let Ok(verdicts) = verdicts else { continue };
+            let framework = scheduler.framework.get();
+            self.port.put(&Input::Judged { framework, verdicts });
+        }
     }
 
     /// Ends a framework's stream; false for whoever has none.

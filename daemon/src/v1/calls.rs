@@ -567,7 +567,16 @@ fn check_constraints(constraints: &OfferConstraints, roles: &Seq<'_, &str>) -> R
             return bad(format!("role '{role}' has no group of constraints"));
         }
         for one in of_role.groups.iter().flat_map(|group| &group.attribute_constraints) {
-            constraint(one).map_err(|why| {
+            let checked = constraint(one).and_then(|one| match one.predicate {
+                Predicate::TextMatches | Predicate::TextNotMatches => {
+                    super::patterns::read(one.value).map(drop)
+                }
+                Predicate::Exists
+                | Predicate::NotExists
+                | Predicate::TextEquals
+                | Predicate::TextNotEquals => Ok(()),
+            });
+            checked.map_err(|why| {
                 BadCall::Framework(format!("Invalid 'offer_constraints' of role '{role}': {why}"))
             })?;
         }
@@ -579,7 +588,7 @@ fn check_constraints(constraints: &OfferConstraints, roles: &Seq<'_, &str>) -> R
 }
 
 /// One constraint for the core.
-fn constraint(one: &AttributeConstraint) -> Result<Constraint<'_>, String> {
+pub(super) fn constraint(one: &AttributeConstraint) -> Result<Constraint<'_>, String> {
     use pb::scheduler::attribute_constraint::predicate::Predicate as Told;
     use pb::scheduler::attribute_constraint::selector::{PseudoattributeType, Selector as Of};
     let (selector, attribute) = match &one.selector.selector {
@@ -602,9 +611,8 @@ fn constraint(one: &AttributeConstraint) -> Result<Constraint<'_>, String> {
         Some(Told::NotExists(_)) => (Predicate::NotExists, ""),
         Some(Told::TextEquals(text)) => (Predicate::TextEquals, text.value.as_str()),
         Some(Told::TextNotEquals(text)) => (Predicate::TextNotEquals, text.value.as_str()),
-        Some(Told::TextMatches(_) | Told::TextNotMatches(_)) => {
-            return Err("regular expressions are not supported".to_owned());
-        }
+        Some(Told::TextMatches(told)) => (Predicate::TextMatches, told.regex.as_str()),
+        Some(Told::TextNotMatches(told)) => (Predicate::TextNotMatches, told.regex.as_str()),
         None => return Err("a constraint without a predicate".to_owned()),
     };
     Ok(Constraint { selector, attribute, predicate, value })

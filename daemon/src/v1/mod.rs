@@ -17,6 +17,7 @@ pub(crate) mod checks;
 pub(crate) mod events;
 pub(crate) mod executors;
 pub(crate) mod maintenance;
+pub(crate) mod patterns;
 pub(crate) mod reads;
 pub(crate) mod resources;
 pub(crate) mod tasks;

@@ -408,8 +408,8 @@ fn a_framework_is_offered_only_the_agents_that_it_wants() {
         (
             json!({"role_constraints": {"*": {"groups": [{"attribute_constraints": [
                 {"selector": {"attribute_name": "rack"},
-                 "predicate": {"text_matches": {"regex": "a.*"}}}]}]}}}),
-            "regular expressions are not supported",
+                 "predicate": {"text_matches": {"regex": "a(.*"}}}]}]}}}),
+            "`a(.*` is no regular expression",
         ),
     ] {
         let mut call = subscription(&json!({}));
@@ -421,6 +421,49 @@ fn a_framework_is_offered_only_the_agents_that_it_wants() {
     }
     framework.accepted("TEARDOWN", &Value::Null);
     agents.into_iter().for_each(|agent| agent.leave());
+    master.stop();
+    world.nothing_is_left();
+}
+
+#[test]
+fn a_framework_is_offered_only_the_hosts_that_a_pattern_matches() {
+    let world = World::new();
+    let master = world.master(&[]);
+    let pi =
+        |host: &str| master.agent(&[&format!("--hostname={host}"), "--resources=cpus:1;mem:64"]);
+    let first = pi("web-2");
+    let matching = |predicate: &str, regex: &str| {
+        json!({"role_constraints": {"*": {"groups": [{"attribute_constraints": [
+            {"selector": {"pseudoattribute_type": "HOSTNAME"},
+             "predicate": {predicate: {"regex": regex}}}]}]}}})
+    };
+    let mut framework = Framework::subscribe(&master, &json!({}));
+    let mut update = json!({"framework_info": subscription(&json!({}))["subscribe"]["framework_info"],
+                            "offer_constraints": matching("text_matches", "pi-[0-9]+")});
+    update["framework_info"]["id"] = framework.id.clone();
+    let answer = framework.call("UPDATE_FRAMEWORK", &update);
+    assert_eq!(answer.status, 200, "{}", answer.text());
+    // What was offered before may have come already.
+    let second = pi("pi-7");
+    let third = pi("pi-x");
+    let mut hosts = Vec::new();
+    while !hosts.contains(&"pi-7".to_owned()) {
+        let offer = framework.offer();
+        hosts.push(offer["hostname"].as_str().unwrap().to_owned());
+    }
+    assert!(!hosts.contains(&"pi-x".to_owned()), "{hosts:?}");
+    let said = world.told(&[
+        "explain",
+        framework.id["value"].as_str().unwrap(),
+        "--master",
+        &master.address(),
+    ]);
+    assert!(said.out.contains("pi-x: the framework wants other agents"), "{}", said.out);
+    update["offer_constraints"] = matching("text_not_matches", "pi-[0-9]+");
+    assert_eq!(framework.call("UPDATE_FRAMEWORK", &update).status, 200);
+    while framework.offer()["hostname"] != "pi-x" {}
+    framework.accepted("TEARDOWN", &Value::Null);
+    [first, second, third].into_iter().for_each(|agent| agent.leave());
     master.stop();
     world.nothing_is_left();
 }

@@ -31,6 +31,8 @@ pub const FRAME_MAX: usize = 64 * 1024 * 1024;
 pub const OFFERS_PER_EVENT_MAX: usize = 64;
 /// Tasks in one launch, report, reconciliation or verdict.
 pub const TASKS_PER_HEAD_MAX: usize = 256;
+/// Tasks of one group, which are started and ended in one step.
+pub const TASKS_PER_GROUP_MAX: usize = 64;
 /// Elements of any other list in a head: resources, ranges, roles, attributes.
 pub const ITEMS_PER_LIST_MAX: usize = 1024;
 

@@ -23,6 +23,7 @@ fn life(seed: u64, faults: Faults) -> (u64, usize, u64) {
     cluster.run(Time(120 * SECOND));
     cluster.heal_and_finish();
     cluster.check_finished();
+    assert!(cluster.grouped > 5, "{} launches in groups", cluster.grouped);
     (cluster.steps, cluster.launches(), cluster.digest)
 }
 

@@ -16,9 +16,9 @@ use std::path::{Component, Path, PathBuf};
 use mesita_core::wire::ContainerId;
 use mesita_core::wire::task::Exit;
 
-use crate::cgroups::{self, Alive, Cgroups, Controller, Wanted};
+use crate::cgroups::{self, Alive, At, Cgroups, Controller, Wanted};
 use crate::isolators::{
-    self, Additions, Container, Entry, Ground, Isolator, Limitation, REGISTRY, TaskLimits,
+    self, Additions, Cap, Container, Entry, Ground, Isolator, Limitation, REGISTRY, TaskLimits,
     Unusable, Usage,
 };
 use crate::keeper::end_left;
@@ -178,6 +178,9 @@ pub struct Recovered {
     pub stuck: Vec<Error>,
 }
 
+/// As many processes as Linux ever has: no limit around containers that have each their own.
+const PIDS_MAX: u32 = 4_194_304;
+
 /// The isolators that are on, and the cgroups they share.
 #[derive(Debug)]
 pub struct Isolation<'s> {
@@ -284,7 +287,7 @@ impl<'s> Isolation<'s> {
                 Err(error) => recovered.stuck.push(error),
             }
         }
-        let known: Vec<_> = known.iter().map(|&id| self.container(id)).collect();
+        let known: Vec<_> = known.iter().map(|&id| self.container(id.into())).collect();
         for (name, isolator) in &self.isolators {
             isolator.recover(&known).map_err(|error| Error::Isolator(name, error))?;
         }
@@ -293,41 +296,61 @@ impl<'s> Isolation<'s> {
 
     /// Sets up everything for a container that is about to be launched. If it cannot be, nothing
     /// is left of it.
-    pub fn prepare(&self, id: ContainerId, limits: &TaskLimits) -> Result<Prepared, Error> {
+    pub fn prepare(&self, at: impl Into<At>, limits: &TaskLimits) -> Result<Prepared, Error> {
+        let at = at.into();
         let rlimits = "posix/rlimits";
         if !limits.rlimits.is_empty() && !self.names().contains(&rlimits) {
             return Err(Error::Isolator(rlimits, isolators::Error::NoRlimits));
         }
-        self.cgroups.make(self.sys, id).map_err(Error::Cgroups)?;
+        self.cgroups.make(self.sys, at).map_err(Error::Cgroups)?;
         let mut additions = Additions::default();
-        let container = self.container(id);
+        let container = self.container(at);
         for (name, isolator) in &self.isolators {
             if let Err(error) = isolator.prepare(&container, limits, &mut additions) {
                 // What went wrong first is what is told.
-                let _ = self.cleanup(id);
+                let _ = self.cleanup(at);
                 return Err(Error::Isolator(name, error));
             }
         }
-        Ok(Prepared { cgroups: self.joined(id), additions })
+        Ok(Prepared { cgroups: self.joined(at), additions })
+    }
+
+    /// Sets up a container that has no process and holds others: they are limited one by one, and
+    /// all of them weigh against the rest of the machine as much as `limits` says. To be said again
+    /// whenever that changes.
+    pub fn prepare_around(&self, id: ContainerId, limits: &TaskLimits) -> Result<(), Error> {
+        let around = TaskLimits {
+            cpus_limit: Some(Cap::Unlimited),
+            mem_limit: Some(Cap::Unlimited),
+            pids: Some(PIDS_MAX),
+            ..limits.clone()
+        };
+        self.cgroups.make(self.sys, id).map_err(Error::Cgroups)?;
+        self.cgroups.hand_down(self.sys, id).map_err(Error::Cgroups)?;
+        let container = self.container(id.into());
+        self.each(|isolator| isolator.update(&container, &around))
     }
 
     /// What a process gets that runs beside a container's task, by
     /// [`Request::Enter`]: its cgroups, and no more privileges than it.
-    pub fn beside(&self, id: ContainerId) -> Prepared {
+    pub fn beside(&self, at: impl Into<At>) -> Prepared {
+        let at = at.into();
         let no_new_privs = self.isolators.iter().any(|(name, _)| *name == "linux/nnp");
         let additions = Additions { no_new_privs, ..Additions::default() };
-        Prepared { cgroups: self.joined(id), additions }
+        Prepared { cgroups: self.joined(at), additions }
     }
 
     /// The container's process exists: `pid`.
-    pub fn isolate(&self, id: ContainerId, pid: u32) -> Result<(), Error> {
-        let container = self.container(id);
+    pub fn isolate(&self, at: impl Into<At>, pid: u32) -> Result<(), Error> {
+        let at = at.into();
+        let container = self.container(at);
         self.each(|isolator| isolator.isolate(&container, pid))
     }
 
     /// Descriptors that become readable when [`limitation`](Self::limitation) is worth a look.
-    pub fn watch(&self, id: ContainerId) -> Result<Vec<OwnedFd>, Error> {
-        let container = self.container(id);
+    pub fn watch(&self, at: impl Into<At>) -> Result<Vec<OwnedFd>, Error> {
+        let at = at.into();
+        let container = self.container(at);
         let mut watches = Vec::new();
         for (name, isolator) in &self.isolators {
             let watch = isolator.watch(&container);
@@ -337,18 +360,21 @@ impl<'s> Isolation<'s> {
     }
 
     /// Which limit a container that runs has run into, if any.
-    pub fn limitation(&self, id: ContainerId) -> Result<Option<Limitation>, Error> {
-        self.look(id, None)
+    pub fn limitation(&self, at: impl Into<At>) -> Result<Option<Limitation>, Error> {
+        let at = at.into();
+        self.look(at, None)
     }
 
     /// Which limit a container that has ended had run into, if any. To be asked before
     /// [`cleanup`](Self::cleanup).
-    pub fn ended(&self, id: ContainerId, exit: Exit) -> Result<Option<Limitation>, Error> {
-        self.look(id, Some(exit))
+    pub fn ended(&self, at: impl Into<At>, exit: Exit) -> Result<Option<Limitation>, Error> {
+        let at = at.into();
+        self.look(at, Some(exit))
     }
 
-    fn look(&self, id: ContainerId, exit: Option<Exit>) -> Result<Option<Limitation>, Error> {
-        let container = self.container(id);
+    fn look(&self, at: impl Into<At>, exit: Option<Exit>) -> Result<Option<Limitation>, Error> {
+        let at = at.into();
+        let container = self.container(at);
         for (name, isolator) in &self.isolators {
             let found = isolator.limitation(&container, exit);
             if let Some(found) = found.map_err(|error| Error::Isolator(name, error))? {
@@ -359,32 +385,35 @@ impl<'s> Isolation<'s> {
     }
 
     /// Changes the limits of a container that runs.
-    pub fn update(&self, id: ContainerId, limits: &TaskLimits) -> Result<(), Error> {
-        let container = self.container(id);
+    pub fn update(&self, at: impl Into<At>, limits: &TaskLimits) -> Result<(), Error> {
+        let at = at.into();
+        let container = self.container(at);
         self.each(|isolator| isolator.update(&container, limits))
     }
 
     /// What a container uses and used.
-    pub fn usage(&self, id: ContainerId) -> Result<Usage, Error> {
-        let container = self.container(id);
+    pub fn usage(&self, at: impl Into<At>) -> Result<Usage, Error> {
+        let at = at.into();
+        let container = self.container(at);
         let mut usage = Usage::default();
         self.each(|isolator| isolator.usage(&container, &mut usage))?;
         Ok(usage)
     }
 
     /// Kills everything in a container and waits until it is gone, at most 10 s.
-    pub fn kill(&self, id: ContainerId) -> Result<Killed, Error> {
+    pub fn kill(&self, at: impl Into<At>) -> Result<Killed, Error> {
+        let at = at.into();
         if !self.has_cgroups() {
             return Ok(Killed::AskKeeper);
         }
-        cgroups::kill(self.sys, &self.cgroups.of(id)).map_err(Error::Alive)?;
+        cgroups::kill(self.sys, &self.cgroups.of(at)).map_err(Error::Alive)?;
         Ok(Killed::All)
     }
 
     /// Kills what a dead keeper left of a container, whether or not it has cgroups, and waits until
     /// it is gone.
-    pub fn kill_left(&self, left: &Left) -> Result<(), Error> {
-        self.kill(left.container)?;
+    pub fn kill_left(&self, at: impl Into<At>, left: &Left) -> Result<(), Error> {
+        self.kill(at)?;
         if end_left(left) {
             return Ok(());
         }
@@ -393,14 +422,15 @@ impl<'s> Isolation<'s> {
     }
 
     /// Undoes [`prepare`](Self::prepare). Everything is tried; the first failure is told.
-    pub fn cleanup(&self, id: ContainerId) -> Result<(), Error> {
-        let container = self.container(id);
+    pub fn cleanup(&self, at: impl Into<At>) -> Result<(), Error> {
+        let at = at.into();
+        let container = self.container(at);
         let mut result = Ok(());
         for (name, isolator) in self.isolators.iter().rev() {
             let cleaned = isolator.cleanup(&container);
             result = result.and(cleaned.map_err(|error| Error::Isolator(name, error)));
         }
-        result.and(self.remove(&self.cgroups.of(id)))
+        result.and(self.remove(&self.cgroups.of(at)))
     }
 
     fn remove(&self, directories: &[PathBuf]) -> Result<(), Error> {
@@ -417,12 +447,12 @@ impl<'s> Isolation<'s> {
         })
     }
 
-    fn container(&self, id: ContainerId) -> Container<'_> {
-        Container { id, sys: self.sys, cgroups: &self.cgroups }
+    fn container(&self, at: At) -> Container<'_> {
+        Container { at, sys: self.sys, cgroups: &self.cgroups }
     }
 
-    fn joined(&self, id: ContainerId) -> heapless::Vec<protocol::Cgroup, CGROUPS_MAX> {
-        let directories = self.cgroups.of(id);
+    fn joined(&self, at: At) -> heapless::Vec<protocol::Cgroup, CGROUPS_MAX> {
+        let directories = self.cgroups.of(at);
         let places = self.cgroups.places().iter().zip(directories);
         let joined = places.map(|(place, directory)| protocol::Cgroup {
             directory: text_of(&directory),
@@ -457,7 +487,6 @@ fn text_of(path: &Path) -> CString {
 #[cfg(test)]
 pub(crate) mod tests {
     use super::*;
-    use crate::isolators::Cap;
     use crate::sys::fake::Fake;
 
     pub(crate) const CONTAINER: ContainerId = ContainerId { incarnation: 1, counter: 1 };

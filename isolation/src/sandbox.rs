@@ -8,9 +8,9 @@ use std::fs;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 
-use mesita_core::wire::ContainerId;
 use rustix::fs::{Gid, Mode, OFlags, Uid, fchown, fstat, open};
 
+use crate::cgroups::At;
 use crate::keeper::protocol::User;
 use crate::sys::Failure;
 use crate::tree;
@@ -19,6 +19,9 @@ use crate::tree;
 pub const STDOUT: &str = "stdout";
 /// Where its standard error is.
 pub const STDERR: &str = "stderr";
+
+/// Where the sandboxes of those inside a container are, in its own. Mesos has the same name.
+const INSIDE: &str = "containers";
 
 /// Why a sandbox cannot be had.
 #[derive(Debug, PartialEq, Eq)]
@@ -46,21 +49,28 @@ impl From<Failure> for Error {
     }
 }
 
-/// The sandbox of a container.
-pub fn path(work_dir: &Path, container: ContainerId) -> PathBuf {
-    work_dir.join("sandboxes").join(container.to_string())
+/// The sandbox of a container. One that is inside another has its own below that one's.
+pub fn path(work_dir: &Path, container: impl Into<At>) -> PathBuf {
+    let (all, at) = (work_dir.join("sandboxes"), container.into());
+    match at.inside {
+        None => all.join(at.id.to_string()),
+        Some(around) => all.join(around.to_string()).join(INSIDE).join(at.id.to_string()),
+    }
 }
 
 /// Makes the sandbox of a container for `owner`, or for ourselves. One that is there already, from
 /// an earlier attempt, is used if it belongs to the same user.
 pub fn create(
     work_dir: &Path,
-    container: ContainerId,
+    container: impl Into<At>,
     owner: Option<&User>,
 ) -> Result<PathBuf, Error> {
-    let path = path(work_dir, container);
-    let all = path.parent().unwrap_or(work_dir);
-    make(all, 0o711)?;
+    let at = container.into();
+    let path = path(work_dir, at);
+    // From the outermost that this makes: each can be passed through, and read by nobody.
+    let outer = if at.inside.is_some() { 3 } else { 1 };
+    let above: Vec<&Path> = path.ancestors().skip(1).take(outer).collect();
+    above.into_iter().rev().try_for_each(|all| make(all, 0o711).map(|_| ()))?;
     let made = make(&path, 0o700)?;
     let failed = |errno: rustix::io::Errno| Failure::new("open", &path, errno.raw_os_error());
     let flags = OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
@@ -76,7 +86,7 @@ pub fn create(
 }
 
 /// Removes a sandbox with all that is in it. One that does not exist is as good.
-pub fn remove(work_dir: &Path, container: ContainerId) -> Result<(), Error> {
+pub fn remove(work_dir: &Path, container: impl Into<At>) -> Result<(), Error> {
     Ok(tree::remove(&path(work_dir, container))?)
 }
 
@@ -93,9 +103,22 @@ fn make(path: &Path, mode: u32) -> Result<bool, Failure> {
 mod tests {
     use super::*;
     use crate::testing::Directory;
+    use mesita_core::wire::ContainerId;
     use std::os::unix::fs::{MetadataExt, PermissionsExt};
 
     const CONTAINER: ContainerId = ContainerId { incarnation: 10, counter: 255 };
+
+    #[test]
+    fn a_sandbox_inside_another_goes_with_it() {
+        let work_dir = Directory::new("sandbox");
+        let inside = At { inside: Some(CONTAINER), id: ContainerId { counter: 256, ..CONTAINER } };
+        let path = create(work_dir.path(), inside, None).unwrap();
+        assert_eq!(path, work_dir.path().join("sandboxes/a-ff/containers/a-100"));
+        let around = fs::metadata(work_dir.path().join("sandboxes/a-ff")).unwrap();
+        assert_eq!(around.mode() & 0o7777, 0o711);
+        remove(work_dir.path(), CONTAINER).unwrap();
+        assert!(!path.exists());
+    }
 
     #[test]
     fn a_sandbox_is_its_owners_alone_and_can_be_passed_through_to() {

@@ -107,7 +107,9 @@ impl Agent<'_> {
         }
         let hurries = self.counters.hurries;
         let stays = |task: &Task| !(hurries && task.state.is_terminal());
-        if self.tasks.iter().any(|(_, task)| stays(task)) || !self.executors.is_empty() {
+        // One of the agent's own lives as long as its tasks are not settled.
+        let lives = self.executors.iter().any(|(_, executor)| !executor.builtin);
+        if self.tasks.iter().any(|(_, task)| stays(task)) || lives {
             return;
         }
         self.counters.left = true;

@@ -50,7 +50,7 @@ impl Agent<'_> {
         if row.ordered != Ordered::No {
             if let Some(due) =
                 Some(cx.now.after(grace_us)).filter(|due| *due < self.kills.due(id.index))
-                && row.executor == 0
+                && row.runner().is_none()
             {
                 self.kills.set(id.index, due);
             }
@@ -67,27 +67,19 @@ impl Agent<'_> {
             let record = if unhealthy { Record::Unhealthy { task } } else { Record::Kill { task } };
             agent.persist(cx, record, sync, &[]);
         });
-        match row.stage {
-            Stage::Recording => {
-                let reason = Some(Reason::TaskKilledDuringLaunch);
-                self.end_task(
-                    cx,
-                    id,
-                    TaskState::Killed,
-                    reason,
-                    "Killed before it started",
-                    [0; 2],
-                );
-            }
-            Stage::Starting | Stage::Running | Stage::Ending | Stage::Ended => {
-                self.begin_end(cx, id, &row);
-            }
-        }
+        self.begin_end(cx, id);
     }
 
-    fn begin_end(&mut self, cx: &mut Cx<'_>, id: Id, row: &Task) {
-        if let Some(executor) = row.executor.checked_sub(1) {
-            self.ask_executor_to_kill(cx, executor, id, row);
+    /// Begins to end a task that was ordered to.
+    pub(super) fn begin_end(&mut self, cx: &mut Cx<'_>, id: Id) {
+        let Some(row) = self.tasks.get(id) else { return };
+        if row.stage == Stage::Recording {
+            let (state, reason) = (TaskState::Killed, Some(Reason::TaskKilledDuringLaunch));
+            self.end_task(cx, id, state, reason, "Killed before it started", [0; 2]);
+            return;
+        }
+        if let Some(executor) = row.runner() {
+            self.ask_executor_to_kill(cx, executor, id, &row);
             return;
         }
         let knows = self.frameworks.row(row.framework).is_some_and(|framework| {
@@ -161,7 +153,9 @@ impl Agent<'_> {
         }
         let text = Sentence::of(exit);
         let (state, reason, own) = match (row.ordered, limit, exit) {
-            (Ordered::Kill | Ordered::Unhealthy, _, _) => (TaskState::Killed, None, text.as_str()),
+            (Ordered::Kill | Ordered::Unhealthy | Ordered::Group, _, _) => {
+                (TaskState::Killed, None, text.as_str())
+            }
             (Ordered::Limit, _, _) => {
                 let reason = Some(Reason::MaxCompletionTimeReached);
                 (TaskState::Failed, reason, "Ran as long as it may")
@@ -188,6 +182,11 @@ impl Agent<'_> {
         self.completions.clear(id.index);
         self.free_task(id);
         self.tell_end(cx, id, state, reason, message, exit);
+        if let Some(row) = self.tasks.get(id)
+            && matches!(state, TaskState::Failed | TaskState::Killed)
+        {
+            self.end_rest_of_group(cx, &row);
+        }
         self.check_left(cx);
     }
 
@@ -206,7 +205,7 @@ impl Agent<'_> {
         self.free_task(id);
         self.drop_updates(cx, id);
         let Some(row) = self.tasks.get(id) else { return };
-        if row.executor == 0 {
+        if row.runner().is_none() {
             // For the second time, unless its end never reached the disk.
             cx.hand(Hand::Forget { container: row.container });
         }
@@ -216,9 +215,8 @@ impl Agent<'_> {
         if let Some(framework) = self.frameworks.row_mut(row.framework) {
             framework.tasks.remove(&mut self.tasks, OF_FRAMEWORK, id);
         }
-        if let Some(executor) =
-            row.executor.checked_sub(1).and_then(|slot| self.executors.row_mut(slot))
-        {
+        let executor = row.executor.checked_sub(1).and_then(|slot| self.executors.id_at(slot));
+        if let Some(executor) = executor.and_then(|executor| self.executors.get_mut(executor)) {
             executor.tasks.remove(&mut self.tasks, OF_EXECUTOR, id);
         }
         let hash = self.tasks_by_name.hash(row.framework.into(), row.name.place().into());
@@ -230,6 +228,9 @@ impl Agent<'_> {
         self.drop_body(cx, row.public);
         self.drop_body(cx, row.private);
         self.drop_body(cx, row.checked);
+        if let Some(executor) = executor.filter(|_| self.counters.recovered) {
+            self.tidy_builtin(cx, executor);
+        }
         self.tidy_framework(cx, row.framework);
         self.check_left(cx);
     }
@@ -239,7 +240,7 @@ impl Agent<'_> {
     pub(super) fn keeper_gone(&mut self, cx: &mut Cx<'_>) {
         for slot in 0..self.executors.high_water() {
             let Some((id, row)) = self.executors.at(slot) else { continue };
-            if row.stage != Stage::Recording {
+            if row.stage != Stage::Recording && !row.builtin {
                 let reason = Some(Reason::AgentRestarted);
                 self.executor_ended(cx, id, Exit::Unseen, reason, KEEPER_DIED);
             }
@@ -247,7 +248,7 @@ impl Agent<'_> {
         for slot in 0..self.tasks.high_water() {
             let Some((id, row)) = self.tasks.at(slot) else { continue };
             let started = !matches!(row.stage, Stage::Recording | Stage::Ended);
-            if row.executor == 0 && started {
+            if row.runner().is_none() && started {
                 self.lose_task(cx, id, &row, Reason::AgentRestarted, KEEPER_DIED);
             }
         }
@@ -357,6 +358,9 @@ impl Agent<'_> {
     /// Asks an executor to end; after its grace it is made to.
     pub(super) fn end_executor(&mut self, cx: &mut Cx<'_>, id: Id) {
         let Some(row) = self.executors.get(id) else { return };
+        if row.builtin {
+            return self.end_builtin(cx, id);
+        }
         match row.stage {
             Stage::Recording => {
                 self.executor_ended(cx, id, Exit::Unseen, None, "Ended before it started");

@@ -51,7 +51,8 @@ impl Agent<'_> {
             .framework_by_id(framework)
             .and_then(|framework| self.executor_named(framework, executor));
         let row = known.and_then(|id| Some((id, self.executors.get(id)?)));
-        let Some((id, row)) = row.filter(|(_, row)| row.stage != Stage::Ending) else {
+        let Some((id, row)) = row.filter(|(_, row)| row.stage != Stage::Ending && !row.builtin)
+        else {
             let message = Refusal::UnknownExecutor.sentence();
             let event = Head::ExecutorEvent(ExecutorEvent::Error { message });
             cx.emit(Output::Send { conn, head: event });

@@ -3,6 +3,7 @@
 //! A launch that cannot be taken is answered, never lost: its task is told dropped. Each accepted
 //! task has the slot of its last update set aside, so that its end can always be told.
 
+use super::groups::Group;
 use super::rows::{Executor, Framework, OF_EXECUTOR, OF_FRAMEWORK, Stage, Task};
 use super::{Agent, Cx, Hand, HandLaunch, KILL_GRACE_US, Record, named};
 use crate::Refusal;
@@ -12,11 +13,30 @@ use crate::resources::Holding;
 use crate::table::Id;
 use crate::wire::agent::{AgentCall, FrameworkHeld};
 use crate::wire::call::Capability;
+use crate::wire::resource::Resource;
 use crate::wire::task::{
-    Detail, Executor as WireExecutor, Launch, Reason, RestartRule, Source, Status, TaskOf,
+    Detail, Executor as WireExecutor, Kind, Launch, Reason, RestartRule, Source, Status, TaskOf,
     TaskState,
 };
 use crate::wire::{BodyRef, ContainerId, Head, Scratch, Seq};
+
+/// Whose a task is that is taken in, and where it goes.
+#[derive(Clone, Copy)]
+pub(super) struct Taken<'t, 'w> {
+    pub(super) framework: Id,
+    pub(super) held: &'t FrameworkHeld<'w>,
+    pub(super) role: &'t str,
+    pub(super) user: &'t str,
+    pub(super) container: ContainerId,
+    pub(super) executor: Option<Id>,
+}
+
+/// A task that was checked, as it is written down, and the bodies of the frame it came in.
+#[derive(Clone, Copy)]
+pub(super) struct Accepted<'t> {
+    pub(super) launch: Launch<'t>,
+    pub(super) bodies: &'t [BodyRef],
+}
 
 impl Agent<'_> {
     /// Takes launches of one framework, each by itself. O(tasks · resources).
@@ -40,7 +60,14 @@ impl Agent<'_> {
                 return Err(refusal);
             }
         };
-        for task in tasks.iter() {
+        let mut place = 0usize;
+        while let Some(task) = tasks.iter().nth(place) {
+            if let Some(group) = Group::at(held, role, tasks, place, bodies) {
+                self.launch_group(cx, framework, &group);
+                place = place.saturating_add(group.count);
+                continue;
+            }
+            place = place.saturating_add(1);
             match self.check_launch(framework, held, role, &task) {
                 Ok(()) => self.accept(cx, framework, held, role, &task, bodies),
                 // The task it names lives here already; nothing may be said of that one.
@@ -76,10 +103,38 @@ impl Agent<'_> {
         role: &str,
         task: &Launch<'_>,
     ) -> Result<(), Refusal> {
-        let named = TaskOf { framework: held.framework, task: task.task };
-        if self.task_of(&named).is_some() {
-            return Err(Refusal::Exists);
+        self.check_new(held, task)?;
+        let executor = task.executor;
+        let of_executor = executor.map_or("", |executor| executor.user);
+        self.check_taker(framework, held, task, of_executor)?;
+        let user = doors::user(task.user, of_executor, held.user, held.caller);
+        let new = executor.filter(|executor| self.executor_named(framework, executor.id).is_none());
+        self.check_rooms(1, new.is_some())?;
+        let texts = [task.task, role, user].into_iter().chain(new.map(|executor| executor.id));
+        if !self.names.has_room_for(texts) {
+            return Err(Refusal::NamesFull);
         }
+        self.check_resources(task, new.as_ref())
+    }
+
+    /// A task of this name does not live here yet.
+    pub(super) fn check_new(
+        &self,
+        held: &FrameworkHeld<'_>,
+        task: &Launch<'_>,
+    ) -> Result<(), Refusal> {
+        let named = TaskOf { framework: held.framework, task: task.task };
+        if self.task_of(&named).is_some() { Err(Refusal::Exists) } else { Ok(()) }
+    }
+
+    /// Whether this agent takes such a task, now, and for such a user.
+    pub(super) fn check_taker(
+        &self,
+        framework: Id,
+        held: &FrameworkHeld<'_>,
+        task: &Launch<'_>,
+        of_executor: &str,
+    ) -> Result<(), Refusal> {
         let leaving = self.frameworks.get_ref(framework).is_none_or(|row| row.leaving);
         if self.counters.leaving || leaving {
             return Err(Refusal::FrameworkRemoved);
@@ -90,32 +145,27 @@ impl Agent<'_> {
         if self.config.task_kinds & task.kind.bit() == 0 {
             return Err(Refusal::KindUnsupported);
         }
-        let executor = task.executor;
-        let of_executor = executor.map_or("", |executor| executor.user);
         let user = doors::user(task.user, of_executor, held.user, held.caller);
         if self.config.switch_user && user.is_empty() {
             return Err(Refusal::UserDenied);
         }
-        let new = executor.filter(|executor| self.executor_named(framework, executor.id).is_none());
-        if self.tasks.room() == 0 {
-            return Err(Refusal::TasksFull);
-        }
-        if new.is_some() && self.executors.room() == 0 {
-            return Err(Refusal::ExecutorsFull);
-        }
-        // One update for its end, and one more for everything before it.
-        if self.updates.room() < self.updates_reserved().saturating_add(2) {
-            return Err(Refusal::UpdatesFull);
-        }
-        let texts = [task.task, role, user].into_iter().chain(new.map(|executor| executor.id));
-        if !self.names.has_room_for(texts) {
-            return Err(Refusal::NamesFull);
-        }
-        self.check_bodies(task)?;
-        self.check_resources(task, new.as_ref())
+        Ok(())
     }
 
-    fn check_bodies(&self, _task: &Launch<'_>) -> Result<(), Refusal> {
+    /// Room for so many tasks, and for a new executor.
+    pub(super) fn check_rooms(&self, tasks: usize, executor: bool) -> Result<(), Refusal> {
+        let tasks = u32::try_from(tasks).unwrap_or(u32::MAX);
+        if self.tasks.room() < tasks {
+            return Err(Refusal::TasksFull);
+        }
+        if executor && self.executors.room() == 0 {
+            return Err(Refusal::ExecutorsFull);
+        }
+        // One update for the end of each, and one more for everything before it.
+        let updates = tasks.saturating_mul(2).saturating_add(self.updates_reserved());
+        if self.updates.room() < updates {
+            return Err(Refusal::UpdatesFull);
+        }
         if self.counters.body_bytes > self.config.body_bytes_max {
             return Err(Refusal::BodiesFull);
         }
@@ -130,17 +180,21 @@ impl Agent<'_> {
         self.pool.admit(&self.names, &task.resources)?;
         let mut memory = [0u8; 4096];
         let mut all = Scratch::new(&mut memory);
-        let mut all = all.list::<crate::wire::resource::Resource<'static>>();
+        let mut all = all.list::<Resource<'static>>();
         let of_executor = executor.map_or(Seq::EMPTY, |executor| executor.resources);
         self.pool.admit(&self.names, &of_executor)?;
         for resource in task.resources.iter().chain(of_executor.iter()) {
             all.push(&resource).map_err(|_| Refusal::ResourcesFull)?;
         }
-        let all = all.end();
+        self.check_fits(&all.end())
+    }
+
+    /// Room for these resources, and enough of them free.
+    pub(super) fn check_fits(&self, all: &Seq<'_, Resource<'_>>) -> Result<(), Refusal> {
         if all.len().saturating_mul(4) > self.pool.room() {
             return Err(Refusal::ResourcesFull);
         }
-        if self.pool.contains_wire(&self.names, self.free, &all) {
+        if self.pool.contains_wire(&self.names, self.free, all) {
             Ok(())
         } else {
             Err(Refusal::AmountOutOfRange)
@@ -163,8 +217,9 @@ impl Agent<'_> {
         bodies: &[BodyRef],
     ) {
         let executor = task.executor.map(|executor| {
-            self.executor_named(framework, executor.id)
-                .or_else(|| self.accept_executor(cx, framework, held, role, &executor, bodies))
+            self.executor_named(framework, executor.id).or_else(|| {
+                self.accept_executor(cx, framework, held, role, &executor, bodies, false)
+            })
         });
         let executor = executor.flatten();
         let of_executor = task.executor.map_or("", |executor| executor.user);
@@ -173,35 +228,28 @@ impl Agent<'_> {
             Some(executor) => executor.container,
             None => self.next_container(),
         };
-        let with = [task.public.of(bodies), task.private.of(bodies)];
-        let Some(id) = self.add_task(cx, framework, executor, role, user, container, task, with)
-        else {
-            return;
-        };
-        let named = Launch {
-            public: named(with[0], 0),
-            private: named(with[1], u16::from(!with[0].is_none())),
-            executor: None,
-            ..*task
-        };
+        let kind = if executor.is_some() { Kind::Executor } else { task.kind };
+        let launch = Launch { kind, executor: None, ..*task };
+        let taken = Taken { framework, held, role, user, container, executor };
+        self.take_in(cx, &taken, &Accepted { launch, bodies });
+    }
+
+    /// Takes a task in that was checked, and writes it down.
+    pub(super) fn take_in(&mut self, cx: &mut Cx<'_>, of: &Taken<'_, '_>, task: &Accepted<'_>) {
+        let Accepted { launch, bodies } = *task;
+        let with = [launch.public.of(bodies), launch.private.of(bodies)];
+        let Taken { framework, held, role, user, container, executor } = *of;
+        let added = self.add_task(cx, framework, executor, role, user, container, &launch, with);
+        let Some(id) = added else { return };
         let present: heapless::Vec<BodyRef, 2> =
             with.into_iter().filter(|body| !body.is_none()).collect();
-        let record = Record::Task {
-            framework: held.framework,
-            role,
-            user,
-            container,
-            launch: Launch {
-                kind: if executor.is_some() {
-                    crate::wire::task::Kind::Executor
-                } else {
-                    task.kind
-                },
-                ..named
-            },
-        };
+        let public = named(with[0], 0);
+        let private = named(with[1], u16::from(!with[0].is_none()));
+        let launch = Launch { public, private, ..launch };
+        let framework = held.framework;
+        let record = Record::Task { framework, role, user, container, launch };
         // A task that is to survive a reboot is on disk before it starts.
-        let sync = task.restart.rule != RestartRule::Never;
+        let sync = launch.restart.rule != RestartRule::Never;
         let record = self.persist(cx, record, sync, &present);
         if let Some(row) = self.tasks.get_mut(id) {
             row.record = record;
@@ -237,6 +285,10 @@ impl Agent<'_> {
             name,
             framework: framework.index,
             executor: executor.map_or(0, |id| id.index.saturating_add(1)),
+            group: match task.kind {
+                Kind::Group { group } => u32::from(group).saturating_add(1),
+                Kind::Command | Kind::Executor | Kind::Container | Kind::Function { .. } => 0,
+            },
             role,
             user,
             container,
@@ -262,7 +314,8 @@ impl Agent<'_> {
         Some(id)
     }
 
-    fn accept_executor(
+    #[allow(clippy::too_many_arguments)]
+    pub(super) fn accept_executor(
         &mut self,
         cx: &mut Cx<'_>,
         framework: Id,
@@ -270,6 +323,7 @@ impl Agent<'_> {
         role: &str,
         executor: &WireExecutor<'_>,
         bodies: &[BodyRef],
+        builtin: bool,
     ) -> Option<Id> {
         let user = doors::user("", executor.user, held.user, held.caller);
         let container = self.next_container();
@@ -286,7 +340,7 @@ impl Agent<'_> {
         let present = if body.is_none() { &[][..] } else { &bodies };
         let record = self.persist(cx, record, false, present);
         if let Some(row) = self.executors.get_mut(id) {
-            row.record = record;
+            (row.record, row.builtin) = (record, builtin);
         }
         Some(id)
     }
@@ -333,7 +387,7 @@ impl Agent<'_> {
         Some(id)
     }
 
-    fn next_container(&mut self) -> ContainerId {
+    pub(super) fn next_container(&mut self) -> ContainerId {
         self.counters.container = self.counters.container.saturating_add(1);
         ContainerId { incarnation: self.counters.incarnation, counter: self.counters.container }
     }
@@ -360,7 +414,7 @@ impl Agent<'_> {
         if let Some(row) = self.tasks.get_mut(id) {
             row.stage = Stage::Starting;
         }
-        if let Some(executor) = row.executor.checked_sub(1) {
+        if let Some(executor) = row.runner() {
             if let Some(executor) = self.executors.id_at(executor) {
                 self.hand_to_executor(cx, executor, id);
             }
@@ -368,20 +422,25 @@ impl Agent<'_> {
         }
         self.tell(cx, id, TaskState::Starting, None, "");
         let bodies = [row.private, row.public];
+        let around = row.executor.checked_sub(1).and_then(|slot| self.executors.row(slot));
+        let inside = around.map(|around| around.container);
         self.hand_launch(
             cx,
             row.framework,
             row.container,
             row.held,
             &bodies,
-            |launch| HandLaunch { attempt: row.attempt, limits: row.limits, ..launch },
-            (row.name, Name::EMPTY, row.user),
+            |launch| HandLaunch { inside, attempt: row.attempt, limits: row.limits, ..launch },
+            (row.name, around.map_or(Name::EMPTY, |around| around.name), row.user),
         );
     }
 
     fn start_executor(&mut self, cx: &mut Cx<'_>, id: Id, row: &Executor) {
         if let Some(row) = self.executors.get_mut(id) {
-            row.stage = Stage::Starting;
+            row.stage = if row.builtin { Stage::Running } else { Stage::Starting };
+        }
+        if row.builtin {
+            return;
         }
         let bodies = [row.body, BodyRef::NONE];
         let names = (Name::EMPTY, row.name, row.user);
@@ -415,6 +474,7 @@ impl Agent<'_> {
             let resources = agent.pool.write(&agent.names, held, "", &mut outer, inner);
             let launch = complete(HandLaunch {
                 container,
+                inside: None,
                 attempt: 0,
                 session,
                 framework,
@@ -497,7 +557,7 @@ impl Agent<'_> {
 
     /// The task whose own container it is.
     pub(super) fn command_in(&self, container: ContainerId) -> Option<(Id, Task)> {
-        self.tasks.find(|row| row.container == container && row.executor == 0)
+        self.tasks.find(|row| row.container == container && row.runner().is_none())
     }
 
     pub(super) fn executor_named(&self, framework: Id, executor: &str) -> Option<Id> {
@@ -509,7 +569,7 @@ impl Agent<'_> {
     }
 
     /// Tells that a launch was not accepted. Nobody acknowledges it: it leaves nothing here.
-    fn drop_launch(
+    pub(super) fn drop_launch(
         &mut self,
         cx: &mut Cx<'_>,
         held: &FrameworkHeld<'_>,

@@ -17,11 +17,13 @@
 //! | `drain` | an end to everything here: leaving, and being emptied |
 //! | `updates` | told in order, again and again, until acknowledged |
 //! | `executors` | the conversation with custom executors |
+//! | `groups` | tasks that live and die together |
 
 mod checks;
 mod drain;
 mod ends;
 mod executors;
+mod groups;
 mod launch;
 pub mod ledger;
 mod recovery;
@@ -287,6 +289,8 @@ pub enum Hand<'a> {
 pub struct HandLaunch<'a> {
     /// Its id, which names its cgroup and sandbox.
     pub container: ContainerId,
+    /// The container that it is to be inside of.
+    pub inside: Option<ContainerId>,
     /// Which start of the task this is.
     pub attempt: u32,
     /// The session in which it was accepted: the keeper starts nothing of an older one.
@@ -785,7 +789,11 @@ fn named(body: BodyRef, place: u16) -> Body {
 
 /// What a task's own kind is on the wire, from what its row says of it.
 fn kind_of(task: &Task) -> Kind<'static> {
-    if task.executor == 0 { Kind::Command } else { Kind::Executor }
+    match (task.group.checked_sub(1), task.executor) {
+        (Some(group), _) => Kind::Group { group: u16::try_from(group).unwrap_or(u16::MAX) },
+        (None, 0) => Kind::Command,
+        (None, _) => Kind::Executor,
+    }
 }
 
 impl Image for Agent<'_> {

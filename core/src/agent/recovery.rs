@@ -16,8 +16,10 @@ use crate::index::after;
 use crate::limits::BODIES_PER_FRAME_MAX;
 use crate::resources::Amount;
 use crate::table::Id;
-use crate::wire::task::{Executor as WireExecutor, Exit, Launch, Limit, Reason, TaskOf, TaskState};
-use crate::wire::{BodyRef, ContainerId, Scratch, decode};
+use crate::wire::task::{
+    Executor as WireExecutor, Exit, Kind, Launch, Limit, Reason, TaskOf, TaskState,
+};
+use crate::wire::{Body, BodyRef, ContainerId, Scratch, Seq, decode};
 
 impl Agent<'_> {
     /// Inputs before the agent started.
@@ -162,7 +164,15 @@ impl Agent<'_> {
             return Err(Refusal::TasksFull);
         }
         self.pool.admit(&self.names, &launch.resources)?;
-        let executor = self.executors.find(|row| row.container == container).map(|(id, _)| id);
+        let executor = match launch.executor {
+            Some(executor) => self.executor_named(id, executor.id),
+            None => self.executors.find(|row| row.container == container).map(|(id, _)| id),
+        };
+        if let Kind::Group { .. } = launch.kind
+            && let Some(row) = executor.and_then(|executor| self.executors.get_mut(executor))
+        {
+            (row.builtin, row.stage) = (true, Stage::Running);
+        }
         let with = [launch.public.of(bodies), launch.private.of(bodies)];
         self.add_task(cx, id, executor, role, user, container, launch, with);
         Ok(())
@@ -229,6 +239,7 @@ impl Agent<'_> {
                 let reason = Some(Reason::AgentRestarted);
                 self.executor_ended(cx, id, Exit::Unseen, reason, NOT_SURVIVED);
             }
+            self.tidy_builtin(cx, id);
         }
         for slot in 0..self.tasks.high_water() {
             let Some((id, row)) = self.tasks.at(slot) else { continue };
@@ -260,14 +271,17 @@ impl Agent<'_> {
                 let exit = Exit::from_bytes([kind, value]);
                 let _ = self.ended(cx, row.container, exit, None, "");
             }
-            Stage::Recording | Stage::Starting | Stage::Ended => match row.executor {
+            Stage::Recording | Stage::Starting | Stage::Ended => match row.runner() {
                 // Its executor lives: it has the task, or gets it when it subscribes again.
-                executor if executor > 0 => {
+                Some(_) => {
                     if let Some(row) = self.tasks.get_mut(id) {
                         row.stage = Stage::Starting;
                     }
                 }
-                _ => self.lose_task(cx, id, row, Reason::AgentRestarted, NOT_SURVIVED),
+                None => {
+                    self.lose_task(cx, id, row, Reason::AgentRestarted, NOT_SURVIVED);
+                    self.end_rest_of_group(cx, row);
+                }
             },
         }
     }
@@ -281,7 +295,7 @@ impl Agent<'_> {
             for (_, row) in agent.executors.iter().filter(|(_, row)| survived(row.stage)) {
                 let _ = list.push(&row.container);
             }
-            let commands = agent.tasks.iter().filter(|(_, row)| row.executor == 0);
+            let commands = agent.tasks.iter().filter(|(_, row)| row.runner().is_none());
             for (_, row) in commands.filter(|(_, row)| survived(row.stage)) {
                 let _ = list.push(&row.container);
             }
@@ -403,6 +417,15 @@ impl Agent<'_> {
         let [name, role, user] = [row.name, row.role, row.user].map(|name| self.text(name));
         let framework = self.framework_id(row.framework);
         let (row, agent_id) = (*row, self.agent);
+        let around = row.executor.checked_sub(1).and_then(|slot| self.executors.row(slot));
+        let around = around.filter(|_| row.group != 0).map(|executor| self.text(executor.name));
+        let around = around.as_ref().map(|id| WireExecutor {
+            id,
+            resources: Seq::EMPTY,
+            user: "",
+            grace_us: None,
+            body: Body::NONE,
+        });
         self.with_scratch(|agent, outer, inner| {
             let mut outer = Scratch::new(outer);
             let resources = agent.pool.write(&agent.names, row.held, "", &mut outer, inner);
@@ -421,7 +444,7 @@ impl Agent<'_> {
                 kind: kind_of(&row),
                 resources: resources.unwrap_or_default(),
                 limits: limits.end(),
-                executor: None,
+                executor: around,
                 user: &user,
                 grace_us: Some(row.grace_us),
                 completion_us: (row.completion_us > 0).then_some(row.completion_us),

@@ -34,6 +34,8 @@ choice! {
         Limit = 2,
         /// Its health check failed too often.
         Unhealthy = 3,
+        /// Another one of its group did not end well, and it is about to be killed for that.
+        Group = 4,
     }
 }
 
@@ -92,6 +94,8 @@ record! {
         pub grace_us: u64,
         /// Its description.
         pub body: BodyRef,
+        /// It is the agent itself, and has no process: it runs groups.
+        pub builtin: bool,
         /// Its tasks.
         pub tasks: Chain,
         pub(super) links: [Link; 1],
@@ -107,6 +111,8 @@ record! {
         pub framework: u32,
         /// Its executor, as slot + 1; 0 = the agent runs its command.
         pub executor: u32,
+        /// Its group among those of its executor, counted from 1; 0 = none.
+        pub group: u32,
         /// The role that its resources are allocated to.
         pub role: Name,
         /// Its user.
@@ -195,6 +201,13 @@ pub const OF_FRAMEWORK: usize = 0;
 pub const OF_EXECUTOR: usize = 1;
 /// The list of a task's updates.
 pub const OF_TASK: usize = 0;
+
+impl Task {
+    /// The slot of the executor that runs it; none = the agent runs its command.
+    pub const fn runner(&self) -> Option<u32> {
+        if self.group == 0 { self.executor.checked_sub(1) } else { None }
+    }
+}
 
 impl Linked for Task {
     fn link(&self, list: usize) -> Link {

@@ -248,7 +248,8 @@ impl Agent<'_> {
 
     /// The end of a task is on disk: the keeper need not know it any more.
     fn keeper_may_forget(&mut self, cx: &mut Cx<'_>, task: Id) {
-        let row = self.tasks.get(task).filter(|row| row.executor == 0 && row.state.is_terminal());
+        let row = self.tasks.get(task);
+        let row = row.filter(|row| row.runner().is_none() && row.state.is_terminal());
         if let Some(row) = row {
             cx.hand(Hand::Forget { container: row.container });
         }

@@ -4,6 +4,7 @@
 //! together; then each task has a verdict of its own, on what the ones before it left. A task that
 //! finds a table full ends as one that is not valid: its framework may try again with a new id.
 
+use super::groups::Group;
 use super::rows::{Agent, AgentState, Executor, Framework, Task};
 use super::{Cx, Fact, Master, Output, Verdict};
 use crate::Refusal;
@@ -22,30 +23,30 @@ use crate::wire::task::{
 use crate::wire::{AgentId, Body, BodyRef, Check, Head, OfferId, Scratch, Seq, check_id};
 
 /// Why a task is not launched.
-struct Bad {
-    state: TaskState,
-    reason: Reason,
-    message: &'static str,
+pub(super) struct Bad {
+    pub(super) state: TaskState,
+    pub(super) reason: Reason,
+    pub(super) message: &'static str,
 }
 
 impl Bad {
-    const fn invalid(message: &'static str) -> Self {
+    pub(super) const fn invalid(message: &'static str) -> Self {
         Self { state: TaskState::Error, reason: Reason::TaskInvalid, message }
     }
 
-    const fn full(refusal: Refusal) -> Self {
+    pub(super) const fn full(refusal: Refusal) -> Self {
         Self::invalid(refusal.sentence())
     }
 }
 
 /// What the tasks of one ACCEPT share.
 #[derive(Clone, Copy)]
-struct Taking {
-    framework: Id,
-    agent: Id,
-    client: u32,
+pub(super) struct Taking {
+    pub(super) framework: Id,
+    pub(super) agent: Id,
+    pub(super) client: u32,
     /// What is left of the offers.
-    rest: Holding,
+    pub(super) rest: Holding,
 }
 
 impl Master<'_> {
@@ -79,8 +80,9 @@ impl Master<'_> {
                     self.launch_all(cx, &mut taking, &tasks, bodies, verdicts, first);
                     first = first.saturating_add(u16::try_from(tasks.len()).unwrap_or(u16::MAX));
                 }
-                Operation::LaunchGroup { tasks, .. } => {
-                    self.refuse_tasks(cx, framework, &tasks, &UNSUPPORTED_GROUP);
+                Operation::LaunchGroup { executor, tasks } => {
+                    let group = Group { executor, tasks: &tasks, bodies };
+                    self.launch_group(cx, &mut taking, &group, verdicts, first);
                     first = first.saturating_add(u16::try_from(tasks.len()).unwrap_or(u16::MAX));
                 }
                 Operation::Reserve(change)
@@ -194,19 +196,21 @@ impl Master<'_> {
         }
         let mut rest = &ready[..];
         while !rest.is_empty() {
-            let sent = self.send_launch(cx, taking, tasks, rest, bodies).max(1);
+            let sent = self.send_launch(cx, taking, tasks, rest, bodies, None).max(1);
             rest = rest.get(sent..).unwrap_or_default();
         }
     }
 
-    /// Sends as many of the launched tasks as one head of the agent's holds.
-    fn send_launch(
+    /// Sends as many of the launched tasks as one head of the agent's holds. The executor of a group
+    /// goes with its first task.
+    pub(super) fn send_launch(
         &mut self,
         cx: &mut Cx<'_>,
         taking: &Taking,
         tasks: &Seq<'_, Launch<'_>>,
         ready: &[u16],
         bodies: &[BodyRef],
+        mut of_group: Option<WireExecutor<'_>>,
     ) -> usize {
         let Some(agent) = self.agents.get(taking.agent) else { return ready.len() };
         let fence = self.fence();
@@ -227,7 +231,8 @@ impl Master<'_> {
                 for task in launches {
                     let public = attach(&mut with, task.public.of(bodies));
                     let private = attach(&mut with, task.private.of(bodies));
-                    let executor = task.executor.map(|executor| WireExecutor {
+                    let executor = task.executor.or(of_group.take());
+                    let executor = executor.map(|executor| WireExecutor {
                         body: attach(&mut with, executor.body.of(bodies)),
                         ..executor
                     });
@@ -258,6 +263,19 @@ impl Master<'_> {
 
     /// Everything that can be wrong with a task, in Mesos' order where it has one.
     fn check_task(&self, taking: &Taking, task: &Launch<'_>) -> Result<(), Bad> {
+        let (framework, agent) = self.check_task_itself(taking, task)?;
+        self.check_kind(agent, task)?;
+        self.check_user(framework, task)?;
+        self.check_resources(taking, task)?;
+        self.check_room(taking, task)
+    }
+
+    /// Whether its agent is there, and what it is called.
+    pub(super) fn check_task_itself(
+        &self,
+        taking: &Taking,
+        task: &Launch<'_>,
+    ) -> Result<(&Framework, &Agent), Bad> {
         let (Some(framework), Some(agent)) =
             (self.frameworks.get_ref(taking.framework), self.agents.get_ref(taking.agent))
         else {
@@ -279,19 +297,22 @@ impl Master<'_> {
         if self.task_named(taking.framework, task.task).is_some() {
             return Err(Bad::invalid("Task has a duplicate id"));
         }
-        self.check_kind(agent, task)?;
-        self.check_user(framework, task)?;
-        self.check_resources(taking, task)?;
-        self.check_room(taking, task)
+        Ok((framework, agent))
     }
 
-    fn check_kind(&self, agent: &Agent, task: &Launch<'_>) -> Result<(), Bad> {
+    /// Whether its agent takes one more of its kind.
+    pub(super) fn check_taken(&self, agent: &Agent, task: &Launch<'_>) -> Result<(), Bad> {
         if agent.task_kinds & task.kind.bit() == 0 {
             return Err(Bad::full(Refusal::KindUnsupported));
         }
         if agent.tasks_max != 0 && agent.tasks.len() >= agent.tasks_max {
             return Err(Bad::full(Refusal::AgentFull));
         }
+        Ok(())
+    }
+
+    fn check_kind(&self, agent: &Agent, task: &Launch<'_>) -> Result<(), Bad> {
+        self.check_taken(agent, task)?;
         let needs_executor = matches!(task.kind, Kind::Executor);
         if needs_executor != task.executor.is_some() {
             return Err(Bad::invalid(
@@ -304,7 +325,7 @@ impl Master<'_> {
         Ok(())
     }
 
-    fn check_user(&self, framework: &Framework, task: &Launch<'_>) -> Result<(), Bad> {
+    pub(super) fn check_user(&self, framework: &Framework, task: &Launch<'_>) -> Result<(), Bad> {
         let of_executor = task.executor.map_or("", |executor| executor.user);
         let (of_framework, caller) = (self.text(framework.user), self.text(framework.caller));
         let user = doors::user(task.user, of_executor, &of_framework, &caller);
@@ -321,7 +342,8 @@ impl Master<'_> {
         })
     }
 
-    fn check_resources(&self, taking: &Taking, task: &Launch<'_>) -> Result<(), Bad> {
+    /// What is wrong with a task's resources by themselves.
+    pub(super) fn check_own_resources(&self, task: &Launch<'_>) -> Result<(), Bad> {
         if !task.resources.iter().any(|resource| !is_zero(&resource)) {
             return Err(Bad::invalid("Task uses no resources"));
         }
@@ -343,9 +365,11 @@ impl Master<'_> {
                 return Err(Bad::invalid("A limit is for cpus or mem, and not below the request"));
             }
         }
-        if let Err(refusal) = self.pool.admit(&self.names, &task.resources) {
-            return Err(Bad::full(refusal));
-        }
+        self.pool.admit(&self.names, &task.resources).map_err(Bad::full)
+    }
+
+    fn check_resources(&self, taking: &Taking, task: &Launch<'_>) -> Result<(), Bad> {
+        self.check_own_resources(task)?;
         if !self.pool.contains_wire(&self.names, taking.rest, &task.resources) {
             return Err(Bad::invalid("Task uses more resources than were offered"));
         }
@@ -354,6 +378,17 @@ impl Master<'_> {
             Some(_) => Ok(()),
             None => self.check_executor_resources(taking, task, &executor),
         }
+    }
+
+    /// An executor that lives already must be the one that is meant.
+    pub(super) fn check_same_executor(&self, known: Id, body: BodyRef) -> Result<(), Bad> {
+        let same = |row: &Executor| (row.body.len, row.body.hash) == (body.len, body.hash);
+        if self.executors.get_ref(known).is_some_and(same) {
+            return Ok(());
+        }
+        Err(Bad::invalid(
+            "ExecutorInfo is not compatible with existing ExecutorInfo with same ExecutorID",
+        ))
     }
 
     /// A new executor is charged beside its task: together they must fit.
@@ -405,7 +440,7 @@ impl Master<'_> {
     }
 
     /// Launches a task that was checked: its resources move from the offer to it.
-    fn launch_one(
+    pub(super) fn launch_one(
         &mut self,
         cx: &mut Cx<'_>,
         taking: &mut Taking,
@@ -540,7 +575,7 @@ impl Master<'_> {
     }
 
     /// A status of a task that never came to be.
-    fn tell_bad(
+    pub(super) fn tell_bad(
         &mut self,
         cx: &mut Cx<'_>,
         framework: Id,
@@ -579,12 +614,6 @@ impl Master<'_> {
         self.tell(cx, taking.framework, Event::OperationUpdate { status }, &[]);
     }
 }
-
-const UNSUPPORTED_GROUP: Bad = Bad {
-    state: TaskState::Error,
-    reason: Reason::TaskGroupInvalid,
-    message: "This release does not have task groups",
-};
 
 /// Puts a body behind those that a frame has, and names it.
 fn attach(with: &mut heapless::Vec<BodyRef, BODIES_PER_FRAME_MAX>, body: BodyRef) -> Body {

@@ -10,6 +10,7 @@
 //! | `registration` | agents: register, report, settle |
 //! | `subscription` | frameworks: subscribe, update, away, leave |
 //! | `offers` | rounds of the allocator, offers made, answered, expired |
+//! | `groups` | tasks that are launched all or none |
 //! | `launch` | ACCEPT: verdict by verdict |
 //! | `updates` | status, acknowledgement, reconciliation, kill, messages |
 //! | `departure` | agents: away, lost, left, sent away |
@@ -28,6 +29,7 @@ mod departure;
 mod drain;
 pub mod explain;
 mod facts;
+mod groups;
 mod inverse;
 mod launch;
 mod maintenance;

@@ -14,6 +14,7 @@ use mesita_core::doors::Rights;
 use mesita_core::drive::{BUFFER, Drive, Front, Sink};
 use mesita_core::master::{self, Fact, Master};
 use mesita_core::rand::Rng;
+use mesita_core::resources::Amount;
 use mesita_core::scheduler::{self, Driver};
 use mesita_core::table::Id;
 use mesita_core::time::Time;
@@ -163,6 +164,8 @@ pub struct Cluster {
     pub digest: u64,
     capacity: Capacity,
     pub refused: BTreeMap<String, u64>,
+    /// Containers launched inside that of an executor.
+    pub grouped: u64,
 }
 
 impl Cluster {
@@ -190,6 +193,7 @@ impl Cluster {
             digest: 0,
             capacity,
             refused: BTreeMap::new(),
+            grouped: 0,
         };
         cluster.start_master();
         for key in 0..agents {
@@ -262,7 +266,7 @@ impl Cluster {
         let storage = agent::Storage::lend(&self.capacity, &mut Leak);
         let config = agent::Config {
             seed: 3,
-            task_kinds: Kind::Command.bit() | Kind::Executor.bit(),
+            task_kinds: Kind::Command.bit() | Kind::Group { group: 0 }.bit(),
             switch_user: true,
             body_bytes_max: 1 << 20,
         };
@@ -521,6 +525,7 @@ impl Cluster {
                 assert_eq!(*launches, 1, "{name} was launched twice");
                 assert!(self.running.insert(name, agent).is_none());
                 let container = launch.container;
+                self.grouped += u64::from(launch.inside.is_some());
                 self.agents[agent].containers.insert(container, None);
                 let delay = self.delay();
                 self.at(delay, Happening::Started { agent, container });
@@ -1002,7 +1007,7 @@ impl Cluster {
         let offers = std::mem::take(&mut self.frameworks[framework].offers);
         let full = self.frameworks[framework].told.values().filter(|s| !is_over(**s)).count();
         for (offer, agent) in offers {
-            let tasks = if full > 12 { 0 } else { self.rng.below(3) };
+            let tasks = if full > 12 { 0 } else { self.rng.below(4) };
             let mut launches = vec![];
             for _ in 0..tasks {
                 let node = &mut self.frameworks[framework];
@@ -1015,8 +1020,24 @@ impl Cluster {
             }
             let offers = scratch().seq::<OfferId>([offer]).unwrap();
             let refuse_us = Some(u64::from(self.rng.below(3)) * SECOND);
+            let grouped = self.chance(300);
             let verb = if launches.is_empty() {
                 Verb::Decline { offers, refuse_us }
+            } else if grouped {
+                let kind = Kind::Group { group: 0 };
+                let launches = launches.into_iter().map(|launch| Launch { kind, ..launch });
+                let tasks = scratch().seq::<Launch<'static>>(launches).unwrap();
+                let of_executor = [Resource::scalar("mem", Amount::from_units(8))];
+                let executor = Executor {
+                    id: ["x", "y"][self.rng.below(2) as usize],
+                    resources: scratch().seq::<Resource<'static>>(of_executor).unwrap(),
+                    user: "",
+                    grace_us: None,
+                    body: Body::NONE,
+                };
+                let operations = [Operation::LaunchGroup { executor, tasks }];
+                let operations = scratch().seq::<Operation<'static>>(operations).unwrap();
+                Verb::Accept(Accept { offers, operations, refuse_us })
             } else {
                 let tasks = scratch().seq::<Launch<'static>>(launches).unwrap();
                 let operations = [Operation::Launch { tasks }];
@@ -1082,6 +1103,7 @@ impl Cluster {
             let gauges = node.drive.as_ref().unwrap().front().gauges();
             assert_eq!((gauges.tasks, gauges.updates), (0, 0), "agent {number} still has tasks");
             assert_eq!(gauges.body_bytes, 0, "agent {number} still keeps bodies");
+            assert_eq!(gauges.executors, 0, "agent {number} still has executors");
             assert!(node.containers.is_empty(), "agent {number} still has containers");
         }
     }

@@ -116,11 +116,12 @@ impl AgentNode {
             );
         }
         let (isolation, of) = (self.containers.isolation(), self.containers.names(inside));
+        let at = self.containers.at(inside);
         let (id, process) = self.beside.begin();
         let (work_dir, switch) = (self.work_dir.clone(), self.containers.switches_user());
         let enter = move || {
             let isolation = Arc::as_ref(&isolation);
-            build::beside(&of, command, inside, id, isolation, &work_dir, switch)
+            build::beside(&of, command, at, id, isolation, &work_dir, switch)
         };
         let enter = match self.containers.by_hand(enter).await {
             Ok(enter) => enter,

@@ -8,8 +8,9 @@ use std::path::Path;
 use std::sync::Arc;
 
 use mesita_core::agent::HandLaunch;
-use mesita_core::wire::ContainerId;
-use mesita_core::wire::resource::Value;
+use mesita_core::wire::resource::{Resource, Value};
+use mesita_core::wire::{ContainerId, Seq};
+use mesita_isolation::cgroups::At;
 use mesita_isolation::isolators::{Cap, TaskLimits};
 use mesita_isolation::keeper::protocol::{Enter, Launch, User};
 use mesita_isolation::{Isolation, sandbox, user};
@@ -40,6 +41,9 @@ pub(super) struct Plan {
     pub(super) request: Launch,
     pub(super) private: Arc<[u8]>,
     pub(super) of: Names,
+    pub(super) at: At,
+    /// What the container around it is to weigh, if it is inside of one.
+    pub(super) around: Option<TaskLimits>,
     pub(super) limits: TaskLimits,
     pub(super) address: String,
 }
@@ -52,8 +56,7 @@ pub(super) fn build(
     switch_user: bool,
     token: [u8; 16],
 ) -> Result<Launch, String> {
-    let id = plan.request.container;
-    let is_executor = !plan.of.executor.is_empty();
+    let is_executor = plan.of.task.is_empty();
     let command = if is_executor {
         let info = ExecutorInfo::decode(&*plan.private);
         let info = info.map_err(|_| "the executor's description cannot be read")?;
@@ -64,8 +67,12 @@ pub(super) fn build(
     let command = command.map_err(|bad| bad.to_string())?;
     let user = resolved(&plan.of.user, switch_user)?;
     let directory =
-        sandbox::create(work_dir, id, user.as_ref()).map_err(|error| error.to_string())?;
-    let prepared = isolation.prepare(id, &plan.limits).map_err(|error| error.to_string())?;
+        sandbox::create(work_dir, plan.at, user.as_ref()).map_err(|error| error.to_string())?;
+    let failed = |error: mesita_isolation::Error| error.to_string();
+    if let (Some(around), Some(limits)) = (plan.at.inside, &plan.around) {
+        isolation.prepare_around(around, limits).map_err(failed)?;
+    }
+    let prepared = isolation.prepare(plan.at, &plan.limits).map_err(failed)?;
     let mut variables = names(&plan.of, &directory);
     if is_executor {
         let hex: String = token.iter().map(|byte| format!("{byte:02x}")).collect();
@@ -91,7 +98,7 @@ pub(super) fn build(
 pub(super) fn beside(
     of: &Names,
     command: Command,
-    inside: ContainerId,
+    inside: At,
     own: ContainerId,
     isolation: &Isolation<'_>,
     work_dir: &Path,
@@ -103,7 +110,7 @@ pub(super) fn beside(
     let launch = Launch { container: own, ..empty_launch() };
     let mut launch = program(command, variables, &directory, user, launch);
     isolation.beside(inside).add_to(&mut launch);
-    Ok(Enter { inside, launch })
+    Ok(Enter { inside: inside.id, launch })
 }
 
 fn resolved(user: &str, switch_user: bool) -> Result<Option<User>, String> {
@@ -155,19 +162,27 @@ fn text(text: String) -> CString {
     CString::new(text).unwrap_or_default()
 }
 
-/// What a container may use, out of what it holds.
-pub(super) fn limits(launch: &HandLaunch<'_>) -> TaskLimits {
+/// The CPUs, in thousandths, and the bytes of memory among resources.
+pub(super) fn asked(resources: &Seq<'_, Resource<'_>>) -> (u64, u64) {
     let sum = |name: &str| {
-        let amounts = launch.resources.iter().filter(|resource| resource.name == name);
+        let amounts = resources.iter().filter(|resource| resource.name == name);
         let milli = amounts.map(|resource| match resource.value {
             Value::Scalar(amount) => amount.milli(),
             Value::Ranges(_) | Value::Set(_) => 0,
         });
         milli.fold(0u64, u64::saturating_add)
     };
-    let bytes = |milli: u64| {
-        (milli / 1000).saturating_mul(1 << 20).saturating_add(((milli % 1000) << 20) / 1000)
-    };
+    (sum("cpus"), bytes(sum("mem")))
+}
+
+/// Thousandths of a MiB in bytes.
+fn bytes(milli: u64) -> u64 {
+    (milli / 1000).saturating_mul(1 << 20).saturating_add(((milli % 1000) << 20) / 1000)
+}
+
+/// What a container may use, out of what it holds.
+pub(super) fn limits(launch: &HandLaunch<'_>) -> TaskLimits {
+    let (cpus_milli, mem_bytes) = asked(&launch.resources);
     let [cpus, mem] = launch.limits;
     let cap = |limit: u64, unit: fn(u64) -> u64| match limit {
         0 => None,
@@ -175,9 +190,9 @@ pub(super) fn limits(launch: &HandLaunch<'_>) -> TaskLimits {
         limit => Some(Cap::At(unit(limit))),
     };
     TaskLimits {
-        cpus_milli: sum("cpus"),
+        cpus_milli,
         cpus_limit: cap(cpus, |milli| milli),
-        mem_bytes: bytes(sum("mem")),
+        mem_bytes,
         mem_limit: cap(mem, bytes),
         ..TaskLimits::default()
     }

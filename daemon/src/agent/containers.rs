@@ -12,15 +12,16 @@ use event_listener::Event;
 use mesita_core::agent::ledger::Record;
 use mesita_core::agent::{Hand, HandLaunch, Input};
 use mesita_core::limits::MESSAGE_MAX;
-use mesita_core::wire::task::Reason;
+use mesita_core::wire::task::{Kind, Reason};
 use mesita_core::wire::{AgentId, BodyRef, ContainerId, FrameworkId};
-use mesita_isolation::isolators::{Limitation, Reason as LimitReason};
+use mesita_isolation::cgroups::At;
+use mesita_isolation::isolators::{Limitation, Reason as LimitReason, TaskLimits};
 use mesita_isolation::keeper::protocol::{Ended, Launch, Left, Request};
 use mesita_isolation::{Isolation, Killed, sandbox};
 use siphasher::sip128::{Hasher128, SipHasher24};
 use smol::lock::Semaphore;
 
-use super::build::{Names, Plan, build, empty_launch, limits};
+use super::build::{Names, Plan, asked, build, empty_launch, limits};
 use super::watch::Watch;
 use super::{AgentNode, Life};
 use crate::{alarm, clock};
@@ -43,7 +44,7 @@ pub(crate) struct Containers {
     /// The agent's id, and its cluster; none until it was admitted.
     id: Cell<Option<(AgentId, u64)>>,
     /// Sandboxes that are to go, by when.
-    garbage: RefCell<BTreeSet<(u64, ContainerId)>>,
+    garbage: RefCell<BTreeSet<(u64, At)>>,
     garbage_changed: Event,
 }
 
@@ -54,6 +55,10 @@ pub(crate) struct Container {
     task: RefCell<String>,
     executor: RefCell<String>,
     user: RefCell<String>,
+    /// The executor's container that it is inside of.
+    inside: Cell<Option<ContainerId>>,
+    /// It has no process, and others are inside of it.
+    holds: Cell<bool>,
     /// The limit it ran into while it ran.
     limited: RefCell<Option<(Reason, String)>>,
     /// How it ended.
@@ -70,6 +75,15 @@ pub(crate) struct Container {
     busy: Cell<bool>,
     /// What the keeper said of the launch.
     launched: RefCell<Option<Result<u32, String>>>,
+}
+
+/// What is said of a container when it comes to be known.
+#[derive(Default)]
+struct About<'a> {
+    task: &'a str,
+    executor: &'a str,
+    user: &'a str,
+    inside: Option<ContainerId>,
 }
 
 /// One thing to be done to a container.
@@ -152,35 +166,50 @@ impl Containers {
             container.framework.get() == framework
                 && *container.executor.borrow() == executor
                 && !executor.is_empty()
+                && container.inside.get().is_none()
         });
         of.map(|(id, _)| *id)
     }
 
     /// What a record of the ledger says about containers.
     pub(super) fn recovered(&self, record: &Record<'_>) {
-        if let Record::Task { framework, container, launch, user, .. } = record
-            && launch.executor.is_none()
-        {
-            self.about(*container, *framework, launch.task, "", user);
+        if let Record::Task { framework, container, launch, user, .. } = record {
+            let task = launch.task;
+            match (launch.kind, launch.executor) {
+                (Kind::Group { .. }, Some(executor)) => {
+                    let inside = self.of_executor(*framework, executor.id);
+                    let names = About { task, executor: executor.id, user, inside };
+                    self.about(*container, *framework, &names);
+                }
+                // Of an executor everything is known that is to be known.
+                (Kind::Executor, _) => {}
+                _ => self.about(*container, *framework, &About { task, user, ..About::default() }),
+            }
         }
         if let Record::Executor { framework, container, executor, user, .. } = record {
-            self.about(*container, *framework, "", executor.id, user);
+            let names = About { executor: executor.id, user, ..About::default() };
+            self.about(*container, *framework, &names);
         }
     }
 
-    fn about(
-        &self,
-        id: ContainerId,
-        framework: FrameworkId,
-        task: &str,
-        executor: &str,
-        user: &str,
-    ) {
+    fn about(&self, id: ContainerId, framework: FrameworkId, names: &About<'_>) {
         let container = self.entry(id);
-        user.clone_into(&mut container.user.borrow_mut());
         container.framework.set(framework);
-        task.clone_into(&mut container.task.borrow_mut());
-        executor.clone_into(&mut container.executor.borrow_mut());
+        container.inside.set(names.inside);
+        names.task.clone_into(&mut container.task.borrow_mut());
+        names.executor.clone_into(&mut container.executor.borrow_mut());
+        names.user.clone_into(&mut container.user.borrow_mut());
+        if let Some(around) = names.inside {
+            let around = self.entry(around);
+            around.holds.set(true);
+            around.framework.set(framework);
+            names.executor.clone_into(&mut around.executor.borrow_mut());
+        }
+    }
+
+    /// Where a container is.
+    pub(super) fn at(&self, id: ContainerId) -> At {
+        At { inside: self.get(id).and_then(|container| container.inside.get()), id }
     }
 
     /// A container that ran on while the agent was away.
@@ -215,12 +244,12 @@ impl Containers {
 
     /// Ends what a dead keeper left of a container. Blocks until it is gone.
     pub(super) fn kill_left(&self, left: &Left) -> Result<(), mesita_isolation::Error> {
-        self.isolation.kill_left(left)
+        self.isolation.kill_left(self.at(left.container), left)
     }
 
     /// Where a container's files are.
-    pub(super) fn sandbox(&self, id: ContainerId) -> PathBuf {
-        sandbox::path(&self.work_dir, id)
+    pub(super) fn sandbox(&self, at: impl Into<At>) -> PathBuf {
+        sandbox::path(&self.work_dir, at)
     }
 
     /// What a container is, by its names.
@@ -253,6 +282,7 @@ impl Containers {
             container.framework.get() == framework
                 && *container.executor.borrow() == executor
                 && !executor.is_empty()
+                && container.inside.get().is_none()
                 && same_bytes(&self.token(*id), token)
         })
     }
@@ -311,8 +341,8 @@ impl AgentNode {
         match hand {
             Hand::Launch(launch) => {
                 let id = launch.container;
-                let HandLaunch { framework, task, executor, user, .. } = *launch;
-                self.containers.about(id, framework, task, executor, user);
+                let HandLaunch { framework, task, executor, user, inside, .. } = *launch;
+                self.containers.about(id, framework, &About { task, executor, user, inside });
                 let plan = self.plan(launch, bodies);
                 self.step(id, Step::Launch(Box::new(plan)));
             }
@@ -337,9 +367,20 @@ impl AgentNode {
             },
             private: bytes(launch.private),
             of: self.containers.names(launch.container),
+            at: self.containers.at(launch.container),
+            around: launch.inside.map(|around| self.around(around)),
             limits: limits(launch),
             address: self.options.address.clone(),
         }
+    }
+
+    /// What all that is inside of an executor's container is to weigh, it included.
+    fn around(&self, around: ContainerId) -> TaskLimits {
+        let lists = self.tally.held_in(around);
+        let (cpus, mem) = lists.iter().map(|list| asked(&list.list())).fold((0, 0), |all, one| {
+            (u64::saturating_add(all.0, one.0), u64::saturating_add(all.1, one.1))
+        });
+        TaskLimits { cpus_milli: cpus, mem_bytes: mem, ..TaskLimits::default() }
     }
 
     /// Puts a step behind those of the same container.
@@ -379,7 +420,8 @@ impl AgentNode {
             },
             Step::Isolate(pid) => {
                 let isolation = Arc::clone(&self.containers.isolation);
-                let done = move || (isolation.isolate(id, pid), isolation.watch(id));
+                let at = self.containers.at(id);
+                let done = move || (isolation.isolate(at, pid), isolation.watch(at));
                 let (isolated, watched) = self.containers.by_hand(done).await;
                 if let Err(error) = isolated {
                     log::warn!("container {id}: {error}");
@@ -389,6 +431,8 @@ impl AgentNode {
                     Err(error) => log::warn!("container {id}: {error}"),
                 }
             }
+            // Nothing of its own runs there: who is inside ends by itself.
+            Step::Kill if container.holds.get() => {}
             Step::Kill => self.kill(id).await,
             Step::Finish(ended) => self.finish(id, container, ended).await,
         }
@@ -417,8 +461,9 @@ impl AgentNode {
         };
         if launched.is_err() {
             let isolation = Arc::clone(&self.containers.isolation);
+            let at = self.containers.at(id);
             // What went wrong first is what is told.
-            let _ = self.containers.by_hand(move || isolation.cleanup(id)).await;
+            let _ = self.containers.by_hand(move || isolation.cleanup(at)).await;
         }
         launched
     }
@@ -442,7 +487,8 @@ impl AgentNode {
                         return;
                     }
                     let isolation = Arc::clone(&me.containers.isolation);
-                    let limited = me.containers.by_hand(move || isolation.limitation(id)).await;
+                    let at = me.containers.at(id);
+                    let limited = me.containers.by_hand(move || isolation.limitation(at)).await;
                     if let Ok(Some(limitation)) = limited {
                         *container.limited.borrow_mut() = Some(told_as(&limitation));
                         me.step(id, Step::Kill);
@@ -455,7 +501,8 @@ impl AgentNode {
 
     async fn kill(&self, id: ContainerId) {
         let isolation = Arc::clone(&self.containers.isolation);
-        match self.containers.by_hand(move || isolation.kill(id)).await {
+        let at = self.containers.at(id);
+        match self.containers.by_hand(move || isolation.kill(at)).await {
             Ok(Killed::All) => {}
             Ok(Killed::AskKeeper) => {
                 self.keeper.send(&Request::Signal { container: id, signal: 9 });
@@ -471,11 +518,12 @@ impl AgentNode {
     /// only then is the core told, for then what it held is free.
     async fn finish(&self, id: ContainerId, container: &Rc<Container>, ended: Ended) {
         let isolation = Arc::clone(&self.containers.isolation);
+        let at = self.containers.at(id);
         let finished = move || {
-            let limit = isolation.ended(id, ended.exit);
-            let usage = isolation.usage(id);
-            let killed = isolation.kill(id).map(|_| ());
-            let cleaned = killed.and_then(|()| isolation.cleanup(id));
+            let limit = isolation.ended(at, ended.exit);
+            let usage = isolation.usage(at);
+            let killed = isolation.kill(at).map(|_| ());
+            let cleaned = killed.and_then(|()| isolation.cleanup(at));
             (limit, usage, cleaned)
         };
         let (limit, usage, cleaned) = self.containers.by_hand(finished).await;
@@ -498,7 +546,8 @@ impl AgentNode {
     /// What a container uses now; what cannot be told is left out.
     pub(super) async fn usage_of(&self, id: ContainerId) -> mesita_isolation::isolators::Usage {
         let isolation = Arc::clone(&self.containers.isolation);
-        self.containers.by_hand(move || isolation.usage(id)).await.unwrap_or_default()
+        let at = self.containers.at(id);
+        self.containers.by_hand(move || isolation.usage(at)).await.unwrap_or_default()
     }
 
     /// Kills everything that runs: nobody is left who could tell how it ends.
@@ -506,7 +555,8 @@ impl AgentNode {
         let known: Vec<ContainerId> = self.containers.known.borrow().keys().copied().collect();
         for id in known {
             let isolation = Arc::clone(&self.containers.isolation);
-            if let Err(error) = self.containers.by_hand(move || isolation.kill(id)).await {
+            let at = self.containers.at(id);
+            if let Err(error) = self.containers.by_hand(move || isolation.kill(at)).await {
                 log::error!("container {id}: {error}");
             }
         }
@@ -535,9 +585,13 @@ impl AgentNode {
 
     /// The end of a container is on disk.
     fn forget(&self, id: ContainerId) {
+        let at = self.containers.at(id);
         let known = self.containers.known.borrow_mut().remove(&id);
         let Some(container) = known else { return };
         let ended = container.ended.get().is_some();
+        if container.holds.get() {
+            self.clear(id);
+        }
         container.set_over();
         {
             let mut recent = self.containers.recent.borrow_mut();
@@ -550,7 +604,19 @@ impl AgentNode {
             self.keeper.send(&Request::Forget { container: id });
         }
         let due = clock::now().after(self.options.gc_delay_us);
-        self.containers.discard(due.0, id);
+        self.containers.discard(due.0, at);
+    }
+
+    /// A container that only held others is no more.
+    fn clear(&self, id: ContainerId) {
+        let Some(me) = self.me.upgrade() else { return };
+        self.tasks.go(async move {
+            let isolation = Arc::clone(&me.containers.isolation);
+            let cleared = move || isolation.kill(id).and_then(|_| isolation.cleanup(id));
+            if let Err(error) = me.containers.by_hand(cleared).await {
+                log::error!("container {id}: {error}");
+            }
+        });
     }
 
     /// Every other container goes.
@@ -589,12 +655,12 @@ impl AgentNode {
             let (work_dir, delay) = (me.containers.work_dir.clone(), me.options.gc_delay_us);
             let old = me.containers.by_hand(move || leftovers(&work_dir, delay)).await;
             for (due, id) in old.into_iter().filter(|(_, id)| me.containers.get(*id).is_none()) {
-                me.containers.discard(due, id);
+                me.containers.discard(due, id.into());
             }
             loop {
                 let listener = me.containers.garbage_changed.listen();
                 let first = me.containers.garbage.borrow().first().copied();
-                let Some((due, id)) = first else {
+                let Some((due, at)) = first else {
                     listener.await;
                     continue;
                 };
@@ -604,11 +670,11 @@ impl AgentNode {
                     futures_lite::future::or(due, listener).await;
                     continue;
                 }
-                me.containers.garbage.borrow_mut().remove(&(due, id));
+                me.containers.garbage.borrow_mut().remove(&(due, at));
                 let work_dir = me.containers.work_dir.clone();
-                let removed = move || sandbox::remove(&work_dir, id);
+                let removed = move || sandbox::remove(&work_dir, at);
                 if let Err(error) = me.containers.by_hand(removed).await {
-                    log::warn!("sandbox {id}: {error}");
+                    log::warn!("sandbox {}: {error}", at.id);
                 }
             }
         });
@@ -616,8 +682,8 @@ impl AgentNode {
 }
 
 impl Containers {
-    fn discard(&self, due: u64, id: ContainerId) {
-        self.garbage.borrow_mut().insert((due, id));
+    fn discard(&self, due: u64, at: At) {
+        self.garbage.borrow_mut().insert((due, at));
         self.garbage_changed.notify(usize::MAX);
     }
 }

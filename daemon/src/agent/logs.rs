@@ -63,7 +63,7 @@ impl AgentNode {
             Output::Stdout => STDOUT,
             Output::Stderr => STDERR,
         };
-        let path = self.containers.sandbox(id).join(name);
+        let path = self.containers.sandbox(self.containers.at(id)).join(name);
         let container = self.containers.get(id);
         let watch = if follow && container.is_some() { Some(watch(&path)?) } else { None };
         let file = self.containers.by_hand(open(path)).await?;

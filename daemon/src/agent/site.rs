@@ -9,8 +9,9 @@ use hyper::body::{Bytes, Incoming};
 use hyper::header::{CONTENT_DISPOSITION, CONTENT_TYPE, HeaderValue};
 use hyper::{Method, Request, StatusCode};
 use mesita_core::doors::Rights;
+use mesita_core::wire::FrameworkId;
 use mesita_core::wire::task::TaskState;
-use mesita_core::wire::{ContainerId, FrameworkId};
+use mesita_isolation::cgroups::At;
 use prost::Message;
 use serde_json::{Map, Value, json};
 
@@ -208,7 +209,7 @@ impl AgentNode {
                     "name": format!("Command Executor (Task: {})", row.name),
                     "source": row.name,
                     "container": row.container.to_string(),
-                    "directory": self.containers.sandbox(row.container),
+                    "directory": self.containers.sandbox(row.at()),
                     "resources": Sum::of(&row.resources.list()),
                     "tasks": live,
                     "queued_tasks": [],
@@ -217,7 +218,7 @@ impl AgentNode {
             });
             told.collect()
         };
-        let custom = executors.iter().map(|one| {
+        let custom = executors.iter().map(|one: &ExecutorRow| {
             let of = |rows: &[Row]| -> Vec<Value> {
                 let own = rows.iter().filter(|row| row.executor == one.name);
                 own.map(|row| self.task_json(row, &shown)).collect()
@@ -234,6 +235,30 @@ impl AgentNode {
                 "completed_tasks": of(&completed),
             })
         });
+        let gone = |row: &&Row| {
+            !row.executor.is_empty() && !executors.iter().any(|one| one.name == row.executor)
+        };
+        let mut ended = BTreeMap::<&str, Vec<&Row>>::new();
+        completed
+            .iter()
+            .filter(gone)
+            .for_each(|row| ended.entry(&row.executor).or_default().push(row));
+        let ended = ended.into_iter().map(|(name, rows)| {
+            let container = rows.first().map(|row| row.inside.unwrap_or(row.container));
+            json!({
+                "id": name,
+                "name": name,
+                "source": name,
+                "container": container.map(|container| container.to_string()),
+                "directory": container.map(|container| self.containers.sandbox(container)),
+                "resources": Sum::default(),
+                "tasks": [],
+                "queued_tasks": [],
+                "completed_tasks":
+                    rows.iter().map(|row| self.task_json(row, &shown)).collect::<Vec<Value>>(),
+            })
+        });
+        let over: Vec<Value> = commands(&completed, true).into_iter().chain(ended).collect();
         let live: Vec<Value> = commands(&tasks, false).into_iter().chain(custom).collect();
         json!({
             "id": shown,
@@ -245,7 +270,7 @@ impl AgentNode {
             "principal": framework.principal(),
             "roles": framework.roles,
             "executors": live,
-            "completed_executors": commands(&completed, true),
+            "completed_executors": over,
         })
     }
 
@@ -271,7 +296,7 @@ impl AgentNode {
 
     /// A command of whose end nothing is known runs once its process was started.
     fn state_of(&self, row: &Row) -> TaskState {
-        let staging = row.state == TaskState::Staging && row.executor.is_empty();
+        let staging = row.state == TaskState::Staging && row.has_own_container();
         if staging && self.containers.has_started(row.container) {
             TaskState::Running
         } else {
@@ -319,7 +344,7 @@ impl AgentNode {
         let mut rows = Vec::new();
         let cluster = self.cluster();
         let tasks = self.tally.tasks().into_iter();
-        let commands = tasks.filter(|row| row.executor.is_empty() && !row.state.is_terminal());
+        let commands = tasks.filter(|row| row.has_own_container() && !row.state.is_terminal());
         let commands = commands.map(|row| (row.framework, row.name, row.container, row.resources));
         let executors = self.tally.executors().into_iter();
         let executors =
@@ -362,15 +387,15 @@ impl AgentNode {
     /// The sandboxes that a caller may read, as paths.
     fn shown_files(&self, caller: &Caller) -> Value {
         let mut shown = Map::new();
-        let mut show = |framework: FrameworkId, container: ContainerId| {
+        let mut show = |framework: FrameworkId, at: At| {
             if self.may_read(framework, caller) {
-                let path = self.containers.sandbox(container).to_string_lossy().into_owned();
+                let path = self.containers.sandbox(at).to_string_lossy().into_owned();
                 shown.insert(path.clone(), path.into());
             }
         };
         let rows = self.tally.tasks().into_iter().chain(self.tally.completed());
-        rows.for_each(|row| show(row.framework, row.container));
-        self.tally.executors().iter().for_each(|row| show(row.framework, row.container));
+        rows.for_each(|row| show(row.framework, row.at()));
+        self.tally.executors().iter().for_each(|row| show(row.framework, row.container.into()));
         Value::Object(shown)
     }
 

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use mesita_core::agent::ledger::Record;
 use mesita_core::wire::task::TaskState;
 use mesita_core::wire::{Body, ContainerId, FrameworkId};
+use mesita_isolation::cgroups::At;
 
 use crate::clock;
 use crate::encoded::Resources;
@@ -24,6 +25,8 @@ pub(super) struct Row {
     pub(super) executor: String,
     pub(super) role: String,
     pub(super) container: ContainerId,
+    /// Its executor's container, if it is inside of that.
+    pub(super) inside: Option<ContainerId>,
     pub(super) resources: Resources,
     pub(super) public: Arc<[u8]>,
     /// What was told of it last; a command that was accepted and of whose end nothing is known
@@ -31,6 +34,18 @@ pub(super) struct Row {
     pub(super) state: TaskState,
     /// When, in µs of Unix time.
     pub(super) told_us: u64,
+}
+
+impl Row {
+    /// The agent runs it: no executor of its framework does.
+    pub(super) fn has_own_container(&self) -> bool {
+        self.executor.is_empty() || self.inside.is_some()
+    }
+
+    /// Where its container is.
+    pub(super) fn at(&self) -> At {
+        At { inside: self.inside, id: self.container }
+    }
 }
 
 /// An executor.
@@ -55,11 +70,16 @@ impl Tally {
     pub(super) fn noted(&self, record: &Record<'_>, bytes: impl Fn(Body) -> Arc<[u8]>) {
         match record {
             Record::Task { framework, role, container, launch, .. } => {
-                let known = self.executor_of(*framework, *container);
+                let grouped = launch.executor.and_then(|executor| {
+                    let executors = self.executors.borrow();
+                    Some(executors.get(&(*framework, executor.id.to_owned()))?.container)
+                });
+                let known = self.executor_of(*framework, grouped.unwrap_or(*container));
                 let row = Row {
                     framework: *framework,
                     name: launch.task.to_owned(),
                     executor: known.unwrap_or_default(),
+                    inside: grouped,
                     role: (*role).to_owned(),
                     container: *container,
                     resources: Resources::of(&launch.resources),
@@ -148,8 +168,19 @@ impl Tally {
     /// What everybody may see of the task in a container; empty if there is none.
     pub(super) fn public_of(&self, container: ContainerId) -> Arc<[u8]> {
         let tasks = self.tasks.borrow();
-        let of = tasks.values().find(|row| row.container == container && row.executor.is_empty());
+        let own = |row: &&Row| row.container == container && row.has_own_container();
+        let of = tasks.values().find(own);
         of.map_or_else(|| Arc::from([]), |row| Arc::clone(&row.public))
+    }
+
+    /// What an executor in this container holds, and what those inside of it hold that live.
+    pub(super) fn held_in(&self, around: ContainerId) -> Vec<Resources> {
+        let executors = self.executors.borrow();
+        let own = executors.values().filter(|row| row.container == around);
+        let own = own.map(|row| row.resources.clone());
+        let tasks = self.tasks.borrow();
+        let lives = |row: &&Row| row.inside == Some(around) && !row.state.is_terminal();
+        own.chain(tasks.values().filter(lives).map(|row| row.resources.clone())).collect()
     }
 
     /// Tasks that live, or whose end is not acknowledged.

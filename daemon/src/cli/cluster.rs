@@ -239,7 +239,7 @@ pub(crate) fn plan_agent(
     life: Life,
 ) -> AgentPlan {
     let capacity: Capacity = common.agent_capacity();
-    let task_kinds = Kind::Command.bit() | Kind::Executor.bit();
+    let task_kinds = Kind::Command.bit() | Kind::Executor.bit() | Kind::Group { group: 0 }.bit();
     let config = core_agent::Config {
         seed: common.seed(),
         task_kinds,

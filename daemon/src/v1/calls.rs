@@ -452,10 +452,21 @@ impl<'s> Writer<'s> {
     ) -> Result<Operation<'s>, BadCall> {
         let number = self.groups;
         self.groups += 1;
-        let executor =
-            tasks::executor_to_wire(&group.executor, &mut self.bodies, &mut self.scratch)
-                .map_err(|bad| BadCall::Invalid(bad.to_string()))?;
-        let tasks = self.launches(&group.task_group.tasks, Some(number), id)?;
+        let infos = &group.task_group.tasks;
+        let (bodies, scratch) = (&mut self.bodies, &mut self.scratch);
+        let executor = tasks::group_executor(&group.executor)
+            .and_then(|()| tasks::executor_to_wire(&group.executor, bodies, scratch));
+        let executor = match executor {
+            Ok(executor) => executor,
+            Err(bad) => {
+                // What is wrong with it is wrong with all of them.
+                let why = bad.to_string();
+                let places = (self.place..).take(infos.len());
+                self.bad.extend(places.map(|place| (place, why.clone())));
+                tasks::no_executor(&group.executor)
+            }
+        };
+        let tasks = self.launches(infos, Some(number), id)?;
         Ok(Operation::LaunchGroup { executor, tasks })
     }
 

@@ -23,6 +23,8 @@ pub(crate) enum BadTask {
     Limit(String, BadNumber),
     /// A time below zero.
     Negative(&'static str),
+    /// Something that contradicts how an executor runs its tasks.
+    Group(&'static str),
     /// A check or a health check that makes no sense.
     Check(&'static str, String),
     /// Something that this release does not do.
@@ -38,6 +40,7 @@ impl fmt::Display for BadTask {
             Self::Resource(bad) => bad.fmt(f),
             Self::Limit(name, bad) => write!(f, "The limit of '{name}' {bad}"),
             Self::Negative(what) => write!(f, "Task's '{what}' must be non-negative"),
+            Self::Group(why) => f.write_str(why),
             Self::Check(what, why) => write!(f, "Task uses invalid {what}: {why}"),
             Self::Unsupported(what) => write!(f, "{what} is not supported"),
         }
@@ -95,9 +98,12 @@ pub(crate) fn to_wire<'s>(
     bodies: &mut Bodies,
     scratch: &mut Scratch<'s>,
 ) -> Result<Launch<'s>, BadTask> {
-    if group.is_none() && task.command.is_some() == task.executor.is_some() {
-        return Err(BadTask::Kind);
+    match group {
+        None if task.command.is_some() == task.executor.is_some() => return Err(BadTask::Kind),
+        Some(_) => member(task)?,
+        None => {}
     }
+    task.executor.as_ref().map_or(Ok(()), custom)?;
     supported(task)?;
     let kind = match (group, &task.executor) {
         (Some(group), _) => Kind::Group { group },
@@ -128,6 +134,45 @@ pub(crate) fn to_wire<'s>(
         private: bodies.put(private(task).encode_to_vec()),
         ..nothing_of(task, agent)
     })
+}
+
+/// What only a task of a group must be. Mesos: `validation::task::group`.
+fn member(task: &pb::TaskInfo) -> Result<(), BadTask> {
+    if task.executor.is_some() {
+        return Err(BadTask::Group("'TaskInfo.executor' must not be set"));
+    }
+    if task.command.is_none() {
+        return Err(BadTask::Group("'TaskInfo.command' must be set"));
+    }
+    Ok(())
+}
+
+/// The executor of a group, which is the agent itself. Mesos: `validation::executor::type`.
+pub(crate) fn group_executor(executor: &pb::ExecutorInfo) -> Result<(), BadTask> {
+    match executor.r#type() {
+        pb::executor_info::Type::Default if executor.command.is_none() => Ok(()),
+        pb::executor_info::Type::Default => {
+            let why = "'ExecutorInfo.command' must not be set for 'DEFAULT' executor";
+            Err(BadTask::Group(why))
+        }
+        pb::executor_info::Type::Custom => Err(BadTask::Group(
+            "A task group needs an executor of type 'DEFAULT'; a custom one is given its tasks by LAUNCH",
+        )),
+        pb::executor_info::Type::Unknown => {
+            Err(BadTask::Group("'ExecutorInfo.type' must be set: to 'DEFAULT' for a task group"))
+        }
+    }
+}
+
+/// The executor of a task by itself.
+fn custom(executor: &pb::ExecutorInfo) -> Result<(), BadTask> {
+    if executor.r#type() == pb::executor_info::Type::Default {
+        return Err(BadTask::Group("An executor of type 'DEFAULT' is for task groups"));
+    }
+    if executor.command.is_none() {
+        return Err(BadTask::Group("'ExecutorInfo.command' must be set for 'CUSTOM' executor"));
+    }
+    Ok(())
 }
 
 /// What a release does not do is refused, and never left out in silence.
@@ -187,6 +232,13 @@ fn limits<'s>(
         limits.push(Limit { name, amount });
     }
     Ok(scratch.seq::<Limit<'static>>(limits).map_err(BadResource::from)?)
+}
+
+/// An executor of which only the id makes sense: its tasks are refused for it.
+pub(crate) fn no_executor(executor: &pb::ExecutorInfo) -> Executor<'_> {
+    let body = Body::NONE;
+    let id = &executor.executor_id.value;
+    Executor { id, resources: Seq::EMPTY, user: "", grace_us: None, body }
 }
 
 /// An executor for the wire.

@@ -1,4 +1,4 @@
-"""A scheduler of pymesos: scheduler.py MASTER commands|executor|failover NUMBER."""
+"""A scheduler of pymesos: scheduler.py MASTER commands|executor|failover|group NUMBER."""
 import getpass
 import os
 import sys
@@ -45,6 +45,15 @@ class Test(Scheduler):
         self.launched += 1
         return task
 
+    def group(self, tasks):
+        """All of one offer as one group, under the executor that the agent is."""
+        operation = Dict(type="LAUNCH_GROUP")
+        executor = Dict(type="DEFAULT", resources=resources(0.1, 32))
+        executor.executor_id.value = "pod"
+        executor.framework_id.value = driver.framework_id
+        operation.launch_group = Dict(executor=executor, task_group=Dict(tasks=tasks))
+        return operation
+
     def resourceOffers(self, driver, offers):
         for offer in offers:
             have = {r.name: r.scalar.value for r in offer.resources if r.type == "SCALAR"}
@@ -53,7 +62,9 @@ class Test(Scheduler):
             while self.launched < NUMBER and cpus >= CPUS and mem >= MEM:
                 tasks.append(self.task(offer))
                 cpus, mem = cpus - CPUS, mem - MEM
-            if tasks:
+            if tasks and MODE == "group":
+                driver.acceptOffers([offer.id], [self.group(tasks)], Dict(refuse_seconds=0.1))
+            elif tasks:
                 driver.launchTasks(offer.id, tasks, Dict(refuse_seconds=0.1))
             else:
                 driver.declineOffer(offer.id, Dict(refuse_seconds=1))
@@ -71,6 +82,8 @@ class Test(Scheduler):
             if MODE == "failover" and len(self.running) == NUMBER:
                 driver.stop(failover=True)
         elif state == "TASK_FINISHED":
+            if MODE == "group":
+                assert update.executor_id.value == "pod", update
             if MODE == "executor":
                 assert decode_data(update.data) == b"go done", update
             self.finished += 1
@@ -86,7 +99,7 @@ class Test(Scheduler):
         self.look(driver)
 
     def look(self, driver):
-        if MODE == "commands" and self.finished == NUMBER:
+        if MODE in ("commands", "group") and self.finished == NUMBER:
             print("%d tasks finished" % self.finished)
             driver.stop()
         if MODE == "executor" and self.finished == NUMBER - 1 and self.killed == 1:

@@ -53,6 +53,11 @@ fn tasks_run_under_an_executor_of_their_own_with_messages_both_ways() {
 }
 
 #[test]
+fn a_group_runs_under_the_default_executor() {
+    runs(&["group", "12"], "12 tasks finished");
+}
+
+#[test]
 fn a_scheduler_that_fails_over_finds_its_tasks_again() {
     runs(&["failover", "4"], "4 tasks reconciled after failover");
 }

@@ -171,7 +171,7 @@ fn who_subscribes_hears_what_changes() {
     world.nothing_is_left();
 }
 
-fn read_at(port: u16, path: &str) -> Value {
+pub(crate) fn read_at(port: u16, path: &str) -> Value {
     let answer = ask(port, "GET", path, &[], b"");
     assert_eq!(answer.status, 200, "{path}: {}", answer.text());
     serde_json::from_str(&answer.text()).unwrap_or_else(|_| panic!("{path}: {}", answer.text()))

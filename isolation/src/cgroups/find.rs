@@ -251,7 +251,11 @@ fn empty(sys: &dyn Sys, base: &Path, wanted: Wanted<'_>) -> Result<Option<PathBu
     Ok(Some(leaf))
 }
 
-fn enable(sys: &dyn Sys, directory: &Path, controller: Controller) -> Result<(), Failure> {
+pub(super) fn enable(
+    sys: &dyn Sys,
+    directory: &Path,
+    controller: Controller,
+) -> Result<(), Failure> {
     let control = directory.join("cgroup.subtree_control");
     if words(&sys.read(&control)?).any(|word| word == controller.name()) {
         return Ok(());

@@ -64,6 +64,30 @@ pub struct Place {
     pub controllers: Vec<Controller>,
 }
 
+/// Where a container is: among the others of its agent, or inside another one, which holds nothing
+/// but those inside it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub struct At {
+    /// The container around it.
+    pub inside: Option<ContainerId>,
+    /// The container.
+    pub id: ContainerId,
+}
+
+impl From<ContainerId> for At {
+    fn from(id: ContainerId) -> Self {
+        Self { inside: None, id }
+    }
+}
+
+impl At {
+    /// Its directory below the one of all containers.
+    pub fn below(self, all: &Path) -> PathBuf {
+        let around = self.inside.map_or_else(|| all.to_owned(), |id| all.join(id.to_string()));
+        around.join(self.id.to_string())
+    }
+}
+
 /// The directories that are ours, one for each hierarchy in use.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Cgroups {
@@ -89,13 +113,25 @@ impl Cgroups {
     }
 
     /// The directories of one container.
-    pub fn of(&self, container: ContainerId) -> Vec<PathBuf> {
-        let name = container.to_string();
-        self.places.iter().map(|place| place.directory.join(&name)).collect()
+    pub fn of(&self, container: impl Into<At>) -> Vec<PathBuf> {
+        let at = container.into();
+        self.places.iter().map(|place| at.below(&place.directory)).collect()
+    }
+
+    /// Lets containers inside this one be limited, as it is itself. It may have no processes.
+    pub(crate) fn hand_down(&self, sys: &dyn Sys, container: ContainerId) -> Result<(), Failure> {
+        for place in self.places.iter().filter(|place| place.version == Version::V2) {
+            let directory = At::from(container).below(&place.directory);
+            let limited = place.controllers.iter().filter(|one| **one != Controller::Freezer);
+            for controller in limited {
+                find::enable(sys, &directory, *controller)?;
+            }
+        }
+        Ok(())
     }
 
     /// Makes the directories of a container; on failure those made are removed again.
-    pub fn make(&self, sys: &dyn Sys, container: ContainerId) -> Result<(), Failure> {
+    pub fn make(&self, sys: &dyn Sys, container: impl Into<At>) -> Result<(), Failure> {
         let directories = self.of(container);
         for (made, directory) in directories.iter().enumerate() {
             if let Err(failure) = sys.make(directory) {

@@ -15,10 +15,9 @@ use std::fmt;
 use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 
-use mesita_core::wire::ContainerId;
 use mesita_core::wire::task::Exit;
 
-use crate::cgroups::{Cgroups, Controller, Why};
+use crate::cgroups::{At, Cgroups, Controller, Why};
 use crate::isolation::Options;
 use crate::keeper::protocol::{self, Namespaces, RLIMITS_MAX, Step, Trouble};
 use crate::sys::{Failure, Sys};
@@ -80,8 +79,8 @@ pub trait Isolator: fmt::Debug + Send + Sync {
 /// A container, as isolators see it.
 #[derive(Clone, Copy, Debug)]
 pub struct Container<'a> {
-    /// Its name.
-    pub id: ContainerId,
+    /// Its name, and where it is.
+    pub at: At,
     /// The kernel.
     pub sys: &'a dyn Sys,
     /// Where its cgroups are.

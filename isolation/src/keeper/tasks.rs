@@ -48,8 +48,10 @@ struct Task {
     borrowed: bool,
     /// It is in the file, for the keeper that comes after this one.
     recorded: bool,
-    /// Bit n: it has a directory in `parents[n]`.
+    /// Bit n: it has a directory in `parents[n]`,
     cgroups: u8,
+    /// in the one of this container, if it is inside of one.
+    around: Option<ContainerId>,
     stop_after_us: u64,
     grace_us: u64,
     /// When it was told to stop; 0 = it was not.
@@ -154,7 +156,7 @@ impl Tasks {
     fn try_launch(&mut self, launch: &Launch) -> Result<(), Trouble> {
         self.admit(launch)?;
         let plan = Plan::new(launch, &self.origin)?;
-        let cgroups = self.places_of(launch)?;
+        let (cgroups, around) = self.places_of(launch)?;
         let unified = launch.cgroups.iter().find(|cgroup| cgroup.unified);
         let unified = unified.map(|cgroup| {
             let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
@@ -182,6 +184,7 @@ impl Tasks {
             borrowed: how.borrows,
             recorded: false,
             cgroups,
+            around,
             stop_after_us: launch.stop_after_us,
             grace_us: launch.grace_us,
             ..Task::found(left, State::Starting)
@@ -266,15 +269,22 @@ impl Tasks {
         }
     }
 
-    /// Which of the known parents its cgroups are in; new ones become known.
-    fn places_of(&mut self, launch: &Launch) -> Result<u8, Trouble> {
+    /// Which of the known parents its cgroups are in, and inside of which container; new ones become
+    /// known.
+    fn places_of(&mut self, launch: &Launch) -> Result<(u8, Option<ContainerId>), Trouble> {
         let name = launch.container.to_string();
-        let mut places = 0;
+        let (mut places, mut inside) = (0, None);
         for cgroup in &launch.cgroups {
             let directory = super::path_of(&cgroup.directory);
             let named = directory.file_name().is_some_and(|of| of == name.as_str());
-            let parent =
-                directory.parent().filter(|_| named).ok_or((Step::Request, libc::EINVAL))?;
+            let nonsense = (Step::Request, libc::EINVAL);
+            let parent = directory.parent().filter(|_| named).ok_or(nonsense)?;
+            let around = parent.file_name().and_then(|name| ContainerId::parse(name.to_str()?));
+            let parent = match around {
+                Some(_) => parent.parent().ok_or(nonsense)?,
+                None => parent,
+            };
+            inside = inside.or(around);
             let known = self.parents.iter().position(|known| known == parent);
             let place = match known {
                 Some(place) => place,
@@ -286,7 +296,7 @@ impl Tasks {
             };
             places |= 1 << place;
         }
-        Ok(places)
+        Ok((places, inside))
     }
 
     /// Looks whether a starting task runs now, or never will.
@@ -503,10 +513,10 @@ impl Tasks {
 
     fn kill_cgroups(&self, container: ContainerId) {
         let Some(task) = self.held.get(&container) else { return };
-        let name = container.to_string();
+        let at = cgroups::At { inside: task.around, id: container };
         let places = self.parents.iter().enumerate();
         let joined = places.filter(|(place, _)| task.cgroups & (1 << place) != 0);
-        let directories: Vec<_> = joined.map(|(_, parent)| parent.join(&name)).collect();
+        let directories: Vec<_> = joined.map(|(_, parent)| at.below(parent)).collect();
         let _ = cgroups::kill_once(&Linux, &directories);
     }
 
@@ -545,6 +555,7 @@ impl Task {
             borrowed: false,
             recorded: true,
             cgroups: 0,
+            around: None,
             stop_after_us: 0,
             grace_us: 0,
             told_us: 0,

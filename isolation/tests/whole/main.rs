@@ -127,6 +127,7 @@ fn main() {
             a_stubborn_task_leaves_nothing,
             leftovers_are_recovered_and_others_are_not_touched,
             a_namespaced_task_is_killed_by_its_cgroup,
+            containers_inside_another_have_walls_of_their_own_and_end_with_it,
             a_keeper_of_run_removes_the_cgroups,
             a_killed_keeper_leaves_tasks_that_their_cgroups_end,
             a_thousand_containers_leave_no_cgroup,

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use mesita_core::wire::ContainerId;
 use mesita_core::wire::task::Exit;
+use mesita_isolation::cgroups::At;
 use mesita_isolation::isolators::{Cap, Reason, TaskLimits};
 use mesita_isolation::keeper::protocol::{Held, Launch, Namespaces, Request, Welcome};
 use mesita_isolation::sys::Linux;
@@ -322,6 +323,35 @@ pub(crate) fn a_namespaced_task_is_killed_by_its_cgroup() {
     walls.end(container);
 }
 
+pub(crate) fn containers_inside_another_have_walls_of_their_own_and_end_with_it() {
+    let mut walls = Walls::with(None);
+    let mut around = walls.world.plan(&["true"]).container;
+    around.incarnation = 9;
+    walls.isolation.prepare_around(around, &limits(96)).unwrap();
+    let mut inside = Vec::new();
+    for mib in [32, 64] {
+        let mut plan = walls.world.role_plan(&["sleep", "600"]);
+        let at = At { inside: Some(around), id: plan.container };
+        walls.isolation.prepare_around(around, &limits(96)).unwrap();
+        walls.isolation.prepare(at, &limits(mib)).unwrap().add_to(&mut plan);
+        let container = walls.world.send(plan);
+        let pid = walls.world.launched(container);
+        assert_eq!(walls.isolation.usage(at).unwrap().mem_limit_bytes, Some(mib * MIB));
+        inside.push((at, pid));
+    }
+    assert_eq!(walls.isolation.usage(around).unwrap().mem_limit_bytes, None);
+    // One ends and leaves the other alone; then all of them.
+    let (first, second) = (inside[0], inside[1]);
+    assert_eq!(walls.isolation.kill(first.0), Ok(Killed::All));
+    assert_eq!(walls.world.exit(first.0.id), Exit::Signal(9));
+    walls.isolation.cleanup(first.0).unwrap();
+    assert!(is_alive(second.1));
+    assert_eq!(walls.isolation.kill(around), Ok(Killed::All));
+    assert_eq!(walls.world.exit(second.0.id), Exit::Signal(9));
+    walls.isolation.cleanup(around).unwrap();
+    assert!(walls.directories(around).iter().all(|directory| !directory.exists()));
+}
+
 pub(crate) fn a_keeper_of_run_removes_the_cgroups() {
     let directory = Directory::new();
     let work_dir = directory.path().join("run");
@@ -371,7 +401,7 @@ pub(crate) fn a_killed_keeper_leaves_tasks_that_their_cgroups_end() {
     walls.world.reattach();
     let [Held::Left(left)] = walls.world.client.held()[..] else { panic!("one that was left") };
     assert_eq!((left.container, left.pid), (container, pid));
-    walls.isolation.kill_left(&left).unwrap();
+    walls.isolation.kill_left(left.container, &left).unwrap();
     eventually(|| members.iter().all(|&pid| !is_alive(pid)), || format!("{members:?}"));
     walls.end(container);
 }

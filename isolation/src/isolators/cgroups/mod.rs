@@ -19,7 +19,7 @@ struct Directory {
 impl Directory {
     fn of(container: &Container<'_>, controller: Controller) -> Option<Self> {
         let place = container.cgroups.place(controller)?;
-        let path = place.directory.join(container.id.to_string());
+        let path = container.at.below(&place.directory);
         Some(Self { version: place.version, path })
     }
 

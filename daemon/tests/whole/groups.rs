@@ -1,0 +1,208 @@
+//! Task groups under the executor that the agent is itself.
+
+use std::collections::BTreeMap;
+
+use serde_json::{Value, json};
+
+use crate::reads::read_at;
+use crate::scheduler_api::{Framework, cluster, end, task};
+use crate::world::{World, eventually};
+
+fn executor(id: &str) -> Value {
+    json!({"type": "DEFAULT", "executor_id": {"value": id},
+           "resources": [{"name": "cpus", "type": "SCALAR", "scalar": {"value": 0.1}},
+                         {"name": "mem", "type": "SCALAR", "scalar": {"value": 32}}]})
+}
+
+fn launch_group(executor: &Value, tasks: &[Value]) -> Value {
+    json!({"type": "LAUNCH_GROUP",
+           "launch_group": {"executor": executor, "task_group": {"tasks": tasks}}})
+}
+
+fn accept(framework: &Framework, offer: &Value, operations: &[Value]) {
+    framework.accepted(
+        "ACCEPT",
+        &json!({"offer_ids": [offer["id"]], "filters": {"refuse_seconds": 0.1},
+                "operations": operations}),
+    );
+}
+
+/// The states of tasks as they are told, until each of `last` is in that state.
+fn until(framework: &mut Framework, last: &[(&str, &str)]) -> BTreeMap<String, Value> {
+    let mut told = BTreeMap::new();
+    let reached = |told: &BTreeMap<String, Value>| {
+        last.iter().all(|(task, state)| told.get(*task).is_some_and(|one| one["state"] == *state))
+    };
+    while !reached(&told) {
+        let status = framework.status();
+        told.insert(status["task_id"]["value"].as_str().unwrap().to_owned(), status);
+    }
+    told
+}
+
+fn executors(port: u16) -> Vec<Value> {
+    let state = read_at(port, "/state");
+    let frameworks = state["frameworks"].as_array().unwrap().clone();
+    frameworks.iter().flat_map(|one| one["executors"].as_array().unwrap().clone()).collect()
+}
+
+#[test]
+fn a_group_runs_each_task_in_a_container_of_its_own_below_the_executors() {
+    let world = World::new();
+    let (master, agent) = cluster(&world);
+    let mut framework = Framework::subscribe(&master, &json!({}));
+    let offer = framework.offer();
+    let tasks =
+        [task(&offer, "one", "echo one; sleep 1000"), task(&offer, "two", "echo two > file")];
+    accept(&framework, &offer, &[launch_group(&executor("pod"), &tasks)]);
+    let told = until(&mut framework, &[("one", "TASK_RUNNING"), ("two", "TASK_FINISHED")]);
+    assert_eq!(told["one"]["executor_id"]["value"], "pod");
+    assert_eq!(told["two"]["executor_id"]["value"], "pod");
+    let container = |told: &Value| told["container_status"]["container_id"]["value"].clone();
+    assert_ne!(container(&told["one"]), container(&told["two"]));
+    // The end of one that ended well leaves the other alone.
+    let own = &executors(agent.port)[0];
+    assert_eq!((&own["id"], &own["resources"]["mem"]), (&json!("pod"), &json!(32.0)));
+    let of_executor = own["directory"].as_str().unwrap();
+    assert_eq!(own["tasks"][0]["id"], "one");
+    let sandbox = std::path::Path::new(of_executor)
+        .join("containers")
+        .join(container(&told["two"]).as_str().unwrap());
+    assert_eq!(std::fs::read_to_string(sandbox.join("file")).unwrap(), "two\n");
+    let path = sandbox.join("file");
+    let read = read_at(agent.port, &format!("/files/read?path={}&offset=0", path.display()));
+    assert_eq!(read["data"], "two\n");
+    let said = world.told(&["logs", "--master", &master.address(), "one"]);
+    assert!(said.out.starts_with("one"), "{}{}", said.out, said.err);
+    framework.accepted("KILL", &json!({"task_id": {"value": "one"}}));
+    assert_eq!(framework.end_of("one")["state"], "TASK_KILLED");
+    // With its last task the executor ends, and nothing is held any more.
+    let failure = framework.events.until("FAILURE");
+    assert_eq!((&failure["executor_id"]["value"], &failure["status"]), (&json!("pod"), &json!(0)));
+    eventually(|| executors(agent.port).is_empty(), || "no executor".to_owned());
+    let used = || read_at(master.port, "/slaves")["slaves"][0]["used_resources"]["mem"].clone();
+    eventually(|| used() == 0.0, || format!("{} in use", used()));
+    end(&world, master, agent);
+}
+
+#[test]
+fn who_fails_or_is_killed_takes_its_group_along_and_no_other() {
+    let world = World::new();
+    let (master, agent) = cluster(&world);
+    let mut framework = Framework::subscribe(&master, &json!({}));
+    let offer = framework.offer();
+    let lasts = |name: &str| task(&offer, name, "sleep 1000");
+    let fails = "while [ ! -e $MESOS_SANDBOX/../go ]; do sleep 0.1; done; exit 3";
+    let groups = [
+        launch_group(&executor("pod"), &[task(&offer, "a1", fails), lasts("a2")]),
+        launch_group(&executor("pod"), &[lasts("b1"), lasts("b2")]),
+        launch_group(&executor("pod"), &[lasts("c1")]),
+    ];
+    accept(&framework, &offer, &groups);
+    let running = ["a1", "a2", "b1", "b2", "c1"].map(|name| (name, "TASK_RUNNING"));
+    until(&mut framework, &running);
+    let pod = executors(agent.port).remove(0);
+    let pod = std::path::Path::new(pod["directory"].as_str().unwrap()).to_owned();
+    std::fs::write(pod.join("containers/go"), "").unwrap();
+    let told = until(&mut framework, &[("a1", "TASK_FAILED"), ("a2", "TASK_KILLED")]);
+    assert_eq!(told["a1"]["message"], "Command exited with status 3");
+    framework.accepted("KILL", &json!({"task_id": {"value": "b2"}}));
+    until(&mut framework, &[("b1", "TASK_KILLED"), ("b2", "TASK_KILLED")]);
+    // The third group goes on until its executor is shut down.
+    let left = || executors(agent.port).remove(0)["tasks"].clone();
+    let alone = || left().as_array().is_some_and(|tasks| tasks.len() == 1);
+    eventually(alone, || format!("one task in {}", left()));
+    assert_eq!(left()[0]["id"], "c1");
+    framework.accepted(
+        "SHUTDOWN",
+        &json!({"executor_id": {"value": "pod"}, "agent_id": offer["agent_id"]}),
+    );
+    until(&mut framework, &[("c1", "TASK_KILLED")]);
+    end(&world, master, agent);
+}
+
+#[test]
+fn a_group_is_launched_as_a_whole_or_not_at_all() {
+    let world = World::new();
+    let (master, agent) = cluster(&world);
+    let mut framework = Framework::subscribe(&master, &json!({}));
+    let greedy = |offer: &Value| {
+        let mut greedy = task(offer, "greedy", "true");
+        greedy["resources"][0]["scalar"]["value"] = json!(1000);
+        greedy
+    };
+    let mut custom = executor("pod");
+    custom["type"] = json!("CUSTOM");
+    let unknown = json!({"executor_id": {"value": "pod"}});
+    type Member<'t> = &'t dyn Fn(&Value) -> Value;
+    let cases: [(Member<'_>, Value, &str); 5] = [
+        (&greedy, executor("pod"), "more resources than were offered"),
+        (&|offer| task(offer, "well", "true"), executor("pod"), "same id"),
+        (&|offer| task(offer, "b", "true"), custom, "needs an executor of type 'DEFAULT'"),
+        (&|offer| task(offer, "b", "true"), unknown, "'ExecutorInfo.type' must be set"),
+        (
+            &|offer| {
+                let mut own = task(offer, "b", "true");
+                own["executor"] = executor("x");
+                own
+            },
+            executor("pod"),
+            "'TaskInfo.executor' must not be set",
+        ),
+    ];
+    for (other, executor, words) in cases {
+        let offer = framework.offer();
+        let tasks = [task(&offer, "well", "true"), other(&offer)];
+        accept(&framework, &offer, &[launch_group(&executor, &tasks)]);
+        for _ in 0..2 {
+            let status = framework.status();
+            assert_eq!(status["state"], "TASK_ERROR", "{status}");
+            assert_eq!(status["reason"], "REASON_TASK_GROUP_INVALID", "{status}");
+            assert!(status["message"].as_str().unwrap().contains(words), "{status}");
+        }
+    }
+    // A default executor is no executor of a task by itself.
+    let offer = framework.offer();
+    let mut alone = task(&offer, "alone", "true");
+    alone.as_object_mut().unwrap().remove("command");
+    alone["executor"] = executor("pod");
+    framework.launch(&offer, &[alone]);
+    let status = framework.end_of("alone");
+    assert!(status["message"].as_str().unwrap().contains("is for task groups"), "{status}");
+    assert!(executors(agent.port).is_empty());
+    end(&world, master, agent);
+}
+
+#[test]
+fn a_group_outlives_its_agent_and_is_still_one() {
+    let world = World::new();
+    let (master, mut agent) = cluster(&world);
+    let mut framework = Framework::subscribe(&master, &json!({}));
+    let offer = framework.offer();
+    let mut watched = task(&offer, "watched", "sleep 1000");
+    watched["health_check"] = json!({"type": "COMMAND", "command": {"value": "test ! -e ill"},
+        "delay_seconds": 0, "interval_seconds": 0.1, "grace_period_seconds": 0,
+        "consecutive_failures": 1});
+    let tasks = [task(&offer, "other", "sleep 1000"), watched];
+    accept(&framework, &offer, &[launch_group(&executor("pod"), &tasks)]);
+    let told = until(&mut framework, &[("other", "TASK_RUNNING"), ("watched", "TASK_RUNNING")]);
+    let healthy = |status: &Value| status["healthy"] == true;
+    while !healthy(&told["watched"]) && !healthy(&framework.status()) {}
+    agent.kill();
+    agent.start();
+    agent.process().says("registered");
+    while !healthy(&framework.status()) {}
+    let own = executors(agent.port).remove(0);
+    assert_eq!(own["tasks"].as_array().unwrap().len(), 2, "{own}");
+    for task in own["tasks"].as_array().unwrap() {
+        let container = &task["statuses"][0]["container_status"]["container_id"]["value"];
+        let below = std::path::Path::new(own["directory"].as_str().unwrap()).join("containers");
+        let sandbox = below.join(container.as_str().unwrap());
+        std::fs::write(sandbox.join("ill"), "").unwrap();
+    }
+    let told = until(&mut framework, &[("other", "TASK_KILLED"), ("watched", "TASK_KILLED")]);
+    assert_eq!(told["watched"]["healthy"], false);
+    assert!(told["other"]["healthy"].is_null());
+    assert_eq!(told["other"]["executor_id"]["value"], "pod");
+    end(&world, master, agent);
+}

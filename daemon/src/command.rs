@@ -4,6 +4,7 @@ use std::fmt;
 
 use prost::Message;
 
+use crate::agent::fetch::uri::Uri;
 use crate::pb::mesita::{TaskPrivate, TaskPublic};
 use crate::pb::mesos::v1::{CommandInfo, Environment, environment};
 
@@ -25,6 +26,8 @@ pub(crate) enum BadCommand {
     Variable(String),
     /// Too many bytes of arguments and variables.
     TooLong(usize),
+    /// Something that cannot be fetched: what, and why.
+    Uri(String, String),
     /// Something that this release does not do.
     Unsupported(&'static str),
 }
@@ -41,6 +44,7 @@ impl fmt::Display for BadCommand {
                 f,
                 "arguments and environment take {bytes} bytes; at most {COMMAND_MAX} are passed on"
             ),
+            Self::Uri(uri, why) => write!(f, "the URI `{uri}` {why}"),
             Self::Unsupported(what) => write!(f, "{what} is not supported"),
         }
     }
@@ -55,6 +59,8 @@ pub(crate) struct Command {
     pub(crate) arguments: Vec<String>,
     /// Variables that the task names.
     pub(crate) variables: Vec<(String, String)>,
+    /// What it needs in its sandbox.
+    pub(crate) uris: Vec<Uri>,
 }
 
 impl Command {
@@ -67,9 +73,7 @@ impl Command {
     /// Checks a command. Mesos: `mesos-containerizer launch`: with a shell the value is its line;
     /// without one it is the program, and the arguments are all of them, the program's name first.
     pub(crate) fn of(command: &CommandInfo) -> Result<Self, BadCommand> {
-        if !command.uris.is_empty() {
-            return Err(BadCommand::Unsupported("fetching URIs"));
-        }
+        let uris = command.uris.iter().map(Uri::of).collect::<Result<Vec<Uri>, BadCommand>>()?;
         let value = command.value.as_deref().unwrap_or_default();
         if value.is_empty() {
             return Err(BadCommand::Empty);
@@ -83,7 +87,7 @@ impl Command {
             (value.to_owned(), command.arguments.clone())
         };
         let variables = variables(command.environment.as_ref())?;
-        let read = Self { program, arguments, variables };
+        let read = Self { program, arguments, variables, uris };
         read.check()?;
         Ok(read)
     }

@@ -571,6 +571,18 @@ pub(crate) fn forget_inherited_memory() {
     }
 }
 
+/// Lets this thread alone use files and make sockets as this user and group, and no more as root;
+/// false if it still does not.
+pub(crate) fn use_files_as(uid: u32, gid: u32) -> bool {
+    // SAFETY: neither call touches memory. The kernel answers what was, so each is asked again.
+    let now = unsafe {
+        libc::setfsgid(gid);
+        libc::setfsuid(uid);
+        (libc::setfsuid(u32::MAX), libc::setfsgid(u32::MAX))
+    };
+    (now.0.cast_unsigned(), now.1.cast_unsigned()) == (uid, gid)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -3,8 +3,10 @@
 use std::ffi::CString;
 use std::fmt;
 
+use rustix::fs::Gid;
+
 use crate::keeper::protocol;
-use crate::sys::errno_text;
+use crate::sys::{Failure, errno_text, use_files_as};
 
 /// Why a name is nobody to run as.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -68,6 +70,41 @@ pub fn name_of(uid: u32) -> Option<String> {
     user.ok().flatten().map(|user| user.name)
 }
 
+/// Does something with the files and sockets of this thread as `user` has the right to; as ourselves
+/// if that is nobody else, or who we are is not root. Whatever `work` starts elsewhere has our rights.
+pub fn with_files_of<T>(
+    user: Option<&protocol::User>,
+    work: impl FnOnce() -> T,
+) -> Result<T, Failure> {
+    let root = rustix::process::geteuid().is_root();
+    let Some(user) = user.filter(|user| root && user.uid != 0) else { return Ok(work()) };
+    let failed = |errno: rustix::io::Errno| Failure::plain("setgroups", errno.raw_os_error());
+    let before = rustix::process::getgroups().map_err(failed)?;
+    let own = rustix::process::getegid().as_raw();
+    let _back = Back { groups: before, gid: own };
+    let groups: Vec<Gid> = user.groups.iter().map(|&group| Gid::from_raw(group)).collect();
+    rustix::thread::set_thread_groups(&groups).map_err(failed)?;
+    if !use_files_as(user.uid, user.gid) {
+        return Err(Failure::plain("setfsuid", libc::EPERM));
+    }
+    Ok(work())
+}
+
+/// Makes a thread root again; one that cannot be may serve nobody any more.
+struct Back {
+    groups: Vec<Gid>,
+    gid: u32,
+}
+
+impl Drop for Back {
+    fn drop(&mut self) {
+        let files = use_files_as(0, self.gid);
+        if !files || rustix::thread::set_thread_groups(&self.groups).is_err() {
+            std::process::abort();
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -93,5 +130,23 @@ mod tests {
         let expected = protocol::User { uid: 4_294_967_294, gid: NOGROUP, groups: vec![NOGROUP] };
         assert_eq!(resolve("4294967294"), Ok(expected));
         assert_eq!(name_of(4_294_967_294), None);
+    }
+
+    #[test]
+    fn files_are_used_with_a_users_rights_and_ours_come_back() {
+        use crate::testing::Directory;
+        use std::os::unix::fs::{MetadataExt, PermissionsExt};
+        let directory = Directory::new("files-of");
+        let secret = directory.path().join("secret");
+        std::fs::write(&secret, "x").unwrap();
+        std::fs::set_permissions(&secret, std::fs::Permissions::from_mode(0o600)).unwrap();
+        let root = rustix::process::geteuid().is_root();
+        let nobody = protocol::User { uid: 65_534, gid: 65_534, groups: vec![65_534] };
+        let read = with_files_of(Some(&nobody), || std::fs::read(&secret).is_ok()).unwrap();
+        assert_eq!(read, !root, "only root can have less rights for a while");
+        assert!(std::fs::read(&secret).is_ok());
+        let made = directory.path().join("made");
+        std::fs::write(&made, "x").unwrap();
+        assert_eq!(std::fs::metadata(&made).unwrap().uid(), rustix::process::geteuid().as_raw());
     }
 }

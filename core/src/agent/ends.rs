@@ -92,9 +92,11 @@ impl Agent<'_> {
         if let Some(row) = self.tasks.get_mut(id) {
             row.stage = Stage::Ending;
         }
-        // One that is starting has no process yet: the signal goes out when it runs.
+        // One that is starting has no process yet: the signal goes out when it runs, if it still does.
         if was == Stage::Running {
             self.signal_end(cx, id);
+        } else if was == Stage::Starting {
+            cx.hand(Hand::Abandon { container: row.container });
         }
     }
 
@@ -373,6 +375,9 @@ impl Agent<'_> {
                 if let Some(conn) = conn {
                     let head = Head::ExecutorEvent(ExecutorEvent::Shutdown);
                     cx.emit(super::Output::Send { conn, head });
+                }
+                if row.stage == Stage::Starting {
+                    cx.hand(Hand::Abandon { container: row.container });
                 }
                 let grace = if row.grace_us == 0 { SHUTDOWN_GRACE_US } else { row.grace_us };
                 self.shutdowns.set(id.index, cx.now.after(grace));

@@ -276,6 +276,11 @@ pub enum Hand<'a> {
         /// Which.
         container: ContainerId,
     },
+    /// It is not to be started any more: if it has no process yet, say that it has none.
+    Abandon {
+        /// Which.
+        container: ContainerId,
+    },
     /// Every container but these may be cleaned away: what a start did not find in its ledger.
     Keep {
         /// Which stay.

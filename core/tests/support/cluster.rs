@@ -554,6 +554,8 @@ impl Cluster {
                 let delay = self.delay();
                 self.at(delay, Happening::Exits { agent, container, exit: Exit::Signal(9) });
             }
+            // Its hands are faster here than any kill.
+            Hand::Abandon { .. } => {}
             Hand::Forget { container } => {
                 self.agents[agent].containers.remove(&container);
             }

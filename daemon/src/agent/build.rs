@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 use std::ffi::CString;
 use std::os::unix::ffi::OsStrExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use mesita_core::agent::HandLaunch;
@@ -16,6 +16,7 @@ use mesita_isolation::keeper::protocol::{Enter, Launch, User};
 use mesita_isolation::{Isolation, sandbox, user};
 use prost::Message;
 
+use super::fetch::Job;
 use crate::command::Command;
 use crate::pb::mesos::v1::ExecutorInfo;
 
@@ -48,16 +49,17 @@ pub(super) struct Plan {
     pub(super) address: String,
 }
 
-/// What is to become of a launch, all of it blocking: user, sandbox, isolators, environment.
-pub(super) fn build(
+/// A launch whose user is known, and whose sandbox is there.
+pub(super) struct Ready {
     plan: Plan,
-    isolation: &Isolation<'_>,
-    work_dir: &Path,
-    switch_user: bool,
-    token: [u8; 16],
-) -> Result<Launch, String> {
-    let is_executor = plan.of.task.is_empty();
-    let command = if is_executor {
+    command: Command,
+    user: Option<User>,
+    directory: PathBuf,
+}
+
+/// The first half of a launch, all of it blocking: command, user, sandbox.
+fn ready(plan: Plan, work_dir: &Path, switch_user: bool) -> Result<Ready, String> {
+    let command = if plan.is_executor() {
         let info = ExecutorInfo::decode(&*plan.private);
         let info = info.map_err(|_| "the executor's description cannot be read")?;
         Command::of(&info.command.unwrap_or_default())
@@ -66,8 +68,64 @@ pub(super) fn build(
     };
     let command = command.map_err(|bad| bad.to_string())?;
     let user = resolved(&plan.of.user, switch_user)?;
-    let directory =
-        sandbox::create(work_dir, plan.at, user.as_ref()).map_err(|error| error.to_string())?;
+    let directory = sandbox::create(work_dir, plan.at, user.as_ref());
+    let directory = directory.map_err(|error| error.to_string())?;
+    Ok(Ready { plan, command, user, directory })
+}
+
+impl Ready {
+    /// What has to be fetched before it goes on.
+    pub(super) fn job(&mut self) -> Job {
+        Job {
+            sandbox: self.directory.clone(),
+            user: (self.plan.of.user.clone(), self.user.clone()),
+            uris: std::mem::take(&mut self.command.uris),
+        }
+    }
+
+    /// It waits for something.
+    fn has_to_fetch(&self) -> bool {
+        !self.command.uris.is_empty()
+    }
+}
+
+impl Plan {
+    fn is_executor(&self) -> bool {
+        self.of.task.is_empty()
+    }
+}
+
+/// A launch as far as it goes without waiting for anybody.
+pub(super) enum Begun {
+    /// It is ready to go.
+    Launch(Box<Launch>),
+    /// Something has to be fetched first.
+    Fetch(Box<Ready>),
+}
+
+/// Begins a launch: all of it, if nothing has to be fetched.
+pub(super) fn begin(
+    plan: Plan,
+    isolation: &Isolation<'_>,
+    work_dir: &Path,
+    switch_user: bool,
+    token: [u8; 16],
+) -> Result<Begun, String> {
+    let ready = ready(plan, work_dir, switch_user)?;
+    if ready.has_to_fetch() {
+        return Ok(Begun::Fetch(Box::new(ready)));
+    }
+    build(ready, isolation, token).map(|launch| Begun::Launch(Box::new(launch)))
+}
+
+/// The second half, which blocks, too: isolators, environment.
+pub(super) fn build(
+    ready: Ready,
+    isolation: &Isolation<'_>,
+    token: [u8; 16],
+) -> Result<Launch, String> {
+    let Ready { plan, command, user, directory } = ready;
+    let is_executor = plan.is_executor();
     let failed = |error: mesita_isolation::Error| error.to_string();
     if let (Some(around), Some(limits)) = (plan.at.inside, &plan.around) {
         isolation.prepare_around(around, limits).map_err(failed)?;

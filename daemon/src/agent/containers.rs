@@ -21,7 +21,7 @@ use mesita_isolation::{Isolation, Killed, sandbox};
 use siphasher::sip128::{Hasher128, SipHasher24};
 use smol::lock::Semaphore;
 
-use super::build::{Names, Plan, asked, build, empty_launch, limits};
+use super::build::{Begun, Names, Plan, asked, begin, build, empty_launch, limits};
 use super::watch::Watch;
 use super::{AgentNode, Life};
 use crate::{alarm, clock};
@@ -67,6 +67,8 @@ pub(crate) struct Container {
     over: Cell<bool>,
     /// Its process was started.
     started: Cell<bool>,
+    /// It is not to be started any more, if it was not yet.
+    abandoned: Cell<bool>,
     /// What it used in all, for people.
     summary: RefCell<String>,
     /// Told when anything of this changes.
@@ -324,6 +326,17 @@ impl Container {
         self.changed.notify(usize::MAX);
     }
 
+    /// Waits until it is not to be started any more.
+    pub(super) async fn abandoned(&self) {
+        loop {
+            let changed = self.changed.listen();
+            if self.abandoned.get() {
+                return;
+            }
+            changed.await;
+        }
+    }
+
     /// What it used, once it ended.
     pub(super) fn summary(&self) -> String {
         self.summary.borrow().clone()
@@ -348,6 +361,12 @@ impl AgentNode {
             }
             Hand::Signal { container, signal } => {
                 self.keeper.send(&Request::Signal { container: *container, signal: *signal });
+            }
+            Hand::Abandon { container } => {
+                if let Some(container) = self.containers.get(*container) {
+                    container.abandoned.set(true);
+                    container.changed.notify(usize::MAX);
+                }
             }
             Hand::Destroy { container } => self.step(*container, Step::Kill),
             Hand::Forget { container } => self.forget(*container),
@@ -447,8 +466,19 @@ impl AgentNode {
         let isolation = Arc::clone(&self.containers.isolation);
         let work_dir = self.containers.work_dir.clone();
         let (switch, token) = (self.containers.switch_user, self.containers.token(id));
-        let build = move || build(plan, &isolation, &work_dir, switch, token);
-        let request = self.containers.by_hand(build).await?;
+        let begun = {
+            let isolation = Arc::clone(&isolation);
+            self.containers
+                .by_hand(move || begin(plan, &isolation, &work_dir, switch, token))
+                .await?
+        };
+        let request = match begun {
+            Begun::Launch(request) => *request,
+            Begun::Fetch(mut ready) => {
+                self.fetch(container, ready.job()).await?;
+                self.containers.by_hand(move || build(*ready, &isolation, token)).await?
+            }
+        };
         *container.launched.borrow_mut() = None;
         self.keeper.send(&Request::Launch(Box::new(request)));
         let launched = loop {

@@ -9,6 +9,7 @@
 //! | `arrivals` | who connects: executors, and others, who are shown the way to the leader |
 //! | `containers` | what the core wants done with containers, by the hands |
 //! | `build` | what a launch is made of |
+//! | `fetch` | what commands need in their sandboxes |
 //! | `beside`, `checks` | processes beside tasks; checks and health checks |
 //! | `executors` | executors that speak Mesos' executor API |
 //! | `site`, `files`, `tally` | what it answers over HTTP: state, files, and what tasks there are |
@@ -22,6 +23,7 @@ mod build;
 mod checks;
 mod containers;
 mod executors;
+pub(crate) mod fetch;
 mod files;
 mod keeper;
 mod link;
@@ -80,6 +82,8 @@ pub(crate) struct Options {
     pub(crate) gc_delay_us: u64,
     /// Blocking steps at once.
     pub(crate) hands: usize,
+    /// What tasks bring into their sandboxes.
+    pub(crate) fetch: fetch::Options,
     /// Tasks run as their users.
     pub(crate) switch_user: bool,
     /// `host:port` where its own API answers; empty = nowhere but through the master.
@@ -118,6 +122,7 @@ pub(crate) struct AgentNode {
     started_us: u64,
     keeper: keeper::Link,
     beside: Beside,
+    fetcher: fetch::Fetcher,
     /// The connection to the master, if there is one.
     master: Cell<Option<Id>>,
     /// Silence for so long ends the session, in µs; 0 = there is no session.

@@ -62,6 +62,7 @@ impl Site for AgentNode {
             own.extend(self.containers.gauges());
             own.extend(self.executors.gauges());
             own.push(self.beside.gauge());
+            own.extend(self.fetcher.gauges());
             own.push(("backlog_bytes", self.port.backlog_bytes() as u64));
             own.push(("registered", u64::from(self.timeout_us.get() > 0)));
             (core, own)

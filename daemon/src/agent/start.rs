@@ -94,6 +94,7 @@ impl AgentNode {
             options.switch_user,
         );
         let link = keeper::Link::new(keeper)?;
+        let fetcher = super::fetch::Fetcher::new(options.fetch, &prepared.work_dir);
         let node = Rc::new_cyclic(|me| Self {
             port,
             tasks,
@@ -112,6 +113,7 @@ impl AgentNode {
             started_us: crate::clock::wall_us(),
             keeper: link,
             beside: super::beside::Beside::new(version),
+            fetcher,
             master: std::cell::Cell::default(),
             timeout_us: std::cell::Cell::default(),
             session_changed: Event::new(),

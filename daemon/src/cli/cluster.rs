@@ -253,6 +253,12 @@ pub(crate) fn plan_agent(
         backoff_us,
         gc_delay_us: holds.gc_delay.us,
         hands: holds.hands,
+        fetch: agent::fetch::Options {
+            bytes_max: holds.fetch.fetcher_max_size.bytes,
+            timeout_us: holds.fetch.fetcher_timeout.us,
+            stall_us: holds.fetch.fetcher_stall_timeout.us,
+            cache_bytes_max: holds.fetch.fetcher_cache_size.bytes,
+        },
         switch_user: holds.switch_user,
         address,
         region: holds.region.clone(),

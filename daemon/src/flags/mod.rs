@@ -4,6 +4,7 @@
 //! comes from the command line, else from `MESITA_<NAME>`, else from the file of `--config`, else
 //! from the default that the help shows.
 
+mod fetch;
 pub(crate) mod json;
 pub(crate) mod text;
 
@@ -15,6 +16,7 @@ use std::collections::BTreeMap;
 use std::sync::OnceLock;
 
 use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
+use fetch::Fetch;
 use mesita_core::allocator::Policy;
 use mesita_core::capacity::Capacity;
 use text::{Duration, Size};
@@ -263,6 +265,8 @@ pub(crate) struct Holds {
     /// Blocking steps that are done at once for tasks: cgroups, sandboxes, logs
     #[arg(long, value_name = "NUMBER", default_value_t = 4)]
     pub(crate) hands: usize,
+    #[command(flatten)]
+    pub(crate) fetch: Fetch,
 }
 
 /// `mesita agent`

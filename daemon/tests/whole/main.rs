@@ -9,6 +9,7 @@
 mod bad_input;
 mod checks;
 mod doors;
+mod fetches;
 mod groups;
 mod http;
 mod idle;

@@ -1,0 +1,22 @@
+//! Flags of the fetcher.
+
+use clap::Args;
+
+use super::{Duration, Size};
+
+/// What tasks bring into their sandboxes.
+#[derive(Clone, Debug, Args)]
+pub(crate) struct Fetch {
+    /// What the URIs of one task take, as they come and unpacked
+    #[arg(long, value_name = "SIZE", default_value = "2GiB")]
+    pub(crate) fetcher_max_size: Size,
+    /// How long fetching for one task may take
+    #[arg(long, value_name = "DURATION", default_value = "15mins")]
+    pub(crate) fetcher_timeout: Duration,
+    /// How long a server may say nothing
+    #[arg(long, value_name = "DURATION", default_value = "1mins")]
+    pub(crate) fetcher_stall_timeout: Duration,
+    /// What is kept of URIs with `cache`, until the agent starts again; the longest unused goes first
+    #[arg(long, value_name = "SIZE", default_value = "2GiB")]
+    pub(crate) fetcher_cache_size: Size,
+}

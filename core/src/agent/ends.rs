@@ -388,8 +388,14 @@ impl Agent<'_> {
 
     pub(super) fn end_executors_overdue(&mut self, cx: &mut Cx<'_>) {
         while let Some(slot) = self.shutdowns.expired(cx.now) {
-            if let Some(row) = self.executors.row(slot) {
+            let Some((id, row)) = self.executors.at(slot) else { continue };
+            if row.builtin {
+                self.end_builtin(cx, id);
+            } else {
                 cx.hand(Hand::Destroy { container: row.container });
+            }
+            if !cx.has_room() {
+                return;
             }
         }
     }

@@ -213,13 +213,21 @@ impl Agent<'_> {
         }
     }
 
-    /// SHUTDOWN: every task of it is killed, and with the last of them it goes.
+    /// SHUTDOWN: every task of it is killed, over as many ticks as it takes, and with the last of
+    /// them it goes.
     pub(super) fn end_builtin(&mut self, cx: &mut Cx<'_>, executor: Id) {
         let mut next =
             self.executors.get_ref(executor).and_then(|row| row.tasks.first(&self.tasks));
         while let Some(task) = next {
             next = after(&self.tasks, OF_EXECUTOR, task);
-            self.kill_task(cx, task, None);
+            if !cx.has_room() {
+                self.shutdowns.set(executor.index, cx.now);
+                return;
+            }
+            let row = self.tasks.get_ref(task);
+            if row.is_some_and(|row| row.ordered == Ordered::No && !row.state.is_terminal()) {
+                self.kill_task(cx, task, None);
+            }
         }
         self.tidy_builtin(cx, executor);
     }

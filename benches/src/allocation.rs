@@ -1,7 +1,5 @@
-//! What decisions of the allocator cost: groups A and B, a line of JSON for each figure.
-//!
-//! B repeats the workloads of Mesos' own benchmarks (`hierarchical_allocator_tests.cpp`,
-//! `hierarchical_allocator_benchmarks.cpp`, `sorter_tests.cpp`); figures in ns of wall time.
+//! What decisions of the allocator cost: group A, a line of JSON for each figure, in ns of wall time
+//! unless it says otherwise.
 
 use std::time::Instant;
 
@@ -10,17 +8,40 @@ use mesita_core::capacity::Capacity;
 use crate::stage::{AGENT, Stage, USED};
 
 /// The cases by name, with what they measure.
-pub const CASES: [(&str, &str); 9] = [
+pub const CASES: [(&str, &str); 18] = [
     ("a1", "one decision and its undoing, by frameworks"),
     ("a2", "a cycle: all agents free, one dirty, none dirty"),
     ("a3", "growth with frameworks: a cycle of 1,000 against one of 10"),
+    ("a4", "single decisions where everything is as bad as it can be"),
+    ("a5", "allocations after the start: none"),
     ("a6", "bytes of all tables, by profile"),
     ("a7", "single events: recover, decline, suppress, revive, frameworks, agents, weight, quota"),
     ("b1", "DeclineOffers: decline everything for ever, then a cycle"),
+    ("b2", "DeclineOffers with 3,000 frameworks"),
+    ("b3", "DeclineOffers with 20,000 agents"),
     ("b4", "LargeAndSmallQuota: a cycle that offers, and one that must offer nothing"),
+    ("b5", "AddAndUpdateSlave: agents come, then have more than before"),
+    ("b6", "frameworks of roles with a quota come"),
+    ("b7", "FullSort: what agents use comes back"),
+    ("b8", "MultiFrameworkAllocations: 19,500 tasks of three sorts of frameworks"),
     ("b9", "ExtremeSuppressOffers: a cycle with 99 % of the frameworks suppressed"),
+    ("b10", "UpdateAllocation: resources of an agent are reserved and unreserved"),
     ("codec", "an offer, a status and names: bytes and time"),
 ];
+
+/// Prints a figure that is no spread of times.
+pub(crate) fn tell_one(
+    case: &str,
+    what: &str,
+    [agents, frameworks]: [u32; 2],
+    unit: &str,
+    value: u64,
+) {
+    println!(
+        "{{\"case\":\"{case}\",\"what\":\"{what}\",\"agents\":{agents},\"frameworks\":{frameworks},\
+         \"unit\":\"{unit}\",\"p50\":{value}}}"
+    );
+}
 
 /// What a case is run with; none = what it has by itself.
 #[derive(Clone, Copy, Debug, Default)]
@@ -39,19 +60,21 @@ pub fn run(case: &str, size: Size) -> bool {
         "a1" => decisions(size),
         "a2" => cycles(size),
         "a3" => growth(size),
+        "a4" => worst(size),
+        "a5" => crate::heap::run(size),
         "a6" => memory(),
         "a7" => events(size),
-        "b1" => decline_offers(size),
-        "b4" => large_and_small_quota(size),
-        "b9" => extreme_suppress(size),
         "codec" => crate::codec::run(size),
-        _ => return false,
+        _ => return crate::mesos::run(case, size),
     }
     true
 }
 
 /// Prints the spread of times in ns.
-fn tell(case: &str, what: &str, agents: u32, frameworks: u32, mut times: Vec<u64>) {
+pub(crate) fn tell(case: &str, what: &str, agents: u32, frameworks: u32, mut times: Vec<u64>) {
+    if times.is_empty() {
+        return;
+    }
     times.sort_unstable();
     let at = |permille: usize| times.get(times.len().saturating_sub(1) * permille / 1000).copied();
     let at = |permille| at(permille).unwrap_or(0);
@@ -66,14 +89,14 @@ fn tell(case: &str, what: &str, agents: u32, frameworks: u32, mut times: Vec<u64
     );
 }
 
-fn timed<T>(act: impl FnOnce() -> T) -> (u64, T) {
+pub(crate) fn timed<T>(act: impl FnOnce() -> T) -> (u64, T) {
     let began = Instant::now();
     let done = act();
     (u64::try_from(began.elapsed().as_nanos()).unwrap_or(u64::MAX), done)
 }
 
 /// Mesos' agents, each with something in use, and frameworks of one role.
-fn usual(agents: u32, frameworks: u32) -> Stage {
+pub(crate) fn usual(agents: u32, frameworks: u32) -> Stage {
     let mut stage = Stage::new(agents, frameworks + 1, 2);
     (0..frameworks).for_each(|_| stage.add_framework("*"));
     (0..agents).for_each(|_| stage.add_agent(AGENT, USED));
@@ -204,69 +227,49 @@ fn events(size: Size) {
     tell("a7", "set quota", agents, frameworks, all.collect());
 }
 
-fn decline_offers(size: Size) {
-    let all = [(1_000, 50), (1_000, 200), (10_000, 200), (10_000, 1_000)];
-    let given = size.agents.zip(size.frameworks);
-    let all = if size.quick { all[..2].to_vec() } else { all.to_vec() };
-    for (agents, frameworks) in given.map_or(all, |one| vec![one]) {
-        let mut stage = usual(agents, frameworks);
-        let rounds = 2 * frameworks.min(if size.quick { 20 } else { 200 });
-        let (mut declines, mut cycles) = (vec![], vec![]);
-        stage.cycle();
-        for _ in 0..rounds {
-            declines.push(timed(|| while stage.give_back(true) {}).0);
-            cycles.push(timed(|| stage.cycle()).0);
-        }
-        tell("b1", "decline all", agents, frameworks, declines);
-        tell("b1", "cycle", agents, frameworks, cycles);
-        println!(
-            "{{\"case\":\"b1\",\"what\":\"filters at the end\",\"agents\":{agents},\
-             \"frameworks\":{frameworks},\"unit\":\"filters\",\"p50\":{}}}",
-            stage.filters()
-        );
+/// One decision after the other where everything is as bad as it can be: equal shares, an order that
+/// is turned over each time, refusals of everybody who comes first, long chains of roles, holdings in
+/// as many fragments as there can be.
+fn worst(size: Size) {
+    let frameworks = size.frameworks.unwrap_or(if size.quick { 100 } else { 1_000 });
+    let times = if size.quick { 200 } else { 2_000 };
+    let measure = |what: &str, stage: &mut Stage| {
+        (0..100).for_each(|_| again(stage));
+        let all = (0..times).map(|_| timed(|| again(stage)).0).collect();
+        tell("a4", what, 1, frameworks, all);
+    };
+    let of_role = |role: &dyn Fn(u32) -> String, agent: &str| {
+        let mut stage = Stage::new(1, frameworks, frameworks * 2 + 32);
+        (0..frameworks).for_each(|number| stage.add_framework(&role(number)));
+        stage.add_agent(agent, "cpus:0.001");
+        stage
+    };
+    let plain = "cpus:24;mem:4096";
+    measure("equal shares", &mut of_role(&|_| "*".to_owned(), plain));
+    measure("a role each", &mut of_role(&|number| format!("r{number}"), plain));
+    let deep = "a/b/c/d/e/f/g/h/i/j";
+    measure("a chain of ten roles", &mut of_role(&|_| deep.to_owned(), plain));
+    measure(
+        "chains that part",
+        &mut of_role(&|number| format!("a/b/c/d/e/f/g/h/i/r{number}"), plain),
+    );
+    measure("500 ranges of ports", &mut of_role(&|_| "*".to_owned(), &fragments(500)));
+    let mut refused = of_role(&|_| "*".to_owned(), plain);
+    for _ in 1..frameworks {
+        refused.cycle();
+        refused.give_back(true);
     }
+    measure("all but one have refused", &mut refused);
 }
 
-fn large_and_small_quota(size: Size) {
-    let all = [(25u32, 5u32), (250, 50), (2_500, 500)];
-    let all = if size.quick { &all[..2] } else { &all[..] };
-    for &(small, large) in all {
-        let roles = small + large;
-        let agents = small / 5 + large * 5;
-        let mut stage = Stage::new(agents, roles, roles);
-        for role in 0..roles {
-            let many = if role < small { 1 } else { 4 };
-            let name = format!("r{role}");
-            let amounts =
-                [("cpus", many * 1_000), ("mem", many * 1_024_000), ("disk", many * 1_024_000)];
-            stage.set_quota(&name, &amounts);
-            stage.add_framework(&name);
-        }
-        (0..agents).for_each(|_| stage.add_agent("cpus:2;mem:2048;disk:2048", ""));
-        let (first, made) = timed(|| stage.cycle());
-        tell("b4", "cycle 1", agents, roles, vec![first]);
-        assert!(made > 0, "something is offered");
-        // Mesos' second cycle looks at all agents again, and must offer nothing.
-        let again = (0..100).map(|_| {
-            let (ns, made) = timed(|| stage.cycle());
-            assert_eq!(made, 0, "a second cycle offers something");
-            ns
-        });
-        tell("b4", "cycle 2", agents, roles, again.collect());
-    }
+fn again(stage: &mut Stage) {
+    stage.cycle();
+    stage.give_back(false);
 }
 
-fn extreme_suppress(size: Size) {
-    let agents = size.agents.unwrap_or(1_000);
-    let frameworks = size.frameworks.unwrap_or(200);
-    for suppressed in [0, frameworks * 99 / 100] {
-        let mut stage = usual(agents, frameworks);
-        (0..suppressed as usize).for_each(|framework| stage.suppress(framework));
-        let mut times = vec![];
-        for _ in 0..if size.quick { 3 } else { 15 } {
-            times.push(timed(|| stage.cycle()).0);
-            while stage.give_back(false) {}
-        }
-        tell("b9", &format!("{suppressed} suppressed"), agents, frameworks, times);
-    }
+/// Every second port, as many of them.
+fn fragments(ranges: u32) -> String {
+    let all: Vec<String> =
+        (0..ranges).map(|nth| 10_000 + nth * 2).map(|port| format!("{port}-{port}")).collect();
+    format!("cpus:24;mem:4096;ports:[{}]", all.join(","))
 }

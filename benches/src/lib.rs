@@ -8,5 +8,11 @@ pub mod allocation;
 pub mod cluster;
 pub mod codec;
 pub mod footprint;
+mod heap;
 pub mod launches;
+mod mesos;
+pub mod results;
+
+pub use heap::Counting;
+
 pub mod stage;

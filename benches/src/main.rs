@@ -1,7 +1,7 @@
 //! Figures of decisions, as lines of JSON, and of a whole cluster, as lines of text.
 //!
 //! `mesita-benches CASE [--agents N] [--frameworks N] [--quick]` runs a case of the allocator's,
-//! `list` names them. `mesita-benches [--binary PATH] footprint [SECONDS]` and `mesita-benches
+//! `list` names them; `results FILE DIRECTORY` makes a page and a plot of what they printed. `mesita-benches [--binary PATH] footprint [SECONDS]` and `mesita-benches
 //! [--binary PATH] launches [TASKS]` need a binary, `target/dist/mesita` if not given, which
 //! `ci/dist` builds.
 
@@ -9,9 +9,13 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use mesita_benches::allocation::{self, Size};
-use mesita_benches::{codec, footprint, launches};
+use mesita_benches::{Counting, codec, footprint, launches, results};
 
-const USAGE: &str = "usage: mesita-benches CASE [--agents N] [--frameworks N] [--quick] | list\n       \
+// So that a5 can tell that nothing is allocated.
+#[global_allocator]
+static HEAP: Counting = Counting;
+
+const USAGE: &str = "usage: mesita-benches CASE [--agents N] [--frameworks N] [--quick] | list | results FILE DIRECTORY\n       \
                      mesita-benches [--binary PATH] footprint [SECONDS] | launches [TASKS]";
 
 fn main() -> ExitCode {
@@ -39,6 +43,17 @@ fn main() -> ExitCode {
         codec::again(deed, times);
         return ExitCode::SUCCESS;
     }
+    if let [word, lines, directory] = words.as_slice()
+        && word == "results"
+    {
+        return match write_results(lines, directory) {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(error) => {
+                eprintln!("mesita-benches: {error}");
+                ExitCode::FAILURE
+            }
+        };
+    }
     let number = |default: u64| words.get(1).map_or(Ok(default), |word| word.parse());
     let result = match words.first().map(String::as_str) {
         Some("footprint") => number(60).map(|seconds| footprint::print(&binary, seconds)),
@@ -59,6 +74,14 @@ fn main() -> ExitCode {
             ExitCode::from(2)
         }
     }
+}
+
+/// Writes `RESULTS.md` and `cycle.svg` of the lines in a file.
+fn write_results(lines: &str, directory: &str) -> std::io::Result<()> {
+    let lines = std::fs::read_to_string(lines)?;
+    let directory = std::path::Path::new(directory);
+    std::fs::write(directory.join("RESULTS.md"), results::page(&lines))?;
+    std::fs::write(directory.join("cycle.svg"), results::plot(&lines))
 }
 
 /// What a case is run with.

@@ -5,12 +5,13 @@ use mesita_core::allocator::{Allocator, Config, Grant, Memory, Policy, World};
 use mesita_core::capacity::{Capacity, Lender};
 use mesita_core::names::Names;
 use mesita_core::record::Zero;
+use mesita_core::resources::change::Step;
 use mesita_core::resources::pool::{self, Pool};
 use mesita_core::resources::text::{TextValue, ranges, resources};
 use mesita_core::resources::{Amount, Holding, Quantities};
 use mesita_core::time::Time;
 use mesita_core::wire::call::Quantity;
-use mesita_core::wire::resource::{Range, Resource, Traits, Value};
+use mesita_core::wire::resource::{Range, Reservation, ReservationKind, Resource, Traits, Value};
 use mesita_core::wire::{Scratch, Seq};
 
 /// What an agent of Mesos' benchmarks has.
@@ -40,6 +41,10 @@ pub struct Stage {
     clients: Vec<u32>,
     agents: u32,
     out: Vec<Grant>,
+    /// What tasks use: agent, client, how much.
+    used: Vec<(u32, u32, Holding)>,
+    /// Texts of resources that were read.
+    read: Vec<(String, Holding)>,
 }
 
 impl Stage {
@@ -48,6 +53,18 @@ impl Stage {
     /// # Panics
     /// When there is less memory than even an idle allocator needs, which cannot be.
     pub fn new(agents: u32, frameworks: u32, roles: u32) -> Self {
+        Self::of(agents, frameworks, roles, 64)
+    }
+
+    /// The same, with room for four reservations of each role.
+    ///
+    /// # Panics
+    /// As [`Stage::new`].
+    pub fn with_reservations(agents: u32, frameworks: u32, roles: u32) -> Self {
+        Self::of(agents, frameworks, roles + 8, roles * 5 + 64)
+    }
+
+    fn of(agents: u32, frameworks: u32, roles: u32, idents: u32) -> Self {
         let c = Capacity {
             agents,
             frameworks,
@@ -57,8 +74,9 @@ impl Stage {
             quotas: roles.max(2),
             names: roles + 64,
             cells: roles + 256,
-            idents: 64,
-            pieces: agents.saturating_mul(120).max(4_096),
+            idents,
+            layers: idents,
+            pieces: agents.saturating_mul(240).max(16_384),
             spans: 0,
             ..Capacity::tiny()
         };
@@ -79,7 +97,8 @@ impl Stage {
             filter_gpus: true,
         };
         let allocator = Allocator::new(Memory::lend(&c, leak), config, 1).expect("room for a root");
-        Self { allocator, pool, names, now: Time(0), clients: vec![], agents: 0, out: vec![] }
+        let (clients, out, used, read) = (vec![], vec![], vec![], vec![]);
+        Self { allocator, pool, names, now: Time(0), clients, agents: 0, out, used, read }
     }
 
     fn act<T>(
@@ -90,8 +109,26 @@ impl Stage {
         act(&mut self.allocator, &mut world)
     }
 
+    /// What a text says, read once and then copied.
     fn hold(&mut self, text: &str) -> Holding {
-        let (mut outer, mut inner) = ([0; 1_024], [0; 1_024]);
+        let known = self.read.iter().find(|(known, _)| known == text).map(|(_, holding)| *holding);
+        let whole = known.unwrap_or_else(|| {
+            let read = self.read_text(text);
+            // Tasks of all sizes are read each time.
+            if self.read.len() < 8 {
+                self.read.push((text.to_owned(), read));
+            }
+            read
+        });
+        if self.read.iter().any(|(known, _)| known == text) {
+            let Self { pool, names, .. } = self;
+            return pool.copy(names, whole).expect("room for a bench's resources");
+        }
+        whole
+    }
+
+    fn read_text(&mut self, text: &str) -> Holding {
+        let (mut outer, mut inner) = ([0; 8_192], [0; 8_192]);
         let list = wire(text, &mut outer, &mut inner);
         self.pool.admit(&self.names, &list).expect("room for a bench's resources");
         self.pool.take(&mut self.names, &list)
@@ -103,6 +140,7 @@ impl Stage {
         self.agents += 1;
         let (total, mut free) = (self.hold(total), self.hold(total));
         let mut used = self.hold(used);
+        let uses = !used.is_empty();
         let owner = self.clients.get(agent as usize % self.clients.len().max(1)).copied();
         let Self { pool, names, .. } = self;
         pool.subtract(names, &mut free, used).expect("less is used than there is");
@@ -113,6 +151,98 @@ impl Stage {
                 None => world.pool.clear(world.names, &mut used),
             }
         });
+        if let Some(owner) = owner.filter(|_| uses) {
+            self.used.push((agent, owner, used));
+        }
+    }
+
+    /// The newest use ends: what was used is free again.
+    pub fn end_task(&mut self) {
+        let Some((agent, client, held)) = self.used.pop() else { return };
+        self.act(|allocator, world| allocator.recover_used(world, agent, client, held));
+    }
+
+    /// An agent has so many thousandths of a cpu more that may be taken back.
+    ///
+    /// # Panics
+    /// When there is less room than was said.
+    pub fn add_revocable(&mut self, agent: u32, milli: u64) {
+        let Some((total, _)) = self.allocator.agent_holdings(agent) else { return };
+        let traits = Traits { revocable: true, ..Traits::PLAIN };
+        let value = Value::Scalar(Amount::from_milli(milli));
+        let mut memory = [0; 64];
+        let more = [Resource { name: "cpus", value, traits }];
+        let more = Scratch::new(&mut memory).seq::<Resource<'_>>(more).expect("one resource");
+        let Self { pool, names, .. } = self;
+        let mut total = pool.copy(names, total).expect("room for a bench's resources");
+        pool.admit(names, &more).expect("room for a bench's resources");
+        let mut more = pool.take(names, &more);
+        pool.add(names, &mut total, &mut more);
+        let set = self.act(|allocator, world| allocator.set_total(world, agent, total));
+        set.expect("room for a bench's resources");
+    }
+
+    /// Everything that was offered and not answered yet.
+    pub fn taken(&mut self) -> Vec<Grant> {
+        std::mem::take(&mut self.out)
+    }
+
+    /// How many tasks of so many thousandths of cpus and memory an offer has room for.
+    pub fn fits(&self, grant: &Grant, [cpus, mem]: [u64; 2]) -> u64 {
+        let has = self.pool.quantities(grant.held);
+        (has.of(pool::CPUS) / cpus).min(has.of(pool::MEM) / mem)
+    }
+
+    /// Uses thousandths of cpus and memory of an offer, and gives the rest back.
+    ///
+    /// # Panics
+    /// When the offer has less.
+    pub fn use_some(&mut self, grant: Grant, [cpus, mem]: [u64; 2]) {
+        let Grant { agent, client, mut held, .. } = grant;
+        if cpus > 0 {
+            let amount = |milli| Amount::from_milli(milli).to_string();
+            let used = self.hold(&format!("cpus:{};mem:{}", amount(cpus), amount(mem)));
+            let Self { pool, names, .. } = self;
+            pool.subtract(names, &mut held, used).expect("an offer with less than was used");
+            self.used.push((agent, client, used));
+        }
+        let until = Some(self.now.after(1));
+        self.act(|allocator, world| allocator.recover(world, agent, client, held, until));
+    }
+
+    /// Lets time pass, in µs.
+    pub fn wait(&mut self, us: u64) {
+        self.now = self.now.after(us);
+    }
+
+    /// Reserves free cpus of the first agent for a role, under a label.
+    pub fn reserve(&mut self, role: &str, label: u32, milli: u64) {
+        self.change(Step::Reserve, role, label, milli);
+    }
+
+    /// Takes that back.
+    pub fn unreserve(&mut self, role: &str, label: u32, milli: u64) {
+        self.change(Step::Unreserve, role, label, milli);
+    }
+
+    fn change(&mut self, step: Step, role: &str, label: u32, milli: u64) {
+        let value = label.to_string();
+        let (mut outer, mut inner) = ([0; 512], [0; 256]);
+        let kind = ReservationKind::Dynamic;
+        let layer = Reservation { role, kind, principal: "", labels: &value };
+        let layers = Scratch::new(&mut inner).seq::<Reservation<'_>>([layer]).expect("one layer");
+        let traits = Traits { reservations: layers, ..Traits::PLAIN };
+        let amount = Value::Scalar(Amount::from_milli(milli));
+        let list = [Resource { name: "cpus", value: amount, traits }];
+        let list = Scratch::new(&mut outer).seq::<Resource<'_>>(list).expect("one resource");
+        let Some((total, free)) = self.allocator.agent_holdings(0) else { return };
+        self.pool.check_change(&self.names, step, &list, &[free], total).expect("it is free");
+        let Self { pool, names, .. } = self;
+        let mut conversion = pool.change(names, step, &list);
+        self.act(|allocator, world| allocator.convert(world, 0, None, &conversion));
+        let Self { pool, names, .. } = self;
+        pool.clear(names, &mut conversion.consumed);
+        pool.clear(names, &mut conversion.converted);
     }
 
     /// Takes an agent away that nothing is out of, and adds it anew.
@@ -133,8 +263,17 @@ impl Stage {
     /// # Panics
     /// When there are more than was said.
     pub fn add_framework(&mut self, role: &str) {
+        self.add_framework_that(role, 0);
+    }
+
+    /// The next framework, in a role, with capabilities.
+    ///
+    /// # Panics
+    /// When there are more than was said.
+    pub fn add_framework_that(&mut self, role: &str, capabilities: u32) {
         let framework = u32::try_from(self.clients.len()).unwrap_or(u32::MAX);
-        let client = self.allocator.add_client(&mut self.names, role, framework, 0, false);
+        let names = &mut self.names;
+        let client = self.allocator.add_client(names, role, framework, capabilities, false);
         let client = client.expect("room for a bench's frameworks");
         self.clients.push(client);
         self.allocator.set_away(&self.names, client, false);

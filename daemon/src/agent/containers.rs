@@ -574,9 +574,8 @@ impl AgentNode {
     }
 
     /// What a container uses now; what cannot be told is left out.
-    pub(super) async fn usage_of(&self, id: ContainerId) -> mesita_isolation::isolators::Usage {
+    pub(super) async fn usage_of(&self, at: At) -> mesita_isolation::isolators::Usage {
         let isolation = Arc::clone(&self.containers.isolation);
-        let at = self.containers.at(id);
         self.containers.by_hand(move || isolation.usage(at)).await.unwrap_or_default()
     }
 

@@ -45,7 +45,11 @@ pub(super) struct Entry {
     pub(super) nlink: u64,
     pub(super) size: u64,
     pub(super) mtime: f64,
+    #[serde(skip)]
+    pub(super) mtime_us: u64,
     pub(super) mode: String,
+    #[serde(skip)]
+    pub(super) bits: u32,
     pub(super) uid: String,
     pub(super) gid: String,
 }
@@ -130,14 +134,17 @@ pub(super) fn browse(sandbox: &Path, inside: &Path, shown: &str) -> Result<Vec<E
         // It may be gone by now.
         let Ok(stat) = rustix::fs::statat(&directory, name, flags) else { continue };
         let name = name.to_string_lossy();
+        let mtime_us = u64::try_from(stat.st_mtime).unwrap_or(0).saturating_mul(1_000_000);
         entries.push(Entry {
             path: format!("{}/{name}", shown.trim_end_matches('/')),
             // Its width is the machine's.
             #[allow(clippy::useless_conversion)]
             nlink: u64::from(stat.st_nlink),
             size: u64::try_from(stat.st_size).unwrap_or(0),
-            mtime: seconds(u64::try_from(stat.st_mtime).unwrap_or(0).saturating_mul(1_000_000)),
+            mtime: seconds(mtime_us),
+            mtime_us,
             mode: mode(stat.st_mode),
+            bits: stat.st_mode,
             uid: mesita_isolation::user::name_of(stat.st_uid)
                 .unwrap_or_else(|| stat.st_uid.to_string()),
             gid: stat.st_gid.to_string(),

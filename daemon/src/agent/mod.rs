@@ -12,6 +12,7 @@
 //! | `fetch` | what commands need in their sandboxes |
 //! | `beside`, `checks` | processes beside tasks; checks and health checks |
 //! | `executors` | executors that speak Mesos' executor API |
+//! | `operator` | what it answers by the operator API |
 //! | `site`, `files`, `tally` | what it answers over HTTP: state, files, and what tasks there are |
 //! | `keeper` | the conversation with the keeper |
 //! | `watch` | what the kernel tells by a descriptor |
@@ -29,6 +30,7 @@ mod keeper;
 mod link;
 mod logs;
 mod news;
+mod operator;
 pub(crate) mod prepare;
 mod site;
 mod start;

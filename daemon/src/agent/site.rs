@@ -12,6 +12,7 @@ use mesita_core::doors::Rights;
 use mesita_core::wire::FrameworkId;
 use mesita_core::wire::task::TaskState;
 use mesita_isolation::cgroups::At;
+use mesita_isolation::isolators::Usage;
 use prost::Message;
 use serde_json::{Map, Value, json};
 
@@ -23,6 +24,7 @@ use crate::conn::carried::{self, ROOM, carry};
 use crate::conn::streams::Streams;
 use crate::conn::{Conn, Ends, Pipe};
 use crate::doors::{Caller, Denied};
+use crate::encoded::Resources;
 use crate::http;
 use crate::http::body::Body;
 use crate::http::{Answering, Early, Gauges, Reply, Site, Visit, early, only, pieces, status};
@@ -32,6 +34,16 @@ use crate::pb::mesita::TaskPublic;
 use crate::pb::mesos::v1 as pb;
 use crate::v1::amounts::seconds;
 use crate::v1::events::{MESOS_VERSION, framework_id};
+
+/// A container that runs, with what it uses.
+pub(super) struct Used {
+    pub(super) framework: FrameworkId,
+    /// Its executor; a command has one of its own name.
+    pub(super) executor: String,
+    pub(super) at: At,
+    pub(super) resources: Resources,
+    pub(super) usage: Usage,
+}
 
 impl Site for AgentNode {
     fn kind(&self) -> &'static str {
@@ -74,6 +86,9 @@ impl Site for AgentNode {
         let path = path.strip_suffix(".json").unwrap_or(&path);
         match path {
             "/api/v1/executor" => Ok(Box::pin(self.executor(visit.request, None))),
+            path if path == "/api/v1" || path.starts_with("/api/v1/") => {
+                Ok(Box::pin(self.operator(visit)))
+            }
             "/state"
             | "/flags"
             | "/metrics/snapshot"
@@ -128,8 +143,11 @@ impl AgentNode {
             "/state" => self.state(),
             "/flags" => json!({ "flags": self.options.flags }),
             "/metrics/snapshot" => self.snapshot(),
-            "/containers" => self.container_list(true).await,
-            "/monitor/statistics" => self.container_list(false).await,
+            "/containers" => {
+                let nested = query.get("show_nested").is_some_and(|told| told == "true");
+                self.container_list(true, nested).await
+            }
+            "/monitor/statistics" => self.container_list(false, false).await,
             "/files/debug" => self.shown_files(&visit.caller),
             "/files/browse" => self.browse(&query, &visit.caller).await?,
             "/files/read" => self.read_file(&query, &visit.caller).await?,
@@ -140,7 +158,7 @@ impl AgentNode {
         Ok(pieces(text, query.get("jsonp").map(String::as_str)))
     }
 
-    fn cluster(&self) -> u64 {
+    pub(super) fn cluster(&self) -> u64 {
         self.own.borrow().cluster
     }
 
@@ -296,7 +314,7 @@ impl AgentNode {
     }
 
     /// A command of whose end nothing is known runs once its process was started.
-    fn state_of(&self, row: &Row) -> TaskState {
+    pub(super) fn state_of(&self, row: &Row) -> TaskState {
         let staging = row.state == TaskState::Staging && row.has_own_container();
         if staging && self.containers.has_started(row.container) {
             TaskState::Running
@@ -305,7 +323,7 @@ impl AgentNode {
         }
     }
 
-    fn snapshot(&self) -> Value {
+    pub(super) fn snapshot(&self) -> Value {
         let total = Sum::of(&self.resource_list().list());
         let mut used = Sum::default();
         let tasks = self.tally.tasks();
@@ -340,18 +358,31 @@ impl AgentNode {
         Value::Object(told)
     }
 
-    /// What runs, with what it uses. `whole` also tells of the containers themselves.
-    async fn container_list(self: &Rc<Self>, whole: bool) -> Value {
-        let mut rows = Vec::new();
-        let cluster = self.cluster();
-        let tasks = self.tally.tasks().into_iter();
-        let commands = tasks.filter(|row| row.has_own_container() && !row.state.is_terminal());
-        let commands = commands.map(|row| (row.framework, row.name, row.container, row.resources));
+    /// What runs, with what it uses; those inside of others only if they are asked for.
+    pub(super) async fn used(self: &Rc<Self>, nested: bool) -> Vec<Used> {
+        let tasks = self.tally.tasks().into_iter().filter(|row| !row.state.is_terminal());
+        let own = tasks.filter(|row| row.executor.is_empty() || (nested && row.inside.is_some()));
+        let own = own.map(|row| {
+            let at = row.at();
+            let executor = if row.executor.is_empty() { row.name } else { row.executor };
+            (row.framework, executor, at, row.resources)
+        });
         let executors = self.tally.executors().into_iter();
         let executors =
-            executors.map(|row| (row.framework, row.name, row.container, row.resources));
-        for (framework, name, container, resources) in commands.chain(executors) {
-            let usage = self.usage_of(container).await;
+            executors.map(|row| (row.framework, row.name, row.container.into(), row.resources));
+        let mut used = Vec::new();
+        for (framework, executor, at, resources) in own.chain(executors) {
+            let usage = self.usage_of(at).await;
+            used.push(Used { framework, executor, at, resources, usage });
+        }
+        used
+    }
+
+    /// The same as JSON. `whole` also tells of the containers themselves.
+    async fn container_list(self: &Rc<Self>, whole: bool, nested: bool) -> Value {
+        let mut rows = Vec::new();
+        let cluster = self.cluster();
+        for Used { framework, executor: name, at, resources, usage } in self.used(nested).await {
             let cpus = Sum::of(&resources.list()).scalar("cpus");
             let number = |value: Option<u64>| value.map(Value::from);
             let mut statistics = Map::new();
@@ -377,8 +408,12 @@ impl AgentNode {
                 "statistics": statistics,
             });
             if whole {
-                row["container_id"] = container.to_string().into();
-                row["status"] = json!({"container_id": {"value": container.to_string()}});
+                row["container_id"] = at.id.to_string().into();
+                let mut id = json!({"value": at.id.to_string()});
+                if let Some(around) = at.inside {
+                    id["parent"] = json!({"value": around.to_string()});
+                }
+                row["status"] = json!({"container_id": id});
             }
             rows.push(row);
         }
@@ -406,7 +441,7 @@ impl AgentNode {
     }
 
     /// The sandbox that a request's `path` is in, if its caller may read it.
-    fn located(
+    pub(super) fn located(
         &self,
         query: &BTreeMap<String, String>,
         caller: &Caller,
@@ -513,7 +548,7 @@ impl AgentNode {
     }
 }
 
-fn refused(bad: &BadPath) -> Early {
+pub(super) fn refused(bad: &BadPath) -> Early {
     match bad {
         BadPath::Outside => {
             let message = "a path is below a task's directory, as /state tells it\n";

@@ -1,7 +1,7 @@
 //! What tasks and executors there are, for who asks: read off the records of the ledger as they
 //! are written, for the core tells nobody else.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
@@ -63,6 +63,18 @@ pub(super) struct Tally {
     tasks: RefCell<BTreeMap<(FrameworkId, String), Row>>,
     executors: RefCell<BTreeMap<(FrameworkId, String), ExecutorRow>>,
     completed: RefCell<VecDeque<Row>>,
+    drain: Cell<Option<Drain>>,
+}
+
+/// How the agent is being emptied.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Drain {
+    /// No task gets more grace than this, in µs; none = what each says.
+    pub(super) grace_us: Option<u64>,
+    /// It will be marked gone.
+    pub(super) gone: bool,
+    /// Since when, in µs of Unix time, as far as this start of the agent knows.
+    pub(super) since_us: u64,
 }
 
 impl Tally {
@@ -116,6 +128,12 @@ impl Tally {
             Record::Acknowledged { task, .. } | Record::Forgotten { task } => {
                 self.settled(task.framework, task.task, matches!(record, Record::Forgotten { .. }));
             }
+            Record::Draining { grace_us, gone } => {
+                let (grace_us, gone) = (*grace_us, *gone);
+                let since_us = self.drain.get().map_or_else(clock::wall_us, |one| one.since_us);
+                self.drain.set(Some(Drain { grace_us, gone, since_us }));
+            }
+            Record::Reactivated => self.drain.set(None),
             Record::FrameworkGone { framework } => {
                 self.tasks.borrow_mut().retain(|(of, _), _| of != framework);
                 self.executors.borrow_mut().retain(|(of, _), _| of != framework);
@@ -135,9 +153,7 @@ impl Tally {
             | Record::Stamp { .. }
             | Record::Settled { .. }
             | Record::SnapshotEnds
-            | Record::Draining { .. }
             | Record::Unhealthy { .. }
-            | Record::Reactivated
             | Record::Limits { .. } => {}
         }
     }
@@ -181,6 +197,11 @@ impl Tally {
         let tasks = self.tasks.borrow();
         let lives = |row: &&Row| row.inside == Some(around) && !row.state.is_terminal();
         own.chain(tasks.values().filter(lives).map(|row| row.resources.clone())).collect()
+    }
+
+    /// How the agent is being emptied, if it is.
+    pub(super) fn drain(&self) -> Option<Drain> {
+        self.drain.get()
     }
 
     /// Tasks that live, or whose end is not acknowledged.

@@ -19,8 +19,9 @@ use crate::http::records::Records;
 use crate::http::{Early, Reply, Visit, early, request, status, stream};
 use crate::legacy::metrics;
 use crate::pb::mesos::v1 as pb;
+use crate::v1::about as told_about;
 use crate::v1::amounts::seconds;
-use crate::v1::events::{self, HEARTBEAT_US, MESOS_VERSION};
+use crate::v1::events::{self, HEARTBEAT_US};
 use crate::v1::{maintenance, reads};
 use crate::{alarm, clock};
 use pb::master::call::Type;
@@ -121,37 +122,23 @@ impl MasterNode {
             }
             Type::GetFlags => {
                 told.set_type(Of::GetFlags);
-                let flags = about.flags.into_iter();
-                let flags = flags.map(|(name, value)| pb::Flag { name, value: Some(value) });
-                told.get_flags = Some(response::GetFlags { flags: flags.collect() });
+                let flags = told_about::flags(&about.flags);
+                told.get_flags = Some(response::GetFlags { flags });
             }
             Type::GetVersion => {
                 told.set_type(Of::GetVersion);
-                let version = MESOS_VERSION.to_owned();
-                let version_info = pb::VersionInfo { version, ..pb::VersionInfo::default() };
+                let version_info = told_about::version();
                 told.get_version = Some(response::GetVersion { version_info });
             }
             Type::GetMetrics => {
                 told.set_type(Of::GetMetrics);
                 let snapshot = metrics::snapshot(&tables, &about, clock::wall_us());
-                let metrics = snapshot
-                    .as_object()
-                    .into_iter()
-                    .flatten()
-                    .map(|(name, value)| pb::Metric { name: name.clone(), value: value.as_f64() });
-                told.get_metrics = Some(response::GetMetrics { metrics: metrics.collect() });
+                let metrics = told_about::metrics(&snapshot);
+                told.get_metrics = Some(response::GetMetrics { metrics });
             }
             Type::GetLoggingLevel => {
                 told.set_type(Of::GetLoggingLevel);
-                // How much more than what everybody should know.
-                let level = match log::max_level() {
-                    log::LevelFilter::Trace => 2,
-                    log::LevelFilter::Debug => 1,
-                    log::LevelFilter::Info
-                    | log::LevelFilter::Warn
-                    | log::LevelFilter::Error
-                    | log::LevelFilter::Off => 0,
-                };
+                let level = told_about::logging_level();
                 told.get_logging_level = Some(response::GetLoggingLevel { level });
             }
             Type::GetState => {

@@ -2,6 +2,7 @@
 //!
 //! | file | concern |
 //! |---|---|
+//! | `about` | what master and agent tell of themselves |
 //! | `amounts` | doubles ⇄ thousandths, seconds ⇄ µs |
 //! | `resources` | resources, reservations, disks, attributes |
 //! | `checks` | checks and health checks of tasks |
@@ -11,6 +12,7 @@
 //! | `executors` | the conversation with executors, both ways |
 //! | `reads` | what operators read of the catalog |
 
+pub(crate) mod about;
 pub(crate) mod amounts;
 pub(crate) mod calls;
 pub(crate) mod checks;

@@ -31,7 +31,7 @@ pub(super) fn cluster(tables: &Tables) -> u64 {
     tables.leading.map_or(0, |(cluster, _)| cluster)
 }
 
-pub(super) fn time(us: u64) -> pb::TimeInfo {
+pub(crate) fn time(us: u64) -> pb::TimeInfo {
     pb::TimeInfo { nanoseconds: i64::try_from(us.saturating_mul(1000)).unwrap_or(i64::MAX) }
 }
 

@@ -1,0 +1,349 @@
+//! Mesos' operator API of an agent: what it is, what runs on it, and the files of sandboxes.
+
+use std::collections::BTreeMap;
+use std::rc::Rc;
+
+use hyper::StatusCode;
+use hyper::header::{CONTENT_TYPE, HeaderValue};
+use mesita_core::doors::Rights;
+use mesita_isolation::cgroups::At;
+use prost::Message;
+
+use super::AgentNode;
+use super::files;
+use super::site::{Used, refused};
+use super::tally::Row;
+use crate::clock;
+use crate::doors::Caller;
+use crate::http::body::Body;
+use crate::http::{Early, Reply, Visit, early, request};
+use crate::legacy::Sum;
+use crate::pb::mesita::TaskPublic;
+use crate::pb::mesos::v1 as pb;
+use crate::v1::about;
+use crate::v1::amounts::{duration_info, seconds};
+use crate::v1::events::{self, framework_id};
+use crate::v1::reads::time;
+use crate::v1::resources::{Form, of_wire};
+use pb::agent::call::Type;
+use pb::agent::response::{
+    GetAgent, GetContainers, GetExecutors, GetFrameworks, GetState, GetTasks, get_containers,
+    get_executors, get_frameworks,
+};
+use pb::agent::{Call, Response, call, response};
+
+/// Resources as operators see them.
+const FORM: Form = Form { refined: false, allocated: true };
+
+impl AgentNode {
+    /// `POST /api/v1`
+    pub(super) async fn operator(self: Rc<Self>, visit: Visit) -> Reply {
+        match self.operator_call(visit).await {
+            Ok(reply) => reply,
+            Err(reply) => *reply,
+        }
+    }
+
+    async fn operator_call(self: &Rc<Self>, visit: Visit) -> Result<Reply, Early> {
+        let Visit { request, caller, .. } = visit;
+        let (call, headers) = request::message::<Call>(request).await?;
+        let kind = call.r#type();
+        if call.r#type.is_none() || kind == Type::Unknown {
+            return Err(invalid("type"));
+        }
+        // Whose sandbox it is may read it, whoever operates the agent.
+        let files = matches!(kind, Type::ListFiles | Type::ReadFile);
+        if !files && !caller.rights.has(Rights::OPERATE) {
+            let message = "only root and the agent's own user may operate the agent";
+            return Err(early(StatusCode::FORBIDDEN, message));
+        }
+        let media = request::asked(&headers)?;
+        let response = self.respond(&call, &caller).await?;
+        let mut reply = Reply::new(Body::of(media.write(&response)));
+        reply.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(media.name()));
+        Ok(reply)
+    }
+
+    #[allow(deprecated)] // Calls that Mesos has given up are named, too.
+    async fn respond(self: &Rc<Self>, call: &Call, caller: &Caller) -> Result<Response, Early> {
+        let mut told = Response::default();
+        use response::Type as Of;
+        match call.r#type() {
+            Type::GetHealth => {
+                told.set_type(Of::GetHealth);
+                told.get_health = Some(response::GetHealth { healthy: true });
+            }
+            Type::GetFlags => {
+                told.set_type(Of::GetFlags);
+                let flags = about::flags(&self.options.flags);
+                told.get_flags = Some(response::GetFlags { flags });
+            }
+            Type::GetVersion => {
+                told.set_type(Of::GetVersion);
+                told.get_version = Some(response::GetVersion { version_info: about::version() });
+            }
+            Type::GetMetrics => {
+                told.set_type(Of::GetMetrics);
+                let metrics = about::metrics(&self.snapshot());
+                told.get_metrics = Some(response::GetMetrics { metrics });
+            }
+            Type::GetLoggingLevel => {
+                told.set_type(Of::GetLoggingLevel);
+                let level = about::logging_level();
+                told.get_logging_level = Some(response::GetLoggingLevel { level });
+            }
+            Type::ListFiles => {
+                told.set_type(Of::ListFiles);
+                let list = call.list_files.as_ref().ok_or_else(|| invalid("list_files"))?;
+                told.list_files = Some(self.list_files(&list.path, caller).await?);
+            }
+            Type::ReadFile => {
+                told.set_type(Of::ReadFile);
+                let read = call.read_file.as_ref().ok_or_else(|| invalid("read_file"))?;
+                told.read_file = Some(self.read_part(read, caller).await?);
+            }
+            Type::GetState => {
+                told.set_type(Of::GetState);
+                told.get_state = Some(GetState {
+                    get_tasks: Some(self.told_tasks()),
+                    get_executors: Some(self.told_executors()),
+                    get_frameworks: Some(self.told_frameworks()),
+                });
+            }
+            Type::GetContainers => {
+                told.set_type(Of::GetContainers);
+                let nested = call.get_containers.as_ref().is_some_and(|one| one.show_nested());
+                told.get_containers = Some(self.told_containers(nested).await);
+            }
+            Type::GetFrameworks => {
+                told.set_type(Of::GetFrameworks);
+                told.get_frameworks = Some(self.told_frameworks());
+            }
+            Type::GetExecutors => {
+                told.set_type(Of::GetExecutors);
+                told.get_executors = Some(self.told_executors());
+            }
+            Type::GetOperations => {
+                told.set_type(Of::GetOperations);
+                told.get_operations = Some(response::GetOperations::default());
+            }
+            Type::GetTasks => {
+                told.set_type(Of::GetTasks);
+                told.get_tasks = Some(self.told_tasks());
+            }
+            Type::GetAgent => {
+                told.set_type(Of::GetAgent);
+                told.get_agent = Some(self.told_agent());
+            }
+            Type::GetResourceProviders => {
+                told.set_type(Of::GetResourceProviders);
+                told.get_resource_providers = Some(response::GetResourceProviders::default());
+            }
+            Type::Unknown
+            | Type::SetLoggingLevel
+            | Type::LaunchNestedContainer
+            | Type::WaitNestedContainer
+            | Type::KillNestedContainer
+            | Type::RemoveNestedContainer
+            | Type::LaunchNestedContainerSession
+            | Type::AttachContainerInput
+            | Type::AttachContainerOutput
+            | Type::LaunchContainer
+            | Type::WaitContainer
+            | Type::KillContainer
+            | Type::RemoveContainer
+            | Type::AddResourceProviderConfig
+            | Type::UpdateResourceProviderConfig
+            | Type::RemoveResourceProviderConfig
+            | Type::MarkResourceProviderGone
+            | Type::PruneImages => {
+                let name = call.r#type().as_str_name();
+                let message = format!("{name} is not supported by this release");
+                return Err(early(StatusCode::NOT_IMPLEMENTED, message));
+            }
+        }
+        Ok(told)
+    }
+
+    fn told_agent(&self) -> GetAgent {
+        let drain = self.tally.drain();
+        GetAgent {
+            agent_info: Some(self.agent_info()),
+            drain_config: drain.map(|drain| pb::DrainConfig {
+                max_grace_period: drain.grace_us.map(duration_info),
+                mark_gone: Some(drain.gone),
+            }),
+            estimated_drain_start_time: drain.map(|drain| time(drain.since_us)),
+        }
+    }
+
+    fn told_frameworks(&self) -> GetFrameworks {
+        let known = self.executors.frameworks().into_iter();
+        let frameworks =
+            known.map(|(_, framework_info)| get_frameworks::Framework { framework_info }).collect();
+        GetFrameworks { frameworks, completed_frameworks: Vec::new() }
+    }
+
+    /// Executors; a command runs under one of its own name. Mesos: `Slave::getExecutorInfo`.
+    fn told_executors(&self) -> GetExecutors {
+        let command = |row: &Row| {
+            let name = format!("Command Executor (Task: {})", row.name);
+            self.executor_of(row, &row.name, name)
+        };
+        let commands = |rows: Vec<Row>| -> Vec<get_executors::Executor> {
+            rows.iter().filter(|row| row.executor.is_empty()).map(command).collect()
+        };
+        let mut executors = commands(self.tally.tasks());
+        let cluster = self.cluster();
+        executors.extend(self.tally.executors().into_iter().map(|one| {
+            let executor_info = pb::ExecutorInfo {
+                executor_id: pb::ExecutorId { value: one.name.clone() },
+                framework_id: Some(framework_id(one.framework, cluster)),
+                resources: of_wire(&one.resources.list(), "", FORM),
+                ..pb::ExecutorInfo::default()
+            };
+            get_executors::Executor { executor_info }
+        }));
+        GetExecutors { executors, completed_executors: commands(self.tally.completed()) }
+    }
+
+    #[allow(deprecated)] // Old clients look at the source.
+    fn executor_of(&self, row: &Row, id: &str, name: String) -> get_executors::Executor {
+        let executor_info = pb::ExecutorInfo {
+            executor_id: pb::ExecutorId { value: id.to_owned() },
+            framework_id: Some(framework_id(row.framework, self.cluster())),
+            resources: of_wire(&row.resources.list(), &row.role, FORM),
+            name: Some(name),
+            source: Some(id.to_owned()),
+            ..pb::ExecutorInfo::default()
+        };
+        get_executors::Executor { executor_info }
+    }
+
+    fn told_tasks(&self) -> GetTasks {
+        let mut told = GetTasks::default();
+        for row in self.tally.tasks() {
+            let over = row.state.is_terminal();
+            let into = if over { &mut told.terminated_tasks } else { &mut told.launched_tasks };
+            into.push(self.told_task(&row));
+        }
+        let completed = self.tally.completed();
+        told.completed_tasks = completed.iter().map(|row| self.told_task(row)).collect();
+        told
+    }
+
+    fn told_task(&self, row: &Row) -> pb::Task {
+        let public = TaskPublic::decode(&*row.public).unwrap_or_default();
+        let agent_id = self.agent_info().id.unwrap_or_default();
+        let state = self.state_of(row);
+        let executor = if row.executor.is_empty() { &row.name } else { &row.executor };
+        let mut status = pb::TaskStatus {
+            task_id: pb::TaskId { value: row.name.clone() },
+            agent_id: Some(agent_id.clone()),
+            executor_id: Some(pb::ExecutorId { value: executor.clone() }),
+            timestamp: Some(seconds(row.told_us)),
+            container_status: Some(container_status(row.at())),
+            ..pb::TaskStatus::default()
+        };
+        status.set_state(events::state(state));
+        let mut told = pb::Task {
+            name: public.name.unwrap_or_default(),
+            task_id: pb::TaskId { value: row.name.clone() },
+            framework_id: framework_id(row.framework, self.cluster()),
+            executor_id: Some(pb::ExecutorId { value: executor.clone() }),
+            agent_id,
+            resources: of_wire(&row.resources.list(), &row.role, FORM),
+            statuses: vec![status],
+            labels: public.labels,
+            discovery: public.discovery,
+            container: public.container,
+            health_check: public.health_check,
+            kill_policy: public.kill_policy,
+            ..pb::Task::default()
+        };
+        told.set_state(events::state(state));
+        told
+    }
+
+    async fn told_containers(self: &Rc<Self>, nested: bool) -> GetContainers {
+        let cluster = self.cluster();
+        let used = self.used(nested).await;
+        let containers = used.into_iter().map(|one| get_containers::Container {
+            framework_id: Some(framework_id(one.framework, cluster)),
+            executor_id: Some(pb::ExecutorId { value: one.executor.clone() }),
+            executor_name: Some(one.executor.clone()),
+            container_id: container_id(one.at),
+            container_status: Some(container_status(one.at)),
+            resource_statistics: Some(statistics(&one)),
+        });
+        GetContainers { containers: containers.collect() }
+    }
+
+    async fn list_files(&self, path: &str, caller: &Caller) -> Result<response::ListFiles, Early> {
+        let query = BTreeMap::from([("path".to_owned(), path.to_owned())]);
+        let (sandbox, inside, shown) = self.located(&query, caller)?;
+        let browse = move || files::browse(&sandbox, &inside, &shown);
+        let listed = self.containers.by_hand(browse).await.map_err(|bad| refused(&bad))?;
+        let file_infos = listed.into_iter().map(|one| pb::FileInfo {
+            path: one.path,
+            nlink: i32::try_from(one.nlink).ok(),
+            size: Some(one.size),
+            mtime: Some(time(one.mtime_us)),
+            mode: Some(one.bits),
+            uid: Some(one.uid),
+            gid: Some(one.gid),
+        });
+        Ok(response::ListFiles { file_infos: file_infos.collect() })
+    }
+
+    async fn read_part(
+        &self,
+        asked: &call::ReadFile,
+        caller: &Caller,
+    ) -> Result<response::ReadFile, Early> {
+        let query = BTreeMap::from([("path".to_owned(), asked.path.clone())]);
+        let (sandbox, inside, _) = self.located(&query, caller)?;
+        let (offset, length) = (asked.offset, asked.length.unwrap_or(files::PAGE));
+        let read = move || {
+            let (file, size) = files::open_file(&sandbox, &inside)?;
+            Ok((files::read(&file, offset, length)?, size))
+        };
+        let read = self.containers.by_hand(read).await;
+        let (data, size) = read.map_err(|bad: files::BadPath| refused(&bad))?;
+        Ok(response::ReadFile { size, data })
+    }
+}
+
+fn invalid(what: &str) -> Early {
+    let message = format!("Failed to validate agent::Call: Expecting '{what}' to be present");
+    early(StatusCode::BAD_REQUEST, message)
+}
+
+fn container_id(at: At) -> pb::ContainerId {
+    let parent = at.inside.map(|around| {
+        Box::new(pb::ContainerId { value: around.to_string(), ..pb::ContainerId::default() })
+    });
+    pb::ContainerId { value: at.id.to_string(), parent }
+}
+
+fn container_status(at: At) -> pb::ContainerStatus {
+    pb::ContainerStatus { container_id: Some(container_id(at)), ..Default::default() }
+}
+
+fn statistics(one: &Used) -> pb::ResourceStatistics {
+    let count = |value: Option<u64>| value.and_then(|value| u32::try_from(value).ok());
+    pb::ResourceStatistics {
+        timestamp: seconds(clock::wall_us()),
+        cpus_limit: Some(Sum::of(&one.resources.list()).scalar("cpus")),
+        cpus_user_time_secs: one.usage.user_us.map(seconds),
+        cpus_system_time_secs: one.usage.system_us.map(seconds),
+        cpus_nr_periods: count(one.usage.periods),
+        cpus_nr_throttled: count(one.usage.throttled_periods),
+        cpus_throttled_time_secs: one.usage.throttled_us.map(seconds),
+        mem_rss_bytes: one.usage.rss_bytes,
+        mem_total_bytes: one.usage.mem_bytes,
+        mem_limit_bytes: one.usage.mem_limit_bytes,
+        processes: count(one.usage.pids),
+        ..pb::ResourceStatistics::default()
+    }
+}

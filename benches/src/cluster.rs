@@ -28,7 +28,8 @@ impl Cluster {
     pub fn start(binary: &Path) -> io::Result<Self> {
         let dir = std::env::temp_dir().join(format!("mesita-benches-{}", std::process::id()));
         std::fs::create_dir_all(&dir)?;
-        let (port, agent_port) = free_ports()?;
+        let ports = free_ports(2)?;
+        let (port, agent_port) = (ports[0], ports[1]);
         let log = |name: &str| std::fs::File::create(dir.join(name));
         let daemon = |kind: &str, port: u16, more: &[String]| {
             Command::new(binary)
@@ -87,11 +88,7 @@ impl Cluster {
 
     /// What a daemon answers to a GET.
     pub fn get(&self, port: u16, path: &str) -> io::Result<String> {
-        let mut stream = TcpStream::connect(("127.0.0.1", port))?;
-        write!(stream, "GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")?;
-        let mut text = String::new();
-        stream.read_to_string(&mut text)?;
-        Ok(text)
+        get(port, path)
     }
 }
 
@@ -108,9 +105,20 @@ impl Drop for Cluster {
     }
 }
 
-fn free_ports() -> io::Result<(u16, u16)> {
-    let [one, two] = [TcpListener::bind("127.0.0.1:0")?, TcpListener::bind("127.0.0.1:0")?];
-    Ok((one.local_addr()?.port(), two.local_addr()?.port()))
+/// So many ports that nobody listens at.
+pub(crate) fn free_ports(count: usize) -> io::Result<Vec<u16>> {
+    let held: io::Result<Vec<TcpListener>> =
+        (0..count).map(|_| TcpListener::bind("127.0.0.1:0")).collect();
+    held?.iter().map(|one| Ok(one.local_addr()?.port())).collect()
+}
+
+/// What a daemon answers to a GET.
+pub(crate) fn get(port: u16, path: &str) -> io::Result<String> {
+    let mut stream = TcpStream::connect(("127.0.0.1", port))?;
+    write!(stream, "GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")?;
+    let mut text = String::new();
+    stream.read_to_string(&mut text)?;
+    Ok(text)
 }
 
 /// Keepers whose arguments, which are those of their agents, name this directory.

@@ -7,6 +7,7 @@
 pub mod allocation;
 pub mod cluster;
 pub mod codec;
+pub mod failover;
 pub mod footprint;
 mod heap;
 pub mod launches;

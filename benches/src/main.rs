@@ -1,22 +1,23 @@
 //! Figures of decisions, as lines of JSON, and of a whole cluster, as lines of text.
 //!
 //! `mesita-benches CASE [--agents N] [--frameworks N] [--quick]` runs a case of the allocator's,
-//! `list` names them; `results FILE DIRECTORY` makes a page and a plot of what they printed. `mesita-benches [--binary PATH] footprint [SECONDS]` and `mesita-benches
-//! [--binary PATH] launches [TASKS]` need a binary, `target/dist/mesita` if not given, which
-//! `ci/dist` builds.
+//! `list` names them; `results FILE DIRECTORY` makes a page and a plot of what they printed.
+//! `mesita-benches [--binary PATH] footprint [SECONDS]`, `launches [TASKS]` and `failover [TRIALS]
+//! [TIMING]` need a binary, `target/dist/mesita` if not given, which `ci/dist` builds.
 
 use std::path::PathBuf;
 use std::process::ExitCode;
 
 use mesita_benches::allocation::{self, Size};
-use mesita_benches::{Counting, codec, footprint, launches, results};
+use mesita_benches::{Counting, codec, failover, footprint, launches, results};
 
 // So that a5 can tell that nothing is allocated.
 #[global_allocator]
 static HEAP: Counting = Counting;
 
 const USAGE: &str = "usage: mesita-benches CASE [--agents N] [--frameworks N] [--quick] | list | results FILE DIRECTORY\n       \
-                     mesita-benches [--binary PATH] footprint [SECONDS] | launches [TASKS]";
+                     mesita-benches [--binary PATH] footprint [SECONDS] | launches [TASKS] | \
+                     failover [TRIALS] [fast|default|slow]";
 
 fn main() -> ExitCode {
     let mut words: Vec<String> = std::env::args().skip(1).collect();
@@ -58,6 +59,10 @@ fn main() -> ExitCode {
     let result = match words.first().map(String::as_str) {
         Some("footprint") => number(60).map(|seconds| footprint::print(&binary, seconds)),
         Some("launches") => number(200).map(|tasks| launches::print(&binary, tasks)),
+        Some("failover") => {
+            let timing = words.get(2).map_or("default", String::as_str);
+            number(50).map(|trials| failover::print(&binary, timing, trials))
+        }
         _ => {
             eprintln!("{USAGE}");
             return ExitCode::from(2);

@@ -29,6 +29,8 @@ use crate::{alarm, clock, random};
 
 /// How long a master may take to say hello, and then to register the agent, in µs.
 const PATIENCE_US: u64 = 10_000_000;
+/// Redirections that are followed in a row.
+const REDIRECTS_MAX: u32 = 8;
 /// Pauses grow up to so many times the first one.
 const BACKOFF_MAX: u64 = 16;
 
@@ -42,22 +44,24 @@ impl AgentNode {
                 self.tasks.go(Rc::clone(&self).keep_in_touch(address.clone()));
             }
         }
-        let (mut attempt, mut failures) = (0, 0u32);
+        let (mut attempt, mut redirects, mut failures) = (0, 0u32, 0u32);
         let mut leader = None;
         let mut said = String::new();
         loop {
             let told = leader.take().or_else(|| self.news.leader());
-            match self.converse(&way, attempt, told.as_deref()).await {
-                Outcome::Redirected(address) if failures < 8 => {
-                    failures += 1;
+            let outcome = self.converse(&way, attempt, told.as_deref()).await;
+            log::debug!("{}: {outcome:?}", way.shown(attempt, told.as_deref()));
+            match outcome {
+                Outcome::Redirected(address) if redirects < REDIRECTS_MAX => {
+                    redirects += 1;
                     leader = Some(address);
                     continue;
                 }
                 // Each says that another one leads: none does yet.
-                Outcome::Redirected(_) => self.news.forget(),
+                Outcome::Redirected(_) => {}
                 Outcome::Registered => (failures, said) = (0, String::new()),
                 Outcome::Failed(why) => {
-                    self.news.forget_at(told.as_deref());
+                    self.news.failed_at(told.as_deref());
                     // The same trouble is told once.
                     if why != said {
                         log::warn!("{why}; trying again");
@@ -66,10 +70,12 @@ impl AgentNode {
                 }
             }
             attempt += 1;
+            redirects = 0;
             let grown = (1u64 << failures.min(32)).min(BACKOFF_MAX);
             failures = failures.saturating_add(1);
             let pause = random::below(self.options.backoff_us.saturating_mul(grown)).max(1);
-            alarm::within(pause, self.news.comes()).await;
+            let comes = self.news.another(told.as_deref());
+            alarm::within(pause, comes).await;
         }
     }
 
@@ -79,6 +85,7 @@ impl AgentNode {
             self.news.not_at(&address).await;
             let listening = self.listen_to(&address);
             futures_lite::future::or(listening, self.news.at(&address)).await;
+            log::debug!("not in touch with {address}");
             alarm::after(random::below(self.options.backoff_us).max(1)).await;
         }
     }
@@ -96,8 +103,9 @@ impl AgentNode {
         while let Ok(received) = frames.next(&self.port.bodies).await {
             self.port.drop_bodies(&received.bodies);
             match decode(received.head) {
-                Ok(Head::Link(Link::Redirect { fence, address, .. })) => {
-                    self.news.tell(fence, address);
+                Ok(Head::Link(Link::Redirect { fence, address: leader, .. })) => {
+                    log::debug!("{address} says that {leader} leads, in epoch {}", fence.epoch);
+                    self.news.tell(fence, leader);
                 }
                 Ok(Head::Link(Link::Bye { .. })) | Err(_) => return,
                 Ok(_) => {}
@@ -219,6 +227,7 @@ impl AgentNode {
 }
 
 /// What came of a connection.
+#[derive(Debug)]
 enum Outcome {
     /// The agent was registered, until now.
     Registered,

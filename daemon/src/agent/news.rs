@@ -5,23 +5,30 @@ use std::cell::RefCell;
 use event_listener::Event;
 use mesita_core::wire::Fence;
 
+/// A reign, and the address of whoever has it.
+type Leader = (Fence, String);
+
 /// What was heard, and where this agent is.
 #[derive(Default)]
 pub(super) struct News {
-    /// The newest reign, and the address of whoever has it.
-    leader: RefCell<Option<(Fence, String)>>,
+    /// The newest reign that was told.
+    leader: RefCell<Option<Leader>>,
+    /// One that was told and was not there: others may not know it yet.
+    failed: RefCell<Option<Leader>>,
     /// The address that it speaks with; empty = none.
     at: RefCell<String>,
-    changed: Event,
+    told: Event,
+    moved: Event,
 }
 
 impl News {
     /// A master says who leads.
     pub(super) fn tell(&self, fence: Fence, address: &str) {
+        let leader = Some((fence, address.to_owned()));
         let newer = self.leader.borrow().as_ref().is_none_or(|(known, _)| fence.reaches(*known));
-        if newer {
-            *self.leader.borrow_mut() = Some((fence, address.to_owned()));
-            self.changed.notify(usize::MAX);
+        if newer && *self.leader.borrow() != leader && *self.failed.borrow() != leader {
+            *self.leader.borrow_mut() = leader;
+            self.told.notify(usize::MAX);
         }
     }
 
@@ -30,45 +37,42 @@ impl News {
         self.leader.borrow().as_ref().map(|(_, address)| address.clone())
     }
 
-    /// What was told is not so any more.
-    pub(super) fn forget(&self) {
-        *self.leader.borrow_mut() = None;
-    }
-
     /// Nobody leads at an address.
-    pub(super) fn forget_at(&self, address: Option<&str>) {
-        let is_there = |leader: &Option<(Fence, String)>| {
-            leader.as_ref().is_some_and(|(_, of)| Some(of.as_str()) == address)
-        };
-        if is_there(&self.leader.borrow()) {
-            self.forget();
+    pub(super) fn failed_at(&self, address: Option<&str>) {
+        let is_there = |leader: &mut Leader| Some(leader.1.as_str()) == address;
+        if let Some(leader) = self.leader.borrow_mut().take_if(is_there) {
+            *self.failed.borrow_mut() = Some(leader);
         }
     }
 
     /// It speaks with the master at an address from now on.
     pub(super) fn go_to(&self, address: &str) {
         address.clone_into(&mut self.at.borrow_mut());
-        self.changed.notify(usize::MAX);
+        self.moved.notify(usize::MAX);
     }
 
-    /// Waits until something is told.
-    pub(super) async fn comes(&self) {
-        self.changed.listen().await;
+    /// Waits until another leader is told than the one that was tried.
+    pub(super) async fn another(&self, tried: Option<&str>) {
+        until(&self.told, || {
+            let leader = self.leader.borrow();
+            leader.as_ref().filter(|(_, address)| Some(address.as_str()) != tried).map(|_| ())
+        })
+        .await;
     }
 
     /// Waits while it speaks with the master at an address.
     pub(super) async fn not_at(&self, address: &str) {
-        self.until(|| (*self.at.borrow() != address).then_some(())).await;
+        until(&self.moved, || (*self.at.borrow() != address).then_some(())).await;
     }
 
     /// Waits until it does.
     pub(super) async fn at(&self, address: &str) {
-        self.until(|| (*self.at.borrow() == address).then_some(())).await;
+        until(&self.moved, || (*self.at.borrow() == address).then_some(())).await;
     }
 
     /// The address of a later leader than the one that was obeyed, who is elsewhere.
     pub(super) async fn newer(&self, seen: Fence, here: &str) -> String {
-        self.until(|| {
+        until(&self.told, || {
             let leader = self.leader.borrow();
             let (fence, address) = leader.as_ref()?;
             let newer = *fence != seen && fence.reaches(seen) && address != here;
@@ -76,15 +80,15 @@ impl News {
         })
         .await
     }
+}
 
-    async fn until<T>(&self, is_so: impl Fn() -> Option<T>) -> T {
-        loop {
-            let listener = self.changed.listen();
-            if let Some(result) = is_so() {
-                return result;
-            }
-            listener.await;
+async fn until<T>(changed: &Event, is_so: impl Fn() -> Option<T>) -> T {
+    loop {
+        let listener = changed.listen();
+        if let Some(result) = is_so() {
+            return result;
         }
+        listener.await;
     }
 }
 
@@ -108,9 +112,13 @@ mod tests {
         assert_eq!(newer(3), Some("b:1".to_owned()));
         news.tell(fence(2), "c:1");
         assert_eq!(news.leader(), Some("b:1".to_owned()), "old news");
-        news.forget_at(Some("a:1"));
+        news.failed_at(Some("a:1"));
         assert!(news.leader().is_some());
-        news.forget_at(Some("b:1"));
+        news.failed_at(Some("b:1"));
         assert_eq!(news.leader(), None);
+        news.tell(fence(4), "b:1");
+        assert_eq!(news.leader(), None, "who tells it does not know yet");
+        news.tell(fence(5), "b:1");
+        assert_eq!(news.leader(), Some("b:1".to_owned()), "it came back, and was elected");
     }
 }

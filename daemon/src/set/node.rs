@@ -351,8 +351,8 @@ impl SetNode {
         let within = u64::from(facts.meta.t_us) * 2;
         let peers = self.peers.borrow();
         let Some((epoch, id, at)) = peers.leader(now, within) else { return };
-        // The leader is this one: it says so itself.
-        if id == facts.me || self.standing.lease.is_held() {
+        // This one says so itself, and whoever is asked for a later reign waits for that.
+        if id == facts.me || self.standing.lease.is_held() || epoch < facts.promised {
             return;
         }
         let Some(address) = peers.address_of(id).map(str::to_owned) else { return };
@@ -399,6 +399,7 @@ impl SetNode {
     fn persist(&self, save: &Save<'_>) {
         if let Save::Sector { facts, .. } = save {
             *self.facts.borrow_mut() = facts.clone();
+            self.standing.outlived(facts.promised);
         }
         let save = postcard::to_allocvec(save).unwrap_or_default();
         self.to_disk.write(Job::Save { seat: self.port.seat(), save });
@@ -416,8 +417,10 @@ impl SetNode {
             let facts = self.facts.borrow();
             (facts.cluster, facts.me)
         };
-        self.standing.follow(Leader { fence, id, address: self.address.clone() }, Time::NEVER);
         self.master.port.put(&master::Input::Leads { cluster, fence });
+        // Nobody is shown to a leader that would not take them in yet.
+        self.master.leading().await;
+        self.standing.follow(Leader { fence, id, address: self.address.clone() }, Time::NEVER);
     }
 
     /// Reads slots from a number on; the number that it goes on with.

@@ -80,12 +80,12 @@ impl Peers {
         }
     }
 
-    /// The epoch and the id of whoever leads, and when it was heard; silent ones do not.
+    /// The epoch and the id of whoever leads and is open, and when it was heard; silent ones do not.
     pub(super) fn leader(&self, now: Time, within_us: u64) -> Option<(u32, u8, Time)> {
-        let rows = self
-            .rows
-            .values()
-            .filter(|(row, at)| row.leads > 0 && row.counts() && now.since(*at) < within_us);
+        let rows = self.rows.values().filter(|(row, at)| {
+            let open = row.leads > 0 && row.commit.epoch == row.leads;
+            open && row.counts() && now.since(*at) < within_us
+        });
         rows.map(|(row, at)| (row.leads, row.id, *at)).max()
     }
 
@@ -107,6 +107,8 @@ impl Peers {
 
 #[cfg(test)]
 mod tests {
+    use mesita_core::wire::gossip::Version;
+
     use super::*;
 
     fn envelope(incarnation: u32, nonce: u32, counter: u64) -> Envelope<'static> {
@@ -130,12 +132,16 @@ mod tests {
     #[test]
     fn a_row_that_only_goes_round_leads_nobody() {
         let mut peers = Peers::default();
-        let row = Row { id: 3, leads: 4, flags: Row::FORMED, ..Row::default() };
+        let elected = Row { id: 3, leads: 4, flags: Row::FORMED, ..Row::default() };
+        peers.see(elected, Time(0));
+        assert_eq!(peers.leader(Time(0), 10), None, "it is not open yet");
+        let commit = Version { epoch: 4, number: 1 };
+        let row = Row { sequence: 1, commit, ..elected };
         peers.see(row, Time(0));
         assert_eq!(peers.leader(Time(9), 10), Some((4, 3, Time(0))));
         peers.see(row, Time(10));
         assert_eq!(peers.leader(Time(10), 10), None);
-        peers.see(Row { sequence: 1, ..row }, Time(11));
+        peers.see(Row { sequence: 2, ..row }, Time(11));
         assert_eq!(peers.leader(Time(12), 10), Some((4, 3, Time(11))));
     }
 }

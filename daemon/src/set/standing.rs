@@ -68,6 +68,12 @@ impl Standing {
         }
     }
 
+    /// Somebody asks for a later reign than the one that is known: nobody is shown there any more.
+    pub(crate) fn outlived(&self, promised: u32) {
+        let is_past = |(leader, _): &mut (Leader, Time)| leader.fence.epoch < promised;
+        drop(self.leader.borrow_mut().take_if(is_past));
+    }
+
     /// Waits until a leader is known that is not `than`.
     pub(crate) async fn another(&self, than: Option<&Leader>) -> Leader {
         loop {

@@ -306,6 +306,27 @@ fn an_idle_set_writes_nothing() {
     world.nothing_is_left();
 }
 
+#[test]
+fn what_masters_of_a_set_decided_can_be_replayed() {
+    let world = World::new();
+    let mut set = Set::of(&world, 3, &[]);
+    let journals: Vec<PathBuf> = (0..3).map(|at| world.path(&format!("journal-{at}"))).collect();
+    for (at, journal) in journals.iter().enumerate() {
+        let flag = format!("--journal={}", journal.display());
+        set.running[at] = Some(set.begin(at, &["--bootstrap", &flag]));
+    }
+    (0..3).for_each(|at| set.process(at).says("master at 127.0.0.1:"));
+    set.leader();
+    assert_eq!(set.told("weights", &["set", "web=2"]).status, 0);
+    set.stop();
+    for journal in journals {
+        let said = world.told(&["replay", &journal.display().to_string()]);
+        assert_eq!(said.status, 0, "{}{}", said.out, said.err);
+        assert!(said.out.contains("identical to the recorded run"), "{}", said.out);
+    }
+    world.nothing_is_left();
+}
+
 /// How a master ended that was not to start.
 fn refused(process: Process, sentence: &str) {
     let said = process.end();

@@ -132,6 +132,12 @@ pub(crate) fn attribute_text(value: &AttributeValue<'_>) -> String {
 }
 
 /// A list of resources in Mesos' text form: `cpus:1;mem:128;ports:[31000-31000]`.
+/// The cluster that an id as clients see it begins with.
+pub(crate) fn cluster_of(id: &str) -> Option<u64> {
+    let hex = id.split('-').next()?;
+    u64::from_str_radix(hex, 16).ok()
+}
+
 #[cfg(test)]
 pub(crate) fn resources_text(list: &Seq<'_, Resource<'_>>) -> String {
     let shown = list.iter().map(|resource| format!("{}:{}", resource.name, Shown(&resource.value)));

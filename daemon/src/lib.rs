@@ -17,6 +17,8 @@
 //! | `catalog`, `http` | what can be read |
 //! | `lease`, `set` | several masters: who leads, and until when |
 //! | `master`, `agent`, `client` | the IO side of each machine |
+//! | `fit` | what of an offer a task takes |
+//! | [`framework`] | a framework in Rust, for programs of others |
 //! | `flags`, `cli` | the command line |
 
 mod agent;
@@ -35,7 +37,9 @@ mod describe;
 mod disk_thread;
 mod doors;
 mod encoded;
+mod fit;
 mod flags;
+pub mod framework;
 mod http;
 mod io_thread;
 mod journal;

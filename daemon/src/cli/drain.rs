@@ -48,8 +48,7 @@ fn named(rows: &[Value], name: &str) -> Result<AgentId, Failure> {
         return Err(Failure::new(USAGE, message));
     }
     let id = first["id"].as_str().unwrap_or_default();
-    let cluster = id.split('-').next().and_then(|hex| u64::from_str_radix(hex, 16).ok());
-    cluster
+    crate::encoded::cluster_of(id)
         .and_then(|cluster| AgentId::parse(id, cluster))
         .ok_or_else(|| Failure::plain(format!("the master tells of an agent `{id}`")))
 }

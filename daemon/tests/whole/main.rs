@@ -10,6 +10,7 @@ mod agent_api;
 mod bad_input;
 mod checks;
 mod doors;
+mod frameworks;
 mod fetches;
 mod groups;
 mod http;

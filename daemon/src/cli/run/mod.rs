@@ -3,7 +3,7 @@
 //! | file | concern |
 //! |---|---|
 //! | `app` | its life from the first word to the last |
-//! | `offers`, `fit` | what of an offer its tasks take |
+//! | `offers` | which offers its tasks take |
 //! | `statuses` | what becomes of them, and what they write |
 //! | `voice` | how it tells what happens |
 //! | `embedded` | the cluster of one process, when there is none |
@@ -12,7 +12,6 @@
 mod app;
 mod embedded;
 pub(crate) mod execute;
-mod fit;
 mod offers;
 mod statuses;
 mod voice;

@@ -8,7 +8,7 @@ use mesita_core::wire::task::{Kind, Launch, Restart};
 use mesita_core::wire::{AgentId, Body, OfferId, Scratch, Seq};
 
 use super::app::{App, Stage};
-use super::fit::Left;
+use crate::fit::Left;
 use crate::{clock, command};
 
 /// Memory for the lists of one call.

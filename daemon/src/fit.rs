@@ -6,13 +6,13 @@ use mesita_core::wire::resource::{Range, Resource, Value};
 use mesita_core::wire::{Scratch, Seq};
 
 /// An offer's resources, as tasks are taken from them.
-pub(super) struct Left<'o> {
+pub(crate) struct Left<'o> {
     resources: Vec<Resource<'o>>,
     taken: Vec<Range>,
 }
 
 impl<'o> Left<'o> {
-    pub(super) fn of(offered: &Seq<'o, Resource<'o>>) -> Self {
+    pub(crate) fn of(offered: &Seq<'o, Resource<'o>>) -> Self {
         // What is reserved for the role goes first: nobody else can use it.
         let mut resources: Vec<Resource<'o>> = offered.iter().filter(is_usable).collect();
         resources.sort_by_key(|resource| resource.traits.reservations.is_empty());
@@ -20,7 +20,7 @@ impl<'o> Left<'o> {
     }
 
     /// Takes what `wanted` says, as a list; none, and nothing is taken, when it does not fit.
-    pub(super) fn take<'s>(
+    pub(crate) fn take<'s>(
         &mut self,
         wanted: &str,
         list: &mut Scratch<'s>,

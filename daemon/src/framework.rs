@@ -1,0 +1,449 @@
+//! A framework in Rust: a scheduler that is told what happens, and a driver that it answers by.
+//!
+//! [`run`] connects to the leading master, follows it when another one leads, and tells the scheduler
+//! each [`Event`]; the [`Driver`] that comes with it carries the answers. Updates are acknowledged
+//! once the scheduler returns. Mesos: `Scheduler` and `MesosSchedulerDriver`; `docs/porting.md` says
+//! which callback became what. `daemon/examples/framework.rs` is a whole framework.
+//!
+//! Everything happens on the thread that calls [`run`]. What is asked of the master is bounded by
+//! what waits for its connection (4 MiB); a call that finds no room is logged and dropped, and a task
+//! that was lost that way is told so when it is reconciled.
+
+use std::cell::{Cell, RefCell};
+use std::collections::BTreeMap;
+use std::fmt;
+use std::rc::{Rc, Weak};
+use std::time::Duration;
+
+use mesita_core::capacity::Capacity;
+use mesita_core::resources::Amount;
+use mesita_core::scheduler::{self, Input};
+use mesita_core::wire::call::{Accept, Capability, Operation, Ownership, Subscribe, Verb};
+use mesita_core::wire::event::{Event as Told, Offer as WireOffer};
+use mesita_core::wire::resource::Value;
+use mesita_core::wire::task::{Kind, Launch, Restart, Status as WireStatus, TaskAt};
+use mesita_core::wire::{Body, BodyRef, Scratch, Seq};
+
+pub use mesita_core::wire::task::{Exit, Reason, TaskState};
+pub use mesita_core::wire::{AgentId, FrameworkId, OfferId};
+
+use crate::client::{App, ClientNode, Trouble};
+use crate::conn::dial::Way;
+use crate::disk_thread::Store;
+use crate::encoded::Resources;
+use crate::fit::Left;
+use crate::io_thread::Node;
+use crate::pb::mesos::v1::CommandInfo;
+use crate::process::{Plan, Process};
+use crate::seats::Blueprint;
+use crate::{alarm, command};
+
+/// Bytes of bodies that a driver holds.
+const BODY_BYTES: u64 = 16 << 20;
+/// Bytes that may wait for the master.
+const STREAM_BYTES: usize = 4 << 20;
+/// Memory for the lists of one call.
+const MEMORY: usize = 64 * 1024;
+/// Tasks of one [`Driver::accept`].
+pub const TASKS_MAX: usize = 64;
+/// How long the master may take to hear the last word, in µs.
+const GOODBYE_US: u64 = 2_000_000;
+
+/// What a framework is (Mesos: `FrameworkInfo`).
+#[derive(Clone, Debug)]
+pub struct Framework {
+    /// For people.
+    pub name: String,
+    /// The user its tasks run as; empty = whoever runs the framework.
+    pub user: String,
+    /// Its roles; none = `*`.
+    pub roles: Vec<String>,
+    /// How long its tasks live on without it; at least what the master grants everybody.
+    pub failover: Duration,
+    /// Its id of an earlier run, as [`Event::Subscribed`] has told it: its tasks are its own again.
+    pub resume: Option<String>,
+}
+
+/// An offer of resources of one agent (Mesos: `Offer`).
+#[derive(Clone, Debug)]
+pub struct Offer {
+    /// Its id.
+    pub id: OfferId,
+    /// Whose resources.
+    pub agent: AgentId,
+    /// The agent's host; empty until the agent was introduced.
+    pub hostname: String,
+    /// The role it is made to.
+    pub role: String,
+    resources: Resources,
+}
+
+impl Offer {
+    /// Units of a scalar resource: `cpus`, `mem` in MiB, `disk` in MiB, `gpus`.
+    pub fn scalar(&self, name: &str) -> f64 {
+        let mut sum = 0u64;
+        for resource in self.resources.list().iter().filter(|one| one.name == name) {
+            if let Value::Scalar(amount) = resource.value {
+                sum = sum.saturating_add(amount.milli());
+            }
+        }
+        crate::v1::amounts::double(Amount::from_milli(sum))
+    }
+}
+
+/// A task to be run by the agent itself, as a command of the shell.
+#[derive(Clone, Debug)]
+pub struct Task {
+    /// Its id, unique among the framework's tasks that did not end.
+    pub id: String,
+    /// The line for the shell.
+    pub command: String,
+    /// What it gets, in Mesos' text form: `cpus:1;mem:64;ports:[31000-31001]`.
+    pub resources: String,
+}
+
+/// What became of a task (Mesos: `TaskStatus`).
+#[derive(Clone, Debug)]
+pub struct Status {
+    /// Which.
+    pub task: String,
+    /// Its state; [`TaskState::is_terminal`] = nothing more comes.
+    pub state: TaskState,
+    /// Why, if there is more to say than the state.
+    pub reason: Option<Reason>,
+    /// Why, in a sentence.
+    pub message: String,
+    /// How its process ended.
+    pub exit: Exit,
+    /// Where it is, or was.
+    pub agent: AgentId,
+}
+
+/// What a scheduler is told.
+#[derive(Clone, Debug)]
+pub enum Event {
+    /// It is a framework now, or again: keep the id to resume by. Offers follow.
+    Subscribed {
+        /// As [`Framework::resume`] takes it.
+        id: String,
+    },
+    /// Resources it may use, until it answers or they are rescinded.
+    Offer(Offer),
+    /// An offer is no more.
+    Rescinded(OfferId),
+    /// What became of a task; acknowledged when the scheduler returns.
+    Status(Status),
+    /// An agent is lost: its tasks are told one by one.
+    Lost(AgentId),
+    /// The connection is gone, and tried again; tasks go on.
+    Disconnected(String),
+}
+
+/// Why a framework ended that did not end itself.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Error {
+    /// A description, an id or a task that no master would take, and what is wrong with it.
+    Invalid(String),
+    /// The master wants nothing of it any more.
+    Ended(String),
+    /// This process cannot run it.
+    Failed(String),
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Invalid(why) | Self::Failed(why) => f.write_str(why),
+            Self::Ended(why) => write!(f, "the master ended this framework: {why}"),
+        }
+    }
+}
+
+impl std::error::Error for Error {}
+
+/// How a scheduler answers. Nothing here waits: what is asked is sent, and its outcome is an event.
+#[derive(Debug)]
+pub struct Driver {
+    client: Weak<ClientNode>,
+    cluster: Cell<u64>,
+    /// Hosts of agents that were introduced.
+    hosts: RefCell<BTreeMap<AgentId, String>>,
+    end: RefCell<Option<Result<bool, Error>>>,
+    changed: event_listener::Event,
+}
+
+impl Driver {
+    /// Launches tasks on an offer; what they leave of it goes back and is refused for `refuse`.
+    /// `Invalid` when a task does not fit what the offer has left, or there are more than
+    /// [`TASKS_MAX`]: nothing was launched then, and the offer still stands.
+    pub fn accept(&self, offer: &Offer, tasks: &[Task], refuse: Duration) -> Result<(), Error> {
+        if tasks.len() > TASKS_MAX {
+            let message = format!("{} tasks at once: at most {TASKS_MAX}", tasks.len());
+            return Err(Error::Invalid(message));
+        }
+        let list = offer.resources.list();
+        let mut left = Left::of(&list);
+        let (mut lists, mut bodies) = (Vec::new(), Vec::new());
+        for task in tasks {
+            let (mut memory, mut parts) = (vec![0; 4096], vec![0; 4096]);
+            let taken = left.take(&task.resources, &mut Scratch::new(&mut memory), &mut parts);
+            let taken = taken.ok_or_else(|| {
+                let Task { id, resources, .. } = task;
+                Error::Invalid(format!("task `{id}`: `{resources}` is not in what is offered"))
+            })?;
+            // Our own types have no way to fail.
+            lists.push(postcard::to_allocvec(&taken).unwrap_or_default());
+            let command = CommandInfo { value: Some(task.command.clone()), ..Default::default() };
+            bodies.extend([command::public(&task.id), command::private(command)]);
+        }
+        let launches = tasks.iter().zip(&lists).zip(0u16..).map(|((task, list), number)| Launch {
+            task: &task.id,
+            agent: offer.agent,
+            kind: Kind::Command,
+            resources: mesita_core::wire::decode(list).unwrap_or_default(),
+            limits: Seq::EMPTY,
+            executor: None,
+            user: "",
+            grace_us: None,
+            completion_us: None,
+            restart: Restart::default(),
+            public: Body::at(number * 2),
+            private: Body::at(number * 2 + 1),
+        });
+        let mut memory = vec![0; 2 * MEMORY];
+        let mut scratch = Scratch::new(&mut memory);
+        let large = |_| Error::Invalid("more than fits one call: launch fewer tasks".to_owned());
+        let tasks = scratch.seq::<Launch<'static>>(launches).map_err(large)?;
+        let offers = scratch.seq::<OfferId>([offer.id]).map_err(large)?;
+        let launch = [Operation::Launch { tasks }];
+        let operations = scratch.seq::<Operation<'static>>(launch).map_err(large)?;
+        let refuse_us = Some(micros(refuse));
+        self.call(Verb::Accept(Accept { offers, operations, refuse_us }), &bodies);
+        Ok(())
+    }
+
+    /// Gives an offer back, and refuses the like of it for a while.
+    pub fn decline(&self, offer: &Offer, refuse: Duration) {
+        let mut memory = [0; 64];
+        let offers = Scratch::new(&mut memory).seq::<OfferId>([offer.id]).unwrap_or_default();
+        self.call(Verb::Decline { offers, refuse_us: Some(micros(refuse)) }, &[]);
+    }
+
+    /// Kills a task; its end is told.
+    pub fn kill(&self, task: &str) {
+        let task = TaskAt { task, agent: AgentId::NONE };
+        self.call(Verb::Kill { task, grace_us: None }, &[]);
+    }
+
+    /// Has the state of these tasks told, [`TaskState::Unknown`] for those that nobody knows any
+    /// more; of none = of all that the master knows.
+    pub fn reconcile(&self, tasks: &[&str]) {
+        if tasks.is_empty() {
+            return self.call(Verb::Reconcile { tasks: Seq::EMPTY }, &[]);
+        }
+        for some in tasks.chunks(TASKS_MAX) {
+            let named = some.iter().map(|&task| TaskAt { task, agent: AgentId::NONE });
+            let mut memory = vec![0; MEMORY];
+            let tasks = Scratch::new(&mut memory).seq::<TaskAt<'static>>(named);
+            self.call(Verb::Reconcile { tasks: tasks.unwrap_or_default() }, &[]);
+        }
+    }
+
+    /// Wants no offers until [`Driver::revive`].
+    pub fn suppress(&self) {
+        self.call(Verb::Suppress { roles: Seq::EMPTY }, &[]);
+    }
+
+    /// Wants offers again, whatever was refused.
+    pub fn revive(&self) {
+        self.call(Verb::Revive { roles: Seq::EMPTY }, &[]);
+    }
+
+    /// Ends the framework and all its tasks, and [`run`] with it.
+    pub fn teardown(&self) {
+        self.finish(Ok(false));
+    }
+
+    /// Ends [`run`] alone: tasks live on for the failover timeout, to be taken up by
+    /// [`Framework::resume`].
+    pub fn leave(&self) {
+        self.finish(Ok(true));
+    }
+
+    fn finish(&self, end: Result<bool, Error>) {
+        self.end.borrow_mut().get_or_insert(end);
+        self.changed.notify(usize::MAX);
+    }
+
+    fn call(&self, verb: Verb<'_>, bodies: &[Vec<u8>]) {
+        if let Some(client) = self.client.upgrade() {
+            client.call(0, verb, bodies);
+        }
+    }
+
+    async fn ended(&self) -> Result<bool, Error> {
+        loop {
+            let listener = self.changed.listen();
+            if let Some(end) = self.end.borrow_mut().take() {
+                return end;
+            }
+            listener.await;
+        }
+    }
+}
+
+fn micros(duration: Duration) -> u64 {
+    u64::try_from(duration.as_micros()).unwrap_or(u64::MAX)
+}
+
+/// A driver and the scheduler that it tells.
+struct Telling<S> {
+    driver: Rc<Driver>,
+    scheduler: RefCell<S>,
+}
+
+impl<S: FnMut(&Driver, Event)> Telling<S> {
+    fn tell(&self, event: Event) {
+        (self.scheduler.borrow_mut())(&self.driver, event);
+    }
+
+    fn offer(&self, offer: &WireOffer<'_>) -> Offer {
+        let hosts = self.driver.hosts.borrow();
+        Offer {
+            id: offer.id,
+            agent: offer.agent,
+            hostname: hosts.get(&offer.agent).cloned().unwrap_or_default(),
+            role: offer.role.to_owned(),
+            resources: Resources::of(&offer.resources),
+        }
+    }
+}
+
+fn status(told: &WireStatus<'_>) -> Status {
+    let detail = told.detail();
+    Status {
+        task: told.task.to_owned(),
+        state: told.state,
+        reason: detail.reason,
+        message: detail.message.to_owned(),
+        exit: detail.exit,
+        agent: told.agent,
+    }
+}
+
+impl<S: FnMut(&Driver, Event)> App for Telling<S> {
+    fn event(&self, event: &Told<'_>, _bodies: &[BodyRef]) {
+        match event {
+            Told::Subscribed { framework, cluster, .. } => {
+                self.driver.cluster.set(*cluster);
+                self.tell(Event::Subscribed { id: framework.shown(*cluster).to_string() });
+            }
+            Told::Offers { offers } => {
+                offers.iter().for_each(|offer| self.tell(Event::Offer(self.offer(&offer))));
+            }
+            Told::Rescind { offer } => self.tell(Event::Rescinded(*offer)),
+            Told::Update { status: told } => self.tell(Event::Status(status(told))),
+            Told::Failure { agent, executor: "", .. } => self.tell(Event::Lost(*agent)),
+            Told::Agents { agents } => {
+                let mut hosts = self.driver.hosts.borrow_mut();
+                hosts.extend(agents.iter().map(|one| (one.agent, one.hostname.to_owned())));
+            }
+            Told::Error { message } => {
+                self.driver.finish(Err(Error::Ended((*message).to_owned())));
+            }
+            Told::Failure { .. }
+            | Told::InverseOffers { .. }
+            | Told::RescindInverse { .. }
+            | Told::OperationUpdate { .. }
+            | Told::Message { .. }
+            | Told::Waiting { .. }
+            | Told::Reply { .. } => {}
+        }
+    }
+
+    fn identity(&self, _framework: FrameworkId) {}
+
+    fn connected(&self, connected: Result<(), &Trouble>) {
+        let Err(trouble) = connected else { return };
+        if trouble.hopeless {
+            self.driver.finish(Err(Error::Ended(trouble.why.clone())));
+        } else {
+            self.tell(Event::Disconnected(trouble.why.clone()));
+        }
+    }
+}
+
+/// Runs a framework until its scheduler ends it. `masters` are `HOST:PORT,...`, in any order.
+pub fn run(
+    masters: &str,
+    framework: &Framework,
+    scheduler: impl FnMut(&Driver, Event) + 'static,
+) -> Result<(), Error> {
+    let resume = framework.resume.as_deref().map(resumed).transpose()?;
+    let failed = |error: &dyn fmt::Display| Error::Failed(error.to_string());
+    let capacity = Capacity { tasks: 1_024, offers: 1_024, cells: 4_096, ..Capacity::edge() };
+    let config = scheduler::Config { seed: crate::random::number(), acknowledges: true };
+    let seat = (Blueprint::Driver { capacity, config }, Store::Memory, BODY_BYTES);
+    let plan = Plan { seats: vec![seat], journal: None };
+    let mut process = Process::start(plan).map_err(|error| failed(&error))?;
+    let (port, tasks) = (process.port(0), process.tasks());
+    let client = ClientNode::new(port, STREAM_BYTES);
+    let driver = Rc::new(Driver {
+        client: Rc::downgrade(&client),
+        cluster: Cell::new(0),
+        hosts: RefCell::default(),
+        end: RefCell::default(),
+        changed: event_listener::Event::new(),
+    });
+    let telling = Telling { driver: Rc::clone(&driver), scheduler: RefCell::new(scheduler) };
+    client.serve(Rc::new(telling) as Rc<dyn App>);
+    let addresses = masters.split(',').map(|one| one.trim().to_owned()).collect();
+    let nodes: [Rc<dyn Node>; 1] = [Rc::clone(&client) as Rc<dyn Node>];
+    process.run(&nodes, async {
+        describe(&client, framework)?;
+        if let Some(framework) = resume {
+            client.put(&Input::Resume { framework });
+        }
+        tasks.go(Rc::clone(&client).stay_connected(Way::To(addresses)));
+        let failover = driver.ended().await?;
+        client.put(&Input::Stop { failover });
+        alarm::within(GOODBYE_US, client.stopped()).await;
+        Ok(())
+    })
+}
+
+fn describe(client: &ClientNode, framework: &Framework) -> Result<(), Error> {
+    use mesita_core::wire::Check;
+    let mut memory = vec![0; 8192];
+    let usual = ["*".to_owned()];
+    let roles = if framework.roles.is_empty() { &usual[..] } else { &framework.roles };
+    let roles = roles.iter().map(String::as_str);
+    let roles = Scratch::new(&mut memory).seq::<&'static str>(roles);
+    let node = rustix::system::uname().nodename().to_string_lossy().into_owned();
+    let capabilities =
+        [Capability::TaskKillingState, Capability::PartitionAware, Capability::MultiRole];
+    let subscribe = Subscribe {
+        name: &framework.name,
+        user: &framework.user,
+        principal: "",
+        hostname: &node,
+        webui_url: "",
+        roles: roles.map_err(|_| Error::Invalid("too many roles, or too long".to_owned()))?,
+        suppressed: Seq::EMPTY,
+        minimums: Seq::EMPTY,
+        failover_us: micros(framework.failover),
+        capabilities: capabilities.iter().fold(0, |bits, one| bits | one.bit()),
+        owned: Ownership::Scheduler,
+        public: Body::NONE,
+    };
+    subscribe.check().map_err(|bad| Error::Invalid(bad.to_string()))?;
+    client.put(&Input::Describe(subscribe));
+    Ok(())
+}
+
+/// Reads an id as [`Event::Subscribed`] tells it.
+fn resumed(id: &str) -> Result<FrameworkId, Error> {
+    let cluster = crate::encoded::cluster_of(id);
+    let framework = cluster.and_then(|cluster| FrameworkId::parse(id, cluster));
+    framework.ok_or_else(|| Error::Invalid(format!("`{id}` is not the id of a framework")))
+}

@@ -428,6 +428,7 @@ impl AgentNode {
                     self.expect_checks(id);
                     self.port.put(&Input::Started { container: id });
                     self.begin_checks(id, container);
+                    self.bound_logs_of(id, false);
                     container.steps.borrow_mut().push_front(Step::Isolate(pid));
                 }
                 Err(message) => {
@@ -564,6 +565,7 @@ impl AgentNode {
         let limited = container.limited.take().or(seen);
         let usage = usage.unwrap_or_default();
         *container.summary.borrow_mut() = summary(&ended, usage.user_us, usage.mem_peak_bytes);
+        self.unbound_logs_of(id).await;
         container.ended.set(Some(ended));
         container.set_over();
         let (limit, message) = match &limited {
@@ -604,6 +606,7 @@ impl AgentNode {
         self.step(id, Step::Isolate(pid));
         if let Some(container) = self.containers.get(id) {
             self.begin_checks(id, &container);
+            self.bound_logs_of(id, true);
         }
     }
 

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use mesita_core::wire::ContainerId;
 use mesita_core::wire::svc::{CloseReason, LogsOf, Output, Stream};
 use mesita_isolation::sandbox::{STDERR, STDOUT};
-use rustix::fs::{FileType, Mode, OFlags, inotify};
+use rustix::fs::{FileType, Mode, OFlags, SeekFrom, inotify, seek};
 
 use super::AgentNode;
 use super::containers::Container;
@@ -74,12 +74,15 @@ impl AgentNode {
             let ended = container.as_ref().is_none_or(|container| container.is_over());
             let reading = Arc::clone(&file);
             let chunk = self.containers.by_hand(move || {
+                // What was given back to the disk is passed over: see `bounds`.
+                let from = seek(&*reading, SeekFrom::Data(at)).unwrap_or(at);
                 let mut chunk = vec![0; CHUNK];
-                let len = reading.read_at(&mut chunk, at)?;
+                let len = reading.read_at(&mut chunk, from)?;
                 chunk.truncate(len);
-                io::Result::Ok(chunk)
+                io::Result::Ok((from, chunk))
             });
-            let chunk = chunk.await?;
+            let (from, chunk) = chunk.await?;
+            at = from;
             if !chunk.is_empty() {
                 at += chunk.len() as u64;
                 if handle.write(&chunk).await.is_err() {

@@ -16,10 +16,11 @@
 //! | `site`, `files`, `tally` | what it answers over HTTP: state, files, and what tasks there are |
 //! | `keeper` | the conversation with the keeper |
 //! | `watch` | what the kernel tells by a descriptor |
-//! | `logs` | what tasks wrote, for streams |
+//! | `logs`, `bounds` | what tasks wrote, for streams; how much of it is kept |
 
 mod arrivals;
 mod beside;
+mod bounds;
 mod build;
 mod checks;
 mod containers;
@@ -84,6 +85,8 @@ pub(crate) struct Options {
     pub(crate) gc_delay_us: u64,
     /// Blocking steps at once.
     pub(crate) hands: usize,
+    /// Bytes that are kept of each of a task's two files of output; 0 = all.
+    pub(crate) log_bytes_max: u64,
     /// What tasks bring into their sandboxes.
     pub(crate) fetch: fetch::Options,
     /// Tasks run as their users.
@@ -125,6 +128,7 @@ pub(crate) struct AgentNode {
     keeper: keeper::Link,
     beside: Beside,
     fetcher: fetch::Fetcher,
+    bounds: bounds::Bounds,
     /// The connection to the master, if there is one.
     master: Cell<Option<Id>>,
     /// Silence for so long ends the session, in µs; 0 = there is no session.

@@ -75,6 +75,7 @@ impl Site for AgentNode {
             own.extend(self.executors.gauges());
             own.push(self.beside.gauge());
             own.extend(self.fetcher.gauges());
+            own.extend(self.bounds.gauges());
             own.push(("backlog_bytes", self.port.backlog_bytes() as u64));
             own.push(("registered", u64::from(self.timeout_us.get() > 0)));
             (core, own)

@@ -94,6 +94,7 @@ impl AgentNode {
             options.switch_user,
         );
         let link = keeper::Link::new(keeper)?;
+        let bounds = super::bounds::Bounds::new(options.log_bytes_max);
         let fetcher = super::fetch::Fetcher::new(options.fetch, &prepared.work_dir);
         let node = Rc::new_cyclic(|me| Self {
             port,
@@ -114,6 +115,7 @@ impl AgentNode {
             keeper: link,
             beside: super::beside::Beside::new(version),
             fetcher,
+            bounds,
             master: std::cell::Cell::default(),
             timeout_us: std::cell::Cell::default(),
             session_changed: Event::new(),
@@ -134,6 +136,7 @@ impl AgentNode {
         node.take_up(&held);
         node.serve_keeper();
         node.collect_garbage();
+        node.bound_logs();
         Ok(node)
     }
 

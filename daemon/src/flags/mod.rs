@@ -262,6 +262,9 @@ pub(crate) struct Holds {
     /// How long the sandbox of a task that ended is kept
     #[arg(long, value_name = "DURATION", default_value = "1weeks")]
     pub(crate) gc_delay: Duration,
+    /// The newest of what a task writes to stdout, and to stderr, that is kept; 0 = all of it
+    #[arg(long, value_name = "SIZE", default_value = "64MiB")]
+    pub(crate) task_log_max: Size,
     /// Blocking steps that are done at once for tasks: cgroups, sandboxes, logs
     #[arg(long, value_name = "NUMBER", default_value_t = 4)]
     pub(crate) hands: usize,

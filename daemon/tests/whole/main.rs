@@ -17,6 +17,7 @@ mod http;
 mod idle;
 mod journal;
 mod kills;
+mod logs;
 mod masters;
 mod network;
 mod operators;

@@ -312,7 +312,7 @@ fn slots(body: &Body<'_>, from: u64, rows: &mut Answer) -> Option<u64> {
 }
 
 /// The tables of the registry whose slots are rows.
-const TABLES_OF_ROWS: [Table; 9] = [
+pub(crate) const TABLES_OF_ROWS: [Table; 9] = [
     Table::Agents,
     Table::Marks,
     Table::Frameworks,

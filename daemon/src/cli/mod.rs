@@ -29,6 +29,7 @@ mod maintenance;
 mod master;
 mod ps;
 mod quota;
+mod registry;
 mod replay;
 pub(crate) mod run;
 mod weights;
@@ -98,6 +99,7 @@ pub(crate) fn main(arguments: Vec<OsString>) -> ExitCode {
         Command::Dev(flags) => dev::main(*flags),
         Command::Master(flags) => master::main(*flags),
         Command::Agent(flags) => agent::main(*flags),
+        Command::Registry(flags) => registry::main(&flags),
         Command::Replay(flags) => replay::main(&flags),
     })
 }

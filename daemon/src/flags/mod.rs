@@ -71,6 +71,9 @@ pub(crate) enum Command {
     Master(Box<Master>),
     /// Run an agent
     Agent(Box<Agent>),
+    /// What a master of a set has on its disk, while it does not run
+    #[command(subcommand)]
+    Registry(Registry),
     /// Repeat a journal and compare every decision
     Replay(Replay),
 }
@@ -550,6 +553,26 @@ pub(crate) struct Ls {
     #[command(flatten)]
     pub(crate) at: Where,
     /// As lines of JSON
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+/// `mesita registry`
+#[derive(Clone, Debug, Subcommand)]
+pub(crate) enum Registry {
+    /// Print it: who the masters are, what this one voted for, quota and weights
+    Show(RegistryAt),
+    /// Tell whether it is whole
+    Verify(RegistryAt),
+}
+
+/// `mesita registry show`, `mesita registry verify`
+#[derive(Clone, Debug, Args)]
+pub(crate) struct RegistryAt {
+    /// Directory that was given to the master [default: as for the master]
+    #[arg(long, value_name = "DIR")]
+    pub(crate) work_dir: Option<PathBuf>,
+    /// As one line of JSON
     #[arg(long)]
     pub(crate) json: bool,
 }

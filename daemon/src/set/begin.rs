@@ -10,7 +10,7 @@ use mesita_core::registry::store::Facts;
 
 use super::bootstrap::{Identity, Maker, Refused};
 use super::sealed::Keys;
-use super::store::SetStore;
+use super::store::{DAMAGED, SetStore};
 use crate::agent::prepare;
 use crate::conn::listen::with_hint;
 use crate::disk_thread::Store;
@@ -49,6 +49,7 @@ pub(crate) struct Plan {
 
 /// And what stays on the IO side.
 pub(crate) struct Begun {
+    pub(crate) meta: PathBuf,
     pub(crate) socket: UdpSocket,
     pub(crate) keys: Keys,
     pub(crate) key: [u8; 32],
@@ -92,10 +93,12 @@ pub(crate) fn begin(wanted: &Wanted<'_>) -> Result<(Plan, Begun), Refused> {
             let path = wanted.meta.join("set");
             return sentence(format!("{} is gone: this master is to be replaced", path.display()));
         }
+        (false, Some(Identity { formed: true, .. })) => return sentence(DAMAGED.to_owned()),
         (false, known) => make(wanted, masters, known, &socket, &keys, key)?,
     };
     let (host, port) = &wanted.advertised;
     let begun = Begun {
+        meta: wanted.meta.to_owned(),
         socket,
         keys,
         key,

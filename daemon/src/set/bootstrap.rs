@@ -51,13 +51,17 @@ pub(crate) struct Identity {
     pub(crate) t_us: u32,
     /// All of them, by id, once they were heard.
     pub(crate) members: Vec<Member>,
+    /// Its registry belongs to the set: from now on one that does not has forgotten.
+    #[serde(default)]
+    pub(crate) formed: bool,
 }
 
 impl Identity {
     /// That of a master that begins to make a set.
     pub(crate) fn new(masters: Vec<String>, id: u8, rows: [u32; 3], t_us: u32) -> Self {
         let draw = crate::random::number();
-        Self { version: VERSION, masters, id, draw, rows, t_us, members: Vec::new() }
+        let members = Vec::new();
+        Self { version: VERSION, masters, id, draw, rows, t_us, members, formed: false }
     }
 
     /// Reads it; none if this work directory has none.

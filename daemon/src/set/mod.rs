@@ -15,7 +15,7 @@
 //! contents alike: what is lost comes again, and one seal protects all of it.
 
 pub(crate) mod begin;
-mod bootstrap;
+pub(crate) mod bootstrap;
 mod kept;
 pub(crate) mod node;
 mod peers;

@@ -4,6 +4,7 @@
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
 use std::net::{SocketAddr, UdpSocket};
+use std::path::PathBuf;
 use std::rc::{Rc, Weak};
 
 use event_listener::Event;
@@ -59,6 +60,9 @@ pub(crate) struct SetNode {
     keys: Keys,
     key: [u8; 32],
     identity: Identity,
+    meta: PathBuf,
+    /// What it says is durable, and so is that it belongs to the set.
+    formed: Cell<bool>,
     /// `host:port` for others.
     address: String,
     nonce: u32,
@@ -86,7 +90,7 @@ impl SetNode {
         standing: Rc<Standing>,
         master: Rc<MasterNode>,
     ) -> std::io::Result<Rc<Self>> {
-        let Begun { socket, keys, key, identity, shape, address, facts, edits, body } = begun;
+        let Begun { meta, socket, keys, key, identity, shape, address, facts, edits, body } = begun;
         let nonce = u32::try_from(random::below(u64::from(u32::MAX))).unwrap_or(0);
         let socket = Async::new(socket)?;
         let node = Rc::new_cyclic(|me| Self {
@@ -98,7 +102,9 @@ impl SetNode {
             socket,
             keys,
             key,
+            formed: Cell::new(identity.formed),
             identity,
+            meta,
             address,
             nonce,
             counter: Cell::new(0),
@@ -371,10 +377,14 @@ impl Node for SetNode {
             mesita_core::stop(line!(), "an output of an election that cannot be read");
         };
         match output {
-            Output::Gossip(head) => self.broadcast(&head),
+            Output::Gossip(head) => {
+                self.is_formed();
+                self.broadcast(&head);
+            }
             Output::Send { to, head } => self.send(to, &head),
             Output::Persist(save) => self.persist(&save),
             Output::Leading(fence) => {
+                self.is_formed();
                 if let Some(me) = self.me.upgrade() {
                     self.tasks.go(async move { me.leads(fence).await });
                 }
@@ -396,6 +406,18 @@ impl Node for SetNode {
 }
 
 impl SetNode {
+    /// It speaks, so its disk has that it belongs to the set: said once, for ever.
+    fn is_formed(&self) {
+        if self.formed.replace(true) {
+            return;
+        }
+        let mut identity = self.identity.clone();
+        identity.formed = true;
+        if let Err(refused) = identity.write(&self.meta) {
+            log::error!("{refused}");
+        }
+    }
+
     fn persist(&self, save: &Save<'_>) {
         if let Save::Sector { facts, .. } = save {
             *self.facts.borrow_mut() = facts.clone();

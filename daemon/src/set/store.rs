@@ -4,23 +4,27 @@
 //! here blocks are read, written and synced. The file has its whole length, filled with zeros,
 //! before anything relies on it: a full disk cannot stop a vote.
 
+use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{self, Write};
 use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 use mesita_core::registry::Unreadable;
-use mesita_core::registry::body::Shape;
+use mesita_core::registry::body::{Shape, edits};
 use mesita_core::registry::store::{BLOCK, Disk, DiskError, Facts, RING, Save, Store, blocks};
+use mesita_core::wire::gossip::Table;
 use rustix::fs::{Advice, fadvise};
 
-use crate::seats::bodies;
+use crate::seats::{TABLES_OF_ROWS, bodies};
 
 /// Blocks of a file. The error that the core is not told of is kept.
 struct Blocks {
     path: PathBuf,
     file: File,
     failed: Option<io::Error>,
+    /// Nothing is written: somebody only looks.
+    looks: bool,
 }
 
 impl Blocks {
@@ -43,11 +47,17 @@ impl Disk for Blocks {
     }
 
     fn write(&mut self, block: u32, from: &[u8; BLOCK]) -> Result<(), DiskError> {
+        if self.looks {
+            return Ok(());
+        }
         let written = self.file.write_all_at(from, place(block));
         self.did(written)
     }
 
     fn sync(&mut self) -> Result<(), DiskError> {
+        if self.looks {
+            return Ok(());
+        }
         let synced = self.file.sync_data();
         self.did(synced)
     }
@@ -65,6 +75,10 @@ impl std::fmt::Debug for SetStore {
     }
 }
 
+/// Said of a master that has forgotten everything.
+pub(crate) const DAMAGED: &str = "the registry of this master is gone or damaged: it has forgotten for whom it voted, and does not \
+     vote again. The others go on; put back nothing older, and replace this master";
+
 /// Why there is no registry to start from.
 #[derive(Debug)]
 pub(crate) enum Error {
@@ -80,6 +94,9 @@ impl std::fmt::Display for Error {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
             Self::Io(path, error) => write!(f, "{}: {error}", path.display()),
+            Self::Unreadable(path, Unreadable::Damaged) => {
+                write!(f, "{}: {DAMAGED}", path.display())
+            }
             Self::Unreadable(path, why) => write!(f, "{}: {why}", path.display()),
             Self::Length(path) => write!(
                 f,
@@ -102,7 +119,18 @@ impl SetStore {
         if !path.exists() {
             create(&path, len).map_err(io)?;
         }
-        let file = File::options().read(true).write(true).open(&path).map_err(io)?;
+        Self::read(path, shape, false)
+    }
+
+    /// The same of a registry that is there, which stays as it is.
+    pub(crate) fn look(meta: &Path, shape: Shape) -> Result<Self, Error> {
+        Self::read(meta.join("registry"), shape, true)
+    }
+
+    fn read(path: PathBuf, shape: Shape, looks: bool) -> Result<Self, Error> {
+        let io = |error| Error::Io(path.clone(), error);
+        let len = place(blocks(shape, RING));
+        let file = File::options().read(true).write(!looks).open(&path).map_err(io)?;
         if file.metadata().map_err(io)?.len() != len {
             return Err(Error::Length(path));
         }
@@ -110,7 +138,7 @@ impl SetStore {
         fadvise(&file, 0, None, Advice::DontNeed).map_err(|errno| io(errno.into()))?;
         let [body, idle] = bodies(shape);
         let mut store = Store::new(shape, RING, body, idle);
-        let mut blocks = Blocks { path: path.clone(), file, failed: None };
+        let mut blocks = Blocks { path: path.clone(), file, failed: None, looks };
         match store.recover(&mut blocks) {
             Ok(()) => Ok(Self { store, blocks }),
             Err(why) => Err(match blocks.failed.take() {
@@ -133,6 +161,26 @@ impl SetStore {
     /// The registry's bytes as they were found.
     pub(crate) fn body(&self) -> &[u8] {
         self.store.body().bytes()
+    }
+
+    /// The rows that it has: of the value at `facts().base`, and those of the change beside it.
+    pub(crate) fn values(&self) -> Vec<(Table, u32, Vec<u8>)> {
+        let body = self.store.body();
+        let mut found = BTreeMap::new();
+        for table in TABLES_OF_ROWS {
+            for slot in 0..body.shape().slots(table) {
+                found.insert((table, slot), body.slot(table, slot).unwrap_or_default().to_vec());
+            }
+        }
+        let change = edits(self.store.edits()).filter(|_| body.named() == self.facts().base);
+        for edit in change.iter().flat_map(|change| change.iter()) {
+            let slot = found.entry((edit.table, edit.slot)).or_default();
+            let (at, end) = (usize::from(edit.at), usize::from(edit.at) + edit.bytes.len());
+            slot.resize(slot.len().max(end), 0);
+            slot[at..end].copy_from_slice(edit.bytes);
+        }
+        let filled = found.into_iter().filter(|(_, bytes)| bytes.first().is_some_and(|b| *b != 0));
+        filled.map(|((table, slot), bytes)| (table, slot, bytes)).collect()
     }
 
     /// Its file.

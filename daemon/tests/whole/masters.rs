@@ -226,7 +226,37 @@ fn what_an_operator_sets_outlives_every_leader() {
     assert_eq!(listed(&set), before, "{second}");
     let long = format!("{}=2", "r".repeat(200));
     assert_eq!(set.told("weights", &["set", &long]).status, 0);
+    let directories = [0, 1, 2].map(|at| set.work_dir(at).display().to_string());
+    let running = world.told(&["registry", "show", "--work-dir", &directories[0]]);
+    assert_eq!(running.status, 1, "{}", running.out);
+    let (port, list) = (set.ports[0].to_string(), set.list());
+    let begin =
+        ["master", "--port", &port, "--masters", &list, "--work-dir", directories[0].as_str()];
     set.stop();
+    for directory in &directories {
+        let said = world.told(&["registry", "verify", "--work-dir", directory]);
+        assert_eq!(said.status, 0, "{}", said.err);
+        assert!(said.out.starts_with("whole, at "), "{}", said.out);
+        let said = world.told(&["registry", "show", "--json", "--work-dir", directory]);
+        let told: Value = serde_json::from_str(&said.out).unwrap();
+        assert_eq!(told["masters"].as_array().unwrap().len(), 3);
+        // The one that led last has what it was told last; the others may have stopped before.
+        let has =
+            |role: &str| told["rows"].as_array().unwrap().iter().any(|row| row["role"] == role);
+        assert!(has("eng/web") && has("ops") && !has("gone"), "{told}");
+    }
+    // Damage is told, and nothing is made of it.
+    let file = std::path::Path::new(&directories[0]).join("meta/registry");
+    let len = std::fs::read(&file).unwrap().len();
+    std::fs::write(&file, vec![7; len]).unwrap();
+    let said = world.told(&["registry", "verify", "--work-dir", &directories[0]]);
+    assert_eq!(said.status, 1, "{}", said.out);
+    assert!(said.err.contains("gone or damaged"), "{}", said.err);
+    // Nobody is talked into forgetting for whom it voted.
+    let again = |more: &[&str]| world.start(world.mesita(&[&begin[..], more].concat()));
+    refused(again(&["--bootstrap"]), "gone or damaged");
+    std::fs::remove_file(&file).unwrap();
+    refused(again(&[]), "gone or damaged");
     world.nothing_is_left();
 }
 

@@ -5,7 +5,7 @@
 //! environment has.
 
 use std::cell::{Cell, RefCell};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::rc::Rc;
 
 use hyper::body::Incoming;
@@ -37,11 +37,16 @@ use pb::executor::call::Type;
 /// Silence between events of a stream, in µs. Mesos: 30 min.
 const HEARTBEAT_US: u64 = 1_800_000_000;
 
+/// Frameworks that are remembered when they have nothing here any more. Mesos: 50.
+const COMPLETED_MAX: usize = 50;
+
 /// Streams of executors, and what is known of their frameworks.
 #[derive(Default)]
 pub(super) struct Executors {
     by_conn: RefCell<BTreeMap<Id, Rc<Executor>>>,
     frameworks: RefCell<BTreeMap<FrameworkId, Known>>,
+    /// Frameworks that have nothing here any more, the newest last.
+    completed: RefCell<VecDeque<(FrameworkId, Known)>>,
 }
 
 /// A framework.
@@ -67,22 +72,40 @@ impl Executors {
     pub(super) fn noted(&self, record: &Record<'_>, cluster: u64) {
         if let Record::Framework(held) = record {
             let known = Known { info: described(held, cluster), owner: held.caller.to_owned() };
+            // It may have been here before.
+            self.completed.borrow_mut().retain(|(id, _)| *id != held.framework);
             self.frameworks.borrow_mut().insert(held.framework, known);
         }
         if let Record::FrameworkGone { framework } = record {
-            self.frameworks.borrow_mut().remove(framework);
+            let gone = self.frameworks.borrow_mut().remove(framework);
+            let mut completed = self.completed.borrow_mut();
+            completed.extend(gone.map(|known| (*framework, known)));
+            if completed.len() > COMPLETED_MAX {
+                completed.pop_front();
+            }
         }
     }
 
     /// Whose a framework is.
     pub(super) fn owner(&self, framework: FrameworkId) -> Option<String> {
-        self.frameworks.borrow().get(&framework).map(|known| known.owner.clone())
+        let known = self.frameworks.borrow().get(&framework).map(|known| known.owner.clone());
+        known.or_else(|| {
+            let completed = self.completed.borrow();
+            let of = completed.iter().find(|(id, _)| *id == framework);
+            of.map(|(_, known)| known.owner.clone())
+        })
     }
 
     /// Frameworks with tasks or executors here.
     pub(super) fn frameworks(&self) -> Vec<(FrameworkId, pb::FrameworkInfo)> {
         let known = self.frameworks.borrow();
         known.iter().map(|(id, known)| (*id, known.info.clone())).collect()
+    }
+
+    /// Frameworks that had some, and have none any more.
+    pub(super) fn completed(&self) -> Vec<(FrameworkId, pb::FrameworkInfo)> {
+        let completed = self.completed.borrow();
+        completed.iter().map(|(id, known)| (*id, known.info.clone())).collect()
     }
 
     fn of_conn(&self, conn: Id) -> Option<Rc<Executor>> {

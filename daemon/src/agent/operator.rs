@@ -181,7 +181,10 @@ impl AgentNode {
         let known = self.executors.frameworks().into_iter();
         let frameworks =
             known.map(|(_, framework_info)| get_frameworks::Framework { framework_info }).collect();
-        GetFrameworks { frameworks, completed_frameworks: Vec::new() }
+        let gone = self.executors.completed().into_iter();
+        let completed_frameworks =
+            gone.map(|(_, framework_info)| get_frameworks::Framework { framework_info }).collect();
+        GetFrameworks { frameworks, completed_frameworks }
     }
 
     /// Executors; a command runs under one of its own name. Mesos: `Slave::getExecutorInfo`.

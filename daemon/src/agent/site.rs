@@ -188,6 +188,11 @@ impl AgentNode {
             let own = executors.iter().filter(|one| one.framework == *id).cloned().collect();
             self.framework_json(*id, framework, own, rows(&tasks), rows(&completed))
         });
+        let gone = self.executors.completed();
+        let over = gone.iter().map(|(id, framework)| {
+            let own = completed.iter().filter(|row| row.framework == *id).cloned().collect();
+            self.framework_json(*id, framework, Vec::new(), Vec::new(), own)
+        });
         json!({
             "version": MESOS_VERSION,
             "start_time": seconds(self.started_us),
@@ -204,7 +209,7 @@ impl AgentNode {
             }),
             "flags": self.options.flags,
             "frameworks": frameworks.collect::<Vec<Value>>(),
-            "completed_frameworks": [],
+            "completed_frameworks": over.collect::<Vec<Value>>(),
             "cluster": format!("{cluster:016x}"),
         })
     }

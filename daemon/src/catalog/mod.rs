@@ -10,7 +10,7 @@ use std::sync::Arc;
 
 use mesita_core::allocator::node::WEIGHT_ONE;
 use mesita_core::master::Fact;
-use mesita_core::master::rows::Willing;
+use mesita_core::master::rows::{FrameworkState, Willing};
 use mesita_core::table::Id;
 use mesita_core::wire::{AgentId, Body, BodyRef, Fence, FrameworkId};
 
@@ -25,6 +25,8 @@ pub(crate) const PAGE: usize = 64;
 const STATUSES_MAX: usize = 8;
 /// Tasks that are remembered after their end was acknowledged.
 pub(crate) const COMPLETED_MAX: usize = 500;
+/// Frameworks that are remembered after their end. Mesos: `--max_completed_frameworks`.
+pub(crate) const COMPLETED_FRAMEWORKS_MAX: usize = 50;
 
 /// Everything that a master's facts told, as it is at one moment. A clone is that moment, for as
 /// long as a reader takes.
@@ -43,6 +45,8 @@ pub(crate) struct Tables {
     pub(crate) weights: Arc<BTreeMap<Box<str>, u32>>,
     /// Tasks whose end was acknowledged, the newest last.
     pub(crate) completed: Arc<VecDeque<Completed>>,
+    /// Frameworks that are no more, the newest last, by the rows that they had.
+    pub(crate) completed_frameworks: Arc<VecDeque<(Id, Framework)>>,
     /// Tasks that ended since this master leads, by the state that they ended in.
     pub(crate) ended: [u64; 14],
     /// Whose word it is, and the cluster; none before this master led.
@@ -216,7 +220,15 @@ impl Catalog {
                 self.now.frameworks.change(row, change);
             }
             Fact::FrameworkGone { row } => {
-                self.now.frameworks.remove(row);
+                if let Some(framework) = self.now.frameworks.remove(row) {
+                    let state = FrameworkState::Leaving;
+                    let gone = Framework { state, since_us: wall_us, ..framework };
+                    let all = Arc::make_mut(&mut self.now.completed_frameworks);
+                    all.push_back((row, gone));
+                    if all.len() > COMPLETED_FRAMEWORKS_MAX {
+                        all.pop_front();
+                    }
+                }
             }
             Fact::Task {
                 row,
@@ -389,10 +401,12 @@ impl Catalog {
     }
 
     /// Names and values of what it holds.
-    pub(crate) fn gauges(&self) -> [(&'static str, u64); 9] {
+    pub(crate) fn gauges(&self) -> [(&'static str, u64); 11] {
         [
             ("catalog_completed_tasks", self.now.completed.len() as u64),
             ("catalog_completed_tasks_max", COMPLETED_MAX as u64),
+            ("catalog_completed_frameworks", self.now.completed_frameworks.len() as u64),
+            ("catalog_completed_frameworks_max", COMPLETED_FRAMEWORKS_MAX as u64),
             ("catalog_completed_bytes", self.completed_bytes as u64),
             ("catalog_completed_bytes_max", COMPLETED_BYTES_MAX as u64),
             ("catalog_agents", self.now.agents.len() as u64),

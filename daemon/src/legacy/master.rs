@@ -14,7 +14,7 @@ use super::rows::{
     AgentRow, Counts, ExecutorRow, FrameworkDetail, FrameworkHead, Holdings, OfferRow, TaskRow,
 };
 use crate::catalog::Tables;
-use crate::catalog::rows::Quota;
+use crate::catalog::rows::{Framework, Quota};
 use crate::pb::mesos::v1::MasterInfo;
 use crate::v1::amounts::{double, seconds};
 use crate::v1::events::MESOS_VERSION;
@@ -108,8 +108,9 @@ fn state(pieces: &mut Pieces, tables: Tables, about: &About) {
     agent_rows(pieces, &tables, &holdings);
     pieces.text(",\"recovered_slaves\":[],\"frameworks\":[");
     framework_rows(pieces, &tables, &holdings, None);
-    let empty = "],\"completed_frameworks\":[],\"orphan_tasks\":[],\"unregistered_frameworks\":[]}";
-    pieces.text(empty);
+    pieces.text("],\"completed_frameworks\":[");
+    completed_frameworks(pieces, &tables, &holdings, None);
+    pieces.text("],\"orphan_tasks\":[],\"unregistered_frameworks\":[]}");
 }
 
 fn agent_rows(pieces: &mut Pieces, tables: &Tables, holdings: &std::rc::Rc<Holdings>) {
@@ -142,25 +143,49 @@ fn framework_rows(
     }
     let mut first = true;
     for (id, framework) in tables.frameworks.iter() {
-        let detail = FrameworkDetail::of(tables, id, framework, holdings);
-        if only.is_some_and(|only| *only != shown(tables, framework.id)) {
-            continue;
-        }
-        let comma = if std::mem::take(&mut first) { "" } else { "," };
-        pieces.text(format!("{comma}{}", open(&written(&detail))));
         let own = by_framework.remove(&id).unwrap_or_default();
-        task_rows(pieces, tables, "tasks", own);
-        pieces.text(",\"unreachable_tasks\":[],");
-        completed_rows(pieces, tables, framework.id);
-        pieces.text(",");
-        let (mut offers, of) = (row_ids(&tables.offers, |one| one.framework == id), tables.clone());
-        pieces.array("offers", move || Some(OfferRow::of(&of, of.offers.get(offers.next()?)?)));
-        pieces.text(",");
-        let (mut ids, of) = (row_ids(&tables.executors, |one| one.framework == id), tables.clone());
-        pieces
-            .array("executors", move || Some(ExecutorRow::of(&of, of.executors.get(ids.next()?)?)));
-        pieces.text("}");
+        if only.is_none_or(|only| *only == shown(tables, framework.id)) {
+            pieces.text(if std::mem::take(&mut first) { "" } else { "," });
+            framework_row(pieces, tables, holdings, id, framework, own);
+        }
     }
+}
+
+/// Frameworks that are no more, or one of them.
+fn completed_frameworks(
+    pieces: &mut Pieces,
+    tables: &Tables,
+    holdings: &std::rc::Rc<Holdings>,
+    only: Option<&String>,
+) {
+    let all = tables.completed_frameworks.iter();
+    let wanted = all.filter(|(_, one)| only.is_none_or(|only| *only == shown(tables, one.id)));
+    for (number, (id, framework)) in wanted.enumerate() {
+        pieces.text(if number == 0 { "" } else { "," });
+        framework_row(pieces, tables, holdings, *id, framework, Vec::new());
+    }
+}
+
+fn framework_row(
+    pieces: &mut Pieces,
+    tables: &Tables,
+    holdings: &std::rc::Rc<Holdings>,
+    id: Id,
+    framework: &Framework,
+    tasks: Vec<Id>,
+) {
+    let detail = FrameworkDetail::of(tables, id, framework, holdings);
+    pieces.text(open(&written(&detail)).to_owned());
+    task_rows(pieces, tables, "tasks", tasks);
+    pieces.text(",\"unreachable_tasks\":[],");
+    completed_rows(pieces, tables, framework.id);
+    pieces.text(",");
+    let (mut offers, of) = (row_ids(&tables.offers, |one| one.framework == id), tables.clone());
+    pieces.array("offers", move || Some(OfferRow::of(&of, of.offers.get(offers.next()?)?)));
+    pieces.text(",");
+    let (mut ids, of) = (row_ids(&tables.executors, |one| one.framework == id), tables.clone());
+    pieces.array("executors", move || Some(ExecutorRow::of(&of, of.executors.get(ids.next()?)?)));
+    pieces.text("}");
 }
 
 fn row_ids<T: Clone>(
@@ -278,7 +303,9 @@ fn frameworks(pieces: &mut Pieces, tables: Tables, only: Option<&String>) {
     let holdings = std::rc::Rc::new(Holdings::of(&tables));
     pieces.text("{\"frameworks\":[");
     framework_rows(pieces, &tables, &holdings, only);
-    pieces.text("],\"completed_frameworks\":[],\"unregistered_frameworks\":[]}");
+    pieces.text("],\"completed_frameworks\":[");
+    completed_frameworks(pieces, &tables, &holdings, only);
+    pieces.text("],\"unregistered_frameworks\":[]}");
 }
 
 fn quota_row(role: &str, quota: &Quota) -> Value {

@@ -122,7 +122,12 @@ fn summed(resources: Vec<pb::Resource>) -> Vec<pb::Resource> {
 /// Frameworks that this master knows.
 pub(crate) fn frameworks(tables: &Tables) -> GetFrameworks {
     let rows = tables.frameworks.iter().map(|(id, row)| framework(tables, id, row));
-    GetFrameworks { frameworks: rows.collect(), ..GetFrameworks::default() }
+    let gone = tables.completed_frameworks.iter().map(|(id, row)| framework(tables, *id, row));
+    GetFrameworks {
+        frameworks: rows.collect(),
+        completed_frameworks: gone.collect(),
+        ..GetFrameworks::default()
+    }
 }
 
 /// One framework.

@@ -3,6 +3,7 @@
 use serde_json::{Value, json};
 
 use crate::http::post;
+use crate::reads::read_at;
 use crate::scheduler_api::{Framework, cluster, end, task};
 use crate::world::{World, eventually};
 
@@ -29,13 +30,13 @@ fn an_agent_tells_what_it_is_and_what_runs() {
         &json!({"offer_ids": [offer["id"]], "operations": [
             {"type": "LAUNCH", "launch": {"task_infos": both}}, group]}),
     );
-    let mut running = 0;
-    while running < 2 {
+    let mut states = std::collections::BTreeMap::new();
+    let wanted = [("alone", "TASK_RUNNING"), ("member", "TASK_RUNNING"), ("over", "TASK_FINISHED")];
+    while wanted.iter().any(|(task, state)| states.get(*task).is_none_or(|told| told != state)) {
         let status = framework.status();
-        let lasts = status["task_id"]["value"] != "over";
-        running += usize::from(lasts && status["state"] == "TASK_RUNNING");
+        let told = |value: &Value| value.as_str().unwrap().to_owned();
+        states.insert(told(&status["task_id"]["value"]), told(&status["state"]));
     }
-    framework.end_of("over");
     let by_master = format!("/agent/{}/api/v1", offer["agent_id"]["value"].as_str().unwrap());
     for (port, path) in
         [(agent.port, "/api/v1"), (agent.port, "/slave(1)/api/v1"), (master.port, &by_master)]
@@ -92,6 +93,18 @@ fn an_agent_tells_what_it_is_and_what_runs() {
         assert!(inside["resource_statistics"]["timestamp"].as_f64().unwrap() > 1e9);
     }
     framework.accepted("TEARDOWN", &Value::Null);
+    // What is over is remembered by both, with its tasks.
+    let gone = |port: u16| read_at(port, "/state")["completed_frameworks"].clone();
+    for port in [agent.port, master.port] {
+        eventually(|| gone(port)[0]["id"] == framework.id["value"], || gone(port).to_string());
+    }
+    let tasks = &gone(master.port)[0]["completed_tasks"];
+    assert!(tasks.as_array().unwrap().iter().any(|one| one["id"] == "over"), "{tasks}");
+    let executors = gone(agent.port)[0]["completed_executors"].clone();
+    let ids: Vec<&Value> = executors.as_array().unwrap().iter().map(|one| &one["id"]).collect();
+    assert!(ids.contains(&&json!("over")) && ids.contains(&&json!("pod")), "{executors}");
+    let told = told(agent.port, "/api/v1", &json!({"type": "GET_FRAMEWORKS"}));
+    assert_eq!(told["completed_frameworks"][0]["framework_info"]["id"], framework.id);
     end(&world, master, agent);
 }
 

@@ -16,13 +16,14 @@ use std::rc::{Rc, Weak};
 use std::time::Duration;
 
 use mesita_core::capacity::Capacity;
+use mesita_core::limits::DURATION_MAX_US;
 use mesita_core::resources::Amount;
 use mesita_core::scheduler::{self, Input};
 use mesita_core::wire::call::{Accept, Capability, Operation, Ownership, Subscribe, Verb};
 use mesita_core::wire::event::{Event as Told, Offer as WireOffer};
 use mesita_core::wire::resource::Value;
 use mesita_core::wire::task::{Kind, Launch, Restart, Status as WireStatus, TaskAt};
-use mesita_core::wire::{Body, BodyRef, Scratch, Seq};
+use mesita_core::wire::{Body, BodyRef, Check, Scratch, Seq};
 
 pub use mesita_core::wire::task::{Exit, Reason, TaskState};
 pub use mesita_core::wire::{AgentId, FrameworkId, OfferId};
@@ -218,7 +219,9 @@ impl Driver {
         let launch = [Operation::Launch { tasks }];
         let operations = scratch.seq::<Operation<'static>>(launch).map_err(large)?;
         let refuse_us = Some(micros(refuse));
-        self.call(Verb::Accept(Accept { offers, operations, refuse_us }), &bodies);
+        let verb = Verb::Accept(Accept { offers, operations, refuse_us });
+        verb.check().map_err(|bad| Error::Invalid(bad.to_string()))?;
+        self.call(verb, &bodies);
         Ok(())
     }
 
@@ -293,7 +296,8 @@ impl Driver {
 }
 
 fn micros(duration: Duration) -> u64 {
-    u64::try_from(duration.as_micros()).unwrap_or(u64::MAX)
+    // The longest that is waited anyway.
+    u64::try_from(duration.as_micros()).unwrap_or(u64::MAX).min(DURATION_MAX_US)
 }
 
 /// A driver and the scheduler that it tells.
@@ -413,7 +417,6 @@ pub fn run(
 }
 
 fn describe(client: &ClientNode, framework: &Framework) -> Result<(), Error> {
-    use mesita_core::wire::Check;
     let mut memory = vec![0; 8192];
     let usual = ["*".to_owned()];
     let roles = if framework.roles.is_empty() { &usual[..] } else { &framework.roles };

@@ -20,17 +20,18 @@ pub(super) struct Drain {
 }
 
 impl Agent<'_> {
-    /// Ends every task and accepts no more, until it is empty. Said again, it says nothing new.
+    /// Ends every task and accepts no more. Said again, the newest bound and what follows count.
     pub(super) fn drain(
         &mut self,
         cx: &mut Cx<'_>,
         grace_us: Option<u64>,
         gone: bool,
     ) -> Result<(), Refusal> {
-        if self.drain.on {
+        let drain = Drain { on: true, grace_us, gone };
+        if self.drain == drain {
             return Ok(());
         }
-        self.drain = Drain { on: true, grace_us, gone };
+        self.drain = drain;
         self.persist(cx, draining(&self.drain), true, &[]);
         self.begin_ending(cx);
         Ok(())

@@ -60,7 +60,9 @@ impl Master<'_> {
     }
 
     pub(super) fn expire_agents(&mut self, cx: &mut Cx<'_>) {
-        while let Some(slot) = self.agent_timers.expired(cx.now) {
+        while cx.has_room()
+            && let Some(slot) = self.agent_timers.expired(cx.now)
+        {
             if let Some(agent) = self.agents.id_at(slot) {
                 self.lose(cx, agent, Farewell::Silent);
             }

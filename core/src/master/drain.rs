@@ -54,7 +54,7 @@ impl Master<'_> {
         gone: bool,
     ) -> Result<(), Refusal> {
         let id = self.known_agent(agent)?;
-        if self.agents.get_ref(id).is_some_and(|row| row.machine != 0) {
+        if self.machine_of(id).is_some() {
             return Err(Refusal::Planned);
         }
         self.empty(cx, id, grace_us, gone);
@@ -92,8 +92,9 @@ impl Master<'_> {
         if there {
             self.order(cx, agent, AgentEvent::Reactivate, &[]);
         }
+        // Whether it heard that is known only when it does not say otherwise: it stays so.
         if let Some(row) = self.agents.get_mut(agent) {
-            row.reactivated = !there;
+            row.reactivated = true;
         }
     }
 
@@ -106,10 +107,11 @@ impl Master<'_> {
         self.set_deactivated(cx, agent, true);
     }
 
-    /// Tells an agent that is to be emptied so, once it has a session.
+    /// Tells an agent that is to be emptied, or is empty, so, once it has a session: it may never have
+    /// heard it.
     pub(super) fn order_drain(&mut self, cx: &mut Cx<'_>, agent: Id) {
         let Some(row) = self.agents.get(agent) else { return };
-        if row.emptying == Emptying::Draining && row.state == AgentState::Active {
+        if row.emptying != Emptying::No && row.state == AgentState::Active {
             let grace_us = Some(row.grace_us).filter(|us| *us != NO_BOUND);
             let event = AgentEvent::Drain { grace_us, gone: row.then_gone };
             self.order(cx, agent, event, &[]);

@@ -75,6 +75,9 @@ impl Master<'_> {
                 self.inverse_timers.set(slot, again);
             } else if self.has_something(framework, agent) {
                 self.ask(cx, id, framework, agent);
+            } else if row.willing == Willing::Unknown {
+                // Nobody needs to know that it never answered: others need the room.
+                self.forget_request(cx, id);
             }
         }
     }
@@ -148,15 +151,16 @@ impl Master<'_> {
     }
 
     /// A framework is not there to answer: nothing waits for it.
-    pub(super) fn withdraw_inverse(&mut self, framework: Id) {
+    pub(super) fn withdraw_inverse(&mut self, cx: &mut Cx<'_>, framework: Id) {
         let first = self.frameworks.get_ref(framework).map(|row| row.inverse);
         let mut next = first.and_then(|chain| chain.first(&self.inverse));
         while let Some(id) = next {
             next = after(&self.inverse, OF_FRAMEWORK, id);
-            if let Some(row) = self.inverse.get_mut(id) {
-                row.asked = false;
-            }
             self.inverse_timers.clear(id.index);
+            let asked = self.inverse.get_mut(id).is_some_and(|row| core::mem::take(&mut row.asked));
+            if asked {
+                self.inverse_fact(cx, id);
+            }
         }
     }
 
@@ -174,20 +178,24 @@ impl Master<'_> {
 
     fn forget_inverse(&mut self, cx: &mut Cx<'_>, chain: impl Fn(&Self) -> Option<Chain>) {
         while let Some(id) = chain(self).and_then(|chain| chain.first(&self.inverse)) {
-            let Some(row) = self.inverse.get(id) else { return };
-            if let Some(framework) = self.frameworks.id_at(row.framework).filter(|_| row.asked) {
-                self.take_back_request(cx, id, framework);
-            }
-            if let Some(agent) = self.agents.row_mut(row.agent) {
-                agent.inverse.remove(&mut self.inverse, OF_AGENT, id);
-            }
-            if let Some(framework) = self.frameworks.row_mut(row.framework) {
-                framework.inverse.remove(&mut self.inverse, OF_FRAMEWORK, id);
-            }
-            self.inverse_timers.clear(id.index);
-            self.inverse.remove(id);
-            cx.fact(Fact::InverseGone { row: id });
+            self.forget_request(cx, id);
         }
+    }
+
+    fn forget_request(&mut self, cx: &mut Cx<'_>, id: Id) {
+        let Some(row) = self.inverse.get(id) else { return };
+        if let Some(framework) = self.frameworks.id_at(row.framework).filter(|_| row.asked) {
+            self.take_back_request(cx, id, framework);
+        }
+        if let Some(agent) = self.agents.row_mut(row.agent) {
+            agent.inverse.remove(&mut self.inverse, OF_AGENT, id);
+        }
+        if let Some(framework) = self.frameworks.row_mut(row.framework) {
+            framework.inverse.remove(&mut self.inverse, OF_FRAMEWORK, id);
+        }
+        self.inverse_timers.clear(id.index);
+        self.inverse.remove(id);
+        cx.fact(Fact::InverseGone { row: id });
     }
 
     fn take_back_request(&mut self, cx: &mut Cx<'_>, id: Id, framework: Id) {

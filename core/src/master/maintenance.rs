@@ -90,6 +90,7 @@ impl Master<'_> {
             duration_us: window.duration_us,
             stays: true,
             untold: true,
+            renewed: true,
             ..bytemuck::Zeroable::zeroed()
         };
         let inserted = self.machines.insert(row);
@@ -117,7 +118,7 @@ impl Master<'_> {
     /// START_MAINTENANCE and STOP_MAINTENANCE: machines go down, and their agents with them; or are
     /// up again, and out of the schedule. All or none. O(machines of the call · machines).
     ///
-    /// `NotPlanned`, `NotDown`.
+    /// `NotPlanned`, `NotDown`, `Down`.
     pub(super) fn set_down(
         &mut self,
         cx: &mut Cx<'_>,
@@ -132,6 +133,9 @@ impl Master<'_> {
             let row = row.ok_or(Refusal::NotPlanned)?;
             if !down && !row.down {
                 return Err(Refusal::NotDown);
+            }
+            if down && row.down {
+                return Err(Refusal::Down);
             }
         }
         for one in machines.iter() {
@@ -212,7 +216,8 @@ impl Master<'_> {
             }
             self.rescind_agent_offers(cx, agent);
             self.forget_inverse_of_agent(cx, agent);
-            if place != 0 {
+            let given_up = [AgentState::Losing, AgentState::Unreachable, AgentState::Gone];
+            if place != 0 && !given_up.contains(&row.state) {
                 self.ask_all_of_agent(cx, agent);
             }
         }
@@ -233,7 +238,7 @@ impl Master<'_> {
         row.is_some_and(|row| row.down)
     }
 
-    fn machine_of(&self, agent: Id) -> Option<Id> {
+    pub(super) fn machine_of(&self, agent: Id) -> Option<Id> {
         let address = self.text(self.agents.get_ref(agent)?.address);
         let hostname = self.text(self.allocator.host(agent.index).hostname);
         self.matching(&hostname, &address)

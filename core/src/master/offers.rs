@@ -19,7 +19,8 @@ impl Master<'_> {
     /// One round, if it is due: at most [`ROUND_MAX`] agents.
     pub(super) fn allocate(&mut self, cx: &mut Cx<'_>) {
         let due = self.counters.round <= cx.now || self.allocator.next_expiry() <= cx.now;
-        if !self.leads || !due {
+        // What the schedule says of agents comes before they are offered.
+        if !self.leads || !due || self.counters.planning != 0 {
             return;
         }
         self.counters.round = Time::NEVER;

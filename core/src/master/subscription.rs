@@ -304,7 +304,7 @@ impl Master<'_> {
             return;
         }
         self.withdraw_offers(cx, framework);
-        self.withdraw_inverse(framework);
+        self.withdraw_inverse(cx, framework);
         self.set_clients_away(framework, true);
         self.lift_filters(framework);
         self.stop_reconciling(framework);

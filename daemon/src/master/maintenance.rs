@@ -44,9 +44,10 @@ impl MasterNode {
             let agent = self.named(call.mark_agent_gone.as_ref().map(|one| &one.agent_id))?;
             self.operate(caller, OperatorVerb::MarkGone { agent }).await?;
         } else if kind == Type::UpdateMaintenanceSchedule {
-            let none = Schedule::default();
             let update = call.update_maintenance_schedule.as_ref();
-            self.plan(update.map_or(&none, |one| &one.schedule), caller).await?;
+            let update = update
+                .ok_or_else(|| bad("Expecting 'update_maintenance_schedule' to be present"))?;
+            self.plan(&update.schedule, caller).await?;
         } else if kind == Type::StartMaintenance {
             let machines = call.start_maintenance.as_ref().map(|one| &one.machines[..]);
             self.machines(machines.unwrap_or_default(), true, caller).await?;
@@ -129,6 +130,8 @@ impl MasterNode {
                 Posted::Down => true,
                 Posted::Up => false,
             };
+            let list = serde_json::from_slice::<Vec<serde_json::Value>>(&bytes);
+            list.map_err(|error| bad(format!("Failed to parse body into a JSON array: {error}")))?;
             // A list is no message: it is read as the one field of one.
             let wrapped = [br#"{"machines":"#, &bytes[..], b"}"].concat();
             let call = transcode::from_json::<pb::master::call::StartMaintenance>(&wrapped);
@@ -172,7 +175,8 @@ fn lower(machine: &pb::MachineId) -> (String, String) {
 
 fn unavailability(told: &pb::Unavailability) -> Result<Unavailability, Early> {
     let micros = |ns: i64, what: &str| {
-        u64::try_from(ns / 1000).map_err(|_| bad(format!("Unavailability's {what} is negative")))
+        let us = u64::try_from(ns).map(|ns| ns / 1000);
+        us.map_err(|_| bad(format!("Unavailability's {what} is negative")))
     };
     let duration = told.duration.as_ref().map(|one| micros(one.nanoseconds, "duration"));
     Ok(Unavailability {

@@ -34,8 +34,8 @@ use crate::v1::calls::{self, BadCall, Said};
 use crate::v1::events::{self, HEARTBEAT_US, MESOS_VERSION, Telling};
 use crate::v1::patterns::{Pattern, patterns};
 use crate::{alarm, clock, random};
+use pb::scheduler::Call;
 use pb::scheduler::call::Type;
-use pb::scheduler::{Call, OfferConstraints};
 
 /// The header that names a stream.
 const STREAM_ID: HeaderName = HeaderName::from_static("mesos-stream-id");
@@ -62,7 +62,7 @@ pub(crate) struct Scheduler {
     /// Something was told on it.
     told: Cell<bool>,
     /// Which agents it wants, to be said once it is a framework.
-    constraints: RefCell<Option<OfferConstraints>>,
+    constraints: RefCell<Option<pb::scheduler::call::Subscribe>>,
     /// The patterns among them, once they were said.
     patterns: RefCell<Vec<Pattern>>,
 }
@@ -244,10 +244,7 @@ impl MasterNode {
             capabilities: Cell::new(info.map_or(0, calls::capabilities)),
             master: self.master_info(&ends),
             told: Cell::default(),
-            constraints: RefCell::new(call.subscribe.as_ref().map(|call| {
-                // None at all takes back what an earlier stream has said.
-                call.offer_constraints.clone().unwrap_or_default()
-            })),
+            constraints: RefCell::new(call.subscribe.clone()),
             patterns: RefCell::default(),
         });
         self.schedulers.by_conn.borrow_mut().insert(conn, Rc::clone(&scheduler));
@@ -388,31 +385,47 @@ impl MasterNode {
 
     /// Says which agents a framework wants, now that it is one.
     fn constrain(&self, scheduler: &Rc<Scheduler>) {
-        let Some(constraints) = scheduler.constraints.borrow_mut().take() else { return };
-        let Ok(said) = calls::constrain(Some(&constraints), scheduler.framework.get()) else {
-            return;
-        };
-        scheduler.patterns.replace(patterns(Some(&constraints)));
-        let weak = Rc::downgrade(scheduler);
+        let Some(subscribe) = scheduler.constraints.borrow_mut().take() else { return };
+        // None at all takes back what an earlier stream has said.
+        let constraints = subscribe.offer_constraints.as_ref();
+        let framework = scheduler.framework.get();
+        let Ok(said) = calls::constrain(constraints, framework) else { return };
+        let read = patterns(constraints);
+        let (weak, me) = (Rc::downgrade(scheduler), self.me.clone());
         // It carries no bodies, so there is always room for it.
         let _ = self.put_call(scheduler, said, move |result| {
-            if let (Err(refusal), Some(scheduler)) = (result, weak.upgrade()) {
-                scheduler.tell(&events::error(refusal.sentence()));
-                scheduler.records.close();
+            let Some(scheduler) = weak.upgrade() else { return };
+            match (result, me.upgrade()) {
+                (Err(refusal), _) => {
+                    scheduler.tell(&events::error(refusal.sentence()));
+                    scheduler.records.close();
+                }
+                (Ok(()), Some(me)) => {
+                    scheduler.patterns.replace(read);
+                    me.judge_all(&scheduler);
+                }
+                (Ok(()), None) => {}
             }
         });
-        self.judge_all(scheduler);
+        if calls::is_choosy(constraints) {
+            let _ = self.put_call(scheduler, calls::revive(&subscribe, framework), |_| {});
+        }
     }
 
-    /// Tells the core what a framework's patterns say of all agents.
-    fn judge_all(&self, scheduler: &Scheduler) {
+    /// Tells the core what a framework's patterns say of all agents, a few at a time: others are to
+    /// be served meanwhile.
+    fn judge_all(self: &Rc<Self>, scheduler: &Rc<Scheduler>) {
         if scheduler.patterns.borrow().is_empty() {
             return;
         }
-        let catalog = self.catalog.borrow();
-        let agents: Vec<(Id, &Described)> =
-            catalog.now.agents.iter().map(|(id, agent)| (id, &agent.info)).collect();
-        self.judge(scheduler, &agents);
+        let (me, scheduler) = (Rc::clone(self), Rc::clone(scheduler));
+        self.tasks.go(async move {
+            let tables = me.catalog.borrow().now.clone();
+            for (id, agent) in tables.agents.iter() {
+                me.judge(&scheduler, &[(id, &agent.info)]);
+                futures_lite::future::yield_now().await;
+            }
+        });
     }
 
     /// Tells the core what all patterns say of an agent, which has come or says other things now.

@@ -1,7 +1,7 @@
 //! The file of the hosts whose agents may be offered, read again when it changes (Mesos:
 //! `--whitelist`, `WhitelistWatcher`).
 
-use std::io;
+use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 
@@ -22,23 +22,36 @@ const HOSTS_PER_CALL: usize = HEAD_MAX / 2 / (NAME_MAX + 2);
 const FILE_MAX: u64 = 16 << 20;
 
 /// Tells the core what the file of `--whitelist` says, whenever it says something else. What cannot
-/// be read changes nothing, and is said once.
+/// be read, or is refused, changes nothing, and is said once; until something was read, nothing is
+/// offered.
 pub(crate) async fn watch(master: Rc<MasterNode>) {
     let Some(path) = master.options.whitelist.clone() else { return };
+    let mut first = read(path.clone()).await;
     master.leading().await;
-    let mut known: Option<Vec<String>> = None;
+    let (mut known, mut seen) = (Vec::new(), None::<Vec<String>>);
+    if let Err(why) = tell(&master, &known).await {
+        log::error!("--whitelist {}: {why}", path.display());
+    }
     let mut trouble = String::new();
     loop {
-        let now = match read(path.clone()).await {
-            Ok(hosts) if known.as_ref() == Some(&hosts) => String::new(),
-            Ok(hosts) => match tell(&master, &hosts).await {
-                Ok(()) => {
-                    log::info!("--whitelist: {} hosts", hosts.len());
-                    known = Some(hosts);
-                    String::new()
+        let now = match std::mem::replace(&mut first, Ok(Vec::new())) {
+            Ok(hosts) if seen.as_ref() == Some(&hosts) => trouble.clone(),
+            Ok(hosts) => {
+                let told = tell(&master, &hosts).await;
+                seen = Some(hosts.clone());
+                match told {
+                    Ok(()) => {
+                        log::info!("--whitelist: {} hosts", hosts.len());
+                        known = hosts;
+                        String::new()
+                    }
+                    Err(why) => {
+                        // A part of it may have been taken.
+                        let _ = tell(&master, &known).await;
+                        why
+                    }
                 }
-                Err(why) => why,
-            },
+            }
             Err(error) => error.to_string(),
         };
         if !now.is_empty() && now != trouble {
@@ -46,6 +59,7 @@ pub(crate) async fn watch(master: Rc<MasterNode>) {
         }
         trouble = now;
         alarm::after(LOOK_US).await;
+        first = read(path.clone()).await;
     }
 }
 
@@ -55,10 +69,15 @@ async fn read(path: PathBuf) -> io::Result<Vec<String>> {
 
 /// The hosts of a file, one a line; `#` begins a comment.
 fn hosts(path: &Path) -> io::Result<Vec<String>> {
-    if path.metadata()?.len() > FILE_MAX {
+    if !path.metadata()?.is_file() {
+        return Err(io::Error::other("no regular file"));
+    }
+    let mut text = String::new();
+    std::fs::File::open(path)?.take(FILE_MAX + 1).read_to_string(&mut text)?;
+    if text.len() as u64 > FILE_MAX {
         return Err(io::Error::other("larger than 16 MiB"));
     }
-    parse(&std::fs::read_to_string(path)?)
+    parse(text.strip_prefix('\u{feff}').unwrap_or(&text))
 }
 
 fn parse(text: &str) -> io::Result<Vec<String>> {

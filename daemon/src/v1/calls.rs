@@ -193,7 +193,12 @@ impl<'s> Writer<'s> {
                 let call = call.subscribe.as_ref().ok_or_else(absent)?;
                 let constraints = call.offer_constraints.as_ref();
                 let (info, suppressed) = (&call.framework_info, &call.suppressed_roles);
-                Ok(Verb::Subscribe(self.subscribe(info, suppressed, constraints)?))
+                let mut subscribe = self.subscribe(info, suppressed, constraints)?;
+                if is_choosy(constraints) {
+                    // Nothing is offered before its constraints are known: see `revive`.
+                    subscribe.suppressed = subscribe.roles;
+                }
+                Ok(Verb::Subscribe(subscribe))
             }
             Type::UpdateFramework => {
                 let call = call.update_framework.as_ref().ok_or_else(absent)?;
@@ -627,6 +632,28 @@ pub(super) fn constraint(one: &AttributeConstraint) -> Result<Constraint<'_>, St
         None => return Err("a constraint without a predicate".to_owned()),
     };
     Ok(Constraint { selector, attribute, predicate, value })
+}
+
+/// True when a framework does not want every agent.
+pub(crate) fn is_choosy(constraints: Option<&OfferConstraints>) -> bool {
+    constraints.is_some_and(|one| !one.role_constraints.is_empty())
+}
+
+/// The call that wants offers in all roles but those that a subscription suppresses.
+pub(crate) fn revive(call: &pb::scheduler::call::Subscribe, framework: FrameworkId) -> Said {
+    let mut memory = vec![0; MEMORY];
+    let wanted = |role: &&String| !call.suppressed_roles.contains(role);
+    let roles = call.framework_info.roles.iter().filter(wanted).map(String::as_str);
+    // All of them, when it names none to be left out.
+    let roles = if call.suppressed_roles.is_empty() {
+        Seq::EMPTY
+    } else {
+        Scratch::new(&mut memory).seq::<&'static str>(roles).unwrap_or_default()
+    };
+    let head = Head::Call(call::Call { framework, ticket: 0, verb: Verb::Revive { roles } });
+    // Our own types have no way to fail.
+    let head = postcard::to_allocvec(&head).unwrap_or_default();
+    Said { head, bodies: Vec::new(), bad: Vec::new() }
 }
 
 /// The call that sets a framework's constraints to those that were checked; none = all agents.

@@ -13,7 +13,7 @@ use pb::scheduler::OfferConstraints;
 
 /// Bytes of a pattern that was read. Mesos: `--offer_constraints_re2_max_mem`, whose engine counts
 /// otherwise.
-const PATTERN_BYTES_MAX: usize = 64 * 1024;
+const PATTERN_BYTES_MAX: usize = 8 * 1024;
 
 /// A pattern of a framework, and what it is about.
 #[derive(Debug)]

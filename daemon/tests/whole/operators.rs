@@ -49,16 +49,21 @@ fn runs(master: &Master<'_>) {
 fn only_hosts_of_the_list_are_offered() {
     let world = World::new();
     let list = world.path("hosts");
-    std::fs::write(&list, "pi7\n").unwrap();
     let master = world.master(&[&format!("--whitelist={}", list.display())]);
-    master.process().says("--whitelist: 1 hosts");
+    // Until it can be read nothing is offered.
+    master.process().says("No such file");
+    std::fs::write(&list, "pi7\n").unwrap();
     let agent = master.agent(&["--hostname=pi1"]);
     finds_no_room(&master);
     std::fs::write(&list, "# both\npi7\npi1\n").unwrap();
     // The file is read again within 5 s.
     runs(&master);
+    // What is refused changes nothing.
+    let many: String = (0..5_000).map(|number| format!("host-{number}\n")).collect();
+    std::fs::write(&list, many).unwrap();
+    master.process().says("refused with status");
+    runs(&master);
     std::fs::remove_file(&list).unwrap();
-    master.process().says("No such file");
     runs(&master);
     agent.leave();
     master.stop();
@@ -182,6 +187,8 @@ fn a_machine_that_will_be_absent_is_asked_for_and_then_goes() {
     assert!(body.contains("\"ACCEPT\""), "{body}");
     // Emptying it otherwise is no use; what is not planned cannot go.
     refused(&world, &master, &["drain", "Pi1"], "maintenance window");
+    let empty = json!({"type": "UPDATE_MAINTENANCE_SCHEDULE"});
+    assert!(operates(&master, &empty, 400).contains("to be present"));
     operates(&master, &machines("START_MAINTENANCE", "pi9"), 400);
     operates(&master, &machines("STOP_MAINTENANCE", "pi1"), 400);
     operates(&master, &machines("START_MAINTENANCE", "pi1"), 200);

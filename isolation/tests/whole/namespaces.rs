@@ -165,11 +165,11 @@ fn descendants(of: u32) -> Vec<u32> {
 pub(crate) fn a_process_beside_a_task_sees_what_it_sees() {
     let mut world = world();
     let (task, init) =
-        world.shell("echo task $(readlink /proc/self/ns/pid /proc/self/ns/mnt); sleep 600");
+        world.shell("echo task $(readlink /proc/self/ns/pid) $(readlink /proc/self/ns/mnt); sleep 600");
     world.said("task pid:");
     let check = world.beside(
         task,
-        "echo check $(readlink /proc/self/ns/pid /proc/self/ns/mnt); cat /proc/1/comm; exit 3",
+        "echo check $(readlink /proc/self/ns/pid) $(readlink /proc/self/ns/mnt); cat /proc/1/comm; exit 3",
     );
     world.launched(check);
     assert_eq!(world.exit(check), Exit::Code(3));

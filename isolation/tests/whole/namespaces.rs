@@ -164,8 +164,8 @@ fn descendants(of: u32) -> Vec<u32> {
 
 pub(crate) fn a_process_beside_a_task_sees_what_it_sees() {
     let mut world = world();
-    let (task, init) =
-        world.shell("echo task $(readlink /proc/self/ns/pid) $(readlink /proc/self/ns/mnt); sleep 600");
+    let (task, init) = world
+        .shell("echo task $(readlink /proc/self/ns/pid) $(readlink /proc/self/ns/mnt); sleep 600");
     world.said("task pid:");
     let check = world.beside(
         task,

@@ -25,10 +25,7 @@ impl Master<'_> {
         agent: Id,
         session: Session,
     ) -> Result<(), Refusal> {
-        let row = self.agents.get(agent).ok_or(Refusal::UnknownAgent)?;
-        if session != row.session {
-            return Err(Refusal::StaleSession);
-        }
+        let row = self.in_session(agent, session)?;
         if row.state == AgentState::Gone {
             // It was sent away, and has done what it was told.
             self.hang_up(cx, agent);

@@ -73,10 +73,7 @@ impl Master<'_> {
         grace_us: Option<u64>,
         gone: bool,
     ) -> Result<(), Refusal> {
-        let row = self.agents.get(agent).ok_or(Refusal::UnknownAgent)?;
-        if session != row.session {
-            return Err(Refusal::StaleSession);
-        }
+        let row = self.in_session(agent, session)?;
         if row.reactivated {
             self.tell_reactivated(cx, agent);
         } else if row.emptying == Emptying::No {

@@ -233,10 +233,7 @@ impl Master<'_> {
         agent: Id,
         report: &Report<'_>,
     ) -> Result<(), Refusal> {
-        let row = self.agents.get(agent).ok_or(Refusal::UnknownAgent)?;
-        if report.session != row.session {
-            return Err(Refusal::StaleSession);
-        }
+        let row = self.in_session(agent, report.session)?;
         let in_turn = row.state == AgentState::Registering
             && report.part == row.reported
             && report.part < row.reports;
@@ -501,10 +498,7 @@ impl Master<'_> {
         tasks: &Seq<'_, TaskBodies<'_>>,
         bodies: &[BodyRef],
     ) -> Result<(), Refusal> {
-        let row = self.agents.get_ref(agent).ok_or(Refusal::UnknownAgent)?;
-        if session != row.session {
-            return Err(Refusal::StaleSession);
-        }
+        self.in_session(agent, session)?;
         for TaskBodies { task, public } in tasks.iter() {
             let framework = self.framework_by_id(task.framework);
             let known = framework.and_then(|framework| self.task_named(framework, task.task));
@@ -529,10 +523,7 @@ impl Master<'_> {
         agent: Id,
         session: Session,
     ) -> Result<(), Refusal> {
-        let row = self.agents.get(agent).ok_or(Refusal::UnknownAgent)?;
-        if session != row.session {
-            return Err(Refusal::StaleSession);
-        }
+        let row = self.in_session(agent, session)?;
         if row.state == AgentState::Confirming {
             self.set_agent_state(cx, agent, AgentState::Active);
             self.allocator.set_agent_active(&self.pool, agent.index, true);
@@ -685,10 +676,7 @@ impl Master<'_> {
         session: Session,
         resources: &Seq<'_, Resource<'_>>,
     ) -> Result<(), Refusal> {
-        let row = self.agents.get(agent).ok_or(Refusal::UnknownAgent)?;
-        if session != row.session {
-            return Err(Refusal::StaleSession);
-        }
+        let row = self.in_session(agent, session)?;
         if row.state != AgentState::Active {
             return Err(Refusal::OutOfTurn);
         }
@@ -713,6 +701,12 @@ impl Master<'_> {
             row.state = state;
             cx.fact(Fact::AgentState { row: agent, state });
         }
+    }
+
+    /// An agent that speaks in its newest session. `UnknownAgent`, `StaleSession`.
+    pub(super) fn in_session(&self, agent: Id, session: Session) -> Result<Agent, Refusal> {
+        let row = self.agents.get(agent).ok_or(Refusal::UnknownAgent)?;
+        if session == row.session { Ok(row) } else { Err(Refusal::StaleSession) }
     }
 
     pub(super) fn agent_by_id(&self, id: AgentId) -> Option<Id> {

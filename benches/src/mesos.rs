@@ -61,6 +61,15 @@ fn decline_offers(case: &str, all: &[(u32, u32)], size: Size) {
     }
 }
 
+/// A role with a small or a large quota, and its framework.
+fn add_with_quota(stage: &mut Stage, role: u32, is_small: bool) {
+    let many = if is_small { 1 } else { 4 };
+    let name = format!("r{role}");
+    let amounts = [("cpus", many * 1_000), ("mem", many * 1_024_000), ("disk", many * 1_024_000)];
+    stage.set_quota(&name, &amounts);
+    stage.add_framework(&name);
+}
+
 /// True when there was something to decline.
 fn decline_all(stage: &mut Stage) -> bool {
     let some = stage.give_back(true);
@@ -76,12 +85,7 @@ fn large_and_small_quota(size: Size) {
         let agents = small / 5 + large * 5;
         let mut stage = Stage::new(agents, roles, roles);
         for role in 0..roles {
-            let many = if role < small { 1 } else { 4 };
-            let name = format!("r{role}");
-            let amounts =
-                [("cpus", many * 1_000), ("mem", many * 1_024_000), ("disk", many * 1_024_000)];
-            stage.set_quota(&name, &amounts);
-            stage.add_framework(&name);
+            add_with_quota(&mut stage, role, role < small);
         }
         (0..agents).for_each(|_| stage.add_agent("cpus:2;mem:2048;disk:2048", ""));
         let (first, made) = timed(|| stage.cycle());
@@ -157,12 +161,7 @@ fn add_frameworks_with_quota(size: Size) {
     (0..agents).for_each(|_| stage.add_agent("cpus:2;mem:2048;disk:2048", ""));
     let (ns, ()) = timed(|| {
         for role in 0..roles {
-            let many = if role < small { 1 } else { 4 };
-            let name = format!("r{role}");
-            let amounts =
-                [("cpus", many * 1_000), ("mem", many * 1_024_000), ("disk", many * 1_024_000)];
-            stage.set_quota(&name, &amounts);
-            stage.add_framework(&name);
+            add_with_quota(&mut stage, role, role < small);
             cycle_after_burst(&mut stage, role);
         }
         stage.cycle();

@@ -1,16 +1,14 @@
 //! The disk thread: writes what a core must not forget, says when it is durable, and writes the
 //! journal. Whatever waits is written together and synced once.
 
-use std::fs::File;
 use std::io;
-use std::os::unix::fs::FileExt;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::thread::JoinHandle;
 
 use async_channel::{Receiver, Sender, TryRecvError};
 use mesita_core::sync::{Consumer, Producer};
-use mesita_core::{agent, election, master};
+use mesita_core::{agent, election};
 
 use crate::bell::Bell;
 use crate::journal::segments::Segments;
@@ -24,9 +22,7 @@ pub(crate) const JOBS_MAX: usize = 1024;
 /// A write.
 #[derive(Debug)]
 pub(crate) enum Job {
-    /// Of a master's registry; always synced.
-    Registry { seat: u8, sequence: u64, offset: u64, sector: Vec<u8> },
-    /// Of the registry that the masters of a set keep together, as the election asked for it.
+    /// Of the registry that masters keep, as the election asked for it.
     Save { seat: u8, save: Vec<u8> },
     /// Of an agent's ledger: a frame up to its bodies, and those.
     Ledger {
@@ -57,9 +53,7 @@ pub(crate) enum Turn {
 pub(crate) enum Store {
     /// Nowhere: the cluster ends with this process. Durable at once.
     Memory,
-    /// A master's registry.
-    Registry(PathBuf, File),
-    /// The registry that the masters of a set keep together.
+    /// The registry that masters keep.
     Set(Box<SetStore>),
     /// An agent's ledger.
     Ledger(Ledger),
@@ -158,9 +152,8 @@ impl Disk {
         let mut synced = vec![false; self.stores.len()];
         for job in &batch {
             let seat = match job {
-                Job::Registry { seat, .. } => *seat,
                 Job::Ledger { seat, sync: true, .. } => *seat,
-                // The registry of a set syncs itself, in the order that it needs.
+                // A registry syncs itself, in the order that it needs.
                 Job::Ledger { sync: false, .. } | Job::Save { .. } | Job::Stop => continue,
             };
             if let Some(synced) = synced.get_mut(usize::from(seat)) {
@@ -191,14 +184,6 @@ impl Disk {
     /// Writes one; returns the input that tells of it.
     fn write_one(&mut self, job: Job) -> Option<(u8, Vec<u8>)> {
         match job {
-            Job::Registry { seat, sequence, offset, sector } => {
-                let store = self.stores.get_mut(usize::from(seat))?;
-                if let Store::Registry(_, file) = store {
-                    let written = file.write_all_at(&sector, offset);
-                    must(written, store);
-                }
-                Some((seat, input_of(&master::Input::Persisted { sequence })))
-            }
             Job::Save { seat, save } => {
                 let store = self.stores.get_mut(usize::from(seat))?;
                 let Store::Set(set) = store else { return None };
@@ -255,7 +240,6 @@ impl Store {
     fn sync(&mut self) -> io::Result<()> {
         match self {
             Self::Memory | Self::Set(_) => Ok(()),
-            Self::Registry(_, file) => file.sync_data(),
             Self::Ledger(ledger) => ledger.sync(),
         }
     }
@@ -267,7 +251,6 @@ fn must(result: io::Result<()>, store: &Store) {
     if let Err(error) = result {
         let path = match store {
             Store::Memory => PathBuf::new(),
-            Store::Registry(path, _) => path.clone(),
             Store::Set(set) => set.path().to_owned(),
             Store::Ledger(ledger) => ledger.path().to_owned(),
         };

@@ -58,7 +58,6 @@ use crate::image::{BadImage, Image, Reader, Writer};
 use crate::index::{Bucket, Chain, Index};
 use crate::limits::{BODIES_PER_FRAME_MAX, HEAD_MAX};
 use crate::names::{self, Name, Names, Text};
-use crate::registry::{Record, Registry, SECTOR};
 use crate::resources::{Pool, pool};
 use crate::slab::{self, Slab};
 use crate::table::{Id, Slot, Table};
@@ -103,18 +102,6 @@ pub const REFUSE_DEFAULT_US: u64 = 5_000_000;
 /// Everything that reaches a master.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Input<'a> {
-    /// What the registry held when the master started; the first input.
-    Recovered {
-        /// None: there was no file.
-        record: Option<Record>,
-        /// The cluster's id if this start makes it.
-        new_cluster: u64,
-    },
-    /// A write of the registry is durable.
-    Persisted {
-        /// Which.
-        sequence: u64,
-    },
     /// Somebody was found to be behind connections.
     Caller {
         /// The number that inputs name it by.
@@ -181,7 +168,7 @@ pub enum Input<'a> {
         /// Its name.
         name: &'a str,
     },
-    /// The masters of a set have elected this one. In the place of [`Input::Recovered`].
+    /// This master was elected, by itself if it is the only one. What the registry has came before.
     Leads {
         /// The cluster.
         cluster: u64,
@@ -277,15 +264,6 @@ pub enum Output<'a> {
     /// The read model is to know.
     #[serde(borrow)]
     Fact(Fact<'a>),
-    /// The registry is to be written, and [`Input::Persisted`] to follow.
-    Persist {
-        /// Which write.
-        sequence: u64,
-        /// Where in the file.
-        offset: u64,
-        /// What.
-        sector: &'a [u8],
-    },
     /// A body is to stay in the store.
     KeepBody(BodyRef),
     /// A body that was kept may go.
@@ -397,9 +375,10 @@ impl<'a> Storage<'a> {
 #[derive(Debug)]
 pub struct Master<'a> {
     config: Config,
-    registry: Registry,
-    /// It leads: its epoch is durable.
-    leads: bool,
+    /// The cluster that it leads; 0 = it does not lead.
+    cluster: u64,
+    /// Whose word its own is, once it leads.
+    fence: Fence,
     names: Names<'a>,
     pool: Pool<'a>,
     allocator: Allocator<'a>,
@@ -496,8 +475,8 @@ impl<'a> Master<'a> {
         let [by_id, by_key] = storage.agent_buckets;
         Ok(Self {
             config,
-            registry: Registry::default(),
-            leads: false,
+            cluster: 0,
+            fence: Fence::default(),
             names,
             pool,
             allocator: Allocator::new(storage.allocator, config.allocator, seed)?,
@@ -610,17 +589,11 @@ impl<'a> Master<'a> {
 
     /// Whose word this master's is.
     pub fn fence(&self) -> Fence {
-        self.registry.fence()
+        self.fence
     }
 
     fn dispatch(&mut self, cx: &mut Cx<'_>, input: Input<'_>) -> Result<(), Refusal> {
         match input {
-            Input::Recovered { record, new_cluster } => self.recovered(cx, record, new_cluster),
-            Input::Persisted { sequence } => {
-                self.registry.persisted(sequence);
-                self.lead(cx);
-                Ok(())
-            }
             Input::Caller { caller, name, rights } => self.caller(caller, name, rights),
             Input::Opened { conn, role, version, caller, head_max } => {
                 self.opened(conn, role, version, caller, head_max)
@@ -717,7 +690,7 @@ impl<'a> Master<'a> {
 
     /// Nobody is answered by a master that does not lead: whoever asks is to come again.
     fn check_leads(&self, cx: &mut Cx<'_>, conn: Id) -> Result<(), Refusal> {
-        if self.leads {
+        if self.cluster != 0 {
             return Ok(());
         }
         let message = Refusal::NotLeading.sentence();
@@ -793,52 +766,15 @@ impl<'a> Master<'a> {
         self.ask_some(cx);
     }
 
-    fn recovered(
-        &mut self,
-        cx: &mut Cx<'_>,
-        record: Option<Record>,
-        new_cluster: u64,
-    ) -> Result<(), Refusal> {
-        if self.registry != Registry::default() {
-            return Err(Refusal::OutOfTurn);
-        }
-        let epoch = record.map_or(0, |record| record.epoch);
-        if epoch == u32::MAX || (record.is_none() && new_cluster == 0) {
-            return Err(Refusal::OutOfTurn);
-        }
-        self.registry = Registry::start(record, new_cluster);
-        let mut sector = [0; SECTOR];
-        let write = self
-            .registry
-            .propose(|record| record.epoch = record.epoch.saturating_add(1), &mut sector);
-        cx.emit(Output::Persist {
-            sequence: write.sequence,
-            offset: write.offset,
-            sector: &sector,
-        });
-        Ok(())
-    }
-
     /// What is durable is the election's affair, and was before it said this.
     fn leads(&mut self, cx: &mut Cx<'_>, cluster: u64, fence: Fence) -> Result<(), Refusal> {
-        if self.registry != Registry::default() || cluster == 0 || fence.epoch == 0 {
+        if self.cluster != 0 || cluster == 0 || fence.epoch == 0 {
             return Err(Refusal::OutOfTurn);
         }
-        let Fence { generation, epoch } = fence;
-        let record = Record { cluster, generation, epoch, ..Record::default() };
-        self.registry = Registry::start(Some(record), cluster);
-        self.lead(cx);
-        Ok(())
-    }
-
-    fn lead(&mut self, cx: &mut Cx<'_>) {
-        if self.leads || !self.registry.is_settled() {
-            return;
-        }
-        self.leads = true;
+        (self.cluster, self.fence) = (cluster, fence);
         self.counters.leads_since = cx.now;
-        let (cluster, fence) = (self.registry.record().cluster, self.fence());
         cx.fact(Fact::Leading { cluster, fence });
+        Ok(())
     }
 
     fn set_region(&mut self, name: &str) -> Result<(), Refusal> {
@@ -995,8 +931,7 @@ impl<'a> Master<'a> {
 
 impl Image for Master<'_> {
     fn export(&self, to: &mut Writer<'_>) {
-        self.registry.export(to);
-        to.put(&(self.leads, self.counters, self.offers_by_age));
+        to.put(&(self.cluster, self.fence, self.counters, self.offers_by_age));
         self.names.export(to);
         self.pool.export(to);
         self.allocator.export(to);
@@ -1017,8 +952,7 @@ impl Image for Master<'_> {
     }
 
     fn import(&mut self, from: &mut Reader<'_>) -> Result<(), BadImage> {
-        self.registry.import(from)?;
-        (self.leads, self.counters, self.offers_by_age) = from.take()?;
+        (self.cluster, self.fence, self.counters, self.offers_by_age) = from.take()?;
         self.names.import(from)?;
         self.pool.import(from)?;
         self.allocator.import(from)?;
@@ -1061,7 +995,7 @@ impl crate::drive::Front for Master<'_> {
 
     fn tick() -> &'static [u8] {
         // `Input::Tick` is a variant without fields: its number.
-        &[8]
+        &[6]
     }
 }
 

@@ -20,7 +20,7 @@ impl Master<'_> {
     pub(super) fn allocate(&mut self, cx: &mut Cx<'_>) {
         let due = self.counters.round <= cx.now || self.allocator.next_expiry() <= cx.now;
         // What the schedule says of agents comes before they are offered.
-        if !self.leads || !due || self.counters.planning != 0 {
+        if self.cluster == 0 || !due || self.counters.planning != 0 {
             return;
         }
         self.counters.round = Time::NEVER;

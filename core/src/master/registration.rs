@@ -61,7 +61,7 @@ impl Master<'_> {
 
     /// Everything that can refuse a registration; the row it is of, if it is known.
     fn check_registration(&self, register: &Register<'_>) -> Result<Option<Id>, Refusal> {
-        let cluster = self.registry.record().cluster;
+        let cluster = self.cluster;
         if register.cluster != 0 && register.cluster != cluster {
             return Err(Refusal::OtherCluster);
         }
@@ -605,7 +605,7 @@ impl Master<'_> {
             fence: self.fence(),
             session: row.session,
             agent: row.id,
-            cluster: self.registry.record().cluster,
+            cluster: self.cluster,
             timeout_us: self.config.agent_timeout_us,
         };
         self.order(cx, agent, event, &[]);

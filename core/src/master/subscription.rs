@@ -63,7 +63,7 @@ impl Master<'_> {
         let event = Event::Subscribed {
             framework: row.id,
             fence: self.fence(),
-            cluster: self.registry.record().cluster,
+            cluster: self.cluster,
             master: u64::from(self.fence().epoch),
             guaranteed: Seq::EMPTY,
         };

@@ -27,7 +27,7 @@ use crate::wire::Generation;
 use crate::wire::frame::CASTAGNOLI;
 
 /// Bytes of a block: what a disk writes whole, or not at all, or torn and so noticed.
-pub const BLOCK: usize = super::SECTOR;
+pub const BLOCK: usize = 4096;
 /// Changes in the ring of a daemon. Any other number does, as long as it stays the same.
 pub const RING: u32 = 128;
 /// The least block of slot B: 4 MiB behind slot A, so that one flash block does not hold both.
@@ -342,7 +342,7 @@ impl<'a> Store<'a> {
             for copy in [place, place.saturating_add(1)] {
                 let mut block = [0; BLOCK];
                 disk.read(copy, &mut block).map_err(|_| Unreadable::Disk)?;
-                blank &= super::is_zero(&block);
+                blank &= is_zero(&block);
                 if is_newer(&block, SECTOR_FORM) {
                     return Err(Unreadable::Newer);
                 }
@@ -485,7 +485,7 @@ fn seal<T: Serialize>(block: &mut [u8; BLOCK], form: [u8; 8], place: u32, value:
     let rest = block.get_mut(HEAD..).unwrap_or_default();
     let written = postcard::to_slice(&(place, value), rest);
     invariant!(written.is_ok(), "a value larger than its block");
-    let crc = super::checksum(&form, rest).to_le_bytes();
+    let crc = checksum(&form, rest).to_le_bytes();
     for (to, from) in block.iter_mut().zip(form.into_iter().chain(crc)) {
         *to = from;
     }
@@ -494,7 +494,7 @@ fn seal<T: Serialize>(block: &mut [u8; BLOCK], form: [u8; 8], place: u32, value:
 const HEAD: usize = 12;
 
 fn open<'b, T: Deserialize<'b>>(block: &'b [u8; BLOCK], form: [u8; 8], place: u32) -> Option<T> {
-    let (magic, rest) = super::valid(block)?;
+    let (magic, rest) = valid(block)?;
     let (found, value) = postcard::take_from_bytes::<(u32, T)>(rest).ok()?.0;
     (magic == form && found == place).then_some(value)
 }
@@ -503,5 +503,25 @@ fn open<'b, T: Deserialize<'b>>(block: &'b [u8; BLOCK], form: [u8; 8], place: u3
 fn is_newer(block: &[u8; BLOCK], form: [u8; 8]) -> bool {
     let [m, e, s, i, t, a, kind, _] = form;
     let same = [m, e, s, i, t, a, kind];
-    super::valid(block).is_some_and(|(magic, _)| magic != form && magic.starts_with(&same))
+    valid(block).is_some_and(|(magic, _)| magic != form && magic.starts_with(&same))
+}
+
+fn is_zero(block: &[u8]) -> bool {
+    block.iter().all(|byte| *byte == 0)
+}
+
+/// The name of the form and what is behind it, of a whole and undamaged block.
+fn valid(block: &[u8]) -> Option<([u8; 8], &[u8])> {
+    let (form, rest) = block.split_first_chunk::<8>()?;
+    let (crc, rest) = rest.split_first_chunk::<4>()?;
+    let whole = block.len() == BLOCK && form.starts_with(b"mesita");
+    (whole && checksum(form, rest) == u32::from_le_bytes(*crc)).then_some((*form, rest))
+}
+
+/// Over everything of a block but the checksum itself.
+fn checksum(form: &[u8], rest: &[u8]) -> u32 {
+    let mut digest = CASTAGNOLI.digest();
+    digest.update(form);
+    digest.update(rest);
+    digest.finalize()
 }

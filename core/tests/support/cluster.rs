@@ -149,7 +149,6 @@ pub struct Cluster {
     pub faults: Faults,
     master: Option<Drive<'static, Master<'static>>>,
     master_life: u64,
-    record: Option<mesita_core::registry::Record>,
     master_ticking: Time,
     agents: Vec<AgentNode>,
     frameworks: Vec<FrameworkNode>,
@@ -179,7 +178,6 @@ impl Cluster {
             faults,
             master: None,
             master_life: 0,
-            record: None,
             master_ticking: Time::NEVER,
             agents: vec![],
             frameworks: vec![],
@@ -253,8 +251,9 @@ impl Cluster {
         let front = Master::new(storage, config()).unwrap();
         let buffer = Box::leak(vec![0; BUFFER].into_boxed_slice());
         self.master = Some(Drive::new(front, buffer));
-        let record = self.record;
-        self.tell_master(master::Input::Recovered { record, new_cluster: CLUSTER });
+        let epoch = u32::try_from(self.master_life).unwrap();
+        let fence = Fence { epoch, ..Fence::default() };
+        self.tell_master(master::Input::Leads { cluster: CLUSTER, fence });
         let rights = Rights::ANY_USER.and(Rights::OPERATE);
         self.tell_master(master::Input::Caller { caller: 0, name: "local:root", rights });
     }
@@ -471,12 +470,6 @@ impl Cluster {
             master::Output::Send { conn, head } => self.send(Node::Master, conn, &head, bodies),
             master::Output::Close { conn, .. } => self.close(Node::Master, conn),
             master::Output::Fact(fact) => self.fact(&fact),
-            master::Output::Persist { sequence, sector, .. } => {
-                let (_, record) = sector.split_at(12);
-                self.record = Some(postcard::take_from_bytes(record).unwrap().0);
-                let (delay, life) = (self.delay(), self.master_life);
-                self.at(delay, Happening::Persisted { at: Node::Master, life, sequence });
-            }
             master::Output::KeepBody(_) | master::Output::DropBody(_) => {}
         }
     }
@@ -719,11 +712,10 @@ impl Cluster {
             Happening::Closed { at, link } => self.closed(at, link),
             Happening::Dial { who } => self.dial(who),
             Happening::Persisted { at, life, sequence } if self.life(at) == life => match at {
-                Node::Master => self.tell_master(master::Input::Persisted { sequence }),
                 Node::Agent(agent) => {
                     self.tell_agent(agent, agent::Input::Persisted { sequence });
                 }
-                Node::Framework(_) => {}
+                Node::Master | Node::Framework(_) => {}
             },
             Happening::Started { agent, container } => {
                 if self.agents[agent].containers.contains_key(&container) {

@@ -53,7 +53,7 @@ pub fn config() -> Config {
 pub struct Rig {
     pub drive: Drive<'static, Master<'static>>,
     pub now: Time,
-    pub record: Option<mesita_core::registry::Record>,
+    pub epoch: u32,
     conns: BTreeMap<String, Id>,
     peers: BTreeMap<String, Peer>,
     /// Facts are told, too.
@@ -83,29 +83,25 @@ impl Sink for Outputs {
 
 impl Rig {
     pub fn new() -> Self {
-        Self::with(Capacity::tiny(), config(), None)
+        Self::with(Capacity::tiny(), config(), 1)
     }
 
-    pub fn with(
-        capacity: Capacity,
-        config: Config,
-        record: Option<mesita_core::registry::Record>,
-    ) -> Self {
+    pub fn with(capacity: Capacity, config: Config, epoch: u32) -> Self {
         let capacity = Capacity { head_max: 16_384, ..capacity };
         let master = Master::new(Storage::lend(&capacity, &mut Leak), config).unwrap();
         let buffer = Box::leak(vec![0; mesita_core::drive::BUFFER].into_boxed_slice());
         let mut rig = Self {
             drive: Drive::new(master, buffer),
             now: Time(1_000),
-            record,
+            epoch,
             conns: BTreeMap::new(),
             peers: BTreeMap::new(),
             facts: false,
             next_conn: 1,
             said: vec![],
         };
-        let recovered = Input::Recovered { record, new_cluster: CLUSTER };
-        rig.input(recovered).unwrap();
+        let fence = Fence { epoch, ..Fence::default() };
+        rig.input(Input::Leads { cluster: CLUSTER, fence }).unwrap();
         for (caller, name, rights) in [
             (0, "local:root", Rights::ANY_USER.and(Rights::OPERATE)),
             (1, "local:pi", Rights::NONE),
@@ -153,12 +149,6 @@ impl Rig {
                 self.said.push(format!("  fact: {}", show::fact(&fact)));
             }
             Output::Fact(_) | Output::KeepBody(_) | Output::DropBody(_) => {}
-            Output::Persist { sequence, sector, .. } => {
-                let (magic, record) = sector.split_at(12);
-                assert!(magic.starts_with(b"mesita"));
-                self.record = Some(postcard::take_from_bytes(record).unwrap().0);
-                self.input(Input::Persisted { sequence }).unwrap();
-            }
         }
     }
 

@@ -1,16 +1,12 @@
 //! The daemons of a cluster, built from flags: a master, an agent, alone or in one process.
 
-use std::fs::{self, File};
-use std::io;
-use std::os::unix::fs::{DirBuilderExt, FileExt};
-use std::path::{Path, PathBuf};
 use std::rc::Rc;
 
 use mesita_core::agent as core_agent;
 use mesita_core::allocator;
 use mesita_core::capacity::Capacity;
 use mesita_core::master::{self as core_master, Input};
-use mesita_core::registry::{self, Registry, SECTOR};
+use mesita_core::wire::Fence;
 use mesita_core::wire::task::Kind;
 
 use super::{FAILED, Failure, USAGE};
@@ -27,27 +23,24 @@ use crate::set::standing::Standing;
 /// A master that is ready to start.
 pub(crate) struct MasterPlan {
     pub(crate) blueprint: Blueprint,
-    pub(crate) store: Store,
     pub(crate) body_bytes: u64,
-    record: Option<registry::Record>,
+    in_memory: bool,
     weights: Vec<(String, u32)>,
     excluded: Vec<String>,
     options: master::Options,
 }
 
 /// Where what a master must not forget is.
-pub(crate) enum Home<'h> {
+pub(crate) enum Home {
     /// In memory: the cluster ends with this process.
     Memory,
-    /// In a work directory, of this master alone.
-    WorkDir(&'h Path, Rc<Standing>),
-    /// With all masters of a set, whose T is this, in µs.
-    Set(Rc<Standing>, u32),
+    /// In the registry of a cluster whose T is this, in µs.
+    Registry(Rc<Standing>, u32),
 }
 
 /// Plans a master.
 pub(crate) fn plan_master(
-    home: Home<'_>,
+    home: Home,
     decisions: &Decisions,
     common: &Common,
 ) -> Result<MasterPlan, Failure> {
@@ -55,8 +48,8 @@ pub(crate) fn plan_master(
     let config = core_master::Config {
         seed: common.seed(),
         timing_us: match home {
-            Home::Set(_, t_us) => t_us.into(),
-            Home::Memory | Home::WorkDir(..) => decisions.timing.us(),
+            Home::Registry(_, t_us) => t_us.into(),
+            Home::Memory => decisions.timing.us(),
         },
         agent_timeout_us: decisions.agent_timeout_us().max(100_000),
         offer_timeout_us: decisions.offer_timeout.us,
@@ -65,13 +58,9 @@ pub(crate) fn plan_master(
         body_bytes_max: common.max_body_bytes.bytes,
         allocator: allocator_config(decisions)?,
     };
-    let (store, record, standing) = match home {
-        Home::WorkDir(work_dir, standing) => {
-            let (path, file, record) = open_registry(work_dir)?;
-            (Store::Registry(path, file), record, standing)
-        }
-        Home::Memory => (Store::Memory, None, Rc::new(Standing::alone(None))),
-        Home::Set(standing, _) => (Store::Memory, None, standing),
+    let standing = match &home {
+        Home::Registry(standing, _) => Rc::clone(standing),
+        Home::Memory => Rc::new(Standing::alone(None)),
     };
     let options = master::Options {
         agent_timeout_us: config.agent_timeout_us,
@@ -88,9 +77,8 @@ pub(crate) fn plan_master(
     let weights = decisions.weights.clone().unwrap_or_default().0;
     Ok(MasterPlan {
         blueprint: Blueprint::Master { capacity, config },
-        store,
         body_bytes: common.max_body_bytes.bytes,
-        record,
+        in_memory: matches!(home, Home::Memory),
         weights,
         excluded: decisions.fair_sharing_excluded_resource_names.clone(),
         options,
@@ -131,36 +119,6 @@ fn allocator_config(decisions: &Decisions) -> Result<allocator::Config, Failure>
     })
 }
 
-/// Opens `meta/master` and reads what is in it.
-fn open_registry(work_dir: &Path) -> Result<(PathBuf, File, Option<registry::Record>), Failure> {
-    let at = |path: &Path, error: io::Error| Failure::plain(format!("{}: {error}", path.display()));
-    let meta = work_dir.join("meta");
-    fs::DirBuilder::new().recursive(true).mode(0o700).create(&meta).map_err(|e| at(&meta, e))?;
-    let path = meta.join("master");
-    let mut options = File::options();
-    options.read(true).write(true).create(true).truncate(false);
-    let file = options.open(&path).map_err(|error| at(&path, error))?;
-    let len = file.metadata().map_err(|error| at(&path, error))?.len();
-    let record = if len == 0 {
-        // Its whole length now, and its name on disk: later writes change no metadata.
-        file.set_len(registry::FILE).map_err(|error| at(&path, error))?;
-        file.sync_all().map_err(|error| at(&path, error))?;
-        let directory = File::open(&meta).and_then(|directory| directory.sync_all());
-        directory.map_err(|error| at(&meta, error))?;
-        None
-    } else {
-        let sectors = registry::PLACES.map(|place| {
-            let mut sector = vec![0; SECTOR];
-            file.read_exact_at(&mut sector, place).map(|()| sector)
-        });
-        let [first, second] = sectors;
-        let (first, second) = (first.unwrap_or_default(), second.unwrap_or_default());
-        let recovered = Registry::recover([&first, &second]);
-        recovered.map_err(|error| Failure::plain(format!("{}: {error}", path.display())))?
-    };
-    Ok((path, file, record))
-}
-
 impl MasterPlan {
     /// The same, in a region and zone.
     pub(crate) fn placed(mut self, region: &str, zone: &str) -> Self {
@@ -170,24 +128,24 @@ impl MasterPlan {
 
     /// What of it goes to a core thread, and what stays here.
     pub(crate) fn part(self) -> ((Blueprint, Store, u64), MasterRest) {
-        let Self { record, weights, excluded, options, .. } = self;
-        let rest = MasterRest { record, weights, excluded, options };
-        ((self.blueprint, self.store, self.body_bytes), rest)
+        let Self { in_memory, weights, excluded, options, .. } = self;
+        let rest = MasterRest { in_memory, weights, excluded, options };
+        ((self.blueprint, Store::Memory, self.body_bytes), rest)
     }
 }
 
 /// What a master's IO side starts with.
 pub(crate) struct MasterRest {
-    record: Option<registry::Record>,
+    in_memory: bool,
     weights: Vec<(String, u32)>,
     excluded: Vec<String>,
     options: master::Options,
 }
 
 impl MasterRest {
-    /// Starts the IO side, and tells the core what the registry held.
-    pub(crate) fn start(self, port: Port, tasks: Tasks, to_disk: Rc<ToDisk>) -> Rc<MasterNode> {
-        let node = MasterNode::new(port, tasks.clone(), to_disk, self.options);
+    /// Starts the IO side. It leads when its registry says so; without one, at once.
+    pub(crate) fn start(self, port: Port, tasks: Tasks) -> Rc<MasterNode> {
+        let node = MasterNode::new(port, tasks.clone(), self.options);
         tasks.go(whitelist::watch(Rc::clone(&node)));
         for (role, weight) in &self.weights {
             let shown = role.clone();
@@ -213,10 +171,10 @@ impl MasterRest {
                 log::error!("--region: {refusal}");
             }
         });
-        if !node.options.standing.in_set {
+        if self.in_memory {
             // Zero would mean that the cluster has no id.
-            let new_cluster = random::number().max(1);
-            node.port.put(&Input::Recovered { record: self.record, new_cluster });
+            let cluster = random::number().max(1);
+            node.port.put(&Input::Leads { cluster, fence: Fence { epoch: 1, ..Fence::default() } });
         }
         node
     }

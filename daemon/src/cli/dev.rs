@@ -50,7 +50,7 @@ pub(super) fn main(flags: Dev) -> Result<ExitCode, Failure> {
     let journal = journal.map(|directory| (directory, flags.common.journal_max.bytes));
     let mut process = Process::start(Plan { seats, journal }).map_err(Failure::plain)?;
     let (tasks, to_disk) = (process.tasks(), process.to_disk());
-    let master = master_rest.start(process.port(0), tasks.clone(), Rc::clone(&to_disk));
+    let master = master_rest.start(process.port(0), tasks.clone());
     let mut nodes: Vec<Rc<dyn Node>> = vec![Rc::clone(&master) as _];
     let mut agents: Vec<Rc<AgentNode>> = Vec::new();
     for (seat, rest) in (1..).zip(rests) {

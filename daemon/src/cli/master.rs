@@ -1,6 +1,7 @@
 //! `mesita master`
 
 use std::net::IpAddr;
+use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::rc::Rc;
@@ -41,46 +42,35 @@ pub(super) fn main(flags: Master) -> Result<ExitCode, Failure> {
     };
     raise_descriptors();
     let meta = work_dir.join("meta");
-    let made = std::fs::create_dir_all(&meta);
+    let made = std::fs::DirBuilder::new().recursive(true).mode(0o700).create(&meta);
     made.map_err(|error| Failure::plain(format!("{}: {error}", meta.display())))?;
     let _lock = lock(&meta.join("lock")).map_err(Failure::plain)?;
     // A port that is taken is found out before anything is written.
     let listener = bind(ip, flags.port).map_err(Failure::plain)?;
-    let one_of_set = one_of_set(&flags, ip, &meta)?;
+    let (of_registry, begun) = registry(&flags, ip, &meta)?;
     signals::block().map_err(Failure::plain)?;
-    let mut seats = Vec::new();
-    let (home, begun) = match one_of_set {
-        None => {
-            let standing = Rc::new(Standing::alone(advertised(&flags)));
-            (Home::WorkDir(&work_dir, standing), None)
-        }
-        Some((plan, begun)) => {
-            seats.push(plan.seat);
-            let standing = Rc::new(Standing::of_set(Some(reached_at(&flags, ip))));
-            (Home::Set(Rc::clone(&standing), plan.t_us), Some((begun, standing)))
-        }
-    };
+    let standing = Rc::new(if flags.set.masters.is_empty() {
+        Standing::alone(advertised(&flags))
+    } else {
+        Standing::of_set(Some(reached_at(&flags, ip)))
+    });
+    let home = Home::Registry(Rc::clone(&standing), of_registry.t_us);
     let plan = plan_master(home, &flags.decisions, &flags.common)?;
     let (seat, rest) = plan.placed(&flags.region, &flags.zone).part();
-    let at = seats.len();
-    seats.push(seat);
+    let seats = vec![of_registry.seat, seat];
     let journal = flags.common.journal.clone();
     let journal = journal.map(|directory| (directory, flags.common.journal_max.bytes));
     let mut process = Process::start(Plan { seats, journal }).map_err(Failure::plain)?;
     let tasks = process.tasks();
-    let master = rest.start(process.port(at), tasks.clone(), process.to_disk());
+    let master = rest.start(process.port(1), tasks.clone());
     if let Some(trouble) = master.doors.trouble() {
         log::warn!("{trouble}");
     }
-    let set = match begun {
-        Some((begun, standing)) => Some(join(&mut process, begun, standing, &master)?),
-        None => None,
-    };
+    let set = join(&mut process, begun, Rc::clone(&standing), &master)?;
     let signals = Signals::new().map_err(Failure::plain)?;
-    let mut nodes: Vec<Rc<dyn Node>> = set.iter().map(|set| Rc::clone(set) as _).collect();
-    nodes.push(Rc::clone(&master) as _);
+    let nodes: [Rc<dyn Node>; 2] = [Rc::clone(&set) as _, Rc::clone(&master) as _];
     let end = process.run(&nodes, async {
-        if set.is_none() {
+        if !standing.in_set {
             master.leading().await;
         }
         log::info!("master at {ip}:{}, work dir {}", flags.port, work_dir.display());
@@ -90,12 +80,7 @@ pub(super) fn main(flags: Master) -> Result<ExitCode, Failure> {
             part_from_all(&master).await;
             End::Signal
         };
-        let over = async {
-            match &set {
-                Some(set) => End::Over(set.over().await),
-                None => std::future::pending().await,
-            }
-        };
+        let over = async { End::Over(set.over().await) };
         futures_lite::future::or(told, over).await
     });
     match end {
@@ -106,20 +91,8 @@ pub(super) fn main(flags: Master) -> Result<ExitCode, Failure> {
     }
 }
 
-/// What makes this master one of several; none if it is the only one.
-fn one_of_set(
-    flags: &Master,
-    ip: IpAddr,
-    meta: &Path,
-) -> Result<Option<(begin::Plan, Begun)>, Failure> {
-    if flags.set.masters.is_empty() {
-        if meta.join("set").exists() {
-            let text = "this work directory is that of a master of a set: give --masters, or another \
-                        --work-dir";
-            return Err(Failure::new(USAGE, text));
-        }
-        return Ok(None);
-    }
+/// The registry of this master, found or made: its own, or that of a set.
+fn registry(flags: &Master, ip: IpAddr, meta: &Path) -> Result<(begin::Plan, Begun), Failure> {
     let capacity = flags.common.master_capacity();
     let key_files: &[PathBuf] = &flags.set.gossip_key_file;
     let wanted = Wanted {
@@ -135,7 +108,7 @@ fn one_of_set(
         t_us: u32::try_from(flags.decisions.timing.us()).unwrap_or(u32::MAX),
         seed: flags.common.seed(),
     };
-    begin::begin(&wanted).map(Some).map_err(|refused| Failure::new(USAGE, refused))
+    begin::begin(&wanted).map_err(|refused| Failure::new(USAGE, refused))
 }
 
 /// What was said of how others reach this master.

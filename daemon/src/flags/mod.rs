@@ -504,7 +504,7 @@ pub(crate) struct Plan {
 /// `mesita quota`
 #[derive(Clone, Debug, Subcommand)]
 pub(crate) enum Quota {
-    /// Set a role's quota, for as long as a single master runs; without amounts, take it back
+    /// Set a role's quota; without amounts, take it back
     Set(QuotaSet),
     /// List quotas
     Ls(Ls),
@@ -531,7 +531,7 @@ pub(crate) struct QuotaSet {
 /// `mesita weights`
 #[derive(Clone, Debug, Subcommand)]
 pub(crate) enum WeightsOf {
-    /// Set weights, for as long as a single master runs; 1 is what every role has
+    /// Set weights; 1 is what every role has
     Set(WeightsSet),
     /// List weights other than 1
     Ls(Ls),

@@ -48,7 +48,6 @@ use crate::conn::Conn;
 use crate::conn::hello::Own;
 use crate::conn::outbox::Level;
 use crate::conns::Conns;
-use crate::disk_thread::{Job, ToDisk};
 use crate::doors::{Caller, Doors};
 use crate::encoded::Described;
 use crate::io_thread::{Node, Tasks};
@@ -88,7 +87,6 @@ pub(crate) struct Options {
 pub(crate) struct MasterNode {
     pub(crate) port: Port,
     tasks: Tasks,
-    to_disk: Rc<ToDisk>,
     pub(crate) options: Options,
     pub(crate) conns: Conns,
     schedulers: Schedulers,
@@ -116,11 +114,10 @@ pub(crate) struct MasterNode {
 
 impl MasterNode {
     /// The IO side of the master in the seat of `port`.
-    pub(crate) fn new(port: Port, tasks: Tasks, to_disk: Rc<ToDisk>, options: Options) -> Rc<Self> {
+    pub(crate) fn new(port: Port, tasks: Tasks, options: Options) -> Rc<Self> {
         Rc::new_cyclic(|me| Self {
             port,
             tasks,
-            to_disk,
             conns: Conns::new(options.conns_max),
             options,
             schedulers: Schedulers::default(),
@@ -284,10 +281,6 @@ impl Node for MasterNode {
                 }
             }
             Output::Fact(fact) => self.fact(&fact, bodies),
-            Output::Persist { sequence, offset, sector } => {
-                let (seat, sector) = (self.port.seat(), sector.to_vec());
-                self.to_disk.write(Job::Registry { seat, sequence, offset, sector });
-            }
             Output::KeepBody(body) => self.port.bodies.borrow_mut().keep(body),
             Output::DropBody(body) => self.port.bodies.borrow_mut().drop(body),
         }

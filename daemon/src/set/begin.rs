@@ -25,6 +25,7 @@ const SIZES: [usize; 5] = [1, 2, 3, 5, 7];
 #[derive(Debug)]
 pub(crate) struct Wanted<'w> {
     pub(crate) meta: &'w Path,
+    /// All masters of the set; empty: this one is the only one.
     pub(crate) masters: &'w [String],
     pub(crate) bootstrap: bool,
     pub(crate) witness: bool,
@@ -40,7 +41,7 @@ pub(crate) struct Wanted<'w> {
     pub(crate) seed: u64,
 }
 
-/// A master of a set that may start: what goes to the threads.
+/// A master that may start: what goes to the threads.
 pub(crate) struct Plan {
     pub(crate) seat: (Blueprint, Store, u64),
     /// T in µs: that of the set, whatever the flags say.
@@ -50,7 +51,8 @@ pub(crate) struct Plan {
 /// And what stays on the IO side.
 pub(crate) struct Begun {
     pub(crate) meta: PathBuf,
-    pub(crate) socket: UdpSocket,
+    /// How it is heard by the others; none when there are no others.
+    pub(crate) socket: Option<UdpSocket>,
     pub(crate) keys: Keys,
     pub(crate) key: [u8; 32],
     pub(crate) identity: Identity,
@@ -61,23 +63,24 @@ pub(crate) struct Begun {
     pub(crate) body: Vec<u8>,
 }
 
-/// Finds out what this master is, or makes it one of a set.
+/// Finds out what this master is, or makes it one of a set, or the only one.
 pub(crate) fn begin(wanted: &Wanted<'_>) -> Result<(Plan, Begun), Refused> {
     let sentence = |text: String| Err(Refused::Sentence(text));
-    let masters = sorted(wanted.masters)?;
-    let keys = keys(wanted, &masters)?;
-    let socket = bind(wanted.ip, wanted.port)?;
+    let alone = wanted.masters.is_empty();
+    let (masters, keys, socket) = if alone {
+        (Vec::new(), Keys::of_loopback(), None)
+    } else {
+        let masters = sorted(wanted.masters)?;
+        let keys = keys(wanted, &masters)?;
+        (masters, keys, Some(bind(wanted.ip, wanted.port)?))
+    };
     let key = prepare::key(&wanted.meta.join("key"));
     let key = key.map_err(|error| Refused::Sentence(error.to_string()))?;
     let identity = Identity::read(wanted.meta)?;
-    let rows = identity.as_ref().map_or(wanted.rows, |identity| identity.rows);
-    if rows != wanted.rows {
-        return sentence(format!(
-            "the set was made for {} agents, {} frameworks and {} roles: give the --size and \
-             --capacity that make so many",
-            rows[0], rows[1], rows[2]
-        ));
+    if let Some(identity) = &identity {
+        refuse_other(wanted, identity)?;
     }
+    let rows = wanted.rows;
     let shape = Shape::new(rows[0], rows[1], rows[2]);
     let store = SetStore::open(wanted.meta, shape);
     let store = store.map_err(|error| Refused::Sentence(error.to_string()))?;
@@ -94,7 +97,10 @@ pub(crate) fn begin(wanted: &Wanted<'_>) -> Result<(Plan, Begun), Refused> {
             return sentence(format!("{} is gone: this master is to be replaced", path.display()));
         }
         (false, Some(Identity { formed: true, .. })) => return sentence(DAMAGED.to_owned()),
-        (false, known) => make(wanted, masters, known, &socket, &keys, key)?,
+        (false, known) => match &socket {
+            Some(socket) => make(wanted, masters, known, socket, &keys, key)?,
+            None => make_alone(wanted, known, key)?,
+        },
     };
     let (host, port) = &wanted.advertised;
     let begun = Begun {
@@ -120,6 +126,30 @@ pub(crate) fn begin(wanted: &Wanted<'_>) -> Result<(Plan, Begun), Refused> {
     let plan = Plan { seat: (blueprint, Store::Set(Box::new(store)), 0), t_us };
     Ok((plan, begun))
 }
+
+/// What keeps a master from being another one than it was made.
+fn refuse_other(wanted: &Wanted<'_>, identity: &Identity) -> Result<(), Refused> {
+    let rows = identity.rows;
+    let sentence = if wanted.masters.is_empty() && !identity.is_alone() {
+        "this work directory is that of a master of a set: give --masters, or another --work-dir"
+            .to_owned()
+    } else if !wanted.masters.is_empty() && identity.is_alone() {
+        OF_SINGLE.to_owned()
+    } else if rows != wanted.rows {
+        format!(
+            "the registry was made for {} agents, {} frameworks and {} roles: give the --size and \
+             --capacity that make so many",
+            rows[0], rows[1], rows[2]
+        )
+    } else {
+        return Ok(());
+    };
+    Err(Refused::Sentence(sentence))
+}
+
+/// Said to a master that was the only one and is to be one of several.
+const OF_SINGLE: &str = "this work directory is that of a single master: start it without --masters, or give --bootstrap \
+     an empty one, and the agents empty ones too";
 
 /// What keeps a master that was one of a set from being it.
 fn refuse_formed(
@@ -152,6 +182,18 @@ pub(crate) const QUARANTINED: &str = "the other masters remember more of this on
      decided twice; the others go on. Remove it from the set and add a new one with an empty work \
      directory";
 
+/// Makes a cluster whose only master this is. What was drawn stays drawn.
+fn make_alone(
+    wanted: &Wanted<'_>,
+    known: Option<Identity>,
+    key: [u8; 32],
+) -> Result<Identity, Refused> {
+    let fresh = || Identity::alone(wanted.rows, wanted.t_us, key);
+    let identity = known.unwrap_or_else(fresh);
+    identity.write(wanted.meta)?;
+    Ok(identity)
+}
+
 /// Makes a set together with the others.
 fn make(
     wanted: &Wanted<'_>,
@@ -165,11 +207,6 @@ fn make(
         let text = "this work directory belongs to no set yet: to make one, start every master of \
                     the list once with --bootstrap; a master of a set that is already there is \
                     started with the work directory that it had";
-        return Err(Refused::Sentence(text.to_owned()));
-    }
-    if wanted.meta.join("master").exists() {
-        let text = "this work directory is that of a single master: start it without --masters, or \
-                    give --bootstrap an empty one, and the agents empty ones too";
         return Err(Refused::Sentence(text.to_owned()));
     }
     let (host, port) = &wanted.advertised;

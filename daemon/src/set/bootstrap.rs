@@ -64,6 +64,18 @@ impl Identity {
         Self { version: VERSION, masters, id, draw, rows, t_us, members, formed: false }
     }
 
+    /// That of the only master of a new cluster.
+    pub(crate) fn alone(rows: [u32; 3], t_us: u32, key: [u8; 32]) -> Self {
+        let mut identity = Self::new(Vec::new(), 1, rows, t_us);
+        identity.members = vec![Member { draw: identity.draw, key }];
+        identity
+    }
+
+    /// True for a cluster that has no other master, and gets none.
+    pub(crate) fn is_alone(&self) -> bool {
+        self.masters.is_empty()
+    }
+
     /// Reads it; none if this work directory has none.
     pub(crate) fn read(meta: &Path) -> Result<Option<Self>, Refused> {
         let path = meta.join("set");

@@ -56,7 +56,8 @@ pub(crate) struct SetNode {
     to_disk: Rc<ToDisk>,
     standing: Rc<Standing>,
     master: Rc<MasterNode>,
-    socket: Async<UdpSocket>,
+    /// None when there is nobody else.
+    socket: Option<Async<UdpSocket>>,
     keys: Keys,
     key: [u8; 32],
     identity: Identity,
@@ -92,7 +93,7 @@ impl SetNode {
     ) -> std::io::Result<Rc<Self>> {
         let Begun { meta, socket, keys, key, identity, shape, address, facts, edits, body } = begun;
         let nonce = u32::try_from(random::below(u64::from(u32::MAX))).unwrap_or(0);
-        let socket = Async::new(socket)?;
+        let socket = socket.map(Async::new).transpose()?;
         let node = Rc::new_cyclic(|me| Self {
             port,
             tasks: tasks.clone(),
@@ -119,8 +120,10 @@ impl SetNode {
             me: me.clone(),
         });
         node.begin(facts, &edits, &body);
-        tasks.go(Rc::clone(&node).listen());
-        tasks.go(Rc::clone(&node).resolve());
+        if node.socket.is_some() {
+            tasks.go(Rc::clone(&node).listen());
+            tasks.go(Rc::clone(&node).resolve());
+        }
         Ok(node)
     }
 
@@ -226,14 +229,15 @@ impl SetNode {
 
     /// A datagram that the kernel does not take is lost, as any other may be.
     fn send_to(&self, datagram: &[u8], place: SocketAddr) {
-        let sent = self.socket.get_ref().send_to(datagram, place);
+        let Some(socket) = &self.socket else { return };
+        let sent = socket.get_ref().send_to(datagram, place);
         self.count(if sent.is_ok() { "gossip_sent_total" } else { "gossip_unsent_total" });
     }
 
     /// Looks up where the masters of the list are, for as long as some are names.
     async fn resolve(self: Rc<Self>) {
         loop {
-            let own = self.socket.get_ref().local_addr().ok();
+            let own = self.socket.as_ref().and_then(|socket| socket.get_ref().local_addr().ok());
             let mut found = Vec::new();
             let mut names = false;
             for master in &self.identity.masters {
@@ -258,9 +262,10 @@ impl SetNode {
 /// What comes in.
 impl SetNode {
     async fn listen(self: Rc<Self>) {
+        let Some(socket) = &self.socket else { return };
         let mut buffer = vec![0; DATAGRAM_MAX];
         loop {
-            match self.socket.recv_from(&mut buffer).await {
+            match socket.recv_from(&mut buffer).await {
                 Ok((len, from)) => {
                     self.count("gossip_received_total");
                     if let Err(dropped) = self.take(&mut buffer[..len], from) {
@@ -442,7 +447,9 @@ impl SetNode {
         self.master.port.put(&master::Input::Leads { cluster, fence });
         // Nobody is shown to a leader that would not take them in yet.
         self.master.leading().await;
-        self.standing.follow(Leader { fence, id, address: self.address.clone() }, Time::NEVER);
+        if self.standing.in_set {
+            self.standing.follow(Leader { fence, id, address: self.address.clone() }, Time::NEVER);
+        }
     }
 
     /// Reads slots from a number on; the number that it goes on with.

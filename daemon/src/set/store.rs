@@ -76,8 +76,9 @@ impl std::fmt::Debug for SetStore {
 }
 
 /// Said of a master that has forgotten everything.
-pub(crate) const DAMAGED: &str = "the registry of this master is gone or damaged: it has forgotten for whom it voted, and does not \
-     vote again. The others go on; put back nothing older, and replace this master";
+pub(crate) const DAMAGED: &str = "the registry of this master is gone or damaged: it has forgotten what it promised, and does not go \
+     on. The other masters of a set do: put back nothing older, and replace this one. A single master \
+     begins a new cluster with an empty work directory, and its agents with empty ones";
 
 /// Why there is no registry to start from.
 #[derive(Debug)]

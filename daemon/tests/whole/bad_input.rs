@@ -381,7 +381,7 @@ fn a_ledger_or_registry_that_is_damaged_is_told_with_its_path() {
     std::fs::write(&key, good).unwrap();
     agent.start();
     agent.process().says("registered with the master");
-    let registry = world.path(&format!("master-{}/meta/master", master.port));
+    let registry = world.path(&format!("master-{}/meta/registry", master.port));
     let mut master = master;
     let process = master.process.take().unwrap();
     process.signal(Signal::TERM);
@@ -392,8 +392,8 @@ fn a_ledger_or_registry_that_is_damaged_is_told_with_its_path() {
     let port = master.port.to_string();
     let flags = ["master", "--port", &port, "--work-dir", work_dir.to_str().unwrap()];
     let said = world.told(&flags);
-    assert_eq!(said.status, 1, "{}", said.err);
-    assert!(said.err.contains("meta/master"), "{}", said.err);
+    assert_eq!(said.status, 2, "{}", said.err);
+    assert!(said.err.contains("meta/registry"), "{}", said.err);
     std::fs::write(&registry, good).unwrap();
     master.start();
     end(&world, master, agent);

@@ -16,6 +16,7 @@ mod groups;
 mod http;
 mod idle;
 mod journal;
+mod kept;
 mod kills;
 mod logs;
 mod masters;

@@ -430,7 +430,7 @@ fn a_configuration_file_configures_a_daemon() {
     assert!(crate::world::get(port, "/health").starts_with("HTTP/1.1 200 OK"));
     master.signal(Signal::TERM);
     assert_eq!(master.end().status, 0);
-    assert!(work_dir.join("meta/master").exists());
+    assert!(work_dir.join("meta/registry").exists());
 }
 
 #[test]

@@ -55,7 +55,7 @@ pub(super) fn main(job: Job, voice: Voice, any_resources: bool) -> Result<ExitCo
     let seats = vec![master_seat, agent_seat, driver_seat()];
     let mut process = Process::start(Plan { seats, journal: None }).map_err(Failure::plain)?;
     let (tasks, to_disk) = (process.tasks(), process.to_disk());
-    let master = master_rest.start(process.port(0), tasks.clone(), Rc::clone(&to_disk));
+    let master = master_rest.start(process.port(0), tasks.clone());
     let agent = agent_rest.start(process.port(1), tasks.clone(), to_disk)?;
     announce(voice, &agent);
     let client = ClientNode::new(process.port(2), STREAM_BYTES);

@@ -216,6 +216,10 @@ impl Gauged for Master<'_> {
         }
         tell("filters_evicted", gauges.filters_evicted);
         tell("body_bytes", gauges.body_bytes);
+        tell("agents_recovered", gauges.recovered.into());
+        tell("agents_awaited", gauges.awaited.into());
+        tell("agents_kept_back", gauges.kept_back.into());
+        tell("inverse_offers_unasked", gauges.unasked);
     }
 
     fn ask(&mut self, now: Time, question: &[u8], answer: &mut Answer) {

@@ -109,6 +109,11 @@ pub struct QuotaSpec<'q> {
 }
 
 impl<'a> Allocator<'a> {
+    /// True when any role has a quota. O(1).
+    pub fn has_quotas(&self) -> bool {
+        !self.quotas.is_empty()
+    }
+
     /// Sets a role's quota, or takes it back; with `force`, also one that is not met or too much.
     /// `offered` = what of the role's consumption is only offered, and about to be taken back.
     ///

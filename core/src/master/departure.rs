@@ -25,9 +25,9 @@ impl Master<'_> {
         agent: Id,
         session: Session,
     ) -> Result<(), Refusal> {
-        let row = self.in_session(agent, session)?;
-        if row.state == AgentState::Gone {
-            // It was sent away, and has done what it was told.
+        self.in_session(agent, session)?;
+        if self.was_sent_away(agent) {
+            // It has done what it was told.
             self.hang_up(cx, agent);
             return Ok(());
         }
@@ -43,7 +43,7 @@ impl Master<'_> {
         if given_up.contains(&row.state) {
             return;
         }
-        if row.state == AgentState::Settling {
+        if row.has_chore() {
             self.counters.chores = self.counters.chores.saturating_sub(1);
         }
         self.allocator.set_agent_active(&self.pool, agent.index, false);
@@ -58,10 +58,11 @@ impl Master<'_> {
 
     pub(super) fn expire_agents(&mut self, cx: &mut Cx<'_>) {
         while cx.has_room()
+            && self.counters.next_removal <= cx.now
             && let Some(slot) = self.agent_timers.expired(cx.now)
         {
             if let Some(agent) = self.agents.id_at(slot) {
-                self.lose(cx, agent, Farewell::Silent);
+                self.lose_silent(cx, agent);
             }
         }
     }
@@ -72,20 +73,28 @@ impl Master<'_> {
         self.rescind_agent_offers(cx, agent);
         self.forget_inverse_of_agent(cx, agent);
         let Some(row) = self.agents.get_mut(agent) else { return };
+        let renewed = row.farewell != Farewell::Gone && row.farewell != farewell;
         if row.farewell != Farewell::Gone {
             row.farewell = farewell;
         }
         match row.state {
-            AgentState::Losing | AgentState::Gone => return,
+            AgentState::Losing | AgentState::Gone => {
+                if renewed {
+                    self.mark(cx, agent);
+                }
+                return;
+            }
             AgentState::Unreachable => {
                 if farewell != Farewell::Silent {
+                    self.mark(cx, agent);
                     self.set_agent_state(cx, agent, AgentState::Gone);
                 }
                 return;
             }
             // It has a place among the long work already.
             AgentState::Settling => {}
-            AgentState::Registering
+            AgentState::Recovered
+            | AgentState::Registering
             | AgentState::Confirming
             | AgentState::Active
             | AgentState::Away => {
@@ -95,6 +104,7 @@ impl Master<'_> {
         self.agent_timers.clear(agent.index);
         self.allocator.set_agent_active(&self.pool, agent.index, false);
         self.set_agent_state(cx, agent, AgentState::Losing);
+        self.mark(cx, agent);
     }
 
     pub(super) fn lose_some(&mut self, cx: &mut Cx<'_>, agent: Id) -> bool {
@@ -198,7 +208,7 @@ impl Master<'_> {
         if farewell == Farewell::Left {
             // Nobody will ask for it again.
             self.hang_up(cx, agent);
-            self.forget_agent(agent);
+            self.forget_agent(cx, agent);
             cx.fact(Fact::AgentGone { row: agent });
         }
     }
@@ -260,7 +270,8 @@ impl Master<'_> {
     }
 
     /// Forgets the row of an agent that has neither session nor tasks.
-    pub(super) fn forget_agent(&mut self, agent: Id) {
+    pub(super) fn forget_agent(&mut self, cx: &mut Cx<'_>, agent: Id) {
+        self.dismiss(cx, agent);
         let Some(row) = self.agents.get(agent) else { return };
         invariant!(row.tasks.is_empty(), "an agent with tasks is forgotten");
         self.agent_timers.clear(agent.index);

@@ -5,10 +5,11 @@
 //! last end was acknowledged. What an agent says after a restart of the master counts as if it had
 //! been told here.
 
-use super::rows::{AgentState, Emptying, Farewell, Framework};
+use super::rows::{Agent, AgentState, Emptying, Farewell, Framework};
 use super::{Cx, Fact, Master};
 use crate::Refusal;
 use crate::allocator::Bar;
+use crate::registry::rows::Emptied;
 use crate::table::Id;
 use crate::wire::agent::AgentEvent;
 use crate::wire::call::Capability;
@@ -95,7 +96,7 @@ impl Master<'_> {
         }
     }
 
-    fn empty(&mut self, cx: &mut Cx<'_>, agent: Id, grace_us: Option<u64>, gone: bool) {
+    pub(super) fn empty(&mut self, cx: &mut Cx<'_>, agent: Id, grace_us: Option<u64>, gone: bool) {
         if let Some(row) = self.agents.get_mut(agent) {
             (row.then_gone, row.grace_us) = (gone, grace_us.unwrap_or(NO_BOUND));
             row.reactivated = false;
@@ -150,14 +151,16 @@ impl Master<'_> {
         let (grace_us, gone) = (row.grace_us, row.then_gone);
         let grace_us = Some(grace_us).filter(|us| *us != NO_BOUND);
         cx.fact(Fact::AgentEmptying { row: agent, emptying, grace_us, gone });
+        self.keep_agent(cx, agent);
         self.bar_deactivated(agent);
     }
 
-    fn set_deactivated(&mut self, cx: &mut Cx<'_>, agent: Id, deactivated: bool) {
+    pub(super) fn set_deactivated(&mut self, cx: &mut Cx<'_>, agent: Id, deactivated: bool) {
         if let Some(row) = self.agents.get_mut(agent) {
             row.deactivated = deactivated;
         }
         cx.fact(Fact::AgentDeactivated { row: agent, deactivated });
+        self.keep_agent(cx, agent);
         self.bar_deactivated(agent);
         if deactivated {
             self.rescind_agent_offers(cx, agent);
@@ -178,5 +181,12 @@ impl Master<'_> {
         let id = self.agent_by_id(agent).ok_or(Refusal::UnknownAgent)?;
         let gone = self.agents.get_ref(id).is_none_or(|row| row.state == AgentState::Gone);
         if gone { Err(Refusal::UnknownAgent) } else { Ok(id) }
+    }
+}
+
+impl Agent {
+    /// How it is emptied, while it is.
+    pub(super) fn emptied(&self) -> Emptied {
+        Emptied { grace_us: Some(self.grace_us).filter(|us| *us != NO_BOUND), gone: self.then_gone }
     }
 }

@@ -7,13 +7,14 @@
 use serde::{Deserialize, Serialize};
 
 use super::rows::{AgentState, Emptying, FrameworkState, Willing};
+use crate::registry::rows::Admission;
 use crate::table::Id;
 use crate::wire::call::{Ownership, Quantity};
 use crate::wire::event::{AgentInfo, Unavailability};
 use crate::wire::operator::MachineId;
 use crate::wire::resource::Resource;
 use crate::wire::task::{Reason, Source, TaskState};
-use crate::wire::{Body, ContainerId, Fence, FrameworkId, OfferId, Seq, Session};
+use crate::wire::{AgentId, Body, ContainerId, Fence, FrameworkId, OfferId, Seq, Session};
 
 /// One change.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -236,6 +237,13 @@ pub enum Fact<'a> {
     InverseGone {
         /// Its row.
         row: Id,
+    },
+    /// The registry is to have this of an agent.
+    Admission(Admission),
+    /// The registry is to have nothing of an agent.
+    Dismissed {
+        /// Its id.
+        agent: AgentId,
     },
 }
 

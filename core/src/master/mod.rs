@@ -13,6 +13,7 @@
 //! | `groups` | tasks that are launched all or none |
 //! | `launch` | ACCEPT: verdict by verdict |
 //! | `updates` | status, acknowledgement, reconciliation, kill, messages |
+//! | `admission` | agents: what the registry keeps of them, and waiting for them |
 //! | `departure` | agents: away, lost, left, sent away |
 //! | `operators` | who operates; quota, weights |
 //! | `drain` | agents that get nothing new, or are being emptied |
@@ -25,6 +26,7 @@
 //! on in [`Input::Tick`]s, at most [`CHORE_BATCH`] tasks each, so that no step emits more than
 //! [`OUTPUT_MAX`] bytes and none takes long.
 
+mod admission;
 mod departure;
 mod drain;
 pub mod explain;
@@ -58,6 +60,7 @@ use crate::image::{BadImage, Image, Reader, Writer};
 use crate::index::{Bucket, Chain, Index};
 use crate::limits::{BODIES_PER_FRAME_MAX, HEAD_MAX};
 use crate::names::{self, Name, Names, Text};
+use crate::registry::rows::Admission;
 use crate::resources::{Pool, pool};
 use crate::slab::{self, Slab};
 use crate::table::{Id, Slot, Table};
@@ -92,6 +95,18 @@ pub struct Config {
     pub allocation_delay_us: u64,
     /// Bytes of bodies that may be kept for readers.
     pub body_bytes_max: u64,
+    /// How long agents that the registry has may take to come back to a new leader, in µs.
+    pub reregister_us: u64,
+    /// The share of them, in thousandths, that is awaited before anything is offered, if there is
+    /// quota.
+    pub recovery_share_milli: u32,
+    /// How long that is awaited at the most, in µs.
+    pub recovery_timeout_us: u64,
+    /// The share of them, in thousandths, that is given up without an operator when it does not come
+    /// back, but one at the least.
+    pub removal_share_milli: u32,
+    /// From one agent that is given up because it is silent to the next, in µs.
+    pub removal_every_us: u64,
     /// What the allocator is told.
     pub allocator: allocator::Config,
 }
@@ -201,6 +216,13 @@ pub enum Input<'a> {
         #[serde(borrow)]
         verdicts: Seq<'a, Judged<'a>>,
     },
+    /// An agent that the registry has; before this master leads.
+    Admitted(Admission),
+    /// The registry has what was said of an agent before [`Output::Await`] named it.
+    Marked {
+        /// The agent's row.
+        agent: Id,
+    },
 }
 
 /// What a pattern says of an agent.
@@ -268,6 +290,11 @@ pub enum Output<'a> {
     KeepBody(BodyRef),
     /// A body that was kept may go.
     DropBody(BodyRef),
+    /// When the registry has all that was told so far, [`Input::Marked`] is to follow.
+    Await {
+        /// The agent's row.
+        agent: Id,
+    },
 }
 
 /// Takes what leaves a master, in order.
@@ -416,8 +443,6 @@ struct Counters {
     body_bytes: u64,
     /// When the next round is due; `Time::NEVER` = nothing is dirty.
     round: Time,
-    /// When it began to lead.
-    leads_since: Time,
     /// Agents and frameworks with long work.
     chores: u32,
     /// Where the search for long work goes on: agents first, then frameworks.
@@ -429,6 +454,17 @@ struct Counters {
     planning: u32,
     /// Requests to give something back that found no room.
     unasked: u64,
+    /// Agents that the registry has and that have not come back to this master.
+    recovered: u32,
+    /// Agents that are awaited before anything is offered, and until when.
+    awaited: u32,
+    recovery_ends: Time,
+    /// Agents that never came back and that may still be given up without an operator.
+    removals_left: u32,
+    /// Those that are not given up for that reason.
+    kept_back: u32,
+    /// When the next silent agent may be given up.
+    next_removal: Time,
 }
 
 /// What is in use, for gauges. Each has its bound in [`Capacity`].
@@ -462,6 +498,14 @@ pub struct Gauges {
     pub dirty: u32,
     /// Bytes of bodies kept for readers.
     pub body_bytes: u64,
+    /// Agents that the registry has and that have not come back to this master.
+    pub recovered: u32,
+    /// Agents that are awaited before anything is offered.
+    pub awaited: u32,
+    /// Agents that never came back and that only an operator may give up.
+    pub kept_back: u32,
+    /// Requests to give something back that found no room.
+    pub unasked: u64,
 }
 
 impl<'a> Master<'a> {
@@ -558,7 +602,8 @@ impl<'a> Master<'a> {
         let offer = self.offers_by_age.first(&self.offers).and_then(|id| self.offers.get_ref(id));
         self.counters
             .round
-            .min(self.agent_timers.next())
+            .min(self.agent_timers.next().max(self.counters.next_removal))
+            .min(self.recovery_ends())
             .min(self.framework_timers.next())
             .min(self.inverse_timers.next())
             .min(self.allocator.next_expiry())
@@ -584,6 +629,10 @@ impl<'a> Master<'a> {
             filters_evicted: allocator.evicted,
             dirty: allocator.dirty,
             body_bytes: self.counters.body_bytes,
+            recovered: self.counters.recovered,
+            awaited: self.counters.awaited,
+            kept_back: self.counters.kept_back,
+            unasked: self.counters.unasked,
         }
     }
 
@@ -616,6 +665,8 @@ impl<'a> Master<'a> {
             }
             Input::Region { name } => self.set_region(name),
             Input::Judged { framework, verdicts } => self.judged(framework, &verdicts),
+            Input::Admitted(admission) => self.recall(cx, &admission),
+            Input::Marked { agent } => self.marked(agent),
         }
     }
 
@@ -758,6 +809,7 @@ impl<'a> Master<'a> {
     /// Deadlines first, then long work, then a round. O(what is due), bounded.
     fn tick(&mut self, cx: &mut Cx<'_>) {
         self.expire_offers(cx);
+        self.recover_some(0, cx.now);
         self.expire_agents(cx);
         self.expire_frameworks(cx);
         self.plan_some(cx);
@@ -772,7 +824,7 @@ impl<'a> Master<'a> {
             return Err(Refusal::OutOfTurn);
         }
         (self.cluster, self.fence) = (cluster, fence);
-        self.counters.leads_since = cx.now;
+        self.begin_recovery(cx.now);
         cx.fact(Fact::Leading { cluster, fence });
         Ok(())
     }

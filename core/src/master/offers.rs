@@ -2,7 +2,7 @@
 //!
 //! Mesos: `Master::offer`, `Master::decline`, `Master::removeOffer`.
 
-use super::rows::{AgentState, BY_AGE, FrameworkState, OF_AGENT, OF_FRAMEWORK, Offer};
+use super::rows::{BY_AGE, FrameworkState, OF_AGENT, OF_FRAMEWORK, Offer};
 use super::{Cx, Fact, Master, OFFERS_PER_AGENT_MAX, Output, REFUSE_DEFAULT_US};
 use crate::Refusal;
 use crate::allocator::{self, Grant, ROUND_MAX};
@@ -306,7 +306,7 @@ impl Master<'_> {
                 agents = agents.saturating_sub(1);
                 let slot = turn(&mut self.counters.chore_agent, self.agents.high_water());
                 if let Some((id, row)) = self.agents.at(slot)
-                    && matches!(row.state, AgentState::Settling | AgentState::Losing)
+                    && row.has_chore()
                     && self.do_agent_chore(cx, id)
                 {
                     self.counters.chores = self.counters.chores.saturating_sub(1);

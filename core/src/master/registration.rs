@@ -39,7 +39,7 @@ impl Master<'_> {
                 self.end_session(cx, id, conn);
                 id
             }
-            None => self.new_agent(register)?,
+            None => self.new_agent(cx, register)?,
         };
         self.describe_agent(id, conn, register);
         let has = register.resources;
@@ -142,11 +142,12 @@ impl Master<'_> {
     }
 
     /// A row for an agent never seen, or not since this master began to lead.
-    fn new_agent(&mut self, register: &Register<'_>) -> Result<Id, Refusal> {
+    fn new_agent(&mut self, cx: &mut Cx<'_>, register: &Register<'_>) -> Result<Id, Refusal> {
         if self.agents.room() == 0
             && let Some(oldest) = self.oldest_unreachable()
         {
-            self.forget_agent(oldest);
+            self.forget_agent(cx, oldest);
+            cx.fact(Fact::AgentGone { row: oldest });
         }
         let id = if register.agent.is_none() {
             self.counters.agent = self.counters.agent.checked_add(1).ok_or(Refusal::AgentsFull)?;
@@ -172,7 +173,7 @@ impl Master<'_> {
             let message = "the agent registered on another connection";
             cx.emit(Output::Close { conn: old, reason: Parting::Replaced, message });
         }
-        if row.state == AgentState::Losing || row.state == AgentState::Settling {
+        if row.has_chore() {
             self.counters.chores = self.counters.chores.saturating_sub(1);
         }
         // What was refused stays refused, unless it says other things of itself now.
@@ -526,6 +527,8 @@ impl Master<'_> {
         let row = self.in_session(agent, session)?;
         if row.state == AgentState::Confirming {
             self.set_agent_state(cx, agent, AgentState::Active);
+            self.admit_again(cx, agent);
+            self.recover_some(1, cx.now);
             self.allocator.set_agent_active(&self.pool, agent.index, true);
             self.kill_again(cx, agent);
             self.plan_agent(cx, agent);
@@ -551,7 +554,8 @@ impl Master<'_> {
         match row.state {
             AgentState::Settling => self.settle_some(cx, agent),
             AgentState::Losing => self.lose_some(cx, agent),
-            AgentState::Registering
+            AgentState::Recovered
+            | AgentState::Registering
             | AgentState::Confirming
             | AgentState::Active
             | AgentState::Away
@@ -601,6 +605,7 @@ impl Master<'_> {
         allocator.set_agent_active(world.pool, agent.index, false);
         self.bar_deactivated(agent);
         self.set_agent_state(cx, agent, AgentState::Confirming);
+        self.admit(cx, agent);
         let event = AgentEvent::Registered {
             fence: self.fence(),
             session: row.session,
@@ -698,7 +703,10 @@ impl Master<'_> {
 
     pub(super) fn set_agent_state(&mut self, cx: &mut Cx<'_>, agent: Id, state: AgentState) {
         if let Some(row) = self.agents.get_mut(agent) {
-            row.state = state;
+            let before = core::mem::replace(&mut row.state, state);
+            if before == AgentState::Recovered && state != before {
+                self.counters.recovered = self.counters.recovered.saturating_sub(1);
+            }
             cx.fact(Fact::AgentState { row: agent, state });
         }
     }
@@ -715,7 +723,7 @@ impl Master<'_> {
         by_id.find(&self.agents, BY_ID, hash, |row| row.id == id)
     }
 
-    fn agent_by_key(&self, key: &[u8; 32]) -> Option<Id> {
+    pub(super) fn agent_by_key(&self, key: &[u8; 32]) -> Option<Id> {
         let [_, by_key] = &self.agents_by;
         by_key.find(&self.agents, BY_KEY, key_hash(by_key, key), |row| row.key == *key)
     }

@@ -4,6 +4,7 @@
 
 use crate::index::{Chain, Chained, Link, Linked};
 use crate::names::Name;
+use crate::registry::rows::Life;
 use crate::resources::Holding;
 use crate::slab::List;
 use crate::table::Id;
@@ -32,6 +33,8 @@ choice! {
         Unreachable = 6,
         /// It was sent away, and nothing of it is left but its name; see [`Farewell`].
         Gone = 7,
+        /// The registry has it, and it has not come back to this master.
+        Recovered = 8,
     }
 
     /// Why an agent is given up.
@@ -103,6 +106,12 @@ record! {
         pub grace_us: u64,
         /// Why it is given up, while it is.
         pub farewell: Farewell,
+        /// The registry has it, or is about to.
+        pub admitted: bool,
+        /// As what the registry has it.
+        pub life: Life,
+        /// Marks that the registry does not have yet; its tasks are told nothing before.
+        pub marks: u32,
         /// Its machine's place in the maintenance schedule, as slot + 1.
         pub machine: u32,
         /// Requests to give its resources back.

@@ -350,14 +350,14 @@ impl Master<'_> {
     fn tell_unknown(&mut self, cx: &mut Cx<'_>, framework: Id, task: &TaskAt<'_>) {
         let agent = self.agent_by_id(task.agent).and_then(|id| self.agents.get(id));
         let (state, unreachable) = match agent.map(|agent| agent.state) {
-            Some(AgentState::Registering | AgentState::Settling) => return,
+            Some(AgentState::Recovered | AgentState::Registering | AgentState::Settling) => return,
             Some(AgentState::Confirming | AgentState::Active | AgentState::Away) => {
                 (TaskState::Gone, false)
             }
             Some(AgentState::Losing | AgentState::Unreachable) => (TaskState::Unreachable, true),
             Some(AgentState::Gone) => (TaskState::GoneByOperator, true),
             // An agent that has not come back since this master began to lead may have it.
-            None if self.may_come_back(cx.now, task.agent) => return,
+            None if self.may_come_back(task.agent) => return,
             None => (TaskState::Unknown, false),
         };
         let aware = self
@@ -383,16 +383,6 @@ impl Master<'_> {
             detail: Some(detail),
         };
         self.tell(cx, framework, Event::Update { status }, &[]);
-    }
-
-    /// True while an agent of an older epoch, or any when none is named, has time to register.
-    fn may_come_back(&self, now: crate::time::Time, agent: AgentId) -> bool {
-        let older = agent.is_none() || agent.epoch < self.fence().epoch;
-        let first = self.fence().epoch == 1;
-        let margin = self.config.timing_us.saturating_mul(2);
-        let since = self.counters.leads_since;
-        let until = since.after(self.config.agent_timeout_us).after(margin);
-        older && !first && now < until
     }
 
     /// SHUTDOWN of one executor.

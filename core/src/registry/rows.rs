@@ -10,7 +10,7 @@ use super::body::ENTRY;
 use crate::table::Full;
 use crate::wire::call::Quantity;
 use crate::wire::gossip::Table;
-use crate::wire::{Seq, encode};
+use crate::wire::{AgentId, Seq, encode};
 
 /// The form of all rows of this release.
 const FORM: u8 = 1;
@@ -18,6 +18,42 @@ const FORM: u8 = 1;
 pub const ROW_MAX: usize = 512;
 /// What an empty slot begins with: written to a slot, it takes its row away.
 pub const EMPTY: [u8; 1] = [0];
+
+choice! {
+    /// What the cluster thinks of an agent.
+    pub enum Life {
+        /// It belongs to the cluster, here or on its way.
+        Admitted = 0,
+        /// It was silent for too long, and may come back.
+        Unreachable = 1,
+        /// An operator knows that it will not come back; nor may it.
+        Gone = 2,
+    }
+}
+
+/// What is kept of an agent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Admission {
+    /// Its id.
+    pub agent: AgentId,
+    /// The key it is known by.
+    pub key: [u8; 32],
+    /// What is thought of it.
+    pub life: Life,
+    /// Nothing new of it is offered.
+    pub deactivated: bool,
+    /// It is being emptied, or is empty.
+    pub emptying: Option<Emptied>,
+}
+
+/// How an agent is emptied.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Emptied {
+    /// No task gets more grace than this, in µs; none = what each says.
+    pub grace_us: Option<u64>,
+    /// It is marked gone when it is empty.
+    pub gone: bool,
+}
 
 /// One row.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -40,6 +76,8 @@ pub enum Row<'a> {
         #[serde(borrow)]
         limits: Seq<'a, Quantity<'a>>,
     },
+    /// An agent.
+    Agent(Admission),
 }
 
 impl<'a> Row<'a> {
@@ -47,6 +85,7 @@ impl<'a> Row<'a> {
     pub const fn table(&self) -> Table {
         match self {
             Self::Weight { .. } | Self::Quota { .. } => Table::Roles,
+            Self::Agent(_) => Table::Agents,
         }
     }
 

@@ -14,6 +14,7 @@ use mesita_core::doors::Rights;
 use mesita_core::drive::{BUFFER, Drive, Front, Sink};
 use mesita_core::master::{self, Fact, Master};
 use mesita_core::rand::Rng;
+use mesita_core::registry::rows::Admission;
 use mesita_core::resources::Amount;
 use mesita_core::scheduler::{self, Driver};
 use mesita_core::table::Id;
@@ -63,6 +64,8 @@ enum Happening {
     Dial { who: Node },
     /// A write is done.
     Persisted { at: Node, life: u64, sequence: u64 },
+    /// The registry has what was said of an agent.
+    Marked { life: u64, agent: Id },
     /// A container runs.
     Started { agent: usize, container: ContainerId },
     /// A check of a container's task finds something, and its health check, too.
@@ -150,6 +153,8 @@ pub struct Cluster {
     master: Option<Drive<'static, Master<'static>>>,
     master_life: u64,
     master_ticking: Time,
+    /// What the registry keeps of agents.
+    admissions: BTreeMap<(u32, u32), Admission>,
     agents: Vec<AgentNode>,
     frameworks: Vec<FrameworkNode>,
     links: BTreeMap<u64, Link>,
@@ -179,6 +184,7 @@ impl Cluster {
             master: None,
             master_life: 0,
             master_ticking: Time::NEVER,
+            admissions: BTreeMap::new(),
             agents: vec![],
             frameworks: vec![],
             links: BTreeMap::new(),
@@ -251,6 +257,9 @@ impl Cluster {
         let front = Master::new(storage, config()).unwrap();
         let buffer = Box::leak(vec![0; BUFFER].into_boxed_slice());
         self.master = Some(Drive::new(front, buffer));
+        for admission in self.admissions.clone().into_values() {
+            self.tell_master(master::Input::Admitted(admission));
+        }
         let epoch = u32::try_from(self.master_life).unwrap();
         let fence = Fence { epoch, ..Fence::default() };
         self.tell_master(master::Input::Leads { cluster: CLUSTER, fence });
@@ -471,6 +480,10 @@ impl Cluster {
             master::Output::Close { conn, .. } => self.close(Node::Master, conn),
             master::Output::Fact(fact) => self.fact(&fact),
             master::Output::KeepBody(_) | master::Output::DropBody(_) => {}
+            master::Output::Await { agent } => {
+                let (delay, life) = (self.delay(), self.master_life);
+                self.at(delay, Happening::Marked { life, agent });
+            }
         }
     }
 
@@ -622,6 +635,13 @@ impl Cluster {
         }
         let model = &mut self.model;
         match fact {
+            Fact::Admission(admission) => {
+                let AgentId { epoch, number } = admission.agent;
+                self.admissions.insert((epoch, number), *admission);
+            }
+            Fact::Dismissed { agent } => {
+                self.admissions.remove(&(agent.epoch, agent.number));
+            }
             Fact::Agent { row, resources, .. } => {
                 model.agents.insert(*row, amounts(resources));
             }
@@ -717,6 +737,11 @@ impl Cluster {
                 }
                 Node::Master | Node::Framework(_) => {}
             },
+            Happening::Marked { life, agent } => {
+                if self.master_life == life && self.master.is_some() {
+                    self.tell_master(master::Input::Marked { agent });
+                }
+            }
             Happening::Started { agent, container } => {
                 if self.agents[agent].containers.contains_key(&container) {
                     self.tell_agent(agent, agent::Input::Started { container });

@@ -11,7 +11,7 @@ use mesita_core::capacity::Capacity;
 use mesita_core::doors::Rights;
 use mesita_core::drive::{Drive, Sink};
 use mesita_core::master::explain::Question;
-use mesita_core::master::{Config, Input, Master, Output, Storage};
+use mesita_core::master::{Config, Fact, Input, Master, Output, Storage};
 use mesita_core::resources::Amount;
 use mesita_core::table::Id;
 use mesita_core::time::Time;
@@ -39,6 +39,11 @@ pub fn config() -> Config {
         failover_min_us: 60 * SECOND,
         allocation_delay_us: 0,
         body_bytes_max: 1 << 20,
+        reregister_us: 600_000_000,
+        removal_share_milli: 500,
+        recovery_share_milli: 800,
+        recovery_timeout_us: 600_000_000,
+        removal_every_us: 0,
         allocator: allocator::Config {
             role_sorter: Policy::Drf,
             framework_sorter: Policy::Drf,
@@ -58,6 +63,12 @@ pub struct Rig {
     peers: BTreeMap<String, Peer>,
     /// Facts are told, too.
     pub facts: bool,
+    capacity: Capacity,
+    config: Config,
+    /// Facts that the registry keeps, by what they are about.
+    kept: BTreeMap<String, Vec<u8>>,
+    /// What waits for a registry that is slow; none: it has everything at once.
+    slow: Option<Vec<Id>>,
     next_conn: u32,
     pub said: Vec<String>,
 }
@@ -69,6 +80,12 @@ pub struct Peer {
     pub session: Session,
     pub region: &'static str,
     pub offers: BTreeMap<String, (OfferId, AgentId)>,
+}
+
+fn drive(capacity: &Capacity, config: Config) -> Drive<'static, Master<'static>> {
+    let master = Master::new(Storage::lend(capacity, &mut Leak), config).unwrap();
+    let buffer = Box::leak(vec![0; mesita_core::drive::BUFFER].into_boxed_slice());
+    Drive::new(master, buffer)
 }
 
 /// Outputs as they came, by their bytes.
@@ -88,29 +105,65 @@ impl Rig {
 
     pub fn with(capacity: Capacity, config: Config, epoch: u32) -> Self {
         let capacity = Capacity { head_max: 16_384, ..capacity };
-        let master = Master::new(Storage::lend(&capacity, &mut Leak), config).unwrap();
-        let buffer = Box::leak(vec![0; mesita_core::drive::BUFFER].into_boxed_slice());
         let mut rig = Self {
-            drive: Drive::new(master, buffer),
+            drive: drive(&capacity, config),
             now: Time(1_000),
-            epoch,
+            epoch: epoch - 1,
             conns: BTreeMap::new(),
             peers: BTreeMap::new(),
             facts: false,
+            capacity,
+            config,
+            kept: BTreeMap::new(),
+            slow: None,
             next_conn: 1,
             said: vec![],
         };
-        let fence = Fence { epoch, ..Fence::default() };
-        rig.input(Input::Leads { cluster: CLUSTER, fence }).unwrap();
+        rig.lead();
+        rig.said.clear();
+        rig
+    }
+
+    /// The master begins to lead, told of what the registry keeps.
+    fn lead(&mut self) {
+        for fact in self.kept.clone().into_values() {
+            let input = match postcard::from_bytes::<Fact<'_>>(&fact).unwrap() {
+                Fact::Weight { role, weight } => Input::Weight { role, weight },
+                Fact::Quota { role, guarantees, limits } => {
+                    Input::Quota { role, guarantees, limits }
+                }
+                Fact::Admission(admission) => Input::Admitted(admission),
+                fact => panic!("{fact:?} is not kept"),
+            };
+            self.input(input).unwrap();
+        }
+        self.epoch += 1;
+        let fence = Fence { epoch: self.epoch, ..Fence::default() };
+        self.input(Input::Leads { cluster: CLUSTER, fence }).unwrap();
         for (caller, name, rights) in [
             (0, "local:root", Rights::ANY_USER.and(Rights::OPERATE)),
             (1, "local:pi", Rights::NONE),
             (2, "local:eve", Rights::NONE),
         ] {
-            rig.input(Input::Caller { caller, name, rights }).unwrap();
+            self.input(Input::Caller { caller, name, rights }).unwrap();
         }
-        rig.said.clear();
-        rig
+    }
+
+    /// What the registry has when it has a fact.
+    fn keep(&mut self, fact: &Fact<'_>) {
+        let about = match fact {
+            Fact::Weight { role, .. } => format!("weight {role}"),
+            Fact::Quota { role, .. } => format!("quota {role}"),
+            Fact::Admission(admission) => format!("{:?}", admission.agent),
+            Fact::Dismissed { agent } => {
+                self.kept.remove(&format!("{agent:?}"));
+                return;
+            }
+            _ => return,
+        };
+        let mut bytes = vec![0; 10_000];
+        let bytes = encode(fact, &mut bytes).unwrap().to_vec();
+        self.kept.insert(about, bytes);
     }
 
     /// Steps the master with one input, by its bytes, and takes in what it said.
@@ -128,6 +181,9 @@ impl Rig {
     fn output(&mut self, bytes: &[u8]) {
         let (output, rest) = postcard::take_from_bytes::<Output<'_>>(bytes).unwrap();
         assert!(rest.is_empty());
+        if let Output::Fact(fact) = &output {
+            self.keep(fact);
+        }
         match output {
             Output::Send { conn, head } => {
                 head.check().unwrap();
@@ -149,6 +205,10 @@ impl Rig {
                 self.said.push(format!("  fact: {}", show::fact(&fact)));
             }
             Output::Fact(_) | Output::KeepBody(_) | Output::DropBody(_) => {}
+            Output::Await { agent } => match &mut self.slow {
+                Some(waiting) => waiting.push(agent),
+                None => self.input(Input::Marked { agent }).unwrap(),
+            },
         }
     }
 
@@ -308,6 +368,22 @@ impl Rig {
             }
             ["wait", time] => {
                 self.wait(micros(time));
+                Ok(())
+            }
+            ["new-master"] => {
+                self.drive = drive(&self.capacity, self.config);
+                self.conns.clear();
+                self.lead();
+                Ok(())
+            }
+            ["registry-is-slow"] => {
+                self.slow = Some(vec![]);
+                Ok(())
+            }
+            ["registry-has-it"] => {
+                for agent in self.slow.take().unwrap_or_default() {
+                    self.input(Input::Marked { agent })?;
+                }
                 Ok(())
             }
             ["agent", name, resources, ref held @ ..] => {

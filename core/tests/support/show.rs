@@ -244,6 +244,12 @@ pub fn fact(fact: &Fact<'_>) -> String {
         Fact::Agent { info, .. } => format!("agent {} on {}", agent(info.agent), info.hostname),
         Fact::AgentState { state, .. } => format!("agent {state:?}"),
         Fact::AgentGone { .. } => "agent gone".into(),
+        Fact::Admission(kept) => {
+            let given_up = if kept.deactivated { ", deactivated" } else { "" };
+            let emptied = if kept.emptying.is_some() { ", emptied" } else { "" };
+            format!("keep {} as {:?}{given_up}{emptied}", agent(kept.agent), kept.life)
+        }
+        Fact::Dismissed { agent: id } => format!("keep {} no more", agent(*id)),
         Fact::Framework { info, .. } => {
             format!("framework {} {}", framework(info.framework), info.name)
         }

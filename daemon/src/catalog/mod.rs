@@ -172,6 +172,8 @@ impl Catalog {
         let body = |body: Body| bytes(body.of(refs));
         match *fact {
             Fact::Leading { cluster, fence } => self.now.leading = Some((cluster, fence)),
+            // The registry's, not the readers'.
+            Fact::Admission(_) | Fact::Dismissed { .. } => {}
             Fact::Agent { row, ref info, ref resources, tasks_max, .. } => {
                 let before = self.now.agents.get(row);
                 let state = before.map_or_else(Default::default, |agent| agent.state);

@@ -201,6 +201,7 @@ pub(crate) const fn agent_word(state: AgentState) -> &'static str {
         AgentState::Away => "away",
         AgentState::Losing | AgentState::Unreachable => "unreachable",
         AgentState::Gone => "gone",
+        AgentState::Recovered => "recovered",
     }
 }
 
@@ -223,6 +224,11 @@ impl Agent {
             (AgentState::Active, Emptying::No, true) => "deactivated",
             (state, _, _) => agent_word(state),
         }
+    }
+
+    /// True when all that is known of it is what the registry keeps.
+    pub(crate) const fn is_recovered(&self) -> bool {
+        matches!(self.state, AgentState::Recovered)
     }
 
     /// True when nothing of it is left but its name.

@@ -45,6 +45,7 @@ pub(crate) fn plan_master(
     common: &Common,
 ) -> Result<MasterPlan, Failure> {
     let capacity = common.master_capacity();
+    let recovery = &decisions.recovery;
     let config = core_master::Config {
         seed: common.seed(),
         timing_us: match home {
@@ -56,6 +57,11 @@ pub(crate) fn plan_master(
         failover_min_us: decisions.min_failover_timeout.us,
         allocation_delay_us: decisions.allocation_delay.us,
         body_bytes_max: common.max_body_bytes.bytes,
+        reregister_us: recovery.agent_reregister_timeout.us,
+        removal_share_milli: recovery.recovery_agent_removal_limit.milli,
+        removal_every_us: recovery.agent_removal_rate_limit.map_or(0, |rate| rate.every_us),
+        recovery_share_milli: recovery.allocator_agent_recovery_factor.milli,
+        recovery_timeout_us: recovery.allocator_recovery_timeout.us,
         allocator: allocator_config(decisions)?,
     };
     let standing = match &home {

@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 
 use mesita_core::registry::body::Shape;
-use mesita_core::registry::rows::Row;
+use mesita_core::registry::rows::{Admission, Life, Row};
 use serde_json::{Value, json};
 
 use super::{FAILED, Failure, USAGE, default_work_dir};
@@ -95,11 +95,19 @@ fn describe(identity: &Identity, store: &SetStore) -> Value {
         "last_leader": facts.meta.leader,
         "t_us": facts.meta.t_us,
         "masters": members.collect::<Vec<_>>(),
-        "rows": store.values().iter().map(|(_, _, bytes)| row(bytes)).collect::<Vec<_>>(),
+        "rows": store.values().iter().map(|(_, _, bytes)| row(facts.cluster, bytes)).collect::<Vec<_>>(),
     })
 }
 
-fn row(bytes: &[u8]) -> Value {
+const fn life_word(life: Life) -> &'static str {
+    match life {
+        Life::Admitted => "admitted",
+        Life::Unreachable => "unreachable",
+        Life::Gone => "gone",
+    }
+}
+
+fn row(cluster: u64, bytes: &[u8]) -> Value {
     let amounts = |list: &mesita_core::wire::Seq<'_, mesita_core::wire::call::Quantity<'_>>| {
         let each = list.iter().map(|one| (one.name.to_owned(), json!(one.amount.to_string())));
         Value::Object(each.collect())
@@ -108,6 +116,12 @@ fn row(bytes: &[u8]) -> Value {
         Some(Row::Weight { role, weight }) => json!({ "role": role, "weight_milli": weight }),
         Some(Row::Quota { role, guarantees, limits }) => json!({
             "role": role, "guarantees": amounts(&guarantees), "limits": amounts(&limits),
+        }),
+        Some(Row::Agent(Admission { agent, life, deactivated, emptying, .. })) => json!({
+            "agent": agent.shown(cluster).to_string(),
+            "life": life_word(life),
+            "deactivated": deactivated,
+            "draining": emptying.is_some(),
         }),
         None => json!("of a later release"),
     }

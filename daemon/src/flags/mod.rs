@@ -19,7 +19,7 @@ use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
 use fetch::Fetch;
 use mesita_core::allocator::Policy;
 use mesita_core::capacity::Capacity;
-use text::{Duration, Size};
+use text::{Duration, Rate, Share, Size};
 
 /// The command line.
 #[derive(Debug, Parser)]
@@ -172,6 +172,29 @@ pub(crate) struct Decisions {
     /// File of the hosts whose agents may be offered, one a line, read again every 5 seconds
     #[arg(long, value_name = "FILE")]
     pub(crate) whitelist: Option<PathBuf>,
+    #[command(flatten)]
+    pub(crate) recovery: Recovery,
+}
+
+/// What becomes of agents that the registry has and that do not come back.
+#[derive(Clone, Debug, Args)]
+pub(crate) struct Recovery {
+    /// How long agents of the registry may take to come back to a new leader
+    #[arg(long, value_name = "DURATION", default_value = "10mins")]
+    pub(crate) agent_reregister_timeout: Duration,
+    /// Of those that do not, no more are given up without an operator
+    #[arg(long, value_name = "PERCENT", default_value = "50%")]
+    pub(crate) recovery_agent_removal_limit: Share,
+    /// No more silent agents are given up than this: `1/10mins` [default: no limit]
+    #[arg(long, value_name = "N/DURATION")]
+    pub(crate) agent_removal_rate_limit: Option<Rate>,
+    /// The share of agents that a new leader awaits before it offers anything, where roles have
+    /// quota
+    #[arg(long, value_name = "SHARE", default_value = "0.8")]
+    pub(crate) allocator_agent_recovery_factor: Share,
+    /// How long it awaits them
+    #[arg(long, value_name = "DURATION", default_value = "10mins")]
+    pub(crate) allocator_recovery_timeout: Duration,
 }
 
 /// `mesita master`

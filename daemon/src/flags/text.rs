@@ -17,6 +17,62 @@ pub(crate) struct Size {
     pub(crate) bytes: u64,
 }
 
+/// A part of a whole: `50%`, `0.8`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Share {
+    /// Thousandths.
+    pub(crate) milli: u32,
+}
+
+/// So many in a time: `1/10mins`. Mesos: `RateLimiter`'s flags.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Rate {
+    /// From one to the next, in µs.
+    pub(crate) every_us: u64,
+}
+
+impl FromStr for Share {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        use mesita_core::resources::Amount;
+        let (number, parts) = match text.strip_suffix('%') {
+            Some(number) => (number, 100),
+            None => (text, 1),
+        };
+        let milli = Amount::parse(number).ok().map(|amount| amount.milli() / parts);
+        let milli = milli.and_then(|milli| u32::try_from(milli).ok());
+        let milli = milli.filter(|milli| *milli <= 1_000);
+        milli.map(|milli| Self { milli }).ok_or_else(|| "expected 0% to 100%, or 0 to 1".to_owned())
+    }
+}
+
+impl fmt::Display for Share {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}.{}%", self.milli / 10, self.milli % 10)
+    }
+}
+
+impl FromStr for Rate {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let (count, within) = text.split_once('/').unwrap_or_default();
+        let count = count.parse::<u64>().ok().filter(|count| *count > 0);
+        let within = within.parse::<Duration>().ok();
+        let every = count.zip(within).map(|(count, within)| within.us / count);
+        every
+            .map(|every_us| Self { every_us })
+            .ok_or_else(|| "expected a number in a time, such as 1/10mins".to_owned())
+    }
+}
+
+impl fmt::Display for Rate {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "1/{}", Duration { us: self.every_us })
+    }
+}
+
 /// Names of units and how many of the smallest they are, the one to print with last.
 const DURATIONS: [(&[&str], u64); 8] = [
     (&["ns"], 0),

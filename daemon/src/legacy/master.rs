@@ -105,19 +105,27 @@ fn state(pieces: &mut Pieces, tables: Tables, about: &About) {
     let head = head.to_string();
     pieces.text(open(&head));
     let holdings = std::rc::Rc::new(Holdings::of(&tables));
-    agent_rows(pieces, &tables, &holdings);
-    pieces.text(",\"recovered_slaves\":[],\"frameworks\":[");
+    agent_rows(pieces, "slaves", known_agents(&tables).collect(), &tables, &holdings);
+    pieces.text(",");
+    let recovered = recovered_agents(&tables).collect();
+    agent_rows(pieces, "recovered_slaves", recovered, &tables, &holdings);
+    pieces.text(",\"frameworks\":[");
     framework_rows(pieces, &tables, &holdings, None);
     pieces.text("],\"completed_frameworks\":[");
     completed_frameworks(pieces, &tables, &holdings, None);
     pieces.text("],\"orphan_tasks\":[],\"unregistered_frameworks\":[]}");
 }
 
-fn agent_rows(pieces: &mut Pieces, tables: &Tables, holdings: &std::rc::Rc<Holdings>) {
-    let ids: Vec<Id> = known_agents(tables).collect();
+fn agent_rows(
+    pieces: &mut Pieces,
+    name: &'static str,
+    ids: Vec<Id>,
+    tables: &Tables,
+    holdings: &std::rc::Rc<Holdings>,
+) {
     let (tables, holdings) = (tables.clone(), std::rc::Rc::clone(holdings));
     let mut ids = ids.into_iter();
-    pieces.array("slaves", move || {
+    pieces.array(name, move || {
         let id = ids.next()?;
         let agent = tables.agents.get(id)?;
         Some(AgentRow::of(&tables, id, agent, &holdings))
@@ -127,7 +135,12 @@ fn agent_rows(pieces: &mut Pieces, tables: &Tables, holdings: &std::rc::Rc<Holdi
 /// Agents that are registered, or were and may come back.
 fn known_agents(tables: &Tables) -> impl Iterator<Item = Id> {
     let agents = tables.agents.iter();
-    agents.filter(|(_, agent)| !agent.is_lost()).map(|(id, _)| id)
+    agents.filter(|(_, agent)| !agent.is_lost() && !agent.is_recovered()).map(|(id, _)| id)
+}
+
+/// Agents that the registry has and that have not come back to this master.
+fn recovered_agents(tables: &Tables) -> impl Iterator<Item = Id> {
+    tables.agents.iter().filter(|(_, agent)| agent.is_recovered()).map(|(id, _)| id)
 }
 
 /// Whole frameworks, or one of them.
@@ -281,22 +294,21 @@ fn summary(pieces: &mut Pieces, tables: Tables, about: &About) {
 }
 
 fn slaves(pieces: &mut Pieces, tables: Tables, only: Option<&String>) {
-    let holdings = Holdings::of(&tables);
+    let holdings = std::rc::Rc::new(Holdings::of(&tables));
     let cluster = tables.leading.map_or(0, |(cluster, _)| cluster);
-    let mut ids: Vec<Id> = known_agents(&tables).collect();
-    if let Some(only) = only {
-        ids.retain(|id| {
+    let wanted = |id: &Id| {
+        only.is_none_or(|only| {
             let agent = tables.agents.get(*id);
             agent.is_some_and(|agent| agent.id.shown(cluster).to_string() == *only)
-        });
-    }
-    let mut ids = ids.into_iter();
+        })
+    };
+    let here = known_agents(&tables).filter(wanted).collect();
+    let recovered = recovered_agents(&tables).filter(wanted).collect();
     pieces.text("{");
-    pieces.array("slaves", move || {
-        let id = ids.next()?;
-        Some(AgentRow::of(&tables, id, tables.agents.get(id)?, &holdings))
-    });
-    pieces.text(",\"recovered_slaves\":[]}");
+    agent_rows(pieces, "slaves", here, &tables, &holdings);
+    pieces.text(",");
+    agent_rows(pieces, "recovered_slaves", recovered, &tables, &holdings);
+    pieces.text("}");
 }
 
 fn frameworks(pieces: &mut Pieces, tables: Tables, only: Option<&String>) {

@@ -7,11 +7,13 @@ use mesita_core::Refusal;
 use mesita_core::master::Fact;
 use mesita_core::registry::rows::Row;
 use mesita_core::table::Id;
+use mesita_core::wire::agent::AgentEvent;
 use mesita_core::wire::operator::{OperatorCall, OperatorEvent, OperatorVerb};
-use mesita_core::wire::{BodyRef, Head};
+use mesita_core::wire::{BodyRef, Head, decode};
 
 use super::MasterNode;
 use crate::conn::Conn;
+use crate::set::kept::About;
 use crate::set::node::SetNode;
 
 impl MasterNode {
@@ -21,7 +23,14 @@ impl MasterNode {
 
     /// Keeps what a fact says, if it is to outlive this leader.
     pub(super) fn keep(&self, fact: &Fact<'_>) {
+        // Before it leads it is told what is kept, and what the flags of this one say.
+        if self.catalog.borrow().now.leading.is_none() {
+            return;
+        }
+        let Some(set) = self.set() else { return };
         let row = match *fact {
+            Fact::Admission(admission) => Row::Agent(admission),
+            Fact::Dismissed { agent } => return set.forget(&About::agent(agent)),
             Fact::Quota { role, guarantees, limits } => Row::Quota { role, guarantees, limits },
             Fact::Weight { role, weight } => Row::Weight { role, weight },
             Fact::Leading { .. }
@@ -45,11 +54,14 @@ impl MasterNode {
             | Fact::Inverse { .. }
             | Fact::InverseGone { .. } => return,
         };
-        // Before it leads it is told what is kept, and what the flags of this one say.
-        if self.catalog.borrow().now.leading.is_some()
-            && let Some(set) = self.set()
-        {
-            set.keep(&row);
+        set.keep(&row);
+    }
+
+    /// Calls `then` when everything decided so far is durable: at once, where nobody keeps it.
+    pub(super) fn when_durable(&self, then: impl FnOnce() + 'static) {
+        match self.set() {
+            Some(set) => set.when_durable(then),
+            None => then(),
         }
     }
 
@@ -80,10 +92,11 @@ impl MasterNode {
         true
     }
 
-    /// Sends an answer to an operator when everything decided before it is durable. False: it is
-    /// none, or this master has nobody to share it with.
+    /// Sends an answer to an operator, or to an agent that it is registered, when everything decided
+    /// before it is durable. False: it is neither, or nobody keeps what is decided.
     pub(super) fn answer_when_durable(&self, conn: Id, head: &[u8], bodies: &[BodyRef]) -> bool {
-        let Some(set) = self.set().filter(|_| self.is_operator(conn)) else { return false };
+        let waits = || self.is_operator(conn) || is_welcome(head);
+        let Some(set) = self.set().filter(|_| waits()) else { return false };
         let (me, head, bodies) = (self.me.clone(), head.to_vec(), bodies.to_vec());
         set.when_durable(move || {
             if let Some(me) = me.upgrade() {
@@ -92,4 +105,9 @@ impl MasterNode {
         });
         true
     }
+}
+
+/// True for the answer to an agent that registered.
+fn is_welcome(head: &[u8]) -> bool {
+    matches!(decode(head), Ok(Head::AgentEvent(AgentEvent::Registered { .. })))
 }

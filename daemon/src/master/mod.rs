@@ -283,6 +283,14 @@ impl Node for MasterNode {
             Output::Fact(fact) => self.fact(&fact, bodies),
             Output::KeepBody(body) => self.port.bodies.borrow_mut().keep(body),
             Output::DropBody(body) => self.port.bodies.borrow_mut().drop(body),
+            Output::Await { agent } => {
+                let me = self.me.clone();
+                self.when_durable(move || {
+                    if let Some(me) = me.upgrade() {
+                        me.port.put(&Input::Marked { agent });
+                    }
+                });
+            }
         }
     }
 }

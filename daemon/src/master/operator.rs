@@ -325,7 +325,9 @@ impl MasterNode {
             | Fact::Machine { .. }
             | Fact::MachineGone { .. }
             | Fact::Inverse { .. }
-            | Fact::InverseGone { .. } => None,
+            | Fact::InverseGone { .. }
+            | Fact::Admission(_)
+            | Fact::Dismissed { .. } => None,
         }
     }
 

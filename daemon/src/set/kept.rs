@@ -8,18 +8,20 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use mesita_core::Refusal;
 use mesita_core::limits::{DELTA_MAX, EDITS_MAX};
 use mesita_core::registry::body::Shape;
-use mesita_core::registry::rows::{EMPTY, ROW_MAX, Row};
+use mesita_core::registry::rows::{Admission, EMPTY, ROW_MAX, Row};
 use mesita_core::wire::gossip::{Edit, Table};
-use mesita_core::wire::{Scratch, Seq};
+use mesita_core::wire::{AgentId, Scratch, Seq};
 
 /// Bytes that an edit takes beside what it writes.
 const AROUND: usize = 16;
 
 /// What a row is about: there is one for each.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) enum About {
+pub(crate) enum About {
     Weight(Box<str>),
     Quota(Box<str>),
+    /// By its id: epoch and number.
+    Agent(u32, u32),
 }
 
 impl About {
@@ -27,6 +29,19 @@ impl About {
         match row {
             Row::Weight { role, .. } => Self::Weight((*role).into()),
             Row::Quota { role, .. } => Self::Quota((*role).into()),
+            Row::Agent(Admission { agent, .. }) => Self::agent(*agent),
+        }
+    }
+
+    /// The row of an agent.
+    pub(crate) fn agent(agent: AgentId) -> Self {
+        Self::Agent(agent.epoch, agent.number)
+    }
+
+    const fn table(&self) -> Table {
+        match self {
+            Self::Weight(_) | Self::Quota(_) => Table::Roles,
+            Self::Agent(..) => Table::Agents,
         }
     }
 }
@@ -102,11 +117,7 @@ impl Rows {
     pub(super) fn keep(&mut self, row: &Row<'_>) {
         let about = About::of(row);
         if says_nothing(row) {
-            if let Some((slot, _)) = self.rows.remove(&about) {
-                self.used.remove(&(row.table(), slot));
-                self.ask(row.table(), slot, EMPTY.to_vec());
-            }
-            return;
+            return self.forget(&about);
         }
         let mut memory = [0; ROW_MAX];
         let Ok(bytes) = row.write(&mut memory) else { return };
@@ -122,6 +133,14 @@ impl Rows {
         self.used.insert((row.table(), slot));
         self.ask(row.table(), slot, bytes.clone());
         self.rows.insert(about, (slot, bytes));
+    }
+
+    /// Keeps a row no more, if there is one.
+    pub(super) fn forget(&mut self, about: &About) {
+        if let Some((slot, _)) = self.rows.remove(about) {
+            self.used.remove(&(about.table(), slot));
+            self.ask(about.table(), slot, EMPTY.to_vec());
+        }
     }
 
     fn free_slot(&self, table: Table) -> Option<u32> {
@@ -196,6 +215,7 @@ fn says_nothing(row: &Row<'_>) -> bool {
     match row {
         Row::Weight { weight, .. } => *weight == 1_000,
         Row::Quota { guarantees, limits, .. } => guarantees.is_empty() && limits.is_empty(),
+        Row::Agent(_) => false,
     }
 }
 

@@ -16,7 +16,7 @@
 
 pub(crate) mod begin;
 pub(crate) mod bootstrap;
-mod kept;
+pub(crate) mod kept;
 pub(crate) mod node;
 mod peers;
 mod sealed;

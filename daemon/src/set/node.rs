@@ -21,7 +21,7 @@ use smol::Async;
 
 use super::begin::Begun;
 use super::bootstrap::Identity;
-use super::kept::Rows;
+use super::kept::{About, Rows};
 use super::peers::Peers;
 use super::sealed::{DATAGRAM_MAX, Dropped, Keys, STRANGER};
 use super::standing::{Leader, Standing};
@@ -473,6 +473,7 @@ impl SetNode {
         // What a role is guaranteed is looked at beside what the roles above it are.
         all.sort_by_key(|row| match row {
             Row::Weight { role, .. } | Row::Quota { role, .. } => role.matches('/').count(),
+            Row::Agent(_) => 0,
         });
         for row in all {
             let input = match row {
@@ -480,6 +481,7 @@ impl SetNode {
                 Row::Quota { role, guarantees, limits } => {
                     master::Input::Quota { role, guarantees, limits }
                 }
+                Row::Agent(admission) => master::Input::Admitted(admission),
             };
             let shown = format!("{row:?}");
             self.master.port.put_then(&input, Vec::new(), move |result| {
@@ -501,6 +503,12 @@ impl SetNode {
     /// Keeps what was decided.
     pub(crate) fn keep(&self, row: &Row<'_>) {
         self.rows.borrow_mut().keep(row);
+        self.propose();
+    }
+
+    /// Keeps nothing of that any more.
+    pub(crate) fn forget(&self, about: &About) {
+        self.rows.borrow_mut().forget(about);
         self.propose();
     }
 

@@ -47,10 +47,11 @@ pub(crate) fn state(tables: &Tables) -> GetState {
 
 /// Agents that are registered, or were and may come back.
 pub(crate) fn agents(tables: &Tables) -> GetAgents {
-    let rows = tables.agents.iter();
-    let known = rows.filter(|(_, agent)| !agent.is_lost());
-    let agents = known.map(|(id, row)| agent(tables, id, row)).collect();
-    GetAgents { agents, recovered_agents: Vec::new() }
+    let known = tables.agents.iter().filter(|(_, agent)| !agent.is_lost());
+    let (recovered, here): (Vec<_>, Vec<_>) = known.partition(|(_, row)| row.is_recovered());
+    let agents = here.into_iter().map(|(id, row)| agent(tables, id, row)).collect();
+    let infos = recovered.into_iter().map(|(id, row)| agent(tables, id, row).agent_info);
+    GetAgents { agents, recovered_agents: infos.collect() }
 }
 
 /// One agent.

@@ -1,11 +1,22 @@
 //! What a single master keeps, whatever happens to its process.
 
-use crate::world::{Master, World};
+use serde_json::{Value, json};
+
+use crate::http::{ask, post};
+use crate::operators::becomes;
+use crate::world::{Master, World, eventually};
 
 fn told(master: &Master<'_>, world: &World, words: &[&str]) -> String {
     let said = world.told(&[words, &["--master", &master.address()]].concat());
     assert_eq!(said.status, 0, "{words:?}: {}", said.err);
     said.out
+}
+
+/// The id of the agent on a host.
+fn id(master: &Master<'_>, host: &str) -> String {
+    let rows = master.rows(&["--agents"]);
+    let row = rows.iter().find(|row| row["hostname"] == host).unwrap();
+    row["id"].as_str().unwrap().to_owned()
 }
 
 fn listed(master: &Master<'_>, world: &World) -> [String; 2] {
@@ -38,5 +49,78 @@ fn what_an_operator_sets_outlives_a_master_that_is_killed() {
     let flags = ["master", "--port", "0", "--size", "tiny", "--work-dir", work_dir];
     let said = world.told(&flags);
     assert!(said.status == 2 && said.err.contains("give the --size"), "{}", said.err);
+    world.nothing_is_left();
+}
+
+#[test]
+fn what_agents_are_to_the_cluster_outlives_a_master_that_is_killed() {
+    let world = World::new();
+    let mut master = world.master(&["--agent-timeout=2s"]);
+    let words = |words: &[&str], master: &Master<'_>| told(master, &world, words);
+    let mut gone = master.agent(&["--hostname=pi1"]);
+    let mut idle = master.agent(&["--hostname=pi2"]);
+    let mut lost = master.agent(&["--hostname=pi3"]);
+    words(&["deactivate", "pi2"], &master);
+    lost.kill();
+    becomes(&master, "pi3", "unreachable");
+    let body = json!({
+        "type": "MARK_AGENT_GONE",
+        "mark_agent_gone": { "agent_id": { "value": id(&master, "pi1") } },
+    });
+    let [first, second, third] = ["pi1", "pi2", "pi3"].map(|host| id(&master, host));
+    assert_eq!(post(master.port, "/api/v1", &[], &body).status, 200);
+    eventually(|| gone.process().has_ended(), || "the agent to end".to_owned());
+    idle.kill();
+    master.kill();
+    master.start();
+    let state = |of: &str| {
+        let rows = master.rows(&["--agents"]);
+        let row = rows.iter().find(|row| row["id"] == of);
+        row.map_or_else(|| format!("none in {rows:?}"), |row| row["state"].to_string())
+    };
+    assert_eq!(state(&first), "\"gone\"");
+    assert_eq!(state(&third), "\"unreachable\"");
+    let told = ask(master.port, "GET", "/slaves", &[], b"");
+    let told: Value = serde_json::from_slice(&told.body).unwrap();
+    assert_eq!(told["recovered_slaves"][0]["id"], Value::String(second), "{told}");
+    assert_eq!(told["slaves"], json!([]));
+    gone.start();
+    gone.process().says("marked this agent gone");
+    idle.start();
+    becomes(&master, "pi2", "deactivated");
+    lost.start();
+    becomes(&master, "pi3", "active");
+    words(&["reactivate", "pi2"], &master);
+    becomes(&master, "pi2", "active");
+    idle.leave();
+    lost.leave();
+    master.stop();
+    world.nothing_is_left();
+}
+
+#[test]
+fn with_quota_a_new_master_waits_for_most_agents_before_it_offers() {
+    let world = World::new();
+    let mut master = world.master(&["--allocator-recovery-timeout=20s"]);
+    let [mut first, mut second] = ["pi1", "pi2"].map(|host| {
+        let host = format!("--hostname={host}");
+        master.agent(&[&host, "--resources=cpus:1;mem:256"])
+    });
+    told(&master, &world, &["quota", "set", "eng", "--guarantee", "cpus:0.1"]);
+    first.kill();
+    second.kill();
+    master.flags.push("--allocator-agent-recovery-factor=1".to_owned());
+    master.kill();
+    master.start();
+    first.start();
+    becomes(&master, "pi1", "active");
+    let said = master.run(&["--wait=1s", "--", "true"]).end();
+    assert_eq!(said.status, 3, "{} {}", said.out, said.err);
+    let run = master.run(&["--wait=60s", "--", "true"]);
+    second.start();
+    assert_eq!(run.end().status, 0);
+    first.leave();
+    second.leave();
+    master.stop();
     world.nothing_is_left();
 }

@@ -29,7 +29,7 @@ fn state(master: &Master<'_>, host: &str) -> String {
     row.map_or("none".to_owned(), |row| row["state"].as_str().unwrap().to_owned())
 }
 
-fn becomes(master: &Master<'_>, host: &str, wanted: &str) {
+pub(crate) fn becomes(master: &Master<'_>, host: &str, wanted: &str) {
     let is = || state(master, host) == wanted;
     eventually(is, || format!("{host} {wanted}, not {}", state(master, host)));
 }

@@ -444,7 +444,7 @@ impl Drop for Process {
 pub(crate) struct Master<'w> {
     world: &'w World,
     pub(crate) port: u16,
-    flags: Vec<String>,
+    pub(crate) flags: Vec<String>,
     pub(crate) process: Option<Process>,
 }
 

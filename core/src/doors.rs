@@ -38,6 +38,8 @@ impl crate::record::Zero for Rights {
 
 /// The prefix of a caller's name that is the login name behind a loopback socket.
 pub const LOCAL: &str = "local:";
+/// The prefix of a caller's name that is the principal of a credential it has shown.
+pub const PRINCIPAL: &str = "principal:";
 /// The caller that nothing is known of.
 pub const ANYONE: &str = "anyone";
 
@@ -88,5 +90,7 @@ mod tests {
         assert!(may_run_as(ANYONE, Rights::NONE, "pi"));
         assert!(!may_run_as(ANYONE, Rights::NONE, "root"));
         assert!(!may_run_as(ANYONE, Rights::NONE, ""), "nobody's task has no user");
+        assert!(may_run_as("principal:web", Rights::OPERATE, "pi"));
+        assert!(!may_run_as("principal:local:root", Rights::OPERATE, "root"), "no login name");
     }
 }

@@ -16,6 +16,7 @@
 //! | [`table`], [`slab`], [`names`], [`capacity`] | bounded memory that the caller lends |
 //! | [`resources`] | kinds, identities, amounts, ranges and sets, and their text form |
 //! | [`allocator`] | who may have what |
+//! | [`doors`], [`acls`] | who may do what |
 //! | [`wire`] | frames and every message, with the check of each field |
 //! | [`registry`], [`election`] | what is durable and how it lies on disk; who leads |
 //! | [`sync`] (feature) | the rings between threads: the only `unsafe` in this crate |
@@ -50,6 +51,7 @@ mod invariant;
 #[macro_use]
 pub mod record;
 
+pub mod acls;
 pub mod agent;
 pub mod allocator;
 pub mod capacity;

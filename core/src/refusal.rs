@@ -159,7 +159,10 @@ impl Refusal {
             Self::UnknownRole => "the framework does not have that role",
             Self::BadRole => "not a valid role, or a role named twice",
             Self::PrincipalChanged => "the principal of a framework cannot change",
-            Self::UserDenied => "this caller may run tasks only as its own user",
+            Self::UserDenied => {
+                "this caller may run tasks only as its own user, and as root only by `run_tasks` of \
+                 --acls"
+            }
             Self::StaleFence => "an order of a master that was replaced",
             Self::StaleSession => "the session is over; register again",
             Self::KeyMismatch => "this id belongs to a node with another key",

@@ -98,6 +98,7 @@ fn main() -> ExitCode {
         user: String::new(),
         roles: Vec::new(),
         failover: Duration::from_secs(3_600),
+        credential: std::env::var_os("MESITA_CREDENTIAL").map(Into::into),
         resume,
     };
     let (id, command) = (String::new(), command.clone());

@@ -15,7 +15,7 @@ use std::os::fd::OwnedFd;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
-use mesita_core::doors::{ANYONE, LOCAL, Rights};
+use mesita_core::doors::{ANYONE, LOCAL, PRINCIPAL, Rights};
 use mesita_core::wire::ContainerId;
 use netlink_packet_core::{NLM_F_REQUEST, NetlinkHeader, NetlinkMessage, NetlinkPayload};
 use netlink_packet_sock_diag::SockDiagMessage;
@@ -44,6 +44,13 @@ pub(crate) struct Caller {
     pub(crate) name: String,
     /// What they may do beyond running tasks as themselves.
     pub(crate) rights: Rights,
+}
+
+impl Caller {
+    /// The principal of the credential that they have shown.
+    pub(crate) fn principal(&self) -> Option<&str> {
+        self.name.strip_prefix(PRINCIPAL)
+    }
 }
 
 /// A container, as its cgroup names it.

@@ -12,6 +12,7 @@
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
 use std::fmt;
+use std::path::PathBuf;
 use std::rc::{Rc, Weak};
 use std::time::Duration;
 
@@ -28,6 +29,7 @@ use mesita_core::wire::{Body, BodyRef, Check, Scratch, Seq};
 pub use mesita_core::wire::task::{Exit, Reason, TaskState};
 pub use mesita_core::wire::{AgentId, FrameworkId, OfferId};
 
+use crate::access::Credential;
 use crate::client::{App, ClientNode, Trouble};
 use crate::conn::dial::Way;
 use crate::disk_thread::Store;
@@ -61,6 +63,9 @@ pub struct Framework {
     pub roles: Vec<String>,
     /// How long its tasks live on without it; at least what the master grants everybody.
     pub failover: Duration,
+    /// File with the principal and secret that it shows masters which ask for them:
+    /// `{"principal": "...", "secret": "..."}`; none = it shows none.
+    pub credential: Option<PathBuf>,
     /// Its id of an earlier run, as [`Event::Subscribed`] has told it: its tasks are its own again.
     pub resume: Option<String>,
 }
@@ -385,13 +390,17 @@ pub fn run(
 ) -> Result<(), Error> {
     let resume = framework.resume.as_deref().map(resumed).transpose()?;
     let failed = |error: &dyn fmt::Display| Error::Failed(error.to_string());
+    let credential = framework.credential.as_deref().map(Credential::read).transpose();
+    let credential = credential.map_err(|bad| Error::Invalid(bad.to_string()))?.map(Rc::new);
     let capacity = Capacity { tasks: 1_024, offers: 1_024, cells: 4_096, ..Capacity::edge() };
     let config = scheduler::Config { seed: crate::random::number(), acknowledges: true };
     let seat = (Blueprint::Driver { capacity, config }, Store::Memory, BODY_BYTES);
     let plan = Plan { seats: vec![seat], journal: None };
     let mut process = Process::start(plan).map_err(|error| failed(&error))?;
     let (port, tasks) = (process.port(0), process.tasks());
-    let client = ClientNode::new(port, STREAM_BYTES);
+    let user = Credential::user(credential.as_deref(), &framework.user);
+    let framework = &Framework { user, ..framework.clone() };
+    let client = ClientNode::new(port, STREAM_BYTES, credential);
     let driver = Rc::new(Driver {
         client: Rc::downgrade(&client),
         cluster: Cell::new(0),

@@ -14,6 +14,7 @@
 //! | `passage`, `seats`, `core_thread`, `disk_thread`, `io_thread`, `process` | threads, and what goes between them |
 //! | `journal`, `ledger` | files |
 //! | `bodies`, `port`, `conn`, `conns`, `doors` | connections and who is behind them |
+//! | `access` | who must show a credential, and what each may do then |
 //! | `catalog`, `http` | what can be read |
 //! | `lease`, `set` | several masters: who leads, and until when |
 //! | `master`, `agent`, `client` | the IO side of each machine |
@@ -21,6 +22,7 @@
 //! | [`framework`] | a framework in Rust, for programs of others |
 //! | `flags`, `cli` | the command line |
 
+mod access;
 mod agent;
 mod alarm;
 mod bell;

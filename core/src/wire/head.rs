@@ -70,6 +70,7 @@ impl Head<'_> {
             | Self::AgentEvent(AgentEvent::Reactivate)
             | Self::OperatorCall(_)
             | Self::OperatorEvent(_)
+            | Self::Link(Link::Prove { .. })
             | Self::Gossip(_) => 3,
             Self::Hello(_)
             | Self::Link(_)

@@ -1,4 +1,4 @@
-//! What keeps a connection: signs of life, the way to the leader, and a word at the end.
+//! What keeps a connection: who it is, signs of life, the way to the leader, and a word at the end.
 //!
 //! Links never reach a core: the IO sides of both ends speak them. A core hears of silence and of
 //! closed connections as inputs of their own.
@@ -42,6 +42,14 @@ pub enum Link<'a> {
         /// For people.
         message: &'a str,
     },
+    /// The end that dialled proves who it is, before anything else: by HMAC-SHA-256 under its secret
+    /// over the nonces of both hellos, its role and its name. The secret itself goes nowhere.
+    Prove {
+        /// Whose secret it is.
+        principal: &'a str,
+        /// The code.
+        proof: [u8; 32],
+    },
 }
 
 choice! {
@@ -74,6 +82,7 @@ impl Check for Link<'_> {
             Self::Ping { .. } | Self::Pong { .. } => Ok(()),
             Self::Redirect { address, .. } => text("redirect.address", address, NAME_MAX),
             Self::Bye { message, .. } => text("bye.message", message, MESSAGE_MAX),
+            Self::Prove { principal, .. } => text("prove.principal", principal, NAME_MAX),
         }
     }
 }

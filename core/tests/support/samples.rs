@@ -382,6 +382,7 @@ pub fn all() -> Vec<(&'static str, Head<'static>)> {
             "link.bye",
             Head::Link(Link::Bye { reason: Parting::Mismatch, message: "another cluster" }),
         ),
+        ("link.prove", Head::Link(Link::Prove { principal: "web", proof: [0xa5; 32] })),
         ("call.subscribe", call(Verb::Subscribe(subscribe()))),
         ("call.teardown", call(Verb::Teardown)),
         ("call.accept.launch", operate(Operation::Launch { tasks: tasks() })),

@@ -9,7 +9,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::rc::Rc;
 
 use hyper::body::Incoming;
-use hyper::header::AUTHORIZATION;
+use hyper::header::{AUTHORIZATION, HeaderValue, WWW_AUTHENTICATE};
 use hyper::{HeaderMap, Request, StatusCode};
 use mesita_core::agent::Input;
 use mesita_core::agent::ledger::Record;
@@ -209,13 +209,23 @@ impl AgentNode {
             container.ok_or_else(|| early(StatusCode::BAD_REQUEST, "Executor cannot be found"))?;
         let (key, _) = self.key.split_first_chunk().unwrap_or((&[0; 8], &[]));
         let here = Inside { key: u64::from_be_bytes(*key), container };
-        if denied == Some(Denied::Inside(Some(here))) {
+        let asks = self.options.access.asks_executors();
+        if !asks && denied == Some(Denied::Inside(Some(here))) {
             return Ok(());
         }
         if let Some(token) = bearer(headers)
             && self.containers.proves(framework, name, &token)
         {
             return Ok(());
+        }
+        if asks {
+            self.options.access.count_refused();
+            let message = "401 Unauthorized. Expecting the token of the executor's environment, \
+                           MESOS_EXECUTOR_AUTHENTICATION_TOKEN, as a bearer token.";
+            let mut reply = early(StatusCode::UNAUTHORIZED, message);
+            let challenge = HeaderValue::from_static("Bearer realm=\"mesos-agent-executor\"");
+            reply.headers_mut().insert(WWW_AUTHENTICATE, challenge);
+            return Err(reply);
         }
         let message = "only the executor itself may call: the connection is not from its \
                        container, and no token of its environment was shown";

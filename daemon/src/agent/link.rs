@@ -259,7 +259,7 @@ impl Talk for AgentNode {
             Link::Ping { stamp, session } => {
                 conn.say(&Head::Link(Link::Pong { stamp, session }));
             }
-            Link::Redirect { .. } | Link::Bye { .. } => {}
+            Link::Redirect { .. } | Link::Bye { .. } | Link::Prove { .. } => {}
         }
     }
 

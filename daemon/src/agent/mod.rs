@@ -49,6 +49,7 @@ use mesita_core::table::Id;
 use mesita_core::wire::link::Parting;
 use mesita_core::wire::{BodyRef, Fence};
 
+use crate::access::{Access, Credential};
 use crate::alarm;
 use crate::conn::hello::Own;
 use crate::conn::outbox::Level;
@@ -100,6 +101,10 @@ pub(crate) struct Options {
     pub(crate) tasks_max: u32,
     /// Kinds of tasks it runs.
     pub(crate) task_kinds: u32,
+    /// Who may use it.
+    pub(crate) access: Access,
+    /// What it proves who it is by.
+    pub(crate) credential: Option<Rc<Credential>>,
     /// What the flags say, for who asks.
     pub(crate) flags: std::collections::BTreeMap<String, String>,
     /// It ends with this process.

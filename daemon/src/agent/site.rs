@@ -19,6 +19,7 @@ use serde_json::{Map, Value, json};
 use super::AgentNode;
 use super::files::{self, BadPath};
 use super::tally::{ExecutorRow, Row};
+use crate::access::Access;
 use crate::clock;
 use crate::conn::carried::{self, ROOM, carry};
 use crate::conn::streams::Streams;
@@ -54,6 +55,10 @@ impl Site for AgentNode {
         self.doors.caller(ends)
     }
 
+    fn access(&self) -> &Access {
+        &self.options.access
+    }
+
     fn health(&self) -> Value {
         let cluster = self.own.borrow().cluster;
         json!({
@@ -76,6 +81,7 @@ impl Site for AgentNode {
             own.push(self.beside.gauge());
             own.extend(self.fetcher.gauges());
             own.extend(self.bounds.gauges());
+            own.extend(self.options.access.gauges());
             own.push(("backlog_bytes", self.port.backlog_bytes() as u64));
             own.push(("registered", u64::from(self.timeout_us.get() > 0)));
             (core, own)

@@ -84,6 +84,7 @@ impl AgentNode {
             key: prepared.key,
             tasks_max: options.tasks_max,
             task_kinds: options.task_kinds,
+            credential: options.credential.clone(),
             ..Own::new(Role::Agent)
         };
         let containers = Containers::new(

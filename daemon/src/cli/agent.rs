@@ -8,8 +8,10 @@ use mesita_core::wire::link::Parting;
 
 use super::cluster::plan_agent;
 use super::{
-    Failure, USAGE, begin_again, check_address, default_work_dir, log_to_stderr, raise_descriptors,
+    Failure, USAGE, begin_again, check_address, credential, default_work_dir, log_to_stderr,
+    raise_descriptors,
 };
+use crate::access::Access;
 use crate::agent::{Life, Why, prepare};
 use crate::alarm;
 use crate::conn::dial::Way;
@@ -42,6 +44,10 @@ pub(super) fn main(flags: Agent) -> Result<ExitCode, Failure> {
     };
     // The keeper is made here, and takes nothing of what follows with it.
     let prepared = prepare(&work_dir, &flags.holds, Life::OfItsOwn).map_err(Failure::plain)?;
+    // Of secrets, too.
+    let access = Access::read("agent", "--http-credentials", &flags.access.wanted());
+    let access = access.map_err(|why| Failure::new(USAGE, why))?;
+    let credential = credential(flags.access.credential.as_deref())?;
     signals::block().map_err(Failure::plain)?;
     raise_descriptors();
     let listener = bind(ip, flags.port).map_err(Failure::plain)?;
@@ -49,7 +55,7 @@ pub(super) fn main(flags: Agent) -> Result<ExitCode, Failure> {
     let backoff_us = flags.registration_backoff_factor.us;
     let plan =
         plan_agent(prepared, &flags.holds, &flags.common, address, backoff_us, Life::OfItsOwn);
-    let (seat, rest) = plan.part();
+    let (seat, rest) = plan.guarded(access, credential).part();
     let journal = flags.common.journal.clone();
     let journal = journal.map(|directory| (directory, flags.common.journal_max.bytes));
     let mut process =

@@ -7,9 +7,10 @@ use serde_json::Value;
 
 use super::{Failure, find};
 use crate::client::asker::Asker;
+use crate::flags::Where;
 
 /// The rows of a stream of JSON lines.
-pub(super) async fn rows(at: Option<&str>, kind: Stream<'_>) -> Result<Vec<Value>, Failure> {
+pub(super) async fn rows(at: &Where, kind: Stream<'_>) -> Result<Vec<Value>, Failure> {
     let asker = find::ask(at).await?;
     understands(&asker, &Head::Svc(Svc::Open { stream: 0, kind, window: 0 }))?;
     let Some(handle) = asker.open(kind) else {
@@ -32,7 +33,7 @@ pub(super) async fn rows(at: Option<&str>, kind: Stream<'_>) -> Result<Vec<Value
 }
 
 /// Asks for something that only operators may.
-pub(super) async fn operate(at: Option<&str>, verb: OperatorVerb<'_>) -> Result<(), Failure> {
+pub(super) async fn operate(at: &Where, verb: OperatorVerb<'_>) -> Result<(), Failure> {
     let asker = find::ask(at).await?;
     let call = OperatorCall { ticket: 1, verb };
     understands(&asker, &Head::OperatorCall(call))?;

@@ -10,6 +10,7 @@ use mesita_core::wire::Fence;
 use mesita_core::wire::task::Kind;
 
 use super::{FAILED, Failure, USAGE};
+use crate::access::{Access, Credential};
 use crate::agent::{self, AgentNode, Life, Prepared, Ready};
 use crate::disk_thread::{Store, ToDisk};
 use crate::flags::{Common, Decisions, Holds};
@@ -77,6 +78,7 @@ pub(crate) fn plan_master(
         region: String::new(),
         zone: String::new(),
         whitelist: decisions.whitelist.clone(),
+        access: Access::default(),
         flags: crate::flags::told(),
         standing,
     };
@@ -129,6 +131,12 @@ impl MasterPlan {
     /// The same, in a region and zone.
     pub(crate) fn placed(mut self, region: &str, zone: &str) -> Self {
         (self.options.region, self.options.zone) = (region.to_owned(), zone.to_owned());
+        self
+    }
+
+    /// The same, for those alone who may use it.
+    pub(crate) fn guarded(mut self, access: Access) -> Self {
+        self.options.access = access;
         self
     }
 
@@ -230,6 +238,8 @@ pub(crate) fn plan_agent(
         zone: holds.zone.clone(),
         tasks_max: capacity.tasks,
         task_kinds,
+        access: Access::default(),
+        credential: None,
         flags: crate::flags::told(),
         life,
     };
@@ -239,6 +249,12 @@ pub(crate) fn plan_agent(
 }
 
 impl AgentPlan {
+    /// The same, for those alone who may use it, and with what it shows its master.
+    pub(crate) fn guarded(mut self, access: Access, credential: Option<Rc<Credential>>) -> Self {
+        (self.options.access, self.options.credential) = (access, credential);
+        self
+    }
+
     /// What of it goes to a core thread, and what stays here.
     pub(crate) fn part(self) -> ((Blueprint, Store, u64), AgentRest) {
         (self.seat, AgentRest { ready: self.ready, options: self.options })

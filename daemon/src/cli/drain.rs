@@ -27,7 +27,7 @@ fn operate(
     verb: impl FnOnce(AgentId) -> OperatorVerb<'static>,
 ) -> Result<ExitCode, Failure> {
     super::log_warnings();
-    let at = flags.at.master.as_deref();
+    let at = &flags.at;
     let rows = alarm::block_on(ask::rows(at, Stream::Rows { of: Rows::Agents }))?;
     let agent = named(&rows, &flags.agent)?;
     alarm::block_on(ask::operate(at, verb(agent)))?;

@@ -6,12 +6,13 @@ use std::process::ExitCode;
 
 use http_body_util::{BodyExt, Full};
 use hyper::body::Bytes;
-use hyper::header::LOCATION;
+use hyper::header::{AUTHORIZATION, LOCATION};
 use hyper::{Method, Request, StatusCode};
 use serde_json::Value;
 use smol_hyper::rt::FuturesIo;
 
 use super::{Failure, NO_MASTER, find};
+use crate::access::Credential;
 use crate::alarm;
 use crate::flags::Events;
 
@@ -28,10 +29,11 @@ const REDIRECTS_MAX: u32 = 8;
 
 async fn follow(flags: &Events) -> Result<ExitCode, Failure> {
     let mut first = None;
+    let credential = super::credential(flags.at.credential.as_deref())?;
     for address in find::addresses(flags.at.master.as_deref()) {
         let mut address = address;
         for _ in 0..REDIRECTS_MAX {
-            match follow_at(flags, &address).await {
+            match follow_at(flags, &address, credential.as_deref()).await {
                 Ok(Told::Elsewhere(leader)) => address = leader,
                 Ok(Told::Ended(status)) => return Ok(status),
                 Err(failure) => {
@@ -52,7 +54,11 @@ enum Told {
     Ended(ExitCode),
 }
 
-async fn follow_at(flags: &Events, address: &str) -> Result<Told, Failure> {
+async fn follow_at(
+    flags: &Events,
+    address: &str,
+    credential: Option<&Credential>,
+) -> Result<Told, Failure> {
     let failed = |why: &dyn std::fmt::Display| {
         Failure::new(NO_MASTER, format!("no master at {address}: {why}"))
     };
@@ -60,8 +66,11 @@ async fn follow_at(flags: &Events, address: &str) -> Result<Told, Failure> {
     let (mut sender, connection) = hyper::client::conn::http1::handshake(FuturesIo::new(stream))
         .await
         .map_err(|error| failed(&error))?;
-    let request = Request::builder()
-        .method(Method::POST)
+    let mut request = Request::builder().method(Method::POST);
+    if let Some(credential) = credential {
+        request = request.header(AUTHORIZATION, credential.basic());
+    }
+    let request = request
         .uri("/api/v1")
         .header("Host", address)
         .header("Content-Type", "application/json")

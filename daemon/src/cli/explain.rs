@@ -24,7 +24,7 @@ pub(super) fn main(flags: &Explain) -> Result<ExitCode, Failure> {
         need,
         attributes: flags.attributes.as_deref().unwrap_or_default(),
     };
-    let rows = alarm::block_on(ask::rows(flags.at.master.as_deref(), stream))?;
+    let rows = alarm::block_on(ask::rows(&flags.at, stream))?;
     if flags.json {
         print(rows.iter().map(|row| format!("{row}\n")).collect());
     } else {

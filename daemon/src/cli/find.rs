@@ -12,6 +12,7 @@ use mesita_core::wire::{Head, decode};
 use super::{Failure, NO_MASTER};
 use crate::client::asker::Asker;
 use crate::conn::hello::{Own, Refused};
+use crate::flags::Where;
 
 /// How long somebody on this host may take to answer.
 const PATIENCE: Duration = Duration::from_secs(1);
@@ -26,8 +27,10 @@ pub(super) fn addresses(said: Option<&str>) -> Vec<String> {
 }
 
 /// Connects to the leader to ask it something.
-pub(super) async fn ask(said: Option<&str>) -> Result<Asker, Failure> {
-    Asker::connect(&addresses(said)).await.map_err(|refused| no_master(said, &refused))
+pub(super) async fn ask(at: &Where) -> Result<Asker, Failure> {
+    let (said, credential) = (at.master.as_deref(), super::credential(at.credential.as_deref())?);
+    let connected = Asker::connect(&addresses(said), credential).await;
+    connected.map_err(|refused| no_master(said, &refused))
 }
 
 /// Why there is no master, and what to do.

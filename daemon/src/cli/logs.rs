@@ -16,7 +16,7 @@ pub(super) fn main(flags: &Logs) -> Result<ExitCode, Failure> {
 }
 
 async fn print(flags: &Logs) -> Result<ExitCode, Failure> {
-    let asker = find::ask(flags.at.master.as_deref()).await?;
+    let asker = find::ask(&flags.at).await?;
     let stream = Stream::Logs {
         agent: AgentId::NONE,
         of: LogsOf::Task { framework: FrameworkId::NONE, task: &flags.task },

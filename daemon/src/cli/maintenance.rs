@@ -11,7 +11,7 @@ use serde_json::Value;
 
 use super::ps::{columns, text};
 use super::{Failure, USAGE, ask, print};
-use crate::flags::{Ls, Machines, Maintenance, Plan};
+use crate::flags::{Ls, Machines, Maintenance, Plan, Where};
 use crate::{alarm, clock};
 
 pub(super) fn main(flags: &Maintenance) -> Result<ExitCode, Failure> {
@@ -53,7 +53,7 @@ fn machine(text: &str, window: Unavailability) -> Row {
     Row { hostname: hostname.to_ascii_lowercase(), ip: ip.to_owned(), window }
 }
 
-fn known(at: Option<&str>) -> Result<Vec<Row>, Failure> {
+fn known(at: &Where) -> Result<Vec<Row>, Failure> {
     let rows = alarm::block_on(ask::rows(at, Stream::Rows { of: Rows::Machines }))?;
     let known = rows.iter().map(|row| {
         let part = |name: &str| row[name].as_str().unwrap_or_default().to_owned();
@@ -68,7 +68,7 @@ fn known(at: Option<&str>) -> Result<Vec<Row>, Failure> {
 
 /// Adds machines to the schedule, or moves the windows of those that are in it.
 fn plan(flags: &Plan) -> Result<ExitCode, Failure> {
-    let at = flags.of.at.master.as_deref();
+    let at = &flags.of.at;
     let window = Unavailability {
         start_wall_us: clock::wall_us().saturating_add(flags.after.map_or(0, |after| after.us)),
         duration_us: flags.duration.map_or(0, |duration| duration.us),
@@ -81,7 +81,7 @@ fn plan(flags: &Plan) -> Result<ExitCode, Failure> {
 }
 
 fn unplan(flags: &Machines) -> Result<ExitCode, Failure> {
-    let at = flags.at.master.as_deref();
+    let at = &flags.at;
     let mut rows = known(at)?;
     for name in &flags.machines {
         let gone = machine(name, Unavailability { start_wall_us: 0, duration_us: 0 });
@@ -95,7 +95,7 @@ fn unplan(flags: &Machines) -> Result<ExitCode, Failure> {
     schedule(at, &rows)
 }
 
-fn schedule(at: Option<&str>, rows: &[Row]) -> Result<ExitCode, Failure> {
+fn schedule(at: &Where, rows: &[Row]) -> Result<ExitCode, Failure> {
     let planned = rows.iter().map(|row| Planned { machine: row.id(), window: row.window });
     let mut memory = vec![0; HEAD_MAX];
     let machines = Scratch::new(&mut memory).seq::<Planned<'static>>(planned);
@@ -111,13 +111,13 @@ fn set_down(flags: &Machines, down: bool) -> Result<ExitCode, Failure> {
     let machines = Scratch::new(&mut memory).seq::<MachineId<'static>>(rows.iter().map(Row::id));
     let machines = machines.map_err(|_| Failure::new(USAGE, "more machines than fit a message"))?;
     let verb = OperatorVerb::Down { machines, down };
-    alarm::block_on(ask::operate(flags.at.master.as_deref(), verb))?;
+    alarm::block_on(ask::operate(&flags.at, verb))?;
     Ok(ExitCode::SUCCESS)
 }
 
 fn ls(flags: &Ls) -> Result<ExitCode, Failure> {
     let stream = Stream::Rows { of: Rows::Machines };
-    let rows = alarm::block_on(ask::rows(flags.at.master.as_deref(), stream))?;
+    let rows = alarm::block_on(ask::rows(&flags.at, stream))?;
     if flags.json {
         print(rows.iter().map(|row| format!("{row}\n")).collect());
     } else {

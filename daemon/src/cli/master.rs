@@ -12,6 +12,7 @@ use super::cluster::{Home, plan_master};
 use super::{
     Failure, USAGE, begin_again, check_address, default_work_dir, log_to_stderr, raise_descriptors,
 };
+use crate::access::Access;
 use crate::agent::prepare::lock;
 use crate::alarm;
 use crate::conn::listen::{accept, bind};
@@ -56,7 +57,9 @@ pub(super) fn main(flags: Master) -> Result<ExitCode, Failure> {
     });
     let home = Home::Registry(Rc::clone(&standing), of_registry.t_us);
     let plan = plan_master(home, &flags.decisions, &flags.common)?;
-    let (seat, rest) = plan.placed(&flags.region, &flags.zone).part();
+    let access = Access::read("master", "--credentials", &flags.access.wanted());
+    let access = access.map_err(|why| Failure::new(USAGE, why))?;
+    let (seat, rest) = plan.placed(&flags.region, &flags.zone).guarded(access).part();
     let seats = vec![of_registry.seat, seat];
     let journal = flags.common.journal.clone();
     let journal = journal.map(|directory| (directory, flags.common.journal_max.bytes));

@@ -39,7 +39,9 @@ use std::fmt;
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::rc::Rc;
 
+use crate::access::Credential;
 use crate::flags::{self, Cli, Command, Listen};
 
 /// The end of a subcommand that failed: a sentence, and a status.
@@ -175,6 +177,13 @@ fn check_address(listen: &Listen) -> Result<IpAddr, Failure> {
         listen.ip
     );
     Err(Failure::new(USAGE, message))
+}
+
+/// Reads the credential that is to be shown, if one is named.
+fn credential(path: Option<&Path>) -> Result<Option<Rc<Credential>>, Failure> {
+    let read = path.map(Credential::read).transpose();
+    let bad = |bad| Failure::new(USAGE, format!("--credential: {bad}"));
+    Ok(read.map_err(bad)?.map(Rc::new))
 }
 
 /// Lets this process have as many descriptors as it may: each connection takes one.

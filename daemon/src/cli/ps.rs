@@ -16,7 +16,7 @@ pub(super) fn main(flags: &Ps) -> Result<ExitCode, Failure> {
         (_, true) => Rows::Frameworks,
         (false, false) => Rows::Tasks,
     };
-    let at = flags.at.master.as_deref();
+    let at = &flags.at;
     let mut rows = alarm::block_on(ask::rows(at, Stream::Rows { of }))?;
     if flags.all {
         let completed = Stream::Rows { of: Rows::Completed };

@@ -40,7 +40,7 @@ fn set(flags: &QuotaSet) -> Result<ExitCode, Failure> {
         limits: list(second, &limits)?,
         force: flags.force,
     };
-    alarm::block_on(ask::operate(flags.at.master.as_deref(), verb))?;
+    alarm::block_on(ask::operate(&flags.at, verb))?;
     Ok(ExitCode::SUCCESS)
 }
 
@@ -60,7 +60,7 @@ fn amounts<'t>(flag: &str, text: &'t str) -> Result<Vec<(&'t str, Amount)>, Fail
 
 fn ls(flags: &Ls) -> Result<ExitCode, Failure> {
     let stream = Stream::Rows { of: Rows::Quotas };
-    let rows = alarm::block_on(ask::rows(flags.at.master.as_deref(), stream))?;
+    let rows = alarm::block_on(ask::rows(&flags.at, stream))?;
     if flags.json {
         print(rows.iter().map(|row| format!("{row}\n")).collect());
     } else {

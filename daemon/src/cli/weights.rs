@@ -20,7 +20,7 @@ pub(super) fn main(flags: &WeightsOf) -> Result<ExitCode, Failure> {
 }
 
 fn set(flags: &WeightsSet) -> Result<ExitCode, Failure> {
-    let at = flags.at.master.as_deref();
+    let at = &flags.at;
     for (role, weight) in &flags.weights.0 {
         let verb = OperatorVerb::SetWeight { role, weight: *weight };
         let set = alarm::block_on(ask::operate(at, verb));
@@ -33,7 +33,7 @@ fn set(flags: &WeightsSet) -> Result<ExitCode, Failure> {
 
 fn ls(flags: &Ls) -> Result<ExitCode, Failure> {
     let stream = Stream::Rows { of: Rows::Weights };
-    let rows = alarm::block_on(ask::rows(flags.at.master.as_deref(), stream))?;
+    let rows = alarm::block_on(ask::rows(&flags.at, stream))?;
     if flags.json {
         print(rows.iter().map(|row| format!("{row}\n")).collect());
     } else {

@@ -11,6 +11,7 @@ use mesita_core::wire::svc::{CloseReason, Stream};
 use mesita_core::wire::{BodyRef, Head};
 
 use super::{PATIENCE_US, REDIRECTS_MAX};
+use crate::access::Credential;
 use crate::alarm;
 use crate::bodies::Bodies;
 use crate::conn::frames::{Broken, Frames};
@@ -43,12 +44,16 @@ type Reply = Result<(), String>;
 
 impl Asker {
     /// Connects to the leader, by way of whoever is at one of these addresses.
-    pub(crate) async fn connect(addresses: &[String]) -> Result<Self, Refused> {
+    pub(crate) async fn connect(
+        addresses: &[String],
+        credential: Option<Rc<Credential>>,
+    ) -> Result<Self, Refused> {
+        let own = Own { credential, ..Own::new(Role::Client) };
         let mut last = Refused::NoHello;
         for address in addresses {
             let mut address = address.clone();
             for _ in 0..REDIRECTS_MAX {
-                match Self::connect_to(&address).await {
+                match Self::connect_to(&address, &own).await {
                     Ok(asker) => return Ok(asker),
                     Err(Refused::Redirect(leader)) => address = leader,
                     Err(refused) => {
@@ -61,14 +66,13 @@ impl Asker {
         Err(last)
     }
 
-    async fn connect_to(address: &str) -> Result<Self, Refused> {
+    async fn connect_to(address: &str, own: &Own) -> Result<Self, Refused> {
         let pipe =
             dial::connect(address).await.map_err(|error| Refused::Broken(Broken::Io(error)))?;
         let Pipe { reading, mut writing, ends } = pipe;
         let bodies = RefCell::new(Bodies::new(0));
         let side = Side { bodies, replies: async_channel::bounded(1) };
-        let own = Own::new(Role::Client);
-        let greeting = hello::dial(reading, &mut writing, &own, &side.bodies);
+        let greeting = hello::dial(reading, &mut writing, own, &side.bodies);
         let greeted = alarm::within(PATIENCE_US, greeting).await.ok_or(Refused::NoHello)?;
         let (frames, peer) = greeted?;
         let caller = Caller { name: String::new(), rights: Default::default() };

@@ -18,6 +18,7 @@ use mesita_core::wire::link::{Link, Parting};
 use mesita_core::wire::svc::{CloseReason, Stream};
 use mesita_core::wire::{BodyRef, FrameworkId, Head};
 
+use crate::access::Credential;
 use crate::bodies::Bodies;
 use crate::conn::dial::Way;
 use crate::conn::hello::{self, Own, Refused};
@@ -68,11 +69,15 @@ pub(crate) struct ClientNode {
 }
 
 impl ClientNode {
-    /// The IO side of the driver in the seat of `port`.
-    pub(crate) fn new(port: Port, stream_bytes_max: usize) -> Rc<Self> {
+    /// The IO side of the driver in the seat of `port`, and what it proves who it is by.
+    pub(crate) fn new(
+        port: Port,
+        stream_bytes_max: usize,
+        credential: Option<Rc<Credential>>,
+    ) -> Rc<Self> {
         Rc::new(Self {
             port,
-            own: Own::new(Role::Framework),
+            own: Own { credential, ..Own::new(Role::Framework) },
             stream_bytes_max,
             conn: RefCell::default(),
             app: RefCell::default(),

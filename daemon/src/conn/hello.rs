@@ -2,6 +2,7 @@
 
 use std::cell::RefCell;
 use std::fmt;
+use std::rc::Rc;
 
 use futures_lite::AsyncWriteExt;
 use mesita_core::limits::{FRAME_MAX, HEAD_MAX, HEAD_MIN};
@@ -13,6 +14,7 @@ use mesita_core::wire::{Generation, Head, decode};
 use super::frames::{Broken, Frames};
 use super::outbox::Packet;
 use super::{Reading, Writing};
+use crate::access::{Credential, PROOF_SINCE, proof};
 use crate::bodies::Bodies;
 
 /// What a peer said of itself.
@@ -25,6 +27,8 @@ pub(crate) struct Peer {
     pub(crate) head_max: u32,
     pub(crate) window: u32,
     pub(crate) key: [u8; 32],
+    /// What it has drawn for this connection.
+    pub(crate) nonce: [u8; 16],
     pub(crate) software: String,
 }
 
@@ -74,6 +78,8 @@ pub(crate) struct Own {
     pub(crate) head_max: u32,
     pub(crate) tasks_max: u32,
     pub(crate) task_kinds: u32,
+    /// What it proves who it is by, where it dials.
+    pub(crate) credential: Option<Rc<Credential>>,
 }
 
 /// The program's name and version in a hello.
@@ -90,6 +96,7 @@ impl Own {
             head_max: u32::try_from(HEAD_MAX).unwrap_or(u32::MAX),
             tasks_max: 0,
             task_kinds: 0,
+            credential: None,
         }
     }
 
@@ -117,7 +124,7 @@ impl Own {
     }
 }
 
-/// Says hello first, and reads the answer: the end that dialled.
+/// Says hello first, reads the answer, and proves who it is if it can: the end that dialled.
 pub(crate) async fn dial(
     reading: Reading,
     writing: &mut Writing,
@@ -130,12 +137,19 @@ pub(crate) async fn dial(
     let received = frames.next(store).await?;
     let head = decode(received.head).map_err(Broken::Malformed)?;
     let peer = read(&hello, &head)?;
+    if let Some(credential) = own.credential.as_deref().filter(|_| peer.version >= PROOF_SINCE) {
+        let proof = proof(credential, [hello.nonce, peer.nonce], own.role);
+        let principal = &*credential.principal;
+        say(writing, &Head::Link(Link::Prove { principal, proof })).await?;
+    }
     Ok((frames, peer))
 }
 
-/// Answers a hello.
-pub(crate) async fn welcome(writing: &mut Writing, own: &Own) -> Result<(), Refused> {
-    say(writing, &Head::Hello(own.hello())).await
+/// Answers a hello. What it gives is the nonce that a proof is to be over.
+pub(crate) async fn welcome(writing: &mut Writing, own: &Own) -> Result<[u8; 16], Refused> {
+    let hello = own.hello();
+    say(writing, &Head::Hello(hello)).await?;
+    Ok(hello.nonce)
 }
 
 /// Reads a hello, and answers it only when there is nothing in common: in a sentence.
@@ -187,6 +201,7 @@ fn read(own: &Hello<'_>, head: &Head<'_>) -> Result<Peer, Refused> {
                 head_max: hello.head_max.max(u32::try_from(HEAD_MIN).unwrap_or(0)),
                 window: hello.window,
                 key: hello.key,
+                nonce: hello.nonce,
                 software: hello.software.to_owned(),
             })
         }
@@ -194,7 +209,7 @@ fn read(own: &Hello<'_>, head: &Head<'_>) -> Result<Peer, Refused> {
         Head::Link(Link::Bye { reason, message }) => {
             Err(Refused::Bye(*reason, (*message).to_owned()))
         }
-        Head::Link(Link::Ping { .. } | Link::Pong { .. })
+        Head::Link(Link::Ping { .. } | Link::Pong { .. } | Link::Prove { .. })
         | Head::Svc(_)
         | Head::Call(_)
         | Head::Event(_)

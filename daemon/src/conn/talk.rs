@@ -151,6 +151,11 @@ async fn listen(conn: &Rc<Conn>, frames: &mut Frames, side: &dyn Talk) -> Result
             side.link(conn, link);
             Ok(())
         }
+        // Whoever is asked for a proof has shown it before.
+        Head::Link(Link::Prove { .. }) => {
+            unused();
+            Ok(())
+        }
         Head::Svc(svc) => {
             unused();
             stream(conn, side, &svc);

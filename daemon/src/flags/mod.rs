@@ -4,6 +4,7 @@
 //! comes from the command line, else from `MESITA_<NAME>`, else from the file of `--config`, else
 //! from the default that the help shows.
 
+mod access;
 mod fetch;
 pub(crate) mod json;
 pub(crate) mod text;
@@ -218,6 +219,8 @@ pub(crate) struct Master {
     #[command(flatten)]
     pub(crate) set: Set,
     #[command(flatten)]
+    pub(crate) access: access::OfMaster,
+    #[command(flatten)]
     pub(crate) decisions: Decisions,
     #[command(flatten)]
     pub(crate) common: Common,
@@ -315,6 +318,8 @@ pub(crate) struct Agent {
     pub(crate) work_dir: Option<PathBuf>,
     #[command(flatten)]
     pub(crate) holds: Holds,
+    #[command(flatten)]
+    pub(crate) access: access::OfAgent,
     /// The longest first pause before it tries a master again; doubled up to 16 times that
     #[arg(long, value_name = "DURATION", default_value = "1secs")]
     pub(crate) registration_backoff_factor: Duration,
@@ -346,6 +351,9 @@ pub(crate) struct Where {
     /// ports 5050 and 5051]
     #[arg(long, value_name = "HOST:PORT,...", env = "MESITA_MASTER")]
     pub(crate) master: Option<String>,
+    /// File with the principal and secret to show the master: {"principal": "...", "secret": "..."}
+    #[arg(long, value_name = "FILE", env = "MESITA_CREDENTIAL")]
+    pub(crate) credential: Option<PathBuf>,
 }
 
 /// `mesita run`

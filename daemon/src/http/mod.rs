@@ -29,6 +29,7 @@ use hyper::{Method, Request, Response, StatusCode};
 use serde_json::{Value, json};
 use smol_hyper::rt::FuturesIo;
 
+use crate::access::{Access, realm};
 use crate::alarm::{self, Alarm};
 use crate::conn::{Ends, Pipe};
 use crate::doors::{Caller, Denied};
@@ -72,6 +73,8 @@ pub(crate) trait Site {
     fn kind(&self) -> &'static str;
     /// Who is at the other end, if they are let in.
     fn caller(&self, ends: &Ends) -> Result<Caller, Denied>;
+    /// Who may use it.
+    fn access(&self) -> &Access;
     /// What it says of its health, beside that it is there.
     fn health(&self) -> Value;
     /// Its gauges: the core's, as they were told, and the IO side's own.
@@ -99,15 +102,27 @@ pub(crate) async fn serve_as<S: Site + 'static>(
     let service = service_fn(move |request: Request<Incoming>| {
         let (site, caller) = (Rc::clone(&site), caller.clone());
         async move {
-            Ok::<_, Infallible>(match caller {
-                Ok(caller) => answer(Visit { request, ends, caller }, site).await,
-                Err(denied) => match site.outcast(request, denied) {
+            // Whoever is in this process, or comes through it, has been looked at before.
+            let visitor = match ends {
+                Ends::Memory => Ok(caller),
+                Ends::Tcp { .. } => {
+                    let realm = realm(request.uri().path());
+                    site.access().visitor(realm, request.headers(), caller)
+                }
+            };
+            Ok::<_, Infallible>(match visitor {
+                Ok(Ok(caller)) => answer(Visit { request, ends, caller }, site).await,
+                Ok(Err(denied)) => match site.outcast(request, denied) {
                     Some(answering) => answering.await,
                     None => {
                         log::info!("{}: {denied}", ends.peer());
                         text(StatusCode::FORBIDDEN, denied.to_string())
                     }
                 },
+                Err(reply) => {
+                    log::info!("{}: {}: no credential", ends.peer(), request.uri().path());
+                    *reply
+                }
             })
         }
     });

@@ -4,7 +4,7 @@
 use std::rc::Rc;
 
 use hyper::StatusCode;
-use hyper::header::{CONNECTION, HOST, HeaderName, HeaderValue};
+use hyper::header::{AUTHORIZATION, CONNECTION, HOST, HeaderName, HeaderValue};
 use hyper::http::uri::PathAndQuery;
 use hyper::{Request, Uri};
 use mesita_core::wire::AgentId;
@@ -61,7 +61,11 @@ impl MasterNode {
                 log::debug!("an answer of an agent: {error}");
             }
         });
-        let passed = passed(visit.request, path).await?;
+        let mut passed = passed(visit.request, path).await?;
+        if visit.caller.principal().is_some() {
+            // It was for this master, and no agent has to see it.
+            passed.headers_mut().remove(AUTHORIZATION);
+        }
         let answer = alarm::within(ANSWER_US, sender.send_request(passed)).await;
         let answer = answer.ok_or_else(|| {
             early(StatusCode::GATEWAY_TIMEOUT, "the agent takes longer than 30 s")

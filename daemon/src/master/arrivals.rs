@@ -2,14 +2,17 @@
 
 use std::rc::Rc;
 
+use mesita_core::acls::Action;
 use mesita_core::doors::Rights;
 use mesita_core::master::Input;
 use mesita_core::table::Id;
-use mesita_core::wire::Head;
 use mesita_core::wire::hello::Role;
 use mesita_core::wire::link::{Link, Parting};
+use mesita_core::wire::{Head, decode};
 
 use super::MasterNode;
+use crate::access::{PROOF_SINCE, Shown, denied};
+use crate::conn::frames::Frames;
 use crate::conn::hello::{self, Peer};
 use crate::conn::listen::{Arrival, STRANGER_US, Stranger, Welcome};
 use crate::conn::outbox::Outbox;
@@ -49,10 +52,12 @@ impl MasterNode {
             known();
             return self.show_the_way(frames, writing, &peer).await;
         }
-        if hello::welcome(&mut writing, &own).await.is_err() {
-            return;
-        }
-        let admitted = self.admit(&ends, &peer);
+        let Ok(nonce) = hello::welcome(&mut writing, &own).await else { return };
+        let mut frames = frames;
+        let admitted = match self.identify(&ends, &peer, &mut frames, nonce).await {
+            Ok(caller) => self.admit(&peer, caller),
+            Err(turned_away) => Err(turned_away),
+        };
         let (id, caller, number) = match admitted {
             Ok(admitted) => admitted,
             Err((reason, message)) => {
@@ -94,22 +99,60 @@ impl MasterNode {
         }
     }
 
-    /// Finds out who it is, and whether there is room for it. The caller's number is none for
-    /// those the core has nothing to do with.
-    fn admit(
+    /// Finds out who it is: from the kernel, or by a proof where one is needed.
+    async fn identify(
         &self,
         ends: &Ends,
         peer: &Peer,
+        frames: &mut Frames,
+        nonce: [u8; 16],
+    ) -> Result<Caller, (Parting, String)> {
+        let known = self.doors.caller(ends);
+        let access = &self.options.access;
+        let asked = *ends != Ends::Memory && access.asks_node(peer.role);
+        // A process inside of a task is let in by a credential alone.
+        let may_prove = access.knows_any() && peer.version >= PROOF_SINCE;
+        if !asked && (known.is_ok() || !may_prove) {
+            return known.map_err(|denied: Denied| (Parting::Denied, denied.to_string()));
+        }
+        let said = alarm::within(STRANGER_US, frames.next(&self.port.bodies)).await;
+        if let Some(Ok(received)) = &said
+            && let Ok(Head::Link(Link::Prove { principal, proof })) = decode(received.head)
+        {
+            let nonces = [peer.nonce, nonce];
+            let caller = access.prover(&Shown { principal, proof, nonces, role: peer.role });
+            if let Some(caller) = caller {
+                return Ok(caller);
+            }
+        }
+        if let Some(Ok(received)) = said {
+            self.port.drop_bodies(&received.bodies);
+        }
+        access.count_refused();
+        let message = match known {
+            Err(denied) if !asked => denied.to_string(),
+            Ok(_) | Err(_) => "the master asks for a credential that it knows: give --credential \
+                               FILE, or MESITA_CREDENTIAL"
+                .to_owned(),
+        };
+        Err((Parting::Denied, message))
+    }
+
+    /// Finds out whether there is room for it. The caller's number is none for those the core has
+    /// nothing to do with.
+    fn admit(
+        &self,
+        peer: &Peer,
+        caller: Caller,
     ) -> Result<(Id, Caller, Option<u16>), (Parting, String)> {
-        let caller = self
-            .doors
-            .caller(ends)
-            .map_err(|denied: Denied| (Parting::Denied, denied.to_string()))?;
         let in_core = match peer.role {
             // Whoever has an agent is handed the tasks of everybody.
             Role::Agent if !caller.rights.has(Rights::OPERATE) => {
                 let message = "only root and the user that the master runs as may register agents";
                 return Err((Parting::Denied, message.to_owned()));
+            }
+            Role::Agent if !self.options.access.may(&caller, Action::RegisterAgent, None) => {
+                return Err((Parting::Denied, denied(&caller, Action::RegisterAgent, None)));
             }
             Role::Agent | Role::Framework => true,
             Role::Client => false,

@@ -1,18 +1,21 @@
 //! What peers say to a master, on its way to the core.
 
+use std::borrow::Cow;
 use std::cell::RefCell;
 use std::future::Future;
 use std::pin::Pin;
 use std::rc::Rc;
 
 use mesita_core::master::Input;
-use mesita_core::wire::call::Verb;
+use mesita_core::wire::call::{Call, Subscribe, Verb};
+use mesita_core::wire::event::Event;
 use mesita_core::wire::hello::Role;
 use mesita_core::wire::link::Link;
 use mesita_core::wire::svc::Stream;
 use mesita_core::wire::{BodyRef, Head, Session};
 
 use super::MasterNode;
+use super::schedulers::unlike;
 use super::verdicts::Verdicts;
 use crate::bodies::Bodies;
 use crate::clock;
@@ -70,6 +73,15 @@ impl Talk for MasterNode {
             self.port.drop_bodies(&bodies);
             return Ok(());
         }
+        let bytes = match self.claimed(conn, head) {
+            Ok(None) => Cow::Borrowed(bytes),
+            Ok(Some(filled)) => Cow::Owned(filled),
+            Err(message) => {
+                self.port.drop_bodies(&bodies);
+                conn.say(&Head::Event(Event::Error { message: &message }));
+                return Ok(());
+            }
+        };
         let verdicts = if let Head::Call(call) = head
             && let Verb::Accept(accept) = &call.verb
         {
@@ -78,7 +90,7 @@ impl Talk for MasterNode {
         } else {
             Verdicts::none()
         };
-        self.pass(conn, bytes, bodies, &verdicts);
+        self.pass(conn, &bytes, bodies, &verdicts);
         Ok(())
     }
 }
@@ -95,6 +107,25 @@ impl MasterNode {
         self.operators.borrow_mut().insert(conn.id);
         self.port.put(&Input::Opened { conn: conn.id, role, version, caller, head_max });
         true
+    }
+
+    /// A framework has the principal that it has proved: its call with that filled in, if it names
+    /// none; else why it may not name another.
+    fn claimed(&self, conn: &Conn, head: &Head<'_>) -> Result<Option<Vec<u8>>, String> {
+        let Some(principal) = conn.caller.principal() else { return Ok(None) };
+        let Head::Call(call) = head else { return Ok(None) };
+        let (Verb::Subscribe(of) | Verb::UpdateFramework(of)) = call.verb else { return Ok(None) };
+        if of.principal == principal {
+            return Ok(None);
+        }
+        if !of.principal.is_empty() {
+            return Err(unlike(principal, of.principal));
+        }
+        let of = Subscribe { principal, ..of };
+        let first = matches!(call.verb, Verb::Subscribe(_));
+        let verb = if first { Verb::Subscribe(of) } else { Verb::UpdateFramework(of) };
+        // Our own types have no way to fail.
+        Ok(Some(postcard::to_allocvec(&Head::Call(Call { verb, ..*call })).unwrap_or_default()))
     }
 
     fn pass(&self, conn: &Rc<Conn>, head: &[u8], bodies: Vec<BodyRef>, verdicts: &Verdicts) {

@@ -42,6 +42,7 @@ use mesita_core::wire::event::{AgentInfo, Event};
 use mesita_core::wire::hello::Role;
 use mesita_core::wire::{AgentId, BodyRef, Head, Scratch, decode};
 
+use crate::access::Access;
 use crate::catalog::Catalog;
 use crate::clock;
 use crate::conn::Conn;
@@ -77,6 +78,8 @@ pub(crate) struct Options {
     pub(crate) zone: String,
     /// The file of the hosts whose agents may be offered.
     pub(crate) whitelist: Option<PathBuf>,
+    /// Who may use it.
+    pub(crate) access: Access,
     /// What the flags say, for who asks.
     pub(crate) flags: BTreeMap<String, String>,
     /// Its place among the masters of the cluster.

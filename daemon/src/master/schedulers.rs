@@ -113,8 +113,9 @@ impl MasterNode {
     async fn scheduler_call(self: &Rc<Self>, visit: Visit) -> Result<Reply, Early> {
         self.leads_or_not()?;
         let Visit { request, ends, caller } = visit;
-        let (call, headers) = request::message::<Call>(request).await?;
+        let (mut call, headers) = request::message::<Call>(request).await?;
         calls::validate(&call).map_err(refused)?;
+        claim(&mut call, caller.principal())?;
         let stream = headers.get(STREAM_ID);
         if call.r#type() == Type::Subscribe {
             let media = request::asked(&headers)?;
@@ -124,7 +125,7 @@ impl MasterNode {
             }
             return self.scheduler_subscribes(&call, media, ends, &caller);
         }
-        let scheduler = self.scheduler_of(&call, stream)?;
+        let scheduler = self.scheduler_of(&call, stream, caller.principal())?;
         if scheduler.caller != caller.name && !caller.rights.has(Rights::OPERATE) {
             let message = "the framework belongs to another user";
             return Err(early(StatusCode::FORBIDDEN, message));
@@ -161,12 +162,19 @@ impl MasterNode {
         &self,
         call: &Call,
         stream: Option<&HeaderValue>,
+        principal: Option<&str>,
     ) -> Result<Rc<Scheduler>, Early> {
         let bad = |message: String| early(StatusCode::BAD_REQUEST, message);
         let id = call.framework_id.as_ref().map_or("", |id| &id.value);
         let framework = FrameworkId::parse(id, self.cluster());
         let known = framework.filter(|id| self.catalog.borrow().framework(*id).is_some());
         let framework = known.ok_or_else(|| bad("Framework cannot be found".to_owned()))?;
+        if let Some(principal) = principal
+            && let Some((_, row)) = self.catalog.borrow().framework(framework)
+            && *row.principal != *principal
+        {
+            return Err(bad(unlike(principal, &row.principal)));
+        }
         let scheduler = self.schedulers.of_framework(framework).ok_or_else(|| {
             let native = self.catalog.borrow().framework(framework).is_some_and(|(_, row)| {
                 row.state == mesita_core::master::rows::FrameworkState::Active
@@ -492,6 +500,30 @@ impl MasterNode {
             ..pb::MasterInfo::default()
         }
     }
+}
+
+/// A framework has the principal that it has shown, and may say so or not. Mesos:
+/// `validation::scheduler::call::validate`.
+fn claim(call: &mut Call, principal: Option<&str>) -> Result<(), Early> {
+    let Some(principal) = principal else { return Ok(()) };
+    let subscribe = call.subscribe.as_mut().map(|one| &mut one.framework_info);
+    let update = call.update_framework.as_mut().map(|one| &mut one.framework_info);
+    let Some(info) = subscribe.or(update) else { return Ok(()) };
+    let claimed = info.principal.get_or_insert_with(|| principal.to_owned());
+    if *claimed == principal {
+        return Ok(());
+    }
+    let why = unlike(principal, claimed);
+    let message = format!("Failed to validate scheduler::Call: {why}");
+    Err(early(StatusCode::BAD_REQUEST, message))
+}
+
+/// Mesos' sentence.
+pub(super) fn unlike(principal: &str, claimed: &str) -> String {
+    format!(
+        "Authenticated principal '{principal}' does not match principal '{claimed}' set in \
+         `FrameworkInfo`"
+    )
 }
 
 fn refused(bad: BadCall) -> Early {

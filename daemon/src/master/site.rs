@@ -9,6 +9,7 @@ use serde_json::{Value, json};
 
 use super::MasterNode;
 use super::maintenance::Posted;
+use crate::access::Access;
 use crate::clock;
 use crate::conn::Ends;
 use crate::doors::{Caller, Denied};
@@ -26,6 +27,10 @@ impl Site for MasterNode {
 
     fn caller(&self, ends: &Ends) -> Result<Caller, Denied> {
         self.doors.caller(ends)
+    }
+
+    fn access(&self) -> &Access {
+        &self.options.access
     }
 
     fn health(&self) -> Value {
@@ -48,6 +53,7 @@ impl Site for MasterNode {
             own.extend(self.catalog.borrow().gauges());
             own.extend(self.schedulers.gauges());
             own.extend(self.subscribers.gauges());
+            own.extend(self.options.access.gauges());
             own.extend(self.of_set.borrow().upgrade().iter().flat_map(|set| set.gauges()));
             own.push(("backlog_bytes", self.port.backlog_bytes() as u64));
             let waiting = self.conns.all().iter().map(|conn| conn.outbox.bytes() as u64).sum();

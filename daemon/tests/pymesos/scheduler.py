@@ -8,6 +8,8 @@ from pymesos import MesosSchedulerDriver, Scheduler, decode_data, encode_data
 
 MASTER, MODE, NUMBER = sys.argv[1], sys.argv[2], int(sys.argv[3])
 CPUS, MEM = 0.1, 16
+# None: it shows no credential.
+PRINCIPAL, SECRET = os.environ.get("PRINCIPAL"), os.environ.get("SECRET")
 
 
 def resources(cpus, mem):
@@ -117,9 +119,13 @@ class Test(Scheduler):
 
 framework = Dict(user=getpass.getuser(), name="pymesos", failover_timeout=60)
 test = Test()
-driver = MesosSchedulerDriver(test, framework, MASTER, use_addict=True)
+driver = MesosSchedulerDriver(
+    test, framework, MASTER, use_addict=True, principal=PRINCIPAL, secret=SECRET
+)
 driver.run()
 if MODE == "failover":
     test.failing_over = True
     framework.id = Dict(value=driver.framework_id)
-    MesosSchedulerDriver(test, framework, MASTER, use_addict=True).run()
+    MesosSchedulerDriver(
+        test, framework, MASTER, use_addict=True, principal=PRINCIPAL, secret=SECRET
+    ).run()

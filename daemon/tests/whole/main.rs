@@ -9,6 +9,7 @@
 mod agent_api;
 mod bad_input;
 mod checks;
+mod credentials;
 mod doors;
 mod fetches;
 mod frameworks;

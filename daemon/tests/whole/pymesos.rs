@@ -1,9 +1,10 @@
 //! pymesos, as it comes from its registry: a scheduler and an executor that know nothing of us.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use crate::world::{World, eventually};
+use crate::credentials::{EVERYBODY, ROOT, credential, credentials};
+use crate::world::{Master, World, eventually};
 
 /// The Python that `ci/clients` has given pymesos; none, with the reason, when it has not.
 fn python() -> Option<PathBuf> {
@@ -27,19 +28,34 @@ fn runs(arguments: &[&str], words: &str) {
     let world = World::new();
     let master = world.master(&[]);
     let agent = master.agent(&["--resources", "cpus:4;mem:2048"]);
-    let mut command = Command::new(&python);
-    command.arg(script("scheduler.py")).arg(master.address()).args(arguments);
-    command.env("PYTHON", &python).env("EXECUTOR", script("executor.py"));
-    let process = world.start(command);
-    let said = process.end();
-    assert_eq!(said.status, 0, "{}{}", said.out, said.err);
-    assert!(said.out.contains(words), "{}{}", said.out, said.err);
+    runs_on(&world, &master, &python, arguments, &[], words);
     // A framework goes with the last of its tasks.
     let gone = || master.rows(&["--frameworks"]).is_empty();
     eventually(gone, || format!("{:?}", master.rows(&["--frameworks"])));
     agent.leave();
     master.stop();
     world.nothing_is_left();
+}
+
+/// Runs the scheduler, with more in its environment, to its end.
+fn runs_on(
+    world: &World,
+    master: &Master<'_>,
+    python: &Path,
+    arguments: &[&str],
+    environment: &[(&str, &str)],
+    words: &str,
+) {
+    let mut command = Command::new(python);
+    command.arg(script("scheduler.py")).arg(master.address()).args(arguments);
+    command
+        .envs(environment.iter().copied())
+        .env("PYTHON", python)
+        .env("EXECUTOR", script("executor.py"));
+    let process = world.start(command);
+    let said = process.end();
+    assert_eq!(said.status, 0, "{}{}", said.out, said.err);
+    assert!(said.out.contains(words), "{}{}", said.out, said.err);
 }
 
 #[test]
@@ -60,4 +76,23 @@ fn a_group_runs_under_the_default_executor() {
 #[test]
 fn a_scheduler_that_fails_over_finds_its_tasks_again() {
     runs(&["failover", "4"], "4 tasks reconciled after failover");
+}
+
+#[test]
+fn it_shows_its_principal_and_secret_where_they_are_asked_for() {
+    let Some(python) = python() else { return };
+    let world = World::new();
+    let credentials = credentials(&world);
+    let master = world.master(&[&[&*credentials, ROOT], &EVERYBODY[..]].concat());
+    let (_, pis) = credential(&world, "pis");
+    let agent = master.agent(&[&format!("--credential={pis}")]);
+    let (known, _) = credential(&world, "web");
+    let secret = known["secret"].as_str().unwrap();
+    let shown = [("PRINCIPAL", "web"), ("SECRET", secret)];
+    runs_on(&world, &master, &python, &["commands", "8"], &shown, "8 tasks finished");
+    runs_on(&world, &master, &python, &["executor", "4"], &shown, "messages both ways");
+    runs_on(&world, &master, &python, &["failover", "2"], &shown, "2 tasks reconciled");
+    agent.leave();
+    master.stop();
+    world.nothing_is_left();
 }

@@ -58,7 +58,7 @@ pub(super) fn main(job: Job, voice: Voice, any_resources: bool) -> Result<ExitCo
     let master = master_rest.start(process.port(0), tasks.clone());
     let agent = agent_rest.start(process.port(1), tasks.clone(), to_disk)?;
     announce(voice, &agent);
-    let client = ClientNode::new(process.port(2), STREAM_BYTES);
+    let client = ClientNode::new(process.port(2), STREAM_BYTES, None);
     let app = App::new(job, voice, &client, tasks.clone());
     client.serve(Rc::clone(&app) as Rc<dyn crate::client::App>);
     let signals = Signals::new().map_err(Failure::plain)?;

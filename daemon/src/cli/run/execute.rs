@@ -1,6 +1,7 @@
 //! Called as mesos-execute: its flags, and its words on stdout. Mesos: `cli/execute.cpp`.
 
 use std::ffi::OsString;
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{CommandFactory, FromArgMatches, Parser};
@@ -9,6 +10,7 @@ use serde_json::Value;
 use super::voice::Voice;
 use super::{Job, check, on_cluster, plain};
 use crate::cli::{FAILED, Failure, USAGE};
+use crate::flags::Where;
 use crate::pb::mesos::v1::{CommandInfo, Environment, environment::Variable};
 
 /// Run a command on a cluster, as Mesos' mesos-execute does
@@ -40,6 +42,9 @@ struct Flags {
     /// Principal to claim
     #[arg(long, value_name = "NAME", default_value = "")]
     principal: String,
+    /// File with the principal and secret to show the master
+    #[arg(long, value_name = "FILE", env = "MESITA_CREDENTIAL", hide_env = true)]
+    credential: Option<PathBuf>,
     /// Accepted for Mesos' sake: every framework is checkpointed here
     #[arg(long, value_name = "BOOL", num_args = 0..=1, default_missing_value = "true",
           require_equals = true)]
@@ -84,7 +89,10 @@ pub(crate) fn main(arguments: Vec<OsString>) -> Result<ExitCode, Failure> {
     };
     check(&job)?;
     let address = flags.master.strip_prefix("http://").unwrap_or(&flags.master).to_owned();
-    let status = on_cluster(job, Voice::Mesos, &address, Some(&address))?;
+    let status = {
+        let at = Where { master: Some(address.clone()), credential: flags.credential };
+        on_cluster(job, Voice::Mesos, &address, &at)?
+    };
     // Mesos knows only two ends.
     let well = status == ExitCode::SUCCESS;
     Ok(if well { ExitCode::SUCCESS } else { ExitCode::from(FAILED) })

@@ -27,10 +27,11 @@ use mesita_core::wire::Check;
 use mesita_core::wire::call::Ownership;
 
 use super::{Failure, NO_MASTER, USAGE, find};
+use crate::access::Credential;
 use crate::client::ClientNode;
 use crate::conn::dial::Way;
 use crate::disk_thread::Store;
-use crate::flags::{Run, json};
+use crate::flags::{Run, Where, json};
 use crate::io_thread::Node;
 use crate::pb::mesos::v1::{CommandInfo, Environment, environment::Variable};
 use crate::process::{Plan, Process};
@@ -77,7 +78,7 @@ pub(super) fn main(flags: Run) -> Result<ExitCode, Failure> {
     match address {
         Some(address) => {
             let voice = if flags.json { Voice::Json } else { Voice::Cluster };
-            on_cluster(job, voice, &address, said.as_deref())
+            on_cluster(job, voice, &address, &flags.at)
         }
         None if flags.detach => Err(Failure::new(
             NO_MASTER,
@@ -193,14 +194,17 @@ pub(super) fn on_cluster(
     job: Job,
     voice: Voice,
     address: &str,
-    said: Option<&str>,
+    at: &Where,
 ) -> Result<ExitCode, Failure> {
+    let credential = super::credential(at.credential.as_deref())?;
+    let user = Credential::user(credential.as_deref(), &job.user);
+    let job = Job { user, ..job };
     let addresses = find::addresses(Some(address));
     signals::block().map_err(Failure::plain)?;
     let plan = Plan { seats: vec![driver_seat()], journal: None };
     let mut process = Process::start(plan).map_err(Failure::plain)?;
     let (port, tasks) = (process.port(0), process.tasks());
-    let client = ClientNode::new(port, STREAM_BYTES);
+    let client = ClientNode::new(port, STREAM_BYTES, credential);
     let app = App::new(job, voice, &client, tasks.clone());
     client.serve(Rc::clone(&app) as Rc<dyn crate::client::App>);
     let signals = Signals::new().map_err(Failure::plain)?;
@@ -210,7 +214,7 @@ pub(super) fn on_cluster(
         tasks.go(Rc::clone(&client).stay_connected(Way::To(addresses)));
         app.to_the_end(&signals).await
     });
-    finish(end, said)
+    finish(end, at.master.as_deref())
 }
 
 /// The status of an end.

@@ -1,0 +1,177 @@
+//! Rules of who may do what, out of Mesos' JSON: a file, or the text itself.
+//!
+//! Mesos: `--acls`, `acls.proto`. What is not known there is refused by its name, so that a rule with
+//! a slip of the pen never leaves open what it was to close.
+
+use std::fs;
+use std::path::Path;
+
+use mesita_core::acls::{Acls, Action, Entity, Rule};
+use serde_json::{Map, Value};
+
+/// Bytes of a file.
+const FILE_MAX: u64 = 1 << 20;
+
+type Texts = Box<[Box<str>]>;
+
+/// The rules of a daemon.
+#[derive(Clone, Debug)]
+pub(crate) struct Rules(Acls<Vec<Rule<Texts>>>);
+
+impl Default for Rules {
+    /// None: everybody may do everything.
+    fn default() -> Self {
+        match Acls::new(true, Vec::new()) {
+            Ok(none) => Self(none),
+            Err(_) => mesita_core::stop(line!(), "no rules at all are too many"),
+        }
+    }
+}
+
+impl std::ops::Deref for Rules {
+    type Target = Acls<Vec<Rule<Texts>>>;
+
+    fn deref(&self) -> &Self::Target {
+        &self.0
+    }
+}
+
+impl Rules {
+    /// Reads what the flag says: rules, if it begins like those, else where they are.
+    pub(crate) fn read(told: &str) -> Result<Self, String> {
+        if told.trim_start().starts_with('{') {
+            return Self::parse(told);
+        }
+        let path = Path::new(told.strip_prefix("file://").unwrap_or(told));
+        let bad = |why: String| format!("{}: {why}", path.display());
+        let of = fs::metadata(path).map_err(|error| bad(error.to_string()))?;
+        if of.len() > FILE_MAX {
+            return Err(bad("larger than 1 MiB".to_owned()));
+        }
+        let text = fs::read_to_string(path).map_err(|error| bad(error.to_string()))?;
+        Self::parse(&text).map_err(bad)
+    }
+
+    fn parse(text: &str) -> Result<Self, String> {
+        let value: Value = serde_json::from_str(text).map_err(|error| error.to_string())?;
+        let object = value.as_object().ok_or("expected an object of lists")?;
+        let mut permissive = true;
+        let mut rules = Vec::new();
+        for (key, value) in object {
+            if key == "permissive" {
+                permissive = value.as_bool().ok_or("`permissive` is true or false")?;
+                continue;
+            }
+            let action = Action::ALL.iter().find(|action| action.list() == key);
+            let action = *action.ok_or_else(|| unknown(key))?;
+            let list = value.as_array().ok_or_else(|| format!("`{key}` is no list"))?;
+            for (at, value) in list.iter().enumerate() {
+                rules.push(rule(action, value).map_err(|why| format!("`{key}`[{at}]: {why}"))?);
+            }
+        }
+        Acls::new(permissive, rules).map(Self).map_err(|many| many.to_string())
+    }
+}
+
+fn unknown(key: &str) -> String {
+    let known: Vec<&str> = Action::ALL.iter().map(|action| action.list()).collect();
+    format!("`{}` is not known; known are permissive, {}", key.escape_debug(), known.join(", "))
+}
+
+fn rule(action: Action, value: &Value) -> Result<Rule<Texts>, String> {
+    let object = value.as_object().ok_or("expected an object")?;
+    let what = action.object();
+    for key in object.keys() {
+        if key != "principals" && key != what {
+            let key = key.escape_debug();
+            return Err(format!("`{key}` is not known; known are principals and {what}"));
+        }
+    }
+    let of = |name: &str| {
+        let value = object.get(name).ok_or_else(|| format!("`{name}` is missing"))?;
+        entity(value).map_err(|why| format!("`{name}`: {why}"))
+    };
+    Ok(Rule { action, principals: of("principals")?, objects: of(what)? })
+}
+
+fn entity(value: &Value) -> Result<Entity<Texts>, String> {
+    let object: &Map<String, Value> =
+        value.as_object().ok_or("expected {\"values\": [...]} or {\"type\": \"ANY\"}")?;
+    if let Some(key) = object.keys().find(|key| *key != "type" && *key != "values") {
+        return Err(format!("`{}` is not known; known are type and values", key.escape_debug()));
+    }
+    let kind = object.get("type").map_or(Some("SOME"), Value::as_str);
+    match kind {
+        Some("ANY") => Ok(Entity::Any),
+        Some("NONE") => Ok(Entity::None),
+        Some("SOME") => {
+            let values = object.get("values").and_then(Value::as_array);
+            let texts = values.map(|all| all.iter().map(|one| one.as_str().map(Box::from)));
+            let texts = texts.and_then(|texts| texts.collect::<Option<Texts>>());
+            texts.map(Entity::Some).ok_or_else(|| "`values` is no list of texts".to_owned())
+        }
+        _ => Err("`type` is SOME, ANY or NONE".to_owned()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rules_are_read_as_mesos_writes_them() {
+        let rules = Rules::read(
+            r#"{"permissive": false,
+                "register_frameworks": [
+                    {"principals": {"values": ["web"]}, "roles": {"values": ["web/%", "*"]}},
+                    {"principals": {"type": "NONE"}, "roles": {"values": ["db"]}}],
+                "view_flags": [{"principals": {"type": "ANY"}, "flags": {"type": "ANY"}}]}"#,
+        );
+        let rules = rules.unwrap();
+        let may = |who, role| rules.allow(Action::RegisterFramework, who, Some(role));
+        assert!(may(Some("web"), "web/a") && may(Some("web"), "*"));
+        assert!(!may(Some("web"), "db") && !may(Some("x"), "*") && !may(None, "*"));
+        assert!(rules.allow(Action::ViewFlags, None, None));
+        assert!(!rules.allow(Action::GetQuota, Some("web"), Some("web")));
+        assert_eq!(rules.len(), 3);
+        assert!(Rules::default().allow(Action::GetQuota, None, Some("web")));
+    }
+
+    #[test]
+    fn what_is_not_known_is_refused_with_what_is() {
+        for (text, why) in [
+            ("{", "EOF"),
+            (
+                r#"{"permisive": false}"#,
+                "`permisive` is not known; known are permissive, register_",
+            ),
+            (r#"{"permissive": "no"}"#, "`permissive` is true or false"),
+            (r#"{"run_tasks": {}}"#, "`run_tasks` is no list"),
+            (
+                r#"{"run_tasks": [{"principals": {"type": "ANY"}, "roles": {"type": "ANY"}}]}"#,
+                "`run_tasks`[0]: `roles` is not known; known are principals and users",
+            ),
+            (r#"{"run_tasks": [{"principals": {"type": "ANY"}}]}"#, "`users` is missing"),
+            (
+                r#"{"run_tasks": [{"principals": {"type": "ALL"}, "users": {"type": "ANY"}}]}"#,
+                "`principals`: `type` is SOME, ANY or NONE",
+            ),
+            (
+                r#"{"run_tasks": [{"principals": {"value": ["a"]}, "users": {"type": "ANY"}}]}"#,
+                "`value` is not known; known are type and values",
+            ),
+            (
+                r#"{"run_tasks": [{"principals": {"values": [1]}, "users": {"type": "ANY"}}]}"#,
+                "`values` is no list of texts",
+            ),
+            ("/nowhere/acls", "/nowhere/acls: No such file"),
+        ] {
+            let refused = Rules::read(text).unwrap_err();
+            assert!(refused.contains(why), "{text}: {refused}");
+        }
+        let one = r#"{"principals": {"type": "ANY"}, "users": {"type": "ANY"}}"#;
+        let many = vec![one; mesita_core::acls::RULES_MAX + 1].join(",");
+        let refused = Rules::read(&format!(r#"{{"run_tasks": [{many}]}}"#)).unwrap_err();
+        assert_eq!(refused, "more than 1024 rules");
+    }
+}

@@ -1,0 +1,97 @@
+//! Flags of credentials and rights.
+
+use std::path::PathBuf;
+
+use clap::Args;
+
+use crate::access::{Asks, Wanted};
+
+/// Who may use a master.
+#[derive(Clone, Debug, Default, Args)]
+pub(crate) struct OfMaster {
+    /// File of principals and their secrets, which only its owner reads: {"credentials":
+    /// [{"principal": "web", "secret": "..."}]}
+    #[arg(long, value_name = "FILE")]
+    pub(crate) credentials: Option<PathBuf>,
+    /// Whoever reads, over HTTP or by mesita, must show a credential
+    #[arg(long, value_name = "BOOL", action = clap::ArgAction::Set, default_value_t = false,
+          num_args = 0..=1, default_missing_value = "true", require_equals = true)]
+    pub(crate) authenticate_http_readonly: bool,
+    /// Whoever operates the cluster must show a credential
+    #[arg(long, value_name = "BOOL", action = clap::ArgAction::Set, default_value_t = false,
+          num_args = 0..=1, default_missing_value = "true", require_equals = true)]
+    pub(crate) authenticate_http_readwrite: bool,
+    /// Frameworks must show a credential
+    #[arg(long, value_name = "BOOL", action = clap::ArgAction::Set, default_value_t = false,
+          num_args = 0..=1, default_missing_value = "true", require_equals = true)]
+    pub(crate) authenticate_http_frameworks: bool,
+    /// The same: in Mesos it is about frameworks that speak no HTTP
+    #[arg(long, value_name = "BOOL", action = clap::ArgAction::Set, default_value_t = false,
+          num_args = 0..=1, default_missing_value = "true", require_equals = true,
+          hide_short_help = true)]
+    pub(crate) authenticate_frameworks: bool,
+    /// Agents must show a credential
+    #[arg(long, value_name = "BOOL", action = clap::ArgAction::Set, default_value_t = false,
+          num_args = 0..=1, default_missing_value = "true", require_equals = true)]
+    pub(crate) authenticate_agents: bool,
+    /// File of rules of who may do what, or the rules themselves, in Mesos' JSON
+    #[arg(long, value_name = "FILE|JSON")]
+    pub(crate) acls: Option<String>,
+}
+
+impl OfMaster {
+    /// What is wanted.
+    pub(crate) fn wanted(&self) -> Wanted {
+        let asks = Asks {
+            readonly: self.authenticate_http_readonly,
+            readwrite: self.authenticate_http_readwrite,
+            frameworks: self.authenticate_http_frameworks || self.authenticate_frameworks,
+            agents: self.authenticate_agents,
+            ..Asks::default()
+        };
+        Wanted { credentials: self.credentials.clone(), acls: self.acls.clone(), asks }
+    }
+}
+
+/// Who may use an agent, and who it is itself.
+#[derive(Clone, Debug, Args)]
+pub(crate) struct OfAgent {
+    /// File with the principal and secret that the agent shows its master: {"principal": "agents",
+    /// "secret": "..."}
+    #[arg(long, value_name = "FILE")]
+    pub(crate) credential: Option<PathBuf>,
+    /// File of principals and secrets of those who use the agent's own port, as --credentials of the
+    /// master
+    #[arg(long, value_name = "FILE", alias = "credentials")]
+    pub(crate) http_credentials: Option<PathBuf>,
+    /// Whoever reads at the agent's own port must show a credential
+    #[arg(long, value_name = "BOOL", action = clap::ArgAction::Set, default_value_t = false,
+          num_args = 0..=1, default_missing_value = "true", require_equals = true)]
+    pub(crate) authenticate_http_readonly: bool,
+    /// Whoever operates the agent at its own port must show a credential
+    #[arg(long, value_name = "BOOL", action = clap::ArgAction::Set, default_value_t = false,
+          num_args = 0..=1, default_missing_value = "true", require_equals = true)]
+    pub(crate) authenticate_http_readwrite: bool,
+    /// Executors must show the token of their environment, also where the kernel tells which they
+    /// are
+    #[arg(long, value_name = "BOOL", action = clap::ArgAction::Set, default_value_t = false,
+          num_args = 0..=1, default_missing_value = "true", require_equals = true)]
+    pub(crate) authenticate_http_executors: bool,
+    /// File of rules of who may do what here, or the rules themselves, in Mesos' JSON; also for who
+    /// asks by way of the master
+    #[arg(long, value_name = "FILE|JSON")]
+    pub(crate) acls: Option<String>,
+}
+
+impl OfAgent {
+    /// What is wanted.
+    pub(crate) fn wanted(&self) -> Wanted {
+        let asks = Asks {
+            readonly: self.authenticate_http_readonly,
+            readwrite: self.authenticate_http_readwrite,
+            executors: self.authenticate_http_executors,
+            ..Asks::default()
+        };
+        Wanted { credentials: self.http_credentials.clone(), acls: self.acls.clone(), asks }
+    }
+}

@@ -6,6 +6,7 @@
 //! | `proof` | that a node which speaks frames has a secret, without the secret |
 //! | `realms` | what belongs together over HTTP: one flag and one name for each realm |
 //! | `acls` | rules of who may do what, out of Mesos' JSON |
+//! | `view` | what of the catalog a caller sees |
 //!
 //! Who is at the other end of a loopback socket is found out from the kernel (`doors`); a credential
 //! that is shown counts before that. What is allowed is one pure function of the core
@@ -15,6 +16,7 @@ mod acls;
 mod credentials;
 mod proof;
 mod realms;
+mod view;
 
 use std::cell::Cell;
 use std::path::PathBuf;
@@ -30,7 +32,7 @@ use crate::http::{Early, early};
 pub(crate) use acls::Rules;
 pub(crate) use credentials::{Credential, Credentials};
 pub(crate) use proof::{PROOF_SINCE, Shown, proof, proves};
-pub(crate) use realms::{Realm, realm};
+pub(crate) use realms::{Realm, endpoint, realm};
 
 /// What an operator chose about credentials and rights.
 #[derive(Clone, Debug, Default)]
@@ -184,6 +186,24 @@ impl Access {
         object: Option<&str>,
     ) -> bool {
         self.rules.allow(action, principal, object)
+    }
+
+    /// True when nobody is denied anything by these actions.
+    pub(crate) fn is_open(&self, actions: &[Action]) -> bool {
+        actions.iter().all(|action| self.rules.is_open(*action))
+    }
+
+    /// An answer unless a caller may do something to an object. Mesos: `Forbidden()`.
+    pub(crate) fn check(
+        &self,
+        caller: &Caller,
+        action: Action,
+        object: Option<&str>,
+    ) -> Result<(), Early> {
+        if self.may(caller, action, object) {
+            return Ok(());
+        }
+        Err(early(StatusCode::FORBIDDEN, denied(caller, action, object)))
     }
 
     /// Principals, rules, and how often a credential was missing or wrong.

@@ -51,9 +51,41 @@ pub(crate) fn realm(path: &str) -> Option<Realm> {
     }
 }
 
+/// A path without the name of its process, under which libprocess serves everything, too.
+fn under_process(path: &str) -> &str {
+    let own = ["/master", "/slave(1)"]
+        .iter()
+        .find_map(|process| path.strip_prefix(process).filter(|rest| rest.starts_with('/')));
+    own.unwrap_or(path)
+}
+
+/// The path by which `get_endpoints` of `--acls` names what tells of a daemon itself; none: the rules
+/// of what it tells of decide. Mesos has six of them, and no `/metrics`.
+pub(crate) fn endpoint(path: &str) -> Option<&'static str> {
+    let path = under_process(path);
+    let path = path.strip_suffix(".json").unwrap_or(path);
+    let all = [
+        "/containers",
+        "/containerizer/debug",
+        "/files/debug",
+        "/logging/toggle",
+        "/metrics",
+        "/metrics/snapshot",
+        "/monitor/statistics",
+    ];
+    all.into_iter().find(|one| *one == path)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_tells_of_a_daemon_is_named_by_its_path() {
+        assert_eq!(endpoint("/slave(1)/monitor/statistics.json"), Some("/monitor/statistics"));
+        assert_eq!(endpoint("/metrics"), Some("/metrics"));
+        assert_eq!(endpoint("/state"), None);
+    }
 
     #[test]
     fn a_path_has_the_realm_that_mesos_gives_it() {

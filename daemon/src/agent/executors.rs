@@ -13,6 +13,7 @@ use hyper::header::{AUTHORIZATION, HeaderValue, WWW_AUTHENTICATE};
 use hyper::{HeaderMap, Request, StatusCode};
 use mesita_core::agent::Input;
 use mesita_core::agent::ledger::Record;
+use mesita_core::doors;
 use mesita_core::limits::HEAD_MAX;
 use mesita_core::table::Id;
 use mesita_core::wire::agent::FrameworkHeld;
@@ -94,6 +95,15 @@ impl Executors {
             let of = completed.iter().find(|(id, _)| *id == framework);
             of.map(|(_, known)| known.owner.clone())
         })
+    }
+
+    /// The user of a framework; empty when it is not known.
+    pub(super) fn user(&self, framework: FrameworkId) -> String {
+        let user = |known: &Known| doors::user("", "", &known.info.user, &known.owner).to_owned();
+        let known = self.frameworks.borrow().get(&framework).map(user);
+        let completed = self.completed.borrow();
+        let gone = || completed.iter().find(|(id, _)| *id == framework).map(|(_, one)| user(one));
+        known.or_else(gone).unwrap_or_default()
     }
 
     /// Frameworks with tasks or executors here.

@@ -5,6 +5,7 @@ use std::rc::Rc;
 
 use hyper::StatusCode;
 use hyper::header::{CONTENT_TYPE, HeaderValue};
+use mesita_core::acls::Action;
 use mesita_core::doors::Rights;
 use mesita_isolation::cgroups::At;
 use prost::Message;
@@ -74,6 +75,7 @@ impl AgentNode {
                 told.get_health = Some(response::GetHealth { healthy: true });
             }
             Type::GetFlags => {
+                self.options.access.check(caller, Action::ViewFlags, None)?;
                 told.set_type(Of::GetFlags);
                 let flags = about::flags(&self.options.flags);
                 told.get_flags = Some(response::GetFlags { flags });
@@ -105,23 +107,23 @@ impl AgentNode {
             Type::GetState => {
                 told.set_type(Of::GetState);
                 told.get_state = Some(GetState {
-                    get_tasks: Some(self.told_tasks()),
-                    get_executors: Some(self.told_executors()),
-                    get_frameworks: Some(self.told_frameworks()),
+                    get_tasks: Some(self.told_tasks(caller)),
+                    get_executors: Some(self.told_executors(caller)),
+                    get_frameworks: Some(self.told_frameworks(caller)),
                 });
             }
             Type::GetContainers => {
                 told.set_type(Of::GetContainers);
                 let nested = call.get_containers.as_ref().is_some_and(|one| one.show_nested());
-                told.get_containers = Some(self.told_containers(nested).await);
+                told.get_containers = Some(self.told_containers(nested, caller).await);
             }
             Type::GetFrameworks => {
                 told.set_type(Of::GetFrameworks);
-                told.get_frameworks = Some(self.told_frameworks());
+                told.get_frameworks = Some(self.told_frameworks(caller));
             }
             Type::GetExecutors => {
                 told.set_type(Of::GetExecutors);
-                told.get_executors = Some(self.told_executors());
+                told.get_executors = Some(self.told_executors(caller));
             }
             Type::GetOperations => {
                 told.set_type(Of::GetOperations);
@@ -129,7 +131,7 @@ impl AgentNode {
             }
             Type::GetTasks => {
                 told.set_type(Of::GetTasks);
-                told.get_tasks = Some(self.told_tasks());
+                told.get_tasks = Some(self.told_tasks(caller));
             }
             Type::GetAgent => {
                 told.set_type(Of::GetAgent);
@@ -177,18 +179,18 @@ impl AgentNode {
         }
     }
 
-    fn told_frameworks(&self) -> GetFrameworks {
-        let known = self.executors.frameworks().into_iter();
+    fn told_frameworks(&self, caller: &Caller) -> GetFrameworks {
+        let known = self.frameworks_seen(caller, self.executors.frameworks()).into_iter();
         let frameworks =
             known.map(|(_, framework_info)| get_frameworks::Framework { framework_info }).collect();
-        let gone = self.executors.completed().into_iter();
+        let gone = self.frameworks_seen(caller, self.executors.completed()).into_iter();
         let completed_frameworks =
             gone.map(|(_, framework_info)| get_frameworks::Framework { framework_info }).collect();
         GetFrameworks { frameworks, completed_frameworks }
     }
 
     /// Executors; a command runs under one of its own name. Mesos: `Slave::getExecutorInfo`.
-    fn told_executors(&self) -> GetExecutors {
+    fn told_executors(&self, caller: &Caller) -> GetExecutors {
         let command = |row: &Row| {
             let name = format!("Command Executor (Task: {})", row.name);
             self.executor_of(row, &row.name, name)
@@ -196,9 +198,9 @@ impl AgentNode {
         let commands = |rows: Vec<Row>| -> Vec<get_executors::Executor> {
             rows.iter().filter(|row| row.executor.is_empty()).map(command).collect()
         };
-        let mut executors = commands(self.tally.tasks());
+        let mut executors = commands(self.tasks_seen(caller));
         let cluster = self.cluster();
-        executors.extend(self.tally.executors().into_iter().map(|one| {
+        executors.extend(self.executors_seen(caller).into_iter().map(|one| {
             let executor_info = pb::ExecutorInfo {
                 executor_id: pb::ExecutorId { value: one.name.clone() },
                 framework_id: Some(framework_id(one.framework, cluster)),
@@ -207,7 +209,7 @@ impl AgentNode {
             };
             get_executors::Executor { executor_info }
         }));
-        GetExecutors { executors, completed_executors: commands(self.tally.completed()) }
+        GetExecutors { executors, completed_executors: commands(self.completed_seen(caller)) }
     }
 
     #[allow(deprecated)] // Old clients look at the source.
@@ -223,14 +225,14 @@ impl AgentNode {
         get_executors::Executor { executor_info }
     }
 
-    fn told_tasks(&self) -> GetTasks {
+    fn told_tasks(&self, caller: &Caller) -> GetTasks {
         let mut told = GetTasks::default();
-        for row in self.tally.tasks() {
+        for row in self.tasks_seen(caller) {
             let over = row.state.is_terminal();
             let into = if over { &mut told.terminated_tasks } else { &mut told.launched_tasks };
             into.push(self.told_task(&row));
         }
-        let completed = self.tally.completed();
+        let completed = self.completed_seen(caller);
         told.completed_tasks = completed.iter().map(|row| self.told_task(row)).collect();
         told
     }
@@ -268,10 +270,11 @@ impl AgentNode {
         told
     }
 
-    async fn told_containers(self: &Rc<Self>, nested: bool) -> GetContainers {
+    async fn told_containers(self: &Rc<Self>, nested: bool, caller: &Caller) -> GetContainers {
         let cluster = self.cluster();
         let used = self.used(nested).await;
-        let containers = used.into_iter().map(|one| get_containers::Container {
+        let seen = used.into_iter().filter(|one| self.sees_container(one.framework, caller));
+        let containers = seen.map(|one| get_containers::Container {
             framework_id: Some(framework_id(one.framework, cluster)),
             executor_id: Some(pb::ExecutorId { value: one.executor.clone() }),
             executor_name: Some(one.executor.clone()),

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use hyper::body::{Bytes, Incoming};
 use hyper::header::{CONTENT_DISPOSITION, CONTENT_TYPE, HeaderValue};
 use hyper::{Method, Request, StatusCode};
+use mesita_core::acls::Action;
 use mesita_core::doors::Rights;
 use mesita_core::wire::FrameworkId;
 use mesita_core::wire::task::TaskState;
@@ -147,14 +148,17 @@ impl AgentNode {
         only(visit.request.method(), &[Method::GET, Method::HEAD])?;
         let query = legacy::query(visit.request.uri().query());
         let value = match path {
-            "/state" => self.state(),
-            "/flags" => json!({ "flags": self.options.flags }),
+            "/state" => self.state(&visit.caller),
+            "/flags" => {
+                self.options.access.check(&visit.caller, Action::ViewFlags, None)?;
+                json!({ "flags": self.options.flags })
+            }
             "/metrics/snapshot" => self.snapshot(),
             "/containers" => {
                 let nested = query.get("show_nested").is_some_and(|told| told == "true");
-                self.container_list(true, nested).await
+                self.container_list(Some(&visit.caller), nested).await
             }
-            "/monitor/statistics" => self.container_list(false, false).await,
+            "/monitor/statistics" => self.container_list(None, false).await,
             "/files/debug" => self.shown_files(&visit.caller),
             "/files/browse" => self.browse(&query, &visit.caller).await?,
             "/files/read" => self.read_file(&query, &visit.caller).await?,
@@ -170,7 +174,8 @@ impl AgentNode {
     }
 
     /// Everything that runs here, and where. Mesos: `Http::state`.
-    fn state(&self) -> Value {
+    fn state(&self, caller: &Caller) -> Value {
+        let access = &self.options.access;
         let cluster = self.cluster();
         let info = self.agent_info();
         let list = self.resource_list();
@@ -184,9 +189,9 @@ impl AgentNode {
                 (one.name.clone(), text.or(number).unwrap_or_default())
             })
             .collect();
-        let (tasks, completed) = (self.tally.tasks(), self.tally.completed());
-        let executors = self.tally.executors();
-        let frameworks = self.executors.frameworks();
+        let (tasks, completed) = (self.tasks_seen(caller), self.completed_seen(caller));
+        let executors = self.executors_seen(caller);
+        let frameworks = self.frameworks_seen(caller, self.executors.frameworks());
         let frameworks = frameworks.iter().map(|(id, framework)| {
             let rows = |rows: &[Row]| -> Vec<Row> {
                 rows.iter().filter(|row| row.framework == *id).cloned().collect()
@@ -194,7 +199,8 @@ impl AgentNode {
             let own = executors.iter().filter(|one| one.framework == *id).cloned().collect();
             self.framework_json(*id, framework, own, rows(&tasks), rows(&completed))
         });
-        let gone = self.executors.completed();
+        let gone = self.frameworks_seen(caller, self.executors.completed());
+        let flags = access.may(caller, Action::ViewFlags, None).then_some(&self.options.flags);
         let over = gone.iter().map(|(id, framework)| {
             let own = completed.iter().filter(|row| row.framework == *id).cloned().collect();
             self.framework_json(*id, framework, Vec::new(), Vec::new(), own)
@@ -213,11 +219,46 @@ impl AgentNode {
             "master_hostname": self.leader.borrow().as_deref().and_then(|address| {
                 address.rsplit_once(':').map(|(host, _)| host.to_owned())
             }),
-            "flags": self.options.flags,
+            "flags": flags.cloned().unwrap_or_default(),
             "frameworks": frameworks.collect::<Vec<Value>>(),
             "completed_frameworks": over.collect::<Vec<Value>>(),
             "cluster": format!("{cluster:016x}"),
         })
+    }
+
+    /// Tasks that a caller sees.
+    pub(super) fn tasks_seen(&self, caller: &Caller) -> Vec<Row> {
+        self.seen(caller, self.tally.tasks(), |row| row.framework, Access::sees_tasks)
+    }
+
+    /// Tasks that ended, of those.
+    pub(super) fn completed_seen(&self, caller: &Caller) -> Vec<Row> {
+        self.seen(caller, self.tally.completed(), |row| row.framework, Access::sees_tasks)
+    }
+
+    /// Custom executors that a caller sees.
+    pub(super) fn executors_seen(&self, caller: &Caller) -> Vec<ExecutorRow> {
+        self.seen(caller, self.tally.executors(), |row| row.framework, Access::sees_executors)
+    }
+
+    /// Those frameworks of a list that a caller sees.
+    pub(super) fn frameworks_seen(
+        &self,
+        caller: &Caller,
+        all: Vec<(FrameworkId, pb::FrameworkInfo)>,
+    ) -> Vec<(FrameworkId, pb::FrameworkInfo)> {
+        self.seen(caller, all, |(id, _)| *id, Access::sees_frameworks)
+    }
+
+    fn seen<T>(
+        &self,
+        caller: &Caller,
+        mut all: Vec<T>,
+        of: impl Fn(&T) -> FrameworkId,
+        sees: impl Fn(&Access, &Caller, &str) -> bool,
+    ) -> Vec<T> {
+        all.retain(|row| sees(&self.options.access, caller, &self.executors.user(of(row))));
+        all
     }
 
     fn framework_json(
@@ -390,11 +431,14 @@ impl AgentNode {
         used
     }
 
-    /// The same as JSON. `whole` also tells of the containers themselves.
-    async fn container_list(self: &Rc<Self>, whole: bool, nested: bool) -> Value {
+    /// The same as JSON. For a caller it tells of the containers themselves, of those that it sees.
+    async fn container_list(self: &Rc<Self>, caller: Option<&Caller>, nested: bool) -> Value {
         let mut rows = Vec::new();
         let cluster = self.cluster();
         for Used { framework, executor: name, at, resources, usage } in self.used(nested).await {
+            if caller.is_some_and(|caller| !self.sees_container(framework, caller)) {
+                continue;
+            }
             let cpus = Sum::of(&resources.list()).scalar("cpus");
             let number = |value: Option<u64>| value.map(Value::from);
             let mut statistics = Map::new();
@@ -419,7 +463,7 @@ impl AgentNode {
                 "source": name,
                 "statistics": statistics,
             });
-            if whole {
+            if caller.is_some() {
                 row["container_id"] = at.id.to_string().into();
                 let mut id = json!({"value": at.id.to_string()});
                 if let Some(around) = at.inside {
@@ -447,7 +491,17 @@ impl AgentNode {
         Value::Object(shown)
     }
 
+    /// True when a caller sees what runs for a framework, as containers.
+    pub(super) fn sees_container(&self, framework: FrameworkId, caller: &Caller) -> bool {
+        let user = self.executors.user(framework);
+        self.options.access.may(caller, Action::ViewContainer, Some(&user))
+    }
+
     fn may_read(&self, framework: FrameworkId, caller: &Caller) -> bool {
+        let user = self.executors.user(framework);
+        if !self.options.access.may(caller, Action::AccessSandbox, Some(&user)) {
+            return false;
+        }
         caller.rights.has(Rights::OPERATE)
             || self.executors.owner(framework).is_some_and(|owner| owner == caller.name)
     }
@@ -467,7 +521,10 @@ impl AgentNode {
         let known = self.containers.framework_of(id);
         let may = match known {
             Some(framework) => self.may_read(framework, caller),
-            None => caller.rights.has(Rights::OPERATE),
+            None => {
+                let may = self.options.access.may(caller, Action::AccessSandbox, None);
+                may && caller.rights.has(Rights::OPERATE)
+            }
         };
         if !may {
             let message = "only who runs a task, or operates the cluster, may read its files";

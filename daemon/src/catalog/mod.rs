@@ -5,7 +5,7 @@
 
 pub(crate) mod rows;
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
 use mesita_core::allocator::node::WEIGHT_ONE;
@@ -51,6 +51,17 @@ pub(crate) struct Tables {
     pub(crate) ended: [u64; 14],
     /// Whose word it is, and the cluster; none before this master led.
     pub(crate) leading: Option<(u64, Fence)>,
+    /// Roles that are not told of.
+    pub(crate) unseen_roles: Arc<BTreeSet<Box<str>>>,
+    /// All that there is, where this is only what somebody sees of it.
+    pub(crate) whole: Option<Arc<Tables>>,
+}
+
+impl Tables {
+    /// All that there is: what is summed up for agents.
+    pub(crate) fn whole(&self) -> &Self {
+        self.whole.as_deref().unwrap_or(self)
+    }
 }
 
 /// Bytes of what those tasks have carried.
@@ -102,6 +113,23 @@ impl<T: Clone> Table<T> {
     pub(crate) fn iter(&self) -> impl Iterator<Item = (Id, &T)> {
         let rows = self.pages.iter().flat_map(|page| page.rows.iter().flatten());
         rows.map(|(id, row)| (*id, row))
+    }
+
+    /// Those rows alone; pages that have no others are shared.
+    pub(crate) fn only(&self, keep: impl Fn(Id, &T) -> bool) -> Self {
+        let mut len = 0;
+        let pages = self.pages.iter().map(|page| {
+            let kept = |row: &&(Id, T)| keep(row.0, &row.1);
+            let left = page.rows.iter().flatten().filter(kept).count();
+            len += left;
+            if left == page.rows.iter().flatten().count() {
+                return Arc::clone(page);
+            }
+            let rows = page.rows.iter().map(|row| row.as_ref().filter(kept).cloned());
+            Arc::new(Page { rows: rows.collect() })
+        });
+        let pages = pages.collect();
+        Self { pages, len }
     }
 
     fn put(&mut self, id: Id, row: T) {
@@ -372,6 +400,7 @@ impl Catalog {
             framework_id: framework.id,
             framework: framework.name.clone(),
             caller: framework.caller.clone(),
+            user: framework.of_user().into(),
             task,
         };
         self.completed_bytes += completed.bytes();

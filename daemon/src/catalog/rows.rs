@@ -131,6 +131,8 @@ pub(crate) struct Completed {
     pub(crate) framework_id: FrameworkId,
     pub(crate) framework: Box<str>,
     pub(crate) caller: Box<str>,
+    /// The user of its framework.
+    pub(crate) user: Box<str>,
 }
 
 /// A custom executor.
@@ -167,6 +169,11 @@ impl Status {
 }
 
 impl Framework {
+    /// The user that its tasks run as, unless they say otherwise.
+    pub(crate) fn of_user(&self) -> &str {
+        mesita_core::doors::user("", "", &self.user, &self.caller)
+    }
+
     /// A framework as a fact describes it.
     pub(crate) fn of(
         info: &FrameworkInfo<'_>,
@@ -357,10 +364,10 @@ impl Tables {
     /// What tasks and executors hold, by agent.
     pub(crate) fn used(&self) -> std::collections::BTreeMap<Id, Used> {
         let mut used = std::collections::BTreeMap::<Id, Used>::new();
-        for (_, task) in self.tasks.iter().filter(|(_, task)| !task.latest.is_terminal()) {
+        for (_, task) in self.whole().tasks.iter().filter(|(_, task)| !task.latest.is_terminal()) {
             used.entry(task.agent).or_default().add(&task.resources);
         }
-        for (_, executor) in self.executors.iter() {
+        for (_, executor) in self.whole().executors.iter() {
             used.entry(executor.agent).or_default().add(&executor.resources);
         }
         used

@@ -29,7 +29,7 @@ use hyper::{Method, Request, Response, StatusCode};
 use serde_json::{Value, json};
 use smol_hyper::rt::FuturesIo;
 
-use crate::access::{Access, realm};
+use crate::access::{Access, endpoint, realm};
 use crate::alarm::{self, Alarm};
 use crate::conn::{Ends, Pipe};
 use crate::doors::{Caller, Denied};
@@ -39,6 +39,7 @@ use crate::passage::gauges;
 use crate::v1::events::MESOS_VERSION;
 use body::Body;
 use media::Media;
+use mesita_core::acls::Action;
 use records::Records;
 
 /// How long a request's head may take.
@@ -137,6 +138,11 @@ pub(crate) async fn serve_as<S: Site + 'static>(
 
 async fn answer<S: Site>(visit: Visit, site: Rc<S>) -> Reply {
     let path = visit.request.uri().path().to_owned();
+    if let Some(endpoint) = endpoint(&path)
+        && let Err(reply) = site.access().check(&visit.caller, Action::GetEndpoint, Some(endpoint))
+    {
+        return *reply;
+    }
     match path.as_str() {
         "/health" | "/version" | "/metrics" => {
             if let Err(reply) = only(visit.request.method(), &[Method::GET, Method::HEAD]) {

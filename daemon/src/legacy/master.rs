@@ -340,10 +340,11 @@ fn roles(pieces: &mut Pieces, tables: &Tables) {
     for role in set {
         frameworks.entry(role).or_default();
     }
+    frameworks.retain(|role, _| !tables.unseen_roles.contains(*role));
     let mut rows = Vec::new();
     for (role, ids) in frameworks {
         let (mut allocated, mut offered) = (Sum::default(), Sum::default());
-        let tasks = tables.tasks.iter().filter(|(_, task)| !task.latest.is_terminal());
+        let tasks = tables.whole().tasks.iter().filter(|(_, task)| !task.latest.is_terminal());
         tasks
             .filter(|(_, task)| &*task.role == role)
             .for_each(|(_, task)| allocated.add(&task.resources.list()));

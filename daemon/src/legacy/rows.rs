@@ -63,7 +63,7 @@ pub(super) struct Holdings {
 impl Holdings {
     /// Of all that there is.
     pub(super) fn of(tables: &Tables) -> Self {
-        let mut holdings = Self::default();
+        let (mut holdings, tables) = (Self::default(), tables.whole());
         for (_, task) in tables.tasks.iter().filter(|(_, task)| !task.latest.is_terminal()) {
             holdings.use_by(task.agent, task.framework, |sum| sum.add(&task.resources.list()));
         }

@@ -17,6 +17,7 @@ use super::MasterNode;
 use crate::catalog::Tables;
 use crate::clock;
 use crate::conn::streams::Handle;
+use crate::doors::Caller;
 use crate::encoded::{attribute_text, number};
 
 /// What somebody wants to know, with the names of the catalog resolved.
@@ -33,12 +34,13 @@ impl MasterNode {
     /// Reads what is asked; a sentence when it names what is not there.
     pub(super) fn read_question(
         &self,
+        caller: &Caller,
         framework: &str,
         agent: &str,
         need: &str,
         attributes: &str,
     ) -> Result<Asked, String> {
-        let tables = &self.catalog.borrow().now;
+        let tables = &self.catalog.borrow().now.seen_by(&self.options.access, caller);
         let framework = match framework {
             "" => None,
             name => Some(tables.framework_called(name)?),

@@ -6,11 +6,13 @@ use std::future::Future;
 use std::pin::Pin;
 use std::rc::Rc;
 
+use mesita_core::Refusal;
 use mesita_core::master::Input;
 use mesita_core::wire::call::{Call, Subscribe, Verb};
 use mesita_core::wire::event::Event;
 use mesita_core::wire::hello::Role;
 use mesita_core::wire::link::Link;
+use mesita_core::wire::operator::{OperatorCall, OperatorEvent};
 use mesita_core::wire::svc::Stream;
 use mesita_core::wire::{BodyRef, Head, Session};
 
@@ -68,7 +70,7 @@ impl Talk for MasterNode {
             return Err("no room for another caller: see --size on the master");
         }
         if let Head::OperatorCall(call) = head
-            && self.refuses(conn, call)
+            && (self.denies(conn, call) || self.refuses(conn, call))
         {
             self.port.drop_bodies(&bodies);
             return Ok(());
@@ -86,7 +88,8 @@ impl Talk for MasterNode {
             && let Verb::Accept(accept) = &call.verb
         {
             let store = self.port.bodies.borrow();
-            Verdicts::on(accept, Vec::new(), |body| store.bytes(body.of(&bodies)))
+            let may_run = self.may_run(call.framework);
+            Verdicts::on(accept, Vec::new(), |body| store.bytes(body.of(&bodies)), may_run)
         } else {
             Verdicts::none()
         };
@@ -96,6 +99,15 @@ impl Talk for MasterNode {
 }
 
 impl MasterNode {
+    /// True when an operator was told that its call is not allowed.
+    fn denies(&self, conn: &Conn, call: &OperatorCall<'_>) -> bool {
+        let Err(message) = self.allowed(&conn.caller, &call.verb) else { return false };
+        let (ticket, result) = (call.ticket, Err(Refusal::Denied));
+        let message = &message;
+        conn.say(&Head::OperatorEvent(OperatorEvent::Reply { ticket, result, message }));
+        true
+    }
+
     /// Tells the core of a client when it first operates the cluster: most only read.
     fn introduce_operator(&self, conn: &Rc<Conn>) -> bool {
         if self.operators.borrow().contains(&conn.id) {
@@ -110,16 +122,17 @@ impl MasterNode {
     }
 
     /// A framework has the principal that it has proved: its call with that filled in, if it names
-    /// none; else why it may not name another.
+    /// none; else why it may not name another, or may not use its roles.
     fn claimed(&self, conn: &Conn, head: &Head<'_>) -> Result<Option<Vec<u8>>, String> {
-        let Some(principal) = conn.caller.principal() else { return Ok(None) };
         let Head::Call(call) = head else { return Ok(None) };
         let (Verb::Subscribe(of) | Verb::UpdateFramework(of)) = call.verb else { return Ok(None) };
+        let principal = conn.caller.principal().unwrap_or(of.principal);
+        if of.principal != principal && !of.principal.is_empty() {
+            return Err(unlike(principal, of.principal));
+        }
+        self.may_use_roles(principal, of.roles.iter())?;
         if of.principal == principal {
             return Ok(None);
-        }
-        if !of.principal.is_empty() {
-            return Err(unlike(principal, of.principal));
         }
         let of = Subscribe { principal, ..of };
         let first = matches!(call.verb, Verb::Subscribe(_));

@@ -5,6 +5,7 @@
 //! | `arrivals` | who connects, as what, and for how long |
 //! | `schedulers` | frameworks that speak Mesos' scheduler API |
 //! | `operator`, `operations` | operators that speak Mesos' operator API: reads, and changes |
+//! | `rights` | what `--acls` let callers do |
 //! | `site` | what it answers over HTTP |
 //! | `standby` | what it answers while another one leads |
 //! | `agents` | what agents answer, served under `/agent/<id>/` |
@@ -22,6 +23,7 @@ mod heads;
 mod maintenance;
 mod operations;
 mod operator;
+mod rights;
 mod schedulers;
 mod site;
 mod standby;

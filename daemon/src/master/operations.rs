@@ -6,6 +6,7 @@ use std::rc::Rc;
 
 use hyper::StatusCode;
 use mesita_core::Refusal;
+use mesita_core::acls::Action;
 use mesita_core::limits::{HEAD_MAX, VERSION_MAX};
 use mesita_core::master::Input;
 use mesita_core::resources::Amount;
@@ -84,6 +85,9 @@ impl MasterNode {
             }
             milli.push((role, weight));
         }
+        for &(role, weight) in &milli {
+            self.check_allowed(caller, &OperatorVerb::SetWeight { role, weight })?;
+        }
         for (role, weight) in milli {
             self.operate(caller, OperatorVerb::SetWeight { role, weight }).await?;
         }
@@ -111,6 +115,9 @@ impl MasterNode {
             let quota =
                 Quota { guarantees: read(&config.guarantees)?, limits: read(&config.limits)? };
             wanted.push((config.role.as_str(), quota));
+        }
+        for (role, _) in &wanted {
+            self.options.access.check(caller, Action::UpdateQuota, Some(role))?;
         }
         let before = self.catalog.borrow().now.quotas.clone();
         for (done, (role, quota)) in wanted.iter().enumerate() {
@@ -153,6 +160,7 @@ impl MasterNode {
             let message = format!("{what}: see --size on the master");
             early(StatusCode::SERVICE_UNAVAILABLE, message)
         };
+        self.check_allowed(caller, &verb)?;
         let call = OperatorCall { ticket: 1, verb };
         let kept = self.can_keep(&call);
         kept.map_err(|refusal| early(StatusCode::BAD_REQUEST, refusal.sentence()))?;

@@ -6,6 +6,7 @@ use std::rc::Rc;
 
 use hyper::StatusCode;
 use hyper::header::{CONTENT_TYPE, HeaderValue};
+use mesita_core::acls::Action;
 use mesita_core::doors::Rights;
 use mesita_core::master::Fact;
 use mesita_core::master::rows::AgentState;
@@ -13,6 +14,7 @@ use mesita_core::table::Id;
 
 use super::MasterNode;
 use crate::conn::Ends;
+use crate::doors::Caller;
 use crate::http::body::Body;
 use crate::http::media::Media;
 use crate::http::records::Records;
@@ -40,6 +42,8 @@ pub(crate) struct Subscribers {
 struct Subscriber {
     number: u64,
     media: Media,
+    /// Who reads it.
+    caller: Caller,
     records: Rc<Records>,
 }
 
@@ -49,10 +53,11 @@ impl Subscribers {
         self.streams.borrow().is_empty()
     }
 
-    fn tell(&self, event: &Event) {
+    /// Tells whoever may see it.
+    fn tell(&self, event: &Event, sees: impl Fn(&Caller) -> bool) {
         // Written once in each form that somebody wants.
         let (mut json, mut protobuf) = (None, None);
-        for one in self.streams.borrow().iter() {
+        for one in self.streams.borrow().iter().filter(|one| sees(&one.caller)) {
             let bytes = match one.media {
                 Media::Json => json.get_or_insert_with(|| Media::Json.write(event)),
                 Media::Protobuf => protobuf.get_or_insert_with(|| Media::Protobuf.write(event)),
@@ -100,9 +105,9 @@ impl MasterNode {
         }
         let media = request::asked(&headers)?;
         if kind == Type::Subscribe {
-            return Ok(self.operator_subscribes(media));
+            return Ok(self.operator_subscribes(media, &caller));
         }
-        let response = self.respond(kind, &ends)?;
+        let response = self.respond(kind, &ends, &caller)?;
         let mut reply = Reply::new(Body::of(media.write(&response)));
         reply.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(media.name()));
         Ok(reply)
@@ -110,9 +115,10 @@ impl MasterNode {
 
     /// The answer to a call that only reads.
     #[allow(deprecated)] // Calls that Mesos has given up are named, too.
-    fn respond(&self, kind: Type, ends: &Ends) -> Result<Response, Early> {
-        let tables = self.catalog.borrow().now.clone();
-        let about = self.about(ends);
+    fn respond(&self, kind: Type, ends: &Ends, caller: &Caller) -> Result<Response, Early> {
+        let access = &self.options.access;
+        let tables = self.catalog.borrow().now.seen_by(access, caller);
+        let about = self.about(ends, caller);
         let mut told = Response::default();
         use response::Type as Of;
         match kind {
@@ -121,6 +127,7 @@ impl MasterNode {
                 told.get_health = Some(response::GetHealth { healthy: true });
             }
             Type::GetFlags => {
+                access.check(caller, Action::ViewFlags, None)?;
                 told.set_type(Of::GetFlags);
                 let flags = told_about::flags(&about.flags);
                 told.get_flags = Some(response::GetFlags { flags });
@@ -176,6 +183,7 @@ impl MasterNode {
             }
             Type::GetQuota => {
                 told.set_type(Of::GetQuota);
+                let tables = tables.with_quotas_seen_by(access, caller);
                 let configs = reads::quotas(&tables);
                 let status = pb::quota::QuotaStatus { configs, ..Default::default() };
                 told.get_quota = Some(response::GetQuota { status });
@@ -190,11 +198,15 @@ impl MasterNode {
             }
             Type::GetMaintenanceSchedule => {
                 told.set_type(Of::GetMaintenanceSchedule);
+                let action = Action::GetMaintenanceSchedule;
+                let tables = tables.with_machines_seen_by(access, caller, action);
                 let schedule = maintenance::schedule(&tables);
                 told.get_maintenance_schedule = Some(response::GetMaintenanceSchedule { schedule });
             }
             Type::GetMaintenanceStatus => {
                 told.set_type(Of::GetMaintenanceStatus);
+                let action = Action::GetMaintenanceStatus;
+                let tables = tables.with_machines_seen_by(access, caller, action);
                 let status = maintenance::status(&tables);
                 told.get_maintenance_status = Some(response::GetMaintenanceStatus { status });
             }
@@ -228,7 +240,7 @@ impl MasterNode {
         Ok(told)
     }
 
-    fn operator_subscribes(self: &Rc<Self>, media: Media) -> Reply {
+    fn operator_subscribes(self: &Rc<Self>, media: Media, caller: &Caller) -> Reply {
         let max = self.options.stream_bytes_max;
         let records = Records::new(max, |level| {
             if level == crate::conn::outbox::Level::Overrun {
@@ -238,17 +250,19 @@ impl MasterNode {
         let records = Rc::new(records.under(Rc::clone(&self.options.standing)));
         let number = self.subscribers.next.get();
         self.subscribers.next.set(number + 1);
+        let seen = self.catalog.borrow().now.seen_by(&self.options.access, caller);
         let snapshot = Event {
             r#type: Some(event::Type::Subscribed.into()),
             subscribed: Some(event::Subscribed {
-                get_state: Some(reads::state(&self.catalog.borrow().now)),
+                get_state: Some(reads::state(&seen)),
                 heartbeat_interval_seconds: Some(seconds(HEARTBEAT_US)),
             }),
             ..Event::default()
         };
         records.push(&media.write(&snapshot));
         records.push(&media.write(&beat()));
-        let subscriber = Subscriber { number, media, records: Rc::clone(&records) };
+        let (caller, to) = (caller.clone(), Rc::clone(&records));
+        let subscriber = Subscriber { number, media, caller, records: to };
         {
             let mut streams = self.subscribers.streams.borrow_mut();
             streams.push_back(subscriber);
@@ -303,7 +317,8 @@ impl MasterNode {
                 let mut told = Event::default();
                 told.set_type(event::Type::FrameworkRemoved);
                 told.framework_removed = Some(event::FrameworkRemoved { framework_info });
-                Some(Change::Told(Box::new(told)))
+                let user = tables.frameworks.get(row).map(|one| one.of_user().into());
+                Some(Change::Told(Box::new(told), user))
             }
             Fact::Task { row, .. } => {
                 tables.tasks.get(row).is_none().then_some(Change::TaskAdded(row))
@@ -338,15 +353,23 @@ impl MasterNode {
         let mut told = Event::default();
         told.set_type(event::Type::AgentRemoved);
         told.agent_removed = Some(event::AgentRemoved { agent_id: events::agent_id(id, cluster) });
-        Some(Change::Told(Box::new(told)))
+        Some(Change::Told(Box::new(told), None))
     }
 
     /// Tells who listens of a change, from the rows as they are now.
     pub(super) fn after_fact(&self, change: Change) {
         let tables = self.catalog.borrow().now.clone();
+        let access = &self.options.access;
+        let of = |id: Id| tables.frameworks.get(id).map_or("", |row| row.of_user());
         let mut told = Event::default();
+        let (mut of_framework, mut of_task) = (None, None);
         match change {
-            Change::Told(event) => return self.subscribers.tell(&event),
+            Change::Told(event, user) => {
+                let sees = |caller: &Caller| {
+                    user.as_ref().is_none_or(|user| access.sees_frameworks(caller, user))
+                };
+                return self.subscribers.tell(&event, sees);
+            }
             Change::AgentAdded(id) => {
                 let Some(row) = tables.agents.get(id) else { return };
                 told.set_type(event::Type::AgentAdded);
@@ -355,23 +378,27 @@ impl MasterNode {
             }
             Change::FrameworkAdded(id) => {
                 let Some(row) = tables.frameworks.get(id) else { return };
+                of_framework = Some(of(id));
                 told.set_type(event::Type::FrameworkAdded);
                 let framework = reads::framework(&tables, id, row);
                 told.framework_added = Some(event::FrameworkAdded { framework });
             }
             Change::FrameworkUpdated(id) => {
                 let Some(row) = tables.frameworks.get(id) else { return };
+                of_framework = Some(of(id));
                 told.set_type(event::Type::FrameworkUpdated);
                 let framework = reads::framework(&tables, id, row);
                 told.framework_updated = Some(event::FrameworkUpdated { framework });
             }
             Change::TaskAdded(id) => {
                 let Some(row) = tables.tasks.get(id) else { return };
+                of_task = Some(of(row.framework));
                 told.set_type(event::Type::TaskAdded);
                 told.task_added = Some(event::TaskAdded { task: reads::task(&tables, row) });
             }
             Change::TaskUpdated(id) => {
                 let Some(row) = tables.tasks.get(id) else { return };
+                of_task = Some(of(row.framework));
                 told.set_type(event::Type::TaskUpdated);
                 let task = reads::task(&tables, row);
                 told.task_updated = Some(event::TaskUpdated {
@@ -381,7 +408,10 @@ impl MasterNode {
                 });
             }
         }
-        self.subscribers.tell(&told);
+        self.subscribers.tell(&told, |caller| {
+            of_framework.is_none_or(|user| access.sees_frameworks(caller, user))
+                && of_task.is_none_or(|user| access.sees_tasks(caller, user))
+        });
     }
 }
 
@@ -396,8 +426,8 @@ pub(super) enum Change {
     FrameworkUpdated(Id),
     TaskAdded(Id),
     TaskUpdated(Id),
-    /// What can only be told while the row is there.
-    Told(Box<Event>),
+    /// What can only be told while the row is there, and the user of its framework, if it has one.
+    Told(Box<Event>, Option<Box<str>>),
 }
 
 fn beat() -> Event {

@@ -133,6 +133,9 @@ impl MasterNode {
         let (framework, cluster) = (scheduler.framework.get(), self.cluster());
         let said = calls::to_wire(&call, framework, cluster).map_err(refused)?;
         if call.r#type() == Type::UpdateFramework {
+            let info = call.update_framework.as_ref().map(|call| &call.framework_info);
+            let may = info.map_or(Ok(()), |info| self.may_register(info));
+            may.map_err(|why| early(StatusCode::FORBIDDEN, why))?;
             let capabilities = call.update_framework.as_ref();
             let capabilities = capabilities.map(|call| calls::capabilities(&call.framework_info));
             let result = self.put_and_wait(&scheduler, said).await?;
@@ -200,6 +203,14 @@ impl MasterNode {
         Ok(scheduler)
     }
 
+    /// A sentence unless a framework may use its roles. Mesos: `Master::authorizeFramework`.
+    #[allow(deprecated)] // Frameworks without MULTI_ROLE have a role and no roles.
+    fn may_register(&self, info: &pb::FrameworkInfo) -> Result<(), String> {
+        let one = [info.role().to_owned()];
+        let roles = if info.roles.is_empty() { &one[..] } else { &info.roles };
+        self.may_use_roles(info.principal(), roles.iter().map(String::as_str))
+    }
+
     fn scheduler_subscribes(
         self: &Rc<Self>,
         call: &Call,
@@ -221,6 +232,11 @@ impl MasterNode {
                 wanted.escape_debug()
             ))),
         };
+        let info = call.subscribe.as_ref().map(|call| &call.framework_info);
+        let framework = framework.and_then(|framework| {
+            let may = info.map_or(Ok(()), |info| self.may_register(info));
+            may.map(|()| framework).map_err(BadCall::Framework)
+        });
         let said = framework.and_then(|framework| calls::to_wire(call, framework, cluster));
         let said = said.and_then(|said| match decode::<Head<'_>>(&said.head) {
             Ok(_) => Ok(said),
@@ -241,7 +257,6 @@ impl MasterNode {
         let conn = self.conns.begin().ok_or_else(|| full("too many connections"))?;
         let records = Records::new(self.options.stream_bytes_max, self.on_level(conn));
         let records = Rc::new(records.under(Rc::clone(&self.options.standing)));
-        let info = call.subscribe.as_ref().map(|call| &call.framework_info);
         let scheduler = Rc::new(Scheduler {
             conn,
             id: id.clone(),
@@ -334,7 +349,8 @@ impl MasterNode {
             && let Verb::Accept(accept) = call.verb
         {
             let store = self.port.bodies.borrow();
-            Verdicts::on(&accept, bad, |body| store.bytes(body.of(&refs)))
+            let may_run = self.may_run(call.framework);
+            Verdicts::on(&accept, bad, |body| store.bytes(body.of(&refs)), may_run)
         } else {
             Verdicts::none()
         };

@@ -1,10 +1,12 @@
 //! What a master answers over HTTP.
 
+use std::collections::BTreeMap;
 use std::rc::Rc;
 
 use hyper::body::Incoming;
 use hyper::header::{HeaderValue, LOCATION};
 use hyper::{Method, Request, StatusCode};
+use mesita_core::acls::Action;
 use serde_json::{Value, json};
 
 use super::MasterNode;
@@ -99,8 +101,23 @@ impl MasterNode {
         let uri = visit.request.uri();
         let path = uri.path().strip_prefix("/master").unwrap_or(uri.path());
         let query = legacy::query(uri.query());
-        let about = self.about(&visit.ends);
-        let tables = self.catalog.borrow().now.clone();
+        let about = self.about(&visit.ends, &visit.caller);
+        let (access, caller) = (&self.options.access, &visit.caller);
+        let tables = self.catalog.borrow().now.seen_by(access, caller);
+        let tables = match path.strip_suffix(".json").unwrap_or(path) {
+            "/quota" => tables.with_quotas_seen_by(access, caller),
+            "/maintenance/schedule" => {
+                tables.with_machines_seen_by(access, caller, Action::GetMaintenanceSchedule)
+            }
+            "/maintenance/status" => {
+                tables.with_machines_seen_by(access, caller, Action::GetMaintenanceStatus)
+            }
+            "/flags" => match access.check(caller, Action::ViewFlags, None) {
+                Ok(()) => tables,
+                Err(reply) => return Some(*reply),
+            },
+            _ => tables,
+        };
         let function = query.get("jsonp").map(String::as_str);
         let found = match path {
             "/redirect" => return Some(self.redirect(&about)),
@@ -181,12 +198,13 @@ impl MasterNode {
         reply
     }
 
-    pub(super) fn about(&self, ends: &Ends) -> About {
+    pub(super) fn about(&self, ends: &Ends, caller: &Caller) -> About {
+        let flags = self.options.access.may(caller, Action::ViewFlags, None);
         About {
             master: self.master_info(ends),
             started_us: self.started_us,
             elected_us: self.elected_us.get(),
-            flags: self.options.flags.clone(),
+            flags: if flags { self.options.flags.clone() } else { BTreeMap::new() },
         }
     }
 }

@@ -2,14 +2,16 @@
 
 use std::rc::Rc;
 
+use mesita_core::acls::Action;
 use mesita_core::doors::Rights;
 use mesita_core::wire::svc::{CloseReason, LogsOf, Rows, Stream};
 use mesita_core::wire::{AgentId, FrameworkId};
 use serde_json::Value;
 
 use super::MasterNode;
+use crate::access::denied as access_denied;
 use crate::catalog::Tables;
-use crate::catalog::rows::{Used, weight_json};
+use crate::catalog::rows::{Framework, Used, weight_json};
 use crate::conn::Conn;
 use crate::conn::streams::{Handle, Streams, refuse};
 
@@ -37,12 +39,16 @@ impl MasterNode {
             }
             Stream::Rows { of } => {
                 let handle = Streams::serve(conn, number, window);
-                let tables = self.catalog.borrow().now.clone();
+                let (access, caller) = (&self.options.access, &conn.caller);
+                let tables = self.catalog.borrow().now.seen_by(access, caller);
+                let action = Action::GetMaintenanceSchedule;
+                let tables = tables.with_quotas_seen_by(access, caller);
+                let tables = tables.with_machines_seen_by(access, caller, action);
                 self.tasks.go(send_rows(handle, tables, of));
             }
             Stream::Explain { framework, agent, need, attributes } => {
                 let Some(me) = self.me.upgrade() else { return };
-                match self.read_question(framework, agent, need, attributes) {
+                match self.read_question(&conn.caller, framework, agent, need, attributes) {
                     Ok(asked) => {
                         let handle = Streams::serve(conn, number, window);
                         self.tasks.go(async move { me.send_answer(handle, &asked).await });
@@ -72,6 +78,17 @@ impl MasterNode {
         };
         let not_found = |message: String| (CloseReason::NotFound, message);
         let catalog = self.catalog.borrow();
+        let user = match of {
+            LogsOf::Task { framework, task } => match catalog.task(framework, task) {
+                Some((_, row)) => catalog.now.frameworks.get(row.framework).map(Framework::of_user),
+                None => catalog.completed(framework, task).map(|one| &*one.user),
+            },
+            LogsOf::Container(_) => None,
+        };
+        let (access, caller) = (&self.options.access, &conn.caller);
+        if !access.may(caller, Action::AccessSandbox, user) {
+            return Err((CloseReason::Denied, access_denied(caller, Action::AccessSandbox, user)));
+        }
         match of {
             LogsOf::Container(_) if !operates => Err(denied()),
             LogsOf::Container(_) if agent.is_none() => {

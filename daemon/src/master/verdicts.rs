@@ -1,4 +1,5 @@
-//! What is wrong with the tasks of an ACCEPT, looking at each alone: its command, its body. What
+//! What is wrong with the tasks of an ACCEPT, looking at each alone: its command, its body, whom it
+//! would run as. What
 //! can only be said with the master's state in hand, the core says.
 
 use std::sync::Arc;
@@ -11,6 +12,15 @@ use mesita_core::wire::{Body, Scratch, Seq, decode};
 
 use crate::command::{BadCommand, Command};
 
+/// A task that is not to be launched.
+struct Bad {
+    /// Its place among all tasks of the ACCEPT.
+    task: u16,
+    /// It is not allowed; else it is not valid.
+    denied: bool,
+    why: String,
+}
+
 /// Verdicts on the tasks of one ACCEPT, in their wire form.
 pub(crate) struct Verdicts(Vec<u8>);
 
@@ -20,23 +30,36 @@ impl Verdicts {
         Self(Vec::new())
     }
 
-    /// Looks at every task that is not known to be bad. `bytes` gives the bytes of a body.
+    /// Looks at every task that is not known to be bad. `bytes` gives the bytes of a body, `may_run`
+    /// says whether a task's user, and its executor's, are allowed.
     pub(crate) fn on(
         accept: &Accept<'_>,
-        mut bad: Vec<(u16, String)>,
+        bad: Vec<(u16, String)>,
         bytes: impl Fn(Body) -> Arc<[u8]>,
+        may_run: impl Fn(&str, &str) -> Result<(), String>,
     ) -> Self {
+        let mut bad: Vec<Bad> =
+            bad.into_iter().map(|(task, why)| Bad { task, denied: false, why }).collect();
         let mut place = 0u16;
         for operation in accept.operations.iter() {
-            let (Operation::Launch { tasks } | Operation::LaunchGroup { tasks, .. }) = operation
-            else {
-                continue;
+            let (tasks, around) = match operation {
+                Operation::Launch { tasks } => (tasks, None),
+                Operation::LaunchGroup { tasks, executor } => (tasks, Some(executor)),
+                Operation::Reserve(_)
+                | Operation::Unreserve(_)
+                | Operation::Create(_)
+                | Operation::Destroy(_)
+                | Operation::Grow { .. }
+                | Operation::Shrink { .. } => continue,
             };
             for task in tasks.iter() {
-                if !bad.iter().any(|(known, _)| *known == place)
-                    && let Err(error) = look(&task, &bytes)
-                {
-                    bad.push((place, error.to_string()));
+                let executor = task.executor.or(around).map_or("", |executor| executor.user);
+                let known = bad.iter().any(|known| known.task == place);
+                let wrong = look(&task, &bytes).map_err(|error| (false, error.to_string()));
+                let wrong =
+                    wrong.and_then(|()| may_run(task.user, executor).map_err(|why| (true, why)));
+                if let Some((denied, why)) = wrong.err().filter(|_| !known) {
+                    bad.push(Bad { task: place, denied, why });
                 }
                 place = place.saturating_add(1);
             }
@@ -44,15 +67,15 @@ impl Verdicts {
         Self::of(&bad)
     }
 
-    fn of(bad: &[(u16, String)]) -> Self {
+    fn of(bad: &[Bad]) -> Self {
         if bad.is_empty() {
             return Self::none();
         }
         let mut memory = vec![0; bad.len() * (MESSAGE_MAX + 16)];
-        let verdicts = bad.iter().map(|(task, message)| Verdict {
-            task: *task,
-            denied: false,
-            message: cut(message),
+        let verdicts = bad.iter().map(|one| Verdict {
+            task: one.task,
+            denied: one.denied,
+            message: cut(&one.why),
         });
         let list = Scratch::new(&mut memory).seq::<Verdict<'static>>(verdicts);
         let Ok(list) = list else {

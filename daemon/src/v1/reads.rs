@@ -60,15 +60,16 @@ pub(crate) fn agent(tables: &Tables, id: Id, row: &Agent) -> get_agents::Agent {
     let (ip, port) = address(info.map_or("", |info| info.address));
     let list = row.resources.list();
     let own = Form { allocated: false, ..FORM };
-    let tasks = tables.tasks.iter().filter(|(_, task)| task.agent == id);
+    let all = tables.whole();
+    let tasks = all.tasks.iter().filter(|(_, task)| task.agent == id);
     let mut allocated = Vec::new();
     for (_, task) in tasks.filter(|(_, task)| !task.latest.is_terminal()) {
         allocated.extend(of_wire(&task.resources.list(), &task.role, FORM));
     }
-    for (_, one) in tables.executors.iter().filter(|(_, one)| one.agent == id) {
+    for (_, one) in all.executors.iter().filter(|(_, one)| one.agent == id) {
         allocated.extend(of_wire(&one.resources.list(), "*", FORM));
     }
-    let offers = tables.offers.iter().filter(|(_, offer)| offer.agent == id);
+    let offers = all.offers.iter().filter(|(_, offer)| offer.agent == id);
     let offered = offers.flat_map(|(_, offer)| of_wire(&offer.resources.list(), "*", FORM));
     get_agents::Agent {
         agent_info: pb::AgentInfo {
@@ -296,7 +297,8 @@ pub(crate) fn roles(tables: &Tables) -> GetRoles {
             told.frameworks.push(framework_id(row.id, cluster(tables)));
         }
     }
-    for (_, task) in tables.tasks.iter().filter(|(_, task)| !task.latest.is_terminal()) {
+    roles.retain(|role, _| !tables.unseen_roles.contains(*role));
+    for (_, task) in tables.whole().tasks.iter().filter(|(_, task)| !task.latest.is_terminal()) {
         if let Some(role) = roles.get_mut(&*task.role) {
             role.resources.extend(of_wire(&task.resources.list(), &task.role, FORM));
         }

@@ -6,6 +6,7 @@
 // What other processes do is waited for by looking again and again, on the tests' own clock.
 #![allow(clippy::disallowed_methods)]
 
+mod acls;
 mod agent_api;
 mod bad_input;
 mod checks;

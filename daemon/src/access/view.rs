@@ -1,0 +1,122 @@
+//! What a caller sees: reads leave out what `--acls` deny. Mesos: `ObjectApprovers` of its reads.
+//!
+//! A task and an executor count as those of their framework's user, and are seen only with their
+//! framework. What an agent's resources are used for is told whole: sums say nothing of whose.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use mesita_core::acls::Action;
+use mesita_core::table::Id;
+
+use super::Access;
+use crate::catalog::Tables;
+use crate::catalog::rows::Framework;
+use crate::doors::Caller;
+
+/// What belongs to frameworks, as far as it is seen.
+#[derive(Clone, Copy, Debug)]
+struct Seen {
+    framework: bool,
+    tasks: bool,
+    executors: bool,
+}
+
+impl Access {
+    /// True when a caller sees the tasks of a user's framework.
+    pub(crate) fn sees_tasks(&self, caller: &Caller, user: &str) -> bool {
+        self.seen(caller, user).tasks
+    }
+
+    /// True when a caller sees a user's frameworks.
+    pub(crate) fn sees_frameworks(&self, caller: &Caller, user: &str) -> bool {
+        self.seen(caller, user).framework
+    }
+
+    /// True when a caller sees the executors of a user's framework.
+    pub(crate) fn sees_executors(&self, caller: &Caller, user: &str) -> bool {
+        self.seen(caller, user).executors
+    }
+
+    fn seen(&self, caller: &Caller, user: &str) -> Seen {
+        let may = |action| self.may(caller, action, Some(user));
+        let framework = may(Action::ViewFramework);
+        Seen {
+            framework,
+            tasks: framework && may(Action::ViewTask),
+            executors: framework && may(Action::ViewExecutor),
+        }
+    }
+}
+
+impl Tables {
+    /// What of all this a caller sees; a clone when that is everything. O(rows) else.
+    pub(crate) fn seen_by(&self, access: &Access, caller: &Caller) -> Self {
+        let actions =
+            [Action::ViewFramework, Action::ViewTask, Action::ViewExecutor, Action::ViewRole];
+        if access.is_open(&actions) {
+            return self.clone();
+        }
+        let of = |framework: &Framework| access.seen(caller, framework.of_user());
+        let by_row: BTreeMap<Id, Seen> =
+            self.frameworks.iter().map(|(id, row)| (id, of(row))).collect();
+        let seen = |id: Id, what: fn(&Seen) -> bool| by_row.get(&id).is_some_and(what);
+        let completed_frameworks = self.completed_frameworks.iter();
+        let completed = self.completed.iter();
+        let unseen_roles: BTreeSet<Box<str>> = self
+            .roles()
+            .into_iter()
+            .filter(|role| !access.may(caller, Action::ViewRole, Some(role)))
+            .map(Box::from)
+            .collect();
+        let weights = self.weights.iter().filter(|(role, _)| !unseen_roles.contains(*role));
+        Self {
+            frameworks: self.frameworks.only(|id, _| seen(id, |one| one.framework)),
+            tasks: self.tasks.only(|_, task| seen(task.framework, |one| one.tasks)),
+            executors: self.executors.only(|_, row| seen(row.framework, |one| one.executors)),
+            offers: self.offers.only(|_, row| seen(row.framework, |one| one.framework)),
+            inverse: self.inverse.only(|_, row| seen(row.framework, |one| one.framework)),
+            weights: Arc::new(weights.map(|(role, weight)| (role.clone(), *weight)).collect()),
+            completed: Arc::new(
+                completed.filter(|one| access.sees_tasks(caller, &one.user)).cloned().collect(),
+            ),
+            completed_frameworks: Arc::new(
+                completed_frameworks.filter(|(_, row)| of(row).framework).cloned().collect(),
+            ),
+            unseen_roles: Arc::new(unseen_roles),
+            whole: Some(Arc::new(self.whole().clone())),
+            ..self.clone()
+        }
+    }
+
+    /// The same without quotas that a caller may not see.
+    pub(crate) fn with_quotas_seen_by(mut self, access: &Access, caller: &Caller) -> Self {
+        if !access.is_open(&[Action::GetQuota]) {
+            let all = self.quotas.iter();
+            let seen = all.filter(|(role, _)| access.may(caller, Action::GetQuota, Some(role)));
+            self.quotas =
+                Arc::new(seen.map(|(role, quota)| (role.clone(), quota.clone())).collect());
+        }
+        self
+    }
+
+    /// The same without machines, if a caller may not know what is planned or done with them.
+    pub(crate) fn with_machines_seen_by(
+        mut self,
+        access: &Access,
+        caller: &Caller,
+        action: Action,
+    ) -> Self {
+        if !access.may(caller, action, None) {
+            self.machines = self.machines.only(|_, _| false);
+        }
+        self
+    }
+
+    /// Roles that frameworks are in, or that somebody has set something for.
+    fn roles(&self) -> BTreeSet<&str> {
+        let of_frameworks = self.frameworks.iter().flat_map(|(_, row)| row.roles.iter());
+        let set = self.quotas.keys().chain(self.weights.keys());
+        of_frameworks.chain(set).map(|role| &**role).collect()
+    }
+}

@@ -240,6 +240,13 @@ pub enum Fact<'a> {
     },
     /// The registry is to have this of an agent.
     Admission(Admission),
+    /// The registry is to have that a framework was removed, and no more that another one was.
+    Removed {
+        /// Which.
+        framework: FrameworkId,
+        /// The one that it takes the place of; none while there is room.
+        instead_of: FrameworkId,
+    },
     /// The registry is to have nothing of an agent.
     Dismissed {
         /// Its id.

@@ -5,26 +5,27 @@
 //! new schedule means for each agent is worked out over as many ticks as it takes.
 
 use super::rows::{AgentState, Farewell, Machine};
-use super::{Cx, Fact, Master};
+use super::{Cx, Fact, Master, Output};
 use crate::Refusal;
 use crate::limits::NAME_MAX;
 use crate::names::{Name, Text};
 use crate::table::Id;
-use crate::wire::Seq;
 use crate::wire::event::Unavailability;
-use crate::wire::operator::{MachineId, Planned};
+use crate::wire::operator::{MachineId, OperatorEvent, Planned};
+use crate::wire::{Head, Seq};
 
 impl Master<'_> {
     /// Replaces the schedule. Machines that are down must stay in it. O(machines²), then
     /// O(agents · machines) over ticks.
     ///
-    /// `BadMachine` for a machine named twice, `Down` for one that is down and not named,
+    /// `Busy`; `BadMachine` for a machine named twice, `Down` for one that is down and not named,
     /// `MaintenanceFull` and `NamesFull`; nothing has changed then.
     pub(super) fn set_schedule(
         &mut self,
         cx: &mut Cx<'_>,
         planned: &Seq<'_, Planned<'_>>,
     ) -> Result<(), Refusal> {
+        self.check_told()?;
         self.check_schedule(planned)?;
         for slot in 0..self.machines.high_water() {
             if let Some(row) = self.machines.row_mut(slot) {
@@ -40,6 +41,12 @@ impl Master<'_> {
         }
         self.plan_again();
         Ok(())
+    }
+
+    /// One change of the schedule at a time: the last one was told, all of it. `Busy`.
+    fn check_told(&self) -> Result<(), Refusal> {
+        let told = !self.machines.iter().any(|(_, row)| row.untold);
+        if told && self.counters.planner_ticket == 0 { Ok(()) } else { Err(Refusal::Busy) }
     }
 
     fn check_schedule(&self, planned: &Seq<'_, Planned<'_>>) -> Result<(), Refusal> {
@@ -118,13 +125,14 @@ impl Master<'_> {
     /// START_MAINTENANCE and STOP_MAINTENANCE: machines go down, and their agents with them; or are
     /// up again, and out of the schedule. All or none. O(machines of the call · machines).
     ///
-    /// `NotPlanned`, `NotDown`, `Down`.
+    /// `Busy`, `NotPlanned`, `NotDown`, `Down`.
     pub(super) fn set_down(
         &mut self,
         cx: &mut Cx<'_>,
         machines: &Seq<'_, MachineId<'_>>,
         down: bool,
     ) -> Result<(), Refusal> {
+        self.check_told()?;
         for (place, one) in machines.iter().enumerate() {
             if machines.iter().take(place).any(|before| same(&before, &one)) {
                 return Err(Refusal::BadMachine);
@@ -169,6 +177,7 @@ impl Master<'_> {
             }
             self.tell_machine(cx, slot);
         }
+        self.answer_planner(cx);
         while let Some(at) = self.counters.planning.checked_sub(1)
             && cx.has_room()
         {
@@ -181,6 +190,44 @@ impl Master<'_> {
                 self.plan_agent(cx, agent);
             }
         }
+    }
+
+    /// The answer to a call that changes the schedule follows everything that it changed.
+    pub(super) fn answer_later(&mut self, conn: Id, ticket: u32) {
+        (self.counters.planner, self.counters.planner_ticket) = (conn, ticket);
+    }
+
+    fn answer_planner(&mut self, cx: &mut Cx<'_>) {
+        let ticket = core::mem::take(&mut self.counters.planner_ticket);
+        let conn = core::mem::replace(&mut self.counters.planner, Id::NONE);
+        if ticket != 0 && self.conn(conn).is_some() {
+            let reply = OperatorEvent::Reply { ticket, result: Ok(()), message: "" };
+            cx.emit(Output::Send { conn, head: Head::OperatorEvent(reply) });
+        }
+    }
+
+    /// A machine that the registry has. `OutOfTurn`, `MaintenanceFull`, `NamesFull`.
+    pub(super) fn recall_machine(
+        &mut self,
+        planned: &Planned<'_>,
+        down: bool,
+    ) -> Result<(), Refusal> {
+        let MachineId { hostname, ip } = planned.machine;
+        if self.cluster != 0 || self.machine(&planned.machine).is_some() {
+            return Err(Refusal::OutOfTurn);
+        }
+        if self.machines.room() == 0 {
+            return Err(Refusal::MaintenanceFull);
+        }
+        if !self.names.has_room_for([hostname, ip]) {
+            return Err(Refusal::NamesFull);
+        }
+        self.plan_new(planned);
+        if let Some(row) = self.machine(&planned.machine).and_then(|id| self.machines.get_mut(id)) {
+            row.down = down;
+        }
+        self.plan_again();
+        Ok(())
     }
 
     fn end_planning(&mut self) {

@@ -71,6 +71,7 @@ use crate::wire::call::{Call, Quantity, Verb};
 use crate::wire::event::Event;
 use crate::wire::hello::Role;
 use crate::wire::link::Parting;
+use crate::wire::operator::Planned;
 use crate::wire::{BodyRef, Fence, FrameworkId, Head, Seq, decode};
 
 /// Tasks that one tick of long work gets through.
@@ -218,6 +219,19 @@ pub enum Input<'a> {
     },
     /// An agent that the registry has; before this master leads.
     Admitted(Admission),
+    /// A machine in the schedule that the registry has; before this master leads.
+    Machine {
+        /// Which, and when it will not be there.
+        #[serde(borrow)]
+        planned: Planned<'a>,
+        /// It is down.
+        down: bool,
+    },
+    /// A framework that the registry says was removed; before this master leads.
+    Removed {
+        /// Which.
+        framework: FrameworkId,
+    },
     /// The registry has what was said of an agent before [`Output::Await`] named it.
     Marked {
         /// The agent's row.
@@ -348,6 +362,7 @@ pub struct Storage<'a> {
     frameworks: &'a mut [Slot<Framework>],
     framework_buckets: &'a mut [Bucket],
     framework_timers: &'a mut [Timer],
+    removed: &'a mut [FrameworkId],
     roles: &'a mut [slab::Node<RoleOf>],
     hints: &'a mut [slab::Node<Hint>],
     tasks: &'a mut [Slot<Task>],
@@ -381,6 +396,7 @@ impl<'a> Storage<'a> {
             frameworks: lender.lend(c.frameworks),
             framework_buckets: lender.lend(c.frameworks),
             framework_timers: lender.lend(c.frameworks),
+            removed: lender.lend(c.frameworks),
             roles: lender.lend(c.clients),
             hints: lender.lend(c.clients.saturating_mul(2)),
             tasks: lender.lend(c.tasks),
@@ -415,6 +431,8 @@ pub struct Master<'a> {
     frameworks: Table<'a, Framework>,
     frameworks_by_id: Index<'a>,
     framework_timers: Timers<'a>,
+    /// Frameworks that were removed, the newest.
+    removed: &'a mut [FrameworkId],
     roles: Slab<'a, RoleOf>,
     hints: Slab<'a, Hint>,
     tasks: Table<'a, Task>,
@@ -452,6 +470,11 @@ struct Counters {
     region: Name,
     /// The next agent to be held against the maintenance schedule, as slot + 1; 0 = none.
     planning: u32,
+    /// Who is answered when all of a new schedule was told, and by which ticket; 0 = nobody.
+    planner: Id,
+    planner_ticket: u32,
+    /// Frameworks removed so far: where the next one is put down.
+    removed: u32,
     /// Requests to give something back that found no room.
     unasked: u64,
     /// Agents that the registry has and that have not come back to this master.
@@ -530,6 +553,7 @@ impl<'a> Master<'a> {
             frameworks: Table::new(storage.frameworks),
             frameworks_by_id: Index::new(storage.framework_buckets, seed),
             framework_timers: Timers::new(storage.framework_timers),
+            removed: storage.removed,
             roles: Slab::new(storage.roles),
             hints: Slab::new(storage.hints),
             tasks: Table::new(storage.tasks),
@@ -561,6 +585,7 @@ impl<'a> Master<'a> {
             frameworks: self.frameworks.release(),
             framework_buckets: self.frameworks_by_id.release(),
             framework_timers: self.framework_timers.release(),
+            removed: self.removed,
             roles: self.roles.release(),
             hints: self.hints.release(),
             tasks: self.tasks.release(),
@@ -666,6 +691,8 @@ impl<'a> Master<'a> {
             Input::Region { name } => self.set_region(name),
             Input::Judged { framework, verdicts } => self.judged(framework, &verdicts),
             Input::Admitted(admission) => self.recall(cx, &admission),
+            Input::Machine { planned, down } => self.recall_machine(&planned, down),
+            Input::Removed { framework } => self.recall_removed(framework),
             Input::Marked { agent } => self.marked(agent),
         }
     }

@@ -27,7 +27,10 @@ impl Master<'_> {
         } else {
             Err(Refusal::Denied)
         };
-        if call.ticket != 0 {
+        let later = matches!(call.verb, OperatorVerb::Schedule { .. } | OperatorVerb::Down { .. });
+        if later && result.is_ok() {
+            self.answer_later(conn, call.ticket);
+        } else if call.ticket != 0 {
             let message = result.err().map_or("", Refusal::sentence);
             let reply = OperatorEvent::Reply { ticket: call.ticket, result, message };
             cx.emit(Output::Send { conn, head: Head::OperatorEvent(reply) });

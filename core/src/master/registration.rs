@@ -728,13 +728,6 @@ impl Master<'_> {
         by_key.find(&self.agents, BY_KEY, key_hash(by_key, key), |row| row.key == *key)
     }
 
-    /// True for an id of this epoch that was minted and is not in use: it was removed.
-    pub(super) fn was_removed(&self, id: FrameworkId) -> bool {
-        id.epoch == self.fence().epoch
-            && id.number <= self.counters.framework
-            && self.framework_by_id(id).is_none()
-    }
-
     /// The client that a framework is in a role, made if need be.
     pub(super) fn client_for(
         &mut self,

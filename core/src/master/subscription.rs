@@ -352,10 +352,45 @@ impl Master<'_> {
         self.lift_filters(framework);
         self.stop_reconciling(framework);
         self.set_framework_state(cx, framework, FrameworkState::Leaving);
+        if row.owned != Ownership::Master {
+            self.put_down(cx, row.id);
+        }
         if let Some(row) = self.frameworks.get_mut(framework) {
             row.cursor = row.tasks.first(&self.tasks).map_or(0, |id| id.index.saturating_add(1));
         }
         self.counters.chores = self.counters.chores.saturating_add(1);
+    }
+
+    /// Remembers that a framework was removed, beyond this master; of too many, the newest. O(1).
+    fn put_down(&mut self, cx: &mut Cx<'_>, framework: FrameworkId) {
+        let Some(place) = self.counters.removed.checked_rem(count(self.removed.len())) else {
+            return;
+        };
+        self.counters.removed = self.counters.removed.wrapping_add(1);
+        if let Some(row) = self.removed.get_mut(place as usize) {
+            let instead_of = core::mem::replace(row, framework);
+            cx.fact(Fact::Removed { framework, instead_of });
+        }
+    }
+
+    /// A framework that the registry says was removed. `OutOfTurn`, `FrameworksFull`.
+    pub(super) fn recall_removed(&mut self, framework: FrameworkId) -> Result<(), Refusal> {
+        if self.cluster != 0 {
+            return Err(Refusal::OutOfTurn);
+        }
+        let row = self.removed.get_mut(self.counters.removed as usize);
+        *row.ok_or(Refusal::FrameworksFull)? = framework;
+        self.counters.removed = self.counters.removed.saturating_add(1);
+        Ok(())
+    }
+
+    /// True for a framework that does not come back: it was removed. O(frameworks) for ids of earlier
+    /// masters.
+    pub(super) fn was_removed(&self, id: FrameworkId) -> bool {
+        let own = id.epoch == self.fence().epoch
+            && id.number <= self.counters.framework
+            && self.framework_by_id(id).is_none();
+        own || self.removed.contains(&id)
     }
 
     /// Goes on with a framework that leaves, or whose tasks are being told. True when it is done.
@@ -844,3 +879,7 @@ struct Short {
 const ROLES_BYTES: usize = ROLES_PER_FRAMEWORK_MAX * (crate::limits::NAME_MAX + 2);
 
 const _: () = assert!(ROLES_BYTES < 8 * 1024 && KINDS_MAX == 16);
+
+fn count(n: usize) -> u32 {
+    u32::try_from(n).unwrap_or(u32::MAX)
+}

@@ -13,7 +13,7 @@ use crate::wire::{Check, Seq};
 /// How many tables there are.
 pub const TABLES: usize = 10;
 /// Bytes of a slot of each table.
-pub const ENTRY: [u16; TABLES] = [META_BYTES, 72, 24, 48, 512, 32, 64, 16, 32, 32];
+pub const ENTRY: [u16; TABLES] = [META_BYTES, 72, 24, 48, 512, 336, 64, 16, 32, 32];
 
 #[allow(clippy::cast_possible_truncation)] // 384
 const META_BYTES: u16 = META_MAX as u16;
@@ -29,7 +29,13 @@ impl Shape {
     pub const fn new(agents: u32, frameworks: u32, roles: u32) -> Self {
         let few = if agents < 64 { 8 } else { 64 };
         let more = if agents < 64 { 32 } else { 256 };
-        let slots = [1, agents, agents, frameworks, roles, few, few, more, few, more];
+        let windows = match agents {
+            0..64 => 8,
+            64..512 => 64,
+            512..5_000 => 128,
+            5_000.. => 512,
+        };
+        let slots = [1, agents, agents, frameworks, roles, windows, few, more, few, more];
         Self { slots }
     }
 

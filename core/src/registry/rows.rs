@@ -10,7 +10,8 @@ use super::body::ENTRY;
 use crate::table::Full;
 use crate::wire::call::Quantity;
 use crate::wire::gossip::Table;
-use crate::wire::{AgentId, Seq, encode};
+use crate::wire::operator::Planned;
+use crate::wire::{AgentId, FrameworkId, Seq, encode};
 
 /// The form of all rows of this release.
 const FORM: u8 = 1;
@@ -78,6 +79,16 @@ pub enum Row<'a> {
     },
     /// An agent.
     Agent(Admission),
+    /// A machine in the maintenance schedule.
+    Machine {
+        /// Which, and when it will not be there.
+        #[serde(borrow)]
+        planned: Planned<'a>,
+        /// It is down.
+        down: bool,
+    },
+    /// A framework that was removed, and does not come back.
+    Removed(FrameworkId),
 }
 
 impl<'a> Row<'a> {
@@ -86,6 +97,8 @@ impl<'a> Row<'a> {
         match self {
             Self::Weight { .. } | Self::Quota { .. } => Table::Roles,
             Self::Agent(_) => Table::Agents,
+            Self::Machine { .. } => Table::Windows,
+            Self::Removed(_) => Table::Frameworks,
         }
     }
 

@@ -133,6 +133,10 @@ impl Rig {
                     Input::Quota { role, guarantees, limits }
                 }
                 Fact::Admission(admission) => Input::Admitted(admission),
+                Fact::Machine { machine, window, down, .. } => {
+                    Input::Machine { planned: Planned { machine, window }, down }
+                }
+                Fact::Removed { framework, .. } => Input::Removed { framework },
                 fact => panic!("{fact:?} is not kept"),
             };
             self.input(input).unwrap();
@@ -155,6 +159,15 @@ impl Rig {
             Fact::Weight { role, .. } => format!("weight {role}"),
             Fact::Quota { role, .. } => format!("quota {role}"),
             Fact::Admission(admission) => format!("{:?}", admission.agent),
+            Fact::Machine { row, .. } => format!("machine {row:?}"),
+            Fact::MachineGone { row } => {
+                self.kept.remove(&format!("machine {row:?}"));
+                return;
+            }
+            Fact::Removed { framework, instead_of } => {
+                self.kept.remove(&format!("{instead_of:?}"));
+                format!("{framework:?}")
+            }
             Fact::Dismissed { agent } => {
                 self.kept.remove(&format!("{agent:?}"));
                 return;

@@ -249,6 +249,7 @@ pub fn fact(fact: &Fact<'_>) -> String {
             let emptied = if kept.emptying.is_some() { ", emptied" } else { "" };
             format!("keep {} as {:?}{given_up}{emptied}", agent(kept.agent), kept.life)
         }
+        Fact::Removed { framework: id, .. } => format!("keep that {} was removed", framework(*id)),
         Fact::Dismissed { agent: id } => format!("keep {} no more", agent(*id)),
         Fact::Framework { info, .. } => {
             format!("framework {} {}", framework(info.framework), info.name)

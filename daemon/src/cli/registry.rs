@@ -4,6 +4,7 @@ use std::process::ExitCode;
 
 use mesita_core::registry::body::Shape;
 use mesita_core::registry::rows::{Admission, Life, Row};
+use mesita_core::wire::operator::Planned;
 use serde_json::{Value, json};
 
 use super::{FAILED, Failure, USAGE, default_work_dir};
@@ -123,6 +124,16 @@ fn row(cluster: u64, bytes: &[u8]) -> Value {
             "deactivated": deactivated,
             "draining": emptying.is_some(),
         }),
+        Some(Row::Machine { planned: Planned { machine, window }, down }) => json!({
+            "hostname": machine.hostname,
+            "ip": machine.ip,
+            "start_wall_us": window.start_wall_us,
+            "duration_us": window.duration_us,
+            "down": down,
+        }),
+        Some(Row::Removed(framework)) => {
+            json!({ "removed_framework": framework.shown(cluster).to_string() })
+        }
         None => json!("of a later release"),
     }
 }

@@ -8,7 +8,8 @@ use mesita_core::master::Fact;
 use mesita_core::registry::rows::Row;
 use mesita_core::table::Id;
 use mesita_core::wire::agent::AgentEvent;
-use mesita_core::wire::operator::{OperatorCall, OperatorEvent, OperatorVerb};
+use mesita_core::wire::gossip::Table;
+use mesita_core::wire::operator::{MachineId, OperatorCall, OperatorEvent, OperatorVerb, Planned};
 use mesita_core::wire::{BodyRef, Head, decode};
 
 use super::MasterNode;
@@ -30,6 +31,21 @@ impl MasterNode {
         let Some(set) = self.set() else { return };
         let row = match *fact {
             Fact::Admission(admission) => Row::Agent(admission),
+            Fact::Machine { machine, window, down, .. } => {
+                Row::Machine { planned: Planned { machine, window }, down }
+            }
+            Fact::MachineGone { row } => {
+                let catalog = self.catalog.borrow();
+                if let Some(machine) = catalog.now.machines.get(row) {
+                    let machine = MachineId { hostname: &machine.hostname, ip: &machine.ip };
+                    set.forget(&About::machine(&machine));
+                }
+                return;
+            }
+            Fact::Removed { framework, instead_of } => {
+                set.forget(&About::removed(instead_of));
+                Row::Removed(framework)
+            }
             Fact::Dismissed { agent } => return set.forget(&About::agent(agent)),
             Fact::Quota { role, guarantees, limits } => Row::Quota { role, guarantees, limits },
             Fact::Weight { role, weight } => Row::Weight { role, weight },
@@ -49,8 +65,6 @@ impl MasterNode {
             | Fact::OfferGone { .. }
             | Fact::AgentDeactivated { .. }
             | Fact::AgentEmptying { .. }
-            | Fact::Machine { .. }
-            | Fact::MachineGone { .. }
             | Fact::Inverse { .. }
             | Fact::InverseGone { .. } => return,
         };
@@ -72,9 +86,13 @@ impl MasterNode {
                 Row::Quota { role, guarantees, limits }
             }
             OperatorVerb::SetWeight { role, weight } => Row::Weight { role, weight },
+            OperatorVerb::Schedule { machines } => {
+                let rows = machines.iter().map(|planned| Row::Machine { planned, down: false });
+                let set = self.set();
+                return set.map_or(Ok(()), |set| set.has_room_for(Table::Windows, rows));
+            }
             OperatorVerb::Deactivate { .. }
             | OperatorVerb::Whitelist { .. }
-            | OperatorVerb::Schedule { .. }
             | OperatorVerb::Down { .. }
             | OperatorVerb::Drain { .. }
             | OperatorVerb::MarkGone { .. }

@@ -342,6 +342,7 @@ impl MasterNode {
             | Fact::Inverse { .. }
             | Fact::InverseGone { .. }
             | Fact::Admission(_)
+            | Fact::Removed { .. }
             | Fact::Dismissed { .. } => None,
         }
     }

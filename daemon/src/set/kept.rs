@@ -10,7 +10,8 @@ use mesita_core::limits::{DELTA_MAX, EDITS_MAX};
 use mesita_core::registry::body::Shape;
 use mesita_core::registry::rows::{Admission, EMPTY, ROW_MAX, Row};
 use mesita_core::wire::gossip::{Edit, Table};
-use mesita_core::wire::{AgentId, Scratch, Seq};
+use mesita_core::wire::operator::MachineId;
+use mesita_core::wire::{AgentId, FrameworkId, Scratch, Seq};
 
 /// Bytes that an edit takes beside what it writes.
 const AROUND: usize = 16;
@@ -22,6 +23,10 @@ pub(crate) enum About {
     Quota(Box<str>),
     /// By its id: epoch and number.
     Agent(u32, u32),
+    /// By host name and address.
+    Machine(Box<str>, Box<str>),
+    /// By its id.
+    Removed(u32, u32),
 }
 
 impl About {
@@ -30,6 +35,8 @@ impl About {
             Row::Weight { role, .. } => Self::Weight((*role).into()),
             Row::Quota { role, .. } => Self::Quota((*role).into()),
             Row::Agent(Admission { agent, .. }) => Self::agent(*agent),
+            Row::Machine { planned, .. } => Self::machine(&planned.machine),
+            Row::Removed(framework) => Self::removed(*framework),
         }
     }
 
@@ -38,10 +45,22 @@ impl About {
         Self::Agent(agent.epoch, agent.number)
     }
 
+    /// The row of a machine.
+    pub(crate) fn machine(machine: &MachineId<'_>) -> Self {
+        Self::Machine(machine.hostname.into(), machine.ip.into())
+    }
+
+    /// The row of a framework that was removed.
+    pub(crate) fn removed(framework: FrameworkId) -> Self {
+        Self::Removed(framework.epoch, framework.number)
+    }
+
     const fn table(&self) -> Table {
         match self {
             Self::Weight(_) | Self::Quota(_) => Table::Roles,
             Self::Agent(..) => Table::Agents,
+            Self::Machine(..) => Table::Windows,
+            Self::Removed(..) => Table::Frameworks,
         }
     }
 }
@@ -110,7 +129,21 @@ impl Rows {
         row.write(&mut [0; ROW_MAX]).map_err(|_| Refusal::TooLong)?;
         let known = self.rows.contains_key(&About::of(row));
         let free = known || self.free_slot(row.table()).is_some();
-        if free { Ok(()) } else { Err(Refusal::QuotasFull) }
+        if free { Ok(()) } else { Err(full(row.table())) }
+    }
+
+    /// The same of a whole table that takes the place of what is there.
+    pub(super) fn has_room_for<'r>(
+        &self,
+        table: Table,
+        rows: impl Iterator<Item = Row<'r>>,
+    ) -> Result<(), Refusal> {
+        let mut left = self.shape.slots(table);
+        for row in rows {
+            row.write(&mut [0; ROW_MAX]).map_err(|_| Refusal::TooLong)?;
+            left = left.checked_sub(1).ok_or_else(|| full(table))?;
+        }
+        Ok(())
     }
 
     /// Keeps a row from now on, or takes it away where it says nothing.
@@ -210,12 +243,22 @@ impl Rows {
     }
 }
 
+/// What is said when a table has no slot left.
+const fn full(table: Table) -> Refusal {
+    match table {
+        Table::Agents => Refusal::AgentsFull,
+        Table::Windows => Refusal::MaintenanceFull,
+        Table::Frameworks => Refusal::FrameworksFull,
+        _ => Refusal::QuotasFull,
+    }
+}
+
 /// A row that says what would be so without it.
 fn says_nothing(row: &Row<'_>) -> bool {
     match row {
         Row::Weight { weight, .. } => *weight == 1_000,
         Row::Quota { guarantees, limits, .. } => guarantees.is_empty() && limits.is_empty(),
-        Row::Agent(_) => false,
+        Row::Agent(_) | Row::Machine { .. } | Row::Removed(_) => false,
     }
 }
 

@@ -473,7 +473,7 @@ impl SetNode {
         // What a role is guaranteed is looked at beside what the roles above it are.
         all.sort_by_key(|row| match row {
             Row::Weight { role, .. } | Row::Quota { role, .. } => role.matches('/').count(),
-            Row::Agent(_) => 0,
+            Row::Agent(_) | Row::Machine { .. } | Row::Removed(_) => 0,
         });
         for row in all {
             let input = match row {
@@ -482,6 +482,8 @@ impl SetNode {
                     master::Input::Quota { role, guarantees, limits }
                 }
                 Row::Agent(admission) => master::Input::Admitted(admission),
+                Row::Machine { planned, down } => master::Input::Machine { planned, down },
+                Row::Removed(framework) => master::Input::Removed { framework },
             };
             let shown = format!("{row:?}");
             self.master.port.put_then(&input, Vec::new(), move |result| {
@@ -498,6 +500,15 @@ impl SetNode {
     /// Why a row could not be kept.
     pub(crate) fn has_room(&self, row: &Row<'_>) -> Result<(), Refusal> {
         self.rows.borrow().has_room(row)
+    }
+
+    /// Why rows that take the place of all of a table could not be kept.
+    pub(crate) fn has_room_for<'r>(
+        &self,
+        table: Table,
+        rows: impl Iterator<Item = Row<'r>>,
+    ) -> Result<(), Refusal> {
+        self.rows.borrow().has_room_for(table, rows)
     }
 
     /// Keeps what was decided.

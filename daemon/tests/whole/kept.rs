@@ -2,8 +2,9 @@
 
 use serde_json::{Value, json};
 
-use crate::http::{ask, post};
+use crate::http::{Records, ask, post};
 use crate::operators::becomes;
+use crate::scheduler_api::{Framework, JSON, subscription};
 use crate::world::{Master, World, eventually};
 
 fn told(master: &Master<'_>, world: &World, words: &[&str]) -> String {
@@ -121,6 +122,39 @@ fn with_quota_a_new_master_waits_for_most_agents_before_it_offers() {
     assert_eq!(run.end().status, 0);
     first.leave();
     second.leave();
+    master.stop();
+    world.nothing_is_left();
+}
+
+#[test]
+fn the_schedule_and_removed_frameworks_outlive_a_master_that_is_killed() {
+    let world = World::new();
+    let mut master = world.master(&[]);
+    let mut agent = master.agent(&["--hostname=pi1"]);
+    let framework = Framework::subscribe(&master, &json!({}));
+    let removed = framework.id.clone();
+    let body = json!({ "type": "TEARDOWN", "teardown": { "framework_id": removed } });
+    assert_eq!(post(master.port, "/api/v1", &[], &body).status, 200);
+    told(&master, &world, &["maintenance", "plan", "pi1", "--in", "2hrs", "--for", "30mins"]);
+    told(&master, &world, &["maintenance", "start", "pi1"]);
+    eventually(|| agent.process().has_ended(), || "the agent to end".to_owned());
+    let schedule = |master: &Master<'_>| told(master, &world, &["maintenance", "ls", "--json"]);
+    let before = schedule(&master);
+    assert!(before.contains("pi1"), "{before}");
+    for _ in 0..2 {
+        master.kill();
+        master.start();
+        assert_eq!(schedule(&master), before);
+    }
+    agent.start();
+    agent.process().says("down for maintenance");
+    let call = subscription(&json!({ "id": removed })).to_string();
+    let mut events = Records::open(master.port, "/api/v1/scheduler", &JSON, call.as_bytes());
+    let event = events.event().unwrap();
+    assert_eq!(event["error"]["message"], "Framework has been removed", "{event}");
+    told(&master, &world, &["maintenance", "stop", "pi1"]);
+    becomes(&master, "pi1", "active");
+    agent.leave();
     master.stop();
     world.nothing_is_left();
 }

@@ -6,10 +6,10 @@ use crate::http::{Answer, Records, ask, post};
 use crate::world::{Agent, Master, World, eventually, get};
 
 const PATH: &str = "/api/v1/scheduler";
-const JSON: [(&str, &str); 2] =
+pub(crate) const JSON: [(&str, &str); 2] =
     [("Content-Type", "application/json"), ("Accept", "application/json")];
 
-fn subscription(more: &Value) -> Value {
+pub(crate) fn subscription(more: &Value) -> Value {
     let mut info = json!({
         "user": user(), "name": "it", "roles": ["*"], "failover_timeout": 60.0,
         "capabilities": [{"type": "MULTI_ROLE"}, {"type": "PARTITION_AWARE"}],

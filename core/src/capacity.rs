@@ -262,9 +262,9 @@ mod tests {
         for (profile, capacity, kib) in [
             ("tiny", Capacity::tiny(), 45),
             ("edge", Capacity::edge(), 1_075),
-            ("rack", Capacity::rack(), 4_559),
-            ("large", Capacity::large(), 36_231),
-            ("max", Capacity::max(), 63_678),
+            ("rack", Capacity::rack(), 4_561),
+            ("large", Capacity::large(), 36_239),
+            ("max", Capacity::max(), 63_680),
         ] {
             let bytes = capacity.master_bytes();
             std::println!("{profile}: {bytes} bytes");

@@ -30,7 +30,7 @@ impl Shape {
         let few = if agents < 64 { 8 } else { 64 };
         let more = if agents < 64 { 32 } else { 256 };
         let windows = match agents {
-            0..64 => 8,
+            0..64 => 4,
             64..512 => 64,
             512..5_000 => 128,
             5_000.. => 512,

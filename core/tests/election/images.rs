@@ -271,7 +271,7 @@ fn every_damage_is_refused_or_said_to_be_behind_and_never_made_up_for() {
     let mut disk = SimDisk::default();
     let mut store = Store::new(SHAPE, RING, lend(), lend());
     let mut known = vec![(Named::default(), vec![0; SHAPE.bytes()])];
-    for _ in 0..20 {
+    for _ in 0..22 {
         let saves = script.next();
         save_all(&mut store, &mut disk, &saves);
         disk.settle();

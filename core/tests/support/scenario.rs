@@ -473,7 +473,7 @@ fn elected(out: &mut dyn FnMut(&str, u64)) {
     out("election", seen.finish());
     let (mut body, mut incoming) = ([0; SHAPE.bytes()], [0; SHAPE.bytes()]);
     let mut other = Election::new(SHAPE, &mut body, &mut incoming, ELECTION);
-    let mut bytes = [0; 8192];
+    let mut bytes = [0; 12_288];
     copied_in("election.image", &front, &mut other, &mut bytes, out);
 }
 

@@ -249,7 +249,13 @@ const fn full(table: Table) -> Refusal {
         Table::Agents => Refusal::AgentsFull,
         Table::Windows => Refusal::MaintenanceFull,
         Table::Frameworks => Refusal::FrameworksFull,
-        _ => Refusal::QuotasFull,
+        Table::Meta
+        | Table::Marks
+        | Table::Roles
+        | Table::Principals
+        | Table::Rules
+        | Table::Tokens
+        | Table::Revocations => Refusal::QuotasFull,
     }
 }
 

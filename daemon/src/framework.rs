@@ -64,7 +64,7 @@ pub struct Framework {
     /// How long its tasks live on without it; at least what the master grants everybody.
     pub failover: Duration,
     /// File with the principal and secret that it shows masters which ask for them:
-    /// `{"principal": "...", "secret": "..."}`; none = it shows none.
+    /// `{"principal": "...", "secret": "..."}`, or that itself; none = it shows none.
     pub credential: Option<PathBuf>,
     /// Its id of an earlier run, as [`Event::Subscribed`] has told it: its tasks are its own again.
     pub resume: Option<String>,
@@ -390,7 +390,7 @@ pub fn run(
 ) -> Result<(), Error> {
     let resume = framework.resume.as_deref().map(resumed).transpose()?;
     let failed = |error: &dyn fmt::Display| Error::Failed(error.to_string());
-    let credential = framework.credential.as_deref().map(Credential::read).transpose();
+    let credential = framework.credential.as_deref().map(Credential::shown).transpose();
     let credential = credential.map_err(|bad| Error::Invalid(bad.to_string()))?.map(Rc::new);
     let capacity = Capacity { tasks: 1_024, offers: 1_024, cells: 4_096, ..Capacity::edge() };
     let config = scheduler::Config { seed: crate::random::number(), acknowledges: true };

@@ -53,6 +53,40 @@ impl fmt::Debug for Credential {
     }
 }
 
+/// Variables of every task's environment.
+#[derive(Clone, Default)]
+pub(crate) struct ForTasks(std::sync::Arc<[(String, String)]>);
+
+impl ForTasks {
+    pub(crate) fn variables(&self) -> impl Iterator<Item = (String, String)> {
+        self.0.iter().cloned()
+    }
+}
+
+impl fmt::Debug for ForTasks {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_list().entries(self.0.iter().map(|(name, _)| name)).finish()
+    }
+}
+
+/// How one credential is written.
+const ONE: &str = "{\"principal\": \"...\", \"secret\": \"...\"}";
+
+/// True when what should name a file is a credential.
+fn is_itself(told: &Path) -> bool {
+    told.as_os_str().as_encoded_bytes().trim_ascii_start().starts_with(b"{")
+}
+
+/// What is wrong with a credential that is in no file.
+fn itself(why: String) -> BadFile {
+    BadFile { path: "MESITA_CREDENTIAL".into(), why }
+}
+
+/// Where JSON is wrong, but nothing of what is there.
+fn expected(error: &serde_json::Error, form: &str) -> String {
+    format!("line {} column {}: expected {form}", error.line(), error.column())
+}
+
 /// A secret, of one length whatever it is.
 #[derive(Clone)]
 struct Secret {
@@ -76,9 +110,38 @@ impl Secret {
 impl Credential {
     /// Reads the file of one credential. Mesos: `--credential` of an agent.
     pub(crate) fn read(path: &Path) -> Result<Self, BadFile> {
+        if is_itself(path) {
+            let why = "it is a credential itself, which a daemon would tell with its flags";
+            return Err(itself(why.to_owned()));
+        }
         let bad = |why: String| BadFile { path: path.to_owned(), why };
-        let row: Row = json(path, "{\"principal\": \"...\", \"secret\": \"...\"}")?;
+        let row: Row = json(path, ONE)?;
         row.checked().map_err(bad)
+    }
+
+    /// The same for a command, which also takes the credential itself, as tasks have it in their
+    /// environment.
+    pub(crate) fn shown(told: &Path) -> Result<Self, BadFile> {
+        if !is_itself(told) {
+            return Self::read(told);
+        }
+        let row = serde_json::from_slice::<Row>(told.as_os_str().as_encoded_bytes());
+        let row = row.map_err(|error| itself(expected(&error, ONE)))?;
+        row.checked().map_err(itself)
+    }
+
+    /// What tasks find in their environment when the operator wants that: where the masters are, and
+    /// this credential, for themselves and for Mesos' own frameworks.
+    pub(crate) fn for_tasks(&self, masters: &str) -> ForTasks {
+        let secret = String::from_utf8_lossy(self.secret()).into_owned();
+        let whole = serde_json::json!({"principal": self.principal, "secret": secret});
+        let variables = [
+            ("MESITA_MASTER", masters.to_owned()),
+            ("MESITA_CREDENTIAL", whole.to_string()),
+            ("DEFAULT_PRINCIPAL", self.principal.clone()),
+            ("DEFAULT_SECRET", secret),
+        ];
+        ForTasks(variables.map(|(name, value)| (name.to_owned(), value)).into_iter().collect())
     }
 
     /// As HTTP Basic shows it (RFC 7617).
@@ -218,10 +281,7 @@ fn json<T: DeserializeOwned>(path: &Path, form: &str) -> Result<T, BadFile> {
     if bytes.len() as u64 > FILE_MAX {
         return Err(bad("larger than 1 MiB".to_owned()));
     }
-    serde_json::from_slice(&bytes).map_err(|error| {
-        // Where it is wrong, but nothing of what is there.
-        bad(format!("line {} column {}: expected {form}", error.line(), error.column()))
-    })
+    serde_json::from_slice(&bytes).map_err(|error| bad(expected(&error, form)))
 }
 
 #[cfg(test)]
@@ -325,6 +385,12 @@ mod tests {
             assert!(refused.contains(why), "{refused}");
             assert!(!refused.contains("hush"), "{refused}");
         }
+        let inline = Path::new(r#"{"principal": "a", "secret": "hush"}"#);
+        assert_eq!(Credential::shown(inline).unwrap().principal, "a");
+        let refused = Credential::read(inline).unwrap_err().to_string();
+        assert!(refused.contains("a credential itself") && !refused.contains("hush"), "{refused}");
+        let refused = Credential::shown(Path::new("{\"principal\": \"hush")).unwrap_err();
+        assert!(!refused.to_string().contains("hush"), "{refused}");
         let missing = Credentials::read(Path::new("/nowhere/x")).unwrap_err().to_string();
         assert!(missing.starts_with("/nowhere/x: No such file"), "{missing}");
     }

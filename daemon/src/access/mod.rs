@@ -30,7 +30,7 @@ use mesita_core::wire::hello::Role;
 use crate::doors::{Caller, Denied};
 use crate::http::{Early, early};
 pub(crate) use acls::Rules;
-pub(crate) use credentials::{Credential, Credentials};
+pub(crate) use credentials::{Credential, Credentials, ForTasks};
 pub(crate) use proof::{PROOF_SINCE, Shown, proof, proves};
 pub(crate) use realms::{Realm, endpoint, realm};
 
@@ -92,6 +92,12 @@ impl Access {
         let rules = wanted.acls.as_deref().map(Rules::read).transpose();
         let rules = rules.map_err(|bad| format!("--acls: {bad}"))?.unwrap_or_default();
         Ok(Self { kind, asks: wanted.asks, credentials, rules, refused: Cell::new(0) })
+    }
+
+    /// True when everybody who reaches the daemon must show a credential, but for what all may know.
+    pub(crate) fn is_closed(&self) -> bool {
+        let Asks { readonly, readwrite, frameworks, agents, .. } = self.asks;
+        readonly && readwrite && (self.kind == "agent" || (frameworks && agents))
     }
 
     /// Who makes a request in a realm; `known` is who is at the other end of its connection.

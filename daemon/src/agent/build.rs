@@ -17,6 +17,7 @@ use mesita_isolation::{Isolation, sandbox, user};
 use prost::Message;
 
 use super::fetch::Job;
+use crate::access::ForTasks;
 use crate::command::Command;
 use crate::pb::mesos::v1::ExecutorInfo;
 
@@ -35,6 +36,8 @@ pub(super) struct Names {
     /// Empty for a command.
     pub(super) executor: String,
     pub(super) agent: String,
+    /// What the operator gives all of them.
+    pub(super) for_tasks: ForTasks,
 }
 
 /// A launch, owned.
@@ -189,6 +192,7 @@ fn names(of: &Names, directory: &Path) -> BTreeMap<String, String> {
         ("MESOS_EXECUTOR_ID".to_owned(), executor.clone()),
         ("MESOS_SLAVE_ID".to_owned(), of.agent.clone()),
     ]);
+    variables.extend(of.for_tasks.variables());
     if !of.task.is_empty() {
         variables.insert("MESOS_TASK_ID".to_owned(), of.task.clone());
     }

@@ -24,6 +24,7 @@ use smol::lock::Semaphore;
 use super::build::{Begun, Names, Plan, asked, begin, build, empty_launch, limits};
 use super::watch::Watch;
 use super::{AgentNode, Life};
+use crate::access::ForTasks;
 use crate::{alarm, clock};
 
 /// Sandboxes of containers that ended, kept at the most; the oldest go first.
@@ -32,6 +33,8 @@ const SANDBOXES_MAX: usize = 10_000;
 const RECENT_MAX: usize = 128;
 /// Containers of one agent.
 pub(crate) struct Containers {
+    /// What every task finds in its environment.
+    for_tasks: ForTasks,
     isolation: Arc<Isolation<'static>>,
     work_dir: PathBuf,
     key: [u8; 32],
@@ -105,11 +108,13 @@ impl Containers {
         key: [u8; 32],
         hands: usize,
         switch_user: bool,
+        for_tasks: ForTasks,
     ) -> Self {
         Self {
             isolation,
             work_dir,
             key,
+            for_tasks,
             switch_user: switch_user && rustix::process::geteuid().is_root(),
             hands: Semaphore::new(hands.max(1)),
             hands_max: hands.max(1),
@@ -263,6 +268,7 @@ impl Containers {
             framework: container.framework.get().shown(cluster).to_string(),
             task: container.task.borrow().clone(),
             executor: container.executor.borrow().clone(),
+            for_tasks: self.for_tasks.clone(),
             agent: if agent.is_none() { String::new() } else { agent.shown(cluster).to_string() },
         }
     }

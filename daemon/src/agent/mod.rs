@@ -49,7 +49,7 @@ use mesita_core::table::Id;
 use mesita_core::wire::link::Parting;
 use mesita_core::wire::{BodyRef, Fence};
 
-use crate::access::{Access, Credential};
+use crate::access::{Access, Credential, ForTasks};
 use crate::alarm;
 use crate::conn::hello::Own;
 use crate::conn::outbox::Level;
@@ -101,10 +101,14 @@ pub(crate) struct Options {
     pub(crate) tasks_max: u32,
     /// Kinds of tasks it runs.
     pub(crate) task_kinds: u32,
+    /// It listens where others reach it, in the clear.
+    pub(crate) insecure: bool,
     /// Who may use it.
     pub(crate) access: Access,
     /// What it proves who it is by.
     pub(crate) credential: Option<Rc<Credential>>,
+    /// What every task finds in its environment.
+    pub(crate) for_tasks: ForTasks,
     /// What the flags say, for who asks.
     pub(crate) flags: std::collections::BTreeMap<String, String>,
     /// It ends with this process.

@@ -69,6 +69,9 @@ impl Site for AgentNode {
             "leader": *self.leader.borrow(),
             "isolation": self.isolators(),
             "trouble": self.doors.trouble(),
+            // What it asks of whoever comes, and whether others can listen in.
+            "authenticates": self.options.access.is_closed(),
+            "insecure": self.options.insecure,
         })
     }
 

@@ -93,6 +93,7 @@ impl AgentNode {
             prepared.key,
             options.hands,
             options.switch_user,
+            options.for_tasks.clone(),
         );
         let link = keeper::Link::new(keeper)?;
         let bounds = super::bounds::Bounds::new(options.log_bytes_max);

@@ -1,6 +1,7 @@
 //! `mesita agent`
 
 use std::net::SocketAddr;
+use std::path::Path;
 use std::process::ExitCode;
 use std::rc::Rc;
 
@@ -8,10 +9,9 @@ use mesita_core::wire::link::Parting;
 
 use super::cluster::plan_agent;
 use super::{
-    Failure, USAGE, begin_again, check_address, credential, default_work_dir, log_to_stderr,
-    raise_descriptors,
+    Failure, USAGE, begin_again, check_address, default_work_dir, log_to_stderr, raise_descriptors,
 };
-use crate::access::Access;
+use crate::access::{Access, Credential, ForTasks};
 use crate::agent::{Life, Why, prepare};
 use crate::alarm;
 use crate::conn::dial::Way;
@@ -47,7 +47,9 @@ pub(super) fn main(flags: Agent) -> Result<ExitCode, Failure> {
     // Of secrets, too.
     let access = Access::read("agent", "--http-credentials", &flags.access.wanted());
     let access = access.map_err(|why| Failure::new(USAGE, why))?;
-    let credential = credential(flags.access.credential.as_deref())?;
+    let credential = credential("--credential", flags.access.credential.as_deref())?;
+    let insecure = flags.listen.insecure && !ip.is_loopback();
+    let for_tasks = credential_of_tasks(&flags)?;
     signals::block().map_err(Failure::plain)?;
     raise_descriptors();
     let listener = bind(ip, flags.port).map_err(Failure::plain)?;
@@ -55,7 +57,7 @@ pub(super) fn main(flags: Agent) -> Result<ExitCode, Failure> {
     let backoff_us = flags.registration_backoff_factor.us;
     let plan =
         plan_agent(prepared, &flags.holds, &flags.common, address, backoff_us, Life::OfItsOwn);
-    let (seat, rest) = plan.guarded(access, credential).part();
+    let (seat, rest) = plan.guarded(access, credential, for_tasks, insecure).part();
     let journal = flags.common.journal.clone();
     let journal = journal.map(|directory| (directory, flags.common.journal_max.bytes));
     let mut process =
@@ -115,4 +117,16 @@ pub(super) fn main(flags: Agent) -> Result<ExitCode, Failure> {
             Err(begin_again(None))
         }
     }
+}
+
+/// Reads a file that is the agent's own.
+fn credential(flag: &str, path: Option<&Path>) -> Result<Option<Rc<Credential>>, Failure> {
+    let read = path.map(Credential::read).transpose();
+    Ok(read.map_err(|bad| Failure::new(USAGE, format!("{flag}: {bad}")))?.map(Rc::new))
+}
+
+/// What tasks find in their environment.
+fn credential_of_tasks(flags: &Agent) -> Result<ForTasks, Failure> {
+    let read = credential("--task-credential", flags.access.task_credential.as_deref())?;
+    Ok(read.map(|one| one.for_tasks(&flags.master.join(","))).unwrap_or_default())
 }

@@ -10,7 +10,7 @@ use mesita_core::wire::Fence;
 use mesita_core::wire::task::Kind;
 
 use super::{FAILED, Failure, USAGE};
-use crate::access::{Access, Credential};
+use crate::access::{Access, Credential, ForTasks};
 use crate::agent::{self, AgentNode, Life, Prepared, Ready};
 use crate::disk_thread::{Store, ToDisk};
 use crate::flags::{Common, Decisions, Holds};
@@ -78,6 +78,7 @@ pub(crate) fn plan_master(
         region: String::new(),
         zone: String::new(),
         whitelist: decisions.whitelist.clone(),
+        insecure: false,
         access: Access::default(),
         flags: crate::flags::told(),
         standing,
@@ -135,8 +136,8 @@ impl MasterPlan {
     }
 
     /// The same, for those alone who may use it.
-    pub(crate) fn guarded(mut self, access: Access) -> Self {
-        self.options.access = access;
+    pub(crate) fn guarded(mut self, access: Access, insecure: bool) -> Self {
+        (self.options.access, self.options.insecure) = (access, insecure);
         self
     }
 
@@ -238,8 +239,10 @@ pub(crate) fn plan_agent(
         zone: holds.zone.clone(),
         tasks_max: capacity.tasks,
         task_kinds,
+        insecure: false,
         access: Access::default(),
         credential: None,
+        for_tasks: ForTasks::default(),
         flags: crate::flags::told(),
         life,
     };
@@ -249,9 +252,16 @@ pub(crate) fn plan_agent(
 }
 
 impl AgentPlan {
-    /// The same, for those alone who may use it, and with what it shows its master.
-    pub(crate) fn guarded(mut self, access: Access, credential: Option<Rc<Credential>>) -> Self {
+    /// The same, for those alone who may use it, with what it shows its master, and its tasks.
+    pub(crate) fn guarded(
+        mut self,
+        access: Access,
+        credential: Option<Rc<Credential>>,
+        for_tasks: ForTasks,
+        insecure: bool,
+    ) -> Self {
         (self.options.access, self.options.credential) = (access, credential);
+        (self.options.for_tasks, self.options.insecure) = (for_tasks, insecure);
         self
     }
 

@@ -57,9 +57,10 @@ pub(super) fn main(flags: Master) -> Result<ExitCode, Failure> {
     });
     let home = Home::Registry(Rc::clone(&standing), of_registry.t_us);
     let plan = plan_master(home, &flags.decisions, &flags.common)?;
+    let insecure = flags.listen.insecure && !ip.is_loopback();
     let access = Access::read("master", "--credentials", &flags.access.wanted());
     let access = access.map_err(|why| Failure::new(USAGE, why))?;
-    let (seat, rest) = plan.placed(&flags.region, &flags.zone).guarded(access).part();
+    let (seat, rest) = plan.placed(&flags.region, &flags.zone).guarded(access, insecure).part();
     let seats = vec![of_registry.seat, seat];
     let journal = flags.common.journal.clone();
     let journal = journal.map(|directory| (directory, flags.common.journal_max.bytes));

@@ -168,6 +168,9 @@ fn default_work_dir(kind: &str) -> Result<PathBuf, Failure> {
 
 /// Refuses an address that others reach, unless the flags say that this is meant.
 fn check_address(listen: &Listen) -> Result<IpAddr, Failure> {
+    if listen.insecure && !listen.ip.is_loopback() {
+        log::warn!("--insecure: others reach {}, and can listen in; see /health", listen.ip);
+    }
     if listen.ip.is_loopback() || listen.insecure {
         return Ok(listen.ip);
     }
@@ -179,9 +182,9 @@ fn check_address(listen: &Listen) -> Result<IpAddr, Failure> {
     Err(Failure::new(USAGE, message))
 }
 
-/// Reads the credential that is to be shown, if one is named.
-fn credential(path: Option<&Path>) -> Result<Option<Rc<Credential>>, Failure> {
-    let read = path.map(Credential::read).transpose();
+/// Reads the credential that is to be shown, if there is one.
+fn credential(told: Option<&Path>) -> Result<Option<Rc<Credential>>, Failure> {
+    let read = told.map(Credential::shown).transpose();
     let bad = |bad| Failure::new(USAGE, format!("--credential: {bad}"));
     Ok(read.map_err(bad)?.map(Rc::new))
 }

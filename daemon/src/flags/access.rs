@@ -60,6 +60,10 @@ pub(crate) struct OfAgent {
     /// "secret": "..."}
     #[arg(long, value_name = "FILE")]
     pub(crate) credential: Option<PathBuf>,
+    /// File with the principal and secret that every task finds in its environment, with the masters'
+    /// addresses, for tasks that are schedulers: whoever runs a task has it then
+    #[arg(long, value_name = "FILE")]
+    pub(crate) task_credential: Option<PathBuf>,
     /// File of principals and secrets of those who use the agent's own port, as --credentials of the
     /// master
     #[arg(long, value_name = "FILE", alias = "credentials")]

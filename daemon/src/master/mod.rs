@@ -80,6 +80,8 @@ pub(crate) struct Options {
     pub(crate) zone: String,
     /// The file of the hosts whose agents may be offered.
     pub(crate) whitelist: Option<PathBuf>,
+    /// It listens where others reach it, in the clear.
+    pub(crate) insecure: bool,
     /// Who may use it.
     pub(crate) access: Access,
     /// What the flags say, for who asks.

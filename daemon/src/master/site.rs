@@ -44,6 +44,9 @@ impl Site for MasterNode {
             "epoch": leading.map(|(_, fence)| fence.epoch),
             "leader": self.options.standing.leader().map(|leader| leader.address),
             "trouble": self.doors.trouble(),
+            // What it asks of whoever comes, and whether others can listen in.
+            "authenticates": self.options.access.is_closed(),
+            "insecure": self.options.insecure,
         })
     }
 

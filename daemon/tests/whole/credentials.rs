@@ -252,6 +252,15 @@ fn a_scheduler_inside_a_task_is_let_in_by_a_credential() {
     let said = master.run(&["--name", "inner", "--command", &line]).end();
     assert!(said.status == 0 && said.out.contains("inner"), "{} {}", said.out, said.err);
     agent.leave();
+    // An operator may give it one, and the way to the master.
+    let agent = master.agent(&[&format!("--task-credential={web}"), "--logging-level=trace"]);
+    let line = format!("echo $DEFAULT_PRINCIPAL; exec {binary} ps --frameworks");
+    let said = master.run(&["--name", "inner", "--command", &line]).end();
+    let told = said.out.starts_with("web\n") && said.out.contains("inner");
+    assert!(said.status == 0 && told, "{} {}", said.out, said.err);
+    let found = planted(&world.path(""));
+    assert!(found.iter().all(|path| path.to_string_lossy().contains("credential")), "{found:?}");
+    agent.leave();
     master.stop();
     world.nothing_is_left();
 }

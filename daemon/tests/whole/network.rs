@@ -75,6 +75,14 @@ fn an_agent_that_only_dials_out_shows_what_its_tasks_write() {
     let flags = ["--ip", "10.77.0.1", "--insecure", "--port", "5050", "--work-dir", work_dir];
     let master = start(&world, &outside, &[&["master"], &flags[..]].concat());
     master.says("master at 10.77.0.1:5050");
+    master.says("--insecure: others reach 10.77.0.1, and can listen in");
+    let mut asked = world.command_in(&outside.wrapper(), "bash");
+    let health =
+        "exec 3<>/dev/tcp/10.77.0.1/5050; printf 'GET /health HTTP/1.0\\r\\n\\r\\n' >&3; cat <&3";
+    asked.args(["-c", health]);
+    let health = world.start(asked).end().out;
+    assert!(health.contains("\"insecure\":true"), "{health}");
+    assert!(health.contains("\"authenticates\":false"), "{health}");
     // The agent listens at loopback alone: from outside its namespace nobody reaches it.
     let root = format!("--cgroups-root={}", world.name());
     let flags = ["--master", "10.77.0.1:5050", "--work-dir", agent_dir, &root, "--hostname=behind"];

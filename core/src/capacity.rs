@@ -46,6 +46,8 @@ pub struct Capacity {
     pub claims: u32,
     /// Status updates on an agent that nobody acknowledged.
     pub updates: u32,
+    /// Operations on resources whose end was not told, or not acknowledged.
+    pub operations: u32,
     /// Different names: tasks, executors, roles, hosts, attributes.
     pub names: u32,
     /// 28-byte cells of text of those names.
@@ -68,6 +70,9 @@ pub struct Capacity {
     pub head_max: u32,
 }
 
+/// Rows of the table of operations at the most: all of them are told in one step.
+pub const OPERATIONS_MAX: u32 = 256;
+
 impl Capacity {
     /// 16 agents, 4 frameworks, 64 tasks: a node with 64 MB, or a microcontroller.
     pub const fn tiny() -> Self {
@@ -88,11 +93,12 @@ impl Capacity {
             patterns: 1,
             claims: 2,
             updates: 96,
+            operations: 8,
             names: 112,
             cells: 128,
             attributes: 16,
-            idents: 10,
-            layers: 2,
+            idents: 16,
+            layers: 12,
             pieces: 256,
             spans: 48,
             conns: 24,
@@ -120,11 +126,12 @@ impl Capacity {
             patterns: 16,
             claims: 64,
             updates: 4_096,
+            operations: 64,
             names: 3_072,
             cells: 3_584,
             attributes: 1_024,
-            idents: 64,
-            layers: 64,
+            idents: 256,
+            layers: 256,
             pieces: 4_096,
             spans: 2_048,
             conns: 512,
@@ -152,11 +159,12 @@ impl Capacity {
             patterns: 32,
             claims: 256,
             updates: 8_192,
+            operations: 128,
             names: 14_000,
             cells: 16_000,
             attributes: 4_000,
-            idents: 256,
-            layers: 256,
+            idents: 1_024,
+            layers: 1_024,
             pieces: 24_000,
             spans: 12_000,
             conns: 2_000,
@@ -184,11 +192,12 @@ impl Capacity {
             patterns: 64,
             claims: 1_024,
             updates: 8_192,
+            operations: 256,
             names: 130_000,
             cells: 140_000,
             attributes: 20_000,
-            idents: 1_024,
-            layers: 1_024,
+            idents: 4_096,
+            layers: 4_096,
             pieces: 160_000,
             spans: 60_000,
             conns: 12_000,
@@ -260,11 +269,11 @@ mod tests {
     #[test]
     fn no_profile_takes_more_memory_than_is_written_down() {
         for (profile, capacity, kib) in [
-            ("tiny", Capacity::tiny(), 45),
-            ("edge", Capacity::edge(), 1_075),
-            ("rack", Capacity::rack(), 4_561),
-            ("large", Capacity::large(), 36_239),
-            ("max", Capacity::max(), 63_680),
+            ("tiny", Capacity::tiny(), 47),
+            ("edge", Capacity::edge(), 1_095),
+            ("rack", Capacity::rack(), 4_640),
+            ("large", Capacity::large(), 36_520),
+            ("max", Capacity::max(), 63_970),
         ] {
             let bytes = capacity.master_bytes();
             std::println!("{profile}: {bytes} bytes");

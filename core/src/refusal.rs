@@ -137,6 +137,8 @@ choice! {
         Down = 62,
         /// A machine without a name and an address, or named twice.
         BadMachine = 63,
+        /// The agent is known, and not connected. Retry when it is back.
+        AgentAway = 64,
     }
 }
 
@@ -212,6 +214,7 @@ impl Refusal {
             Self::NotPlanned => "the machine is not in the maintenance schedule",
             Self::NotDown => "the machine is not down for maintenance",
             Self::Down => "the machine is down for maintenance; stop that first",
+            Self::AgentAway => "the agent is not connected; retry when it is back",
             Self::BadMachine => "a machine needs a hostname or an ip, and may be named once",
         }
     }
@@ -239,6 +242,7 @@ impl Refusal {
             | Self::MaintenanceFull
             | Self::QueueFull
             | Self::Busy
+            | Self::AgentAway
             | Self::OutcomeUnknown => 503,
             Self::Denied | Self::UserDenied | Self::Disconnected | Self::AgentGone | Self::Down => {
                 403

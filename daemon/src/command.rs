@@ -128,7 +128,7 @@ fn variables(environment: Option<&Environment>) -> Result<Vec<(String, String)>,
 
 /// The private body of a task that runs this.
 pub(crate) fn private(command: CommandInfo) -> Vec<u8> {
-    TaskPrivate { data: None, command: Some(command) }.encode_to_vec()
+    TaskPrivate { command: Some(command), ..TaskPrivate::default() }.encode_to_vec()
 }
 
 /// The public body of a task of which no more is known than its name.

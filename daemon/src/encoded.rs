@@ -17,6 +17,22 @@ pub(crate) struct Resources(Box<[u8]>);
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Described(Box<[u8]>);
 
+/// Any other message, as the wire has it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Encoded(Box<[u8]>);
+
+impl Encoded {
+    /// Keeps a message.
+    pub(crate) fn of<T: Serialize>(value: &T) -> Self {
+        Self(encoded(value))
+    }
+
+    /// The message; none only if it was never one of this type.
+    pub(crate) fn read<'a, T: serde::Deserialize<'a> + Check>(&'a self) -> Option<T> {
+        decoded(&self.0)
+    }
+}
+
 fn encoded<T: Serialize>(value: &T) -> Box<[u8]> {
     // Our own types have no way to fail.
     postcard::to_allocvec(value).unwrap_or_default().into()

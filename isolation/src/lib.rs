@@ -34,6 +34,7 @@
 //! | [`isolators`], [`Isolation`] | one aspect each; their order, and the life of a container |
 //! | [`keeper`] | processes: launch, signal, end |
 //! | [`machine`], [`sandbox`], [`user`] | what there is to offer; a task's directory, and its user |
+//! | [`volumes`] | directories that outlive tasks |
 //!
 //! [`Launch`]: keeper::protocol::Launch
 #![deny(unsafe_code)]
@@ -49,5 +50,6 @@ pub mod sys;
 mod testing;
 mod tree;
 pub mod user;
+pub mod volumes;
 
 pub use isolation::{Degraded, Error, Isolation, Killed, NotHere, Options, Prepared, Recovered};

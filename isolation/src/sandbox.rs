@@ -91,7 +91,7 @@ pub fn remove(work_dir: &Path, container: impl Into<At>) -> Result<(), Error> {
 }
 
 /// Makes a directory; false if it was there.
-fn make(path: &Path, mode: u32) -> Result<bool, Failure> {
+pub(crate) fn make(path: &Path, mode: u32) -> Result<bool, Failure> {
     match fs::DirBuilder::new().mode(mode).create(path) {
         Ok(()) => Ok(true),
         Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => Ok(false),

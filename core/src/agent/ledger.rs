@@ -124,9 +124,9 @@ pub enum Record<'a> {
         #[serde(borrow)]
         task: TaskOf<'a>,
     },
-    /// What the agent's resources are, reservations and volumes included.
+    /// What operations have made of the agent's resources: dynamic reservations and volumes.
     Resources {
-        /// All of them.
+        /// All of it.
         #[serde(borrow)]
         resources: Seq<'a, Resource<'a>>,
     },
@@ -195,6 +195,19 @@ pub enum Record<'a> {
     },
     /// The agent accepts tasks again.
     Reactivated,
+    /// An operation changed resources: both at once, so that a restart knows both or neither.
+    Operated {
+        /// Whose.
+        framework: FrameworkId,
+        /// Names the update.
+        sequence: u64,
+        /// The status, to be told until acknowledged.
+        #[serde(borrow)]
+        status: OperationStatus<'a>,
+        /// As in `Resources`.
+        #[serde(borrow)]
+        resources: Seq<'a, Resource<'a>>,
+    },
 }
 
 impl Record<'_> {
@@ -213,6 +226,7 @@ impl Record<'_> {
             | Self::Settled { .. }
             | Self::SnapshotEnds
             | Self::Draining { .. }
+            | Self::Operated { .. }
             | Self::Reactivated => true,
             Self::Update { status, .. } => status.state.is_terminal(),
             Self::Framework(_)
@@ -245,6 +259,10 @@ impl Check for Record<'_> {
             Self::Resources { resources } => resources.check(),
             Self::Operation { status, .. } => status.check(),
             Self::OperationAcknowledged { operation, .. } => operation.check(),
+            Self::Operated { status, resources, .. } => {
+                status.check()?;
+                resources.check()
+            }
             Self::Started { .. }
             | Self::Admitted { .. }
             | Self::Fence(_)

@@ -18,6 +18,7 @@
 //! | `updates` | told in order, again and again, until acknowledged |
 //! | `executors` | the conversation with custom executors |
 //! | `groups` | tasks that live and die together |
+//! | `operations` | what resources are is changed, kept and told |
 
 mod checks;
 mod drain;
@@ -26,6 +27,7 @@ mod executors;
 mod groups;
 mod launch;
 pub mod ledger;
+mod operations;
 mod recovery;
 pub mod rows;
 mod session;
@@ -33,7 +35,7 @@ mod updates;
 
 use drain::Drain;
 use ledger::Record;
-use rows::{Executor, Framework, Task, Update};
+use rows::{Executor, Framework, Operation, Task, Update};
 
 use serde::{Deserialize, Serialize};
 
@@ -184,6 +186,13 @@ pub enum Input<'a> {
         /// It failed so often that the task is to be killed.
         kill: bool,
     },
+    /// The directories of volumes are as an operation wants them.
+    Volumes {
+        /// The operation's number.
+        sequence: u64,
+        /// Why they are not, in a sentence; empty = they are.
+        failed: &'a str,
+    },
 }
 
 /// An input with the wall clock beside it, which is data only: it is told, never decided by.
@@ -287,6 +296,29 @@ pub enum Hand<'a> {
         #[serde(borrow)]
         containers: Seq<'a, ContainerId>,
     },
+    /// Make or remove the directories of volumes, in the order in which this is said, and before any
+    /// later launch. Answered by [`Input::Volumes`].
+    Volumes {
+        /// The operation's number; 0 = no answer is wanted.
+        sequence: u64,
+        /// What is to be done.
+        order: VolumeOrder,
+        /// To which.
+        #[serde(borrow)]
+        volumes: Seq<'a, Resource<'a>>,
+    },
+}
+
+choice! {
+    /// What is to be done to directories of volumes.
+    pub enum VolumeOrder {
+        /// They are to be there, with what is in them.
+        Make = 0,
+        /// They are to be there, and empty.
+        MakeNew = 1,
+        /// They are to be gone, with what is in them.
+        Remove = 2,
+    }
 }
 
 /// A container to be started.
@@ -372,6 +404,8 @@ pub struct Storage<'a> {
     task_timers: [&'a mut [Timer]; 3],
     executor_timers: &'a mut [Timer],
     updates: &'a mut [Slot<Update>],
+    operations: &'a mut [Slot<Operation>],
+    operation_timers: &'a mut [Timer],
     description: &'a mut [u8],
     scratch: &'a mut [u8],
 }
@@ -398,6 +432,8 @@ impl<'a> Storage<'a> {
             task_timers: [lender.lend(c.tasks), lender.lend(c.tasks), lender.lend(c.tasks)],
             executor_timers: lender.lend(c.executors),
             updates: lender.lend(c.updates),
+            operations: lender.lend(c.operations),
+            operation_timers: lender.lend(c.operations),
             description: lender.lend(c.head_max),
             scratch: lender.lend(c.scratch()),
         }
@@ -425,6 +461,8 @@ struct Link {
     fence_record: u64,
     /// Silence for so long ends a session, in µs.
     timeout_us: u64,
+    /// The master thought possible what was not: it hears all that the agent has with each operation.
+    diverged: bool,
 }
 
 /// Numbers of this start, and what it waits for.
@@ -484,6 +522,12 @@ pub struct Agent<'a> {
     /// From being asked to end to being ended, by executor.
     shutdowns: Timers<'a>,
     updates: Table<'a, Update>,
+    operations: Table<'a, Operation>,
+    /// Telling again, by operation.
+    operation_retries: Timers<'a>,
+    /// While a start reads the ledger: what operations had made, and had made before.
+    made: Holding,
+    gone: Holding,
     description: &'a mut [u8],
     scratch: &'a mut [u8],
     agent: AgentId,
@@ -506,6 +550,8 @@ pub struct Gauges {
     pub tasks: u32,
     /// See `frameworks`.
     pub updates: u32,
+    /// Operations that are being done, or whose end nobody acknowledged.
+    pub operations: u32,
     /// Names, and cells of their text.
     pub names: u32,
     /// See `names`.
@@ -547,6 +593,10 @@ impl<'a> Agent<'a> {
             completions: Timers::new(completions),
             shutdowns: Timers::new(storage.executor_timers),
             updates: Table::new(storage.updates),
+            operations: Table::new(storage.operations),
+            operation_retries: Timers::new(storage.operation_timers),
+            made: Holding::EMPTY,
+            gone: Holding::EMPTY,
             description: storage.description,
             scratch: storage.scratch,
             agent: AgentId::NONE,
@@ -574,6 +624,8 @@ impl<'a> Agent<'a> {
             task_timers: [self.retries.release(), self.kills.release(), self.completions.release()],
             executor_timers: self.shutdowns.release(),
             updates: self.updates.release(),
+            operations: self.operations.release(),
+            operation_timers: self.operation_retries.release(),
             description: self.description,
             scratch: self.scratch,
         }
@@ -602,6 +654,7 @@ impl<'a> Agent<'a> {
             .next()
             .min(self.kills.next())
             .min(self.completions.next())
+            .min(self.operation_retries.next())
             .min(self.shutdowns.next())
     }
 
@@ -613,6 +666,7 @@ impl<'a> Agent<'a> {
             executors: self.executors.len(),
             tasks: self.tasks.len(),
             updates: self.updates.len(),
+            operations: self.operations.len(),
             names: self.names.len(),
             cells: self.names.live_cells(),
             idents,
@@ -669,6 +723,7 @@ impl<'a> Agent<'a> {
             }
             Input::Checked { container, status } => self.checked(cx, container, status),
             Input::Health { container, healthy, kill } => self.health(cx, container, healthy, kill),
+            Input::Volumes { sequence, failed } => self.volumes_done(cx, sequence, failed),
         }
     }
 
@@ -717,6 +772,7 @@ impl<'a> Agent<'a> {
         self.end_overdue(cx);
         self.end_executors_overdue(cx);
         self.send_again(cx);
+        self.send_operations_again(cx);
         self.report_some(cx);
         self.snapshot_some(cx);
     }
@@ -727,6 +783,7 @@ impl<'a> Agent<'a> {
         self.obey(cx);
         self.start_recorded(cx);
         self.send_durable(cx);
+        self.operations_durable(cx);
     }
 
     /// Appends a record to the ledger; what waits for it waits for the number returned.
@@ -815,6 +872,9 @@ impl Image for Agent<'_> {
         self.completions.export(to);
         self.shutdowns.export(to);
         self.updates.export(to);
+        self.operations.export(to);
+        self.operation_retries.export(to);
+        to.put(&(self.made, self.gone));
         let used = self.description.get(..self.counters.description as usize);
         to.put(used.unwrap_or_default());
         to.put(&(self.agent, self.cluster, self.fence, self.boot, self.link, self.counters));
@@ -834,6 +894,9 @@ impl Image for Agent<'_> {
         self.completions.import(from)?;
         self.shutdowns.import(from)?;
         self.updates.import(from)?;
+        self.operations.import(from)?;
+        self.operation_retries.import(from)?;
+        (self.made, self.gone) = from.take()?;
         let description: &[u8] = from.take()?;
         let place = self.description.get_mut(..description.len()).ok_or(BadImage::TooLarge)?;
         for (to, from) in place.iter_mut().zip(description) {

@@ -39,6 +39,7 @@ impl Agent<'_> {
                 Ok(())
             }
             Input::Recovered { boot } => {
+                self.make_again()?;
                 self.begin(cx, boot);
                 Ok(())
             }
@@ -54,6 +55,7 @@ impl Agent<'_> {
             | Input::Tick
             | Input::Compact
             | Input::Checked { .. }
+            | Input::Volumes { .. }
             | Input::Health { .. } => Err(Refusal::OutOfTurn),
         }
     }
@@ -132,11 +134,19 @@ impl Agent<'_> {
                 self.drain = Drain { on: true, grace_us: *grace_us, gone: *gone };
             }
             Record::Reactivated => self.drain = Drain::default(),
+            Record::Resources { resources } => self.replay_made(resources)?,
+            Record::Operated { framework, sequence, status, resources } => {
+                self.replay_made(resources)?;
+                self.replay_operation(*framework, *sequence, status)?;
+            }
+            Record::Operation { framework, sequence, status } => {
+                self.replay_operation(*framework, *sequence, status)?;
+            }
+            Record::OperationAcknowledged { framework, operation, .. } => {
+                self.replay_acknowledged(*framework, operation);
+            }
             // Nothing here makes these yet; a later release's are kept by refusing its file.
-            Record::Resources { .. }
-            | Record::Operation { .. }
-            | Record::OperationAcknowledged { .. }
-            | Record::Stamp { .. }
+            Record::Stamp { .. }
             | Record::Settled { .. }
             | Record::SnapshotBegins
             | Record::SnapshotEnds
@@ -232,6 +242,7 @@ impl Agent<'_> {
         self.counters.start_record =
             self.persist(cx, Record::Started { incarnation, boot }, true, &[]);
         self.count_free();
+        self.tidy_volumes(cx);
         self.keep_containers(cx);
         for slot in 0..self.executors.high_water() {
             let Some((id, row)) = self.executors.at(slot) else { continue };
@@ -319,9 +330,10 @@ impl Agent<'_> {
         }
         self.persist(cx, Record::Fence(self.fence), false, &[]);
         self.snapshot_drain(cx);
+        self.snapshot_made(cx);
     }
 
-    /// Goes on with it: frameworks, then executors, then tasks with their ends.
+    /// Goes on with it: frameworks, then executors, then tasks with their ends, then operations.
     pub(super) fn snapshot_some(&mut self, cx: &mut Cx<'_>) {
         if !self.counters.snapshotting {
             return;
@@ -332,12 +344,15 @@ impl Agent<'_> {
             let frameworks = self.frameworks.high_water();
             let executors = frameworks.saturating_add(self.executors.high_water());
             let tasks = executors.saturating_add(self.tasks.high_water());
+            let operations = tasks.saturating_add(self.operations.high_water());
             if at < frameworks {
                 self.snapshot_framework(cx, at);
             } else if at < executors {
                 self.snapshot_executor(cx, at.saturating_sub(frameworks));
             } else if at < tasks {
                 self.snapshot_task(cx, at.saturating_sub(executors));
+            } else if at < operations {
+                self.snapshot_operation(cx, at.saturating_sub(tasks));
             } else {
                 self.counters.snapshotting = false;
                 self.persist(cx, Record::SnapshotEnds, true, &[]);

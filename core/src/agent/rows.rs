@@ -5,6 +5,7 @@ use crate::names::Name;
 use crate::resources::Holding;
 use crate::slab::List;
 use crate::table::Id;
+use crate::wire::agent::OperationState;
 use crate::wire::call::Ownership;
 use crate::wire::task::{Reason, Restart, Source, TaskState};
 use crate::wire::{BodyRef, ContainerId, FrameworkId};
@@ -155,6 +156,32 @@ record! {
         pub(super) links: [Link; 2],
         #[serde(skip)]
         pub(super) next: u32,
+    }
+
+    /// An operation that is being done, or whose end nobody acknowledged.
+    pub struct Operation {
+        /// Whose; none = an operator's.
+        pub framework: FrameworkId,
+        /// Its id; empty = nobody wants to hear of its end.
+        pub name: Name,
+        /// Names the update that tells its end: see [`Update::sequence`].
+        pub sequence: u64,
+        /// Its end, as it is told.
+        pub state: OperationState,
+        /// Why, in a sentence, as far as a name holds it.
+        pub message: Name,
+        /// What came out of it.
+        pub converted: Holding,
+        /// The record that must be on disk before its end is told.
+        pub record: u64,
+        /// It is.
+        pub durable: bool,
+        /// Directories are being made, or removed.
+        pub busy: bool,
+        /// It makes volumes.
+        pub makes: bool,
+        /// How often its end was told.
+        pub tries: u32,
     }
 
     /// An update that nobody acknowledged.

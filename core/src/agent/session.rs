@@ -41,16 +41,22 @@ impl Agent<'_> {
         if register.resources.len().saturating_mul(2) > self.pool.room() {
             return Err(Refusal::ResourcesFull);
         }
-        let len = encode(register, self.description).map_err(|_| Refusal::NamesFull)?.len();
-        self.counters.description = u32::try_from(len).map_err(|_| Refusal::NamesFull)?;
-        let (mut total, mut free) = (self.total, self.free);
-        self.pool.clear(&mut self.names, &mut total);
-        self.pool.clear(&mut self.names, &mut free);
-        self.total = self.pool.take(&mut self.names, &register.resources);
+        // What it has is told as it is then: see `linked`.
+        let bare = Register { resources: Seq::EMPTY, ..*register };
+        let len = encode(&bare, self.description).map_err(|_| Refusal::NamesFull)?.len();
+        let len = u32::try_from(len).map_err(|_| Refusal::NamesFull)?;
+        let mut made = self.pool.made_of(&mut self.names, self.total)?;
+        let mut total = self.pool.take(&mut self.names, &register.resources);
+        let again = self.pool.make_again(&mut self.names, &mut total, &mut made);
+        if let Err(refusal) = again {
+            self.pool.clear(&mut self.names, &mut total);
+            return Err(refusal);
+        }
+        self.counters.description = len;
+        let mut before = core::mem::replace(&mut self.total, total);
+        self.pool.clear(&mut self.names, &mut before);
         self.count_free();
-        let session = self.link.session;
-        let resources = register.resources;
-        self.tell_master(cx, Head::AgentCall(AgentCall::Totals { session, resources }), &[]);
+        self.tell_totals(cx);
         Ok(())
     }
 
@@ -86,14 +92,26 @@ impl Agent<'_> {
         self.link = Link { conn, head_max, session, ..Link::default() };
         self.tell_session(cx, Session::default());
         let reports = self.count_parts();
-        let (agent, seen, cluster) = (self.agent, self.fence, self.cluster);
-        let (tasks_max, task_kinds) = (self.tasks.capacity(), self.config.task_kinds);
-        let used = self.description.get(..self.counters.description as usize);
-        let Ok(described) = decode::<Register<'_>>(used.unwrap_or_default()) else { return };
-        let register =
-            Register { session, agent, seen, cluster, tasks_max, task_kinds, reports, ..described };
-        let head = Head::AgentCall(AgentCall::Register(register));
-        cx.emit(Output::Send { conn, head });
+        self.with_scratch(|agent, outer, inner| {
+            let used = agent.description.get(..agent.counters.description as usize);
+            let Ok(described) = decode::<Register<'_>>(used.unwrap_or_default()) else { return };
+            let mut outer = Scratch::new(outer);
+            let list = agent.pool.write(&agent.names, agent.total, "", &mut outer, inner);
+            let resources = list.unwrap_or_default();
+            let register = Register {
+                session,
+                agent: agent.agent,
+                seen: agent.fence,
+                cluster: agent.cluster,
+                tasks_max: agent.tasks.capacity(),
+                task_kinds: agent.config.task_kinds,
+                reports,
+                resources,
+                ..described
+            };
+            let head = Head::AgentCall(AgentCall::Register(register));
+            cx.emit(Output::Send { conn, head });
+        });
         self.link.parts = reports;
         self.report_some(cx);
     }
@@ -362,9 +380,16 @@ impl Agent<'_> {
                 self.reactivate(cx);
                 Ok(())
             }
-            // No master makes operations yet.
-            AgentEvent::AcknowledgeOperation { .. } | AgentEvent::Operate { .. } => {
-                Err(Refusal::Unsupported)
+            AgentEvent::Operate { fence, session, framework, operations } => {
+                self.check_word(fence, session)?;
+                self.operate(cx, framework, &operations)
+            }
+            AgentEvent::AcknowledgeOperation { framework, operation, sequence } => {
+                self.operation_acknowledged(cx, framework, operation, sequence)
+            }
+            AgentEvent::ReconcileOperations { operations } => {
+                self.reconcile_operations(cx, &operations);
+                Ok(())
             }
         }
     }
@@ -433,6 +458,7 @@ impl Agent<'_> {
         self.tell_session(cx, session);
         self.tell_master(cx, Head::AgentCall(AgentCall::Settled { session }), &[]);
         self.tell_draining(cx);
+        self.tell_operations(cx);
         self.tell_all_again(cx);
     }
 

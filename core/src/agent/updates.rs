@@ -83,17 +83,10 @@ impl Agent<'_> {
         message: &str,
     ) -> Update {
         let reason = self.reason_of(state, reason);
-        // A sentence that finds no room, or is longer than a name, is cut: the state counts.
-        let cut = (0..=message.len().min(crate::limits::NAME_MAX))
-            .rev()
-            .find(|end| message.is_char_boundary(*end))
-            .and_then(|end| message.get(..end));
-        let message = self.names.intern(cut.unwrap_or("")).unwrap_or(Name::EMPTY);
-        self.counters.update = self.counters.update.saturating_add(1);
-        let start = u64::from(self.counters.incarnation) << 32;
+        let message = self.short_name(message);
         Update {
             task: task.index,
-            sequence: start | u64::from(self.counters.update),
+            sequence: self.next_update(),
             state,
             source,
             reason: reason.unwrap_or_default(),
@@ -103,6 +96,21 @@ impl Agent<'_> {
             attempt: self.tasks.get_ref(task).map_or(0, |row| row.attempt),
             ..bytemuck::Zeroable::zeroed()
         }
+    }
+
+    /// A sentence as far as a name holds it, if there is room: the state counts.
+    pub(super) fn short_name(&mut self, message: &str) -> Name {
+        let cut = (0..=message.len().min(crate::limits::NAME_MAX))
+            .rev()
+            .find(|end| message.is_char_boundary(*end))
+            .and_then(|end| message.get(..end));
+        self.names.intern(cut.unwrap_or("")).unwrap_or(Name::EMPTY)
+    }
+
+    /// The number of a new update: the agent's start, and a number counted up in it.
+    pub(super) fn next_update(&mut self) -> u64 {
+        self.counters.update = self.counters.update.saturating_add(1);
+        u64::from(self.counters.incarnation) << 32 | u64::from(self.counters.update)
     }
 
     /// Puts an update behind those of its task, writes it down if it is the end, and sends it when

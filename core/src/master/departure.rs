@@ -39,11 +39,13 @@ impl Master<'_> {
     pub(super) fn agent_away(&mut self, cx: &mut Cx<'_>, agent: Id, since: Time) {
         let Some(row) = self.agents.get_mut(agent) else { return };
         row.conn = Id::NONE;
+        let (state, has_chore) = (row.state, row.has_chore());
+        self.give_up_waiting(cx, agent);
         let given_up = [AgentState::Losing, AgentState::Unreachable, AgentState::Gone];
-        if given_up.contains(&row.state) {
+        if given_up.contains(&state) {
             return;
         }
-        if row.has_chore() {
+        if has_chore {
             self.counters.chores = self.counters.chores.saturating_sub(1);
         }
         self.allocator.set_agent_active(&self.pool, agent.index, false);
@@ -185,6 +187,8 @@ impl Master<'_> {
         {
             self.remove_executor(cx, executor);
         }
+        let gone = self.farewell(agent) == Farewell::Gone;
+        self.lose_operations(cx, agent, gone);
         let (allocator, mut world) = self.world();
         allocator.remove_agent(&mut world, agent.index, false);
         let Some(row) = self.agents.get(agent) else { return };

@@ -9,7 +9,8 @@ use serde::{Deserialize, Serialize};
 use super::rows::{AgentState, Emptying, FrameworkState, Willing};
 use crate::registry::rows::Admission;
 use crate::table::Id;
-use crate::wire::call::{Ownership, Quantity};
+use crate::wire::agent::OperationStatus;
+use crate::wire::call::{Operation, Ownership, Quantity};
 use crate::wire::event::{AgentInfo, Unavailability};
 use crate::wire::operator::MachineId;
 use crate::wire::resource::Resource;
@@ -251,6 +252,39 @@ pub enum Fact<'a> {
     Dismissed {
         /// Its id.
         agent: AgentId,
+    },
+    /// What an agent has is something else than before.
+    AgentResources {
+        /// The agent's row.
+        row: Id,
+        /// All it has.
+        #[serde(borrow)]
+        resources: Seq<'a, Resource<'a>>,
+    },
+    /// An operation whose end its framework wants to hear was done, and ordered from its agent.
+    Operation {
+        /// Its row.
+        row: Id,
+        /// Its framework's row.
+        framework: Id,
+        /// Its agent's row.
+        agent: Id,
+        /// Which: a list of one; empty = this master only knows what came of it.
+        #[serde(borrow)]
+        operation: Seq<'a, Operation<'a>>,
+    },
+    /// What its agent told of an operation.
+    OperationState {
+        /// Its row.
+        row: Id,
+        /// What.
+        #[serde(borrow)]
+        status: OperationStatus<'a>,
+    },
+    /// An operation's end was acknowledged.
+    OperationGone {
+        /// Its row.
+        row: Id,
     },
 }
 

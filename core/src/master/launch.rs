@@ -13,14 +13,14 @@ use crate::limits::{BODIES_PER_FRAME_MAX, NAME_MAX};
 use crate::names::Name;
 use crate::resources::Holding;
 use crate::table::Id;
-use crate::wire::agent::{AgentEvent, OperationRef, OperationState, OperationStatus};
+use crate::wire::agent::{AgentEvent, OperationState};
 use crate::wire::call::{Accept, Capability, Operation};
 use crate::wire::event::Event;
 use crate::wire::resource::{Resource, Value};
 use crate::wire::task::{
     Detail, Executor as WireExecutor, Kind, Launch, Reason, Source, Status, TaskState,
 };
-use crate::wire::{AgentId, Body, BodyRef, Check, Head, OfferId, Scratch, Seq, check_id};
+use crate::wire::{Body, BodyRef, Head, OfferId, Scratch, Seq, check_id};
 
 /// Why a task is not launched.
 pub(super) struct Bad {
@@ -47,6 +47,12 @@ pub(super) struct Taking {
     pub(super) client: u32,
     /// What is left of the offers.
     pub(super) rest: Holding,
+    /// What of it operations have made.
+    pub(super) fresh: Holding,
+    /// What volumes were resized to: for the next call.
+    pub(super) later: Holding,
+    /// An operation was done.
+    pub(super) changed: bool,
 }
 
 impl Master<'_> {
@@ -72,7 +78,8 @@ impl Master<'_> {
                 self.pool.add(&mut self.names, &mut rest, &mut row.held);
             }
         }
-        let mut taking = Taking { framework, agent, client, rest };
+        let (fresh, later, changed) = (Holding::EMPTY, Holding::EMPTY, false);
+        let mut taking = Taking { framework, agent, client, rest, fresh, later, changed };
         let mut first = 0u16;
         for operation in accept.operations.iter() {
             match operation {
@@ -85,16 +92,15 @@ impl Master<'_> {
                     self.launch_group(cx, &mut taking, &group, verdicts, first);
                     first = first.saturating_add(u16::try_from(tasks.len()).unwrap_or(u16::MAX));
                 }
-                Operation::Reserve(change)
-                | Operation::Unreserve(change)
-                | Operation::Create(change)
-                | Operation::Destroy(change) => self.refuse_operation(cx, &taking, change.id),
-                Operation::Grow { id, .. } | Operation::Shrink { id, .. } => {
-                    self.refuse_operation(cx, &taking, id);
-                }
+                Operation::Reserve(_)
+                | Operation::Unreserve(_)
+                | Operation::Create(_)
+                | Operation::Destroy(_)
+                | Operation::Grow { .. }
+                | Operation::Shrink { .. } => self.operate(cx, &mut taking, &operation),
             }
         }
-        self.recover(cx.now, agent.index, client, taking.rest, accept.refuse_us);
+        self.give_rest(cx, &mut taking, accept.refuse_us);
         Ok(())
     }
 
@@ -143,7 +149,11 @@ impl Master<'_> {
                 | Operation::Create(_)
                 | Operation::Destroy(_)
                 | Operation::Grow { .. }
-                | Operation::Shrink { .. } => {}
+                | Operation::Shrink { .. } => {
+                    let message = "Operation attempted with invalid offers";
+                    let state = OperationState::Error;
+                    self.tell_operation(cx, framework, None, operation.id(), state, message);
+                }
             }
         }
         if changed { Ok(()) } else { Err(Refusal::UnknownOffer) }
@@ -596,22 +606,6 @@ impl Master<'_> {
             detail: Some(detail),
         };
         self.tell(cx, framework, Event::Update { status }, &[]);
-    }
-
-    fn refuse_operation(&mut self, cx: &mut Cx<'_>, taking: &Taking, id: &str) {
-        if id.is_empty() {
-            return;
-        }
-        let agent = self.agents.get_ref(taking.agent).map_or(AgentId::NONE, |row| row.id);
-        let status = OperationStatus {
-            operation: OperationRef { operation: id, agent, provider: "" },
-            state: OperationState::Error,
-            uuid: None,
-            message: Refusal::Unsupported.sentence(),
-            converted: Seq::EMPTY,
-        };
-        invariant!(status.check().is_ok(), "an operation's status breaks the wire's limits");
-        self.tell(cx, taking.framework, Event::OperationUpdate { status }, &[]);
     }
 }
 

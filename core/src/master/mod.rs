@@ -15,6 +15,8 @@
 //! | `updates` | status, acknowledgement, reconciliation, kill, messages |
 //! | `admission` | agents: what the registry keeps of them, and waiting for them |
 //! | `departure` | agents: away, lost, left, sent away |
+//! | `operations` | what resources are is changed, for frameworks and operators |
+//! | `feedback` | what becomes of operations: told, acknowledged, reconciled |
 //! | `operators` | who operates; quota, weights |
 //! | `drain` | agents that get nothing new, or are being emptied |
 //! | `maintenance` | planned absences of machines |
@@ -31,11 +33,13 @@ mod departure;
 mod drain;
 pub mod explain;
 mod facts;
+mod feedback;
 mod groups;
 mod inverse;
 mod launch;
 mod maintenance;
 mod offers;
+mod operations;
 mod operators;
 mod registration;
 pub mod rows;
@@ -45,7 +49,7 @@ mod updates;
 pub use facts::{Fact, FrameworkInfo};
 use rows::{
     Agent, BY_ID, BY_KEY, Caller, Conn, Executor, Framework, FrameworkState, Hint, Inverse,
-    Machine, OF_AGENT, OF_FRAMEWORK, Offer, RoleOf, Task, Willing,
+    Machine, OF_AGENT, OF_FRAMEWORK, Offer, Operation, RoleOf, Task, Willing,
 };
 
 use serde::{Deserialize, Serialize};
@@ -370,6 +374,7 @@ pub struct Storage<'a> {
     executors: &'a mut [Slot<Executor>],
     executor_buckets: &'a mut [Bucket],
     offers: &'a mut [Slot<Offer>],
+    operations: &'a mut [Slot<Operation>],
     machines: &'a mut [Slot<Machine>],
     inverse: &'a mut [Slot<Inverse>],
     inverse_timers: &'a mut [Timer],
@@ -404,6 +409,7 @@ impl<'a> Storage<'a> {
             executors: lender.lend(c.executors),
             executor_buckets: lender.lend(c.executors),
             offers: lender.lend(c.offers),
+            operations: lender.lend(c.operations),
             machines: lender.lend(c.machines),
             inverse: lender.lend(c.requests),
             inverse_timers: lender.lend(c.requests),
@@ -442,6 +448,7 @@ pub struct Master<'a> {
     offers: Table<'a, Offer>,
     /// All offers, the first to expire first.
     offers_by_age: Chain,
+    operations: Table<'a, Operation>,
     machines: Table<'a, Machine>,
     inverse: Table<'a, Inverse>,
     inverse_timers: Timers<'a>,
@@ -461,6 +468,8 @@ struct Counters {
     body_bytes: u64,
     /// When the next round is due; `Time::NEVER` = nothing is dirty.
     round: Time,
+    /// When it began to lead.
+    leads_since: Time,
     /// Agents and frameworks with long work.
     chores: u32,
     /// Where the search for long work goes on: agents first, then frameworks.
@@ -503,6 +512,8 @@ pub struct Gauges {
     pub executors: u32,
     /// See `agents`.
     pub offers: u32,
+    /// Operations whose end was not told, or not acknowledged.
+    pub operations: u32,
     /// Names, and cells of their text.
     pub names: u32,
     /// See `names`.
@@ -562,6 +573,7 @@ impl<'a> Master<'a> {
             executors_by_name: Index::new(storage.executor_buckets, seed),
             offers: Table::new(storage.offers),
             offers_by_age: Chain::EMPTY,
+            operations: Table::new(storage.operations),
             machines: Table::new(storage.machines),
             inverse: Table::new(storage.inverse),
             inverse_timers: Timers::new(storage.inverse_timers),
@@ -593,6 +605,7 @@ impl<'a> Master<'a> {
             executors: self.executors.release(),
             executor_buckets: self.executors_by_name.release(),
             offers: self.offers.release(),
+            operations: self.operations.release(),
             machines: self.machines.release(),
             inverse: self.inverse.release(),
             inverse_timers: self.inverse_timers.release(),
@@ -645,6 +658,7 @@ impl<'a> Master<'a> {
             tasks: self.tasks.len(),
             executors: self.executors.len(),
             offers: self.offers.len(),
+            operations: self.operations.len(),
             names: self.names.len(),
             cells: self.names.live_cells(),
             idents,
@@ -751,7 +765,9 @@ impl<'a> Master<'a> {
             AgentCall::Update { framework, latest, status } => {
                 self.update(cx, agent, framework, latest, &status, bodies)
             }
-            AgentCall::OperationUpdate { .. } => Err(Refusal::Unsupported),
+            AgentCall::OperationUpdate { framework, status } => {
+                self.operation_update(cx, agent, framework, &status)
+            }
             AgentCall::Message { framework, executor, data } => {
                 self.message_up(cx, agent, framework, executor, data.of(bodies))
             }
@@ -826,9 +842,11 @@ impl<'a> Master<'a> {
             Verb::DeclineInverse { offers, refuse_us } => {
                 self.answer_inverse(cx, framework, &offers, refuse_us, Willing::Declined)
             }
-            // Nothing makes operations yet, so nobody can name one.
-            Verb::AcknowledgeOperation { .. } | Verb::ReconcileOperations { .. } => {
-                Err(Refusal::Unsupported)
+            Verb::AcknowledgeOperation { operation, uuid } => {
+                self.acknowledge_operation(cx, framework, operation.operation, uuid)
+            }
+            Verb::ReconcileOperations { operations } => {
+                self.reconcile_operations(cx, framework, &operations)
             }
         }
     }
@@ -851,6 +869,7 @@ impl<'a> Master<'a> {
             return Err(Refusal::OutOfTurn);
         }
         (self.cluster, self.fence) = (cluster, fence);
+        self.counters.leads_since = cx.now;
         self.begin_recovery(cx.now);
         cx.fact(Fact::Leading { cluster, fence });
         Ok(())
@@ -1023,6 +1042,7 @@ impl Image for Master<'_> {
         self.tasks.export(to);
         self.executors.export(to);
         self.offers.export(to);
+        self.operations.export(to);
         self.machines.export(to);
         self.inverse.export(to);
         self.inverse_timers.export(to);
@@ -1044,6 +1064,7 @@ impl Image for Master<'_> {
         self.tasks.import(from)?;
         self.executors.import(from)?;
         self.offers.import(from)?;
+        self.operations.import(from)?;
         self.machines.import(from)?;
         self.inverse.import(from)?;
         self.inverse_timers.import(from)?;

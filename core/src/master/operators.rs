@@ -3,6 +3,7 @@
 //! What they set holds for as long as this master runs; what is to outlive it, its facts tell. Mesos: `Master::Http::updateQuota`,
 //! `updateWeights`, `deactivateAgent`.
 
+use super::operations::Unfit;
 use super::{Cx, Fact, Master, Output};
 use crate::Refusal;
 use crate::allocator::quota::QuotaSpec;
@@ -22,17 +23,38 @@ impl Master<'_> {
     ) -> Result<(), Refusal> {
         self.check_leads(cx, conn)?;
         let (_, rights) = self.caller_of(conn);
-        let result = if rights.has(Rights::OPERATE) {
-            self.operator_verb(cx, call.verb)
+        if let OperatorVerb::Operate { agent, operation } = call.verb
+            && rights.has(Rights::OPERATE)
+        {
+            let operation = operation.first().ok_or(Refusal::BadOperation)?;
+            let begun = self.operate_for(cx, (conn, call.ticket), agent, &operation);
+            // Answered when the agent has done it.
+            return begun.or_else(|unfit| self.answer(cx, conn, call.ticket, Err(unfit)));
+        }
+        let done = if rights.has(Rights::OPERATE) {
+            self.operator_verb(cx, call.verb).map_err(Unfit::from)
         } else {
-            Err(Refusal::Denied)
+            Err(Refusal::Denied.into())
         };
         let later = matches!(call.verb, OperatorVerb::Schedule { .. } | OperatorVerb::Down { .. });
-        if later && result.is_ok() {
+        if later && done.is_ok() {
             self.answer_later(conn, call.ticket);
-        } else if call.ticket != 0 {
-            let message = result.err().map_or("", Refusal::sentence);
-            let reply = OperatorEvent::Reply { ticket: call.ticket, result, message };
+            return Ok(());
+        }
+        self.answer(cx, conn, call.ticket, done)
+    }
+
+    fn answer(
+        &self,
+        cx: &mut Cx<'_>,
+        conn: Id,
+        ticket: u32,
+        done: Result<(), Unfit>,
+    ) -> Result<(), Refusal> {
+        let result = done.map_err(|unfit| unfit.refusal);
+        if ticket != 0 {
+            let message = done.err().map_or("", |unfit| unfit.message);
+            let reply = OperatorEvent::Reply { ticket, result, message };
             cx.emit(Output::Send { conn, head: Head::OperatorEvent(reply) });
         }
         result
@@ -63,7 +85,8 @@ impl Master<'_> {
             OperatorVerb::Down { machines, down } => self.set_down(cx, &machines, down),
             OperatorVerb::Drain { agent, grace_us, gone } => self.drain(cx, agent, grace_us, gone),
             OperatorVerb::MarkGone { agent } => self.mark_gone(cx, agent),
-            OperatorVerb::Operate { .. } => Err(Refusal::Unsupported),
+            // Answered later: see `operator_call`.
+            OperatorVerb::Operate { .. } => Err(Refusal::BadOperation),
         }
     }
 

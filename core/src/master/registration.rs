@@ -531,6 +531,7 @@ impl Master<'_> {
             self.recover_some(1, cx.now);
             self.allocator.set_agent_active(&self.pool, agent.index, true);
             self.kill_again(cx, agent);
+            self.ask_for_operations(cx, agent);
             self.plan_agent(cx, agent);
             self.order_drain(cx, agent);
             self.check_drained(cx, agent);
@@ -698,6 +699,7 @@ impl Master<'_> {
         let (allocator, mut world) = self.world();
         let set = allocator.set_total(&mut world, agent.index, total);
         invariant!(set.is_ok(), "what was checked finds no room");
+        self.agent_resources_fact(cx, agent);
         Ok(())
     }
 

@@ -9,6 +9,7 @@ use crate::resources::Holding;
 use crate::slab::List;
 use crate::table::Id;
 use crate::time::Time;
+use crate::wire::agent::OperationState;
 use crate::wire::call::Ownership;
 use crate::wire::hello::Role;
 use crate::wire::task::TaskState;
@@ -277,6 +278,26 @@ record! {
         pub(super) links: [Link; 2],
         #[serde(skip)]
         pub(super) next: u32,
+    }
+
+    /// An operation on resources whose end was not told, or not acknowledged.
+    pub struct Operation {
+        /// Its id, its framework's choice; of an operator's, none.
+        pub name: Name,
+        /// Whose: the framework's slot + 1; 0 = an operator's.
+        pub framework: u32,
+        /// Where: the agent's slot.
+        pub agent: u32,
+        /// The session in which it was ordered, or told.
+        pub session: Session,
+        /// Where it is in its life.
+        pub state: OperationState,
+        /// The update last passed on, by the ledger's sequence.
+        pub forwarded: u64,
+        /// The operator that waits for its end.
+        pub conn: Id,
+        /// The number of the operator's call; 0 = no answer is wanted.
+        pub ticket: u32,
     }
 
     /// An offer.

@@ -486,6 +486,7 @@ impl Master<'_> {
             allocator.remove_client(&mut world, client);
         }
         self.forget_hints(&mut row.hints);
+        self.forget_operations(cx, framework);
         for name in [row.caller, row.name, row.user, row.principal, row.hostname, row.webui_url] {
             self.names.release_one(name);
         }

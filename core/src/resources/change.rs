@@ -8,8 +8,8 @@ use super::ident::{Class, Form, Ident, IdentId};
 use super::pool::{Part, Pool, Shape, is_empty};
 use crate::Refusal;
 use crate::names::Names;
-use crate::wire::Seq;
 use crate::wire::resource::{DiskSource, ReservationKind, Resource, Value};
+use crate::wire::{Seq, check_id};
 
 /// What is done to a list of resources.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -112,7 +112,9 @@ impl Pool<'_> {
                 let made = traits.disk.filter(|_| volume && innermost.is_some() && scalar);
                 made.is_some_and(|disk| {
                     let whole = matches!(disk.source, DiskSource::Block | DiskSource::Raw);
-                    !whole && !disk.container_path.is_empty()
+                    // Both are names of directories.
+                    let names = [disk.persistence, disk.container_path];
+                    !whole && names.iter().all(|name| check_id("disk", name).is_ok())
                 })
             }
             Step::Destroy => volume && scalar,
@@ -219,7 +221,7 @@ impl Pool<'_> {
     }
 
     /// A holding of as much of what each identity becomes.
-    fn derived(
+    pub(super) fn derived(
         &mut self,
         names: &mut Names<'_>,
         of: Holding,

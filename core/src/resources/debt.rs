@@ -80,7 +80,7 @@ impl Pool<'_> {
     }
 
     /// What both have; empty where there is no room to say it. O(both).
-    fn common(&mut self, names: &mut Names<'_>, a: Holding, b: Holding) -> Holding {
+    pub fn common(&mut self, names: &mut Names<'_>, a: Holding, b: Holding) -> Holding {
         let mut common = Holding::EMPTY;
         for (kind, (mine, theirs)) in a.plain().into_iter().zip(b.plain()).enumerate() {
             common.set_plain(kind, mine.min(theirs));

@@ -333,6 +333,18 @@ impl Pool<'_> {
     ) -> Result<IdentId, Full> {
         let ident = self.ident(of).ok_or(Full)?;
         let kept = self.layers.iter(ident.reservations).fold(0usize, |n, _| n.saturating_add(1));
+        self.reduced(names, &ident, kept, ident.role)
+    }
+
+    /// The identity of the disk that `ident` is on, or of what it is if it is no volume, with the
+    /// first `kept` of its layers, the last of which is of `role`.
+    pub(super) fn reduced(
+        &mut self,
+        names: &mut Names<'_>,
+        ident: &Ident,
+        kept: usize,
+        role: Name,
+    ) -> Result<IdentId, Full> {
         let disk = match ident.disk.source {
             DiskSource::Root => bytemuck::Zeroable::zeroed(),
             DiskSource::Path | DiskSource::Mount | DiskSource::Block | DiskSource::Raw => {
@@ -340,8 +352,9 @@ impl Pool<'_> {
                 DiskIdent { persistence: none, principal: none, container_path: none, ..ident.disk }
             }
         };
-        let class = ident.class.and(Class::REVOCABLE.or(Class::REFINED));
-        self.changed(names, &Ident { disk, class, ..ident }, kept)
+        let refined = if kept > 1 { Class::REFINED } else { Class::NONE };
+        let class = ident.class.and(Class::REVOCABLE).or(refined);
+        self.changed(names, &Ident { role, disk, class, ..*ident }, kept)
     }
 
     /// The identity that is `like`, with the first `kept` of its layers; made if need be. Every name
@@ -486,11 +499,12 @@ pub(super) enum Form {
     Bare,
 }
 
-/// The disk that a volume is on, as what it was before.
 fn bare(disk: Option<Disk<'_>>, form: Form) -> Option<Disk<'_>> {
-    if form != Form::Bare {
-        return disk;
-    }
+    if form == Form::Bare { bare_disk(disk) } else { disk }
+}
+
+/// The disk that a volume is on, as what it was before.
+pub(super) fn bare_disk(disk: Option<Disk<'_>>) -> Option<Disk<'_>> {
     let disk = disk.filter(|disk| disk.source != DiskSource::Root);
     disk.map(|disk| Disk { persistence: "", principal: "", container_path: "", ..disk })
 }

@@ -272,9 +272,23 @@ impl<'a> Pool<'a> {
         to: &mut Scratch<'s>,
         inner: &mut [u8],
     ) -> Result<Seq<'s, Resource<'s>>, Full> {
+        self.write_some(names, holding, allocated_to, to, inner, |_| true)
+    }
+
+    /// [`Pool::write`] of those identities that are wanted.
+    pub(super) fn write_some<'s>(
+        &self,
+        names: &Names<'_>,
+        holding: Holding,
+        allocated_to: &str,
+        to: &mut Scratch<'s>,
+        inner: &mut [u8],
+        wanted: impl Fn(&Ident) -> bool,
+    ) -> Result<Seq<'s, Resource<'s>>, Full> {
         let mut list = to.list::<Resource<'static>>();
-        for ((name, _), milli) in WELL_KNOWN.into_iter().zip(holding.plain()) {
-            if milli > 0 {
+        let kinds = (0u8..).zip(WELL_KNOWN).zip(holding.plain());
+        for ((kind, (name, _)), milli) in kinds {
+            if milli > 0 && wanted(self.plain_ident(kind)) {
                 let traits = Traits { allocated_to, ..Traits::PLAIN };
                 let value = Value::Scalar(Amount::from_milli(milli));
                 list.push(&Resource { name, value, traits })?;
@@ -282,7 +296,8 @@ impl<'a> Pool<'a> {
         }
         let mut written = None;
         for part in self.parts(holding) {
-            if written == Some(part.ident) {
+            let unwanted = self.ident_ref(part.ident).is_none_or(|ident| !wanted(ident));
+            if unwanted || written == Some(part.ident) {
                 continue;
             }
             // Spans of one identity stand together, in the order of their numbers.

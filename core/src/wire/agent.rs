@@ -370,6 +370,20 @@ pub enum AgentEvent<'a> {
     },
     /// It is emptied no more: accept tasks again. Since protocol 3.
     Reactivate,
+    /// Tell of these operations, which the master thinks are here, if they are not. Since protocol 3.
+    ReconcileOperations {
+        /// Which.
+        operations: Seq<'a, OperationOf<'a>>,
+    },
+}
+
+/// An operation by its framework's word for it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct OperationOf<'a> {
+    /// Whose.
+    pub framework: FrameworkId,
+    /// Which.
+    pub operation: &'a str,
 }
 
 /// What is to become of a reported task.
@@ -418,6 +432,18 @@ choice! {
     }
 }
 
+impl OperationState {
+    /// True when nothing follows.
+    pub const fn is_terminal(self) -> bool {
+        match self {
+            Self::Finished | Self::Failed | Self::Error | Self::Dropped | Self::GoneByOperator => {
+                true
+            }
+            Self::Pending | Self::Unreachable | Self::Recovering | Self::Unknown => false,
+        }
+    }
+}
+
 nothing_to_check!(Fate OperationState Hash);
 
 /// An operation of some framework, and where it is thought to be.
@@ -447,7 +473,7 @@ pub struct OperationStatus<'a> {
     pub converted: Seq<'a, Resource<'a>>,
 }
 
-items!(; FrameworkHeld, ExecutorHeld, TaskHeld, TaskBodies, Verdict, OperationRef);
+items!(; FrameworkHeld, ExecutorHeld, TaskHeld, TaskBodies, Verdict, OperationRef, OperationOf);
 
 impl Check for AgentCall<'_> {
     fn check(&self) -> Result<(), Malformed> {
@@ -558,7 +584,16 @@ impl Check for AgentEvent<'_> {
                 operations.check_up_to("operate", TASKS_PER_HEAD_MAX)
             }
             Self::Drain { grace_us, .. } => duration("drain.grace", grace_us.unwrap_or(0)),
+            Self::ReconcileOperations { operations } => {
+                operations.check_up_to("reconcile.operations", ITEMS_PER_LIST_MAX)
+            }
         }
+    }
+}
+
+impl Check for OperationOf<'_> {
+    fn check(&self) -> Result<(), Malformed> {
+        given("operation.id", self.operation)
     }
 }
 

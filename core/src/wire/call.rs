@@ -354,6 +354,33 @@ pub enum Operation<'a> {
     },
 }
 
+impl<'a> Operation<'a> {
+    /// Its id; empty = no feedback wanted, or a launch.
+    pub const fn id(&self) -> &'a str {
+        match self {
+            Self::Launch { .. } | Self::LaunchGroup { .. } => "",
+            Self::Reserve(change)
+            | Self::Unreserve(change)
+            | Self::Create(change)
+            | Self::Destroy(change) => change.id,
+            Self::Grow { id, .. } | Self::Shrink { id, .. } => id,
+        }
+    }
+
+    /// The same under another id. Launches have none.
+    pub fn named(self, id: &'a str) -> Self {
+        match self {
+            Self::Launch { .. } | Self::LaunchGroup { .. } => self,
+            Self::Reserve(change) => Self::Reserve(Change { id, ..change }),
+            Self::Unreserve(change) => Self::Unreserve(Change { id, ..change }),
+            Self::Create(change) => Self::Create(Change { id, ..change }),
+            Self::Destroy(change) => Self::Destroy(Change { id, ..change }),
+            Self::Grow { volume, addition, .. } => Self::Grow { id, volume, addition },
+            Self::Shrink { volume, subtract, .. } => Self::Shrink { id, volume, subtract },
+        }
+    }
+}
+
 /// An operation that changes what resources are.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Change<'a> {

@@ -67,7 +67,7 @@ impl Head<'_> {
                 ..
             })
             | Self::AgentCall(AgentCall::Draining { .. })
-            | Self::AgentEvent(AgentEvent::Reactivate)
+            | Self::AgentEvent(AgentEvent::Reactivate | AgentEvent::ReconcileOperations { .. })
             | Self::OperatorCall(_)
             | Self::OperatorEvent(_)
             | Self::Link(Link::Prove { .. })

@@ -35,6 +35,11 @@ impl<'a, T> Seq<'a, T> {
     pub fn is_empty(&self) -> bool {
         self.count == 0
     }
+
+    /// Bytes of its elements.
+    pub fn bytes(&self) -> usize {
+        self.bytes.len()
+    }
 }
 
 impl<'a, T: Deserialize<'a>> Seq<'a, T> {

@@ -562,6 +562,7 @@ impl Cluster {
             }
             // Its hands are faster here than any kill.
             Hand::Abandon { .. } => {}
+            Hand::Volumes { .. } => {}
             Hand::Forget { container } => {
                 self.agents[agent].containers.remove(&container);
             }

@@ -20,7 +20,7 @@ use mesita_core::wire::call::*;
 use mesita_core::wire::event::Unavailability;
 use mesita_core::wire::hello::Role;
 use mesita_core::wire::operator::{MachineId, OperatorCall, OperatorVerb, Planned};
-use mesita_core::wire::resource::Resource;
+use mesita_core::wire::resource::{Resource, Value};
 use mesita_core::wire::task::*;
 use mesita_core::wire::*;
 
@@ -80,6 +80,8 @@ pub struct Peer {
     pub session: Session,
     pub region: &'static str,
     pub offers: BTreeMap<String, (OfferId, AgentId)>,
+    /// The operation that it was last ordered to do.
+    pub operation: String,
 }
 
 fn drive(capacity: &Capacity, config: Config) -> Drive<'static, Master<'static>> {
@@ -104,7 +106,9 @@ impl Rig {
     }
 
     pub fn with(capacity: Capacity, config: Config, epoch: u32) -> Self {
-        let capacity = Capacity { head_max: 16_384, ..capacity };
+        // Reservations and volumes each take an identity, and more while one becomes another.
+        let (idents, layers) = (capacity.idents + 32, capacity.layers + 32);
+        let capacity = Capacity { head_max: 16_384, idents, layers, ..capacity };
         let mut rig = Self {
             drive: drive(&capacity, config),
             now: Time(1_000),
@@ -235,6 +239,9 @@ impl Rig {
         let peer = self.peers.entry(name.to_string()).or_default();
         match head {
             Head::AgentEvent(AgentEvent::Registered { agent, .. }) => peer.agent = *agent,
+            Head::AgentEvent(AgentEvent::Operate { operations, .. }) => {
+                peer.operation = operations.first().unwrap().id().to_string();
+            }
             Head::Event(event::Event::Subscribed { framework, .. }) => {
                 peer.framework = *framework;
             }
@@ -442,6 +449,34 @@ impl Rig {
                 let agent = self.peer(agent).agent;
                 let sequence = sequence.trim_start_matches('#').parse().unwrap();
                 self.call(name, Verb::Acknowledge { task, uuid: Uuid { agent, sequence } })
+            }
+            ["operate", name, agent, operation] => {
+                let agent = self.peer(agent).agent;
+                let operation = operation_of(operation).unwrap();
+                let operation = scratch().seq::<Operation<'static>>([operation]).unwrap();
+                self.operate(name, OperatorVerb::Operate { agent, operation })
+            }
+            ["operated", agent, framework, state, ref options @ ..] => {
+                self.operated(agent, framework, state, options)
+            }
+            ["ack-operation", name, operation, agent, sequence] => {
+                let agent = self.peer(agent).agent;
+                let sequence = sequence.trim_start_matches('#').parse().unwrap();
+                let operation = OperationRef { operation, agent, provider: "" };
+                let uuid = Uuid { agent, sequence };
+                self.call(name, Verb::AcknowledgeOperation { operation, uuid })
+            }
+            ["reconcile-operations", name, ref operations @ ..] => {
+                let operations: Vec<_> = operations
+                    .iter()
+                    .map(|operation| {
+                        let (operation, agent) =
+                            operation.split_once('@').unwrap_or((operation, ""));
+                        OperationRef { operation, agent: self.peer(agent).agent, provider: "" }
+                    })
+                    .collect();
+                let operations = scratch().seq::<OperationRef<'static>>(operations).unwrap();
+                self.call(name, Verb::ReconcileOperations { operations })
             }
             ["kill", name, task] => {
                 let task = TaskAt { task, agent: AgentId::NONE };
@@ -665,9 +700,15 @@ impl Rig {
         let offers = self.offers(name, offers);
         let mut refuse_us = Some(0);
         let mut launches = vec![];
+        let mut operations = vec![];
         for word in tasks {
             if let Some(time) = word.strip_prefix("refuse=") {
                 refuse_us = Some(micros(time));
+                continue;
+            }
+            if let Some(operation) = operation_of(word) {
+                flush(&mut launches, &mut operations);
+                operations.push(operation);
                 continue;
             }
             let (task, rest) = word.split_once('=').unwrap();
@@ -687,11 +728,40 @@ impl Rig {
             }
             launches.push(launch);
         }
-        let tasks = scratch().seq::<Launch<'static>>(launches).unwrap();
-        let operation = Operation::Launch { tasks };
-        let operations = scratch().seq::<Operation<'static>>([operation]).unwrap();
+        flush(&mut launches, &mut operations);
+        let operations = scratch().seq::<Operation<'static>>(operations).unwrap();
         let offers = scratch().seq::<OfferId>(offers).unwrap();
         self.call(name, Verb::Accept(Accept { offers, operations, refuse_us }))
+    }
+
+    fn operated(
+        &mut self,
+        agent: &str,
+        framework: &str,
+        state: &str,
+        options: &[&str],
+    ) -> Result<(), Refusal> {
+        let framework =
+            if framework == "-" { FrameworkId::NONE } else { self.peer(framework).framework };
+        let mut operation = self.peer(agent).operation.clone();
+        let (mut uuid, mut converted) = (None, Seq::EMPTY);
+        for option in options {
+            if let Some(sequence) = option.strip_prefix('#') {
+                uuid = Some(sequence.parse().unwrap());
+            } else if let Some(id) = option.strip_prefix("id=") {
+                operation = id.to_string();
+            } else {
+                converted = wire(option);
+            }
+        }
+        use OperationState::*;
+        let states = [Finished, Failed, Error, Dropped];
+        let state = states.into_iter().find(|one| format!("{one:?}").to_uppercase() == state);
+        let operation =
+            OperationRef { operation: &operation, agent: self.peer(agent).agent, provider: "" };
+        let state = state.unwrap();
+        let status = OperationStatus { operation, state, uuid, message: "", converted };
+        self.agent_call(agent, AgentCall::OperationUpdate { framework, status })
     }
 
     fn status(
@@ -723,6 +793,41 @@ impl Rig {
             detail: Some(detail),
         };
         self.agent_call(agent, AgentCall::Update { framework, latest: state, status })
+    }
+}
+
+/// `reserve@id=cpus(~web):1`, `grow@id=disk%db(~web):64;disk(~web):8` and their likes; none for others.
+fn operation_of(word: &str) -> Option<Operation<'static>> {
+    let (what, text) = word.split_once('=')?;
+    let (what, id) = what.split_once('@').unwrap_or((what, ""));
+    let id: &'static str = Box::leak(id.to_string().into_boxed_str());
+    let resources = || wire(text);
+    let change = || Change { id, resources: resources() };
+    Some(match what {
+        "reserve" => Operation::Reserve(change()),
+        "unreserve" => Operation::Unreserve(change()),
+        "create" => Operation::Create(change()),
+        "destroy" => Operation::Destroy(change()),
+        "grow" => {
+            let mut list = resources().iter();
+            let (volume, addition) = (list.next().unwrap(), list.next().unwrap());
+            Operation::Grow { id, volume, addition }
+        }
+        "shrink" => {
+            let mut list = resources().iter();
+            let (volume, by) = (list.next().unwrap(), list.next().unwrap());
+            let Value::Scalar(subtract) = by.value else { panic!() };
+            Operation::Shrink { id, volume, subtract }
+        }
+        _ => return None,
+    })
+}
+
+/// Launches so far are one operation.
+fn flush(launches: &mut Vec<Launch<'static>>, operations: &mut Vec<Operation<'static>>) {
+    if !launches.is_empty() {
+        let tasks = scratch().seq::<Launch<'static>>(std::mem::take(launches)).unwrap();
+        operations.push(Operation::Launch { tasks });
     }
 }
 
@@ -763,6 +868,10 @@ fn described(role: &str, options: &[&str]) -> Subscribe<'static> {
             subscribe.owned = Ownership::Master;
         } else if *option == "old" {
             subscribe.capabilities = 0;
+        } else if *option == "refines" {
+            subscribe.capabilities |= Capability::ReservationRefinement.bit();
+        } else if *option == "shares" {
+            subscribe.capabilities |= Capability::SharedResources.bit();
         } else if *option == "travels" {
             subscribe.capabilities |= Capability::RegionAware.bit();
         }

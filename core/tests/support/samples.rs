@@ -670,6 +670,15 @@ pub fn all() -> Vec<(&'static str, Head<'static>)> {
         ("agent.leave", Head::AgentCall(AgentCall::Leave { session })),
         ("agent.event.reactivate", Head::AgentEvent(AgentEvent::Reactivate)),
         (
+            "agent.event.reconcile_operations",
+            Head::AgentEvent(AgentEvent::ReconcileOperations {
+                operations: list![
+                    OperationOf<'static>;
+                    OperationOf { framework: FRAMEWORK, operation: "op" }
+                ],
+            }),
+        ),
+        (
             "agent.draining",
             Head::AgentCall(AgentCall::Draining { session, grace_us: None, gone: true }),
         ),

@@ -11,7 +11,7 @@ use mesita_core::wire::operator::*;
 use mesita_core::wire::task::*;
 use mesita_core::wire::*;
 
-use super::text::shown;
+use super::text::marked as shown;
 
 pub fn agent(id: AgentId) -> String {
     if id.is_none() { "nowhere".into() } else { format!("S{}/{}", id.epoch, id.number) }
@@ -120,7 +120,39 @@ fn event(event: &Event<'_>) -> String {
             agent(*id),
             quantities(fits)
         ),
+        Event::OperationUpdate { status } => format!("OPERATION {}", operation_status(status)),
         other => format!("{other:?}"),
+    }
+}
+
+fn operation_status(told: &OperationStatus<'_>) -> String {
+    let mut text = format!("{} {:?}", told.operation.operation, told.state);
+    if let Some(sequence) = told.uuid {
+        text += &format!(" #{sequence}");
+    }
+    if !told.converted.is_empty() {
+        text += &format!(" {}", shown(&told.converted));
+    }
+    if !told.message.is_empty() {
+        text += &format!(" \"{}\"", told.message);
+    }
+    text
+}
+
+pub fn operation(operation: &Operation<'_>) -> String {
+    let id = operation.id();
+    let id = if id.is_empty() { String::new() } else { format!(" as {id}") };
+    match operation {
+        Operation::Reserve(change) => format!("reserve{id} {}", shown(&change.resources)),
+        Operation::Unreserve(change) => format!("unreserve{id} {}", shown(&change.resources)),
+        Operation::Create(change) => format!("create{id} {}", shown(&change.resources)),
+        Operation::Destroy(change) => format!("destroy{id} {}", shown(&change.resources)),
+        other => {
+            let mut memory = [0; 4096];
+            let planned = mesita_core::resources::made::Planned::of(other, &mut memory).unwrap();
+            let planned = planned.unwrap();
+            format!("{:?}{id} {}", planned.step, shown(&planned.list))
+        }
     }
 }
 
@@ -163,6 +195,17 @@ fn agent_event(event: &AgentEvent<'_>) -> String {
             let names: Vec<_> = tasks.iter().map(|task| task.task).collect();
             format!("wants the bodies of {}", names.join(", "))
         }
+        AgentEvent::Operate { framework: of, operations, .. } => {
+            let each: Vec<_> = operations.iter().map(|one| operation(&one)).collect();
+            format!("for {}: {}", framework(*of), each.join(" | "))
+        }
+        AgentEvent::AcknowledgeOperation { operation, sequence, .. } => {
+            format!("acknowledge operation {} #{sequence}", operation.operation)
+        }
+        AgentEvent::ReconcileOperations { operations } => {
+            let each: Vec<_> = operations.iter().map(|one| one.operation).collect();
+            format!("reconcile operations {}", each.join(", "))
+        }
         AgentEvent::UpdateFramework { framework: of } => {
             format!("{} is now {}", framework(of.framework), of.name)
         }
@@ -196,6 +239,10 @@ fn agent_call(call: &AgentCall<'_>) -> String {
             };
             format!("update of {}: {}{latest}", framework(*of), status(told))
         }
+        AgentCall::OperationUpdate { framework: of, status } => {
+            format!("operation of {}: {}", framework(*of), operation_status(status))
+        }
+        AgentCall::Totals { resources, .. } => format!("has {} in all", shown(resources)),
         other => format!("{other:?}"),
     }
 }
@@ -285,6 +332,13 @@ pub fn fact(fact: &Fact<'_>) -> String {
             format!("inverse offer {} {willing:?}", id.map_or("none".into(), offer))
         }
         Fact::InverseGone { .. } => "inverse offer gone".into(),
+        Fact::AgentResources { resources, .. } => format!("agent has {}", shown(resources)),
+        Fact::Operation { operation: of, .. } => {
+            let of = of.first().map_or("unknown".into(), |one| operation(&one));
+            format!("operation {of}")
+        }
+        Fact::OperationState { status, .. } => format!("operation {}", operation_status(status)),
+        Fact::OperationGone { .. } => "operation gone".into(),
     }
 }
 

@@ -75,6 +75,7 @@ impl Tables {
             tasks: self.tasks.only(|_, task| seen(task.framework, |one| one.tasks)),
             executors: self.executors.only(|_, row| seen(row.framework, |one| one.executors)),
             offers: self.offers.only(|_, row| seen(row.framework, |one| one.framework)),
+            operations: self.operations.only(|_, row| seen(row.framework, |one| one.framework)),
             inverse: self.inverse.only(|_, row| seen(row.framework, |one| one.framework)),
             weights: Arc::new(weights.map(|(role, weight)| (role.clone(), *weight)).collect()),
             completed: Arc::new(

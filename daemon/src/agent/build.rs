@@ -17,8 +17,10 @@ use mesita_isolation::{Isolation, sandbox, user};
 use prost::Message;
 
 use super::fetch::Job;
+use super::volumes::Held;
 use crate::access::ForTasks;
 use crate::command::Command;
+use crate::pb::mesita::TaskPrivate;
 use crate::pb::mesos::v1::ExecutorInfo;
 
 /// Where programs are looked for when the agent's own environment does not say.
@@ -50,6 +52,9 @@ pub(super) struct Plan {
     pub(super) around: Option<TaskLimits>,
     pub(super) limits: TaskLimits,
     pub(super) address: String,
+    /// Volumes that it holds, and those that tasks of the executor that it is have brought.
+    pub(super) volumes: Vec<Held>,
+    pub(super) brought: Vec<Held>,
 }
 
 /// A launch whose user is known, and whose sandbox is there.
@@ -73,6 +78,9 @@ fn ready(plan: Plan, work_dir: &Path, switch_user: bool) -> Result<Ready, String
     let user = resolved(&plan.of.user, switch_user)?;
     let directory = sandbox::create(work_dir, plan.at, user.as_ref());
     let directory = directory.map_err(|error| error.to_string())?;
+    for volume in plan.placed_volumes() {
+        volume.show(work_dir, &directory, user.as_ref())?;
+    }
     Ok(Ready { plan, command, user, directory })
 }
 
@@ -95,6 +103,20 @@ impl Ready {
 impl Plan {
     fn is_executor(&self) -> bool {
         self.of.task.is_empty()
+    }
+
+    /// Its volumes, where it asked for them.
+    fn placed_volumes(&self) -> Vec<Held> {
+        let asked = if self.volumes.is_empty() {
+            Vec::new()
+        } else if self.is_executor() {
+            ExecutorInfo::decode(&*self.private).unwrap_or_default().resources
+        } else {
+            TaskPrivate::decode(&*self.private).unwrap_or_default().volumes
+        };
+        let mut placed = Held::placed(self.volumes.clone(), &asked);
+        placed.extend(self.brought.iter().cloned());
+        placed
     }
 }
 

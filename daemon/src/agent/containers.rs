@@ -22,6 +22,7 @@ use siphasher::sip128::{Hasher128, SipHasher24};
 use smol::lock::Semaphore;
 
 use super::build::{Begun, Names, Plan, asked, begin, build, empty_launch, limits};
+use super::volumes::Held;
 use super::watch::Watch;
 use super::{AgentNode, Life};
 use crate::access::ForTasks;
@@ -72,6 +73,8 @@ pub(crate) struct Container {
     started: Cell<bool>,
     /// It is not to be started any more, if it was not yet.
     abandoned: Cell<bool>,
+    /// Volumes that tasks of the executor in it have brought.
+    volumes: RefCell<Vec<Held>>,
     /// What it used in all, for people.
     summary: RefCell<String>,
     /// Told when anything of this changes.
@@ -155,6 +158,19 @@ impl Containers {
     pub(super) fn framework_of(&self, id: ContainerId) -> Option<FrameworkId> {
         let framework = self.get(id)?.framework.get();
         (!framework.is_none()).then_some(framework)
+    }
+
+    /// A task of the executor in a container brings volumes.
+    pub(super) fn brings(&self, id: ContainerId, volumes: Vec<Held>) {
+        let container = self.entry(id);
+        let mut known = container.volumes.borrow_mut();
+        let new = volumes.into_iter().filter(|one| !known.contains(one)).collect::<Vec<_>>();
+        known.extend(new);
+    }
+
+    /// The volumes that tasks of the executor in a container have brought.
+    fn brought(&self, id: ContainerId) -> Vec<Held> {
+        self.get(id).map(|container| container.volumes.borrow().clone()).unwrap_or_default()
     }
 
     /// True once a container's process was started.
@@ -377,6 +393,9 @@ impl AgentNode {
             Hand::Destroy { container } => self.step(*container, Step::Kill),
             Hand::Forget { container } => self.forget(*container),
             Hand::Keep { containers } => self.keep_only(&containers.iter().collect()),
+            Hand::Volumes { sequence, order, volumes } => {
+                self.order_volumes(*sequence, *order, volumes);
+            }
         }
     }
 
@@ -396,6 +415,8 @@ impl AgentNode {
             around: launch.inside.map(|around| self.around(around)),
             limits: limits(launch),
             address: self.options.address.clone(),
+            volumes: Held::among(&launch.resources),
+            brought: self.containers.brought(launch.container),
         }
     }
 
@@ -470,6 +491,8 @@ impl AgentNode {
         container: &Rc<Container>,
         plan: Plan,
     ) -> Result<u32, String> {
+        // The directories of volumes are as the core thinks they are.
+        self.volumes.settled().await;
         let isolation = Arc::clone(&self.containers.isolation);
         let work_dir = self.containers.work_dir.clone();
         let (switch, token) = (self.containers.switch_user, self.containers.token(id));

@@ -36,6 +36,7 @@ pub(crate) mod prepare;
 mod site;
 mod start;
 mod tally;
+mod volumes;
 mod watch;
 
 use std::cell::{Cell, RefCell};
@@ -137,6 +138,7 @@ pub(crate) struct AgentNode {
     keeper: keeper::Link,
     beside: Beside,
     fetcher: fetch::Fetcher,
+    volumes: volumes::Volumes,
     bounds: bounds::Bounds,
     /// The connection to the master, if there is one.
     master: Cell<Option<Id>>,
@@ -163,6 +165,8 @@ pub(crate) enum Why {
     Left,
     /// Its keeper died: it has to start again.
     KeeperGone,
+    /// It has less than frameworks keep on it.
+    TooSmall,
 }
 
 /// Told once, to whoever waits.
@@ -308,6 +312,18 @@ impl Node for AgentNode {
 }
 
 impl AgentNode {
+    /// A task that an executor runs may bring volumes into its sandbox.
+    fn note_volumes(&self, record: &mesita_core::agent::ledger::Record<'_>, bodies: &[BodyRef]) {
+        use mesita_core::agent::ledger::Record;
+        use mesita_core::wire::task::Kind;
+        if let Record::Task { container, launch, .. } = record
+            && matches!(launch.kind, Kind::Executor)
+        {
+            let private = self.port.bodies.borrow().bytes(launch.private.of(bodies));
+            self.show_to_executor(*container, &launch.resources, &private);
+        }
+    }
+
     fn persist(
         &self,
         sequence: u64,
@@ -317,6 +333,7 @@ impl AgentNode {
     ) {
         use mesita_core::agent::ledger::Record;
         self.executors.noted(record, self.own.borrow().cluster);
+        self.note_volumes(record, bodies);
         {
             let store = self.port.bodies.borrow();
             self.tally.noted(record, |body| store.bytes(body.of(bodies)));

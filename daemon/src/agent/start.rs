@@ -117,6 +117,7 @@ impl AgentNode {
             keeper: link,
             beside: super::beside::Beside::new(version),
             fetcher,
+            volumes: super::volumes::Volumes::default(),
             bounds,
             master: std::cell::Cell::default(),
             timeout_us: std::cell::Cell::default(),
@@ -134,7 +135,16 @@ impl AgentNode {
             node.recover(&entry);
         }
         node.tell_held(&held);
-        node.port.put(&Input::Recovered { boot });
+        let of = node.me.clone();
+        node.port.put_then(&Input::Recovered { boot }, Vec::new(), move |result| {
+            if let (Err(refusal), Some(node)) = (result, of.upgrade()) {
+                log::error!(
+                    "this agent has less than what frameworks have reserved of it and keep on it \
+                     ({refusal}): start it with --resources of at least as much as before"
+                );
+                node.over.tell(super::Why::TooSmall);
+            }
+        });
         node.take_up(&held);
         node.serve_keeper();
         node.collect_garbage();
@@ -187,6 +197,7 @@ impl AgentNode {
                     self.own.borrow_mut().cluster = cluster;
                 }
                 self.executors.noted(&record, self.own.borrow().cluster);
+                self.note_volumes(&record, &refs);
                 let store = self.port.bodies.borrow();
                 self.tally.noted(&record, |body| store.bytes(body.of(&refs)));
             }

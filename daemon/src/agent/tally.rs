@@ -150,6 +150,7 @@ impl Tally {
             | Record::Resources { .. }
             | Record::Operation { .. }
             | Record::OperationAcknowledged { .. }
+            | Record::Operated { .. }
             | Record::Stamp { .. }
             | Record::Settled { .. }
             | Record::SnapshotEnds

@@ -16,7 +16,8 @@ use mesita_core::wire::{AgentId, Body, BodyRef, Fence, FrameworkId};
 
 use crate::encoded::{Described, Resources};
 use rows::{
-    Agent, Completed, Drain, Executor, Framework, Inverse, Machine, Offer, Quota, Status, Task,
+    Agent, Completed, Drain, Executor, Framework, Inverse, Machine, Offer, Operation, Quota,
+    Status, Task,
 };
 
 /// Rows of a page.
@@ -39,6 +40,7 @@ pub(crate) struct Tables {
     pub(crate) offers: Table<Offer>,
     pub(crate) machines: Table<Machine>,
     pub(crate) inverse: Table<Inverse>,
+    pub(crate) operations: Table<Operation>,
     /// Quotas of roles.
     pub(crate) quotas: Arc<BTreeMap<Box<str>, Quota>>,
     /// Weights of roles that are not 1, in thousandths.
@@ -377,6 +379,20 @@ impl Catalog {
             }
             Fact::InverseGone { row } => {
                 self.now.inverse.remove(row);
+            }
+            Fact::AgentResources { row, ref resources } => {
+                let resources = Resources::of(resources);
+                self.now.agents.change(row, |agent| agent.resources = resources);
+            }
+            Fact::Operation { row, framework, agent, ref operation } => {
+                let operation = Operation::of(framework, agent, operation);
+                self.now.operations.put(row, operation);
+            }
+            Fact::OperationState { row, ref status } => {
+                self.now.operations.change(row, |one| one.told(status));
+            }
+            Fact::OperationGone { row } => {
+                self.now.operations.remove(row);
             }
             Fact::Weight { role, weight } => {
                 let weights = Arc::make_mut(&mut self.now.weights);

@@ -15,7 +15,7 @@ use prost::Message;
 use serde_json::{Map, Value, json};
 
 use super::Tables;
-use crate::encoded::{Described, Resources, attribute_text, number};
+use crate::encoded::{Described, Encoded, Resources, attribute_text, number};
 use crate::pb::mesita::TaskPublic;
 
 /// An agent.
@@ -67,6 +67,33 @@ pub(crate) struct Inverse {
     pub(crate) willing: Willing,
     /// When it was answered last, in µs of Unix time.
     pub(crate) answered_us: u64,
+}
+
+/// An operation on resources whose end was not acknowledged.
+#[derive(Clone, Debug)]
+pub(crate) struct Operation {
+    pub(crate) framework: Id,
+    pub(crate) agent: Id,
+    /// Which, as the wire has it: a list of one, or of none if this master only knows its end.
+    pub(crate) asked: Encoded,
+    /// What was told of it last, as the wire has it; nothing yet = it is pending.
+    pub(crate) status: Option<Encoded>,
+}
+
+impl Operation {
+    /// One that was ordered from its agent.
+    pub(crate) fn of(
+        framework: Id,
+        agent: Id,
+        asked: &Seq<'_, mesita_core::wire::call::Operation<'_>>,
+    ) -> Self {
+        Self { framework, agent, asked: Encoded::of(asked), status: None }
+    }
+
+    /// Its agent told of it.
+    pub(crate) fn told(&mut self, status: &mesita_core::wire::agent::OperationStatus<'_>) {
+        self.status = Some(Encoded::of(status));
+    }
 }
 
 /// A framework.

@@ -29,6 +29,7 @@ enum End {
     Signal,
     Left,
     KeeperGone,
+    TooSmall,
 }
 
 pub(super) fn main(flags: Agent) -> Result<ExitCode, Failure> {
@@ -98,6 +99,7 @@ pub(super) fn main(flags: Agent) -> Result<ExitCode, Failure> {
             match agent.over.wait().await {
                 Why::Left => End::Left,
                 Why::KeeperGone => End::KeeperGone,
+                Why::TooSmall => End::TooSmall,
             }
         };
         let end = futures_lite::future::or(told, over).await;
@@ -109,6 +111,7 @@ pub(super) fn main(flags: Agent) -> Result<ExitCode, Failure> {
     });
     match end {
         End::Signal | End::Left => Ok(ExitCode::SUCCESS),
+        End::TooSmall => Ok(ExitCode::FAILURE),
         End::KeeperGone => {
             // A keeper can only be made before the first thread.
             log::warn!("starting again, with a new keeper");

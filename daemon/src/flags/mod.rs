@@ -705,8 +705,8 @@ impl Common {
             cells: tasks * 4,
             pieces: tasks * 6 + 64,
             spans: tasks * 2 + 64,
-            idents: 64,
-            layers: 64,
+            idents: 128,
+            layers: 128,
             ..self.master_capacity()
         };
         self.capacity.iter().for_each(|rows| rows.apply(&mut capacity));
@@ -746,6 +746,7 @@ fn field<'c>(capacity: &'c mut Capacity, name: &str) -> Option<&'c mut u32> {
         "requests" => &mut capacity.requests,
         "filters" => &mut capacity.filters,
         "updates" => &mut capacity.updates,
+        "operations" => &mut capacity.operations,
         "names" => &mut capacity.names,
         "cells" => &mut capacity.cells,
         "attributes" => &mut capacity.attributes,
@@ -767,6 +768,9 @@ fn capacity(text: &str) -> Result<Rows, String> {
         }
         let rows = rows.parse().ok().filter(|rows| (1..=10_000_000).contains(rows));
         let rows = rows.ok_or_else(|| format!("`{name}` needs 1 to 10,000,000 rows"))?;
+        if name == "operations" && rows > mesita_core::capacity::OPERATIONS_MAX {
+            return Err("`operations` needs 1 to 256 rows".to_owned());
+        }
         Ok((name.to_owned(), rows))
     });
     pairs.collect::<Result<_, _>>().map(Rows)

@@ -66,7 +66,11 @@ impl MasterNode {
             | Fact::AgentDeactivated { .. }
             | Fact::AgentEmptying { .. }
             | Fact::Inverse { .. }
-            | Fact::InverseGone { .. } => return,
+            | Fact::InverseGone { .. }
+            | Fact::AgentResources { .. }
+            | Fact::Operation { .. }
+            | Fact::OperationState { .. }
+            | Fact::OperationGone { .. } => return,
         };
         set.keep(&row);
     }

@@ -61,8 +61,12 @@ impl MasterNode {
     }
 
     fn named(&self, id: Option<&pb::AgentId>) -> Result<AgentId, Early> {
-        let agent = id.and_then(|id| AgentId::parse(&id.value, self.cluster()));
-        agent.ok_or_else(|| bad("Unknown agent"))
+        id.and_then(|id| self.agent_called(&id.value)).ok_or_else(|| bad("Unknown agent"))
+    }
+
+    /// The agent with this id as clients see it.
+    pub(super) fn agent_called(&self, id: &str) -> Option<AgentId> {
+        AgentId::parse(id, self.cluster())
     }
 
     async fn deactivate(

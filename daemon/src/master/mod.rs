@@ -23,6 +23,7 @@ mod heads;
 mod maintenance;
 mod operations;
 mod operator;
+mod reservations;
 mod rights;
 mod schedulers;
 mod site;

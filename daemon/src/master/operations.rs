@@ -195,8 +195,17 @@ impl MasterNode {
         let gone = || early(StatusCode::SERVICE_UNAVAILABLE, "the master is ending");
         let (result, message) = answer.map_err(|_| gone())?;
         result.map_err(|refusal| {
-            let status = if refusal == Refusal::Denied {
-                StatusCode::FORBIDDEN
+            // A race with offers, as in Mesos, or an agent that is away: to be tried again.
+            let passes = matches!(
+                refusal,
+                Refusal::NotAvailable
+                    | Refusal::InUse
+                    | Refusal::AgentAway
+                    | Refusal::OutcomeUnknown
+                    | Refusal::OperationsFull
+            );
+            let status = if refusal == Refusal::Denied || passes {
+                StatusCode::from_u16(refusal.http()).unwrap_or_default()
             } else {
                 StatusCode::BAD_REQUEST
             };

@@ -24,7 +24,7 @@ use crate::pb::mesos::v1 as pb;
 use crate::v1::about as told_about;
 use crate::v1::amounts::seconds;
 use crate::v1::events::{self, HEARTBEAT_US};
-use crate::v1::{maintenance, reads};
+use crate::v1::{maintenance, operations, reads};
 use crate::{alarm, clock};
 use pb::master::call::Type;
 use pb::master::{Call, Event, Response, event, response};
@@ -100,6 +100,9 @@ impl MasterNode {
             let message = "Failed to validate master::Call: Expecting 'type' to be present";
             return Err(early(StatusCode::BAD_REQUEST, message));
         }
+        if self.change_resources(&call, &caller).await? {
+            return Ok(status(StatusCode::ACCEPTED));
+        }
         if self.change(&call, &caller).await? {
             return Ok(status(StatusCode::OK));
         }
@@ -166,7 +169,7 @@ impl MasterNode {
             }
             Type::GetOperations => {
                 told.set_type(Of::GetOperations);
-                told.get_operations = Some(response::GetOperations::default());
+                told.get_operations = Some(operations::operations(&tables));
             }
             Type::GetTasks => {
                 told.set_type(Of::GetTasks);
@@ -343,7 +346,11 @@ impl MasterNode {
             | Fact::InverseGone { .. }
             | Fact::Admission(_)
             | Fact::Removed { .. }
-            | Fact::Dismissed { .. } => None,
+            | Fact::Dismissed { .. }
+            | Fact::AgentResources { .. }
+            | Fact::Operation { .. }
+            | Fact::OperationState { .. }
+            | Fact::OperationGone { .. } => None,
         }
     }
 

@@ -11,6 +11,7 @@ use serde_json::{Value, json};
 
 use super::MasterNode;
 use super::maintenance::Posted;
+use super::reservations::Listed;
 use crate::access::Access;
 use crate::clock;
 use crate::conn::Ends;
@@ -84,6 +85,10 @@ impl Site for MasterNode {
             path if visit.request.method() == Method::POST && Posted::at(path).is_some() => {
                 let what = Posted::at(path).unwrap_or(Posted::Schedule);
                 Ok(Box::pin(self.post_maintenance(visit, what)))
+            }
+            path if Listed::at(path).is_some() => {
+                let what = Listed::at(path).unwrap_or(Listed::Reserve);
+                Ok(Box::pin(self.post_resources(visit, what)))
             }
             "/teardown" => Ok(Box::pin(self.post_teardown(visit))),
             _ => match self.read(&visit) {

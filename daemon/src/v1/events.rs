@@ -3,7 +3,7 @@
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use mesita_core::wire::agent::{OperationState, OperationStatus};
+use mesita_core::wire::agent::OperationState;
 use mesita_core::wire::call::Capability;
 use mesita_core::wire::event::{AgentInfo, Event, InverseOffer, Offer, Unavailability};
 use mesita_core::wire::task::{Exit, Reason, Source, Status, TaskState};
@@ -11,6 +11,7 @@ use mesita_core::wire::{AgentId, Body, FrameworkId, Uuid};
 use prost::Message;
 
 use super::amounts::seconds;
+use super::operations;
 use super::resources::{Form, attributes, of_wire};
 use crate::pb::mesos::v1 as pb;
 use pb::scheduler::event::{self, Type};
@@ -80,7 +81,7 @@ impl Telling<'_> {
             }
             Event::OperationUpdate { status } => {
                 told.set_type(Type::UpdateOperationStatus);
-                let status = self.operation(status);
+                let status = operations::told(status, self.form(), self.cluster);
                 told.update_operation_status = Some(event::UpdateOperationStatus { status });
             }
             Event::Message { agent, executor, data } => {
@@ -196,27 +197,6 @@ impl Telling<'_> {
         told
     }
 
-    fn operation(&self, status: &OperationStatus<'_>) -> pb::OperationStatus {
-        let operation = &status.operation;
-        let mut told = pb::OperationStatus {
-            operation_id: Some(pb::OperationId { value: operation.operation.to_owned() }),
-            converted_resources: of_wire(&status.converted, "", self.form()),
-            ..pb::OperationStatus::default()
-        };
-        told.set_state(operation_state(status.state));
-        if !status.message.is_empty() {
-            told.message = Some(status.message.to_owned());
-        }
-        if !operation.agent.is_none() {
-            told.agent_id = Some(agent_id(operation.agent, self.cluster));
-        }
-        if let Some(sequence) = status.uuid {
-            let value = Uuid { agent: operation.agent, sequence }.to_bytes().to_vec();
-            told.uuid = Some(pb::Uuid { value });
-        }
-        told
-    }
-
     fn failure(&self, agent: AgentId, executor: &str, exit: Exit) -> event::Failure {
         let status = match exit {
             Exit::Unseen => None,
@@ -326,7 +306,7 @@ pub(crate) fn reason(reason: Reason) -> pb::task_status::Reason {
     pb::task_status::Reason::try_from(i32::from(reason as u8)).unwrap_or(unknown)
 }
 
-fn operation_state(state: OperationState) -> pb::OperationState {
+pub(crate) fn operation_state(state: OperationState) -> pb::OperationState {
     match state {
         OperationState::Pending => pb::OperationState::OperationPending,
         OperationState::Finished => pb::OperationState::OperationFinished,

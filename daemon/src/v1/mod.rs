@@ -9,6 +9,7 @@
 //! | `tasks` | tasks and executors, split into what is decided by and what is carried |
 //! | `calls` | calls of schedulers → heads |
 //! | `events` | heads → events for schedulers |
+//! | `operations` | what becomes of operations on resources |
 //! | `executors` | the conversation with executors, both ways |
 //! | `reads` | what operators read of the catalog |
 
@@ -19,6 +20,7 @@ pub(crate) mod checks;
 pub(crate) mod events;
 pub(crate) mod executors;
 pub(crate) mod maintenance;
+pub(crate) mod operations;
 pub(crate) mod patterns;
 pub(crate) mod reads;
 pub(crate) mod resources;

@@ -170,6 +170,12 @@ fn stack(resource: &pb::Resource) -> Result<Vec<ReservationInfo>, BadResource> {
     }])
 }
 
+/// The role that a resource is reserved for; empty = anyone's.
+pub(crate) fn role_of(resource: &pb::Resource) -> String {
+    let stack = stack(resource).unwrap_or_default();
+    stack.last().map_or_else(String::new, |layer| layer.role().to_owned())
+}
+
 /// Labels as the one text that equal labels have.
 fn canonical(labels: Option<&pb::Labels>) -> String {
     let labels = labels.map_or(&[][..], |labels| &labels.labels);
@@ -241,7 +247,8 @@ pub(crate) fn of_wire(list: &Seq<'_, Resource<'_>>, role: &str, form: Form) -> V
     list.iter().map(|resource| one_of_wire(&resource, role, form)).collect()
 }
 
-fn one_of_wire(resource: &Resource<'_>, role: &str, form: Form) -> pb::Resource {
+/// One for the API.
+pub(crate) fn one_of_wire(resource: &Resource<'_>, role: &str, form: Form) -> pb::Resource {
     let traits = &resource.traits;
     let mut told = pb::Resource { name: resource.name.to_owned(), ..pb::Resource::default() };
     match &resource.value {

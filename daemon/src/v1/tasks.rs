@@ -215,7 +215,13 @@ fn public(task: &pb::TaskInfo) -> TaskPublic {
 }
 
 fn private(task: &pb::TaskInfo) -> TaskPrivate {
-    TaskPrivate { data: task.data.clone(), command: task.command.clone() }
+    let volume =
+        |one: &&pb::Resource| one.disk.as_ref().is_some_and(|disk| disk.persistence.is_some());
+    TaskPrivate {
+        data: task.data.clone(),
+        command: task.command.clone(),
+        volumes: task.resources.iter().filter(volume).cloned().collect(),
+    }
 }
 
 fn limits<'s>(

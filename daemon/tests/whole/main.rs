@@ -29,4 +29,5 @@ mod reads;
 mod roles;
 mod runs;
 mod scheduler_api;
+mod volumes;
 mod world;

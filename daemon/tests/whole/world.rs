@@ -537,6 +537,11 @@ impl<'w> Agent<'w> {
         master.clone_into(&mut self.master);
     }
 
+    /// Its flags are others from its next start on.
+    pub(crate) fn now_with(&mut self, flags: &[&str]) {
+        self.flags = owned(flags);
+    }
+
     pub(crate) fn work_dir(&self) -> &Path {
         &self.work_dir
     }

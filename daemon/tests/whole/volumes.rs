@@ -1,0 +1,425 @@
+//! Reservations and persistent volumes: made by frameworks and operators, kept by agents through
+//! whatever is killed, and shown to tasks.
+
+use std::path::PathBuf;
+
+use serde_json::{Value, json};
+
+use crate::http::{ask, post};
+use crate::reads::read_at;
+use crate::scheduler_api::{Framework, end, task};
+use crate::world::{Agent, Master, World, eventually};
+
+fn cluster(world: &World) -> (Master<'_>, Agent<'_>) {
+    let master = world.master(&["--agent-timeout=3s"]);
+    let agent = master.agent(&["--resources", "cpus:4;mem:1024;disk:1000"]);
+    (master, agent)
+}
+
+fn subscribe(master: &Master<'_>, more: &Value) -> Framework {
+    let mut info = json!({"roles": ["web"], "principal": "p", "capabilities": [
+        {"type": "MULTI_ROLE"}, {"type": "PARTITION_AWARE"}, {"type": "RESERVATION_REFINEMENT"}]});
+    info.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+    Framework::subscribe(master, &info)
+}
+
+/// So much of something that `role` has reserved by an operation.
+fn reserved(name: &str, amount: f64, role: &str) -> Value {
+    json!({"name": name, "type": "SCALAR", "scalar": {"value": amount},
+           "reservations": [{"type": "DYNAMIC", "role": role, "principal": "p"}]})
+}
+
+fn volume(amount: f64, id: &str, path: &str) -> Value {
+    let mut volume = reserved("disk", amount, "web");
+    volume["disk"] = json!({"persistence": {"id": id, "principal": "p"},
+                            "volume": {"container_path": path, "mode": "RW"}});
+    volume
+}
+
+fn reserve(id: &str, resources: &[Value]) -> Value {
+    json!({"type": "RESERVE", "id": {"value": id}, "reserve": {"resources": resources}})
+}
+
+fn create(id: &str, volumes: &[Value]) -> Value {
+    json!({"type": "CREATE", "id": {"value": id}, "create": {"volumes": volumes}})
+}
+
+fn destroy(id: &str, volumes: &[Value]) -> Value {
+    json!({"type": "DESTROY", "id": {"value": id}, "destroy": {"volumes": volumes}})
+}
+
+fn launch(tasks: &[Value]) -> Value {
+    json!({"type": "LAUNCH", "launch": {"task_infos": tasks}})
+}
+
+fn accept(framework: &Framework, offer: &Value, operations: &[Value]) {
+    framework.accepted(
+        "ACCEPT",
+        &json!({"offer_ids": [offer["id"]], "filters": {"refuse_seconds": 0.1},
+                "operations": operations}),
+    );
+}
+
+/// A task on a volume.
+fn on(offer: &Value, name: &str, command: &str, volume: &Value) -> Value {
+    let mut task = task(offer, name, command);
+    task["resources"].as_array_mut().unwrap().push(volume.clone());
+    task
+}
+
+/// The next end of an operation.
+fn operation(framework: &mut Framework) -> Value {
+    framework.events.until("UPDATE_OPERATION_STATUS")["status"].clone()
+}
+
+fn acknowledge(framework: &Framework, status: &Value) {
+    framework.accepted(
+        "ACKNOWLEDGE_OPERATION_STATUS",
+        &json!({"agent_id": status["agent_id"], "operation_id": status["operation_id"],
+                "uuid": status["uuid"]["value"]}),
+    );
+}
+
+/// Operations have ended, in whichever order; each is acknowledged.
+fn finished(framework: &mut Framework, ids: &[&str]) {
+    let mut left = ids.to_vec();
+    while !left.is_empty() {
+        let status = operation(framework);
+        assert_eq!(status["state"], "OPERATION_FINISHED", "{status}");
+        left.retain(|id| status["operation_id"]["value"] != *id);
+        acknowledge(framework, &status);
+    }
+}
+
+/// The next offer that has a volume of this size.
+fn offer_with(framework: &mut Framework, size: f64) -> Value {
+    loop {
+        let offer = framework.offer();
+        let has =
+            |one: &Value| !one["disk"]["persistence"].is_null() && one["scalar"]["value"] == size;
+        if offer["resources"].as_array().unwrap().iter().any(has) {
+            return offer;
+        }
+    }
+}
+
+fn operations(master: &Master<'_>) -> Vec<Value> {
+    let answer = post(master.port, "/api/v1", &[], &json!({"type": "GET_OPERATIONS"}));
+    let told: Value = serde_json::from_str(&answer.text()).unwrap();
+    told["get_operations"]["operations"].as_array().cloned().unwrap_or_default()
+}
+
+fn directory(agent: &Agent<'_>, id: &str) -> PathBuf {
+    agent.work_dir().join("volumes/roles/web").join(id)
+}
+
+/// What a task that is over has printed.
+fn printed(world: &World, master: &Master<'_>, task: &str) -> String {
+    world.told(&["logs", "--master", &master.address(), task]).out
+}
+
+/// What an agent has, by its read endpoint.
+fn agent_row(master: &Master<'_>) -> Value {
+    read_at(master.port, "/slaves")["slaves"][0].clone()
+}
+
+#[test]
+fn a_volume_outlives_tasks_agents_and_masters_until_it_is_destroyed() {
+    let world = World::new();
+    let (mut master, mut agent) = cluster(&world);
+    let mut framework = subscribe(&master, &json!({}));
+    let offer = framework.offer();
+    let db = volume(100.0, "db", "data");
+    accept(
+        &framework,
+        &offer,
+        &[
+            reserve("r", &[reserved("disk", 300.0, "web"), reserved("cpus", 1.0, "web")]),
+            create("c", std::slice::from_ref(&db)),
+            launch(&[on(&offer, "writer", "echo kept > data/file", &db)]),
+        ],
+    );
+    finished(&mut framework, &["r"]);
+    let created = operation(&mut framework);
+    assert_eq!(created["converted_resources"][0]["disk"]["persistence"]["id"], "db", "{created}");
+    let rows = operations(&master);
+    let row = rows.iter().find(|row| row["info"]["type"] == "CREATE").unwrap();
+    assert_eq!(row["info"]["id"]["value"], "c", "{row}");
+    assert_eq!(row["latest_status"]["state"], "OPERATION_FINISHED", "{row}");
+    acknowledge(&framework, &created);
+    eventually(|| operations(&master).is_empty(), || "no operation".to_owned());
+    assert_eq!(framework.end_of("writer")["state"], "TASK_FINISHED");
+    let file = directory(&agent, "db").join("file");
+    assert_eq!(std::fs::read_to_string(&file).unwrap(), "kept\n");
+    assert_eq!(agent_row(&master)["reserved_resources"]["web"]["disk"], 300.0);
+    // The agent is killed, and then the master.
+    agent.kill();
+    agent.start();
+    agent.process().says("registered with the master");
+    let offer = offer_with(&mut framework, 100.0);
+    master.kill();
+    drop(offer);
+    master.start();
+    let id = framework.id.clone();
+    let mut framework = subscribe(&master, &json!({ "id": id }));
+    let offer = offer_with(&mut framework, 100.0);
+    // Wherever a task wants to find it.
+    let elsewhere = volume(100.0, "db", "elsewhere");
+    let reader = on(&offer, "reader", "cat elsewhere/file; test ! -e data", &elsewhere);
+    accept(&framework, &offer, &[launch(&[reader])]);
+    assert_eq!(framework.end_of("reader")["state"], "TASK_FINISHED");
+    assert!(printed(&world, &master, "reader").contains("kept"));
+    let offer = offer_with(&mut framework, 100.0);
+    let unreserve = json!({"type": "UNRESERVE", "id": {"value": "u"}, "unreserve": {"resources":
+        [reserved("disk", 300.0, "web"), reserved("cpus", 1.0, "web")]}});
+    accept(&framework, &offer, &[destroy("d", &[db]), unreserve]);
+    finished(&mut framework, &["d", "u"]);
+    assert!(!directory(&agent, "db").exists());
+    agent.kill();
+    agent.start();
+    agent.process().says("registered with the master");
+    let plain = || agent_row(&master)["reserved_resources"] == json!({});
+    eventually(plain, || agent_row(&master).to_string());
+    assert_eq!(agent_row(&master)["resources"]["disk"], 1000.0);
+    framework.accepted("TEARDOWN", &Value::Null);
+    end(&world, master, agent);
+}
+
+#[test]
+fn the_end_of_an_operation_is_told_until_it_is_acknowledged_whoever_is_killed() {
+    let world = World::new();
+    let (mut master, mut agent) = cluster(&world);
+    let mut framework = subscribe(&master, &json!({}));
+    let offer = framework.offer();
+    let bad = reserve("bad", &[reserved("disk", 1.0, "other")]);
+    accept(&framework, &offer, &[bad, reserve("r", &[reserved("disk", 10.0, "web")])]);
+    let status = operation(&mut framework);
+    assert_eq!(status["state"], "OPERATION_ERROR", "{status}");
+    assert!(status["uuid"].is_null() && !status["message"].is_null(), "{status}");
+    let first = operation(&mut framework);
+    assert_eq!(first["state"], "OPERATION_FINISHED", "{first}");
+    agent.kill();
+    agent.start();
+    let again = operation(&mut framework);
+    assert_eq!((&again["uuid"], &again["state"]), (&first["uuid"], &first["state"]), "{again}");
+    master.kill();
+    master.start();
+    let id = framework.id.clone();
+    let mut framework = subscribe(&master, &json!({ "id": id }));
+    let ask = |framework: &Framework, operations: Value| {
+        framework.accepted("RECONCILE_OPERATIONS", &json!({ "operations": operations }));
+    };
+    // It may have been told before there was anybody to hear it.
+    eventually(|| operations(&master).len() == 1, || "the operation".to_owned());
+    ask(&framework, json!([]));
+    let mut told = operation(&mut framework);
+    assert_eq!(told["state"], "OPERATION_FINISHED", "{told}");
+    while told["uuid"].is_null() {
+        agent.kill();
+        agent.start();
+        told = operation(&mut framework);
+    }
+    assert_eq!(told["uuid"], first["uuid"]);
+    acknowledge(&framework, &told);
+    eventually(|| operations(&master).is_empty(), || "no operation".to_owned());
+    ask(&framework, json!([{"operation_id": {"value": "r"}, "agent_id": told["agent_id"]}]));
+    loop {
+        let told = operation(&mut framework);
+        // What was told again meanwhile may still come.
+        if told["state"] == "OPERATION_UNKNOWN" {
+            break;
+        }
+    }
+    framework.accepted("TEARDOWN", &Value::Null);
+    end(&world, master, agent);
+}
+
+#[test]
+fn operators_reserve_what_is_offered_and_make_volumes_of_it() {
+    let world = World::new();
+    let (master, agent) = cluster(&world);
+    let mut framework = subscribe(&master, &json!({}));
+    let offer = framework.offer();
+    let id = offer["agent_id"].clone();
+    let call = |kind: &str, more: &Value| {
+        let mut call = json!({"type": kind});
+        let mut own = json!({ "agent_id": id });
+        own.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+        call[kind.to_lowercase()] = own;
+        let answer = post(master.port, "/api/v1", &[], &call);
+        (answer.status, answer.text())
+    };
+    let done = (202, String::new());
+    let two = json!({"resources": [reserved("disk", 200.0, "web"), reserved("cpus", 2.0, "web")]});
+    assert_eq!(call("RESERVE_RESOURCES", &two), done);
+    let rescinded = framework.events.until("RESCIND")["offer_id"].clone();
+    assert_eq!(rescinded, offer["id"]);
+    let much = json!({"resources": [reserved("cpus", 3.0, "web")]});
+    assert_eq!(call("RESERVE_RESOURCES", &much).0, 409);
+    let plain = json!({"resources": [{"name": "cpus", "type": "SCALAR", "scalar": {"value": 1}}]});
+    assert_eq!(call("RESERVE_RESOURCES", &plain).0, 400);
+    let db = volume(100.0, "db", "data");
+    assert_eq!(call("CREATE_VOLUMES", &json!({ "volumes": [db] })), done);
+    assert!(directory(&agent, "db").is_dir());
+    assert_eq!(call("CREATE_VOLUMES", &json!({ "volumes": [db] })).0, 400);
+    std::fs::write(directory(&agent, "db").join("file"), "").unwrap();
+    let more = json!({"volume": db, "addition": reserved("disk", 50.0, "web")});
+    assert_eq!(call("GROW_VOLUME", &more), done);
+    let less = json!({"volume": volume(150.0, "db", "data"), "subtract": {"value": 30.0}});
+    assert_eq!(call("SHRINK_VOLUME", &less), done);
+    let grown = volume(120.0, "db", "data");
+    let offer = offer_with(&mut framework, 120.0);
+    let sleeps = on(&offer, "sleeps", "test -e data/file && sleep 1000", &grown);
+    accept(&framework, &offer, &[launch(&[sleeps])]);
+    while framework.status()["state"] != "TASK_RUNNING" {}
+    let (status, why) = call("DESTROY_VOLUMES", &json!({ "volumes": [grown] }));
+    assert!(status == 409 && why.contains("uses"), "{status} {why}");
+    framework.accepted("KILL", &json!({"task_id": {"value": "sleeps"}}));
+    assert_eq!(framework.end_of("sleeps")["state"], "TASK_KILLED");
+    // As it was before the v1 API.
+    let form = |path: &str, field: &str, list: Value| {
+        let agent = id["value"].as_str().unwrap();
+        let list: String = list.to_string().bytes().map(|byte| format!("%{byte:02X}")).collect();
+        let body = format!("slaveId={agent}&{field}={list}");
+        let answer = ask(master.port, "POST", path, &[], body.as_bytes());
+        (answer.status, answer.text())
+    };
+    assert_eq!(form("/master/destroy-volumes", "volumes", json!([grown])), done);
+    assert!(!directory(&agent, "db").exists());
+    let half = json!([reserved("disk", 200.0, "web")]);
+    assert_eq!(form("/unreserve", "resources", half), done);
+    assert_eq!(form("/reserve", "resources", json!("nonsense")).0, 400);
+    let nobody = ask(master.port, "POST", "/reserve", &[], b"slaveId=x&resources=%5B%5D");
+    assert_eq!((nobody.status, nobody.text().as_str()), (400, "No agent found with specified ID"));
+    let reserved = || agent_row(&master)["reserved_resources"].clone();
+    assert_eq!(reserved(), json!({"web": {"cpus": 2.0, "disk": 0.0, "gpus": 0.0, "mem": 0.0}}));
+    framework.accepted("TEARDOWN", &Value::Null);
+    end(&world, master, agent);
+}
+
+#[test]
+fn an_agent_with_less_than_is_kept_on_it_does_not_start_and_loses_nothing() {
+    let world = World::new();
+    let (master, mut agent) = cluster(&world);
+    let mut framework = subscribe(&master, &json!({}));
+    let offer = framework.offer();
+    let db = volume(600.0, "db", "data");
+    let operations =
+        [reserve("r", &[reserved("disk", 600.0, "web")]), create("c", std::slice::from_ref(&db))];
+    accept(&framework, &offer, &operations);
+    finished(&mut framework, &["r", "c"]);
+    std::fs::write(directory(&agent, "db").join("file"), "").unwrap();
+    agent.terminate();
+    agent.now_with(&["--resources", "cpus:4;mem:1024;disk:500"]);
+    let said = world.start(agent.command()).end();
+    assert!(said.status == 1 && said.err.contains("--resources"), "{} {}", said.status, said.err);
+    agent.now_with(&["--resources", "cpus:4;mem:1024;disk:2000"]);
+    agent.start();
+    agent.process().says("registered with the master");
+    let offer = offer_with(&mut framework, 600.0);
+    let task = on(&offer, "finds", "test -e data/file", &db);
+    accept(&framework, &offer, &[launch(&[task])]);
+    assert_eq!(framework.end_of("finds")["state"], "TASK_FINISHED");
+    framework.accepted("TEARDOWN", &Value::Null);
+    end(&world, master, agent);
+}
+
+#[test]
+fn each_task_of_a_group_has_its_own_volume() {
+    let world = World::new();
+    let (master, agent) = cluster(&world);
+    let mut framework = subscribe(&master, &json!({}));
+    let offer = framework.offer();
+    let (a, b) = (volume(10.0, "a", "data"), volume(10.0, "b", "data"));
+    let executor = json!({"type": "DEFAULT", "executor_id": {"value": "pod"}, "resources": [
+        {"name": "cpus", "type": "SCALAR", "scalar": {"value": 0.1}},
+        {"name": "mem", "type": "SCALAR", "scalar": {"value": 32}}]});
+    let tasks =
+        [on(&offer, "a", "echo a > data/file", &a), on(&offer, "b", "echo b > data/file", &b)];
+    let group = json!({"type": "LAUNCH_GROUP",
+        "launch_group": {"executor": executor, "task_group": {"tasks": tasks}}});
+    let kept = [reserve("r", &[reserved("disk", 20.0, "web")]), create("c", &[a, b]), group];
+    accept(&framework, &offer, &kept);
+    let mut ended = 0;
+    while ended < 2 {
+        let status = framework.status();
+        assert_ne!(status["state"], "TASK_FAILED", "{status}");
+        ended += i32::from(status["state"] == "TASK_FINISHED");
+    }
+    for id in ["a", "b"] {
+        let file = directory(&agent, id).join("file");
+        assert_eq!(std::fs::read_to_string(file).unwrap(), format!("{id}\n"));
+    }
+    framework.accepted("TEARDOWN", &Value::Null);
+    end(&world, master, agent);
+}
+
+#[test]
+fn a_volume_without_a_directory_is_none_and_what_it_was_made_of_is_there_again() {
+    let world = World::new();
+    let (master, agent) = cluster(&world);
+    let mut framework = subscribe(&master, &json!({}));
+    let offer = framework.offer();
+    // Something is in the way.
+    std::fs::write(agent.work_dir().join("volumes"), "").unwrap();
+    let db = volume(50.0, "db", "data");
+    let both =
+        [reserve("r", &[reserved("disk", 50.0, "web")]), create("c", std::slice::from_ref(&db))];
+    accept(&framework, &offer, &both);
+    let (mut ends, mut offers) = (Vec::new(), Vec::new());
+    let mut hear = |framework: &mut Framework, ends: &mut Vec<Value>| {
+        let event = framework.events.event().unwrap();
+        let status = &event["update_operation_status"]["status"];
+        ends.extend(Some(status.clone()).filter(|status| !status.is_null()));
+        let new = event["offers"]["offers"].as_array().cloned().unwrap_or_default();
+        offers.extend(new);
+        offers.last().cloned()
+    };
+    let mut newest = None;
+    while ends.len() < 2 {
+        newest = hear(&mut framework, &mut ends);
+    }
+    let failed = ends.iter().find(|status| status["operation_id"]["value"] == "c").unwrap();
+    assert_eq!(failed["state"], "OPERATION_FAILED", "{failed}");
+    assert!(failed["message"].as_str().unwrap().contains("volumes"), "{failed}");
+    ends.iter().for_each(|status| acknowledge(&framework, status));
+    std::fs::remove_file(agent.work_dir().join("volumes")).unwrap();
+    // The disk is still reserved, and a volume can be made of it now.
+    let reserved = |one: &Value| !one["reservations"].is_null() && one["disk"].is_null();
+    let has = |offer: &Value| offer["resources"].as_array().unwrap().iter().any(reserved);
+    while !newest.as_ref().is_some_and(has) {
+        newest = hear(&mut framework, &mut ends);
+    }
+    let offer = newest.unwrap();
+    accept(&framework, &offer, &[create("again", &[db])]);
+    finished(&mut framework, &["again"]);
+    assert!(directory(&agent, "db").is_dir());
+    framework.accepted("TEARDOWN", &Value::Null);
+    end(&world, master, agent);
+}
+
+#[test]
+fn a_custom_executor_finds_the_volumes_of_its_tasks_in_its_sandbox() {
+    let world = World::new();
+    let (master, agent) = cluster(&world);
+    let mut framework = subscribe(&master, &json!({}));
+    let offer = framework.offer();
+    let db = volume(50.0, "db", "data");
+    // It never speaks to its agent, but it looks around.
+    let executor = json!({"executor_id": {"value": "x"},
+        "command": {"value": "echo seen > data/file; exec sleep 1000"}});
+    let mut task = on(&offer, "one", "true", &db);
+    task.as_object_mut().unwrap().remove("command");
+    task["executor"] = executor;
+    let kept = [
+        reserve("r", &[reserved("disk", 50.0, "web")]),
+        create("c", std::slice::from_ref(&db)),
+        launch(&[task]),
+    ];
+    accept(&framework, &offer, &kept);
+    let file = directory(&agent, "db").join("file");
+    eventually(|| file.exists(), || file.display().to_string());
+    framework.accepted("TEARDOWN", &Value::Null);
+    end(&world, master, agent);
+    drop(framework);
+}

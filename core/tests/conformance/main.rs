@@ -52,7 +52,9 @@ fn tests() -> BTreeSet<String> {
 fn every_test_of_mesos_is_here_or_explained() {
     let mut rows: Vec<Vec<&str>> = vec![];
     let mut counts = vec![];
-    for line in PAGE.lines() {
+    // The rest of the page is compared by `core/tests/oracle`.
+    let page = PAGE.split("\n# ").next().unwrap();
+    for line in page.lines() {
         if let Some(chapter) = line.strip_prefix("## ") {
             counts.push((chapter, 0));
         }

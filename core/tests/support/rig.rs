@@ -71,6 +71,8 @@ pub struct Rig {
     slow: Option<Vec<Id>>,
     next_conn: u32,
     pub said: Vec<String>,
+    /// Every output as it came, for who keeps books of its own; none: nobody does.
+    pub outputs: Option<Vec<Vec<u8>>>,
 }
 
 #[derive(Clone, Default)]
@@ -122,6 +124,7 @@ impl Rig {
             slow: None,
             next_conn: 1,
             said: vec![],
+            outputs: None,
         };
         rig.lead();
         rig.said.clear();
@@ -190,6 +193,9 @@ impl Rig {
         let mut outputs = Outputs::default();
         let result = self.drive.step(self.now, &bytes, &mut outputs);
         for output in outputs.0 {
+            if let Some(outputs) = &mut self.outputs {
+                outputs.push(output.clone());
+            }
             self.output(&output);
         }
         result
@@ -380,7 +386,8 @@ impl Rig {
         std::mem::take(&mut self.said)
     }
 
-    fn act(&mut self, words: &[&str]) -> Result<(), Refusal> {
+    /// Does what one line of a transcript says, and nothing that would be due then.
+    pub fn act(&mut self, words: &[&str]) -> Result<(), Refusal> {
         match *words {
             ["facts"] => {
                 self.facts = true;
@@ -599,7 +606,7 @@ impl Rig {
         }
     }
 
-    fn operate(&mut self, name: &str, verb: OperatorVerb<'_>) -> Result<(), Refusal> {
+    pub fn operate(&mut self, name: &str, verb: OperatorVerb<'_>) -> Result<(), Refusal> {
         let before = self.drive.state_digest();
         let operated = self.frame(name, &Head::OperatorCall(OperatorCall { ticket: 7, verb }));
         if operated.is_err() {

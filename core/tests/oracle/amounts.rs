@@ -3,12 +3,15 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use mesita_core::wire::Seq;
-use mesita_core::wire::resource::{Disk, DiskSource, Resource, Value};
+use mesita_core::wire::resource::{
+    Disk, DiskSource, Reservation, ReservationKind, Resource, Traits, Value,
+};
 
 use crate::leak;
 use crate::support::text::{scratch, wire};
 
-/// The entries of a text like `cpus(eng):2;disk[MOUNT:/mnt]:100;cpus{REV}:4`.
+/// The entries of a text like `cpus(eng):2;disk[MOUNT:/mnt]:100;cpus{REV}:4`; the fixture's README
+/// has the rest of the form.
 pub fn entries(text: &str) -> Vec<Resource<'static>> {
     text.split(';').filter(|entry| !entry.is_empty()).map(entry).collect()
 }
@@ -17,36 +20,54 @@ pub fn list(resources: &[Resource<'static>]) -> Seq<'static, Resource<'static>> 
     scratch().seq::<Resource<'static>>(resources.iter().copied()).unwrap()
 }
 
+/// No value has a colon, so what it is of ends at the last one.
 fn entry(text: &str) -> Resource<'static> {
-    let plain = text.replacen("{REV}", "", 1);
-    let (plain, disk) = without_disk(&plain);
-    let mut resource = wire(&plain).first().unwrap();
-    resource.traits.revocable = text.contains("{REV}");
-    resource.traits.disk = disk;
-    resource
+    let (kind, value) = text.rsplit_once(':').unwrap();
+    let (name, rest) = kind.split_at(kind.find(['(', '[', '{', '<']).unwrap_or(kind.len()));
+    let value = wire(&format!("{name}:{value}")).first().unwrap().value;
+    let (layers, rest) = match rest.strip_prefix('(') {
+        Some(rest) => reservations(rest),
+        None => (vec![], rest),
+    };
+    let traits = Traits {
+        reservations: scratch().seq::<Reservation<'static>>(layers).unwrap(),
+        disk: rest.strip_prefix('[').map(|rest| disk(rest.split_once(']').unwrap().0)),
+        revocable: rest.ends_with("{REV}"),
+        shared: rest.ends_with("<SHARED>"),
+        ..Traits::PLAIN
+    };
+    Resource { name: leak(name), value, traits }
 }
 
-/// An entry without what it says of a disk: `disk[MOUNT:/mnt]:100` is 100 of `/mnt`.
-fn without_disk(text: &str) -> (String, Option<Disk<'static>>) {
-    let sources = [("[MOUNT:", DiskSource::Mount), ("[PATH:", DiskSource::Path)];
-    let found = sources.iter().find_map(|(open, source)| {
-        let (before, after) = text.split_once(open)?;
-        let (root, rest) = after.split_once(']')?;
-        let root = leak(root);
-        let disk = Disk {
-            source: *source,
-            root,
-            id: "",
-            profile: "",
-            vendor: "",
-            persistence: "",
-            principal: "",
-            container_path: "",
-        };
-        Some((format!("{before}{rest}"), Some(disk)))
+/// Of `eng)…`, or of `reservations: [(STATIC,eng),(DYNAMIC,eng/dev)])…`; and what follows.
+fn reservations(text: &str) -> (Vec<Reservation<'static>>, &str) {
+    let layer = |kind, role| Reservation { role: leak(role), kind, principal: "", labels: "" };
+    let Some(stack) = text.strip_prefix("reservations: [(") else {
+        let (role, rest) = text.split_once(')').unwrap();
+        return (vec![layer(ReservationKind::Static, role)], rest);
+    };
+    let (stack, rest) = stack.split_once(")])").unwrap();
+    let layers = stack.split("),(").map(|one| match one.split_once(',').unwrap() {
+        ("STATIC", role) => layer(ReservationKind::Static, role),
+        (_, role) => layer(ReservationKind::Dynamic, role),
     });
-    found.unwrap_or_else(|| (text.to_string(), None))
+    (layers.collect(), rest)
 }
+
+/// `MOUNT:/mnt`, `PATH:/dir`, or a volume with the path where its task sees it.
+fn disk(text: &str) -> Disk<'static> {
+    let (what, path) = text.split_once(':').unwrap();
+    let (source, root, persistence, container_path) = match what {
+        "MOUNT" => (DiskSource::Mount, path, "", ""),
+        "PATH" => (DiskSource::Path, path, "", ""),
+        volume => (DiskSource::Root, "", volume, path),
+    };
+    let [root, persistence, container_path] = [root, persistence, container_path].map(leak);
+    let (id, profile, vendor, principal) = ("", "", "", "");
+    Disk { source, root, id, profile, vendor, persistence, principal, container_path }
+}
+
+const SHARED: &str = "<SHARED>";
 
 /// A sum of resources, by what they are.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -89,6 +110,8 @@ impl Sum {
             return;
         };
         match (much, more) {
+            // However many use it, it is there once.
+            _ if kind.ends_with(SHARED) => {}
             (Much::Milli(milli), Much::Milli(more)) => *milli += more,
             (Much::Ranges(ranges), Much::Ranges(more)) => {
                 ranges.extend(more);
@@ -103,15 +126,27 @@ impl Sum {
 /// What a resource is: all of its text but the amount.
 fn kind(resource: &Resource<'_>) -> String {
     let Resource { name, traits, .. } = resource;
-    let role = traits.reservations.iter().last().map(|layer| layer.role);
-    let role = role.map_or(String::new(), |role| format!("({role})"));
+    let layers: Vec<_> = traits.reservations.iter().collect();
+    let stack = |layer: &Reservation<'_>| match layer.kind {
+        ReservationKind::Static => format!("(STATIC,{})", layer.role),
+        ReservationKind::Dynamic => format!("(DYNAMIC,{})", layer.role),
+    };
+    let reserved = match layers.as_slice() {
+        [] => String::new(),
+        [Reservation { kind: ReservationKind::Static, role, .. }] => format!("({role})"),
+        layers => {
+            let layers: Vec<_> = layers.iter().map(stack).collect();
+            format!("(reservations: [{}])", layers.join(","))
+        }
+    };
     let disk = traits.disk.map_or(String::new(), |disk| match disk.source {
         DiskSource::Mount => format!("[MOUNT:{}]", disk.root),
         DiskSource::Path => format!("[PATH:{}]", disk.root),
-        source => panic!("no scenario has a disk of {source:?}"),
+        _ => format!("[{}:{}]", disk.persistence, disk.container_path),
     });
     let revocable = if traits.revocable { "{REV}" } else { "" };
-    format!("{name}{role}{disk}{revocable}")
+    let shared = if traits.shared { SHARED } else { "" };
+    format!("{name}{reserved}{disk}{revocable}{shared}")
 }
 
 fn merged(mut ranges: Vec<(u64, u64)>) -> Vec<(u64, u64)> {

@@ -13,14 +13,14 @@ use mesita_core::wire::call::*;
 use mesita_core::wire::hello::Role;
 use mesita_core::wire::operator::OperatorVerb;
 use mesita_core::wire::resource::{Attribute, AttributeValue};
-use mesita_core::wire::{OfferId, Seq};
+use mesita_core::wire::{OfferId, Seq, task};
 
 use crate::amounts::{entries, list};
 use crate::books::{Books, Part};
 use crate::leak;
 use crate::patterns::{Patterns, split};
 use crate::scenario::{
-    Action, Agent, Constraint, Decline, Flags, Framework, Launch, Quota, Roles, Scenario,
+    Action, Agent, Constraint, Decline, Flags, Framework, Launch, Operate, Quota, Roles, Scenario,
 };
 use crate::support::allocation::quantities;
 use crate::support::rig::{self, Rig};
@@ -124,11 +124,11 @@ impl Player {
                 self.rig.wait(micros(*seconds).unwrap());
                 Ok(())
             }
-            Action::Reserve(_) => return Err("RESERVE"),
-            Action::Unreserve(_) => return Err("UNRESERVE"),
-            Action::Create(_) => return Err("CREATE"),
-            Action::Destroy(_) => return Err("DESTROY"),
-            Action::OperatorReserve(_) => return Err("RESERVE_RESOURCES"),
+            Action::Reserve(operate) => self.operate(operate, Operation::Reserve),
+            Action::Unreserve(operate) => self.operate(operate, Operation::Unreserve),
+            Action::Create(operate) => self.operate(operate, Operation::Create),
+            Action::Destroy(operate) => self.operate(operate, Operation::Destroy),
+            Action::OperatorReserve { agent, resources } => self.operator_reserve(agent, resources),
             Action::SetQuota(_) => return Err("SET_QUOTA"),
             Action::RemoveQuota(_) => return Err("REMOVE_QUOTA"),
         };
@@ -265,13 +265,31 @@ impl Player {
     fn launch(&mut self, launch: &Launch) -> Result<(), Refusal> {
         let Launch { framework, role, agent, task, resources, refuse } = launch;
         let offers = self.offers(framework, role.as_ref(), Some(agent));
-        let agent = self.rig.peer(agent).agent;
-        let mut task = Rig::launch(task, agent, "cpus:1");
+        let mut task = Rig::launch(task, self.rig.peer(agent).agent, "cpus:1");
         task.resources = list(&entries(resources));
-        let tasks = scratch().seq::<mesita_core::wire::task::Launch<'static>>([task]).unwrap();
-        let operations =
-            scratch().seq::<Operation<'static>>([Operation::Launch { tasks }]).unwrap();
-        let refuse_us = micros(*refuse);
+        let tasks = scratch().seq::<task::Launch<'static>>([task]).unwrap();
+        self.accept(framework, offers, Operation::Launch { tasks }, *refuse)
+    }
+
+    fn operate(
+        &mut self,
+        operate: &Operate,
+        operation: fn(Change<'static>) -> Operation<'static>,
+    ) -> Result<(), Refusal> {
+        let Operate { framework, role, agent, resources, refuse } = operate;
+        let offers = self.offers(framework, role.as_ref(), Some(agent));
+        self.accept(framework, offers, operation(change(resources)), *refuse)
+    }
+
+    fn accept(
+        &mut self,
+        framework: &str,
+        offers: Seq<'static, OfferId>,
+        operation: Operation<'static>,
+        refuse: f64,
+    ) -> Result<(), Refusal> {
+        let operations = scratch().seq::<Operation<'static>>([operation]).unwrap();
+        let refuse_us = micros(refuse);
         self.rig.call(framework, Verb::Accept(Accept { offers, operations, refuse_us }))
     }
 
@@ -306,6 +324,15 @@ impl Player {
         Ok(())
     }
 
+    /// Its agent has it on disk at once.
+    fn operator_reserve(&mut self, agent: &str, resources: &str) -> Result<(), Refusal> {
+        let operation = [Operation::Reserve(change(resources))];
+        let operation = scratch().seq::<Operation<'static>>(operation).unwrap();
+        let id = self.rig.peer(agent).agent;
+        self.rig.operate(OPERATOR, OperatorVerb::Operate { agent: id, operation })?;
+        self.rig.act(&["operated", agent, "-", "FINISHED"])
+    }
+
     fn quota(&mut self, quota: &Quota) -> Result<(), Refusal> {
         let Quota { role, guarantees, limits, force } = quota;
         let (guarantees, limits) = (quantities(guarantees), quantities(limits));
@@ -331,6 +358,10 @@ fn config(flags: &Flags) -> Result<master::Config, &'static str> {
     };
     (config.allocator.min_cpus_milli, config.allocator.min_mem_milli) = (of("cpus"), of("mem"));
     Ok(config)
+}
+
+fn change(resources: &str) -> Change<'static> {
+    Change { id: "", resources: list(&entries(resources)) }
 }
 
 fn attribute(text: &str) -> Attribute<'static> {

@@ -96,12 +96,12 @@ pub enum Action {
     Weights(BTreeMap<String, f64>),
     Quota(Quota),
     Wait(f64),
-    // What this master has no such call for yet.
-    Reserve(IgnoredAny),
-    Unreserve(IgnoredAny),
-    Create(IgnoredAny),
-    Destroy(IgnoredAny),
-    OperatorReserve(IgnoredAny),
+    Reserve(Operate),
+    Unreserve(Operate),
+    Create(Operate),
+    Destroy(Operate),
+    OperatorReserve { agent: String, resources: String },
+    // What there is no such call for here.
     SetQuota(IgnoredAny),
     RemoveQuota(IgnoredAny),
 }
@@ -145,6 +145,16 @@ pub struct Launch {
     pub role: Option<String>,
     pub agent: String,
     pub task: String,
+    pub resources: String,
+    pub refuse: f64,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Operate {
+    pub framework: String,
+    pub role: Option<String>,
+    pub agent: String,
     pub resources: String,
     pub refuse: f64,
 }

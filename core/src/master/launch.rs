@@ -6,7 +6,7 @@
 
 use super::groups::Group;
 use super::rows::{Agent, AgentState, Executor, Framework, Task};
-use super::{Cx, Fact, Master, Output, Verdict};
+use super::{Cx, Fact, Master, OPERATION_PLACES, Output, Verdict};
 use crate::Refusal;
 use crate::doors;
 use crate::limits::{BODIES_PER_FRAME_MAX, NAME_MAX};
@@ -81,7 +81,12 @@ impl Master<'_> {
         let (fresh, later, changed) = (Holding::EMPTY, Holding::EMPTY, false);
         let mut taking = Taking { framework, agent, client, rest, fresh, later, changed };
         let mut first = 0u16;
-        for operation in accept.operations.iter() {
+        for (place, operation) in (OPERATION_PLACES..u16::MAX).zip(accept.operations.iter()) {
+            if let Some(verdict) = verdicts.iter().find(|verdict| verdict.task == place) {
+                let (id, message) = (operation.id(), verdict.message);
+                self.refuse_operation(cx, framework, agent, id, message);
+                continue;
+            }
             match operation {
                 Operation::Launch { tasks } => {
                     self.launch_all(cx, &mut taking, &tasks, bodies, verdicts, first);

@@ -263,10 +263,15 @@ impl crate::wire::Check for Judged<'_> {
     }
 }
 
-/// What the IO side found wrong with a task.
+/// The place of an ACCEPT's first operation among those that verdicts are about: those of its tasks come
+/// before, and are fewer.
+pub const OPERATION_PLACES: u16 = 1 << 15;
+
+/// What the IO side found wrong with a task, or with an operation on resources.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Verdict<'a> {
-    /// The task's place among all tasks of the ACCEPT, from 0.
+    /// The task's place among all tasks of the ACCEPT, from 0; or that of an operation among all of
+    /// them, from [`OPERATION_PLACES`].
     pub task: u16,
     /// It is not allowed; else it is not valid.
     pub denied: bool,

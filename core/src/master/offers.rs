@@ -132,10 +132,10 @@ impl Master<'_> {
                 let Ok(resources) = written else { break };
                 let id = OfferId { epoch, id: *id };
                 let unavailable = master.window_of(row.agent);
-                let detail = unavailable.map(|unavailable| OfferDetail {
-                    executors: Seq::EMPTY,
-                    unavailable: Some(unavailable),
-                });
+                let mut names = [0u8; EXECUTORS_BYTES];
+                let executors = master.executors_there(&row, &mut names);
+                let said = unavailable.is_some() || !executors.is_empty();
+                let detail = said.then_some(OfferDetail { executors, unavailable });
                 let offer = WireOffer { id, agent, role: &role, resources, detail };
                 if list.push(&offer).is_err() {
                     break;
@@ -148,6 +148,24 @@ impl Master<'_> {
             }
             sent
         })
+    }
+
+    /// The executors of an offer's framework on its agent, as many as have room. O(executors there).
+    fn executors_there<'s>(&self, offer: &Offer, memory: &'s mut [u8]) -> Seq<'s, &'s str> {
+        let mut scratch = Scratch::new(memory);
+        let mut list = scratch.list::<&'static str>();
+        let mut next =
+            self.agents.row(offer.agent).and_then(|row| row.executors.first(&self.executors));
+        while let Some(id) = next {
+            next = after(&self.executors, OF_AGENT, id);
+            let own = self.executors.get_ref(id).filter(|row| row.framework == offer.framework);
+            if let Some(row) = own
+                && list.push(&self.text(row.name).as_str()).is_err()
+            {
+                break;
+            }
+        }
+        list.end()
     }
 
     fn offer_fact(&mut self, cx: &mut Cx<'_>, offer: Id) {
@@ -334,5 +352,7 @@ fn turn(cursor: &mut u32, bound: u32) -> u32 {
     slot
 }
 
-/// Bytes of an offer beside its resources at the most: ids, and a role's whole path.
-const OFFER_BYTES: usize = 64 + crate::limits::NAME_MAX;
+/// Bytes of the names of executors that an offer tells at the most: they are for information.
+const EXECUTORS_BYTES: usize = 512;
+/// Bytes of an offer beside its resources at the most: ids, a role's whole path, executors.
+const OFFER_BYTES: usize = 64 + crate::limits::NAME_MAX + EXECUTORS_BYTES;

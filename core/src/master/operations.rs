@@ -440,7 +440,7 @@ impl Master<'_> {
         framework: Id,
         agent: Id,
         id: &str,
-        message: &'static str,
+        message: &str,
     ) {
         let state = OperationState::Error;
         self.tell_operation(cx, framework, Some(agent), id, state, message);

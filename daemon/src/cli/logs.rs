@@ -10,6 +10,9 @@ use super::{Failure, find};
 use crate::alarm;
 use crate::flags::Logs;
 
+/// Silence for so long is told, in µs.
+const PATIENCE_US: u64 = 2_000_000;
+
 pub(super) fn main(flags: &Logs) -> Result<ExitCode, Failure> {
     super::log_warnings();
     alarm::block_on(print(flags))
@@ -29,7 +32,17 @@ async fn print(flags: &Logs) -> Result<ExitCode, Failure> {
     };
     let reading = async {
         loop {
-            match handle.read().await {
+            let patience = async {
+                alarm::after(PATIENCE_US).await;
+                if !flags.follow {
+                    eprintln!(
+                        "mesita logs: the agent of `{}` does not answer; waiting",
+                        flags.task
+                    );
+                }
+                std::future::pending().await
+            };
+            match futures_lite::future::or(handle.read(), patience).await {
                 Ok(chunk) => {
                     match blocking::unblock(move || io::stdout().write_all(&chunk)).await {
                         Ok(()) => {}

@@ -89,7 +89,14 @@ impl Talk for MasterNode {
         {
             let store = self.port.bodies.borrow();
             let may_run = self.may_run(call.framework);
-            Verdicts::on(accept, Vec::new(), |body| store.bytes(body.of(&bodies)), may_run)
+            let may_operate = self.may_operate(call.framework);
+            Verdicts::on(
+                accept,
+                Vec::new(),
+                |body| store.bytes(body.of(&bodies)),
+                may_run,
+                may_operate,
+            )
         } else {
             Verdicts::none()
         };

@@ -100,6 +100,31 @@ impl MasterNode {
     }
 }
 
+impl MasterNode {
+    /// What says whether a framework may do an operation on resources, by its principal.
+    pub(super) fn may_operate(
+        &self,
+        framework: FrameworkId,
+    ) -> impl Fn(&Operation<'_>) -> Result<(), String> {
+        let access = &self.options.access;
+        let principal = self
+            .catalog
+            .borrow()
+            .framework(framework)
+            .map(|(_, row)| row.principal.clone())
+            .filter(|principal| !principal.is_empty());
+        move |operation| {
+            asked_of(operation, &|action, object| {
+                if access.allows(principal.as_deref(), action, object) {
+                    return Ok(());
+                }
+                let who = principal.as_deref().unwrap_or("ANY");
+                Err(format!("Not authorized to do this to resources as '{who}'"))
+            })
+        }
+    }
+}
+
 /// What an operation on resources asks for: each role, or whose they were.
 fn asked_of(
     operation: &Operation<'_>,

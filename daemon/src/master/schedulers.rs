@@ -350,7 +350,8 @@ impl MasterNode {
         {
             let store = self.port.bodies.borrow();
             let may_run = self.may_run(call.framework);
-            Verdicts::on(&accept, bad, |body| store.bytes(body.of(&refs)), may_run)
+            let may_operate = self.may_operate(call.framework);
+            Verdicts::on(&accept, bad, |body| store.bytes(body.of(&refs)), may_run, may_operate)
         } else {
             Verdicts::none()
         };

@@ -1,11 +1,11 @@
 //! What is wrong with the tasks of an ACCEPT, looking at each alone: its command, its body, whom it
-//! would run as. What
-//! can only be said with the master's state in hand, the core says.
+//! would run as; and which operations are not allowed. What can only be said with the master's state
+//! in hand, the core says.
 
 use std::sync::Arc;
 
 use mesita_core::limits::MESSAGE_MAX;
-use mesita_core::master::Verdict;
+use mesita_core::master::{OPERATION_PLACES, Verdict};
 use mesita_core::wire::call::{Accept, Operation};
 use mesita_core::wire::task::{Kind, Launch};
 use mesita_core::wire::{Body, Scratch, Seq, decode};
@@ -37,11 +37,15 @@ impl Verdicts {
         bad: Vec<(u16, String)>,
         bytes: impl Fn(Body) -> Arc<[u8]>,
         may_run: impl Fn(&str, &str) -> Result<(), String>,
+        may_operate: impl Fn(&Operation<'_>) -> Result<(), String>,
     ) -> Self {
         let mut bad: Vec<Bad> =
             bad.into_iter().map(|(task, why)| Bad { task, denied: false, why }).collect();
         let mut place = 0u16;
-        for operation in accept.operations.iter() {
+        for (number, operation) in (OPERATION_PLACES..).zip(accept.operations.iter()) {
+            if let Err(why) = may_operate(&operation) {
+                bad.push(Bad { task: number, denied: true, why });
+            }
             let (tasks, around) = match operation {
                 Operation::Launch { tasks } => (tasks, None),
                 Operation::LaunchGroup { tasks, executor } => (tasks, Some(executor)),

@@ -33,6 +33,8 @@ pub(crate) enum BadResource {
     Reservation(String),
     /// A disk without what its kind needs, or of an unknown kind.
     Disk(String),
+    /// A persistent volume that is read-only, or from somewhere else.
+    Volume(String),
     /// More than a message may hold.
     TooMany,
 }
@@ -51,6 +53,10 @@ impl fmt::Display for BadResource {
                 "Resource '{name}' is reserved in both formats at once, or without a role"
             ),
             Self::Disk(name) => write!(f, "Resource '{name}' has a disk that is not described"),
+            Self::Volume(name) => write!(
+                f,
+                "Resource '{name}' has a persistent volume that is read-only or names a source, which is not supported"
+            ),
             Self::TooMany => f.write_str("The resources are more than one message may hold"),
         }
     }
@@ -228,6 +234,14 @@ fn disk_to_wire<'s>(name: &str, disk: &'s DiskInfo) -> Result<Option<Disk<'s>>, 
         (wire.persistence, wire.principal) = (&persistence.id, persistence.principal());
     }
     if let Some(volume) = &disk.volume {
+        // Nothing could keep a task from writing through the link in its sandbox.
+        let plain = volume.mode() == pb::volume::Mode::Rw
+            && volume.host_path.is_none()
+            && volume.image.is_none()
+            && volume.source.is_none();
+        if !plain {
+            return Err(BadResource::Volume(name.to_owned()));
+        }
         wire.container_path = &volume.container_path;
     }
     Ok((wire != plain).then_some(wire))

@@ -57,6 +57,17 @@ fn a_group_runs_each_task_in_a_container_of_its_own_below_the_executors() {
     accept(&framework, &offer, &[launch_group(&executor("pod"), &tasks)]);
     let told = until(&mut framework, &[("one", "TASK_RUNNING"), ("two", "TASK_FINISHED")]);
     assert_eq!(told["one"]["executor_id"]["value"], "pod");
+    // Offers of that agent say that the executor runs there.
+    framework.accepted("REVIVE", &Value::Null);
+    let mut next = framework.offer();
+    while next["executor_ids"].is_null() {
+        framework.accepted(
+            "DECLINE",
+            &json!({"offer_ids": [next["id"]], "filters": {"refuse_seconds": 0}}),
+        );
+        next = framework.offer();
+    }
+    assert_eq!(next["executor_ids"], json!([{"value": "pod"}]));
     assert_eq!(told["two"]["executor_id"]["value"], "pod");
     let container = |told: &Value| told["container_status"]["container_id"]["value"].clone();
     assert_ne!(container(&told["one"]), container(&told["two"]));

@@ -355,6 +355,32 @@ fn each_task_of_a_group_has_its_own_volume() {
 }
 
 #[test]
+fn rules_and_what_this_release_does_not_do_keep_operations_and_tasks_from_being_done() {
+    let world = World::new();
+    let rules = json!({"reserve_resources": [
+        {"principals": {"values": ["p"]}, "roles": {"type": "NONE"}}]});
+    let master = world.master(&["--acls", &rules.to_string()]);
+    let agent = master.agent(&["--resources", "cpus:4;mem:1024;disk:1000"]);
+    let mut framework = subscribe(&master, &json!({}));
+    let offer = framework.offer();
+    let mut only_read = volume(50.0, "db", "data");
+    only_read["disk"]["volume"]["mode"] = json!("RO");
+    let operations = [
+        reserve("r", &[reserved("disk", 50.0, "web")]),
+        launch(&[on(&offer, "reads", "true", &only_read)]),
+    ];
+    accept(&framework, &offer, &operations);
+    let denied = operation(&mut framework);
+    assert_eq!(denied["state"], "OPERATION_ERROR", "{denied}");
+    assert!(denied["message"].as_str().unwrap().contains("Not authorized"), "{denied}");
+    let status = framework.end_of("reads");
+    assert_eq!(status["state"], "TASK_ERROR", "{status}");
+    assert!(status["message"].as_str().unwrap().contains("read-only"), "{status}");
+    framework.accepted("TEARDOWN", &Value::Null);
+    end(&world, master, agent);
+}
+
+#[test]
 fn a_volume_without_a_directory_is_none_and_what_it_was_made_of_is_there_again() {
     let world = World::new();
     let (master, agent) = cluster(&world);

@@ -68,6 +68,8 @@ pub struct Birth {
     pub generation: Generation,
     /// The master's own id.
     pub me: u8,
+    /// The newest epoch of the cluster's history that this one goes on from; 0 for a new cluster.
+    pub epoch: u32,
     /// The unit of all timers, in µs.
     pub t_us: u32,
     /// The masters: the first ones, all alike; or those that a new one was told, itself as learner.
@@ -562,6 +564,7 @@ impl Birth {
             me: self.me,
             cluster: self.cluster,
             generation: self.generation,
+            promised: self.epoch,
             meta: Meta { t_us: self.t_us, roster: self.roster.clone(), ..Meta::default() },
             ..Facts::default()
         }

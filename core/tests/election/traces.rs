@@ -599,7 +599,7 @@ impl Lone {
         let keys: Vec<_> = (1..=masters).map(key).collect();
         let generation = Generation { number: 1, nonce: 5 };
         let roster = Roster::first(&keys);
-        let birth = Birth { cluster: 3, generation, me, t_us: T as u32, roster };
+        let birth = Birth { cluster: 3, generation, me, epoch: 0, t_us: T as u32, roster };
         lone.give(&Input::Form(birth));
         lone.now += T + 1;
         for other in (1..=masters).filter(|other| *other != me) {

@@ -288,7 +288,7 @@ impl World {
         self.node(id).birth = Some(roster.clone());
         let generation = Generation { number: 0, nonce: 0 };
         let t_us = self.t as u32;
-        let birth = Birth { cluster: CLUSTER, generation, me: id, t_us, roster };
+        let birth = Birth { cluster: CLUSTER, generation, me: id, epoch: 0, t_us, roster };
         let _ = self.step(id, &Input::Form(birth));
     }
 

@@ -437,7 +437,14 @@ fn birth(keys: &[[u8; 32]]) -> election::Input<'static> {
     let generation = Generation { number: 1, nonce: 7 };
     let roster = Roster::first(keys);
     let t_us = 500_000;
-    election::Input::Form(election::Birth { cluster: SEED, generation, me: 1, t_us, roster })
+    election::Input::Form(election::Birth {
+        cluster: SEED,
+        generation,
+        me: 1,
+        epoch: 0,
+        t_us,
+        roster,
+    })
 }
 
 /// A single master opens and commits.

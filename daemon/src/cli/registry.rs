@@ -1,5 +1,8 @@
-//! `mesita registry`: what a master of a set has on its disk, while it does not run.
+//! `mesita registry`: what a master has on its disk, while it does not run.
 
+use std::io::Read;
+use std::os::unix::fs::DirBuilderExt;
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 use mesita_core::registry::body::Shape;
@@ -9,26 +12,78 @@ use serde_json::{Value, json};
 
 use super::{FAILED, Failure, USAGE, default_work_dir};
 use crate::agent::prepare::lock;
-use crate::flags::{Registry, RegistryAt};
+use crate::flags::{Registry, RegistryAt, RegistryImport};
 use crate::set::bootstrap::Identity;
+use crate::set::origin::{Origin, TEXT_MAX};
 use crate::set::store::{DAMAGED, SetStore};
 
 pub(super) fn main(flags: &Registry) -> Result<ExitCode, Failure> {
     match flags {
         Registry::Show(at) => show(at),
         Registry::Verify(at) => verify(at),
+        Registry::Export(at) => export(at),
+        Registry::Import(flags) => import(flags),
     }
+}
+
+fn directory(given: Option<&PathBuf>) -> Result<PathBuf, Failure> {
+    given.map_or_else(|| default_work_dir("master"), |work_dir| Ok(work_dir.clone()))
+}
+
+/// Prints all of it, if all of it is there.
+fn export(at: &RegistryAt) -> Result<ExitCode, Failure> {
+    let (identity, store) = open(at)?;
+    whole(&identity, &store)?;
+    let facts = store.facts();
+    let values = store.values();
+    let rows = values.iter().map(|(_, _, bytes)| bytes.as_slice());
+    let origin = Origin::of(facts, rows, |bytes| row(facts.cluster, bytes));
+    let text = if at.json { serde_json::to_string } else { serde_json::to_string_pretty };
+    outln!("{}", text(&origin).map_err(Failure::plain)?);
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Puts one where a single master will find it.
+fn import(flags: &RegistryImport) -> Result<ExitCode, Failure> {
+    let work_dir = directory(flags.work_dir.as_ref())?;
+    let refused = |text: String| Failure::new(USAGE, text);
+    let text = std::fs::File::open(&flags.file).and_then(|file| {
+        let mut text = Vec::new();
+        file.take(TEXT_MAX).read_to_end(&mut text).map(|_| text)
+    });
+    let text = text.map_err(|error| refused(format!("{}: {error}", flags.file.display())))?;
+    let mut origin = Origin::parse(&text, &flags.file).map_err(Failure::plain)?;
+    if origin.masters > 1 && !flags.i_lost_quorum {
+        return Err(refused(format!(
+            "{} masters had a vote, and those that are left may go on: only when a majority of them \
+             is lost for good, say --new-generation --i-lost-quorum",
+            origin.masters
+        )));
+    }
+    if flags.new_generation {
+        origin.begins_anew(crate::random::number());
+    }
+    let meta = work_dir.join("meta");
+    let made = std::fs::DirBuilder::new().recursive(true).mode(0o700).create(&meta);
+    made.map_err(|error| Failure::plain(format!("{}: {error}", meta.display())))?;
+    let _lock = lock(&meta.join("lock")).map_err(Failure::plain)?;
+    if ["set", "registry", "origin"].iter().any(|name| meta.join(name).exists()) {
+        return Err(refused(format!(
+            "{} has a registry already: give an empty --work-dir",
+            work_dir.display()
+        )));
+    }
+    origin.write(&meta).map_err(Failure::plain)?;
+    outln!("start the master with --work-dir {}", work_dir.display());
+    Ok(ExitCode::SUCCESS)
 }
 
 /// Reads what is there, and changes nothing.
 fn open(at: &RegistryAt) -> Result<(Identity, SetStore), Failure> {
-    let work_dir = match &at.work_dir {
-        Some(work_dir) => work_dir.clone(),
-        None => default_work_dir("master")?,
-    };
+    let work_dir = directory(at.work_dir.as_ref())?;
     let meta = work_dir.join("meta");
     let identity = Identity::read(&meta).map_err(Failure::plain)?.ok_or_else(|| {
-        let why = "is not the work directory of a master of a set";
+        let why = "is not the work directory of a master that was started";
         Failure::new(USAGE, format!("{} {why}", work_dir.display()))
     })?;
     // What is written meanwhile would be seen half.
@@ -56,6 +111,14 @@ fn show(at: &RegistryAt) -> Result<ExitCode, Failure> {
 
 fn verify(at: &RegistryAt) -> Result<ExitCode, Failure> {
     let (identity, store) = open(at)?;
+    whole(&identity, &store)?;
+    let version = store.facts().accepted.version;
+    outln!("whole, at {}.{}, with {} rows", version.epoch, version.number, store.values().len());
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Why something of it is missing.
+fn whole(identity: &Identity, store: &SetStore) -> Result<(), Failure> {
     let facts = store.facts();
     let why = if identity.formed && !facts.formed {
         DAMAGED
@@ -66,9 +129,7 @@ fn verify(at: &RegistryAt) -> Result<ExitCode, Failure> {
     } else if facts.held != facts.accepted {
         "it has an older registry than it voted for: it gets the newest from the others when it runs"
     } else {
-        let at = facts.accepted.version;
-        outln!("whole, at {}.{}, with {} rows", at.epoch, at.number, store.values().len());
-        return Ok(ExitCode::SUCCESS);
+        return Ok(());
     };
     Err(Failure::new(FAILED, format!("{}: {why}", store.path().display())))
 }

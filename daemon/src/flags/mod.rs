@@ -595,6 +595,27 @@ pub(crate) enum Registry {
     Show(RegistryAt),
     /// Tell whether it is whole
     Verify(RegistryAt),
+    /// Print it as a text that `import` takes
+    Export(RegistryAt),
+    /// Put an exported registry into the empty work directory of a single master
+    Import(RegistryImport),
+}
+
+/// `mesita registry import`
+#[derive(Clone, Debug, Args)]
+pub(crate) struct RegistryImport {
+    /// What `mesita registry export` printed
+    pub(crate) file: PathBuf,
+    /// Directory that will be given to the master [default: as for the master]
+    #[arg(long, value_name = "DIR")]
+    pub(crate) work_dir: Option<PathBuf>,
+    /// Begin another history of the cluster: agents obey none of the old masters any more
+    #[arg(long)]
+    pub(crate) new_generation: bool,
+    /// A majority of the masters of a set is lost for good; what they decided after this export is
+    /// lost, too
+    #[arg(long, requires = "new_generation")]
+    pub(crate) i_lost_quorum: bool,
 }
 
 /// `mesita registry show`, `mesita registry verify`

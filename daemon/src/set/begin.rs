@@ -9,6 +9,7 @@ use mesita_core::registry::body::Shape;
 use mesita_core::registry::store::Facts;
 
 use super::bootstrap::{Identity, Maker, Refused};
+use super::origin::Origin;
 use super::sealed::Keys;
 use super::store::{DAMAGED, SetStore};
 use crate::agent::prepare;
@@ -188,8 +189,14 @@ fn make_alone(
     known: Option<Identity>,
     key: [u8; 32],
 ) -> Result<Identity, Refused> {
-    let fresh = || Identity::alone(wanted.rows, wanted.t_us, key);
-    let identity = known.unwrap_or_else(fresh);
+    let identity = match (known, Origin::read(wanted.meta)?) {
+        (Some(known), _) => known,
+        (None, Some(origin)) => {
+            origin.fits(Shape::new(wanted.rows[0], wanted.rows[1], wanted.rows[2]))?;
+            Identity::alone(wanted.rows, origin.t_us, key).from_past(origin.past()?)
+        }
+        (None, None) => Identity::alone(wanted.rows, wanted.t_us, key),
+    };
     identity.write(wanted.meta)?;
     Ok(identity)
 }
@@ -207,6 +214,11 @@ fn make(
         let text = "this work directory belongs to no set yet: to make one, start every master of \
                     the list once with --bootstrap; a master of a set that is already there is \
                     started with the work directory that it had";
+        return Err(Refused::Sentence(text.to_owned()));
+    }
+    if Origin::read(wanted.meta)?.is_some() {
+        let text = "a registry was imported into this work directory, for a single master: start it \
+                    without --masters";
         return Err(Refused::Sentence(text.to_owned()));
     }
     let (host, port) = &wanted.advertised;

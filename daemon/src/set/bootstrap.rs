@@ -13,9 +13,10 @@ use std::time::Duration;
 
 use mesita_core::digest::Digest;
 use mesita_core::wire::gossip::{Bootstrap, Gossip};
-use mesita_core::wire::{Head, decode};
+use mesita_core::wire::{Generation, Head, decode};
 use serde::{Deserialize, Serialize};
 
+use super::origin::Past;
 use super::sealed::{DATAGRAM_MAX, Keys, STRANGER};
 use crate::clock;
 
@@ -54,6 +55,9 @@ pub(crate) struct Identity {
     /// Its registry belongs to the set: from now on one that does not has forgotten.
     #[serde(default)]
     pub(crate) formed: bool,
+    /// The history that it goes on from, of a registry that was imported.
+    #[serde(default)]
+    past: Option<Past>,
 }
 
 impl Identity {
@@ -61,7 +65,8 @@ impl Identity {
     pub(crate) fn new(masters: Vec<String>, id: u8, rows: [u32; 3], t_us: u32) -> Self {
         let draw = crate::random::number();
         let members = Vec::new();
-        Self { version: VERSION, masters, id, draw, rows, t_us, members, formed: false }
+        let (formed, past) = (false, None);
+        Self { version: VERSION, masters, id, draw, rows, t_us, members, formed, past }
     }
 
     /// That of the only master of a new cluster.
@@ -69,6 +74,16 @@ impl Identity {
         let mut identity = Self::new(Vec::new(), 1, rows, t_us);
         identity.members = vec![Member { draw: identity.draw, key }];
         identity
+    }
+
+    /// The same, going on from another registry.
+    pub(crate) fn from_past(self, past: Past) -> Self {
+        Self { past: Some(past), ..self }
+    }
+
+    /// The history of its cluster so far: its generation and newest epoch.
+    pub(crate) fn goes_on_from(&self) -> (Generation, u32) {
+        self.past.map_or_else(Default::default, |past| (past.generation, past.epoch))
     }
 
     /// True for a cluster that has no other master, and gets none.
@@ -111,6 +126,9 @@ impl Identity {
 
     /// The cluster's id, made of what all have drawn.
     pub(crate) fn cluster(&self) -> u64 {
+        if let Some(past) = self.past {
+            return past.cluster;
+        }
         let mut digest = Digest::new();
         digest.bytes(self.list().as_bytes());
         self.members.iter().for_each(|member| digest.value(&member.draw));

@@ -4,6 +4,7 @@
 //! |---|---|
 //! | `begin` | from flags and a work directory to a master that may start, or a sentence why not |
 //! | `bootstrap` | how the masters of a list become a set, once |
+//! | `origin` | a registry as a text, taken from one master and given to another |
 //! | `sealed` | datagrams, which nobody else can read or write |
 //! | `peers` | who was heard, from where, and which of them leads |
 //! | `node` | the IO side of the election: gossip, disk, and what the master is told |
@@ -18,6 +19,7 @@ pub(crate) mod begin;
 pub(crate) mod bootstrap;
 pub(crate) mod kept;
 pub(crate) mod node;
+pub(crate) mod origin;
 mod peers;
 mod sealed;
 pub(crate) mod standing;

@@ -16,12 +16,13 @@ use mesita_core::registry::rows::Row;
 use mesita_core::registry::store::{Facts, Save};
 use mesita_core::time::Time;
 use mesita_core::wire::gossip::{Bootstrap, Digest, Envelope, Gossip, Table};
-use mesita_core::wire::{BodyRef, Fence, Generation, Head, decode};
+use mesita_core::wire::{BodyRef, Fence, Head, decode};
 use smol::Async;
 
 use super::begin::Begun;
 use super::bootstrap::Identity;
 use super::kept::{About, Rows};
+use super::origin::Origin;
 use super::peers::Peers;
 use super::sealed::{DATAGRAM_MAX, Dropped, Keys, STRANGER};
 use super::standing::{Leader, Standing};
@@ -142,10 +143,12 @@ impl SetNode {
         if !formed {
             let keys: Vec<[u8; 32]> =
                 self.identity.members.iter().map(|member| member.key).collect();
+            let (generation, epoch) = self.identity.goes_on_from();
             self.port.put(&Input::Form(Birth {
                 cluster: self.identity.cluster(),
-                generation: Generation::default(),
+                generation,
                 me: self.identity.id,
+                epoch,
                 t_us: self.identity.t_us,
                 roster: Roster::first(&keys),
             }));
@@ -439,6 +442,7 @@ impl SetNode {
         while let Some(next) = self.read_rows(from).await {
             from = next;
         }
+        let imported = self.import();
         self.tell_rows();
         let (cluster, id) = {
             let facts = self.facts.borrow();
@@ -447,6 +451,11 @@ impl SetNode {
         self.master.port.put(&master::Input::Leads { cluster, fence });
         // Nobody is shown to a leader that would not take them in yet.
         self.master.leading().await;
+        if imported {
+            self.propose();
+            let meta = self.meta.clone();
+            self.when_durable(move || Origin::is_done(&meta));
+        }
         if self.standing.in_set {
             self.standing.follow(Leader { fence, id, address: self.address.clone() }, Time::NEVER);
         }
@@ -465,6 +474,25 @@ impl SetNode {
             bytes = rest;
         }
         next
+    }
+
+    /// Takes in the rows of another registry that an operator put there. True if there were some.
+    fn import(&self) -> bool {
+        let origin = match Origin::read(&self.meta) {
+            Ok(origin) => origin,
+            Err(refused) => {
+                log::error!("{refused}");
+                return false;
+            }
+        };
+        let Some(origin) = origin else { return false };
+        let mut rows = self.rows.borrow_mut();
+        origin.rows().for_each(|bytes| {
+            if let Some(row) = Row::read(&bytes) {
+                rows.keep(&row);
+            }
+        });
+        true
     }
 
     fn tell_rows(&self) {

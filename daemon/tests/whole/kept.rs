@@ -1,11 +1,13 @@
 //! What a single master keeps, whatever happens to its process.
 
+use std::path::Path;
+
 use serde_json::{Value, json};
 
 use crate::http::{Records, ask, post};
 use crate::operators::becomes;
 use crate::scheduler_api::{Framework, JSON, subscription};
-use crate::world::{Master, World, eventually};
+use crate::world::{Master, Signal, World, eventually};
 
 fn told(master: &Master<'_>, world: &World, words: &[&str]) -> String {
     let said = world.told(&[words, &["--master", &master.address()]].concat());
@@ -154,6 +156,54 @@ fn the_schedule_and_removed_frameworks_outlive_a_master_that_is_killed() {
     assert_eq!(event["error"]["message"], "Framework has been removed", "{event}");
     told(&master, &world, &["maintenance", "stop", "pi1"]);
     becomes(&master, "pi1", "active");
+    agent.leave();
+    master.stop();
+    world.nothing_is_left();
+}
+
+#[test]
+fn a_registry_is_taken_out_of_one_master_and_put_into_another() {
+    let world = World::new();
+    let mut master = world.master(&[]);
+    let agent = master.agent(&["--hostname=pi1"]);
+    told(&master, &world, &["quota", "set", "eng", "--limit", "cpus:3", "--force"]);
+    told(&master, &world, &["deactivate", "pi1"]);
+    let (before, first) = (listed(&master, &world), id(&master, "pi1"));
+    let process = master.process.take().unwrap();
+    process.signal(Signal::TERM);
+    process.end();
+    let (new, old) = (world.path(&format!("master-{}", master.port)), world.path("old"));
+    std::fs::rename(&new, &old).unwrap();
+    let registry = |words: &[&str], work_dir: &Path| {
+        let work_dir = work_dir.to_str().unwrap();
+        world.told(&[&["registry"], words, &["--work-dir", work_dir]].concat())
+    };
+    let exported = registry(&["export"], &old);
+    assert_eq!(exported.status, 0, "{}", exported.err);
+    assert!(exported.out.contains("\"eng\""), "{}", exported.out);
+    let (file, changed) = (world.path("exported.json"), world.path("changed.json"));
+    std::fs::write(&file, &exported.out).unwrap();
+    std::fs::write(&changed, exported.out.replacen("\"row\": \"A", "\"row\": \"X", 1)).unwrap();
+    let import = |file: &Path, into: &Path| registry(&["import", file.to_str().unwrap()], into);
+    let said = import(&file, &old);
+    assert!(said.status == 2 && said.err.contains("has a registry already"), "{}", said.err);
+    let said = import(&changed, &new);
+    assert!(said.status == 1 && said.err.contains("row 0 was changed"), "{}", said.err);
+    assert_eq!(import(&file, &new).status, 0);
+    assert!(import(&file, &new).err.contains("has a registry already"));
+    // The tables of the new one may be larger.
+    master.flags.push("--size=rack".to_owned());
+    for _ in 0..2 {
+        master.start();
+        assert_eq!(listed(&master, &world), before);
+        becomes(&master, "pi1", "deactivated");
+        assert_eq!(id(&master, "pi1"), first);
+        // What was imported is its own now.
+        eventually(|| !new.join("meta/origin").exists(), || "the text to go".to_owned());
+        master.kill();
+    }
+    master.start();
+    becomes(&master, "pi1", "deactivated");
     agent.leave();
     master.stop();
     world.nothing_is_left();

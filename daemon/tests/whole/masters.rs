@@ -291,6 +291,50 @@ fn without_a_majority_nobody_leads_and_tasks_run_on() {
 }
 
 #[test]
+fn a_majority_that_is_lost_for_good_is_given_up_by_an_operators_word() {
+    let world = World::new();
+    let mut set = Set::made(&world, &["--min-failover-timeout=60s"]);
+    let mut agent = set.agent();
+    set.leader();
+    assert_eq!(set.told("weights", &["set", "ops=3"]).status, 0);
+    let survivor = set.leader();
+    for at in set.alive() {
+        set.kill(at);
+    }
+    let (file, new) = (world.path("exported.json"), world.path("survivor"));
+    let old = set.work_dir(survivor).display().to_string();
+    let said = world.told(&["registry", "export", "--work-dir", &old]);
+    assert_eq!(said.status, 0, "{}", said.err);
+    std::fs::write(&file, said.out).unwrap();
+    let new = new.to_str().unwrap();
+    let words = ["registry", "import", file.to_str().unwrap(), "--work-dir", new];
+    let said = world.told(&words);
+    assert!(said.status == 2 && said.err.contains("--i-lost-quorum"), "{}", said.err);
+    let said = world.told(&[&words[..], &["--new-generation", "--i-lost-quorum"]].concat());
+    assert_eq!(said.status, 0, "{}", said.err);
+    let port = set.ports[survivor].to_string();
+    let flags = ["master", "--port", &port, "--work-dir", new];
+    let alone = world.start(world.mesita(&flags));
+    alone.says("master at 127.0.0.1:");
+    agent.process().says(&format!("registered with the master at 127.0.0.1:{port}"));
+    let address = set.address(survivor);
+    let said = world.told(&["weights", "ls", "--json", "--master", &address]);
+    assert!(said.out.contains("ops"), "{}", said.out);
+    let mark = world.marked();
+    let run = ["run", mark.as_str(), "--master", &address, "--wait=30s", "--", "true"];
+    assert_eq!(world.told(&run).status, 0);
+    // The others come back in spite of that; nobody who has heard of the new history obeys them.
+    alone.signal(Signal::TERM);
+    assert_eq!(alone.end().status, 0);
+    (0..3).for_each(|at| set.restart(at));
+    set.leader();
+    agent.process().says("a master that was replaced");
+    agent.kill();
+    set.stop();
+    world.nothing_is_left();
+}
+
+#[test]
 fn a_leader_that_was_stopped_for_a_while_does_not_speak_as_one() {
     let world = World::new();
     let set = Set::made(&world, &[]);

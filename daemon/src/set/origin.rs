@@ -1,0 +1,171 @@
+//! A registry as a text: taken out of a master that is stopped, put into a new one.
+//!
+//! What was put in lies in `meta/origin` until the new master has led and all of it is durable, so
+//! that nothing is lost however often it is started before.
+
+use std::io::{self, Write};
+use std::path::Path;
+
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use mesita_core::registry::body::Shape;
+use mesita_core::registry::rows::Row;
+use mesita_core::registry::store::Facts;
+use mesita_core::wire::Generation;
+use mesita_core::wire::gossip::Table;
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use super::bootstrap::Refused;
+
+/// The version of the text.
+const VERSION: u32 = 1;
+/// Bytes of the longest text that is read.
+pub(crate) const TEXT_MAX: u64 = 64 << 20;
+
+/// The history of a cluster as far as a registry had it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Past {
+    pub(crate) cluster: u64,
+    pub(crate) generation: Generation,
+    /// The newest epoch.
+    pub(crate) epoch: u32,
+}
+
+/// A row: its bytes, and for people what is in them.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+struct Told {
+    row: String,
+    #[serde(default)]
+    is: Value,
+}
+
+/// A registry as a text.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct Origin {
+    version: u32,
+    /// 16 digits of hexadecimal.
+    cluster: String,
+    pub(crate) generation: u32,
+    nonce: String,
+    epoch: u32,
+    pub(crate) t_us: u32,
+    /// How many masters had a vote.
+    pub(crate) masters: usize,
+    rows: Vec<Told>,
+}
+
+impl Origin {
+    /// What a stopped master has.
+    pub(crate) fn of<'r>(
+        facts: &Facts,
+        rows: impl Iterator<Item = &'r [u8]>,
+        is: impl Fn(&[u8]) -> Value,
+    ) -> Self {
+        let told = rows.map(|bytes| Told { row: STANDARD.encode(trimmed(bytes)), is: is(bytes) });
+        Self {
+            version: VERSION,
+            cluster: format!("{:016x}", facts.cluster),
+            generation: facts.generation.number,
+            nonce: format!("{:016x}", facts.generation.nonce),
+            epoch: facts.promised,
+            t_us: facts.meta.t_us,
+            masters: facts.meta.roster.members.iter().filter(|member| member.voter).count(),
+            rows: told.collect(),
+        }
+    }
+
+    /// Reads a text; a sentence when it is none.
+    pub(crate) fn parse(text: &[u8], name: &Path) -> Result<Self, Refused> {
+        let bad = |why: String| Refused::Sentence(format!("{}: {why}", name.display()));
+        let version = serde_json::from_slice::<Value>(text);
+        let version = version.map_err(|error| bad(format!("not an exported registry: {error}")))?;
+        if version["version"].as_u64().is_some_and(|version| version > VERSION.into()) {
+            return Err(bad("written by a later release; use that one".to_owned()));
+        }
+        let origin: Self = serde_json::from_slice(text)
+            .map_err(|error| bad(format!("not an exported registry: {error}")))?;
+        origin.past().map_err(|_| bad("not an exported registry: bad cluster".to_owned()))?;
+        for (number, told) in origin.rows.iter().enumerate() {
+            let bytes = STANDARD.decode(&told.row).unwrap_or_default();
+            if Row::read(&bytes).is_none() {
+                return Err(bad(format!("row {number} was changed, or is of a later release")));
+            }
+        }
+        Ok(origin)
+    }
+
+    /// What was put into a work directory and is not durable yet; none when there is nothing.
+    pub(crate) fn read(meta: &Path) -> Result<Option<Self>, Refused> {
+        let path = meta.join("origin");
+        match std::fs::read(&path) {
+            Ok(text) => Self::parse(&text, &path).map(Some),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(Refused::Io(path, error)),
+        }
+    }
+
+    /// Puts it into a work directory, durably.
+    pub(crate) fn write(&self, meta: &Path) -> Result<(), Refused> {
+        let (path, new) = (meta.join("origin"), meta.join("origin.new"));
+        let write = || {
+            let mut file = std::fs::File::create(&new)?;
+            file.write_all(&serde_json::to_vec(self).map_err(io::Error::other)?)?;
+            file.sync_all()?;
+            std::fs::rename(&new, &path)?;
+            std::fs::File::open(meta)?.sync_all()
+        };
+        write().map_err(|error| Refused::Io(path.clone(), error))
+    }
+
+    /// All of it is durable elsewhere.
+    pub(crate) fn is_done(meta: &Path) {
+        let path = meta.join("origin");
+        if let Err(error) = std::fs::remove_file(&path) {
+            log::warn!("{}: {error}", path.display());
+        }
+    }
+
+    /// A history of its own from now on: whoever is left of the old one is not obeyed any more.
+    pub(crate) fn begins_anew(&mut self, nonce: u64) {
+        self.generation = self.generation.saturating_add(1);
+        self.nonce = format!("{nonce:016x}");
+    }
+
+    /// The history that it is of.
+    pub(crate) fn past(&self) -> Result<Past, Refused> {
+        let number = |text: &str| {
+            let number = u64::from_str_radix(text, 16);
+            number.map_err(|_| Refused::Sentence(format!("`{text}` is no number")))
+        };
+        let generation = Generation { number: self.generation, nonce: number(&self.nonce)? };
+        Ok(Past { cluster: number(&self.cluster)?, generation, epoch: self.epoch })
+    }
+
+    /// The bytes of its rows.
+    pub(crate) fn rows(&self) -> impl Iterator<Item = Vec<u8>> {
+        self.rows.iter().map(|told| STANDARD.decode(&told.row).unwrap_or_default())
+    }
+
+    /// Why it has more than fits a registry of that shape.
+    pub(crate) fn fits(&self, shape: Shape) -> Result<(), Refused> {
+        let tables = [Table::Agents, Table::Frameworks, Table::Roles, Table::Windows];
+        for table in tables {
+            let here = |bytes: &Vec<u8>| Row::read(bytes).is_some_and(|row| row.table() == table);
+            let (has, fits) = (self.rows().filter(here).count(), shape.slots(table) as usize);
+            if has > fits {
+                return Err(Refused::Sentence(format!(
+                    "the registry that was imported has {has} rows of {table:?}, and {fits} fit: \
+                     give a larger --size"
+                )));
+            }
+        }
+        Ok(())
+    }
+}
+
+/// A slot without what is behind its row.
+fn trimmed(slot: &[u8]) -> &[u8] {
+    let end = slot.iter().rposition(|byte| *byte != 0).map_or(0, |last| last + 1);
+    slot.get(..(end + 16).min(slot.len())).unwrap_or_default()
+}

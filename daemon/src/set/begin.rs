@@ -193,7 +193,7 @@ fn make_alone(
         (Some(known), _) => known,
         (None, Some(origin)) => {
             origin.fits(Shape::new(wanted.rows[0], wanted.rows[1], wanted.rows[2]))?;
-            Identity::alone(wanted.rows, origin.t_us, key).from_past(origin.past()?)
+            Identity::alone(wanted.rows, origin.t_us, key).going_on(origin.past()?)
         }
         (None, None) => Identity::alone(wanted.rows, wanted.t_us, key),
     };

@@ -77,7 +77,7 @@ impl Identity {
     }
 
     /// The same, going on from another registry.
-    pub(crate) fn from_past(self, past: Past) -> Self {
+    pub(crate) fn going_on(self, past: Past) -> Self {
         Self { past: Some(past), ..self }
     }
 

@@ -32,6 +32,7 @@ mod quota;
 mod registry;
 mod replay;
 pub(crate) mod run;
+mod stream;
 mod weights;
 
 use std::ffi::OsString;

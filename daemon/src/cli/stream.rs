@@ -1,0 +1,157 @@
+//! Mesos' operator stream, read as any client of it reads it.
+
+use http_body_util::{BodyExt, Full};
+use hyper::body::Bytes;
+use hyper::header::{AUTHORIZATION, LOCATION};
+use hyper::{Method, Request, StatusCode};
+use serde_json::Value;
+use smol_hyper::rt::FuturesIo;
+
+use super::{Failure, NO_MASTER, find};
+use crate::access::Credential;
+use crate::alarm;
+use crate::flags::Where;
+
+/// Bytes of one record that are taken.
+const RECORD_MAX: usize = 256 * 1024 * 1024;
+
+/// Redirections that are followed in a row.
+const REDIRECTS_MAX: u32 = 8;
+
+/// Follows the leader's stream. `take` gets each event; false from it ends this.
+pub(super) async fn follow(
+    at: &Where,
+    mut take: impl FnMut(Value) -> Result<bool, Failure>,
+) -> Result<(), Failure> {
+    let mut first = None;
+    let credential = super::credential(at.credential.as_deref())?;
+    for address in find::addresses(at.master.as_deref()) {
+        let mut address = address;
+        for _ in 0..REDIRECTS_MAX {
+            match follow_at(&mut take, &address, credential.as_deref()).await {
+                Ok(Told::Elsewhere(leader)) => address = leader,
+                Ok(Told::Ended) => return Ok(()),
+                Err(failure) => {
+                    first.get_or_insert(failure);
+                    break;
+                }
+            }
+        }
+    }
+    Err(first.unwrap_or_else(|| Failure::new(NO_MASTER, "every master names another one")))
+}
+
+/// What came of a request.
+enum Told {
+    /// The leader is there.
+    Elsewhere(String),
+    /// Nobody reads any more.
+    Ended,
+}
+
+async fn follow_at(
+    take: &mut impl FnMut(Value) -> Result<bool, Failure>,
+    address: &str,
+    credential: Option<&Credential>,
+) -> Result<Told, Failure> {
+    let failed = |why: &dyn std::fmt::Display| {
+        Failure::new(NO_MASTER, format!("no master at {address}: {why}"))
+    };
+    let stream = smol::net::TcpStream::connect(address).await.map_err(|error| failed(&error))?;
+    let (mut sender, connection) = hyper::client::conn::http1::handshake(FuturesIo::new(stream))
+        .await
+        .map_err(|error| failed(&error))?;
+    let mut request = Request::builder().method(Method::POST);
+    if let Some(credential) = credential {
+        request = request.header(AUTHORIZATION, credential.basic());
+    }
+    let request = request
+        .uri("/api/v1")
+        .header("Host", address)
+        .header("Content-Type", "application/json")
+        .header("Accept", "application/json")
+        .body(Full::new(Bytes::from_static(b"{\"type\":\"SUBSCRIBE\"}")))
+        .map_err(Failure::plain)?;
+    let reading = async {
+        let mut answer = sender.send_request(request).await.map_err(|error| failed(&error))?;
+        if answer.status() == StatusCode::TEMPORARY_REDIRECT {
+            let location = answer.headers().get(LOCATION).and_then(|at| at.to_str().ok());
+            let host = location.and_then(|at| at.strip_prefix("//")?.split('/').next());
+            let host = host.ok_or_else(|| Failure::plain("the master names no leader"))?;
+            return Ok(Told::Elsewhere(host.to_owned()));
+        }
+        if !answer.status().is_success() {
+            let status = answer.status();
+            let body = answer.into_body().collect().await.map_err(Failure::plain)?.to_bytes();
+            let why = String::from_utf8_lossy(&body).trim().to_owned();
+            return Err(Failure::plain(if why.is_empty() { status.to_string() } else { why }));
+        }
+        let mut records = Records::default();
+        while let Some(frame) = answer.frame().await {
+            let frame = frame.map_err(|error| failed(&error))?;
+            let Some(bytes) = frame.data_ref() else { continue };
+            for record in records.take(bytes).map_err(Failure::plain)? {
+                let event = serde_json::from_slice(&record).map_err(Failure::plain)?;
+                if !take(event)? {
+                    return Ok(Told::Ended);
+                }
+            }
+        }
+        Err(Failure::plain("the master ended the stream"))
+    };
+    let broken = async {
+        let ended = connection.await;
+        // What it still has to say is read by then.
+        alarm::after(100_000).await;
+        Err(match ended {
+            Ok(()) => Failure::plain("the master ended the stream"),
+            Err(error) => failed(&error),
+        })
+    };
+    futures_lite::future::or(reading, broken).await
+}
+
+/// Records out of the pieces that they come in.
+#[derive(Default)]
+struct Records {
+    pending: Vec<u8>,
+}
+
+impl Records {
+    fn take(&mut self, bytes: &[u8]) -> Result<Vec<Vec<u8>>, &'static str> {
+        self.pending.extend_from_slice(bytes);
+        let mut records = Vec::new();
+        while let Some(at) = self.pending.iter().position(|byte| *byte == b'\n') {
+            let len = std::str::from_utf8(&self.pending[..at]).ok();
+            let len: usize =
+                len.and_then(|text| text.parse().ok()).ok_or("no stream of records")?;
+            if len > RECORD_MAX {
+                return Err("a record larger than 256 MiB");
+            }
+            if self.pending.len() < at + 1 + len {
+                break;
+            }
+            let rest = self.pending.split_off(at + 1 + len);
+            records.push(self.pending.split_off(at + 1));
+            self.pending = rest;
+        }
+        Ok(records)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn records_are_put_together_however_they_are_cut() {
+        let whole = b"2\n{}14\n{\"type\":\"a\"} \n3\n[1]";
+        for cut in 1..whole.len() {
+            let mut records = Records::default();
+            let mut all = records.take(&whole[..cut]).unwrap();
+            all.extend(records.take(&whole[cut..]).unwrap());
+            assert_eq!(all, [&b"{}"[..], b"{\"type\":\"a\"} \n", b"[1]"], "{cut}");
+        }
+        assert!(Records::default().take(b"x\n").is_err());
+    }
+}

@@ -113,7 +113,7 @@ fn line(event: &Value) -> Option<String> {
 }
 
 /// The time of day in UTC.
-fn clock_time(us: u64) -> String {
+pub(super) fn clock_time(us: u64) -> String {
     let seconds = us / 1_000_000 % 86_400;
     format!("{:02}:{:02}:{:02}", seconds / 3_600, seconds / 60 % 60, seconds % 60)
 }

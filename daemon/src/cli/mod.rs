@@ -33,6 +33,7 @@ mod registry;
 mod replay;
 pub(crate) mod run;
 mod stream;
+mod top;
 mod weights;
 
 use std::ffi::OsString;
@@ -92,6 +93,7 @@ pub(crate) fn main(arguments: Vec<OsString>) -> ExitCode {
         Command::Ps(flags) => ps::main(&flags),
         Command::Logs(flags) => logs::main(&flags),
         Command::Events(flags) => events::main(&flags),
+        Command::Top(flags) => top::main(&flags),
         Command::Explain(flags) => explain::main(&flags),
         Command::Quota(flags) => quota::main(&flags),
         Command::Weights(flags) => weights::main(&flags),

@@ -49,6 +49,8 @@ pub(crate) enum Command {
     Logs(Logs),
     /// Print what changes on the cluster, as it does
     Events(Events),
+    /// Show agents, frameworks and tasks as they are, until interrupted; once, if not on a terminal
+    Top(Top),
     /// Tell why a framework does not get what agents have
     Explain(Explain),
     /// Set or list what roles are guaranteed, and may have at most
@@ -449,6 +451,16 @@ pub(crate) struct Events {
     /// Every event as Mesos' API tells it, one JSON object a line
     #[arg(long)]
     pub(crate) json: bool,
+}
+
+/// `mesita top`
+#[derive(Clone, Debug, Args)]
+pub(crate) struct Top {
+    #[command(flatten)]
+    pub(crate) at: Where,
+    /// Time between two pictures; nothing is drawn while nothing changes
+    #[arg(long, value_name = "DURATION", default_value = "1secs")]
+    pub(crate) interval: Duration,
 }
 
 /// `mesita explain`

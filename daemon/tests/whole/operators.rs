@@ -4,7 +4,7 @@ use serde_json::{Value, json};
 
 use crate::http::post;
 use crate::scheduler_api::{Framework, task};
-use crate::world::{Agent, Master, Process, World, eventually, get};
+use crate::world::{Agent, Master, Process, Signal, World, eventually, get, send};
 
 /// A task that never ends by itself.
 fn endless(master: &Master<'_>, name: &str) -> Process {
@@ -245,6 +245,41 @@ fn absences_are_planned_from_the_command_line() {
     let [first, second] = <[Agent<'_>; 2]>::try_from(agents).ok().unwrap();
     eventually(|| second.process().has_ended(), || "the agent of pi2 to end".to_owned());
     first.leave();
+    master.stop();
+    world.nothing_is_left();
+}
+
+#[test]
+fn top_shows_what_there_is_once_in_a_file_and_as_it_changes_on_a_terminal() {
+    let world = World::new();
+    let master = world.master(&[]);
+    let agent = master.agent(&["--hostname=pi1", "--resources=cpus:4;mem:1024"]);
+    let first = endless(&master, "first");
+    let said = world.told(&["top", "--master", &master.address()]);
+    assert_eq!(said.status, 0, "{}", said.err);
+    assert!(said.out.contains("cpus [|||||               ] 1/4"), "{}", said.out);
+    assert!(said.out.contains("pi1    active  1      1/4"), "{}", said.out);
+    assert!(said.out.contains("first  RUNNING  pi1"), "{}", said.out);
+    // A terminal, as script(1) makes one.
+    let line = format!("{} top --master {}", world.binary().display(), master.address());
+    let mut command = world.command_in(&["script", "-q", "-e", "-c"], &line);
+    command.arg("/dev/null").env("TERM", "xterm");
+    let live = world.start(command);
+    live.prints("first  RUNNING  pi1");
+    let second = endless(&master, "second");
+    live.prints("second  RUNNING  pi1");
+    live.prints("cpus [||||||||||          ] 2/4");
+    let is_top = |called: &str| called.starts_with("mesita: ") && called.contains(" top ");
+    let (top, _) = world.processes().into_iter().find(|(_, called)| is_top(called)).unwrap();
+    send(top, Signal::INT);
+    let said = live.end();
+    assert_eq!(said.status, 0, "{}", said.out);
+    // The terminal is as it was.
+    assert!(said.out.trim_end().ends_with("\u{1b}[?25h\u{1b}[?1049l"), "{:?}", said.out);
+    let said = world.told(&["top", "--master", "127.0.0.1:1"]);
+    assert_eq!(said.status, 4, "{}", said.err);
+    drop((first, second));
+    agent.leave();
     master.stop();
     world.nothing_is_left();
 }

@@ -3,10 +3,11 @@
 //! Mesos: `DRAIN_AGENT`, `MARK_AGENT_GONE`, `UPDATE_MAINTENANCE_SCHEDULE`, `START_MAINTENANCE`,
 //! `STOP_MAINTENANCE`, and `/maintenance/schedule`, `/machine/down`, `/machine/up` before them.
 
+use std::net::IpAddr;
 use std::rc::Rc;
 
 use hyper::StatusCode;
-use mesita_core::limits::HEAD_MAX;
+use mesita_core::limits::{HEAD_MAX, ITEMS_PER_LIST_MAX};
 use mesita_core::wire::event::Unavailability;
 use mesita_core::wire::operator::{MachineId, OperatorVerb, Planned};
 use mesita_core::wire::{AgentId, Scratch};
@@ -87,9 +88,11 @@ impl MasterNode {
                 return Err(bad("List of machines in the maintenance window is empty"));
             }
             let unavailability = unavailability(&window.unavailability)?;
-            let machines = window.machine_ids.iter().map(lower);
-            rows.extend(machines.map(|machine| (machine, unavailability)));
+            for machine in &window.machine_ids {
+                rows.push((named_machine(machine)?, unavailability));
+            }
         }
+        check_count(rows.len())?;
         let planned = rows.iter().map(|((hostname, ip), window)| {
             let machine = MachineId { hostname, ip };
             Planned { machine, window: *window }
@@ -110,7 +113,9 @@ impl MasterNode {
         if machines.is_empty() {
             return Err(bad("List of machines is empty"));
         }
-        let ids: Vec<(String, String)> = machines.iter().map(lower).collect();
+        check_count(machines.len())?;
+        let ids: Vec<(String, String)> =
+            machines.iter().map(named_machine).collect::<Result<_, Early>>()?;
         let ids = ids.iter().map(|(hostname, ip)| MachineId { hostname, ip });
         let mut memory = vec![0; HEAD_MAX];
         let machines = Scratch::new(&mut memory).seq::<MachineId<'static>>(ids);
@@ -173,8 +178,23 @@ fn bad(message: impl Into<String>) -> Early {
 }
 
 /// A machine's name in lower case, and its address.
-fn lower(machine: &pb::MachineId) -> (String, String) {
-    (machine.hostname().to_ascii_lowercase(), machine.ip().to_owned())
+/// Host name and address of a machine, as they are compared. Mesos: `validation::machine`.
+fn named_machine(machine: &pb::MachineId) -> Result<(String, String), Early> {
+    let (hostname, ip) = (machine.hostname().to_ascii_lowercase(), machine.ip());
+    if hostname.is_empty() && ip.is_empty() {
+        return Err(bad("Both 'hostname' and 'ip' for a machine are empty"));
+    }
+    if !ip.is_empty() && ip.parse::<IpAddr>().is_err() {
+        return Err(bad(format!("'{ip}' is no IP address")));
+    }
+    Ok((hostname, ip.to_owned()))
+}
+
+fn check_count(machines: usize) -> Result<(), Early> {
+    if machines <= ITEMS_PER_LIST_MAX {
+        return Ok(());
+    }
+    Err(bad(format!("{machines} machines in a call: at most {ITEMS_PER_LIST_MAX}")))
 }
 
 fn unavailability(told: &pb::Unavailability) -> Result<Unavailability, Early> {

@@ -187,6 +187,20 @@ fn a_machine_that_will_be_absent_is_asked_for_and_then_goes() {
     assert!(body.contains("\"ACCEPT\""), "{body}");
     // Emptying it otherwise is no use; what is not planned cannot go.
     refused(&world, &master, &["drain", "Pi1"], "maintenance window");
+    let plan = |machines: Value| {
+        let start = json!({ "start": { "nanoseconds": 1_000_000 } });
+        let windows = json!([{ "machine_ids": machines, "unavailability": start }]);
+        json!({
+            "type": "UPDATE_MAINTENANCE_SCHEDULE",
+            "update_maintenance_schedule": { "schedule": { "windows": windows } },
+        })
+    };
+    let nowhere = operates(&master, &plan(json!([{ "ip": "10.0.0" }])), 400);
+    assert!(nowhere.contains("'10.0.0' is no IP address"), "{nowhere}");
+    assert!(operates(&master, &plan(json!([{}])), 400).contains("are empty"));
+    let many: Vec<Value> = (0..2_000).map(|n| json!({ "hostname": format!("h{n}") })).collect();
+    let many = operates(&master, &plan(json!(many)), 400);
+    assert!(many.contains("2000 machines in a call: at most"), "{many}");
     let empty = json!({"type": "UPDATE_MAINTENANCE_SCHEDULE"});
     assert!(operates(&master, &empty, 400).contains("to be present"));
     operates(&master, &machines("START_MAINTENANCE", "pi9"), 400);

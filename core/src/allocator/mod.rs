@@ -15,6 +15,7 @@
 //! | [`filters`] | what frameworks refused |
 //! | [`hosts`], [`constraints`] | what agents say of themselves, and which ones a framework wants |
 //! | `whitelist` | hosts whose agents may be offered |
+//! | `recall` | which offers a change of weights or quotas takes back |
 //! | [`gates`] | everything that can keep an agent's resources from a client |
 //! | [`round`] | who gets what |
 //! | [`why`] | the same questions, asked by people |
@@ -52,6 +53,7 @@ pub mod hosts;
 pub mod node;
 pub mod quota;
 mod random;
+mod recall;
 pub mod roles;
 pub mod round;
 pub mod shared;

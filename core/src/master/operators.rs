@@ -67,7 +67,10 @@ impl Master<'_> {
             }
             OperatorVerb::SetWeight { role, weight } => {
                 self.set_weight(cx, role, weight)?;
-                self.rescind_all(cx);
+                // The weight of a role that nobody is in changes nobody's share.
+                if self.allocator.has_frameworks(&self.names, role) {
+                    self.rescind_all(cx);
+                }
                 Ok(())
             }
             OperatorVerb::Deactivate { agent, deactivated } => {

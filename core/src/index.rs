@@ -68,6 +68,11 @@ impl Chain {
         rows.id_at(self.first.checked_sub(1)?)
     }
 
+    /// Its last row.
+    pub fn last<T: Copy>(self, rows: &Table<'_, T>) -> Option<Id> {
+        rows.id_at(self.last.checked_sub(1)?)
+    }
+
     /// Appends a row that is not yet in it. O(1).
     pub fn push<T: Copy + Linked>(&mut self, rows: &mut Table<'_, T>, list: usize, id: Id) {
         let place = id.index.saturating_add(1);
@@ -102,6 +107,12 @@ impl Chain {
 pub fn after<T: Copy + Linked>(rows: &Table<'_, T>, list: usize, id: Id) -> Option<Id> {
     let after = rows.get_ref(id)?.link(list).after;
     rows.id_at(after.checked_sub(1)?)
+}
+
+/// The row before one in list number `list`.
+pub fn before<T: Copy + Linked>(rows: &Table<'_, T>, list: usize, id: Id) -> Option<Id> {
+    let before = rows.get_ref(id)?.link(list).before;
+    rows.id_at(before.checked_sub(1)?)
 }
 
 fn row_at<'t, T: Copy>(rows: &'t mut Table<'_, T>, place: u32) -> Option<&'t mut T> {

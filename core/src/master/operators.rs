@@ -4,10 +4,12 @@
 //! `updateWeights`, `deactivateAgent`.
 
 use super::operations::Unfit;
+use super::rows::{BY_AGE, Offer};
 use super::{Cx, Fact, Master, Output};
 use crate::Refusal;
 use crate::allocator::quota::QuotaSpec;
 use crate::doors::Rights;
+use crate::index::before;
 use crate::resources::Quantities;
 use crate::table::Id;
 use crate::wire::Head;
@@ -93,8 +95,8 @@ impl Master<'_> {
         }
     }
 
-    /// What was only offered of a role's consumption does not stand in the way of its limit: all
-    /// offers are taken back, and made anew under the new quota. O(offers).
+    /// What was only offered of a role's consumption does not stand in the way of its limit: as many
+    /// offers are taken back as the new quota needs. O(offers · depth).
     pub(super) fn set_quota(
         &mut self,
         cx: &mut Cx<'_>,
@@ -107,7 +109,12 @@ impl Master<'_> {
         allocator.set_quota(&mut world, role, spec, force, &offered)?;
         let QuotaSpec { guarantees, limits } = *spec;
         cx.fact(Fact::Quota { role, guarantees, limits });
-        self.rescind_all(cx);
+        self.rescind_some(cx, |master, offer| {
+            master.allocator.is_over_limit(&master.pool, offer.client, offer.held)
+        });
+        self.rescind_some(cx, |master, offer| {
+            master.allocator.is_owed(&master.pool, offer.client, offer.held)
+        });
         Ok(())
     }
 
@@ -135,6 +142,20 @@ impl Master<'_> {
             }
         }
         offered
+    }
+
+    /// Takes back those offers that `wanted` says so of when it is their turn, the newest first: as
+    /// many as one step has room to tell of. The rest end by their timeout.
+    fn rescind_some(&mut self, cx: &mut Cx<'_>, wanted: fn(&Self, &Offer) -> bool) {
+        let mut next = self.offers_by_age.last(&self.offers);
+        while cx.has_room()
+            && let Some(id) = next
+        {
+            next = before(&self.offers, BY_AGE, id);
+            if self.offers.get(id).is_some_and(|offer| wanted(self, &offer)) {
+                self.rescind(cx, id, None);
+            }
+        }
     }
 
     /// Takes offers back, the oldest first: as many as one step has room to tell of. The rest end

@@ -260,6 +260,12 @@ pub enum Output<'a> {
     DropBody(BodyRef),
     /// Everything ended: the process may.
     Left,
+    /// What the agent has, with what operations have made of it: readers are to know.
+    Resources {
+        /// All of it.
+        #[serde(borrow)]
+        resources: Seq<'a, Resource<'a>>,
+    },
 }
 
 /// Something to be done with a container, by those who know processes.

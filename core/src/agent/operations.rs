@@ -7,7 +7,7 @@
 //! way meanwhile was decided on other grounds.
 
 use super::rows::Operation;
-use super::{Agent, Cx, Hand, Head, RETRY_MAX_US, RETRY_MIN_US, Record, VolumeOrder};
+use super::{Agent, Cx, Hand, Head, Output, RETRY_MAX_US, RETRY_MIN_US, Record, VolumeOrder};
 use crate::Refusal;
 use crate::names::Name;
 use crate::resources::Holding;
@@ -34,6 +34,8 @@ impl Agent<'_> {
             let mut memory = [0u8; LIST_BYTES];
             let planned = Planned::of(&operation, &mut memory).ok().flatten();
             let checked = match &planned {
+                // Each writes down all that operations have made; masters order them one by one.
+                Some(_) if !cx.has_room() => Err(Refusal::QueueFull),
                 Some(planned) => self.check_planned(planned),
                 None => Err(Refusal::BadOperation),
             };
@@ -45,10 +47,11 @@ impl Agent<'_> {
                     self.tell_dropped(cx, framework, operation.id(), refusal.sentence());
                 }
             }
-            if self.link.diverged {
-                self.tell_totals(cx);
-            }
         }
+        if self.link.diverged {
+            self.tell_totals(cx);
+        }
+        self.show_resources(cx);
         Ok(())
     }
 
@@ -113,6 +116,16 @@ impl Agent<'_> {
             let sequence = row.sequence;
             cx.hand(Hand::Volumes { sequence, order, volumes: list });
         }
+    }
+
+    /// Tells readers what the agent has.
+    pub(super) fn show_resources(&mut self, cx: &mut Cx<'_>) {
+        let total = self.total;
+        self.with_scratch(|agent, outer, inner| {
+            let mut outer = Scratch::new(outer);
+            let list = agent.pool.write(&agent.names, total, "", &mut outer, inner);
+            cx.emit(Output::Resources { resources: list.unwrap_or_default() });
+        });
     }
 
     /// Changes what the agent has, and what of it is free. It was checked that both have it.
@@ -222,6 +235,7 @@ impl Agent<'_> {
             (row.state, row.message, row.converted) = (state, message, converted);
         }
         self.record_operation(cx, id);
+        self.show_resources(cx);
         if self.link.diverged {
             self.tell_totals(cx);
         }

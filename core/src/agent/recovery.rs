@@ -242,6 +242,7 @@ impl Agent<'_> {
         self.counters.start_record =
             self.persist(cx, Record::Started { incarnation, boot }, true, &[]);
         self.count_free();
+        self.show_resources(cx);
         self.tidy_volumes(cx);
         self.keep_containers(cx);
         for slot in 0..self.executors.high_water() {

@@ -56,6 +56,7 @@ impl Agent<'_> {
         let mut before = core::mem::replace(&mut self.total, total);
         self.pool.clear(&mut self.names, &mut before);
         self.count_free();
+        self.show_resources(cx);
         self.tell_totals(cx);
         Ok(())
     }

@@ -503,6 +503,7 @@ impl Cluster {
             | agent::Output::Identity { .. }
             | agent::Output::KeepBody(_)
             | agent::Output::DropBody(_)
+            | agent::Output::Resources { .. }
             | agent::Output::Left => {}
         }
     }

@@ -372,6 +372,9 @@ impl AgentNode {
 
     /// All that it offers.
     pub(super) fn resource_list(&self) -> Resources {
+        if let Some(has) = &*self.has.borrow() {
+            return has.clone();
+        }
         let (mut list, mut parts) = (vec![0; describe::MEMORY], vec![0; describe::MEMORY]);
         let mut scratch = Scratch::new(&mut list);
         let resources = describe::resources(&self.resources, &mut scratch, &mut parts);

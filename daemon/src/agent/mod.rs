@@ -126,6 +126,8 @@ pub(crate) struct AgentNode {
     work_dir: PathBuf,
     hostname: String,
     resources: String,
+    /// What its core says that it has; none before that has started.
+    has: RefCell<Option<crate::encoded::Resources>>,
     attributes: String,
     conns: Conns,
     doors: Doors,
@@ -307,6 +309,9 @@ impl Node for AgentNode {
             Output::KeepBody(body) => self.port.bodies.borrow_mut().keep(body),
             Output::DropBody(body) => self.port.bodies.borrow_mut().drop(body),
             Output::Left => self.over.tell(Why::Left),
+            Output::Resources { resources } => {
+                *self.has.borrow_mut() = Some(crate::encoded::Resources::of(&resources));
+            }
         }
     }
 }

@@ -7,6 +7,8 @@ use hyper::StatusCode;
 use hyper::header::{CONTENT_TYPE, HeaderValue};
 use mesita_core::acls::Action;
 use mesita_core::doors::Rights;
+use mesita_core::wire::FrameworkId;
+use mesita_core::wire::agent::OperationStatus;
 use mesita_isolation::cgroups::At;
 use prost::Message;
 
@@ -24,6 +26,7 @@ use crate::pb::mesos::v1 as pb;
 use crate::v1::about;
 use crate::v1::amounts::{duration_info, seconds};
 use crate::v1::events::{self, framework_id};
+use crate::v1::operations;
 use crate::v1::reads::time;
 use crate::v1::resources::{Form, of_wire};
 use pb::agent::call::Type;
@@ -127,7 +130,7 @@ impl AgentNode {
             }
             Type::GetOperations => {
                 told.set_type(Of::GetOperations);
-                told.get_operations = Some(response::GetOperations::default());
+                told.get_operations = Some(self.told_operations(caller));
             }
             Type::GetTasks => {
                 told.set_type(Of::GetTasks);
@@ -177,6 +180,19 @@ impl AgentNode {
             }),
             estimated_drain_start_time: drain.map(|drain| time(drain.since_us)),
         }
+    }
+
+    /// Operations whose end was not acknowledged, of frameworks that the caller sees.
+    fn told_operations(&self, caller: &Caller) -> response::GetOperations {
+        let open = self.options.access.is_open(&[Action::ViewFramework]);
+        let seen = self.frameworks_seen(caller, self.executors.frameworks());
+        let sees = |of: &FrameworkId| open || seen.iter().any(|(id, _)| id == of);
+        let all = self.tally.operations().into_iter().filter(|(framework, _)| sees(framework));
+        let cluster = self.cluster();
+        let told = all.filter_map(|(framework, one)| {
+            operations::ended(framework, &one.read::<OperationStatus<'_>>()?, cluster)
+        });
+        response::GetOperations { operations: told.collect() }
     }
 
     fn told_frameworks(&self, caller: &Caller) -> GetFrameworks {

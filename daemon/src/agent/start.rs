@@ -106,6 +106,7 @@ impl AgentNode {
             work_dir: prepared.work_dir,
             hostname: prepared.hostname,
             resources: prepared.resources,
+            has: std::cell::RefCell::default(),
             attributes: prepared.attributes,
             conns: Conns::new(options.conns_max),
             doors: Doors::new(),

@@ -11,7 +11,7 @@ use mesita_core::wire::{Body, ContainerId, FrameworkId};
 use mesita_isolation::cgroups::At;
 
 use crate::clock;
-use crate::encoded::Resources;
+use crate::encoded::{Encoded, Resources};
 
 /// Tasks that are remembered after their end was acknowledged. Mesos: 200 for each executor.
 const COMPLETED_MAX: usize = 200;
@@ -64,6 +64,8 @@ pub(super) struct Tally {
     executors: RefCell<BTreeMap<(FrameworkId, String), ExecutorRow>>,
     completed: RefCell<VecDeque<Row>>,
     drain: Cell<Option<Drain>>,
+    /// Ends of operations that nobody acknowledged, as the wire has them.
+    operations: RefCell<BTreeMap<(FrameworkId, String), Encoded>>,
 }
 
 /// How the agent is being emptied.
@@ -138,7 +140,17 @@ impl Tally {
                 self.tasks.borrow_mut().retain(|(of, _), _| of != framework);
                 self.executors.borrow_mut().retain(|(of, _), _| of != framework);
             }
+            Record::Operated { framework, status, .. }
+            | Record::Operation { framework, status, .. } => {
+                let key = (*framework, status.operation.operation.to_owned());
+                self.operations.borrow_mut().insert(key, Encoded::of(status));
+            }
+            Record::OperationAcknowledged { framework, operation, .. } => {
+                let key = (*framework, operation.operation.to_owned());
+                self.operations.borrow_mut().remove(&key);
+            }
             Record::SnapshotBegins => {
+                self.operations.borrow_mut().clear();
                 self.tasks.borrow_mut().clear();
                 self.executors.borrow_mut().clear();
             }
@@ -148,9 +160,6 @@ impl Tally {
             | Record::Framework(_)
             | Record::Kill { .. }
             | Record::Resources { .. }
-            | Record::Operation { .. }
-            | Record::OperationAcknowledged { .. }
-            | Record::Operated { .. }
             | Record::Stamp { .. }
             | Record::Settled { .. }
             | Record::SnapshotEnds
@@ -203,6 +212,12 @@ impl Tally {
     /// How the agent is being emptied, if it is.
     pub(super) fn drain(&self) -> Option<Drain> {
         self.drain.get()
+    }
+
+    /// Ends of operations that nobody acknowledged, with their frameworks.
+    pub(super) fn operations(&self) -> Vec<(FrameworkId, Encoded)> {
+        let operations = self.operations.borrow();
+        operations.iter().map(|((framework, _), one)| (*framework, one.clone())).collect()
     }
 
     /// Tasks that live, or whose end is not acknowledged.

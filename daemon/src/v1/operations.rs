@@ -4,7 +4,7 @@ use mesita_core::table::Id;
 use mesita_core::wire::agent::OperationStatus;
 use mesita_core::wire::call::Operation as WireOperation;
 use mesita_core::wire::resource::Resource;
-use mesita_core::wire::{AgentId, Seq, Uuid};
+use mesita_core::wire::{AgentId, FrameworkId, Seq, Uuid};
 
 use super::amounts::double;
 use super::events::{agent_id, framework_id, operation_state};
@@ -72,6 +72,27 @@ fn operation(tables: &Tables, id: Id, row: &Operation) -> pb::Operation {
         statuses: latest.map(|_| status).into_iter().collect(),
         uuid: uuid(agent, u64::from(id.generation) << 32 | u64::from(id.index)),
     }
+}
+
+/// An operation of which only its end is known; none if that is no end.
+pub(crate) fn ended(
+    framework: FrameworkId,
+    status: &OperationStatus<'_>,
+    cluster: u64,
+) -> Option<pb::Operation> {
+    let agent = status.operation.agent;
+    let latest_status = told(status, FORM, cluster);
+    Some(pb::Operation {
+        framework_id: Some(framework_id(framework, cluster)),
+        agent_id: Some(agent_id(agent, cluster)),
+        info: pb::offer::Operation {
+            id: latest_status.operation_id.clone(),
+            ..pb::offer::Operation::default()
+        },
+        statuses: vec![latest_status.clone()],
+        latest_status,
+        uuid: uuid(agent, status.uuid?),
+    })
 }
 
 /// What was asked for. Launches are no operations in this sense.

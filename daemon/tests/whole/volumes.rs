@@ -146,6 +146,10 @@ fn a_volume_outlives_tasks_agents_and_masters_until_it_is_destroyed() {
     let row = rows.iter().find(|row| row["info"]["type"] == "CREATE").unwrap();
     assert_eq!(row["info"]["id"]["value"], "c", "{row}");
     assert_eq!(row["latest_status"]["state"], "OPERATION_FINISHED", "{row}");
+    let of_agent = post(agent.port, "/api/v1", &[], &json!({"type": "GET_OPERATIONS"})).text();
+    assert!(of_agent.contains(r#""id":{"value":"c"}"#), "{of_agent}");
+    let has = read_at(agent.port, "/state")["reserved_resources"]["web"]["disk"].clone();
+    assert_eq!(has, 300.0);
     acknowledge(&framework, &created);
     eventually(|| operations(&master).is_empty(), || "no operation".to_owned());
     assert_eq!(framework.end_of("writer")["state"], "TASK_FINISHED");

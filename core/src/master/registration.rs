@@ -552,16 +552,10 @@ impl Master<'_> {
     /// Goes on with an agent that settles or is being lost. True when it is done.
     pub(super) fn do_agent_chore(&mut self, cx: &mut Cx<'_>, agent: Id) -> bool {
         let Some(row) = self.agents.get(agent) else { return true };
-        match row.state {
-            AgentState::Settling => self.settle_some(cx, agent),
-            AgentState::Losing => self.lose_some(cx, agent),
-            AgentState::Recovered
-            | AgentState::Registering
-            | AgentState::Confirming
-            | AgentState::Active
-            | AgentState::Away
-            | AgentState::Unreachable
-            | AgentState::Gone => true,
+        if row.state == AgentState::Settling {
+            self.settle_some(cx, agent)
+        } else {
+            !row.has_chore() || self.lose_some(cx, agent)
         }
     }
 

@@ -25,6 +25,8 @@
 mod access;
 mod agent;
 mod alarm;
+#[cfg(test)]
+mod any_input;
 mod bell;
 mod bodies;
 mod catalog;

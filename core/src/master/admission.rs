@@ -72,7 +72,8 @@ impl Master<'_> {
     /// O(agents).
     pub(super) fn begin_recovery(&mut self, now: Time) {
         let expected = self.counters.recovered;
-        self.counters.removals_left = share(expected, self.config.removal_share_milli).max(1);
+        let limit = self.config.removal_share_milli;
+        self.counters.removals_left = share(expected, limit).max(u32::from(limit > 0));
         let due = now.after(self.config.reregister_us);
         for slot in 0..self.agents.high_water() {
             if self.agents.row(slot).is_some_and(|row| row.state == AgentState::Recovered) {

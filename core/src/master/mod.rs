@@ -108,7 +108,7 @@ pub struct Config {
     /// How long that is awaited at the most, in µs.
     pub recovery_timeout_us: u64,
     /// The share of them, in thousandths, that is given up without an operator when it does not come
-    /// back, but one at the least.
+    /// back, but one at the least; 0 = none.
     pub removal_share_milli: u32,
     /// From one agent that is given up because it is silent to the next, in µs.
     pub removal_every_us: u64,

@@ -4,7 +4,7 @@
 //! by [`Pool::check_change`], which changes nothing, then [`Pool::change`] cannot fail.
 
 use super::holding::Holding;
-use super::ident::{Class, Form, Ident, IdentId};
+use super::ident::{Class, Form, Ident, IdentId, Less};
 use super::pool::{Part, Pool, Shape, is_empty};
 use crate::Refusal;
 use crate::names::Names;
@@ -55,8 +55,12 @@ impl Pool<'_> {
         if list.is_empty() || list.iter().any(|resource| is_empty(&resource.value)) {
             return Err(Refusal::BadOperation);
         }
-        for resource in list.iter() {
+        for (place, resource) in list.iter().enumerate() {
             self.check_step(names, step, &resource, total)?;
+            let again = |earlier: Resource<'_>| volume_of(&earlier) == volume_of(&resource);
+            if step == Step::Create && list.iter().take(place).any(again) {
+                return Err(Refusal::Exists);
+            }
         }
         if matches!(step, Step::Grow | Step::Shrink) {
             check_resize(step, list)?;
@@ -84,13 +88,27 @@ impl Pool<'_> {
             return Err(Refusal::ResourcesFull);
         }
         let (idents, layers) = self.ident_room();
-        let new_layers = list.iter().fold(0u32, |sum, resource| {
-            sum.saturating_add(resource.traits.reservations.len().saturating_mul(2))
-        });
-        if list.len().saturating_mul(2) > idents || new_layers > layers {
+        let (new, new_layers) = self.needs(names, step, list);
+        if new > idents || new_layers > layers {
             return Err(Refusal::IdentitiesFull);
         }
         Ok(())
+    }
+
+    /// Identities and layers that a step may make. What makes more of them leaves one for what takes
+    /// it back.
+    fn needs(&self, names: &Names<'_>, step: Step, list: &Seq<'_, Resource<'_>>) -> (u32, u32) {
+        let known = || list.iter().filter_map(|resource| self.find(names, &resource));
+        match step {
+            Step::Unreserve => self.needs_lessened(known, Less::Layer),
+            Step::Destroy => self.needs_lessened(known, Less::Volume),
+            Step::Reserve | Step::Create | Step::Grow | Step::Shrink => {
+                let layers = list.iter().fold(0u32, |sum, resource| {
+                    sum.saturating_add(resource.traits.reservations.len().saturating_mul(2))
+                });
+                (list.len().saturating_mul(2).saturating_add(1), layers.saturating_add(1))
+            }
+        }
     }
 
     /// What one resource must be for a step.
@@ -132,8 +150,7 @@ impl Pool<'_> {
 
     /// True when the agent has a volume of that id in that role.
     fn volume_exists(&self, names: &Names<'_>, total: Holding, made: &Resource<'_>) -> bool {
-        let id = made.traits.disk.map_or("", |disk| disk.persistence);
-        let role = made.traits.reservations.iter().last().map_or("", |layer| layer.role);
+        let (id, role) = volume_of(made);
         self.parts(total).filter_map(|part| self.ident(part.ident)).any(|ident| {
             ident.is_volume() && names.is(ident.disk.persistence, id) && names.is(ident.role, role)
         })
@@ -169,22 +186,18 @@ impl Pool<'_> {
     ) -> Conversion {
         let given = self.take(names, list);
         match step {
-            Step::Reserve => Conversion {
-                consumed: self.derived(names, given, Self::without_layer),
-                converted: given,
-            },
-            Step::Unreserve => Conversion {
-                consumed: given,
-                converted: self.derived(names, given, Self::without_layer),
-            },
-            Step::Create => Conversion {
-                consumed: self.derived(names, given, Self::without_volume),
-                converted: given,
-            },
-            Step::Destroy => Conversion {
-                consumed: given,
-                converted: self.derived(names, given, Self::without_volume),
-            },
+            Step::Reserve => {
+                Conversion { consumed: self.derived(names, given, Less::Layer), converted: given }
+            }
+            Step::Unreserve => {
+                Conversion { consumed: given, converted: self.derived(names, given, Less::Layer) }
+            }
+            Step::Create => {
+                Conversion { consumed: self.derived(names, given, Less::Volume), converted: given }
+            }
+            Step::Destroy => {
+                Conversion { consumed: given, converted: self.derived(names, given, Less::Volume) }
+            }
             Step::Grow | Step::Shrink => self.resized(names, step, given, list),
         }
     }
@@ -221,16 +234,11 @@ impl Pool<'_> {
     }
 
     /// A holding of as much of what each identity becomes.
-    pub(super) fn derived(
-        &mut self,
-        names: &mut Names<'_>,
-        of: Holding,
-        becomes: impl Fn(&mut Self, &mut Names<'_>, IdentId) -> Result<IdentId, crate::table::Full>,
-    ) -> Holding {
+    pub(super) fn derived(&mut self, names: &mut Names<'_>, of: Holding, less: Less) -> Holding {
         let mut holding = Holding::EMPTY;
         let mut next = of.head();
         while let Some(part) = self.parts.step(&mut next) {
-            let Ok(ident) = becomes(self, names, part.ident) else {
+            let Ok(ident) = self.lessened(names, part.ident, less) else {
                 invariant!(false, "an operation that was checked finds no room");
                 continue;
             };
@@ -311,4 +319,10 @@ fn check_resize(step: Step, list: &Seq<'_, Resource<'_>>) -> Result<(), Refusal>
     let same = a.reservations == b.reservations && !a.reservations.is_empty();
     let enough = step == Step::Grow || some.milli() < whole.milli();
     if is_volume && beside && same && enough { Ok(()) } else { Err(Refusal::BadOperation) }
+}
+
+/// The id of a volume, and the role that it is for: there is one of each on an agent.
+fn volume_of<'r>(of: &Resource<'r>) -> (&'r str, &'r str) {
+    let id = of.traits.disk.map_or("", |disk| disk.persistence);
+    (id, of.traits.reservations.iter().last().map_or("", |layer| layer.role))
 }

@@ -189,6 +189,30 @@ impl Ident {
     }
 }
 
+/// What an identity may be without.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Less {
+    /// The innermost of its reservations.
+    Layer,
+    /// The volume that it is: the disk that it is on stays.
+    Volume,
+    /// Everything that operations have made: only reservations of an agent's flags stay.
+    Made,
+}
+
+impl DiskIdent {
+    /// The disk that a volume is on.
+    fn bare(self) -> Self {
+        let none = Name::EMPTY;
+        match self.source {
+            DiskSource::Root => bytemuck::Zeroable::zeroed(),
+            DiskSource::Path | DiskSource::Mount | DiskSource::Block | DiskSource::Raw => {
+                Self { persistence: none, principal: none, container_path: none, ..self }
+            }
+        }
+    }
+}
+
 impl Pool<'_> {
     /// What an identity is.
     pub fn ident(&self, id: IdentId) -> Option<Ident> {
@@ -309,74 +333,17 @@ impl Pool<'_> {
         ident_id(id).ok_or(Full)
     }
 
-    /// The identity that `of` becomes without the innermost of its reservations.
-    pub(super) fn without_layer(
+    /// The identity that `of` becomes by less; made if need be. Every name that it has is held
+    /// already, by the identity it comes from.
+    pub(super) fn lessened(
         &mut self,
         names: &mut Names<'_>,
         of: IdentId,
+        less: Less,
     ) -> Result<IdentId, Full> {
-        let ident = self.ident(of).ok_or(Full)?;
-        let layers = self.layers.iter(ident.reservations).fold(0usize, |n, _| n.saturating_add(1));
-        let kept = layers.saturating_sub(1);
-        let role = self.layers.iter(ident.reservations).take(kept).last();
-        let role = role.map_or(Name::EMPTY, |layer| layer.role);
-        let refined = if kept > 1 { Class::REFINED } else { Class::NONE };
-        let class = ident.class.and(Class::REVOCABLE.or(Class::SHARED)).or(refined);
-        self.changed(names, &Ident { role, class, ..ident }, kept)
-    }
-
-    /// The identity that a volume of `of` becomes once it is destroyed: the disk it is on.
-    pub(super) fn without_volume(
-        &mut self,
-        names: &mut Names<'_>,
-        of: IdentId,
-    ) -> Result<IdentId, Full> {
-        let ident = self.ident(of).ok_or(Full)?;
-        let kept = self.layers.iter(ident.reservations).fold(0usize, |n, _| n.saturating_add(1));
-        self.reduced(names, &ident, kept, ident.role)
-    }
-
-    /// The identity of the disk that `ident` is on, or of what it is if it is no volume, with the
-    /// first `kept` of its layers, the last of which is of `role`.
-    pub(super) fn reduced(
-        &mut self,
-        names: &mut Names<'_>,
-        ident: &Ident,
-        kept: usize,
-        role: Name,
-    ) -> Result<IdentId, Full> {
-        let disk = match ident.disk.source {
-            DiskSource::Root => bytemuck::Zeroable::zeroed(),
-            DiskSource::Path | DiskSource::Mount | DiskSource::Block | DiskSource::Raw => {
-                let none = Name::EMPTY;
-                DiskIdent { persistence: none, principal: none, container_path: none, ..ident.disk }
-            }
-        };
-        let refined = if kept > 1 { Class::REFINED } else { Class::NONE };
-        let class = ident.class.and(Class::REVOCABLE).or(refined);
-        self.changed(names, &Ident { role, disk, class, ..*ident }, kept)
-    }
-
-    /// The identity that is `like`, with the first `kept` of its layers; made if need be. Every name
-    /// it has is held already, by the identity it comes from.
-    fn changed(
-        &mut self,
-        names: &mut Names<'_>,
-        like: &Ident,
-        kept: usize,
-    ) -> Result<IdentId, Full> {
-        let like = Ident { class: like.class_of(), ..*like };
-        let layers = self.layers.iter(like.reservations).take(kept);
-        let same = |ident: &Ident| {
-            let compared = |disk: &DiskIdent| DiskIdent { container_path: Name::EMPTY, ..*disk };
-            ident.name == like.name
-                && (ident.shape, ident.class) == (like.shape, like.class)
-                && ident.provider == like.provider
-                && compared(&ident.disk) == compared(&like.disk)
-                && self.layers.iter(ident.reservations).eq(layers.clone())
-        };
-        if let Some((id, _)) = self.idents.find(same) {
-            return ident_id(id).ok_or(Full);
+        let (like, kept) = self.ident(of).map(|ident| self.less(&ident, less)).ok_or(Full)?;
+        if let Some(id) = self.alike(&like, kept) {
+            return Ok(id);
         }
         let mut reservations = List::EMPTY;
         let mut left = like.reservations;
@@ -388,6 +355,65 @@ impl Pool<'_> {
             names.hold(name)?;
         }
         self.insert_ident(Ident { reservations, holders: 0, ..like })
+    }
+
+    /// Identities and layers that [`Pool::lessened`] makes of all of `ids`. O(ids² + ids ·
+    /// identities).
+    pub(super) fn needs_lessened<I: Iterator<Item = IdentId>>(
+        &self,
+        ids: impl Fn() -> I,
+        less: Less,
+    ) -> (u32, u32) {
+        let each = || ids().filter_map(|id| self.ident(id)).map(|ident| self.less(&ident, less));
+        let (mut idents, mut layers) = (0u32, 0u32);
+        for (place, (like, kept)) in each().enumerate() {
+            let mut before = each().take(place);
+            let again = before.any(|(other, of_it)| self.same(&like, kept, &other, of_it));
+            if !again && self.alike(&like, kept).is_none() {
+                idents = idents.saturating_add(1);
+                layers = layers.saturating_add(u32::try_from(kept).unwrap_or(u32::MAX));
+            }
+        }
+        (idents, layers)
+    }
+
+    /// What `ident` is like with less, and how many of its layers that has.
+    fn less(&self, ident: &Ident, less: Less) -> (Ident, usize) {
+        let all = || self.layers.iter(ident.reservations);
+        let count = all().fold(0usize, |n, _| n.saturating_add(1));
+        let kept = match less {
+            Less::Layer => count.saturating_sub(1),
+            Less::Volume => count,
+            Less::Made => all()
+                .take_while(|layer| layer.kind == ReservationKind::Static)
+                .fold(0usize, |n, _| n.saturating_add(1)),
+        };
+        let role = all().take(kept).last().map_or(Name::EMPTY, |layer| layer.role);
+        let disk = if less == Less::Layer { ident.disk } else { ident.disk.bare() };
+        let shared = if less == Less::Layer { Class::SHARED } else { Class::NONE };
+        let refined = if kept > 1 { Class::REFINED } else { Class::NONE };
+        let class = ident.class.and(Class::REVOCABLE.or(shared)).or(refined);
+        let like = Ident { role, disk, class, ..*ident };
+        (Ident { class: like.class_of(), ..like }, kept)
+    }
+
+    /// The identity that there is like `like`, with the first `kept` of its layers.
+    fn alike(&self, like: &Ident, kept: usize) -> Option<IdentId> {
+        let same = |ident: &Ident| self.same(like, kept, ident, usize::MAX);
+        self.idents.find(same).and_then(|(id, _)| ident_id(id))
+    }
+
+    fn same(&self, one: &Ident, kept: usize, other: &Ident, of_other: usize) -> bool {
+        let compared = |disk: &DiskIdent| DiskIdent { container_path: Name::EMPTY, ..*disk };
+        one.name == other.name
+            && (one.shape, one.class) == (other.shape, other.class)
+            && one.provider == other.provider
+            && compared(&one.disk) == compared(&other.disk)
+            && self
+                .layers
+                .iter(one.reservations)
+                .take(kept)
+                .eq(self.layers.iter(other.reservations).take(of_other))
     }
 
     fn push_layer(

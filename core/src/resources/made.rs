@@ -5,10 +5,10 @@
 
 use super::change::Step;
 use super::holding::Holding;
-use super::ident::{IdentId, bare_disk};
+use super::ident::{IdentId, Less, bare_disk};
 use super::pool::{Ident, Pool};
 use crate::Refusal;
-use crate::names::{Name, Names};
+use crate::names::Names;
 use crate::table::Full;
 use crate::wire::call::Operation;
 use crate::wire::resource::{ReservationKind, Resource, Traits, Value};
@@ -89,29 +89,19 @@ impl Pool<'_> {
     ///
     /// `ResourcesFull` or `IdentitiesFull` when there is no room to say so.
     pub fn origins(&mut self, names: &mut Names<'_>, made: Holding) -> Result<Holding, Refusal> {
-        let (idents, layers) = self.ident_room();
-        let parts = self.parts_of(made);
-        let of_layers = self.parts(made).filter_map(|part| self.ident_ref(part.ident));
-        let of_layers =
-            of_layers.flat_map(|ident| self.layers(ident)).fold(0u32, |n, _| n.saturating_add(1));
-        if parts > self.room() {
+        if self.parts_of(made) > self.room() {
             return Err(Refusal::ResourcesFull);
         }
-        if parts > idents || of_layers > layers {
+        let (idents, layers) = self.ident_room();
+        let (new, of_new) = self.needs_lessened(|| self.idents_of(made), Less::Made);
+        if new > idents || of_new > layers {
             return Err(Refusal::IdentitiesFull);
         }
-        Ok(self.derived(names, made, Self::origin))
+        Ok(self.derived(names, made, Less::Made))
     }
 
-    /// The identity of what something was before any operation.
-    fn origin(&mut self, names: &mut Names<'_>, of: IdentId) -> Result<IdentId, Full> {
-        let ident = self.ident(of).ok_or(Full)?;
-        let fixed = |layer: &super::pool::Layer| layer.kind == ReservationKind::Static;
-        let (kept, role) = self
-            .layers(&ident)
-            .take_while(fixed)
-            .fold((0usize, Name::EMPTY), |(kept, _), layer| (kept.saturating_add(1), layer.role));
-        self.reduced(names, &ident, kept, role)
+    fn idents_of(&self, holding: Holding) -> impl Iterator<Item = IdentId> + '_ {
+        self.parts(holding).map(|part| part.ident)
     }
 
     /// Replaces in `total`, which has no reservations but those of an agent's flags, what `made` came
@@ -139,13 +129,14 @@ impl Pool<'_> {
     }
 
     /// The disk that volumes are on, as what it is when they are destroyed. Needs room for as many
-    /// parts, and an identity each; what finds none is left out.
+    /// parts, and the identities; nothing where there is none.
     pub fn disk_of(&mut self, names: &mut Names<'_>, volumes: Holding) -> Holding {
-        let (idents, _) = self.ident_room();
-        if self.parts_of(volumes) > self.room().min(idents) {
+        let (idents, layers) = self.ident_room();
+        let (new, of_new) = self.needs_lessened(|| self.idents_of(volumes), Less::Volume);
+        if self.parts_of(volumes) > self.room() || new > idents || of_new > layers {
             return Holding::EMPTY;
         }
-        self.derived(names, volumes, Self::without_volume)
+        self.derived(names, volumes, Less::Volume)
     }
 
     /// Takes those volumes out of `from` that `of` has, too, of whatever size. O(from · of).

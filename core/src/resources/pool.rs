@@ -139,7 +139,9 @@ impl<'a> Pool<'a> {
         if unknown.fold(0usize, |n, _| n.saturating_add(1)) > self.kinds_room() {
             return Err(Refusal::KindsFull);
         }
-        if need.names && !names.has_room_for(list.iter().flat_map(|r| texts(&r))) {
+        // A list may name the same again and again.
+        let new = list.iter().flat_map(|r| texts(&r)).filter(|text| names.find(text).is_none());
+        if need.names && !names.has_room_for(new) {
             return Err(Refusal::NamesFull);
         }
         Ok(())

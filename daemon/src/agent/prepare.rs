@@ -98,6 +98,8 @@ pub(crate) enum Life {
 
 /// Prepares an agent. The caller has one thread.
 pub(crate) fn prepare(work_dir: &Path, holds: &Holds, life: Life) -> Result<Prepared, Error> {
+    // Tasks go through directories that are made here, whatever the operator's own files are like.
+    rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o022));
     let work_dir = std::path::absolute(work_dir).map_err(at(work_dir))?;
     let meta = work_dir.join("meta");
     let made = fs::DirBuilder::new().recursive(true).mode(0o711).create(&work_dir);

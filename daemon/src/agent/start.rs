@@ -3,6 +3,7 @@
 use std::rc::Rc;
 
 use event_listener::Event;
+use mesita_core::Refusal;
 use mesita_core::agent::Input;
 use mesita_core::agent::ledger::Record;
 use mesita_core::wire::agent::Register;
@@ -136,21 +137,26 @@ impl AgentNode {
             node.recover(&entry);
         }
         node.tell_held(&held);
-        let of = node.me.clone();
-        node.port.put_then(&Input::Recovered { boot }, Vec::new(), move |result| {
-            if let (Err(refusal), Some(node)) = (result, of.upgrade()) {
-                log::error!(
-                    "this agent has less than what frameworks have reserved of it and keep on it \
-                     ({refusal}): start it with --resources of at least as much as before"
-                );
-                node.over.tell(super::Why::TooSmall);
-            }
-        });
+        node.port.put_then(&Input::Recovered { boot }, Vec::new(), node.or_too_small());
         node.take_up(&held);
         node.serve_keeper();
         node.collect_garbage();
         node.bound_logs();
         Ok(node)
+    }
+
+    /// Ends the agent when what frameworks keep on it does not fit: else it would be given up.
+    fn or_too_small(&self) -> impl FnOnce(Result<(), Refusal>) + 'static {
+        let of = self.me.clone();
+        move |result| {
+            let (Err(refusal), Some(node)) = (result, of.upgrade()) else { return };
+            log::error!(
+                "this agent has less than what frameworks have reserved of it and keep on it, or less \
+                 room for it ({refusal}): start it with --resources, --size and --capacity of at least \
+                 as much as before"
+            );
+            node.over.tell(super::Why::TooSmall);
+        }
     }
 
     /// What it is and has.
@@ -190,6 +196,7 @@ impl AgentNode {
 
     /// A record of the ledger.
     fn recover(&self, entry: &Entry) {
+        let mut keeps = false;
         let refs = self.store(entry);
         match decode::<Record<'_>>(&entry.record) {
             Ok(record) => {
@@ -198,6 +205,7 @@ impl AgentNode {
                     self.own.borrow_mut().cluster = cluster;
                 }
                 self.executors.noted(&record, self.own.borrow().cluster);
+                keeps = matches!(record, Record::Resources { .. } | Record::Operated { .. });
                 self.note_volumes(&record, &refs);
                 let store = self.port.bodies.borrow();
                 self.tally.noted(&record, |body| store.bytes(body.of(&refs)));
@@ -206,7 +214,11 @@ impl AgentNode {
         }
         with_refs(&refs, |bodies| {
             let input = Input::Record { record: &entry.record, bodies };
-            self.port.put_with(&input, refs.clone());
+            if keeps {
+                self.port.put_then(&input, refs.clone(), self.or_too_small());
+            } else {
+                self.port.put_with(&input, refs.clone());
+            }
         });
     }
 

@@ -73,8 +73,10 @@ fn agent(row: &Value) -> Vec<String> {
     let on = names("isolation").into_iter().map(str::to_owned);
     let off = names("isolation_off").into_iter().map(|name| format!("{name}:OFF"));
     let isolation: Vec<String> = on.chain(off).collect();
+    // Of one that has not come back no more than its id is known.
+    let name = Some(text(&row["hostname"])).filter(|name| !name.is_empty());
     vec![
-        text(&row["hostname"]),
+        name.unwrap_or_else(|| text(&row["id"])),
         text(&row["state"]),
         text(&row["address"]),
         share("cpus"),

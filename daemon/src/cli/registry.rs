@@ -61,17 +61,18 @@ fn import(flags: &RegistryImport) -> Result<ExitCode, Failure> {
         )));
     }
     if flags.new_generation {
-        origin.begins_anew(crate::random::number());
+        origin.begins_anew(crate::random::number()).map_err(Failure::plain)?;
     }
     let meta = work_dir.join("meta");
     let made = std::fs::DirBuilder::new().recursive(true).mode(0o700).create(&meta);
     made.map_err(|error| Failure::plain(format!("{}: {error}", meta.display())))?;
     let _lock = lock(&meta.join("lock")).map_err(Failure::plain)?;
-    if ["set", "registry", "origin"].iter().any(|name| meta.join(name).exists()) {
-        return Err(refused(format!(
-            "{} has a registry already: give an empty --work-dir",
-            work_dir.display()
-        )));
+    for other in ["set", "registry", "origin", "key", "ledger"] {
+        if meta.join(other).exists() {
+            let path = meta.join(other);
+            let why = "is there already: give an empty --work-dir";
+            return Err(refused(format!("{} {why}", path.display())));
+        }
     }
     origin.write(&meta).map_err(Failure::plain)?;
     outln!("start the master with --work-dir {}", work_dir.display());
@@ -126,6 +127,8 @@ fn whole(identity: &Identity, store: &SetStore) -> Result<(), Failure> {
         "it belongs to no set yet: its bootstrap did not come to an end"
     } else if facts.quarantined {
         "its id is over: it was found to remember less than the others know of it"
+    } else if facts.held != facts.accepted && identity.is_alone() {
+        DAMAGED
     } else if facts.held != facts.accepted {
         "it has an older registry than it voted for: it gets the newest from the others when it runs"
     } else {

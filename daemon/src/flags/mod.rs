@@ -185,7 +185,8 @@ pub(crate) struct Recovery {
     /// How long agents of the registry may take to come back to a new leader
     #[arg(long, value_name = "DURATION", default_value = "10mins")]
     pub(crate) agent_reregister_timeout: Duration,
-    /// Of those that do not, no more are given up without an operator
+    /// Of those that do not, no more than this, but one at the least, are given up without an operator;
+    /// 0 = none
     #[arg(long, value_name = "PERCENT", default_value = "50%")]
     pub(crate) recovery_agent_removal_limit: Share,
     /// No more silent agents are given up than this: `1/10mins` [default: no limit]

@@ -144,6 +144,9 @@ impl MasterNode {
     ) -> Result<(), Early> {
         let agent = agent.and_then(|id| self.agent_called(&id.value));
         let agent = agent.ok_or_else(|| bad("No agent found with specified ID"))?;
+        if let Some(principal) = caller.principal() {
+            check_principal(&operation, principal)?;
+        }
         let mut memory = vec![0; HEAD_MAX];
         let operation = Scratch::new(&mut memory).seq::<Operation<'static>>([operation]);
         let operation = operation.map_err(|_| bad("more than fits a message of 64 KiB"))?;
@@ -186,4 +189,27 @@ fn bad(message: impl Into<String>) -> Early {
 
 fn invalid(why: &BadResource) -> Early {
     bad(why.to_string())
+}
+
+/// What somebody makes has the principal that they have shown, and no other. Mesos:
+/// `validation::operation::validate` of Reserve and Create.
+fn check_principal(operation: &Operation<'_>, principal: &str) -> Result<(), Early> {
+    let (what, list) = match operation {
+        Operation::Reserve(change) => ("reservation", change.resources),
+        Operation::Create(change) => ("volume", change.resources),
+        Operation::Launch { .. }
+        | Operation::LaunchGroup { .. }
+        | Operation::Unreserve(_)
+        | Operation::Destroy(_)
+        | Operation::Grow { .. }
+        | Operation::Shrink { .. } => return Ok(()),
+    };
+    let made = |of: mesita_core::wire::resource::Resource<'_>| match what {
+        "volume" => of.traits.disk.map_or("", |disk| disk.principal) == principal,
+        _ => of.traits.reservations.iter().last().is_some_and(|one| one.principal == principal),
+    };
+    if list.iter().all(made) {
+        return Ok(());
+    }
+    Err(bad(format!("a {what} must name the principal that makes it, '{principal}'")))
 }

@@ -161,6 +161,8 @@ fn refuse_formed(
 ) -> Result<(), Refused> {
     let sentence = if facts.quarantined {
         QUARANTINED.to_owned()
+    } else if wanted.masters.is_empty() && facts.held != facts.accepted {
+        DAMAGED.to_owned()
     } else if wanted.bootstrap && !again {
         format!(
             "this work directory belongs to a set already, that of cluster {:016x}: start it \

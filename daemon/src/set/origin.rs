@@ -8,23 +8,28 @@ use std::path::Path;
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
+use mesita_core::limits::MASTERS_MAX;
 use mesita_core::registry::body::Shape;
 use mesita_core::registry::rows::Row;
 use mesita_core::registry::store::Facts;
-use mesita_core::wire::Generation;
 use mesita_core::wire::gossip::Table;
+use mesita_core::wire::operator::OperatorVerb;
+use mesita_core::wire::{Check, Generation};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::bootstrap::Refused;
 
+/// The least and the largest T, in µs.
+const T_MIN_US: u32 = 10_000;
+const T_MAX_US: u32 = 60_000_000;
 /// The version of the text.
 const VERSION: u32 = 1;
 /// Bytes of the longest text that is read.
 pub(crate) const TEXT_MAX: u64 = 64 << 20;
 
 /// The history of a cluster as far as a registry had it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Past {
     pub(crate) cluster: u64,
     pub(crate) generation: Generation,
@@ -85,14 +90,35 @@ impl Origin {
         }
         let origin: Self = serde_json::from_slice(text)
             .map_err(|error| bad(format!("not an exported registry: {error}")))?;
-        origin.past().map_err(|_| bad("not an exported registry: bad cluster".to_owned()))?;
+        if let Some(field) = origin.odd_field() {
+            return Err(bad(format!("`{field}` is none that a registry has")));
+        }
         for (number, told) in origin.rows.iter().enumerate() {
             let bytes = STANDARD.decode(&told.row).unwrap_or_default();
-            if Row::read(&bytes).is_none() {
+            if !Row::read(&bytes).is_some_and(|row| is_sound(&row)) {
                 return Err(bad(format!("row {number} was changed, or is of a later release")));
             }
         }
         Ok(origin)
+    }
+
+    /// A field that no master has written.
+    fn odd_field(&self) -> Option<&'static str> {
+        let hex =
+            |text: &str| text.len() == 16 && text.bytes().all(|byte| byte.is_ascii_hexdigit());
+        let none = || Past { cluster: 0, ..Past::default() };
+        let cluster = self.past().unwrap_or_else(|_| none()).cluster;
+        [
+            ("version", self.version == VERSION),
+            ("cluster", hex(&self.cluster) && cluster != 0),
+            ("nonce", hex(&self.nonce)),
+            // A reign for each start, for as long as anybody may want.
+            ("epoch", self.epoch < u32::MAX / 2),
+            ("t_us", (T_MIN_US..=T_MAX_US).contains(&self.t_us)),
+            ("masters", (1..=MASTERS_MAX).contains(&self.masters)),
+        ]
+        .into_iter()
+        .find_map(|(name, sound)| (!sound).then_some(name))
     }
 
     /// What was put into a work directory and is not durable yet; none when there is nothing.
@@ -127,9 +153,13 @@ impl Origin {
     }
 
     /// A history of its own from now on: whoever is left of the old one is not obeyed any more.
-    pub(crate) fn begins_anew(&mut self, nonce: u64) {
-        self.generation = self.generation.saturating_add(1);
-        self.nonce = format!("{nonce:016x}");
+    pub(crate) fn begins_anew(&mut self, nonce: u64) -> Result<(), Refused> {
+        let next = self.generation.checked_add(1);
+        let spent = || Refused::Sentence("no generation is left".to_owned());
+        self.generation = next.ok_or_else(spent)?;
+        // Zero is what a history has that never began anew.
+        self.nonce = format!("{:016x}", nonce.max(1));
+        Ok(())
     }
 
     /// The history that it is of.
@@ -161,6 +191,21 @@ impl Origin {
             }
         }
         Ok(())
+    }
+}
+
+/// What a row says could have been said to a master.
+fn is_sound(row: &Row<'_>) -> bool {
+    match *row {
+        Row::Weight { role, weight } => {
+            weight > 0 && OperatorVerb::SetWeight { role, weight }.check().is_ok()
+        }
+        Row::Quota { role, guarantees, limits } => {
+            OperatorVerb::SetQuota { role, guarantees, limits, force: true }.check().is_ok()
+        }
+        Row::Agent(admission) => !admission.agent.is_none(),
+        Row::Machine { planned, .. } => planned.check().is_ok(),
+        Row::Removed(framework) => !framework.is_none(),
     }
 }
 

@@ -174,7 +174,9 @@ impl SetStore {
             }
         }
         let change = edits(self.store.edits()).filter(|_| body.named() == self.facts().base);
-        for edit in change.iter().flat_map(|change| change.iter()) {
+        // What the leader writes of itself is no row.
+        let edits = change.iter().flat_map(|change| change.iter());
+        for edit in edits.filter(|edit| TABLES_OF_ROWS.contains(&edit.table)) {
             let slot = found.entry((edit.table, edit.slot)).or_default();
             let (at, end) = (usize::from(edit.at), usize::from(edit.at) + edit.bytes.len());
             slot.resize(slot.len().max(end), 0);

@@ -186,11 +186,11 @@ fn a_registry_is_taken_out_of_one_master_and_put_into_another() {
     std::fs::write(&changed, exported.out.replacen("\"row\": \"A", "\"row\": \"X", 1)).unwrap();
     let import = |file: &Path, into: &Path| registry(&["import", file.to_str().unwrap()], into);
     let said = import(&file, &old);
-    assert!(said.status == 2 && said.err.contains("has a registry already"), "{}", said.err);
+    assert!(said.status == 2 && said.err.contains("is there already"), "{}", said.err);
     let said = import(&changed, &new);
     assert!(said.status == 1 && said.err.contains("row 0 was changed"), "{}", said.err);
     assert_eq!(import(&file, &new).status, 0);
-    assert!(import(&file, &new).err.contains("has a registry already"));
+    assert!(import(&file, &new).err.contains("is there already"));
     // The tables of the new one may be larger.
     master.flags.push("--size=rack".to_owned());
     for _ in 0..2 {
@@ -206,5 +206,68 @@ fn a_registry_is_taken_out_of_one_master_and_put_into_another() {
     becomes(&master, "pi1", "deactivated");
     agent.leave();
     master.stop();
+    world.nothing_is_left();
+}
+
+#[test]
+fn a_registry_that_is_damaged_or_made_up_is_told_and_not_taken() {
+    let world = World::new();
+    let mut master = world.master(&[]);
+    let process = master.process.take().unwrap();
+    process.signal(Signal::TERM);
+    process.end();
+    let work_dir = world.path(&format!("master-{}", master.port));
+    let (directory, new) = (work_dir.to_str().unwrap(), world.path("new"));
+    let new = new.to_str().unwrap();
+    let file = world.path("exported.json");
+    let import = |text: &str| {
+        std::fs::write(&file, text).unwrap();
+        world.told(&["registry", "import", file.to_str().unwrap(), "--work-dir", new])
+    };
+    // What the leader wrote of itself is no row.
+    let exported = world.told(&["registry", "export", "--work-dir", directory]);
+    assert!(exported.out.contains("\"rows\": []"), "{} {}", exported.out, exported.err);
+    let made_up = |field: &str, value: Value| {
+        let mut text: Value = serde_json::from_str(&exported.out).unwrap();
+        text[field] = value;
+        let said = import(&text.to_string());
+        assert!(said.status == 1 && said.err.contains(field), "{field}: {}", said.err);
+    };
+    made_up("epoch", json!(u32::MAX));
+    made_up("t_us", json!(0));
+    made_up("cluster", json!("0000000000000000"));
+    made_up("cluster", json!("+1"));
+    made_up("version", json!(0));
+    made_up("masters", json!(0));
+    assert_eq!(import(&exported.out).status, 0);
+    // A change that is lost: a single master has nobody to get it from.
+    master.start();
+    for weight in ["a=2", "b=2", "c=2"] {
+        told(&master, &world, &["weights", "set", weight]);
+    }
+    let process = master.process.take().unwrap();
+    process.signal(Signal::TERM);
+    process.end();
+    let registry = work_dir.join("meta/registry");
+    let good = std::fs::read(&registry).unwrap();
+    let mut lost = 0;
+    for block in 2..8 {
+        let mut bad = good.clone();
+        bad[block * 4096..][..4096].fill(0xa5);
+        std::fs::write(&registry, &bad).unwrap();
+        let flags = ["master", "--port", "1", "--work-dir", directory];
+        let port = master.port.to_string();
+        let flags: Vec<&str> = flags.map(|flag| if flag == "1" { &port } else { flag }).to_vec();
+        let process = world.start(world.mesita(&flags));
+        eventually(|| process.has_ended() || process.err().contains("master at"), || process.err());
+        if process.has_ended() {
+            let said = process.end();
+            assert!(said.err.contains("gone or damaged"), "{block}: {}", said.err);
+            lost += 1;
+        } else {
+            process.kill();
+        }
+    }
+    assert!(lost > 0, "no block counts");
     world.nothing_is_left();
 }

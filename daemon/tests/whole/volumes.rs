@@ -453,3 +453,41 @@ fn a_custom_executor_finds_the_volumes_of_its_tasks_in_its_sandbox() {
     end(&world, master, agent);
     drop(framework);
 }
+
+/// As many volumes as fit: what an agent accepted it can read back, and take back.
+#[test]
+fn an_agent_full_of_volumes_starts_again_and_can_be_emptied() {
+    let world = World::new();
+    let (master, mut agent) = cluster(&world);
+    eventually(|| agent_row(&master)["id"].is_string(), || "an agent".to_owned());
+    let id = agent_row(&master)["id"].clone();
+    let call = |kind: &str, field: &str, list: &[Value]| {
+        let own = json!({ "agent_id": { "value": id }, field: list });
+        let call = json!({ "type": kind, kind.to_lowercase(): own });
+        let answer = post(master.port, "/api/v1", &[], &call);
+        (answer.status, answer.text())
+    };
+    let disk = reserved("disk", 200.0, "web");
+    assert_eq!(call("RESERVE_RESOURCES", "resources", std::slice::from_ref(&disk)).0, 202);
+    let named = |number: usize| volume(1.0, &format!("v{number}"), "data");
+    let twice = [named(0), named(0)];
+    assert_eq!(call("CREATE_VOLUMES", "volumes", &twice).0, 400, "one volume of each id");
+    let full = |(status, why): (u16, String)| {
+        let full = status != 202;
+        assert!(!full || why.contains("identity"), "{status} {why}");
+        full
+    };
+    let made = (0..1_000).find(|number| full(call("CREATE_VOLUMES", "volumes", &[named(*number)])));
+    let made = made.unwrap();
+    assert!(made > 100, "{made} volumes");
+    agent.kill();
+    agent.start();
+    agent.process().says("registered with the master");
+    eventually(|| agent_row(&master)["active"] == true, || "the agent".to_owned());
+    for number in 0..made {
+        let gone = call("DESTROY_VOLUMES", "volumes", &[named(number)]);
+        assert_eq!(gone.0, 202, "{number} of {made}: {}", gone.1);
+    }
+    assert_eq!(call("UNRESERVE_RESOURCES", "resources", &[disk]).0, 202);
+    end(&world, master, agent);
+}

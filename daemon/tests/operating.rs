@@ -110,6 +110,8 @@ fn what_nobody_knows_is_explained_as_such() {
     let (_, why) = master.refuses(&["explain", "nobody"]);
     assert!(why.contains("no framework `nobody`; `mesita ps --frameworks`"), "{why}");
     assert_eq!(master.says(&["explain", "--need", "cpus:2;mem:64"]), "no agent is known\n");
+    let elsewhere = ["explain", "--need", "cpus:2", "--attributes", "rack:b"];
+    assert_eq!(master.says(&elsewhere), "no agent has these attributes\n");
     let (_, why) = master.refuses(&["explain", "--need", "cpus:2", "--agent", "x"]);
     assert!(why.contains("no agent `x`; `mesita ps --agents`"), "{why}");
     let (status, why) = master.refuses(&["explain"]);

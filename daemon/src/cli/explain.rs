@@ -28,7 +28,11 @@ pub(super) fn main(flags: &Explain) -> Result<ExitCode, Failure> {
     if flags.json {
         print(rows.iter().map(|row| format!("{row}\n")).collect());
     } else {
-        print(told(&rows));
+        let nothing = match flags.attributes {
+            Some(_) => "no agent has these attributes\n",
+            None => "no agent is known\n",
+        };
+        print(Some(told(&rows)).filter(|told| !told.is_empty()).unwrap_or(nothing.to_owned()));
     }
     Ok(ExitCode::SUCCESS)
 }
@@ -48,7 +52,7 @@ fn told(rows: &[Value]) -> String {
             _ => format!("  {}: {says}\n", text(&row["agent"])),
         };
     }
-    if told.is_empty() { "no agent is known\n".to_owned() } else { told }
+    told
 }
 
 #[cfg(test)]

@@ -58,6 +58,9 @@ pub const PIECE_MAX: usize = 1024;
 /// Bytes of the list of masters that a bootstrap agrees on.
 pub const MASTERS_TEXT_MAX: usize = 768;
 
+/// Characters of a master's fingerprint: SHA-256 of its key, in hexadecimal.
+pub const FINGERPRINT_MAX: usize = 64;
+
 /// The protocol spoken by this release.
 pub const VERSION_MAX: u16 = 3;
 /// The oldest protocol this release still speaks.

@@ -139,6 +139,10 @@ choice! {
         BadMachine = 63,
         /// The agent is known, and not connected. Retry when it is back.
         AgentAway = 64,
+        /// No such master.
+        UnknownMaster = 65,
+        /// Of the masters that would be left, too few answer to decide anything.
+        NoMajority = 66,
     }
 }
 
@@ -215,6 +219,10 @@ impl Refusal {
             Self::NotDown => "the machine is not down for maintenance",
             Self::Down => "the machine is down for maintenance; stop that first",
             Self::AgentAway => "the agent is not connected; retry when it is back",
+            Self::UnknownMaster => "no such master; `mesita masters ls` lists them",
+            Self::NoMajority => {
+                "of the masters that would be left too few answer to decide anything; start them first"
+            }
             Self::BadMachine => "a machine needs a hostname or an ip, and may be named once",
         }
     }
@@ -243,6 +251,7 @@ impl Refusal {
             | Self::QueueFull
             | Self::Busy
             | Self::AgentAway
+            | Self::NoMajority
             | Self::OutcomeUnknown => 503,
             Self::Denied | Self::UserDenied | Self::Disconnected | Self::AgentGone | Self::Down => {
                 403
@@ -284,6 +293,7 @@ impl Refusal {
             | Self::Planned
             | Self::NotPlanned
             | Self::NotDown
+            | Self::UnknownMaster
             | Self::BadMachine => 400,
         }
     }

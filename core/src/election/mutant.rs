@@ -91,6 +91,8 @@ mutants! {
     IgnoresGenerations = 32,
     /// A vote is cast while a leader is heard.
     VotesUnderALeader = 33,
+    /// A change of the roster that leaves no majority is begun.
+    BlocksItself = 34,
 }
 
 impl Mutant {

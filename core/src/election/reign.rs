@@ -283,6 +283,10 @@ impl Election<'_> {
         self.may_propose()?;
         let facts = self.facts();
         let roster = facts.meta.roster.changed(change).ok_or(Refusal::Exists)?;
+        // What is left commits its own making: without a majority it would never be.
+        if !self.mutant(Mutant::BlocksItself) && !roster.is_majority(self.heard(cx.now)) {
+            return Err(Refusal::NoMajority);
+        }
         if let Change::Promote { id } = change {
             let caught_up = |row: &Row| {
                 row.id == id && row.held == facts.held.version && row.hash == facts.accepted.hash

@@ -13,6 +13,7 @@ use super::seq::{Seq, items};
 use crate::limits::{
     DELTA_MAX, EDIT_MAX, EDITS_MAX, MASTERS_MAX, MASTERS_TEXT_MAX, MESSAGE_MAX, NAME_MAX, PIECE_MAX,
 };
+use crate::registry::meta::META_MAX;
 
 record! {
     /// Names one value of the registry: ordered by epoch, then by number. Numbers begin at 1 in each
@@ -230,6 +231,38 @@ pub struct Bootstrap<'a> {
     pub made: bool,
 }
 
+/// What a master says that would follow a set that is there.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Join<'a> {
+    /// What it will prove itself with.
+    pub key: [u8; 32],
+    /// Rows of the registry's tables of agents, frameworks and roles.
+    pub rows: [u32; 3],
+    /// `host:port` at which it will answer agents, frameworks and people.
+    pub address: &'a str,
+}
+
+/// The answer to one whose key an operator has named: what it needs to be told to follow.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Joined<'a> {
+    /// The key that this is for.
+    pub key: [u8; 32],
+    /// The id that goes with it.
+    pub id: u8,
+    /// The cluster.
+    pub cluster: u64,
+    /// Its history.
+    pub generation: Generation,
+    /// The newest epoch that the sender promised.
+    pub epoch: u32,
+    /// T in µs.
+    pub t_us: u32,
+    /// The roster, which has this key: a [`Roster`](crate::registry::meta::Roster), encoded.
+    pub roster: &'a [u8],
+    /// `host:port` of the masters that the sender knows, parted by commas.
+    pub masters: &'a str,
+}
+
 /// A message between masters.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Gossip<'a> {
@@ -250,6 +283,12 @@ pub enum Gossip<'a> {
         /// For people.
         message: &'a str,
     },
+    /// A datagram of one that would follow a cluster.
+    #[serde(borrow)]
+    Join(Join<'a>),
+    /// The answer when it may.
+    #[serde(borrow)]
+    Joined(Joined<'a>),
 }
 
 impl Check for Row {
@@ -315,6 +354,17 @@ impl Check for Bootstrap<'_> {
     }
 }
 
+impl Check for Joined<'_> {
+    fn check(&self) -> Result<(), Malformed> {
+        require(self.id > 0, "joined.id", Fault::Below(1))?;
+        require(usize::from(self.id) <= ID_MAX, "joined.id", Fault::Above(ID_MAX as u64))?;
+        require(self.t_us > 0, "joined.t", Fault::Below(1))?;
+        let max = Fault::TooLong(count(META_MAX));
+        require(self.roster.len() <= META_MAX, "joined.roster", max)?;
+        text("joined.masters", self.masters, MASTERS_TEXT_MAX)
+    }
+}
+
 impl Check for Gossip<'_> {
     fn check(&self) -> Result<(), Malformed> {
         match self {
@@ -323,6 +373,8 @@ impl Check for Gossip<'_> {
             Self::Envelope(envelope) => envelope.check(),
             Self::Bootstrap(bootstrap) => bootstrap.check(),
             Self::Turned { message } => text("turned.message", message, MESSAGE_MAX),
+            Self::Join(join) => text("join.address", join.address, NAME_MAX),
+            Self::Joined(joined) => joined.check(),
         }
     }
 }

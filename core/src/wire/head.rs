@@ -63,14 +63,14 @@ impl Head<'_> {
             | Self::Svc(Svc::Open {
                 kind:
                     Stream::Explain { .. }
-                    | Stream::Rows { of: Rows::Quotas | Rows::Weights | Rows::Machines },
+                    | Stream::Rows { of: Rows::Quotas | Rows::Weights | Rows::Machines | Rows::Masters },
                 ..
             })
             | Self::AgentCall(AgentCall::Draining { .. })
             | Self::AgentEvent(AgentEvent::Reactivate | AgentEvent::ReconcileOperations { .. })
             | Self::OperatorCall(_)
             | Self::OperatorEvent(_)
-            | Self::Link(Link::Prove { .. })
+            | Self::Link(Link::Prove { .. } | Link::Masters { .. })
             | Self::Gossip(_) => 3,
             Self::Hello(_)
             | Self::Link(_)

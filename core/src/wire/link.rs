@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::check::{Check, Malformed, nothing_to_check, text};
 use super::ids::{Fence, Session};
-use crate::limits::{MESSAGE_MAX, NAME_MAX};
+use crate::limits::{MASTERS_TEXT_MAX, MESSAGE_MAX, NAME_MAX};
 
 /// Frames about the connection itself.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -50,6 +50,11 @@ pub enum Link<'a> {
         /// The code.
         proof: [u8; 32],
     },
+    /// Where the masters are, all of them, as far as the sender knows: for who comes back later.
+    Masters {
+        /// `host:port` of each, parted by commas.
+        addresses: &'a str,
+    },
 }
 
 choice! {
@@ -83,6 +88,7 @@ impl Check for Link<'_> {
             Self::Redirect { address, .. } => text("redirect.address", address, NAME_MAX),
             Self::Bye { message, .. } => text("bye.message", message, MESSAGE_MAX),
             Self::Prove { principal, .. } => text("prove.principal", principal, NAME_MAX),
+            Self::Masters { addresses } => text("masters", addresses, MASTERS_TEXT_MAX),
         }
     }
 }

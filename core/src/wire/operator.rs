@@ -11,7 +11,9 @@ use super::event::Unavailability;
 use super::ids::{AgentId, FrameworkId};
 use super::seq::Seq;
 use crate::Refusal;
-use crate::limits::{ITEMS_PER_LIST_MAX, KINDS_MAX, MESSAGE_MAX, WEIGHT_MAX};
+use crate::limits::{
+    FINGERPRINT_MAX, ITEMS_PER_LIST_MAX, KINDS_MAX, MASTER_ID_MAX, MESSAGE_MAX, WEIGHT_MAX,
+};
 
 /// One call. Calls on one connection are answered in order, but for operations, which are answered
 /// when their agent has done them.
@@ -104,6 +106,16 @@ pub enum OperatorVerb<'a> {
         /// Which.
         agent: AgentId,
     },
+    /// Change who the masters are: one is gone for good, or a new one follows, or both. Answered by
+    /// the election's side of the leader when a majority has it; the core refuses it.
+    Masters {
+        /// The id of the one that is gone; 0 = none.
+        remove: u8,
+        /// How the fingerprint of the new one's key begins; empty = none.
+        add: &'a str,
+        /// Also one that still answers.
+        force: bool,
+    },
 }
 
 /// A machine (Mesos: `MachineID`): its host's name in lower case, its address, or both.
@@ -195,6 +207,12 @@ impl Check for OperatorVerb<'_> {
                 duration("drain.grace", grace_us.unwrap_or(0))
             }
             Self::MarkGone { agent } => some("mark_gone.agent", *agent),
+            Self::Masters { remove, add, .. } => {
+                let id_max = MASTER_ID_MAX as u64;
+                require(u64::from(*remove) <= id_max, "masters.remove", Fault::Above(id_max))?;
+                require(*remove > 0 || !add.is_empty(), "masters", Fault::Empty)?;
+                text("masters.add", add, FINGERPRINT_MAX)
+            }
             Self::Operate { agent, operation } => {
                 some("operate.agent", *agent)?;
                 operation.check_up_to("operate.operation", 1)?;

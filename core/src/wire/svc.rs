@@ -139,6 +139,8 @@ choice! {
         Weights = 5,
         /// Machines in the maintenance schedule. Since protocol 3.
         Machines = 6,
+        /// Masters, and those that ask to be one. Since protocol 3.
+        Masters = 7,
     }
 
     /// Why a stream ended.

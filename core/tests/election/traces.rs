@@ -60,6 +60,7 @@ traces! {
     the_lease_is_over_before_another_leads
     masters_are_added_and_removed_one_by_one
     a_dead_disk_is_replaced
+    a_master_is_not_removed_from_those_that_are_needed
     an_empty_disk_does_not_vote
     an_outvoted_leader_writes_nothing
     an_agent_that_obeyed_another_ends_a_reign
@@ -508,6 +509,18 @@ fn a_dead_disk_is_replaced(mutant: Mutant) {
         let gone = others(world, leader(world));
         let gone = gone.into_iter().find(|other| *other != dead && *other != id).unwrap();
         world.crash(gone);
+        commits_within(world, 8);
+    });
+}
+
+fn a_master_is_not_removed_from_those_that_are_needed(mutant: Mutant) {
+    seeded(3, mutant, |world| {
+        let [dead, alive] = others(world, leader(world))[..] else { unreachable!() };
+        world.crash(dead);
+        world.run(2 * T);
+        // The two that would be left are one that is dead, and the leader.
+        world.change(Change::Remove { id: alive });
+        world.run(6 * T);
         commits_within(world, 8);
     });
 }

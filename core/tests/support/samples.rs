@@ -11,7 +11,7 @@ use mesita_core::wire::call::*;
 use mesita_core::wire::event::*;
 use mesita_core::wire::executor::*;
 use mesita_core::wire::gossip::{
-    Bootstrap, Digest, Edit, Envelope, Gossip, Replica, Row, Table, Version,
+    Bootstrap, Digest, Edit, Envelope, Gossip, Join, Joined, Replica, Row, Table, Version,
 };
 use mesita_core::wire::hello::*;
 use mesita_core::wire::link::*;
@@ -383,6 +383,7 @@ pub fn all() -> Vec<(&'static str, Head<'static>)> {
             Head::Link(Link::Bye { reason: Parting::Mismatch, message: "another cluster" }),
         ),
         ("link.prove", Head::Link(Link::Prove { principal: "web", proof: [0xa5; 32] })),
+        ("link.masters", Head::Link(Link::Masters { addresses: "10.0.0.1:5050,10.0.0.4:5050" })),
         ("call.subscribe", call(Verb::Subscribe(subscribe()))),
         ("call.teardown", call(Verb::Teardown)),
         ("call.accept.launch", operate(Operation::Launch { tasks: tasks() })),
@@ -482,6 +483,10 @@ pub fn all() -> Vec<(&'static str, Head<'static>)> {
         ),
         ("operator.mark_gone", operator(OperatorVerb::MarkGone { agent: AGENT })),
         (
+            "operator.masters",
+            operator(OperatorVerb::Masters { remove: 3, add: "0011aabb", force: true }),
+        ),
+        (
             "operator.operate",
             operator(OperatorVerb::Operate {
                 agent: AGENT,
@@ -550,6 +555,27 @@ pub fn all() -> Vec<(&'static str, Head<'static>)> {
             })),
         ),
         ("gossip.turned", gossip(Gossip::Turned { message: "another list" })),
+        (
+            "gossip.join",
+            gossip(Gossip::Join(Join {
+                key: [0x5a; 32],
+                rows: [256, 32, 64],
+                address: "10.0.0.4:5050",
+            })),
+        ),
+        (
+            "gossip.joined",
+            gossip(Gossip::Joined(Joined {
+                key: [0x5a; 32],
+                id: 4,
+                cluster: 0x1234,
+                generation: Generation { number: 1, nonce: 77 },
+                epoch: 9,
+                t_us: 500_000,
+                roster: &[1, 2, 3],
+                masters: "10.0.0.1:5050,10.0.0.2:5050",
+            })),
+        ),
         (
             "event.subscribed",
             Head::Event(Event::Subscribed {
@@ -838,6 +864,7 @@ pub fn all() -> Vec<(&'static str, Head<'static>)> {
         ("svc.open.rows.quotas", stream(Stream::Rows { of: Rows::Quotas })),
         ("svc.open.rows.weights", stream(Stream::Rows { of: Rows::Weights })),
         ("svc.open.rows.machines", stream(Stream::Rows { of: Rows::Machines })),
+        ("svc.open.rows.masters", stream(Stream::Rows { of: Rows::Masters })),
         (
             "svc.open.explain",
             stream(Stream::Explain {

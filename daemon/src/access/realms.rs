@@ -41,7 +41,7 @@ pub(crate) fn realm(path: &str) -> Option<Realm> {
         "/api/v1/scheduler" => Some(Realm::Scheduler),
         "/teardown" | "/weights" | "/quota" | "/reserve" | "/unreserve" | "/create-volumes"
         | "/destroy-volumes" | "/logging/toggle" | "/api/v1" => Some(Realm::ReadWrite),
-        path if ["/api/v1/", "/maintenance/", "/machine/", "/quota/"]
+        path if ["/api/v1/", "/maintenance/", "/machine/", "/masters/", "/quota/"]
             .iter()
             .any(|below| path.starts_with(below)) =>
         {
@@ -103,6 +103,7 @@ mod tests {
             ("/state.json", Some(Realm::ReadOnly)),
             ("/metrics", Some(Realm::ReadOnly)),
             ("/masters", Some(Realm::ReadOnly)),
+            ("/masters/change", Some(Realm::ReadWrite)),
             ("/agent/x/state", Some(Realm::ReadOnly)),
             ("/agent/x/slave(1)/api/v1", Some(Realm::ReadWrite)),
             ("/agent/x/api/v1/executor", None),

@@ -37,18 +37,16 @@ const BACKOFF_MAX: u64 = 16;
 impl AgentNode {
     /// Stays connected to a master, for ever.
     pub(crate) async fn stay_connected(self: Rc<Self>, way: Way) {
-        if let Way::To(addresses) = &way
-            && addresses.len() > 1
-        {
-            for address in addresses {
-                self.tasks.go(Rc::clone(&self).keep_in_touch(address.clone()));
-            }
+        if let Way::To(addresses) = &way {
+            self.learned.read(self.work_dir.join("meta/masters"), addresses);
+            Rc::clone(&self).keep_in_touch_with_all();
         }
         let (mut attempt, mut redirects, mut failures) = (0, 0u32, 0u32);
         let mut leader = None;
         let mut said = String::new();
         loop {
             let told = leader.take().or_else(|| self.news.leader());
+            let told = told.or_else(|| self.learned.turn(attempt));
             let outcome = self.converse(&way, attempt, told.as_deref()).await;
             log::debug!("{}: {outcome:?}", way.shown(attempt, told.as_deref()));
             match outcome {
@@ -79,10 +77,28 @@ impl AgentNode {
         }
     }
 
-    /// Stays connected to one of several masters, to hear from it who leads.
+    /// Where the masters are by now.
+    fn told_masters(&self, addresses: &str) {
+        if self.learned.tell(addresses)
+            && let Some(me) = self.me.upgrade()
+        {
+            me.keep_in_touch_with_all();
+        }
+    }
+
+    fn keep_in_touch_with_all(self: Rc<Self>) {
+        for address in self.learned.untouched() {
+            self.tasks.go(Rc::clone(&self).keep_in_touch(address));
+        }
+    }
+
+    /// Stays connected to one of several masters, to hear from it who leads, for as long as it is one.
     async fn keep_in_touch(self: Rc<Self>, address: String) {
         loop {
             self.news.not_at(&address).await;
+            if self.learned.is_left(&address) {
+                return;
+            }
             let listening = self.listen_to(&address);
             futures_lite::future::or(listening, self.news.at(&address)).await;
             log::debug!("not in touch with {address}");
@@ -107,6 +123,7 @@ impl AgentNode {
                     log::debug!("{address} says that {leader} leads, in epoch {}", fence.epoch);
                     self.news.tell(fence, leader);
                 }
+                Ok(Head::Link(Link::Masters { addresses })) => self.told_masters(addresses),
                 Ok(Head::Link(Link::Bye { .. })) | Err(_) => return,
                 Ok(_) => {}
             }
@@ -259,6 +276,7 @@ impl Talk for AgentNode {
             Link::Ping { stamp, session } => {
                 conn.say(&Head::Link(Link::Pong { stamp, session }));
             }
+            Link::Masters { addresses } => self.told_masters(addresses),
             Link::Redirect { .. } | Link::Bye { .. } | Link::Prove { .. } => {}
         }
     }

@@ -53,6 +53,7 @@ use mesita_core::wire::{BodyRef, Fence};
 use crate::access::{Access, Credential, ForTasks};
 use crate::alarm;
 use crate::conn::hello::Own;
+use crate::conn::learned::Learned;
 use crate::conn::outbox::Level;
 use crate::conns::Conns;
 use crate::disk_thread::{Job, ToDisk, Turn};
@@ -149,6 +150,8 @@ pub(crate) struct AgentNode {
     session_changed: Event,
     /// Who leads, as other masters say.
     news: News,
+    /// Where masters are beside the addresses that it was given.
+    learned: Learned,
     /// The newest reign that it has obeyed.
     seen: Cell<Fence>,
     /// Where the leader was seen last.

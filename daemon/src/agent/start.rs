@@ -125,6 +125,7 @@ impl AgentNode {
             timeout_us: std::cell::Cell::default(),
             session_changed: Event::new(),
             news: super::news::News::default(),
+            learned: Default::default(),
             seen: std::cell::Cell::default(),
             leader: std::cell::RefCell::default(),
             over: Over::default(),

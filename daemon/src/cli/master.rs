@@ -22,6 +22,7 @@ use crate::master::MasterNode;
 use crate::process::{Plan, Process};
 use crate::set::begin::{self, AGAIN, Begun, QUARANTINED, Wanted};
 use crate::set::node::{Over, SetNode};
+use crate::set::roster::REMOVED;
 use crate::set::standing::Standing;
 use crate::signals::{self, Caught, Signals};
 
@@ -90,6 +91,7 @@ pub(super) fn main(flags: Master) -> Result<ExitCode, Failure> {
     match end {
         End::Signal => Ok(ExitCode::SUCCESS),
         End::Over(Over::Quarantined) => Err(Failure::plain(QUARANTINED)),
+        End::Over(Over::Removed) => Err(Failure::plain(REMOVED)),
         // Mesos: a master that lost its leadership ends, and whoever supervises it starts it anew.
         End::Over(Over::Lost) => Err(begin_again(Some(AGAIN))),
     }
@@ -103,6 +105,7 @@ fn registry(flags: &Master, ip: IpAddr, meta: &Path) -> Result<(begin::Plan, Beg
         meta,
         masters: &flags.set.masters,
         bootstrap: flags.set.bootstrap,
+        join: flags.set.join,
         witness: flags.set.witness,
         key_files,
         ip,

@@ -27,6 +27,7 @@ mod find;
 mod logs;
 mod maintenance;
 mod master;
+mod masters;
 mod ps;
 mod quota;
 mod registry;
@@ -104,6 +105,7 @@ pub(crate) fn main(arguments: Vec<OsString>) -> ExitCode {
         Command::Dev(flags) => dev::main(*flags),
         Command::Master(flags) => master::main(*flags),
         Command::Agent(flags) => agent::main(*flags),
+        Command::Masters(flags) => masters::main(&flags),
         Command::Registry(flags) => registry::main(&flags),
         Command::Replay(flags) => replay::main(&flags),
     })

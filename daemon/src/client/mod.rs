@@ -22,6 +22,7 @@ use crate::access::Credential;
 use crate::bodies::Bodies;
 use crate::conn::dial::Way;
 use crate::conn::hello::{self, Own, Refused};
+use crate::conn::learned::Learned;
 use crate::conn::outbox::{Level, Outbox};
 use crate::conn::streams::{Handle, Streams, refuse};
 use crate::conn::talk::{Ending, Talk, talk};
@@ -65,6 +66,8 @@ pub(crate) struct ClientNode {
     conn: RefCell<Option<Rc<Conn>>>,
     app: RefCell<Option<Rc<dyn App>>>,
     stopped: Cell<bool>,
+    /// Where masters are beside the addresses that it was given.
+    learned: Learned,
     told: Told,
 }
 
@@ -82,6 +85,7 @@ impl ClientNode {
             conn: RefCell::default(),
             app: RefCell::default(),
             stopped: Cell::default(),
+            learned: Learned::default(),
             told: Told::new(),
         })
     }
@@ -135,8 +139,11 @@ impl ClientNode {
     pub(crate) async fn stay_connected(self: Rc<Self>, way: Way) {
         let (mut attempt, mut redirects, mut failures) = (0, 0, 0u32);
         let mut leader = None::<String>;
+        if let Way::To(addresses) = &way {
+            self.learned.given(addresses);
+        }
         while !self.stopped.get() {
-            let told = leader.take();
+            let told = leader.take().or_else(|| self.learned.turn(attempt));
             let ended = self.converse(&way, attempt, told.as_deref()).await;
             if self.stopped.get() {
                 break;
@@ -271,6 +278,8 @@ impl Talk for ClientNode {
     fn link(&self, conn: &Rc<Conn>, link: Link<'_>) {
         if let Link::Ping { stamp, session } = link {
             conn.say(&Head::Link(Link::Pong { stamp, session }));
+        } else if let Link::Masters { addresses } = link {
+            self.learned.tell(addresses);
         }
     }
 

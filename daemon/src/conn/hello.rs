@@ -209,7 +209,9 @@ fn read(own: &Hello<'_>, head: &Head<'_>) -> Result<Peer, Refused> {
         Head::Link(Link::Bye { reason, message }) => {
             Err(Refused::Bye(*reason, (*message).to_owned()))
         }
-        Head::Link(Link::Ping { .. } | Link::Pong { .. } | Link::Prove { .. })
+        Head::Link(
+            Link::Ping { .. } | Link::Pong { .. } | Link::Prove { .. } | Link::Masters { .. },
+        )
         | Head::Svc(_)
         | Head::Call(_)
         | Head::Event(_)

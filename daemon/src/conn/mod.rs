@@ -7,6 +7,7 @@
 //! | `hello` | the first frame in both directions |
 //! | `streams` | byte streams beside the conversation |
 //! | `carried` | HTTP inside of such a stream |
+//! | `learned` | where masters are, beside what was given |
 //! | `dial`, `listen` | how a connection begins |
 //! | `talk` | its life from the hellos to its end |
 
@@ -14,6 +15,7 @@ pub(crate) mod carried;
 pub(crate) mod dial;
 pub(crate) mod frames;
 pub(crate) mod hello;
+pub(crate) mod learned;
 pub(crate) mod listen;
 pub(crate) mod outbox;
 pub(crate) mod streams;

@@ -146,7 +146,7 @@ async fn listen(conn: &Rc<Conn>, frames: &mut Frames, side: &dyn Talk) -> Result
             unused();
             Err(Ending::Redirect(address.to_owned()))
         }
-        Head::Link(link @ (Link::Ping { .. } | Link::Pong { .. })) => {
+        Head::Link(link @ (Link::Ping { .. } | Link::Pong { .. } | Link::Masters { .. })) => {
             unused();
             side.link(conn, link);
             Ok(())

@@ -74,6 +74,9 @@ pub(crate) enum Command {
     Master(Box<Master>),
     /// Run an agent
     Agent(Box<Agent>),
+    /// Who the masters of the cluster are: list, add, remove, replace
+    #[command(subcommand)]
+    Masters(Masters),
     /// What a master of a set has on its disk, while it does not run
     #[command(subcommand)]
     Registry(Registry),
@@ -239,6 +242,10 @@ pub(crate) struct Set {
     /// Make a new cluster together with all others of --masters: once, on each of them
     #[arg(long, requires = "masters")]
     pub(crate) bootstrap: bool,
+    /// Follow a set that is there, whose masters --masters names: a new one, which `mesita masters
+    /// add` or `replace` lets in; later it is as if this was not given
+    #[arg(long, requires = "masters", conflicts_with = "bootstrap")]
+    pub(crate) join: bool,
     /// Vote and keep the registry, but never lead
     #[arg(long, requires = "masters")]
     pub(crate) witness: bool,
@@ -543,6 +550,51 @@ pub(crate) struct Plan {
     /// For how long [default: for good]
     #[arg(long = "for", value_name = "DURATION")]
     pub(crate) duration: Option<Duration>,
+}
+
+/// `mesita masters`
+#[derive(Clone, Debug, Subcommand)]
+pub(crate) enum Masters {
+    /// List masters, and new ones that ask to follow
+    Ls(Ls),
+    /// Let a new master follow: it votes as soon as it has the registry
+    Add(MasterAdd),
+    /// Remove a master that is gone for good
+    Remove(MasterRemove),
+    /// Remove one, and let a new one follow in its place
+    Replace(MasterReplace),
+}
+
+/// `mesita masters add`
+#[derive(Clone, Debug, Args)]
+pub(crate) struct MasterAdd {
+    #[command(flatten)]
+    pub(crate) at: Where,
+    /// The new master's key as `mesita masters ls` shows it, or at least 16 digits of it; it was
+    /// started with --join
+    pub(crate) key: String,
+}
+
+/// `mesita masters remove`
+#[derive(Clone, Debug, Args)]
+pub(crate) struct MasterRemove {
+    #[command(flatten)]
+    pub(crate) at: Where,
+    /// The id of the master that is gone
+    #[arg(value_parser = clap::value_parser!(u8).range(1..=63))]
+    pub(crate) id: u8,
+    /// Also one that still answers
+    #[arg(long)]
+    pub(crate) force: bool,
+}
+
+/// `mesita masters replace`
+#[derive(Clone, Debug, Args)]
+pub(crate) struct MasterReplace {
+    #[command(flatten)]
+    pub(crate) of: MasterRemove,
+    /// The new master's key
+    pub(crate) key: String,
 }
 
 /// `mesita quota`

@@ -89,7 +89,12 @@ impl MasterNode {
             }));
             Ending::Parted
         };
-        let ending = futures_lite::future::or(talk(&conn, frames, writing, &*self), silent).await;
+        let telling = async {
+            self.tell_masters(&conn).await;
+            Ending::Parted
+        };
+        let beside = futures_lite::future::or(silent, telling);
+        let ending = futures_lite::future::or(talk(&conn, frames, writing, &*self), beside).await;
         log::debug!("{}: {ending}", ends.peer());
         self.conns.end(id);
         self.introduced.borrow_mut().remove(&id);
@@ -176,6 +181,19 @@ impl MasterNode {
             return Err((Parting::Overloaded, message));
         };
         Ok((id, caller, Some(number)))
+    }
+
+    /// Tells whoever stays where the masters are, each time that it changes.
+    async fn tell_masters(&self, conn: &Conn) {
+        let stays = matches!(conn.peer.role, Role::Agent | Role::Framework);
+        let mut told = String::new();
+        loop {
+            told = self.options.standing.moved(&told).await;
+            let head = Head::Link(Link::Masters { addresses: &told });
+            if stays && conn.peer.version >= head.since() {
+                conn.say(&head);
+            }
+        }
     }
 
     /// Waits until an agent was silent for as long as ends a session. Others may be silent: the

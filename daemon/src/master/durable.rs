@@ -101,7 +101,8 @@ impl MasterNode {
             | OperatorVerb::Drain { .. }
             | OperatorVerb::MarkGone { .. }
             | OperatorVerb::Operate { .. }
-            | OperatorVerb::Teardown { .. } => return Ok(()),
+            | OperatorVerb::Teardown { .. }
+            | OperatorVerb::Masters { .. } => return Ok(()),
         };
         self.set().map_or(Ok(()), |set| set.has_room(&row))
     }

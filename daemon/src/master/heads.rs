@@ -70,7 +70,9 @@ impl Talk for MasterNode {
             return Err("no room for another caller: see --size on the master");
         }
         if let Head::OperatorCall(call) = head
-            && (self.denies(conn, call) || self.refuses(conn, call))
+            && (self.denies(conn, call)
+                || self.changes_masters(conn, call)
+                || self.refuses(conn, call))
         {
             self.port.drop_bodies(&bodies);
             return Ok(());

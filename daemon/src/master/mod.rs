@@ -9,6 +9,7 @@
 //! | `site` | what it answers over HTTP |
 //! | `standby` | what it answers while another one leads |
 //! | `agents` | what agents answer, served under `/agent/<id>/` |
+//! | `masters` | who the masters are, shown and changed |
 //! | `durable` | what several masters keep of what their leader decides |
 //! | `heads` | what they say, on its way to the core |
 //! | `streams` | logs, passed on to their agent, and rows of the catalog |
@@ -21,6 +22,7 @@ mod durable;
 mod explain;
 mod heads;
 mod maintenance;
+mod masters;
 mod operations;
 mod operator;
 mod reservations;

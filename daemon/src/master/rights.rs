@@ -49,6 +49,7 @@ impl MasterNode {
             OperatorVerb::Operate { operation, .. } => {
                 operation.iter().try_for_each(|operation| asked_of(&operation, &may))
             }
+            OperatorVerb::Masters { .. } => may(Action::ChangeMasters, None),
             // Mesos has no such call, and so no list for it.
             OperatorVerb::Whitelist { .. } => Ok(()),
         }

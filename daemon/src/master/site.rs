@@ -74,7 +74,7 @@ impl Site for MasterNode {
         }
         // libprocess serves everything under the name of its process, too.
         let path = visit.request.uri().path();
-        match path.strip_prefix("/master").unwrap_or(path) {
+        match without_process(path) {
             path if path.starts_with("/agent/") => Ok(Box::pin(self.to_agent(visit))),
             // libprocess answers whatever is below it.
             path if path == "/api/v1" || operator_alias(path) => Ok(Box::pin(self.operator(visit))),
@@ -91,6 +91,8 @@ impl Site for MasterNode {
                 Ok(Box::pin(self.post_resources(visit, what)))
             }
             "/teardown" => Ok(Box::pin(self.post_teardown(visit))),
+            "/masters" => Ok(Box::pin(std::future::ready(self.get_masters(&visit)))),
+            "/masters/change" => Ok(Box::pin(self.post_masters(visit))),
             _ => match self.read(&visit) {
                 Some(reply) => Ok(Box::pin(std::future::ready(reply))),
                 None => Err(Box::new(visit)),
@@ -107,7 +109,7 @@ impl MasterNode {
     /// What was there to read before Mesos' v1 API; none when nothing is there.
     fn read(&self, visit: &Visit) -> Option<Reply> {
         let uri = visit.request.uri();
-        let path = uri.path().strip_prefix("/master").unwrap_or(uri.path());
+        let path = without_process(uri.path());
         let query = legacy::query(uri.query());
         let about = self.about(&visit.ends, &visit.caller);
         let (access, caller) = (&self.options.access, &visit.caller);
@@ -215,6 +217,11 @@ impl MasterNode {
             flags: if flags { self.options.flags.clone() } else { BTreeMap::new() },
         }
     }
+}
+
+/// A path without the name of libprocess' process.
+pub(super) fn without_process(path: &str) -> &str {
+    path.strip_prefix("/master").filter(|rest| rest.starts_with('/')).unwrap_or(path)
 }
 
 /// A path below `/api/v1` that is none of its own.

@@ -8,6 +8,7 @@ use mesita_core::wire::hello::Role;
 use mesita_core::wire::link::{Link, Parting};
 
 use super::MasterNode;
+use super::site::without_process;
 use crate::alarm;
 use crate::conn::frames::Frames;
 use crate::conn::hello::{self, Peer};
@@ -58,9 +59,9 @@ impl MasterNode {
         let leader = self.another_leads()?;
         let uri = visit.request.uri();
         let path = uri.path_and_query().map_or("/", |path| path.as_str());
-        match uri.path().strip_prefix("/master").unwrap_or(uri.path()) {
+        match without_process(uri.path()) {
             // What is asked of this very process.
-            "/flags" => None,
+            "/flags" | "/masters" => None,
             "/redirect" => Some(see(&format!("//{}", leader.address))),
             _ => Some(see(&format!("//{}{path}", leader.address))),
         }
@@ -71,7 +72,7 @@ impl MasterNode {
     pub(super) async fn show_the_way(&self, frames: Frames, mut writing: Writing, peer: &Peer) {
         let standing = &self.options.standing;
         if peer.role == Role::Agent {
-            return self.keep_told(frames, writing).await;
+            return self.keep_told(frames, writing, peer).await;
         }
         let known = alarm::within(WAIT_US, standing.another(None)).await;
         let said = match &known {
@@ -88,19 +89,33 @@ impl MasterNode {
         }
     }
 
-    async fn keep_told(&self, mut frames: Frames, mut writing: Writing) {
+    async fn keep_told(&self, mut frames: Frames, mut writing: Writing, peer: &Peer) {
         let own = self.own.borrow().clone();
         let telling = async {
             if hello::welcome(&mut writing, &own).await.is_err() {
                 return;
             }
-            let mut last = None;
+            let standing = &self.options.standing;
+            let (mut last, mut masters) = (None, String::new());
             loop {
-                let leader = self.options.standing.another(last.as_ref()).await;
-                if hello::say(&mut writing, &redirect(&leader)).await.is_err() {
-                    return;
+                let elsewhere = async { Err(standing.moved(&masters).await) };
+                let leads = async { Ok(standing.another(last.as_ref()).await) };
+                match futures_lite::future::or(leads, elsewhere).await {
+                    Ok(leader) => {
+                        if hello::say(&mut writing, &redirect(&leader)).await.is_err() {
+                            return;
+                        }
+                        last = Some(leader);
+                    }
+                    Err(moved) => {
+                        let head = Head::Link(Link::Masters { addresses: &moved });
+                        let knows = peer.version >= head.since();
+                        if knows && hello::say(&mut writing, &head).await.is_err() {
+                            return;
+                        }
+                        masters = moved;
+                    }
                 }
-                last = Some(leader);
             }
         };
         // Whatever an agent says to a standby is for nobody; that it goes is.

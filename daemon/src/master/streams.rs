@@ -44,7 +44,8 @@ impl MasterNode {
                 let action = Action::GetMaintenanceSchedule;
                 let tables = tables.with_quotas_seen_by(access, caller);
                 let tables = tables.with_machines_seen_by(access, caller, action);
-                self.tasks.go(send_rows(handle, tables, of));
+                let masters = if of == Rows::Masters { self.rows_of_masters() } else { Vec::new() };
+                self.tasks.go(send_rows(handle, tables, of, masters));
             }
             Stream::Explain { framework, agent, need, attributes } => {
                 let Some(me) = self.me.upgrade() else { return };
@@ -129,9 +130,9 @@ impl MasterNode {
 }
 
 /// Sends a table as lines of JSON, as it was when it was asked for.
-async fn send_rows(handle: Handle, tables: Tables, of: Rows) {
+async fn send_rows(handle: Handle, tables: Tables, of: Rows, more: Vec<Value>) {
     let mut text = Vec::new();
-    for row in rows(&tables, of) {
+    for row in rows(&tables, of).chain(more) {
         text.extend_from_slice(row.to_string().as_bytes());
         text.push(b'\n');
         if text.len() >= GATHER {
@@ -166,6 +167,8 @@ pub(crate) fn rows(tables: &Tables, of: Rows) -> Box<dyn Iterator<Item = Value> 
         Rows::Weights => {
             Box::new(tables.weights.iter().map(|(role, weight)| weight_json(role, *weight)))
         }
+        // They are not the catalog's.
+        Rows::Masters => Box::new(std::iter::empty()),
         Rows::Machines => {
             Box::new(tables.machines.iter().map(|(_, machine)| tables.machine_json(machine)))
         }

@@ -9,7 +9,9 @@ use mesita_core::registry::body::Shape;
 use mesita_core::registry::store::Facts;
 
 use super::bootstrap::{Identity, Maker, Refused};
+use super::join::Joiner;
 use super::origin::Origin;
+use super::roster::REMOVED;
 use super::sealed::Keys;
 use super::store::{DAMAGED, SetStore};
 use crate::agent::prepare;
@@ -29,6 +31,8 @@ pub(crate) struct Wanted<'w> {
     /// All masters of the set; empty: this one is the only one.
     pub(crate) masters: &'w [String],
     pub(crate) bootstrap: bool,
+    /// It follows a set that is there, if it does not belong to one yet.
+    pub(crate) join: bool,
     pub(crate) witness: bool,
     pub(crate) key_files: &'w [PathBuf],
     /// Where it listens.
@@ -99,6 +103,7 @@ pub(crate) fn begin(wanted: &Wanted<'_>) -> Result<(Plan, Begun), Refused> {
         }
         (false, Some(Identity { formed: true, .. })) => return sentence(DAMAGED.to_owned()),
         (false, known) => match &socket {
+            Some(socket) if wanted.join => join(wanted, masters, socket, &keys, key)?,
             Some(socket) => make(wanted, masters, known, socket, &keys, key)?,
             None => make_alone(wanted, known, key)?,
         },
@@ -134,7 +139,10 @@ fn refuse_other(wanted: &Wanted<'_>, identity: &Identity) -> Result<(), Refused>
     let sentence = if wanted.masters.is_empty() && !identity.is_alone() {
         "this work directory is that of a master of a set: give --masters, or another --work-dir"
             .to_owned()
-    } else if !wanted.masters.is_empty() && identity.is_alone() {
+    } else if identity.is_alone()
+        && !wanted.masters.is_empty()
+        && (wanted.bootstrap || wanted.join || !identity.formed)
+    {
         OF_SINGLE.to_owned()
     } else if rows != wanted.rows {
         format!(
@@ -149,8 +157,8 @@ fn refuse_other(wanted: &Wanted<'_>, identity: &Identity) -> Result<(), Refused>
 }
 
 /// Said to a master that was the only one and is to be one of several.
-const OF_SINGLE: &str = "this work directory is that of a single master: start it without --masters, or give --bootstrap \
-     an empty one, and the agents empty ones too";
+const OF_SINGLE: &str = "this work directory is that of a single master: start it without --bootstrap and --join; with \
+     --masters that names it, others can ask it to follow";
 
 /// What keeps a master that was one of a set from being it.
 fn refuse_formed(
@@ -169,6 +177,10 @@ fn refuse_formed(
              without --bootstrap",
             facts.cluster
         )
+    } else if !facts.meta.roster.has(facts.me) {
+        REMOVED.to_owned()
+    } else if wanted.masters.is_empty() && facts.meta.roster.members.len() > 1 {
+        "this master is one of several by now: give --masters".to_owned()
     } else if !facts.meta.roster.members.iter().any(|of| of.id == facts.me && of.key == *key) {
         "meta/key is not the key that the other masters know: put back the one that was there, or \
          replace this master"
@@ -203,6 +215,20 @@ fn make_alone(
     Ok(identity)
 }
 
+/// Comes to follow a set that is there.
+fn join(
+    wanted: &Wanted<'_>,
+    masters: Vec<String>,
+    socket: &UdpSocket,
+    keys: &Keys,
+    key: [u8; 32],
+) -> Result<Identity, Refused> {
+    let (host, port) = &wanted.advertised;
+    let address = together(host, *port);
+    Joiner { socket, keys, meta: wanted.meta, key, rows: wanted.rows, address: &address, masters }
+        .join()
+}
+
 /// Makes a set together with the others.
 fn make(
     wanted: &Wanted<'_>,
@@ -215,13 +241,18 @@ fn make(
     if !wanted.bootstrap {
         let text = "this work directory belongs to no set yet: to make one, start every master of \
                     the list once with --bootstrap; a master of a set that is already there is \
-                    started with the work directory that it had";
+                    started with the work directory that it had; a new one of it with --join";
         return Err(Refused::Sentence(text.to_owned()));
     }
     if Origin::read(wanted.meta)?.is_some() {
         let text = "a registry was imported into this work directory, for a single master: start it \
                     without --masters";
         return Err(Refused::Sentence(text.to_owned()));
+    }
+    let count = masters.len();
+    if !SIZES.contains(&count) {
+        let text = format!("--masters: a set has 1, 2, 3, 5 or 7 masters, not {count}");
+        return Err(Refused::Sentence(text));
     }
     let (host, port) = &wanted.advertised;
     let me = together(host, *port);
@@ -255,8 +286,8 @@ fn sorted(masters: &[String]) -> Result<Vec<String>, Refused> {
     if list.len() < count {
         return bad("one is named twice".to_owned());
     }
-    if !SIZES.contains(&count) || count >= MASTERS_MAX {
-        return bad(format!("a set has 1, 2, 3, 5 or 7 masters, not {count}"));
+    if count > MASTERS_MAX {
+        return bad(format!("a set has up to 7 masters, not {count}"));
     }
     if list.join(",").len() > MASTERS_TEXT_MAX {
         return bad(format!("longer than {MASTERS_TEXT_MAX} bytes: use shorter names"));
@@ -315,7 +346,7 @@ mod tests {
     fn places_in_the_list_do_not_depend_on_how_it_was_said() {
         assert_eq!(list(&["b:2", " a:1", "c:3"]), list(&["c:3", "b:2", "a:1"]));
         assert!(list(&["a:1", "a:1", "b:2"]).unwrap_err().contains("twice"));
-        assert!(list(&["a:1", "b:1", "c:1", "d:1"]).unwrap_err().contains("not 4"));
+        assert!(list(&["a:1"; 9]).is_err());
         assert!(list(&["a", "b:1", "c:1"]).unwrap_err().contains("`a`"));
     }
 }

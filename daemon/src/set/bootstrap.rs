@@ -12,6 +12,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use mesita_core::digest::Digest;
+use mesita_core::registry::meta::Roster;
 use mesita_core::wire::gossip::{Bootstrap, Gossip};
 use mesita_core::wire::{Generation, Head, decode};
 use serde::{Deserialize, Serialize};
@@ -58,6 +59,12 @@ pub(crate) struct Identity {
     /// The history that it goes on from, of a registry that was imported.
     #[serde(default)]
     past: Option<Past>,
+    /// The masters, when it came to a set that was there.
+    #[serde(default)]
+    roster: Option<Roster>,
+    /// Where the masters were heard last, so that it finds them again whatever its flags say.
+    #[serde(default)]
+    pub(crate) known: Vec<String>,
 }
 
 impl Identity {
@@ -65,8 +72,21 @@ impl Identity {
     pub(crate) fn new(masters: Vec<String>, id: u8, rows: [u32; 3], t_us: u32) -> Self {
         let draw = crate::random::number();
         let members = Vec::new();
-        let (formed, past) = (false, None);
-        Self { version: VERSION, masters, id, draw, rows, t_us, members, formed, past }
+        let (formed, past, roster) = (false, None, None);
+        let known = Vec::new();
+        Self {
+            version: VERSION,
+            masters,
+            id,
+            draw,
+            rows,
+            t_us,
+            members,
+            formed,
+            past,
+            roster,
+            known,
+        }
     }
 
     /// That of the only master of a new cluster.
@@ -74,6 +94,17 @@ impl Identity {
         let mut identity = Self::new(Vec::new(), 1, rows, t_us);
         identity.members = vec![Member { draw: identity.draw, key }];
         identity
+    }
+
+    /// The same, of a set that is there.
+    pub(crate) fn among(self, roster: Roster) -> Self {
+        Self { roster: Some(roster), ..self }
+    }
+
+    /// The masters of its first start: those of the list, or those it was told of.
+    pub(crate) fn first_roster(&self) -> Roster {
+        let keys = || self.members.iter().map(|member| member.key).collect::<Vec<_>>();
+        self.roster.clone().unwrap_or_else(|| Roster::first(&keys()))
     }
 
     /// The same, going on from another registry.
@@ -318,7 +349,11 @@ impl Maker<'_> {
         match head {
             Gossip::Bootstrap(other) => self.judge(&other, from),
             Gossip::Turned { message } => Err(Refused::Sentence(format!("{from}: {message}"))),
-            Gossip::Digest(_) | Gossip::Replica(_) | Gossip::Envelope(_) => Ok(None),
+            Gossip::Digest(_)
+            | Gossip::Replica(_)
+            | Gossip::Envelope(_)
+            | Gossip::Join(_)
+            | Gossip::Joined(_) => Ok(None),
         }
     }
 

@@ -4,6 +4,8 @@
 //! |---|---|
 //! | `begin` | from flags and a work directory to a master that may start, or a sentence why not |
 //! | `bootstrap` | how the masters of a list become a set, once |
+//! | `join` | how a new master comes to follow a set that is there |
+//! | `roster` | who the masters are, and how an operator changes it |
 //! | `origin` | a registry as a text, taken from one master and given to another |
 //! | `sealed` | datagrams, which nobody else can read or write |
 //! | `peers` | who was heard, from where, and which of them leads |
@@ -17,10 +19,12 @@
 
 pub(crate) mod begin;
 pub(crate) mod bootstrap;
+mod join;
 pub(crate) mod kept;
 pub(crate) mod node;
 pub(crate) mod origin;
 mod peers;
+pub(crate) mod roster;
 mod sealed;
 pub(crate) mod standing;
 pub(crate) mod store;

@@ -10,8 +10,9 @@ use std::rc::{Rc, Weak};
 use event_listener::Event;
 use mesita_core::Refusal;
 use mesita_core::election::{Birth, Input, Output};
+use mesita_core::limits::MASTERS_TEXT_MAX;
 use mesita_core::master;
-use mesita_core::registry::meta::Roster;
+use mesita_core::registry::meta::{Member, bit};
 use mesita_core::registry::rows::Row;
 use mesita_core::registry::store::{Facts, Save};
 use mesita_core::time::Time;
@@ -24,7 +25,8 @@ use super::bootstrap::Identity;
 use super::kept::{About, Rows};
 use super::origin::Origin;
 use super::peers::Peers;
-use super::sealed::{DATAGRAM_MAX, Dropped, Keys, STRANGER};
+use super::roster::{self, Changes, REMOVED};
+use super::sealed::{DATAGRAM_MAX, Dropped, Keys, SENDER_AT, STRANGER};
 use super::standing::{Leader, Standing};
 use crate::disk_thread::{Job, ToDisk};
 use crate::io_thread::{Node, Tasks};
@@ -38,6 +40,8 @@ const PIECE: usize = 16 * 1024;
 const BACKLOG_MAX: usize = 256 * 1024;
 /// How long a change waits for one of the election itself, in µs.
 const BUSY_US: u64 = 10_000;
+/// How often somebody who was removed is told so, in µs.
+const TURNED_US: u64 = 5_000_000;
 /// How often names of masters are looked up, in µs.
 const RESOLVE_US: u64 = 10_000_000;
 
@@ -48,30 +52,32 @@ pub(crate) enum Over {
     Lost,
     /// Its disk has forgotten something, or there are two of it.
     Quarantined,
+    /// An operator has removed it, and those who are left agree.
+    Removed,
 }
 
 /// The IO side of the election.
 pub(crate) struct SetNode {
-    port: Port,
-    tasks: Tasks,
+    pub(super) port: Port,
+    pub(super) tasks: Tasks,
     to_disk: Rc<ToDisk>,
-    standing: Rc<Standing>,
+    pub(super) standing: Rc<Standing>,
     master: Rc<MasterNode>,
     /// None when there is nobody else.
     socket: Option<Async<UdpSocket>>,
-    keys: Keys,
+    pub(super) keys: Keys,
     key: [u8; 32],
-    identity: Identity,
+    pub(super) identity: Identity,
     meta: PathBuf,
     /// What it says is durable, and so is that it belongs to the set.
     formed: Cell<bool>,
     /// `host:port` for others.
-    address: String,
+    pub(super) address: String,
     nonce: u32,
     counter: Cell<u64>,
     /// The newest that was handed to the disk.
-    facts: RefCell<Facts>,
-    peers: RefCell<Peers>,
+    pub(super) facts: RefCell<Facts>,
+    pub(super) peers: RefCell<Peers>,
     /// Where the masters of the list are.
     places: RefCell<Vec<SocketAddr>>,
     counts: RefCell<BTreeMap<&'static str, u64>>,
@@ -79,6 +85,15 @@ pub(crate) struct SetNode {
     ticket: Cell<u32>,
     over: Cell<Option<Over>>,
     told: Event,
+    /// It was elected, and its core is told or was told to lead.
+    pub(super) leading: Cell<bool>,
+    pub(super) changes: Changes,
+    /// Keys of masters that left while this process ran: they may still be listened to.
+    former: RefCell<BTreeMap<u8, [u8; 32]>>,
+    /// Where they were heard last, as its disk has it.
+    known: RefCell<Vec<String>>,
+    /// When somebody who is not one of them any more was told so.
+    turned: Cell<Time>,
     me: Weak<Self>,
 }
 
@@ -95,6 +110,7 @@ impl SetNode {
         let Begun { meta, socket, keys, key, identity, shape, address, facts, edits, body } = begun;
         let nonce = u32::try_from(random::below(u64::from(u32::MAX))).unwrap_or(0);
         let socket = socket.map(Async::new).transpose()?;
+        let known = identity.known.clone();
         let node = Rc::new_cyclic(|me| Self {
             port,
             tasks: tasks.clone(),
@@ -118,6 +134,11 @@ impl SetNode {
             ticket: Cell::new(0),
             over: Cell::new(None),
             told: Event::new(),
+            leading: Cell::new(false),
+            changes: Changes::default(),
+            former: RefCell::default(),
+            known: RefCell::new(known),
+            turned: Cell::default(),
             me: me.clone(),
         });
         node.begin(facts, &edits, &body);
@@ -141,8 +162,6 @@ impl SetNode {
         }
         self.port.put(&Input::Start { facts, edits, nonce: self.nonce });
         if !formed {
-            let keys: Vec<[u8; 32]> =
-                self.identity.members.iter().map(|member| member.key).collect();
             let (generation, epoch) = self.identity.goes_on_from();
             self.port.put(&Input::Form(Birth {
                 cluster: self.identity.cluster(),
@@ -150,7 +169,7 @@ impl SetNode {
                 me: self.identity.id,
                 epoch,
                 t_us: self.identity.t_us,
-                roster: Roster::first(&keys),
+                roster: self.identity.first_roster(),
             }));
         }
     }
@@ -167,6 +186,7 @@ impl SetNode {
     }
 
     fn end(&self, over: Over) {
+        self.leading.set(false);
         self.standing.lease.renew(Time(0));
         self.over.set(Some(over));
         self.told.notify(usize::MAX);
@@ -186,6 +206,7 @@ impl SetNode {
             ("set_registry_version", facts.accepted.version.number),
         ];
         gauges.extend(self.rows.borrow().gauges());
+        gauges.extend(self.changes.gauges());
         gauges.extend(self.counts.borrow().iter().map(|(name, count)| (*name, *count)));
         gauges
     }
@@ -231,7 +252,7 @@ impl SetNode {
     }
 
     /// A datagram that the kernel does not take is lost, as any other may be.
-    fn send_to(&self, datagram: &[u8], place: SocketAddr) {
+    pub(super) fn send_to(&self, datagram: &[u8], place: SocketAddr) {
         let Some(socket) = &self.socket else { return };
         let sent = socket.get_ref().send_to(datagram, place);
         self.count(if sent.is_ok() { "gossip_sent_total" } else { "gossip_unsent_total" });
@@ -243,7 +264,11 @@ impl SetNode {
             let own = self.socket.as_ref().and_then(|socket| socket.get_ref().local_addr().ok());
             let mut found = Vec::new();
             let mut names = false;
-            for master in &self.identity.masters {
+            let known = self.known.borrow().clone();
+            let mut all: Vec<&String> = self.identity.masters.iter().chain(&known).collect();
+            all.sort_unstable();
+            all.dedup();
+            for master in all {
                 match master.parse() {
                     Ok(place) => found.push(place),
                     Err(_) => {
@@ -290,20 +315,56 @@ impl SetNode {
             return Some([0; 32]);
         }
         let facts = self.facts.borrow();
-        let known = facts.meta.roster.members.iter().find(|member| member.id == sender);
-        let first = self.identity.members.get(usize::from(sender) - 1);
-        known.map(|member| member.key).or_else(|| {
-            // Before the first leader's opening, the list is all there is.
-            first.filter(|_| !facts.formed).map(|member| member.key)
-        })
+        let key = |members: &[Member]| {
+            members.iter().find(|member| member.id == sender).map(|member| member.key)
+        };
+        if !facts.formed {
+            // Before its first word to its own disk, what it was told is all there is.
+            return key(&self.identity.first_roster().members);
+        }
+        let roster = &facts.meta.roster;
+        // Whoever leads its own removal is heard to its end.
+        let leaves = || self.former.borrow().get(&sender).copied();
+        key(&roster.members).or_else(|| leaves().filter(|_| roster.before & bit(sender) != 0))
+    }
+
+    /// Somebody of another roster: one that was removed is told so, now and then.
+    fn turn_away(&self, sender: u8, from: SocketAddr) {
+        let now = clock::now();
+        let left = {
+            let facts = self.facts.borrow();
+            facts.formed && !facts.meta.roster.has(sender) && sender < facts.meta.roster.next
+        };
+        if left && now.since(self.turned.get()) > TURNED_US {
+            self.turned.set(now);
+            self.turn(from, REMOVED);
+        }
+    }
+
+    /// Somebody is heard from there who is one of them.
+    pub(super) fn is_peer(&self, from: SocketAddr) -> bool {
+        self.peers.borrow().places().any(|place| place == from)
     }
 
     fn take(&self, datagram: &mut [u8], from: SocketAddr) -> Result<(), Dropped> {
-        let (sender, bytes) = self.keys.open(datagram, |sender| self.owner(sender))?;
+        let sender = datagram.get(SENDER_AT).copied();
+        let opened = self.keys.open(datagram, |sender| self.owner(sender));
+        if let (Err(Dropped::Foreign), Some(sender)) = (&opened, sender) {
+            self.turn_away(sender, from);
+        }
+        let (sender, bytes) = opened?;
         let Ok(Head::Gossip(gossip)) = decode(bytes) else { return Err(Dropped::Malformed) };
         match gossip {
             Gossip::Bootstrap(asks) if sender == STRANGER => {
                 self.answer_bootstrap(&asks, from);
+                Ok(())
+            }
+            Gossip::Join(join) if sender == STRANGER => {
+                self.asked_to_follow(&join, from);
+                Ok(())
+            }
+            Gossip::Turned { message } if sender == STRANGER => {
+                log::warn!("{from}: {message}");
                 Ok(())
             }
             Gossip::Envelope(envelope) if sender != STRANGER => {
@@ -313,7 +374,9 @@ impl SetNode {
             | Gossip::Replica(_)
             | Gossip::Envelope(_)
             | Gossip::Bootstrap(_)
-            | Gossip::Turned { .. } => Err(Dropped::Malformed),
+            | Gossip::Turned { .. }
+            | Gossip::Join(_)
+            | Gossip::Joined(_) => Err(Dropped::Malformed),
         }
     }
 
@@ -345,7 +408,9 @@ impl SetNode {
             Gossip::Digest(_)
             | Gossip::Envelope(_)
             | Gossip::Bootstrap(_)
-            | Gossip::Turned { .. } => return Err(Dropped::Malformed),
+            | Gossip::Turned { .. }
+            | Gossip::Join(_)
+            | Gossip::Joined(_) => return Err(Dropped::Malformed),
         }
         Ok(())
     }
@@ -357,6 +422,34 @@ impl SetNode {
         }
         self.port.put(&Input::Digest(digest));
         self.follow(now);
+        self.tell_addresses();
+        if self.was_removed() {
+            self.end(Over::Removed);
+        }
+    }
+
+    /// Agents and frameworks are told where the masters are, when that changed.
+    fn tell_addresses(&self) {
+        let (all, addresses) = {
+            let (facts, peers) = (self.facts.borrow(), self.peers.borrow());
+            let of = |member: &Member| {
+                let me = member.id == facts.me;
+                let heard =
+                    if me { Some(self.address.as_str()) } else { peers.address_of(member.id) };
+                heard.map(str::to_owned)
+            };
+            let members = &facts.meta.roster.members;
+            let addresses: Vec<String> = members.iter().filter_map(of).collect();
+            (addresses.len() == members.len(), addresses)
+        };
+        let text = addresses.join(",");
+        if text.len() <= MASTERS_TEXT_MAX {
+            self.standing.tell_masters(&text);
+        }
+        if all && *self.known.borrow() != addresses {
+            *self.known.borrow_mut() = addresses;
+            self.write_identity();
+        }
     }
 
     /// Whoever leads is where others are shown to.
@@ -393,6 +486,7 @@ impl Node for SetNode {
             Output::Persist(save) => self.persist(&save),
             Output::Leading(fence) => {
                 self.is_formed();
+                self.leading.set(true);
                 if let Some(me) = self.me.upgrade() {
                     self.tasks.go(async move { me.leads(fence).await });
                 }
@@ -401,6 +495,7 @@ impl Node for SetNode {
                 log::warn!("this master leads no more; beginning again as a follower");
                 self.end(Over::Lost);
             }
+            Output::Answer { ticket: roster::TICKET, result } => self.changes.answered(result),
             Output::Answer { result, .. } => self.answered(result),
             Output::Quarantined => self.end(Over::Quarantined),
         }
@@ -419,8 +514,14 @@ impl SetNode {
         if self.formed.replace(true) {
             return;
         }
+        self.write_identity();
+    }
+
+    /// How it finds the others again.
+    fn write_identity(&self) {
         let mut identity = self.identity.clone();
-        identity.formed = true;
+        identity.formed = self.formed.get();
+        identity.known.clone_from(&self.known.borrow());
         if let Err(refused) = identity.write(&self.meta) {
             log::error!("{refused}");
         }
@@ -428,6 +529,7 @@ impl SetNode {
 
     fn persist(&self, save: &Save<'_>) {
         if let Save::Sector { facts, .. } = save {
+            self.remember_keys(facts);
             *self.facts.borrow_mut() = facts.clone();
             self.standing.outlived(facts.promised);
         }
@@ -435,9 +537,18 @@ impl SetNode {
         self.to_disk.write(Job::Save { seat: self.port.seat(), save });
     }
 
+    /// Who leaves with a change of the roster may have proposed it.
+    fn remember_keys(&self, next: &Facts) {
+        let facts = self.facts.borrow();
+        if facts.meta.roster.version != next.meta.roster.version {
+            let members = facts.meta.roster.members.iter().map(|member| (member.id, member.key));
+            *self.former.borrow_mut() = members.collect();
+        }
+    }
+
     /// It was elected: its master is told what the registry has, then that it leads. Nothing changes
     /// the registry meanwhile: only a leader does.
-    async fn leads(&self, fence: Fence) {
+    async fn leads(self: Rc<Self>, fence: Fence) {
         let mut from = 0;
         while let Some(next) = self.read_rows(from).await {
             from = next;
@@ -458,6 +569,7 @@ impl SetNode {
         }
         if self.standing.in_set {
             self.standing.follow(Leader { fence, id, address: self.address.clone() }, Time::NEVER);
+            self.see_to_the_learner();
         }
     }
 
@@ -560,7 +672,7 @@ impl SetNode {
     }
 
     fn propose(&self) {
-        let ticket = self.ticket.get().wrapping_add(1);
+        let ticket = self.ticket.get().wrapping_add(1) % roster::TICKET;
         let me = self.me.clone();
         let refused = move |result: Result<(), Refusal>| {
             if let (Err(refusal), Some(me)) = (result, me.upgrade()) {

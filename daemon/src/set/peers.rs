@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::net::SocketAddr;
 
 use mesita_core::time::Time;
-use mesita_core::wire::gossip::{Envelope, Row};
+use mesita_core::wire::gossip::{Envelope, Row, Version};
 
 use super::sealed::Dropped;
 
@@ -89,6 +89,32 @@ impl Peers {
         rows.map(|(row, at)| (row.leads, row.id, *at)).max()
     }
 
+    /// The newest value that whoever leads has said to be committed.
+    pub(super) fn committed(&self) -> Version {
+        let leading = self.rows.values().filter(|(row, _)| row.leads > 0 && row.counts());
+        leading.map(|(row, _)| row.commit).max().unwrap_or_default()
+    }
+
+    /// When something new of a master was heard last.
+    pub(super) fn heard_at(&self, id: u8) -> Option<Time> {
+        self.rows.get(&id).map(|(_, at)| *at)
+    }
+
+    /// Something new of a master was heard within so long.
+    pub(super) fn heard(&self, id: u8, now: Time, within_us: u64) -> bool {
+        self.heard_at(id).is_some_and(|at| now.since(at) < within_us)
+    }
+
+    /// The newest registry that a master has said to hold.
+    pub(super) fn held(&self, id: u8) -> Option<Version> {
+        self.rows.get(&id).map(|(row, _)| row.held)
+    }
+
+    /// A master has said that its id is over.
+    pub(super) fn is_quarantined(&self, id: u8) -> bool {
+        self.rows.get(&id).is_some_and(|(row, _)| row.is(Row::QUARANTINED))
+    }
+
     /// Where a master was heard last.
     pub(super) fn place_of(&self, id: u8) -> Option<SocketAddr> {
         self.starts.get(&id)?.first().map(|start| start.from)
@@ -107,8 +133,6 @@ impl Peers {
 
 #[cfg(test)]
 mod tests {
-    use mesita_core::wire::gossip::Version;
-
     use super::*;
 
     fn envelope(incarnation: u32, nonce: u32, counter: u64) -> Envelope<'static> {

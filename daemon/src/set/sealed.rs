@@ -20,6 +20,8 @@ use crate::random;
 const MAGIC: [u8; 4] = *b"msg1";
 const NONCE: usize = 24;
 const TAG: usize = 16;
+/// Where a datagram says whose it is.
+pub(crate) const SENDER_AT: usize = MAGIC.len();
 /// Bytes around what is sealed.
 const AROUND: usize = MAGIC.len() + 1 + NONCE + TAG;
 /// Bytes of a datagram at the most: what a head of this family takes, and more than it.

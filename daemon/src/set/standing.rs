@@ -31,7 +31,9 @@ pub(crate) struct Standing {
     pub(crate) advertised: Option<(String, u16)>,
     /// The leader, and until when this is true unless it is heard again.
     leader: RefCell<Option<(Leader, Time)>>,
-    /// Another one leads, or none.
+    /// Where all of them are, parted by commas, as far as it is known here.
+    masters: RefCell<String>,
+    /// Another one leads, or none; or they are elsewhere.
     pub(crate) changed: Event,
 }
 
@@ -48,6 +50,7 @@ impl Standing {
             in_set: true,
             advertised,
             leader: RefCell::default(),
+            masters: RefCell::default(),
             changed: Event::new(),
         }
     }
@@ -65,6 +68,30 @@ impl Standing {
         *self.leader.borrow_mut() = Some((leader, until));
         if news {
             self.changed.notify(usize::MAX);
+        }
+    }
+
+    /// Where all of them are; empty while that is not known.
+    pub(crate) fn masters(&self) -> String {
+        self.masters.borrow().clone()
+    }
+
+    /// They are there from now on.
+    pub(crate) fn tell_masters(&self, masters: &str) {
+        if *self.masters.borrow() != masters {
+            masters.clone_into(&mut self.masters.borrow_mut());
+            self.changed.notify(usize::MAX);
+        }
+    }
+
+    /// Waits until they are elsewhere than `than` says.
+    pub(crate) async fn moved(&self, than: &str) -> String {
+        loop {
+            let listener = self.changed.listen();
+            if *self.masters.borrow() != than {
+                return self.masters();
+            }
+            listener.await;
         }
     }
 

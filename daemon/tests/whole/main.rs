@@ -27,6 +27,7 @@ mod operators;
 mod pymesos;
 mod reads;
 mod roles;
+mod rosters;
 mod runs;
 mod scheduler_api;
 mod volumes;

@@ -12,16 +12,16 @@ use crate::idle::{files, written};
 use crate::world::{Agent, Process, Said, Signal, World, ask, eventually, get, lives};
 
 /// Masters of one cluster.
-struct Set<'w> {
-    world: &'w World,
-    ports: Vec<u16>,
+pub(crate) struct Set<'w> {
+    pub(crate) world: &'w World,
+    pub(crate) ports: Vec<u16>,
     flags: Vec<String>,
-    running: Vec<Option<Process>>,
+    pub(crate) running: Vec<Option<Process>>,
 }
 
 impl<'w> Set<'w> {
     /// A set of so many, not started.
-    fn of(world: &'w World, count: usize, flags: &[&str]) -> Self {
+    pub(crate) fn of(world: &'w World, count: usize, flags: &[&str]) -> Self {
         let mut ports: Vec<u16> = (0..count).map(|_| world.port()).collect();
         ports.sort_unstable();
         let flags = flags.iter().map(|flag| (*flag).to_owned()).collect();
@@ -29,7 +29,7 @@ impl<'w> Set<'w> {
     }
 
     /// Three masters that have made a set.
-    fn made(world: &'w World, flags: &[&str]) -> Self {
+    pub(crate) fn made(world: &'w World, flags: &[&str]) -> Self {
         let mut set = Self::of(world, 3, flags);
         for at in 0..3 {
             set.running[at] = Some(set.begin(at, &["--bootstrap"]));
@@ -40,25 +40,31 @@ impl<'w> Set<'w> {
         set
     }
 
-    fn address(&self, at: usize) -> String {
+    pub(crate) fn address(&self, at: usize) -> String {
         format!("127.0.0.1:{}", self.ports[at])
     }
 
     /// All of them, as flags take it.
-    fn list(&self) -> String {
+    pub(crate) fn list(&self) -> String {
         (0..self.ports.len()).map(|at| self.address(at)).collect::<Vec<_>>().join(",")
     }
 
-    fn work_dir(&self, at: usize) -> PathBuf {
+    pub(crate) fn work_dir(&self, at: usize) -> PathBuf {
         self.world.path(&format!("set-{at}"))
     }
 
     /// Starts one with more flags, and does not wait for anything.
-    fn begin(&self, at: usize, more: &[&str]) -> Process {
+    pub(crate) fn begin(&self, at: usize, more: &[&str]) -> Process {
         self.begin_in(self.work_dir(at), self.ports[at], &self.list(), more)
     }
 
-    fn begin_in(&self, work_dir: PathBuf, port: u16, list: &str, more: &[&str]) -> Process {
+    pub(crate) fn begin_in(
+        &self,
+        work_dir: PathBuf,
+        port: u16,
+        list: &str,
+        more: &[&str],
+    ) -> Process {
         let port = port.to_string();
         let begin = ["master", "--masters", list, "--port", &port, "--work-dir"];
         let mut command = self.world.mesita(&begin);
@@ -67,34 +73,34 @@ impl<'w> Set<'w> {
     }
 
     /// Starts one that was killed.
-    fn restart(&mut self, at: usize) {
+    pub(crate) fn restart(&mut self, at: usize) {
         let process = self.begin(at, &[]);
         process.says("master at 127.0.0.1:");
         self.running[at] = Some(process);
     }
 
-    fn process(&self, at: usize) -> &Process {
+    pub(crate) fn process(&self, at: usize) -> &Process {
         self.running[at].as_ref().unwrap()
     }
 
-    fn kill(&mut self, at: usize) {
+    pub(crate) fn kill(&mut self, at: usize) {
         self.running[at].take().unwrap().kill();
     }
 
     /// What one says of its health.
-    fn health(&self, at: usize) -> Value {
+    pub(crate) fn health(&self, at: usize) -> Value {
         // One that begins again is not there for a moment.
         let answer = ask(self.ports[at], "/health").unwrap_or_default();
         let body = answer.split_once("\r\n\r\n").unwrap_or_default().1;
         serde_json::from_str(body).unwrap_or_default()
     }
 
-    fn alive(&self) -> Vec<usize> {
+    pub(crate) fn alive(&self) -> Vec<usize> {
         (0..self.running.len()).filter(|at| self.running[*at].is_some()).collect()
     }
 
     /// Waits until one leads and all others know it; which it is.
-    fn leader(&self) -> usize {
+    pub(crate) fn leader(&self) -> usize {
         let agreed = || {
             let told: Vec<Value> = self.alive().iter().map(|at| self.health(*at)).collect();
             let leads: Vec<usize> =
@@ -110,32 +116,32 @@ impl<'w> Set<'w> {
     }
 
     /// A gauge of one.
-    fn gauge(&self, at: usize, name: &str) -> u64 {
+    pub(crate) fn gauge(&self, at: usize, name: &str) -> u64 {
         let text = get(self.ports[at], "/metrics");
         let line = text.lines().find(|line| line.starts_with(&format!("mesita_master_{name} ")));
         line.map_or(0, |line| line.rsplit(' ').next().unwrap().parse().unwrap())
     }
 
-    fn agent(&self) -> Agent<'w> {
+    pub(crate) fn agent(&self) -> Agent<'w> {
         let mut agent = Agent::new(self.world, &self.list(), &[]);
         agent.start();
         agent.process().says("registered with the master");
         agent
     }
 
-    fn run(&self, arguments: &[&str]) -> Process {
+    pub(crate) fn run(&self, arguments: &[&str]) -> Process {
         let (mark, list) = (self.world.marked(), self.list());
         let begin = ["run", &mark, "--master", &list];
         self.world.start(self.world.mesita(&[&begin, arguments].concat()))
     }
 
-    fn told(&self, command: &str, arguments: &[&str]) -> Said {
+    pub(crate) fn told(&self, command: &str, arguments: &[&str]) -> Said {
         let list = self.list();
         self.world.told(&[&[command], arguments, &["--master", &list][..]].concat())
     }
 
     /// SIGTERM to all, and their ends.
-    fn stop(mut self) {
+    pub(crate) fn stop(mut self) {
         let all: Vec<Process> = self.running.iter_mut().filter_map(Option::take).collect();
         all.iter().for_each(|process| process.signal(Signal::TERM));
         for process in all {
@@ -147,7 +153,7 @@ impl<'w> Set<'w> {
 }
 
 /// A task that ends with status 7 when its gate opens; its run.
-fn gated(world: &World, set: &Set<'_>) -> (Process, PathBuf) {
+pub(crate) fn gated(world: &World, set: &Set<'_>) -> (Process, PathBuf) {
     let gate = world.path("gate");
     let line = format!("echo up; until [ -e {} ]; do sleep 0.05; done; exit 7", gate.display());
     let run = set.run(&["--name", "gated", "--command", &line]);
@@ -402,7 +408,7 @@ fn what_masters_of_a_set_decided_can_be_replayed() {
 }
 
 /// How a master ended that was not to start.
-fn refused(process: Process, sentence: &str) {
+pub(crate) fn refused(process: Process, sentence: &str) {
     let said = process.end();
     assert_eq!(said.status, 2, "{}", said.err);
     assert!(said.err.contains(sentence), "{sentence:?} in {}", said.err);
@@ -490,7 +496,7 @@ fn of_two_masters_with_one_directory_only_one_goes_on() {
     world.nothing_is_left();
 }
 
-fn copy_all(from: &std::path::Path, to: &std::path::Path) {
+pub(crate) fn copy_all(from: &std::path::Path, to: &std::path::Path) {
     std::fs::create_dir_all(to).unwrap();
     for entry in std::fs::read_dir(from).unwrap().flatten() {
         let there = to.join(entry.file_name());

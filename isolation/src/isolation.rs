@@ -340,6 +340,45 @@ impl<'s> Isolation<'s> {
         Prepared { cgroups: self.joined(at), additions }
     }
 
+    /// The same for one that is told apart from the task: in cgroups of its own, below those of the
+    /// container, which limit both of them together.
+    pub fn enclose(&self, at: impl Into<At>, own: ContainerId) -> Result<Prepared, Error> {
+        let at = at.into();
+        let directories = self.enclosed(at, own);
+        for directory in &directories {
+            if let Err(failure) = self.sys.make(directory) {
+                // The first failure is the one to report.
+                let _ = self.remove(&directories);
+                return Err(Error::Cgroups(failure));
+            }
+        }
+        let mut prepared = self.beside(at);
+        for (cgroup, directory) in prepared.cgroups.iter_mut().zip(&directories) {
+            cgroup.directory = text_of(directory);
+        }
+        Ok(prepared)
+    }
+
+    /// Kills what was enclosed, and waits until it is gone, at most 10 s.
+    pub fn kill_enclosed(&self, at: impl Into<At>, own: ContainerId) -> Result<Killed, Error> {
+        if !self.has_cgroups() {
+            return Ok(Killed::AskKeeper);
+        }
+        let directories = self.enclosed(at.into(), own);
+        cgroups::kill(self.sys, &directories).map_err(Error::Alive)?;
+        Ok(Killed::All)
+    }
+
+    /// Undoes [`enclose`](Self::enclose) once nothing of it is alive. Twice is as good.
+    pub fn disclose(&self, at: impl Into<At>, own: ContainerId) -> Result<(), Error> {
+        self.remove(&self.enclosed(at.into(), own))
+    }
+
+    fn enclosed(&self, at: At, own: ContainerId) -> Vec<PathBuf> {
+        let around = self.cgroups.of(at).into_iter();
+        around.map(|directory| directory.join(own.to_string())).collect()
+    }
+
     /// The container's process exists: `pid`.
     pub fn isolate(&self, at: impl Into<At>, pid: u32) -> Result<(), Error> {
         let at = at.into();

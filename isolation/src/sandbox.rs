@@ -14,6 +14,7 @@ use crate::cgroups::At;
 use crate::keeper::protocol::User;
 use crate::sys::Failure;
 use crate::tree;
+use crate::user::with_files_of;
 
 /// Where a task's standard output is, in its sandbox. Mesos has the same name.
 pub const STDOUT: &str = "stdout";
@@ -21,7 +22,7 @@ pub const STDOUT: &str = "stdout";
 pub const STDERR: &str = "stderr";
 
 /// Where the sandboxes of those inside a container are, in its own. Mesos has the same name.
-const INSIDE: &str = "containers";
+pub const INSIDE: &str = "containers";
 
 /// Why a sandbox cannot be had.
 #[derive(Debug, PartialEq, Eq)]
@@ -88,6 +89,21 @@ pub fn create(
 /// Removes a sandbox with all that is in it. One that does not exist is as good.
 pub fn remove(work_dir: &Path, container: impl Into<At>) -> Result<(), Error> {
     Ok(tree::remove(&path(work_dir, container))?)
+}
+
+/// Makes a directory further inside of a sandbox, with the rights of the sandbox's owner: what is on
+/// the way there may be that one's to change. One that is there already is used.
+pub fn create_below(sandbox: &Path, below: &Path, owner: Option<&User>) -> Result<(), Error> {
+    let path = sandbox.join(below);
+    let make = || fs::DirBuilder::new().recursive(true).mode(0o700).create(&path);
+    let made = with_files_of(owner, make)?;
+    Ok(made.map_err(|error| Failure::io("mkdir", &path, &error))?)
+}
+
+/// Removes such a directory, with the same rights. One that does not exist is as good.
+pub fn remove_below(sandbox: &Path, below: &Path, owner: Option<&User>) -> Result<(), Error> {
+    let path = sandbox.join(below);
+    Ok(with_files_of(owner, || tree::remove(&path))??)
 }
 
 /// Makes a directory; false if it was there.

@@ -12,7 +12,7 @@ use mesita_core::wire::task::Exit;
 use mesita_core::wire::{ContainerId, Session};
 use mesita_isolation::keeper::protocol::{
     Asked, Cgroup, Decoder, Ended, Enter, Held, Launch, Left, Malformed, Namespaces, Refused,
-    Reply, Request, Rlimit, Step, Trouble, User, Welcome, encode,
+    Reply, Request, Rlimit, Stdio, Step, Trouble, User, Welcome, encode,
 };
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -72,6 +72,14 @@ fn requests() -> Vec<(&'static str, Request)> {
         ("request.end-all", Request::EndAll),
         ("request.exit", Request::Exit),
         ("request.enter", Request::Enter(Box::new(Enter { inside: CONTAINER, launch: launch() }))),
+        (
+            "request.enter-with",
+            Request::EnterWith {
+                enter: Box::new(Enter { inside: CONTAINER, launch: launch() }),
+                below: c"containers/a".into(),
+                stdio: Stdio::Terminal,
+            },
+        ),
     ]
 }
 

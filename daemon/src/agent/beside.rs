@@ -16,9 +16,11 @@ use crate::clock;
 use crate::command::Command;
 
 /// What their ids begin with: no start of an agent is counted so far.
-const INCARNATION: u32 = u32::MAX;
-/// The first version of the keeper's protocol that knows of them.
+pub(super) const INCARNATION: u32 = u32::MAX;
+/// The first version of the keeper's protocol that knows of them, and of those that have more of
+/// their own.
 const VERSION: u16 = 2;
+const VERSION_WITH: u16 = 3;
 
 /// Those that the keeper was asked for and has not told the end of.
 pub(super) struct Beside {
@@ -28,10 +30,14 @@ pub(super) struct Beside {
     version: u16,
 }
 
+/// One of them.
 #[derive(Default)]
-struct Process {
+pub(super) struct Process {
+    started: Cell<bool>,
     /// How it ended, or why it never ran.
     over: RefCell<Option<Result<Exit, String>>>,
+    /// The keeper is told to forget its end by whoever waits for it.
+    kept: bool,
     changed: Event,
 }
 
@@ -39,6 +45,31 @@ impl Process {
     fn tell(&self, over: Result<Exit, String>) {
         *self.over.borrow_mut() = Some(over);
         self.changed.notify(usize::MAX);
+    }
+
+    /// Waits until it runs, or why it does not.
+    pub(super) async fn started(&self) -> Result<(), String> {
+        loop {
+            let listener = self.changed.listen();
+            if self.started.get() {
+                return Ok(());
+            }
+            if let Some(over) = &*self.over.borrow() {
+                return over.clone().map(|_| ());
+            }
+            listener.await;
+        }
+    }
+
+    /// Waits until it ended.
+    pub(super) async fn over(&self) -> Result<Exit, String> {
+        loop {
+            let listener = self.changed.listen();
+            if let Some(over) = &*self.over.borrow() {
+                return over.clone();
+            }
+            listener.await;
+        }
     }
 }
 
@@ -50,18 +81,48 @@ impl Beside {
         Self { known: RefCell::default(), next: Cell::new(next), version }
     }
 
-    fn begin(&self) -> (ContainerId, Rc<Process>) {
-        let counter = self.next.get().wrapping_add(1);
-        self.next.set(counter);
-        let id = ContainerId { incarnation: INCARNATION, counter };
-        let process = Rc::new(Process::default());
+    /// An id, and what will become of it. `kept`: see [`Process`].
+    pub(super) fn begin(&self, kept: bool) -> (ContainerId, Rc<Process>) {
+        let id = loop {
+            let counter = self.next.get().wrapping_add(1);
+            self.next.set(counter);
+            let id = ContainerId { incarnation: INCARNATION, counter };
+            if !self.known.borrow().contains_key(&id) {
+                break id;
+            }
+        };
+        (id, self.expect(id, Process { kept, ..Process::default() }))
+    }
+
+    /// One that an earlier agent began, and that runs on.
+    pub(super) fn adopt(&self, id: ContainerId) -> Rc<Process> {
+        self.expect(id, Process { kept: true, started: Cell::new(true), ..Process::default() })
+    }
+
+    fn expect(&self, id: ContainerId, process: Process) -> Rc<Process> {
+        let process = Rc::new(process);
         self.known.borrow_mut().insert(id, Rc::clone(&process));
-        (id, process)
+        process
+    }
+
+    /// Why the keeper cannot be asked for one, if it cannot.
+    pub(super) fn is_able(&self, with_more: bool) -> Result<(), String> {
+        if self.version >= if with_more { VERSION_WITH } else { VERSION } {
+            return Ok(());
+        }
+        let why = "the keeper is of an older release; it is replaced when no task runs, and the agent \
+                   restarts";
+        Err(why.to_owned())
     }
 
     /// The keeper says that one runs; false if it is none of these.
     pub(super) fn launched(&self, id: ContainerId) -> bool {
-        self.known.borrow().contains_key(&id)
+        let process = self.known.borrow().get(&id).map(Rc::clone);
+        process.is_some_and(|process| {
+            process.started.set(true);
+            process.changed.notify(usize::MAX);
+            true
+        })
     }
 
     /// The keeper says why one does not; false if it is none of these.
@@ -72,12 +133,16 @@ impl Beside {
         known
     }
 
-    /// The keeper says how one ended; false if it is none of these.
-    pub(super) fn ended(&self, ended: &Ended) -> bool {
-        let process = self.known.borrow_mut().remove(&ended.container);
-        let known = process.is_some();
-        process.into_iter().for_each(|process| process.tell(Ok(ended.exit)));
-        known
+    /// The keeper says how one ended: whether it is to forget that now; none if it is none of these.
+    pub(super) fn ended(&self, ended: &Ended) -> Option<bool> {
+        let process = self.known.borrow_mut().remove(&ended.container)?;
+        process.tell(Ok(ended.exit));
+        Some(!process.kept)
+    }
+
+    /// True while one of this id is expected or runs.
+    pub(super) fn knows(&self, id: ContainerId) -> bool {
+        self.known.borrow().contains_key(&id)
     }
 
     /// How many there are.
@@ -94,7 +159,7 @@ struct Abandoned<'n> {
 
 impl Drop for Abandoned<'_> {
     fn drop(&mut self) {
-        if self.node.beside.launched(self.id) {
+        if self.node.beside.knows(self.id) {
             self.node.keeper.send(&Request::Signal { container: self.id, signal: 9 });
         }
     }
@@ -108,16 +173,10 @@ impl AgentNode {
         inside: ContainerId,
         command: Command,
     ) -> Result<Exit, String> {
-        if self.beside.version < VERSION {
-            return Err(
-                "the keeper is of an older release; it is replaced when no task runs, and \
-                        the agent restarts"
-                    .to_owned(),
-            );
-        }
+        self.beside.is_able(false)?;
         let (isolation, of) = (self.containers.isolation(), self.containers.names(inside));
         let at = self.containers.at(inside);
-        let (id, process) = self.beside.begin();
+        let (id, process) = self.beside.begin(false);
         let (work_dir, switch) = (self.work_dir.clone(), self.containers.switches_user());
         let enter = move || {
             let isolation = Arc::as_ref(&isolation);
@@ -132,12 +191,6 @@ impl AgentNode {
         };
         self.keeper.send(&Request::Enter(Box::new(enter)));
         let _abandoned = Abandoned { node: self, id };
-        loop {
-            let listener = process.changed.listen();
-            if let Some(over) = process.over.borrow_mut().take() {
-                return over;
-            }
-            listener.await;
-        }
+        process.over().await
     }
 }

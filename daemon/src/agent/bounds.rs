@@ -134,8 +134,12 @@ impl AgentNode {
     /// The files of a container that runs are looked after from now on; `before`: it ran already, and
     /// they may be too large.
     pub(super) fn bound_logs_of(&self, id: ContainerId, before: bool) {
+        self.bound_logs_in(id, &self.containers.sandbox(self.containers.at(id)), before);
+    }
+
+    /// The same of a container that has its files there.
+    pub(super) fn bound_logs_in(&self, id: ContainerId, sandbox: &Path, before: bool) {
         let Some(me) = self.me.upgrade().filter(|me| me.bounds.watch.is_some()) else { return };
-        let sandbox = self.containers.sandbox(self.containers.at(id));
         let paths = [STDOUT, STDERR].map(|name| sandbox.join(name));
         paths.iter().for_each(|path| self.bounds.begin(id, path.clone()));
         if before {
@@ -161,7 +165,7 @@ impl AgentNode {
 
     async fn bound_all(&self, id: ContainerId, paths: Vec<PathBuf>) {
         let max = self.bounds.max;
-        let name = self.containers.names(id).user;
+        let name = self.owner_of_files(id);
         let switch = self.containers.switches_user();
         let bound = move || -> Vec<io::Result<Done>> {
             paths.iter().map(|path| bound(path, max, switch.then_some(&*name))).collect()

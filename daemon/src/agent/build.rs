@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use mesita_core::agent::HandLaunch;
 use mesita_core::wire::resource::{Resource, Value};
-use mesita_core::wire::{ContainerId, Seq};
+use mesita_core::wire::{ContainerId, Seq, Session};
 use mesita_isolation::cgroups::At;
 use mesita_isolation::isolators::{Cap, TaskLimits};
 use mesita_isolation::keeper::protocol::{Enter, Launch, User};
@@ -170,9 +170,7 @@ pub(super) fn build(
             ("MESOS_SUBSCRIPTION_BACKOFF_MAX".to_owned(), "2secs".to_owned()),
         ]);
     }
-    let mut request = program(command, variables, &directory, user, plan.request);
-    request.stdout = text(sandbox::STDOUT.to_owned());
-    request.stderr = text(sandbox::STDERR.to_owned());
+    let mut request = program(command, variables, &directory, user, with_output(plan.request));
     prepared.add_to(&mut request);
     Ok(request)
 }
@@ -196,7 +194,79 @@ pub(super) fn beside(
     Ok(Enter { inside: inside.id, launch })
 }
 
-fn resolved(user: &str, switch_user: bool) -> Result<Option<User>, String> {
+/// Where a container is that is inside of another's.
+pub(super) struct Inside<'i> {
+    /// The one that it ends with.
+    pub(super) at: At,
+    /// Itself.
+    pub(super) own: ContainerId,
+    /// Its sandbox, in the other's, whose owner is this; empty = that one.
+    pub(super) below: &'i Path,
+    pub(super) owner: &'i str,
+}
+
+/// A process inside of a container that runs, told apart from its task.
+pub(super) fn enclosed(
+    of: &Names,
+    command: Command,
+    inside: &Inside<'_>,
+    isolation: &Isolation<'_>,
+    work_dir: &Path,
+    switch_user: bool,
+) -> Result<Enter, String> {
+    let (user, owner) = (resolved(&of.user, switch_user)?, resolved(inside.owner, switch_user)?);
+    let directory = sandbox::path(work_dir, inside.at);
+    if !inside.below.as_os_str().is_empty() {
+        let made = sandbox::create_below(&directory, inside.below, owner.as_ref());
+        made.map_err(|error| error.to_string())?;
+    }
+    let prepared = isolation.enclose(inside.at, inside.own).map_err(|error| error.to_string())?;
+    let variables = names(of, &directory.join(inside.below));
+    let launch = with_output(Launch { container: inside.own, ..empty_launch() });
+    let mut launch = program(command, variables, &directory, user, launch);
+    prepared.add_to(&mut launch);
+    Ok(Enter { inside: inside.at.id, launch })
+}
+
+/// What a container of its own is.
+pub(super) struct Alone {
+    pub(super) own: ContainerId,
+    pub(super) session: Session,
+    pub(super) limits: TaskLimits,
+}
+
+/// A container that belongs to no task.
+pub(super) fn alone(
+    of: &Names,
+    command: Command,
+    alone: &Alone,
+    isolation: &Isolation<'_>,
+    work_dir: &Path,
+    switch_user: bool,
+) -> Result<Launch, String> {
+    let user = resolved(&of.user, switch_user)?;
+    let directory = sandbox::create(work_dir, alone.own, user.as_ref());
+    let directory = directory.map_err(|error| error.to_string())?;
+    let prepared =
+        isolation.prepare(alone.own, &alone.limits).map_err(|error| error.to_string())?;
+    let (container, session) = (alone.own, alone.session);
+    let launch = with_output(Launch { container, session, ..empty_launch() });
+    let mut launch = program(command, names(of, &directory), &directory, user, launch);
+    prepared.add_to(&mut launch);
+    Ok(launch)
+}
+
+fn with_output(launch: Launch) -> Launch {
+    let (stdout, stderr) = (sandbox::STDOUT.to_owned(), sandbox::STDERR.to_owned());
+    Launch { stdout: text(stdout), stderr: text(stderr), ..launch }
+}
+
+/// A path for the keeper.
+pub(super) fn path(path: &Path) -> CString {
+    CString::new(path.as_os_str().as_bytes()).unwrap_or_default()
+}
+
+pub(super) fn resolved(user: &str, switch_user: bool) -> Result<Option<User>, String> {
     let resolved = switch_user.then(|| user::resolve(user)).transpose();
     resolved.map_err(|error| error.to_string())
 }
@@ -218,6 +288,8 @@ fn names(of: &Names, directory: &Path) -> BTreeMap<String, String> {
     if !of.task.is_empty() {
         variables.insert("MESOS_TASK_ID".to_owned(), of.task.clone());
     }
+    // What is of no framework has none of its names.
+    variables.retain(|_, value| !value.is_empty());
     variables
 }
 
@@ -235,7 +307,7 @@ fn program(
         program: text(command.program),
         arguments: command.arguments.into_iter().map(text).collect(),
         environment: pairs.collect(),
-        directory: CString::new(directory.as_os_str().as_bytes()).unwrap_or_default(),
+        directory: path(directory),
         user,
         ..launch
     }

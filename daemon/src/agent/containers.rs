@@ -343,6 +343,11 @@ impl Container {
         self.over.get()
     }
 
+    /// True when it has no process of its own.
+    pub(super) fn is_empty(&self) -> bool {
+        self.holds.get()
+    }
+
     fn set_over(&self) {
         self.over.set(true);
         self.changed.notify(usize::MAX);
@@ -649,6 +654,7 @@ impl AgentNode {
         let at = self.containers.at(id);
         let known = self.containers.known.borrow_mut().remove(&id);
         let Some(container) = known else { return };
+        self.forget_inside(id);
         let ended = container.ended.get().is_some();
         if container.holds.get() {
             self.clear(id);
@@ -687,8 +693,10 @@ impl AgentNode {
             self.containers.known.borrow_mut().remove(&id);
             self.keeper.end_and_forget(id);
         }
+        self.keep_only_inside(stay);
         let isolation = Arc::clone(&self.containers.isolation);
-        let stay: Vec<ContainerId> = stay.iter().copied().collect();
+        let mut stay: Vec<ContainerId> = stay.iter().copied().collect();
+        stay.extend(self.inners.of_their_own());
         let Some(me) = self.me.upgrade() else { return };
         self.tasks.go(async move {
             match me.containers.by_hand(move || isolation.recover(&stay)).await {

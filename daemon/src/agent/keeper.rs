@@ -1,17 +1,17 @@
 //! The conversation with the keeper, whose socket this thread reads.
 
 use std::cell::{Cell, RefCell};
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, VecDeque};
 use std::io;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::rc::Rc;
 
 use event_listener::Event;
 use futures_lite::{AsyncReadExt, AsyncWriteExt};
 use mesita_core::wire::ContainerId;
-use mesita_isolation::keeper::Client;
-use mesita_isolation::keeper::protocol::{Asked, Decoder, Reply, Request, encode};
+use mesita_isolation::keeper::protocol::{Asked, DESCRIPTORS, Decoder, Reply, Request, encode};
+use mesita_isolation::keeper::{Client, lend};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::process::{Pid, PidfdFlags, pidfd_open};
 use smol::Async;
@@ -37,11 +37,18 @@ pub(crate) fn wait_for(keeper: Option<OwnedFd>) {
     let _ = poll(&mut fds, Some(&limit));
 }
 
+/// Messages that wait to be written, and descriptors that go with the first byte of them.
+#[derive(Default)]
+struct Waiting {
+    bytes: Vec<u8>,
+    lent: Option<[OwnedFd; DESCRIPTORS]>,
+}
+
 /// The agent's end of the keeper's socket.
 pub(crate) struct Link {
     stream: Async<UnixStream>,
     decoder: Cell<Option<Decoder>>,
-    queue: RefCell<Vec<u8>>,
+    queue: RefCell<VecDeque<Waiting>>,
     queued: Event,
     /// Containers that nobody knows: to be killed, and forgotten when they ended.
     unknown: RefCell<BTreeSet<ContainerId>>,
@@ -69,10 +76,22 @@ impl Link {
 
     /// Asks the keeper for something. It reads as fast as it is asked.
     pub(super) fn send(&self, request: &Request) {
-        if let Err(malformed) = encode(request, &mut self.queue.borrow_mut()) {
+        let mut queue = self.queue.borrow_mut();
+        if queue.is_empty() {
+            queue.push_back(Waiting::default());
+        }
+        if let Some(last) = queue.back_mut()
+            && let Err(malformed) = encode(request, &mut last.bytes)
+        {
             log::error!("the keeper cannot be asked: {malformed}");
         }
         self.queued.notify(usize::MAX);
+    }
+
+    /// The same, with descriptors that it is to use.
+    pub(super) fn send_with(&self, request: &Request, lent: [OwnedFd; DESCRIPTORS]) {
+        self.queue.borrow_mut().push_back(Waiting { bytes: Vec::new(), lent: Some(lent) });
+        self.send(request);
     }
 
     /// Kills a container that nobody knows.
@@ -86,12 +105,20 @@ impl Link {
     async fn write(&self) -> io::Result<()> {
         loop {
             let listener = self.queued.listen();
-            let bytes = std::mem::take(&mut *self.queue.borrow_mut());
-            if bytes.is_empty() {
+            let waiting = self.queue.borrow_mut().pop_front();
+            let Some(Waiting { bytes, lent }) = waiting else {
                 listener.await;
                 continue;
-            }
-            (&self.stream).write_all(&bytes).await?;
+            };
+            let sent = match lent {
+                Some(lent) if !bytes.is_empty() => {
+                    let lent: Vec<BorrowedFd<'_>> = lent.iter().map(AsFd::as_fd).collect();
+                    let first = |stream: &UnixStream| Ok(lend(stream, &bytes, &lent)?);
+                    self.stream.write_with(first).await?
+                }
+                Some(_) | None => 0,
+            };
+            (&self.stream).write_all(&bytes[sent..]).await?;
         }
     }
 }
@@ -183,12 +210,11 @@ impl AgentNode {
                 }
             },
             Reply::Ended(ended) => {
-                if self.keeper.unknown.borrow_mut().remove(&ended.container)
-                    || self.beside.ended(ended)
-                {
-                    self.keeper.send(&Request::Forget { container: ended.container });
-                } else {
-                    self.ended(*ended);
+                let unknown = self.keeper.unknown.borrow_mut().remove(&ended.container);
+                match self.beside.ended(ended).or(unknown.then_some(true)) {
+                    Some(true) => self.keeper.send(&Request::Forget { container: ended.container }),
+                    Some(false) => {}
+                    None => self.ended(*ended),
                 }
             }
             Reply::AllEnded => {

@@ -132,7 +132,7 @@ async fn grown(watch: &Watch, container: &Container, handle: &Handle) -> io::Res
 }
 
 /// Tells when a file is written to.
-fn watch(path: &Path) -> io::Result<Watch> {
+pub(super) fn watch(path: &Path) -> io::Result<Watch> {
     let flags = inotify::CreateFlags::NONBLOCK | inotify::CreateFlags::CLOEXEC;
     let watch = inotify::init(flags)?;
     let events = inotify::WatchFlags::MODIFY | inotify::WatchFlags::DONT_FOLLOW;

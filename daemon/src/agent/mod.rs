@@ -10,6 +10,7 @@
 //! | `containers` | what the core wants done with containers, by the hands |
 //! | `build` | what a launch is made of |
 //! | `fetch` | what commands need in their sandboxes |
+//! | `inner` | containers inside of others, and sessions |
 //! | `beside`, `checks` | processes beside tasks; checks and health checks |
 //! | `executors` | executors that speak Mesos' executor API |
 //! | `operator` | what it answers by the operator API |
@@ -27,6 +28,7 @@ mod containers;
 mod executors;
 pub(crate) mod fetch;
 mod files;
+mod inner;
 mod keeper;
 mod link;
 mod logs;
@@ -86,6 +88,8 @@ pub(crate) struct Options {
     pub(crate) backoff_us: u64,
     /// How long the sandbox of a container that ended is kept, in µs.
     pub(crate) gc_delay_us: u64,
+    /// Containers that the API may have started at once.
+    pub(crate) inner_max: usize,
     /// Blocking steps at once.
     pub(crate) hands: usize,
     /// Bytes that are kept of each of a task's two files of output; 0 = all.
@@ -140,6 +144,7 @@ pub(crate) struct AgentNode {
     started_us: u64,
     keeper: keeper::Link,
     beside: Beside,
+    inners: inner::Inners,
     fetcher: fetch::Fetcher,
     volumes: volumes::Volumes,
     bounds: bounds::Bounds,
@@ -296,6 +301,7 @@ impl Node for AgentNode {
                     conn.session.set(session);
                     conn.heard.set(crate::clock::now());
                 }
+                self.inners.session.set(self.inners.session.get().max(session));
                 let none = session == Default::default();
                 self.timeout_us.set(if none { 0 } else { timeout_us });
                 self.session_changed.notify(usize::MAX);

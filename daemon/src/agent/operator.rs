@@ -9,16 +9,17 @@ use mesita_core::acls::Action;
 use mesita_core::doors::Rights;
 use mesita_core::wire::FrameworkId;
 use mesita_core::wire::agent::OperationStatus;
-use mesita_isolation::cgroups::At;
 use prost::Message;
 
 use super::AgentNode;
 use super::files;
-use super::site::{Used, refused};
+use super::inner::Chain;
+use super::site::{Also, Used, refused};
 use super::tally::Row;
 use crate::clock;
 use crate::doors::Caller;
 use crate::http::body::Body;
+use crate::http::media;
 use crate::http::{Early, Reply, Visit, early, request};
 use crate::legacy::Sum;
 use crate::pb::mesita::TaskPublic;
@@ -49,11 +50,17 @@ impl AgentNode {
     }
 
     async fn operator_call(self: &Rc<Self>, visit: Visit) -> Result<Reply, Early> {
+        if media::is_stream(visit.request.headers()) {
+            return self.attach_input(visit).await;
+        }
         let Visit { request, caller, .. } = visit;
         let (call, headers) = request::message::<Call>(request).await?;
         let kind = call.r#type();
         if call.r#type.is_none() || kind == Type::Unknown {
             return Err(invalid("type"));
+        }
+        if let Some(answer) = self.container_call(&call, &headers, &caller).await {
+            return answer;
         }
         // Whose sandbox it is may read it, whoever operates the agent.
         let files = matches!(kind, Type::ListFiles | Type::ReadFile);
@@ -117,8 +124,10 @@ impl AgentNode {
             }
             Type::GetContainers => {
                 told.set_type(Of::GetContainers);
-                let nested = call.get_containers.as_ref().is_some_and(|one| one.show_nested());
-                told.get_containers = Some(self.told_containers(nested, caller).await);
+                let asked = call.get_containers.unwrap_or_default();
+                let also =
+                    Also { nested: asked.show_nested(), standalone: asked.show_standalone() };
+                told.get_containers = Some(self.told_containers(also, caller).await);
             }
             Type::GetFrameworks => {
                 told.set_type(Of::GetFrameworks);
@@ -263,7 +272,7 @@ impl AgentNode {
             agent_id: Some(agent_id.clone()),
             executor_id: Some(pb::ExecutorId { value: executor.clone() }),
             timestamp: Some(seconds(row.told_us)),
-            container_status: Some(container_status(row.at())),
+            container_status: Some(container_status(&row.at().into())),
             ..pb::TaskStatus::default()
         };
         status.set_state(events::state(state));
@@ -286,16 +295,17 @@ impl AgentNode {
         told
     }
 
-    async fn told_containers(self: &Rc<Self>, nested: bool, caller: &Caller) -> GetContainers {
+    async fn told_containers(self: &Rc<Self>, also: Also, caller: &Caller) -> GetContainers {
         let cluster = self.cluster();
-        let used = self.used(nested).await;
+        let used = self.used(also).await;
         let seen = used.into_iter().filter(|one| self.sees_container(one.framework, caller));
         let containers = seen.map(|one| get_containers::Container {
-            framework_id: Some(framework_id(one.framework, cluster)),
-            executor_id: Some(pb::ExecutorId { value: one.executor.clone() }),
-            executor_name: Some(one.executor.clone()),
-            container_id: container_id(one.at),
-            container_status: Some(container_status(one.at)),
+            framework_id: (!one.framework.is_none()).then(|| framework_id(one.framework, cluster)),
+            executor_id: (!one.executor.is_empty())
+                .then(|| pb::ExecutorId { value: one.executor.clone() }),
+            executor_name: (!one.executor.is_empty()).then(|| one.executor.clone()),
+            container_id: one.chain.told(),
+            container_status: Some(container_status(&one.chain)),
             resource_statistics: Some(statistics(&one)),
         });
         GetContainers { containers: containers.collect() }
@@ -341,15 +351,8 @@ fn invalid(what: &str) -> Early {
     early(StatusCode::BAD_REQUEST, message)
 }
 
-fn container_id(at: At) -> pb::ContainerId {
-    let parent = at.inside.map(|around| {
-        Box::new(pb::ContainerId { value: around.to_string(), ..pb::ContainerId::default() })
-    });
-    pb::ContainerId { value: at.id.to_string(), parent }
-}
-
-fn container_status(at: At) -> pb::ContainerStatus {
-    pb::ContainerStatus { container_id: Some(container_id(at)), ..Default::default() }
+fn container_status(chain: &Chain) -> pb::ContainerStatus {
+    pb::ContainerStatus { container_id: Some(chain.told()), ..Default::default() }
 }
 
 fn statistics(one: &Used) -> pb::ResourceStatistics {

@@ -19,6 +19,7 @@ use serde_json::{Map, Value, json};
 
 use super::AgentNode;
 use super::files::{self, BadPath};
+use super::inner::Chain;
 use super::tally::{ExecutorRow, Row};
 use crate::access::Access;
 use crate::clock;
@@ -42,9 +43,18 @@ pub(super) struct Used {
     pub(super) framework: FrameworkId,
     /// Its executor; a command has one of its own name.
     pub(super) executor: String,
-    pub(super) at: At,
+    pub(super) chain: Chain,
     pub(super) resources: Resources,
     pub(super) usage: Usage,
+}
+
+/// Which containers are asked for beside those of tasks and executors.
+#[derive(Clone, Copy, Default)]
+pub(super) struct Also {
+    /// Those inside of others.
+    pub(super) nested: bool,
+    /// Those that belong to nobody.
+    pub(super) standalone: bool,
 }
 
 impl Site for AgentNode {
@@ -83,6 +93,7 @@ impl Site for AgentNode {
             own.extend(self.containers.gauges());
             own.extend(self.executors.gauges());
             own.push(self.beside.gauge());
+            own.extend(self.inners.gauges());
             own.extend(self.fetcher.gauges());
             own.extend(self.bounds.gauges());
             own.extend(self.options.access.gauges());
@@ -158,10 +169,12 @@ impl AgentNode {
             }
             "/metrics/snapshot" => self.snapshot(),
             "/containers" => {
-                let nested = query.get("show_nested").is_some_and(|told| told == "true");
-                self.container_list(Some(&visit.caller), nested).await
+                let asked = |name: &str| query.get(name).is_some_and(|told| told == "true");
+                let also =
+                    Also { nested: asked("show_nested"), standalone: asked("show_standalone") };
+                self.container_list(Some(&visit.caller), also).await
             }
-            "/monitor/statistics" => self.container_list(None, false).await,
+            "/monitor/statistics" => self.container_list(None, Also::default()).await,
             "/files/debug" => self.shown_files(&visit.caller),
             "/files/browse" => self.browse(&query, &visit.caller).await?,
             "/files/read" => self.read_file(&query, &visit.caller).await?,
@@ -415,7 +428,8 @@ impl AgentNode {
     }
 
     /// What runs, with what it uses; those inside of others only if they are asked for.
-    pub(super) async fn used(self: &Rc<Self>, nested: bool) -> Vec<Used> {
+    pub(super) async fn used(self: &Rc<Self>, also: Also) -> Vec<Used> {
+        let nested = also.nested;
         let tasks = self.tally.tasks().into_iter().filter(|row| !row.state.is_terminal());
         let own = tasks.filter(|row| row.executor.is_empty() || (nested && row.inside.is_some()));
         let own = own.map(|row| {
@@ -429,16 +443,18 @@ impl AgentNode {
         let mut used = Vec::new();
         for (framework, executor, at, resources) in own.chain(executors) {
             let usage = self.usage_of(at).await;
-            used.push(Used { framework, executor, at, resources, usage });
+            used.push(Used { framework, executor, chain: at.into(), resources, usage });
         }
+        used.extend(self.shown_inner(also).await);
         used
     }
 
     /// The same as JSON. For a caller it tells of the containers themselves, of those that it sees.
-    async fn container_list(self: &Rc<Self>, caller: Option<&Caller>, nested: bool) -> Value {
+    async fn container_list(self: &Rc<Self>, caller: Option<&Caller>, also: Also) -> Value {
         let mut rows = Vec::new();
         let cluster = self.cluster();
-        for Used { framework, executor: name, at, resources, usage } in self.used(nested).await {
+        for used in self.used(also).await {
+            let Used { framework, executor: name, chain, resources, usage } = used;
             if caller.is_some_and(|caller| !self.sees_container(framework, caller)) {
                 continue;
             }
@@ -467,12 +483,13 @@ impl AgentNode {
                 "statistics": statistics,
             });
             if caller.is_some() {
-                row["container_id"] = at.id.to_string().into();
-                let mut id = json!({"value": at.id.to_string()});
-                if let Some(around) = at.inside {
-                    id["parent"] = json!({"value": around.to_string()});
+                row["container_id"] = chain.name().into();
+                row["status"] = json!({"container_id": chain.json()});
+            }
+            if framework.is_none() {
+                for name in ["executor_id", "executor_name", "framework_id", "source"] {
+                    row.as_object_mut().and_then(|row| row.remove(name));
                 }
-                row["status"] = json!({"container_id": id});
             }
             rows.push(row);
         }
@@ -496,6 +513,9 @@ impl AgentNode {
 
     /// True when a caller sees what runs for a framework, as containers.
     pub(super) fn sees_container(&self, framework: FrameworkId, caller: &Caller) -> bool {
+        if framework.is_none() {
+            return self.options.access.may(caller, Action::ViewStandaloneContainer, None);
+        }
         let user = self.executors.user(framework);
         self.options.access.may(caller, Action::ViewContainer, Some(&user))
     }

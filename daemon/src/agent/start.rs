@@ -118,6 +118,7 @@ impl AgentNode {
             started_us: crate::clock::wall_us(),
             keeper: link,
             beside: super::beside::Beside::new(version),
+            inners: super::inner::Inners::new(options.inner_max),
             fetcher,
             volumes: super::volumes::Volumes::default(),
             bounds,
@@ -137,6 +138,9 @@ impl AgentNode {
         for entry in records {
             node.recover(&entry);
         }
+        let inner = node.recover_inner(&held);
+        let held: Vec<Held> =
+            held.into_iter().filter(|held| !inner.contains(&held.container())).collect();
         node.tell_held(&held);
         node.port.put_then(&Input::Recovered { boot }, Vec::new(), node.or_too_small());
         node.take_up(&held);

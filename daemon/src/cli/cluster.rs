@@ -226,6 +226,7 @@ pub(crate) fn plan_agent(
         backoff_us,
         gc_delay_us: holds.gc_delay.us,
         hands: holds.hands,
+        inner_max: holds.inner_containers_max,
         log_bytes_max: holds.task_log_max.bytes,
         fetch: agent::fetch::Options {
             bytes_max: holds.fetch.fetcher_max_size.bytes,

@@ -11,6 +11,7 @@ use super::{Failure, NO_MASTER, find};
 use crate::access::Credential;
 use crate::alarm;
 use crate::flags::Where;
+use crate::http::records::Pieces;
 
 /// Bytes of one record that are taken.
 const RECORD_MAX: usize = 256 * 1024 * 1024;
@@ -86,7 +87,7 @@ async fn follow_at(
             let why = String::from_utf8_lossy(&body).trim().to_owned();
             return Err(Failure::plain(if why.is_empty() { status.to_string() } else { why }));
         }
-        let mut records = Records::default();
+        let mut records = Pieces::new(RECORD_MAX);
         while let Some(frame) = answer.frame().await {
             let frame = frame.map_err(|error| failed(&error))?;
             let Some(bytes) = frame.data_ref() else { continue };
@@ -109,49 +110,4 @@ async fn follow_at(
         })
     };
     futures_lite::future::or(reading, broken).await
-}
-
-/// Records out of the pieces that they come in.
-#[derive(Default)]
-struct Records {
-    pending: Vec<u8>,
-}
-
-impl Records {
-    fn take(&mut self, bytes: &[u8]) -> Result<Vec<Vec<u8>>, &'static str> {
-        self.pending.extend_from_slice(bytes);
-        let mut records = Vec::new();
-        while let Some(at) = self.pending.iter().position(|byte| *byte == b'\n') {
-            let len = std::str::from_utf8(&self.pending[..at]).ok();
-            let len: usize =
-                len.and_then(|text| text.parse().ok()).ok_or("no stream of records")?;
-            if len > RECORD_MAX {
-                return Err("a record larger than 256 MiB");
-            }
-            if self.pending.len() < at + 1 + len {
-                break;
-            }
-            let rest = self.pending.split_off(at + 1 + len);
-            records.push(self.pending.split_off(at + 1));
-            self.pending = rest;
-        }
-        Ok(records)
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn records_are_put_together_however_they_are_cut() {
-        let whole = b"2\n{}14\n{\"type\":\"a\"} \n3\n[1]";
-        for cut in 1..whole.len() {
-            let mut records = Records::default();
-            let mut all = records.take(&whole[..cut]).unwrap();
-            all.extend(records.take(&whole[cut..]).unwrap());
-            assert_eq!(all, [&b"{}"[..], b"{\"type\":\"a\"} \n", b"[1]"], "{cut}");
-        }
-        assert!(Records::default().take(b"x\n").is_err());
-    }
 }

@@ -304,6 +304,10 @@ pub(crate) struct Holds {
     /// The newest of what a task writes to stdout, and to stderr, that is kept; 0 = all of it
     #[arg(long, value_name = "SIZE", default_value = "64MiB")]
     pub(crate) task_log_max: Size,
+    /// Containers and sessions that the operator API may have started at once, those that have ended
+    /// included, until they are removed
+    #[arg(long, value_name = "NUMBER", default_value_t = 64)]
+    pub(crate) inner_containers_max: usize,
     /// Blocking steps that are done at once for tasks: cgroups, sandboxes, logs
     #[arg(long, value_name = "NUMBER", default_value_t = 4)]
     pub(crate) hands: usize,

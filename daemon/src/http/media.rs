@@ -6,6 +6,15 @@ use prost::{Message, Name};
 
 use super::transcode::{self, BadMessage};
 
+/// A stream of records, each of them a message.
+pub(crate) const RECORDIO: &str = "application/recordio";
+
+/// True for a request whose body is such a stream.
+pub(crate) fn is_stream(headers: &HeaderMap) -> bool {
+    let value = headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok());
+    value.is_some_and(|value| value.split(';').next().is_some_and(|name| name.trim() == RECORDIO))
+}
+
 /// The form of a message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Media {

@@ -12,6 +12,9 @@ use hyper::body::Bytes;
 use crate::conn::outbox::Level;
 use crate::set::standing::Standing;
 
+/// Digits of a record's length that are read.
+const LENGTH_MAX: usize = 20;
+
 /// Records that wait for their reader.
 pub(crate) struct Records {
     queue: RefCell<VecDeque<Bytes>>,
@@ -100,7 +103,24 @@ impl Records {
         self.state.set(State::Cut);
         self.queue.borrow_mut().clear();
         self.bytes.set(0);
+        self.changed.notify(usize::MAX);
         self.wake();
+    }
+
+    /// Waits until no more than so many bytes wait, or nobody reads any more.
+    pub(crate) async fn room(&self, bytes: usize) {
+        loop {
+            let listener = self.changed.listen();
+            if self.bytes.get() <= bytes || !self.is_open() {
+                return;
+            }
+            listener.await;
+        }
+    }
+
+    /// True while somebody reads, and is to get more.
+    pub(crate) fn is_open(&self) -> bool {
+        self.state.get() == State::Open
     }
 
     /// Bytes that wait.
@@ -136,6 +156,7 @@ impl Records {
         if let Some(record) = self.queue.borrow_mut().pop_front() {
             let left = self.bytes.get().saturating_sub(self.weight(record.len()));
             self.bytes.set(left);
+            self.changed.notify(usize::MAX);
             if left == 0 && self.congested.replace(false) {
                 (self.on_level)(Level::Drained);
             }
@@ -159,8 +180,60 @@ impl Records {
     }
 }
 
+/// Records out of the pieces that they come in.
+pub(crate) struct Pieces {
+    pending: Vec<u8>,
+    /// Bytes of one record.
+    max: usize,
+}
+
+impl Pieces {
+    /// Takes records of at most so many bytes.
+    pub(crate) const fn new(max: usize) -> Self {
+        Self { pending: Vec::new(), max }
+    }
+
+    /// The records that are whole with this piece; why it is none of a stream of records.
+    pub(crate) fn take(&mut self, bytes: &[u8]) -> Result<Vec<Vec<u8>>, String> {
+        self.pending.extend_from_slice(bytes);
+        let mut records = Vec::new();
+        while let Some(at) = self.pending.iter().position(|byte| *byte == b'\n') {
+            let len = std::str::from_utf8(&self.pending[..at]).ok();
+            let len: usize =
+                len.and_then(|text| text.parse().ok()).ok_or("no stream of records")?;
+            if len > self.max {
+                return Err(format!("a record of {len} bytes; at most {} may be", self.max));
+            }
+            if self.pending.len() < at + 1 + len {
+                return Ok(records);
+            }
+            let rest = self.pending.split_off(at + 1 + len);
+            records.push(self.pending.split_off(at + 1));
+            self.pending = rest;
+        }
+        if self.pending.len() > LENGTH_MAX {
+            return Err("no stream of records".to_owned());
+        }
+        Ok(records)
+    }
+}
+
 #[cfg(test)]
 mod tests {
+    #[test]
+    fn records_are_put_together_however_they_are_cut() {
+        let whole = b"2\n{}14\n{\"type\":\"a\"} \n3\n[1]";
+        for cut in 1..whole.len() {
+            let mut records = Pieces::new(100);
+            let mut all = records.take(&whole[..cut]).unwrap();
+            all.extend(records.take(&whole[cut..]).unwrap());
+            assert_eq!(all, [&b"{}"[..], b"{\"type\":\"a\"} \n", b"[1]"], "{cut}");
+        }
+        for bad in [&b"x\n"[..], b"-1\n", b"101\n", &[b'1'; 100]] {
+            assert!(Pieces::new(100).take(bad).is_err(), "{bad:?}");
+        }
+    }
+
     use super::*;
 
     fn read(records: &Records) -> Poll<Option<Result<Bytes, ()>>> {

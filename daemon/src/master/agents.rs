@@ -17,6 +17,7 @@ use crate::conn::Pipe;
 use crate::conn::carried::{Line, ROOM, carry};
 use crate::conn::streams::Streams;
 use crate::http::body::Body;
+use crate::http::media::is_stream;
 use crate::http::{Early, Reply, Visit, early, request};
 
 /// How long an agent may take to begin its answer, in µs.
@@ -66,7 +67,13 @@ impl MasterNode {
             // It was for this master, and no agent has to see it.
             passed.headers_mut().remove(AUTHORIZATION);
         }
-        let answer = alarm::within(ANSWER_US, sender.send_request(passed)).await;
+        let streams = is_stream(passed.headers());
+        let answered = sender.send_request(passed);
+        // Who goes on writing is answered when that is over.
+        let answer = match streams {
+            true => Some(answered.await),
+            false => alarm::within(ANSWER_US, answered).await,
+        };
         let answer = answer.ok_or_else(|| {
             early(StatusCode::GATEWAY_TIMEOUT, "the agent takes longer than 30 s")
         })?;
@@ -90,11 +97,14 @@ async fn passed(
 ) -> Result<Request<Body>, Early> {
     let (mut parts, body) = visit.into_parts();
     parts.uri = Uri::from(path);
-    // Of this connection alone (RFC 9110 §7.6.1); it is read whole, so its length is known.
+    // Of this connection alone (RFC 9110 §7.6.1); what is read whole has a length that is known.
     for name in [CONNECTION, HeaderName::from_static("transfer-encoding")] {
         parts.headers.remove(name);
     }
     parts.headers.insert(HOST, HeaderValue::from_static("agent"));
-    let bytes = request::whole(body).await?;
-    Ok(Request::from_parts(parts, Body::of(bytes)))
+    let body = match is_stream(&parts.headers) {
+        true => Body::Passed(body),
+        false => Body::of(request::whole(body).await?),
+    };
+    Ok(Request::from_parts(parts, body))
 }

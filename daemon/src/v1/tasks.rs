@@ -188,7 +188,7 @@ fn supported(task: &pb::TaskInfo) -> Result<(), BadTask> {
 }
 
 /// A container that asks for nothing beyond what every task has.
-fn contained(container: &pb::ContainerInfo) -> Result<(), BadTask> {
+pub(crate) fn contained(container: &pb::ContainerInfo) -> Result<(), BadTask> {
     let image = container.mesos.as_ref().is_some_and(|mesos| mesos.image.is_some());
     if container.docker.is_some() || image {
         return Err(BadTask::Unsupported("a container image"));

@@ -197,6 +197,84 @@ fn tasks_run_only_as_users_that_a_rule_allows() {
 }
 
 #[test]
+fn containers_inside_of_tasks_are_for_those_whom_a_rule_names() {
+    let world = World::new();
+    let ops = || only(&["ops"], "users", &any());
+    let rules = json!({
+        "launch_nested_containers_as_user": ops(),
+        "launch_nested_container_sessions_under_parent_with_user": ops(),
+        "kill_nested_containers": ops(),
+        "attach_containers_output": ops(),
+        "launch_standalone_containers": ops(),
+    });
+    let (master, agent) = cluster(&world, &rules);
+    let mut events = subscribe(master.port, WEB, &["*"], "nobody");
+    let id = events.until("SUBSCRIBED")["framework_id"].clone();
+    let stream = events.headers.iter().find(|(name, _)| name == "Mesos-Stream-Id").unwrap();
+    let stream = stream.1.clone();
+    let offer = events.until("OFFERS")["offers"][0].clone();
+    let task = crate::scheduler_api::task(&offer, "host", "sleep 1000");
+    let accept = json!({"type": "ACCEPT", "framework_id": id, "accept": {"offer_ids": [offer["id"]],
+        "operations": [{"type": "LAUNCH", "launch": {"task_infos": [task]}}]}});
+    let headers = [WEB, ("Mesos-Stream-Id", &*stream)];
+    assert_eq!(post(master.port, "/api/v1/scheduler", &headers, &accept).status, 202);
+    let path = format!("/agent/{}/api/v1", offer["agent_id"]["value"].as_str().unwrap());
+    let call = |who: (&str, &str), kind: &str, id: &Value, user: Option<&str>| {
+        let mut part = json!({"container_id": id});
+        if kind.starts_with("LAUNCH") {
+            part["command"] = json!({"value": "sleep 1000"});
+            user.iter().for_each(|user| part["command"]["user"] = json!(user));
+        }
+        let mut call = json!({"type": kind});
+        call[kind.to_lowercase()] = part;
+        let answer = post(master.port, &path, &[who], &call);
+        (answer.status, answer.text())
+    };
+    let host = || {
+        let told = post(master.port, &path, &[OPS], &json!({"type": "GET_CONTAINERS"}));
+        let told: Value = serde_json::from_str(&told.text()).unwrap();
+        let id = told["get_containers"]["containers"][0]["container_id"].clone();
+        (!id.is_null()).then_some(id)
+    };
+    eventually(|| host().is_some(), || "the task".to_owned());
+    let host = host().unwrap();
+    let own = json!({"value": "a", "parent": host});
+    // It is about to start.
+    let started = || call(OPS, "LAUNCH_NESTED_CONTAINER", &own, None).0 != 500;
+    eventually(started, || "the task".to_owned());
+    assert_eq!(call(OPS, "KILL_NESTED_CONTAINER", &own, None).0, 200);
+    let own = json!({"value": "c", "parent": host});
+    for (kind, list) in [
+        ("LAUNCH_NESTED_CONTAINER", "launch_nested_containers_as_user"),
+        (
+            "LAUNCH_NESTED_CONTAINER_SESSION",
+            "launch_nested_container_sessions_under_parent_with_user",
+        ),
+    ] {
+        let (status, text) = call(WEB, kind, &own, None);
+        assert!(status == 403 && text.contains(list), "{kind}: {text}");
+    }
+    let (status, text) = call(WEB, "ATTACH_CONTAINER_OUTPUT", &host, None);
+    assert!(status == 403 && text.contains("attach_containers_output"), "{text}");
+    let (status, text) = call(WEB, "LAUNCH_CONTAINER", &json!({"value": "b"}), Some("nobody"));
+    assert!(status == 403 && text.contains("launch_standalone_containers"), "{text}");
+    // Nobody becomes root by it who may not run tasks as root.
+    let (status, text) = call(OPS, "LAUNCH_NESTED_CONTAINER", &own, Some("root"));
+    assert!(status == 403 && text.contains("as the user `root`"), "{text}");
+    let (status, text) = call(OPS, "LAUNCH_NESTED_CONTAINER", &own, None);
+    assert_eq!(status, 200, "{text}");
+    assert_eq!(call(WEB, "KILL_NESTED_CONTAINER", &own, None).0, 403);
+    assert_eq!(call(OPS, "KILL_NESTED_CONTAINER", &own, None).0, 200);
+    assert_eq!(call(WEB, "WAIT_NESTED_CONTAINER", &own, None).0, 200);
+    let teardown = json!({"type": "TEARDOWN", "framework_id": id});
+    assert_eq!(post(master.port, "/api/v1/scheduler", &headers, &teardown).status, 202);
+    drop(events);
+    agent.leave();
+    master.stop();
+    world.nothing_is_left();
+}
+
+#[test]
 fn reads_and_streams_leave_out_what_a_reader_may_not_see() {
     let world = World::new();
     let rules = json!({

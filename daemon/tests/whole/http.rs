@@ -99,10 +99,62 @@ fn chunk(reader: &mut BufReader<TcpStream>) -> Option<Vec<u8>> {
     Some(bytes)
 }
 
+/// A request whose body is a stream of records, which goes on until it is ended.
+pub(crate) struct Sending(TcpStream);
+
+impl Sending {
+    pub(crate) fn open(port: u16, path: &str, headers: &[(&str, &str)]) -> Self {
+        let mut stream = TcpStream::connect(("127.0.0.1", port)).unwrap();
+        stream.set_read_timeout(Some(PATIENCE)).unwrap();
+        let mut request = format!("POST {path} HTTP/1.1\r\nHost: it\r\nConnection: close\r\n");
+        for (name, value) in headers {
+            request.push_str(&format!("{name}: {value}\r\n"));
+        }
+        request.push_str("Transfer-Encoding: chunked\r\n\r\n");
+        stream.write_all(request.as_bytes()).unwrap();
+        Self(stream)
+    }
+
+    pub(crate) fn record(&mut self, record: &[u8]) {
+        let framed = [format!("{}\n", record.len()).as_bytes(), record].concat();
+        let chunk = [format!("{:x}\r\n", framed.len()).as_bytes(), &framed, b"\r\n"].concat();
+        self.0.write_all(&chunk).unwrap();
+    }
+
+    /// Ends it; the answer.
+    pub(crate) fn end(mut self) -> Answer {
+        // Whoever answers before may be gone.
+        let _ = self.0.write_all(b"0\r\n\r\n");
+        let mut reader = BufReader::new(self.0);
+        let (status, headers) = head(&mut reader);
+        let mut body = Vec::new();
+        let _ = reader.read_to_end(&mut body);
+        Answer { status, headers, body }
+    }
+}
+
+/// The next record, however its pieces come.
+fn record_of(pending: &mut Vec<u8>, reader: &mut BufReader<TcpStream>) -> Option<Vec<u8>> {
+    loop {
+        if let Some(at) = pending.iter().position(|byte| *byte == b'\n') {
+            let len: usize = std::str::from_utf8(&pending[..at]).unwrap().parse().unwrap();
+            if pending.len() > at + len {
+                let rest = pending.split_off(at + 1 + len);
+                let record = pending.split_off(at + 1);
+                *pending = rest;
+                return Some(record);
+            }
+        }
+        pending.extend(chunk(reader)?);
+    }
+}
+
 /// A stream of records.
 pub(crate) struct Records {
     reader: BufReader<TcpStream>,
     pub(crate) headers: Vec<(String, String)>,
+    /// What is here of the next record, of a stream that a master passes on.
+    pending: Option<Vec<u8>>,
 }
 
 impl Records {
@@ -111,11 +163,19 @@ impl Records {
         let mut reader = open(port, "POST", path, headers, body);
         let (status, headers) = head(&mut reader);
         assert_eq!(status, 200);
-        Self { reader, headers }
+        Self { reader, headers, pending: None }
+    }
+
+    /// The same by way of a master, who does not keep records together.
+    pub(crate) fn passed_on(self) -> Self {
+        Self { pending: Some(Vec::new()), ..self }
     }
 
     /// The next record, which is a chunk; none after the last.
     pub(crate) fn record(&mut self) -> Option<Vec<u8>> {
+        if let Some(pending) = &mut self.pending {
+            return record_of(pending, &mut self.reader);
+        }
         let chunk = chunk(&mut self.reader)?;
         let at = chunk.iter().position(|byte| *byte == b'\n').unwrap();
         let len: usize = std::str::from_utf8(&chunk[..at]).unwrap().parse().unwrap();

@@ -13,7 +13,7 @@ use rustix::io::{Errno, write};
 use rustix::net::{SendFlags, send};
 use rustix::process::{DumpableBehavior, Gid, Resource, Uid, set_dumpable_behavior};
 
-use super::protocol::{Launch, Namespaces, Step};
+use super::protocol::{Launch, Namespaces, Stdio, Step};
 use crate::sys::{self, Strings};
 
 /// Where a process stopped, and why: a [`protocol::Trouble`](super::protocol::Trouble) in the
@@ -35,6 +35,10 @@ pub(super) struct Plan<'a> {
     is_root: bool,
     oom_score_adj: Option<CString>,
     pub(super) maps: Maps,
+    /// Where below the launch's directory it works; none = there.
+    below: Option<&'a CStr>,
+    /// Unless these are files, it has what this process has.
+    stdio: Stdio,
 }
 
 /// `uid_map` and `gid_map` of a user namespace that has one user and one group, as outside.
@@ -103,8 +107,15 @@ impl<'a> Plan<'a> {
             is_root: uid.is_root(),
             oom_score_adj: origin.badness.of(launch.oom_score_adj).map(|adj| text(adj.to_string())),
             maps: Maps::new(uid, gid),
+            below: None,
+            stdio: Stdio::Files,
             launch,
         })
+    }
+
+    /// The same with more of its own.
+    pub(super) fn with(self, below: &'a CStr, stdio: Stdio) -> Self {
+        Self { below: (!below.is_empty()).then_some(below), stdio, ..self }
     }
 
     /// The namespaces it asks for.
@@ -161,8 +172,18 @@ impl<'a> Plan<'a> {
             .map_err(step(Step::Directory))?;
         self.become_user()?;
         rustix::process::fchdir(&directory).map_err(step(Step::Directory))?;
+        if let Some(below) = self.below {
+            rustix::process::chdir(below).map_err(step(Step::Directory))?;
+        }
         rustix::process::umask(UMASK);
-        self.open_output()?;
+        match self.stdio {
+            Stdio::Files => self.open_output()?,
+            Stdio::Given => {}
+            Stdio::Terminal => {
+                let terminal = rustix::process::ioctl_tiocsctty(rustix::stdio::stdin());
+                terminal.map_err(step(Step::Terminal))?;
+            }
+        }
         if self.launch.no_new_privs {
             rustix::thread::set_no_new_privs(true).map_err(step(Step::Privileges))?;
         }

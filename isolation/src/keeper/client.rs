@@ -1,16 +1,21 @@
 //! The agent's end of the keeper's socket, for whoever may wait.
 
-use std::io::{ErrorKind, Read, Write};
-use std::os::fd::OwnedFd;
+use std::io::{ErrorKind, IoSlice, Read, Write};
+use std::mem::MaybeUninit;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::time::Duration;
 
 use mesita_core::wire::Session;
-use rustix::net::{AddressFamily, SocketFlags, SocketType, connect as connect_to, socket_with};
+use rustix::net::{
+    AddressFamily, SendAncillaryBuffer, SendAncillaryMessage, SendFlags, SocketFlags, SocketType,
+    connect as connect_to, sendmsg, socket_with,
+};
 
 use super::protocol::{
-    Decoder, Held, Malformed, Namespaces, Reply, Request, VERSION_MAX, VERSION_MIN, Welcome, encode,
+    DESCRIPTORS, Decoder, Held, Malformed, Namespaces, Reply, Request, VERSION_MAX, VERSION_MIN,
+    Welcome, encode,
 };
 use super::{Error, address, socket_path};
 use crate::sys::Failure;
@@ -102,6 +107,15 @@ impl Client {
         self.stream.write_all(&bytes).map_err(|error| failed("write to", &error))
     }
 
+    /// Asks for something, with descriptors that come along.
+    pub fn send_with(&mut self, request: &Request, lent: &[BorrowedFd<'_>]) -> Result<(), Error> {
+        let mut bytes = Vec::new();
+        encode(request, &mut bytes).map_err(Error::Malformed)?;
+        let sent = lend(&self.stream, &bytes, lent);
+        let sent = sent.map_err(|errno| failed("write to", &errno.into()))?;
+        self.stream.write_all(&bytes[sent..]).map_err(|error| failed("write to", &error))
+    }
+
     /// The next reply; none if it does not come within `time`, which may not be zero.
     pub fn receive(&mut self, time: Duration) -> Result<Option<Reply>, Error> {
         let timed = self.stream.set_read_timeout(Some(time));
@@ -150,6 +164,21 @@ impl Client {
         let _ = self.stream.set_read_timeout(None);
         (self.stream, self.decoder)
     }
+}
+
+/// Sends the beginning of a message, and descriptors with it, at most
+/// [`DESCRIPTORS`]: how many of its bytes went.
+pub fn lend(
+    stream: impl AsFd,
+    bytes: &[u8],
+    lent: &[BorrowedFd<'_>],
+) -> Result<usize, rustix::io::Errno> {
+    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(DESCRIPTORS))];
+    let mut control = SendAncillaryBuffer::new(&mut space);
+    if !lent.is_empty() && !control.push(SendAncillaryMessage::ScmRights(lent)) {
+        return Err(rustix::io::Errno::INVAL);
+    }
+    sendmsg(stream, &[IoSlice::new(bytes)], &mut control, SendFlags::NOSIGNAL)
 }
 
 /// A keeper that is gone breaks the stream.

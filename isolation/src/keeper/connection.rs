@@ -1,24 +1,30 @@
 //! A connection to the keeper, from its side.
 
+use std::collections::VecDeque;
 use std::os::fd::OwnedFd;
 
 use mesita_core::wire::ContainerId;
 use rustix::io::Errno;
-use rustix::net::{RecvFlags, SendFlags, recv, send};
+use rustix::net::{SendFlags, send};
 
-use super::protocol::{Decoder, Malformed, Reply, Request, encode};
+use super::inside;
+use super::protocol::{DESCRIPTORS, Decoder, Malformed, Reply, Request, encode};
 
 /// Bytes that wait for a slow reader before the keeper stops hearing its requests. What is said
 /// unasked, one end for each task, comes on top.
 const OUT_MAX: usize = 64 * 1024;
 /// Bytes taken from the socket at once.
 const CHUNK: usize = 16 * 1024;
+/// Descriptors that wait for their messages. An agent sends more of them only behind a message.
+const WAITING_MAX: usize = 64 * DESCRIPTORS;
 
 /// The other end, what it has sent, and what it has not taken yet.
 #[derive(Debug)]
 pub(super) struct Connection {
     pub(super) socket: OwnedFd,
     decoder: Decoder,
+    /// What came along with messages that are still to be read, in their order.
+    descriptors: VecDeque<OwnedFd>,
     out: Vec<u8>,
     sent: usize,
     /// A list is being told; from behind this container on.
@@ -31,17 +37,25 @@ pub(super) struct Closed;
 
 impl Connection {
     pub(super) fn new(socket: OwnedFd) -> Self {
-        Self { socket, decoder: Decoder::default(), out: Vec::new(), sent: 0, listing: None }
+        Self {
+            socket,
+            decoder: Decoder::default(),
+            descriptors: VecDeque::new(),
+            out: Vec::new(),
+            sent: 0,
+            listing: None,
+        }
     }
 
     /// Takes what has arrived.
     pub(super) fn read(&mut self) -> Result<(), Closed> {
         let mut bytes = [0; CHUNK];
-        match recv(&self.socket, &mut bytes, RecvFlags::DONTWAIT) {
+        match inside::take(&self.socket, &mut bytes) {
             Ok((0, _)) => Err(Closed),
-            Ok((len, _)) => {
+            Ok((len, lent)) => {
                 self.decoder.push(&bytes[..len]);
-                Ok(())
+                self.descriptors.extend(lent);
+                if self.descriptors.len() > WAITING_MAX { Err(Closed) } else { Ok(()) }
             }
             Err(Errno::AGAIN | Errno::INTR) => Ok(()),
             Err(_) => Err(Closed),
@@ -51,6 +65,13 @@ impl Connection {
     /// The next request, if there is room for its answer.
     pub(super) fn request(&mut self) -> Result<Option<Request>, Malformed> {
         if self.is_full() { Ok(None) } else { self.decoder.message() }
+    }
+
+    /// The descriptors that came along with the request that was read last; none if they did not.
+    pub(super) fn descriptors(&mut self) -> Option<[OwnedFd; DESCRIPTORS]> {
+        let count = self.descriptors.len().min(DESCRIPTORS);
+        let lent: Vec<OwnedFd> = self.descriptors.drain(..count).collect();
+        lent.try_into().ok()
     }
 
     /// True while a slow reader keeps the keeper from hearing more.

@@ -18,9 +18,9 @@ use rustix::net::{
 };
 use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 
-use super::child::{Plan, REPORT, Report, Trouble, became_program};
+use super::child::{Plan, Report, Trouble, became_program};
 use super::init::{pass_on, watch};
-use super::protocol::{Namespaces, Step};
+use super::protocol::{DESCRIPTORS, Namespaces, Step};
 use crate::sys::{self, Cloner};
 
 /// Descriptors of namespaces that a process 1 lends at the most.
@@ -59,11 +59,9 @@ pub(super) fn lend(namespaces: Namespaces, channel: BorrowedFd<'_>) {
     let _ = sendmsg(channel, &[IoSlice::new(&bytes)], &mut control, SendFlags::NOSIGNAL);
 }
 
-/// Takes one record from a channel: its bytes, how many, and descriptors that came with it.
-pub(super) fn take(
-    channel: &OwnedFd,
-    bytes: &mut [u8; REPORT],
-) -> Result<(usize, Vec<OwnedFd>), Errno> {
+/// Takes one record from a channel, or what has arrived on a stream: its bytes, how many, and
+/// descriptors that came with it.
+pub(super) fn take(channel: &OwnedFd, bytes: &mut [u8]) -> Result<(usize, Vec<OwnedFd>), Errno> {
     let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(LENT_MAX))];
     let mut control = RecvAncillaryBuffer::new(&mut space);
     let flags = RecvFlags::DONTWAIT | RecvFlags::CMSG_CLOEXEC;
@@ -100,9 +98,18 @@ impl Lent {
 }
 
 /// What the outer process does; the result is its status.
-pub(super) fn run(plan: &Plan<'_>, lent: &Lent, channel: BorrowedFd<'_>, joined: bool) -> i32 {
-    match start(plan, lent, channel, joined) {
+pub(super) fn run(
+    plan: &Plan<'_>,
+    lent: &Lent,
+    stdio: Option<&[OwnedFd; DESCRIPTORS]>,
+    channel: BorrowedFd<'_>,
+    joined: bool,
+) -> i32 {
+    let started = stdio.map_or(Ok(()), take_over).and_then(|()| start(plan, lent, channel, joined));
+    match started {
         Ok((inner, signals)) => {
+            // Who reads what the inner one writes is to see when it closes that.
+            let _ = stdio.map(|_| let_go());
             Report::Started.send(channel);
             watch(inner, &signals, channel);
             // The keeper may be dead: then nobody waits for it any more.
@@ -147,6 +154,23 @@ fn start(
         None if became_program(inner) => Ok((inner, signals)),
         None => Err((Step::Died, sys::reap(inner).map_or(0, |reaped| reaped.status & 0x7f))),
     }
+}
+
+/// Has what its process is to read from and write to where that expects it.
+fn take_over(stdio: &[OwnedFd; DESCRIPTORS]) -> Result<(), Trouble> {
+    let [input, output, error] = stdio;
+    let taken = rustix::stdio::dup2_stdin(input)
+        .and_then(|()| rustix::stdio::dup2_stdout(output))
+        .and_then(|()| rustix::stdio::dup2_stderr(error));
+    taken.map_err(|errno| (Step::Stdio, errno.raw_os_error()))
+}
+
+/// Gives that up again, for nothing.
+fn let_go() -> Result<(), Errno> {
+    let null = open(c"/dev/null", OFlags::RDWR | OFlags::CLOEXEC, Mode::empty())?;
+    rustix::stdio::dup2_stdin(&null)?;
+    rustix::stdio::dup2_stdout(&null)?;
+    rustix::stdio::dup2_stderr(&null)
 }
 
 fn enter(lent: Option<&OwnedFd>, kind: LinkNameSpaceType) -> Result<(), Trouble> {

@@ -55,7 +55,7 @@ use protocol::{Held, Namespaces, Welcome};
 use serve::Keeper;
 use tasks::Tasks;
 
-pub use client::{Client, connect};
+pub use client::{Client, connect, lend};
 pub use left::end_left;
 
 /// What a keeper is told when it is started.

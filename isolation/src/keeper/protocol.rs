@@ -19,11 +19,13 @@ use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use crate::sys::errno_text;
 
 /// The protocol spoken by this release.
-pub const VERSION_MAX: u16 = 2;
+pub const VERSION_MAX: u16 = 3;
 /// The oldest protocol this release still speaks.
 pub const VERSION_MIN: u16 = 1;
 /// Bytes of one message. Arguments and environment of a task are in one message.
 pub const MESSAGE_MAX: usize = 256 * 1024;
+/// Descriptors that come along with one message: standard input, output and error.
+pub const DESCRIPTORS: usize = 3;
 /// Entries in one [`Reply::Listed`].
 pub const LISTED_MAX: usize = 64;
 /// Cgroup directories of one container: the controllers of v1, a freezer and the unified hierarchy.
@@ -82,6 +84,28 @@ pub enum Request {
     /// Start a process inside a container that runs, beside its task. Answered as a launch. Since
     /// version 2.
     Enter(Box<Enter>),
+    /// The same with more of its own. Answered as a launch. Since version 3.
+    EnterWith {
+        /// The process.
+        enter: Box<Enter>,
+        /// Its working directory, below the one of the launch and entered by its user, whose it may
+        /// be to change; empty = that one itself.
+        below: CString,
+        /// What it reads from and writes to.
+        stdio: Stdio,
+    },
+}
+
+/// What a process reads from and writes to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Stdio {
+    /// Files, as its launch says.
+    Files,
+    /// Descriptors of the agent's, [`DESCRIPTORS`] that come along with the first byte of the
+    /// message.
+    Given,
+    /// The same, all of them one terminal, which becomes that of its session.
+    Terminal,
 }
 
 /// A process beside a task: in its cgroups and namespaces. It ends with the task, is not written
@@ -428,6 +452,10 @@ steps! {
     Died = "the process was killed before its program ran",
     /// setns(2).
     Inside = "cannot enter the namespaces of the task",
+    /// Descriptors that should have come along did not, or cannot be made its own.
+    Stdio = "cannot take over its standard input and output",
+    /// ioctl(TIOCSCTTY).
+    Terminal = "cannot make the terminal its own",
 }
 
 impl fmt::Display for Step {

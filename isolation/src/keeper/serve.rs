@@ -17,8 +17,8 @@ use rustix::time::{
 };
 
 use super::connection::{Closed, Connection};
-use super::protocol::{LISTED_MAX, Reply, Request, VERSION_MAX, VERSION_MIN, Welcome};
-use super::tasks::Tasks;
+use super::protocol::{LISTED_MAX, Reply, Request, Stdio, VERSION_MAX, VERSION_MIN, Welcome};
+use super::tasks::{More, Tasks};
 use crate::sys::{self, Failure};
 
 /// Connections that have not said hello; one more and the oldest is closed.
@@ -262,6 +262,11 @@ impl Keeper {
             Request::Hello { session, .. } => self.tasks.renew(session, 0),
             Request::Launch(launch) => self.tasks.launch(&launch),
             Request::Enter(enter) => self.tasks.enter(&enter),
+            Request::EnterWith { enter, below, stdio } => {
+                let client = self.client.as_mut().filter(|_| stdio != Stdio::Files);
+                let given = client.and_then(Connection::descriptors);
+                self.tasks.enter_with(&enter, &More { below: &below, stdio, given });
+            }
             Request::Signal { container, signal } => self.tasks.signal(container, signal),
             Request::Forget { container } => self.tasks.forget(container),
             Request::List => {

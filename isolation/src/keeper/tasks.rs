@@ -8,6 +8,7 @@
 //! memory cgroup that is killed as a whole, must not take the keeper along.
 
 use std::collections::BTreeMap;
+use std::ffi::CStr;
 use std::ops::Bound;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::PathBuf;
@@ -22,7 +23,8 @@ use super::exits::Exits;
 use super::init;
 use super::inside::{self, Lent};
 use super::protocol::{
-    self, Asked, CGROUPS_MAX, Ended, Enter, Held, Launch, Left, Namespaces, Refused, Reply, Step,
+    self, Asked, CGROUPS_MAX, DESCRIPTORS, Ended, Enter, Held, Launch, Left, Namespaces, Refused,
+    Reply, Stdio, Step,
 };
 use crate::cgroups;
 use crate::sys::{self, Cloner, Failure, Linux, Reaped};
@@ -30,6 +32,17 @@ use crate::sys::{self, Cloner, Failure, Linux, Reaped};
 /// A task that a SIGKILL did not end is killed again after this, and has at least this long to end
 /// by itself when it was told to stop and has any grace at all.
 const KILL_AGAIN_US: u64 = 1_000_000;
+
+/// What a process beside a task has of its own.
+#[derive(Debug)]
+pub(super) struct More<'m> {
+    /// Where it works below its launch's directory.
+    pub(super) below: &'m CStr,
+    /// What it reads from and writes to,
+    pub(super) stdio: Stdio,
+    /// and the descriptors of that, if they came along.
+    pub(super) given: Option<[OwnedFd; DESCRIPTORS]>,
+}
 
 /// A container that the keeper holds.
 #[derive(Debug)]
@@ -197,12 +210,21 @@ impl Tasks {
 
     /// Starts a process beside a task. What becomes of it is said now or later.
     pub(super) fn enter(&mut self, enter: &Enter) {
-        if let Err(trouble) = self.try_enter(enter) {
+        self.enter_with(enter, &More { below: c"", stdio: Stdio::Files, given: None });
+    }
+
+    /// The same with more of its own.
+    pub(super) fn enter_with(&mut self, enter: &Enter, more: &More<'_>) {
+        if let Err(trouble) = self.try_enter(enter, more) {
             self.refuse(enter.launch.container, Asked::Launch, trouble);
         }
     }
 
-    fn try_enter(&mut self, enter: &Enter) -> Result<(), Trouble> {
+    fn try_enter(&mut self, enter: &Enter, more: &More<'_>) -> Result<(), Trouble> {
+        let More { below, stdio, given } = more;
+        if *stdio != Stdio::Files && given.is_none() {
+            return Err((Step::Stdio, libc::EBADF));
+        }
         let launch = &enter.launch;
         self.admit_new(launch.container)?;
         let beside = self.held.get(&enter.inside).ok_or((Step::Unknown, 0))?;
@@ -215,11 +237,11 @@ impl Tasks {
             None if beside.namespaces == Namespaces::default() => &none,
             None => return Err((Step::Inside, 0)),
         };
-        let plan = Plan::new(launch, &self.origin)?;
+        let plan = Plan::new(launch, &self.origin)?.with(below, *stdio);
         let (ours, theirs) = channel()?;
         let from_us = sys::boottime_us();
         let how = sys::Clone { borrows: false, namespaces: 0 };
-        let child = &mut |joined| inside::run(&plan, lent, theirs.as_fd(), joined);
+        let child = &mut |joined| inside::run(&plan, lent, given.as_ref(), theirs.as_fd(), joined);
         let pid = self.cloner.spawn(how, None, child).map_err(|errno| (Step::Clone, errno))?;
         drop(theirs);
         let (container, attempt) = (launch.container, launch.attempt);

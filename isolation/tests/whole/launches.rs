@@ -1,12 +1,18 @@
 //! What becomes of a launch.
 
-use std::ffi::CString;
+use std::ffi::{CStr, CString};
+use std::fs::File;
+use std::io::{self, Write};
+use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::PermissionsExt;
 
 use mesita_core::wire::Session;
 use mesita_core::wire::task::Exit;
-use mesita_isolation::keeper::protocol::{Asked, Enter, Launch, Request, Rlimit, Step, User};
+use mesita_isolation::keeper::protocol::{
+    Asked, Enter, Launch, Request, Rlimit, Stdio, Step, User,
+};
 use mesita_isolation::sys::boottime_us;
+use rustix::pipe::pipe;
 use rustix::process::Signal;
 
 use crate::world::{World, children, eventually, is_alive, status};
@@ -312,4 +318,48 @@ pub(crate) fn a_process_beside_a_task_ends_by_itself_or_with_it() {
     world.client.send(&Request::Enter(Box::new(enter))).unwrap();
     assert_eq!(world.refused(container).trouble.step, Step::Execute);
     assert!(world.list().iter().all(|held| held.container() != container));
+}
+
+pub(crate) fn what_an_agent_gives_is_what_a_process_beside_a_task_reads_and_writes() {
+    let mut world = World::new();
+    let (task, _) = world.shell("sleep 600");
+    let (input, to_input) = pipe().unwrap();
+    let (from_output, output) = pipe().unwrap();
+    let (from_error, error) = pipe().unwrap();
+    let script = "cat; echo oops >&2; exec >&- 2>&-; sleep 600";
+    let launch = world.plan(&["/bin/sh", "-c", script]);
+    let container = launch.container;
+    let enter = Box::new(Enter { inside: task, launch: launch.clone() });
+    let with = |stdio: Stdio, below: &CStr| Request::EnterWith {
+        enter: enter.clone(),
+        below: below.into(),
+        stdio,
+    };
+    let lent = [input.as_fd(), output.as_fd(), error.as_fd()];
+    world.client.send_with(&with(Stdio::Given, c""), &lent).unwrap();
+    world.launched(container);
+    drop((input, output, error));
+    File::from(to_input).write_all(b"said").unwrap();
+    // It closes both, and runs on: nobody else holds them.
+    let all = |from: OwnedFd| io::read_to_string(File::from(from)).unwrap();
+    assert_eq!((all(from_output), all(from_error)), ("said".to_owned(), "oops\n".to_owned()));
+    world.signal(container, Signal::KILL);
+    assert_eq!(world.exit(container), Exit::Signal(9));
+    // None came along.
+    world.client.send(&with(Stdio::Given, c"")).unwrap();
+    assert_eq!(world.refused(container).trouble.step, Step::Stdio);
+    // What is no terminal cannot become one.
+    let null = OwnedFd::from(File::open("/dev/null").unwrap());
+    world.client.send_with(&with(Stdio::Terminal, c""), &[null.as_fd(); 3]).unwrap();
+    assert_eq!(world.refused(container).trouble.step, Step::Terminal);
+    // Files need no descriptors, and may be further down.
+    world.client.send(&with(Stdio::Files, c"nowhere")).unwrap();
+    assert_eq!(world.refused(container).trouble.step, Step::Directory);
+    std::fs::create_dir(world.path().join("further")).unwrap();
+    world.client.send(&with(Stdio::Files, c"further")).unwrap();
+    world.launched(container);
+    eventually(
+        || world.path().join("further/out").exists(),
+        || "its output further down".to_owned(),
+    );
 }

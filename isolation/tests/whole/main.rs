@@ -76,6 +76,7 @@ fn main() {
             a_container_is_launched_once,
             rlimits_are_those_of_the_task,
             a_process_beside_a_task_ends_by_itself_or_with_it,
+            what_an_agent_gives_is_what_a_process_beside_a_task_reads_and_writes,
         }
         agents::{
             an_agent_that_was_killed_finds_its_tasks_and_their_ends,

@@ -1,0 +1,603 @@
+//! The calls of the operator API about containers. Who may do what: whoever operates the agent, and
+//! whoever runs the task that it is about, as far as `--acls` let them.
+//!
+//! Mesos: `slave/http.cpp`, with its order of checks and its sentences.
+
+use std::rc::Rc;
+
+use hyper::body::Bytes;
+use hyper::header::{CONTENT_TYPE, HeaderValue};
+use hyper::{HeaderMap, StatusCode};
+use mesita_core::acls::Action;
+use mesita_core::doors::{Rights, may_run_as};
+use mesita_core::wire::{ContainerId, FrameworkId, Scratch, Session};
+use mesita_isolation::cgroups::At;
+use mesita_isolation::isolators::{Cap, TaskLimits};
+use mesita_isolation::sandbox;
+
+use super::attach::{Form, Input, Written, said};
+use super::chain::Chain;
+use super::stdio::Window;
+use super::{Class, Ending, Inner, SIGKILL, Start, State};
+use crate::agent::AgentNode;
+use crate::agent::build::asked as held;
+use crate::command::Command;
+use crate::doors::Caller;
+use crate::http::body::Body;
+use crate::http::media::Media;
+use crate::http::{Early, Reply, Visit, early, request, status};
+use crate::pb::mesos::v1 as pb;
+use crate::v1::amounts::amount;
+use crate::v1::resources::to_wire;
+use crate::v1::tasks::contained;
+use pb::agent::call::Type;
+use pb::agent::{Call, Response, response};
+
+/// Bytes in which resources of a container of its own are read.
+const MEMORY: usize = 16 * 1024;
+
+/// The calls that start one, those that wait for its end, and those that kill it.
+#[allow(deprecated)] // Old clients make the old calls.
+const STARTS: [Type; 3] =
+    [Type::LaunchNestedContainer, Type::LaunchContainer, Type::LaunchNestedContainerSession];
+#[allow(deprecated)]
+const WAITS: [Type; 2] = [Type::WaitNestedContainer, Type::WaitContainer];
+#[allow(deprecated)]
+const KILLS: [Type; 2] = [Type::KillNestedContainer, Type::KillContainer];
+
+/// Where a container is, or would be.
+struct Place {
+    /// What it ends with; none: it is of its own.
+    root: Option<At>,
+    framework: FrameworkId,
+    /// Whose the root is.
+    owner: String,
+}
+
+/// What is asked to be started.
+struct Asked<'c> {
+    id: &'c pb::ContainerId,
+    command: Option<&'c pb::CommandInfo>,
+    container: Option<&'c pb::ContainerInfo>,
+    resources: &'c [pb::Resource],
+    limits: Vec<(&'c str, f64)>,
+    session: bool,
+}
+
+impl AgentNode {
+    /// Answers a call about containers; none: it is about something else.
+    pub(in crate::agent) async fn container_call(
+        self: &Rc<Self>,
+        call: &Call,
+        headers: &HeaderMap,
+        caller: &Caller,
+    ) -> Option<Result<Reply, Early>> {
+        let kind = call.r#type();
+        if kind == Type::AttachContainerInput {
+            let message = "Expecting 'Content-Type' to be application/recordio for \
+                           ATTACH_CONTAINER_INPUT call";
+            return Some(Err(early(StatusCode::UNSUPPORTED_MEDIA_TYPE, message)));
+        }
+        if STARTS.contains(&kind) {
+            return Some(match asked(call) {
+                Some(asked) => self.start_inner(&asked, headers, caller).await,
+                None => Err(part_of(kind)),
+            });
+        }
+        let Some(id) = about(call)? else { return Some(Err(part_of(kind))) };
+        Some(if WAITS.contains(&kind) {
+            self.wait_for(id, kind, headers, caller)
+        } else if KILLS.contains(&kind) {
+            self.kill_named(id, signal(call), caller).await
+        } else if kind == Type::AttachContainerOutput {
+            self.attach_output(id, headers, caller)
+        } else {
+            self.remove_named(id, caller).await
+        })
+    }
+
+    async fn start_inner(
+        self: &Rc<Self>,
+        asked: &Asked<'_>,
+        headers: &HeaderMap,
+        caller: &Caller,
+    ) -> Result<Reply, Early> {
+        let chain = chain(asked.id)?;
+        let nested = chain.parent().is_some();
+        let start = start(asked, nested).map_err(|why| bad(&why))?;
+        let form = if asked.session { Some(Form::asked(headers)?) } else { None };
+        let place = self.place(&chain)?;
+        let class = match (place.root, asked.session) {
+            (None, _) => Class::Standalone,
+            (Some(_), true) => Class::Session,
+            (Some(_), false) => Class::Nested,
+        };
+        let user = asked.command.and_then(|command| command.user.clone());
+        let user = user.filter(|user| !user.is_empty()).unwrap_or_else(|| place.owner.clone());
+        self.may_start(caller, &place, class, &user)?;
+        if self.inners.get(&chain).is_some() {
+            return Ok(status(StatusCode::ACCEPTED));
+        }
+        self.is_ready_for(class)?;
+        let inner = self.enlist(chain, &place, class, user, start);
+        let begun = inner.begun().await;
+        begun.map_err(|why| early(StatusCode::INTERNAL_SERVER_ERROR, why))?;
+        let stdio = inner.stdio.borrow().clone();
+        Ok(match (form, stdio) {
+            (Some(form), Some(stdio)) => self.hold(&inner, &stdio, form),
+            _ => status(StatusCode::OK),
+        })
+    }
+
+    /// What the agent must have to start one at all.
+    fn is_ready_for(&self, class: Class) -> Result<(), Early> {
+        let unable = |why: String| early(StatusCode::SERVICE_UNAVAILABLE, why);
+        self.beside.is_able(true).map_err(unable)?;
+        if class == Class::Standalone && self.inners.session.get() == Session::default() {
+            return Err(unable("the agent has not been registered with a master yet".to_owned()));
+        }
+        if self.inners.has_room() {
+            return Ok(());
+        }
+        let max = self.inners.max;
+        Err(unable(format!(
+            "the agent knows {max} containers that were started by this API, and no more; remove \
+             some that have ended, or raise --inner-containers-max"
+        )))
+    }
+
+    fn enlist(
+        self: &Rc<Self>,
+        chain: Chain,
+        place: &Place,
+        class: Class,
+        user: String,
+        start: Start,
+    ) -> Rc<Inner> {
+        let (id, process) = self.beside.begin(true);
+        let inner = Rc::new(Inner {
+            root: place.root.unwrap_or_else(|| id.into()),
+            framework: place.framework,
+            owner: if class == Class::Standalone { user.clone() } else { place.owner.clone() },
+            state: State::Starting.into(),
+            unwanted: false.into(),
+            stdio: None.into(),
+            changed: event_listener::Event::new(),
+            chain: chain.clone(),
+            id,
+            class,
+            user,
+        });
+        self.inners.known.borrow_mut().insert(chain, Rc::clone(&inner));
+        self.tasks.go(Rc::clone(self).live(Rc::clone(&inner), process, start));
+        inner
+    }
+
+    /// Finds what a container is inside of. Nothing is started inside of what is over.
+    fn place(&self, chain: &Chain) -> Result<Place, Early> {
+        let Some(parent) = chain.parent() else {
+            // The id of a task's container is taken, and that is no container of its own.
+            if self.task_container(chain).is_some() {
+                return Err(bad("'container_id' is that of a task's or an executor's container"));
+            }
+            let owner = mesita_isolation::user::name_of(rustix::process::geteuid().as_raw());
+            let (root, framework) = (None, FrameworkId::NONE);
+            return Ok(Place { root, framework, owner: owner.unwrap_or_default() });
+        };
+        if let Some(id) = self.task_container(&parent) {
+            return self.place_in(id, &parent);
+        }
+        let around = self.inners.get(&parent).ok_or_else(|| missing(&parent))?;
+        if around.is_over() {
+            return Err(missing(&parent));
+        }
+        let root = Some(around.root);
+        Ok(Place { root, framework: around.framework, owner: around.owner.clone() })
+    }
+
+    fn place_in(&self, id: ContainerId, parent: &Chain) -> Result<Place, Early> {
+        let container = self.containers.get(id).filter(|one| !one.is_over());
+        let container = container.ok_or_else(|| missing(parent))?;
+        if container.is_empty() {
+            return Err(bad(
+                "the container of a task group's executor has no process; name that of a task in it",
+            ));
+        }
+        let framework = self.containers.framework_of(id).unwrap_or(FrameworkId::NONE);
+        let owner = self.containers.names(id).user;
+        Ok(Place { root: Some(self.containers.at(id)), framework, owner })
+    }
+
+    /// A task's or an executor's container of this name.
+    fn task_container(&self, chain: &Chain) -> Option<ContainerId> {
+        let id = ContainerId::parse(chain.name())?;
+        self.containers.get(id)?;
+        (Chain::from(self.containers.at(id)) == *chain).then_some(id)
+    }
+
+    /// An answer unless a caller may do something to what belongs to a framework, or to nobody.
+    fn may_touch(&self, caller: &Caller, framework: FrameworkId) -> Result<(), Early> {
+        let owner = self.executors.owner(framework);
+        if caller.rights.has(Rights::OPERATE) || owner.is_some_and(|owner| owner == caller.name) {
+            return Ok(());
+        }
+        let message = "only who runs a task, or operates the agent, may do this to its containers";
+        Err(early(StatusCode::FORBIDDEN, message))
+    }
+
+    fn may_start(
+        &self,
+        caller: &Caller,
+        place: &Place,
+        class: Class,
+        user: &str,
+    ) -> Result<(), Early> {
+        self.may_touch(caller, place.framework)?;
+        let own = class != Class::Standalone && user == place.owner;
+        if !own && !may_run_as(&caller.name, caller.rights, user) {
+            let who = user.escape_debug();
+            let message = format!("you may not run anything as the user `{who}` here");
+            return Err(early(StatusCode::FORBIDDEN, message));
+        }
+        let (action, under) = match class {
+            Class::Standalone => (Action::LaunchStandaloneContainer, None),
+            Class::Nested => {
+                (Action::LaunchNestedContainer, Some(Action::LaunchNestedContainerUnder))
+            }
+            Class::Session => (Action::LaunchNestedSession, Some(Action::LaunchNestedSessionUnder)),
+        };
+        let access = &self.options.access;
+        access.check(caller, action, Some(user))?;
+        under.map_or(Ok(()), |under| access.check(caller, under, Some(&place.owner)))
+    }
+
+    /// A container that is known, if a caller may do this to it.
+    fn named(
+        &self,
+        id: &pb::ContainerId,
+        caller: &Caller,
+        [nested, standalone]: [Action; 2],
+    ) -> Result<Rc<Inner>, Early> {
+        let chain = chain(id)?;
+        let Some(inner) = self.inners.get(&chain) else {
+            if self.task_container(&chain).is_some() {
+                return Err(bad("this is about what runs inside of a task's container, not it"));
+            }
+            return Err(missing(&chain));
+        };
+        self.may_touch(caller, inner.framework)?;
+        let action = if inner.framework.is_none() { standalone } else { nested };
+        self.options.access.check(caller, action, Some(&inner.owner))?;
+        Ok(inner)
+    }
+
+    /// Answers when it has ended; that it is known is told at once.
+    fn wait_for(
+        self: &Rc<Self>,
+        id: &pb::ContainerId,
+        kind: Type,
+        headers: &HeaderMap,
+        caller: &Caller,
+    ) -> Result<Reply, Early> {
+        let media = request::asked(headers)?;
+        let actions = [Action::WaitNestedContainer, Action::WaitStandaloneContainer];
+        let inner = self.named(id, caller, actions)?;
+        let (sender, receiver) = async_channel::bounded::<Bytes>(1);
+        self.tasks.go(async move {
+            let ended = async {
+                let told = media.write(&waited(kind, inner.ended().await));
+                let _ = sender.send(told.into()).await;
+            };
+            futures_lite::future::or(ended, async { sender.closed().await }).await;
+        });
+        Ok(typed(Reply::new(Body::fed(receiver)), media))
+    }
+
+    async fn kill_named(
+        &self,
+        id: &pb::ContainerId,
+        signal: Option<i32>,
+        caller: &Caller,
+    ) -> Result<Reply, Early> {
+        let signal = match signal {
+            None => SIGKILL,
+            Some(signal) => u8::try_from(signal)
+                .ok()
+                .filter(|signal| (1..=64).contains(signal))
+                .ok_or_else(|| bad(&format!("there is no signal {signal}")))?,
+        };
+        let actions = [Action::KillNestedContainer, Action::KillStandaloneContainer];
+        let inner = self.named(id, caller, actions)?;
+        if self.signal_inner(&inner, signal).await {
+            return Ok(status(StatusCode::OK));
+        }
+        let chain = &inner.chain;
+        let message = format!("Container {chain} cannot be found (or is already killed)");
+        Err(early(StatusCode::NOT_FOUND, message))
+    }
+
+    async fn remove_named(&self, id: &pb::ContainerId, caller: &Caller) -> Result<Reply, Early> {
+        let actions = [Action::RemoveNestedContainer, Action::RemoveStandaloneContainer];
+        let inner = self.named(id, caller, actions)?;
+        let failed = |why: String| early(StatusCode::INTERNAL_SERVER_ERROR, why);
+        if !inner.is_over() {
+            return Err(failed("Nested container has not terminated yet".to_owned()));
+        }
+        let (work_dir, below) = (self.work_dir.clone(), inner.below());
+        let (root, own, class) = (inner.root, inner.id, inner.class);
+        let (owner, switch) = (inner.owner.clone(), self.containers.switches_user());
+        let remove = move || match class {
+            Class::Session => Ok(()),
+            Class::Standalone => sandbox::remove(&work_dir, own).map_err(|error| error.to_string()),
+            Class::Nested => {
+                let owner = crate::agent::build::resolved(&owner, switch)?;
+                let sandbox = sandbox::path(&work_dir, root);
+                let removed = sandbox::remove_below(&sandbox, &below, owner.as_ref());
+                removed.map_err(|error| error.to_string())
+            }
+        };
+        self.containers.by_hand(remove).await.map_err(failed)?;
+        self.forget_inner(&inner);
+        Ok(status(StatusCode::OK))
+    }
+
+    fn attach_output(
+        self: &Rc<Self>,
+        id: &pb::ContainerId,
+        headers: &HeaderMap,
+        caller: &Caller,
+    ) -> Result<Reply, Early> {
+        let form = Form::asked(headers)?;
+        let chain = chain(id)?;
+        let may = |framework: FrameworkId, user: &str| {
+            self.may_touch(caller, framework)?;
+            self.options.access.check(caller, Action::AttachContainerOutput, Some(user))
+        };
+        if let Some(id) = self.task_container(&chain) {
+            let place = self.place_in(id, &chain)?;
+            may(place.framework, &place.owner)?;
+            let container = self.containers.get(id).ok_or_else(|| missing(&chain))?;
+            let sandbox = self.containers.sandbox(self.containers.at(id));
+            return Ok(self.follow(sandbox, Default::default(), Written::Task(container), form));
+        }
+        let inner = self.inners.get(&chain).ok_or_else(|| missing(&chain))?;
+        may(inner.framework, &inner.owner)?;
+        let stdio = inner.stdio.borrow().clone();
+        match stdio {
+            _ if inner.is_over() => Err(missing(&chain)),
+            Some(stdio) => Ok(self.listen(&stdio, form)),
+            None => {
+                let (sandbox, below) = (self.containers.sandbox(inner.root), inner.below());
+                Ok(self.follow(sandbox, below, Written::Inner(inner), form))
+            }
+        }
+    }
+
+    /// `ATTACH_CONTAINER_INPUT`: a request that goes on for as long as somebody writes.
+    pub(in crate::agent) async fn attach_input(&self, visit: Visit) -> Result<Reply, Early> {
+        let Visit { request, caller, .. } = visit;
+        let (parts, body) = request.into_parts();
+        let mut input = Input::of(&parts.headers, body)?;
+        let answer = self.take_input(&mut input, &caller).await;
+        // Who still writes is to hear the answer, not that nobody reads any more.
+        self.tasks.go(input.pass_over());
+        answer
+    }
+
+    async fn take_input(&self, input: &mut Input, caller: &Caller) -> Result<Reply, Early> {
+        let first = input.next().await?;
+        let first = first.ok_or_else(|| bad("Received EOF while reading request body"))?;
+        if first.r#type() != Type::AttachContainerInput {
+            let name = first.r#type().as_str_name();
+            let message = format!("Streaming 'Content-Type' is not supported for {name} call");
+            return Err(early(StatusCode::UNSUPPORTED_MEDIA_TYPE, message));
+        }
+        let id = first.attach_container_input.as_ref().and_then(|one| one.container_id.as_ref());
+        let id = id.ok_or_else(|| absent("attach_container_input.container_id"))?;
+        let inner = self.named(id, caller, [Action::AttachContainerInput; 2])?;
+        let stdio = inner.stdio.borrow().clone();
+        let stdio = stdio.ok_or_else(|| match inner.is_over() {
+            true => missing(&inner.chain),
+            false => bad("only a session can be written to"),
+        })?;
+        if stdio.attached.replace(true) {
+            let message = "Multiple input connections are not allowed";
+            return Err(early(StatusCode::CONFLICT, message));
+        }
+        let writing = async {
+            while let Some(call) = input.next().await? {
+                said(&stdio, &call).await.map_err(|why| bad(&why))?;
+            }
+            Ok(())
+        };
+        let over = async {
+            inner.ended().await;
+            Ok(())
+        };
+        let written = futures_lite::future::or(writing, over).await;
+        stdio.attached.set(false);
+        written.map(|()| status(StatusCode::OK))
+    }
+}
+
+/// What a call asks to be started; none: it does not say.
+#[allow(deprecated)] // Old clients make the old calls.
+fn asked(call: &Call) -> Option<Asked<'_>> {
+    let session = call.r#type() == Type::LaunchNestedContainerSession;
+    if call.r#type() == Type::LaunchContainer {
+        let one = call.launch_container.as_ref()?;
+        let limits = one.limits.iter().map(|(name, limit)| (name.as_str(), limit.value));
+        return Some(Asked {
+            id: &one.container_id,
+            command: one.command.as_ref(),
+            container: one.container.as_ref(),
+            resources: &one.resources,
+            limits: limits.collect(),
+            session,
+        });
+    }
+    let (id, command, container) = if session {
+        let one = call.launch_nested_container_session.as_ref()?;
+        (&one.container_id, &one.command, &one.container)
+    } else {
+        let one = call.launch_nested_container.as_ref()?;
+        (&one.container_id, &one.command, &one.container)
+    };
+    let (command, container) = (command.as_ref(), container.as_ref());
+    Some(Asked { id, command, container, resources: &[], limits: Vec::new(), session })
+}
+
+/// The container that a call is about, if it says; none: it is about none.
+#[allow(deprecated)]
+fn about(call: &Call) -> Option<Option<&pb::ContainerId>> {
+    macro_rules! parts {
+        ($($kind:ident $part:ident,)*) => {
+            [$((Type::$kind, call.$part.as_ref().map(|one| &one.container_id)),)*]
+        };
+    }
+    let parts = parts! {
+        WaitNestedContainer wait_nested_container,
+        WaitContainer wait_container,
+        KillNestedContainer kill_nested_container,
+        KillContainer kill_container,
+        RemoveNestedContainer remove_nested_container,
+        RemoveContainer remove_container,
+        AttachContainerOutput attach_container_output,
+    };
+    parts.into_iter().find(|(kind, _)| *kind == call.r#type()).map(|(_, id)| id)
+}
+
+#[allow(deprecated)]
+fn signal(call: &Call) -> Option<i32> {
+    let nested = call.kill_nested_container.as_ref().and_then(|kill| kill.signal);
+    nested.or_else(|| call.kill_container.as_ref().and_then(|kill| kill.signal))
+}
+
+/// Checks what is to be started.
+fn start(asked: &Asked<'_>, nested: bool) -> Result<Start, String> {
+    let command =
+        asked.command.ok_or("a container needs a command, for images are not supported")?;
+    let command = Command::of(command).map_err(|why| why.to_string())?;
+    if !command.uris.is_empty() {
+        return Err("a URI of such a container is not supported".to_owned());
+    }
+    let container = asked.container;
+    container.map_or(Ok(()), contained).map_err(|why| why.to_string())?;
+    let linux = container.and_then(|container| container.linux_info.as_ref());
+    let shares = linux.is_none_or(|linux| linux.share_cgroups());
+    let terminal = container.and_then(|container| container.tty_info.as_ref());
+    if terminal.is_some() && !asked.session {
+        return Err("The provided ContainerInfo is not supported: a terminal is for \
+                    LAUNCH_NESTED_CONTAINER_SESSION"
+            .to_owned());
+    }
+    if !nested && asked.session {
+        return Err("Expecting 'container_id.parent' to be present".to_owned());
+    }
+    let limited = !asked.resources.is_empty() || !asked.limits.is_empty();
+    match nested {
+        true if limited => {
+            Err("Resources may only be specified when using separate cgroups".to_owned())
+        }
+        true if !shares => Err("The provided ContainerInfo is not supported: a nested container \
+                                shares the cgroups of its parent"
+            .to_owned()),
+        _ => Ok(()),
+    }?;
+    let window = |terminal: &pb::TtyInfo| {
+        terminal.window_size.as_ref().map(|size| -> Window { (size.rows, size.columns) })
+    };
+    Ok(Start { command, limits: limits(asked)?, terminal: terminal.map(window) })
+}
+
+/// What one of its own may use: without a word about memory, as much as there is.
+fn limits(asked: &Asked<'_>) -> Result<TaskLimits, String> {
+    let reserved = |one: &pb::Resource| {
+        one.disk.is_some() || one.shared.is_some() || !one.reservations.is_empty()
+    };
+    if asked.resources.iter().any(reserved) {
+        return Err(
+            "Resources of a container of its own are neither reserved nor volumes".to_owned()
+        );
+    }
+    let mut memory = vec![0; MEMORY];
+    let mut scratch = Scratch::new(&mut memory);
+    let resources = to_wire(asked.resources, &mut scratch);
+    let resources = resources.map_err(|why| format!("Invalid resources: {why}"))?;
+    let (cpus_milli, mem_bytes) = held(&resources);
+    let mut limits = TaskLimits { cpus_milli, mem_bytes, ..TaskLimits::default() };
+    if mem_bytes == 0 {
+        limits.mem_limit = Some(Cap::Unlimited);
+    }
+    for (name, value) in &asked.limits {
+        let cap = |unit: u64| match *value {
+            f64::INFINITY => Ok(Cap::Unlimited),
+            value => match amount(value) {
+                Ok(amount) => Ok(Cap::At(amount.milli().saturating_mul(unit) / 1000)),
+                Err(why) => Err(format!("The limit of '{name}' {why}")),
+            },
+        };
+        match *name {
+            "cpus" => limits.cpus_limit = Some(cap(1000)?),
+            "mem" => limits.mem_limit = Some(cap(1 << 20)?),
+            _ => return Err(format!("There is no limit of '{}'", name.escape_debug())),
+        }
+    }
+    Ok(limits)
+}
+
+/// How one ended, as it is asked for.
+#[allow(deprecated)]
+fn waited(kind: Type, ending: Ending) -> Response {
+    let Ending { status: exit_status, limited: message } = ending;
+    let state = message.as_ref().map(|_| pb::TaskState::TaskFailed.into());
+    let reason = pb::task_status::Reason::ContainerLimitationMemory;
+    let reason = message.as_ref().map(|_| reason.into());
+    let mut told = Response::default();
+    if kind == Type::WaitContainer {
+        told.set_type(response::Type::WaitContainer);
+        told.wait_container = Some(response::WaitContainer {
+            exit_status,
+            state,
+            reason,
+            message,
+            ..Default::default()
+        });
+    } else {
+        told.set_type(response::Type::WaitNestedContainer);
+        told.wait_nested_container = Some(response::WaitNestedContainer {
+            exit_status,
+            state,
+            reason,
+            message,
+            ..Default::default()
+        });
+    }
+    told
+}
+
+fn typed(mut reply: Reply, media: Media) -> Reply {
+    reply.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(media.name()));
+    reply
+}
+
+fn chain(id: &pb::ContainerId) -> Result<Chain, Early> {
+    Chain::read(id).map_err(|why| bad(&format!("'container_id' is invalid: {why}")))
+}
+
+fn bad(why: &str) -> Early {
+    early(StatusCode::BAD_REQUEST, format!("Failed to validate agent::Call: {why}"))
+}
+
+fn absent(what: &str) -> Early {
+    bad(&format!("Expecting '{what}' to be present"))
+}
+
+/// The part of a call that carries what it is about is named as its type.
+fn part_of(kind: Type) -> Early {
+    absent(&kind.as_str_name().to_lowercase())
+}
+
+fn missing(chain: &Chain) -> Early {
+    early(StatusCode::NOT_FOUND, format!("Container {chain} cannot be found"))
+}

@@ -1,0 +1,555 @@
+//! Containers that operators and executors start: inside of a task's or an executor's, or of their
+//! own; and sessions, which are processes of somebody who is connected.
+//!
+//! | file | concern |
+//! |---|---|
+//! | `chain` | their names |
+//! | `calls` | the calls of the API about them |
+//! | `attach` | streams of what they read and write |
+//! | `stdio` | pipes and terminals of sessions |
+//! | `kept` | what the next agent must know |
+//!
+//! The core knows nothing of them: they hold no resources that are offered, and nobody waits for
+//! their end but who asks. Each that is inside of a task's container is in a cgroup below that one's
+//! and in its namespaces, and ends with it. Mesos: nested and standalone containers.
+
+mod attach;
+mod calls;
+mod chain;
+mod kept;
+mod stdio;
+
+use std::cell::{Cell, RefCell};
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::PathBuf;
+use std::rc::Rc;
+
+use event_listener::Event;
+use mesita_core::wire::task::Exit;
+use mesita_core::wire::{ContainerId, FrameworkId, Seq, Session};
+use mesita_isolation::cgroups::At;
+use mesita_isolation::isolators::{TaskLimits, Usage};
+use mesita_isolation::keeper::protocol::{Held, Request, Stdio as From};
+use mesita_isolation::{Killed, sandbox};
+use serde::{Deserialize, Serialize};
+
+use super::beside::{INCARNATION, Process};
+use super::build::{self, Names};
+use super::site::{Also, Used};
+use super::{AgentNode, Life};
+use crate::alarm;
+use crate::command::Command;
+use crate::encoded::Resources;
+pub(super) use chain::Chain;
+use kept::Kept;
+use stdio::{Stdio, Window};
+
+/// How long what a session has said may take to be read once its process ended, in µs: somebody it
+/// has left behind may hold its outputs open.
+const LAST_WORDS_US: u64 = 1_000_000;
+const SIGKILL: u8 = 9;
+
+/// All of them, by name.
+pub(super) struct Inners {
+    known: RefCell<BTreeMap<Chain, Rc<Inner>>>,
+    max: usize,
+    refused: Cell<u64>,
+    /// The newest session with a master: the keeper starts nothing of an older one.
+    pub(super) session: Cell<Session>,
+}
+
+/// What kind of container.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Class {
+    /// Inside of another one, with a sandbox of its own in that one's.
+    Nested,
+    /// The same for as long as somebody is connected, in that one's own sandbox.
+    Session,
+    /// Of its own.
+    Standalone,
+}
+
+/// One container.
+struct Inner {
+    chain: Chain,
+    /// As the keeper knows it.
+    id: ContainerId,
+    /// The container that it ends with: its task's or executor's, or the outermost of its own kind.
+    root: At,
+    class: Class,
+    /// Of the root; none if that is of its own.
+    framework: FrameworkId,
+    /// Whom it runs as, and whose the root is.
+    user: String,
+    owner: String,
+    state: RefCell<State>,
+    /// It is to be killed as soon as it runs.
+    unwanted: Cell<bool>,
+    stdio: RefCell<Option<Rc<Stdio>>>,
+    changed: Event,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum State {
+    Starting,
+    /// It will not run.
+    Failed(String),
+    Running,
+    Ended(Ending),
+}
+
+/// How one ended.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+struct Ending {
+    /// As wait(2) has it; none if nobody saw it.
+    status: Option<i32>,
+    /// The limit it ran into, in a sentence.
+    limited: Option<String>,
+}
+
+/// What is to be started.
+struct Start {
+    command: Command,
+    /// Of one of its own.
+    limits: TaskLimits,
+    /// A session's terminal.
+    terminal: Option<Option<Window>>,
+}
+
+impl Inners {
+    /// At most so many, those included whose end somebody may still ask for.
+    pub(super) fn new(max: usize) -> Self {
+        Self { known: RefCell::default(), max, refused: Cell::new(0), session: Cell::default() }
+    }
+
+    fn get(&self, chain: &Chain) -> Option<Rc<Inner>> {
+        self.known.borrow().get(chain).map(Rc::clone)
+    }
+
+    fn all(&self, which: impl Fn(&Inner) -> bool) -> Vec<Rc<Inner>> {
+        self.known.borrow().values().filter(|inner| which(inner)).map(Rc::clone).collect()
+    }
+
+    /// Makes room for one more: the oldest session that is over goes first.
+    fn has_room(&self) -> bool {
+        let mut known = self.known.borrow_mut();
+        if known.len() >= self.max {
+            let over = |inner: &&Rc<Inner>| inner.class == Class::Session && inner.is_over();
+            let oldest = known.values().filter(over).min_by_key(|inner| inner.id.counter);
+            let oldest = oldest.map(|inner| inner.chain.clone());
+            oldest.and_then(|chain| known.remove(&chain));
+        }
+        let has = known.len() < self.max;
+        self.refused.set(self.refused.get() + u64::from(!has));
+        has
+    }
+
+    /// How many there are, and may be.
+    pub(super) fn gauges(&self) -> [(&'static str, u64); 3] {
+        [
+            ("inner_containers_len", self.known.borrow().len() as u64),
+            ("inner_containers_max", self.max as u64),
+            ("inner_containers_refused_total", self.refused.get()),
+        ]
+    }
+
+    /// Ids of those that are inside of no other, which no agent may take for left over.
+    pub(super) fn of_their_own(&self) -> Vec<ContainerId> {
+        let own = self.all(|inner| inner.class == Class::Standalone && !inner.is_over());
+        own.iter().map(|inner| inner.id).collect()
+    }
+}
+
+impl Inner {
+    fn of(kept: Kept) -> Self {
+        let Kept { chain, id, around, root, framework, user, owner, ending } = kept;
+        let class = if root == id { Class::Standalone } else { Class::Nested };
+        let state = RefCell::new(ending.map_or(State::Running, State::Ended));
+        Self {
+            root: At { inside: around, id: root },
+            unwanted: Cell::new(false),
+            stdio: RefCell::default(),
+            changed: Event::new(),
+            chain,
+            id,
+            class,
+            framework,
+            user,
+            owner,
+            state,
+        }
+    }
+
+    fn kept(&self) -> Kept {
+        let state = self.state.borrow();
+        let ending = if let State::Ended(ending) = &*state { Some(ending.clone()) } else { None };
+        Kept {
+            chain: self.chain.clone(),
+            id: self.id,
+            around: self.root.inside,
+            root: self.root.id,
+            framework: self.framework,
+            user: self.user.clone(),
+            owner: self.owner.clone(),
+            ending,
+        }
+    }
+
+    fn is_over(&self) -> bool {
+        matches!(&*self.state.borrow(), State::Ended(_) | State::Failed(_))
+    }
+
+    fn set(&self, state: State) {
+        *self.state.borrow_mut() = state;
+        self.changed.notify(usize::MAX);
+    }
+
+    /// Waits until it runs, or why it does not.
+    async fn begun(&self) -> Result<(), String> {
+        loop {
+            let listener = self.changed.listen();
+            match &*self.state.borrow() {
+                State::Starting => {}
+                State::Failed(why) => return Err(why.clone()),
+                State::Running | State::Ended(_) => return Ok(()),
+            }
+            listener.await;
+        }
+    }
+
+    /// Waits until it ended.
+    async fn ended(&self) -> Ending {
+        loop {
+            let listener = self.changed.listen();
+            match &*self.state.borrow() {
+                State::Starting | State::Running => {}
+                State::Failed(_) => return Ending::default(),
+                State::Ended(ending) => return ending.clone(),
+            }
+            listener.await;
+        }
+    }
+
+    /// Its sandbox, in that of its root; empty = that one.
+    fn below(&self) -> PathBuf {
+        if self.class != Class::Nested {
+            return PathBuf::new();
+        }
+        let outer = if self.framework.is_none() { 1 } else { Chain::from(self.root).names().len() };
+        let mut below = PathBuf::new();
+        for name in self.chain.names().iter().skip(outer) {
+            below.push(sandbox::INSIDE);
+            below.push(name);
+        }
+        below
+    }
+}
+
+/// A status as wait(2) has it.
+fn status_of(exit: Exit) -> Option<i32> {
+    match exit {
+        Exit::Code(code) => Some(i32::from(code) << 8),
+        Exit::Signal(signal) => Some(signal.into()),
+        Exit::Unseen => None,
+    }
+}
+
+impl AgentNode {
+    /// Starts a container that is known from now on, and lives with it.
+    async fn live(self: Rc<Self>, inner: Rc<Inner>, process: Rc<Process>, start: Start) {
+        let started = match self.ask_for(&inner, start).await {
+            Ok(()) => process.started().await,
+            Err(why) => {
+                self.beside.refused(inner.id, &why);
+                Err(why)
+            }
+        };
+        if let Err(why) = started {
+            log::info!("container {}: {why}", inner.chain);
+            self.clear_inner(&inner).await;
+            self.inners.known.borrow_mut().remove(&inner.chain);
+            inner.set(State::Failed(why));
+            return;
+        }
+        // The next agent knows it, too, before anybody is told that it runs.
+        self.keep(&inner).await;
+        inner.set(State::Running);
+        if inner.unwanted.get() {
+            self.signal_inner(&inner, SIGKILL).await;
+        }
+        self.live_on(inner, process).await;
+    }
+
+    /// Lives with one that runs, to its end.
+    async fn live_on(self: Rc<Self>, inner: Rc<Inner>, process: Rc<Process>) {
+        let stdio = inner.stdio.borrow().clone();
+        if inner.class != Class::Session {
+            self.bound_logs_in(inner.id, &self.sandbox_of(&inner), true);
+        }
+        let pumped = stdio.clone().map(|stdio| self.tasks.spawn(async move { stdio.pump().await }));
+        let exit = process.over().await;
+        let limited = self.clear_inner(&inner).await;
+        self.unbound_logs_of(inner.id).await;
+        let status = exit.ok().and_then(status_of);
+        inner.set(State::Ended(Ending { status, limited }));
+        self.keep(&inner).await;
+        self.keeper.send(&Request::Forget { container: inner.id });
+        for one in self.inners.all(|one| one.chain.is_inside(&inner.chain)) {
+            self.signal_inner(&one, SIGKILL).await;
+        }
+        if let Some(pumped) = pumped {
+            // In cgroups nobody is left who could hold its outputs open.
+            if self.containers.isolation().has_cgroups() {
+                pumped.await;
+            } else {
+                alarm::within(LAST_WORDS_US, pumped).await;
+            }
+        }
+        stdio.iter().for_each(|stdio| stdio.close());
+        inner.stdio.take();
+    }
+
+    /// Asks the keeper for it.
+    async fn ask_for(&self, inner: &Rc<Inner>, start: Start) -> Result<(), String> {
+        let isolation = self.containers.isolation();
+        let (work_dir, switch) = (self.work_dir.clone(), self.containers.switches_user());
+        let (own, at, below) = (inner.id, inner.root, inner.below());
+        let names = self.names_of(inner);
+        let Start { command, limits, terminal } = start;
+        if inner.class == Class::Standalone {
+            let session = self.inners.session.get();
+            let alone = build::Alone { own, session, limits };
+            let build =
+                move || build::alone(&names, command, &alone, &isolation, &work_dir, switch);
+            let launch = self.containers.by_hand(build).await?;
+            self.keeper.send(&Request::Launch(Box::new(launch)));
+            return Ok(());
+        }
+        let owner = inner.owner.clone();
+        let enter = {
+            let below = below.clone();
+            let build = move || {
+                let inside = build::Inside { at, own, below: &below, owner: &owner };
+                build::enclosed(&names, command, &inside, &isolation, &work_dir, switch)
+            };
+            self.containers.by_hand(build).await?
+        };
+        let below = build::path(&below);
+        if inner.class != Class::Session {
+            let enter = Request::EnterWith { enter: Box::new(enter), below, stdio: From::Files };
+            self.keeper.send(&enter);
+            return Ok(());
+        }
+        let made = Stdio::new(terminal, enter.launch.user.as_ref());
+        let (stdio, theirs) = made.map_err(|error| format!("what a session writes to: {error}"))?;
+        let from = if stdio.is_terminal() { From::Terminal } else { From::Given };
+        *inner.stdio.borrow_mut() = Some(Rc::new(stdio));
+        let enter = Request::EnterWith { enter: Box::new(enter), below, stdio: from };
+        self.keeper.send_with(&enter, theirs);
+        Ok(())
+    }
+
+    /// What its environment says of it.
+    fn names_of(&self, inner: &Inner) -> Names {
+        let own = inner.framework.is_none();
+        let names = self.containers.names(if own { inner.id } else { inner.root.id });
+        Names { user: inner.user.clone(), ..names }
+    }
+
+    /// Where its files are.
+    fn sandbox_of(&self, inner: &Inner) -> PathBuf {
+        self.containers.sandbox(inner.root).join(inner.below())
+    }
+
+    /// Sends it a signal; SIGKILL reaches all of it. False when it is over.
+    async fn signal_inner(&self, inner: &Inner, signal: u8) -> bool {
+        let state = inner.state.borrow().clone();
+        match state {
+            State::Failed(_) | State::Ended(_) => return false,
+            State::Starting => {
+                inner.unwanted.set(inner.unwanted.get() || signal == SIGKILL);
+                return true;
+            }
+            State::Running => {}
+        }
+        let killed = signal == SIGKILL && self.kill_inner(inner).await;
+        if !killed {
+            self.keeper.send(&Request::Signal { container: inner.id, signal });
+        }
+        true
+    }
+
+    /// Kills all of it, if its cgroups can.
+    async fn kill_inner(&self, inner: &Inner) -> bool {
+        let isolation = self.containers.isolation();
+        let (root, id, class) = (inner.root, inner.id, inner.class);
+        let kill = move || match class {
+            Class::Standalone => isolation.kill(id),
+            Class::Nested | Class::Session => isolation.kill_enclosed(root, id),
+        };
+        match self.containers.by_hand(kill).await {
+            Ok(killed) => killed == Killed::All,
+            Err(error) => {
+                log::error!("container {}: {error}", inner.chain);
+                false
+            }
+        }
+    }
+
+    /// Removes what is left of one whose process is gone; which limit it ran into, if any.
+    async fn clear_inner(&self, inner: &Inner) -> Option<String> {
+        let isolation = self.containers.isolation();
+        let (root, id, class) = (inner.root, inner.id, inner.class);
+        let clear = move || match class {
+            Class::Standalone => {
+                let limited = isolation.ended(id, Exit::Unseen).ok().flatten();
+                let cleared = isolation.kill(id).and_then(|_| isolation.cleanup(id));
+                (limited.map(|limit| limit.message), cleared)
+            }
+            Class::Nested | Class::Session => {
+                let cleared = isolation.kill_enclosed(root, id);
+                (None, cleared.and_then(|_| isolation.disclose(root, id)))
+            }
+        };
+        let (limited, cleared) = self.containers.by_hand(clear).await;
+        if let Err(error) = cleared {
+            log::error!("container {}: {error}", inner.chain);
+        }
+        limited
+    }
+
+    /// Writes down what the next agent must know of it.
+    async fn keep(&self, inner: &Inner) {
+        if inner.class == Class::Session || self.options.life == Life::OfThisProcess {
+            return;
+        }
+        let (work_dir, kept) = (self.work_dir.clone(), inner.kept());
+        if let Err(error) = self.containers.by_hand(move || kept::write(&work_dir, &kept)).await {
+            log::error!("container {}: {error}", inner.chain);
+        }
+    }
+
+    /// Nothing is known of it any more, nor of what is inside of it.
+    fn forget_inner(&self, inner: &Inner) {
+        let gone = self.inners.all(|one| one.id == inner.id || one.chain.is_inside(&inner.chain));
+        for one in &gone {
+            self.inners.known.borrow_mut().remove(&one.chain);
+        }
+        let Some(me) = self.me.upgrade() else { return };
+        let ids: Vec<ContainerId> = gone.iter().map(|one| one.id).collect();
+        self.tasks.go(async move {
+            let work_dir = me.work_dir.clone();
+            let forget = move || {
+                for id in ids {
+                    if let Err(error) = kept::forget(&work_dir, id) {
+                        log::warn!("container {id}: {error}");
+                    }
+                }
+            };
+            me.containers.by_hand(forget).await;
+        });
+    }
+
+    /// The container of a task or an executor is no more, and nothing inside of it either.
+    pub(super) fn forget_inside(&self, root: ContainerId) {
+        let inside = |inner: &Inner| {
+            inner.root.id == root && inner.class != Class::Standalone
+                || inner.root.inside == Some(root)
+        };
+        for inner in self.inners.all(inside) {
+            self.forget_inner(&inner);
+        }
+    }
+
+    /// Those whose tasks the core does not know go.
+    pub(super) fn keep_only_inside(&self, stay: &BTreeSet<ContainerId>) {
+        let lost = |inner: &Inner| !inner.framework.is_none() && !stay.contains(&inner.root.id);
+        for inner in self.inners.all(lost) {
+            self.forget_inner(&inner);
+        }
+    }
+
+    /// Takes over what an earlier agent has started. What the keeper holds of it is no task's.
+    pub(super) fn recover_inner(self: &Rc<Self>, held: &[Held]) -> BTreeSet<ContainerId> {
+        let mut taken = BTreeSet::new();
+        for kept in kept::read(&self.work_dir) {
+            let inner = Rc::new(Inner::of(kept));
+            let state = held.iter().find(|held| held.container() == inner.id);
+            match state {
+                Some(Held::Running { .. } | Held::Starting { .. }) => {
+                    taken.insert(inner.id);
+                    let process = self.beside.adopt(inner.id);
+                    self.tasks.go(Rc::clone(self).live_on(Rc::clone(&inner), process));
+                }
+                Some(Held::Ended(ended)) => {
+                    taken.insert(inner.id);
+                    let process = self.beside.adopt(inner.id);
+                    self.beside.ended(ended);
+                    self.tasks.go(Rc::clone(self).live_on(Rc::clone(&inner), process));
+                }
+                // Its keeper died, and it did so with it or was killed for that.
+                None | Some(Held::Left(_)) if !inner.is_over() => {
+                    *inner.state.borrow_mut() = State::Ended(Ending::default());
+                }
+                None | Some(Held::Left(_)) => {}
+            }
+            self.inners.known.borrow_mut().insert(inner.chain.clone(), inner);
+        }
+        self.clear_sessions(held, &taken);
+        taken
+    }
+
+    /// What sessions of an earlier agent have left is killed, wherever it went.
+    fn clear_sessions(self: &Rc<Self>, held: &[Held], taken: &BTreeSet<ContainerId>) {
+        let ids = held.iter().map(Held::container);
+        let own = ids.clone().filter(|id| id.incarnation == INCARNATION && !taken.contains(id));
+        let own: Vec<ContainerId> = own.collect();
+        let roots: Vec<At> = ids
+            .filter(|id| id.incarnation != INCARNATION)
+            .map(|id| self.containers.at(id))
+            .collect();
+        let me = Rc::clone(self);
+        self.tasks.go(async move {
+            let isolation = me.containers.isolation();
+            let clear = move || {
+                for (root, id) in
+                    roots.iter().flat_map(|root| own.iter().map(move |id| (*root, *id)))
+                {
+                    let cleared = isolation.kill_enclosed(root, id);
+                    if let Err(error) = cleared.and_then(|_| isolation.disclose(root, id)) {
+                        log::error!("container {id}: {error}");
+                    }
+                }
+            };
+            me.containers.by_hand(clear).await;
+        });
+    }
+
+    /// Those that run, as they are shown among other containers.
+    pub(super) async fn shown_inner(&self, also: Also) -> Vec<Used> {
+        let mut shown = Vec::new();
+        let wanted = |inner: &Inner| match inner.class {
+            Class::Standalone => also.standalone,
+            Class::Nested | Class::Session => also.nested,
+        };
+        for inner in self.inners.all(|inner| wanted(inner) && !inner.is_over()) {
+            let usage = match inner.class {
+                Class::Standalone => self.usage_of(inner.id.into()).await,
+                // What it uses counts as its root's.
+                Class::Nested | Class::Session => Usage::default(),
+            };
+            let names = self.containers.names(inner.root.id);
+            let executor = if names.executor.is_empty() { names.task } else { names.executor };
+            let (framework, chain) = (inner.framework, inner.chain.clone());
+            let resources = Resources::of(&Seq::EMPTY);
+            shown.push(Used { framework, executor, chain, resources, usage });
+        }
+        shown
+    }
+
+    /// Whose files those of a container are, by name.
+    pub(super) fn owner_of_files(&self, id: ContainerId) -> String {
+        let inner = self.inners.all(|inner| inner.id == id);
+        inner.first().map_or_else(|| self.containers.names(id).user, |inner| inner.owner.clone())
+    }
+}

@@ -1,0 +1,300 @@
+//! Containers that the operator API starts inside of tasks, and of their own.
+
+use std::path::PathBuf;
+
+use serde_json::{Value, json};
+
+use crate::http::{Answer, post};
+use crate::scheduler_api::{Framework, cluster, end, task};
+use crate::world::{Agent, Master, World, eventually, has_cgroups, lives, needs_root};
+
+/// A task that runs for ever, in whose container others are started.
+pub(crate) struct Host<'w> {
+    pub(crate) master: Master<'w>,
+    pub(crate) agent: Agent<'w>,
+    pub(crate) framework: Framework,
+    pub(crate) offer: Value,
+    /// Its container.
+    pub(crate) container: Value,
+}
+
+impl<'w> Host<'w> {
+    pub(crate) fn new(world: &'w World) -> Self {
+        let (master, agent) = cluster(world);
+        Self::on(master, agent)
+    }
+
+    pub(crate) fn on(master: Master<'w>, agent: Agent<'w>) -> Self {
+        let mut framework = Framework::subscribe(&master, &json!({}));
+        let offer = framework.offer();
+        framework.launch(&offer, &[task(&offer, "host", "echo here > file; sleep 1000")]);
+        let container = loop {
+            let status = framework.status();
+            if status["state"] == "TASK_RUNNING" {
+                break status["container_status"]["container_id"].clone();
+            }
+        };
+        Self { master, agent, framework, offer, container }
+    }
+
+    /// The id of a container inside of this one.
+    pub(crate) fn inside(&self, name: &str) -> Value {
+        json!({"value": name, "parent": self.container})
+    }
+
+    /// The path of the agent's API on the master.
+    pub(crate) fn path(&self) -> String {
+        format!("/agent/{}/api/v1", self.offer["agent_id"]["value"].as_str().unwrap())
+    }
+
+    /// Makes a call by way of the master.
+    pub(crate) fn call(&self, kind: &str, part: &Value) -> Answer {
+        call(self.master.port, &self.path(), kind, part)
+    }
+
+    pub(crate) fn launch(&self, id: &Value, command: &str) -> Answer {
+        let command = json!({"value": command});
+        self.call("LAUNCH_NESTED_CONTAINER", &json!({"container_id": id, "command": command}))
+    }
+
+    fn about(&self, kind: &str, id: &Value) -> Answer {
+        self.call(kind, &json!({ "container_id": id }))
+    }
+
+    fn waited(&self, id: &Value) -> Value {
+        let answer = self.about("WAIT_NESTED_CONTAINER", id);
+        assert_eq!(answer.status, 200, "{}", answer.text());
+        serde_json::from_str::<Value>(&answer.text()).unwrap()["wait_nested_container"].clone()
+    }
+
+    pub(crate) fn sandbox(&self) -> PathBuf {
+        let id = self.container["value"].as_str().unwrap();
+        self.agent.work_dir().join("sandboxes").join(id)
+    }
+
+    pub(crate) fn end(self, world: &World) {
+        let Self { master, agent, framework, .. } = self;
+        framework.accepted("TEARDOWN", &Value::Null);
+        end(world, master, agent);
+    }
+}
+
+pub(crate) fn call(port: u16, path: &str, kind: &str, part: &Value) -> Answer {
+    let mut call = json!({"type": kind});
+    call[kind.to_lowercase()] = part.clone();
+    post(port, path, &[], &call)
+}
+
+fn shown(host: &Host<'_>, also: &Value) -> Vec<Value> {
+    let answer = host.call("GET_CONTAINERS", also);
+    let told: Value = serde_json::from_str(&answer.text()).unwrap();
+    told["get_containers"]["containers"].as_array().unwrap().clone()
+}
+
+#[test]
+fn a_container_inside_of_a_task_has_its_own_files_and_end() {
+    let world = World::new();
+    let host = Host::new(&world);
+    let id = host.inside("redis");
+    let script = "cat ../../file; echo oops >&2; test \"$MESOS_TASK_ID\" = host && exit 7";
+    assert_eq!(host.launch(&id, script).status, 200);
+    assert_eq!(host.waited(&id)["exit_status"], 7 << 8);
+    let sandbox = host.sandbox().join("containers/redis");
+    let read = |name: &str| std::fs::read_to_string(sandbox.join(name)).unwrap();
+    assert_eq!((read("stdout"), read("stderr")), ("here\n".to_owned(), "oops\n".to_owned()));
+    // Its name is taken until it is removed, and its sandbox goes then.
+    assert_eq!(host.launch(&id, "true").status, 202);
+    assert_eq!(host.about("REMOVE_NESTED_CONTAINER", &id).status, 200);
+    assert!(!sandbox.exists());
+    assert_eq!(host.about("WAIT_NESTED_CONTAINER", &id).status, 404);
+    // One inside of another ends with that, and is shown while it runs.
+    assert_eq!(host.launch(&id, "sleep 1000").status, 200);
+    let inner = json!({"value": "backup", "parent": id});
+    assert_eq!(host.launch(&inner, "sleep 1000").status, 200);
+    let nested = json!({"show_nested": true});
+    let told = shown(&host, &nested);
+    assert!(told.iter().any(|one| one["container_id"] == inner), "{told:?}");
+    let own = told.iter().find(|one| one["container_id"] == id).unwrap();
+    assert_eq!(own["executor_id"]["value"], "host");
+    assert_eq!(shown(&host, &json!({})).len(), 1);
+    assert_eq!(host.about("REMOVE_NESTED_CONTAINER", &id).status, 500);
+    let kill = json!({"container_id": id, "signal": 15});
+    assert_eq!(host.call("KILL_NESTED_CONTAINER", &kill).status, 200);
+    assert_eq!(host.waited(&id)["exit_status"], 15);
+    assert_eq!(host.waited(&inner)["exit_status"], 9);
+    assert_eq!(host.about("KILL_NESTED_CONTAINER", &id).status, 404);
+    eventually(|| shown(&host, &nested).len() == 1, || "their end".to_owned());
+    host.end(&world);
+}
+
+#[test]
+fn what_is_wrong_with_a_call_about_containers_is_told_and_changes_nothing() {
+    let world = World::new();
+    let host = Host::new(&world);
+    let deep = (0..12).fold(host.container.clone(), |at, _| json!({"value": "x", "parent": at}));
+    let nowhere = json!({"value": "a", "parent": {"value": "1-999"}});
+    let long = json!({"value": "x".repeat(300), "parent": host.container});
+    for (id, status, words) in [
+        (host.inside(".."), 400, "is invalid"),
+        (host.inside("a/b"), 400, "contains invalid characters"),
+        (host.inside(""), 400, "must not be empty"),
+        (long, 400, "must not be greater"),
+        (deep, 400, "inside of one another"),
+        (nowhere, 404, "Container 1-999 cannot be found"),
+    ] {
+        let answer = host.launch(&id, "true");
+        assert!(answer.status == status && answer.text().contains(words), "{}", answer.text());
+        for kind in ["WAIT_CONTAINER", "KILL_CONTAINER", "REMOVE_CONTAINER"] {
+            assert_eq!(host.about(kind, &id).status, status, "{kind} {id}");
+        }
+    }
+    let id = host.inside("a");
+    let launch = |more: Value| {
+        let mut part = json!({"container_id": id, "command": {"value": "true"}});
+        part.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+        host.call("LAUNCH_CONTAINER", &part)
+    };
+    let mem = json!([{"name": "mem", "type": "SCALAR", "scalar": {"value": 8}}]);
+    for (more, words) in [
+        (json!({"command": {"value": "x".repeat(300_000)}}), "at most 196608"),
+        (json!({"command": {"value": ""}}), "the command is empty"),
+        (json!({"resources": mem}), "separate cgroups"),
+        (json!({"container": {"type": "MESOS", "tty_info": {}}}), "ContainerInfo is not supported"),
+        (
+            json!({"container": {"type": "MESOS", "mesos": {"image": {"type": "DOCKER",
+            "docker": {"name": "x"}}}}}),
+            "image is not supported",
+        ),
+    ] {
+        let answer = launch(more);
+        assert!(answer.status == 400 && answer.text().contains(words), "{}", answer.text());
+    }
+    let absent = launch(json!({"command": {"shell": false, "value": "/nowhere"}}));
+    assert!(absent.status == 500 && absent.text().contains("cannot execute"), "{}", absent.text());
+    let none = post(host.master.port, &host.path(), &[], &json!({"type": "WAIT_CONTAINER"}));
+    assert!(none.text().contains("Expecting 'wait_container' to be present"), "{}", none.text());
+    let signal = json!({"container_id": id, "signal": 99});
+    assert_eq!(host.call("KILL_CONTAINER", &signal).status, 400);
+    assert!(shown(&host, &json!({"show_nested": true})).len() == 1);
+    host.end(&world);
+}
+
+#[test]
+fn containers_inside_of_tasks_are_so_many_and_no_more() {
+    let world = World::new();
+    let master = world.master(&[]);
+    let agent = master.agent(&["--inner-containers-max", "2"]);
+    let host = Host::on(master, agent);
+    assert_eq!(host.launch(&host.inside("a"), "true").status, 200);
+    assert_eq!(host.launch(&host.inside("b"), "sleep 1000").status, 200);
+    let full = host.launch(&host.inside("c"), "true");
+    assert!(full.status == 503 && full.text().contains("--inner-containers-max"), "{full:?}");
+    let metrics = crate::world::get(host.agent.port, "/metrics");
+    assert!(metrics.contains("mesita_agent_inner_containers_refused_total 1"), "{metrics}");
+    host.waited(&host.inside("a"));
+    assert_eq!(host.about("REMOVE_CONTAINER", &host.inside("a")).status, 200);
+    assert_eq!(host.launch(&host.inside("c"), "true").status, 200);
+    host.end(&world);
+}
+
+#[test]
+fn containers_inside_of_a_task_outlive_an_agent_that_is_killed_and_end_with_the_task() {
+    let world = World::new();
+    let mut host = Host::new(&world);
+    let (stays, ends) = (host.inside("stays"), host.inside("ends"));
+    assert_eq!(host.launch(&stays, "trap '' TERM; sleep 1000 & wait; wait").status, 200);
+    assert_eq!(host.launch(&ends, "while test ! -e go; do sleep 0.1; done; exit 3").status, 200);
+    host.agent.kill();
+    std::fs::write(host.sandbox().join("containers/ends/go"), "").unwrap();
+    host.agent.start();
+    let again = |host: &Host<'_>| {
+        let told = host.about("WAIT_NESTED_CONTAINER", &ends);
+        (told.status == 200).then(|| serde_json::from_str::<Value>(&told.text()).unwrap())
+    };
+    eventually(|| again(&host).is_some(), || "the agent".to_owned());
+    assert_eq!(again(&host).unwrap()["wait_nested_container"]["exit_status"], 3 << 8);
+    // What ended is known also to the third agent.
+    host.agent.kill();
+    host.agent.start();
+    eventually(|| again(&host).is_some(), || "the agent".to_owned());
+    assert_eq!(again(&host).unwrap()["wait_nested_container"]["exit_status"], 3 << 8);
+    host.framework.accepted("KILL", &json!({"task_id": {"value": "host"}}));
+    assert_eq!(host.framework.end_of("host")["state"], "TASK_KILLED");
+    eventually(
+        || host.about("WAIT_NESTED_CONTAINER", &stays).status == 404,
+        || "the end of what was inside of the task".to_owned(),
+    );
+    let meta = host.agent.work_dir().join("meta/inner");
+    let left = || std::fs::read_dir(&meta).unwrap().count();
+    eventually(|| left() == 0, || "what is known of it".to_owned());
+    host.end(&world);
+}
+
+#[test]
+fn all_of_a_container_inside_of_a_task_is_killed_and_nothing_of_the_task() {
+    if !has_cgroups("pids") {
+        return;
+    }
+    let world = World::new();
+    let host = Host::new(&world);
+    let id = host.inside("a");
+    // One that leaves its session and its group, so that only a cgroup holds it.
+    let script = "setsid sleep 1234 & echo $! > pid; sync; wait";
+    assert_eq!(host.launch(&id, script).status, 200);
+    let path = host.sandbox().join("containers/a/pid");
+    let hidden = || {
+        crate::world::pids().find(|pid| {
+            let line = std::fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+            let own = std::fs::read(format!("/proc/{pid}/environ")).unwrap_or_default();
+            let marked =
+                own.windows(world.name().len()).any(|part| part == world.name().as_bytes());
+            line.starts_with(b"sleep\x001234") && (marked || path.exists())
+        })
+    };
+    eventually(|| path.exists() && hidden().is_some(), || "its process".to_owned());
+    let pid = hidden().unwrap();
+    assert_eq!(host.about("KILL_CONTAINER", &id).status, 200);
+    assert_eq!(host.waited(&id)["exit_status"], 9);
+    eventually(|| !lives(pid), || format!("the end of {pid}"));
+    assert_eq!(host.launch(&host.inside("b"), "true").status, 200);
+    host.end(&world);
+}
+
+#[test]
+fn a_container_of_its_own_has_resources_and_outlives_the_agent() {
+    if !needs_root() {
+        return;
+    }
+    let world = World::new();
+    let mut host = Host::new(&world);
+    let id = json!({"value": "alone"});
+    let part = json!({"container_id": id, "command": {"value": "echo $PWD; sleep 1000"},
+        "resources": [{"name": "mem", "type": "SCALAR", "scalar": {"value": 64}},
+                      {"name": "cpus", "type": "SCALAR", "scalar": {"value": 0.1}}]});
+    let launched = host.call("LAUNCH_CONTAINER", &part);
+    assert_eq!(launched.status, 200, "{}", launched.text());
+    let own = |host: &Host<'_>| {
+        let told = shown(host, &json!({"show_standalone": true}));
+        told.into_iter().find(|one| one["container_id"] == id)
+    };
+    let told = own(&host).unwrap();
+    assert!(told["framework_id"].is_null() && told["executor_id"].is_null(), "{told}");
+    if has_cgroups("memory") {
+        let limit = told["resource_statistics"]["mem_limit_bytes"].as_u64();
+        assert_eq!(limit, Some(64 << 20), "{told}");
+    }
+    let inner = json!({"value": "inner", "parent": id});
+    assert_eq!(host.launch(&inner, "exit 4").status, 200);
+    assert_eq!(host.waited(&inner)["exit_status"], 4 << 8);
+    host.agent.kill();
+    host.agent.start();
+    eventually(|| host.about("WAIT_NESTED_CONTAINER", &inner).status == 200, || "the agent".into());
+    assert!(own(&host).is_some());
+    assert_eq!(host.about("KILL_CONTAINER", &id).status, 200);
+    let answer = host.about("WAIT_CONTAINER", &id);
+    let told: Value = serde_json::from_str(&answer.text()).unwrap();
+    assert_eq!(told["wait_container"]["exit_status"], 9, "{told}");
+    assert_eq!(host.about("REMOVE_CONTAINER", &id).status, 200);
+    assert_eq!(host.about("WAIT_CONTAINER", &id).status, 404);
+    host.end(&world);
+}

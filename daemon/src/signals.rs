@@ -58,3 +58,31 @@ impl Signals {
         }
     }
 }
+
+/// Tells when the terminal has another size.
+pub(crate) struct Resized(Async<SignalFd>);
+
+/// Blocks the signal that says so. Called before the first thread, which all others take after.
+pub(crate) fn block_resized() -> io::Result<()> {
+    Ok(resized().thread_block()?)
+}
+
+fn resized() -> SigSet {
+    let mut set = SigSet::empty();
+    set.add(Signal::SIGWINCH);
+    set
+}
+
+impl Resized {
+    /// From now on.
+    pub(crate) fn new() -> io::Result<Self> {
+        let flags = SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK;
+        Ok(Self(Async::new(SignalFd::with_flags(&resized(), flags)?)?))
+    }
+
+    /// Waits for it; false when nobody can tell any more.
+    pub(crate) async fn next(&self) -> bool {
+        let read = self.0.read_with(|fd| fd.read_signal()?.ok_or(io::ErrorKind::WouldBlock.into()));
+        read.await.is_ok()
+    }
+}

@@ -22,6 +22,7 @@ mod cluster;
 mod dev;
 mod drain;
 mod events;
+mod exec;
 mod explain;
 mod find;
 mod logs;
@@ -93,6 +94,8 @@ pub(crate) fn main(arguments: Vec<OsString>) -> ExitCode {
         Command::Run(flags) => run::main(*flags),
         Command::Ps(flags) => ps::main(&flags),
         Command::Logs(flags) => logs::main(&flags),
+        Command::Exec(flags) => exec::main(&flags),
+        Command::Attach(flags) => exec::attach(&flags),
         Command::Events(flags) => events::main(&flags),
         Command::Top(flags) => top::main(&flags),
         Command::Explain(flags) => explain::main(&flags),

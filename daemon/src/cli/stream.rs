@@ -1,9 +1,10 @@
 //! Mesos' operator stream, read as any client of it reads it.
 
 use http_body_util::{BodyExt, Full};
-use hyper::body::Bytes;
+use hyper::body::{Bytes, Incoming};
+use hyper::client::conn::http1::{Connection, SendRequest};
 use hyper::header::{AUTHORIZATION, LOCATION};
-use hyper::{Method, Request, StatusCode};
+use hyper::{Method, Request, Response, StatusCode};
 use serde_json::Value;
 use smol_hyper::rt::FuturesIo;
 
@@ -42,6 +43,34 @@ pub(super) async fn follow(
     Err(first.unwrap_or_else(|| Failure::new(NO_MASTER, "every master names another one")))
 }
 
+/// A connection to a master, which somebody has to drive.
+pub(super) async fn connect<B>(
+    address: &str,
+) -> Result<(SendRequest<B>, Connection<FuturesIo<smol::net::TcpStream>, B>), Failure>
+where
+    B: hyper::body::Body + 'static,
+    B::Data: Send,
+    B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+{
+    let failed = |why: &dyn std::fmt::Display| {
+        Failure::new(NO_MASTER, format!("no master at {address}: {why}"))
+    };
+    let stream = smol::net::TcpStream::connect(address).await.map_err(|error| failed(&error))?;
+    let shaken = hyper::client::conn::http1::handshake(FuturesIo::new(stream)).await;
+    shaken.map_err(|error| failed(&error))
+}
+
+/// The address of the leader, if an answer leads there.
+pub(super) fn leader_of(answer: &Response<Incoming>) -> Result<Option<String>, Failure> {
+    if answer.status() != StatusCode::TEMPORARY_REDIRECT {
+        return Ok(None);
+    }
+    let location = answer.headers().get(LOCATION).and_then(|at| at.to_str().ok());
+    let host = location.and_then(|at| at.strip_prefix("//")?.split('/').next());
+    let host = host.ok_or_else(|| Failure::plain("the master names no leader"))?;
+    Ok(Some(host.to_owned()))
+}
+
 /// What came of a request.
 enum Told {
     /// The leader is there.
@@ -58,10 +87,7 @@ async fn follow_at(
     let failed = |why: &dyn std::fmt::Display| {
         Failure::new(NO_MASTER, format!("no master at {address}: {why}"))
     };
-    let stream = smol::net::TcpStream::connect(address).await.map_err(|error| failed(&error))?;
-    let (mut sender, connection) = hyper::client::conn::http1::handshake(FuturesIo::new(stream))
-        .await
-        .map_err(|error| failed(&error))?;
+    let (mut sender, connection) = connect(address).await?;
     let mut request = Request::builder().method(Method::POST);
     if let Some(credential) = credential {
         request = request.header(AUTHORIZATION, credential.basic());
@@ -75,11 +101,8 @@ async fn follow_at(
         .map_err(Failure::plain)?;
     let reading = async {
         let mut answer = sender.send_request(request).await.map_err(|error| failed(&error))?;
-        if answer.status() == StatusCode::TEMPORARY_REDIRECT {
-            let location = answer.headers().get(LOCATION).and_then(|at| at.to_str().ok());
-            let host = location.and_then(|at| at.strip_prefix("//")?.split('/').next());
-            let host = host.ok_or_else(|| Failure::plain("the master names no leader"))?;
-            return Ok(Told::Elsewhere(host.to_owned()));
+        if let Some(leader) = leader_of(&answer)? {
+            return Ok(Told::Elsewhere(leader));
         }
         if !answer.status().is_success() {
             let status = answer.status();

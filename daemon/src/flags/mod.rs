@@ -47,6 +47,10 @@ pub(crate) enum Command {
     Ps(Ps),
     /// Print what a task wrote
     Logs(Logs),
+    /// Run a command in the container of a task, for as long as this is connected
+    Exec(Exec),
+    /// Print what a task writes from now on, to where it writes it
+    Attach(Attach),
     /// Print what changes on the cluster, as it does
     Events(Events),
     /// Show agents, frameworks and tasks as they are, until interrupted; once, if not on a terminal
@@ -451,6 +455,44 @@ pub(crate) struct Logs {
     /// Only the last so many bytes
     #[arg(long, value_name = "BYTES", value_parser = clap::value_parser!(u32).range(1..))]
     pub(crate) tail: Option<u32>,
+}
+
+/// A task that runs.
+#[derive(Clone, Debug, Args)]
+pub(crate) struct TaskAt {
+    #[command(flatten)]
+    pub(crate) at: Where,
+    /// The task
+    pub(crate) task: String,
+    /// Id of its framework, where several have a task of this name
+    #[arg(long, value_name = "ID")]
+    pub(crate) framework: Option<String>,
+}
+
+/// `mesita exec`
+#[derive(Clone, Debug, Args)]
+pub(crate) struct Exec {
+    #[command(flatten)]
+    pub(crate) at: TaskAt,
+    /// Pass standard input on; else the command has an empty one
+    #[arg(short, long)]
+    pub(crate) interactive: bool,
+    /// Give it a terminal, as large as this one
+    #[arg(short, long)]
+    pub(crate) tty: bool,
+    /// Run it as this user, who is the task's if nobody is named
+    #[arg(long, value_name = "NAME")]
+    pub(crate) user: Option<String>,
+    /// The command, a program and its arguments; its exit status becomes this one's
+    #[arg(last = true, value_name = "ARGV", num_args = 1.., required = true)]
+    pub(crate) argv: Vec<String>,
+}
+
+/// `mesita attach`
+#[derive(Clone, Debug, Args)]
+pub(crate) struct Attach {
+    #[command(flatten)]
+    pub(crate) at: TaskAt,
 }
 
 /// `mesita events`

@@ -66,10 +66,7 @@ impl Records {
         if self.state.get() != State::Open {
             return;
         }
-        let mut framed = Vec::with_capacity(record.len() + 12);
-        framed.extend_from_slice(record.len().to_string().as_bytes());
-        framed.push(b'\n');
-        framed.extend_from_slice(record);
+        let framed = framed(record);
         let bytes = self.bytes.get() + self.weight(framed.len());
         if bytes > self.max && self.bytes.get() > 0 {
             self.cut();
@@ -178,6 +175,15 @@ impl Records {
             reader.wake();
         }
     }
+}
+
+/// A record as it lies in a stream.
+pub(crate) fn framed(record: &[u8]) -> Vec<u8> {
+    let mut framed = Vec::with_capacity(record.len() + 12);
+    framed.extend_from_slice(record.len().to_string().as_bytes());
+    framed.push(b'\n');
+    framed.extend_from_slice(record);
+    framed
 }
 
 /// Records out of the pieces that they come in.

@@ -266,6 +266,15 @@ fn containers_inside_of_tasks_are_for_those_whom_a_rule_names() {
     assert_eq!(call(WEB, "KILL_NESTED_CONTAINER", &own, None).0, 403);
     assert_eq!(call(OPS, "KILL_NESTED_CONTAINER", &own, None).0, 200);
     assert_eq!(call(WEB, "WAIT_NESTED_CONTAINER", &own, None).0, 200);
+    let exec = |who: &str| {
+        let shown = format!("--credential={}", credential(&world, who).1);
+        world.told(&["exec", "--master", &master.address(), &shown, "host", "--", "true"])
+    };
+    let said = exec("web");
+    assert_eq!(said.status, 1, "{}", said.err);
+    assert!(said.err.contains("launch_nested_container_sessions"), "{}", said.err);
+    let said = exec("ops");
+    assert_eq!(said.status, 0, "{}", said.err);
     let teardown = json!({"type": "TEARDOWN", "framework_id": id});
     assert_eq!(post(master.port, "/api/v1/scheduler", &headers, &teardown).status, 202);
     drop(events);

@@ -12,6 +12,7 @@ mod bad_input;
 mod checks;
 mod credentials;
 mod doors;
+mod exec;
 mod fetches;
 mod frameworks;
 mod groups;

@@ -496,7 +496,17 @@ impl AgentNode {
             self.inners.known.borrow_mut().insert(inner.chain.clone(), inner);
         }
         self.clear_sessions(held, &taken);
+        taken.extend(self.end_lost(held, &taken));
         taken
+    }
+
+    /// Ends what an earlier agent waited for itself: sessions and checks.
+    fn end_lost(&self, held: &[Held], taken: &BTreeSet<ContainerId>) -> Vec<ContainerId> {
+        let lost = held.iter().filter(|held| !matches!(held, Held::Left(_))).map(Held::container);
+        let lost = lost.filter(|id| id.incarnation == INCARNATION && !taken.contains(id));
+        let lost: Vec<ContainerId> = lost.collect();
+        lost.iter().for_each(|id| self.keeper.end_and_forget(*id));
+        lost
     }
 
     /// What sessions of an earlier agent have left is killed, wherever it went.

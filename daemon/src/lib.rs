@@ -10,7 +10,7 @@
 //! # Layers, lowest first
 //! | module | owns |
 //! |---|---|
-//! | `clock`, `random`, `memory`, `alarm`, `bell` | the machine, as far as threads need it |
+//! | `clock`, `random`, `memory`, `alarm`, `bell`, `logging` | the machine, as far as threads need it |
 //! | `passage`, `seats`, `core_thread`, `disk_thread`, `io_thread`, `process` | threads, and what goes between them |
 //! | `journal`, `ledger` | files |
 //! | `bodies`, `port`, `conn`, `conns`, `doors` | connections and who is behind them |
@@ -50,6 +50,7 @@ mod journal;
 mod lease;
 mod ledger;
 mod legacy;
+mod logging;
 mod master;
 mod memory;
 mod passage;

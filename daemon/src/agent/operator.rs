@@ -20,12 +20,13 @@ use crate::clock;
 use crate::doors::Caller;
 use crate::http::body::Body;
 use crate::http::media;
-use crate::http::{Early, Reply, Visit, early, request};
+use crate::http::{Early, Reply, Visit, early, request, status};
 use crate::legacy::Sum;
+use crate::logging;
 use crate::pb::mesita::TaskPublic;
 use crate::pb::mesos::v1 as pb;
 use crate::v1::about;
-use crate::v1::amounts::{duration_info, seconds};
+use crate::v1::amounts::{duration, duration_info, seconds};
 use crate::v1::events::{self, framework_id};
 use crate::v1::operations;
 use crate::v1::reads::time;
@@ -68,6 +69,16 @@ impl AgentNode {
             let message = "only root and the agent's own user may operate the agent";
             return Err(early(StatusCode::FORBIDDEN, message));
         }
+        if let Some(set) = &call.set_logging_level
+            && kind == Type::SetLoggingLevel
+        {
+            self.options.access.check(&caller, Action::SetLogLevel, None)?;
+            let us =
+                duration(&set.duration).ok_or_else(|| invalid("set_logging_level.duration"))?;
+            let set = logging::set(&self.tasks, set.level, us);
+            set.map_err(|why| early(StatusCode::BAD_REQUEST, why))?;
+            return Ok(status(StatusCode::OK));
+        }
         let media = request::asked(&headers)?;
         let response = self.respond(&call, &caller).await?;
         let mut reply = Reply::new(Body::of(media.write(&response)));
@@ -101,7 +112,7 @@ impl AgentNode {
             }
             Type::GetLoggingLevel => {
                 told.set_type(Of::GetLoggingLevel);
-                let level = about::logging_level();
+                let level = logging::level();
                 told.get_logging_level = Some(response::GetLoggingLevel { level });
             }
             Type::ListFiles => {
@@ -153,8 +164,8 @@ impl AgentNode {
                 told.set_type(Of::GetResourceProviders);
                 told.get_resource_providers = Some(response::GetResourceProviders::default());
             }
+            Type::SetLoggingLevel => return Err(invalid("set_logging_level")),
             Type::Unknown
-            | Type::SetLoggingLevel
             | Type::LaunchNestedContainer
             | Type::WaitNestedContainer
             | Type::KillNestedContainer

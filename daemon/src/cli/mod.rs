@@ -47,6 +47,7 @@ use std::rc::Rc;
 
 use crate::access::Credential;
 use crate::flags::{self, Cli, Command, Listen};
+use crate::logging;
 
 /// The end of a subcommand that failed: a sentence, and a status.
 #[derive(Debug)]
@@ -132,7 +133,9 @@ fn print(text: String) {
 /// Sends what is logged to stderr, from this level on.
 pub(crate) fn log_to_stderr(level: log::LevelFilter) {
     let mut builder = env_logger::Builder::new();
-    builder.filter_level(log::LevelFilter::Warn).filter_module("mesita", level);
+    // How much of ours is looked at before, and may change.
+    let all = log::LevelFilter::Trace;
+    builder.filter_level(log::LevelFilter::Warn).filter_module("mesita", all);
     builder.format(|into, record| {
         use std::io::Write;
         let level = match record.level() {
@@ -153,7 +156,9 @@ pub(crate) fn log_to_stderr(level: log::LevelFilter) {
         writeln!(into, "mesita: {level}{said}")
     });
     // Once in a process; a second attempt changes nothing.
-    let _ = builder.try_init();
+    if builder.try_init().is_ok() {
+        logging::begin(level);
+    }
 }
 
 /// Sends warnings to stderr, or what `MESITA_LOGGING_LEVEL` asks for.

@@ -20,9 +20,10 @@ use crate::http::media::Media;
 use crate::http::records::Records;
 use crate::http::{Early, Reply, Visit, early, request, status, stream};
 use crate::legacy::metrics;
+use crate::logging;
 use crate::pb::mesos::v1 as pb;
 use crate::v1::about as told_about;
-use crate::v1::amounts::seconds;
+use crate::v1::amounts::{duration, seconds};
 use crate::v1::events::{self, HEARTBEAT_US};
 use crate::v1::{maintenance, operations, reads};
 use crate::{alarm, clock};
@@ -97,8 +98,16 @@ impl MasterNode {
         let (call, headers) = request::message::<Call>(request).await?;
         let kind = call.r#type();
         if call.r#type.is_none() || kind == Type::Unknown {
-            let message = "Failed to validate master::Call: Expecting 'type' to be present";
-            return Err(early(StatusCode::BAD_REQUEST, message));
+            return Err(absent("type"));
+        }
+        if let Some(set) = &call.set_logging_level
+            && kind == Type::SetLoggingLevel
+        {
+            self.options.access.check(&caller, Action::SetLogLevel, None)?;
+            let us = duration(&set.duration).ok_or_else(|| absent("set_logging_level.duration"))?;
+            let set = logging::set(&self.tasks, set.level, us);
+            set.map_err(|why| early(StatusCode::BAD_REQUEST, why))?;
+            return Ok(status(StatusCode::OK));
         }
         if self.change_resources(&call, &caller).await? {
             return Ok(status(StatusCode::ACCEPTED));
@@ -148,7 +157,7 @@ impl MasterNode {
             }
             Type::GetLoggingLevel => {
                 told.set_type(Of::GetLoggingLevel);
-                let level = told_about::logging_level();
+                let level = logging::level();
                 told.get_logging_level = Some(response::GetLoggingLevel { level });
             }
             Type::GetState => {
@@ -213,9 +222,9 @@ impl MasterNode {
                 let status = maintenance::status(&tables);
                 told.get_maintenance_status = Some(response::GetMaintenanceStatus { status });
             }
+            Type::SetLoggingLevel => return Err(absent("set_logging_level")),
             Type::Unknown
             | Type::Subscribe
-            | Type::SetLoggingLevel
             | Type::ListFiles
             | Type::ReadFile
             | Type::UpdateWeights
@@ -440,4 +449,9 @@ pub(super) enum Change {
 
 fn beat() -> Event {
     Event { r#type: Some(event::Type::Heartbeat.into()), ..Event::default() }
+}
+
+fn absent(what: &str) -> Early {
+    let message = format!("Failed to validate master::Call: Expecting '{what}' to be present");
+    early(StatusCode::BAD_REQUEST, message)
 }

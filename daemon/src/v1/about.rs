@@ -23,15 +23,3 @@ pub(crate) fn metrics(snapshot: &Value) -> Vec<pb::Metric> {
     let told = snapshot.as_object().into_iter().flatten();
     told.map(|(name, value)| pb::Metric { name: name.clone(), value: value.as_f64() }).collect()
 }
-
-/// How much more is logged than what everybody should know.
-pub(crate) fn logging_level() -> u32 {
-    match log::max_level() {
-        log::LevelFilter::Trace => 2,
-        log::LevelFilter::Debug => 1,
-        log::LevelFilter::Info
-        | log::LevelFilter::Warn
-        | log::LevelFilter::Error
-        | log::LevelFilter::Off => 0,
-    }
-}

@@ -151,3 +151,32 @@ fn files_of_sandboxes_are_listed_and_read_in_parts() {
     }
     end(&world, master, agent);
 }
+
+#[test]
+fn the_level_of_logging_goes_back_by_itself() {
+    let world = World::new();
+    let (master, agent) = cluster(&world);
+    for port in [master.port, agent.port] {
+        let set = |level: u32, seconds: i64| {
+            let duration = json!({"nanoseconds": seconds * 1_000_000_000});
+            let part = json!({"level": level, "duration": duration});
+            let call = json!({"type": "SET_LOGGING_LEVEL", "set_logging_level": part});
+            post(port, "/api/v1", &[], &call)
+        };
+        let level =
+            || told(port, "/api/v1", &json!({"type": "GET_LOGGING_LEVEL"}))["level"].clone();
+        assert_eq!(set(1, 1000).status, 200);
+        assert_eq!(level(), 1);
+        // The newest word counts.
+        assert_eq!(set(2, 1).status, 200);
+        assert_eq!(level(), 2);
+        eventually(|| level() == 0, || level().to_string());
+        assert_eq!(set(3, 1000).status, 200);
+        assert_eq!(set(0, 1000).status, 200);
+        assert_eq!(level(), 0);
+        for (bad, words) in [(set(4, 1), "Invalid level '4'"), (set(1, -1), "duration")] {
+            assert!(bad.status == 400 && bad.text().contains(words), "{}", bad.text());
+        }
+    }
+    end(&world, master, agent);
+}

@@ -135,7 +135,8 @@ fn an_operator_reads_the_same_by_the_v1_api() {
         assert!(answer.text().contains(words), "{}", answer.text());
     };
     refused(&json!({}), 400, "Expecting 'type' to be present");
-    refused(&json!({"type": "SET_LOGGING_LEVEL"}), 501, "SET_LOGGING_LEVEL is not supported");
+    let part = "Expecting 'set_logging_level' to be present";
+    refused(&json!({"type": "SET_LOGGING_LEVEL"}), 400, part);
     run.signal(crate::world::Signal::INT);
     run.end();
     end(&world, master, agent);

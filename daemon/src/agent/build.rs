@@ -205,6 +205,14 @@ pub(super) struct Inside<'i> {
     pub(super) owner: &'i str,
 }
 
+impl Inside<'_> {
+    /// Its sandbox, given that of the other.
+    fn sandbox(&self, around: &Path) -> PathBuf {
+        // Joined to nothing, it would end with a slash.
+        if self.below.as_os_str().is_empty() { around.to_owned() } else { around.join(self.below) }
+    }
+}
+
 /// A process inside of a container that runs, told apart from its task.
 pub(super) fn enclosed(
     of: &Names,
@@ -221,7 +229,7 @@ pub(super) fn enclosed(
         made.map_err(|error| error.to_string())?;
     }
     let prepared = isolation.enclose(inside.at, inside.own).map_err(|error| error.to_string())?;
-    let variables = names(of, &directory.join(inside.below));
+    let variables = names(of, &inside.sandbox(&directory));
     let launch = with_output(Launch { container: inside.own, ..empty_launch() });
     let mut launch = program(command, variables, &directory, user, launch);
     prepared.add_to(&mut launch);

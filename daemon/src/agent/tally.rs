@@ -29,6 +29,8 @@ pub(super) struct Row {
     pub(super) inside: Option<ContainerId>,
     pub(super) resources: Resources,
     pub(super) public: Arc<[u8]>,
+    /// Empty once it is over.
+    private: Arc<[u8]>,
     /// What was told of it last; a command that was accepted and of whose end nothing is known
     /// yet runs, or is about to.
     pub(super) state: TaskState,
@@ -98,6 +100,7 @@ impl Tally {
                     container: *container,
                     resources: Resources::of(&launch.resources),
                     public: bytes(launch.public),
+                    private: bytes(launch.private),
                     state: TaskState::Staging,
                     told_us: clock::wall_us(),
                 };
@@ -178,7 +181,7 @@ impl Tally {
         }
         let Some(row) = tasks.remove(&key) else { return };
         let mut completed = self.completed.borrow_mut();
-        completed.push_back(row);
+        completed.push_back(Row { private: Arc::from([]), ..row });
         if completed.len() > COMPLETED_MAX {
             completed.pop_front();
         }
@@ -193,10 +196,19 @@ impl Tally {
 
     /// What everybody may see of the task in a container; empty if there is none.
     pub(super) fn public_of(&self, container: ContainerId) -> Arc<[u8]> {
+        self.body_of(container, |row| &row.public)
+    }
+
+    /// The private body of a task that the agent runs itself; empty for any other container.
+    pub(super) fn private_of(&self, container: ContainerId) -> Arc<[u8]> {
+        self.body_of(container, |row| &row.private)
+    }
+
+    fn body_of(&self, container: ContainerId, body: impl Fn(&Row) -> &Arc<[u8]>) -> Arc<[u8]> {
         let tasks = self.tasks.borrow();
         let own = |row: &&Row| row.container == container && row.has_own_container();
         let of = tasks.values().find(own);
-        of.map_or_else(|| Arc::from([]), |row| Arc::clone(&row.public))
+        of.map_or_else(|| Arc::from([]), |row| Arc::clone(body(row)))
     }
 
     /// What an executor in this container holds, and what those inside of it hold that live.

@@ -27,7 +27,9 @@ impl<'w> Host<'w> {
     pub(crate) fn on(master: Master<'w>, agent: Agent<'w>) -> Self {
         let mut framework = Framework::subscribe(&master, &json!({}));
         let offer = framework.offer();
-        framework.launch(&offer, &[task(&offer, "host", "echo here > file; sleep 1000")]);
+        let mut host = task(&offer, "host", "echo here > file; sleep 1000");
+        host["command"]["environment"]["variables"] = json!([{"name": "OF_HOST", "value": "task"}]);
+        framework.launch(&offer, &[host]);
         let container = loop {
             let status = framework.status();
             if status["state"] == "TASK_RUNNING" {

@@ -123,6 +123,12 @@ fn a_session_reads_and_writes_beside_its_task_and_is_waited_for() {
     let records = session(&host, &other, "pwd", Value::Null);
     let pwd = self::said(records)["STDOUT"].clone();
     assert_eq!(pwd.trim(), host.sandbox().display().to_string());
+    // And its environment, but for what is said otherwise.
+    let third = host.inside("s3");
+    let records = session(&host, &third, "echo $OF_HOST $MESOS_SANDBOX", Value::Null);
+    let sandbox = host.sandbox();
+    let told = self::said(records)["STDOUT"].clone();
+    assert_eq!(told, format!("task {}\n", sandbox.display()));
     host.end(&world);
 }
 

@@ -315,7 +315,14 @@ impl AgentNode {
         let (work_dir, switch) = (self.work_dir.clone(), self.containers.switches_user());
         let (own, at, below) = (inner.id, inner.root, inner.below());
         let names = self.names_of(inner);
-        let Start { command, limits, terminal } = start;
+        let Start { mut command, limits, terminal } = start;
+        if inner.class == Class::Session {
+            // As the task has it, but for what is said otherwise.
+            let task = Command::read(&self.tally.private_of(at.id));
+            let mut variables = task.map(|task| task.variables).unwrap_or_default();
+            variables.append(&mut command.variables);
+            command.variables = variables;
+        }
         if inner.class == Class::Standalone {
             let session = self.inners.session.get();
             let alone = build::Alone { own, session, limits };

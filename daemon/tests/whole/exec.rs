@@ -4,9 +4,10 @@ use std::fs;
 use std::io::Write;
 use std::process::{Command, Stdio};
 
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::inner::Host;
+use crate::scheduler_api::task;
 use crate::world::{Process, World, eventually, lives, pids};
 
 fn words<'a>(address: &'a str, flags: &[&'a str], command: &[&'a str]) -> Vec<&'a str> {
@@ -173,5 +174,49 @@ fn what_a_task_writes_is_followed_until_it_ends() {
     let said = attached.end();
     assert_eq!(said.status, 0, "{}", said.err);
     assert!(!said.out.contains("here") && !said.out.contains("oops"), "{}", said.out);
+    host.end(&world);
+}
+
+#[test]
+fn commands_run_in_members_of_groups_and_not_where_nothing_runs() {
+    let world = World::new();
+    let mut host = Host::new(&world);
+    let offer = host.framework.offer();
+    let group = json!({"type": "LAUNCH_GROUP", "launch_group": {
+        "executor": {"type": "DEFAULT", "executor_id": {"value": "pod"}},
+        "task_group": {"tasks": [task(&offer, "member", "echo inside > file; sleep 1000")]}}});
+    host.framework.accepted("ACCEPT", &json!({"offer_ids": [offer["id"]], "operations": [group]}));
+    let container = loop {
+        let status = host.framework.status();
+        if status["state"] == "TASK_RUNNING" && status["task_id"]["value"] == "member" {
+            break status["container_status"]["container_id"].clone();
+        }
+    };
+    let address = host.master.address();
+    let exec = |script: &str| {
+        world.told(&["exec", "--master", &address, "member", "--", "sh", "-c", script])
+    };
+    eventually(|| exec("cat file").out == "inside\n", || exec("cat file").err);
+    let said = exec("echo $MESOS_TASK_ID; exit 6");
+    assert_eq!((said.status, said.out.as_str()), (6, "member\n"), "{}", said.err);
+    // One of its own has its sandbox in the member's, which is in the executor's.
+    let own = json!({"value": "own", "parent": container});
+    assert_eq!(host.launch(&own, "pwd; sleep 1000").status, 200);
+    let shown = host.call("GET_CONTAINERS", &json!({"show_nested": true}));
+    let shown: Value = serde_json::from_str(&shown.text()).unwrap();
+    let all = shown["get_containers"]["containers"].as_array().unwrap();
+    let told = all.iter().find(|one| one["container_id"]["value"] == "own").unwrap();
+    let whole = &told["container_id"]["parent"];
+    let pod = whole["parent"]["value"].as_str().unwrap();
+    let member = whole["value"].as_str().unwrap();
+    assert_eq!(container["value"], member);
+    let below = format!("sandboxes/{pod}/containers/{member}/containers/own/stdout");
+    let path = host.agent.work_dir().join(below);
+    let shown = || fs::read_to_string(&path).unwrap_or_default();
+    let ends_there = |pwd: String| pwd.trim_end().ends_with(&format!("{member}/containers/own"));
+    eventually(|| ends_there(shown()), shown);
+    let in_executor = json!({"value": "x", "parent": {"value": pod}});
+    let refused = host.launch(&in_executor, "true");
+    assert!(refused.status == 400 && refused.text().contains("no process"), "{}", refused.text());
     host.end(&world);
 }

@@ -102,7 +102,7 @@ impl AgentNode {
         headers: &HeaderMap,
         caller: &Caller,
     ) -> Result<Reply, Early> {
-        let chain = chain(asked.id)?;
+        let chain = self.chain(asked.id)?;
         let nested = chain.parent().is_some();
         let start = start(asked, nested).map_err(|why| bad(&why))?;
         let form = if asked.session { Some(Form::asked(headers)?) } else { None };
@@ -208,6 +208,16 @@ impl AgentNode {
         Ok(Place { root: Some(self.containers.at(id)), framework, owner })
     }
 
+    /// The names of an id. That of a task in an executor's container may be left to begin with it, as
+    /// statuses tell it: no other container here has its name.
+    fn chain(&self, id: &pb::ContainerId) -> Result<Chain, Early> {
+        let chain = Chain::read(id);
+        let chain = chain.map_err(|why| bad(&format!("'container_id' is invalid: {why}")))?;
+        let first = chain.names().first().and_then(|name| ContainerId::parse(name));
+        let around = first.and_then(|first| self.containers.at(first).inside);
+        Ok(around.map_or(chain.clone(), |around| chain.in_executor(around)))
+    }
+
     /// A task's or an executor's container of this name.
     fn task_container(&self, chain: &Chain) -> Option<ContainerId> {
         let id = ContainerId::parse(chain.name())?;
@@ -258,7 +268,7 @@ impl AgentNode {
         caller: &Caller,
         [nested, standalone]: [Action; 2],
     ) -> Result<Rc<Inner>, Early> {
-        let chain = chain(id)?;
+        let chain = self.chain(id)?;
         let Some(inner) = self.inners.get(&chain) else {
             if self.task_container(&chain).is_some() {
                 return Err(bad("this is about what runs inside of a task's container, not it"));
@@ -348,7 +358,7 @@ impl AgentNode {
         caller: &Caller,
     ) -> Result<Reply, Early> {
         let form = Form::asked(headers)?;
-        let chain = chain(id)?;
+        let chain = self.chain(id)?;
         let may = |framework: FrameworkId, user: &str| {
             self.may_touch(caller, framework)?;
             self.options.access.check(caller, Action::AttachContainerOutput, Some(user))
@@ -579,10 +589,6 @@ fn waited(kind: Type, ending: Ending) -> Response {
 fn typed(mut reply: Reply, media: Media) -> Reply {
     reply.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(media.name()));
     reply
-}
-
-fn chain(id: &pb::ContainerId) -> Result<Chain, Early> {
-    Chain::read(id).map_err(|why| bad(&format!("'container_id' is invalid: {why}")))
 }
 
 fn bad(why: &str) -> Early {

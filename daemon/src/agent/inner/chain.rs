@@ -40,6 +40,11 @@ impl Chain {
         (!around.is_empty()).then(|| Self(around.to_vec()))
     }
 
+    /// The same inside of an executor's container.
+    pub(super) fn in_executor(self, around: mesita_core::wire::ContainerId) -> Self {
+        Self([vec![around.to_string()], self.0].concat())
+    }
+
     /// All names.
     pub(super) fn names(&self) -> &[String] {
         &self.0

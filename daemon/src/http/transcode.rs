@@ -1,15 +1,19 @@
 //! Messages of the API from and to JSON, with the conventions of Mesos' clients: field names as in
 //! the `.proto` files, enums by name, bytes as base64, 64-bit numbers as numbers; unknown fields
-//! and null are as good as absent; declared defaults are told. Mesos: stout's `protobuf.hpp`.
+//! and null are as good as absent; declared defaults are told, and of some answers empty lists.
+//! Mesos: stout's `protobuf.hpp`.
 
 use std::fmt;
 use std::sync::LazyLock;
 
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
 use prost::{Message, Name};
 use prost_reflect::{
-    DescriptorPool, DeserializeOptions, DynamicMessage, FieldDescriptor, MessageDescriptor,
-    ReflectMessage, SerializeOptions, Value,
+    DescriptorPool, DeserializeOptions, DynamicMessage, FieldDescriptor, Kind, MessageDescriptor,
+    ReflectMessage, Value,
 };
+use serde::Serialize;
 use serde_json::Deserializer;
 
 use crate::flags::text::Duration;
@@ -23,10 +27,6 @@ static POOL: LazyLock<DescriptorPool> = LazyLock::new(|| {
 });
 
 const READ: DeserializeOptions = DeserializeOptions::new().deny_unknown_fields(false);
-const WRITE: SerializeOptions = SerializeOptions::new()
-    .stringify_64_bit_integers(false)
-    .use_proto_field_name(true)
-    .skip_default_fields(true);
 
 /// Why bytes are no message, in Mesos' words.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -127,12 +127,9 @@ pub(crate) fn to_json<M: Message + Name>(message: &M) -> Vec<u8> {
     if whole.transcode_from(message).is_err() {
         mesita_core::stop(line!(), "a message that is not what it is described as");
     }
-    declare(&mut whole);
     let mut text = Vec::new();
-    let mut writer = serde_json::Serializer::with_formatter(&mut text, Ascii);
-    // A vector takes everything, and our own messages have no way to fail.
-    let _ = whole.serialize_with_options(&mut writer, &WRITE);
-    text
+    write_message(&whole, &mut text);
+    ascii(text)
 }
 
 fn described<M: Name>() -> MessageDescriptor {
@@ -186,65 +183,119 @@ fn look_for_missing(message: &DynamicMessage, path: &str, missing: &mut Vec<Stri
     }
 }
 
-/// Sets every field that is not there and declares a default, unless it is deprecated.
-fn declare(message: &mut DynamicMessage) {
-    let described = message.descriptor();
-    for field in described.fields() {
-        if message.has_field(&field) {
-            match message.get_field_mut(&field) {
-                Value::Message(inner) => declare(inner),
-                Value::List(items) => items.iter_mut().for_each(declare_value),
-                Value::Map(entries) => entries.values_mut().for_each(declare_value),
-                Value::Bool(_)
-                | Value::I32(_)
-                | Value::I64(_)
-                | Value::U32(_)
-                | Value::U64(_)
-                | Value::F32(_)
-                | Value::F64(_)
-                | Value::String(_)
-                | Value::Bytes(_)
-                | Value::EnumNumber(_) => {}
-            }
-        } else if declares(&field) {
-            message.set_field(&field, field.default_value());
+/// Writes what is there, and what is told all the same: of that, its default.
+fn write_message(message: &DynamicMessage, into: &mut Vec<u8>) {
+    into.push(b'{');
+    let mut first = true;
+    for field in message.descriptor().fields() {
+        if !message.has_field(&field) && !told_anyway(&field) {
+            continue;
         }
+        comma(&mut first, into);
+        plain(field.name(), into);
+        into.push(b':');
+        write_value(&message.get_field(&field), &field.kind(), into);
     }
+    into.push(b'}');
 }
 
-fn declare_value(value: &mut Value) {
-    if let Value::Message(inner) = value {
-        declare(inner);
-    }
-}
+/// Answers whose lists Mesos writes by hand, and so even if they are empty. Mesos:
+/// `master/readonly_handler.cpp`, `slave/http.cpp`, `jsonify…`.
+const WHOLE: [&str; 4] = ["GetAgents", "GetExecutors", "GetFrameworks", "GetTasks"];
 
-fn declares(field: &FieldDescriptor) -> bool {
+/// True for a declared default and for a list of those answers, unless it is deprecated.
+fn told_anyway(field: &FieldDescriptor) -> bool {
     let raw = field.field_descriptor_proto();
-    let deprecated = raw.options.as_ref().is_some_and(|options| options.deprecated());
-    raw.default_value.is_some() && !deprecated
+    let told = raw.default_value.is_some()
+        || field.is_list() && WHOLE.contains(&field.parent_message().name());
+    told && !raw.options.as_ref().is_some_and(|options| options.deprecated())
 }
 
-/// JSON in ASCII: whatever the reader takes bytes for, it reads the same.
-struct Ascii;
-
-impl serde_json::ser::Formatter for Ascii {
-    fn write_string_fragment<W: ?Sized + std::io::Write>(
-        &mut self,
-        writer: &mut W,
-        fragment: &str,
-    ) -> std::io::Result<()> {
-        for character in fragment.chars() {
-            if character.is_ascii() && character != '\u{7f}' {
-                writer.write_all(&[u8::try_from(character).unwrap_or(b'?')])?;
-                continue;
+fn write_value(value: &Value, kind: &Kind, into: &mut Vec<u8>) {
+    match value {
+        Value::Message(inner) => write_message(inner, into),
+        Value::List(items) => {
+            into.push(b'[');
+            let mut first = true;
+            for item in items {
+                comma(&mut first, into);
+                write_value(item, kind, into);
             }
-            let mut units = [0; 2];
-            for unit in character.encode_utf16(&mut units) {
-                write!(writer, "\\u{unit:04x}")?;
+            into.push(b']');
+        }
+        Value::Map(entries) => {
+            // In order: theirs differs from run to run.
+            let mut entries: Vec<_> = entries.iter().collect();
+            entries.sort_by(|one, other| one.0.cmp(other.0));
+            let of = kind.as_message().map(|entry| entry.map_entry_value_field().kind());
+            into.push(b'{');
+            let mut first = true;
+            for (key, item) in entries {
+                comma(&mut first, into);
+                // All maps of the API are by text.
+                plain(key.as_str().unwrap_or_default(), into);
+                into.push(b':');
+                write_value(item, of.as_ref().unwrap_or(kind), into);
+            }
+            into.push(b'}');
+        }
+        Value::EnumNumber(number) => match kind.as_enum().and_then(|of| of.get_value(*number)) {
+            Some(known) => plain(known.name(), into),
+            None => plain(number, into),
+        },
+        Value::Bytes(bytes) => plain(&STANDARD.encode(bytes), into),
+        Value::String(text) => plain(text, into),
+        Value::Bool(value) => plain(value, into),
+        Value::I32(value) => plain(value, into),
+        Value::I64(value) => plain(value, into),
+        Value::U32(value) => plain(value, into),
+        Value::U64(value) => plain(value, into),
+        Value::F32(value) => write_double(f64::from(*value), into),
+        Value::F64(value) => write_double(*value, into),
+    }
+}
+
+/// A number; what JSON has no number for by its name.
+fn write_double(value: f64, into: &mut Vec<u8>) {
+    if value.is_finite() {
+        plain(&value, into);
+    } else if value.is_nan() {
+        plain("NaN", into);
+    } else {
+        plain(if value > 0.0 { "Infinity" } else { "-Infinity" }, into);
+    }
+}
+
+fn comma(first: &mut bool, into: &mut Vec<u8>) {
+    if !std::mem::take(first) {
+        into.push(b',');
+    }
+}
+
+fn plain<T: Serialize + ?Sized>(value: &T, into: &mut Vec<u8>) {
+    // A vector takes everything, and numbers and text have no way to fail.
+    let _ = serde_json::to_writer(into, value);
+}
+
+/// JSON in ASCII: whatever the reader takes bytes for, it reads the same. What is not ASCII stands
+/// in strings, where it may be escaped.
+pub(crate) fn ascii(json: Vec<u8>) -> Vec<u8> {
+    let plain = |byte: &u8| byte.is_ascii() && *byte != 0x7f;
+    if json.iter().all(plain) {
+        return json;
+    }
+    let mut told = Vec::with_capacity(json.len().saturating_mul(2));
+    for character in String::from_utf8_lossy(&json).chars() {
+        match u8::try_from(character) {
+            Ok(byte) if plain(&byte) => told.push(byte),
+            Ok(_) | Err(_) => {
+                for unit in character.encode_utf16(&mut [0; 2]) {
+                    told.extend_from_slice(format!("\\u{unit:04x}").as_bytes());
+                }
             }
         }
-        Ok(())
     }
+    told
 }
 
 #[cfg(test)]
@@ -307,5 +358,30 @@ mod tests {
         let status = TaskStatus { uuid, timestamp: Some(1.5), ..Default::default() };
         let text = String::from_utf8(to_json(&status)).unwrap();
         assert!(text.contains(r#""uuid":"////""#) && text.contains(r#""timestamp":1.5"#), "{text}");
+    }
+
+    #[test]
+    fn lists_that_mesos_tells_though_they_are_empty_are_told() {
+        use crate::pb::mesos::v1::{agent, master, quota, value};
+        let text = |told: Vec<u8>| String::from_utf8(told).unwrap();
+        let told = text(to_json(&master::response::GetTasks::default()));
+        assert_eq!(told, r#"{"tasks":[],"completed_tasks":[],"unreachable_tasks":[]}"#);
+        let told = text(to_json(&agent::response::GetExecutors::default()));
+        assert_eq!(told, r#"{"executors":[],"completed_executors":[]}"#);
+        assert_eq!(text(to_json(&master::response::GetOperations::default())), "{}");
+        let limits = ["mem", "cpus"].map(|name| (name.to_owned(), value::Scalar { value: 1.5 }));
+        let quota = quota::QuotaConfig {
+            role: "r".to_owned(),
+            limits: limits.into_iter().collect(),
+            ..Default::default()
+        };
+        let told = text(to_json(&quota));
+        assert_eq!(told, r#"{"role":"r","limits":{"cpus":{"value":1.5},"mem":{"value":1.5}}}"#);
+    }
+
+    #[test]
+    fn json_is_ascii_whatever_its_strings_hold() {
+        let told = ascii("{\"é\u{7f}\":\"😀\"}".as_bytes().to_vec());
+        assert_eq!(told, br#"{"\u00e9\u007f":"\ud83d\ude00"}"#);
     }
 }

@@ -191,7 +191,9 @@ impl MasterNode {
             Type::GetWeights => {
                 told.set_type(Of::GetWeights);
                 let weight_infos = reads::weights(&tables);
-                told.get_weights = Some(response::GetWeights { weight_infos });
+                // Mesos has no answer to what nobody has set.
+                let any = !weight_infos.is_empty();
+                told.get_weights = any.then_some(response::GetWeights { weight_infos });
             }
             Type::GetQuota => {
                 told.set_type(Of::GetQuota);

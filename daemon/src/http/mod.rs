@@ -235,7 +235,7 @@ pub(crate) fn pieces(mut pieces: Pieces, function: Option<&str>) -> Reply {
 
 /// An answer in JSON.
 pub(crate) fn object(value: &Value) -> Reply {
-    let mut response = text(StatusCode::OK, value.to_string());
+    let mut response = Response::new(Body::of(transcode::ascii(value.to_string().into_bytes())));
     response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
     response
 }

@@ -1,9 +1,12 @@
-//! An answer that is written while it is read: however large it is, a piece of it is in memory.
+//! An answer in JSON that is written while it is read: however large it is, a piece of it is in
+//! memory. It is ASCII, as Mesos' is.
 
 use std::collections::VecDeque;
 
 use hyper::body::Bytes;
 use serde::Serialize;
+
+use crate::http::transcode::ascii;
 
 /// Bytes that are gathered before they are handed on.
 const PIECE: usize = 32 * 1024;
@@ -82,7 +85,7 @@ impl Pieces {
                 }
             }
         }
-        (!piece.is_empty()).then(|| piece.into())
+        (!piece.is_empty()).then(|| ascii(piece).into())
     }
 }
 
@@ -96,7 +99,7 @@ mod tests {
         pieces.text("{");
         let mut numbers = 0..20_000u32;
         pieces.array("numbers", move || numbers.next());
-        pieces.text("}");
+        pieces.text(",\"name\":\"\u{e9}\"}");
         let mut whole = Vec::new();
         let mut count = 0;
         while let Some(piece) = pieces.next() {
@@ -105,6 +108,7 @@ mod tests {
             count += 1;
         }
         assert!(count > 2);
+        assert!(whole.ends_with(br#""name":"\u00e9"}"#));
         let value: serde_json::Value = serde_json::from_slice(&whole).unwrap();
         assert_eq!(value["numbers"].as_array().unwrap().len(), 20_000);
     }

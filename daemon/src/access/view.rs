@@ -3,7 +3,7 @@
 //! A task and an executor count as those of their framework's user, and are seen only with their
 //! framework. What an agent's resources are used for is told whole: sums say nothing of whose.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
 use mesita_core::acls::Action;
@@ -11,7 +11,7 @@ use mesita_core::table::Id;
 
 use super::Access;
 use crate::catalog::Tables;
-use crate::catalog::rows::Framework;
+use crate::catalog::rows::{Completed, Framework};
 use crate::doors::Caller;
 
 /// What belongs to frameworks, as far as it is seen.
@@ -62,7 +62,10 @@ impl Tables {
             self.frameworks.iter().map(|(id, row)| (id, of(row))).collect();
         let seen = |id: Id, what: fn(&Seen) -> bool| by_row.get(&id).is_some_and(what);
         let completed_frameworks = self.completed_frameworks.iter();
-        let completed = self.completed.iter();
+        let over = |list: &VecDeque<Completed>| -> Arc<VecDeque<Completed>> {
+            let seen = list.iter().filter(|one| access.sees_tasks(caller, &one.user));
+            Arc::new(seen.cloned().collect())
+        };
         let unseen_roles: BTreeSet<Box<str>> = self
             .roles()
             .into_iter()
@@ -78,9 +81,8 @@ impl Tables {
             operations: self.operations.only(|_, row| seen(row.framework, |one| one.framework)),
             inverse: self.inverse.only(|_, row| seen(row.framework, |one| one.framework)),
             weights: Arc::new(weights.map(|(role, weight)| (role.clone(), *weight)).collect()),
-            completed: Arc::new(
-                completed.filter(|one| access.sees_tasks(caller, &one.user)).cloned().collect(),
-            ),
+            completed: over(&self.completed),
+            unreachable: over(&self.unreachable),
             completed_frameworks: Arc::new(
                 completed_frameworks.filter(|(_, row)| of(row).framework).cloned().collect(),
             ),

@@ -10,8 +10,9 @@ use std::sync::Arc;
 
 use mesita_core::allocator::node::WEIGHT_ONE;
 use mesita_core::master::Fact;
-use mesita_core::master::rows::{FrameworkState, Willing};
+use mesita_core::master::rows::{AgentState, FrameworkState, Willing};
 use mesita_core::table::Id;
+use mesita_core::wire::task::TaskState;
 use mesita_core::wire::{AgentId, Body, BodyRef, Fence, FrameworkId};
 
 use crate::encoded::{Described, Resources};
@@ -26,6 +27,9 @@ pub(crate) const PAGE: usize = 64;
 const STATUSES_MAX: usize = 8;
 /// Tasks that are remembered after their end was acknowledged.
 pub(crate) const COMPLETED_MAX: usize = 500;
+/// Tasks that are remembered while their agent does not answer. Mesos:
+/// `--max_unreachable_tasks_per_framework`.
+pub(crate) const UNREACHABLE_MAX: usize = 1_000;
 /// Frameworks that are remembered after their end. Mesos: `--max_completed_frameworks`.
 pub(crate) const COMPLETED_FRAMEWORKS_MAX: usize = 50;
 
@@ -47,6 +51,8 @@ pub(crate) struct Tables {
     pub(crate) weights: Arc<BTreeMap<Box<str>, u32>>,
     /// Tasks whose end was acknowledged, the newest last.
     pub(crate) completed: Arc<VecDeque<Completed>>,
+    /// Tasks of agents that do not answer, the newest last: they are where they were, or over.
+    pub(crate) unreachable: Arc<VecDeque<Completed>>,
     /// Frameworks that are no more, the newest last, by the rows that they had.
     pub(crate) completed_frameworks: Arc<VecDeque<(Id, Framework)>>,
     /// Tasks that ended since this master leads, by the state that they ended in.
@@ -66,7 +72,7 @@ impl Tables {
     }
 }
 
-/// Bytes of what those tasks have carried.
+/// Bytes of what the tasks of both lists have carried.
 const COMPLETED_BYTES_MAX: usize = 8 * 1024 * 1024;
 
 /// The tables as facts change them, and how to find a row in them.
@@ -74,8 +80,8 @@ const COMPLETED_BYTES_MAX: usize = 8 * 1024 * 1024;
 pub(crate) struct Catalog {
     pub(crate) now: Tables,
     agents_by_id: BTreeMap<AgentId, Id>,
-    /// Bytes of bodies of tasks that are over.
-    completed_bytes: usize,
+    /// Bytes of bodies of tasks that are over or unreachable.
+    remembered_bytes: usize,
     /// Tasks of one name, whoever's; the newest last.
     tasks_by_name: BTreeMap<Box<str>, Vec<Id>>,
 }
@@ -211,6 +217,8 @@ impl Catalog {
                 let registered_us = before.map_or(wall_us, |agent| agent.registered_us);
                 let deactivated = before.is_some_and(|agent| agent.deactivated);
                 let drain = before.map_or_else(Default::default, |agent| agent.drain);
+                let reregistered_us = before.map_or(0, |agent| agent.reregistered_us);
+                let known = before.is_some_and(|agent| agent.known);
                 self.agents_by_id.insert(info.agent, row);
                 self.now.agents.put(
                     row,
@@ -222,16 +230,14 @@ impl Catalog {
                         state,
                         since_us,
                         registered_us,
+                        reregistered_us,
+                        known,
                         deactivated,
                         drain,
                     },
                 );
             }
-            Fact::AgentState { row, state } => {
-                self.now
-                    .agents
-                    .change(row, |agent| (agent.state, agent.since_us) = (state, wall_us));
-            }
+            Fact::AgentState { row, state } => self.agent_state(row, state, wall_us),
             Fact::AgentGone { row } => {
                 if let Some(agent) = self.now.agents.remove(row) {
                     self.agents_by_id.remove(&agent.id);
@@ -405,7 +411,34 @@ impl Catalog {
         }
     }
 
-    /// A task is over, and goes to those that are remembered for a while.
+    fn agent_state(&mut self, row: Id, state: AgentState, wall_us: u64) {
+        self.now.agents.change(row, |agent| agent.enter(state, wall_us));
+        if matches!(state, AgentState::Active | AgentState::Gone) {
+            self.settle_unreachable(row, state == AgentState::Gone);
+        }
+    }
+
+    /// Tasks of an agent that came back are where it said that they are; those of one that never
+    /// will are over.
+    fn settle_unreachable(&mut self, row: Id, over: bool) {
+        let Some(id) = self.now.agents.get(row).map(|agent| agent.id) else { return };
+        if self.now.unreachable.iter().all(|one| one.agent_id != id) {
+            return;
+        }
+        let all = std::mem::take(Arc::make_mut(&mut self.now.unreachable));
+        let (theirs, others): (VecDeque<_>, VecDeque<_>) =
+            all.into_iter().partition(|one| one.agent_id == id);
+        self.now.unreachable = Arc::new(others);
+        for one in theirs {
+            self.remembered_bytes -= one.bytes();
+            if over {
+                self.remember(one, false);
+            }
+        }
+    }
+
+    /// A task is over, or its agent does not answer: it goes to those that are remembered for a
+    /// while.
     fn complete(&mut self, task: Task) {
         let (agent, framework) =
             (self.now.agents.get(task.agent), self.now.frameworks.get(task.framework));
@@ -419,21 +452,29 @@ impl Catalog {
             user: framework.of_user().into(),
             task,
         };
-        self.completed_bytes += completed.bytes();
-        let all = Arc::make_mut(&mut self.now.completed);
-        all.push_back(completed);
+        let unreachable = completed.task.state == TaskState::Unreachable;
+        self.remember(completed, unreachable);
+    }
+
+    fn remember(&mut self, one: Completed, unreachable: bool) {
+        self.remembered_bytes += one.bytes();
+        let (all, max) = if unreachable {
+            (&mut self.now.unreachable, UNREACHABLE_MAX)
+        } else {
+            (&mut self.now.completed, COMPLETED_MAX)
+        };
+        let all = Arc::make_mut(all);
+        all.push_back(one);
         // The newest is remembered however large it is.
-        while all.len() > COMPLETED_MAX
-            || (self.completed_bytes > COMPLETED_BYTES_MAX && all.len() > 1)
-        {
+        while all.len() > max || (self.remembered_bytes > COMPLETED_BYTES_MAX && all.len() > 1) {
             let oldest = all.pop_front();
-            self.completed_bytes -= oldest.map_or(0, |oldest| oldest.bytes());
+            self.remembered_bytes -= oldest.map_or(0, |oldest| oldest.bytes());
         }
     }
 
-    /// The newest task of this name that is over, of this framework if one is given.
+    /// The newest task of this name that is unreachable or over, of this framework if one is given.
     pub(crate) fn completed(&self, framework: FrameworkId, name: &str) -> Option<&Completed> {
-        let mut tasks = self.now.completed.iter().rev();
+        let mut tasks = self.now.unreachable.iter().rev().chain(self.now.completed.iter().rev());
         tasks.find(|one| {
             *one.task.name == *name && (framework.is_none() || one.framework_id == framework)
         })
@@ -448,13 +489,15 @@ impl Catalog {
     }
 
     /// Names and values of what it holds.
-    pub(crate) fn gauges(&self) -> [(&'static str, u64); 11] {
+    pub(crate) fn gauges(&self) -> [(&'static str, u64); 13] {
         [
             ("catalog_completed_tasks", self.now.completed.len() as u64),
             ("catalog_completed_tasks_max", COMPLETED_MAX as u64),
+            ("catalog_unreachable_tasks", self.now.unreachable.len() as u64),
+            ("catalog_unreachable_tasks_max", UNREACHABLE_MAX as u64),
             ("catalog_completed_frameworks", self.now.completed_frameworks.len() as u64),
             ("catalog_completed_frameworks_max", COMPLETED_FRAMEWORKS_MAX as u64),
-            ("catalog_completed_bytes", self.completed_bytes as u64),
+            ("catalog_completed_bytes", self.remembered_bytes as u64),
             ("catalog_completed_bytes_max", COMPLETED_BYTES_MAX as u64),
             ("catalog_agents", self.now.agents.len() as u64),
             ("catalog_frameworks", self.now.frameworks.len() as u64),

@@ -30,6 +30,10 @@ pub(crate) struct Agent {
     pub(crate) since_us: u64,
     /// When this master first heard of it, in µs of Unix time.
     pub(crate) registered_us: u64,
+    /// When it came back last, in µs of Unix time; 0 = it never went.
+    pub(crate) reregistered_us: u64,
+    /// It was here before, or the registry has it from another master.
+    pub(crate) known: bool,
     /// Nothing new of it is offered.
     pub(crate) deactivated: bool,
     /// Whether it is being emptied, and how.
@@ -250,6 +254,25 @@ pub(crate) const fn framework_word(state: FrameworkState) -> &'static str {
 }
 
 impl Agent {
+    /// It is somewhere else in its life.
+    pub(crate) fn enter(&mut self, state: AgentState, wall_us: u64) {
+        // Giving it up takes a while; it does not answer since that began.
+        if (self.state, state) != (AgentState::Losing, AgentState::Unreachable) {
+            self.since_us = wall_us;
+        }
+        if state == AgentState::Active && self.state != state && self.known {
+            self.reregistered_us = wall_us;
+        }
+        self.known |= matches!(state, AgentState::Active | AgentState::Recovered);
+        self.state = state;
+    }
+
+    /// Since when it does not answer, in µs of Unix time; none when it does, or is gone for good.
+    pub(crate) fn unreachable_us(&self) -> Option<u64> {
+        let lost = matches!(self.state, AgentState::Losing | AgentState::Unreachable);
+        lost.then_some(self.since_us)
+    }
+
     /// The word for its state, and for what an operator does to it.
     pub(crate) const fn word(&self) -> &'static str {
         match (self.state, self.drain.emptying, self.deactivated) {

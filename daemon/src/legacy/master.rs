@@ -1,6 +1,7 @@
 //! What a master has under which path. Mesos: `master/readonly_handler.cpp`.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
 
 use mesita_core::master::rows::AgentState;
 use mesita_core::resources::Amount;
@@ -14,7 +15,7 @@ use super::rows::{
     AgentRow, Counts, ExecutorRow, FrameworkDetail, FrameworkHead, Holdings, OfferRow, TaskRow,
 };
 use crate::catalog::Tables;
-use crate::catalog::rows::{Framework, Quota};
+use crate::catalog::rows::{Completed, Framework, Quota};
 use crate::pb::mesos::v1::MasterInfo;
 use crate::v1::amounts::{double, seconds};
 use crate::v1::events::MESOS_VERSION;
@@ -190,8 +191,10 @@ fn framework_row(
     let detail = FrameworkDetail::of(tables, id, framework, holdings);
     pieces.text(open(&written(&detail)).to_owned());
     task_rows(pieces, tables, "tasks", tasks);
-    pieces.text(",\"unreachable_tasks\":[],");
-    completed_rows(pieces, tables, framework.id);
+    pieces.text(",");
+    over_rows(pieces, tables, "unreachable_tasks", &tables.unreachable, framework.id);
+    pieces.text(",");
+    over_rows(pieces, tables, "completed_tasks", &tables.completed, framework.id);
     pieces.text(",");
     let (mut offers, of) = (row_ids(&tables.offers, |one| one.framework == id), tables.clone());
     pieces.array("offers", move || Some(OfferRow::of(&of, of.offers.get(offers.next()?)?)));
@@ -214,12 +217,18 @@ fn task_rows(pieces: &mut Pieces, tables: &Tables, name: &str, ids: Vec<Id>) {
     pieces.array(name, move || Some(TaskRow::of(&tables, tables.tasks.get(ids.next()?)?)));
 }
 
-fn completed_rows(pieces: &mut Pieces, tables: &Tables, of: mesita_core::wire::FrameworkId) {
-    let tables = tables.clone();
+fn over_rows(
+    pieces: &mut Pieces,
+    tables: &Tables,
+    name: &str,
+    list: &Arc<VecDeque<Completed>>,
+    of: mesita_core::wire::FrameworkId,
+) {
+    let (tables, list) = (tables.clone(), Arc::clone(list));
     let mut next = 0;
-    pieces.array("completed_tasks", move || {
+    pieces.array(name, move || {
         loop {
-            let one = tables.completed.get(next)?;
+            let one = list.get(next)?;
             next += 1;
             if one.framework_id == of {
                 return Some(TaskRow::completed(&tables, one));
@@ -256,10 +265,12 @@ struct Counted<R> {
 fn summary(pieces: &mut Pieces, tables: Tables, about: &About) {
     let holdings = Holdings::of(&tables);
     let cluster = tables.leading.map_or(0, |(cluster, _)| cluster);
+    let over = || tables.unreachable.iter().chain(tables.completed.iter()).map(|one| &one.task);
     let counted = |of: &dyn Fn(Id, Id) -> bool| {
         let mut counts = Counts::default();
         let mut others = (BTreeMap::new(), BTreeMap::new());
-        for (_, task) in tables.tasks.iter().filter(|(_, t)| of(t.framework, t.agent)) {
+        let live = tables.tasks.iter().map(|(_, task)| task);
+        for task in live.chain(over()).filter(|task| of(task.framework, task.agent)) {
             counts.add(task.state);
             others.0.insert(task.framework, ());
             others.1.insert(task.agent, ());
@@ -381,7 +392,8 @@ fn tasks(pieces: &mut Pieces, tables: Tables, query: &BTreeMap<String, String>) 
     };
     let (limit, offset) = (number("limit", TASKS), number("offset", 0));
     let (framework, name) = (query.get("framework_id"), query.get("task_id"));
-    // When it came to be, and where it is: a row, or a place among those that are over.
+    // When it came to be, and where it is: a row, or a place among those that are unreachable or
+    // over.
     let mut all: Vec<(u64, Result<Id, usize>)> = Vec::new();
     let wanted = |of: Option<String>, task: &str| {
         framework.is_none_or(|wanted| of.as_ref() == Some(wanted))
@@ -393,7 +405,8 @@ fn tasks(pieces: &mut Pieces, tables: Tables, query: &BTreeMap<String, String>) 
             all.push((task.since_us, Ok(id)));
         }
     }
-    for (place, one) in tables.completed.iter().enumerate() {
+    let unreachable = tables.unreachable.len();
+    for (place, one) in tables.unreachable.iter().chain(tables.completed.iter()).enumerate() {
         if wanted(Some(shown(&tables, one.framework_id)), &one.task.name) {
             all.push((one.task.since_us, Err(place)));
         }
@@ -406,7 +419,10 @@ fn tasks(pieces: &mut Pieces, tables: Tables, query: &BTreeMap<String, String>) 
     pieces.text("{");
     pieces.array("tasks", move || match page.next()?.1 {
         Ok(id) => Some(TaskRow::of(&tables, tables.tasks.get(id)?)),
-        Err(place) => Some(TaskRow::completed(&tables, tables.completed.get(place)?)),
+        Err(place) => {
+            let over = || tables.completed.get(place.checked_sub(unreachable)?);
+            Some(TaskRow::completed(&tables, tables.unreachable.get(place).or_else(over)?))
+        }
     });
     pieces.text("}");
 }

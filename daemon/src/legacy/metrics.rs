@@ -80,6 +80,8 @@ fn tasks(tables: &Tables, put: &mut impl FnMut(String, f64) -> Option<Value>) {
     for (_, task) in tables.tasks.iter().filter(|(_, task)| !task.state.is_terminal()) {
         counts[task.state as usize] += 1;
     }
+    // Of one that is unreachable there is no row.
+    counts[TaskState::Unreachable as usize] += tables.unreachable.len();
     for (name, state) in [
         ("staging", TaskState::Staging),
         ("starting", TaskState::Starting),

@@ -38,6 +38,8 @@ pub(super) struct AgentRow {
     attributes: Attributes,
     pid: String,
     registered_time: f64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    reregistered_time: Option<f64>,
     resources: Sum,
     used_resources: Sum,
     offered_resources: Sum,
@@ -120,6 +122,7 @@ impl AgentRow {
                 .collect(),
             pid: format!("slave(1)@{ip}:{port}"),
             registered_time: seconds(agent.registered_us),
+            reregistered_time: (agent.reregistered_us > 0).then(|| seconds(agent.reregistered_us)),
             resources: Sum::of(&list),
             used_resources: held(&holdings.used_of_agent),
             offered_resources: held(&holdings.offered_of_agent),

@@ -388,11 +388,7 @@ impl MasterNode {
             capabilities: scheduler.capabilities.get(),
             master: &scheduler.master,
             wall_us: clock::wall_us(),
-            agent: &|agent, take| {
-                if let Some(info) = catalog.agent(agent).and_then(|(_, row)| row.info.info()) {
-                    take(&info);
-                }
-            },
+            catalog: &catalog,
             bytes: &|body| store.bytes(body.of(bodies)),
         };
         let told = telling.event(&event);

@@ -160,7 +160,10 @@ pub(crate) fn rows(tables: &Tables, of: Rows) -> Box<dyn Iterator<Item = Value> 
         Rows::Frameworks => Box::new(
             tables.frameworks.iter().map(|(id, framework)| tables.framework_json(id, framework)),
         ),
-        Rows::Completed => Box::new(tables.completed.iter().map(|one| tables.completed_json(one))),
+        Rows::Completed => {
+            let all = tables.completed.iter().chain(tables.unreachable.iter());
+            Box::new(all.map(|one| tables.completed_json(one)))
+        }
         Rows::Quotas => {
             Box::new(tables.quotas.iter().map(|(role, quota)| tables.quota_json(role, quota)))
         }

@@ -13,6 +13,8 @@ use prost::Message;
 use super::amounts::seconds;
 use super::operations;
 use super::resources::{Form, attributes, of_wire};
+use crate::catalog::Catalog;
+use crate::catalog::rows::Agent;
 use crate::pb::mesos::v1 as pb;
 use pb::scheduler::event::{self, Type};
 
@@ -20,9 +22,6 @@ use pb::scheduler::event::{self, Type};
 pub(crate) const HEARTBEAT_US: u64 = 15_000_000;
 /// The release of Mesos whose API this is: clients compare it.
 pub(crate) const MESOS_VERSION: &str = "1.11.0";
-
-/// Shows an agent's description, if it is known.
-pub(crate) type ShowAgent<'t> = dyn Fn(AgentId, &mut dyn FnMut(&AgentInfo<'_>)) + 't;
 
 /// What events are told with.
 pub(crate) struct Telling<'t> {
@@ -36,8 +35,8 @@ pub(crate) struct Telling<'t> {
     pub(crate) master: &'t pb::MasterInfo,
     /// Now, in µs of Unix time.
     pub(crate) wall_us: u64,
-    /// Descriptions of agents.
-    pub(crate) agent: &'t ShowAgent<'t>,
+    /// What is known of agents and tasks.
+    pub(crate) catalog: &'t Catalog,
     /// The bytes of a body.
     pub(crate) bytes: &'t dyn Fn(Body) -> Arc<[u8]>,
 }
@@ -105,6 +104,10 @@ impl Telling<'_> {
         Some(told)
     }
 
+    fn agent(&self, id: AgentId) -> Option<&Agent> {
+        self.catalog.agent(id).map(|(_, agent)| agent)
+    }
+
     fn has(&self, capability: Capability) -> bool {
         self.capabilities & capability.bit() != 0
     }
@@ -127,12 +130,12 @@ impl Telling<'_> {
             allocation_info: form.allocated.then_some(allocation),
             ..pb::Offer::default()
         };
-        (self.agent)(offer.agent, &mut |info| {
+        if let Some(info) = self.agent(offer.agent).and_then(|agent| agent.info.info()) {
             told.hostname = info.hostname.to_owned();
-            told.url = Some(url(info, &told.agent_id.value, self.master));
+            told.url = Some(url(&info, &told.agent_id.value, self.master));
             told.attributes = attributes(&info.attributes);
             told.domain = domain(info.region, info.zone);
-        });
+        }
         if let Some(detail) = &offer.detail {
             let executors = detail.executors.iter();
             told.executor_ids =
@@ -150,8 +153,10 @@ impl Telling<'_> {
             unavailability: unavailability(&offer.unavailable),
             ..pb::InverseOffer::default()
         };
-        let name = agent_id(offer.agent, self.cluster).value;
-        (self.agent)(offer.agent, &mut |info| told.url = Some(url(info, &name, self.master)));
+        if let Some(info) = self.agent(offer.agent).and_then(|agent| agent.info.info()) {
+            let name = agent_id(offer.agent, self.cluster).value;
+            told.url = Some(url(&info, &name, self.master));
+        }
         told
     }
 
@@ -191,8 +196,11 @@ impl Telling<'_> {
         if detail.container.is_some() || !detail.executor.is_empty() {
             told.executor_id = Some(pb::ExecutorId { value: executor.to_owned() });
         }
-        if detail.unreachable_wall_us > 0 {
-            told.unreachable_time = Some(time_info(detail.unreachable_wall_us));
+        // That of which the agent does not answer, and whatever is asked of such an agent.
+        let asked = detail.reason == Some(Reason::Reconciliation);
+        if status.source == Source::Master && (asked || status.state == TaskState::Unreachable) {
+            let since_us = self.agent(status.agent).and_then(Agent::unreachable_us);
+            told.unreachable_time = since_us.map(time_info);
         }
         told
     }

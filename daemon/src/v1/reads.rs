@@ -85,6 +85,7 @@ pub(crate) fn agent(tables: &Tables, id: Id, row: &Agent) -> get_agents::Agent {
         version: MESOS_VERSION.to_owned(),
         pid: Some(format!("slave(1)@{ip}:{port}")),
         registered_time: Some(time(row.registered_us)),
+        reregistered_time: (row.reregistered_us > 0).then(|| time(row.reregistered_us)),
         total_resources: of_wire(&list, "", own),
         allocated_resources: summed(allocated),
         offered_resources: summed(offered.collect()),
@@ -203,14 +204,13 @@ fn executor(tables: &Tables, row: &Executor) -> get_executors::Executor {
 
 /// Tasks: those that live, those whose agent does not answer, those that are over.
 pub(crate) fn tasks(tables: &Tables) -> GetTasks {
-    let mut told = GetTasks::default();
-    for (_, row) in tables.tasks.iter() {
-        let unreachable = row.state == TaskState::Unreachable;
-        let into = if unreachable { &mut told.unreachable_tasks } else { &mut told.tasks };
-        into.push(task(tables, row));
+    let over = |one| completed(tables, one);
+    GetTasks {
+        tasks: tables.tasks.iter().map(|(_, row)| task(tables, row)).collect(),
+        unreachable_tasks: tables.unreachable.iter().map(over).collect(),
+        completed_tasks: tables.completed.iter().map(over).collect(),
+        ..GetTasks::default()
     }
-    told.completed_tasks = tables.completed.iter().map(|one| completed(tables, one)).collect();
-    told
 }
 
 /// One task.
@@ -263,6 +263,7 @@ pub(crate) fn status(
         agent_id: Some(agent_id(agent, cluster(tables))),
         timestamp: Some(seconds(status.told_us)),
         healthy: status.healthy,
+        unreachable_time: (state == TaskState::Unreachable).then(|| time(status.told_us)),
         ..pb::TaskStatus::default()
     };
     told.set_state(events::state(state));

@@ -309,10 +309,19 @@ fn an_agent_that_was_silent_is_unreachable_and_its_task_is_found_again() {
     assert!(lives(pid));
     let rows = master.rows(&["--agents"]);
     assert_eq!(rows[0]["state"], "unreachable", "{rows:?}");
+    let told = |name: &str| {
+        let state = crate::http::ask(master.port, "GET", "/state", &[], b"").text();
+        let state: serde_json::Value = serde_json::from_str(&state).unwrap();
+        state["frameworks"][0][name].clone()
+    };
+    let unreachable = || told("unreachable_tasks")[0]["state"] == "TASK_UNREACHABLE";
+    eventually(unreachable, || told("unreachable_tasks").to_string());
+    assert_eq!(told("completed_tasks"), serde_json::json!([]));
     agent.process().signal(Signal::CONT);
     eventually(|| active(&master) == 1, || format!("{:?}", master.rows(&["--agents"])));
     let running = || run.err().matches("TASK_RUNNING t ").count() == 2;
     eventually(running, || format!("the task again: {}", run.err()));
+    assert_eq!(told("unreachable_tasks"), serde_json::json!([]));
     open_gate(&world, "t");
     let said = run.end();
     assert_eq!(said.status, 5, "{}", said.err);

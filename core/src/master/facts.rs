@@ -141,6 +141,8 @@ pub enum Fact<'a> {
         /// What it holds for itself.
         #[serde(borrow)]
         resources: Seq<'a, Resource<'a>>,
+        /// The role that it was offered to.
+        role: &'a str,
     },
     /// An executor ended.
     ExecutorGone {
@@ -160,6 +162,8 @@ pub enum Fact<'a> {
         /// What is offered.
         #[serde(borrow)]
         resources: Seq<'a, Resource<'a>>,
+        /// The role that it is offered to.
+        role: &'a str,
     },
     /// An offer ended.
     OfferGone {

@@ -173,11 +173,19 @@ impl Master<'_> {
         let ids = (self.frameworks.id_at(row.framework), self.agents.id_at(row.agent));
         let (Some(framework), Some(agent)) = ids else { return };
         let id = OfferId { epoch: self.fence().epoch, id: offer };
+        let role = self.allocator.role_of(&self.names, row.client);
         self.with_scratch(|master, outer, inner| {
             let mut outer = Scratch::new(outer);
             let resources = master.pool.write(&master.names, row.held, "", &mut outer, inner);
             let resources = resources.unwrap_or_default();
-            cx.fact(Fact::Offer { row: offer, offer: id, framework, agent, resources });
+            cx.fact(Fact::Offer {
+                row: offer,
+                offer: id,
+                framework,
+                agent,
+                resources,
+                role: &role,
+            });
         });
     }
 

@@ -774,6 +774,7 @@ impl Master<'_> {
         if let Some(row) = self.frameworks.get_mut(framework) {
             row.executors.push(&mut self.executors, OF_FRAMEWORK, id);
         }
+        let role = self.allocator.role_of(&self.names, client);
         self.with_scratch(|master, outer, inner| {
             let mut outer = Scratch::new(outer);
             let resources = master.pool.write(&master.names, held, "", &mut outer, inner);
@@ -783,6 +784,7 @@ impl Master<'_> {
                 agent,
                 executor: name,
                 resources: resources.unwrap_or_default(),
+                role: &role,
             });
         });
         Some(id)

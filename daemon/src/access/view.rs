@@ -13,6 +13,8 @@ use super::Access;
 use crate::catalog::Tables;
 use crate::catalog::rows::{Completed, Framework};
 use crate::doors::Caller;
+use crate::legacy::Sum;
+use crate::legacy::roles::lineage;
 
 /// What belongs to frameworks, as far as it is seen.
 #[derive(Clone, Copy, Debug)]
@@ -66,12 +68,9 @@ impl Tables {
             let seen = list.iter().filter(|one| access.sees_tasks(caller, &one.user));
             Arc::new(seen.cloned().collect())
         };
-        let unseen_roles: BTreeSet<Box<str>> = self
-            .roles()
-            .into_iter()
-            .filter(|role| !access.may(caller, Action::ViewRole, Some(role)))
-            .map(Box::from)
-            .collect();
+        let roles = self.whole().roles().into_iter();
+        let unseen = roles.filter(|role| !access.may(caller, Action::ViewRole, Some(role)));
+        let unseen_roles: BTreeSet<Box<str>> = unseen.map(Box::from).collect();
         let weights = self.weights.iter().filter(|(role, _)| !unseen_roles.contains(*role));
         Self {
             frameworks: self.frameworks.only(|id, _| seen(id, |one| one.framework)),
@@ -116,10 +115,24 @@ impl Tables {
         self
     }
 
-    /// Roles that frameworks are in, or that somebody has set something for.
-    fn roles(&self) -> BTreeSet<&str> {
+    /// Roles that frameworks are in, that something is reserved for or that somebody has set
+    /// something for, and those above them. Mesos: `Master::knownRoles`.
+    fn roles(&self) -> BTreeSet<String> {
         let of_frameworks = self.frameworks.iter().flat_map(|(_, row)| row.roles.iter());
         let set = self.quotas.keys().chain(self.weights.keys());
-        of_frameworks.chain(set).map(|role| &**role).collect()
+        let mut roles = BTreeSet::new();
+        let mut put = |role: &str| roles.extend(lineage(role).map(str::to_owned));
+        of_frameworks.chain(set).for_each(|role| put(role));
+        for (_, agent) in self.agents.iter().filter(|(_, agent)| agent.is_known()) {
+            Sum::by_role(&agent.resources.list()).0.keys().for_each(|role| put(role));
+        }
+        roles
+    }
+
+    /// Those roles, as far as they are told of.
+    pub(crate) fn roles_told(&self) -> BTreeSet<String> {
+        let mut roles = self.roles();
+        roles.retain(|role| !self.unseen_roles.contains(&**role));
+        roles
     }
 }

@@ -339,17 +339,17 @@ impl Catalog {
                     self.complete(task);
                 }
             }
-            Fact::Executor { row, framework, agent, executor, ref resources } => {
+            Fact::Executor { row, framework, agent, executor, ref resources, role } => {
                 let resources = Resources::of(resources);
-                let new = Executor { framework, agent, name: executor.into(), resources };
-                self.now.executors.put(row, new);
+                let (name, role) = (executor.into(), role.into());
+                self.now.executors.put(row, Executor { framework, agent, name, role, resources });
             }
             Fact::ExecutorGone { row } => {
                 self.now.executors.remove(row);
             }
-            Fact::Offer { row, offer, framework, agent, ref resources } => {
-                let resources = Resources::of(resources);
-                self.now.offers.put(row, Offer { id: offer, framework, agent, resources });
+            Fact::Offer { row, offer, framework, agent, ref resources, role } => {
+                let (resources, role) = (Resources::of(resources), role.into());
+                self.now.offers.put(row, Offer { id: offer, framework, agent, role, resources });
             }
             Fact::OfferGone { row } => {
                 self.now.offers.remove(row);

@@ -172,6 +172,8 @@ pub(crate) struct Executor {
     pub(crate) framework: Id,
     pub(crate) agent: Id,
     pub(crate) name: Box<str>,
+    /// What it has is allocated to this role.
+    pub(crate) role: Box<str>,
     pub(crate) resources: Resources,
 }
 
@@ -181,6 +183,7 @@ pub(crate) struct Offer {
     pub(crate) id: OfferId,
     pub(crate) framework: Id,
     pub(crate) agent: Id,
+    pub(crate) role: Box<str>,
     pub(crate) resources: Resources,
 }
 
@@ -286,6 +289,11 @@ impl Agent {
     /// True when all that is known of it is what the registry keeps.
     pub(crate) const fn is_recovered(&self) -> bool {
         matches!(self.state, AgentState::Recovered)
+    }
+
+    /// True when it is registered, or was and may come back.
+    pub(crate) const fn is_known(&self) -> bool {
+        !self.is_lost() && !self.is_recovered()
     }
 
     /// True when nothing of it is left but its name.

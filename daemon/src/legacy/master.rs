@@ -4,20 +4,19 @@ use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
 use mesita_core::master::rows::AgentState;
-use mesita_core::resources::Amount;
 use mesita_core::table::Id;
 use serde::Serialize;
 use serde_json::{Value, json};
 
-use super::Sum;
 use super::pieces::Pieces;
+use super::roles;
 use super::rows::{
     AgentRow, Counts, ExecutorRow, FrameworkDetail, FrameworkHead, Holdings, OfferRow, TaskRow,
 };
 use crate::catalog::Tables;
-use crate::catalog::rows::{Completed, Framework, Quota};
+use crate::catalog::rows::{Completed, Framework};
 use crate::pb::mesos::v1::MasterInfo;
-use crate::v1::amounts::{double, seconds};
+use crate::v1::amounts::seconds;
 use crate::v1::events::MESOS_VERSION;
 use crate::v1::{maintenance, reads};
 
@@ -53,16 +52,15 @@ pub(crate) fn answer(
         "/frameworks" => frameworks(&mut pieces, tables, query.get("framework_id")),
         "/tasks" => tasks(&mut pieces, tables, query),
         "/flags" => pieces.text(json!({ "flags": about.flags }).to_string()),
-        "/roles" => roles(&mut pieces, &tables),
+        "/roles" => {
+            pieces.text(roles::roles(&tables, |id| shown(&tables, id)).to_string());
+        }
         "/weights" => {
             let told = reads::weights(&tables);
             let told = told.iter().map(|one| json!({"role": one.role(), "weight": one.weight}));
             pieces.text(Value::Array(told.collect()).to_string());
         }
-        "/quota" => {
-            let told = tables.quotas.iter().map(|(role, quota)| quota_row(role, quota));
-            pieces.text(json!({ "infos": told.collect::<Vec<Value>>() }).to_string());
-        }
+        "/quota" => pieces.text(text(&reads::quota_status(&tables))),
         "/maintenance/schedule" => pieces.text(text(&maintenance::schedule(&tables))),
         "/maintenance/status" => pieces.text(text(&maintenance::status(&tables))),
         _ => return None,
@@ -136,7 +134,7 @@ fn agent_rows(
 /// Agents that are registered, or were and may come back.
 fn known_agents(tables: &Tables) -> impl Iterator<Item = Id> {
     let agents = tables.agents.iter();
-    agents.filter(|(_, agent)| !agent.is_lost() && !agent.is_recovered()).map(|(id, _)| id)
+    agents.filter(|(_, agent)| agent.is_known()).map(|(id, _)| id)
 }
 
 /// Agents that the registry has and that have not come back to this master.
@@ -329,61 +327,6 @@ fn frameworks(pieces: &mut Pieces, tables: Tables, only: Option<&String>) {
     pieces.text("],\"completed_frameworks\":[");
     completed_frameworks(pieces, &tables, &holdings, only);
     pieces.text("],\"unregistered_frameworks\":[]}");
-}
-
-fn quota_row(role: &str, quota: &Quota) -> Value {
-    let told = |amounts: &BTreeMap<Box<str>, Amount>| {
-        let each = amounts.iter().map(|(name, &amount)| (name.to_string(), double(amount).into()));
-        Value::Object(each.collect())
-    };
-    json!({"role": role, "guarantee": told(&quota.guarantees), "limit": told(&quota.limits)})
-}
-
-/// Roles that frameworks are in, or that somebody has set something for.
-fn roles(pieces: &mut Pieces, tables: &Tables) {
-    let mut frameworks = BTreeMap::<&str, Vec<String>>::new();
-    for (_, row) in tables.frameworks.iter() {
-        for role in &row.roles {
-            frameworks.entry(role).or_default().push(shown(tables, row.id));
-        }
-    }
-    let set = tables.quotas.keys().chain(tables.weights.keys());
-    for role in set {
-        frameworks.entry(role).or_default();
-    }
-    frameworks.retain(|role, _| !tables.unseen_roles.contains(*role));
-    let mut rows = Vec::new();
-    for (role, ids) in frameworks {
-        let (mut allocated, mut offered) = (Sum::default(), Sum::default());
-        let tasks = tables.whole().tasks.iter().filter(|(_, task)| !task.latest.is_terminal());
-        tasks
-            .filter(|(_, task)| &*task.role == role)
-            .for_each(|(_, task)| allocated.add(&task.resources.list()));
-        for (_, offer) in tables.offers.iter() {
-            let to = tables.frameworks.get(offer.framework);
-            // An offer's role is its framework's, when that has only one.
-            if to.is_some_and(|to| to.roles.len() == 1 && &*to.roles[0] == role) {
-                offered.add(&offer.resources.list());
-            }
-        }
-        let weight = tables.weights.get(role).copied().unwrap_or(1000);
-        let none = Quota::default();
-        let mut quota = quota_row(role, tables.quotas.get(role).unwrap_or(&none));
-        quota["consumed"] = json!(allocated.scalars());
-        let mut resources = allocated.clone();
-        resources.join(&offered);
-        rows.push(json!({
-            "name": role,
-            "weight": double(Amount::from_milli(weight.into())),
-            "quota": quota,
-            "resources": resources.scalars(),
-            "allocated": allocated.scalars(),
-            "offered": offered.scalars(),
-            "reserved": {},
-            "frameworks": ids,
-        }));
-    }
-    pieces.text(json!({ "roles": rows }).to_string());
 }
 
 fn tasks(pieces: &mut Pieces, tables: Tables, query: &BTreeMap<String, String>) {

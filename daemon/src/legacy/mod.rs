@@ -5,7 +5,8 @@
 //! |---|---|
 //! | `pieces` | an answer that is written while it is read |
 //! | `amounts` | resources as these endpoints tell them |
-//! | `rows` | agents, frameworks, tasks, roles as they tell them |
+//! | `rows` | agents, frameworks, tasks as they tell them |
+//! | `roles` | what roles have |
 //! | `master` | what a master has under which path |
 //! | `metrics` | `/metrics/snapshot` |
 
@@ -13,6 +14,7 @@ mod amounts;
 pub(crate) mod master;
 pub(crate) mod metrics;
 pub(crate) mod pieces;
+pub(crate) mod roles;
 mod rows;
 
 pub(crate) use amounts::Sum;

@@ -198,8 +198,7 @@ impl MasterNode {
             Type::GetQuota => {
                 told.set_type(Of::GetQuota);
                 let tables = tables.with_quotas_seen_by(access, caller);
-                let configs = reads::quotas(&tables);
-                let status = pb::quota::QuotaStatus { configs, ..Default::default() };
+                let status = reads::quota_status(&tables);
                 told.get_quota = Some(response::GetQuota { status });
             }
             Type::GetMaster => {

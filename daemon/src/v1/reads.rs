@@ -17,6 +17,7 @@ use super::resources::{Form, attributes, of_wire};
 use crate::catalog::Tables;
 use crate::catalog::rows::{Agent, Completed, Executor, Framework, Status, Task};
 use crate::legacy::address;
+use crate::legacy::roles::{Has, has_by_role};
 use crate::pb::mesita::TaskPublic;
 use crate::pb::mesos::v1 as pb;
 use pb::master::response::{
@@ -67,10 +68,10 @@ pub(crate) fn agent(tables: &Tables, id: Id, row: &Agent) -> get_agents::Agent {
         allocated.extend(of_wire(&task.resources.list(), &task.role, FORM));
     }
     for (_, one) in all.executors.iter().filter(|(_, one)| one.agent == id) {
-        allocated.extend(of_wire(&one.resources.list(), "*", FORM));
+        allocated.extend(of_wire(&one.resources.list(), &one.role, FORM));
     }
     let offers = all.offers.iter().filter(|(_, offer)| offer.agent == id);
-    let offered = offers.flat_map(|(_, offer)| of_wire(&offer.resources.list(), "*", FORM));
+    let offered = offers.flat_map(|(_, one)| of_wire(&one.resources.list(), &one.role, FORM));
     get_agents::Agent {
         agent_info: pb::AgentInfo {
             hostname: info.map_or("", |info| info.hostname).to_owned(),
@@ -141,9 +142,12 @@ pub(crate) fn framework(tables: &Tables, id: Id, row: &Framework) -> get_framewo
     for (_, task) in own.filter(|(_, task)| !task.latest.is_terminal()) {
         allocated.extend(of_wire(&task.resources.list(), &task.role, FORM));
     }
+    for (_, one) in tables.whole().executors.iter().filter(|(_, one)| one.framework == id) {
+        allocated.extend(of_wire(&one.resources.list(), &one.role, FORM));
+    }
     let offers = tables.offers.iter().filter(|(_, offer)| offer.framework == id);
     let offered: Vec<pb::Resource> =
-        offers.flat_map(|(_, offer)| of_wire(&offer.resources.list(), "*", FORM)).collect();
+        offers.flat_map(|(_, one)| of_wire(&one.resources.list(), &one.role, FORM)).collect();
     get_frameworks::Framework {
         framework_info: framework_info(tables, row),
         active,
@@ -195,7 +199,7 @@ fn executor(tables: &Tables, row: &Executor) -> get_executors::Executor {
         executor_info: pb::ExecutorInfo {
             executor_id: pb::ExecutorId { value: row.name.to_string() },
             framework_id: framework.map(|one| framework_id(one.id, cluster)),
-            resources: of_wire(&row.resources.list(), "", FORM),
+            resources: of_wire(&row.resources.list(), &row.role, FORM),
             ..pb::ExecutorInfo::default()
         },
         agent_id: agent_id(agent, cluster),
@@ -285,27 +289,25 @@ fn source(source: Source) -> pb::task_status::Source {
     }
 }
 
-/// Roles that frameworks are in.
+/// Roles that are known, with what is allocated and offered to them.
 pub(crate) fn roles(tables: &Tables) -> GetRoles {
-    let mut roles = BTreeMap::<&str, pb::Role>::new();
+    let mut frameworks = BTreeMap::<&str, Vec<pb::FrameworkId>>::new();
     for (_, row) in tables.frameworks.iter() {
         for role in &row.roles {
-            let told = roles.entry(role).or_insert_with(|| pb::Role {
-                name: role.to_string(),
-                weight: weight(tables, role),
-                ..pb::Role::default()
-            });
-            told.frameworks.push(framework_id(row.id, cluster(tables)));
+            frameworks.entry(role).or_default().push(framework_id(row.id, cluster(tables)));
         }
     }
-    roles.retain(|role, _| !tables.unseen_roles.contains(*role));
-    for (_, task) in tables.whole().tasks.iter().filter(|(_, task)| !task.latest.is_terminal()) {
-        if let Some(role) = roles.get_mut(&*task.role) {
-            role.resources.extend(of_wire(&task.resources.list(), &task.role, FORM));
+    let mut has = has_by_role(tables);
+    let roles = tables.roles_told().into_iter().map(|role| {
+        let Has { allocated: mut sum, offered, .. } = has.remove(&role).unwrap_or_default();
+        sum.join(&offered);
+        pb::Role {
+            weight: weight(tables, &role),
+            frameworks: frameworks.remove(&*role).unwrap_or_default(),
+            resources: sum.scalars().into_iter().map(|(name, sum)| plain(name, sum)).collect(),
+            name: role,
         }
-    }
-    let roles = roles.into_values();
-    let roles = roles.map(|role| pb::Role { resources: summed(role.resources), ..role });
+    });
     GetRoles { roles: roles.collect() }
 }
 
@@ -322,8 +324,30 @@ pub(crate) fn weights(tables: &Tables) -> Vec<pb::WeightInfo> {
     told.collect()
 }
 
-/// Quotas that somebody has set.
-pub(crate) fn quotas(tables: &Tables) -> Vec<pb::quota::QuotaConfig> {
+/// Quotas that somebody has set, in the form that Mesos has given up, too.
+#[allow(deprecated)]
+pub(crate) fn quota_status(tables: &Tables) -> pb::quota::QuotaStatus {
+    let infos = tables.quotas.iter().map(|(role, quota)| pb::quota::QuotaInfo {
+        role: Some(role.to_string()),
+        principal: None,
+        guarantee: quota
+            .guarantees
+            .iter()
+            .map(|(name, amount)| plain(name, double(*amount)))
+            .collect(),
+    });
+    pb::quota::QuotaStatus { infos: infos.collect(), configs: quotas(tables) }
+}
+
+/// A scalar resource of which nothing else is to be said.
+fn plain(name: &str, value: f64) -> pb::Resource {
+    let mut told = pb::Resource { name: name.to_owned(), ..pb::Resource::default() };
+    told.set_type(pb::value::Type::Scalar);
+    told.scalar = Some(pb::value::Scalar { value });
+    told
+}
+
+fn quotas(tables: &Tables) -> Vec<pb::quota::QuotaConfig> {
     let scalars = |amounts: &BTreeMap<Box<str>, Amount>| {
         let each = amounts.iter();
         each.map(|(name, &amount)| (name.to_string(), pb::value::Scalar { value: double(amount) }))

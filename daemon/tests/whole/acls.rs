@@ -116,7 +116,7 @@ fn what_no_rule_allows_is_denied_to_every_call() {
     let quota = json!({"type": "UPDATE_QUOTA", "update_quota": {"quota_configs":
         [{"role": "web/a", "limits": scalar}]}});
     assert_eq!(call(port, OPS, &quota).status, 200);
-    assert_eq!(get(port, OPS, "/quota")["infos"], json!([]));
+    assert_eq!(get(port, OPS, "/quota")["infos"], json!(null));
     assert_eq!(get(port, WEB, "/quota")["infos"][0]["role"], "web/a");
     // Flags, what tells of the daemon, and what is nobody's to read.
     for path in ["/flags", "/metrics/snapshot", "/metrics"] {

@@ -70,6 +70,9 @@ fn what_runs_is_told_where_mesos_tells_it() {
     assert_eq!(read(&master, "/slaves")["slaves"][0]["id"], slave["id"]);
     assert_eq!(read(&master, "/slaves?slave_id=nobody")["slaves"], json!([]));
     assert_eq!(read(&master, "/frameworks")["frameworks"][0]["id"], framework["id"]);
+    let role = read(&master, "/roles")["roles"][0].clone();
+    assert_eq!((&role["name"], &role["allocated"]["cpus"]), (&json!("*"), &json!(0.5)));
+    assert_eq!((&role["quota"]["consumed"]["mem"], &role["reserved"]), (&json!(64.0), &json!({})));
     let tasks = |query: &str| read(&master, &format!("/tasks{query}"))["tasks"].clone();
     assert_eq!(tasks("")[0]["name"], "runs");
     assert_eq!(tasks("?order=asc")[0]["name"], "over");

@@ -122,6 +122,8 @@ pub enum Fact<'a> {
         healthy: Option<bool>,
         /// Labels, container status, check results.
         public: Body,
+        /// Names the update to its agent; none = nothing to acknowledge.
+        uuid: Option<u64>,
     },
     /// A task's end was acknowledged.
     TaskGone {

@@ -230,6 +230,7 @@ impl Master<'_> {
             container,
             healthy: detail.healthy,
             public: body,
+            uuid: status.uuid,
         };
         cx.emit_with(Output::Fact(fact), shown);
     }
@@ -255,6 +256,7 @@ impl Master<'_> {
             container,
             healthy: None,
             public: Body::NONE,
+            uuid: None,
         });
     }
 

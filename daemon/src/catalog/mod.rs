@@ -248,7 +248,8 @@ impl Catalog {
                 let state = before.map_or_else(Default::default, |framework| framework.state);
                 let since_us = before.map_or(wall_us, |framework| framework.since_us);
                 let registered_us = before.map_or(wall_us, |framework| framework.registered_us);
-                let framework = Framework::of(info, state, since_us, registered_us);
+                let public = body(info.public);
+                let framework = Framework::of(info, state, since_us, registered_us, public);
                 self.now.frameworks.put(row, framework);
             }
             Fact::FrameworkState { row, state } => {
@@ -300,6 +301,7 @@ impl Catalog {
                 if self.now.tasks.get(row).is_none() {
                     self.tasks_by_name.entry(task.into()).or_default().push(row);
                 }
+                self.describe_executor(&new);
                 self.now.tasks.put(row, new);
             }
             Fact::TaskState {
@@ -312,7 +314,8 @@ impl Catalog {
                 wall_us: told_us,
                 container,
                 healthy,
-                ..
+                public,
+                uuid,
             } => {
                 let told_us = if told_us == 0 { wall_us } else { told_us };
                 let before = self.now.tasks.get(row).map(|task| task.state);
@@ -324,8 +327,9 @@ impl Catalog {
                     if container != Default::default() {
                         task.container = container;
                     }
-                    let message = message.into();
-                    task.status = Status { source, reason, message, healthy, told_us };
+                    let (message, public) = (message.into(), body(public));
+                    task.status =
+                        Status { source, reason, message, healthy, told_us, public, uuid };
                     if task.statuses.len() >= STATUSES_MAX {
                         // Its beginning and what came last tell most.
                         task.statuses.remove(1);
@@ -341,8 +345,9 @@ impl Catalog {
             }
             Fact::Executor { row, framework, agent, executor, ref resources, role } => {
                 let resources = Resources::of(resources);
-                let (name, role) = (executor.into(), role.into());
-                self.now.executors.put(row, Executor { framework, agent, name, role, resources });
+                let (name, role, of_task) = (executor.into(), role.into(), Arc::from([]));
+                let new = Executor { framework, agent, name, role, resources, of_task };
+                self.now.executors.put(row, new);
             }
             Fact::ExecutorGone { row } => {
                 self.now.executors.remove(row);
@@ -408,6 +413,19 @@ impl Catalog {
                     weights.insert(role.into(), weight);
                 }
             }
+        }
+    }
+
+    /// Whoever has a task says what its executor is. O(executors).
+    fn describe_executor(&mut self, task: &Task) {
+        if task.executor.is_empty() || task.public.is_empty() {
+            return;
+        }
+        let lacks =
+            |one: &Executor| one.of_task.is_empty() && one.name == task.executor && one.is_at(task);
+        let found = self.now.executors.iter().find(|(_, one)| lacks(one)).map(|(id, _)| id);
+        if let Some(id) = found {
+            self.now.executors.change(id, |one| one.of_task = Arc::clone(&task.public));
         }
     }
 

@@ -17,6 +17,7 @@ use serde_json::{Map, Value, json};
 use super::Tables;
 use crate::encoded::{Described, Encoded, Resources, attribute_text, number};
 use crate::pb::mesita::TaskPublic;
+use crate::pb::mesos::v1::ExecutorInfo;
 
 /// An agent.
 #[derive(Clone, Debug)]
@@ -119,6 +120,8 @@ pub(crate) struct Framework {
     pub(crate) since_us: u64,
     /// When this master first heard of it, in µs of Unix time.
     pub(crate) registered_us: u64,
+    /// What is told of it and not decided by.
+    pub(crate) public: Arc<[u8]>,
 }
 
 /// A task.
@@ -151,6 +154,10 @@ pub(crate) struct Status {
     pub(crate) healthy: Option<bool>,
     /// In µs of Unix time, by the clock of who told it.
     pub(crate) told_us: u64,
+    /// Labels, container status, check results.
+    pub(crate) public: Arc<[u8]>,
+    /// Names the update to its agent; none = there was nothing to acknowledge.
+    pub(crate) uuid: Option<u64>,
 }
 
 /// A task whose end was acknowledged, with what its rows said of its agent and framework.
@@ -175,6 +182,20 @@ pub(crate) struct Executor {
     /// What it has is allocated to this role.
     pub(crate) role: Box<str>,
     pub(crate) resources: Resources,
+    /// What everybody may see of a task of it, which says what it is; empty as long as there was none.
+    pub(crate) of_task: Arc<[u8]>,
+}
+
+impl Executor {
+    /// A task is where this executor is.
+    pub(crate) fn is_at(&self, task: &Task) -> bool {
+        (self.framework, self.agent) == (task.framework, task.agent)
+    }
+
+    /// Its name, source, labels, command and type, as far as they are known.
+    pub(crate) fn described(&self) -> ExecutorInfo {
+        TaskPublic::decode(&*self.of_task).unwrap_or_default().executor.unwrap_or_default()
+    }
 }
 
 /// An offer that was not answered.
@@ -190,15 +211,24 @@ pub(crate) struct Offer {
 impl Completed {
     /// Bytes that it has carried, and what a row takes at least.
     pub(crate) fn bytes(&self) -> usize {
-        let messages = self.task.statuses.iter().map(|(_, status)| status.message.len());
-        self.task.public.len() + messages.sum::<usize>() + size_of::<Self>()
+        let statuses = self.task.statuses.iter();
+        let told = statuses.map(|(_, status)| status.message.len() + status.public.len());
+        self.task.public.len() + told.sum::<usize>() + size_of::<Self>()
     }
 }
 
 impl Status {
     /// The status of a task of which nothing was told yet.
     pub(crate) fn new(told_us: u64) -> Self {
-        Self { source: Source::Master, reason: None, message: "".into(), healthy: None, told_us }
+        Self {
+            source: Source::Master,
+            reason: None,
+            message: "".into(),
+            healthy: None,
+            told_us,
+            public: Arc::from([]),
+            uuid: None,
+        }
     }
 }
 
@@ -214,6 +244,7 @@ impl Framework {
         state: FrameworkState,
         since_us: u64,
         registered_us: u64,
+        public: Arc<[u8]>,
     ) -> Self {
         Self {
             id: info.framework,
@@ -230,6 +261,7 @@ impl Framework {
             state,
             since_us,
             registered_us,
+            public,
         }
     }
 }

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 
 use mesita_core::master::rows::{AgentState, FrameworkState};
 use mesita_core::table::Id;
+use mesita_core::wire::ContainerId;
 use mesita_core::wire::call::Capability;
 use mesita_core::wire::task::TaskState;
 use prost::Message;
@@ -17,10 +18,12 @@ use super::amounts::Sum;
 use crate::catalog::Tables;
 use crate::catalog::rows::{Agent, Completed, Drain, Executor, Framework, Offer, Task};
 use crate::encoded::attribute_text;
-use crate::pb::mesita::TaskPublic;
+use crate::pb::mesita::{FrameworkPublic, TaskPublic};
+use crate::pb::mesos::v1::value::Scalar;
+use crate::pb::mesos::v1::{CommandInfo, ExecutorInfo, Labels};
 use crate::v1::amounts::seconds;
 use crate::v1::calls::capability_list;
-use crate::v1::events::MESOS_VERSION;
+use crate::v1::events::{MESOS_VERSION, own_address};
 
 /// What every agent of ours can do.
 pub(crate) const AGENT_CAPABILITIES: [&str; 4] =
@@ -168,6 +171,8 @@ pub(super) struct FrameworkDetail {
     role: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     roles: Option<Vec<String>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    labels: Option<Box<RawValue>>,
 }
 
 impl FrameworkHead {
@@ -201,6 +206,7 @@ impl FrameworkDetail {
         let many = framework.capabilities & Capability::MultiRole.bit() != 0;
         let roles: Vec<String> = framework.roles.iter().map(|role| role.to_string()).collect();
         let gone = framework.state != FrameworkState::Active;
+        let public = FrameworkPublic::decode(&*framework.public).unwrap_or_default();
         Self {
             user: framework.user.to_string(),
             principal: framework.principal.to_string(),
@@ -211,6 +217,7 @@ impl FrameworkDetail {
             resources,
             role: (!many).then(|| roles.first().cloned().unwrap_or_default()),
             roles: many.then_some(roles),
+            labels: public.labels.as_ref().map(labels),
             head,
         }
     }
@@ -234,6 +241,10 @@ pub(super) struct TaskRow {
     discovery: Option<Box<RawValue>>,
     #[serde(skip_serializing_if = "Option::is_none")]
     container: Option<Box<RawValue>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    health_check: Option<Box<RawValue>>,
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    limits: BTreeMap<String, Value>,
 }
 
 #[derive(Debug, Serialize)]
@@ -246,12 +257,41 @@ struct StatusRow {
     healthy: Option<bool>,
 }
 
-#[derive(Debug, Serialize)]
+#[derive(Clone, Debug, Serialize)]
 struct ContainerStatus {
     container_id: ContainerName,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    network_infos: Vec<NetworkInfo>,
 }
 
-#[derive(Debug, Serialize)]
+#[derive(Clone, Debug, Serialize)]
+struct NetworkInfo {
+    ip_addresses: [IpAddress; 1],
+}
+
+#[derive(Clone, Debug, Serialize)]
+struct IpAddress {
+    protocol: &'static str,
+    ip_address: String,
+}
+
+impl ContainerStatus {
+    /// Of a container on the agent at this address, which is its own. Mesos: `Slave::statusUpdate`.
+    fn of(container: ContainerId, address: &str) -> Self {
+        let network_infos = own_address(address).map(|(ip, _)| NetworkInfo {
+            ip_addresses: [IpAddress {
+                protocol: if ip.is_ipv4() { "IPv4" } else { "IPv6" },
+                ip_address: ip.to_string(),
+            }],
+        });
+        Self {
+            container_id: ContainerName { value: container.to_string() },
+            network_infos: network_infos.into_iter().collect(),
+        }
+    }
+}
+
+#[derive(Clone, Debug, Serialize)]
 struct ContainerName {
     value: String,
 }
@@ -262,6 +302,7 @@ impl TaskRow {
         let framework = tables.frameworks.get(task.framework);
         let agent = tables.agents.get(task.agent);
         Self::with(
+            tables,
             task,
             framework.map(|one| one.id.shown(cluster).to_string()).unwrap_or_default(),
             agent.map(|one| one.id.shown(cluster).to_string()).unwrap_or_default(),
@@ -271,19 +312,19 @@ impl TaskRow {
     pub(super) fn completed(tables: &Tables, one: &Completed) -> Self {
         let cluster = tables.leading.map_or(0, |(cluster, _)| cluster);
         let framework = one.framework_id.shown(cluster).to_string();
-        Self::with(&one.task, framework, one.agent_id.shown(cluster).to_string())
+        Self::with(tables, &one.task, framework, one.agent_id.shown(cluster).to_string())
     }
 
-    fn with(task: &Task, framework_id: String, slave_id: String) -> Self {
+    fn with(tables: &Tables, task: &Task, framework_id: String, slave_id: String) -> Self {
         let public = TaskPublic::decode(&*task.public).unwrap_or_default();
-        let contained = task.container != Default::default();
-        let container = || ContainerStatus {
-            container_id: ContainerName { value: task.container.to_string() },
-        };
+        let agent = tables.agents.get(task.agent).and_then(|agent| agent.info.info());
+        let address = agent.map_or("", |info| info.address);
+        let contained = task.container != ContainerId::default();
+        let container = contained.then(|| ContainerStatus::of(task.container, address));
         let statuses = task.statuses.iter().map(|(state, status)| StatusRow {
             state: state.name(),
             timestamp: seconds(status.told_us),
-            container_status: contained.then(container),
+            container_status: container.clone(),
             healthy: status.healthy,
         });
         Self {
@@ -296,14 +337,42 @@ impl TaskRow {
             resources: Sum::of(&task.resources.list()),
             role: task.role.to_string(),
             statuses: statuses.collect(),
-            labels: public.labels.map(|labels| {
-                let pairs: Vec<_> = labels.labels.iter().map(Label::of).collect();
-                raw(&pairs)
-            }),
+            labels: public.labels.as_ref().map(labels),
             discovery: public.discovery.as_ref().map(message),
             container: public.container.as_ref().map(message),
+            health_check: public.health_check.as_ref().map(message),
+            limits: limits(&public.limits),
         }
     }
+}
+
+/// How far a task may go above what it has; without a number where there is no limit.
+pub(crate) fn limits(of: &BTreeMap<String, Scalar>) -> BTreeMap<String, Value> {
+    let told =
+        |value: f64| -> Value { if value.is_finite() { value.into() } else { "Infinity".into() } };
+    of.iter().map(|(name, limit)| (name.clone(), told(limit.value))).collect()
+}
+
+/// Labels as a list.
+pub(crate) fn labels(of: &Labels) -> Box<RawValue> {
+    raw(&of.labels.iter().map(Label::of).collect::<Vec<_>>())
+}
+
+/// A command. Mesos: `common/http.cpp`, `json(CommandInfo)`.
+pub(crate) fn command(of: &CommandInfo) -> Value {
+    let uris = of.uris.iter();
+    let uris = uris.map(|uri| json!({ "value": uri.value, "executable": uri.executable() }));
+    let mut told = json!({ "argv": of.arguments, "uris": uris.collect::<Vec<Value>>() });
+    if let Some(shell) = of.shell {
+        told["shell"] = shell.into();
+    }
+    if let Some(value) = &of.value {
+        told["value"] = value.as_str().into();
+    }
+    if let Some(environment) = &of.environment {
+        told["environment"] = json!(message(environment));
+    }
+    told
 }
 
 #[derive(Debug, Serialize)]
@@ -326,7 +395,7 @@ fn raw<T: Serialize>(value: &T) -> Box<RawValue> {
 }
 
 /// A message of the API within a row.
-fn message<M: Message + prost::Name>(message: &M) -> Box<RawValue> {
+pub(crate) fn message<M: Message + prost::Name>(message: &M) -> Box<RawValue> {
     let text = crate::http::transcode::to_json(message);
     let text = String::from_utf8(text).unwrap_or_default();
     RawValue::from_string(text).unwrap_or_else(|_| raw(&()))
@@ -338,8 +407,34 @@ pub(super) struct ExecutorRow {
     executor_id: String,
     name: String,
     framework_id: String,
+    command: Value,
     resources: Sum,
+    role: String,
     slave_id: String,
+    #[serde(flatten)]
+    kind: ExecutorKind,
+}
+
+/// What an executor says of itself beside its name.
+#[derive(Debug, Serialize)]
+pub(crate) struct ExecutorKind {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    source: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    labels: Option<Box<RawValue>>,
+    #[serde(rename = "type", skip_serializing_if = "Option::is_none")]
+    kind: Option<&'static str>,
+}
+
+impl ExecutorKind {
+    #[allow(deprecated)] // Old clients look at the source.
+    pub(crate) fn of(info: &ExecutorInfo) -> Self {
+        Self {
+            source: info.source.clone(),
+            labels: info.labels.as_ref().map(labels),
+            kind: info.r#type.is_some().then(|| info.r#type().as_str_name()),
+        }
+    }
 }
 
 impl ExecutorRow {
@@ -347,9 +442,13 @@ impl ExecutorRow {
         let cluster = tables.leading.map_or(0, |(cluster, _)| cluster);
         let framework = tables.frameworks.get(one.framework);
         let agent = tables.agents.get(one.agent);
+        let info = one.described();
         Self {
             executor_id: one.name.to_string(),
-            name: one.name.to_string(),
+            name: info.name().to_owned(),
+            command: command(&info.command.clone().unwrap_or_default()),
+            role: one.role.to_string(),
+            kind: ExecutorKind::of(&info),
             framework_id: framework.map(|of| of.id.shown(cluster).to_string()).unwrap_or_default(),
             resources: Sum::of(&one.resources.list()),
             slave_id: agent.map(|of| of.id.shown(cluster).to_string()).unwrap_or_default(),

@@ -424,7 +424,7 @@ impl<'s> Writer<'s> {
     fn launches(
         &mut self,
         infos: &'s [pb::TaskInfo],
-        group: Option<u16>,
+        group: Option<(u16, &'s pb::ExecutorInfo)>,
         id: &str,
     ) -> Result<Seq<'s, Launch<'s>>, BadCall> {
         few("task_infos", usize::from(self.place) + infos.len())?;
@@ -471,7 +471,7 @@ impl<'s> Writer<'s> {
                 tasks::no_executor(&group.executor)
             }
         };
-        let tasks = self.launches(infos, Some(number), id)?;
+        let tasks = self.launches(infos, Some((number, &group.executor)), id)?;
         Ok(Operation::LaunchGroup { executor, tasks })
     }
 
@@ -495,6 +495,7 @@ impl<'s> Writer<'s> {
             checkpoint: info.checkpoint,
             role: info.role.clone(),
             labels: info.labels.clone(),
+            offer_filters: info.offer_filters.clone(),
         };
         Ok(Subscribe {
             name: &info.name,

@@ -7,7 +7,7 @@ use mesita_core::wire::agent::OperationState;
 use mesita_core::wire::call::Capability;
 use mesita_core::wire::event::{AgentInfo, Event, InverseOffer, Offer, Unavailability};
 use mesita_core::wire::task::{Exit, Reason, Source, Status, TaskState};
-use mesita_core::wire::{AgentId, Body, FrameworkId, Uuid};
+use mesita_core::wire::{AgentId, Body, ContainerId, FrameworkId, Uuid};
 use prost::Message;
 
 use super::amounts::seconds;
@@ -179,26 +179,36 @@ impl Telling<'_> {
         // What the master says itself, it says now.
         let wall_us = if status.wall_us == 0 { self.wall_us } else { status.wall_us };
         told.timestamp = Some(seconds(wall_us));
-        told.healthy = detail.healthy;
+        // The master's own answer tells what it knows of the task. Mesos: `Master::_reconcileTasks`.
+        let asked =
+            status.source == Source::Master && detail.reason == Some(Reason::Reconciliation);
+        let known = self.catalog.task(self.framework, status.task).filter(|_| asked);
+        let known = known.map(|(_, task)| task);
+        told.healthy = detail.healthy.or_else(|| known?.status.healthy);
         if !status.agent.is_none() {
             told.agent_id = Some(agent_id(status.agent, self.cluster));
         }
         if let Some(sequence) = status.uuid {
             told.uuid = Some(Uuid { agent: status.agent, sequence }.to_bytes().to_vec());
         }
-        if let Some(container) = detail.container {
-            let status = told.container_status.get_or_insert_with(Default::default);
-            status.container_id =
-                Some(pb::ContainerId { value: container.to_string(), ..Default::default() });
+        let container = detail.container.or_else(|| Some(known?.container));
+        if let Some(container) = container.filter(|one| *one != ContainerId::default()) {
+            let agent = self.agent(status.agent).and_then(|agent| agent.info.info());
+            let into = told.container_status.get_or_insert_with(Default::default);
+            contained(into, container, agent.map_or("", |info| info.address));
         }
-        // A command runs under an executor of its own name. Mesos: `mesos-executor`.
-        let executor = if detail.executor.is_empty() { status.task } else { detail.executor };
-        if detail.container.is_some() || !detail.executor.is_empty() {
+        let executor = match known {
+            Some(task) if detail.executor.is_empty() => &*task.executor,
+            Some(_) | None => detail.executor,
+        };
+        if detail.container.is_some() || !executor.is_empty() {
+            // A command runs under an executor of its own name. Mesos: `mesos-executor`.
+            let executor = if executor.is_empty() { status.task } else { executor };
             told.executor_id = Some(pb::ExecutorId { value: executor.to_owned() });
         }
         // That of which the agent does not answer, and whatever is asked of such an agent.
-        let asked = detail.reason == Some(Reason::Reconciliation);
-        if status.source == Source::Master && (asked || status.state == TaskState::Unreachable) {
+        let by_master = status.source == Source::Master;
+        if asked || by_master && status.state == TaskState::Unreachable {
             let since_us = self.agent(status.agent).and_then(Agent::unreachable_us);
             told.unreachable_time = since_us.map(time_info);
         }
@@ -253,14 +263,10 @@ pub(crate) fn offer_id(id: mesita_core::wire::OfferId, cluster: u64) -> pb::Offe
 
 /// Where an agent's own API is: at the agent, or at the leader, under the agent's id.
 fn url(info: &AgentInfo<'_>, id: &str, master: &pb::MasterInfo) -> pb::Url {
-    let own = info.address.rsplit_once(':').and_then(|(ip, port)| {
-        let ip: IpAddr = ip.trim_matches(['[', ']']).parse().ok()?;
-        Some((ip.to_string(), port.parse().ok()?))
-    });
-    let (address, path) = match own {
+    let (address, path) = match own_address(info.address) {
         Some((ip, port)) => {
-            let hostname = Some(info.hostname.to_owned());
-            (pb::Address { hostname, ip: Some(ip), port }, "/slave(1)".to_owned())
+            let (hostname, ip) = (Some(info.hostname.to_owned()), Some(ip.to_string()));
+            (pb::Address { hostname, ip, port }, "/slave(1)".to_owned())
         }
         None => (master.address.clone().unwrap_or_default(), format!("/agent/{id}/slave(1)")),
     };
@@ -271,6 +277,30 @@ fn url(info: &AgentInfo<'_>, id: &str, master: &pb::MasterInfo) -> pb::Url {
         query: Vec::new(),
         fragment: None,
     }
+}
+
+/// Where an agent listens; none when it does not.
+pub(crate) fn own_address(address: &str) -> Option<(IpAddr, i32)> {
+    let (ip, port) = address.rsplit_once(':')?;
+    Some((ip.trim_matches(['[', ']']).parse().ok()?, port.parse().ok()?))
+}
+
+/// Says of a container which it is, and its address: its agent's, for none has one of its own.
+/// Mesos: `Slave::statusUpdate`.
+pub(crate) fn contained(into: &mut pb::ContainerStatus, container: ContainerId, address: &str) {
+    into.container_id =
+        Some(pb::ContainerId { value: container.to_string(), ..Default::default() });
+    if !into.network_infos.is_empty() {
+        return;
+    }
+    into.network_infos.extend(own_address(address).map(|(ip, _)| pb::NetworkInfo {
+        ip_addresses: vec![pb::network_info::IpAddress {
+            // IPv4 and IPv6.
+            protocol: Some(if ip.is_ipv4() { 1 } else { 2 }),
+            ip_address: Some(ip.to_string()),
+        }],
+        ..pb::NetworkInfo::default()
+    }));
 }
 
 /// A region and a zone; none when neither is said.

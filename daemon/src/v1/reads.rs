@@ -5,7 +5,7 @@ use mesita_core::resources::Amount;
 use mesita_core::table::Id;
 use mesita_core::wire::call::Capability;
 use mesita_core::wire::task::{Reason, Source, TaskState};
-use mesita_core::wire::{AgentId, FrameworkId};
+use mesita_core::wire::{AgentId, FrameworkId, Uuid};
 use prost::Message;
 use std::collections::BTreeMap;
 
@@ -18,7 +18,7 @@ use crate::catalog::Tables;
 use crate::catalog::rows::{Agent, Completed, Executor, Framework, Status, Task};
 use crate::legacy::address;
 use crate::legacy::roles::{Has, has_by_role};
-use crate::pb::mesita::TaskPublic;
+use crate::pb::mesita::{FrameworkPublic, TaskPublic};
 use crate::pb::mesos::v1 as pb;
 use pb::master::response::{
     GetAgents, GetExecutors, GetFrameworks, GetRoles, GetState, GetTasks, get_agents,
@@ -169,6 +169,7 @@ pub(crate) fn framework_info(tables: &Tables, row: &Framework) -> pb::FrameworkI
     let many = row.capabilities & Capability::MultiRole.bit() != 0;
     let given = |text: &str| (!text.is_empty()).then(|| text.to_owned());
     let roles: Vec<String> = row.roles.iter().map(|role| role.to_string()).collect();
+    let public = FrameworkPublic::decode(&*row.public).unwrap_or_default();
     pb::FrameworkInfo {
         user: row.user.to_string(),
         name: row.name.to_string(),
@@ -181,7 +182,8 @@ pub(crate) fn framework_info(tables: &Tables, row: &Framework) -> pb::FrameworkI
         principal: given(&row.principal),
         webui_url: given(&row.webui_url),
         capabilities: capability_list(row.capabilities),
-        ..pb::FrameworkInfo::default()
+        labels: public.labels,
+        offer_filters: public.offer_filters,
     }
 }
 
@@ -200,7 +202,7 @@ fn executor(tables: &Tables, row: &Executor) -> get_executors::Executor {
             executor_id: pb::ExecutorId { value: row.name.to_string() },
             framework_id: framework.map(|one| framework_id(one.id, cluster)),
             resources: of_wire(&row.resources.list(), &row.role, FORM),
-            ..pb::ExecutorInfo::default()
+            ..row.described()
         },
         agent_id: agent_id(agent, cluster),
     }
@@ -247,8 +249,10 @@ fn task_of(tables: &Tables, row: &Task, framework: FrameworkId, agent: AgentId) 
         container: public.container,
         health_check: public.health_check,
         kill_policy: public.kill_policy,
+        limits: public.limits,
         ..pb::Task::default()
     };
+    told.status_update_uuid = told.statuses.last().and_then(|status| status.uuid.clone());
     told.set_state(events::state(row.latest));
     told
 }
@@ -261,24 +265,34 @@ pub(crate) fn status(
     state: TaskState,
     status: &Status,
 ) -> pb::TaskStatus {
+    let carried = pb::TaskStatus::decode(&*status.public).unwrap_or_default();
+    let (by_master, executor) = (status.source == Source::Master, executor_of(row));
+    let uuid = status.uuid.map(|sequence| Uuid { agent, sequence }.to_bytes().to_vec());
     let mut told = pb::TaskStatus {
         task_id: pb::TaskId { value: row.name.to_string() },
         message: (!status.message.is_empty()).then(|| status.message.to_string()),
         agent_id: Some(agent_id(agent, cluster(tables))),
+        executor_id: (!by_master).then(|| pb::ExecutorId { value: executor.to_owned() }),
         timestamp: Some(seconds(status.told_us)),
+        uuid,
         healthy: status.healthy,
         unreachable_time: (state == TaskState::Unreachable).then(|| time(status.told_us)),
-        ..pb::TaskStatus::default()
+        ..carried
     };
     told.set_state(events::state(state));
     told.set_source(source(status.source));
     told.reason = status.reason.map(|reason: Reason| events::reason(reason).into());
     if row.container != Default::default() {
-        let id = pb::ContainerId { value: row.container.to_string(), ..Default::default() };
-        let status = pb::ContainerStatus { container_id: Some(id), ..Default::default() };
-        told.container_status = Some(status);
+        let into = told.container_status.get_or_insert_with(Default::default);
+        let agent = tables.agents.get(row.agent).and_then(|agent| agent.info.info());
+        events::contained(into, row.container, agent.map_or("", |info| info.address));
     }
     told
+}
+
+/// The executor of a task; a command runs under one of its own name. Mesos: `mesos-executor`.
+fn executor_of(row: &Task) -> &str {
+    if row.executor.is_empty() { &row.name } else { &row.executor }
 }
 
 fn source(source: Source) -> pb::task_status::Source {

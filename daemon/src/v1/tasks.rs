@@ -90,11 +90,11 @@ pub(crate) fn nothing_of<'s>(task: &'s pb::TaskInfo, agent: AgentId) -> Launch<'
     }
 }
 
-/// A task for the wire. `group` is the number of its group, if it is in one.
+/// A task for the wire. `group` is the number of its group and whose tasks those are, if it is in one.
 pub(crate) fn to_wire<'s>(
     task: &'s pb::TaskInfo,
     agent: AgentId,
-    group: Option<u16>,
+    group: Option<(u16, &'s pb::ExecutorInfo)>,
     bodies: &mut Bodies,
     scratch: &mut Scratch<'s>,
 ) -> Result<Launch<'s>, BadTask> {
@@ -106,7 +106,7 @@ pub(crate) fn to_wire<'s>(
     task.executor.as_ref().map_or(Ok(()), custom)?;
     supported(task)?;
     let kind = match (group, &task.executor) {
-        (Some(group), _) => Kind::Group { group },
+        (Some((group, _)), _) => Kind::Group { group },
         (None, Some(_)) => Kind::Executor,
         (None, None) => Kind::Command,
     };
@@ -114,6 +114,7 @@ pub(crate) fn to_wire<'s>(
         Some(executor) if group.is_none() => Some(executor_to_wire(executor, bodies, scratch)?),
         Some(_) | None => None,
     };
+    let runs_it = group.map(|(_, executor)| executor).or(task.executor.as_ref());
     let grace = task.kill_policy.as_ref().and_then(|policy| policy.grace_period.as_ref());
     let negative = |what| move || BadTask::Negative(what);
     Ok(Launch {
@@ -130,7 +131,7 @@ pub(crate) fn to_wire<'s>(
             .as_ref()
             .map(|time| duration(time).ok_or_else(negative("max_completion_time")))
             .transpose()?,
-        public: bodies.put(public(task).encode_to_vec()),
+        public: bodies.put(public(task, runs_it).encode_to_vec()),
         private: bodies.put(private(task).encode_to_vec()),
         ..nothing_of(task, agent)
     })
@@ -202,8 +203,10 @@ pub(crate) fn contained(container: &pb::ContainerInfo) -> Result<(), BadTask> {
     Ok(())
 }
 
-fn public(task: &pb::TaskInfo) -> TaskPublic {
+fn public(task: &pb::TaskInfo, executor: Option<&pb::ExecutorInfo>) -> TaskPublic {
     TaskPublic {
+        executor: executor.map(told_of),
+        limits: task.limits.clone(),
         name: Some(task.name.clone()),
         health_check: task.health_check.clone(),
         container: task.container.clone(),
@@ -211,6 +214,20 @@ fn public(task: &pb::TaskInfo) -> TaskPublic {
         discovery: task.discovery.clone(),
         kill_policy: task.kill_policy,
         check: task.check.clone(),
+    }
+}
+
+/// What is told of an executor: all but what its agent alone needs.
+#[allow(deprecated)] // Old clients look at the source.
+fn told_of(executor: &pb::ExecutorInfo) -> pb::ExecutorInfo {
+    pb::ExecutorInfo {
+        r#type: executor.r#type,
+        executor_id: executor.executor_id.clone(),
+        command: executor.command.clone(),
+        name: executor.name.clone(),
+        source: executor.source.clone(),
+        labels: executor.labels.clone(),
+        ..pb::ExecutorInfo::default()
     }
 }
 

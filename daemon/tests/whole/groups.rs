@@ -9,7 +9,8 @@ use crate::scheduler_api::{Framework, cluster, end, task};
 use crate::world::{World, eventually};
 
 fn executor(id: &str) -> Value {
-    json!({"type": "DEFAULT", "executor_id": {"value": id},
+    json!({"type": "DEFAULT", "executor_id": {"value": id}, "name": "the pod",
+           "labels": {"labels": [{"key": "k", "value": "v"}]},
            "resources": [{"name": "cpus", "type": "SCALAR", "scalar": {"value": 0.1}},
                          {"name": "mem", "type": "SCALAR", "scalar": {"value": 32}}]})
 }
@@ -74,6 +75,9 @@ fn a_group_runs_each_task_in_a_container_of_its_own_below_the_executors() {
     // The end of one that ended well leaves the other alone.
     let own = &executors(agent.port)[0];
     assert_eq!((&own["id"], &own["resources"]["mem"]), (&json!("pod"), &json!(32.0)));
+    let at_master = &read_at(master.port, "/state")["frameworks"][0]["executors"][0];
+    assert_eq!((&at_master["name"], &at_master["type"]), (&json!("the pod"), &json!("DEFAULT")));
+    assert_eq!(at_master["labels"], json!([{"key": "k", "value": "v"}]));
     let of_executor = own["directory"].as_str().unwrap();
     assert_eq!(own["tasks"][0]["id"], "one");
     let sandbox = std::path::Path::new(of_executor)

@@ -124,6 +124,14 @@ fn an_operator_reads_the_same_by_the_v1_api() {
     let tasks = operate(&master, "GET_TASKS")["tasks"].clone();
     assert_eq!(tasks[0]["state"], "TASK_RUNNING");
     assert_eq!(tasks[0]["statuses"][1]["container_status"]["container_id"]["value"], "1-1");
+    let status = &tasks[0]["statuses"][1];
+    assert_eq!(status["executor_id"], tasks[0]["task_id"]);
+    assert_eq!(
+        (&status["uuid"], status["uuid"].is_string()),
+        (&tasks[0]["status_update_uuid"], true)
+    );
+    let address = &status["container_status"]["network_infos"][0]["ip_addresses"][0];
+    assert_eq!(address, &json!({"protocol": "IPv4", "ip_address": "127.0.0.1"}));
     let state = operate(&master, "GET_STATE");
     assert_eq!(state["get_tasks"]["tasks"], tasks);
     assert_eq!(operate(&master, "GET_ROLES")["roles"][0]["name"], "*");

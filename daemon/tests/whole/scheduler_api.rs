@@ -176,10 +176,13 @@ fn a_framework_lives_from_subscribe_to_teardown() {
         "UPDATE_FRAMEWORK",
         &json!({"framework_info": {
         "user": user(), "name": "renamed", "id": framework.id, "roles": ["*"],
+        "labels": {"labels": [{"key": "k", "value": "v"}]},
         "capabilities": [{"type": "MULTI_ROLE"}]}}),
     );
     assert_eq!(answer.status, 200, "{}", answer.text());
     assert!(master.rows(&["--frameworks"]).iter().any(|row| row["name"] == "renamed"));
+    let told = &crate::reads::read_at(master.port, "/frameworks")["frameworks"][0];
+    assert_eq!(told["labels"], json!([{"key": "k", "value": "v"}]));
     framework.accepted("TEARDOWN", &Value::Null);
     while framework.events.event().is_some() {}
     assert_eq!(master.rows(&["--frameworks"]).len(), 0);

@@ -71,6 +71,8 @@ pub(crate) struct Container {
     over: Cell<bool>,
     /// Its process was started.
     started: Cell<bool>,
+    /// That process, as the agent sees it.
+    pid: Cell<Option<u32>>,
     /// It is not to be started any more, if it was not yet.
     abandoned: Cell<bool>,
     /// Volumes that tasks of the executor in it have brought.
@@ -176,6 +178,11 @@ impl Containers {
     /// True once a container's process was started.
     pub(super) fn has_started(&self, id: ContainerId) -> bool {
         self.get(id).is_some_and(|container| container.started.get())
+    }
+
+    /// The process of a container that runs.
+    pub(super) fn pid(&self, id: ContainerId) -> Option<u32> {
+        self.get(id).filter(|container| !container.is_over())?.pid.get()
     }
 
     /// The container of a running executor.
@@ -457,6 +464,8 @@ impl AgentNode {
             Step::Launch(plan) => match self.launch(id, container, *plan).await {
                 Ok(pid) => {
                     container.started.set(true);
+                    container.pid.set(Some(pid));
+                    self.tally.started(id);
                     self.expect_checks(id);
                     self.port.put(&Input::Started { container: id });
                     self.begin_checks(id, container);
@@ -639,6 +648,7 @@ impl AgentNode {
     pub(super) fn runs_on(&self, id: ContainerId, pid: u32) {
         self.step(id, Step::Isolate(pid));
         if let Some(container) = self.containers.get(id) {
+            container.pid.set(Some(pid));
             self.begin_checks(id, &container);
             self.bound_logs_of(id, true);
         }

@@ -55,8 +55,8 @@ pub(super) struct Entry {
 }
 
 /// The sandbox that a path is in, and what follows.
-pub(super) fn part(sandboxes: &Path, path: &str) -> Result<(ContainerId, PathBuf), BadPath> {
-    let rest = Path::new(path).strip_prefix(sandboxes).map_err(|_| BadPath::Outside)?;
+pub(super) fn part(sandboxes: &Path, path: &Path) -> Result<(ContainerId, PathBuf), BadPath> {
+    let rest = path.strip_prefix(sandboxes).map_err(|_| BadPath::Outside)?;
     let mut parts = rest.components();
     let Some(Component::Normal(first)) = parts.next() else { return Err(BadPath::Outside) };
     let id = first.to_str().and_then(ContainerId::parse).ok_or(BadPath::Outside)?;
@@ -178,7 +178,7 @@ mod tests {
     #[test]
     fn a_path_leads_into_one_sandbox_and_nowhere_else() {
         let sandboxes = Path::new("/w/sandboxes");
-        let inside = |path: &str| part(sandboxes, path).ok();
+        let inside = |path: &str| part(sandboxes, Path::new(path)).ok();
         let id = ContainerId { incarnation: 1, counter: 2 };
         assert_eq!(inside("/w/sandboxes/1-2/a/stdout"), Some((id, PathBuf::from("a/stdout"))));
         assert_eq!(inside("/w/sandboxes/1-2"), Some((id, PathBuf::new())));

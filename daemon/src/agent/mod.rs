@@ -14,7 +14,7 @@
 //! | `beside`, `checks` | processes beside tasks; checks and health checks |
 //! | `executors` | executors that speak Mesos' executor API |
 //! | `operator` | what it answers by the operator API |
-//! | `site`, `files`, `tally` | what it answers over HTTP: state, files, and what tasks there are |
+//! | `site`, `state`, `files`, `tally` | what it answers over HTTP: state, files, and what tasks there are |
 //! | `keeper` | the conversation with the keeper |
 //! | `watch` | what the kernel tells by a descriptor |
 //! | `logs`, `bounds` | what tasks wrote, for streams; how much of it is kept |
@@ -37,6 +37,7 @@ mod operator;
 pub(crate) mod prepare;
 mod site;
 mod start;
+mod state;
 mod tally;
 mod volumes;
 mod watch;

@@ -29,7 +29,7 @@ use crate::v1::about;
 use crate::v1::amounts::{duration, duration_info, seconds};
 use crate::v1::events::{self, framework_id};
 use crate::v1::operations;
-use crate::v1::reads::time;
+use crate::v1::reads::{StatusOf, time};
 use crate::v1::resources::{Form, of_wire};
 use pb::agent::call::Type;
 use pb::agent::response::{
@@ -227,9 +227,11 @@ impl AgentNode {
 
     /// Executors; a command runs under one of its own name. Mesos: `Slave::getExecutorInfo`.
     fn told_executors(&self, caller: &Caller) -> GetExecutors {
-        let command = |row: &Row| {
-            let name = format!("Command Executor (Task: {})", row.name);
-            self.executor_of(row, &row.name, name)
+        let command = |row: &Row| get_executors::Executor {
+            executor_info: pb::ExecutorInfo {
+                resources: of_wire(&row.resources.list(), &row.role, FORM),
+                ..self.command_executor(row)
+            },
         };
         let commands = |rows: Vec<Row>| -> Vec<get_executors::Executor> {
             rows.iter().filter(|row| row.executor.is_empty()).map(command).collect()
@@ -238,27 +240,13 @@ impl AgentNode {
         let cluster = self.cluster();
         executors.extend(self.executors_seen(caller).into_iter().map(|one| {
             let executor_info = pb::ExecutorInfo {
-                executor_id: pb::ExecutorId { value: one.name.clone() },
                 framework_id: Some(framework_id(one.framework, cluster)),
-                resources: of_wire(&one.resources.list(), "", FORM),
-                ..pb::ExecutorInfo::default()
+                resources: of_wire(&one.resources.list(), &one.role, FORM),
+                ..one.described()
             };
             get_executors::Executor { executor_info }
         }));
         GetExecutors { executors, completed_executors: commands(self.completed_seen(caller)) }
-    }
-
-    #[allow(deprecated)] // Old clients look at the source.
-    fn executor_of(&self, row: &Row, id: &str, name: String) -> get_executors::Executor {
-        let executor_info = pb::ExecutorInfo {
-            executor_id: pb::ExecutorId { value: id.to_owned() },
-            framework_id: Some(framework_id(row.framework, self.cluster())),
-            resources: of_wire(&row.resources.list(), &row.role, FORM),
-            name: Some(name),
-            source: Some(id.to_owned()),
-            ..pb::ExecutorInfo::default()
-        };
-        get_executors::Executor { executor_info }
     }
 
     fn told_tasks(&self, caller: &Caller) -> GetTasks {
@@ -278,15 +266,20 @@ impl AgentNode {
         let agent_id = self.agent_info().id.unwrap_or_default();
         let state = self.state_of(row);
         let executor = if row.executor.is_empty() { &row.name } else { &row.executor };
-        let mut status = pb::TaskStatus {
-            task_id: pb::TaskId { value: row.name.clone() },
-            agent_id: Some(agent_id.clone()),
-            executor_id: Some(pb::ExecutorId { value: executor.clone() }),
-            timestamp: Some(seconds(row.told_us)),
-            container_status: Some(container_status(&row.at().into())),
-            ..pb::TaskStatus::default()
+        let (agent, cluster) = self.containers.id().unwrap_or_default();
+        let own = events::contained(row.container, &self.options.address);
+        let pid = self.containers.pid(row.container);
+        let of = StatusOf {
+            cluster,
+            task: &row.name,
+            executor,
+            agent,
+            container: Some(pb::ContainerStatus {
+                network_infos: own.network_infos,
+                ..container_status(&row.at().into(), pid)
+            }),
         };
-        status.set_state(events::state(state));
+        let statuses = self.statuses_of(row);
         let mut told = pb::Task {
             name: public.name.unwrap_or_default(),
             task_id: pb::TaskId { value: row.name.clone() },
@@ -294,14 +287,17 @@ impl AgentNode {
             executor_id: Some(pb::ExecutorId { value: executor.clone() }),
             agent_id,
             resources: of_wire(&row.resources.list(), &row.role, FORM),
-            statuses: vec![status],
+            statuses: statuses.iter().map(|(state, one)| of.told(*state, one)).collect(),
+            status_update_state: Some(events::state(state).into()),
             labels: public.labels,
             discovery: public.discovery,
             container: public.container,
             health_check: public.health_check,
             kill_policy: public.kill_policy,
+            limits: public.limits,
             ..pb::Task::default()
         };
+        told.status_update_uuid = told.statuses.last().and_then(|status| status.uuid.clone());
         told.set_state(events::state(state));
         told
     }
@@ -314,9 +310,9 @@ impl AgentNode {
             framework_id: (!one.framework.is_none()).then(|| framework_id(one.framework, cluster)),
             executor_id: (!one.executor.is_empty())
                 .then(|| pb::ExecutorId { value: one.executor.clone() }),
-            executor_name: (!one.executor.is_empty()).then(|| one.executor.clone()),
+            executor_name: (!one.executor.is_empty()).then(|| one.executor_name.clone()),
             container_id: one.chain.told(),
-            container_status: Some(container_status(&one.chain)),
+            container_status: Some(container_status(&one.chain, one.pid)),
             resource_statistics: Some(statistics(&one)),
         });
         GetContainers { containers: containers.collect() }
@@ -362,8 +358,9 @@ fn invalid(what: &str) -> Early {
     early(StatusCode::BAD_REQUEST, message)
 }
 
-fn container_status(chain: &Chain) -> pb::ContainerStatus {
-    pb::ContainerStatus { container_id: Some(chain.told()), ..Default::default() }
+fn container_status(chain: &Chain, executor_pid: Option<u32>) -> pb::ContainerStatus {
+    let container_id = Some(chain.told());
+    pb::ContainerStatus { container_id, executor_pid, ..pb::ContainerStatus::default() }
 }
 
 fn statistics(one: &Used) -> pb::ResourceStatistics {

@@ -14,7 +14,6 @@ use mesita_core::wire::FrameworkId;
 use mesita_core::wire::task::TaskState;
 use mesita_isolation::cgroups::At;
 use mesita_isolation::isolators::Usage;
-use prost::Message;
 use serde_json::{Map, Value, json};
 
 use super::AgentNode;
@@ -33,17 +32,20 @@ use crate::http::body::Body;
 use crate::http::{Answering, Early, Gauges, Reply, Site, Visit, early, only, pieces, status};
 use crate::legacy::pieces::Pieces;
 use crate::legacy::{self, Sum};
-use crate::pb::mesita::TaskPublic;
 use crate::pb::mesos::v1 as pb;
 use crate::v1::amounts::seconds;
-use crate::v1::events::{MESOS_VERSION, framework_id};
+use crate::v1::events::framework_id;
 
 /// A container that runs, with what it uses.
 pub(super) struct Used {
     pub(super) framework: FrameworkId,
     /// Its executor; a command has one of its own name.
     pub(super) executor: String,
+    pub(super) executor_name: String,
+    pub(super) source: String,
     pub(super) chain: Chain,
+    /// Its process, if that is known.
+    pub(super) pid: Option<u32>,
     pub(super) resources: Resources,
     pub(super) usage: Usage,
 }
@@ -189,59 +191,6 @@ impl AgentNode {
         self.own.borrow().cluster
     }
 
-    /// Everything that runs here, and where. Mesos: `Http::state`.
-    fn state(&self, caller: &Caller) -> Value {
-        let access = &self.options.access;
-        let cluster = self.cluster();
-        let info = self.agent_info();
-        let list = self.resource_list();
-        let (reserved, unreserved) = Sum::by_role(&list.list());
-        let attributes: Map<String, Value> = info
-            .attributes
-            .iter()
-            .map(|one| {
-                let text = one.text.as_ref().map(|text| Value::from(text.value.clone()));
-                let number = one.scalar.as_ref().map(|scalar| Value::from(scalar.value));
-                (one.name.clone(), text.or(number).unwrap_or_default())
-            })
-            .collect();
-        let (tasks, completed) = (self.tasks_seen(caller), self.completed_seen(caller));
-        let executors = self.executors_seen(caller);
-        let frameworks = self.frameworks_seen(caller, self.executors.frameworks());
-        let frameworks = frameworks.iter().map(|(id, framework)| {
-            let rows = |rows: &[Row]| -> Vec<Row> {
-                rows.iter().filter(|row| row.framework == *id).cloned().collect()
-            };
-            let own = executors.iter().filter(|one| one.framework == *id).cloned().collect();
-            self.framework_json(*id, framework, own, rows(&tasks), rows(&completed))
-        });
-        let gone = self.frameworks_seen(caller, self.executors.completed());
-        let flags = access.may(caller, Action::ViewFlags, None).then_some(&self.options.flags);
-        let over = gone.iter().map(|(id, framework)| {
-            let own = completed.iter().filter(|row| row.framework == *id).cloned().collect();
-            self.framework_json(*id, framework, Vec::new(), Vec::new(), own)
-        });
-        json!({
-            "version": MESOS_VERSION,
-            "start_time": seconds(self.started_us),
-            "id": info.id.map(|id| id.value),
-            "pid": format!("slave(1)@{}", self.options.address),
-            "hostname": self.hostname,
-            "capabilities": legacy::AGENT_CAPABILITIES,
-            "resources": Sum::of(&list.list()),
-            "reserved_resources": reserved,
-            "unreserved_resources": unreserved,
-            "attributes": attributes,
-            "master_hostname": self.leader.borrow().as_deref().and_then(|address| {
-                address.rsplit_once(':').map(|(host, _)| host.to_owned())
-            }),
-            "flags": flags.cloned().unwrap_or_default(),
-            "frameworks": frameworks.collect::<Vec<Value>>(),
-            "completed_frameworks": over.collect::<Vec<Value>>(),
-            "cluster": format!("{cluster:016x}"),
-        })
-    }
-
     /// Tasks that a caller sees.
     pub(super) fn tasks_seen(&self, caller: &Caller) -> Vec<Row> {
         self.seen(caller, self.tally.tasks(), |row| row.framework, Access::sees_tasks)
@@ -275,121 +224,6 @@ impl AgentNode {
     ) -> Vec<T> {
         all.retain(|row| sees(&self.options.access, caller, &self.executors.user(of(row))));
         all
-    }
-
-    fn framework_json(
-        &self,
-        id: FrameworkId,
-        framework: &pb::FrameworkInfo,
-        executors: Vec<ExecutorRow>,
-        tasks: Vec<Row>,
-        completed: Vec<Row>,
-    ) -> Value {
-        let shown = framework_id(id, self.cluster()).value;
-        // A command runs under an executor of its own name. Mesos: `Slave::getExecutorInfo`.
-        let commands = |rows: &[Row], over: bool| -> Vec<Value> {
-            let commands = rows.iter().filter(|row| row.executor.is_empty());
-            let told = commands.map(|row| {
-                let task = self.task_json(row, &shown);
-                let (live, done) = if over { (vec![], vec![task]) } else { (vec![task], vec![]) };
-                json!({
-                    "id": row.name,
-                    "name": format!("Command Executor (Task: {})", row.name),
-                    "source": row.name,
-                    "container": row.container.to_string(),
-                    "directory": self.containers.sandbox(row.at()),
-                    "resources": Sum::of(&row.resources.list()),
-                    "tasks": live,
-                    "queued_tasks": [],
-                    "completed_tasks": done,
-                })
-            });
-            told.collect()
-        };
-        let custom = executors.iter().map(|one: &ExecutorRow| {
-            let of = |rows: &[Row]| -> Vec<Value> {
-                let own = rows.iter().filter(|row| row.executor == one.name);
-                own.map(|row| self.task_json(row, &shown)).collect()
-            };
-            json!({
-                "id": one.name,
-                "name": one.name,
-                "source": one.name,
-                "container": one.container.to_string(),
-                "directory": self.containers.sandbox(one.container),
-                "resources": Sum::of(&one.resources.list()),
-                "tasks": of(&tasks),
-                "queued_tasks": [],
-                "completed_tasks": of(&completed),
-            })
-        });
-        let gone = |row: &&Row| {
-            !row.executor.is_empty() && !executors.iter().any(|one| one.name == row.executor)
-        };
-        let mut ended = BTreeMap::<&str, Vec<&Row>>::new();
-        completed
-            .iter()
-            .filter(gone)
-            .for_each(|row| ended.entry(&row.executor).or_default().push(row));
-        let ended = ended.into_iter().map(|(name, rows)| {
-            let container = rows.first().map(|row| row.inside.unwrap_or(row.container));
-            json!({
-                "id": name,
-                "name": name,
-                "source": name,
-                "container": container.map(|container| container.to_string()),
-                "directory": container.map(|container| self.containers.sandbox(container)),
-                "resources": Sum::default(),
-                "tasks": [],
-                "queued_tasks": [],
-                "completed_tasks":
-                    rows.iter().map(|row| self.task_json(row, &shown)).collect::<Vec<Value>>(),
-            })
-        });
-        let over: Vec<Value> = commands(&completed, true).into_iter().chain(ended).collect();
-        let live: Vec<Value> = commands(&tasks, false).into_iter().chain(custom).collect();
-        json!({
-            "id": shown,
-            "name": framework.name,
-            "user": framework.user,
-            "failover_timeout": framework.failover_timeout(),
-            "checkpoint": true,
-            "hostname": "",
-            "principal": framework.principal(),
-            "roles": framework.roles,
-            "executors": live,
-            "completed_executors": over,
-        })
-    }
-
-    fn task_json(&self, row: &Row, framework: &str) -> Value {
-        let public = TaskPublic::decode(&*row.public).unwrap_or_default();
-        let state = self.state_of(row);
-        json!({
-            "id": row.name,
-            "name": public.name,
-            "framework_id": framework,
-            "executor_id": row.executor,
-            "slave_id": self.agent_info().id.map(|id| id.value),
-            "state": state.name(),
-            "resources": Sum::of(&row.resources.list()),
-            "role": row.role,
-            "statuses": [{
-                "state": state.name(),
-                "timestamp": seconds(row.told_us),
-                "container_status": {"container_id": {"value": row.container.to_string()}},
-            }],
-        })
-    }
-
-    /// A command of whose end nothing is known runs once its process was started.
-    pub(super) fn state_of(&self, row: &Row) -> TaskState {
-        let staging = row.state == TaskState::Staging && row.has_own_container();
-        if staging && self.containers.has_started(row.container) {
-            TaskState::Running
-        } else {
-            row.state
-        }
     }
 
     pub(super) fn snapshot(&self) -> Value {
@@ -434,16 +268,35 @@ impl AgentNode {
         let own = tasks.filter(|row| row.executor.is_empty() || (nested && row.inside.is_some()));
         let own = own.map(|row| {
             let at = row.at();
-            let executor = if row.executor.is_empty() { row.name } else { row.executor };
-            (row.framework, executor, at, row.resources)
+            let info = if row.executor.is_empty() {
+                self.command_executor(&row)
+            } else {
+                let executor_id = pb::ExecutorId { value: row.executor };
+                pb::ExecutorInfo { executor_id, ..pb::ExecutorInfo::default() }
+            };
+            (row.framework, info, at, row.resources)
         });
-        let executors = self.tally.executors().into_iter();
         let executors =
-            executors.map(|row| (row.framework, row.name, row.container.into(), row.resources));
+            self.tally.executors().into_iter().map(|row| {
+                (row.framework, row.described(), At::from(row.container), row.resources)
+            });
         let mut used = Vec::new();
-        for (framework, executor, at, resources) in own.chain(executors) {
+        for (framework, info, at, resources) in own.chain(executors) {
             let usage = self.usage_of(at).await;
-            used.push(Used { framework, executor, chain: at.into(), resources, usage });
+            #[allow(deprecated)] // Old clients look at the source.
+            let source = info.source.unwrap_or_default();
+            let (executor, executor_name) = (info.executor_id.value, info.name.unwrap_or_default());
+            let (chain, pid) = (at.into(), self.containers.pid(at.id));
+            used.push(Used {
+                framework,
+                executor,
+                executor_name,
+                source,
+                chain,
+                pid,
+                resources,
+                usage,
+            });
         }
         used.extend(self.shown_inner(also).await);
         used
@@ -454,7 +307,8 @@ impl AgentNode {
         let mut rows = Vec::new();
         let cluster = self.cluster();
         for used in self.used(also).await {
-            let Used { framework, executor: name, chain, resources, usage } = used;
+            let Used { framework, executor, executor_name, source, chain, pid, resources, usage } =
+                used;
             if caller.is_some_and(|caller| !self.sees_container(framework, caller)) {
                 continue;
             }
@@ -476,15 +330,18 @@ impl AgentNode {
             put("mem_limit_bytes", number(usage.mem_limit_bytes));
             put("processes", number(usage.pids));
             let mut row = json!({
-                "executor_id": name,
-                "executor_name": name,
+                "executor_id": executor,
+                "executor_name": executor_name,
                 "framework_id": framework_id(framework, cluster).value,
-                "source": name,
+                "source": source,
                 "statistics": statistics,
             });
             if caller.is_some() {
                 row["container_id"] = chain.name().into();
                 row["status"] = json!({"container_id": chain.json()});
+                if let Some(pid) = pid {
+                    row["status"]["executor_pid"] = pid.into();
+                }
             }
             if framework.is_none() {
                 for name in ["executor_id", "executor_name", "framework_id", "source"] {
@@ -538,8 +395,9 @@ impl AgentNode {
         let Some(path) = query.get("path") else {
             return Err(early(StatusCode::BAD_REQUEST, "Expecting 'path=value' in query.\n"));
         };
+        let real = self.real_path(path);
         let sandboxes = self.work_dir.join("sandboxes");
-        let (id, inside) = files::part(&sandboxes, path).map_err(|bad| refused(&bad))?;
+        let (id, inside) = files::part(&sandboxes, &real).map_err(|bad| refused(&bad))?;
         let sandbox = self.containers.sandbox(id);
         let known = self.containers.framework_of(id);
         let may = match known {
@@ -554,6 +412,40 @@ impl AgentNode {
             return Err(early(StatusCode::FORBIDDEN, message));
         }
         Ok((sandbox, inside, path.clone()))
+    }
+
+    /// What a path stands for: the newest run of an executor for
+    /// `/frameworks/<id>/executors/<id>/runs/latest`, and a task's sandbox for `tasks/<id>` below
+    /// that of its group's executor, where Mesos' page looks for it. Any other is what it says.
+    fn real_path(&self, path: &str) -> PathBuf {
+        let path = self.latest_run(path).unwrap_or_else(|| path.into());
+        let below = files::part(&self.work_dir.join("sandboxes"), &path).ok();
+        let task = below.and_then(|(executor, inside)| {
+            let inside = inside.strip_prefix("tasks").ok()?;
+            let mut parts = inside.components();
+            let name = parts.next()?.as_os_str().to_str()?;
+            let rows = self.tally.completed().into_iter().chain(self.tally.tasks());
+            let found =
+                rows.filter(|row| row.inside == Some(executor) && row.name == name).next_back();
+            Some(self.containers.sandbox(found?.at()).join(parts.as_path()))
+        });
+        task.unwrap_or(path)
+    }
+
+    fn latest_run(&self, path: &str) -> Option<PathBuf> {
+        let (framework, rest) = path.strip_prefix("/frameworks/")?.split_once("/executors/")?;
+        let (executor, inside) = rest.split_once("/runs/latest")?;
+        let framework = FrameworkId::parse(framework, self.cluster())?;
+        let rows = self.tally.completed().into_iter().chain(self.tally.tasks());
+        let of_task = rows.filter(|row| {
+            let runs_under = if row.executor.is_empty() { &row.name } else { &row.executor };
+            row.framework == framework && runs_under == executor
+        });
+        let of_task = of_task.map(|row| row.inside.unwrap_or(row.container));
+        let own = self.tally.executors().into_iter();
+        let own = own.filter(|row| row.framework == framework && row.name == executor);
+        let id = of_task.chain(own.map(|row| row.container)).next_back()?;
+        Some(self.containers.sandbox(id).join(inside.trim_start_matches('/')))
     }
 
     async fn browse(

@@ -6,12 +6,17 @@ use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
 use mesita_core::agent::ledger::Record;
-use mesita_core::wire::task::TaskState;
+use mesita_core::wire::task::{Source, TaskState};
 use mesita_core::wire::{Body, ContainerId, FrameworkId};
 use mesita_isolation::cgroups::At;
+use prost::Message;
 
+use crate::catalog::rows::{Status, keep_status};
 use crate::clock;
 use crate::encoded::{Encoded, Resources};
+use crate::pb::mesita::TaskPrivate;
+use crate::pb::mesos::v1 as pb;
+use crate::v1::tasks::command_name;
 
 /// Tasks that are remembered after their end was acknowledged. Mesos: 200 for each executor.
 const COMPLETED_MAX: usize = 200;
@@ -36,6 +41,10 @@ pub(super) struct Row {
     pub(super) state: TaskState,
     /// When, in µs of Unix time.
     pub(super) told_us: u64,
+    /// What is known to have been told of it, the oldest first.
+    pub(super) statuses: Vec<(TaskState, Status)>,
+    /// The name of the executor that a command runs under; empty for others.
+    pub(super) command: String,
 }
 
 impl Row {
@@ -56,13 +65,25 @@ pub(super) struct ExecutorRow {
     pub(super) framework: FrameworkId,
     pub(super) name: String,
     pub(super) container: ContainerId,
+    pub(super) role: String,
     pub(super) resources: Resources,
+    /// Its description.
+    pub(super) info: Arc<[u8]>,
+}
+
+impl ExecutorRow {
+    /// As its framework described it.
+    pub(super) fn described(&self) -> pb::ExecutorInfo {
+        pb::ExecutorInfo::decode(&*self.info).unwrap_or_default()
+    }
 }
 
 /// All of them.
 #[derive(Default)]
 pub(super) struct Tally {
     tasks: RefCell<BTreeMap<(FrameworkId, String), Row>>,
+    /// Those that there were before a snapshot began, which says less of them.
+    before: RefCell<BTreeMap<(FrameworkId, String), Row>>,
     executors: RefCell<BTreeMap<(FrameworkId, String), ExecutorRow>>,
     completed: RefCell<VecDeque<Row>>,
     drain: Cell<Option<Drain>>,
@@ -91,7 +112,16 @@ impl Tally {
                     Some(executors.get(&(*framework, executor.id.to_owned()))?.container)
                 });
                 let known = self.executor_of(*framework, grouped.unwrap_or(*container));
+                let private = TaskPrivate::decode(&*bytes(launch.private)).unwrap_or_default();
+                let key = (*framework, launch.task.to_owned());
+                let before = self.before.borrow_mut().remove(&key);
+                let before = before.filter(|row| row.container == *container);
                 let row = Row {
+                    statuses: before.map(|row| row.statuses).unwrap_or_default(),
+                    command: match known {
+                        Some(_) => String::new(),
+                        None => command_name(launch.task, &private.command.unwrap_or_default()),
+                    },
                     framework: *framework,
                     name: launch.task.to_owned(),
                     executor: known.unwrap_or_default(),
@@ -104,14 +134,16 @@ impl Tally {
                     state: TaskState::Staging,
                     told_us: clock::wall_us(),
                 };
-                self.tasks.borrow_mut().insert((row.framework, row.name.clone()), row);
+                self.tasks.borrow_mut().insert(key, row);
             }
-            Record::Executor { framework, container, executor, .. } => {
+            Record::Executor { framework, container, executor, role, .. } => {
                 let row = ExecutorRow {
                     framework: *framework,
                     name: executor.id.to_owned(),
                     container: *container,
+                    role: (*role).to_owned(),
                     resources: Resources::of(&executor.resources),
+                    info: bytes(executor.body),
                 };
                 self.executors.borrow_mut().insert((row.framework, row.name.clone()), row);
             }
@@ -124,10 +156,24 @@ impl Tally {
                     (row.container, row.state) = (*container, TaskState::Staging);
                 }
             }
-            Record::Update { framework, status, .. } => {
+            Record::Update { framework, sequence, status, .. } => {
                 let key = (*framework, status.task.to_owned());
                 if let Some(row) = self.tasks.borrow_mut().get_mut(&key) {
                     (row.state, row.told_us) = (status.state, status.wall_us);
+                    let told = row.statuses.iter().any(|(_, one)| one.uuid == Some(*sequence));
+                    if !told {
+                        let detail = status.detail();
+                        let new = Status {
+                            source: status.source,
+                            reason: detail.reason,
+                            message: detail.message.into(),
+                            healthy: detail.healthy,
+                            told_us: status.wall_us,
+                            public: bytes(detail.public),
+                            uuid: Some(*sequence),
+                        };
+                        keep_status(&mut row.statuses, status.state, new);
+                    }
                 }
             }
             Record::Acknowledged { task, .. } | Record::Forgotten { task } => {
@@ -154,9 +200,10 @@ impl Tally {
             }
             Record::SnapshotBegins => {
                 self.operations.borrow_mut().clear();
-                self.tasks.borrow_mut().clear();
+                *self.before.borrow_mut() = self.tasks.take();
                 self.executors.borrow_mut().clear();
             }
+            Record::SnapshotEnds => self.before.borrow_mut().clear(),
             Record::Started { .. }
             | Record::Admitted { .. }
             | Record::Fence(_)
@@ -165,7 +212,6 @@ impl Tally {
             | Record::Resources { .. }
             | Record::Stamp { .. }
             | Record::Settled { .. }
-            | Record::SnapshotEnds
             | Record::Unhealthy { .. }
             | Record::Limits { .. } => {}
         }
@@ -192,6 +238,16 @@ impl Tally {
         let executors = self.executors.borrow();
         let of = |row: &&ExecutorRow| row.framework == framework && row.container == container;
         executors.values().find(of).map(|row| row.name.clone())
+    }
+
+    /// The process in a container was started: the task in it runs.
+    pub(super) fn started(&self, container: ContainerId) {
+        let mut tasks = self.tasks.borrow_mut();
+        let own = |row: &&mut Row| row.container == container && row.has_own_container();
+        if let Some(row) = tasks.values_mut().find(own) {
+            let new = Status { source: Source::Agent, ..Status::new(clock::wall_us()) };
+            keep_status(&mut row.statuses, TaskState::Running, new);
+        }
     }
 
     /// What everybody may see of the task in a container; empty if there is none.

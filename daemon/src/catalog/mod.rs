@@ -23,8 +23,6 @@ use rows::{
 
 /// Rows of a page.
 pub(crate) const PAGE: usize = 64;
-/// Statuses of a task that are remembered.
-const STATUSES_MAX: usize = 8;
 /// Tasks that are remembered after their end was acknowledged.
 pub(crate) const COMPLETED_MAX: usize = 500;
 /// Tasks that are remembered while their agent does not answer. Mesos:
@@ -330,11 +328,7 @@ impl Catalog {
                     let (message, public) = (message.into(), body(public));
                     task.status =
                         Status { source, reason, message, healthy, told_us, public, uuid };
-                    if task.statuses.len() >= STATUSES_MAX {
-                        // Its beginning and what came last tell most.
-                        task.statuses.remove(1);
-                    }
-                    task.statuses.push((state, task.status.clone()));
+                    rows::keep_status(&mut task.statuses, state, task.status.clone());
                 });
             }
             Fact::TaskGone { row } => {

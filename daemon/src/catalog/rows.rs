@@ -19,6 +19,9 @@ use crate::encoded::{Described, Encoded, Resources, attribute_text, number};
 use crate::pb::mesita::TaskPublic;
 use crate::pb::mesos::v1::ExecutorInfo;
 
+/// Statuses of a task that are remembered.
+const STATUSES_MAX: usize = 8;
+
 /// An agent.
 #[derive(Clone, Debug)]
 pub(crate) struct Agent {
@@ -215,6 +218,19 @@ impl Completed {
         let told = statuses.map(|(_, status)| status.message.len() + status.public.len());
         self.task.public.len() + told.sum::<usize>() + size_of::<Self>()
     }
+}
+
+/// Keeps one more status of a task, the newest last.
+pub(crate) fn keep_status(
+    statuses: &mut Vec<(TaskState, Status)>,
+    state: TaskState,
+    status: Status,
+) {
+    if statuses.len() >= STATUSES_MAX {
+        // Its beginning and what came last tell most.
+        statuses.remove(1);
+    }
+    statuses.push((state, status));
 }
 
 impl Status {

@@ -18,7 +18,7 @@ pub(crate) mod roles;
 mod rows;
 
 pub(crate) use amounts::Sum;
-pub(crate) use rows::{AGENT_CAPABILITIES, address};
+pub(crate) use rows::{AGENT_CAPABILITIES, ContainerStatus, TaskParts, TaskRow, address, labels};
 
 use std::collections::BTreeMap;
 

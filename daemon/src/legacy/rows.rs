@@ -16,8 +16,8 @@ use serde_json::{Value, json};
 
 use super::amounts::Sum;
 use crate::catalog::Tables;
-use crate::catalog::rows::{Agent, Completed, Drain, Executor, Framework, Offer, Task};
-use crate::encoded::attribute_text;
+use crate::catalog::rows::{Agent, Completed, Drain, Executor, Framework, Offer, Status, Task};
+use crate::encoded::{Resources, attribute_text};
 use crate::pb::mesita::{FrameworkPublic, TaskPublic};
 use crate::pb::mesos::v1::value::Scalar;
 use crate::pb::mesos::v1::{CommandInfo, ExecutorInfo, Labels};
@@ -225,7 +225,7 @@ impl FrameworkDetail {
 
 /// A task.
 #[derive(Debug, Serialize)]
-pub(super) struct TaskRow {
+pub(crate) struct TaskRow {
     id: String,
     name: String,
     framework_id: String,
@@ -258,10 +258,12 @@ struct StatusRow {
 }
 
 #[derive(Clone, Debug, Serialize)]
-struct ContainerStatus {
+pub(crate) struct ContainerStatus {
     container_id: ContainerName,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     network_infos: Vec<NetworkInfo>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    executor_pid: Option<u32>,
 }
 
 #[derive(Clone, Debug, Serialize)]
@@ -276,8 +278,16 @@ struct IpAddress {
 }
 
 impl ContainerStatus {
-    /// Of a container on the agent at this address, which is its own. Mesos: `Slave::statusUpdate`.
-    fn of(container: ContainerId, address: &str) -> Self {
+    /// Of a container, inside of another or not, on the agent at this address, which is its own.
+    /// Mesos: `Slave::statusUpdate`.
+    pub(crate) fn of(
+        container: ContainerId,
+        inside: Option<ContainerId>,
+        address: &str,
+        executor_pid: Option<u32>,
+    ) -> Self {
+        let name = |id: ContainerId, parent| ContainerName { value: id.to_string(), parent };
+        let parent = inside.map(|around| Box::new(name(around, None)));
         let network_infos = own_address(address).map(|(ip, _)| NetworkInfo {
             ip_addresses: [IpAddress {
                 protocol: if ip.is_ipv4() { "IPv4" } else { "IPv6" },
@@ -285,8 +295,9 @@ impl ContainerStatus {
             }],
         });
         Self {
-            container_id: ContainerName { value: container.to_string() },
+            container_id: name(container, parent),
             network_infos: network_infos.into_iter().collect(),
+            executor_pid,
         }
     }
 }
@@ -294,6 +305,24 @@ impl ContainerStatus {
 #[derive(Clone, Debug, Serialize)]
 struct ContainerName {
     value: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    parent: Option<Box<ContainerName>>,
+}
+
+/// What a task's row is made of, at the master and at its agent.
+pub(crate) struct TaskParts<'p> {
+    pub(crate) id: &'p str,
+    pub(crate) framework_id: String,
+    /// Empty for a command at the master.
+    pub(crate) executor_id: &'p str,
+    pub(crate) slave_id: String,
+    pub(crate) state: TaskState,
+    pub(crate) role: &'p str,
+    pub(crate) resources: &'p Resources,
+    /// What everybody may see of it.
+    pub(crate) public: &'p [u8],
+    pub(crate) statuses: &'p [(TaskState, Status)],
+    pub(crate) container: Option<ContainerStatus>,
 }
 
 impl TaskRow {
@@ -316,27 +345,42 @@ impl TaskRow {
     }
 
     fn with(tables: &Tables, task: &Task, framework_id: String, slave_id: String) -> Self {
-        let public = TaskPublic::decode(&*task.public).unwrap_or_default();
         let agent = tables.agents.get(task.agent).and_then(|agent| agent.info.info());
         let address = agent.map_or("", |info| info.address);
         let contained = task.container != ContainerId::default();
-        let container = contained.then(|| ContainerStatus::of(task.container, address));
-        let statuses = task.statuses.iter().map(|(state, status)| StatusRow {
+        Self::made(TaskParts {
+            id: &task.name,
+            framework_id,
+            executor_id: &task.executor,
+            slave_id,
+            state: task.state,
+            role: &task.role,
+            resources: &task.resources,
+            public: &task.public,
+            statuses: &task.statuses,
+            container: contained.then(|| ContainerStatus::of(task.container, None, address, None)),
+        })
+    }
+
+    /// Of these parts.
+    pub(crate) fn made(parts: TaskParts<'_>) -> Self {
+        let public = TaskPublic::decode(parts.public).unwrap_or_default();
+        let statuses = parts.statuses.iter().map(|(state, status)| StatusRow {
             state: state.name(),
             timestamp: seconds(status.told_us),
-            container_status: container.clone(),
+            container_status: parts.container.clone(),
             healthy: status.healthy,
         });
         Self {
-            id: task.name.to_string(),
-            name: public.name.unwrap_or_default(),
-            framework_id,
-            executor_id: task.executor.to_string(),
-            slave_id,
-            state: task.state.name(),
-            resources: Sum::of(&task.resources.list()),
-            role: task.role.to_string(),
             statuses: statuses.collect(),
+            id: parts.id.to_owned(),
+            name: public.name.unwrap_or_default(),
+            framework_id: parts.framework_id,
+            executor_id: parts.executor_id.to_owned(),
+            slave_id: parts.slave_id,
+            state: parts.state.name(),
+            resources: Sum::of(&parts.resources.list()),
+            role: parts.role.to_owned(),
             labels: public.labels.as_ref().map(labels),
             discovery: public.discovery.as_ref().map(message),
             container: public.container.as_ref().map(message),
@@ -347,7 +391,7 @@ impl TaskRow {
 }
 
 /// How far a task may go above what it has; without a number where there is no limit.
-pub(crate) fn limits(of: &BTreeMap<String, Scalar>) -> BTreeMap<String, Value> {
+fn limits(of: &BTreeMap<String, Scalar>) -> BTreeMap<String, Value> {
     let told =
         |value: f64| -> Value { if value.is_finite() { value.into() } else { "Infinity".into() } };
     of.iter().map(|(name, limit)| (name.clone(), told(limit.value))).collect()
@@ -359,7 +403,7 @@ pub(crate) fn labels(of: &Labels) -> Box<RawValue> {
 }
 
 /// A command. Mesos: `common/http.cpp`, `json(CommandInfo)`.
-pub(crate) fn command(of: &CommandInfo) -> Value {
+fn command(of: &CommandInfo) -> Value {
     let uris = of.uris.iter();
     let uris = uris.map(|uri| json!({ "value": uri.value, "executable": uri.executable() }));
     let mut told = json!({ "argv": of.arguments, "uris": uris.collect::<Vec<Value>>() });
@@ -395,7 +439,7 @@ fn raw<T: Serialize>(value: &T) -> Box<RawValue> {
 }
 
 /// A message of the API within a row.
-pub(crate) fn message<M: Message + prost::Name>(message: &M) -> Box<RawValue> {
+fn message<M: Message + prost::Name>(message: &M) -> Box<RawValue> {
     let text = crate::http::transcode::to_json(message);
     let text = String::from_utf8(text).unwrap_or_default();
     RawValue::from_string(text).unwrap_or_else(|_| raw(&()))
@@ -417,7 +461,7 @@ pub(super) struct ExecutorRow {
 
 /// What an executor says of itself beside its name.
 #[derive(Debug, Serialize)]
-pub(crate) struct ExecutorKind {
+struct ExecutorKind {
     #[serde(skip_serializing_if = "Option::is_none")]
     source: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -428,7 +472,7 @@ pub(crate) struct ExecutorKind {
 
 impl ExecutorKind {
     #[allow(deprecated)] // Old clients look at the source.
-    pub(crate) fn of(info: &ExecutorInfo) -> Self {
+    fn of(info: &ExecutorInfo) -> Self {
         Self {
             source: info.source.clone(),
             labels: info.labels.as_ref().map(labels),

@@ -194,8 +194,7 @@ impl Telling<'_> {
         let container = detail.container.or_else(|| Some(known?.container));
         if let Some(container) = container.filter(|one| *one != ContainerId::default()) {
             let agent = self.agent(status.agent).and_then(|agent| agent.info.info());
-            let into = told.container_status.get_or_insert_with(Default::default);
-            contained(into, container, agent.map_or("", |info| info.address));
+            place(&mut told, &contained(container, agent.map_or("", |info| info.address)));
         }
         let executor = match known {
             Some(task) if detail.executor.is_empty() => &*task.executor,
@@ -285,22 +284,33 @@ pub(crate) fn own_address(address: &str) -> Option<(IpAddr, i32)> {
     Some((ip.trim_matches(['[', ']']).parse().ok()?, port.parse().ok()?))
 }
 
-/// Says of a container which it is, and its address: its agent's, for none has one of its own.
-/// Mesos: `Slave::statusUpdate`.
-pub(crate) fn contained(into: &mut pb::ContainerStatus, container: ContainerId, address: &str) {
-    into.container_id =
-        Some(pb::ContainerId { value: container.to_string(), ..Default::default() });
-    if !into.network_infos.is_empty() {
-        return;
-    }
-    into.network_infos.extend(own_address(address).map(|(ip, _)| pb::NetworkInfo {
+/// A container and its address: its agent's, for none has one of its own.
+pub(crate) fn contained(container: ContainerId, address: &str) -> pb::ContainerStatus {
+    let id = pb::ContainerId { value: container.to_string(), ..Default::default() };
+    let network_infos = own_address(address).map(|(ip, _)| pb::NetworkInfo {
         ip_addresses: vec![pb::network_info::IpAddress {
             // IPv4 and IPv6.
             protocol: Some(if ip.is_ipv4() { 1 } else { 2 }),
             ip_address: Some(ip.to_string()),
         }],
         ..pb::NetworkInfo::default()
-    }));
+    });
+    pb::ContainerStatus {
+        container_id: Some(id),
+        network_infos: network_infos.into_iter().collect(),
+        ..Default::default()
+    }
+}
+
+/// Says of a status where its task is, and leaves what its executor said of that. Mesos:
+/// `Slave::statusUpdate`.
+pub(crate) fn place(told: &mut pb::TaskStatus, own: &pb::ContainerStatus) {
+    let into = told.container_status.get_or_insert_with(Default::default);
+    into.container_id.clone_from(&own.container_id);
+    into.executor_pid = into.executor_pid.or(own.executor_pid);
+    if into.network_infos.is_empty() {
+        into.network_infos.clone_from(&own.network_infos);
+    }
 }
 
 /// A region and a zone; none when neither is said.

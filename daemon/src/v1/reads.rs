@@ -233,8 +233,18 @@ fn completed(tables: &Tables, one: &Completed) -> pb::Task {
 fn task_of(tables: &Tables, row: &Task, framework: FrameworkId, agent: AgentId) -> pb::Task {
     let cluster = cluster(tables);
     let public = TaskPublic::decode(&*row.public).unwrap_or_default();
-    let statuses = row.statuses.iter();
     let executor = &row.executor;
+    let host = tables.agents.get(row.agent).and_then(|agent| agent.info.info());
+    let address = host.map_or("", |info| info.address);
+    let contained = row.container != Default::default();
+    let of = StatusOf {
+        cluster,
+        task: &row.name,
+        executor: if executor.is_empty() { &row.name } else { executor },
+        agent,
+        container: contained.then(|| events::contained(row.container, address)),
+    };
+    let statuses = row.statuses.iter().map(|(state, one)| of.told(*state, one));
     let mut told = pb::Task {
         name: public.name.unwrap_or_default(),
         task_id: pb::TaskId { value: row.name.to_string() },
@@ -242,7 +252,7 @@ fn task_of(tables: &Tables, row: &Task, framework: FrameworkId, agent: AgentId) 
         executor_id: (!executor.is_empty()).then(|| pb::ExecutorId { value: executor.to_string() }),
         agent_id: agent_id(agent, cluster),
         resources: of_wire(&row.resources.list(), &row.role, FORM),
-        statuses: statuses.map(|(state, one)| status(tables, row, agent, *state, one)).collect(),
+        statuses: statuses.collect(),
         status_update_state: Some(events::state(row.state).into()),
         labels: public.labels,
         discovery: public.discovery,
@@ -257,42 +267,41 @@ fn task_of(tables: &Tables, row: &Task, framework: FrameworkId, agent: AgentId) 
     told
 }
 
-/// One status of a task.
-pub(crate) fn status(
-    tables: &Tables,
-    row: &Task,
-    agent: AgentId,
-    state: TaskState,
-    status: &Status,
-) -> pb::TaskStatus {
-    let carried = pb::TaskStatus::decode(&*status.public).unwrap_or_default();
-    let (by_master, executor) = (status.source == Source::Master, executor_of(row));
-    let uuid = status.uuid.map(|sequence| Uuid { agent, sequence }.to_bytes().to_vec());
-    let mut told = pb::TaskStatus {
-        task_id: pb::TaskId { value: row.name.to_string() },
-        message: (!status.message.is_empty()).then(|| status.message.to_string()),
-        agent_id: Some(agent_id(agent, cluster(tables))),
-        executor_id: (!by_master).then(|| pb::ExecutorId { value: executor.to_owned() }),
-        timestamp: Some(seconds(status.told_us)),
-        uuid,
-        healthy: status.healthy,
-        unreachable_time: (state == TaskState::Unreachable).then(|| time(status.told_us)),
-        ..carried
-    };
-    told.set_state(events::state(state));
-    told.set_source(source(status.source));
-    told.reason = status.reason.map(|reason: Reason| events::reason(reason).into());
-    if row.container != Default::default() {
-        let into = told.container_status.get_or_insert_with(Default::default);
-        let agent = tables.agents.get(row.agent).and_then(|agent| agent.info.info());
-        events::contained(into, row.container, agent.map_or("", |info| info.address));
-    }
-    told
+/// Which task a status is of, and where that is.
+pub(crate) struct StatusOf<'t> {
+    pub(crate) cluster: u64,
+    pub(crate) task: &'t str,
+    /// A command runs under one of its own name. Mesos: `mesos-executor`.
+    pub(crate) executor: &'t str,
+    pub(crate) agent: AgentId,
+    pub(crate) container: Option<pb::ContainerStatus>,
 }
 
-/// The executor of a task; a command runs under one of its own name. Mesos: `mesos-executor`.
-fn executor_of(row: &Task) -> &str {
-    if row.executor.is_empty() { &row.name } else { &row.executor }
+impl StatusOf<'_> {
+    /// One status of it.
+    pub(crate) fn told(&self, state: TaskState, status: &Status) -> pb::TaskStatus {
+        let carried = pb::TaskStatus::decode(&*status.public).unwrap_or_default();
+        let by_master = status.source == Source::Master;
+        let uuid = |sequence| Uuid { agent: self.agent, sequence }.to_bytes().to_vec();
+        let mut told = pb::TaskStatus {
+            task_id: pb::TaskId { value: self.task.to_owned() },
+            message: (!status.message.is_empty()).then(|| status.message.to_string()),
+            agent_id: Some(agent_id(self.agent, self.cluster)),
+            executor_id: (!by_master).then(|| pb::ExecutorId { value: self.executor.to_owned() }),
+            timestamp: Some(seconds(status.told_us)),
+            uuid: status.uuid.map(uuid),
+            healthy: status.healthy,
+            unreachable_time: (state == TaskState::Unreachable).then(|| time(status.told_us)),
+            ..carried
+        };
+        told.set_state(events::state(state));
+        told.set_source(source(status.source));
+        told.reason = status.reason.map(|reason: Reason| events::reason(reason).into());
+        if let Some(own) = &self.container {
+            events::place(&mut told, own);
+        }
+        told
+    }
 }
 
 fn source(source: Source) -> pb::task_status::Source {

@@ -231,6 +231,21 @@ fn told_of(executor: &pb::ExecutorInfo) -> pb::ExecutorInfo {
     }
 }
 
+/// The name of the executor that a command runs under. Mesos: `Slave::getExecutorInfo`.
+pub(crate) fn command_name(task: &str, command: &pb::CommandInfo) -> String {
+    let short = |text: &str| match text.char_indices().nth(15) {
+        None => text.to_owned(),
+        Some(_) => text.chars().take(12).chain("...".chars()).collect(),
+    };
+    let what = match (command.shell(), &command.value) {
+        (true, Some(line)) => format!("sh -c '{}'", short(line)),
+        (true, None) => "NO COMMAND".to_owned(),
+        (false, Some(program)) => format!("[{program}, {}]", short(&command.arguments.join(", "))),
+        (false, None) => "NO EXECUTABLE".to_owned(),
+    };
+    format!("Command Executor (Task: {task}) (Command: {what})")
+}
+
 fn private(task: &pb::TaskInfo) -> TaskPrivate {
     let volume =
         |one: &&pb::Resource| one.disk.as_ref().is_some_and(|disk| disk.persistence.is_some());
@@ -289,4 +304,23 @@ pub(crate) fn executor_to_wire<'s>(
 fn executor_body(executor: &pb::ExecutorInfo) -> Vec<u8> {
     let carried = pb::ExecutorInfo { framework_id: None, ..executor.clone() };
     carried.encode_to_vec()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_command_is_named_as_mesos_names_it() {
+        let line =
+            |value: &str| pb::CommandInfo { value: Some(value.into()), ..Default::default() };
+        let name = command_name("long", &line("sleep 1000"));
+        assert_eq!(name, "Command Executor (Task: long) (Command: sh -c 'sleep 1000')");
+        let name = command_name("short", &line("echo hello; exit 1"));
+        assert_eq!(name, "Command Executor (Task: short) (Command: sh -c 'echo hello; ...')");
+        let arguments = vec!["ls".to_owned(), "-l".to_owned()];
+        let command = pb::CommandInfo { shell: Some(false), arguments, ..line("/bin/ls") };
+        let name = command_name("t", &command);
+        assert_eq!(name, "Command Executor (Task: t) (Command: [/bin/ls, ls, -l])");
+    }
 }

@@ -87,6 +87,17 @@ fn a_group_runs_each_task_in_a_container_of_its_own_below_the_executors() {
     let path = sandbox.join("file");
     let read = read_at(agent.port, &format!("/files/read?path={}&offset=0", path.display()));
     assert_eq!(read["data"], "two\n");
+    // Mesos' page looks for it below the executor's directory, clients below a name of their own.
+    let framework_id = framework.id["value"].as_str().unwrap();
+    let below = format!("/frameworks/{framework_id}/executors/pod/runs/latest");
+    for path in [format!("{of_executor}/tasks/two/file"), format!("{below}/tasks/two/file")] {
+        let read = read_at(agent.port, &format!("/files/read?path={path}&offset=0"));
+        assert_eq!(read["data"], "two\n", "{path}");
+    }
+    assert_eq!((&own["name"], &own["type"]), (&json!("the pod"), &json!("DEFAULT")));
+    let status = &own["tasks"][0]["statuses"][0];
+    assert_eq!(status["container_status"]["container_id"]["parent"]["value"], own["container"]);
+    assert!(status["container_status"]["executor_pid"].is_u64(), "{status}");
     let said = world.told(&["logs", "--master", &master.address(), "one"]);
     assert!(said.out.starts_with("one"), "{}{}", said.out, said.err);
     framework.accepted("KILL", &json!({"task_id": {"value": "one"}}));

@@ -238,6 +238,10 @@ fn an_agent_tells_what_runs_and_what_it_wrote_also_by_its_master() {
         assert!(debug.as_object().unwrap().contains_key(&directory), "{debug}");
         let statistics = read_at(port, &at("/monitor/statistics"));
         assert_eq!(statistics[0]["executor_id"], task["id"]);
+        assert_eq!(statistics[0]["source"], task["id"]);
+        let name = statistics[0]["executor_name"].as_str().unwrap();
+        assert_eq!(name, "Command Executor (Task: it) (Command: sh -c 'echo oops >&...')");
+        assert_eq!(state["frameworks"][0]["executors"][0]["name"], name);
         assert!(statistics[0]["statistics"]["timestamp"].as_f64().unwrap() > 1e9);
         assert_eq!(read_at(port, &at("/containers"))[0]["container_id"], "1-1");
         assert_eq!(read_at(port, &at("/metrics/snapshot"))["slave/tasks_running"], 1.0);

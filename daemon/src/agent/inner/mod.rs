@@ -558,8 +558,18 @@ impl AgentNode {
             let names = self.containers.names(inner.root.id);
             let executor = if names.executor.is_empty() { names.task } else { names.executor };
             let (framework, chain) = (inner.framework, inner.chain.clone());
+            let (executor_name, source) = (executor.clone(), executor.clone());
             let resources = Resources::of(&Seq::EMPTY);
-            shown.push(Used { framework, executor, chain, resources, usage });
+            shown.push(Used {
+                framework,
+                executor,
+                executor_name,
+                source,
+                chain,
+                pid: None,
+                resources,
+                usage,
+            });
         }
         shown
     }

@@ -1,0 +1,224 @@
+//! What an agent's `/state` tells: frameworks, executors and tasks that are or were here.
+
+use std::collections::BTreeMap;
+
+use mesita_core::acls::Action;
+use mesita_core::wire::FrameworkId;
+use mesita_core::wire::task::{Source, TaskState};
+use mesita_isolation::cgroups::At;
+use prost::Message;
+use serde_json::{Map, Value, json};
+
+use super::AgentNode;
+use super::tally::{ExecutorRow, Row};
+use crate::catalog::rows::Status;
+use crate::doors::Caller;
+use crate::encoded::Resources;
+use crate::legacy::{self, ContainerStatus, Sum, TaskParts, TaskRow};
+use crate::pb::mesita::TaskPublic;
+use crate::pb::mesos::v1 as pb;
+use crate::v1::amounts::seconds;
+use crate::v1::events::{MESOS_VERSION, agent_id, framework_id};
+
+impl AgentNode {
+    /// Everything that runs here, and where. Mesos: `Http::state`.
+    pub(super) fn state(&self, caller: &Caller) -> Value {
+        let access = &self.options.access;
+        let cluster = self.cluster();
+        let info = self.agent_info();
+        let list = self.resource_list();
+        let (reserved, unreserved) = Sum::by_role(&list.list());
+        let attributes: Map<String, Value> = info
+            .attributes
+            .iter()
+            .map(|one| {
+                let text = one.text.as_ref().map(|text| Value::from(text.value.clone()));
+                let number = one.scalar.as_ref().map(|scalar| Value::from(scalar.value));
+                (one.name.clone(), text.or(number).unwrap_or_default())
+            })
+            .collect();
+        let (tasks, completed) = (self.tasks_seen(caller), self.completed_seen(caller));
+        let executors = self.executors_seen(caller);
+        let frameworks = self.frameworks_seen(caller, self.executors.frameworks());
+        let frameworks = frameworks.iter().map(|(id, framework)| {
+            let rows = |rows: &[Row]| -> Vec<Row> {
+                rows.iter().filter(|row| row.framework == *id).cloned().collect()
+            };
+            let own = executors.iter().filter(|one| one.framework == *id).cloned().collect();
+            self.framework_json(*id, framework, own, rows(&tasks), rows(&completed))
+        });
+        let gone = self.frameworks_seen(caller, self.executors.completed());
+        let flags = access.may(caller, Action::ViewFlags, None).then_some(&self.options.flags);
+        let over = gone.iter().map(|(id, framework)| {
+            let own = completed.iter().filter(|row| row.framework == *id).cloned().collect();
+            self.framework_json(*id, framework, Vec::new(), Vec::new(), own)
+        });
+        json!({
+            "version": MESOS_VERSION,
+            "start_time": seconds(self.started_us),
+            "id": info.id.map(|id| id.value),
+            "pid": format!("slave(1)@{}", self.options.address),
+            "hostname": self.hostname,
+            "capabilities": legacy::AGENT_CAPABILITIES,
+            "resources": Sum::of(&list.list()),
+            "reserved_resources": reserved,
+            "unreserved_resources": unreserved,
+            "attributes": attributes,
+            "master_hostname": self.leader.borrow().as_deref().and_then(|address| {
+                address.rsplit_once(':').map(|(host, _)| host.to_owned())
+            }),
+            "flags": flags.cloned().unwrap_or_default(),
+            "frameworks": frameworks.collect::<Vec<Value>>(),
+            "completed_frameworks": over.collect::<Vec<Value>>(),
+            "cluster": format!("{cluster:016x}"),
+        })
+    }
+
+    fn framework_json(
+        &self,
+        id: FrameworkId,
+        framework: &pb::FrameworkInfo,
+        executors: Vec<ExecutorRow>,
+        tasks: Vec<Row>,
+        completed: Vec<Row>,
+    ) -> Value {
+        let shown = framework_id(id, self.cluster()).value;
+        let told = |rows: &[&Row]| -> Vec<TaskRow> {
+            rows.iter().map(|row| self.task_row(row, &shown)).collect()
+        };
+        let of = |rows: &[Row], name: &str| -> Vec<TaskRow> {
+            told(&rows.iter().filter(|row| row.executor == name).collect::<Vec<_>>())
+        };
+        // A command runs under an executor of its own name. Mesos: `Slave::getExecutorInfo`.
+        let commands = |rows: &[Row], over: bool| -> Vec<Value> {
+            let commands = rows.iter().filter(|row| row.executor.is_empty());
+            let told = commands.map(|row| {
+                let mut lists = [told(&[row]), Vec::new()];
+                lists.rotate_right(usize::from(over));
+                let (info, at) = (self.command_executor(row), row.at());
+                self.executor_json(&info, Some(at), &row.role, Some(&row.resources), lists)
+            });
+            told.collect()
+        };
+        let custom = executors.iter().map(|one: &ExecutorRow| {
+            let (info, at) = (one.described(), one.container.into());
+            let lists = [of(&tasks, &one.name), of(&completed, &one.name)];
+            self.executor_json(&info, Some(at), &one.role, Some(&one.resources), lists)
+        });
+        let gone = |row: &&Row| {
+            !row.executor.is_empty() && !executors.iter().any(|one| one.name == row.executor)
+        };
+        let mut ended = BTreeMap::<&str, Vec<&Row>>::new();
+        completed
+            .iter()
+            .filter(gone)
+            .for_each(|row| ended.entry(&row.executor).or_default().push(row));
+        let ended = ended.into_iter().map(|(name, rows)| {
+            let at = rows.first().map(|row| At::from(row.inside.unwrap_or(row.container)));
+            let public = rows.first().map(|row| TaskPublic::decode(&*row.public));
+            let info = pb::ExecutorInfo {
+                executor_id: pb::ExecutorId { value: name.to_owned() },
+                ..public.and_then(Result::ok).and_then(|one| one.executor).unwrap_or_default()
+            };
+            self.executor_json(&info, at, "", None, [Vec::new(), told(&rows)])
+        });
+        let over: Vec<Value> = commands(&completed, true).into_iter().chain(ended).collect();
+        let live: Vec<Value> = commands(&tasks, false).into_iter().chain(custom).collect();
+        json!({
+            "id": shown,
+            "name": framework.name,
+            "user": framework.user,
+            "failover_timeout": framework.failover_timeout(),
+            "checkpoint": true,
+            "hostname": "",
+            "principal": framework.principal(),
+            "roles": framework.roles,
+            "executors": live,
+            "completed_executors": over,
+        })
+    }
+
+    /// An executor with its tasks: those that live, and those that are over.
+    #[allow(deprecated)] // Old clients look at the source.
+    fn executor_json(
+        &self,
+        info: &pb::ExecutorInfo,
+        at: Option<At>,
+        role: &str,
+        resources: Option<&Resources>,
+        [tasks, completed]: [Vec<TaskRow>; 2],
+    ) -> Value {
+        let mut told = json!({
+            "id": info.executor_id.value,
+            "name": info.name(),
+            "source": info.source(),
+            "container": at.map(|at| at.id.to_string()),
+            "directory": at.map(|at| self.containers.sandbox(at)),
+            "resources": resources.map(|list| Sum::of(&list.list())).unwrap_or_default(),
+            "tasks": tasks,
+            "queued_tasks": [],
+            "completed_tasks": completed,
+        });
+        let mut put = |name: &str, value: Option<Value>| {
+            if let Some(value) = value {
+                told[name] = value;
+            }
+        };
+        put("role", (!role.is_empty()).then(|| role.into()));
+        put("labels", info.labels.as_ref().map(|labels| json!(legacy::labels(labels))));
+        put("type", info.r#type.map(|_| info.r#type().as_str_name().into()));
+        told
+    }
+
+    /// The executor that a command runs under, which has its name. Mesos: `Slave::getExecutorInfo`.
+    #[allow(deprecated)] // Old clients look at the source.
+    pub(super) fn command_executor(&self, row: &Row) -> pb::ExecutorInfo {
+        pb::ExecutorInfo {
+            executor_id: pb::ExecutorId { value: row.name.clone() },
+            framework_id: Some(framework_id(row.framework, self.cluster())),
+            name: Some(row.command.clone()),
+            source: Some(row.name.clone()),
+            ..pb::ExecutorInfo::default()
+        }
+    }
+
+    fn task_row(&self, row: &Row, framework: &str) -> TaskRow {
+        let pid = self.containers.pid(row.container);
+        let address = &self.options.address;
+        TaskRow::made(TaskParts {
+            id: &row.name,
+            framework_id: framework.to_owned(),
+            executor_id: &row.executor,
+            slave_id: self
+                .containers
+                .id()
+                .map(|(id, cluster)| agent_id(id, cluster).value)
+                .unwrap_or_default(),
+            state: self.state_of(row),
+            role: &row.role,
+            resources: &row.resources,
+            public: &row.public,
+            statuses: &self.statuses_of(row),
+            container: Some(ContainerStatus::of(row.container, row.inside, address, pid)),
+        })
+    }
+
+    /// What was told of a task, or is known without having been noted: that it runs.
+    pub(super) fn statuses_of(&self, row: &Row) -> Vec<(TaskState, Status)> {
+        let (mut all, state) = (row.statuses.clone(), self.state_of(row));
+        if state != TaskState::Staging && all.last().is_none_or(|(last, _)| *last != state) {
+            all.push((state, Status { source: Source::Agent, ..Status::new(row.told_us) }));
+        }
+        all
+    }
+
+    /// A command of whose end nothing is known runs once its process was started.
+    pub(super) fn state_of(&self, row: &Row) -> TaskState {
+        let staging = row.state == TaskState::Staging && row.has_own_container();
+        if staging && self.containers.has_started(row.container) {
+            TaskState::Running
+        } else {
+            row.state
+        }
+    }
+}

@@ -79,6 +79,7 @@ fn state(pieces: &mut Pieces, tables: Tables, about: &About) {
         // Mesos tells these as doubles.
         f64::from(u32::try_from(agents.count()).unwrap_or(u32::MAX))
     };
+    let capabilities = master.capabilities.iter().map(|one| one.r#type().as_str_name());
     let head = json!({
         "version": MESOS_VERSION,
         "start_time": seconds(about.started_us),
@@ -86,7 +87,7 @@ fn state(pieces: &mut Pieces, tables: Tables, about: &About) {
         "id": master.id,
         "pid": master.pid,
         "hostname": master.hostname,
-        "capabilities": [],
+        "capabilities": capabilities.collect::<Vec<&str>>(),
         "activated_slaves": agents(|state| state == AgentState::Active),
         "deactivated_slaves": agents(|state| {
             use AgentState::{Active, Gone, Losing, Unreachable};

@@ -488,6 +488,7 @@ impl MasterNode {
 
     /// This master for the API, at the address that a client has connected to.
     pub(super) fn master_info(&self, ends: &Ends) -> pb::MasterInfo {
+        use pb::master_info::capability::Type as Can;
         let (host, port) = self.advertised(ends);
         let leading = self.catalog.borrow().now.leading;
         let id = leading.map(|(cluster, fence)| format!("{cluster:016x}-{}", fence.epoch));
@@ -497,6 +498,7 @@ impl MasterNode {
             Ok(IpAddr::V6(_)) | Err(_) => 0,
         };
         let shown = together(&host, port);
+        let capabilities = [Can::AgentUpdate, Can::AgentDraining, Can::QuotaV2];
         pb::MasterInfo {
             id: id.unwrap_or_default(),
             ip: number,
@@ -510,7 +512,9 @@ impl MasterNode {
                 port: port.into(),
             }),
             domain: events::domain(&self.options.region, &self.options.zone),
-            ..pb::MasterInfo::default()
+            capabilities: capabilities
+                .map(|one| pb::master_info::Capability { r#type: Some(one.into()) })
+                .to_vec(),
         }
     }
 }

@@ -135,7 +135,11 @@ fn an_operator_reads_the_same_by_the_v1_api() {
     let state = operate(&master, "GET_STATE");
     assert_eq!(state["get_tasks"]["tasks"], tasks);
     assert_eq!(operate(&master, "GET_ROLES")["roles"][0]["name"], "*");
-    assert_eq!(operate(&master, "GET_MASTER")["master_info"]["port"], master.port);
+    let info = operate(&master, "GET_MASTER")["master_info"].clone();
+    assert_eq!(
+        (&info["port"], &info["capabilities"][2]["type"]),
+        (&json!(master.port), &json!("QUOTA_V2"))
+    );
     assert_eq!(operate(&master, "GET_VERSION")["version_info"]["version"], "1.11.0");
     for kind in ["GET_FLAGS", "GET_METRICS", "GET_EXECUTORS", "GET_LOGGING_LEVEL"] {
         operate(&master, kind);

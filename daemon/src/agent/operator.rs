@@ -190,7 +190,7 @@ impl AgentNode {
         Ok(told)
     }
 
-    fn told_agent(&self) -> GetAgent {
+    pub(super) fn told_agent(&self) -> GetAgent {
         let drain = self.tally.drain();
         GetAgent {
             agent_info: Some(self.agent_info()),

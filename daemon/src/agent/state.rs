@@ -7,7 +7,7 @@ use mesita_core::wire::FrameworkId;
 use mesita_core::wire::task::{Source, TaskState};
 use mesita_isolation::cgroups::At;
 use prost::Message;
-use serde_json::{Map, Value, json};
+use serde_json::{Value, json};
 
 use super::AgentNode;
 use super::tally::{ExecutorRow, Row};
@@ -28,15 +28,8 @@ impl AgentNode {
         let info = self.agent_info();
         let list = self.resource_list();
         let (reserved, unreserved) = Sum::by_role(&list.list());
-        let attributes: Map<String, Value> = info
-            .attributes
-            .iter()
-            .map(|one| {
-                let text = one.text.as_ref().map(|text| Value::from(text.value.clone()));
-                let number = one.scalar.as_ref().map(|scalar| Value::from(scalar.value));
-                (one.name.clone(), text.or(number).unwrap_or_default())
-            })
-            .collect();
+        let (reserved_full, unreserved_full) = legacy::full_by_role(&list.list());
+        let (reserved_allocated, unreserved_allocated) = self.allocated();
         let (tasks, completed) = (self.tasks_seen(caller), self.completed_seen(caller));
         let executors = self.executors_seen(caller);
         let frameworks = self.frameworks_seen(caller, self.executors.frameworks());
@@ -53,7 +46,7 @@ impl AgentNode {
             let own = completed.iter().filter(|row| row.framework == *id).cloned().collect();
             self.framework_json(*id, framework, Vec::new(), Vec::new(), own)
         });
-        json!({
+        let mut told = json!({
             "version": MESOS_VERSION,
             "start_time": seconds(self.started_us),
             "id": info.id.map(|id| id.value),
@@ -63,7 +56,12 @@ impl AgentNode {
             "resources": Sum::of(&list.list()),
             "reserved_resources": reserved,
             "unreserved_resources": unreserved,
-            "attributes": attributes,
+            "reserved_resources_full": reserved_full,
+            "unreserved_resources_full": unreserved_full,
+            "reserved_resources_allocated": reserved_allocated,
+            "unreserved_resources_allocated": unreserved_allocated,
+            "resource_providers": [],
+            "attributes": legacy::attributes(&info.attributes),
             "master_hostname": self.leader.borrow().as_deref().and_then(|address| {
                 address.rsplit_once(':').map(|(host, _)| host.to_owned())
             }),
@@ -71,7 +69,31 @@ impl AgentNode {
             "frameworks": frameworks.collect::<Vec<Value>>(),
             "completed_frameworks": over.collect::<Vec<Value>>(),
             "cluster": format!("{cluster:016x}"),
-        })
+        });
+        if let Some(domain) = &info.domain {
+            told["domain"] = json!(legacy::message(domain));
+        }
+        let agent = self.told_agent();
+        if let (Some(config), Some(drain)) = (&agent.drain_config, self.tally.drain()) {
+            told["drain_config"] = json!(legacy::message(config));
+            told["estimated_drain_start_time_seconds"] = seconds(drain.since_us).into();
+        }
+        told
+    }
+
+    /// What tasks and executors hold: of what is reserved, by role, and of the rest.
+    fn allocated(&self) -> (BTreeMap<String, Sum>, Sum) {
+        let (mut reserved, mut unreserved) = (BTreeMap::<String, Sum>::new(), Sum::default());
+        let tasks = self.tally.tasks().into_iter().filter(|row| !row.state.is_terminal());
+        let executors = self.tally.executors().into_iter().map(|row| row.resources);
+        for resources in tasks.map(|row| row.resources).chain(executors) {
+            let (of_roles, free) = Sum::by_role(&resources.list());
+            unreserved.join(&free);
+            for (role, sum) in of_roles {
+                reserved.entry(role).or_default().join(&sum);
+            }
+        }
+        (reserved, unreserved)
     }
 
     fn framework_json(

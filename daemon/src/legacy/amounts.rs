@@ -112,7 +112,7 @@ impl Serialize for Sum {
 }
 
 /// Ranges in order, those that touch made one: `[31000-31009, 31020-31029]`.
-fn ranges_text(ranges: &BTreeSet<(u64, u64)>) -> String {
+pub(super) fn ranges_text(ranges: &BTreeSet<(u64, u64)>) -> String {
     let mut merged = Vec::<(u64, u64)>::new();
     for &(begin, end) in ranges {
         match merged.last_mut() {

@@ -11,10 +11,11 @@ use serde_json::{Value, json};
 use super::pieces::Pieces;
 use super::roles;
 use super::rows::{
-    AgentRow, Counts, ExecutorRow, FrameworkDetail, FrameworkHead, Holdings, OfferRow, TaskRow,
+    AgentRow, Counts, ExecutorRow, FrameworkDetail, FrameworkHead, FullAgentRow, Holdings,
+    OfferRow, TaskRow,
 };
 use crate::catalog::Tables;
-use crate::catalog::rows::{Completed, Framework};
+use crate::catalog::rows::{Agent, Completed, Framework};
 use crate::pb::mesos::v1::MasterInfo;
 use crate::v1::amounts::seconds;
 use crate::v1::events::MESOS_VERSION;
@@ -105,10 +106,10 @@ fn state(pieces: &mut Pieces, tables: Tables, about: &About) {
     let head = head.to_string();
     pieces.text(open(&head));
     let holdings = std::rc::Rc::new(Holdings::of(&tables));
-    agent_rows(pieces, "slaves", known_agents(&tables).collect(), &tables, &holdings);
+    agent_rows(pieces, "slaves", known_agents(&tables).collect(), &tables, &holdings, AgentRow::of);
     pieces.text(",");
     let recovered = recovered_agents(&tables).collect();
-    agent_rows(pieces, "recovered_slaves", recovered, &tables, &holdings);
+    agent_rows(pieces, "recovered_slaves", recovered, &tables, &holdings, AgentRow::of);
     pieces.text(",\"frameworks\":[");
     framework_rows(pieces, &tables, &holdings, None);
     pieces.text("],\"completed_frameworks\":[");
@@ -116,19 +117,20 @@ fn state(pieces: &mut Pieces, tables: Tables, about: &About) {
     pieces.text("],\"orphan_tasks\":[],\"unregistered_frameworks\":[]}");
 }
 
-fn agent_rows(
+fn agent_rows<R: Serialize>(
     pieces: &mut Pieces,
     name: &'static str,
     ids: Vec<Id>,
     tables: &Tables,
     holdings: &std::rc::Rc<Holdings>,
+    row: impl Fn(&Tables, Id, &Agent, &Holdings) -> R + 'static,
 ) {
     let (tables, holdings) = (tables.clone(), std::rc::Rc::clone(holdings));
     let mut ids = ids.into_iter();
     pieces.array(name, move || {
         let id = ids.next()?;
         let agent = tables.agents.get(id)?;
-        Some(AgentRow::of(&tables, id, agent, &holdings))
+        Some(row(&tables, id, agent, &holdings))
     });
 }
 
@@ -315,9 +317,9 @@ fn slaves(pieces: &mut Pieces, tables: Tables, only: Option<&String>) {
     let here = known_agents(&tables).filter(wanted).collect();
     let recovered = recovered_agents(&tables).filter(wanted).collect();
     pieces.text("{");
-    agent_rows(pieces, "slaves", here, &tables, &holdings);
+    agent_rows(pieces, "slaves", here, &tables, &holdings, FullAgentRow::of);
     pieces.text(",");
-    agent_rows(pieces, "recovered_slaves", recovered, &tables, &holdings);
+    agent_rows(pieces, "recovered_slaves", recovered, &tables, &holdings, AgentRow::of);
     pieces.text("}");
 }
 

@@ -18,7 +18,10 @@ pub(crate) mod roles;
 mod rows;
 
 pub(crate) use amounts::Sum;
-pub(crate) use rows::{AGENT_CAPABILITIES, ContainerStatus, TaskParts, TaskRow, address, labels};
+pub(crate) use rows::{
+    AGENT_CAPABILITIES, ContainerStatus, TaskParts, TaskRow, address, attributes, full_by_role,
+    labels, message,
+};
 
 use std::collections::BTreeMap;
 

@@ -5,32 +5,74 @@ use std::collections::BTreeMap;
 
 use mesita_core::master::rows::{AgentState, FrameworkState};
 use mesita_core::table::Id;
-use mesita_core::wire::ContainerId;
 use mesita_core::wire::call::Capability;
+use mesita_core::wire::resource::Resource;
 use mesita_core::wire::task::TaskState;
+use mesita_core::wire::{ContainerId, Seq};
 use prost::Message;
 use serde::Serialize;
 use serde::ser::SerializeMap;
 use serde_json::value::RawValue;
 use serde_json::{Value, json};
 
-use super::amounts::Sum;
+use super::amounts::{Sum, ranges_text};
 use crate::catalog::Tables;
 use crate::catalog::rows::{Agent, Completed, Drain, Executor, Framework, Offer, Status, Task};
-use crate::encoded::{Resources, attribute_text};
+use crate::encoded::Resources;
 use crate::pb::mesita::{FrameworkPublic, TaskPublic};
-use crate::pb::mesos::v1::value::Scalar;
-use crate::pb::mesos::v1::{CommandInfo, ExecutorInfo, Labels};
+use crate::pb::mesos::v1::value::{Ranges, Scalar};
+use crate::pb::mesos::v1::{Attribute, CommandInfo, ExecutorInfo, Labels};
 use crate::v1::amounts::seconds;
 use crate::v1::calls::capability_list;
-use crate::v1::events::{MESOS_VERSION, own_address};
+use crate::v1::events::{MESOS_VERSION, domain, own_address};
+use crate::v1::reads;
+use crate::v1::resources::{self, Form, one_of_wire};
 
 /// What every agent of ours can do.
-pub(crate) const AGENT_CAPABILITIES: [&str; 4] =
-    ["MULTI_ROLE", "HIERARCHICAL_ROLE", "RESERVATION_REFINEMENT", "TASK_RESOURCE_LIMITS"];
+pub(crate) const AGENT_CAPABILITIES: [&str; 7] = [
+    "MULTI_ROLE",
+    "HIERARCHICAL_ROLE",
+    "RESERVATION_REFINEMENT",
+    "RESIZE_VOLUME",
+    "AGENT_OPERATION_FEEDBACK",
+    "AGENT_DRAINING",
+    "TASK_RESOURCE_LIMITS",
+];
 
-/// A map with keys in order.
-type Attributes = BTreeMap<String, String>;
+/// Resources as operators see them.
+const FORM: Form = Form { refined: false, allocated: true };
+
+/// Resources in full.
+type Full = Vec<Box<RawValue>>;
+
+/// Attributes: numbers as such, all others as text. Mesos: `model(Attributes)`.
+pub(crate) fn attributes(of: &[Attribute]) -> BTreeMap<String, Value> {
+    let ranges = |of: &Ranges| -> Value {
+        ranges_text(&of.range.iter().map(|one| (one.begin, one.end)).collect()).into()
+    };
+    let told = of.iter().map(|one| {
+        let value: Value = match (&one.scalar, &one.ranges) {
+            (Some(scalar), _) => scalar.value.into(),
+            (None, Some(of)) => ranges(of),
+            (None, None) => one.text.as_ref().map_or("", |text| &text.value).into(),
+        };
+        (one.name.clone(), value)
+    });
+    told.collect()
+}
+
+/// Resources in full: those that are reserved by role, and those that are not.
+pub(crate) fn full_by_role(list: &Seq<'_, Resource<'_>>) -> (BTreeMap<String, Full>, Full) {
+    let (mut reserved, mut free) = (BTreeMap::<String, Full>::new(), Full::new());
+    for resource in list.iter() {
+        let told = message(&one_of_wire(&resource, "", FORM));
+        match resource.traits.reservations.iter().last() {
+            Some(layer) => reserved.entry(layer.role.to_owned()).or_default().push(told),
+            None => free.push(told),
+        }
+    }
+    (reserved, free)
+}
 
 /// An agent.
 #[derive(Debug, Serialize)]
@@ -38,7 +80,9 @@ pub(super) struct AgentRow {
     id: String,
     hostname: String,
     port: u16,
-    attributes: Attributes,
+    attributes: BTreeMap<String, Value>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    domain: Option<Box<RawValue>>,
     pid: String,
     registered_time: f64,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -53,7 +97,32 @@ pub(super) struct AgentRow {
     #[serde(skip_serializing_if = "Option::is_none")]
     drain_info: Option<Value>,
     version: &'static str,
-    capabilities: [&'static str; 4],
+    capabilities: [&'static str; 7],
+}
+
+/// An agent with its resources in full.
+#[derive(Debug, Serialize)]
+pub(super) struct FullAgentRow {
+    #[serde(flatten)]
+    row: AgentRow,
+    reserved_resources_full: BTreeMap<String, Full>,
+    unreserved_resources_full: Full,
+    used_resources_full: Full,
+    offered_resources_full: Full,
+}
+
+impl FullAgentRow {
+    pub(super) fn of(tables: &Tables, id: Id, agent: &Agent, holdings: &Holdings) -> Self {
+        let (reserved, unreserved) = full_by_role(&agent.resources.list());
+        let told = reads::agent(tables, id, agent);
+        Self {
+            row: AgentRow::of(tables, id, agent, holdings),
+            reserved_resources_full: reserved,
+            unreserved_resources_full: unreserved,
+            used_resources_full: told.allocated_resources.iter().map(message).collect(),
+            offered_resources_full: told.offered_resources.iter().map(message).collect(),
+        }
+    }
 }
 
 /// What tasks, executors and offers hold, by agent and by framework.
@@ -114,15 +183,15 @@ impl AgentRow {
         let (ip, port) = address(info.map_or("", |info| info.address));
         let list = agent.resources.list();
         let (reserved_resources, unreserved_resources) = Sum::by_role(&list);
-        let attributes = info.iter().flat_map(|info| info.attributes.iter());
         let held = |of: &BTreeMap<Id, Sum>| of.get(&id).cloned().unwrap_or_default();
         Self {
             id: agent.id.shown(cluster).to_string(),
             hostname: info.map_or("", |info| info.hostname).to_owned(),
             port,
-            attributes: attributes
-                .map(|one| (one.name.to_owned(), attribute_text(&one.value)))
-                .collect(),
+            attributes: info
+                .map(|info| attributes(&resources::attributes(&info.attributes)))
+                .unwrap_or_default(),
+            domain: info.and_then(|info| domain(info.region, info.zone)).as_ref().map(message),
             pid: format!("slave(1)@{ip}:{port}"),
             registered_time: seconds(agent.registered_us),
             reregistered_time: (agent.reregistered_us > 0).then(|| seconds(agent.reregistered_us)),
@@ -439,7 +508,7 @@ fn raw<T: Serialize>(value: &T) -> Box<RawValue> {
 }
 
 /// A message of the API within a row.
-fn message<M: Message + prost::Name>(message: &M) -> Box<RawValue> {
+pub(crate) fn message<M: Message + prost::Name>(message: &M) -> Box<RawValue> {
     let text = crate::http::transcode::to_json(message);
     let text = String::from_utf8(text).unwrap_or_default();
     RawValue::from_string(text).unwrap_or_else(|_| raw(&()))

@@ -11,7 +11,7 @@ fn cluster(world: &World) -> (Master<'_>, Agent<'_>) {
         "--resources",
         "cpus:2;mem:1024;disk:64;ports:[31000-31009]",
         "--attributes",
-        "rack:a",
+        "rack:a;level:1.5;free:[1-2,5-6]",
     ]);
     (master, agent)
 }
@@ -49,7 +49,12 @@ fn what_runs_is_told_where_mesos_tells_it() {
     let slave = &state["slaves"][0];
     assert_eq!(slave["resources"]["cpus"], 2.0);
     assert_eq!(slave["used_resources"]["ports"], "[31003-31004]");
-    assert_eq!(slave["attributes"]["rack"], "a");
+    let attributes = ["rack", "level", "free"].map(|name| slave["attributes"][name].clone());
+    assert_eq!(attributes, [json!("a"), json!(1.5), json!("[1-2, 5-6]")]);
+    let full = read(&master, "/slaves")["slaves"][0].clone();
+    assert_eq!(full["used_resources_full"][0]["allocation_info"]["role"], "*");
+    assert_eq!(full["unreserved_resources_full"][0]["scalar"]["value"], 2.0);
+    assert_eq!(full["reserved_resources_full"], json!({}));
     assert_eq!((&slave["active"], &slave["port"]), (&json!(true), &json!(agent.port)));
     let framework = &state["frameworks"][0];
     assert_eq!((&framework["name"], &framework["active"]), (&json!("runs"), &json!(true)));
@@ -216,7 +221,9 @@ fn an_agent_tells_what_runs_and_what_it_wrote_also_by_its_master() {
         let state = read_at(port, &at("/state"));
         assert_eq!(state["id"], id);
         assert_eq!(state["resources"]["cpus"], 2.0);
-        assert_eq!(state["attributes"]["rack"], "a");
+        assert_eq!(state["attributes"], read(&master, "/slaves")["slaves"][0]["attributes"]);
+        assert_eq!(state["unreserved_resources_allocated"]["cpus"], 1.0);
+        assert_eq!(state["unreserved_resources_full"][0]["name"], "cpus");
         let task = &state["frameworks"][0]["executors"][0]["tasks"][0];
         assert_eq!((&task["name"], &task["state"]), (&json!("it"), &json!("TASK_RUNNING")));
         let directory = directory(&state, "it");

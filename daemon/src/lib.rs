@@ -15,7 +15,7 @@
 //! | `journal`, `ledger` | files |
 //! | `bodies`, `port`, `conn`, `conns`, `doors` | connections and who is behind them |
 //! | `access` | who must show a credential, and what each may do then |
-//! | `catalog`, `http` | what can be read |
+//! | `catalog`, `http`, `load` | what can be read |
 //! | `lease`, `set` | several masters: who leads, and until when |
 //! | `master`, `agent`, `client` | the IO side of each machine |
 //! | `fit` | what of an offer a task takes |
@@ -50,6 +50,7 @@ mod journal;
 mod lease;
 mod ledger;
 mod legacy;
+mod load;
 mod logging;
 mod master;
 mod memory;

@@ -70,6 +70,12 @@ pub fn name_of(uid: u32) -> Option<String> {
     user.ok().flatten().map(|user| user.name)
 }
 
+/// The name of a group id; none if the machine has no name for it.
+pub fn group_name_of(gid: u32) -> Option<String> {
+    let group = nix::unistd::Group::from_gid(nix::unistd::Gid::from_raw(gid));
+    group.ok().flatten().map(|group| group.name)
+}
+
 /// Does something with the files and sockets of this thread as `user` has the right to; as ourselves
 /// if that is nobody else, or who we are is not root. Whatever `work` starts elsewhere has our rights.
 pub fn with_files_of<T>(

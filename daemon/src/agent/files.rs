@@ -147,7 +147,8 @@ pub(super) fn browse(sandbox: &Path, inside: &Path, shown: &str) -> Result<Vec<E
             bits: stat.st_mode,
             uid: mesita_isolation::user::name_of(stat.st_uid)
                 .unwrap_or_else(|| stat.st_uid.to_string()),
-            gid: stat.st_gid.to_string(),
+            gid: mesita_isolation::user::group_name_of(stat.st_gid)
+                .unwrap_or_else(|| stat.st_gid.to_string()),
         });
     }
     entries.sort_by(|one, other| one.path.cmp(&other.path));

@@ -17,6 +17,7 @@ use crate::encoded::Resources;
 use crate::legacy::{self, ContainerStatus, Sum, TaskParts, TaskRow};
 use crate::pb::mesita::TaskPublic;
 use crate::pb::mesos::v1 as pb;
+use crate::v1::about::built;
 use crate::v1::amounts::seconds;
 use crate::v1::events::{MESOS_VERSION, agent_id, framework_id};
 
@@ -70,6 +71,9 @@ impl AgentNode {
             "completed_frameworks": over.collect::<Vec<Value>>(),
             "cluster": format!("{cluster:016x}"),
         });
+        for (name, value) in built() {
+            told[name] = value;
+        }
         if let Some(domain) = &info.domain {
             told["domain"] = json!(legacy::message(domain));
         }

@@ -36,6 +36,7 @@ use crate::doors::{Caller, Denied};
 use crate::legacy::master::wrapped;
 use crate::legacy::pieces::Pieces;
 use crate::passage::gauges;
+use crate::v1::about::built;
 use crate::v1::events::MESOS_VERSION;
 use body::Body;
 use media::Media;
@@ -143,8 +144,14 @@ async fn answer<S: Site>(visit: Visit, site: Rc<S>) -> Reply {
     {
         return *reply;
     }
-    match path.as_str() {
-        "/health" | "/version" | "/metrics" => {
+    // Under the name of the process, too, there is what tells whether it is well.
+    let path = match path.as_str() {
+        "/master/health" | "/slave(1)/health" => "/health",
+        "/system/stats" => "/system/stats.json",
+        path => path,
+    };
+    match path {
+        "/health" | "/version" | "/metrics" | "/system/stats.json" => {
             if let Err(reply) = only(visit.request.method(), &[Method::GET, Method::HEAD]) {
                 return *reply;
             }
@@ -156,15 +163,10 @@ async fn answer<S: Site>(visit: Visit, site: Rc<S>) -> Reply {
             };
         }
     }
-    match path.as_str() {
+    match path {
         "/health" => object(&site.health()),
-        // Clients of Mesos choose by its release; ours stands beside it.
-        "/version" => object(&json!({
-            "version": MESOS_VERSION,
-            "mesita_version": env!("CARGO_PKG_VERSION"),
-            "protocol_min": mesita_core::limits::VERSION_MIN,
-            "protocol_max": mesita_core::limits::VERSION_MAX,
-        })),
+        "/version" => object(&version()),
+        "/system/stats.json" => object(&crate::load::stats().into()),
         _ => {
             let (core, own) = site.gauges().await;
             let mut response = text(StatusCode::OK, prometheus(site.kind(), &core, &own));
@@ -173,6 +175,20 @@ async fn answer<S: Site>(visit: Visit, site: Rc<S>) -> Reply {
             response
         }
     }
+}
+
+/// Clients of Mesos choose by its release; ours stands beside it.
+fn version() -> Value {
+    let mut told = json!({
+        "version": MESOS_VERSION,
+        "mesita_version": env!("CARGO_PKG_VERSION"),
+        "protocol_min": mesita_core::limits::VERSION_MIN,
+        "protocol_max": mesita_core::limits::VERSION_MAX,
+    });
+    for (name, value) in built() {
+        told[name] = value;
+    }
+    told
 }
 
 /// An answer unless the method is one of these. Mesos: `MethodNotAllowed`.

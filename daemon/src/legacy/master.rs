@@ -17,6 +17,7 @@ use super::rows::{
 use crate::catalog::Tables;
 use crate::catalog::rows::{Agent, Completed, Framework};
 use crate::pb::mesos::v1::MasterInfo;
+use crate::v1::about::built;
 use crate::v1::amounts::seconds;
 use crate::v1::events::MESOS_VERSION;
 use crate::v1::{maintenance, reads};
@@ -62,6 +63,8 @@ pub(crate) fn answer(
             pieces.text(Value::Array(told.collect()).to_string());
         }
         "/quota" => pieces.text(text(&reads::quota_status(&tables))),
+        // The log is on standard error, or wherever that leads: no file of ours.
+        "/files/debug" => pieces.text("{}"),
         "/maintenance/schedule" => pieces.text(text(&maintenance::schedule(&tables))),
         "/maintenance/status" => pieces.text(text(&maintenance::status(&tables))),
         _ => return None,
@@ -81,7 +84,7 @@ fn state(pieces: &mut Pieces, tables: Tables, about: &About) {
         f64::from(u32::try_from(agents.count()).unwrap_or(u32::MAX))
     };
     let capabilities = master.capabilities.iter().map(|one| one.r#type().as_str_name());
-    let head = json!({
+    let mut head = json!({
         "version": MESOS_VERSION,
         "start_time": seconds(about.started_us),
         "elected_time": seconds(about.elected_us),
@@ -103,8 +106,13 @@ fn state(pieces: &mut Pieces, tables: Tables, about: &About) {
         },
         "flags": about.flags,
     });
-    let head = head.to_string();
-    pieces.text(open(&head));
+    for (name, value) in built() {
+        head[name] = value;
+    }
+    if let Some(domain) = &master.domain {
+        head["domain"] = json!(super::message(domain));
+    }
+    pieces.text(open(&head.to_string()));
     let holdings = std::rc::Rc::new(Holdings::of(&tables));
     agent_rows(pieces, "slaves", known_agents(&tables).collect(), &tables, &holdings, AgentRow::of);
     pieces.text(",");

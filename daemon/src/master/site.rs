@@ -82,7 +82,10 @@ impl Site for MasterNode {
             "/weights" if visit.request.method() == Method::PUT => {
                 Ok(Box::pin(self.put_weights(visit)))
             }
-            path if visit.request.method() == Method::POST && Posted::at(path).is_some() => {
+            // A schedule is read at the same path.
+            path if Posted::at(path).is_some()
+                && (visit.request.method() == Method::POST || path.starts_with("/machine/")) =>
+            {
                 let what = Posted::at(path).unwrap_or(Posted::Schedule);
                 Ok(Box::pin(self.post_maintenance(visit, what)))
             }

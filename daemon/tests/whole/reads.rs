@@ -101,6 +101,12 @@ fn what_runs_is_told_where_mesos_tells_it() {
     let here = format!("//127.0.0.1:{}", master.port);
     assert_eq!((redirect.status, redirect.header("Location")), (307, Some(here.as_str())));
     assert_eq!(ask(master.port, "POST", "/state", &[], b"").status, 405);
+    assert_eq!(ask(master.port, "GET", "/machine/down", &[], b"").status, 405);
+    assert_eq!(read(&master, "/files/debug"), json!({}));
+    assert!(read(&master, "/system/stats.json")["mem_total_bytes"].as_u64() > Some(0));
+    for (port, path) in [(master.port, "/master/health"), (agent.port, "/slave(1)/health")] {
+        assert_eq!(read_at(port, path)["healthy"], true);
+    }
 
     run.signal(crate::world::Signal::INT);
     run.end();

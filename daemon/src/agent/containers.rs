@@ -4,7 +4,7 @@
 use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::os::fd::OwnedFd;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::rc::Rc;
 use std::sync::Arc;
 
@@ -21,15 +21,13 @@ use mesita_isolation::{Isolation, Killed, sandbox};
 use siphasher::sip128::{Hasher128, SipHasher24};
 use smol::lock::Semaphore;
 
+use super::AgentNode;
 use super::build::{Begun, Names, Plan, asked, begin, build, empty_launch, limits};
 use super::volumes::Held;
 use super::watch::Watch;
-use super::{AgentNode, Life};
 use crate::access::ForTasks;
-use crate::{alarm, clock};
+use crate::clock;
 
-/// Sandboxes of containers that ended, kept at the most; the oldest go first.
-const SANDBOXES_MAX: usize = 10_000;
 /// Containers that are remembered after their end.
 const RECENT_MAX: usize = 128;
 /// Containers of one agent.
@@ -37,7 +35,7 @@ pub(crate) struct Containers {
     /// What every task finds in its environment.
     for_tasks: ForTasks,
     isolation: Arc<Isolation<'static>>,
-    work_dir: PathBuf,
+    pub(super) work_dir: PathBuf,
     key: [u8; 32],
     switch_user: bool,
     hands: Semaphore,
@@ -48,8 +46,14 @@ pub(crate) struct Containers {
     /// The agent's id, and its cluster; none until it was admitted.
     id: Cell<Option<(AgentId, u64)>>,
     /// Sandboxes that are to go, by when.
-    garbage: RefCell<BTreeSet<(u64, At)>>,
-    garbage_changed: Event,
+    pub(super) garbage: RefCell<BTreeSet<(u64, At)>>,
+    pub(super) garbage_changed: Event,
+    /// Sandboxes that were removed, or could not be.
+    pub(super) removed: Cell<u64>,
+    pub(super) stuck: Cell<u64>,
+    /// Launches that failed, and containers that could not be ended.
+    unlaunched: Cell<u64>,
+    unkilled: Cell<u64>,
 }
 
 /// A container that the core knows.
@@ -128,6 +132,10 @@ impl Containers {
             id: Cell::default(),
             garbage: RefCell::default(),
             garbage_changed: Event::new(),
+            removed: Cell::default(),
+            stuck: Cell::default(),
+            unlaunched: Cell::default(),
+            unkilled: Cell::default(),
         }
     }
 
@@ -329,6 +337,17 @@ impl Containers {
         ]
     }
 
+    /// The same for Mesos' metrics, and what went wrong since the agent began.
+    pub(super) fn metrics(&self) -> [(&'static str, u64); 5] {
+        [
+            ("gc/path_removals_pending", self.garbage.borrow().len() as u64),
+            ("gc/path_removals_succeeded", self.removed.get()),
+            ("gc/path_removals_failed", self.stuck.get()),
+            ("slave/container_launch_errors", self.unlaunched.get()),
+            ("containerizer/mesos/container_destroy_errors", self.unkilled.get()),
+        ]
+    }
+
     /// Does something blocking, when a hand is free.
     pub(super) async fn by_hand<T: Send + 'static>(
         &self,
@@ -337,6 +356,10 @@ impl Containers {
         let _hand = self.hands.acquire().await;
         blocking::unblock(what).await
     }
+}
+
+pub(super) fn count(one: &Cell<u64>) {
+    one.set(one.get() + 1);
 }
 
 /// Compares without telling by the time it takes where two differ.
@@ -474,6 +497,7 @@ impl AgentNode {
                 }
                 Err(message) => {
                     log::warn!("container {id}: {message}");
+                    count(&self.containers.unlaunched);
                     container.set_over();
                     let message = cut(&message);
                     self.port.put(&Input::Unstarted { container: id, message });
@@ -583,6 +607,7 @@ impl AgentNode {
             }
             Err(error) => {
                 log::error!("container {id}: {error}");
+                count(&self.containers.unkilled);
                 self.keeper.send(&Request::Signal { container: id, signal: 9 });
             }
         }
@@ -722,64 +747,6 @@ impl AgentNode {
             }
         });
     }
-
-    /// Removes sandboxes when their time is over. Those of earlier runs count from when they were
-    /// written to last.
-    pub(super) fn collect_garbage(&self) {
-        let Some(me) = self.me.upgrade() else { return };
-        if self.options.life == Life::OfThisProcess {
-            return;
-        }
-        self.tasks.go(async move {
-            let (work_dir, delay) = (me.containers.work_dir.clone(), me.options.gc_delay_us);
-            let old = me.containers.by_hand(move || leftovers(&work_dir, delay)).await;
-            for (due, id) in old.into_iter().filter(|(_, id)| me.containers.get(*id).is_none()) {
-                me.containers.discard(due, id.into());
-            }
-            loop {
-                let listener = me.containers.garbage_changed.listen();
-                let first = me.containers.garbage.borrow().first().copied();
-                let Some((due, at)) = first else {
-                    listener.await;
-                    continue;
-                };
-                let full = me.containers.garbage.borrow().len() > SANDBOXES_MAX;
-                if due > clock::now().0 && !full {
-                    let due = alarm::at(mesita_core::time::Time(due));
-                    futures_lite::future::or(due, listener).await;
-                    continue;
-                }
-                me.containers.garbage.borrow_mut().remove(&(due, at));
-                let work_dir = me.containers.work_dir.clone();
-                let removed = move || sandbox::remove(&work_dir, at);
-                if let Err(error) = me.containers.by_hand(removed).await {
-                    log::warn!("sandbox {}: {error}", at.id);
-                }
-            }
-        });
-    }
-}
-
-impl Containers {
-    fn discard(&self, due: u64, at: At) {
-        self.garbage.borrow_mut().insert((due, at));
-        self.garbage_changed.notify(usize::MAX);
-    }
-}
-
-/// Sandboxes that are there, and when each is due.
-fn leftovers(work_dir: &Path, delay_us: u64) -> Vec<(u64, ContainerId)> {
-    let (now, wall_us) = (clock::now().0, clock::wall_us());
-    let entries = std::fs::read_dir(work_dir.join("sandboxes")).into_iter().flatten().flatten();
-    let found = entries.filter_map(|entry| {
-        let id = ContainerId::parse(entry.file_name().to_str()?)?;
-        let written = entry.metadata().ok()?.modified().ok()?;
-        let written = written.duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
-        let written_us = u64::try_from(written.as_micros()).unwrap_or(0);
-        let age = wall_us.saturating_sub(written_us);
-        Some((now.saturating_add(delay_us.saturating_sub(age)), id))
-    });
-    found.collect()
 }
 
 /// A limit as the core and frameworks know it.

@@ -8,13 +8,14 @@
 //! | `news` | which of several masters leads |
 //! | `arrivals` | who connects: executors, and others, who are shown the way to the leader |
 //! | `containers` | what the core wants done with containers, by the hands |
-//! | `build` | what a launch is made of |
+//! | `build`, `garbage` | what a launch is made of; what is left of containers, and goes |
 //! | `fetch` | what commands need in their sandboxes |
 //! | `inner` | containers inside of others, and sessions |
 //! | `beside`, `checks` | processes beside tasks; checks and health checks |
 //! | `executors` | executors that speak Mesos' executor API |
 //! | `operator` | what it answers by the operator API |
-//! | `site`, `state`, `files`, `tally` | what it answers over HTTP: state, files, and what tasks there are |
+//! | `site`, `state`, `metrics`, `files` | what it answers over HTTP |
+//! | `tally` | what tasks and executors there are |
 //! | `keeper` | the conversation with the keeper |
 //! | `watch` | what the kernel tells by a descriptor |
 //! | `logs`, `bounds` | what tasks wrote, for streams; how much of it is kept |
@@ -28,10 +29,12 @@ mod containers;
 mod executors;
 pub(crate) mod fetch;
 mod files;
+mod garbage;
 mod inner;
 mod keeper;
 mod link;
 mod logs;
+mod metrics;
 mod news;
 mod operator;
 pub(crate) mod prepare;
@@ -143,6 +146,8 @@ pub(crate) struct AgentNode {
     tally: Tally,
     /// When the process began, by the wall clock.
     started_us: u64,
+    /// How long it took then to read what earlier ones have left.
+    recovery_us: Cell<u64>,
     keeper: keeper::Link,
     beside: Beside,
     inners: inner::Inners,

@@ -11,7 +11,6 @@ use hyper::{Method, Request, StatusCode};
 use mesita_core::acls::Action;
 use mesita_core::doors::Rights;
 use mesita_core::wire::FrameworkId;
-use mesita_core::wire::task::TaskState;
 use mesita_isolation::cgroups::At;
 use mesita_isolation::isolators::Usage;
 use serde_json::{Map, Value, json};
@@ -224,41 +223,6 @@ impl AgentNode {
     ) -> Vec<T> {
         all.retain(|row| sees(&self.options.access, caller, &self.executors.user(of(row))));
         all
-    }
-
-    pub(super) fn snapshot(&self) -> Value {
-        let total = Sum::of(&self.resource_list().list());
-        let mut used = Sum::default();
-        let tasks = self.tally.tasks();
-        for row in tasks.iter().filter(|row| !row.state.is_terminal()) {
-            used.add(&row.resources.list());
-        }
-        let executors = self.tally.executors();
-        executors.iter().for_each(|one| used.add(&one.resources.list()));
-        let mut told = Map::new();
-        let mut put = |name: &str, value: f64| {
-            told.insert(format!("slave/{name}"), value.into());
-        };
-        put("uptime_secs", seconds(clock::wall_us().saturating_sub(self.started_us)));
-        put("registered", f64::from(u8::from(self.timeout_us.get() > 0)));
-        for name in ["cpus", "mem", "disk", "gpus"] {
-            let (total, used) = (total.scalar(name), used.scalar(name));
-            put(&format!("{name}_total"), total);
-            put(&format!("{name}_used"), used);
-            put(&format!("{name}_percent"), if total > 0.0 { used / total } else { 0.0 });
-        }
-        let count = |count: usize| f64::from(u32::try_from(count).unwrap_or(u32::MAX));
-        put("frameworks_active", count(self.executors.frameworks().len()));
-        put("executors_running", count(executors.len()));
-        for (name, state) in [
-            ("staging", TaskState::Staging),
-            ("running", TaskState::Running),
-            ("killing", TaskState::Killing),
-        ] {
-            let tasks = tasks.iter().filter(|row| self.state_of(row) == state);
-            put(&format!("tasks_{name}"), count(tasks.count()));
-        }
-        Value::Object(told)
     }
 
     /// What runs, with what it uses; those inside of others only if they are asked for.

@@ -116,6 +116,7 @@ impl AgentNode {
             executors: super::executors::Executors::default(),
             tally: super::tally::Tally::default(),
             started_us: crate::clock::wall_us(),
+            recovery_us: std::cell::Cell::default(),
             keeper: link,
             beside: super::beside::Beside::new(version),
             inners: super::inner::Inners::new(options.inner_max),
@@ -135,9 +136,12 @@ impl AgentNode {
             me: me.clone(),
         });
         node.describe();
+        let began = crate::clock::now();
         for entry in records {
             node.recover(&entry);
         }
+        node.recovery_us.set(crate::clock::now().since(began));
+        node.tally.count_from_here();
         let inner = node.recover_inner(&held);
         let held: Vec<Held> =
             held.into_iter().filter(|held| !inner.contains(&held.container())).collect();

@@ -86,6 +86,9 @@ pub(super) struct Tally {
     before: RefCell<BTreeMap<(FrameworkId, String), Row>>,
     executors: RefCell<BTreeMap<(FrameworkId, String), ExecutorRow>>,
     completed: RefCell<VecDeque<Row>>,
+    /// Ends of tasks by their state, and of executors, since the agent began.
+    ended: RefCell<[u64; 14]>,
+    executors_ended: Cell<u64>,
     drain: Cell<Option<Drain>>,
     /// Ends of operations that nobody acknowledged, as the wire has them.
     operations: RefCell<BTreeMap<(FrameworkId, String), Encoded>>,
@@ -148,7 +151,10 @@ impl Tally {
                 self.executors.borrow_mut().insert((row.framework, row.name.clone()), row);
             }
             Record::ExecutorGone { framework, executor } => {
-                self.executors.borrow_mut().remove(&(*framework, (*executor).to_owned()));
+                let gone = (*framework, (*executor).to_owned());
+                if self.executors.borrow_mut().remove(&gone).is_some() {
+                    self.executors_ended.set(self.executors_ended.get() + 1);
+                }
             }
             Record::Attempt { task, container, .. } => {
                 let key = (task.framework, task.task.to_owned());
@@ -162,6 +168,11 @@ impl Tally {
                     (row.state, row.told_us) = (status.state, status.wall_us);
                     let told = row.statuses.iter().any(|(_, one)| one.uuid == Some(*sequence));
                     if !told {
+                        if status.state.is_terminal() {
+                            self.ended.borrow_mut()[status.state as usize] += 1;
+                            let command = u64::from(row.executor.is_empty());
+                            self.executors_ended.set(self.executors_ended.get() + command);
+                        }
                         let detail = status.detail();
                         let new = Status {
                             source: status.source,
@@ -215,6 +226,22 @@ impl Tally {
             | Record::Unhealthy { .. }
             | Record::Limits { .. } => {}
         }
+    }
+
+    /// What comes now is counted; what was read of earlier runs is not.
+    pub(super) fn count_from_here(&self) {
+        *self.ended.borrow_mut() = Default::default();
+        self.executors_ended.set(0);
+    }
+
+    /// Tasks that ended so since the agent began.
+    pub(super) fn ended(&self, state: TaskState) -> u64 {
+        self.ended.borrow()[state as usize]
+    }
+
+    /// Executors that ended since then, those of commands among them.
+    pub(super) fn executors_ended(&self) -> u64 {
+        self.executors_ended.get()
     }
 
     /// A task whose end was acknowledged is over.

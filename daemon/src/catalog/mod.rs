@@ -12,7 +12,7 @@ use mesita_core::allocator::node::WEIGHT_ONE;
 use mesita_core::master::Fact;
 use mesita_core::master::rows::{AgentState, FrameworkState, Willing};
 use mesita_core::table::Id;
-use mesita_core::wire::task::TaskState;
+use mesita_core::wire::task::{Reason, Source, TaskState};
 use mesita_core::wire::{AgentId, Body, BodyRef, Fence, FrameworkId};
 
 use crate::encoded::{Described, Resources};
@@ -55,6 +55,8 @@ pub(crate) struct Tables {
     pub(crate) completed_frameworks: Arc<VecDeque<(Id, Framework)>>,
     /// Tasks that ended since this master leads, by the state that they ended in.
     pub(crate) ended: [u64; 14],
+    /// What else happened since then.
+    pub(crate) happened: Happened,
     /// Whose word it is, and the cluster; none before this master led.
     pub(crate) leading: Option<(u64, Fence)>,
     /// Roles that are not told of.
@@ -63,10 +65,50 @@ pub(crate) struct Tables {
     pub(crate) whole: Option<Arc<Tables>>,
 }
 
+/// What happened since this master leads.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Happened {
+    /// Agents that came, that came back, and that were given up.
+    pub(crate) registrations: u64,
+    pub(crate) reregistrations: u64,
+    pub(crate) removals: u64,
+    /// Those of the registry that did not come to this master in time, among them.
+    pub(crate) recovery_removals: u64,
+    /// Statuses that agents told.
+    pub(crate) updates: u64,
+    /// Ends of tasks, by `task_<state>/source_<source>/reason_<reason>`.
+    pub(crate) ends: BTreeMap<Box<str>, u64>,
+}
+
 impl Tables {
     /// All that there is: what is summed up for agents.
     pub(crate) fn whole(&self) -> &Self {
         self.whole.as_deref().unwrap_or(self)
+    }
+}
+
+impl Happened {
+    fn to(&mut self, agent: &Agent, state: AgentState) {
+        let lost = |state| {
+            use AgentState::{Gone, Losing, Unreachable};
+            matches!(state, Losing | Unreachable | Gone)
+        };
+        if state == AgentState::Active && agent.state != state {
+            let count =
+                if agent.known { &mut self.reregistrations } else { &mut self.registrations };
+            *count += 1;
+        }
+        // One that the registry has as lost comes to be so here, and is not given up once more.
+        if agent.known && lost(state) && !lost(agent.state) {
+            self.removals += 1;
+            self.recovery_removals += u64::from(agent.is_recovered());
+        }
+    }
+
+    fn ended(&mut self, state: TaskState, source: Source, reason: Option<Reason>) {
+        let Some(reason) = reason else { return };
+        let name = format!("{}/{}/{}", state.name(), rows::source(source), reason.name());
+        *self.ends.entry(name.to_lowercase().into()).or_default() += 1;
     }
 }
 
@@ -317,9 +359,13 @@ impl Catalog {
             } => {
                 let told_us = if told_us == 0 { wall_us } else { told_us };
                 let before = self.now.tasks.get(row).map(|task| task.state);
-                if state.is_terminal() && before.is_some_and(|before| !before.is_terminal()) {
+                let over =
+                    |state: TaskState| state.is_terminal() || state == TaskState::GoneByOperator;
+                if over(state) && before.is_some_and(|before| !over(before)) {
                     self.now.ended[state as usize] += 1;
+                    self.now.happened.ended(state, source, reason);
                 }
+                self.now.happened.updates += u64::from(source != Source::Master);
                 self.now.tasks.change(row, |task| {
                     (task.state, task.latest) = (state, latest);
                     if container != Default::default() {
@@ -424,6 +470,9 @@ impl Catalog {
     }
 
     fn agent_state(&mut self, row: Id, state: AgentState, wall_us: u64) {
+        if let Some(agent) = self.now.agents.get(row) {
+            self.now.happened.to(agent, state);
+        }
         self.now.agents.change(row, |agent| agent.enter(state, wall_us));
         if matches!(state, AgentState::Active | AgentState::Gone) {
             self.settle_unreachable(row, state == AgentState::Gone);

@@ -8,24 +8,30 @@ use serde_json::{Map, Value};
 
 use super::amounts::Sum;
 use super::master::About;
+use super::roles::has_by_role;
 use crate::catalog::Tables;
+use crate::v1::amounts::double;
 
 /// Gauges and counters of a master.
-pub(crate) fn snapshot(tables: &Tables, about: &About, wall_us: u64) -> Value {
-    let mut told = Map::new();
+pub(crate) fn snapshot(tables: &Tables, about: &About, wall_us: u64, leads: bool) -> Value {
+    let mut told: Map<String, Value> = crate::load::metrics().collect();
     let mut put = |name: String, value: f64| told.insert(name, Value::from(value));
     let uptime_us = wall_us.saturating_sub(about.started_us);
     put("master/uptime_secs".to_owned(), crate::v1::amounts::seconds(uptime_us));
-    put("master/elected".to_owned(), if tables.leading.is_some() { 1.0 } else { 0.0 });
+    put("master/elected".to_owned(), if leads { 1.0 } else { 0.0 });
     resources(tables, &mut put);
     agents(tables, &mut put);
     frameworks(tables, &mut put);
     tasks(tables, &mut put);
+    happened(tables, &mut put);
+    allocator(tables, &mut put);
     Value::Object(told)
 }
 
-fn number(count: usize) -> f64 {
-    f64::from(u32::try_from(count).unwrap_or(u32::MAX))
+/// Mesos tells all as doubles.
+#[allow(clippy::cast_precision_loss)] // Exact up to 2^53.
+pub(crate) fn number(count: u64) -> f64 {
+    count as f64
 }
 
 fn resources(tables: &Tables, put: &mut impl FnMut(String, f64) -> Option<Value>) {
@@ -40,15 +46,60 @@ fn resources(tables: &Tables, put: &mut impl FnMut(String, f64) -> Option<Value>
         used.add(&one.resources.list());
     }
     for name in ["cpus", "mem", "disk", "gpus"] {
-        let (total, used) = (total.scalar(name), used.scalar(name));
-        put(format!("master/{name}_total"), total);
-        put(format!("master/{name}_used"), used);
-        put(format!("master/{name}_percent"), if total > 0.0 { used / total } else { 0.0 });
+        for name in [name.to_owned(), format!("{name}_revocable")] {
+            let (total, used) = (total.scalar(&name), used.scalar(&name));
+            put(format!("master/{name}_total"), total);
+            put(format!("master/{name}_used"), used);
+            put(format!("master/{name}_percent"), if total > 0.0 { used / total } else { 0.0 });
+        }
+    }
+    for (_, offer) in tables.offers.iter() {
+        used.add(&offer.resources.list());
+    }
+    for name in ["cpus", "mem", "disk"] {
+        let of = format!("allocator/mesos/resources/{name}");
+        put(format!("{of}/total"), total.scalar(name));
+        put(format!("{of}/offered_or_allocated"), used.scalar(name));
+    }
+}
+
+/// What counts against the quota of each role.
+fn allocator(tables: &Tables, put: &mut impl FnMut(String, f64) -> Option<Value>) {
+    let of = |role: &str, name: &str, what: &str| {
+        format!("allocator/mesos/quota/roles/{role}/resources/{name}/{what}")
+    };
+    for (role, has) in has_by_role(tables) {
+        for (name, sum) in has.consumed.scalars() {
+            put(of(&role, name, "consumed"), sum);
+        }
+    }
+    for (role, quota) in tables.quotas.iter() {
+        for (what, amounts) in [("guarantee", &quota.guarantees), ("limit", &quota.limits)] {
+            for (name, amount) in amounts {
+                put(of(role, name, what), double(*amount));
+            }
+        }
+    }
+}
+
+fn happened(tables: &Tables, put: &mut impl FnMut(String, f64) -> Option<Value>) {
+    let it = &tables.happened;
+    for (name, count) in [
+        ("slave_registrations", it.registrations),
+        ("slave_reregistrations", it.reregistrations),
+        ("slave_removals", it.removals),
+        ("recovery_slave_removals", it.recovery_removals),
+        ("valid_status_updates", it.updates),
+    ] {
+        put(format!("master/{name}"), number(count));
+    }
+    for (name, count) in &it.ends {
+        put(format!("master/{name}"), number(*count));
     }
 }
 
 fn agents(tables: &Tables, put: &mut impl FnMut(String, f64) -> Option<Value>) {
-    let mut states = BTreeMap::<AgentState, usize>::new();
+    let mut states = BTreeMap::<AgentState, u64>::new();
     for (_, agent) in tables.agents.iter() {
         *states.entry(agent.state).or_default() += 1;
     }
@@ -56,7 +107,7 @@ fn agents(tables: &Tables, put: &mut impl FnMut(String, f64) -> Option<Value>) {
     let active = of(AgentState::Active);
     let away = of(AgentState::Away);
     let lost = of(AgentState::Losing) + of(AgentState::Unreachable);
-    let all = states.values().sum::<usize>() - of(AgentState::Gone);
+    let all = states.values().sum::<u64>() - of(AgentState::Gone);
     put("master/slaves_active".to_owned(), number(active));
     put("master/slaves_inactive".to_owned(), number(all - active - lost));
     put("master/slaves_connected".to_owned(), number(all - away - lost));
@@ -65,23 +116,23 @@ fn agents(tables: &Tables, put: &mut impl FnMut(String, f64) -> Option<Value>) {
 }
 
 fn frameworks(tables: &Tables, put: &mut impl FnMut(String, f64) -> Option<Value>) {
-    let all = tables.frameworks.len();
+    let all = tables.frameworks.len() as u64;
     let active = tables.frameworks.iter().filter(|(_, one)| one.state == FrameworkState::Active);
-    let active = active.count();
+    let active = active.count() as u64;
     put("master/frameworks_active".to_owned(), number(active));
     put("master/frameworks_inactive".to_owned(), number(all - active));
     put("master/frameworks_connected".to_owned(), number(active));
     put("master/frameworks_disconnected".to_owned(), number(all - active));
-    put("master/outstanding_offers".to_owned(), number(tables.offers.len()));
+    put("master/outstanding_offers".to_owned(), number(tables.offers.len() as u64));
 }
 
 fn tasks(tables: &Tables, put: &mut impl FnMut(String, f64) -> Option<Value>) {
-    let mut counts = [0usize; 14];
+    let mut counts = [0u64; 14];
     for (_, task) in tables.tasks.iter().filter(|(_, task)| !task.state.is_terminal()) {
         counts[task.state as usize] += 1;
     }
     // Of one that is unreachable there is no row.
-    counts[TaskState::Unreachable as usize] += tables.unreachable.len();
+    counts[TaskState::Unreachable as usize] += tables.unreachable.len() as u64;
     for (name, state) in [
         ("staging", TaskState::Staging),
         ("starting", TaskState::Starting),
@@ -99,8 +150,8 @@ fn tasks(tables: &Tables, put: &mut impl FnMut(String, f64) -> Option<Value>) {
         ("lost", TaskState::Lost),
         ("dropped", TaskState::Dropped),
         ("gone", TaskState::Gone),
+        ("gone_by_operator", TaskState::GoneByOperator),
     ] {
-        let ended = u32::try_from(tables.ended[state as usize]).unwrap_or(u32::MAX);
-        put(format!("master/tasks_{name}"), f64::from(ended));
+        put(format!("master/tasks_{name}"), number(tables.ended[state as usize]));
     }
 }

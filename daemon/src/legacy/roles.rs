@@ -21,7 +21,7 @@ pub(crate) struct Has {
     pub(crate) reserved: Sum,
     /// What counts against its quota: what is reserved for it and the roles below it, and what they
     /// use beside that.
-    consumed: Sum,
+    pub(super) consumed: Sum,
 }
 
 /// What every role has that has something. O(tasks + executors + offers + agents).

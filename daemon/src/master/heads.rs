@@ -77,6 +77,7 @@ impl Talk for MasterNode {
             self.port.drop_bodies(&bodies);
             return Ok(());
         }
+        self.counted.said(head);
         let bytes = match self.claimed(conn, head) {
             Ok(None) => Cow::Borrowed(bytes),
             Ok(Some(filled)) => Cow::Owned(filled),

@@ -10,6 +10,7 @@
 //! | `standby` | what it answers while another one leads |
 //! | `agents` | what agents answer, served under `/agent/<id>/` |
 //! | `masters` | who the masters are, shown and changed |
+//! | `counted` | how much peers have said, by kind |
 //! | `durable` | what several masters keep of what their leader decides |
 //! | `heads` | what they say, on its way to the core |
 //! | `streams` | logs, passed on to their agent, and rows of the catalog |
@@ -18,6 +19,7 @@
 
 mod agents;
 mod arrivals;
+mod counted;
 mod durable;
 mod explain;
 mod heads;
@@ -112,6 +114,7 @@ pub(crate) struct MasterNode {
     agent_conns: RefCell<BTreeMap<AgentId, Id>>,
     /// Clients that the core was told of, because they operate the cluster.
     operators: RefCell<BTreeSet<Id>>,
+    counted: counted::Counted,
     /// When it began to lead, by the wall clock; 0 = not yet.
     pub(crate) elected_us: Cell<u64>,
     /// When the process began, by the wall clock.
@@ -140,6 +143,7 @@ impl MasterNode {
             introduced: RefCell::default(),
             agent_conns: RefCell::default(),
             operators: RefCell::default(),
+            counted: counted::Counted::default(),
             elected_us: Cell::new(0),
             started_us: clock::wall_us(),
             led: event_listener::Event::new(),

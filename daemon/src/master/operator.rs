@@ -13,20 +13,19 @@ use mesita_core::master::rows::AgentState;
 use mesita_core::table::Id;
 
 use super::MasterNode;
+use crate::alarm;
 use crate::conn::Ends;
 use crate::doors::Caller;
 use crate::http::body::Body;
 use crate::http::media::Media;
 use crate::http::records::Records;
 use crate::http::{Early, Reply, Visit, early, request, status, stream};
-use crate::legacy::metrics;
 use crate::logging;
 use crate::pb::mesos::v1 as pb;
 use crate::v1::about as told_about;
 use crate::v1::amounts::{duration, seconds};
 use crate::v1::events::{self, HEARTBEAT_US};
 use crate::v1::{maintenance, operations, reads};
-use crate::{alarm, clock};
 use pb::master::call::Type;
 use pb::master::{Call, Event, Response, event, response};
 
@@ -65,6 +64,11 @@ impl Subscribers {
             };
             one.records.push(bytes);
         }
+    }
+
+    /// Streams.
+    pub(super) fn len(&self) -> usize {
+        self.streams.borrow().len()
     }
 
     /// Streams, the most of them, and bytes that wait for their readers.
@@ -151,8 +155,7 @@ impl MasterNode {
             }
             Type::GetMetrics => {
                 told.set_type(Of::GetMetrics);
-                let snapshot = metrics::snapshot(&tables, &about, clock::wall_us());
-                let metrics = told_about::metrics(&snapshot);
+                let metrics = told_about::metrics(&self.snapshot(&tables, &about));
                 told.get_metrics = Some(response::GetMetrics { metrics });
             }
             Type::GetLoggingLevel => {

@@ -337,8 +337,9 @@ impl MasterNode {
     ) -> Result<(), Early> {
         let Said { head, bodies, bad } = said;
         // What is wrong with it, and where, is said by name: the core only says that it is.
-        if let Err(malformed) = decode::<Head<'_>>(&head) {
-            return Err(early(StatusCode::BAD_REQUEST, malformed.to_string()));
+        match decode::<Head<'_>>(&head) {
+            Ok(head) => self.counted.said(&head),
+            Err(malformed) => return Err(early(StatusCode::BAD_REQUEST, malformed.to_string())),
         }
         let refs = self.port.store(&bodies).ok_or_else(|| {
             let message = "no room for what the call carries: see --max-body-bytes on the master";

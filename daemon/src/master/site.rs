@@ -13,6 +13,7 @@ use super::MasterNode;
 use super::maintenance::Posted;
 use super::reservations::Listed;
 use crate::access::Access;
+use crate::catalog::Tables;
 use crate::clock;
 use crate::conn::Ends;
 use crate::doors::{Caller, Denied};
@@ -136,7 +137,7 @@ impl MasterNode {
             "/redirect" => return Some(self.redirect(&about)),
             "/metrics/snapshot" => {
                 let mut pieces = Pieces::new();
-                pieces.text(metrics::snapshot(&tables, &about, clock::wall_us()).to_string());
+                pieces.text(self.snapshot(&tables, &about).to_string());
                 pieces
             }
             _ => legacy::master::answer(path, &query, tables, &about)?,
@@ -144,13 +145,24 @@ impl MasterNode {
         if let Err(reply) = only(visit.request.method(), &[Method::GET, Method::HEAD]) {
             return Some(*reply);
         }
-        // What it was told is true of itself, whoever leads.
-        if path != "/flags"
+        // What is true of itself, whoever leads.
+        if !matches!(path, "/flags" | "/metrics/snapshot")
             && let Err(reply) = self.leads_or_not()
         {
             return Some(*reply);
         }
         Some(pieces(found, function))
+    }
+
+    /// What `/metrics/snapshot` and GET_METRICS tell: of the cluster while it leads, of itself always.
+    pub(super) fn snapshot(&self, tables: &Tables, about: &About) -> Value {
+        let mut told = metrics::snapshot(tables, about, clock::wall_us(), self.leads());
+        for (name, count) in self.counted.all() {
+            told[format!("master/{name}")] = metrics::number(count).into();
+        }
+        let streams = metrics::number(self.subscribers.len() as u64);
+        told["master/operator_event_stream_subscribers"] = streams.into();
+        told
     }
 
     /// `PUT /weights`: a list of roles with their weights.

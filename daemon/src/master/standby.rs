@@ -61,7 +61,7 @@ impl MasterNode {
         let path = uri.path_and_query().map_or("/", |path| path.as_str());
         match without_process(uri.path()) {
             // What is asked of this very process.
-            "/flags" | "/masters" => None,
+            "/flags" | "/masters" | "/metrics/snapshot" => None,
             "/redirect" => Some(see(&format!("//{}", leader.address))),
             _ => Some(see(&format!("//{}{path}", leader.address))),
         }

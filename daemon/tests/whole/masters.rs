@@ -178,6 +178,8 @@ fn a_leader_that_is_killed_is_followed_by_another_one_and_tasks_run_on() {
         assert!(answer.contains(&format!("Location: //{}\r\n", set.address(first))), "{answer}");
         assert!(get(set.ports[at], "/version").starts_with("HTTP/1.1 200 "));
         assert!(get(set.ports[at], "/flags").starts_with("HTTP/1.1 200 "));
+        let metrics = get(set.ports[at], "/metrics/snapshot");
+        assert!(metrics.contains("\"master/elected\":0.0"), "{metrics}");
     }
     set.kill(first);
     let second = set.leader();

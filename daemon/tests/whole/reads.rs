@@ -89,6 +89,17 @@ fn what_runs_is_told_where_mesos_tells_it() {
     assert_eq!(metrics["master/tasks_finished"], 1.0);
     assert_eq!(metrics["master/cpus_percent"], 0.25);
     assert_eq!(metrics["master/slaves_active"], 1.0);
+    assert_eq!(metrics["master/slave_registrations"], 1.0);
+    assert!(metrics["master/messages_launch_tasks"].as_f64() >= Some(2.0));
+    assert_eq!(metrics["allocator/mesos/resources/cpus/total"], 2.0);
+    assert!(metrics["system/mem_total_bytes"].as_f64() > Some(0.0));
+    let metrics = read_at(agent.port, "/metrics/snapshot");
+    assert_eq!(metrics["slave/tasks_finished"], 1.0);
+    assert_eq!(
+        (&metrics["slave/executors_running"], &metrics["slave/executors_terminated"]),
+        (&json!(1.0), &json!(1.0))
+    );
+    assert_eq!(metrics["gc/path_removals_failed"], 0.0);
 
     let wrapped = ask(master.port, "GET", "/state?jsonp=angular.callbacks._0", &[], b"");
     assert_eq!(wrapped.header("Content-Type"), Some("text/javascript"));

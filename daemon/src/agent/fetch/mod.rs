@@ -78,6 +78,16 @@ impl Fetcher {
         }
     }
 
+    /// The same under the names of Mesos' metrics.
+    pub(super) fn metrics(&self) -> [(&'static str, u64); 4] {
+        [
+            ("task_fetches_succeeded", self.succeeded.get()),
+            ("task_fetches_failed", self.failed.get()),
+            ("cache_size_used_bytes", self.cache.bytes()),
+            ("cache_size_total_bytes", self.options.cache_bytes_max),
+        ]
+    }
+
     /// What is fetched and kept.
     pub(super) fn gauges(&self) -> [(&'static str, u64); 6] {
         [

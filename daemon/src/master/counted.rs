@@ -1,0 +1,107 @@
+//! What peers have said to this master since it began, counted under the names of Mesos' metrics.
+
+use std::cell::RefCell;
+use std::collections::BTreeMap;
+
+use mesita_core::wire::Head;
+use mesita_core::wire::agent::AgentCall;
+use mesita_core::wire::call::Verb;
+
+/// Every kind that is counted.
+const NAMES: [&str; 19] = [
+    "messages_decline_offers",
+    "messages_executor_to_framework",
+    "messages_exited_executor",
+    "messages_framework_to_executor",
+    "messages_kill_task",
+    "messages_launch_tasks",
+    "messages_operation_status_update",
+    "messages_operation_status_update_acknowledgement",
+    "messages_reconcile_operations",
+    "messages_reconcile_tasks",
+    "messages_register_framework",
+    "messages_reregister_framework",
+    "messages_resource_request",
+    "messages_revive_offers",
+    "messages_status_update",
+    "messages_status_update_acknowledgement",
+    "messages_suppress_offers",
+    "messages_unregister_framework",
+    "messages_unregister_slave",
+];
+
+/// How many of each there were.
+#[derive(Default)]
+pub(super) struct Counted(RefCell<BTreeMap<&'static str, u64>>);
+
+impl Counted {
+    /// Counts what somebody says.
+    pub(super) fn said(&self, head: &Head<'_>) {
+        if let Some(name) = name_of(head) {
+            *self.0.borrow_mut().entry(name).or_default() += 1;
+        }
+    }
+
+    /// All of them with their numbers.
+    pub(super) fn all(&self) -> impl Iterator<Item = (&'static str, u64)> {
+        let counted = self.0.borrow().clone();
+        NAMES.into_iter().map(move |name| (name, counted.get(name).copied().unwrap_or_default()))
+    }
+}
+
+fn name_of(head: &Head<'_>) -> Option<&'static str> {
+    match head {
+        Head::Call(call) => Some(match call.verb {
+            Verb::Subscribe(_) if call.framework.is_none() => "messages_register_framework",
+            Verb::Subscribe(_) => "messages_reregister_framework",
+            Verb::Teardown => "messages_unregister_framework",
+            Verb::Accept(_) => "messages_launch_tasks",
+            Verb::Decline { .. } => "messages_decline_offers",
+            Verb::Revive { .. } => "messages_revive_offers",
+            Verb::Suppress { .. } => "messages_suppress_offers",
+            Verb::Kill { .. } => "messages_kill_task",
+            Verb::Acknowledge { .. } => "messages_status_update_acknowledgement",
+            Verb::AcknowledgeOperation { .. } => "messages_operation_status_update_acknowledgement",
+            Verb::Reconcile { .. } => "messages_reconcile_tasks",
+            Verb::ReconcileOperations { .. } => "messages_reconcile_operations",
+            Verb::Message { .. } => "messages_framework_to_executor",
+            Verb::Request { .. } => "messages_resource_request",
+            // Mesos has no name for these.
+            Verb::AcceptInverse { .. }
+            | Verb::DeclineInverse { .. }
+            | Verb::Shutdown { .. }
+            | Verb::UpdateFramework(_)
+            | Verb::Constrain { .. } => return None,
+        }),
+        Head::AgentCall(AgentCall::Update { .. }) => Some("messages_status_update"),
+        Head::AgentCall(AgentCall::OperationUpdate { .. }) => {
+            Some("messages_operation_status_update")
+        }
+        Head::AgentCall(AgentCall::Message { .. }) => Some("messages_executor_to_framework"),
+        Head::AgentCall(AgentCall::ExecutorEnded { .. }) => Some("messages_exited_executor"),
+        Head::AgentCall(AgentCall::Leave { .. }) => Some("messages_unregister_slave"),
+        #[allow(clippy::wildcard_enum_match_arm)] // What else is said has no name there.
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use mesita_core::wire::FrameworkId;
+    use mesita_core::wire::call::Call;
+
+    #[test]
+    fn what_is_counted_has_a_name_that_is_told() {
+        let counted = Counted::default();
+        let call = Call {
+            framework: FrameworkId { epoch: 1, number: 1 },
+            ticket: 0,
+            verb: Verb::Teardown,
+        };
+        counted.said(&Head::Call(call));
+        let told: Vec<_> = counted.all().filter(|(_, count)| *count > 0).collect();
+        assert_eq!(told, [("messages_unregister_framework", 1)]);
+        assert_eq!(counted.all().count(), NAMES.len());
+    }
+}

@@ -1,6 +1,5 @@
 //! What an answer holds: bytes at once, or records for as long as somebody reads.
 
-use std::convert::Infallible;
 use std::io;
 use std::pin::Pin;
 use std::rc::Rc;
@@ -8,17 +7,20 @@ use std::task::{Context, Poll};
 
 use hyper::body::{Bytes, Frame, SizeHint};
 
+use super::pack::Packed;
 use super::records::Records;
 use crate::legacy::pieces::Pieces;
 
 /// The body of an answer.
 pub(crate) enum Body {
-    /// All of it.
-    Whole(http_body_util::Full<Bytes>),
+    /// All of it, until it was read.
+    Whole(Option<Bytes>),
     /// A stream of records.
     Records(Reader),
     /// Written while it is read.
     Pieces(Box<Pieces>),
+    /// The same, packed.
+    Packed(Box<Packed>),
     /// Another's answer, passed on.
     Passed(hyper::body::Incoming),
     /// What somebody else feeds.
@@ -31,7 +33,7 @@ pub(crate) struct Reader(Rc<Records>);
 impl Body {
     /// These bytes.
     pub(crate) fn of(bytes: impl Into<Bytes>) -> Self {
-        Self::Whole(http_body_util::Full::new(bytes.into()))
+        Self::Whole(Some(bytes.into()).filter(|bytes: &Bytes| !bytes.is_empty()))
     }
 
     /// Bytes as somebody sends them.
@@ -60,15 +62,14 @@ impl hyper::body::Body for Body {
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, io::Error>>> {
         match self.get_mut() {
-            Self::Whole(whole) => {
-                Pin::new(whole).poll_frame(cx).map_err(|never: Infallible| match never {})
-            }
+            Self::Whole(whole) => Poll::Ready(whole.take().map(|bytes| Ok(Frame::data(bytes)))),
             Self::Passed(body) => Pin::new(body).poll_frame(cx).map_err(io::Error::other),
             Self::Fed(receiver) => {
                 let next = futures_lite::Stream::poll_next(receiver.as_mut(), cx);
                 next.map(|bytes| bytes.map(|bytes| Ok(Frame::data(bytes))))
             }
             Self::Pieces(pieces) => Poll::Ready(pieces.next().map(|piece| Ok(Frame::data(piece)))),
+            Self::Packed(packed) => Poll::Ready(packed.next().map(|piece| Ok(Frame::data(piece)))),
             Self::Records(reader) => reader.0.poll(cx).map(|next| {
                 next.map(|record| {
                     record.map(Frame::data).map_err(|()| io::ErrorKind::ConnectionAborted.into())
@@ -79,17 +80,21 @@ impl hyper::body::Body for Body {
 
     fn is_end_stream(&self) -> bool {
         match self {
-            Self::Whole(whole) => whole.is_end_stream(),
+            Self::Whole(whole) => whole.is_none(),
             Self::Passed(body) => body.is_end_stream(),
-            Self::Records(_) | Self::Pieces(_) | Self::Fed(_) => false,
+            Self::Records(_) | Self::Pieces(_) | Self::Packed(_) | Self::Fed(_) => false,
         }
     }
 
     fn size_hint(&self) -> SizeHint {
         match self {
-            Self::Whole(whole) => whole.size_hint(),
+            Self::Whole(whole) => {
+                SizeHint::with_exact(whole.as_ref().map_or(0, |bytes| bytes.len() as u64))
+            }
             Self::Passed(body) => body.size_hint(),
-            Self::Records(_) | Self::Pieces(_) | Self::Fed(_) => SizeHint::default(),
+            Self::Records(_) | Self::Pieces(_) | Self::Packed(_) | Self::Fed(_) => {
+                SizeHint::default()
+            }
         }
     }
 }

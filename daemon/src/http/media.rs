@@ -89,7 +89,7 @@ impl Media {
 }
 
 /// True for a range that is not acceptable at all: `q=0`.
-fn refuses(range: &str) -> bool {
+pub(super) fn refuses(range: &str) -> bool {
     let quality = range.split(';').skip(1).find_map(|part| part.trim().strip_prefix("q="));
     quality.and_then(|quality| quality.parse::<f32>().ok()).is_some_and(|quality| quality <= 0.0)
 }

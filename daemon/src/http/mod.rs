@@ -4,11 +4,13 @@
 //! |---|---|
 //! | `request` | the body of a request, bounded in bytes and time |
 //! | `body`, `records` | the body of an answer: at once, or as a stream of records |
+//! | `pack` | answers packed by gzip |
 //! | `media` | JSON or protobuf: which one it is, which one is wanted |
 //! | `transcode` | messages from and to JSON |
 
 pub(crate) mod body;
 pub(crate) mod media;
+mod pack;
 pub(crate) mod records;
 pub(crate) mod request;
 pub(crate) mod transcode;
@@ -103,6 +105,7 @@ pub(crate) async fn serve_as<S: Site + 'static>(
     let peer = ends.peer();
     let service = service_fn(move |request: Request<Incoming>| {
         let (site, caller) = (Rc::clone(&site), caller.clone());
+        let gzip = pack::takes_gzip(request.headers());
         async move {
             // Whoever is in this process, or comes through it, has been looked at before.
             let visitor = match ends {
@@ -112,7 +115,7 @@ pub(crate) async fn serve_as<S: Site + 'static>(
                     site.access().visitor(realm, request.headers(), caller)
                 }
             };
-            Ok::<_, Infallible>(match visitor {
+            let reply = match visitor {
                 Ok(Ok(caller)) => answer(Visit { request, ends, caller }, site).await,
                 Ok(Err(denied)) => match site.outcast(request, denied) {
                     Some(answering) => answering.await,
@@ -125,7 +128,8 @@ pub(crate) async fn serve_as<S: Site + 'static>(
                     log::info!("{}: {}: no credential", ends.peer(), request.uri().path());
                     *reply
                 }
-            })
+            };
+            Ok::<_, Infallible>(if gzip { pack::packed(reply) } else { reply })
         }
     });
     let mut builder = http1::Builder::new();

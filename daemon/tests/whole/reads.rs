@@ -101,6 +101,11 @@ fn what_runs_is_told_where_mesos_tells_it() {
     );
     assert_eq!(metrics["gc/path_removals_failed"], 0.0);
 
+    let whole = ask(master.port, "GET", "/state", &[("Accept-Encoding", "gzip")], b"");
+    assert_eq!(whole.header("Content-Encoding"), Some("gzip"));
+    let unpacked: Value =
+        serde_json::from_reader(flate2::read::GzDecoder::new(&*whole.body)).unwrap();
+    assert_eq!(unpacked["id"], state["id"]);
     let wrapped = ask(master.port, "GET", "/state?jsonp=angular.callbacks._0", &[], b"");
     assert_eq!(wrapped.header("Content-Type"), Some("text/javascript"));
     assert!(wrapped.text().starts_with("angular.callbacks._0({"), "{}", wrapped.text());

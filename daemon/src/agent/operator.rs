@@ -7,11 +7,13 @@ use hyper::StatusCode;
 use hyper::header::{CONTENT_TYPE, HeaderValue};
 use mesita_core::acls::Action;
 use mesita_core::doors::Rights;
+use mesita_core::resources::Amount;
 use mesita_core::wire::FrameworkId;
 use mesita_core::wire::agent::OperationStatus;
 use prost::Message;
 
 use super::AgentNode;
+use super::build::asked;
 use super::files;
 use super::inner::Chain;
 use super::site::{Also, Used, refused};
@@ -21,12 +23,11 @@ use crate::doors::Caller;
 use crate::http::body::Body;
 use crate::http::media;
 use crate::http::{Early, Reply, Visit, early, request, status};
-use crate::legacy::Sum;
 use crate::logging;
 use crate::pb::mesita::TaskPublic;
 use crate::pb::mesos::v1 as pb;
 use crate::v1::about;
-use crate::v1::amounts::{duration, duration_info, seconds};
+use crate::v1::amounts::{double, duration, duration_info, seconds};
 use crate::v1::events::{self, framework_id};
 use crate::v1::operations;
 use crate::v1::reads::{StatusOf, time};
@@ -363,11 +364,16 @@ fn container_status(chain: &Chain, executor_pid: Option<u32>) -> pb::ContainerSt
     pb::ContainerStatus { container_id, executor_pid, ..pb::ContainerStatus::default() }
 }
 
-fn statistics(one: &Used) -> pb::ResourceStatistics {
+/// What a container uses, and may use. Mesos: `MesosContainerizerProcess::usage`.
+pub(super) fn statistics(one: &Used) -> pb::ResourceStatistics {
+    let (cpus_milli, mem_bytes) = asked(&one.resources.list());
+    let cpus = |milli| double(Amount::from_milli(milli));
     let count = |value: Option<u64>| value.and_then(|value| u32::try_from(value).ok());
     pb::ResourceStatistics {
         timestamp: seconds(clock::wall_us()),
-        cpus_limit: Some(Sum::of(&one.resources.list()).scalar("cpus")),
+        cpus_limit: one.usage.cpus_limit_milli.map(cpus),
+        cpus_soft_limit: Some(cpus(cpus_milli)),
+        mem_soft_limit_bytes: Some(mem_bytes),
         cpus_user_time_secs: one.usage.user_us.map(seconds),
         cpus_system_time_secs: one.usage.system_us.map(seconds),
         cpus_nr_periods: count(one.usage.periods),

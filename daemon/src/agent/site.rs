@@ -18,9 +18,9 @@ use serde_json::{Map, Value, json};
 use super::AgentNode;
 use super::files::{self, BadPath};
 use super::inner::Chain;
+use super::operator::statistics;
 use super::tally::{ExecutorRow, Row};
 use crate::access::Access;
-use crate::clock;
 use crate::conn::carried::{self, ROOM, carry};
 use crate::conn::streams::Streams;
 use crate::conn::{Conn, Ends, Pipe};
@@ -29,10 +29,9 @@ use crate::encoded::Resources;
 use crate::http;
 use crate::http::body::Body;
 use crate::http::{Answering, Early, Gauges, Reply, Site, Visit, early, only, pieces, status};
+use crate::legacy;
 use crate::legacy::pieces::Pieces;
-use crate::legacy::{self, Sum};
 use crate::pb::mesos::v1 as pb;
-use crate::v1::amounts::seconds;
 use crate::v1::events::framework_id;
 
 /// A container that runs, with what it uses.
@@ -270,40 +269,22 @@ impl AgentNode {
     async fn container_list(self: &Rc<Self>, caller: Option<&Caller>, also: Also) -> Value {
         let mut rows = Vec::new();
         let cluster = self.cluster();
-        for used in self.used(also).await {
-            let Used { framework, executor, executor_name, source, chain, pid, resources, usage } =
-                used;
+        for one in self.used(also).await {
+            let framework = one.framework;
             if caller.is_some_and(|caller| !self.sees_container(framework, caller)) {
                 continue;
             }
-            let cpus = Sum::of(&resources.list()).scalar("cpus");
-            let number = |value: Option<u64>| value.map(Value::from);
-            let mut statistics = Map::new();
-            let mut put = |name: &str, value: Option<Value>| {
-                value.and_then(|value| statistics.insert(name.to_owned(), value));
-            };
-            put("timestamp", Some(seconds(clock::wall_us()).into()));
-            put("cpus_limit", Some(cpus.into()));
-            put("cpus_user_time_secs", usage.user_us.map(|us| seconds(us).into()));
-            put("cpus_system_time_secs", usage.system_us.map(|us| seconds(us).into()));
-            put("cpus_nr_periods", number(usage.periods));
-            put("cpus_nr_throttled", number(usage.throttled_periods));
-            put("cpus_throttled_time_secs", usage.throttled_us.map(|us| seconds(us).into()));
-            put("mem_rss_bytes", number(usage.rss_bytes));
-            put("mem_total_bytes", number(usage.mem_bytes));
-            put("mem_limit_bytes", number(usage.mem_limit_bytes));
-            put("processes", number(usage.pids));
             let mut row = json!({
-                "executor_id": executor,
-                "executor_name": executor_name,
+                "executor_id": one.executor,
+                "executor_name": one.executor_name,
                 "framework_id": framework_id(framework, cluster).value,
-                "source": source,
-                "statistics": statistics,
+                "source": one.source,
+                "statistics": legacy::message(&statistics(&one)),
             });
             if caller.is_some() {
-                row["container_id"] = chain.name().into();
-                row["status"] = json!({"container_id": chain.json()});
-                if let Some(pid) = pid {
+                row["container_id"] = one.chain.name().into();
+                row["status"] = json!({"container_id": one.chain.json()});
+                if let Some(pid) = one.pid {
                     row["status"]["executor_pid"] = pid.into();
                 }
             }

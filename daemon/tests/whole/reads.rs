@@ -275,7 +275,14 @@ fn an_agent_tells_what_runs_and_what_it_wrote_also_by_its_master() {
         let name = statistics[0]["executor_name"].as_str().unwrap();
         assert_eq!(name, "Command Executor (Task: it) (Command: sh -c 'echo oops >&...')");
         assert_eq!(state["frameworks"][0]["executors"][0]["name"], name);
-        assert!(statistics[0]["statistics"]["timestamp"].as_f64().unwrap() > 1e9);
+        let statistics = &statistics[0]["statistics"];
+        assert!(statistics["timestamp"].as_f64().unwrap() > 1e9);
+        assert_eq!(statistics["mem_soft_limit_bytes"], 64 << 20);
+        // There is no cap: --cgroups-enable-cfs is off, and the task has no limit.
+        assert_eq!(
+            (&statistics["cpus_soft_limit"], &statistics["cpus_limit"]),
+            (&json!(1.0), &json!(null))
+        );
         assert_eq!(read_at(port, &at("/containers"))[0]["container_id"], "1-1");
         assert_eq!(read_at(port, &at("/metrics/snapshot"))["slave/tasks_running"], 1.0);
         for path in [

@@ -160,6 +160,8 @@ pub struct Usage {
     pub user_us: Option<u64>,
     /// CPU time in the kernel, in µs.
     pub system_us: Option<u64>,
+    /// The cap of its CPU time, in thousandths of a CPU; none = it has none.
+    pub cpus_limit_milli: Option<u64>,
     /// Periods of 100 ms in which it ran under a quota.
     pub periods: Option<u64>,
     /// Those in which the quota was used up.

@@ -51,6 +51,12 @@ fn quota(caps: bool, limits: &TaskLimits) -> Option<u32> {
     Some(u32::try_from(us).unwrap_or(u32::MAX))
 }
 
+/// The cap that a file of a quota tells, in thousandths of a CPU; none = no cap.
+fn cap_of(quota: &str) -> Option<u64> {
+    let us: u64 = quota.split_whitespace().next()?.parse().ok()?;
+    Some(us / (PERIOD_US / 1000))
+}
+
 /// Sets weight and cap; `fresh` is a cgroup that has no cap yet, and needs not be told so.
 fn set(
     container: &Container<'_>,
@@ -88,6 +94,9 @@ impl Isolator for Cpu {
         let stat = at.read(container, "cpu.stat")?;
         usage.periods = keyed(&stat, "nr_periods");
         usage.throttled_periods = keyed(&stat, "nr_throttled");
+        // A kernel without CFS bandwidth control has no such file.
+        let quota = at.read(container, Limit::CpuQuota(None).file(at.version)).ok();
+        usage.cpus_limit_milli = quota.and_then(|quota| cap_of(&quota));
         match at.version {
             Version::V2 => {
                 usage.user_us = keyed(&stat, "user_usec");
@@ -162,6 +171,19 @@ mod tests {
             assert_eq!(v1.text(&format!("{V1}/cpu.cfs_quota_us")), quota_v1);
             assert_eq!(v2.text(&format!("{V2}/cpu.max")), max_v2);
         }
+    }
+
+    #[test]
+    fn a_cap_is_told_as_it_was_set() {
+        for (sys, at) in [(Fake::v1(), V1), (Fake::v2("/", &[50]), V2)] {
+            let isolation = prepared(&sys, &limits(1000, Some(Cap::At(1500))));
+            sys.put(&format!("{at}/cpu.stat"), "nr_periods 0\n");
+            for file in ["cpuacct.usage_user", "cpuacct.usage_sys"] {
+                sys.put(&format!("{V1}/{file}"), "0\n");
+            }
+            assert_eq!(isolation.usage(CONTAINER).unwrap().cpus_limit_milli, Some(1500));
+        }
+        assert_eq!((cap_of("-1\n"), cap_of("max 100000\n")), (None, None));
     }
 
     #[test]

@@ -189,10 +189,12 @@ impl AgentNode {
         if let Some(media) = media {
             return self.executor_subscribes(&call, framework, media, said);
         }
-        let executor = self
-            .executors
-            .named(framework, &call.executor_id.value)
-            .ok_or_else(|| early(StatusCode::FORBIDDEN, "Executor is not subscribed"))?;
+        let executor = match self.executors.named(framework, &call.executor_id.value) {
+            Some(executor) => executor,
+            // It is alive, and nobody waits for it yet.
+            None if call.r#type() == Type::Heartbeat => return Ok(status(StatusCode::ACCEPTED)),
+            None => return Err(early(StatusCode::FORBIDDEN, "Executor is not subscribed")),
+        };
         self.port.room().await;
         self.put_executor_call(executor.conn, said, |_| {})?;
         Ok(status(StatusCode::ACCEPTED))

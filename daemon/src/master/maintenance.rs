@@ -42,7 +42,10 @@ impl MasterNode {
             let gone = drain.is_some_and(|one| one.mark_gone());
             self.operate(caller, OperatorVerb::Drain { agent, grace_us, gone }).await?;
         } else if kind == Type::MarkAgentGone {
-            let agent = self.named(call.mark_agent_gone.as_ref().map(|one| &one.agent_id))?;
+            let id = call.mark_agent_gone.as_ref().map_or("", |one| &one.agent_id.value);
+            let agent = self.agent_called(id);
+            let agent = agent.filter(|id| self.catalog.borrow().agent(*id).is_some());
+            let agent = agent.ok_or_else(|| early(StatusCode::NOT_FOUND, "Unknown agent"))?;
             self.operate(caller, OperatorVerb::MarkGone { agent }).await?;
         } else if kind == Type::UpdateMaintenanceSchedule {
             let update = call.update_maintenance_schedule.as_ref();

@@ -113,6 +113,11 @@ impl MasterNode {
             set.map_err(|why| early(StatusCode::BAD_REQUEST, why))?;
             return Ok(status(StatusCode::OK));
         }
+        if let Some(field) = missing(&call) {
+            let message =
+                format!("Failed to validate master::Call: Expecting '{field}' to be present");
+            return Err(early(StatusCode::BAD_REQUEST, message));
+        }
         if self.change_resources(&call, &caller).await? {
             return Ok(status(StatusCode::ACCEPTED));
         }
@@ -434,6 +439,57 @@ impl MasterNode {
                 && of_task.is_none_or(|user| access.sees_tasks(caller, user))
         });
     }
+}
+
+/// What a call of this kind must have and has not. Mesos: `validation::master::call`.
+#[allow(deprecated)] // Calls that Mesos has given up are named, too.
+fn missing(call: &Call) -> Option<&'static str> {
+    let (field, there) = match call.r#type() {
+        Type::UpdateWeights => ("update_weights", call.update_weights.is_some()),
+        Type::ReserveResources => ("reserve_resources", call.reserve_resources.is_some()),
+        Type::UnreserveResources => ("unreserve_resources", call.unreserve_resources.is_some()),
+        Type::CreateVolumes => ("create_volumes", call.create_volumes.is_some()),
+        Type::DestroyVolumes => ("destroy_volumes", call.destroy_volumes.is_some()),
+        Type::GrowVolume => ("grow_volume", call.grow_volume.is_some()),
+        Type::ShrinkVolume => ("shrink_volume", call.shrink_volume.is_some()),
+        Type::UpdateMaintenanceSchedule => {
+            ("update_maintenance_schedule", call.update_maintenance_schedule.is_some())
+        }
+        Type::StartMaintenance => ("start_maintenance", call.start_maintenance.is_some()),
+        Type::StopMaintenance => ("stop_maintenance", call.stop_maintenance.is_some()),
+        Type::DrainAgent => ("drain_agent", call.drain_agent.is_some()),
+        Type::DeactivateAgent => ("deactivate_agent", call.deactivate_agent.is_some()),
+        Type::ReactivateAgent => ("reactivate_agent", call.reactivate_agent.is_some()),
+        Type::UpdateQuota => ("update_quota", call.update_quota.is_some()),
+        Type::Teardown => ("teardown", call.teardown.is_some()),
+        Type::MarkAgentGone => ("mark_agent_gone", call.mark_agent_gone.is_some()),
+        // They only read, or are not supported, or need nothing more.
+        Type::Unknown
+        | Type::GetHealth
+        | Type::GetFlags
+        | Type::GetVersion
+        | Type::GetMetrics
+        | Type::GetLoggingLevel
+        | Type::SetLoggingLevel
+        | Type::ListFiles
+        | Type::ReadFile
+        | Type::GetState
+        | Type::GetAgents
+        | Type::GetFrameworks
+        | Type::GetExecutors
+        | Type::GetOperations
+        | Type::GetTasks
+        | Type::GetRoles
+        | Type::GetWeights
+        | Type::GetMaster
+        | Type::Subscribe
+        | Type::GetMaintenanceStatus
+        | Type::GetMaintenanceSchedule
+        | Type::GetQuota
+        | Type::SetQuota
+        | Type::RemoveQuota => return None,
+    };
+    (!there).then_some(field)
 }
 
 const fn is_lost(state: AgentState) -> bool {

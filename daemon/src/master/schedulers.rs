@@ -116,6 +116,10 @@ impl MasterNode {
         let (mut call, headers) = request::message::<Call>(request).await?;
         calls::validate(&call).map_err(refused)?;
         claim(&mut call, caller.principal())?;
+        if call.r#type() == Type::ReconcileOperations {
+            // It has an answer in the API, if none in ours.
+            request::asked(&headers)?;
+        }
         let stream = headers.get(STREAM_ID);
         if call.r#type() == Type::Subscribe {
             let media = request::asked(&headers)?;
@@ -149,6 +153,11 @@ impl MasterNode {
             scheduler.patterns.replace(patterns(constraints));
             self.judge_all(&scheduler);
             return Ok(status(StatusCode::OK));
+        }
+        // What names a role or a task that there cannot be is dropped without a word, as in Mesos.
+        let drops = matches!(call.r#type(), Type::Revive | Type::Suppress | Type::Kill);
+        if drops && decode::<Head<'_>>(&said.head).is_err() {
+            return Ok(status(StatusCode::ACCEPTED));
         }
         self.port.room().await;
         self.put_call(&scheduler, said, |_| {})?;

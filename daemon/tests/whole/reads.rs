@@ -325,6 +325,10 @@ fn an_operator_changes_quota_weights_and_what_is_offered() {
             {"role": "web", "weight": 0}]}}),
         "Invalid weight for role 'web'",
     );
+    refused(&json!({"type": "UPDATE_WEIGHTS"}), "Expecting 'update_weights' to be present");
+    let stranger = json!({"agent_id": {"value": "x"}});
+    let gone = json!({"type": "MARK_AGENT_GONE", "mark_agent_gone": stranger});
+    assert_eq!(change(&gone).status, 404);
     assert_eq!(operate(&master, "GET_WEIGHTS")["weight_infos"][0]["weight"], 2.5);
     let put = |body: &Value| {
         let headers = [("Content-Type", "application/json")];

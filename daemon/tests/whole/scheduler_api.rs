@@ -181,6 +181,9 @@ fn a_framework_lives_from_subscribe_to_teardown() {
     );
     assert_eq!(answer.status, 200, "{}", answer.text());
     assert!(master.rows(&["--frameworks"]).iter().any(|row| row["name"] == "renamed"));
+    // What there cannot be is dropped without a word.
+    framework.accepted("REVIVE", &json!({"roles": ["/bad"]}));
+    framework.accepted("KILL", &json!({"task_id": {"value": ""}}));
     let told = &crate::reads::read_at(master.port, "/frameworks")["frameworks"][0];
     assert_eq!(told["labels"], json!([{"key": "k", "value": "v"}]));
     framework.accepted("TEARDOWN", &Value::Null);

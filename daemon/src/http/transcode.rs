@@ -67,15 +67,27 @@ pub(crate) fn from_json<M: Message + Name + Default>(json: &[u8]) -> Result<M, B
         return Err(BadMessage::Convert(M::NAME, "Expecting a JSON object".to_owned()));
     }
     let convert = |why: String| BadMessage::Convert(M::NAME, why);
+    let of = described::<M>();
     let mut value = value;
-    let message = if durations(&mut value).map_err(convert)? {
-        DynamicMessage::deserialize_with_options(described::<M>(), value, &READ)
-            .map_err(|error| convert(error.to_string()))?
+    let read = if durations(&mut value).map_err(convert)? {
+        DynamicMessage::deserialize_with_options(of.clone(), value, &READ)
     } else {
         drop(value);
         let mut reader = Deserializer::from_slice(json);
-        DynamicMessage::deserialize_with_options(described::<M>(), &mut reader, &READ)
-            .map_err(|error| convert(error.to_string()))?
+        DynamicMessage::deserialize_with_options(of.clone(), &mut reader, &READ)
+    };
+    let message = match read {
+        Ok(message) => message,
+        Err(error) => {
+            // It was read before.
+            let mut value: serde_json::Value = serde_json::from_slice(json).unwrap_or_default();
+            durations(&mut value).map_err(convert)?;
+            if !booleans(&mut value, &Kind::Message(of.clone())) {
+                return Err(convert(error.to_string()));
+            }
+            DynamicMessage::deserialize_with_options(of, value, &READ)
+                .map_err(|error| convert(error.to_string()))?
+        }
     };
     require::<M>(&message)?;
     let bytes = message.encode_to_vec();
@@ -110,6 +122,30 @@ fn durations(value: &mut serde_json::Value) -> Result<bool, String> {
         found = true;
     }
     Ok(found)
+}
+
+/// Writes what is true or false as text, which stout reads, too, as JSON has it; true when there
+/// was some.
+fn booleans(value: &mut serde_json::Value, kind: &Kind) -> bool {
+    let any = |found: bool, one: bool| found || one;
+    if let Some(items) = value.as_array_mut() {
+        return items.iter_mut().map(|item| booleans(item, kind)).fold(false, any);
+    }
+    if matches!(kind, Kind::Bool) {
+        let told = value.as_str().and_then(|text| text.parse::<bool>().ok());
+        let Some(told) = told else { return false };
+        *value = told.into();
+        return true;
+    }
+    let (Some(of), Some(fields)) = (kind.as_message(), value.as_object_mut()) else { return false };
+    if of.is_map_entry() {
+        let kind = of.map_entry_value_field().kind();
+        return fields.values_mut().map(|item| booleans(item, &kind)).fold(false, any);
+    }
+    let each = of
+        .fields()
+        .filter_map(|field| Some(booleans(fields.get_mut(field.name())?, &field.kind())));
+    each.fold(false, any)
 }
 
 /// Reads a message from its bytes. What must be there is looked for only when the message could
@@ -315,6 +351,18 @@ mod tests {
         let decline = call.decline.unwrap();
         assert_eq!(decline.filters, Some(Filters { refuse_seconds: Some(2.5) }));
         assert_eq!(decline.offer_ids[0].value, "o");
+    }
+
+    #[test]
+    fn what_is_true_may_be_text() {
+        let json = br#"{"type":"SUBSCRIBE","subscribe":{"framework_info":{"user":"u","name":"n",
+            "checkpoint":"true","failover_timeout":"1.5"}}}"#;
+        let call: Call = from_json(json).unwrap();
+        assert_eq!(call.subscribe.unwrap().framework_info.checkpoint, Some(true));
+        let bad = from_json::<Call>(
+            br#"{"subscribe":{"framework_info":{"user":"u","name":"n","checkpoint":"yes"}}}"#,
+        );
+        assert!(matches!(bad, Err(BadMessage::Convert(..))));
     }
 
     #[test]

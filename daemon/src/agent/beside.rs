@@ -174,7 +174,7 @@ impl AgentNode {
         command: Command,
     ) -> Result<Exit, String> {
         self.beside.is_able(false)?;
-        let (isolation, of) = (self.containers.isolation(), self.containers.names(inside));
+        let (isolation, of) = (self.containers.isolation(), self.names(inside));
         let at = self.containers.at(inside);
         let (id, process) = self.beside.begin(false);
         let (work_dir, switch) = (self.work_dir.clone(), self.containers.switches_user());

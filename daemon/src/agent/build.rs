@@ -20,13 +20,16 @@ use super::fetch::Job;
 use super::volumes::Held;
 use crate::access::ForTasks;
 use crate::command::Command;
+use crate::flags::text::Duration;
 use crate::pb::mesita::TaskPrivate;
 use crate::pb::mesos::v1::ExecutorInfo;
+use crate::v1::amounts::duration;
 
 /// Where programs are looked for when the agent's own environment does not say.
 const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
-/// From being asked to end to being ended, as an executor's environment tells it.
-const SHUTDOWN_GRACE: &str = "5secs";
+/// From being asked to end to being ended, in µs, unless an executor says otherwise. Mesos:
+/// `--executor_shutdown_grace_period`.
+const SHUTDOWN_GRACE_US: u64 = 5_000_000;
 
 /// What a container is, by its names.
 #[derive(Clone, Debug, Default)]
@@ -38,6 +41,10 @@ pub(super) struct Names {
     /// Empty for a command.
     pub(super) executor: String,
     pub(super) agent: String,
+    /// What it has is allocated to this role.
+    pub(super) role: String,
+    /// Where it is: its agent's address, for it has no other; empty if that does not listen.
+    pub(super) ip: String,
     /// What the operator gives all of them.
     pub(super) for_tasks: ForTasks,
 }
@@ -63,13 +70,17 @@ pub(super) struct Ready {
     command: Command,
     user: Option<User>,
     directory: PathBuf,
+    /// From being asked to end to being ended, of an executor, in µs.
+    grace_us: u64,
 }
 
 /// The first half of a launch, all of it blocking: command, user, sandbox.
 fn ready(plan: Plan, work_dir: &Path, switch_user: bool) -> Result<Ready, String> {
+    let mut grace_us = SHUTDOWN_GRACE_US;
     let command = if plan.is_executor() {
         let info = ExecutorInfo::decode(&*plan.private);
         let info = info.map_err(|_| "the executor's description cannot be read")?;
+        grace_us = info.shutdown_grace_period.as_ref().and_then(duration).unwrap_or(grace_us);
         Command::of(&info.command.unwrap_or_default())
     } else {
         Command::read(&plan.private)
@@ -81,7 +92,7 @@ fn ready(plan: Plan, work_dir: &Path, switch_user: bool) -> Result<Ready, String
     for volume in plan.placed_volumes() {
         volume.show(work_dir, &directory, user.as_ref())?;
     }
-    Ok(Ready { plan, command, user, directory })
+    Ok(Ready { plan, command, user, directory, grace_us })
 }
 
 impl Ready {
@@ -149,7 +160,7 @@ pub(super) fn build(
     isolation: &Isolation<'_>,
     token: [u8; 16],
 ) -> Result<Launch, String> {
-    let Ready { plan, command, user, directory } = ready;
+    let Ready { plan, command, user, directory, grace_us } = ready;
     let is_executor = plan.is_executor();
     let failed = |error: mesita_isolation::Error| error.to_string();
     if let (Some(around), Some(limits)) = (plan.at.inside, &plan.around) {
@@ -160,9 +171,14 @@ pub(super) fn build(
     if is_executor {
         let hex: String = token.iter().map(|byte| format!("{byte:02x}")).collect();
         variables.extend([
+            ("LIBPROCESS_PORT".to_owned(), "0".to_owned()),
+            ("MESOS_SLAVE_PID".to_owned(), format!("slave(1)@{}", plan.address)),
             ("MESOS_AGENT_ENDPOINT".to_owned(), plan.address),
             ("MESOS_CHECKPOINT".to_owned(), "1".to_owned()),
-            ("MESOS_EXECUTOR_SHUTDOWN_GRACE_PERIOD".to_owned(), SHUTDOWN_GRACE.to_owned()),
+            (
+                "MESOS_EXECUTOR_SHUTDOWN_GRACE_PERIOD".to_owned(),
+                Duration { us: grace_us }.to_string(),
+            ),
             ("MESITA_EXECUTOR_TOKEN".to_owned(), hex.clone()),
             ("MESOS_EXECUTOR_AUTHENTICATION_TOKEN".to_owned(), hex),
             ("MESOS_HTTP_COMMAND_EXECUTOR".to_owned(), "0".to_owned()),
@@ -291,6 +307,8 @@ fn names(of: &Names, directory: &Path) -> BTreeMap<String, String> {
         ("MESOS_FRAMEWORK_ID".to_owned(), of.framework.clone()),
         ("MESOS_EXECUTOR_ID".to_owned(), executor.clone()),
         ("MESOS_SLAVE_ID".to_owned(), of.agent.clone()),
+        ("MESOS_ALLOCATION_ROLE".to_owned(), of.role.clone()),
+        ("MESOS_CONTAINER_IP".to_owned(), of.ip.clone()),
     ]);
     variables.extend(of.for_tasks.variables());
     if !of.task.is_empty() {

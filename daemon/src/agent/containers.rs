@@ -27,6 +27,7 @@ use super::volumes::Held;
 use super::watch::Watch;
 use crate::access::ForTasks;
 use crate::clock;
+use crate::v1::events::own_address;
 
 /// Containers that are remembered after their end.
 const RECENT_MAX: usize = 128;
@@ -300,6 +301,8 @@ impl Containers {
             task: container.task.borrow().clone(),
             executor: container.executor.borrow().clone(),
             for_tasks: self.for_tasks.clone(),
+            role: String::new(),
+            ip: String::new(),
             agent: if agent.is_none() { String::new() } else { agent.shown(cluster).to_string() },
         }
     }
@@ -434,6 +437,13 @@ impl AgentNode {
         }
     }
 
+    /// What a container is, by its names, its role and its address.
+    pub(super) fn names(&self, id: ContainerId) -> Names {
+        let ip = own_address(&self.options.address).map(|(ip, _)| ip.to_string());
+        let role = self.tally.role_of(id);
+        Names { role, ip: ip.unwrap_or_default(), ..self.containers.names(id) }
+    }
+
     fn plan(&self, launch: &HandLaunch<'_>, bodies: &[BodyRef]) -> Plan {
         let bytes =
             |body: mesita_core::wire::Body| self.port.bodies.borrow().bytes(body.of(bodies));
@@ -445,7 +455,7 @@ impl AgentNode {
                 ..empty_launch()
             },
             private: bytes(launch.private),
-            of: self.containers.names(launch.container),
+            of: self.names(launch.container),
             at: self.containers.at(launch.container),
             around: launch.inside.map(|around| self.around(around)),
             limits: limits(launch),

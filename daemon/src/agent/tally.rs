@@ -294,6 +294,15 @@ impl Tally {
         of.map_or_else(|| Arc::from([]), |row| Arc::clone(body(row)))
     }
 
+    /// The role that what is in a container is allocated to; empty if nothing is known of it.
+    pub(super) fn role_of(&self, container: ContainerId) -> String {
+        let (executors, tasks) = (self.executors.borrow(), self.tasks.borrow());
+        let of_executor = executors.values().find(|row| row.container == container);
+        let of_task = || tasks.values().find(|row| row.container == container);
+        let role = of_executor.map(|row| &row.role).or_else(|| Some(&of_task()?.role));
+        role.cloned().unwrap_or_default()
+    }
+
     /// What an executor in this container holds, and what those inside of it hold that live.
     pub(super) fn held_in(&self, around: ContainerId) -> Vec<Resources> {
         let executors = self.executors.borrow();

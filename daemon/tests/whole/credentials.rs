@@ -186,6 +186,7 @@ fn agents_and_commands_prove_that_they_have_a_secret_that_never_is_seen() {
     command.args(at).arg(world.marked()).env("MESITA_CREDENTIAL", &ops);
     let run = world.start(command);
     run.prints("MESOS_SANDBOX=");
+    run.prints("MESOS_ALLOCATION_ROLE=*");
     assert!(!run.out().contains("MESITA_CREDENTIAL"), "{}", run.out());
     let mut command = world.mesita(&["events", "it", "--json", at[0], at[1]]);
     command.env("MESITA_CREDENTIAL", &ops);

@@ -359,7 +359,7 @@ impl AgentNode {
     /// What its environment says of it.
     fn names_of(&self, inner: &Inner) -> Names {
         let own = inner.framework.is_none();
-        let names = self.containers.names(if own { inner.id } else { inner.root.id });
+        let names = self.names(if own { inner.id } else { inner.root.id });
         Names { user: inner.user.clone(), ..names }
     }
 

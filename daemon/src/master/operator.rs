@@ -232,10 +232,12 @@ impl MasterNode {
                 told.get_maintenance_status = Some(response::GetMaintenanceStatus { status });
             }
             Type::SetLoggingLevel => return Err(absent("set_logging_level")),
+            // As of every path that no file of a master is at: see `/files/debug`.
+            Type::ListFiles | Type::ReadFile => {
+                return Err(Box::new(status(StatusCode::NOT_FOUND)));
+            }
             Type::Unknown
             | Type::Subscribe
-            | Type::ListFiles
-            | Type::ReadFile
             | Type::UpdateWeights
             | Type::ReserveResources
             | Type::UnreserveResources
@@ -445,6 +447,8 @@ impl MasterNode {
 #[allow(deprecated)] // Calls that Mesos has given up are named, too.
 fn missing(call: &Call) -> Option<&'static str> {
     let (field, there) = match call.r#type() {
+        Type::ListFiles => ("list_files", call.list_files.is_some()),
+        Type::ReadFile => ("read_file", call.read_file.is_some()),
         Type::UpdateWeights => ("update_weights", call.update_weights.is_some()),
         Type::ReserveResources => ("reserve_resources", call.reserve_resources.is_some()),
         Type::UnreserveResources => ("unreserve_resources", call.unreserve_resources.is_some()),
@@ -471,8 +475,6 @@ fn missing(call: &Call) -> Option<&'static str> {
         | Type::GetMetrics
         | Type::GetLoggingLevel
         | Type::SetLoggingLevel
-        | Type::ListFiles
-        | Type::ReadFile
         | Type::GetState
         | Type::GetAgents
         | Type::GetFrameworks

@@ -52,8 +52,10 @@ apt_install() {
   apt_get install -y --no-install-recommends "$@"
 }
 
+# One at a time: apt itself waits for the lock of packages alone, not for that of their lists.
 apt_get() {
-  DEBIAN_FRONTEND=noninteractive apt-get -qq -o DPkg::Lock::Timeout=600 "$@" </dev/null
+  DEBIAN_FRONTEND=noninteractive flock "${TMPDIR:-/tmp}/mesita-apt.lock" \
+    apt-get -qq -o DPkg::Lock::Timeout=600 "$@" </dev/null
 }
 
 # foreign CHECK THING=PACKAGE...: need, and a Rust for foreign_cargo.

@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use std::process::ExitCode;
 use std::time::Duration;
 
-use mesita::framework::{Driver, Error, Event, Framework, Offer, Task, TaskState, run};
+use mesita::framework::{self, Driver, Error, Event, Framework, Offer, Task, TaskState, run};
 
 const RESOURCES: &str = "cpus:0.1;mem:32";
 const REFUSE: Duration = Duration::from_secs(5);
@@ -38,7 +38,10 @@ impl Work {
                 self.tasks.insert(status.task, status.state);
                 self.end_when_done(driver);
             }
-            Event::Rescinded(_) | Event::Lost(_) => {}
+            Event::Rescinded(_)
+            | Event::Lost(_)
+            | Event::ExecutorLost { .. }
+            | Event::Message { .. } => {}
             Event::Disconnected(why) => eprintln!("{why}; trying again"),
         }
     }
@@ -50,8 +53,8 @@ impl Work {
         while self.tasks.len() + new.len() < self.wanted && cpus >= 0.1 && mem >= 32.0 {
             let id = format!("task-{}", self.tasks.len() + new.len() + 1);
             (cpus, mem) = (cpus - 0.1, mem - 32.0);
-            let (command, resources) = (self.command.clone(), RESOURCES.to_owned());
-            new.push(Task { id, command, resources });
+            let work = framework::Work::Command(self.command.clone());
+            new.push(Task { id, resources: RESOURCES.to_owned(), work });
         }
         // What is launched is written down first: nothing is launched twice.
         self.tasks.extend(new.iter().map(|task| (task.id.clone(), TaskState::Staging)));

@@ -19,7 +19,7 @@
 //! | `lease`, `set` | several masters: who leads, and until when |
 //! | `master`, `agent`, `client` | the IO side of each machine |
 //! | `fit` | what of an offer a task takes |
-//! | [`framework`] | a framework in Rust, for programs of others |
+//! | [`framework`], [`executor`] | frameworks and executors in Rust, for programs of others |
 //! | `flags`, `cli` | the command line |
 
 mod access;
@@ -41,6 +41,7 @@ mod describe;
 mod disk_thread;
 mod doors;
 mod encoded;
+pub mod executor;
 mod fit;
 mod flags;
 pub mod framework;

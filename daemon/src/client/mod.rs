@@ -16,7 +16,7 @@ use mesita_core::wire::event::Event;
 use mesita_core::wire::hello::Role;
 use mesita_core::wire::link::{Link, Parting};
 use mesita_core::wire::svc::{CloseReason, Stream};
-use mesita_core::wire::{BodyRef, FrameworkId, Head};
+use mesita_core::wire::{Body, BodyRef, FrameworkId, Head};
 
 use crate::access::Credential;
 use crate::bodies::Bodies;
@@ -98,6 +98,11 @@ impl ClientNode {
     /// Asks the driver for something.
     pub(crate) fn put(&self, input: &Input<'_>) {
         self.port.put(input);
+    }
+
+    /// What a body of an event says.
+    pub(crate) fn bytes(&self, body: Body, bodies: &[BodyRef]) -> Vec<u8> {
+        self.port.bodies.borrow().bytes(body.of(bodies)).to_vec()
     }
 
     /// Asks the master for something, by the driver. `bodies` are those that the verb names.

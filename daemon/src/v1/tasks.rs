@@ -301,7 +301,7 @@ pub(crate) fn executor_to_wire<'s>(
 }
 
 /// What is carried of an executor. Two of one id must be equal in it; its framework's id is known.
-fn executor_body(executor: &pb::ExecutorInfo) -> Vec<u8> {
+pub(crate) fn executor_body(executor: &pb::ExecutorInfo) -> Vec<u8> {
     let carried = pb::ExecutorInfo { framework_id: None, ..executor.clone() };
     carried.encode_to_vec()
 }

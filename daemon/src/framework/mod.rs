@@ -9,6 +9,8 @@
 //! what waits for its connection (4 MiB); a call that finds no room is logged and dropped, and a task
 //! that was lost that way is told so when it is reconciled.
 
+mod launch;
+
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
 use std::fmt;
@@ -20,13 +22,14 @@ use mesita_core::capacity::Capacity;
 use mesita_core::limits::DURATION_MAX_US;
 use mesita_core::resources::Amount;
 use mesita_core::scheduler::{self, Input};
-use mesita_core::wire::call::{Accept, Capability, Operation, Ownership, Subscribe, Verb};
+use mesita_core::wire::call::{Capability, Ownership, Subscribe, Verb};
 use mesita_core::wire::event::{Event as Told, Offer as WireOffer};
 use mesita_core::wire::resource::Value;
-use mesita_core::wire::task::{Kind, Launch, Restart, Status as WireStatus, TaskAt};
+use mesita_core::wire::task::{Status as WireStatus, TaskAt};
 use mesita_core::wire::{Body, BodyRef, Check, Scratch, Seq};
 
 pub use mesita_core::wire::task::{Exit, Reason, TaskState};
+pub use launch::{Executor, Task, Work};
 pub use mesita_core::wire::{AgentId, FrameworkId, OfferId};
 
 use crate::access::Credential;
@@ -34,12 +37,11 @@ use crate::client::{App, ClientNode, Trouble};
 use crate::conn::dial::Way;
 use crate::disk_thread::Store;
 use crate::encoded::Resources;
-use crate::fit::Left;
 use crate::io_thread::Node;
-use crate::pb::mesos::v1::CommandInfo;
 use crate::process::{Plan, Process};
 use crate::seats::Blueprint;
-use crate::{alarm, command};
+use crate::alarm;
+use crate::v1::tasks::Bodies;
 
 /// Bytes of bodies that a driver holds.
 const BODY_BYTES: u64 = 16 << 20;
@@ -81,6 +83,8 @@ pub struct Offer {
     pub hostname: String,
     /// The role it is made to.
     pub role: String,
+    /// Executors of the framework that run there already.
+    pub executors: Vec<String>,
     resources: Resources,
 }
 
@@ -95,17 +99,6 @@ impl Offer {
         }
         crate::v1::amounts::double(Amount::from_milli(sum))
     }
-}
-
-/// A task to be run by the agent itself, as a command of the shell.
-#[derive(Clone, Debug)]
-pub struct Task {
-    /// Its id, unique among the framework's tasks that did not end.
-    pub id: String,
-    /// The line for the shell.
-    pub command: String,
-    /// What it gets, in Mesos' text form: `cpus:1;mem:64;ports:[31000-31001]`.
-    pub resources: String,
 }
 
 /// What became of a task (Mesos: `TaskStatus`).
@@ -123,6 +116,8 @@ pub struct Status {
     pub exit: Exit,
     /// Where it is, or was.
     pub agent: AgentId,
+    /// What its executor has to say of it.
+    pub data: Vec<u8>,
 }
 
 /// What a scheduler is told.
@@ -141,6 +136,24 @@ pub enum Event {
     Status(Status),
     /// An agent is lost: its tasks are told one by one.
     Lost(AgentId),
+    /// An executor ended: its tasks are told one by one.
+    ExecutorLost {
+        /// Where it ran.
+        agent: AgentId,
+        /// Which.
+        executor: String,
+        /// How it ended.
+        exit: Exit,
+    },
+    /// Bytes from an executor. At most once.
+    Message {
+        /// Where it runs.
+        agent: AgentId,
+        /// Which.
+        executor: String,
+        /// The bytes.
+        data: Vec<u8>,
+    },
     /// The connection is gone, and tried again; tasks go on.
     Disconnected(String),
 }
@@ -179,57 +192,6 @@ pub struct Driver {
 }
 
 impl Driver {
-    /// Launches tasks on an offer; what they leave of it goes back and is refused for `refuse`.
-    /// `Invalid` when a task does not fit what the offer has left, or there are more than
-    /// [`TASKS_MAX`]: nothing was launched then, and the offer still stands.
-    pub fn accept(&self, offer: &Offer, tasks: &[Task], refuse: Duration) -> Result<(), Error> {
-        if tasks.len() > TASKS_MAX {
-            let message = format!("{} tasks at once: at most {TASKS_MAX}", tasks.len());
-            return Err(Error::Invalid(message));
-        }
-        let list = offer.resources.list();
-        let mut left = Left::of(&list);
-        let (mut lists, mut bodies) = (Vec::new(), Vec::new());
-        for task in tasks {
-            let (mut memory, mut parts) = (vec![0; 4096], vec![0; 4096]);
-            let taken = left.take(&task.resources, &mut Scratch::new(&mut memory), &mut parts);
-            let taken = taken.ok_or_else(|| {
-                let Task { id, resources, .. } = task;
-                Error::Invalid(format!("task `{id}`: `{resources}` is not in what is offered"))
-            })?;
-            // Our own types have no way to fail.
-            lists.push(postcard::to_allocvec(&taken).unwrap_or_default());
-            let command = CommandInfo { value: Some(task.command.clone()), ..Default::default() };
-            bodies.extend([command::public(&task.id), command::private(command)]);
-        }
-        let launches = tasks.iter().zip(&lists).zip(0u16..).map(|((task, list), number)| Launch {
-            task: &task.id,
-            agent: offer.agent,
-            kind: Kind::Command,
-            resources: mesita_core::wire::decode(list).unwrap_or_default(),
-            limits: Seq::EMPTY,
-            executor: None,
-            user: "",
-            grace_us: None,
-            completion_us: None,
-            restart: Restart::default(),
-            public: Body::at(number * 2),
-            private: Body::at(number * 2 + 1),
-        });
-        let mut memory = vec![0; 2 * MEMORY];
-        let mut scratch = Scratch::new(&mut memory);
-        let large = |_| Error::Invalid("more than fits one call: launch fewer tasks".to_owned());
-        let tasks = scratch.seq::<Launch<'static>>(launches).map_err(large)?;
-        let offers = scratch.seq::<OfferId>([offer.id]).map_err(large)?;
-        let launch = [Operation::Launch { tasks }];
-        let operations = scratch.seq::<Operation<'static>>(launch).map_err(large)?;
-        let refuse_us = Some(micros(refuse));
-        let verb = Verb::Accept(Accept { offers, operations, refuse_us });
-        verb.check().map_err(|bad| Error::Invalid(bad.to_string()))?;
-        self.call(verb, &bodies);
-        Ok(())
-    }
-
     /// Gives an offer back, and refuses the like of it for a while.
     pub fn decline(&self, offer: &Offer, refuse: Duration) {
         let mut memory = [0; 64];
@@ -241,6 +203,13 @@ impl Driver {
     pub fn kill(&self, task: &str) {
         let task = TaskAt { task, agent: AgentId::NONE };
         self.call(Verb::Kill { task, grace_us: None }, &[]);
+    }
+
+    /// Sends bytes to an executor. At most once.
+    pub fn message(&self, agent: AgentId, executor: &str, data: &[u8]) {
+        let mut bodies = Bodies::default();
+        let data = bodies.put(data.to_vec());
+        self.call(Verb::Message { agent, executor, data }, &bodies.0);
     }
 
     /// Has the state of these tasks told, [`TaskState::Unknown`] for those that nobody knows any
@@ -289,6 +258,11 @@ impl Driver {
         }
     }
 
+    fn bytes(&self, body: Body, bodies: &[BodyRef]) -> Vec<u8> {
+        let client = self.client.upgrade();
+        client.map_or_else(Vec::new, |client| client.bytes(body, bodies))
+    }
+
     async fn ended(&self) -> Result<bool, Error> {
         loop {
             let listener = self.changed.listen();
@@ -323,12 +297,18 @@ impl<S: FnMut(&Driver, Event)> Telling<S> {
             agent: offer.agent,
             hostname: hosts.get(&offer.agent).cloned().unwrap_or_default(),
             role: offer.role.to_owned(),
+            executors: executors(offer),
             resources: Resources::of(&offer.resources),
         }
     }
 }
 
-fn status(told: &WireStatus<'_>) -> Status {
+fn executors(offer: &WireOffer<'_>) -> Vec<String> {
+    let detail = offer.detail.as_ref();
+    detail.map_or_else(Vec::new, |of| of.executors.iter().map(str::to_owned).collect())
+}
+
+fn status(told: &WireStatus<'_>, data: Vec<u8>) -> Status {
     let detail = told.detail();
     Status {
         task: told.task.to_owned(),
@@ -337,11 +317,12 @@ fn status(told: &WireStatus<'_>) -> Status {
         message: detail.message.to_owned(),
         exit: detail.exit,
         agent: told.agent,
+        data,
     }
 }
 
 impl<S: FnMut(&Driver, Event)> App for Telling<S> {
-    fn event(&self, event: &Told<'_>, _bodies: &[BodyRef]) {
+    fn event(&self, event: &Told<'_>, bodies: &[BodyRef]) {
         match event {
             Told::Subscribed { framework, cluster, .. } => {
                 self.driver.cluster.set(*cluster);
@@ -351,7 +332,10 @@ impl<S: FnMut(&Driver, Event)> App for Telling<S> {
                 offers.iter().for_each(|offer| self.tell(Event::Offer(self.offer(&offer))));
             }
             Told::Rescind { offer } => self.tell(Event::Rescinded(*offer)),
-            Told::Update { status: told } => self.tell(Event::Status(status(told))),
+            Told::Update { status: told } => {
+                let data = self.driver.bytes(told.detail().data, bodies);
+                self.tell(Event::Status(status(told, data)));
+            }
             Told::Failure { agent, executor: "", .. } => self.tell(Event::Lost(*agent)),
             Told::Agents { agents } => {
                 let mut hosts = self.driver.hosts.borrow_mut();
@@ -360,11 +344,18 @@ impl<S: FnMut(&Driver, Event)> App for Telling<S> {
             Told::Error { message } => {
                 self.driver.finish(Err(Error::Ended((*message).to_owned())));
             }
-            Told::Failure { .. }
-            | Told::InverseOffers { .. }
+            Told::Failure { agent, executor, exit } => {
+                let (agent, executor, exit) = (*agent, (*executor).to_owned(), *exit);
+                self.tell(Event::ExecutorLost { agent, executor, exit });
+            }
+            Told::Message { agent, executor, data } => {
+                let data = self.driver.bytes(*data, bodies);
+                let (agent, executor) = (*agent, (*executor).to_owned());
+                self.tell(Event::Message { agent, executor, data });
+            }
+            Told::InverseOffers { .. }
             | Told::RescindInverse { .. }
             | Told::OperationUpdate { .. }
-            | Told::Message { .. }
             | Told::Waiting { .. }
             | Told::Reply { .. } => {}
         }

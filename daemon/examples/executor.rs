@@ -70,7 +70,8 @@ fn be_executor() -> Result<(), executor::Error> {
 }
 
 fn be_framework(masters: &str, wanted: usize, line: &str) -> Result<(), framework::Error> {
-    let me = std::env::current_exe().map_err(|error| framework::Error::Failed(error.to_string()))?;
+    let me =
+        std::env::current_exe().map_err(|error| framework::Error::Failed(error.to_string()))?;
     let executor = Executor {
         id: "shell".to_owned(),
         command: format!("exec '{}'", me.display()),

@@ -3,7 +3,7 @@
 //! Mesos: `Slave::killTask`, `Slave::executorTerminated`, `launcher/executor.cpp`. A task that was
 //! asked to end is told killed, however its process ended; one that was not is told by its status.
 
-use super::rows::{OF_EXECUTOR, OF_FRAMEWORK, Ordered, Stage, Task};
+use super::rows::{Executor, OF_EXECUTOR, OF_FRAMEWORK, Ordered, Stage, Task};
 use super::{Agent, Cx, Hand, Head, Record, SHUTDOWN_GRACE_US};
 use crate::Refusal;
 use crate::index::after;
@@ -287,7 +287,14 @@ impl Agent<'_> {
     ) {
         let Some(row) = self.executors.get(id) else { return };
         let text = Sentence::of(exit);
-        let message = if message.is_empty() { text.as_str() } else { message };
+        let (reason, message) = match row {
+            Executor { late: true, recovered: true, .. } => {
+                (Some(Reason::ExecutorReregistrationTimeout), NOT_BACK)
+            }
+            Executor { late: true, .. } => (Some(Reason::ExecutorRegistrationTimeout), NOT_THERE),
+            _ if message.is_empty() => (reason, text.as_str()),
+            _ => (reason, message),
+        };
         let mut next = row.tasks.first(&self.tasks);
         while let Some(task) = next {
             next = after(&self.tasks, OF_EXECUTOR, task);
@@ -391,6 +398,8 @@ impl Agent<'_> {
             let Some((id, row)) = self.executors.at(slot) else { continue };
             if row.builtin {
                 self.end_builtin(cx, id);
+            } else if row.stage == Stage::Running {
+                self.executor_late(cx, id);
             } else {
                 cx.hand(Hand::Destroy { container: row.container });
             }
@@ -416,6 +425,9 @@ impl Agent<'_> {
     }
 }
 
+const NOT_THERE: &str = "Its executor did not subscribe within --executor-registration-timeout";
+const NOT_BACK: &str =
+    "Its executor did not subscribe again within --executor-reregistration-timeout";
 const KEEPER_DIED: &str = "The process that held the task died";
 
 /// How a command ended, in Mesos' words.

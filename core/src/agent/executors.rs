@@ -3,8 +3,8 @@
 //! Whoever subscribes was found to be that executor by the IO side: it holds the token that only
 //! its environment has.
 
-use super::rows::{OF_EXECUTOR, Stage, Task};
-use super::{Agent, Cx, Head, Output, named};
+use super::rows::{OF_EXECUTOR, Ordered, Stage, Task, Update};
+use super::{Agent, Config, Cx, Hand, Head, Output, named};
 use crate::Refusal;
 use crate::index::after;
 use crate::names::Name;
@@ -24,8 +24,14 @@ impl Agent<'_> {
         call: ExecutorCall<'_>,
         bodies: &[BodyRef],
     ) -> Result<(), Refusal> {
-        if let ExecutorCall::Subscribe { framework, executor, updates, .. } = call {
-            return self.executor_subscribes(cx, conn, framework, executor, &updates, bodies);
+        if let ExecutorCall::Subscribe { framework, executor, tasks, updates, .. } = call {
+            let known = self.executor_subscribes(cx, conn, framework, executor)?;
+            for update in updates.iter() {
+                // What it told and nobody confirmed; what is known already is confirmed again.
+                let _ = self.executor_update(cx, known, &update, bodies);
+            }
+            self.give_tasks(cx, known, &tasks);
+            return Ok(());
         }
         let (id, _) = self
             .executors
@@ -44,9 +50,7 @@ impl Agent<'_> {
         conn: Id,
         framework: FrameworkId,
         executor: &str,
-        updates: &Seq<'_, ExecutorUpdate<'_>>,
-        bodies: &[BodyRef],
-    ) -> Result<(), Refusal> {
+    ) -> Result<Id, Refusal> {
         let known = self
             .framework_by_id(framework)
             .and_then(|framework| self.executor_named(framework, executor));
@@ -67,6 +71,7 @@ impl Agent<'_> {
             row.conn = conn;
             row.stage = Stage::Running;
         }
+        self.shutdowns.clear(id.index);
         let event = ExecutorEvent::Subscribed {
             agent: self.agent,
             container: row.container,
@@ -76,18 +81,49 @@ impl Agent<'_> {
         let with = [row.body];
         let with = if row.body.is_none() { &[][..] } else { &with };
         cx.emit_with(Output::Send { conn, head: Head::ExecutorEvent(event) }, with);
-        for update in updates.iter() {
-            // What it told and nobody confirmed; what is known already is confirmed again.
-            let _ = self.executor_update(cx, id, &update, bodies);
-        }
+        Ok(id)
+    }
+
+    /// Gives an executor that subscribed the tasks that it does not have yet: those of which it
+    /// neither told anything before, nor says now that it has them. Whom it was to kill it hears
+    /// again. O(tasks of it · tasks that it names).
+    fn give_tasks(&mut self, cx: &mut Cx<'_>, executor: Id, has: &Seq<'_, &str>) {
+        let Some(row) = self.executors.get(executor) else { return };
         let mut next = row.tasks.first(&self.tasks);
         while let Some(task) = next {
             next = after(&self.tasks, OF_EXECUTOR, task);
-            if self.tasks.get_ref(task).is_some_and(|row| row.stage == Stage::Starting) {
-                self.hand_to_executor(cx, id, task);
+            let Some(mut row) = self.tasks.get(task) else { continue };
+            let named = || has.iter().any(|name| self.names.is(row.name, name));
+            if row.stage == Stage::Starting && row.state == TaskState::Staging && !named() {
+                self.hand_to_executor(cx, executor, task);
+            } else if row.stage == Stage::Starting {
+                row.stage = Stage::Running;
+                if let Some(row) = self.tasks.get_mut(task) {
+                    row.stage = Stage::Running;
+                }
+            }
+            if row.ordered == Ordered::Kill && row.stage == Stage::Running {
+                self.ask_executor_to_kill(cx, executor.index, task, &row);
             }
         }
-        Ok(())
+    }
+
+    /// An executor has so long to subscribe. Mesos: `--executor_registration_timeout` and
+    /// `--executor_reregistration_timeout`.
+    pub(super) fn expect_executor(&mut self, cx: &mut Cx<'_>, id: Id) {
+        let Some(row) = self.executors.get_ref(id).filter(|row| row.conn.some().is_none()) else {
+            return;
+        };
+        let Config { registration_us, reregistration_us, .. } = self.config;
+        let us = if row.recovered { reregistration_us } else { registration_us };
+        self.shutdowns.set(id.index, cx.now.after(us));
+    }
+
+    /// It did not: it is destroyed, and its tasks have failed for it.
+    pub(super) fn executor_late(&mut self, cx: &mut Cx<'_>, id: Id) {
+        let Some(row) = self.executors.get_mut(id) else { return };
+        (row.late, row.stage) = (true, Stage::Ending);
+        cx.hand(Hand::Destroy { container: row.container });
     }
 
     /// An executor's connection is gone; its container tells when it is, too.
@@ -159,9 +195,25 @@ impl Agent<'_> {
                     "Killed before its executor had it",
                     [0; 2],
                 );
+                self.end_unused(cx, executor);
             }
             // It comes back, or its container ends: either tells what became of the task.
             _ => {}
+        }
+    }
+
+    /// Ends an executor that never subscribed and has no task left to subscribe for.
+    fn end_unused(&mut self, cx: &mut Cx<'_>, executor: u32) {
+        let Some((id, row)) = self.executors.at(executor) else { return };
+        let mut next = row.tasks.first(&self.tasks);
+        while let Some(task) = next {
+            next = after(&self.tasks, OF_EXECUTOR, task);
+            if self.tasks.get_ref(task).is_some_and(|row| !row.state.is_terminal()) {
+                return;
+            }
+        }
+        if row.conn == Id::NONE && !row.recovered {
+            self.end_executor(cx, id);
         }
     }
 
@@ -185,7 +237,9 @@ impl Agent<'_> {
         let state = self.tasks.get_ref(task).map_or(TaskState::Unknown, |row| row.state);
         if state.is_terminal() || self.is_told(task, update.uuid) {
             // It is safe, or too late for anything but saying so.
-            self.confirm(cx, row.conn, update.status.task, update.uuid);
+            if !self.is_being_written(task, update.uuid) {
+                self.confirm(cx, row.conn, update.status.task, update.uuid);
+            }
             return Err(Refusal::Exists);
         }
         if !self.names.has_room_for([update.status.detail().message]) {
@@ -198,9 +252,17 @@ impl Agent<'_> {
             self.check_left(cx);
         } else {
             self.tell_for_executor(cx, task, update, bodies);
-            self.confirm(cx, row.conn, update.status.task, update.uuid);
+            if !self.is_being_written(task, update.uuid) {
+                self.confirm(cx, row.conn, update.status.task, update.uuid);
+            }
         }
         Ok(())
+    }
+
+    /// An update of that name is confirmed once it is written.
+    fn is_being_written(&self, task: Id, uuid: [u8; 16]) -> bool {
+        let is = |update: &Update| update.task == task.index && update.uuid == uuid;
+        self.updates.iter().any(|(_, update)| is(update) && !update.durable)
     }
 
     /// An update of that name waits already.
@@ -208,8 +270,8 @@ impl Agent<'_> {
         self.updates.iter().any(|(_, update)| update.task == task.index && update.uuid == uuid)
     }
 
-    /// An end that an executor told is on disk: it may forget it.
-    pub(super) fn answer_executor(&mut self, cx: &mut Cx<'_>, update: &super::rows::Update) {
+    /// What an executor told is written: it may forget it.
+    pub(super) fn answer_executor(&mut self, cx: &mut Cx<'_>, update: &Update) {
         if update.uuid == [0; 16] {
             return;
         }

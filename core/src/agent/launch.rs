@@ -503,6 +503,7 @@ impl Agent<'_> {
                 && let Some(row) = self.executors.get_mut(id)
             {
                 row.stage = Stage::Running;
+                self.expect_executor(cx, id);
             }
             return Ok(());
         }

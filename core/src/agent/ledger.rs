@@ -14,7 +14,7 @@ use serde::{Deserialize, Serialize};
 use crate::resources::Amount;
 use crate::wire::agent::{FrameworkHeld, OperationRef, OperationStatus};
 use crate::wire::resource::Resource;
-use crate::wire::task::{Executor, Launch, Status, TaskOf};
+use crate::wire::task::{Executor, Launch, Status, TaskOf, TaskState};
 use crate::wire::{AgentId, Check, ContainerId, Fence, FrameworkId, Malformed, Seq, Session};
 
 /// How the file begins: its name and the version of its form. A newer one is refused.
@@ -208,6 +208,14 @@ pub enum Record<'a> {
         #[serde(borrow)]
         resources: Seq<'a, Resource<'a>>,
     },
+    /// A task's executor told that it has it.
+    Told {
+        /// Which.
+        #[serde(borrow)]
+        task: TaskOf<'a>,
+        /// How it went then.
+        state: TaskState,
+    },
 }
 
 impl Record<'_> {
@@ -238,6 +246,7 @@ impl Record<'_> {
             | Self::Stamp { .. }
             | Self::SnapshotBegins
             | Self::Unhealthy { .. }
+            | Self::Told { .. }
             | Self::Limits { .. } => false,
         }
     }
@@ -254,6 +263,7 @@ impl Check for Record<'_> {
             | Self::Acknowledged { task, .. }
             | Self::Forgotten { task }
             | Self::Unhealthy { task }
+            | Self::Told { task, .. }
             | Self::Limits { task, .. } => task.check(),
             Self::Update { status, .. } => status.check(),
             Self::Resources { resources } => resources.check(),

@@ -81,6 +81,10 @@ pub struct Config {
     pub switch_user: bool,
     /// Bytes of bodies that may be kept.
     pub body_bytes_max: u64,
+    /// From its start until an executor subscribes, in µs.
+    pub registration_us: u64,
+    /// From the agent's start until an executor that was there subscribes again, in µs.
+    pub reregistration_us: u64,
 }
 
 /// Everything that reaches an agent.

@@ -130,6 +130,11 @@ impl Agent<'_> {
                     self.forget_task(cx, id);
                 }
             }
+            Record::Told { task, state } => {
+                if let Some(row) = self.task_of(task).and_then(|id| self.tasks.get_mut(id)) {
+                    (row.state, row.stage) = (*state, Stage::Running);
+                }
+            }
             Record::Draining { grace_us, gone } => {
                 self.drain = Drain { on: true, grace_us: *grace_us, gone: *gone };
             }
@@ -250,6 +255,11 @@ impl Agent<'_> {
             if row.stage != Stage::Running {
                 let reason = Some(Reason::AgentRestarted);
                 self.executor_ended(cx, id, Exit::Unseen, reason, NOT_SURVIVED);
+            } else if !row.builtin {
+                if let Some(row) = self.executors.get_mut(id) {
+                    row.recovered = true;
+                }
+                self.expect_executor(cx, id);
             }
             self.tidy_builtin(cx, id);
         }
@@ -269,6 +279,8 @@ impl Agent<'_> {
             return;
         }
         match row.stage {
+            // Its executor told so, and says itself what comes of it.
+            Stage::Running if row.runner().is_some() => {}
             Stage::Running => {
                 self.tell(cx, id, TaskState::Running, None, "");
                 if matches!(row.ordered, Ordered::Kill | Ordered::Unhealthy) {
@@ -284,7 +296,7 @@ impl Agent<'_> {
                 let _ = self.ended(cx, row.container, exit, None, "");
             }
             Stage::Recording | Stage::Starting | Stage::Ended => match row.runner() {
-                // Its executor lives: it has the task, or gets it when it subscribes again.
+                // Its executor lives: it says that it has the task, or gets it.
                 Some(_) => {
                     if let Some(row) = self.tasks.get_mut(id) {
                         row.stage = Stage::Starting;
@@ -404,6 +416,10 @@ impl Agent<'_> {
             if row.attempt > 0 {
                 let (attempt, container) = (row.attempt, row.container);
                 agent.persist(cx, Record::Attempt { task, attempt, container }, false, &[]);
+            }
+            if row.runner().is_some() && row.state != TaskState::Staging {
+                let state = row.state;
+                agent.persist(cx, Record::Told { task, state }, false, &[]);
             }
             if row.ordered == Ordered::Unhealthy {
                 agent.persist(cx, Record::Unhealthy { task }, false, &[]);

@@ -97,6 +97,10 @@ record! {
         pub body: BodyRef,
         /// It is the agent itself, and has no process: it runs groups.
         pub builtin: bool,
+        /// It was there before the agent started: it is to subscribe again.
+        pub recovered: bool,
+        /// It is ended because it did not subscribe in time.
+        pub late: bool,
         /// Its tasks.
         pub tasks: Chain,
         pub(super) links: [Link; 1],
@@ -208,6 +212,8 @@ record! {
         pub record: u64,
         /// Why, in a sentence, as far as a name holds it.
         pub message: Name,
+        /// The executor that the task had then; empty = the agent runs its command.
+        pub executor: Name,
         /// When, in µs of Unix time.
         pub wall_us: u64,
         /// Which start of the task it is about.

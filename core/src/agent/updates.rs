@@ -73,6 +73,19 @@ impl Agent<'_> {
         self.queue(cx, task, update);
     }
 
+    /// An executor's first word of a task: the ledger has it before anybody hears of it, the
+    /// executor least. After a restart it is not given the task again.
+    fn keep_told(&mut self, cx: &mut Cx<'_>, row: &Task, state: TaskState) -> u64 {
+        self.with_task_of(row, |agent, task| {
+            agent.persist(cx, Record::Told { task, state }, false, &[])
+        })
+    }
+
+    /// A name once more; empty when it is held too often.
+    fn held(&mut self, name: Name) -> Name {
+        self.names.hold(name).map_or(Name::EMPTY, |()| name)
+    }
+
     fn new_update(
         &mut self,
         cx: &Cx<'_>,
@@ -84,8 +97,12 @@ impl Agent<'_> {
     ) -> Update {
         let reason = self.reason_of(state, reason);
         let message = self.short_name(message);
+        let of = self.tasks.get(task).and_then(|row| row.executor.checked_sub(1));
+        let executor = of.and_then(|slot| self.executors.row(slot)).map(|row| row.name);
+        let executor = executor.map_or(Name::EMPTY, |name| self.held(name));
         Update {
             task: task.index,
+            executor,
             sequence: self.next_update(),
             state,
             source,
@@ -119,6 +136,8 @@ impl Agent<'_> {
         let Some(row) = self.tasks.get(task) else { return };
         invariant!(!row.state.is_terminal(), "something is told after the end");
         let ends = update.state.is_terminal();
+        let first = !ends && row.runner().is_some() && row.state == TaskState::Staging;
+        let told = if first { self.keep_told(cx, &row, update.state) } else { 0 };
         if !ends && self.updates.room() <= self.updates_reserved() {
             self.drop_unsent(cx, task);
             if self.updates.room() <= self.updates_reserved() {
@@ -127,7 +146,7 @@ impl Agent<'_> {
                 return;
             }
         }
-        update.durable = !ends;
+        (update.durable, update.record) = (!ends && !first, told);
         let Ok(id) = self.updates.insert(update) else {
             invariant!(!ends, "the slot set aside for an end is gone");
             return;
@@ -310,6 +329,7 @@ impl Agent<'_> {
 
     fn let_go_of(&mut self, cx: &mut Cx<'_>, update: &Update) {
         self.names.release_one(update.message);
+        self.names.release_one(update.executor);
         self.drop_body(cx, update.public);
         self.drop_body(cx, update.data);
     }
@@ -366,10 +386,8 @@ impl Agent<'_> {
         update: &Update,
         work: impl FnOnce(&mut Self, &Status<'_>) -> T,
     ) -> T {
-        let executor = row.executor.checked_sub(1).and_then(|slot| self.executors.row(slot));
-        let executor = executor.map_or(Name::EMPTY, |row| row.name);
         let (name, message) = (self.text(row.name), self.text(update.message));
-        let executor = self.text(executor);
+        let executor = self.text(update.executor);
         let detail = Detail {
             reason: update.has_reason.then_some(update.reason),
             message: &message,
@@ -421,6 +439,8 @@ impl Agent<'_> {
         update.attempt = detail.attempt;
         update.uuid = uuid;
         update.durable = true;
+        self.names.release_one(update.executor);
+        update.executor = self.short_name(detail.executor);
         update.public = self.keep_body(cx, detail.public.of(bodies));
         update.data = self.keep_body(cx, detail.data.of(bodies));
         if let Some(container) = detail.container

@@ -195,7 +195,7 @@ impl Master<'_> {
                     self.tell_bad(cx, taking.framework, &task, bad, reason, verdict.message);
                     continue;
                 }
-                None => self.check_task(taking, &task),
+                None => self.check_task(taking, &task, bodies),
             };
             match checked {
                 Ok(()) => {
@@ -277,11 +277,16 @@ impl Master<'_> {
     }
 
     /// Everything that can be wrong with a task, in Mesos' order where it has one.
-    fn check_task(&self, taking: &Taking, task: &Launch<'_>) -> Result<(), Bad> {
+    fn check_task(
+        &self,
+        taking: &Taking,
+        task: &Launch<'_>,
+        bodies: &[BodyRef],
+    ) -> Result<(), Bad> {
         let (framework, agent) = self.check_task_itself(taking, task)?;
         self.check_kind(agent, task)?;
         self.check_user(framework, task)?;
-        self.check_resources(taking, task)?;
+        self.check_resources(taking, task, bodies)?;
         self.check_room(taking, task)
     }
 
@@ -383,14 +388,19 @@ impl Master<'_> {
         self.pool.admit(&self.names, &task.resources).map_err(Bad::full)
     }
 
-    fn check_resources(&self, taking: &Taking, task: &Launch<'_>) -> Result<(), Bad> {
+    fn check_resources(
+        &self,
+        taking: &Taking,
+        task: &Launch<'_>,
+        bodies: &[BodyRef],
+    ) -> Result<(), Bad> {
         self.check_own_resources(task)?;
         if !self.pool.contains_wire(&self.names, taking.rest, &task.resources) {
             return Err(Bad::invalid("Task uses more resources than were offered"));
         }
         let Some(executor) = task.executor else { return Ok(()) };
         match self.executor_named(taking.framework, taking.agent, executor.id) {
-            Some(_) => Ok(()),
+            Some(known) => self.check_same_executor(known, executor.body.of(bodies)),
             None => self.check_executor_resources(taking, task, &executor),
         }
     }

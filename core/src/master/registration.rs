@@ -199,7 +199,7 @@ impl Master<'_> {
         row.session = register.session;
         (row.reports, row.reported) = (register.reports, 0);
         (row.tasks_max, row.task_kinds) = (register.tasks_max, register.task_kinds);
-        row.told = 0;
+        row.told = Id::NONE;
         row.farewell = Farewell::Silent;
         self.names.release_one(before);
     }

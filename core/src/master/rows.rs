@@ -139,8 +139,8 @@ record! {
         pub tasks_max: u32,
         /// Kinds of tasks it runs.
         pub task_kinds: u32,
-        /// The framework it was last told to shut down, as slot + 1: told once is enough.
-        pub told: u32,
+        /// The framework it was last told to shut down: told once is enough.
+        pub told: Id,
         /// When it was lost, to forget the oldest first.
         pub lost: Time,
         /// Where the work on its tasks goes on, as slot + 1.

@@ -320,7 +320,7 @@ impl Master<'_> {
         if row.owned == Ownership::Master {
             return;
         }
-        let us = row.failover_us.max(self.config.failover_min_us);
+        let us = if row.failover_us > 0 { row.failover_us } else { self.config.failover_min_us };
         self.framework_timers.set(framework.index, now.after(us));
     }
 
@@ -453,14 +453,13 @@ impl Master<'_> {
     fn tell_shutdown(&mut self, cx: &mut Cx<'_>, framework: Id, agent: u32) {
         let Some(agent) = self.agents.id_at(agent) else { return };
         let Some(id) = self.frameworks.get_ref(framework).map(|row| row.id) else { return };
-        let mark = framework.index.saturating_add(1);
-        if self.agents.get_ref(agent).is_some_and(|row| row.told == mark) {
+        if self.agents.get_ref(agent).is_some_and(|row| row.told == framework) {
             return;
         }
         if self.order(cx, agent, AgentEvent::ShutdownFramework { framework: id }, &[])
             && let Some(row) = self.agents.get_mut(agent)
         {
-            row.told = mark;
+            row.told = framework;
         }
     }
 

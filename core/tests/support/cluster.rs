@@ -277,6 +277,8 @@ impl Cluster {
             task_kinds: Kind::Command.bit() | Kind::Group { group: 0 }.bit(),
             switch_user: true,
             body_bytes_max: 1 << 20,
+            registration_us: 60_000_000,
+            reregistration_us: 15_000_000,
         };
         let front = Agent::new(storage, config).unwrap();
         let buffer = Box::leak(vec![0; BUFFER].into_boxed_slice());

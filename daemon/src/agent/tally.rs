@@ -224,6 +224,7 @@ impl Tally {
             | Record::Stamp { .. }
             | Record::Settled { .. }
             | Record::Unhealthy { .. }
+            | Record::Told { .. }
             | Record::Limits { .. } => {}
         }
     }

@@ -218,6 +218,8 @@ pub(crate) fn plan_agent(
         task_kinds,
         switch_user: holds.switch_user,
         body_bytes_max: common.max_body_bytes.bytes,
+        registration_us: holds.executor_registration_timeout.us,
+        reregistration_us: holds.executor_reregistration_timeout.us,
     };
     let options = agent::Options {
         stream_bytes_max: usize::try_from(common.max_stream_bytes.bytes).unwrap_or(usize::MAX),

@@ -177,10 +177,12 @@ impl<F: FnMut(&Driver, Event)> Link<'_, F> {
         loop {
             let changed = self.driver.0.changed.listen();
             let call = match self.driver.kept(Kept::next) {
-                Next::Status(status) => self
-                    .call(Type::Update, |call| call.update = Some(call::Update { status })),
-                Next::Message(data) => self
-                    .call(Type::Message, |call| call.message = Some(call::Message { data })),
+                Next::Status(status) => {
+                    self.call(Type::Update, |call| call.update = Some(call::Update { status }))
+                }
+                Next::Message(data) => {
+                    self.call(Type::Message, |call| call.message = Some(call::Message { data }))
+                }
                 Next::Done => return Ok(()),
                 Next::Nothing if self.driver.kept(|kept| kept.stops()) => {
                     // The agent kills what stays for longer.

@@ -302,6 +302,12 @@ pub(crate) struct Holds {
     #[arg(long, value_name = "BOOL", default_value_t = true, action = clap::ArgAction::Set,
           num_args = 0..=1, default_missing_value = "true", require_equals = true)]
     pub(crate) switch_user: bool,
+    /// How long a custom executor may take from its start until it subscribes
+    #[arg(long, value_name = "DURATION", default_value = "1mins")]
+    pub(crate) executor_registration_timeout: Duration,
+    /// The same from the start of the agent, for one that was there before it
+    #[arg(long, value_name = "DURATION", default_value = "15secs")]
+    pub(crate) executor_reregistration_timeout: Duration,
     /// How long the sandbox of a task that ended is kept
     #[arg(long, value_name = "DURATION", default_value = "1weeks")]
     pub(crate) gc_delay: Duration,

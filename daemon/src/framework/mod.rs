@@ -28,11 +28,12 @@ use mesita_core::wire::resource::Value;
 use mesita_core::wire::task::{Status as WireStatus, TaskAt};
 use mesita_core::wire::{Body, BodyRef, Check, Scratch, Seq};
 
-pub use mesita_core::wire::task::{Exit, Reason, TaskState};
 pub use launch::{Executor, Task, Work};
+pub use mesita_core::wire::task::{Exit, Reason, TaskState};
 pub use mesita_core::wire::{AgentId, FrameworkId, OfferId};
 
 use crate::access::Credential;
+use crate::alarm;
 use crate::client::{App, ClientNode, Trouble};
 use crate::conn::dial::Way;
 use crate::disk_thread::Store;
@@ -40,7 +41,6 @@ use crate::encoded::Resources;
 use crate::io_thread::Node;
 use crate::process::{Plan, Process};
 use crate::seats::Blueprint;
-use crate::alarm;
 use crate::v1::tasks::Bodies;
 
 /// Bytes of bodies that a driver holds.

@@ -47,6 +47,10 @@ pub(crate) fn validate(call: &Call) -> Result<(), String> {
                 if <[u8; 16]>::try_from(status.uuid()).is_err() {
                     return bad("Not a valid UUID".to_owned());
                 }
+                if status.state() == pb::TaskState::TaskStaging {
+                    let why = "Received Call from executor with state set to TASK_STAGING";
+                    return bad(why.to_owned());
+                }
                 if status.executor_id.as_ref().is_some_and(|id| *id != call.executor_id) {
                     let why = "ExecutorID in Call does not match ExecutorID in TaskStatus";
                     return bad(why.to_owned());

@@ -13,6 +13,7 @@ mod checks;
 mod credentials;
 mod doors;
 mod exec;
+mod executors;
 mod fetches;
 mod frameworks;
 mod groups;

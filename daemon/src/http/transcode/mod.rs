@@ -3,21 +3,19 @@
 //! and null are as good as absent; declared defaults are told, and of some answers empty lists.
 //! Mesos: stout's `protobuf.hpp`.
 
+mod read;
+mod write;
+
 use std::fmt;
 use std::sync::LazyLock;
 
-use base64::Engine;
-use base64::engine::general_purpose::STANDARD;
 use prost::{Message, Name};
-use prost_reflect::{
-    DescriptorPool, DeserializeOptions, DynamicMessage, FieldDescriptor, Kind, MessageDescriptor,
-    ReflectMessage, Value,
-};
-use serde::Serialize;
-use serde_json::Deserializer;
+use prost_reflect::{DescriptorPool, DynamicMessage, MessageDescriptor, ReflectMessage, Value};
 
-use crate::flags::text::Duration;
 use crate::pb;
+use read::read_message;
+pub(crate) use write::ascii;
+use write::write_message;
 
 /// Made of the first message in JSON: a daemon that nobody speaks JSON with does without.
 static POOL: LazyLock<DescriptorPool> = LazyLock::new(|| {
@@ -25,8 +23,6 @@ static POOL: LazyLock<DescriptorPool> = LazyLock::new(|| {
     // It was made by the build of this very binary.
     pool.unwrap_or_else(|_| mesita_core::stop(line!(), "descriptions that cannot be read"))
 });
-
-const READ: DeserializeOptions = DeserializeOptions::new().deny_unknown_fields(false);
 
 /// Why bytes are no message, in Mesos' words.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -66,86 +62,12 @@ pub(crate) fn from_json<M: Message + Name + Default>(json: &[u8]) -> Result<M, B
     if !value.is_object() {
         return Err(BadMessage::Convert(M::NAME, "Expecting a JSON object".to_owned()));
     }
-    let convert = |why: String| BadMessage::Convert(M::NAME, why);
-    let of = described::<M>();
-    let mut value = value;
-    let read = if durations(&mut value).map_err(convert)? {
-        DynamicMessage::deserialize_with_options(of.clone(), value, &READ)
-    } else {
-        drop(value);
-        let mut reader = Deserializer::from_slice(json);
-        DynamicMessage::deserialize_with_options(of.clone(), &mut reader, &READ)
-    };
-    let message = match read {
-        Ok(message) => message,
-        Err(error) => {
-            // It was read before.
-            let mut value: serde_json::Value = serde_json::from_slice(json).unwrap_or_default();
-            durations(&mut value).map_err(convert)?;
-            if !booleans(&mut value, &Kind::Message(of.clone())) {
-                return Err(convert(error.to_string()));
-            }
-            DynamicMessage::deserialize_with_options(of, value, &READ)
-                .map_err(|error| convert(error.to_string()))?
-        }
-    };
+    let mut message = DynamicMessage::new(described::<M>());
+    read_message(&value, &mut message)
+        .map_err(|wrong| BadMessage::Convert(M::NAME, wrong.to_string()))?;
     require::<M>(&message)?;
     let bytes = message.encode_to_vec();
     M::decode(&*bytes).map_err(|_| BadMessage::Protobuf(M::NAME))
-}
-
-/// Fields of `google.protobuf.Duration`, which Mesos reads as an object of seconds and nanos, shows
-/// in its documentation as `10mins`, and JSON has as `600s`: all three are understood.
-const DURATIONS: [&str; 1] = ["/drain_agent/max_grace_period"];
-
-/// Writes those fields as JSON has them; true when there are any.
-fn durations(value: &mut serde_json::Value) -> Result<bool, String> {
-    let mut found = false;
-    for path in DURATIONS {
-        let Some(field) = value.pointer_mut(path).filter(|field| !field.is_null()) else {
-            continue;
-        };
-        let us = match field.as_str() {
-            Some(text) => text.parse::<Duration>()?.us,
-            None => {
-                let part = |name: &str| {
-                    let number = field.get(name).map_or(Some(0), serde_json::Value::as_u64);
-                    number.ok_or_else(|| format!("'{path}' is no duration"))
-                };
-                if !field.is_object() {
-                    return Err(format!("'{path}' is no duration"));
-                }
-                part("seconds")?.saturating_mul(1_000_000).saturating_add(part("nanos")? / 1_000)
-            }
-        };
-        *field = format!("{}.{:06}s", us / 1_000_000, us % 1_000_000).into();
-        found = true;
-    }
-    Ok(found)
-}
-
-/// Writes what is true or false as text, which stout reads, too, as JSON has it; true when there
-/// was some.
-fn booleans(value: &mut serde_json::Value, kind: &Kind) -> bool {
-    let any = |found: bool, one: bool| found || one;
-    if let Some(items) = value.as_array_mut() {
-        return items.iter_mut().map(|item| booleans(item, kind)).fold(false, any);
-    }
-    if matches!(kind, Kind::Bool) {
-        let told = value.as_str().and_then(|text| text.parse::<bool>().ok());
-        let Some(told) = told else { return false };
-        *value = told.into();
-        return true;
-    }
-    let (Some(of), Some(fields)) = (kind.as_message(), value.as_object_mut()) else { return false };
-    if of.is_map_entry() {
-        let kind = of.map_entry_value_field().kind();
-        return fields.values_mut().map(|item| booleans(item, &kind)).fold(false, any);
-    }
-    let each = of
-        .fields()
-        .filter_map(|field| Some(booleans(fields.get_mut(field.name())?, &field.kind())));
-    each.fold(false, any)
 }
 
 /// Reads a message from its bytes. What must be there is looked for only when the message could
@@ -219,121 +141,6 @@ fn look_for_missing(message: &DynamicMessage, path: &str, missing: &mut Vec<Stri
     }
 }
 
-/// Writes what is there, and what is told all the same: of that, its default.
-fn write_message(message: &DynamicMessage, into: &mut Vec<u8>) {
-    into.push(b'{');
-    let mut first = true;
-    for field in message.descriptor().fields() {
-        if !message.has_field(&field) && !told_anyway(&field) {
-            continue;
-        }
-        comma(&mut first, into);
-        plain(field.name(), into);
-        into.push(b':');
-        write_value(&message.get_field(&field), &field.kind(), into);
-    }
-    into.push(b'}');
-}
-
-/// Answers whose lists Mesos writes by hand, and so even if they are empty. Mesos:
-/// `master/readonly_handler.cpp`, `slave/http.cpp`, `jsonify…`.
-const WHOLE: [&str; 4] = ["GetAgents", "GetExecutors", "GetFrameworks", "GetTasks"];
-
-/// True for a declared default and for a list of those answers, unless it is deprecated.
-fn told_anyway(field: &FieldDescriptor) -> bool {
-    let raw = field.field_descriptor_proto();
-    let told = raw.default_value.is_some()
-        || field.is_list() && WHOLE.contains(&field.parent_message().name());
-    told && !raw.options.as_ref().is_some_and(|options| options.deprecated())
-}
-
-fn write_value(value: &Value, kind: &Kind, into: &mut Vec<u8>) {
-    match value {
-        Value::Message(inner) => write_message(inner, into),
-        Value::List(items) => {
-            into.push(b'[');
-            let mut first = true;
-            for item in items {
-                comma(&mut first, into);
-                write_value(item, kind, into);
-            }
-            into.push(b']');
-        }
-        Value::Map(entries) => {
-            // In order: theirs differs from run to run.
-            let mut entries: Vec<_> = entries.iter().collect();
-            entries.sort_by(|one, other| one.0.cmp(other.0));
-            let of = kind.as_message().map(|entry| entry.map_entry_value_field().kind());
-            into.push(b'{');
-            let mut first = true;
-            for (key, item) in entries {
-                comma(&mut first, into);
-                // All maps of the API are by text.
-                plain(key.as_str().unwrap_or_default(), into);
-                into.push(b':');
-                write_value(item, of.as_ref().unwrap_or(kind), into);
-            }
-            into.push(b'}');
-        }
-        Value::EnumNumber(number) => match kind.as_enum().and_then(|of| of.get_value(*number)) {
-            Some(known) => plain(known.name(), into),
-            None => plain(number, into),
-        },
-        Value::Bytes(bytes) => plain(&STANDARD.encode(bytes), into),
-        Value::String(text) => plain(text, into),
-        Value::Bool(value) => plain(value, into),
-        Value::I32(value) => plain(value, into),
-        Value::I64(value) => plain(value, into),
-        Value::U32(value) => plain(value, into),
-        Value::U64(value) => plain(value, into),
-        Value::F32(value) => write_double(f64::from(*value), into),
-        Value::F64(value) => write_double(*value, into),
-    }
-}
-
-/// A number; what JSON has no number for by its name.
-fn write_double(value: f64, into: &mut Vec<u8>) {
-    if value.is_finite() {
-        plain(&value, into);
-    } else if value.is_nan() {
-        plain("NaN", into);
-    } else {
-        plain(if value > 0.0 { "Infinity" } else { "-Infinity" }, into);
-    }
-}
-
-fn comma(first: &mut bool, into: &mut Vec<u8>) {
-    if !std::mem::take(first) {
-        into.push(b',');
-    }
-}
-
-fn plain<T: Serialize + ?Sized>(value: &T, into: &mut Vec<u8>) {
-    // A vector takes everything, and numbers and text have no way to fail.
-    let _ = serde_json::to_writer(into, value);
-}
-
-/// JSON in ASCII: whatever the reader takes bytes for, it reads the same. What is not ASCII stands
-/// in strings, where it may be escaped.
-pub(crate) fn ascii(json: Vec<u8>) -> Vec<u8> {
-    let plain = |byte: &u8| byte.is_ascii() && *byte != 0x7f;
-    if json.iter().all(plain) {
-        return json;
-    }
-    let mut told = Vec::with_capacity(json.len().saturating_mul(2));
-    for character in String::from_utf8_lossy(&json).chars() {
-        match u8::try_from(character) {
-            Ok(byte) if plain(&byte) => told.push(byte),
-            Ok(_) | Err(_) => {
-                for unit in character.encode_utf16(&mut [0; 2]) {
-                    told.extend_from_slice(format!("\\u{unit:04x}").as_bytes());
-                }
-            }
-        }
-    }
-    told
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -354,15 +161,27 @@ mod tests {
     }
 
     #[test]
-    fn what_is_true_may_be_text() {
-        let json = br#"{"type":"SUBSCRIBE","subscribe":{"framework_info":{"user":"u","name":"n",
-            "checkpoint":"true","failover_timeout":"1.5"}}}"#;
-        let call: Call = from_json(json).unwrap();
-        assert_eq!(call.subscribe.unwrap().framework_info.checkpoint, Some(true));
-        let bad = from_json::<Call>(
-            br#"{"subscribe":{"framework_info":{"user":"u","name":"n","checkpoint":"yes"}}}"#,
-        );
-        assert!(matches!(bad, Err(BadMessage::Convert(..))));
+    fn numbers_and_truth_are_read_from_text_and_what_is_wrong_is_named() {
+        let of = |info: &str| {
+            let call = format!(
+                r#"{{"type":"SUBSCRIBE","subscribe":{{"framework_info":{{"user":"u","name":"n",{info}}}}}}}"#
+            );
+            let call: Result<Call, _> = from_json(call.as_bytes());
+            call.map(|call| call.subscribe.unwrap().framework_info).map_err(|bad| bad.to_string())
+        };
+        let info = of(r#""checkpoint":"true","failover_timeout":"1.5""#).unwrap();
+        assert_eq!((info.checkpoint, info.failover_timeout), (Some(true), Some(1.5)));
+        assert_eq!(of(r#""failover_timeout":2e1"#).unwrap().failover_timeout, Some(20.0));
+        for (info, why) in [
+            (r#""checkpoint":"yes""#, "Not expecting a JSON string for field '{}checkpoint'"),
+            (r#""roles":"a""#, "Not expecting a JSON string for field '{}roles'"),
+            (r#""id":[]"#, "Not expecting a JSON array for field '{}id'"),
+            (r#""id":{"value":7}"#, "Not expecting a JSON number for field '{}id.value'"),
+        ] {
+            let path = why.replace("{}", "subscribe.framework_info.");
+            let whole = format!("Failed to convert JSON into Call protobuf: {path}");
+            assert_eq!(of(info).unwrap_err(), whole);
+        }
     }
 
     #[test]

@@ -369,9 +369,8 @@ impl AgentNode {
             let inside = inside.strip_prefix("tasks").ok()?;
             let mut parts = inside.components();
             let name = parts.next()?.as_os_str().to_str()?;
-            let rows = self.tally.completed().into_iter().chain(self.tally.tasks());
-            let found =
-                rows.filter(|row| row.inside == Some(executor) && row.name == name).next_back();
+            let mut rows = self.tally.completed().into_iter().chain(self.tally.tasks());
+            let found = rows.rfind(|row| row.inside == Some(executor) && row.name == name);
             Some(self.containers.sandbox(found?.at()).join(parts.as_path()))
         });
         task.unwrap_or(path)

@@ -80,8 +80,18 @@ fn name_of(head: &Head<'_>) -> Option<&'static str> {
         Head::AgentCall(AgentCall::Message { .. }) => Some("messages_executor_to_framework"),
         Head::AgentCall(AgentCall::ExecutorEnded { .. }) => Some("messages_exited_executor"),
         Head::AgentCall(AgentCall::Leave { .. }) => Some("messages_unregister_slave"),
-        #[allow(clippy::wildcard_enum_match_arm)] // What else is said has no name there.
-        _ => None,
+        // What else is said has no name there.
+        Head::AgentCall(_)
+        | Head::Hello(_)
+        | Head::Link(_)
+        | Head::Svc(_)
+        | Head::Event(_)
+        | Head::AgentEvent(_)
+        | Head::ExecutorCall(_)
+        | Head::ExecutorEvent(_)
+        | Head::OperatorCall(_)
+        | Head::OperatorEvent(_)
+        | Head::Gossip(_) => None,
     }
 }
 

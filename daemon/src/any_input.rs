@@ -9,6 +9,8 @@ use proptest::prelude::*;
 use prost::{Message, Name};
 use serde_json::json;
 
+use crate::agent::judge;
+use crate::http::records::{Pieces, framed};
 use crate::http::transcode::{from_json, from_protobuf, to_json};
 use crate::pb::mesos::v1 as pb;
 use crate::v1::{calls, executors};
@@ -190,6 +192,29 @@ fn operator_calls() -> Vec<serde_json::Value> {
     ]
 }
 
+/// Calls of operators about containers, to an agent.
+fn container_calls() -> Vec<serde_json::Value> {
+    let id = json!({"value": "a", "parent": {"value": "1-2", "parent": {"value": "1-1"}}});
+    let command = json!({"shell": false, "value": "/bin/sh", "arguments": ["sh", "-c", "x"],
+        "user": "pi", "environment": {"variables": [{"name": "A", "value": "b"}]}});
+    let terminal = json!({"type": "MESOS", "tty_info": {"window_size": {"rows": 3, "columns": 4}}});
+    let stdin = json!({"type": "DATA", "data": {"type": "STDIN", "data": "AAEC"}});
+    vec![
+        json!({"type": "LAUNCH_CONTAINER", "launch_container": {"container_id": {"value": "b"},
+            "command": command, "resources": [scalar("cpus", 0.5), scalar("mem", 32.0)],
+            "limits": {"cpus": {"value": 2.5}, "mem": {"value": "Infinity"}}}}),
+        json!({"type": "LAUNCH_NESTED_CONTAINER", "launch_nested_container":
+            {"container_id": id, "command": command}}),
+        json!({"type": "LAUNCH_NESTED_CONTAINER_SESSION", "launch_nested_container_session":
+            {"container_id": id, "command": command, "container": terminal}}),
+        json!({"type": "KILL_CONTAINER", "kill_container": {"container_id": id, "signal": 15}}),
+        json!({"type": "ATTACH_CONTAINER_INPUT", "attach_container_input":
+            {"type": "PROCESS_IO", "process_io": stdin}}),
+        json!({"type": "SET_LOGGING_LEVEL", "set_logging_level":
+            {"level": 1, "duration": {"nanoseconds": 1000}}}),
+    ]
+}
+
 /// Reads JSON; whatever was understood is understood again, from either form.
 fn read<M: Message + Name + Default>(bytes: &[u8]) -> Option<M> {
     let read: M = from_json(bytes).ok()?;
@@ -257,6 +282,10 @@ fn samples_are_right_before_they_are_torn() {
     for sample in operator_calls() {
         from_json::<pb::master::Call>(sample.to_string().as_bytes()).unwrap();
     }
+    for sample in container_calls() {
+        let call = from_json::<pb::agent::Call>(sample.to_string().as_bytes()).unwrap();
+        judge(&call).unwrap_or_else(|bad| panic!("{sample}: {bad}"));
+    }
 }
 
 proptest! {
@@ -306,6 +335,38 @@ proptest! {
         let _ = from_protobuf::<pb::master::Call>(&edited(
             protobuf::<pb::master::Call>(&sample), &edits,
         ));
+    }
+
+    #[test]
+    fn torn_calls_about_containers_are_read_or_refused(
+        sample in prop::sample::select(container_calls()), edits in edits()
+    ) {
+        let bytes = edited(sample.to_string().into_bytes(), &edits);
+        if let Some(call) = read::<pb::agent::Call>(&bytes) {
+            let _ = judge(&call);
+        }
+        let bytes = edited(protobuf::<pb::agent::Call>(&sample), &edits);
+        if let Ok(call) = from_protobuf::<pb::agent::Call>(&bytes) {
+            let _ = judge(&call);
+        }
+    }
+
+    #[test]
+    fn torn_streams_of_records_are_read_or_refused(
+        sample in prop::collection::vec(prop::sample::select(container_calls()), 0..4),
+        edits in edits(), cut in 0..1000usize
+    ) {
+        let all = sample.iter().flat_map(|one| framed(one.to_string().as_bytes()));
+        let bytes = edited(all.collect(), &edits);
+        let (first, second) = bytes.split_at(bytes.len() * cut / 1000);
+        let mut pieces = Pieces::new(4096);
+        if let Ok(records) = pieces.take(first) {
+            let more = pieces.take(second).unwrap_or_default();
+            for record in records.into_iter().chain(more) {
+                prop_assert!(record.len() <= 4096);
+                let _ = from_json::<pb::agent::Call>(&record);
+            }
+        }
     }
 
     #[test]

@@ -69,6 +69,8 @@ use crate::port::Port;
 use beside::Beside;
 use containers::Containers;
 use executors::Executors;
+#[cfg(test)]
+pub(crate) use inner::judge;
 pub(crate) use keeper::{pidfd_of, wait_for};
 use news::News;
 pub(crate) use prepare::{Life, Prepared, prepare};

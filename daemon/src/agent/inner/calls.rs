@@ -607,3 +607,16 @@ fn part_of(kind: Type) -> Early {
 fn missing(chain: &Chain) -> Early {
     early(StatusCode::NOT_FOUND, format!("Container {chain} cannot be found"))
 }
+
+/// Judges a call about a container as far as it can be without an agent.
+#[cfg(test)]
+pub(crate) fn judge(call: &Call) -> Result<(), String> {
+    if let Some(asked) = asked(call).filter(|_| STARTS.contains(&call.r#type())) {
+        let chain = Chain::read(asked.id)?;
+        start(&asked, chain.parent().is_some())?;
+    }
+    if let Some(Some(id)) = about(call) {
+        Chain::read(id)?;
+    }
+    Ok(())
+}

@@ -40,6 +40,8 @@ use super::{AgentNode, Life};
 use crate::alarm;
 use crate::command::Command;
 use crate::encoded::Resources;
+#[cfg(test)]
+pub(crate) use calls::judge;
 pub(super) use chain::Chain;
 use kept::Kept;
 use stdio::{Stdio, Window};

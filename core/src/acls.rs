@@ -151,6 +151,8 @@ actions! {
     PruneImages = "prune_images", "images";
     /// Say who the masters are. Mesos has no such call, and so no such list.
     ChangeMasters = "change_masters", "masters";
+    /// Read and write what somebody has stored. Mesos has no store.
+    AccessStore = "access_stores", "owners";
 }
 
 /// Principals or objects of a rule; `L` is a list of texts, whoever owns them.
@@ -397,6 +399,6 @@ mod tests {
             let before = &Action::ALL[..at];
             assert!(before.iter().all(|other| other.list() != action.list()), "{action:?}");
         }
-        assert_eq!(Action::ALL.len(), 54 + 1, "as many as Mesos has, and one of our own");
+        assert_eq!(Action::ALL.len(), 54 + 2, "as many as Mesos has, and two of our own");
     }
 }

@@ -58,6 +58,8 @@ pub const PIECE_MAX: usize = 1024;
 /// Bytes of the list of masters that a bootstrap agrees on.
 pub const MASTERS_TEXT_MAX: usize = 768;
 
+/// Bytes of a value in the frameworks' store.
+pub const STORED_MAX: usize = 4096;
 /// Characters of a master's fingerprint: SHA-256 of its key, in hexadecimal.
 pub const FINGERPRINT_MAX: usize = 64;
 

@@ -113,7 +113,8 @@ fn be_framework(masters: &str, wanted: usize, line: &str) -> Result<(), framewor
         framework::Event::Disconnected(why) => eprintln!("{why}; trying again"),
         framework::Event::Subscribed { .. }
         | framework::Event::Rescinded(_)
-        | framework::Event::Lost(_) => {}
+        | framework::Event::Lost(_)
+        | framework::Event::Stored(_) => {}
     })
 }
 

@@ -40,6 +40,7 @@ impl Work {
             }
             Event::Rescinded(_)
             | Event::Lost(_)
+            | Event::Stored(_)
             | Event::ExecutorLost { .. }
             | Event::Message { .. } => {}
             Event::Disconnected(why) => eprintln!("{why}; trying again"),

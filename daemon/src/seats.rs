@@ -318,7 +318,7 @@ fn slots(body: &Body<'_>, from: u64, rows: &mut Answer) -> Option<u64> {
 }
 
 /// The tables of the registry whose slots are rows.
-pub(crate) const TABLES_OF_ROWS: [Table; 9] = [
+pub(crate) const TABLES_OF_ROWS: [Table; 10] = [
     Table::Agents,
     Table::Marks,
     Table::Frameworks,
@@ -328,6 +328,7 @@ pub(crate) const TABLES_OF_ROWS: [Table; 9] = [
     Table::Rules,
     Table::Tokens,
     Table::Revocations,
+    Table::Store,
 ];
 
 /// The head of an answer, then its rows, which leave room for it.

@@ -135,7 +135,13 @@ impl Election<'_> {
             self.incoming.name(named);
             self.soft.arriving = Arriving { got: 0, at: cx.now };
         }
-        if at == self.soft.arriving.got {
+        // It is sent from its beginning with each beat: only one that was lost is asked for again.
+        let advances = at == self.soft.arriving.got;
+        let lost = cx.now.since(self.soft.arriving.at) > self.t() / 4;
+        if !advances && !lost && !self.mutant(Mutant::AsksForEveryPiece) {
+            return;
+        }
+        if advances {
             self.incoming.put(at as usize, bytes);
             cx.emit(&Output::Persist(Save::Piece { at, bytes }));
             let len = u32::try_from(bytes.len()).unwrap_or(0);

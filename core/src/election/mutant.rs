@@ -93,6 +93,8 @@ mutants! {
     VotesUnderALeader = 33,
     /// A change of the roster that leaves no majority is begun.
     BlocksItself = 34,
+    /// Every piece is answered by asking for the next one, whether it was news or not.
+    AsksForEveryPiece = 35,
 }
 
 impl Mutant {

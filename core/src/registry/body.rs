@@ -5,18 +5,23 @@
 //! Each value has a version and a hash chained over all changes that made it, so two bodies of one
 //! version and hash are equal byte for byte.
 
+use super::cells::CELL;
 use super::meta::{META_MAX, Meta};
 use crate::digest::Digest;
 use crate::wire::gossip::{Edit, Table, Version};
 use crate::wire::{Check, Seq};
 
 /// How many tables there are.
-pub const TABLES: usize = 10;
+pub const TABLES: usize = 11;
 /// Bytes of a slot of each table.
-pub const ENTRY: [u16; TABLES] = [META_BYTES, 72, 24, 48, 512, 336, 64, 16, 32, 32];
+pub const ENTRY: [u16; TABLES] = [META_BYTES, 72, 24, 48, 512, 336, 64, 16, 32, 32, CELL_BYTES];
 
 #[allow(clippy::cast_possible_truncation)] // 384
 const META_BYTES: u16 = META_MAX as u16;
+#[allow(clippy::cast_possible_truncation)] // 480
+const CELL_BYTES: u16 = CELL as u16;
+/// Cells of the largest store: 1 MiB.
+const CELLS_MAX: u32 = 2_184;
 
 /// Slots of each table, the first of them 1: what every master of a cluster must agree on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
@@ -35,7 +40,13 @@ impl Shape {
             512..5_000 => 128,
             5_000.. => 512,
         };
-        let slots = [1, agents, agents, frameworks, roles, windows, few, more, few, more];
+        let cells = match agents {
+            // No room for a store on the smallest boards.
+            0..16 => 0,
+            16..1_092 => agents.saturating_mul(2),
+            1_092.. => CELLS_MAX,
+        };
+        let slots = [1, agents, agents, frameworks, roles, windows, few, more, few, more, cells];
         Self { slots }
     }
 
@@ -217,7 +228,10 @@ mod tests {
         assert_eq!(place(Table::Agents, 4, 0, &[]), None, "no such slot");
         assert_eq!(place(Table::Meta, 0, 0, &[0; 385]), None);
         let last = place(Table::Revocations, 31, 0, &[0; 32]).unwrap();
-        assert_eq!(last.end, SHAPE.bytes());
+        assert_eq!(last.end, SHAPE.bytes(), "a set so small has no store");
+        let shape = Shape::new(64, 4, 4);
+        let edit = edit(Table::Store, 127, 0, &[0; CELL]);
+        assert_eq!(shape.place(&edit).unwrap().end, shape.bytes());
         assert_eq!(Shape::new(1024, 200, 64).slots[1], 1024);
     }
 

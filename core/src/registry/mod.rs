@@ -5,6 +5,7 @@
 //! in [`store`]; who may change it is decided by [`election`](crate::election).
 
 pub mod body;
+pub mod cells;
 pub mod meta;
 pub mod rows;
 pub mod store;

@@ -132,6 +132,8 @@ choice! {
         Tokens = 8,
         /// Revocations.
         Revocations = 9,
+        /// What frameworks store, in cells.
+        Store = 10,
     }
 }
 

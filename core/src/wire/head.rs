@@ -63,6 +63,7 @@ impl Head<'_> {
             | Self::Svc(Svc::Open {
                 kind:
                     Stream::Explain { .. }
+                    | Stream::Store { .. }
                     | Stream::Rows { of: Rows::Quotas | Rows::Weights | Rows::Machines | Rows::Masters },
                 ..
             })

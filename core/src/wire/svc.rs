@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::check::{Check, Fault, Malformed, name, nothing_to_check, require, text};
 use super::ids::{AgentId, ContainerId, FrameworkId};
-use crate::limits::{MESSAGE_MAX, STREAM_DATA_MAX};
+use crate::limits::{MESSAGE_MAX, STORED_MAX, STREAM_DATA_MAX};
 
 /// A frame of a stream. The opener chose its number, unique among its own open streams.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -98,6 +98,37 @@ pub enum Stream<'a> {
         /// Only agents with these attributes, in Mesos' text form of attributes.
         attributes: &'a str,
     },
+    /// Something of what frameworks store. Since protocol 3.
+    Store {
+        /// Whose; empty = the caller's own.
+        owner: &'a str,
+        /// What; empty for all of a list.
+        key: &'a str,
+        /// What to do.
+        #[serde(borrow)]
+        verb: Keep<'a>,
+    },
+}
+
+/// What is done to a key of the store.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Keep<'a> {
+    /// Answered by the version, u64 LE, and the value.
+    Get,
+    /// Answered by the new version, u64 LE, when a majority of the masters has the value.
+    Put {
+        /// The value.
+        value: &'a [u8],
+        /// Only if it has this version; 0: only if there is none.
+        expected: Option<u64>,
+    },
+    /// Answered, by nothing, when a majority of the masters has it no more.
+    Remove {
+        /// Only if it has this version.
+        expected: Option<u64>,
+    },
+    /// Answered by a line of JSON for each key.
+    List,
 }
 
 /// Whose output.
@@ -159,6 +190,8 @@ choice! {
         Gone = 5,
         /// Something failed on the way.
         Failed = 6,
+        /// The key has another version than expected.
+        Conflict = 7,
     }
 }
 
@@ -178,6 +211,13 @@ impl Check for Svc<'_> {
                     name("explain.agent", agent)?;
                     text("explain.need", need, MESSAGE_MAX)?;
                     text("explain.attributes", attributes, MESSAGE_MAX)
+                }
+                Stream::Store { owner, key, verb } => {
+                    name("store.owner", owner)?;
+                    name("store.key", key)?;
+                    let len = if let Keep::Put { value, .. } = verb { value.len() } else { 0 };
+                    let max = super::check::count(STORED_MAX);
+                    require(len <= STORED_MAX, "store.value", Fault::TooLong(max))
                 }
             },
             Self::Data { bytes, .. } => {

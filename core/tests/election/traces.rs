@@ -61,6 +61,7 @@ traces! {
     masters_are_added_and_removed_one_by_one
     a_dead_disk_is_replaced
     a_master_is_not_removed_from_those_that_are_needed
+    a_whole_registry_is_sent_about_once
     an_empty_disk_does_not_vote
     an_outvoted_leader_writes_nothing
     an_agent_that_obeyed_another_ends_a_reign
@@ -523,6 +524,27 @@ fn a_master_is_not_removed_from_those_that_are_needed(mutant: Mutant) {
         world.run(6 * T);
         commits_within(world, 8);
     });
+}
+
+fn a_whole_registry_is_sent_about_once(mutant: Mutant) {
+    let worlds = (1..).map(|seed| World::new(seed, 3, T, mutant));
+    let mut world = worlds.into_iter().find(|world| world.body_bytes() > 60_000).unwrap();
+    world.until_open(4 * T).expect("somebody opens");
+    world.writes_every = 100 * T;
+    // So far away that it takes many beats.
+    world.net.delay = (4_000, 8_000);
+    let id = world.newcomer(10 * T).expect("a learner is taken");
+    let before = world.streamed;
+    let held = |world: &World| world.facts(id).held == world.facts(leader(world)).accepted;
+    for _ in 0..400 {
+        if held(&world) {
+            break;
+        }
+        world.run(T / 20);
+    }
+    let sent = world.streamed - before;
+    assert!(held(&world), "{sent} bytes, and it is not there");
+    assert!(sent < 2 * world.body_bytes(), "{sent} bytes for {}", world.body_bytes());
 }
 
 fn an_empty_disk_does_not_vote(mutant: Mutant) {

@@ -134,6 +134,8 @@ pub struct World {
     /// Changes of the roster that were answered.
     pub changes: u64,
     changing: Option<u32>,
+    /// Bytes of the registry's contents that were sent.
+    pub streamed: u64,
     pub trace: bool,
 }
 
@@ -158,7 +160,7 @@ impl World {
             cut_datagrams: BTreeSet::new(),
             fsync: (MILLI, 8 * MILLI),
             t,
-            shape: if big { Shape::new(300, 8, 8) } else { Shape::new(4, 2, 2) },
+            shape: if big { Shape::new(60, 8, 8) } else { Shape::new(4, 2, 2) },
             memory: vec![],
             oracle: Oracle::default(),
             mutant,
@@ -171,6 +173,7 @@ impl World {
             commits: 0,
             changes: 0,
             changing: None,
+            streamed: 0,
             trace: std::env::var_os("TRACE").is_some(),
         };
         let keys: Vec<_> = (1..=masters).map(key).collect();
@@ -371,6 +374,7 @@ impl World {
         if self.cuts.contains(&(from, to)) || from == to || silent || deaf || nobody {
             return;
         }
+        self.streamed += if stream { bytes.len() as u64 } else { 0 };
         let net = self.net;
         // A stream repeats what is lost, and is late instead.
         if self.rng.below(1_000) < net.loss && !stream {
@@ -698,6 +702,11 @@ impl World {
             }
         }
         false
+    }
+
+    /// Bytes of the registry.
+    pub fn body_bytes(&self) -> u64 {
+        self.shape.bytes() as u64
     }
 
     /// A machine that was removed is taken away.

@@ -866,6 +866,24 @@ pub fn all() -> Vec<(&'static str, Head<'static>)> {
         ("svc.open.rows.machines", stream(Stream::Rows { of: Rows::Machines })),
         ("svc.open.rows.masters", stream(Stream::Rows { of: Rows::Masters })),
         (
+            "svc.open.store.put",
+            stream(Stream::Store {
+                owner: "web",
+                key: "state",
+                verb: Keep::Put { value: &[1, 2, 3], expected: Some(0) },
+            }),
+        ),
+        ("svc.open.store.get", stream(Stream::Store { owner: "", key: "state", verb: Keep::Get })),
+        (
+            "svc.open.store.remove",
+            stream(Stream::Store {
+                owner: "",
+                key: "state",
+                verb: Keep::Remove { expected: None },
+            }),
+        ),
+        ("svc.open.store.list", stream(Stream::Store { owner: "", key: "", verb: Keep::List })),
+        (
             "svc.open.explain",
             stream(Stream::Explain {
                 framework: "meter",

@@ -40,7 +40,7 @@ pub(crate) fn realm(path: &str) -> Option<Realm> {
         "/health" | "/version" | "/redirect" | "/api/v1/executor" => None,
         "/api/v1/scheduler" => Some(Realm::Scheduler),
         "/teardown" | "/weights" | "/quota" | "/reserve" | "/unreserve" | "/create-volumes"
-        | "/destroy-volumes" | "/logging/toggle" | "/api/v1" => Some(Realm::ReadWrite),
+        | "/destroy-volumes" | "/logging/toggle" | "/store" | "/api/v1" => Some(Realm::ReadWrite),
         path if ["/api/v1/", "/maintenance/", "/machine/", "/masters/", "/quota/"]
             .iter()
             .any(|below| path.starts_with(below)) =>
@@ -102,6 +102,7 @@ mod tests {
             ("/weights", Some(Realm::ReadWrite)),
             ("/state.json", Some(Realm::ReadOnly)),
             ("/metrics", Some(Realm::ReadOnly)),
+            ("/store", Some(Realm::ReadWrite)),
             ("/masters", Some(Realm::ReadOnly)),
             ("/masters/change", Some(Realm::ReadWrite)),
             ("/agent/x/state", Some(Realm::ReadOnly)),

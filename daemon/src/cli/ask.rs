@@ -1,16 +1,27 @@
 //! What subcommands ask of the leader, over a connection that only asks.
 
+use std::process::ExitCode;
+
 use mesita_core::wire::Head;
 use mesita_core::wire::operator::{OperatorCall, OperatorVerb};
 use mesita_core::wire::svc::{CloseReason, Stream, Svc};
 use serde_json::Value;
 
-use super::{Failure, find};
+use super::{Failure, find, print};
+use crate::alarm;
 use crate::client::asker::Asker;
 use crate::flags::Where;
 
 /// The rows of a stream of JSON lines.
 pub(super) async fn rows(at: &Where, kind: Stream<'_>) -> Result<Vec<Value>, Failure> {
+    let text = all(at, kind).await?;
+    let lines = text.split(|&byte| byte == b'\n').filter(|line| !line.is_empty());
+    let rows: Result<Vec<Value>, _> = lines.map(serde_json::from_slice).collect();
+    rows.map_err(Failure::plain)
+}
+
+/// Everything of a stream that comes to an end.
+pub(super) async fn all(at: &Where, kind: Stream<'_>) -> Result<Vec<u8>, Failure> {
     let asker = find::ask(at).await?;
     understands(&asker, &Head::Svc(Svc::Open { stream: 0, kind, window: 0 }))?;
     let Some(handle) = asker.open(kind) else {
@@ -26,10 +37,20 @@ pub(super) async fn rows(at: &Where, kind: Stream<'_>) -> Result<Vec<Value>, Fai
             }
         }
     };
-    let text = asker.during(reading).await.map_err(Failure::plain)??;
-    let lines = text.split(|&byte| byte == b'\n').filter(|line| !line.is_empty());
-    let rows: Result<Vec<Value>, _> = lines.map(serde_json::from_slice).collect();
-    rows.map_err(Failure::plain)
+    asker.during(reading).await.map_err(Failure::plain)?
+}
+
+/// Prints the rows of a stream, as lines of JSON or as a table.
+pub(super) fn list(
+    at: &Where,
+    json: bool,
+    kind: Stream<'_>,
+    table: impl FnOnce(&[Value]) -> String,
+) -> Result<ExitCode, Failure> {
+    let rows = alarm::block_on(rows(at, kind))?;
+    let lines = || rows.iter().map(|row| format!("{row}\n")).collect();
+    print(if json { lines() } else { table(&rows) });
+    Ok(ExitCode::SUCCESS)
 }
 
 /// Asks for something that only operators may.

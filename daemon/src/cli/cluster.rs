@@ -6,7 +6,9 @@ use mesita_core::agent as core_agent;
 use mesita_core::allocator;
 use mesita_core::capacity::Capacity;
 use mesita_core::master::{self as core_master, Input};
+use mesita_core::registry::body::Shape;
 use mesita_core::wire::Fence;
+use mesita_core::wire::gossip::Table;
 use mesita_core::wire::task::Kind;
 
 use super::{FAILED, Failure, USAGE};
@@ -26,6 +28,8 @@ pub(crate) struct MasterPlan {
     pub(crate) blueprint: Blueprint,
     pub(crate) body_bytes: u64,
     in_memory: bool,
+    /// Agents, frameworks and roles that fit.
+    rows: [u32; 3],
     weights: Vec<(String, u32)>,
     excluded: Vec<String>,
     options: master::Options,
@@ -88,6 +92,7 @@ pub(crate) fn plan_master(
         blueprint: Blueprint::Master { capacity, config },
         body_bytes: common.max_body_bytes.bytes,
         in_memory: matches!(home, Home::Memory),
+        rows: [capacity.agents, capacity.frameworks, capacity.roles],
         weights,
         excluded: decisions.fair_sharing_excluded_resource_names.clone(),
         options,
@@ -143,8 +148,8 @@ impl MasterPlan {
 
     /// What of it goes to a core thread, and what stays here.
     pub(crate) fn part(self) -> ((Blueprint, Store, u64), MasterRest) {
-        let Self { in_memory, weights, excluded, options, .. } = self;
-        let rest = MasterRest { in_memory, weights, excluded, options };
+        let Self { in_memory, rows, weights, excluded, options, .. } = self;
+        let rest = MasterRest { in_memory, rows, weights, excluded, options };
         ((self.blueprint, Store::Memory, self.body_bytes), rest)
     }
 }
@@ -152,6 +157,8 @@ impl MasterPlan {
 /// What a master's IO side starts with.
 pub(crate) struct MasterRest {
     in_memory: bool,
+    /// Agents, frameworks and roles that fit.
+    rows: [u32; 3],
     weights: Vec<(String, u32)>,
     excluded: Vec<String>,
     options: master::Options,
@@ -187,6 +194,10 @@ impl MasterRest {
             }
         });
         if self.in_memory {
+            // As much as a registry of this size would have.
+            let [agents, frameworks, roles] = self.rows;
+            let shape = Shape::new(agents, frameworks, roles);
+            node.store.borrow_mut().begin(1, shape.slots(Table::Store));
             // Zero would mean that the cluster has no id.
             let cluster = random::number().max(1);
             node.port.put(&Input::Leads { cluster, fence: Fence { epoch: 1, ..Fence::default() } });

@@ -7,7 +7,7 @@ use mesita_core::wire::svc::{Rows, Stream};
 use serde_json::Value;
 
 use super::ps::{columns, text};
-use super::{Failure, ask, print};
+use super::{Failure, ask};
 use crate::alarm;
 use crate::flags::{Ls, Masters, Where};
 
@@ -27,13 +27,7 @@ fn change(at: &Where, remove: u8, add: &str, force: bool) -> Result<ExitCode, Fa
 }
 
 fn ls(flags: &Ls) -> Result<ExitCode, Failure> {
-    let rows = alarm::block_on(ask::rows(&flags.at, Stream::Rows { of: Rows::Masters }))?;
-    if flags.json {
-        print(rows.iter().map(|row| format!("{row}\n")).collect());
-    } else {
-        print(table(&rows));
-    }
-    Ok(ExitCode::SUCCESS)
+    ask::list(&flags.at, flags.json, Stream::Rows { of: Rows::Masters }, table)
 }
 
 fn table(rows: &[Value]) -> String {

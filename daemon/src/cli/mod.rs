@@ -34,6 +34,7 @@ mod quota;
 mod registry;
 mod replay;
 pub(crate) mod run;
+mod store;
 mod stream;
 mod top;
 mod weights;
@@ -109,6 +110,7 @@ pub(crate) fn main(arguments: Vec<OsString>) -> ExitCode {
         Command::Dev(flags) => dev::main(*flags),
         Command::Master(flags) => master::main(*flags),
         Command::Agent(flags) => agent::main(*flags),
+        Command::Store(flags) => store::main(&flags),
         Command::Masters(flags) => masters::main(&flags),
         Command::Registry(flags) => registry::main(&flags),
         Command::Replay(flags) => replay::main(&flags),

@@ -11,7 +11,7 @@ use mesita_core::wire::svc::{Rows, Stream};
 use serde_json::Value;
 
 use super::ps::{columns, text};
-use super::{Failure, USAGE, ask, print};
+use super::{Failure, USAGE, ask};
 use crate::alarm;
 use crate::flags::{Ls, Quota, QuotaSet};
 
@@ -59,14 +59,7 @@ fn amounts<'t>(flag: &str, text: &'t str) -> Result<Vec<(&'t str, Amount)>, Fail
 }
 
 fn ls(flags: &Ls) -> Result<ExitCode, Failure> {
-    let stream = Stream::Rows { of: Rows::Quotas };
-    let rows = alarm::block_on(ask::rows(&flags.at, stream))?;
-    if flags.json {
-        print(rows.iter().map(|row| format!("{row}\n")).collect());
-    } else {
-        print(table(&rows));
-    }
-    Ok(ExitCode::SUCCESS)
+    ask::list(&flags.at, flags.json, Stream::Rows { of: Rows::Quotas }, table)
 }
 
 fn table(rows: &[Value]) -> String {

@@ -7,6 +7,7 @@ use std::process::ExitCode;
 
 use mesita_core::registry::body::Shape;
 use mesita_core::registry::rows::{Admission, Life, Row};
+use mesita_core::wire::gossip::Table;
 use mesita_core::wire::operator::Planned;
 use serde_json::{Value, json};
 
@@ -14,6 +15,7 @@ use super::{FAILED, Failure, USAGE, default_work_dir};
 use crate::agent::prepare::lock;
 use crate::flags::{Registry, RegistryAt, RegistryImport};
 use crate::set::bootstrap::Identity;
+use crate::set::cells::stored;
 use crate::set::origin::{Origin, TEXT_MAX};
 use crate::set::store::{DAMAGED, SetStore};
 
@@ -36,8 +38,8 @@ fn export(at: &RegistryAt) -> Result<ExitCode, Failure> {
     whole(&identity, &store)?;
     let facts = store.facts();
     let values = store.values();
-    let rows = values.iter().map(|(_, _, bytes)| bytes.as_slice());
-    let origin = Origin::of(facts, rows, |bytes| row(facts.cluster, bytes));
+    let is = |bytes: &[u8]| row(facts.cluster, bytes);
+    let origin = Origin::of(facts, rows(&values), is, stored(&values));
     let text = if at.json { serde_json::to_string } else { serde_json::to_string_pretty };
     outln!("{}", text(&origin).map_err(Failure::plain)?);
     Ok(ExitCode::SUCCESS)
@@ -114,7 +116,8 @@ fn verify(at: &RegistryAt) -> Result<ExitCode, Failure> {
     let (identity, store) = open(at)?;
     whole(&identity, &store)?;
     let version = store.facts().accepted.version;
-    outln!("whole, at {}.{}, with {} rows", version.epoch, version.number, store.values().len());
+    let rows = rows(&store.values()).count();
+    outln!("whole, at {}.{}, with {rows} rows", version.epoch, version.number);
     Ok(ExitCode::SUCCESS)
 }
 
@@ -137,11 +140,18 @@ fn whole(identity: &Identity, store: &SetStore) -> Result<(), Failure> {
     Err(Failure::new(FAILED, format!("{}: {why}", store.path().display())))
 }
 
+/// The slots that are rows.
+fn rows(values: &[(Table, u32, Vec<u8>)]) -> impl Iterator<Item = &[u8]> {
+    let rows = values.iter().filter(|(table, _, _)| *table != Table::Store);
+    rows.map(|(_, _, bytes)| bytes.as_slice())
+}
+
 fn describe(identity: &Identity, store: &SetStore) -> Value {
     let facts = store.facts();
     let version = |version: mesita_core::wire::gossip::Version| {
         format!("{}.{}", version.epoch, version.number)
     };
+    let values = store.values();
     let members = facts.meta.roster.members.iter().map(|member| {
         let address = identity.masters.get(usize::from(member.id).saturating_sub(1));
         json!({ "id": member.id, "voter": member.voter, "listed": address })
@@ -160,7 +170,10 @@ fn describe(identity: &Identity, store: &SetStore) -> Value {
         "last_leader": facts.meta.leader,
         "t_us": facts.meta.t_us,
         "masters": members.collect::<Vec<_>>(),
-        "rows": store.values().iter().map(|(_, _, bytes)| row(facts.cluster, bytes)).collect::<Vec<_>>(),
+        "rows": rows(&values).map(|bytes| row(facts.cluster, bytes)).collect::<Vec<_>>(),
+        "store": stored(&values).iter().map(|one| json!({
+            "owner": one.owner, "key": one.key, "version": one.version, "bytes": one.value.len(),
+        })).collect::<Vec<_>>(),
     })
 }
 

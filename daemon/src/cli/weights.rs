@@ -7,7 +7,7 @@ use mesita_core::wire::svc::{Rows, Stream};
 use serde_json::Value;
 
 use super::ps::{columns, text};
-use super::{Failure, ask, print};
+use super::{Failure, ask};
 use crate::alarm;
 use crate::flags::{Ls, WeightsOf, WeightsSet};
 
@@ -32,14 +32,7 @@ fn set(flags: &WeightsSet) -> Result<ExitCode, Failure> {
 }
 
 fn ls(flags: &Ls) -> Result<ExitCode, Failure> {
-    let stream = Stream::Rows { of: Rows::Weights };
-    let rows = alarm::block_on(ask::rows(&flags.at, stream))?;
-    if flags.json {
-        print(rows.iter().map(|row| format!("{row}\n")).collect());
-    } else {
-        print(table(&rows));
-    }
-    Ok(ExitCode::SUCCESS)
+    ask::list(&flags.at, flags.json, Stream::Rows { of: Rows::Weights }, table)
 }
 
 /// Roles that are not here have weight 1.

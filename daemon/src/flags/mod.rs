@@ -78,6 +78,9 @@ pub(crate) enum Command {
     Master(Box<Master>),
     /// Run an agent
     Agent(Box<Agent>),
+    /// Small values that the masters keep: list, get, put, remove
+    #[command(subcommand)]
+    Store(Store),
     /// Who the masters of the cluster are: list, add, remove, replace
     #[command(subcommand)]
     Masters(Masters),
@@ -602,6 +605,70 @@ pub(crate) struct Plan {
     /// For how long [default: for good]
     #[arg(long = "for", value_name = "DURATION")]
     pub(crate) duration: Option<Duration>,
+}
+
+/// `mesita store`
+#[derive(Clone, Debug, Subcommand)]
+pub(crate) enum Store {
+    /// List keys
+    Ls(StoreLs),
+    /// Print a value as it is
+    Get(StoreKey),
+    /// Store a value, and print its version
+    Put(StorePut),
+    /// Remove a value
+    Rm(StoreRm),
+}
+
+/// Whose values.
+#[derive(Clone, Debug, Args)]
+pub(crate) struct StoreOf {
+    #[command(flatten)]
+    pub(crate) at: Where,
+    /// Principal, or caller as `local:NAME`, whose they are, for operators [default: the caller]
+    #[arg(long, value_name = "OWNER", default_value = "")]
+    pub(crate) owner: String,
+}
+
+/// `mesita store ls`
+#[derive(Clone, Debug, Args)]
+pub(crate) struct StoreLs {
+    #[command(flatten)]
+    pub(crate) of: StoreOf,
+    /// As lines of JSON
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+/// `mesita store get`
+#[derive(Clone, Debug, Args)]
+pub(crate) struct StoreKey {
+    #[command(flatten)]
+    pub(crate) of: StoreOf,
+    /// The key
+    pub(crate) key: String,
+}
+
+/// `mesita store rm`
+#[derive(Clone, Debug, Args)]
+pub(crate) struct StoreRm {
+    #[command(flatten)]
+    pub(crate) named: StoreKey,
+    /// Only if it has this version
+    #[arg(long, value_name = "VERSION")]
+    pub(crate) if_version: Option<u64>,
+}
+
+/// `mesita store put`
+#[derive(Clone, Debug, Args)]
+pub(crate) struct StorePut {
+    #[command(flatten)]
+    pub(crate) named: StoreKey,
+    /// The value [default: what comes on stdin], up to 4 KiB
+    pub(crate) value: Option<String>,
+    /// Only if it has this version; 0 = only if there is none
+    #[arg(long, value_name = "VERSION")]
+    pub(crate) if_version: Option<u64>,
 }
 
 /// `mesita masters`

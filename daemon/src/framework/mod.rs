@@ -10,6 +10,9 @@
 //! that was lost that way is told so when it is reconciled.
 
 mod launch;
+mod store;
+
+pub use store::{Outcome, Stored};
 
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
@@ -38,7 +41,7 @@ use crate::client::{App, ClientNode, Trouble};
 use crate::conn::dial::Way;
 use crate::disk_thread::Store;
 use crate::encoded::Resources;
-use crate::io_thread::Node;
+use crate::io_thread::{Node, Tasks};
 use crate::process::{Plan, Process};
 use crate::seats::Blueprint;
 use crate::v1::tasks::Bodies;
@@ -156,6 +159,8 @@ pub enum Event {
     },
     /// The connection is gone, and tried again; tasks go on.
     Disconnected(String),
+    /// What came of something that was asked of the store.
+    Stored(Stored),
 }
 
 /// Why a framework ended that did not end itself.
@@ -180,15 +185,25 @@ impl fmt::Display for Error {
 
 impl std::error::Error for Error {}
 
+/// Whoever is told events that are no frames of the master's conversation.
+type Tell = dyn Fn(Event);
+
 /// How a scheduler answers. Nothing here waits: what is asked is sent, and its outcome is an event.
-#[derive(Debug)]
 pub struct Driver {
+    tasks: Tasks,
+    tell: Weak<Tell>,
     client: Weak<ClientNode>,
     cluster: Cell<u64>,
     /// Hosts of agents that were introduced.
     hosts: RefCell<BTreeMap<AgentId, String>>,
     end: RefCell<Option<Result<bool, Error>>>,
     changed: event_listener::Event,
+}
+
+impl fmt::Debug for Driver {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Driver").finish_non_exhaustive()
+    }
 }
 
 impl Driver {
@@ -283,6 +298,8 @@ fn micros(duration: Duration) -> u64 {
 struct Telling<S> {
     driver: Rc<Driver>,
     scheduler: RefCell<S>,
+    /// What the driver's own tasks tell by.
+    _tell: Rc<Tell>,
 }
 
 impl<S: FnMut(&Driver, Event)> Telling<S> {
@@ -392,15 +409,26 @@ pub fn run(
     let user = Credential::user(credential.as_deref(), &framework.user);
     let framework = &Framework { user, ..framework.clone() };
     let client = ClientNode::new(port, STREAM_BYTES, credential);
-    let driver = Rc::new(Driver {
-        client: Rc::downgrade(&client),
-        cluster: Cell::new(0),
-        hosts: RefCell::default(),
-        end: RefCell::default(),
-        changed: event_listener::Event::new(),
+    let telling = Rc::new_cyclic(|me: &Weak<Telling<_>>| {
+        let of = me.clone();
+        let tell: Rc<Tell> = Rc::new(move |event| {
+            if let Some(telling) = of.upgrade() {
+                telling.tell(event);
+            }
+        });
+        let driver = Driver {
+            tasks: tasks.clone(),
+            tell: Rc::downgrade(&tell),
+            client: Rc::downgrade(&client),
+            cluster: Cell::new(0),
+            hosts: RefCell::default(),
+            end: RefCell::default(),
+            changed: event_listener::Event::new(),
+        };
+        Telling { driver: Rc::new(driver), scheduler: RefCell::new(scheduler), _tell: tell }
     });
-    let telling = Telling { driver: Rc::clone(&driver), scheduler: RefCell::new(scheduler) };
-    client.serve(Rc::new(telling) as Rc<dyn App>);
+    let driver = Rc::clone(&telling.driver);
+    client.serve(telling as Rc<dyn App>);
     let addresses = masters.split(',').map(|one| one.trim().to_owned()).collect();
     let nodes: [Rc<dyn Node>; 1] = [Rc::clone(&client) as Rc<dyn Node>];
     process.run(&nodes, async {

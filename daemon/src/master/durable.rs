@@ -18,7 +18,7 @@ use crate::set::kept::About;
 use crate::set::node::SetNode;
 
 impl MasterNode {
-    fn set(&self) -> Option<Rc<SetNode>> {
+    pub(super) fn set(&self) -> Option<Rc<SetNode>> {
         self.of_set.borrow().upgrade()
     }
 

@@ -11,6 +11,7 @@
 //! | `agents` | what agents answer, served under `/agent/<id>/` |
 //! | `masters` | who the masters are, shown and changed |
 //! | `counted` | how much peers have said, by kind |
+//! | `store` | what frameworks store |
 //! | `durable` | what several masters keep of what their leader decides |
 //! | `heads` | what they say, on its way to the core |
 //! | `streams` | logs, passed on to their agent, and rows of the catalog |
@@ -32,6 +33,7 @@ mod rights;
 mod schedulers;
 mod site;
 mod standby;
+mod store;
 mod streams;
 mod verdicts;
 pub(crate) mod whitelist;
@@ -108,6 +110,7 @@ pub(crate) struct MasterNode {
     callers: RefCell<Vec<Caller>>,
     pub(crate) catalog: RefCell<Catalog>,
     own: RefCell<Own>,
+    pub(crate) store: RefCell<store::Store>,
     /// Agents that frameworks were told of, by connection.
     introduced: RefCell<BTreeMap<Id, BTreeSet<AgentId>>>,
     /// Connections of agents that are registered.
@@ -140,6 +143,7 @@ impl MasterNode {
             callers: RefCell::default(),
             catalog: RefCell::default(),
             own: RefCell::new(Own::new(Role::Master)),
+            store: RefCell::default(),
             introduced: RefCell::default(),
             agent_conns: RefCell::default(),
             operators: RefCell::default(),

@@ -58,6 +58,7 @@ impl Site for MasterNode {
             let mut own = self.conns.gauges().to_vec();
             own.extend(self.port.bodies.borrow().gauges());
             own.extend(self.catalog.borrow().gauges());
+            own.extend(self.store.borrow().gauges());
             own.extend(self.schedulers.gauges());
             own.extend(self.subscribers.gauges());
             own.extend(self.options.access.gauges());
@@ -95,6 +96,7 @@ impl Site for MasterNode {
                 Ok(Box::pin(self.post_resources(visit, what)))
             }
             "/teardown" => Ok(Box::pin(self.post_teardown(visit))),
+            "/store" => Ok(Box::pin(self.visit_store(visit))),
             "/masters" => Ok(Box::pin(std::future::ready(self.get_masters(&visit)))),
             "/masters/change" => Ok(Box::pin(self.post_masters(visit))),
             _ => match self.read(&visit) {

@@ -57,6 +57,9 @@ impl MasterNode {
                     Err(message) => refuse(conn, number, CloseReason::NotFound, &message),
                 }
             }
+            Stream::Store { owner, key, verb } => {
+                self.open_store(conn, number, window, (owner, key, verb));
+            }
             Stream::Http { .. } | Stream::Exec { .. } => {
                 let message = "this kind of stream is not served by this release";
                 refuse(conn, number, CloseReason::Unsupported, message);

@@ -176,11 +176,30 @@ impl Rows {
         }
     }
 
+    /// A slot that nothing is in; something is from now on.
+    pub(super) fn take_slot(&mut self, table: Table) -> Option<u32> {
+        let slot = self.free_slot(table)?;
+        self.used.insert((table, slot));
+        Some(slot)
+    }
+
+    /// Nothing is in a slot any more, once it is emptied.
+    pub(super) fn free_slot_of(&mut self, table: Table, slot: u32) {
+        self.used.remove(&(table, slot));
+    }
+
+    /// Slots of a table that something is in.
+    #[cfg(test)]
+    pub(super) fn slots_used(&self, table: Table) -> usize {
+        self.used.range((table, 0)..=(table, u32::MAX)).count()
+    }
+
     fn free_slot(&self, table: Table) -> Option<u32> {
         (0..self.shape.slots(table)).find(|slot| !self.used.contains(&(table, *slot)))
     }
 
-    fn ask(&mut self, table: Table, slot: u32, bytes: Vec<u8>) {
+    /// Has something written, after everything that was asked for before.
+    pub(super) fn ask(&mut self, table: Table, slot: u32, bytes: Vec<u8>) {
         self.asked += 1;
         self.queue.push_back((table, slot, bytes));
     }
@@ -255,7 +274,8 @@ const fn full(table: Table) -> Refusal {
         | Table::Principals
         | Table::Rules
         | Table::Tokens
-        | Table::Revocations => Refusal::QuotasFull,
+        | Table::Revocations
+        | Table::Store => Refusal::QuotasFull,
     }
 }
 

@@ -11,6 +11,7 @@
 //! | `peers` | who was heard, from where, and which of them leads |
 //! | `node` | the IO side of the election: gossip, disk, and what the master is told |
 //! | `kept` | what the leader decided and all of them keep |
+//! | `cells` | where the registry has what frameworks store |
 //! | `standing` | what the rest of the process knows of it: the lease, the leader |
 //! | `store` | the registry on this master's disk |
 //!
@@ -19,6 +20,7 @@
 
 pub(crate) mod begin;
 pub(crate) mod bootstrap;
+pub(crate) mod cells;
 mod join;
 pub(crate) mod kept;
 pub(crate) mod node;

@@ -12,6 +12,7 @@ use mesita_core::Refusal;
 use mesita_core::election::{Birth, Input, Output};
 use mesita_core::limits::MASTERS_TEXT_MAX;
 use mesita_core::master;
+use mesita_core::registry::body::Shape;
 use mesita_core::registry::meta::{Member, bit};
 use mesita_core::registry::rows::Row;
 use mesita_core::registry::store::{Facts, Save};
@@ -22,6 +23,7 @@ use smol::Async;
 
 use super::begin::Begun;
 use super::bootstrap::Identity;
+use super::cells::{Cells, Name, Stored};
 use super::kept::{About, Rows};
 use super::origin::Origin;
 use super::peers::Peers;
@@ -81,7 +83,11 @@ pub(crate) struct SetNode {
     /// Where the masters of the list are.
     places: RefCell<Vec<SocketAddr>>,
     counts: RefCell<BTreeMap<&'static str, u64>>,
+    shape: Shape,
     rows: RefCell<Rows>,
+    /// Cells of the store as they were read, and where its entries are since then.
+    read: RefCell<BTreeMap<u32, Vec<u8>>>,
+    cells: RefCell<Cells>,
     ticket: Cell<u32>,
     over: Cell<Option<Over>>,
     told: Event,
@@ -130,7 +136,10 @@ impl SetNode {
             peers: RefCell::default(),
             places: RefCell::default(),
             counts: RefCell::default(),
+            shape,
             rows: RefCell::new(Rows::new(shape)),
+            read: RefCell::default(),
+            cells: RefCell::default(),
             ticket: Cell::new(0),
             over: Cell::new(None),
             told: Event::new(),
@@ -553,6 +562,7 @@ impl SetNode {
         while let Some(next) = self.read_rows(from).await {
             from = next;
         }
+        self.begin_store(fence);
         let imported = self.import();
         self.tell_rows();
         let (cluster, id) = {
@@ -562,8 +572,9 @@ impl SetNode {
         self.master.port.put(&master::Input::Leads { cluster, fence });
         // Nobody is shown to a leader that would not take them in yet.
         self.master.leading().await;
+        // What was imported, and what a leader left behind that died while it stored something.
+        self.propose();
         if imported {
-            self.propose();
             let meta = self.meta.clone();
             self.when_durable(move || Origin::is_done(&meta));
         }
@@ -582,6 +593,9 @@ impl SetNode {
         while let Ok(((table, slot, row), rest)) =
             postcard::take_from_bytes::<(Table, u32, &[u8])>(bytes)
         {
+            if table == Table::Store {
+                self.read.borrow_mut().insert(slot, row.to_vec());
+            }
             rows.found(table, slot, row);
             bytes = rest;
         }
@@ -604,7 +618,25 @@ impl SetNode {
                 rows.keep(&row);
             }
         });
+        drop(rows);
+        origin.stored().for_each(|stored| {
+            // Another value may have been stored since then, and this be the second attempt.
+            if self.master.store.borrow_mut().found(stored.clone()) {
+                self.keep_stored(&stored);
+            }
+        });
         true
+    }
+
+    /// The master is told what is stored.
+    fn begin_store(&self, fence: Fence) {
+        let cells = std::mem::take(&mut *self.read.borrow_mut());
+        let all = self.cells.borrow_mut().found(&mut self.rows.borrow_mut(), &cells);
+        let mut store = self.master.store.borrow_mut();
+        store.begin(fence.epoch, self.shape.slots(Table::Store));
+        for stored in all {
+            store.found(stored);
+        }
     }
 
     fn tell_rows(&self) {
@@ -654,6 +686,18 @@ impl SetNode {
     /// Keeps what was decided.
     pub(crate) fn keep(&self, row: &Row<'_>) {
         self.rows.borrow_mut().keep(row);
+        self.propose();
+    }
+
+    /// Keeps what somebody has stored.
+    pub(crate) fn keep_stored(&self, stored: &Stored) {
+        self.cells.borrow_mut().keep(&mut self.rows.borrow_mut(), stored);
+        self.propose();
+    }
+
+    /// Keeps it no more.
+    pub(crate) fn forget_stored(&self, name: &Name) {
+        self.cells.borrow_mut().forget(&mut self.rows.borrow_mut(), name);
         self.propose();
     }
 

@@ -8,7 +8,7 @@ use std::path::Path;
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
-use mesita_core::limits::MASTERS_MAX;
+use mesita_core::limits::{MASTERS_MAX, NAME_MAX, STORED_MAX};
 use mesita_core::registry::body::Shape;
 use mesita_core::registry::rows::Row;
 use mesita_core::registry::store::Facts;
@@ -19,6 +19,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::bootstrap::Refused;
+use super::cells::Stored;
 
 /// The least and the largest T, in µs.
 const T_MIN_US: u32 = 10_000;
@@ -58,6 +59,18 @@ pub(crate) struct Origin {
     /// How many masters had a vote.
     pub(crate) masters: usize,
     rows: Vec<Told>,
+    /// What frameworks have stored.
+    #[serde(default)]
+    store: Vec<ToldStored>,
+}
+
+/// What somebody has stored, its value in base64.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+struct ToldStored {
+    owner: Box<str>,
+    key: Box<str>,
+    version: u64,
+    value: String,
 }
 
 impl Origin {
@@ -66,7 +79,14 @@ impl Origin {
         facts: &Facts,
         rows: impl Iterator<Item = &'r [u8]>,
         is: impl Fn(&[u8]) -> Value,
+        stored: Vec<Stored>,
     ) -> Self {
+        let stored = stored.into_iter().map(|Stored { owner, key, version, value }| ToldStored {
+            owner,
+            key,
+            version,
+            value: STANDARD.encode(value),
+        });
         let told = rows.map(|bytes| Told { row: STANDARD.encode(trimmed(bytes)), is: is(bytes) });
         Self {
             version: VERSION,
@@ -77,6 +97,7 @@ impl Origin {
             t_us: facts.meta.t_us,
             masters: facts.meta.roster.members.iter().filter(|member| member.voter).count(),
             rows: told.collect(),
+            store: stored.collect(),
         }
     }
 
@@ -98,6 +119,14 @@ impl Origin {
             if !Row::read(&bytes).is_some_and(|row| is_sound(&row)) {
                 return Err(bad(format!("row {number} was changed, or is of a later release")));
             }
+        }
+        let stored = |one: &ToldStored| {
+            let value = STANDARD.decode(&one.value).ok().filter(|value| value.len() <= STORED_MAX);
+            let names = [&one.owner, &one.key];
+            value.is_some() && names.iter().all(|name| (1..=NAME_MAX).contains(&name.len()))
+        };
+        if let Some(number) = origin.store.iter().position(|one| !stored(one)) {
+            return Err(bad(format!("entry {number} of the store was changed")));
         }
         Ok(origin)
     }
@@ -177,6 +206,16 @@ impl Origin {
         self.rows.iter().map(|told| STANDARD.decode(&told.row).unwrap_or_default())
     }
 
+    /// What frameworks have stored.
+    pub(crate) fn stored(&self) -> impl Iterator<Item = Stored> {
+        self.store.iter().map(|one| Stored {
+            owner: one.owner.clone(),
+            key: one.key.clone(),
+            version: one.version,
+            value: STANDARD.decode(&one.value).unwrap_or_default(),
+        })
+    }
+
     /// Why it has more than fits a registry of that shape.
     pub(crate) fn fits(&self, shape: Shape) -> Result<(), Refused> {
         let tables = [Table::Agents, Table::Frameworks, Table::Roles, Table::Windows];
@@ -189,6 +228,12 @@ impl Origin {
                      give a larger --size"
                 )));
             }
+        }
+        let cells: u32 = self.stored().map(|stored| stored.entry().cells()).sum();
+        if cells > shape.slots(Table::Store) {
+            let text = "the registry that was imported has more in its store than fits: give a \
+                        larger --size";
+            return Err(Refused::Sentence(text.to_owned()));
         }
         Ok(())
     }

@@ -6,7 +6,7 @@ use std::process::Command;
 use crate::world::{Master, Process, World, eventually};
 
 /// An example beside this test, which is built with it.
-fn example(name: &str) -> PathBuf {
+pub(crate) fn example(name: &str) -> PathBuf {
     let test = std::env::current_exe().unwrap();
     let example = test.parent().unwrap().with_file_name("examples").join(name);
     assert!(example.exists(), "{}: build it with `cargo build --examples`", example.display());

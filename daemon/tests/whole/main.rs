@@ -34,5 +34,6 @@ mod rosters;
 mod runs;
 mod scheduler_api;
 mod sessions;
+mod stores;
 mod volumes;
 mod world;

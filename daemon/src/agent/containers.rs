@@ -715,7 +715,7 @@ impl AgentNode {
         if ended {
             self.keeper.send(&Request::Forget { container: id });
         }
-        let due = clock::now().after(self.options.gc_delay_us);
+        let due = clock::now().after(self.options.keeping.delay_us);
         self.containers.discard(due.0, at);
     }
 

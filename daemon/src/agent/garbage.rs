@@ -1,7 +1,9 @@
-//! Sandboxes of containers that ended: kept for a while, and removed.
+//! Sandboxes of containers that ended: kept for a while, and removed; the fuller the disk, the
+//! sooner.
 
 use std::path::Path;
 
+use mesita_core::time::Time;
 use mesita_core::wire::ContainerId;
 use mesita_isolation::cgroups::At;
 use mesita_isolation::sandbox;
@@ -13,6 +15,37 @@ use crate::{alarm, clock};
 /// Sandboxes of containers that ended, kept at the most; the oldest go first.
 const SANDBOXES_MAX: usize = 10_000;
 
+/// How long sandboxes are kept.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Keeping {
+    /// While the disk is empty, in µs.
+    pub(crate) delay_us: u64,
+    /// The part of the disk that is to stay free, in thousandths.
+    pub(crate) headroom_milli: u32,
+    /// From one look at the disk to the next, in µs.
+    pub(crate) watch_us: u64,
+}
+
+impl Keeping {
+    /// By how much sooner a sandbox goes with so much of the disk in use, in µs. Mesos:
+    /// `Slave::checkDiskUsage`: what is left of the delay is the part of the disk that is free,
+    /// without the headroom.
+    fn sooner(&self, used_milli: u32) -> u64 {
+        let part = used_milli.saturating_add(self.headroom_milli).min(1_000);
+        let us = u128::from(self.delay_us) * u128::from(part) / 1_000;
+        u64::try_from(us).unwrap_or(self.delay_us)
+    }
+}
+
+/// Thousandths of a file system that nobody but root could write to any more; none = it cannot be
+/// told.
+fn used_milli(path: &Path) -> Option<u32> {
+    let disk = rustix::fs::statvfs(path).ok()?;
+    let used = disk.f_blocks.checked_sub(disk.f_bfree)?;
+    let whole = used.checked_add(disk.f_bavail).filter(|whole| *whole > 0)?;
+    u32::try_from(u128::from(used) * 1_000 / u128::from(whole)).ok()
+}
+
 impl AgentNode {
     /// Removes sandboxes when their time is over. Those of earlier runs count from when they were
     /// written to last.
@@ -22,11 +55,13 @@ impl AgentNode {
             return;
         }
         self.tasks.go(async move {
-            let (work_dir, delay) = (me.containers.work_dir.clone(), me.options.gc_delay_us);
+            let keeping = me.options.keeping;
+            let (work_dir, delay) = (me.containers.work_dir.clone(), keeping.delay_us);
             let old = me.containers.by_hand(move || leftovers(&work_dir, delay)).await;
             for (due, id) in old.into_iter().filter(|(_, id)| me.containers.get(*id).is_none()) {
                 me.containers.discard(due, id.into());
             }
+            let (mut looked, mut sooner) = (None, 0);
             loop {
                 let listener = me.containers.garbage_changed.listen();
                 let first = me.containers.garbage.borrow().first().copied();
@@ -34,10 +69,18 @@ impl AgentNode {
                     listener.await;
                     continue;
                 };
+                let watch = looked.map_or(Time(0), |at: Time| at.after(keeping.watch_us));
+                if clock::now() >= watch {
+                    let work_dir = me.containers.work_dir.clone();
+                    let used = me.containers.by_hand(move || used_milli(&work_dir)).await;
+                    sooner = used.map_or(0, |used| keeping.sooner(used));
+                    looked = Some(clock::now());
+                    continue;
+                }
                 let full = me.containers.garbage.borrow().len() > SANDBOXES_MAX;
-                if due > clock::now().0 && !full {
-                    let due = alarm::at(mesita_core::time::Time(due));
-                    futures_lite::future::or(due, listener).await;
+                let early = Time(due.saturating_sub(sooner));
+                if early > clock::now() && !full {
+                    futures_lite::future::or(alarm::at(early.min(watch)), listener).await;
                     continue;
                 }
                 me.containers.garbage.borrow_mut().remove(&(due, at));
@@ -75,4 +118,19 @@ fn leftovers(work_dir: &Path, delay_us: u64) -> Vec<(u64, ContainerId)> {
         Some((now.saturating_add(delay_us.saturating_sub(age)), id))
     });
     found.collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_fuller_the_disk_the_sooner_a_sandbox_goes() {
+        let keeping = Keeping { delay_us: 1_000_000, headroom_milli: 100, watch_us: 0 };
+        for (used, sooner) in [(0, 100_000), (500, 600_000), (900, 1_000_000), (1_000, 1_000_000)] {
+            assert_eq!(keeping.sooner(used), sooner, "{used}");
+        }
+        let all = used_milli(Path::new("/proc")).is_none_or(|used| used <= 1_000);
+        assert!(all && used_milli(Path::new("/nowhere")).is_none());
+    }
 }

@@ -29,7 +29,7 @@ mod containers;
 mod executors;
 pub(crate) mod fetch;
 mod files;
-mod garbage;
+pub(crate) mod garbage;
 mod inner;
 mod keeper;
 mod link;
@@ -92,8 +92,8 @@ pub(crate) struct Options {
     pub(crate) conns_max: u32,
     /// The longest first pause before a master is tried again, in µs.
     pub(crate) backoff_us: u64,
-    /// How long the sandbox of a container that ended is kept, in µs.
-    pub(crate) gc_delay_us: u64,
+    /// How long the sandbox of a container that ended is kept.
+    pub(crate) keeping: garbage::Keeping,
     /// Containers that the API may have started at once.
     pub(crate) inner_max: usize,
     /// Blocking steps at once.

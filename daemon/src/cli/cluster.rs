@@ -237,7 +237,11 @@ pub(crate) fn plan_agent(
         master_bytes_max: all_bytes(common),
         conns_max: capacity.conns,
         backoff_us,
-        gc_delay_us: holds.gc_delay.us,
+        keeping: agent::garbage::Keeping {
+            delay_us: holds.gc_delay.us,
+            headroom_milli: holds.gc_disk_headroom.milli,
+            watch_us: holds.disk_watch_interval.us,
+        },
         hands: holds.hands,
         inner_max: holds.inner_containers_max,
         log_bytes_max: holds.task_log_max.bytes,

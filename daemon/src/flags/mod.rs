@@ -311,7 +311,14 @@ pub(crate) struct Holds {
     /// The same from the start of the agent, for one that was there before it
     #[arg(long, value_name = "DURATION", default_value = "15secs")]
     pub(crate) executor_reregistration_timeout: Duration,
-    /// How long the sandbox of a task that ended is kept
+    /// The part of the disk that sandboxes of tasks that ended leave free: the fuller it is, the
+    /// sooner they go
+    #[arg(long, value_name = "SHARE", default_value = "10%")]
+    pub(crate) gc_disk_headroom: Share,
+    /// From one look at the disk to the next, while there are such sandboxes
+    #[arg(long, value_name = "DURATION", default_value = "1mins")]
+    pub(crate) disk_watch_interval: Duration,
+    /// How long the sandbox of a task that ended is kept while the disk is empty
     #[arg(long, value_name = "DURATION", default_value = "1weeks")]
     pub(crate) gc_delay: Duration,
     /// The newest of what a task writes to stdout, and to stderr, that is kept; 0 = all of it

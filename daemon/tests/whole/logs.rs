@@ -42,3 +42,18 @@ fn of_what_a_task_writes_the_newest_part_is_kept() {
     framework.accepted("TEARDOWN", &serde_json::Value::Null);
     end(&world, master, agent);
 }
+
+#[test]
+fn sandboxes_of_tasks_that_ended_make_room_on_a_disk_that_is_full() {
+    let world = World::new();
+    let master = world.master(&[]);
+    let agent = master.agent(&["--gc-disk-headroom=100%", "--disk-watch-interval=100ms"]);
+    let run = master.run(&["--command", "echo hello"]).end();
+    assert_eq!(run.status, 0, "{}", run.err);
+    let work_dir = agent.work_dir().display().to_string();
+    let left = || world.sandboxes(&work_dir);
+    eventually(|| left().is_empty(), || format!("{:?}", left()));
+    agent.leave();
+    master.stop();
+    world.nothing_is_left();
+}

@@ -557,6 +557,10 @@ impl<'w> Agent<'w> {
         if !self.flags.iter().any(|flag| flag.starts_with("--resources")) {
             command.arg("--resources=cpus:4;mem:1024;ports:[31000-31099]");
         }
+        // Sandboxes are looked into however full the disk is.
+        if !self.flags.iter().any(|flag| flag.starts_with("--gc-disk-headroom")) {
+            command.arg("--gc-disk-headroom=0%");
+        }
         command
     }
 

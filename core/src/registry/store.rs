@@ -336,13 +336,13 @@ impl<'a> Store<'a> {
     /// leads up to it.
     fn newest_sector(&mut self, disk: &mut dyn Disk) -> Result<Option<Found>, Unreadable> {
         let mut found: [Option<(Facts, Edits)>; 2] = [None, None];
-        let mut blank = true;
-        for (slot, found) in [0u32, 1].into_iter().zip(&mut found) {
+        let mut blank = [true; 2];
+        for ((slot, found), blank) in [0u32, 1].into_iter().zip(&mut found).zip(&mut blank) {
             let place = place_of_slot(self.body.shape(), self.ring_max, slot);
             for copy in [place, place.saturating_add(1)] {
                 let mut block = [0; BLOCK];
                 disk.read(copy, &mut block).map_err(|_| Unreadable::Disk)?;
-                blank &= is_zero(&block);
+                *blank &= is_zero(&block);
                 if is_newer(&block, SECTOR_FORM) {
                     return Err(Unreadable::Newer);
                 }
@@ -360,7 +360,10 @@ impl<'a> Store<'a> {
         let second = sequence(&b) > sequence(&a);
         let (newest, older) = if second { (b, a) } else { (a, b) };
         let Some((facts, edits)) = newest else {
-            return if blank { Ok(None) } else { Err(Unreadable::Damaged) };
+            // The second slot is written second. While it is blank nothing was durable, and nothing
+            // said: the very first write was torn.
+            let [_, second] = blank;
+            return if second { Ok(None) } else { Err(Unreadable::Damaged) };
         };
         let leads_here =
             |(old, _): &(Facts, Edits)| old.accepted == facts.base && old.base != old.accepted;

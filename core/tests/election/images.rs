@@ -198,8 +198,6 @@ fn cut_after(
         }
         let found = match memory.recover(&mut image) {
             Ok(found) => found,
-            // The very first sector was torn: nothing was there before.
-            Err(Unreadable::Damaged) if before.facts.sequence == 0 => continue,
             Err(refused) => panic!("{refused:?} after {combination:?}"),
         };
         let fresh = before.facts.sequence == 0 && !found.0.formed;

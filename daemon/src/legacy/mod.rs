@@ -36,7 +36,7 @@ pub(crate) fn query(text: Option<&str>) -> BTreeMap<String, String> {
 }
 
 /// Percent-encoding (RFC 3986 §2.1) undone, and `+` as a space, as forms have it.
-fn decoded(text: &str) -> String {
+pub(crate) fn decoded(text: &str) -> String {
     let mut bytes = Vec::with_capacity(text.len());
     let mut rest = text.as_bytes();
     while let Some((&first, after)) = rest.split_first() {

@@ -28,6 +28,7 @@ mod maintenance;
 mod masters;
 mod operations;
 mod operator;
+mod quotas;
 mod reservations;
 mod rights;
 mod schedulers;

@@ -6,18 +6,14 @@ use std::rc::Rc;
 
 use hyper::StatusCode;
 use mesita_core::Refusal;
-use mesita_core::acls::Action;
 use mesita_core::limits::{HEAD_MAX, VERSION_MAX};
 use mesita_core::master::Input;
-use mesita_core::resources::Amount;
 use mesita_core::table::Id;
-use mesita_core::wire::call::Quantity;
 use mesita_core::wire::hello::Role;
 use mesita_core::wire::operator::{OperatorCall, OperatorEvent, OperatorVerb};
-use mesita_core::wire::{FrameworkId, Head, Scratch, Seq, decode};
+use mesita_core::wire::{FrameworkId, Head, Seq, decode};
 
 use super::MasterNode;
-use crate::catalog::rows::Quota;
 use crate::clock;
 use crate::doors::Caller;
 use crate::http::{Early, early};
@@ -28,13 +24,14 @@ use pb::master::Call;
 use pb::master::call::{Type, UpdateQuota, UpdateWeights};
 
 /// What became of an operation, and why.
-type Answer = (Result<(), Refusal>, String);
+pub(super) type Answer = (Result<(), Refusal>, String);
 
 /// Operations that wait for their answers, by their connections.
 pub(super) type Waiting = BTreeMap<Id, async_channel::Sender<Answer>>;
 
 impl MasterNode {
     /// A call that changes something; false when it is none.
+    #[allow(deprecated)] // Calls that Mesos has given up are answered, too.
     pub(super) async fn change(
         self: &Rc<Self>,
         call: &Call,
@@ -44,6 +41,12 @@ impl MasterNode {
         if kind == Type::UpdateQuota {
             let none = UpdateQuota::default();
             self.update_quota(call.update_quota.as_ref().unwrap_or(&none), caller).await?;
+        } else if kind == Type::SetQuota {
+            let request = call.set_quota.as_ref().map(|one| one.quota_request.clone());
+            self.put_quota(&request.unwrap_or_default(), caller).await?;
+        } else if kind == Type::RemoveQuota {
+            let role = call.remove_quota.as_ref().map_or("", |one| &one.role);
+            self.remove_quota(role, caller).await?;
         } else if kind == Type::UpdateWeights {
             let none = UpdateWeights::default();
             let update = call.update_weights.as_ref().unwrap_or(&none);
@@ -94,68 +97,21 @@ impl MasterNode {
         Ok(())
     }
 
-    /// Sets quotas, all of them or none: what was set before the one that is refused is set back.
-    async fn update_quota(
-        self: &Rc<Self>,
-        update: &UpdateQuota,
-        caller: &Caller,
-    ) -> Result<(), Early> {
-        let mut wanted = Vec::new();
-        for config in &update.quota_configs {
-            let read = |of: &BTreeMap<String, pb::value::Scalar>| {
-                let each = of.iter().map(|(name, scalar)| {
-                    let amount = amount(scalar.value).map_err(|bad| {
-                        let message = format!("Invalid quota for '{name}': it {bad}");
-                        early(StatusCode::BAD_REQUEST, message)
-                    });
-                    Ok((name.as_str().into(), amount?))
-                });
-                each.collect::<Result<BTreeMap<Box<str>, Amount>, Early>>()
-            };
-            let quota =
-                Quota { guarantees: read(&config.guarantees)?, limits: read(&config.limits)? };
-            wanted.push((config.role.as_str(), quota));
-        }
-        for (role, _) in &wanted {
-            self.options.access.check(caller, Action::UpdateQuota, Some(role))?;
-        }
-        let before = self.catalog.borrow().now.quotas.clone();
-        for (done, (role, quota)) in wanted.iter().enumerate() {
-            let Err(refused) = self.set_quota(role, quota, update.force(), caller).await else {
-                continue;
-            };
-            for (role, _) in wanted.iter().take(done) {
-                let old = before.get(*role).cloned().unwrap_or_default();
-                // What was true a moment ago is true again.
-                let _ = self.set_quota(role, &old, true, caller).await;
-            }
-            return Err(refused);
-        }
-        Ok(())
-    }
-
-    async fn set_quota(
-        self: &Rc<Self>,
-        role: &str,
-        quota: &Quota,
-        force: bool,
-        caller: &Caller,
-    ) -> Result<(), Early> {
-        let mut memory = [vec![0; 4096], vec![0; 4096]];
-        let [first, second] = &mut memory;
-        let many = |_| early(StatusCode::BAD_REQUEST, "a quota names at most 16 resources");
-        let guarantees = list(&quota.guarantees, first).map_err(many)?;
-        let limits = list(&quota.limits, second).map_err(many)?;
-        let verb = OperatorVerb::SetQuota { role, guarantees, limits, force };
-        self.operate(caller, verb).await
-    }
-
     /// Has the core do something that only operators may.
     pub(super) async fn operate(
         self: &Rc<Self>,
         caller: &Caller,
         verb: OperatorVerb<'_>,
     ) -> Result<(), Early> {
+        answered(self.ask_core(caller, verb).await?)
+    }
+
+    /// The same, with what the core says of it.
+    pub(super) async fn ask_core(
+        self: &Rc<Self>,
+        caller: &Caller,
+        verb: OperatorVerb<'_>,
+    ) -> Result<Answer, Early> {
         let full = |what: &str| {
             let message = format!("{what}: see --size on the master");
             early(StatusCode::SERVICE_UNAVAILABLE, message)
@@ -193,25 +149,7 @@ impl MasterNode {
         self.conns.end(conn);
         self.port.put(&Input::Closed { conn, since: clock::now() });
         let gone = || early(StatusCode::SERVICE_UNAVAILABLE, "the master is ending");
-        let (result, message) = answer.map_err(|_| gone())?;
-        result.map_err(|refusal| {
-            // A race with offers, as in Mesos, or an agent that is away: to be tried again.
-            let passes = matches!(
-                refusal,
-                Refusal::NotAvailable
-                    | Refusal::InUse
-                    | Refusal::AgentAway
-                    | Refusal::OutcomeUnknown
-                    | Refusal::OperationsFull
-            );
-            let status = if refusal == Refusal::Denied || passes {
-                StatusCode::from_u16(refusal.http()).unwrap_or_default()
-            } else {
-                StatusCode::BAD_REQUEST
-            };
-            let sentence = if message.is_empty() { refusal.sentence() } else { &message };
-            early(status, sentence)
-        })
+        answer.map_err(|_| gone())
     }
 
     /// True for a connection on which an operator is answered.
@@ -232,10 +170,24 @@ impl MasterNode {
     }
 }
 
-fn list<'s>(
-    amounts: &'s BTreeMap<Box<str>, Amount>,
-    memory: &'s mut [u8],
-) -> Result<Seq<'s, Quantity<'s>>, mesita_core::table::Full> {
-    let each = amounts.iter().map(|(name, &amount)| Quantity { name, amount });
-    Scratch::new(memory).seq::<Quantity<'_>>(each)
+/// What the core says of an operation, for an HTTP client.
+pub(super) fn answered((result, message): Answer) -> Result<(), Early> {
+    result.map_err(|refusal| {
+        // A race with offers, as in Mesos, or an agent that is away: to be tried again.
+        let passes = matches!(
+            refusal,
+            Refusal::NotAvailable
+                | Refusal::InUse
+                | Refusal::AgentAway
+                | Refusal::OutcomeUnknown
+                | Refusal::OperationsFull
+        );
+        let status = if refusal == Refusal::Denied || passes {
+            StatusCode::from_u16(refusal.http()).unwrap_or_default()
+        } else {
+            StatusCode::BAD_REQUEST
+        };
+        let sentence = if message.is_empty() { refusal.sentence() } else { &message };
+        early(status, sentence)
+    })
 }

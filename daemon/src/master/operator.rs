@@ -465,6 +465,8 @@ fn missing(call: &Call) -> Option<&'static str> {
         Type::DeactivateAgent => ("deactivate_agent", call.deactivate_agent.is_some()),
         Type::ReactivateAgent => ("reactivate_agent", call.reactivate_agent.is_some()),
         Type::UpdateQuota => ("update_quota", call.update_quota.is_some()),
+        Type::SetQuota => ("set_quota", call.set_quota.is_some()),
+        Type::RemoveQuota => ("remove_quota", call.remove_quota.is_some()),
         Type::Teardown => ("teardown", call.teardown.is_some()),
         Type::MarkAgentGone => ("mark_agent_gone", call.mark_agent_gone.is_some()),
         // They only read, or are not supported, or need nothing more.
@@ -487,9 +489,7 @@ fn missing(call: &Call) -> Option<&'static str> {
         | Type::Subscribe
         | Type::GetMaintenanceStatus
         | Type::GetMaintenanceSchedule
-        | Type::GetQuota
-        | Type::SetQuota
-        | Type::RemoveQuota => return None,
+        | Type::GetQuota => return None,
     };
     (!there).then_some(field)
 }

@@ -84,6 +84,14 @@ impl Site for MasterNode {
             "/weights" if visit.request.method() == Method::PUT => {
                 Ok(Box::pin(self.put_weights(visit)))
             }
+            "/quota" if visit.request.method() == Method::POST => {
+                Ok(Box::pin(self.post_quota(visit)))
+            }
+            path if path.starts_with("/quota/")
+                || (path == "/quota" && visit.request.method() == Method::DELETE) =>
+            {
+                Ok(Box::pin(self.delete_quota(visit)))
+            }
             // A schedule is read at the same path.
             path if Posted::at(path).is_some()
                 && (visit.request.method() == Method::POST || path.starts_with("/machine/")) =>

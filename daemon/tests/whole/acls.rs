@@ -93,6 +93,14 @@ fn what_no_rule_allows_is_denied_to_every_call() {
             "update_quotas",
         ),
         (
+            "SET_QUOTA",
+            "set_quota",
+            &json!({"quota_request": {"role": "db", "guarantee": [
+                {"name": "cpus", "type": "SCALAR", "scalar": {"value": 0.1}}]}}),
+            "update_quotas",
+        ),
+        ("REMOVE_QUOTA", "remove_quota", &json!({"role": "db"}), "update_quotas"),
+        (
             "UPDATE_WEIGHTS",
             "update_weights",
             &json!({"weight_infos": [{"role": "web/a", "weight": 2.0},

@@ -304,6 +304,52 @@ fn an_agent_tells_what_runs_and_what_it_wrote_also_by_its_master() {
     end(&world, master, agent);
 }
 
+/// SET_QUOTA and REMOVE_QUOTA, and what was there before them, of a master where `web` has quota.
+fn quota_is_set_by_the_calls_of_before(master: &Master<'_>) {
+    let wanted = |role: &str, cpus: f64| {
+        json!({"role": role, "guarantee": [
+            {"name": "cpus", "type": "SCALAR", "scalar": {"value": cpus}}]})
+    };
+    let set = |request: Value| {
+        let call = json!({"type": "SET_QUOTA", "set_quota": {"quota_request": request}});
+        post(master.port, "/api/v1", &[], &call)
+    };
+    let remove = |role: &str| {
+        let call = json!({"type": "REMOVE_QUOTA", "remove_quota": {"role": role}});
+        post(master.port, "/api/v1", &[], &call)
+    };
+    let told = || {
+        let configs = operate(master, "GET_QUOTA")["status"]["configs"].clone();
+        configs.as_array().cloned().unwrap_or_default()
+    };
+    for (answer, status, words) in [
+        (set(wanted("web", 0.5)), 400, "already has quota"),
+        (set(wanted("*", 0.5)), 400, "default '*' role"),
+        (set(json!({"role": "ops"})), 400, "empty 'guarantee'"),
+        (set(wanted("ops", 1000.0)), 409, "capacity check"),
+        (set(wanted("ops", 0.1)), 200, ""),
+        (remove("nobody"), 400, "Role 'nobody' has no quota set"),
+    ] {
+        assert_eq!(answer.status, status, "{}", answer.text());
+        assert!(answer.text().contains(words), "{}", answer.text());
+    }
+    // What is guaranteed is the limit, too.
+    let ops = told().into_iter().find(|one| one["role"] == "ops").unwrap();
+    assert_eq!(ops["guarantees"], json!({"cpus": {"value": 0.1}}));
+    assert_eq!(ops["guarantees"], ops["limits"]);
+    assert_eq!(remove("ops").status, 200);
+    assert_eq!(told().len(), 1);
+    // The endpoints before v1 do the same, also with a role below another one.
+    assert_eq!(post(master.port, "/quota", &[], &wanted("ops/eu", 0.1)).status, 200);
+    assert_eq!(post(master.port, "/master/quota", &[], &wanted("ops/eu", 0.1)).status, 400);
+    assert_eq!(told().len(), 2);
+    let delete = |path: &str| ask(master.port, "DELETE", path, &[], b"").status;
+    assert_eq!(delete("/master/quota/ops/eu"), 200);
+    assert_eq!((delete("/quota/ops/eu"), delete("/quota")), (400, 400));
+    assert_eq!(ask(master.port, "GET", "/quota/web", &[], b"").status, 405);
+    assert_eq!(told().len(), 1);
+}
+
 #[test]
 fn an_operator_changes_quota_weights_and_what_is_offered() {
     let world = World::new();
@@ -354,6 +400,8 @@ fn an_operator_changes_quota_weights_and_what_is_offered() {
     let roles = read(&master, "/roles")["roles"].clone();
     assert_eq!((&roles[0]["name"], &roles[0]["weight"]), (&json!("web"), &json!(3.0)));
     assert_eq!(roles[0]["quota"]["guarantee"]["cpus"], 1.0);
+
+    quota_is_set_by_the_calls_of_before(&master);
 
     let id = read(&master, "/slaves")["slaves"][0]["id"].clone();
     done(&json!({"type": "DEACTIVATE_AGENT", "deactivate_agent": {"agent_id": {"value": id}}}));

@@ -164,10 +164,8 @@ impl Master<'_> {
     }
 
     fn check_roles(&self, known: Option<Id>, subscribe: &Subscribe<'_>) -> Result<(), Refusal> {
+        // In none, it is a framework all the same, which is offered nothing until it has one.
         let roles = subscribe.roles;
-        if roles.is_empty() {
-            return Err(Refusal::BadRole);
-        }
         let repeated =
             |index: usize, role: &str| roles.iter().take(index).any(|earlier| earlier == role);
         if roles.iter().enumerate().any(|(index, role)| repeated(index, role)) {

@@ -15,7 +15,7 @@ use mesita_core::doors::Rights;
 use mesita_core::limits::{HEAD_MAX, VERSION_MAX};
 use mesita_core::master::{Input, Judged};
 use mesita_core::table::Id;
-use mesita_core::wire::call::Verb;
+use mesita_core::wire::call::{Capability, Verb};
 use mesita_core::wire::event::Event;
 use mesita_core::wire::hello::Role;
 use mesita_core::wire::{BodyRef, FrameworkId, Head, Scratch, decode};
@@ -216,7 +216,8 @@ impl MasterNode {
     #[allow(deprecated)] // Frameworks without MULTI_ROLE have a role and no roles.
     fn may_register(&self, info: &pb::FrameworkInfo) -> Result<(), String> {
         let one = [info.role().to_owned()];
-        let roles = if info.roles.is_empty() { &one[..] } else { &info.roles };
+        let many = calls::capabilities(info) & Capability::MultiRole.bit() != 0;
+        let roles = if many { &info.roles } else { &one[..] };
         self.may_use_roles(info.principal(), roles.iter().map(String::as_str))
     }
 

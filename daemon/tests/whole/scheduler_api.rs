@@ -302,6 +302,27 @@ fn a_framework_that_cannot_be_is_told_so_on_a_stream_that_ends() {
 }
 
 #[test]
+fn a_framework_in_no_role_is_offered_nothing_until_it_has_one() {
+    let world = World::new();
+    let (master, agent) = cluster(&world);
+    let mut framework = Framework::subscribe(&master, &json!({"roles": []}));
+    let waits = master.run(&["--wait", "20s", "--", "true"]).end();
+    assert_eq!(waits.status, 0, "what nobody is offered is others' to use: {}", waits.err);
+    let told = ask(master.port, "GET", "/frameworks", &[], b"").text();
+    let told: Value = serde_json::from_str(&told).unwrap();
+    let mut rows = told["frameworks"].as_array().unwrap().iter();
+    let row = rows.find(|one| one["id"] == framework.id["value"]).unwrap();
+    assert_eq!(row["roles"], json!([]));
+    let mut info = subscription(&json!({}))["subscribe"]["framework_info"].clone();
+    info["id"] = framework.id.clone();
+    let answer = framework.call("UPDATE_FRAMEWORK", &json!({ "framework_info": info }));
+    assert_eq!(answer.status, 200, "{}", answer.text());
+    framework.events.until("OFFERS");
+    framework.accepted("TEARDOWN", &Value::Null);
+    end(&world, master, agent);
+}
+
+#[test]
 fn a_scheduler_that_comes_back_takes_over_its_tasks() {
     let world = World::new();
     let (master, agent) = cluster(&world);

@@ -556,7 +556,7 @@ pub(super) fn unlike(principal: &str, claimed: &str) -> String {
 
 fn refused(bad: BadCall) -> Early {
     let status = match bad {
-        BadCall::Invalid(_) | BadCall::Framework(_) => StatusCode::BAD_REQUEST,
+        BadCall::Invalid(_) | BadCall::Framework(_) | BadCall::TooLong => StatusCode::BAD_REQUEST,
         BadCall::Unsupported(_) => StatusCode::NOT_IMPLEMENTED,
     };
     early(status, bad.to_string())

@@ -6,7 +6,8 @@
 
 use std::fmt;
 
-use mesita_core::limits::{HEAD_MAX, TASKS_PER_HEAD_MAX};
+use mesita_core::limits::{HEAD_MAX, NAME_MAX, TASKS_PER_HEAD_MAX};
+use mesita_core::master::OPERATION_PLACES;
 use mesita_core::resources::Amount;
 use mesita_core::table::{Full, Id};
 use mesita_core::wire::agent::OperationRef;
@@ -16,7 +17,9 @@ use mesita_core::wire::call::{
 };
 use mesita_core::wire::resource::{Resource, Value};
 use mesita_core::wire::task::{Launch, TaskAt};
-use mesita_core::wire::{AgentId, Body, FrameworkId, Head, OfferId, Scratch, Seq, Uuid};
+use mesita_core::wire::{
+    AgentId, Body, Check as _, FrameworkId, Head, OfferId, Scratch, Seq, Uuid,
+};
 use prost::Message;
 
 use super::amounts::{amount, duration, micros};
@@ -44,6 +47,8 @@ pub(crate) enum BadCall {
     Invalid(String),
     /// A description that a framework cannot have: told on its stream.
     Framework(String),
+    /// More than one message may hold. HTTP 400.
+    TooLong,
     /// Something that this release does not do. HTTP 501.
     Unsupported(&'static str),
 }
@@ -53,6 +58,11 @@ impl fmt::Display for BadCall {
         match self {
             Self::Invalid(why) => write!(f, "Failed to validate scheduler::Call: {why}"),
             Self::Framework(why) => f.write_str(why),
+            Self::TooLong => write!(
+                f,
+                "Failed to validate scheduler::Call: The call takes more than {HEAD_MAX} bytes; send \
+                 it in parts"
+            ),
             Self::Unsupported(what) => write!(f, "{what} is not supported"),
         }
     }
@@ -60,13 +70,21 @@ impl fmt::Display for BadCall {
 
 impl From<Full> for BadCall {
     fn from(_: Full) -> Self {
-        Self::Invalid(format!("The call takes more than {HEAD_MAX} bytes; send it in parts"))
+        Self::TooLong
     }
 }
 
 impl From<BadResource> for BadCall {
     fn from(bad: BadResource) -> Self {
-        Self::Invalid(bad.to_string())
+        match bad {
+            BadResource::TooMany => Self::TooLong,
+            BadResource::NoValue(_)
+            | BadResource::Number(..)
+            | BadResource::Ranges(_)
+            | BadResource::Reservation(_)
+            | BadResource::Disk(_)
+            | BadResource::Volume(_) => Self::Invalid(bad.to_string()),
+        }
     }
 }
 
@@ -77,7 +95,8 @@ pub(crate) struct Said {
     pub(crate) head: Vec<u8>,
     /// The bodies that it names, in order.
     pub(crate) bodies: Vec<Vec<u8>>,
-    /// What is wrong with its tasks, by their place among all of the call.
+    /// What is wrong with its tasks, by their place among all of the call, and with its operations,
+    /// by theirs from [`OPERATION_PLACES`].
     pub(crate) bad: Vec<(u16, String)>,
 }
 
@@ -209,8 +228,11 @@ impl<'s> Writer<'s> {
             Type::Teardown => Ok(Verb::Teardown),
             Type::Accept => {
                 let call = call.accept.as_ref().ok_or_else(absent)?;
-                let operations = call.operations.iter().map(|operation| self.operation(operation));
-                let operations = operations.collect::<Result<Vec<_>, _>>()?;
+                few("operations", call.operations.len())?;
+                let operations = (OPERATION_PLACES..u16::MAX).zip(&call.operations);
+                let operations = operations
+                    .map(|(place, operation)| self.operation(place, operation))
+                    .collect::<Result<Vec<_>, _>>()?;
                 Ok(Verb::Accept(Accept {
                     offers: self.offers(&call.offer_ids, true)?,
                     operations: self.scratch.seq::<Operation<'static>>(operations)?,
@@ -357,7 +379,37 @@ impl<'s> Writer<'s> {
         Ok(self.scratch.seq::<Quantity<'static>>(sums)?)
     }
 
-    fn operation(&mut self, operation: &'s pb::offer::Operation) -> Result<Operation<'s>, BadCall> {
+    /// One operation. What is wrong with it alone keeps no other from being done: it is told to its
+    /// framework if it has an id, as Mesos drops it.
+    fn operation(
+        &mut self,
+        place: u16,
+        operation: &'s pb::offer::Operation,
+    ) -> Result<Operation<'s>, BadCall> {
+        let said = self.operation_itself(operation);
+        // Tasks have their own verdicts.
+        if operation.launch.is_some() || operation.launch_group.is_some() {
+            return said;
+        }
+        let why = match said {
+            Ok(said) => match said.check() {
+                Ok(()) => return Ok(said),
+                Err(malformed) => malformed.to_string(),
+            },
+            Err(BadCall::Invalid(why)) => why,
+            Err(bad) => return Err(bad),
+        };
+        log::info!("an operation of a framework is refused: {why}");
+        self.bad.push((place, why));
+        let id = operation.id.as_ref().map_or("", |id| id.value.as_str());
+        let id = if id.len() <= NAME_MAX { id } else { "" };
+        Ok(Operation::Reserve(Change { id, resources: Seq::EMPTY }))
+    }
+
+    fn operation_itself(
+        &mut self,
+        operation: &'s pb::offer::Operation,
+    ) -> Result<Operation<'s>, BadCall> {
         use pb::offer::operation::Type;
         let id = operation.id.as_ref().map_or("", |id| &id.value);
         let missing = |what: &str| {
@@ -433,18 +485,17 @@ impl<'s> Writer<'s> {
             let agent = self.agent(&info.agent_id);
             let launch = tasks::to_wire(info, agent, group, &mut self.bodies, &mut self.scratch);
             let launch = match launch {
-                Ok(launch) if id.is_empty() => launch,
-                Ok(_) => {
-                    let message = "Operation 'id' must not be set for LAUNCH and LAUNCH_GROUP";
-                    self.bad.push((self.place, message.to_owned()));
-                    tasks::nothing_of(info, agent)
+                Ok(_) if !id.is_empty() => {
+                    Err("Operation 'id' must not be set for LAUNCH and LAUNCH_GROUP".to_owned())
                 }
-                Err(bad) => {
-                    self.bad.push((self.place, bad.to_string()));
-                    tasks::nothing_of(info, agent)
-                }
+                // What its message may not hold is wrong with this task alone.
+                Ok(launch) => launch.check().map(|()| launch).map_err(|bad| bad.to_string()),
+                Err(bad) => Err(bad.to_string()),
             };
-            launches.push(launch);
+            launches.push(launch.unwrap_or_else(|why| {
+                self.bad.push((self.place, why));
+                tasks::nothing_of(info, agent)
+            }));
             self.place += 1;
         }
         Ok(self.scratch.seq::<Launch<'static>>(launches)?)
@@ -460,17 +511,17 @@ impl<'s> Writer<'s> {
         let infos = &group.task_group.tasks;
         let (bodies, scratch) = (&mut self.bodies, &mut self.scratch);
         let executor = tasks::group_executor(&group.executor)
-            .and_then(|()| tasks::executor_to_wire(&group.executor, bodies, scratch));
-        let executor = match executor {
-            Ok(executor) => executor,
-            Err(bad) => {
-                // What is wrong with it is wrong with all of them.
-                let why = bad.to_string();
-                let places = (self.place..).take(infos.len());
-                self.bad.extend(places.map(|place| (place, why.clone())));
-                tasks::no_executor(&group.executor)
-            }
-        };
+            .and_then(|()| tasks::executor_to_wire(&group.executor, bodies, scratch))
+            .map_err(|bad| bad.to_string());
+        let executor = executor.and_then(|executor| {
+            executor.check().map(|()| executor).map_err(|malformed| malformed.to_string())
+        });
+        let executor = executor.unwrap_or_else(|why| {
+            // What is wrong with it is wrong with all of them.
+            let places = (self.place..).take(infos.len());
+            self.bad.extend(places.map(|place| (place, why.clone())));
+            tasks::NO_EXECUTOR
+        });
         let tasks = self.launches(infos, Some((number, &group.executor)), id)?;
         Ok(Operation::LaunchGroup { executor, tasks })
     }
@@ -837,6 +888,36 @@ mod tests {
         assert_eq!(names, ["a", "b", "c"]);
         // The public body of the one that is well, and its command.
         assert_eq!(said.bodies.len(), 2);
+    }
+
+    #[test]
+    fn what_is_wrong_with_one_operation_keeps_no_other_from_being_done() {
+        let json = r#"{"type":"ACCEPT","framework_id":{"value":"f"},"accept":{
+            "offer_ids":[{"value":"0000000000000007-1-O0"}],"operations":[
+            {"type":"NEWER"},
+            {"type":"RESERVE","id":{"value":"r"},"reserve":{"resources":[
+              {"name":"cpus","type":"SCALAR","scalar":{"value":1},
+               "reservations":[{"type":"DYNAMIC","role":"-x"}]}]}},
+            {"type":"LAUNCH","launch":{"task_infos":[
+              {"name":"a","task_id":{"value":"a"},"agent_id":{"value":"0000000000000007-1-S1"},
+               "executor":{"executor_id":{"value":"a/b"},"command":{"value":"true"}},
+               "resources":[{"name":"cpus","type":"SCALAR","scalar":{"value":0.5}}]},
+              {"name":"b","task_id":{"value":"b"},"agent_id":{"value":"0000000000000007-1-S1"},
+               "command":{"value":"true"},
+               "resources":[{"name":"cpus","type":"SCALAR","scalar":{"value":0.5}}]}]}},
+            {"type":"LAUNCH_GROUP","launch_group":{
+              "executor":{"type":"DEFAULT","executor_id":{"value":""}},
+              "task_group":{"tasks":[
+              {"name":"c","task_id":{"value":"c"},"agent_id":{"value":"0000000000000007-1-S1"},
+               "command":{"value":"true"},
+               "resources":[{"name":"cpus","type":"SCALAR","scalar":{"value":0.5}}]}]}}}]}}"#;
+        let said = said(json).unwrap();
+        let bad: Vec<u16> = said.bad.iter().map(|(place, _)| *place).collect();
+        assert_eq!(bad, [OPERATION_PLACES, OPERATION_PLACES + 1, 0, 2]);
+        let Head::Call(call) = decode(&said.head).unwrap() else { panic!() };
+        let Verb::Accept(accept) = call.verb else { panic!() };
+        let ids: Vec<&str> = accept.operations.iter().map(|one| one.id()).collect();
+        assert_eq!(ids, ["", "r", "", ""]);
     }
 
     #[test]

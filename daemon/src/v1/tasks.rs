@@ -272,12 +272,9 @@ fn limits<'s>(
     Ok(scratch.seq::<Limit<'static>>(limits).map_err(BadResource::from)?)
 }
 
-/// An executor of which only the id makes sense: its tasks are refused for it.
-pub(crate) fn no_executor(executor: &pb::ExecutorInfo) -> Executor<'_> {
-    let body = Body::NONE;
-    let id = &executor.executor_id.value;
-    Executor { id, resources: Seq::EMPTY, user: "", grace_us: None, body }
-}
+/// What stands for an executor that makes no sense: its tasks are refused for it.
+pub(crate) const NO_EXECUTOR: Executor<'static> =
+    Executor { id: "none", resources: Seq::EMPTY, user: "", grace_us: None, body: Body::NONE };
 
 /// An executor for the wire.
 pub(crate) fn executor_to_wire<'s>(

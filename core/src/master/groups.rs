@@ -119,7 +119,7 @@ impl Master<'_> {
             return Err(Bad::invalid("A task of a group has a command"));
         }
         self.check_user(framework, task)?;
-        self.check_own_resources(task)
+        self.check_own_resources(taking, task)
     }
 
     /// All tasks and their executor, if it is new, must fit the offers together.
@@ -130,6 +130,7 @@ impl Master<'_> {
         new: bool,
     ) -> Result<(), Bad> {
         let of_executor = if new { group.executor.resources } else { Seq::EMPTY };
+        self.check_allocated(taking, &of_executor)?;
         if let Err(refusal) = self.pool.admit(&self.names, &of_executor) {
             return Err(Bad::full(refusal));
         }

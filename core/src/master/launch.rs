@@ -362,8 +362,30 @@ impl Master<'_> {
         })
     }
 
+    /// What says that it is allocated to a role must say so of the role that was offered it.
+    pub(super) fn check_allocated(
+        &self,
+        taking: &Taking,
+        resources: &Seq<'_, Resource<'_>>,
+    ) -> Result<(), Bad> {
+        let role = self.allocator.role_of(&self.names, taking.client);
+        let foreign = |resource: Resource<'_>| {
+            let to = resource.traits.allocated_to;
+            !to.is_empty() && to != role.as_str()
+        };
+        if !resources.iter().any(foreign) {
+            return Ok(());
+        }
+        Err(Bad::invalid("Task uses resources that are allocated to another role than its offer"))
+    }
+
     /// What is wrong with a task's resources by themselves.
-    pub(super) fn check_own_resources(&self, task: &Launch<'_>) -> Result<(), Bad> {
+    pub(super) fn check_own_resources(
+        &self,
+        taking: &Taking,
+        task: &Launch<'_>,
+    ) -> Result<(), Bad> {
+        self.check_allocated(taking, &task.resources)?;
         if !task.resources.iter().any(|resource| !is_zero(&resource)) {
             return Err(Bad::invalid("Task uses no resources"));
         }
@@ -394,7 +416,7 @@ impl Master<'_> {
         task: &Launch<'_>,
         bodies: &[BodyRef],
     ) -> Result<(), Bad> {
-        self.check_own_resources(task)?;
+        self.check_own_resources(taking, task)?;
         if !self.pool.contains_wire(&self.names, taking.rest, &task.resources) {
             return Err(Bad::invalid("Task uses more resources than were offered"));
         }
@@ -423,6 +445,7 @@ impl Master<'_> {
         task: &Launch<'_>,
         executor: &WireExecutor<'_>,
     ) -> Result<(), Bad> {
+        self.check_allocated(taking, &executor.resources)?;
         if let Err(refusal) = self.pool.admit(&self.names, &executor.resources) {
             return Err(Bad::full(refusal));
         }

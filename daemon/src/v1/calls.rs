@@ -173,6 +173,7 @@ fn uuid(bytes: &[u8]) -> Result<Uuid, BadCall> {
 pub(crate) fn to_wire(call: &Call, framework: FrameworkId, cluster: u64) -> Result<Said, BadCall> {
     let mut memory = vec![0; MEMORY];
     let mut writer = Writer {
+        framework,
         cluster,
         scratch: Scratch::new(&mut memory),
         bodies: Bodies::default(),
@@ -193,6 +194,7 @@ pub(crate) fn to_wire(call: &Call, framework: FrameworkId, cluster: u64) -> Resu
 
 /// A call that is being said.
 struct Writer<'s> {
+    framework: FrameworkId,
     cluster: u64,
     scratch: Scratch<'s>,
     bodies: Bodies,
@@ -472,6 +474,12 @@ impl<'s> Writer<'s> {
         Ok(Change { id, resources: resources::to_wire(list, &mut self.scratch)? })
     }
 
+    /// True for an executor that says it is another framework's.
+    fn is_foreign(&self, executor: &pb::ExecutorInfo) -> bool {
+        let said = executor.framework_id.as_ref();
+        said.is_some_and(|id| FrameworkId::parse(&id.value, self.cluster) != Some(self.framework))
+    }
+
     /// Tasks, each by itself: one that makes no sense is refused alone.
     fn launches(
         &mut self,
@@ -487,6 +495,9 @@ impl<'s> Writer<'s> {
             let launch = match launch {
                 Ok(_) if !id.is_empty() => {
                     Err("Operation 'id' must not be set for LAUNCH and LAUNCH_GROUP".to_owned())
+                }
+                Ok(_) if info.executor.as_ref().is_some_and(|one| self.is_foreign(one)) => {
+                    Err(FOREIGN.to_owned())
                 }
                 // What its message may not hold is wrong with this task alone.
                 Ok(launch) => launch.check().map(|()| launch).map_err(|bad| bad.to_string()),
@@ -516,6 +527,14 @@ impl<'s> Writer<'s> {
         let executor = executor.and_then(|executor| {
             executor.check().map(|()| executor).map_err(|malformed| malformed.to_string())
         });
+        let shares = infos.iter().filter(|info| tasks::shares_cgroups(info)).count();
+        let executor = if self.is_foreign(&group.executor) {
+            Err(FOREIGN.to_owned())
+        } else if shares != 0 && shares != infos.len() {
+            Err("'share_cgroups' must be the same for all tasks of a task group".to_owned())
+        } else {
+            executor
+        };
         let executor = executor.unwrap_or_else(|why| {
             // What is wrong with it is wrong with all of them.
             let places = (self.place..).take(infos.len());
@@ -744,6 +763,10 @@ fn few(what: &str, count: usize) -> Result<(), BadCall> {
     let why = format!("At most {TASKS_PER_HEAD_MAX} '{what}' fit one call; send it in parts");
     Err(BadCall::Invalid(why))
 }
+
+/// What is wrong with a task under an executor of another framework.
+const FOREIGN: &str =
+    "ExecutorInfo has an invalid FrameworkID: leave it out, or name the framework itself";
 
 /// For how long what is left is refused. Mesos: `Filters`, with what makes no sense as its default.
 fn refusal(filters: Option<&pb::Filters>) -> Option<u64> {

@@ -100,6 +100,10 @@ pub(crate) fn to_wire<'s>(
 ) -> Result<Launch<'s>, BadTask> {
     match group {
         None if task.command.is_some() == task.executor.is_some() => return Err(BadTask::Kind),
+        None if !shares_cgroups(task) => {
+            let why = "Only tasks in a task group may have 'share_cgroups' set to 'false'";
+            return Err(BadTask::Group(why));
+        }
         Some(_) => member(task)?,
         None => {}
     }
@@ -135,6 +139,12 @@ pub(crate) fn to_wire<'s>(
         private: bodies.put(private(task).encode_to_vec()),
         ..nothing_of(task, agent)
     })
+}
+
+/// Whether a task is in the cgroups of its executor.
+pub(crate) fn shares_cgroups(task: &pb::TaskInfo) -> bool {
+    let linux = task.container.as_ref().and_then(|container| container.linux_info.as_ref());
+    linux.is_none_or(|linux| linux.share_cgroups())
 }
 
 /// What only a task of a group must be. Mesos: `validation::task::group`.

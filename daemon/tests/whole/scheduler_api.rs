@@ -302,6 +302,47 @@ fn a_framework_that_cannot_be_is_told_so_on_a_stream_that_ends() {
 }
 
 #[test]
+fn a_task_that_cannot_be_is_told_so_and_the_one_beside_it_runs() {
+    let world = World::new();
+    let (master, agent) = cluster(&world);
+    let mut framework = Framework::subscribe(&master, &json!({}));
+    let offer = framework.offer();
+    let mut tasks =
+        ["allocated", "foreign", "shares", "named", "well"].map(|name| task(&offer, name, "true"));
+    tasks[0]["resources"][0]["allocation_info"] = json!({"role": "web"});
+    tasks[2]["container"] = json!({"type": "MESOS", "linux_info": {"share_cgroups": false}});
+    for (task, framework, executor) in [(1, "stranger-0001", "x"), (3, "", "a/b")] {
+        let executor = json!({"executor_id": {"value": executor}, "command": {"value": "true"},
+                              "framework_id": {"value": framework}});
+        tasks[task]["executor"] = executor;
+        tasks[task].as_object_mut().unwrap().remove("command");
+    }
+    tasks[3]["executor"]["framework_id"] = framework.id.clone();
+    // What is allocated to the offer's own role says nothing new.
+    tasks[4]["resources"][0]["allocation_info"] = json!({"role": "*"});
+    let unknown = json!({"type": "NEWER_THAN_THIS"});
+    framework.accepted(
+        "ACCEPT",
+        &json!({"offer_ids": [offer["id"]], "operations": [
+            unknown, {"type": "LAUNCH", "launch": {"task_infos": tasks}}]}),
+    );
+    for (task, words) in [
+        ("allocated", "another role"),
+        ("foreign", "invalid FrameworkID"),
+        ("shares", "share_cgroups"),
+        ("named", "executor.id"),
+    ] {
+        let status = framework.end_of(task);
+        assert_eq!(status["state"], "TASK_ERROR", "{status}");
+        assert_eq!(status["reason"], "REASON_TASK_INVALID", "{status}");
+        assert!(status["message"].as_str().unwrap().contains(words), "{status}");
+    }
+    assert_eq!(framework.end_of("well")["state"], "TASK_FINISHED");
+    framework.accepted("TEARDOWN", &Value::Null);
+    end(&world, master, agent);
+}
+
+#[test]
 fn a_framework_in_no_role_is_offered_nothing_until_it_has_one() {
     let world = World::new();
     let (master, agent) = cluster(&world);

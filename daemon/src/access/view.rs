@@ -1,13 +1,15 @@
 //! What a caller sees: reads leave out what `--acls` deny. Mesos: `ObjectApprovers` of its reads.
 //!
 //! A task and an executor count as those of their framework's user, and are seen only with their
-//! framework. What an agent's resources are used for is told whole: sums say nothing of whose.
+//! framework. What of an agent is reserved for a role or allocated to one is seen with the role; sums
+//! over all of them are told whole, for they say nothing of whose.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
 use mesita_core::acls::Action;
 use mesita_core::table::Id;
+use mesita_core::wire::resource::Resource;
 
 use super::Access;
 use crate::catalog::Tables;
@@ -119,6 +121,10 @@ impl Tables {
     /// something for, and those above them. Mesos: `Master::knownRoles`.
     fn roles(&self) -> BTreeSet<String> {
         let of_frameworks = self.frameworks.iter().flat_map(|(_, row)| row.roles.iter());
+        // What a framework left behind in a role that it has left.
+        let of_tasks = self.tasks.iter().map(|(_, task)| &task.role);
+        let of_executors = self.executors.iter().map(|(_, one)| &one.role);
+        let of_frameworks = of_frameworks.chain(of_tasks).chain(of_executors);
         let set = self.quotas.keys().chain(self.weights.keys());
         let mut roles = BTreeSet::new();
         let mut put = |role: &str| roles.extend(lineage(role).map(str::to_owned));
@@ -129,10 +135,23 @@ impl Tables {
         roles
     }
 
+    /// Whether a role is told of.
+    pub(crate) fn sees_role(&self, role: &str) -> bool {
+        !self.unseen_roles.contains(role)
+    }
+
+    /// Whether a resource that is allocated to a role, or to none (empty), is told of: with all the
+    /// roles that it is reserved for. Mesos: `ObjectApprovers::approved<VIEW_ROLE>(Resource)`.
+    pub(crate) fn sees_resource(&self, resource: &Resource<'_>, role: &str) -> bool {
+        let mut layers = resource.traits.reservations.iter();
+        self.unseen_roles.is_empty()
+            || (self.sees_role(role) && layers.all(|layer| self.sees_role(layer.role)))
+    }
+
     /// Those roles, as far as they are told of.
     pub(crate) fn roles_told(&self) -> BTreeSet<String> {
         let mut roles = self.roles();
-        roles.retain(|role| !self.unseen_roles.contains(&**role));
+        roles.retain(|role| self.sees_role(role));
         roles
     }
 }

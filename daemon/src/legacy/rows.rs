@@ -113,7 +113,8 @@ pub(super) struct FullAgentRow {
 
 impl FullAgentRow {
     pub(super) fn of(tables: &Tables, id: Id, agent: &Agent, holdings: &Holdings) -> Self {
-        let (reserved, unreserved) = full_by_role(&agent.resources.list());
+        let (mut reserved, unreserved) = full_by_role(&agent.resources.list());
+        reserved.retain(|role, _| tables.sees_role(role));
         let told = reads::agent(tables, id, agent);
         Self {
             row: AgentRow::of(tables, id, agent, holdings),
@@ -182,7 +183,8 @@ impl AgentRow {
         let info = agent.info.info();
         let (ip, port) = address(info.map_or("", |info| info.address));
         let list = agent.resources.list();
-        let (reserved_resources, unreserved_resources) = Sum::by_role(&list);
+        let (mut reserved_resources, unreserved_resources) = Sum::by_role(&list);
+        reserved_resources.retain(|role, _| tables.sees_role(role));
         let held = |of: &BTreeMap<Id, Sum>| of.get(&id).cloned().unwrap_or_default();
         Self {
             id: agent.id.shown(cluster).to_string(),

@@ -66,6 +66,13 @@ impl Subscribers {
         }
     }
 
+    /// Tells everybody what is theirs to see of it.
+    fn tell_each(&self, event: impl Fn(&Caller) -> Event) {
+        for one in self.streams.borrow().iter() {
+            one.records.push(&one.media.write(&event(&one.caller)));
+        }
+    }
+
     /// Streams.
     pub(super) fn len(&self) -> usize {
         self.streams.borrow().len()
@@ -403,6 +410,13 @@ impl MasterNode {
                 told.set_type(event::Type::AgentAdded);
                 let agent = reads::agent(&tables, id, row);
                 told.agent_added = Some(event::AgentAdded { agent });
+                if !access.is_open(&[Action::ViewRole]) {
+                    return self.subscribers.tell_each(|caller| {
+                        let agent = reads::agent(&tables.seen_by(access, caller), id, row);
+                        let agent_added = Some(event::AgentAdded { agent });
+                        Event { agent_added, ..told.clone() }
+                    });
+                }
             }
             Change::FrameworkAdded(id) => {
                 let Some(row) = tables.frameworks.get(id) else { return };

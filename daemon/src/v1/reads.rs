@@ -4,8 +4,9 @@ use mesita_core::master::rows::{AgentState, FrameworkState};
 use mesita_core::resources::Amount;
 use mesita_core::table::Id;
 use mesita_core::wire::call::Capability;
+use mesita_core::wire::resource::Resource;
 use mesita_core::wire::task::{Reason, Source, TaskState};
-use mesita_core::wire::{AgentId, FrameworkId, Uuid};
+use mesita_core::wire::{AgentId, FrameworkId, Seq, Uuid};
 use prost::Message;
 use std::collections::BTreeMap;
 
@@ -13,7 +14,7 @@ use super::amounts::{double, seconds};
 use super::calls::capability_list;
 use super::events::{self, MESOS_VERSION, agent_id, domain, framework_id};
 use super::maintenance;
-use super::resources::{Form, attributes, of_wire};
+use super::resources::{Form, attributes, of_wire, one_of_wire};
 use crate::catalog::Tables;
 use crate::catalog::rows::{Agent, Completed, Executor, Framework, Status, Task};
 use crate::legacy::address;
@@ -55,6 +56,17 @@ pub(crate) fn agents(tables: &Tables) -> GetAgents {
     GetAgents { agents, recovered_agents: infos.collect() }
 }
 
+/// What a caller sees of resources that are allocated to a role.
+fn seen_of_wire(
+    tables: &Tables,
+    list: &Seq<'_, Resource<'_>>,
+    role: &str,
+    form: Form,
+) -> Vec<pb::Resource> {
+    let seen = list.iter().filter(|one| tables.sees_resource(one, role));
+    seen.map(|one| one_of_wire(&one, role, form)).collect()
+}
+
 /// One agent.
 pub(crate) fn agent(tables: &Tables, id: Id, row: &Agent) -> get_agents::Agent {
     let info = row.info.info();
@@ -65,18 +77,19 @@ pub(crate) fn agent(tables: &Tables, id: Id, row: &Agent) -> get_agents::Agent {
     let tasks = all.tasks.iter().filter(|(_, task)| task.agent == id);
     let mut allocated = Vec::new();
     for (_, task) in tasks.filter(|(_, task)| !task.latest.is_terminal()) {
-        allocated.extend(of_wire(&task.resources.list(), &task.role, FORM));
+        allocated.extend(seen_of_wire(tables, &task.resources.list(), &task.role, FORM));
     }
     for (_, one) in all.executors.iter().filter(|(_, one)| one.agent == id) {
-        allocated.extend(of_wire(&one.resources.list(), &one.role, FORM));
+        allocated.extend(seen_of_wire(tables, &one.resources.list(), &one.role, FORM));
     }
     let offers = all.offers.iter().filter(|(_, offer)| offer.agent == id);
-    let offered = offers.flat_map(|(_, one)| of_wire(&one.resources.list(), &one.role, FORM));
+    let offered =
+        offers.flat_map(|(_, one)| seen_of_wire(tables, &one.resources.list(), &one.role, FORM));
     get_agents::Agent {
         agent_info: pb::AgentInfo {
             hostname: info.map_or("", |info| info.hostname).to_owned(),
             port: Some(port.into()),
-            resources: of_wire(&list, "", own),
+            resources: seen_of_wire(tables, &list, "", own),
             attributes: info.map(|info| attributes(&info.attributes)).unwrap_or_default(),
             id: Some(agent_id(row.id, cluster(tables))),
             domain: info.and_then(|info| domain(info.region, info.zone)),
@@ -87,7 +100,7 @@ pub(crate) fn agent(tables: &Tables, id: Id, row: &Agent) -> get_agents::Agent {
         pid: Some(format!("slave(1)@{ip}:{port}")),
         registered_time: Some(time(row.registered_us)),
         reregistered_time: (row.reregistered_us > 0).then(|| time(row.reregistered_us)),
-        total_resources: of_wire(&list, "", own),
+        total_resources: seen_of_wire(tables, &list, "", own),
         allocated_resources: summed(allocated),
         offered_resources: summed(offered.collect()),
         capabilities: agent_capabilities(),

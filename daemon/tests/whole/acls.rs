@@ -15,12 +15,17 @@ const JSON: [(&str, &str); 2] =
 
 /// A master that asks everybody, with rules, and its agent, which has them, too.
 fn cluster<'w>(world: &'w World, rules: &Value) -> (Master<'w>, Agent<'w>) {
+    cluster_of(world, rules, &[])
+}
+
+/// The same, of an agent with more flags.
+fn cluster_of<'w>(world: &'w World, rules: &Value, more: &[&str]) -> (Master<'w>, Agent<'w>) {
     let path = world.path("acls.json");
     fs::write(&path, rules.to_string()).unwrap();
     let (credentials, acls) = (credentials(world), format!("--acls={}", path.display()));
     let master = world.master(&[&[&*credentials, &acls], &EVERYBODY[..]].concat());
     let (_, pis) = credential(world, "pis");
-    let agent = master.agent(&[&format!("--credential={pis}"), &acls]);
+    let agent = master.agent(&[&[&*format!("--credential={pis}"), &*acls], more].concat());
     (master, agent)
 }
 
@@ -286,6 +291,35 @@ fn containers_inside_of_tasks_are_for_those_whom_a_rule_names() {
     let teardown = json!({"type": "TEARDOWN", "framework_id": id});
     assert_eq!(post(master.port, "/api/v1/scheduler", &headers, &teardown).status, 202);
     drop(events);
+    agent.leave();
+    master.stop();
+    world.nothing_is_left();
+}
+
+#[test]
+fn what_is_reserved_for_a_role_is_told_only_to_who_sees_the_role() {
+    let world = World::new();
+    let rules = json!({ "view_roles": only(&["ops"], "roles", &some(&["hidden"])) });
+    let resources = "--resources=cpus:1;cpus(hidden):1;mem:512;disk:64;ports:[31000-31009]";
+    let (master, agent) = cluster_of(&world, &rules, &[resources]);
+    let port = master.port;
+    for path in ["/slaves", "/state", "/state-summary"] {
+        let told = |who| get(port, who, path).to_string();
+        assert!(told(OPS).contains("hidden"), "{path}: {}", told(OPS));
+        assert!(!told(WEB).contains("hidden"), "{path}: {}", told(WEB));
+    }
+    let told = |who| call(port, who, &json!({"type": "GET_AGENTS"})).text();
+    assert!(told(OPS).contains("hidden") && !told(WEB).contains("hidden"), "{}", told(WEB));
+    // Sums say nothing of whose.
+    assert_eq!(get(port, WEB, "/slaves")["slaves"][0]["resources"]["cpus"], 2.0);
+    let subscribed = json!({"type": "SUBSCRIBE"}).to_string();
+    let watch = |who: (&str, &str)| {
+        Records::open(port, "/api/v1", &[&JSON[..], &[who]].concat(), subscribed.as_bytes())
+    };
+    for (who, seen) in [(OPS, true), (WEB, false)] {
+        let state = watch(who).until("SUBSCRIBED").to_string();
+        assert_eq!(state.contains("hidden"), seen, "{state}");
+    }
     agent.leave();
     master.stop();
     world.nothing_is_left();

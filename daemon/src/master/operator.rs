@@ -36,6 +36,8 @@ const SUBSCRIBERS_MAX: usize = 1_000;
 #[derive(Default)]
 pub(crate) struct Subscribers {
     streams: RefCell<VecDeque<Subscriber>>,
+    /// A framework that nobody was told of yet: it is told as what the rest of the step makes of it.
+    fresh: Cell<Option<Id>>,
     next: Cell<u64>,
 }
 
@@ -280,6 +282,8 @@ impl MasterNode {
         let records = Rc::new(records.under(Rc::clone(&self.options.standing)));
         let number = self.subscribers.next.get();
         self.subscribers.next.set(number + 1);
+        // The new stream has it in what it is told first.
+        self.tell_fresh(self.subscribers.fresh.take());
         let seen = self.catalog.borrow().now.seen_by(&self.options.access, caller);
         let snapshot = Event {
             r#type: Some(event::Type::Subscribed.into()),
@@ -391,8 +395,38 @@ impl MasterNode {
         Some(Change::Told(Box::new(told), None))
     }
 
-    /// Tells who listens of a change, from the rows as they are now.
+    /// Tells who listens of a change, from the rows as they are now. A new framework is told once it
+    /// is known whether it is connected: with the next change, or when the step is over.
     pub(super) fn after_fact(&self, change: Change) {
+        match (self.subscribers.fresh.take(), change) {
+            (Some(fresh), Change::FrameworkUpdated(row)) if row == fresh => {
+                self.tell_change(Change::FrameworkAdded(row));
+            }
+            (fresh, Change::FrameworkAdded(row)) => {
+                self.tell_fresh(fresh);
+                self.subscribers.fresh.set(Some(row));
+                let me = self.me.clone();
+                self.tasks.go(async move {
+                    futures_lite::future::yield_now().await;
+                    if let Some(me) = me.upgrade() {
+                        me.tell_fresh(me.subscribers.fresh.take());
+                    }
+                });
+            }
+            (fresh, change) => {
+                self.tell_fresh(fresh);
+                self.tell_change(change);
+            }
+        }
+    }
+
+    fn tell_fresh(&self, fresh: Option<Id>) {
+        if let Some(row) = fresh {
+            self.tell_change(Change::FrameworkAdded(row));
+        }
+    }
+
+    fn tell_change(&self, change: Change) {
         let tables = self.catalog.borrow().now.clone();
         let access = &self.options.access;
         let of = |id: Id| tables.frameworks.get(id).map_or("", |row| row.of_user());

@@ -195,7 +195,11 @@ fn who_subscribes_hears_what_changes() {
     assert_eq!(snapshot["heartbeat_interval_seconds"], 15.0);
     assert_eq!(snapshot["get_state"]["get_agents"]["agents"].as_array().unwrap().len(), 1);
     assert_eq!(master.run(&["--name", "it", "--", "true"]).end().status, 0);
-    assert_eq!(events.until("FRAMEWORK_ADDED")["framework"]["framework_info"]["name"], "it");
+    let added = events.until("FRAMEWORK_ADDED")["framework"].clone();
+    assert_eq!(added["framework_info"]["name"], "it");
+    // It is told once, as what it is.
+    assert_eq!((&added["active"], &added["connected"]), (&json!(true), &json!(true)), "{added}");
+    assert_ne!(added["recovered"], true, "{added}");
     assert_eq!(events.until("TASK_ADDED")["task"]["name"], "it");
     let states: Vec<Value> =
         (0..3).map(|_| events.until("TASK_UPDATED")["status"]["state"].clone()).collect();

@@ -18,6 +18,7 @@
 //! | `explain` | why a framework does not get what an agent has, as people say it |
 //! | `verdicts` | what is wrong with tasks, looking at each alone |
 
+mod again;
 mod agents;
 mod arrivals;
 mod counted;

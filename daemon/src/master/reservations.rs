@@ -8,11 +8,11 @@ use std::rc::Rc;
 
 use hyper::StatusCode;
 use mesita_core::limits::HEAD_MAX;
-use mesita_core::wire::Scratch;
 use mesita_core::wire::call::{Change, Operation};
 use mesita_core::wire::operator::OperatorVerb;
+use mesita_core::wire::{AgentId, Scratch};
 
-use super::MasterNode;
+use super::{MasterNode, again};
 use crate::doors::Caller;
 use crate::http::{Early, Reply, Visit, early, only, request, status, transcode};
 use crate::legacy;
@@ -20,7 +20,7 @@ use crate::pb::mesos::v1 as pb;
 use crate::v1::amounts::amount;
 use crate::v1::resources::{self, BadResource};
 use pb::master::Call;
-use pb::master::call::{CreateVolumes, Type};
+use pb::master::call::{CreateVolumes, ReserveResources, Type};
 
 /// What is done to a list.
 #[derive(Clone, Copy, Debug)]
@@ -52,6 +52,16 @@ impl Listed {
         }
     }
 
+    /// What undoes it.
+    const fn opposite(self) -> Self {
+        match self {
+            Self::Reserve => Self::Unreserve,
+            Self::Unreserve => Self::Reserve,
+            Self::Create => Self::Destroy,
+            Self::Destroy => Self::Create,
+        }
+    }
+
     /// What the list is called in a form.
     const fn field(self) -> &'static str {
         match self {
@@ -71,9 +81,11 @@ impl MasterNode {
         let kind = call.r#type();
         let (what, agent, list) = if kind == Type::ReserveResources {
             let call = call.reserve_resources.as_ref();
-            if call.is_some_and(|call| !call.source.is_empty()) {
-                let message = "'source' is not supported: UNRESERVE_RESOURCES first, then reserve";
-                return Err(early(StatusCode::NOT_IMPLEMENTED, message));
+            if let Some(ReserveResources { agent_id, source, resources }) =
+                call.filter(|call| !call.source.is_empty())
+            {
+                self.reserve_again(agent_id, source, resources, caller).await?;
+                return Ok(true);
             }
             (Listed::Reserve, call.map(|one| &one.agent_id), call.map(|one| &one.resources))
         } else if kind == Type::UnreserveResources {
@@ -105,6 +117,58 @@ impl MasterNode {
         let resources = resources::to_wire(list, &mut scratch).map_err(|bad| invalid(&bad))?;
         let operation = what.operation(Change { id: "", resources });
         self.operate_on(agent, operation, caller).await
+    }
+
+    /// RESERVE_RESOURCES with `source`: what is reserved in one way is reserved in another from now
+    /// on. Layer by layer, down to the one that both have and up again; when a layer cannot be made,
+    /// because somebody has launched on what was free for a moment, those undone are made again.
+    async fn reserve_again(
+        self: &Rc<Self>,
+        agent: &pb::AgentId,
+        source: &[pb::Resource],
+        resources: &[pb::Resource],
+        caller: &Caller,
+    ) -> Result<(), Early> {
+        let steps = again::steps(source, resources).map_err(bad)?;
+        for (what, list) in &steps {
+            self.check_change(*what, list, caller)?;
+        }
+        for (done, (what, list)) in steps.iter().enumerate() {
+            let Err(refused) = self.change_list(*what, Some(agent), list, caller).await else {
+                continue;
+            };
+            for (what, list) in steps.iter().take(done).rev() {
+                let back = what.opposite();
+                if self.change_list(back, Some(agent), list, caller).await.is_err() {
+                    let message = "the resources are in use now and could not be reserved again; see \
+                                   what is reserved in /slaves";
+                    return Err(early(StatusCode::CONFLICT, message));
+                }
+            }
+            return Err(refused);
+        }
+        Ok(())
+    }
+
+    /// Whether a caller may change a list so, before anything is changed.
+    fn check_change(
+        &self,
+        what: Listed,
+        list: &[pb::Resource],
+        caller: &Caller,
+    ) -> Result<(), Early> {
+        let mut memory = [vec![0; HEAD_MAX], vec![0; HEAD_MAX]];
+        let [first, second] = &mut memory;
+        let mut scratch = Scratch::new(first);
+        let resources = resources::to_wire(list, &mut scratch).map_err(|bad| invalid(&bad))?;
+        let operation = what.operation(Change { id: "", resources });
+        if let Some(principal) = caller.principal() {
+            check_principal(&operation, principal)?;
+        }
+        let operation = Scratch::new(second).seq::<Operation<'static>>([operation]);
+        let operation = operation.map_err(|_| bad("more than fits a message of 64 KiB"))?;
+        let agent = AgentId::NONE;
+        self.check_allowed(caller, &OperatorVerb::Operate { agent, operation })
     }
 
     /// GROW_VOLUME and SHRINK_VOLUME.
@@ -167,20 +231,31 @@ impl MasterNode {
             };
             let agent = pb::AgentId { value: given("slaveId")? };
             let list = given(what.field())?;
-            // A list is no message: it is read as the one field of one.
-            let value = r#"{"value":""}"#;
-            let wrapped = format!(r#"{{"agent_id":{value},"volumes":{list}}}"#);
-            let call = transcode::from_json::<CreateVolumes>(wrapped.as_bytes());
-            let call = call.map_err(|why| {
-                bad(format!("Error in parsing '{}' in the request body: {why}", what.field()))
-            })?;
-            self.change_list(what, Some(&agent), &call.volumes, &visit.caller).await
+            let list = read_list(what.field(), &list)?;
+            match form.get("source").filter(|_| matches!(what, Listed::Reserve)) {
+                None => self.change_list(what, Some(&agent), &list, &visit.caller).await,
+                Some(source) => {
+                    let source = read_list("source", source)?;
+                    self.reserve_again(&agent, &source, &list, &visit.caller).await
+                }
+            }
         };
         match change.await {
             Ok(()) => status(StatusCode::ACCEPTED),
             Err(reply) => *reply,
         }
     }
+}
+
+/// A list of resources in a form.
+fn read_list(field: &str, list: &str) -> Result<Vec<pb::Resource>, Early> {
+    // A list is no message: it is read as the one field of one.
+    let value = r#"{"value":""}"#;
+    let wrapped = format!(r#"{{"agent_id":{value},"volumes":{list}}}"#);
+    let call = transcode::from_json::<CreateVolumes>(wrapped.as_bytes());
+    let call =
+        call.map_err(|why| bad(format!("Error in parsing '{field}' in the request body: {why}")))?;
+    Ok(call.volumes)
 }
 
 fn bad(message: impl Into<String>) -> Early {

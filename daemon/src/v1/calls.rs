@@ -431,6 +431,10 @@ impl<'s> Writer<'s> {
             }
             Type::Reserve => {
                 let reserve = operation.reserve.as_ref().ok_or_else(|| missing("reserve"))?;
+                if !reserve.source.is_empty() {
+                    let why = "'source' of RESERVE is for operators: UNRESERVE first, then RESERVE";
+                    return Err(BadCall::Invalid(why.to_owned()));
+                }
                 Ok(Operation::Reserve(self.change(id, &reserve.resources)?))
             }
             Type::Unreserve => {

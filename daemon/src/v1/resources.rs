@@ -156,7 +156,7 @@ fn ascending(ranges: &[pb::value::Range]) -> Option<Vec<Range>> {
 }
 
 /// The reservation stack, whichever form it is in.
-fn stack(resource: &pb::Resource) -> Result<Vec<ReservationInfo>, BadResource> {
+pub(crate) fn stack(resource: &pb::Resource) -> Result<Vec<ReservationInfo>, BadResource> {
     let bad = || BadResource::Reservation(resource.name.clone());
     let role = resource.role.as_deref().unwrap_or("*");
     let old = role != "*" || resource.reservation.is_some();

@@ -295,6 +295,17 @@ fn operators_reserve_what_is_offered_and_make_volumes_of_it() {
     assert_eq!(form("/reserve", "resources", json!("nonsense")).0, 400);
     let nobody = ask(master.port, "POST", "/reserve", &[], b"slaveId=x&resources=%5B%5D");
     assert_eq!((nobody.status, nobody.text().as_str()), (400, "No agent found with specified ID"));
+    // What is reserved in one way is reserved in another.
+    let again = |from: &str, to: &str| {
+        let (from, to) = (reserved("cpus", 2.0, from), reserved("cpus", 2.0, to));
+        call("RESERVE_RESOURCES", &json!({ "source": [from], "resources": [to] }))
+    };
+    assert_eq!(again("web", "db"), done);
+    let told = agent_row(&master)["reserved_resources"].clone();
+    assert_eq!((&told["db"]["cpus"], &told["web"]), (&json!(2.0), &Value::Null), "{told}");
+    assert_ne!(again("web", "db").0, 202, "there is none any more");
+    assert_eq!(again("db", "db").0, 400);
+    assert_eq!(again("db", "web"), done);
     let reserved = || agent_row(&master)["reserved_resources"].clone();
     assert_eq!(reserved(), json!({"web": {"cpus": 2.0, "disk": 0.0, "gpus": 0.0, "mem": 0.0}}));
     framework.accepted("TEARDOWN", &Value::Null);

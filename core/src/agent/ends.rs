@@ -431,17 +431,20 @@ const NOT_BACK: &str =
 const KEEPER_DIED: &str = "The process that held the task died";
 
 /// How a command ended, in Mesos' words.
-struct Sentence(heapless::String<48>);
+struct Sentence(heapless::String<64>);
 
 impl Sentence {
     fn of(exit: Exit) -> Self {
         use core::fmt::Write as _;
         let mut text = heapless::String::new();
-        // 48 bytes hold every one of them.
+        // 64 bytes hold every one of them.
         let _ = match exit {
             Exit::Unseen => write!(text, "Command ended"),
             Exit::Code(code) => write!(text, "Command exited with status {code}"),
-            Exit::Signal(signal) => write!(text, "Command terminated with signal {signal}"),
+            Exit::Signal(signal) => match signal_name(signal) {
+                Some(name) => write!(text, "Command terminated with signal {name}"),
+                None => write!(text, "Command terminated with signal {signal}"),
+            },
         };
         Self(text)
     }
@@ -449,4 +452,30 @@ impl Sentence {
     fn as_str(&self) -> &str {
         &self.0
     }
+}
+
+/// What a signal is called by `strsignal(3)` on Linux, and so in Mesos' sentences; none for those
+/// that have no name of their own.
+const fn signal_name(signal: u8) -> Option<&'static str> {
+    Some(match signal {
+        1 => "Hangup",
+        2 => "Interrupt",
+        3 => "Quit",
+        4 => "Illegal instruction",
+        5 => "Trace/breakpoint trap",
+        6 => "Aborted",
+        7 => "Bus error",
+        8 => "Floating point exception",
+        9 => "Killed",
+        10 => "User defined signal 1",
+        11 => "Segmentation fault",
+        12 => "User defined signal 2",
+        13 => "Broken pipe",
+        14 => "Alarm clock",
+        15 => "Terminated",
+        24 => "CPU time limit exceeded",
+        25 => "File size limit exceeded",
+        31 => "Bad system call",
+        _ => return None,
+    })
 }

@@ -16,7 +16,7 @@ use crate::wire::task::{Detail, Exit, Reason, Source, Status, TaskOf, TaskState}
 use crate::wire::{BodyRef, FrameworkId};
 
 impl Agent<'_> {
-    /// Tells a state of a task that the agent made itself.
+    /// Tells a state of a task that the agent runs itself: as its executor, which is what it is there.
     pub(super) fn tell(
         &mut self,
         cx: &mut Cx<'_>,
@@ -25,7 +25,7 @@ impl Agent<'_> {
         reason: Option<Reason>,
         message: &str,
     ) {
-        let mut update = self.new_update(cx, task, state, Source::Agent, reason, message);
+        let mut update = self.new_update(cx, task, state, Source::Executor, reason, message);
         if let Some(row) = self.tasks.get(task) {
             update.health = row.health;
             update.public = self.keep_body(cx, row.checked);
@@ -33,7 +33,8 @@ impl Agent<'_> {
         self.queue(cx, task, update);
     }
 
-    /// Tells the end of a task, for which a slot was set aside.
+    /// Tells the end of a task, for which a slot was set aside. What an executor of Mesos would see of
+    /// it is told as by one; limits, executors that fail and the like are the agent's to tell.
     pub(super) fn tell_end(
         &mut self,
         cx: &mut Cx<'_>,
@@ -43,7 +44,11 @@ impl Agent<'_> {
         message: &str,
         exit: [u8; 2],
     ) {
-        let mut update = self.new_update(cx, task, state, Source::Agent, reason, message);
+        let source = match reason {
+            None | Some(Reason::MaxCompletionTimeReached) => Source::Executor,
+            Some(_) => Source::Agent,
+        };
+        let mut update = self.new_update(cx, task, state, source, reason, message);
         update.exit = exit;
         if let Some(row) = self.tasks.get(task) {
             // How healthy it was is no news any more, but for who was killed for that.

@@ -134,7 +134,7 @@ fn a_task_that_is_killed_from_outside_has_failed_by_its_signal() {
     send(pid, Signal::KILL);
     let said = run.end();
     assert_eq!(said.status, 137, "{}", said.err);
-    let failed = |line: &str| line.starts_with("TASK_FAILED t ") && line.contains("signal 9");
+    let failed = |line: &str| line.starts_with("TASK_FAILED t ") && line.contains("signal Killed");
     assert!(said.err.lines().any(failed), "{}", said.err);
     agent.leave();
     master.stop();

@@ -84,8 +84,8 @@ const ENDS: [(&str, i32, &str); 5] = [
     ("true", 0, "TASK_FINISHED"),
     ("exit 7", 7, "Command exited with status 7"),
     ("exit 3", 3, "TASK_FAILED"),
-    ("kill -9 $$", 137, "Command terminated with signal 9"),
-    ("kill -TERM $$", 143, "Command terminated with signal 15"),
+    ("kill -9 $$", 137, "Command terminated with signal Killed"),
+    ("kill -TERM $$", 143, "Command terminated with signal Terminated"),
 ];
 
 #[test]

@@ -419,7 +419,7 @@ impl Check for Verb<'_> {
             Self::Decline { offers, .. }
             | Self::AcceptInverse { offers, .. }
             | Self::DeclineInverse { offers, .. } => offers.check(),
-            Self::Revive { roles } | Self::Suppress { roles } => check_roles(roles),
+            Self::Revive { roles } | Self::Suppress { roles } => check_roles("roles", roles),
             Self::Kill { task, grace_us } => {
                 task.check()?;
                 duration("kill.grace", grace_us.unwrap_or(0))
@@ -443,17 +443,17 @@ impl Check for Subscribe<'_> {
         name("framework.principal", self.principal)?;
         name("framework.hostname", self.hostname)?;
         name("framework.webui_url", self.webui_url)?;
-        check_roles(&self.roles)?;
-        check_roles(&self.suppressed)?;
+        check_roles("framework.roles", &self.roles)?;
+        check_roles("framework.suppressed_roles", &self.suppressed)?;
         self.minimums.check_up_to("framework.minimums", ROLES_PER_FRAMEWORK_MAX)?;
         duration("framework.failover_timeout", self.failover_us.min(DURATION_MAX_US))
     }
 }
 
 /// Valid roles; that none comes twice is for the master to say, which sorts them anyway.
-fn check_roles(roles: &Seq<'_, &str>) -> Result<(), Malformed> {
-    roles.check_up_to("roles", ROLES_PER_FRAMEWORK_MAX)?;
-    roles.iter().try_for_each(|path| role("role", path))
+fn check_roles(field: &'static str, roles: &Seq<'_, &str>) -> Result<(), Malformed> {
+    roles.check_up_to(field, ROLES_PER_FRAMEWORK_MAX)?;
+    roles.iter().try_for_each(|path| role(field, path))
 }
 
 impl Check for Accept<'_> {

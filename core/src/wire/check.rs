@@ -128,7 +128,8 @@ pub(crate) fn duration(field: &'static str, us: u64) -> Result<(), Malformed> {
 }
 
 /// A role path by Mesos' rules (`roles.cpp`): `*`, or components parted by `/`, none of them
-/// empty, `.`, `..`, `*`, beginning with `-`, or holding white space or DEL; depth at most 16.
+/// empty, `.`, `..`, `*`, beginning with `-`, or holding white space or control characters of ASCII;
+/// depth at most 16.
 pub(crate) fn role(field: &'static str, role: &str) -> Result<(), Malformed> {
     given(field, role)?;
     if role == "*" {
@@ -142,7 +143,7 @@ pub(crate) fn role(field: &'static str, role: &str) -> Result<(), Malformed> {
     for part in role.split(['/']) {
         let forbidden = matches!(part, "" | "." | ".." | "*")
             || part.starts_with('-')
-            || part.bytes().any(|b| matches!(b, b'\t' | b'\n' | 0x0b | 0x0c | b'\r' | b' ' | 0x7f));
+            || part.bytes().any(|b| b == b' ' || b.is_ascii_control());
         require(!forbidden, field, Fault::BadName)?;
     }
     Ok(())
@@ -186,7 +187,9 @@ mod tests {
         for good in ["*", "eng", "eng/web", "a.b", "a-b/c", "ümlaut"] {
             assert_eq!(role("role", good), Ok(()), "{good}");
         }
-        for bad in ["", "/a", "a/", "a//b", ".", "a/..", "a/*", "-a", "a/-b", "a b", "a\t"] {
+        for bad in [
+            "", "/a", "a/", "a//b", ".", "a/..", "a/*", "-a", "a/-b", "a b", "a\t", "a\0", "a/\x1b",
+        ] {
             assert!(role("role", bad).is_err(), "{bad:?}");
         }
         assert!(role("role", &["a"; 16].join("/")).is_ok());

@@ -61,6 +61,8 @@ impl FromStr for Rate {
         let count = count.parse::<u64>().ok().filter(|count| *count > 0);
         let within = within.parse::<Duration>().ok();
         let every = count.zip(within).map(|(count, within)| within.us / count);
+        // In no time there would be no limit, which is what the flag is without.
+        let every = every.filter(|every_us| *every_us > 0);
         every
             .map(|every_us| Self { every_us })
             .ok_or_else(|| "expected a number in a time, such as 1/10mins".to_owned())
@@ -184,6 +186,14 @@ mod tests {
             assert_eq!(text.parse(), Ok(Size { bytes }), "{text}");
         }
         assert!("64 bytes".parse::<Size>().is_err());
+    }
+
+    #[test]
+    fn a_rate_is_a_number_in_some_time() {
+        assert_eq!("2/10mins".parse(), Ok(Rate { every_us: 300_000_000 }));
+        for text in ["", "1", "1/", "0/10mins", "1/0secs", "1/0", "10/1us"] {
+            assert!(text.parse::<Rate>().is_err(), "{text}");
+        }
     }
 
     #[test]

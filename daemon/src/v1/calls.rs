@@ -6,7 +6,7 @@
 
 use std::fmt;
 
-use mesita_core::limits::{HEAD_MAX, NAME_MAX, TASKS_PER_HEAD_MAX};
+use mesita_core::limits::{HEAD_MAX, NAME_MAX, ROLE_DEPTH_MAX, TASKS_PER_HEAD_MAX};
 use mesita_core::master::OPERATION_PLACES;
 use mesita_core::resources::Amount;
 use mesita_core::table::{Full, Id};
@@ -82,6 +82,8 @@ impl From<BadResource> for BadCall {
             | BadResource::Number(..)
             | BadResource::Ranges(_)
             | BadResource::Reservation(_)
+            | BadResource::Role(..)
+            | BadResource::Path(_)
             | BadResource::Disk(_)
             | BadResource::Volume(_) => Self::Invalid(bad.to_string()),
         }
@@ -558,6 +560,16 @@ impl<'s> Writer<'s> {
         let capabilities = capabilities(info);
         let multi_role = capabilities & Capability::MultiRole.bit() != 0;
         let roles = self.roles(info, multi_role)?;
+        let of_filters =
+            info.offer_filters.keys().map(|role| ("FrameworkInfo.offer_filters", role));
+        let named = suppressed.iter().map(|role| ("suppressed_roles", role)).chain(of_filters);
+        for (field, role) in named {
+            if !roles.iter().any(|own| own == role) {
+                let role = role.escape_debug();
+                let why = format!("'{field}' names role '{role}', which the framework is not in");
+                return Err(BadCall::Framework(why));
+            }
+        }
         let failover_us = micros(info.failover_timeout()).ok_or_else(|| {
             let why = "'FrameworkInfo.failover_timeout' must be a number that is not negative";
             BadCall::Framework(why.to_owned())
@@ -816,7 +828,12 @@ pub(crate) fn role_trouble(role: &str) -> Option<String> {
     if role.is_empty() {
         return Some("Empty role name is invalid".to_owned());
     }
-    let trouble = |why: &str| Some(format!("Role '{role}' {why}"));
+    let trouble = |why: &str| Some(format!("Role '{}' {why}", role.escape_debug()));
+    if role.len() > NAME_MAX || role.split('/').count() > ROLE_DEPTH_MAX {
+        return Some(format!(
+            "A role has at most {NAME_MAX} bytes, and {ROLE_DEPTH_MAX} components"
+        ));
+    }
     if role.starts_with('/') {
         return trouble("cannot start with a slash");
     }
@@ -836,9 +853,9 @@ pub(crate) fn role_trouble(role: &str) -> Option<String> {
         if part.starts_with('-') {
             return trouble("cannot start with '-' in a component");
         }
-        let space = |c: char| matches!(c, ' ' | '\t' | '\n' | '\r' | '\x0b' | '\x0c' | '\x08');
-        if part.contains(space) || part.contains('\\') {
-            return trouble("cannot contain white space or backslashes");
+        let forbidden = |c: char| matches!(c, ' ' | '\\') || c.is_ascii_control();
+        if part.contains(forbidden) {
+            return trouble("cannot contain white space, control characters or backslashes");
         }
     }
     None
@@ -962,6 +979,12 @@ mod tests {
             (format!(r#""role":"a",{many}"#), "is MULTI_ROLE capable"),
             (format!(r#""roles":["a","a"],{many}"#), "duplicate role: a"),
             (format!(r#""roles":["/bad/"],{many}"#), "Role '/bad/' cannot start with a slash"),
+            (format!(r#""roles":["a\u0000b"],{many}"#), "Role 'a\\0b' cannot contain white space"),
+            (format!(r#""roles":["{}"],{many}"#, ["a"; 17].join("/")), "16 components"),
+            (
+                format!(r#""roles":["a"],{many},"offer_filters":{{"b":{{}}}}"#),
+                "'FrameworkInfo.offer_filters' names role 'b'",
+            ),
             (r#""failover_timeout":-1"#.to_owned(), "failover_timeout"),
         ] {
             let Err(BadCall::Framework(why)) = framework(&more) else { panic!("{more}") };

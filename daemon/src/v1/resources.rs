@@ -15,6 +15,7 @@ use mesita_core::wire::{Scratch, Seq};
 use serde_json::json;
 
 use super::amounts::{BadNumber, amount, double};
+use super::calls::role_trouble;
 use crate::pb::mesos::v1 as pb;
 use pb::resource::disk_info::{Persistence, Source, source};
 use pb::resource::reservation_info::Type as ReservationType;
@@ -31,6 +32,10 @@ pub(crate) enum BadResource {
     Ranges(String),
     /// Both forms of reservations, or half of one.
     Reservation(String),
+    /// A reservation for what no role can be called, and why.
+    Role(String, String),
+    /// A volume where a task's outputs are.
+    Path(String),
     /// A disk without what its kind needs, or of an unknown kind.
     Disk(String),
     /// A persistent volume that is read-only, or from somewhere else.
@@ -51,6 +56,13 @@ impl fmt::Display for BadResource {
             Self::Reservation(name) => write!(
                 f,
                 "Resource '{name}' is reserved in both formats at once, or without a role"
+            ),
+            Self::Role(name, why) => {
+                write!(f, "Resource '{name}' has an invalid 'reservations.role': {why}")
+            }
+            Self::Path(name) => write!(
+                f,
+                "Resource '{name}' has a 'disk.volume.container_path' of stdout or stderr, where its task's outputs are"
             ),
             Self::Disk(name) => write!(f, "Resource '{name}' has a disk that is not described"),
             Self::Volume(name) => write!(
@@ -87,6 +99,9 @@ fn one_to_wire<'s>(
     let name = resource.name.as_str();
     let value = value_to_wire(resource, scratch)?;
     let stack = stack(resource)?;
+    if let Some(why) = stack.iter().find_map(|layer| role_trouble(layer.role())) {
+        return Err(BadResource::Role(name.to_owned(), why));
+    }
     let labels: Vec<String> = stack.iter().map(|layer| canonical(layer.labels.as_ref())).collect();
     let reservations = stack.iter().zip(&labels).map(|(layer, labels)| Reservation {
         role: layer.role(),
@@ -242,9 +257,18 @@ fn disk_to_wire<'s>(name: &str, disk: &'s DiskInfo) -> Result<Option<Disk<'s>>, 
         if !plain {
             return Err(BadResource::Volume(name.to_owned()));
         }
+        if is_output(&volume.container_path) {
+            return Err(BadResource::Path(name.to_owned()));
+        }
         wire.container_path = &volume.container_path;
     }
     Ok((wire != plain).then_some(wire))
+}
+
+/// True for a path in a sandbox that is, or begins with, a file that a task writes to.
+fn is_output(path: &str) -> bool {
+    let first = path.split('/').find(|part| !matches!(*part, "" | "."));
+    matches!(first, Some("stdout" | "stderr"))
 }
 
 /// How a framework wants resources told.
@@ -459,5 +483,11 @@ mod tests {
         };
         let volume = pb::Resource { disk: Some(disk), name: "disk".to_owned(), ..cpus(64.0) };
         assert_eq!(told(volume.clone(), NEW).unwrap().disk, volume.disk);
+        for path in ["stdout", "./stderr", "stdout/x"] {
+            let mut there = volume.clone();
+            let disk = there.disk.as_mut().unwrap();
+            disk.volume.as_mut().unwrap().container_path = path.to_owned();
+            assert_eq!(told(there, NEW), Err(BadResource::Path("disk".to_owned())), "{path}");
+        }
     }
 }

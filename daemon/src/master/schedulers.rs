@@ -217,7 +217,7 @@ impl MasterNode {
     fn may_register(&self, info: &pb::FrameworkInfo) -> Result<(), String> {
         let one = [info.role().to_owned()];
         let many = calls::capabilities(info) & Capability::MultiRole.bit() != 0;
-        let roles = if many { &info.roles } else { &one[..] };
+        let roles = if many { &info.roles[..] } else { &one[..] };
         self.may_use_roles(info.principal(), roles.iter().map(String::as_str))
     }
 

@@ -31,7 +31,7 @@ use crate::http::{Early, Reply, early, request, status, stream};
 use crate::pb::mesos::v1 as pb;
 use crate::port::with_refs;
 use crate::v1::executors::{self, Said, Telling};
-use crate::v1::resources::{Form, attributes, of_wire};
+use crate::v1::resources::{Form, Stack, attributes, of_wire};
 use pb::executor::Call;
 use pb::executor::call::Type;
 
@@ -356,7 +356,7 @@ impl AgentNode {
 
     /// This agent for the API.
     pub(super) fn agent_info(&self) -> pb::AgentInfo {
-        let form = Form { refined: false, allocated: false };
+        let form = Form { stack: Stack::Old, allocated: false };
         let resources = of_wire(&self.resource_list().list(), "", form);
         let (mut list, mut parts) = (vec![0; describe::MEMORY], vec![0; describe::MEMORY]);
         let mut scratch = Scratch::new(&mut list);

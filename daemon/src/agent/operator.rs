@@ -31,7 +31,7 @@ use crate::v1::amounts::{double, duration, duration_info, seconds};
 use crate::v1::events::{self, framework_id};
 use crate::v1::operations;
 use crate::v1::reads::{StatusOf, time};
-use crate::v1::resources::{Form, of_wire};
+use crate::v1::resources::{Form, Stack, of_wire};
 use pb::agent::call::Type;
 use pb::agent::response::{
     GetAgent, GetContainers, GetExecutors, GetFrameworks, GetState, GetTasks, get_containers,
@@ -40,7 +40,7 @@ use pb::agent::response::{
 use pb::agent::{Call, Response, call, response};
 
 /// Resources as operators see them.
-const FORM: Form = Form { refined: false, allocated: true };
+const FORM: Form = Form { stack: Stack::Both, allocated: true };
 
 impl AgentNode {
     /// `POST /api/v1`

@@ -26,7 +26,7 @@ use crate::v1::amounts::seconds;
 use crate::v1::calls::capability_list;
 use crate::v1::events::{MESOS_VERSION, domain, own_address};
 use crate::v1::reads;
-use crate::v1::resources::{self, Form, one_of_wire};
+use crate::v1::resources::{self, Form, Stack, one_of_wire};
 
 /// What every agent of ours can do.
 pub(crate) const AGENT_CAPABILITIES: [&str; 7] = [
@@ -40,7 +40,7 @@ pub(crate) const AGENT_CAPABILITIES: [&str; 7] = [
 ];
 
 /// Resources as operators see them.
-const FORM: Form = Form { refined: false, allocated: true };
+const FORM: Form = Form { stack: Stack::Both, allocated: true };
 
 /// Resources in full.
 type Full = Vec<Box<RawValue>>;

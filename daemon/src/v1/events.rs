@@ -12,7 +12,7 @@ use prost::Message;
 
 use super::amounts::seconds;
 use super::operations;
-use super::resources::{Form, attributes, of_wire};
+use super::resources::{Form, Stack, attributes, of_wire};
 use crate::catalog::Catalog;
 use crate::catalog::rows::Agent;
 use crate::pb::mesos::v1 as pb;
@@ -113,10 +113,9 @@ impl Telling<'_> {
     }
 
     fn form(&self) -> Form {
-        Form {
-            refined: self.has(Capability::ReservationRefinement),
-            allocated: self.has(Capability::MultiRole),
-        }
+        let refined = self.has(Capability::ReservationRefinement);
+        let stack = if refined { Stack::New } else { Stack::Old };
+        Form { stack, allocated: self.has(Capability::MultiRole) }
     }
 
     fn offer(&self, offer: &Offer<'_>) -> pb::Offer {

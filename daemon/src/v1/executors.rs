@@ -8,7 +8,7 @@ use mesita_core::wire::{AgentId, Body, FrameworkId, Head, Scratch};
 use prost::Message;
 
 use super::amounts::{duration_info, micros};
-use super::resources::{Form, of_wire};
+use super::resources::{Form, Stack, of_wire};
 use super::tasks::Bodies;
 use crate::pb::mesos::v1 as pb;
 use pb::executor::call::Type;
@@ -240,7 +240,7 @@ impl Telling<'_> {
         }
         task.task_id = pb::TaskId { value: launch.task.to_owned() };
         task.agent_id = self.agent.id.clone().unwrap_or_default();
-        let form = Form { refined: false, allocated: true };
+        let form = Form { stack: Stack::Old, allocated: true };
         task.resources = of_wire(&launch.resources, "", form);
         task.executor = self.executor.cloned();
         task

@@ -9,7 +9,7 @@ use mesita_core::wire::{AgentId, FrameworkId, Seq, Uuid};
 use super::amounts::double;
 use super::events::{agent_id, framework_id, operation_state};
 use super::reads::cluster;
-use super::resources::{Form, of_wire, one_of_wire};
+use super::resources::{Form, Stack, of_wire, one_of_wire};
 use crate::catalog::Tables;
 use crate::catalog::rows::Operation;
 use crate::pb::mesos::v1 as pb;
@@ -17,7 +17,7 @@ use pb::master::response::GetOperations;
 use pb::offer::operation::{self as asked, Type};
 
 /// Resources as operators see them.
-const FORM: Form = Form { refined: true, allocated: false };
+const FORM: Form = Form { stack: Stack::New, allocated: false };
 
 /// A status of an operation.
 pub(crate) fn told(status: &OperationStatus<'_>, form: Form, cluster: u64) -> pb::OperationStatus {

@@ -14,7 +14,7 @@ use super::amounts::{double, seconds};
 use super::calls::capability_list;
 use super::events::{self, MESOS_VERSION, agent_id, domain, framework_id};
 use super::maintenance;
-use super::resources::{Form, attributes, of_wire, one_of_wire};
+use super::resources::{Form, Stack, attributes, of_wire, one_of_wire};
 use crate::catalog::Tables;
 use crate::catalog::rows::{Agent, Completed, Executor, Framework, Status, Task};
 use crate::legacy::address;
@@ -27,7 +27,7 @@ use pb::master::response::{
 };
 
 /// Resources as operators see them.
-const FORM: Form = Form { refined: false, allocated: true };
+const FORM: Form = Form { stack: Stack::Both, allocated: true };
 
 pub(super) fn cluster(tables: &Tables) -> u64 {
     tables.leading.map_or(0, |(cluster, _)| cluster)

@@ -30,7 +30,7 @@ pub(crate) enum BadResource {
     Number(String, BadNumber),
     /// A range that ends before it begins, or ranges that overlap.
     Ranges(String),
-    /// Both forms of reservations, or half of one.
+    /// Two forms of reservations that differ, or half of one.
     Reservation(String),
     /// A reservation for what no role can be called, and why.
     Role(String, String),
@@ -55,7 +55,7 @@ impl fmt::Display for BadResource {
             ),
             Self::Reservation(name) => write!(
                 f,
-                "Resource '{name}' is reserved in both formats at once, or without a role"
+                "Resource '{name}' is reserved in two formats that differ, or without a role"
             ),
             Self::Role(name, why) => {
                 write!(f, "Resource '{name}' has an invalid 'reservations.role': {why}")
@@ -177,7 +177,8 @@ pub(crate) fn stack(resource: &pb::Resource) -> Result<Vec<ReservationInfo>, Bad
     let old = role != "*" || resource.reservation.is_some();
     if !resource.reservations.is_empty() {
         let named = resource.reservations.iter().all(|layer| !layer.role().is_empty());
-        return if old || !named { Err(bad()) } else { Ok(resource.reservations.clone()) };
+        let one = named && (!old || agrees(resource));
+        return if one { Ok(resource.reservations.clone()) } else { Err(bad()) };
     }
     if role == "*" {
         return if resource.reservation.is_some() { Err(bad()) } else { Ok(Vec::new()) };
@@ -189,6 +190,12 @@ pub(crate) fn stack(resource: &pb::Resource) -> Result<Vec<ReservationInfo>, Bad
         role: Some(role.to_owned()),
         ..dynamic.unwrap_or_default()
     }])
+}
+
+/// True when both forms of a reservation say the same, as operators read it and send it back.
+fn agrees(resource: &pb::Resource) -> bool {
+    let [layer] = &resource.reservations[..] else { return false };
+    resource.role() == layer.role() && resource.reservation == older(layer)
 }
 
 /// The role that a resource is reserved for; empty = anyone's.
@@ -271,11 +278,23 @@ fn is_output(path: &str) -> bool {
     matches!(first, Some("stdout" | "stderr"))
 }
 
-/// How a framework wants resources told.
+/// How reservations are told.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Stack {
+    /// `role` and `reservation`: there is room for one layer.
+    Old,
+    /// `reservations`, for who has RESERVATION_REFINEMENT.
+    New,
+    /// `reservations`, and the older form as well where there is one layer or none: for operators.
+    /// Mesos: `ResourceFormat::ENDPOINT`.
+    Both,
+}
+
+/// How somebody wants resources told.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Form {
-    /// RESERVATION_REFINEMENT: stacks of reservations.
-    pub(crate) refined: bool,
+    /// Reservations.
+    pub(crate) stack: Stack,
     /// MULTI_ROLE: the role that each is allocated to.
     pub(crate) allocated: bool,
 }
@@ -319,19 +338,24 @@ pub(crate) fn one_of_wire(resource: &Resource<'_>, role: &str, form: Form) -> pb
 
 fn reserve(told: &mut pb::Resource, traits: &Traits<'_>, form: Form) {
     let stack: Vec<ReservationInfo> = traits.reservations.iter().map(reservation).collect();
-    if form.refined {
+    match (form.stack, &stack[..]) {
+        (Stack::New, _) | (Stack::Both, [_, _, ..]) => {}
+        (_, []) => told.role = Some("*".to_owned()),
+        // Frameworks that speak the older form are offered no deeper stack.
+        (_, [.., layer]) => {
+            told.role = Some(layer.role().to_owned());
+            told.reservation = older(layer);
+        }
+    }
+    if form.stack != Stack::Old {
         told.reservations = stack;
-        return;
     }
-    // The older form has room for one layer; frameworks that speak it are offered no deeper stack.
-    let Some(layer) = stack.into_iter().next_back() else {
-        told.role = Some("*".to_owned());
-        return;
-    };
-    told.role = Some(layer.role().to_owned());
-    if layer.r#type() == ReservationType::Dynamic {
-        told.reservation = Some(ReservationInfo { r#type: None, role: None, ..layer });
-    }
+}
+
+/// What the older form says of a layer besides its role.
+fn older(layer: &ReservationInfo) -> Option<ReservationInfo> {
+    let dynamic = layer.r#type() == ReservationType::Dynamic;
+    dynamic.then(|| ReservationInfo { r#type: None, role: None, ..layer.clone() })
 }
 
 fn reservation(layer: Reservation<'_>) -> ReservationInfo {
@@ -408,8 +432,9 @@ pub(crate) fn attributes(list: &Seq<'_, Attribute<'_>>) -> Vec<pb::Attribute> {
 mod tests {
     use super::*;
 
-    const OLD: Form = Form { refined: false, allocated: false };
-    const NEW: Form = Form { refined: true, allocated: true };
+    const OLD: Form = Form { stack: Stack::Old, allocated: false };
+    const NEW: Form = Form { stack: Stack::New, allocated: true };
+    const BOTH: Form = Form { stack: Stack::Both, allocated: false };
 
     fn cpus(value: f64) -> pb::Resource {
         pb::Resource {
@@ -443,10 +468,28 @@ mod tests {
             labels: Some(labels),
             ..ReservationInfo::default()
         };
-        let dynamic = pb::Resource { reservation: Some(reservation), ..old };
+        let dynamic = pb::Resource { reservation: Some(reservation), ..old.clone() };
         assert_eq!(told(dynamic.clone(), OLD).unwrap(), dynamic);
-        let both = pb::Resource { role: Some("web".to_owned()), ..new };
-        assert_eq!(told(both, NEW), Err(BadResource::Reservation("cpus".to_owned())));
+        // What operators read they can send back.
+        for resource in [old.clone(), dynamic.clone()] {
+            let both = told(resource.clone(), BOTH).unwrap();
+            assert_eq!(both.role(), "web");
+            assert_eq!(both.reservation, resource.reservation);
+            assert_eq!(both.reservations.len(), 1);
+            assert_eq!(told(both.clone(), BOTH).unwrap(), both);
+            assert_eq!(told(both, OLD).unwrap(), resource);
+        }
+        assert_eq!(told(cpus(1.0), BOTH).unwrap().role.as_deref(), Some("*"));
+        let bad = Err(BadResource::Reservation("cpus".to_owned()));
+        let differ = pb::Resource { role: Some("db".to_owned()), ..new.clone() };
+        assert_eq!(told(differ, NEW), bad);
+        let half = pb::Resource { role: None, reservations: new.reservations, ..dynamic.clone() };
+        assert_eq!(told(half, NEW), bad);
+        let layer = told(dynamic, NEW).unwrap().reservations.remove(0);
+        let upper = ReservationInfo { role: Some("web/a".to_owned()), ..layer.clone() };
+        let deep = pb::Resource { reservations: vec![layer, upper], ..cpus(1.0) };
+        let both = told(deep, BOTH).unwrap();
+        assert_eq!((both.role, both.reservation, both.reservations.len()), (None, None, 2));
     }
 
     #[test]

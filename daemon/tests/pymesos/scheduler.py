@@ -1,7 +1,10 @@
-"""A scheduler of pymesos: scheduler.py MASTER commands|executor|failover|group NUMBER."""
+"""A scheduler of pymesos: scheduler.py MASTER commands|executor|failover|group|revive|masters NUMBER."""
 import getpass
+import itertools
 import os
 import sys
+import threading
+import time
 
 from addict import Dict
 from pymesos import MesosSchedulerDriver, Scheduler, decode_data, encode_data
@@ -10,6 +13,10 @@ MASTER, MODE, NUMBER = sys.argv[1], sys.argv[2], int(sys.argv[3])
 CPUS, MEM = 0.1, 16
 # None: it shows no credential.
 PRINCIPAL, SECRET = os.environ.get("PRINCIPAL"), os.environ.get("SECRET")
+# All masters of a set, for `masters`.
+MASTERS = os.environ.get("MASTERS", "").split(",")
+# How long nothing may be offered while offers are suppressed, in seconds.
+QUIET = 2
 
 
 def resources(cpus, mem):
@@ -26,9 +33,24 @@ class Test(Scheduler):
         self.reconciled = set()
         self.messages = []
         self.failing_over = False
+        self.suppressed = self.revived = False
 
     def reregistered(self, driver, master):
+        self.failing_over = True
         driver.reconcileTasks([])
+
+    def suppress(self, driver, offers):
+        """Wants no offers for a while, and then again."""
+        assert not self.suppressed, "offered while suppressed: %s" % offers
+        self.suppressed = True
+        driver.suppressOffers()
+        driver.declineOffer([offer.id for offer in offers], Dict(refuse_seconds=0))
+
+        def revive():
+            self.revived = True
+            driver.reviveOffers()
+
+        threading.Timer(QUIET, revive).start()
 
     def task(self, offer):
         task = Dict()
@@ -43,7 +65,7 @@ class Test(Scheduler):
             task.executor.resources = resources(0.1, 64)
             task.data = encode_data(b"wait" if self.launched == 0 else b"go")
         else:
-            task.command.value = "sleep 1000" if MODE == "failover" else "true"
+            task.command.value = "sleep 1000" if MODE in ("failover", "masters") else "true"
         self.launched += 1
         return task
 
@@ -57,6 +79,8 @@ class Test(Scheduler):
         return operation
 
     def resourceOffers(self, driver, offers):
+        if MODE == "revive" and not self.revived:
+            return self.suppress(driver, offers)
         for offer in offers:
             have = {r.name: r.scalar.value for r in offer.resources if r.type == "SCALAR"}
             cpus, mem = have.get("cpus", 0) - 0.1, have.get("mem", 0) - 64
@@ -83,6 +107,8 @@ class Test(Scheduler):
                 )
             if MODE == "failover" and len(self.running) == NUMBER:
                 driver.stop(failover=True)
+            if MODE == "masters" and len(self.running) == NUMBER:
+                print("%d tasks run" % NUMBER, flush=True)
         elif state == "TASK_FINISHED":
             if MODE == "group":
                 assert update.executor_id.value == "pod", update
@@ -101,7 +127,7 @@ class Test(Scheduler):
         self.look(driver)
 
     def look(self, driver):
-        if MODE in ("commands", "group") and self.finished == NUMBER:
+        if MODE in ("commands", "group", "revive") and self.finished == NUMBER:
             print("%d tasks finished" % self.finished)
             driver.stop()
         if MODE == "executor" and self.finished == NUMBER - 1 and self.killed == 1:
@@ -117,11 +143,25 @@ class Test(Scheduler):
             driver.stop()
 
 
+def look_for_leader(driver):
+    """What ZooKeeper would do: another address, when the one that is known does not answer. A new
+    leader that does not know the tasks yet is asked again."""
+    for address in itertools.cycle(MASTERS):
+        time.sleep(1)
+        while driver.connected:
+            if test.failing_over:
+                driver.reconcileTasks([])
+            time.sleep(1)
+        driver.change_master(address)
+
+
 framework = Dict(user=getpass.getuser(), name="pymesos", failover_timeout=60)
 test = Test()
 driver = MesosSchedulerDriver(
     test, framework, MASTER, use_addict=True, principal=PRINCIPAL, secret=SECRET
 )
+if MODE == "masters":
+    threading.Thread(target=look_for_leader, args=(driver,), daemon=True).start()
 driver.run()
 if MODE == "failover":
     test.failing_over = True

@@ -4,7 +4,8 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use crate::credentials::{EVERYBODY, ROOT, credential, credentials};
-use crate::world::{Master, World, eventually};
+use crate::masters::Set;
+use crate::world::{Master, Process, World, eventually};
 
 /// The Python that `ci/clients` has given pymesos; none, with the reason, when it has not.
 fn python() -> Option<PathBuf> {
@@ -46,13 +47,20 @@ fn runs_on(
     environment: &[(&str, &str)],
     words: &str,
 ) {
+    let mut command = scheduler(python, &master.address(), arguments);
+    command.envs(environment.iter().copied());
+    ends_with(world.start(command), words);
+}
+
+/// The scheduler, of a master.
+fn scheduler(python: &Path, master: &str, arguments: &[&str]) -> Command {
     let mut command = Command::new(python);
-    command.arg(script("scheduler.py")).arg(master.address()).args(arguments);
+    command.arg(script("scheduler.py")).arg(master).args(arguments);
+    command.env("PYTHON", python).env("EXECUTOR", script("executor.py"));
     command
-        .envs(environment.iter().copied())
-        .env("PYTHON", python)
-        .env("EXECUTOR", script("executor.py"));
-    let process = world.start(command);
+}
+
+fn ends_with(process: Process, words: &str) {
     let said = process.end();
     assert_eq!(said.status, 0, "{}{}", said.out, said.err);
     assert!(said.out.contains(words), "{}{}", said.out, said.err);
@@ -65,7 +73,7 @@ fn a_hundred_commands_run() {
 
 #[test]
 fn tasks_run_under_an_executor_of_their_own_with_messages_both_ways() {
-    runs(&["executor", "20"], "19 tasks finished, 1 killed, messages both ways");
+    runs(&["executor", "100"], "99 tasks finished, 1 killed, messages both ways");
 }
 
 #[test]
@@ -76,6 +84,57 @@ fn a_group_runs_under_the_default_executor() {
 #[test]
 fn a_scheduler_that_fails_over_finds_its_tasks_again() {
     runs(&["failover", "4"], "4 tasks reconciled after failover");
+}
+
+#[test]
+fn nothing_is_offered_while_offers_are_suppressed() {
+    runs(&["revive", "10"], "10 tasks finished");
+}
+
+/// Runs another script of pymesos on an agent with a disk.
+fn runs_script(name: &str, words: &str) {
+    let Some(python) = python() else { return };
+    let world = World::new();
+    let master = world.master(&[]);
+    let flags = ["--hostname", "here", "--resources", "cpus:4;mem:1024;disk:1000"];
+    let agent = master.agent(&flags);
+    let said = master.run(&["--", "echo", "here"]).end();
+    assert_eq!((said.status, said.out.as_str()), (0, "here\n"), "{}", said.err);
+    let mut command = Command::new(python);
+    command.arg(script(name)).arg(master.address()).arg(format!("127.0.0.1:{}", agent.port));
+    ends_with(world.start(command), words);
+    agent.leave();
+    master.stop();
+    world.nothing_is_left();
+}
+
+#[test]
+fn a_framework_makes_a_volume_uses_it_and_gives_it_back() {
+    runs_script("volumes.py", "finished: create destroy reserve unreserve");
+}
+
+#[test]
+fn operators_ask_and_change_masters_and_agents() {
+    runs_script("operators.py", "operator calls answered");
+}
+
+#[test]
+fn a_scheduler_finds_the_next_leader_of_three_and_its_tasks() {
+    let Some(python) = python() else { return };
+    let world = World::new();
+    let mut set = Set::made(&world, &[]);
+    let leader = set.leader();
+    let agent = set.agent();
+    // It is given one that does not lead, and follows its redirect.
+    let mut command = scheduler(&python, &set.address((leader + 1) % 3), &["masters", "8"]);
+    command.env("MASTERS", set.list());
+    let process = world.start(command);
+    process.prints("8 tasks run");
+    set.kill(leader);
+    ends_with(process, "8 tasks reconciled after failover");
+    agent.leave();
+    set.stop();
+    world.nothing_is_left();
 }
 
 #[test]

@@ -11,6 +11,7 @@ mod agent_api;
 mod bad_input;
 mod checks;
 mod credentials;
+mod curl;
 mod doors;
 mod exec;
 mod executors;

@@ -1,6 +1,8 @@
-//! An agent in a network namespace that lets nothing in.
+//! Agents in network namespaces that let nothing in.
 
 use std::process::{Command, Stdio};
+
+use serde_json::Value;
 
 use crate::world::{PATIENCE, Process, Signal, World, needs_root, within};
 
@@ -60,6 +62,31 @@ fn start(world: &World, namespace: &Namespace, arguments: &[&str]) -> Process {
     world.start(world.wrapped(&namespace.wrapper(), arguments))
 }
 
+/// A third namespace, whose way to the first is a cable of its own.
+fn third(world: &World, outside: &Namespace) -> Result<Namespace, String> {
+    let third = Namespace::new(&format!("{}-c", world.name()))?;
+    let (a, c) = (&outside.name, &third.name);
+    ip(&format!("-n {a} link add more type veth peer name cable netns {c}"))?;
+    ip(&format!("-n {a} address add 10.78.0.1/24 dev more"))?;
+    ip(&format!("-n {c} address add 10.78.0.2/24 dev cable"))?;
+    ip(&format!("-n {a} link set more up"))?;
+    ip(&format!("-n {c} link set cable up"))?;
+    ip(&format!("-n {c} route add 10.77.0.0/24 via 10.78.0.1"))?;
+    Ok(third)
+}
+
+/// What the master outside answers to `GET path`.
+fn got(world: &World, outside: &Namespace, path: &str) -> Value {
+    let mut asked = world.command_in(&outside.wrapper(), "bash");
+    let line = format!(
+        "exec 3<>/dev/tcp/10.77.0.1/5050; printf 'GET {path} HTTP/1.0\\r\\n\\r\\n' >&3; cat <&3"
+    );
+    asked.args(["-c", &line]);
+    let said = world.start(asked).end();
+    let body = said.out.split_once("\r\n\r\n").unwrap_or_default().1;
+    serde_json::from_str(body).unwrap_or_else(|_| panic!("{path}: {}{}", said.out, said.err))
+}
+
 #[test]
 fn an_agent_that_only_dials_out_shows_what_its_tasks_write() {
     if !needs_root() {
@@ -76,13 +103,9 @@ fn an_agent_that_only_dials_out_shows_what_its_tasks_write() {
     let master = start(&world, &outside, &[&["master"], &flags[..]].concat());
     master.says("master at 10.77.0.1:5050");
     master.says("--insecure: others reach 10.77.0.1, and can listen in");
-    let mut asked = world.command_in(&outside.wrapper(), "bash");
-    let health =
-        "exec 3<>/dev/tcp/10.77.0.1/5050; printf 'GET /health HTTP/1.0\\r\\n\\r\\n' >&3; cat <&3";
-    asked.args(["-c", health]);
-    let health = world.start(asked).end().out;
-    assert!(health.contains("\"insecure\":true"), "{health}");
-    assert!(health.contains("\"authenticates\":false"), "{health}");
+    let health = got(&world, &outside, "/health");
+    assert_eq!(health["insecure"], true, "{health}");
+    assert_eq!(health["authenticates"], false, "{health}");
     // The agent listens at loopback alone: from outside its namespace nobody reaches it.
     let root = format!("--cgroups-root={}", world.name());
     let flags = ["--master", "10.77.0.1:5050", "--work-dir", agent_dir, &root, "--hostname=behind"];
@@ -131,6 +154,91 @@ fn an_agent_that_only_dials_out_shows_what_its_tasks_write() {
     master.signal(Signal::TERM);
     assert_eq!(master.end().status, 0);
     drop((inside, outside));
+    world.nothing_is_left();
+}
+
+/// An agent that only dials out, registered, with room for one task.
+fn behind(world: &World, namespace: &Namespace, name: &str, port: &str) -> Process {
+    let work_dir = world.path(name);
+    let root = format!("--cgroups-root={}", world.name());
+    let begin = ["agent", "--master", "10.77.0.1:5050", "--hostname=behind", &root];
+    let more = ["--port", port, "--resources=cpus:1;mem:128", "--work-dir"];
+    let flags = [&begin[..], &more, &[work_dir.to_str().unwrap()]].concat();
+    let agent = start(world, namespace, &flags);
+    agent.says("registered with the master at 10.77.0.1:5050");
+    agent
+}
+
+/// Looks, by way of the master, at an agent's only task; its name and its directory.
+fn looked_at(world: &World, outside: &Namespace, agent: &str) -> (String, String) {
+    let read = |path: &str| got(world, outside, &format!("/agent/{agent}{path}"));
+    let state = read("/state");
+    assert_eq!(state["id"], agent, "{state}");
+    let executor = &state["frameworks"][0]["executors"][0];
+    let text = |value: &Value| value.as_str().unwrap().to_owned();
+    let (name, directory) = (text(&executor["tasks"][0]["name"]), text(&executor["directory"]));
+    let listed = read(&format!("/files/browse?path={directory}"));
+    let stdout = format!("{directory}/stdout");
+    assert!(listed.as_array().unwrap().iter().any(|file| file["path"] == *stdout), "{listed}");
+    let written = read(&format!("/files/read?path={stdout}&offset=0&length=100"));
+    assert_eq!(written["data"], format!("here is {name}\n"), "{written}");
+    (name, directory)
+}
+
+#[test]
+fn agents_behind_one_address_are_each_reached_under_their_own_id() {
+    if !needs_root() {
+        return;
+    }
+    let world = World::new();
+    let made = cable(&world).and_then(|[outside, inside]| {
+        let other = third(&world, &outside)?;
+        Ok([outside, inside, other])
+    });
+    let [outside, inside, other] = match made {
+        Ok(all) => all,
+        Err(why) => return println!("SKIPPED: no network namespace can be made: {why}"),
+    };
+    let work_dir = world.path("outside");
+    let flags = ["--ip", "10.77.0.1", "--insecure", "--port", "5050", "--work-dir"];
+    let begin = [&["master"], &flags[..], &[work_dir.to_str().unwrap()]].concat();
+    let master = start(&world, &outside, &begin);
+    master.says("master at 10.77.0.1:5050");
+    // The first two come from one address; the first and the last tell the same one of themselves.
+    let agents = [("one", &inside, "5051"), ("two", &inside, "5052"), ("three", &other, "5051")]
+        .map(|(name, namespace, port)| behind(&world, namespace, name, port));
+
+    // Each has room for one of the tasks.
+    let mark = world.marked();
+    let runs = ["x", "y", "z"].map(|name| {
+        let line = format!("echo here is {name}; until [ -e go ]; do sleep 0.1; done");
+        let begin = ["run", &mark, "--master", "10.77.0.1:5050", "--resources", "cpus:1;mem:32"];
+        let more = ["--user", "nobody", "--name", name, "--command", &line];
+        let run = start(&world, &outside, &[&begin[..], &more].concat());
+        run.prints(&format!("here is {name}\n"));
+        run
+    });
+    let told = got(&world, &outside, "/slaves");
+    let ids = told["slaves"].as_array().unwrap().iter().map(|row| row["id"].as_str().unwrap());
+    let mut looked: Vec<_> = ids.map(|id| looked_at(&world, &outside, id)).collect();
+    looked.sort();
+    let names: Vec<&str> = looked.iter().map(|(name, _)| name.as_str()).collect();
+    assert_eq!(names, ["x", "y", "z"]);
+    for (_, directory) in &looked {
+        std::fs::write(format!("{directory}/go"), "").unwrap();
+    }
+    for run in runs {
+        let said = run.end();
+        assert_eq!(said.status, 0, "{}", said.err);
+    }
+
+    for agent in agents {
+        agent.signal(Signal::USR1);
+        assert_eq!(agent.end().status, 0);
+    }
+    master.signal(Signal::TERM);
+    assert_eq!(master.end().status, 0);
+    drop((inside, other, outside));
     world.nothing_is_left();
 }
 

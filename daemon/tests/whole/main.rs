@@ -27,6 +27,7 @@ mod kills;
 mod logs;
 mod masters;
 mod network;
+mod node;
 mod operators;
 mod pymesos;
 mod reads;

@@ -60,7 +60,8 @@ fn scheduler(python: &Path, master: &str, arguments: &[&str]) -> Command {
     command
 }
 
-fn ends_with(process: Process, words: &str) {
+/// Waits for a client's end, which is to be a good one that says something.
+pub(crate) fn ends_with(process: Process, words: &str) {
     let said = process.end();
     assert_eq!(said.status, 0, "{}{}", said.out, said.err);
     assert!(said.out.contains(words), "{}{}", said.out, said.err);

@@ -340,6 +340,8 @@ impl MasterNode {
                     _ => None,
                 }
             }
+            // That one is lost was told when it was.
+            Fact::AgentGone { row } if is_lost(tables.agents.get(row)?.state) => None,
             Fact::AgentGone { row } => self.agent_removed(row),
             Fact::Framework { row, .. } => Some(match tables.frameworks.get(row) {
                 Some(_) => Change::FrameworkUpdated(row),

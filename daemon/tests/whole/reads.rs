@@ -208,6 +208,11 @@ fn who_subscribes_hears_what_changes() {
     agent.leave();
     let removed = events.until("AGENT_REMOVED");
     assert!(removed["agent_id"]["value"].as_str().unwrap().ends_with("-S1"), "{removed}");
+    // Once: what comes next is of another one.
+    let next = master.agent(&[]);
+    assert_eq!(events.event().unwrap()["type"], "AGENT_ADDED");
+    next.leave();
+    events.until("AGENT_REMOVED");
     drop(events);
     let gone = || {
         let metrics = crate::world::get(master.port, "/metrics");

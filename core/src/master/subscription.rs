@@ -35,7 +35,13 @@ impl Master<'_> {
         let known = match checked {
             Ok(known) => known,
             Err(refusal) => {
-                let head = Event::Error { message: refusal.sentence() };
+                // Nobody can have that id yet: a later framework is to get it.
+                let message = if refusal == Refusal::UnknownFramework {
+                    "no master of this cluster has given that framework id; subscribe without one"
+                } else {
+                    refusal.sentence()
+                };
+                let head = Event::Error { message };
                 cx.emit(Output::Send { conn, head: crate::wire::Head::Event(head) });
                 return Err(refusal);
             }

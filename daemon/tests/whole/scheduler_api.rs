@@ -360,6 +360,20 @@ fn a_framework_in_no_role_is_offered_nothing_until_it_has_one() {
     assert_eq!(answer.status, 200, "{}", answer.text());
     framework.events.until("OFFERS");
     framework.accepted("TEARDOWN", &Value::Null);
+    // Neither its id nor one that nobody has been given is anybody's.
+    let own = framework.id["value"].as_str().unwrap().to_owned();
+    let unknown = format!("{}-0099", own.rsplit_once('-').unwrap().0);
+    for (id, words) in [
+        (own.as_str(), "Framework has been removed"),
+        (&unknown, "no master of this cluster has given that framework id"),
+        ("c33f5ab4-7415-4dd5-a2fc-f4fa03ea5627-0002", "Framework has been removed: '"),
+    ] {
+        let call = subscription(&json!({"id": {"value": id}})).to_string();
+        let mut events = Records::open(master.port, PATH, &JSON, call.as_bytes());
+        let event = events.event().unwrap();
+        assert_eq!(event["type"], "ERROR", "{event}");
+        assert!(event["error"]["message"].as_str().unwrap().contains(words), "{event}");
+    }
     end(&world, master, agent);
 }
 

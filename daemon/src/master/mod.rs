@@ -5,6 +5,8 @@
 //! | `arrivals` | who connects, as what, and for how long |
 //! | `schedulers` | frameworks that speak Mesos' scheduler API |
 //! | `operator`, `operations` | operators that speak Mesos' operator API: reads, and changes |
+//! | `quotas` | what they say of quota, in each form that Mesos has had for it |
+//! | `reservations`, `again` | what they reserve, and in another way |
 //! | `rights` | what `--acls` let callers do |
 //! | `site` | what it answers over HTTP |
 //! | `standby` | what it answers while another one leads |

@@ -329,6 +329,19 @@ impl Containers {
         })
     }
 
+    /// True for the container of an executor that has a process.
+    pub(super) fn is_executor(&self, id: ContainerId) -> bool {
+        self.known.borrow().get(&id).is_some_and(|container| container.is_executor())
+    }
+
+    /// The container of the executor that has this token.
+    pub(super) fn proved(&self, token: &[u8]) -> Option<ContainerId> {
+        let known = self.known.borrow();
+        let mut executors = known.iter().filter(|(_, container)| container.is_executor());
+        let of = executors.find(|(id, _)| same_bytes(&self.token(**id), token));
+        of.map(|(id, _)| *id)
+    }
+
     /// Containers, and how many hands are busy.
     pub(super) fn gauges(&self) -> [(&'static str, u64); 4] {
         let busy = self.known.borrow().values().filter(|container| container.busy.get()).count();
@@ -374,6 +387,11 @@ impl Container {
     /// True when it writes nothing any more.
     pub(super) fn is_over(&self) -> bool {
         self.over.get()
+    }
+
+    fn is_executor(&self) -> bool {
+        let named = !self.executor.borrow().is_empty();
+        named && self.inside.get().is_none() && !self.holds.get()
     }
 
     /// True when it has no process of its own.

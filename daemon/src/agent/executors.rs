@@ -18,7 +18,7 @@ use mesita_core::limits::HEAD_MAX;
 use mesita_core::table::Id;
 use mesita_core::wire::agent::FrameworkHeld;
 use mesita_core::wire::hello::Role;
-use mesita_core::wire::{AgentId, BodyRef, FrameworkId, Head, Scratch, decode};
+use mesita_core::wire::{AgentId, BodyRef, ContainerId, FrameworkId, Head, Scratch, decode};
 
 use super::AgentNode;
 use crate::alarm;
@@ -242,6 +242,26 @@ impl AgentNode {
         let message = "only the executor itself may call: the connection is not from its \
                        container, and no token of its environment was shown";
         Err(early(StatusCode::FORBIDDEN, message))
+    }
+
+    /// The container of the executor that a request comes from, which is in it or shows its token.
+    pub(super) fn executor_behind(
+        &self,
+        denied: &Denied,
+        headers: &HeaderMap,
+    ) -> Option<ContainerId> {
+        let shown = bearer(headers).and_then(|token| self.containers.proved(&token));
+        let (key, _) = self.key.split_first_chunk().unwrap_or((&[0; 8], &[]));
+        let here = |inside: &Inside| inside.key == u64::from_be_bytes(*key);
+        match denied {
+            _ if shown.is_some() => shown,
+            Denied::Inside(Some(inside))
+                if here(inside) && !self.options.access.asks_executors() =>
+            {
+                self.containers.is_executor(inside.container).then_some(inside.container)
+            }
+            Denied::Inside(_) | Denied::Unknown => None,
+        }
     }
 
     fn executor_subscribes(

@@ -53,7 +53,7 @@ impl AgentNode {
 
     async fn operator_call(self: &Rc<Self>, visit: Visit) -> Result<Reply, Early> {
         if media::is_stream(visit.request.headers()) {
-            return self.attach_input(visit).await;
+            return self.attach_input(visit.request, &visit.caller).await;
         }
         let Visit { request, caller, .. } = visit;
         let (call, headers) = request::message::<Call>(request).await?;

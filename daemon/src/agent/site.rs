@@ -134,8 +134,11 @@ impl Site for AgentNode {
 
     fn outcast(self: Rc<Self>, request: Request<Incoming>, denied: Denied) -> Option<Answering> {
         // Whoever is inside a container may be its executor.
-        let executor = under_process(request.uri().path()) == "/api/v1/executor";
-        executor.then(|| Box::pin(self.executor(request, Some(denied))) as Answering)
+        match under_process(request.uri().path()) {
+            "/api/v1/executor" => Some(Box::pin(self.executor(request, Some(denied)))),
+            "/api/v1" => Some(Box::pin(self.call_of_executor(request, denied))),
+            _ => None,
+        }
     }
 }
 

@@ -21,18 +21,27 @@ pub(crate) struct Host<'w> {
 impl<'w> Host<'w> {
     pub(crate) fn new(world: &'w World) -> Self {
         let (master, agent) = cluster(world);
-        Self::on(master, agent)
+        Self::on(master, agent, |_| Vec::new())
     }
 
-    pub(crate) fn on(master: Master<'w>, agent: Agent<'w>) -> Self {
+    /// The same with more operations of the same ACCEPT, made of the offer.
+    pub(crate) fn with(world: &'w World, more: impl Fn(&Value) -> Vec<Value>) -> Self {
+        let (master, agent) = cluster(world);
+        Self::on(master, agent, more)
+    }
+
+    fn on(master: Master<'w>, agent: Agent<'w>, more: impl Fn(&Value) -> Vec<Value>) -> Self {
         let mut framework = Framework::subscribe(&master, &json!({}));
         let offer = framework.offer();
         let mut host = task(&offer, "host", "echo here > file; sleep 1000");
         host["command"]["environment"]["variables"] = json!([{"name": "OF_HOST", "value": "task"}]);
-        framework.launch(&offer, &[host]);
+        let mut operations = vec![json!({"type": "LAUNCH", "launch": {"task_infos": [host]}})];
+        operations.extend(more(&offer));
+        let accept = json!({"offer_ids": [offer["id"]], "operations": operations});
+        framework.accepted("ACCEPT", &accept);
         let container = loop {
             let status = framework.status();
-            if status["state"] == "TASK_RUNNING" {
+            if status["state"] == "TASK_RUNNING" && status["task_id"]["value"] == "host" {
                 break status["container_status"]["container_id"].clone();
             }
         };
@@ -186,7 +195,7 @@ fn containers_inside_of_tasks_are_so_many_and_no_more() {
     let world = World::new();
     let master = world.master(&[]);
     let agent = master.agent(&["--inner-containers-max", "2"]);
-    let host = Host::on(master, agent);
+    let host = Host::on(master, agent, |_| Vec::new());
     assert_eq!(host.launch(&host.inside("a"), "true").status, 200);
     assert_eq!(host.launch(&host.inside("b"), "sleep 1000").status, 200);
     let full = host.launch(&host.inside("c"), "true");
@@ -298,5 +307,57 @@ fn a_container_of_its_own_has_resources_and_outlives_the_agent() {
     assert_eq!(told["wait_container"]["exit_status"], 9, "{told}");
     assert_eq!(host.about("REMOVE_CONTAINER", &id).status, 200);
     assert_eq!(host.about("WAIT_CONTAINER", &id).status, 404);
+    host.end(&world);
+}
+
+/// An executor that only asks its agent: for a container inside of its own, how that ended, and for
+/// one inside of another's.
+const ASKS: &str = r#"
+ask() {
+    exec 3<>/dev/tcp/${MESOS_AGENT_ENDPOINT%:*}/${MESOS_AGENT_ENDPOINT#*:}
+    printf 'POST /api/v1 HTTP/1.1\r\nHost: x\r\nConnection: close\r\n' >&3
+    printf 'Content-Type: application/json\r\n' >&3
+    printf 'Authorization: Bearer %s\r\n' "$MESOS_EXECUTOR_AUTHENTICATION_TOKEN" >&3
+    printf 'Content-Length: %d\r\n\r\n%s' ${#1} "$1" >&3
+    cat <&3 > "$2"
+    exec 3>&-
+}
+launch() {
+    ask '{"type": "LAUNCH_NESTED_CONTAINER", "launch_nested_container": {"container_id":
+        {"value": "kid", "parent": {"value": "'$1'"}}, "command": {"value": "exit 3"'"$3"'}}}' $2
+}
+OWN=$(basename $MESOS_SANDBOX)
+launch $OWN launched
+ask '{"type": "WAIT_NESTED_CONTAINER", "wait_nested_container": {"container_id":
+    {"value": "kid", "parent": {"value": "'$OWN'"}}}}' waited
+launch $OTHER foreign
+launch $OWN user ', "user": "daemon"'
+ask '{"type": "GET_STATE"}' state
+touch over
+sleep 1000
+"#;
+
+#[test]
+fn an_executor_has_containers_inside_of_its_own_and_of_no_other() {
+    let world = World::new();
+    let host = Host::with(&world, |offer| {
+        let mut asks = task(offer, "asks", "");
+        asks.as_object_mut().unwrap().remove("command");
+        asks["executor"] = json!({"type": "CUSTOM", "executor_id": {"value": "asking"},
+            "command": {"shell": false, "value": "/bin/bash", "arguments": ["bash", "-c", ASKS],
+                "environment": {"variables": [{"name": "OTHER", "value": "1-1"}]}}});
+        vec![json!({"type": "LAUNCH", "launch": {"task_infos": [asks]}})]
+    });
+    assert_eq!(host.container["value"], "1-1");
+    let work_dir = host.agent.work_dir().display().to_string();
+    let sandbox = || world.sandboxes(&work_dir).into_iter().find(|path| path.join("over").exists());
+    eventually(|| sandbox().is_some(), || "the executor".to_owned());
+    let sandbox = sandbox().unwrap();
+    let read = |name: &str| std::fs::read_to_string(sandbox.join(name)).unwrap();
+    assert!(read("launched").starts_with("HTTP/1.1 200 "), "{}", read("launched"));
+    assert!(read("waited").contains("\"exit_status\":768"), "{}", read("waited"));
+    assert!(read("foreign").starts_with("HTTP/1.1 403 "), "{}", read("foreign"));
+    assert!(read("user").starts_with("HTTP/1.1 403 "), "{}", read("user"));
+    assert!(read("state").starts_with("HTTP/1.1 403 "), "{}", read("state"));
     host.end(&world);
 }

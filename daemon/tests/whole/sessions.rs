@@ -100,9 +100,10 @@ fn a_session_reads_and_writes_beside_its_task_and_is_waited_for() {
     let world = World::new();
     let host = Host::new(&world);
     let id = host.inside("s1");
-    let records = session(&host, &id, "cat; cat file; echo oops >&2; exit 7", Value::Null);
+    let mut records = session(&host, &id, "cat; cat file; echo oops >&2; exit 7", Value::Null);
     let mut sending = input(&host, &id);
     types(&mut sending, "one ");
+    until(&mut records, &mut String::new(), "one ");
     types(&mut sending, "two\n");
     io(
         &mut sending,
@@ -115,7 +116,7 @@ fn a_session_reads_and_writes_beside_its_task_and_is_waited_for() {
     types(&mut sending, "");
     assert_eq!(sending.end().status, 200);
     let said = said(records);
-    assert_eq!(said["STDOUT"], "one two\nhere\n");
+    assert_eq!(said["STDOUT"], "two\nhere\n");
     assert_eq!(said["STDERR"], "oops\n");
     assert_eq!(status(&host, &id), 7 << 8);
     // Its working directory is the task's.

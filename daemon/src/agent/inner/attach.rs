@@ -5,7 +5,7 @@
 
 use std::fs::File;
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::rc::Rc;
 use std::sync::Arc;
 
@@ -19,6 +19,7 @@ use mesita_isolation::sandbox::{STDERR, STDOUT};
 use super::super::containers::Container;
 use super::super::files;
 use super::super::logs::watch;
+use super::super::watch::Watch;
 use super::stdio::{Stdio, data};
 use super::{Inner, SIGKILL};
 use crate::agent::AgentNode;
@@ -132,27 +133,24 @@ impl AgentNode {
     }
 
     /// A stream of what is written to files from now on.
-    pub(super) fn follow(
+    pub(super) async fn follow(
         self: &Rc<Self>,
         sandbox: PathBuf,
         below: PathBuf,
         written: Written,
         form: Form,
     ) -> Reply {
+        let of = |of: Of, name: &str| self.followed(of, &sandbox, below.join(name));
+        // From when this is answered, not from when it is read.
+        let out = of(Of::Stdout, STDOUT).await;
+        let err = of(Of::Stderr, STDERR).await;
         let records = self.reader(form);
         let (me, to) = (Rc::clone(self), Rc::clone(&records));
         self.tasks.go(async move {
-            let follow = |of: Of, name: &str| {
-                let file = Followed { of, sandbox: &sandbox, inside: below.join(name) };
-                me.follow_one(file, &written, Rc::clone(&to), form.media)
-            };
             let both = async {
-                let ended = futures_lite::future::zip(
-                    follow(Of::Stdout, STDOUT),
-                    follow(Of::Stderr, STDERR),
-                );
-                let (out, err) = ended.await;
-                for error in [out, err].into_iter().filter_map(Result::err) {
+                let follow = |file| me.follow_one(file, &written, &to, form.media);
+                let ended = futures_lite::future::zip(follow(out), follow(err)).await;
+                for error in [ended.0, ended.1].into_iter().filter_map(Result::err) {
                     log::debug!("a reader of {}: {error}", sandbox.display());
                 }
                 to.close();
@@ -160,6 +158,15 @@ impl AgentNode {
             futures_lite::future::or(both, to.left()).await;
         });
         form.reply(records)
+    }
+
+    /// Opens a file where it ends now.
+    async fn followed(&self, of: Of, sandbox: &Path, inside: PathBuf) -> io::Result<Followed> {
+        let changes = watch(&sandbox.join(&inside))?;
+        let sandbox = sandbox.to_owned();
+        let opened = self.containers.by_hand(move || files::open_file(&sandbox, &inside)).await;
+        let (file, at) = opened.map_err(|_| io::ErrorKind::NotFound)?;
+        Ok(Followed { of, changes, file: Arc::new(file), at })
     }
 
     /// The queue of a reader, which gets signs of life from now on.
@@ -184,17 +191,12 @@ impl AgentNode {
 
     async fn follow_one(
         &self,
-        followed: Followed<'_>,
+        followed: io::Result<Followed>,
         written: &Written,
-        records: Rc<Records>,
+        records: &Records,
         media: Media,
     ) -> io::Result<()> {
-        let Followed { of, sandbox, inside } = followed;
-        let changes = watch(&sandbox.join(&inside))?;
-        let sandbox = sandbox.to_owned();
-        let opened = self.containers.by_hand(move || files::open_file(&sandbox, &inside)).await;
-        let (file, mut at) = opened.map_err(|_| io::ErrorKind::NotFound)?;
-        let file = Arc::new(file);
+        let Followed { of, changes, file, mut at } = followed?;
         loop {
             // Whether it ended is asked before the last read, so that nothing is missed after it.
             let ended = written.is_over();
@@ -224,11 +226,12 @@ impl AgentNode {
 /// Bytes of a file that are read at once.
 const PIECE: u64 = 16 * 1024;
 
-/// A file that is followed.
-struct Followed<'f> {
+/// A file that is followed from a place on.
+struct Followed {
     of: Of,
-    sandbox: &'f std::path::Path,
-    inside: PathBuf,
+    changes: Watch,
+    file: Arc<File>,
+    at: u64,
 }
 
 fn heartbeat() -> ProcessIo {

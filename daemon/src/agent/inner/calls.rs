@@ -5,9 +5,9 @@
 
 use std::rc::Rc;
 
-use hyper::body::Bytes;
+use hyper::body::{Bytes, Incoming};
 use hyper::header::{CONTENT_TYPE, HeaderValue};
-use hyper::{HeaderMap, StatusCode};
+use hyper::{HeaderMap, Request, StatusCode};
 use mesita_core::acls::Action;
 use mesita_core::doors::{Rights, may_run_as};
 use mesita_core::wire::{ContainerId, FrameworkId, Scratch, Session};
@@ -22,16 +22,19 @@ use super::{Class, Ending, Inner, SIGKILL, Start, State};
 use crate::agent::AgentNode;
 use crate::agent::build::asked as held;
 use crate::command::Command;
-use crate::doors::Caller;
+use crate::doors::{Caller, Denied};
 use crate::http::body::Body;
-use crate::http::media::Media;
-use crate::http::{Early, Reply, Visit, early, request, status};
+use crate::http::media::{Media, is_stream};
+use crate::http::{Early, Reply, early, request, status};
 use crate::pb::mesos::v1 as pb;
 use crate::v1::amounts::amount;
 use crate::v1::resources::to_wire;
 use crate::v1::tasks::contained;
 use pb::agent::call::Type;
 use pb::agent::{Call, Response, response};
+
+/// What the name of a caller begins with that is an executor here; its container follows.
+const EXECUTOR: &str = "executor:";
 
 /// Bytes in which resources of a container of its own are read.
 const MEMORY: usize = 16 * 1024;
@@ -90,7 +93,7 @@ impl AgentNode {
         } else if KILLS.contains(&kind) {
             self.kill_named(id, signal(call), caller).await
         } else if kind == Type::AttachContainerOutput {
-            self.attach_output(id, headers, caller)
+            self.attach_output(id, headers, caller).await
         } else {
             self.remove_named(id, caller).await
         })
@@ -226,9 +229,15 @@ impl AgentNode {
     }
 
     /// An answer unless a caller may do something to what belongs to a framework, or to nobody.
-    fn may_touch(&self, caller: &Caller, framework: FrameworkId) -> Result<(), Early> {
+    fn may_touch(
+        &self,
+        caller: &Caller,
+        framework: FrameworkId,
+        root: Option<At>,
+    ) -> Result<(), Early> {
         let owner = self.executors.owner(framework);
-        if caller.rights.has(Rights::OPERATE) || owner.is_some_and(|owner| owner == caller.name) {
+        let owns = || owner.is_some_and(|owner| owner == caller.name);
+        if caller.rights.has(Rights::OPERATE) || owns() || is_inside(caller, root) {
             return Ok(());
         }
         let message = "only who runs a task, or operates the agent, may do this to its containers";
@@ -242,9 +251,11 @@ impl AgentNode {
         class: Class,
         user: &str,
     ) -> Result<(), Early> {
-        self.may_touch(caller, place.framework)?;
+        self.may_touch(caller, place.framework, place.root)?;
         let own = class != Class::Standalone && user == place.owner;
-        if !own && !may_run_as(&caller.name, caller.rights, user) {
+        // An executor is nobody else, whatever whoever started it may be.
+        let executor = caller.name.starts_with(EXECUTOR);
+        if !own && (executor || !may_run_as(&caller.name, caller.rights, user)) {
             let who = user.escape_debug();
             let message = format!("you may not run anything as the user `{who}` here");
             return Err(early(StatusCode::FORBIDDEN, message));
@@ -256,9 +267,17 @@ impl AgentNode {
             }
             Class::Session => (Action::LaunchNestedSession, Some(Action::LaunchNestedSessionUnder)),
         };
-        let access = &self.options.access;
-        access.check(caller, action, Some(user))?;
-        under.map_or(Ok(()), |under| access.check(caller, under, Some(&place.owner)))
+        let check = |action, user: &str| self.check_container(caller, action, user);
+        check(action, user)?;
+        under.map_or(Ok(()), |under| check(under, &place.owner))
+    }
+
+    /// What `--acls` say, but to executors about what is their own. Mesos: implicit authorization.
+    fn check_container(&self, caller: &Caller, action: Action, user: &str) -> Result<(), Early> {
+        if caller.name.starts_with(EXECUTOR) {
+            return Ok(());
+        }
+        self.options.access.check(caller, action, Some(user))
     }
 
     /// A container that is known, if a caller may do this to it.
@@ -275,9 +294,9 @@ impl AgentNode {
             }
             return Err(missing(&chain));
         };
-        self.may_touch(caller, inner.framework)?;
+        self.may_touch(caller, inner.framework, Some(inner.root))?;
         let action = if inner.framework.is_none() { standalone } else { nested };
-        self.options.access.check(caller, action, Some(&inner.owner))?;
+        self.check_container(caller, action, &inner.owner)?;
         Ok(inner)
     }
 
@@ -351,7 +370,7 @@ impl AgentNode {
         Ok(status(StatusCode::OK))
     }
 
-    fn attach_output(
+    async fn attach_output(
         self: &Rc<Self>,
         id: &pb::ContainerId,
         headers: &HeaderMap,
@@ -359,36 +378,68 @@ impl AgentNode {
     ) -> Result<Reply, Early> {
         let form = Form::asked(headers)?;
         let chain = self.chain(id)?;
-        let may = |framework: FrameworkId, user: &str| {
-            self.may_touch(caller, framework)?;
-            self.options.access.check(caller, Action::AttachContainerOutput, Some(user))
+        let may = |framework: FrameworkId, root: At, user: &str| {
+            self.may_touch(caller, framework, Some(root))?;
+            self.check_container(caller, Action::AttachContainerOutput, user)
         };
         if let Some(id) = self.task_container(&chain) {
             let place = self.place_in(id, &chain)?;
-            may(place.framework, &place.owner)?;
+            may(place.framework, self.containers.at(id), &place.owner)?;
             let container = self.containers.get(id).ok_or_else(|| missing(&chain))?;
             let sandbox = self.containers.sandbox(self.containers.at(id));
-            return Ok(self.follow(sandbox, Default::default(), Written::Task(container), form));
+            let written = Written::Task(container);
+            return Ok(self.follow(sandbox, Default::default(), written, form).await);
         }
         let inner = self.inners.get(&chain).ok_or_else(|| missing(&chain))?;
-        may(inner.framework, &inner.owner)?;
+        may(inner.framework, inner.root, &inner.owner)?;
         let stdio = inner.stdio.borrow().clone();
         match stdio {
             _ if inner.is_over() => Err(missing(&chain)),
             Some(stdio) => Ok(self.listen(&stdio, form)),
             None => {
                 let (sandbox, below) = (self.containers.sandbox(inner.root), inner.below());
-                Ok(self.follow(sandbox, below, Written::Inner(inner), form))
+                Ok(self.follow(sandbox, below, Written::Inner(inner), form).await)
             }
         }
     }
 
+    /// A call of an executor, which may do everything inside of its own container and nothing else.
+    pub(in crate::agent) async fn call_of_executor(
+        self: Rc<Self>,
+        request: Request<Incoming>,
+        denied: Denied,
+    ) -> Reply {
+        match self.executor_calls(request, denied).await {
+            Ok(reply) => reply,
+            Err(reply) => *reply,
+        }
+    }
+
+    async fn executor_calls(
+        self: &Rc<Self>,
+        request: Request<Incoming>,
+        denied: Denied,
+    ) -> Result<Reply, Early> {
+        let forbidden = || early(StatusCode::FORBIDDEN, denied.to_string());
+        let container = self.executor_behind(&denied, request.headers()).ok_or_else(forbidden)?;
+        let caller = Caller { name: format!("{EXECUTOR}{container}"), rights: Rights::NONE };
+        if is_stream(request.headers()) {
+            return self.attach_input(request, &caller).await;
+        }
+        let (call, headers) = request::message::<Call>(request).await?;
+        let answer = self.container_call(&call, &headers, &caller).await;
+        answer.unwrap_or_else(|| Err(forbidden()))
+    }
+
     /// `ATTACH_CONTAINER_INPUT`: a request that goes on for as long as somebody writes.
-    pub(in crate::agent) async fn attach_input(&self, visit: Visit) -> Result<Reply, Early> {
-        let Visit { request, caller, .. } = visit;
+    pub(in crate::agent) async fn attach_input(
+        &self,
+        request: Request<Incoming>,
+        caller: &Caller,
+    ) -> Result<Reply, Early> {
         let (parts, body) = request.into_parts();
         let mut input = Input::of(&parts.headers, body)?;
-        let answer = self.take_input(&mut input, &caller).await;
+        let answer = self.take_input(&mut input, caller).await;
         // Who still writes is to hear the answer, not that nobody reads any more.
         self.tasks.go(input.pass_over());
         answer
@@ -428,6 +479,12 @@ impl AgentNode {
         stdio.attached.set(false);
         written.map(|()| status(StatusCode::OK))
     }
+}
+
+/// True when a caller is the executor that everything in a container belongs to.
+fn is_inside(caller: &Caller, root: Option<At>) -> bool {
+    let own = caller.name.strip_prefix(EXECUTOR).and_then(ContainerId::parse);
+    own.is_some() && root.is_some_and(|root| Some(root.inside.unwrap_or(root.id)) == own)
 }
 
 /// What a call asks to be started; none: it does not say.

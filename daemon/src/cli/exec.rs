@@ -37,6 +37,9 @@ const ANSWER_MAX: usize = 64 * 1024 * 1024;
 const CHUNK: usize = 8 * 1024;
 /// Redirections that are followed in a row.
 const REDIRECTS_MAX: u32 = 8;
+/// How often a task without a container is asked for, and after how long each, in µs.
+const STARTING_TRIES: u32 = 50;
+const STARTING_US: u64 = 100_000;
 
 pub(super) fn main(flags: &Exec) -> Result<ExitCode, Failure> {
     super::log_warnings();
@@ -84,7 +87,9 @@ async fn exec(tasks: &Rc<LocalExecutor<'static>>, flags: &Exec) -> Result<ExitCo
     match status {
         Some(status) if status & 0x7f == 0 => Ok(code(status >> 8)),
         Some(status) => Ok(code(128 + (status & 0x7f))),
-        None => Err(Failure::plain("nobody saw how the command ended: its agent was restarted")),
+        None => Err(Failure::plain(
+            "nobody saw how the command ended: its task ended meanwhile, or its agent was restarted",
+        )),
     }
 }
 
@@ -228,8 +233,27 @@ impl Api {
         Err(Failure::new(NO_MASTER, "every master names another one"))
     }
 
-    /// A task's container, as its agent knows it.
+    /// A task's container, as its agent knows it. A task that was launched just now has none yet.
     async fn container_of(&self, task: &str, framework: &str) -> Result<pb::ContainerId, Failure> {
+        let mut tries = 0..STARTING_TRIES;
+        loop {
+            let found = self.container_now(task, framework).await?;
+            match (found, tries.next()) {
+                (Some(container), _) => return Ok(container),
+                (None, Some(_)) => alarm::after(STARTING_US).await,
+                (None, None) => {
+                    let why = format!("task `{task}` is not on its agent, not yet or not any more");
+                    return Err(Failure::plain(why));
+                }
+            }
+        }
+    }
+
+    async fn container_now(
+        &self,
+        task: &str,
+        framework: &str,
+    ) -> Result<Option<pb::ContainerId>, Failure> {
         let mut call = Call::default();
         call.set_type(Type::GetTasks);
         let told = self.told(&call).await?.get_tasks.unwrap_or_default();
@@ -242,18 +266,18 @@ impl Api {
         let found = told.launched_tasks.iter().find(is);
         let status = found.and_then(|task| task.statuses.last());
         let container = status.and_then(|status| status.container_status.as_ref());
-        let id = container.and_then(|container| container.container_id.clone());
-        id.ok_or_else(|| {
-            Failure::plain(format!("the agent of `{task}` does not know it (any more)"))
-        })
+        Ok(container.and_then(|container| container.container_id.clone()))
     }
 
     /// Makes a call that is answered by a message.
     async fn told(&self, call: &Call) -> Result<Told, Failure> {
+        Told::decode(whole(self.answer(call).await?).await?).map_err(Failure::plain)
+    }
+
+    async fn answer(&self, call: &Call) -> Result<Response<Incoming>, Failure> {
         let request = self.post().header(ACCEPT, Media::Protobuf.name());
         let request = request.header(CONTENT_TYPE, Media::Protobuf.name());
-        let answer = self.ask(request, Body::of(call.encode_to_vec())).await?;
-        Told::decode(whole(answer).await?).map_err(Failure::plain)
+        self.ask(request, Body::of(call.encode_to_vec())).await
     }
 
     /// Makes a call that is answered by a stream.
@@ -335,7 +359,13 @@ impl Api {
         let wait = call::WaitContainer { container_id: id.clone() };
         let mut call = Call { wait_container: Some(wait), ..Call::default() };
         call.set_type(Type::WaitContainer);
-        let ended = self.told(&call).await?.wait_container.unwrap_or_default();
+        let answer = self.answer(&call).await?;
+        if answer.status() == StatusCode::NOT_FOUND {
+            // It is forgotten with its task.
+            return Ok(None);
+        }
+        let told = Told::decode(whole(answer).await?).map_err(Failure::plain)?;
+        let ended = told.wait_container.unwrap_or_default();
         let remove = call::RemoveContainer { container_id: id.clone() };
         let mut call = Call { remove_container: Some(remove), ..Call::default() };
         call.set_type(Type::RemoveContainer);

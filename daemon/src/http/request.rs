@@ -15,7 +15,7 @@ use crate::alarm;
 /// Bytes of a body, also after it was unpacked. Frameworks send megabytes of task data.
 pub(crate) const BODY_MAX: usize = 16 * 1024 * 1024;
 /// How long a body may take, in µs.
-const BODY_US: u64 = 30_000_000;
+pub(crate) const BODY_US: u64 = 30_000_000;
 
 /// The message of a POST, with the headers that it came with. Checked in Mesos' order.
 pub(crate) async fn message<M: Message + Name + Default>(

@@ -374,7 +374,8 @@ impl SetNode {
         let state = match () {
             () if peers.is_quarantined(id) => "quarantined",
             () if id != me && !peers.heard(id, now, 2 * u64::from(facts.meta.t_us)) => "silent",
-            () if leader == Some(id) => "leads",
+            // One by itself leads without having been elected.
+            () if leader == Some(id) || id == me && !self.standing.in_set => "leads",
             () if member.voter => "follows",
             () => "learns",
         };

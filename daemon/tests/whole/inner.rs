@@ -361,3 +361,26 @@ fn an_executor_has_containers_inside_of_its_own_and_of_no_other() {
     assert!(read("state").starts_with("HTTP/1.1 403 "), "{}", read("state"));
     host.end(&world);
 }
+
+#[test]
+fn who_is_removed_right_after_its_end_leaves_nobody_inside() {
+    let world = World::new();
+    let host = Host::new(&world);
+    let outer = host.inside("outer");
+    let inner = json!({"value": "inner", "parent": outer});
+    for turn in 0..20 {
+        assert_eq!(host.launch(&outer, "exec sleep 1000").status, 200, "{turn}");
+        assert_eq!(host.launch(&inner, "exec sleep 2000").status, 200, "{turn}");
+        assert_eq!(host.about("KILL_NESTED_CONTAINER", &outer).status, 200, "{turn}");
+        // As soon as it may be removed.
+        let remove = || host.about("REMOVE_NESTED_CONTAINER", &outer).status;
+        assert!((0..10_000).any(|_| remove() == 200), "{turn}: not to be removed");
+        let alive = world.processes().into_iter().any(|(_, called)| called.contains("sleep 2000"));
+        assert!(!alive, "{turn}: {:?}", world.processes());
+        assert_eq!(host.about("WAIT_NESTED_CONTAINER", &inner).status, 404, "{turn}");
+    }
+    let kept = host.agent.work_dir().join("meta/inner");
+    let files = || std::fs::read_dir(&kept).into_iter().flatten().flatten().count();
+    eventually(|| files() == 0, || format!("{} files", files()));
+    host.end(&world);
+}

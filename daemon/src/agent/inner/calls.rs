@@ -21,6 +21,7 @@ use super::stdio::Window;
 use super::{Class, Ending, Inner, SIGKILL, Start, State};
 use crate::agent::AgentNode;
 use crate::agent::build::asked as held;
+use crate::alarm;
 use crate::command::Command;
 use crate::doors::{Caller, Denied};
 use crate::http::body::Body;
@@ -446,8 +447,10 @@ impl AgentNode {
     }
 
     async fn take_input(&self, input: &mut Input, caller: &Caller) -> Result<Reply, Early> {
-        let first = input.next().await?;
-        let first = first.ok_or_else(|| bad("Received EOF while reading request body"))?;
+        let first = alarm::within(request::BODY_US, input.next()).await.ok_or_else(|| {
+            early(StatusCode::REQUEST_TIMEOUT, "the first record took longer than 30 s")
+        })?;
+        let first = first?.ok_or_else(|| bad("Received EOF while reading request body"))?;
         if first.r#type() != Type::AttachContainerInput {
             let name = first.r#type().as_str_name();
             let message = format!("Streaming 'Content-Type' is not supported for {name} call");

@@ -293,12 +293,11 @@ impl AgentNode {
         let limited = self.clear_inner(&inner).await;
         self.unbound_logs_of(inner.id).await;
         let status = exit.ok().and_then(status_of);
+        // Before it is over for others, who may remove it then.
+        self.end_inside(&inner).await;
         inner.set(State::Ended(Ending { status, limited }));
         self.keep(&inner).await;
         self.keeper.send(&Request::Forget { container: inner.id });
-        for one in self.inners.all(|one| one.chain.is_inside(&inner.chain)) {
-            self.signal_inner(&one, SIGKILL).await;
-        }
         if let Some(pumped) = pumped {
             // In cgroups nobody is left who could hold its outputs open.
             if self.containers.isolation().has_cgroups() {
@@ -309,6 +308,24 @@ impl AgentNode {
         }
         stdio.iter().for_each(|stdio| stdio.close());
         inner.stdio.take();
+    }
+
+    /// Kills what is inside of one, until nothing lives there. Nothing begins there meanwhile that is
+    /// not killed, too: who comes late is found by the next look.
+    async fn end_inside(&self, inner: &Inner) {
+        loop {
+            let lives = |one: &Inner| one.chain.is_inside(&inner.chain) && !one.is_over();
+            let inside = self.inners.all(lives);
+            if inside.is_empty() {
+                return;
+            }
+            for one in &inside {
+                self.signal_inner(one, SIGKILL).await;
+            }
+            for one in &inside {
+                one.ended().await;
+            }
+        }
     }
 
     /// Asks the keeper for it.
@@ -436,6 +453,11 @@ impl AgentNode {
         if let Err(error) = self.containers.by_hand(move || kept::write(&work_dir, &kept)).await {
             log::error!("container {}: {error}", inner.chain);
         }
+        // It may have been removed meanwhile, and what was written of it before this was.
+        let is_known = |one: &Rc<Inner>| one.id == inner.id;
+        if !self.inners.known.borrow().get(&inner.chain).is_some_and(is_known) {
+            self.forget_kept(vec![inner.id]);
+        }
     }
 
     /// Nothing is known of it any more, nor of what is inside of it.
@@ -444,8 +466,12 @@ impl AgentNode {
         for one in &gone {
             self.inners.known.borrow_mut().remove(&one.chain);
         }
+        self.forget_kept(gone.iter().map(|one| one.id).collect());
+    }
+
+    /// Removes what was written down of containers.
+    fn forget_kept(&self, ids: Vec<ContainerId>) {
         let Some(me) = self.me.upgrade() else { return };
-        let ids: Vec<ContainerId> = gone.iter().map(|one| one.id).collect();
         self.tasks.go(async move {
             let work_dir = me.work_dir.clone();
             let forget = move || {

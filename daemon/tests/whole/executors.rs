@@ -41,7 +41,9 @@ fn again(agent: &mut Agent<'_>) {
 fn under(world: &World, offer: &Value, name: &str) -> Value {
     let mut task = task(offer, name, "");
     task.as_object_mut().unwrap().remove("command");
-    task["executor"] = json!({"executor_id": {"value": "x"}, "command": {"value": long(world)}});
+    // By default it is given 1 MiB, which a shell may or may not do with.
+    task["executor"] = json!({"executor_id": {"value": "x"}, "command": {"value": long(world)},
+        "resources": task["resources"]});
     task
 }
 

@@ -343,9 +343,12 @@ fn an_executor_has_containers_inside_of_its_own_and_of_no_other() {
     let host = Host::with(&world, |offer| {
         let mut asks = task(offer, "asks", "");
         asks.as_object_mut().unwrap().remove("command");
+        // By default it is given 1 MiB, which a shell may or may not do with.
+        let resources = asks["resources"].clone();
         asks["executor"] = json!({"type": "CUSTOM", "executor_id": {"value": "asking"},
             "command": {"shell": false, "value": "/bin/bash", "arguments": ["bash", "-c", ASKS],
-                "environment": {"variables": [{"name": "OTHER", "value": "1-1"}]}}});
+                "environment": {"variables": [{"name": "OTHER", "value": "1-1"}]}},
+            "resources": resources});
         vec![json!({"type": "LAUNCH", "launch": {"task_infos": [asks]}})]
     });
     assert_eq!(host.container["value"], "1-1");

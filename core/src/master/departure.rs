@@ -4,8 +4,9 @@
 //! sent away is given up: its tasks are told so, over as many ticks as it takes. Mesos:
 //! `Master::exited`, `markUnreachable`, `markGone`, `removeSlave`.
 
+use super::image::key_hash;
 use super::rows::{AgentState, BY_ID, BY_KEY, Farewell};
-use super::{CHORE_BATCH, Cx, Fact, Master, Output, key_hash};
+use super::{CHORE_BATCH, Cx, Fact, Master, Output};
 use crate::Refusal;
 use crate::resources::Holding;
 use crate::table::Id;

@@ -23,6 +23,8 @@
 //! | `inverse` | frameworks asked to give back what they have there |
 //! | `explain` | what people ask about decisions |
 //! | `facts` | what the read model is told |
+//! | `input` | what enters a step and what leaves it |
+//! | `image` | the whole state as bytes, for journals |
 //!
 //! Long work (the tasks of a lost agent, of a removed framework, an implicit reconciliation) goes
 //! on in [`Input::Tick`]s, at most [`CHORE_BATCH`] tasks each, so that no step emits more than
@@ -35,6 +37,8 @@ pub mod explain;
 mod facts;
 mod feedback;
 mod groups;
+mod image;
+mod input;
 mod inverse;
 mod launch;
 mod maintenance;
@@ -47,9 +51,10 @@ mod subscription;
 mod updates;
 
 pub use facts::{Fact, FrameworkInfo};
+pub use input::{Input, Judged, OPERATION_PLACES, Outbox, Output, Verdict};
 use rows::{
-    Agent, BY_ID, BY_KEY, Caller, Conn, Executor, Framework, FrameworkState, Hint, Inverse,
-    Machine, OF_AGENT, OF_FRAMEWORK, Offer, Operation, RoleOf, Task, Willing,
+    Agent, Caller, Conn, Executor, Framework, FrameworkState, Hint, Inverse, Machine, OF_AGENT,
+    OF_FRAMEWORK, Offer, Operation, RoleOf, Task, Willing,
 };
 
 use serde::{Deserialize, Serialize};
@@ -60,22 +65,19 @@ use crate::allocator::{self, Allocator, World};
 use crate::capacity::{Capacity, Lender};
 use crate::doors::Rights;
 use crate::drive::OUTPUT_MAX;
-use crate::image::{BadImage, Image, Reader, Writer};
 use crate::index::{Bucket, Chain, Index};
 use crate::limits::{BODIES_PER_FRAME_MAX, HEAD_MAX};
 use crate::names::{self, Name, Names, Text};
-use crate::registry::rows::Admission;
 use crate::resources::{Pool, pool};
 use crate::slab::{self, Slab};
 use crate::table::{Id, Slot, Table};
 use crate::time::Time;
 use crate::timers::{Timer, Timers};
 use crate::wire::agent::{AgentCall, AgentEvent};
-use crate::wire::call::{Call, Quantity, Verb};
+use crate::wire::call::{Call, Verb};
 use crate::wire::event::Event;
 use crate::wire::hello::Role;
 use crate::wire::link::Parting;
-use crate::wire::operator::Planned;
 use crate::wire::{BodyRef, Fence, FrameworkId, Head, Seq, decode};
 
 /// Tasks that one tick of long work gets through.
@@ -118,219 +120,6 @@ pub struct Config {
 
 /// How long an answer refuses that names no time, in µs. Mesos: `Filters.refuse_seconds`.
 pub const REFUSE_DEFAULT_US: u64 = 5_000_000;
-
-/// Everything that reaches a master.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub enum Input<'a> {
-    /// Somebody was found to be behind connections.
-    Caller {
-        /// The number that inputs name it by.
-        caller: u16,
-        /// Who.
-        name: &'a str,
-        /// What it may do.
-        rights: Rights,
-    },
-    /// A connection said who it is.
-    Opened {
-        /// The connection; its slot is below the capacity for connections.
-        conn: Id,
-        /// What it is.
-        role: Role,
-        /// The protocol that was agreed on.
-        version: u16,
-        /// Who is behind it.
-        caller: u16,
-        /// The largest head it takes.
-        head_max: u32,
-    },
-    /// A connection is gone, or was ended because it was silent.
-    Closed {
-        /// Which.
-        conn: Id,
-        /// When the last ping of its agent came; no session is older than that.
-        since: Time,
-    },
-    /// A head came.
-    Frame {
-        /// On which connection; for HTTP, that of the framework's stream.
-        conn: Id,
-        /// The head, as it came.
-        head: &'a [u8],
-        /// Its bodies, in order.
-        #[serde(borrow)]
-        bodies: Seq<'a, BodyRef>,
-        /// What the IO side found wrong with tasks of an ACCEPT, looking at each alone.
-        #[serde(borrow)]
-        verdicts: Seq<'a, Verdict<'a>>,
-    },
-    /// A stream's queue is half full.
-    Congested {
-        /// Which.
-        conn: Id,
-    },
-    /// A stream's queue is empty again.
-    Drained {
-        /// Which.
-        conn: Id,
-    },
-    /// A deadline is due, or the inputs paused.
-    Tick,
-    /// The weight of a role, from the flags.
-    Weight {
-        /// Which role.
-        role: &'a str,
-        /// Thousandths.
-        weight: u32,
-    },
-    /// A resource that counts in no share, from the flags.
-    LeaveOut {
-        /// Its name.
-        name: &'a str,
-    },
-    /// This master was elected, by itself if it is the only one. What the registry has came before.
-    Leads {
-        /// The cluster.
-        cluster: u64,
-        /// Whose word this master's is from now on.
-        fence: Fence,
-    },
-    /// A quota that the masters' registry has; before this one leads.
-    Quota {
-        /// Whose.
-        role: &'a str,
-        /// Held free for it.
-        #[serde(borrow)]
-        guarantees: Seq<'a, Quantity<'a>>,
-        /// The most that it may have.
-        #[serde(borrow)]
-        limits: Seq<'a, Quantity<'a>>,
-    },
-    /// The region that this master is in, from the flags: agents of others are for frameworks that
-    /// know of regions. Comes before any agent.
-    Region {
-        /// Its name; empty = no region, and no agent is in another one.
-        name: &'a str,
-    },
-    /// What patterns in a framework's constraints say of agents. Until it is told, neither a pattern
-    /// holds nor its negation.
-    Judged {
-        /// Whose constraints.
-        framework: FrameworkId,
-        /// One for each pattern and agent.
-        #[serde(borrow)]
-        verdicts: Seq<'a, Judged<'a>>,
-    },
-    /// An agent that the registry has; before this master leads.
-    Admitted(Admission),
-    /// A machine in the schedule that the registry has; before this master leads.
-    Machine {
-        /// Which, and when it will not be there.
-        #[serde(borrow)]
-        planned: Planned<'a>,
-        /// It is down.
-        down: bool,
-    },
-    /// A framework that the registry says was removed; before this master leads.
-    Removed {
-        /// Which.
-        framework: FrameworkId,
-    },
-    /// The registry has what was said of an agent before [`Output::Await`] named it.
-    Marked {
-        /// The agent's row.
-        agent: Id,
-    },
-}
-
-/// What a pattern says of an agent.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Judged<'a> {
-    /// The role whose constraint the pattern is in.
-    pub role: &'a str,
-    /// The constraint's place among all of the role's, from 0.
-    pub place: u16,
-    /// The agent's row.
-    pub agent: Id,
-    /// The agent's text matches.
-    pub matches: bool,
-}
-crate::wire::seq::items!(; Judged);
-
-impl crate::wire::Check for Judged<'_> {
-    fn check(&self) -> Result<(), crate::wire::Malformed> {
-        Ok(())
-    }
-}
-
-/// The place of an ACCEPT's first operation among those that verdicts are about: those of its tasks come
-/// before, and are fewer.
-pub const OPERATION_PLACES: u16 = 1 << 15;
-
-/// What the IO side found wrong with a task, or with an operation on resources.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Verdict<'a> {
-    /// The task's place among all tasks of the ACCEPT, from 0; or that of an operation among all of
-    /// them, from [`OPERATION_PLACES`].
-    pub task: u16,
-    /// It is not allowed; else it is not valid.
-    pub denied: bool,
-    /// What is wrong, in a sentence.
-    pub message: &'a str,
-}
-crate::wire::seq::items!(; Verdict);
-
-impl crate::wire::Check for Verdict<'_> {
-    fn check(&self) -> Result<(), crate::wire::Malformed> {
-        Ok(())
-    }
-}
-
-/// Everything that leaves a master.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub enum Output<'a> {
-    /// A head for a connection; its bodies are those emitted with it.
-    Send {
-        /// Which.
-        conn: Id,
-        /// The head.
-        #[serde(borrow)]
-        head: Head<'a>,
-    },
-    /// A connection is to end.
-    Close {
-        /// Which.
-        conn: Id,
-        /// The sort of end.
-        reason: Parting,
-        /// For people.
-        message: &'a str,
-    },
-    /// The read model is to know.
-    #[serde(borrow)]
-    Fact(Fact<'a>),
-    /// A body is to stay in the store.
-    KeepBody(BodyRef),
-    /// A body that was kept may go.
-    DropBody(BodyRef),
-    /// When the registry has all that was told so far, [`Input::Marked`] is to follow.
-    Await {
-        /// The agent's row.
-        agent: Id,
-    },
-}
-
-/// Takes what leaves a master, in order.
-pub trait Outbox {
-    /// Takes one output with the bodies its head names; returns the bytes that it took.
-    fn emit(&mut self, output: &Output<'_>, bodies: &[BodyRef]) -> usize;
-}
-
-impl Outbox for crate::drive::Encoder<'_> {
-    fn emit(&mut self, output: &Output<'_>, bodies: &[BodyRef]) -> usize {
-        self.put(output, bodies)
-    }
-}
 
 /// What a handler needs of the step it is in.
 pub(crate) struct Cx<'c> {
@@ -1032,54 +821,6 @@ impl<'a> Master<'a> {
     }
 }
 
-impl Image for Master<'_> {
-    fn export(&self, to: &mut Writer<'_>) {
-        to.put(&(self.cluster, self.fence, self.counters, self.offers_by_age));
-        self.names.export(to);
-        self.pool.export(to);
-        self.allocator.export(to);
-        self.agents.export(to);
-        self.agent_timers.export(to);
-        self.frameworks.export(to);
-        self.framework_timers.export(to);
-        self.roles.export(to);
-        self.hints.export(to);
-        self.tasks.export(to);
-        self.executors.export(to);
-        self.offers.export(to);
-        self.operations.export(to);
-        self.machines.export(to);
-        self.inverse.export(to);
-        self.inverse_timers.export(to);
-        export_used(self.conns, |row| row.generation != 0, to);
-        export_used(self.callers, |row| !row.name.is_empty(), to);
-    }
-
-    fn import(&mut self, from: &mut Reader<'_>) -> Result<(), BadImage> {
-        (self.cluster, self.fence, self.counters, self.offers_by_age) = from.take()?;
-        self.names.import(from)?;
-        self.pool.import(from)?;
-        self.allocator.import(from)?;
-        self.agents.import(from)?;
-        self.agent_timers.import(from)?;
-        self.frameworks.import(from)?;
-        self.framework_timers.import(from)?;
-        self.roles.import(from)?;
-        self.hints.import(from)?;
-        self.tasks.import(from)?;
-        self.executors.import(from)?;
-        self.offers.import(from)?;
-        self.operations.import(from)?;
-        self.machines.import(from)?;
-        self.inverse.import(from)?;
-        self.inverse_timers.import(from)?;
-        import_used(self.conns, from)?;
-        import_used(self.callers, from)?;
-        self.index_again();
-        Ok(())
-    }
-}
-
 impl crate::drive::Front for Master<'_> {
     fn apply(
         &mut self,
@@ -1102,92 +843,6 @@ impl crate::drive::Front for Master<'_> {
         // `Input::Tick` is a variant without fields: its number.
         &[6]
     }
-}
-
-/// Writes the rows of a plain slice that are in use, with their places.
-fn export_used<T: Copy + Serialize>(rows: &[T], used: impl Fn(&T) -> bool, to: &mut Writer<'_>) {
-    let in_use = rows.iter().zip(0u32..).filter(|(row, _)| used(row));
-    to.put(&u32::try_from(in_use.clone().count()).unwrap_or(u32::MAX));
-    in_use.for_each(|row| to.put(&row));
-}
-
-fn import_used<T: for<'de> Deserialize<'de>>(
-    rows: &mut [T],
-    from: &mut Reader<'_>,
-) -> Result<(), BadImage> {
-    let in_use: u32 = from.take()?;
-    for _ in 0..in_use {
-        let (row, place): (T, u32) = from.take()?;
-        *rows.get_mut(place as usize).ok_or(BadImage::TooLarge)? = row;
-    }
-    Ok(())
-}
-
-impl Master<'_> {
-    /// Builds every index anew, after an import.
-    fn index_again(&mut self) {
-        let [by_id, by_key] = &mut self.agents_by;
-        by_id.clear();
-        by_key.clear();
-        self.frameworks_by_id.clear();
-        self.tasks_by_name.clear();
-        self.executors_by_name.clear();
-        for slot in 0..self.agents.high_water() {
-            if let Some(id) = self.agents.id_at(slot) {
-                self.index_agent(id);
-            }
-        }
-        for slot in 0..self.frameworks.high_water() {
-            if let Some(id) = self.frameworks.id_at(slot) {
-                self.index_framework(id);
-            }
-        }
-        for slot in 0..self.tasks.high_water() {
-            if let Some((id, row)) = self.tasks.at(slot) {
-                let hash = self.task_hash(row.framework, row.name);
-                self.tasks_by_name.insert(&mut self.tasks, 0, hash, id);
-            }
-        }
-        for slot in 0..self.executors.high_water() {
-            if let Some((id, row)) = self.executors.at(slot) {
-                let hash = self.executor_hash(row.framework, row.agent, row.name);
-                self.executors_by_name.insert(&mut self.executors, 0, hash, id);
-            }
-        }
-    }
-
-    fn index_agent(&mut self, id: Id) {
-        let Some(row) = self.agents.get(id) else { return };
-        let [by_id, by_key] = &mut self.agents_by;
-        let hash = by_id.hash(row.id.epoch.into(), row.id.number.into());
-        by_id.insert(&mut self.agents, BY_ID, hash, id);
-        let hash = key_hash(by_key, &row.key);
-        by_key.insert(&mut self.agents, BY_KEY, hash, id);
-    }
-
-    fn index_framework(&mut self, id: Id) {
-        let Some(row) = self.frameworks.get(id) else { return };
-        let hash = self.frameworks_by_id.hash(row.id.epoch.into(), row.id.number.into());
-        self.frameworks_by_id.insert(&mut self.frameworks, 0, hash, id);
-    }
-
-    fn task_hash(&self, framework: u32, name: Name) -> u64 {
-        self.tasks_by_name.hash(framework.into(), name.place().into())
-    }
-
-    fn executor_hash(&self, framework: u32, agent: u32, name: Name) -> u64 {
-        let pair = (u64::from(framework) << 32) | u64::from(agent);
-        self.executors_by_name.hash(pair, name.place().into())
-    }
-}
-
-/// The hash of a key, from its first half: keys are random.
-fn key_hash(index: &Index<'_>, key: &[u8; 32]) -> u64 {
-    let word = |at: usize| {
-        let bytes = key.get(at..at.saturating_add(8)).and_then(|bytes| bytes.try_into().ok());
-        bytes.map_or(0, u64::from_le_bytes)
-    };
-    index.hash(word(0), word(8))
 }
 
 #[cfg(test)]

@@ -5,11 +5,12 @@
 //! master thought it has and nobody reported is given up. Mesos: `Master::registerSlave`,
 //! `reregisterSlave`, `markUnreachable`.
 
+use super::image::key_hash;
 use super::rows::{
     Agent, AgentState, BY_ID, BY_KEY, Executor, Farewell, Framework, FrameworkState, OF_AGENT,
     OF_FRAMEWORK, RoleOf, Task,
 };
-use super::{CHORE_BATCH, Cx, Fact, Master, Output, key_hash};
+use super::{CHORE_BATCH, Cx, Fact, Master, Output};
 use crate::Refusal;
 use crate::allocator::hosts::Description;
 use crate::index::after;

@@ -68,6 +68,11 @@ mod v1;
 use std::ffi::OsString;
 use std::process::ExitCode;
 
+/// The command line with all subcommands and flags, for who writes completions and man pages of it.
+pub fn command_line() -> clap::Command {
+    flags::command()
+}
+
 /// Does what the command line says; the result is the process' status.
 pub fn main(arguments: Vec<OsString>) -> ExitCode {
     cli::main(arguments)

@@ -69,6 +69,13 @@ impl Options {
     }
 }
 
+impl Options {
+    /// The isolators that the flag means, in the order in which they prepare.
+    pub fn meant(&self) -> Result<Vec<&'static str>, NotHere> {
+        chosen(self).map(|(entries, _)| entries.iter().map(|entry| entry.name).collect())
+    }
+}
+
 /// Why an agent cannot start with the flags it was given.
 #[derive(Debug, PartialEq, Eq)]
 pub enum NotHere {
@@ -194,41 +201,31 @@ impl<'s> Isolation<'s> {
     /// Finds out what can be held here, and makes this agent's directories of cgroups. An isolator
     /// that was named and cannot work is an error; one that was not is left out and explained.
     pub fn new(options: &Options, sys: &'s dyn Sys) -> Result<(Self, Vec<Degraded>), NotHere> {
-        let root = Path::new(&options.cgroups_root);
-        let mut parts = root.components();
-        let below = parts.all(|part| matches!(part, Component::Normal(_)));
-        if !below || options.cgroups_root.is_empty() {
-            return Err(NotHere::Root(options.cgroups_root.clone()));
-        }
-        let (entries, named) = chosen(options)?;
-        let controllers: Vec<Controller> =
-            entries.iter().flat_map(|entry| entry.controllers).copied().collect();
-        let key: String = options.key[..8].iter().map(|byte| format!("{byte:02x}")).collect();
-        let wanted = Wanted {
-            root: &options.cgroups_root,
-            key: &key,
-            keeper: options.keeper,
-            controllers: &controllers,
-        };
-        let (cgroups, missing) = Cgroups::find(sys, wanted);
-        let ground = Ground { options, cgroups: &cgroups, missing: &missing };
+        let Tried { cgroups, made, named } = Tried::new(options, sys)?;
         let mut isolators = Vec::new();
         let mut degraded = Vec::new();
-        for entry in entries {
-            match (entry.make)(&ground) {
-                Ok(isolator) => isolators.push((entry.name, isolator)),
+        for (isolator, made) in made {
+            match made {
+                Ok(made) => isolators.push((isolator, made)),
                 Err(why) if named => {
-                    // Nothing of an agent that does not start; what runs from before stays.
-                    for directory in cgroups.to_remove() {
-                        let _ = cgroups::leave(sys, &directory);
-                    }
-                    return Err(NotHere::Unusable { isolator: entry.name, why });
+                    leave_all(&cgroups, sys);
+                    return Err(NotHere::Unusable { isolator, why });
                 }
-                Err(why) => degraded.push(Degraded { isolator: entry.name, why }),
+                Err(why) => degraded.push(Degraded { isolator, why }),
             }
         }
         let off = degraded.iter().map(|degraded| degraded.isolator).collect();
         Ok((Self { sys, cgroups, isolators, off }, degraded))
+    }
+
+    /// Tells of each isolator that `--isolation` means whether [`new`](Self::new) could use it, by
+    /// doing what that does; nothing is left of it but controllers that the top of the unified
+    /// hierarchy hands down now. The key of `options` must be nobody's.
+    pub fn survey(options: &Options, sys: &dyn Sys) -> Result<Vec<Surveyed>, NotHere> {
+        let Tried { cgroups, made, .. } = Tried::new(options, sys)?;
+        let told = made.into_iter().map(|(name, made)| (name, made.err())).collect();
+        leave_all(&cgroups, sys);
+        Ok(told)
     }
 
     /// The isolators that are on, in the order in which they prepare.
@@ -501,6 +498,53 @@ impl<'s> Isolation<'s> {
     }
 }
 
+/// An isolator by name, and why it cannot be used here, if it cannot.
+pub type Surveyed = (&'static str, Option<Unusable>);
+
+/// An isolator, or why there is none.
+type Made = Result<Box<dyn Isolator>, Unusable>;
+
+/// Every isolator that is meant, as far as it can be made.
+struct Tried {
+    cgroups: Cgroups,
+    made: Vec<(&'static str, Made)>,
+    /// They were named one by one.
+    named: bool,
+}
+
+impl Tried {
+    fn new(options: &Options, sys: &dyn Sys) -> Result<Self, NotHere> {
+        let root = Path::new(&options.cgroups_root);
+        let mut parts = root.components();
+        let below = parts.all(|part| matches!(part, Component::Normal(_)));
+        if !below || options.cgroups_root.is_empty() {
+            return Err(NotHere::Root(options.cgroups_root.clone()));
+        }
+        let (entries, named) = chosen(options)?;
+        let controllers: Vec<Controller> =
+            entries.iter().flat_map(|entry| entry.controllers).copied().collect();
+        let key: String = options.key[..8].iter().map(|byte| format!("{byte:02x}")).collect();
+        let wanted = Wanted {
+            root: &options.cgroups_root,
+            key: &key,
+            keeper: options.keeper,
+            controllers: &controllers,
+        };
+        let (cgroups, missing) = Cgroups::find(sys, wanted);
+        let ground = Ground { options, cgroups: &cgroups, missing: &missing };
+        let made = entries.iter().map(|entry| (entry.name, (entry.make)(&ground))).collect();
+        Ok(Self { cgroups, made, named })
+    }
+}
+
+/// Leaves nothing of an agent that does not start; what runs from before stays.
+fn leave_all(cgroups: &Cgroups, sys: &dyn Sys) {
+    for directory in cgroups.to_remove() {
+        // What is in use cannot be removed.
+        let _ = cgroups::leave(sys, &directory);
+    }
+}
+
 /// The lines of the registry that the flag means, and whether they were named one by one.
 fn chosen(options: &Options) -> Result<(Vec<&'static Entry>, bool), NotHere> {
     let Some(names) = &options.isolators else { return Ok((REGISTRY.iter().collect(), false)) };
@@ -587,6 +631,24 @@ pub(crate) mod tests {
         assert!(matches!(refused, NotHere::Unusable { isolator: "cgroups/cpu", .. }), "{refused}");
         let refused = Isolation::new(&options(Some(&["cgroups/gpu"])), &sys).unwrap_err();
         assert!(refused.to_string().contains("namespaces/pid"), "{refused}");
+    }
+
+    #[test]
+    fn a_survey_tells_of_each_and_leaves_nothing() {
+        for own in ["/", "/a.service"] {
+            let sys = Fake::v2(own, &[50, 51]);
+            let directory = format!("/sys/fs/cgroup{}", own.trim_end_matches('/'));
+            sys.put(&format!("{directory}/cgroup.controllers"), "cpu pids\n");
+            sys.be_user();
+            for chosen in [None, Some(&["all"][..])] {
+                let told = Isolation::survey(&options(chosen), &sys).unwrap();
+                let off = told.iter().filter(|(_, why)| why.is_some());
+                assert_eq!(off.map(|(name, _)| *name).collect::<Vec<_>>(), ["cgroups/mem"]);
+                assert_eq!(told.len(), REGISTRY.len());
+                assert_eq!(sys.children(Path::new(&directory)), Ok(Vec::new()));
+            }
+        }
+        assert!(Isolation::survey(&options(Some(&["cgroups/gpu"])), &Fake::bare()).is_err());
     }
 
     #[test]

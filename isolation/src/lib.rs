@@ -52,4 +52,6 @@ mod tree;
 pub mod user;
 pub mod volumes;
 
-pub use isolation::{Degraded, Error, Isolation, Killed, NotHere, Options, Prepared, Recovered};
+pub use isolation::{
+    Degraded, Error, Isolation, Killed, NotHere, Options, Prepared, Recovered, Surveyed,
+};

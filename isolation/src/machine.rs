@@ -65,6 +65,43 @@ const fn disk_offered_of(size: u64) -> u64 {
     }
 }
 
+/// Whether layers of a file system can be stacked here, by the kernel or a module that it has.
+pub fn overlay(sys: &dyn Sys) -> Result<(), NoOverlay> {
+    let known = sys.read(Path::new("/proc/filesystems")).unwrap_or_default();
+    if known.lines().any(|line| line.ends_with("\toverlay")) {
+        return Ok(());
+    }
+    let release = rustix::system::uname();
+    let modules = Path::new("/lib/modules").join(release.release().to_string_lossy().as_ref());
+    let listed = sys.read(&modules.join("modules.dep")).unwrap_or_default();
+    // `kernel/fs/overlayfs/overlay.ko.xz: what/it/needs.ko`
+    let is_module = listed.lines().any(|line| line.contains("/overlay.ko"));
+    Err(if is_module { NoOverlay::NotLoaded } else { NoOverlay::Missing })
+}
+
+/// Why layers cannot be stacked. Prints as what to do about it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum NoOverlay {
+    /// The kernel has it as a module.
+    NotLoaded,
+    /// It does not have it.
+    Missing,
+}
+
+impl fmt::Display for NoOverlay {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::NotLoaded => {
+                "the kernel's module for overlayfs is not loaded; `modprobe overlay`, and for every \
+                 boot `echo overlay >/etc/modules-load.d/overlay.conf`"
+            }
+            Self::Missing => {
+                "the kernel has no overlayfs; use one that was built with CONFIG_OVERLAY_FS"
+            }
+        })
+    }
+}
+
 /// Why the machine does not say what it has.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Error {
@@ -154,6 +191,18 @@ mod tests {
         let sys = Fake::bare();
         sys.put("/proc/meminfo", "nothing\n");
         assert_eq!(memory_bytes(&sys), Err(Error::Unreadable("/proc/meminfo".into())));
+    }
+
+    #[test]
+    fn layers_are_stacked_where_the_kernel_says_so() {
+        let sys = Fake::bare();
+        assert_eq!(overlay(&sys), Err(NoOverlay::Missing));
+        let release = rustix::system::uname();
+        let dep = format!("/lib/modules/{}/modules.dep", release.release().to_string_lossy());
+        sys.put(&dep, "kernel/fs/overlayfs/overlay.ko.xz:\n");
+        assert_eq!(overlay(&sys), Err(NoOverlay::NotLoaded));
+        sys.put("/proc/filesystems", "nodev\tsysfs\n\text4\nnodev\toverlay\n");
+        assert_eq!(overlay(&sys), Ok(()));
     }
 
     #[test]

@@ -12,6 +12,7 @@ use std::sync::Arc;
 use mesita_core::agent::ledger::Record;
 use mesita_core::resources::{Amount, text};
 use mesita_core::wire::{Session, decode};
+use mesita_isolation::keeper::protocol::Welcome;
 use mesita_isolation::keeper::{self, Client, KeeperOptions};
 use mesita_isolation::sys::Linux;
 use mesita_isolation::{Isolation, Options, machine};
@@ -117,20 +118,12 @@ pub(crate) fn prepare(work_dir: &Path, holds: &Holds, life: Life) -> Result<Prep
         ..KeeperOptions::new(&work_dir)
     });
     let keeper = keeper.map_err(Error::Keeper)?;
-    let total = machine::memory_bytes(&LINUX).map_err(Error::Machine)?;
-    let options = Options {
-        isolators: holds.isolation.clone(),
-        cgroups_root: holds.cgroups_root.clone(),
-        cgroups_enable_cfs: holds.cgroups_enable_cfs,
-        min_task_mem_bytes: holds.min_task_mem.bytes,
-        task_pids_max: holds.task_pids_max,
-        ..Options::new(key, keeper.welcome(), total)
-    };
+    let options = options(holds, key, keeper.welcome())?;
     let (isolation, degraded) = Isolation::new(&options, &LINUX).map_err(Error::Isolation)?;
     for degraded in &degraded {
         log::warn!("isolation: {degraded}");
     }
-    let resources = with_machine(&resources, total, &work_dir)?;
+    let resources = with_machine(&resources, options.total_mem_bytes, &work_dir)?;
     let told = isolation.attributes().into_iter().map(|(name, value)| format!("{name}:{value}"));
     let attributes = told.chain([attributes]).filter(|text| !text.is_empty());
     let node = || rustix::system::uname().nodename().to_string_lossy().into_owned();
@@ -146,6 +139,26 @@ pub(crate) fn prepare(work_dir: &Path, holds: &Holds, life: Life) -> Result<Prep
         work_dir,
         lock,
     })
+}
+
+/// What the flags and a keeper say about isolation.
+pub(crate) fn options(holds: &Holds, key: [u8; 32], keeper: &Welcome) -> Result<Options, Error> {
+    let total = machine::memory_bytes(&LINUX).map_err(Error::Machine)?;
+    Ok(Options {
+        isolators: holds.isolation.clone(),
+        cgroups_root: holds.cgroups_root.clone(),
+        cgroups_enable_cfs: holds.cgroups_enable_cfs,
+        min_task_mem_bytes: holds.min_task_mem.bytes,
+        task_pids_max: holds.task_pids_max,
+        ..Options::new(key, keeper, total)
+    })
+}
+
+/// The resources that an agent with these flags and this work directory offers.
+pub(crate) fn offered(holds: &Holds, work_dir: &Path) -> Result<String, Error> {
+    let (resources, _) = told(holds)?;
+    let total = machine::memory_bytes(&LINUX).map_err(Error::Machine)?;
+    with_machine(&resources, total, work_dir)
 }
 
 fn at(path: &Path) -> impl Fn(io::Error) -> Error + '_ {

@@ -20,11 +20,13 @@ mod agent;
 mod ask;
 mod cluster;
 mod dev;
+mod doctor;
 mod drain;
 mod events;
 mod exec;
 mod explain;
 mod find;
+mod install;
 mod logs;
 mod maintenance;
 mod master;
@@ -107,6 +109,8 @@ pub(crate) fn main(arguments: Vec<OsString>) -> ExitCode {
         Command::Deactivate(flags) => drain::activate(&flags, true),
         Command::Reactivate(flags) => drain::activate(&flags, false),
         Command::Maintenance(flags) => maintenance::main(&flags),
+        Command::Doctor(flags) => doctor::main(&flags),
+        Command::Install(flags) => install::main(&flags),
         Command::Dev(flags) => dev::main(*flags),
         Command::Master(flags) => master::main(*flags),
         Command::Agent(flags) => agent::main(*flags),

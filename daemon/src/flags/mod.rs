@@ -6,6 +6,7 @@
 
 mod access;
 mod fetch;
+pub(crate) mod file;
 pub(crate) mod json;
 pub(crate) mod text;
 
@@ -78,6 +79,10 @@ pub(crate) enum Command {
     Master(Box<Master>),
     /// Run an agent
     Agent(Box<Agent>),
+    /// Tell what an agent with these flags would find here, and what to change
+    Doctor(Box<Doctor>),
+    /// Make a master or an agent a service of this machine, that begins with it
+    Install(Install),
     /// Small values that the masters keep: list, get, put, remove
     #[command(subcommand)]
     Store(Store),
@@ -359,6 +364,70 @@ pub(crate) struct Agent {
     pub(crate) registration_backoff_factor: Duration,
     #[command(flatten)]
     pub(crate) common: Common,
+}
+
+/// `mesita doctor`
+#[derive(Clone, Debug, Args)]
+pub(crate) struct Doctor {
+    #[command(flatten)]
+    pub(crate) agent: Agent,
+    /// As lines of JSON
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+/// `mesita install`
+#[derive(Clone, Debug, Args)]
+pub(crate) struct Install {
+    /// What it is to be
+    #[arg(value_enum)]
+    pub(crate) daemon: Daemon,
+    /// Flags of it, which are written to its file in /etc/mesita; without any the file stays as it is
+    #[arg(last = true, value_name = "FLAGS")]
+    pub(crate) flags: Vec<String>,
+    /// Directory that will be the root of a machine: nothing is started or stopped
+    #[arg(long, value_name = "DIR", default_value = "/")]
+    pub(crate) root: PathBuf,
+    /// What begins services [default: the one that is there]
+    #[arg(long, value_enum, value_name = "NAME")]
+    pub(crate) init: Option<Init>,
+    /// Do not start it now
+    #[arg(long)]
+    pub(crate) no_start: bool,
+    /// End it and its tasks, and remove all that was installed
+    #[arg(long, conflicts_with_all = ["flags", "no_start"])]
+    pub(crate) uninstall: bool,
+    /// Remove its work directory, too: the registry of a master; key and volumes of an agent
+    #[arg(long, requires = "uninstall")]
+    pub(crate) purge: bool,
+}
+
+/// What can be a service.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Daemon {
+    /// A master
+    Master,
+    /// An agent
+    Agent,
+}
+
+impl Daemon {
+    /// The subcommand.
+    pub(crate) const fn name(self) -> &'static str {
+        match self {
+            Self::Master => "master",
+            Self::Agent => "agent",
+        }
+    }
+}
+
+/// What begins services.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Init {
+    /// Units in /etc/systemd/system
+    Systemd,
+    /// Scripts in /etc/init.d
+    Openrc,
 }
 
 /// `mesita dev`
@@ -1028,7 +1097,9 @@ pub(crate) fn parse(arguments: Vec<OsString>) -> Result<Cli, clap::Error> {
     };
     let matches = match file {
         None => first?,
-        Some((name, file)) => with_file(command, &name, &file)?.try_get_matches_from(arguments)?,
+        Some((name, file)) => {
+            file::with_file(command, &name, &file)?.try_get_matches_from(arguments)?
+        }
     };
     // The command line is read once.
     let _ = TOLD.set(raw(&matches));
@@ -1071,7 +1142,7 @@ const UNITS: [(&str, &str); 4] = [
 ];
 
 /// The flags, each also in snake case and as a variable of the environment.
-fn command() -> clap::Command {
+pub(crate) fn command() -> clap::Command {
     let names: Vec<String> =
         Cli::command().get_subcommands().map(|sub| sub.get_name().to_owned()).collect();
     names.into_iter().fold(Cli::command(), |command, name| {
@@ -1122,61 +1193,4 @@ fn named_as_in_mesos(arg: clap::Arg) -> clap::Arg {
     };
     let arg = arg.hide_env(true);
     if snake == long { arg } else { arg.alias(snake) }
-}
-
-/// The flags with the file's values as their defaults.
-fn with_file(
-    command: clap::Command,
-    subcommand: &str,
-    path: &std::path::Path,
-) -> Result<clap::Command, clap::Error> {
-    let bad = |message: String| {
-        let text = format!("{}: {message}\n", path.display());
-        clap::Error::raw(clap::error::ErrorKind::ValueValidation, text)
-    };
-    let text = std::fs::read_to_string(path).map_err(|error| bad(error.to_string()))?;
-    let table: toml::Table =
-        text.parse().map_err(|error: toml::de::Error| bad(error.to_string()))?;
-    let mut values = Vec::new();
-    for (key, value) in table {
-        let long = key.replace('_', "-");
-        let sub = command.find_subcommand(subcommand);
-        let known = sub.into_iter().flat_map(clap::Command::get_arguments);
-        let is = |arg: &&clap::Arg| arg.get_long() == Some(long.as_str());
-        if known.filter(is).count() == 0 || long == "config" {
-            return Err(bad(format!("there is no flag --{long}; see mesita {subcommand} --help")));
-        }
-        values.push((
-            long,
-            in_words(&value).ok_or_else(|| {
-                bad(format!("`{key}` is neither a text, a number, a truth nor a list of those"))
-            })?,
-        ));
-    }
-    Ok(command.mut_subcommand(subcommand, |sub| {
-        sub.mut_args(|arg| {
-            let long = arg.get_long().map(str::to_owned);
-            let value = values.iter().find(|(name, _)| Some(name) == long.as_ref());
-            match value {
-                None => arg,
-                Some((_, value)) => {
-                    arg.default_value(clap::builder::OsStr::from(value.clone())).required(false)
-                }
-            }
-        })
-    }))
-}
-
-fn in_words(value: &toml::Value) -> Option<String> {
-    match value {
-        toml::Value::String(text) => Some(text.clone()),
-        toml::Value::Integer(number) => Some(number.to_string()),
-        toml::Value::Float(number) => Some(number.to_string()),
-        toml::Value::Boolean(truth) => Some(truth.to_string()),
-        toml::Value::Array(list) => {
-            let words: Option<Vec<String>> = list.iter().map(in_words).collect();
-            Some(words?.join(","))
-        }
-        toml::Value::Datetime(_) | toml::Value::Table(_) => None,
-    }
 }

@@ -3,6 +3,7 @@
 use std::fmt;
 use std::path::{Path, PathBuf};
 
+use super::remedy::{Delegation, Switch, switches_off};
 use super::{Cgroups, Controller, Place, pids, words};
 use crate::sys::{Failure, Sys, Version};
 
@@ -26,7 +27,7 @@ pub struct Wanted<'a> {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Why {
     /// The kernel was told to switch it off, as Raspberry Pi OS does with memory.
-    SwitchedOff(Controller),
+    SwitchedOff(Controller, Switch),
     /// The kernel does not have it, or no hierarchy with it is mounted.
     Missing(Controller),
     /// The hierarchy is not ours to write.
@@ -39,25 +40,24 @@ pub enum Why {
 
 impl fmt::Display for Why {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let delegate = "run as root, or as a service with `Delegate=yes`";
         match self {
-            Self::SwitchedOff(controller) => {
-                let name = controller.name();
-                write!(f, "the kernel's {name} controller is switched off; ")?;
-                write!(f, "add `cgroup_enable={name}` to the kernel command line and reboot")
+            Self::SwitchedOff(controller, switch) => {
+                write!(f, "the kernel's {} controller is switched off; {switch}", controller.name())
             }
             Self::Missing(controller) => {
                 let name = controller.name();
                 write!(f, "the kernel has no {name} controller mounted; ")?;
                 f.write_str("mount cgroup2 at /sys/fs/cgroup, or build the kernel with it")
             }
-            Self::NotOurs(failure) => write!(f, "{failure}; {delegate}"),
+            Self::NotOurs(failure) => write!(f, "{failure}; {}", Delegation(Some(&failure.path))),
             Self::NotDelegated(controller, own) => {
-                let (name, own) = (controller.name(), own.display());
-                write!(f, "{own} was not given the {name} controller; {delegate}")
+                let name = controller.name();
+                write!(f, "{} was not given the {name} controller; ", own.display())?;
+                Delegation(Some(own)).fmt(f)
             }
             Self::Shared(own) => {
-                write!(f, "processes that are not Mesita's live in {}; {delegate}", own.display())
+                write!(f, "processes that are not Mesita's live in {}; ", own.display())?;
+                Delegation(None).fmt(f)
             }
         }
     }
@@ -316,11 +316,11 @@ fn why_absent(sys: &dyn Sys, controller: Controller) -> Why {
     let off = |row: Vec<&str>| row.first() == Some(&controller.name()) && row.get(3) == Some(&"0");
     let off = rows.any(off);
     let command_line = sys.read(Path::new("/proc/cmdline")).unwrap_or_default();
-    let disabled = words(&command_line).any(|word| {
-        let off = word.strip_prefix("cgroup_disable=");
-        off.is_some_and(|list| list.split(',').any(|name| name == controller.name()))
-    });
-    if off || disabled { Why::SwitchedOff(controller) } else { Why::Missing(controller) }
+    if off || switches_off(&command_line, controller) {
+        Why::SwitchedOff(controller, Switch::find(sys, controller))
+    } else {
+        Why::Missing(controller)
+    }
 }
 
 /// Why `base` does not offer a controller: the kernel lacks it, or those above kept it.

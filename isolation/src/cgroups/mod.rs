@@ -10,6 +10,7 @@
 
 mod find;
 mod kill;
+mod remedy;
 
 use std::path::{Path, PathBuf};
 
@@ -21,6 +22,7 @@ pub(crate) use find::own_directories;
 pub use find::{Wanted, Why};
 pub(crate) use kill::kill_once;
 pub use kill::{Alive, kill, leave, remove};
+pub use remedy::{Boot, Switch};
 
 /// What a hierarchy controls, as far as tasks are put under it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

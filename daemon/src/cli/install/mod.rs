@@ -1,0 +1,153 @@
+//! `mesita install`: a master or an agent as a service of a machine, and all of that away again.
+//!
+//! The flags of the daemon are in a file of /etc/mesita that its service names; the service is a
+//! link from where the init system looks at boot, so that an image can be made of a directory.
+
+mod services;
+mod uninstall;
+
+use std::fs;
+use std::io;
+use std::os::unix::fs::{PermissionsExt, symlink};
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use self::services::Service;
+use super::{Failure, USAGE};
+use crate::flags::{Daemon, Install, file};
+
+/// Where a package puts the program, and where this does where there is none.
+const PROGRAMS: [&str; 2] = ["/usr/bin/mesita", "/usr/local/bin/mesita"];
+
+/// Below the root of a machine: of this one, or of one that will be.
+struct Place<'f> {
+    root: &'f Path,
+    daemon: Daemon,
+}
+
+impl Place<'_> {
+    /// A path of that machine, here.
+    fn at(&self, path: &str) -> PathBuf {
+        self.root.join(path.trim_start_matches('/'))
+    }
+
+    /// It is this machine.
+    fn is_here(&self) -> bool {
+        self.root == Path::new("/")
+    }
+
+    /// The file with the daemon's flags.
+    fn config(&self) -> String {
+        format!("/etc/mesita/{}.toml", self.daemon.name())
+    }
+}
+
+pub(super) fn main(flags: &Install) -> Result<ExitCode, Failure> {
+    let root = std::path::absolute(&flags.root);
+    let root = root.map_err(|error| failed(&flags.root, &error))?;
+    if !root.is_dir() {
+        let message = format!("--root: {} is no directory", root.display());
+        return Err(Failure::new(USAGE, message));
+    }
+    let place = Place { root: &root, daemon: flags.daemon };
+    if flags.uninstall {
+        uninstall::all(&place, flags.purge)?;
+    } else {
+        install(&place, flags)?;
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Everything is checked before anything is written.
+fn install(place: &Place<'_>, flags: &Install) -> Result<(), Failure> {
+    let init = flags.init.map_or_else(|| services::found(place), Ok)?;
+    let config = config(place, flags)?;
+    let program = program(place)?;
+    if let Some(config) = config {
+        write(&place.at(&place.config()), &config, 0o644)?;
+    }
+    let service = Service { init, daemon: place.daemon };
+    let file = place.at(&service.file());
+    write(&file, &service.text(program, &place.config()), service.mode())?;
+    enable(&place.at(&service.link()), &service.file())?;
+    outln!("mesita: {} begins with the machine", service.name());
+    if place.is_here() && !flags.no_start {
+        service.restart()?;
+    }
+    Ok(())
+}
+
+/// The file of flags that is to be written; none = the one that is there stays.
+fn config(place: &Place<'_>, flags: &Install) -> Result<Option<String>, Failure> {
+    let given = file::given(place.daemon.name(), &flags.flags);
+    let given = given.map_err(|error| Failure::new(USAGE, error))?;
+    if given.iter().any(|(name, _)| name == "config") {
+        let message = "the service has a file of its own: give the flags themselves, not --config";
+        return Err(Failure::new(USAGE, message));
+    }
+    let there = place.at(&place.config()).exists();
+    if given.is_empty() && there {
+        return Ok(None);
+    }
+    if place.daemon == Daemon::Agent && !given.iter().any(|(name, _)| name == "master") {
+        let message = "an agent needs a master: `mesita install agent -- --master HOST:PORT`";
+        return Err(Failure::new(USAGE, message));
+    }
+    Ok(Some(file::text(&given)))
+}
+
+/// The program of that machine: the one of its package, else this one, which is copied.
+fn program(place: &Place<'_>) -> Result<&'static str, Failure> {
+    let [packaged, ours] = PROGRAMS;
+    if place.at(packaged).exists() {
+        return Ok(packaged);
+    }
+    let this = Path::new("/proc/self/exe");
+    let to = place.at(ours);
+    let same =
+        fs::canonicalize(this).ok().is_some_and(|this| Some(this) == fs::canonicalize(&to).ok());
+    if !same {
+        let new = to.with_extension("new");
+        parent(&to)?;
+        // One that runs cannot be written to, and can be replaced.
+        let copied = fs::copy(this, &new)
+            .and_then(|_| fs::set_permissions(&new, fs::Permissions::from_mode(0o755)))
+            .and_then(|()| fs::rename(&new, &to));
+        copied.map_err(|error| failed(&to, &error))?;
+        outln!("mesita: wrote {}", to.display());
+    }
+    Ok(ours)
+}
+
+/// Writes a file, all of it or nothing.
+fn write(path: &Path, text: &str, mode: u32) -> Result<(), Failure> {
+    parent(path)?;
+    let new = path.with_extension("new");
+    let written = fs::write(&new, text)
+        .and_then(|()| fs::set_permissions(&new, fs::Permissions::from_mode(mode)))
+        .and_then(|()| fs::rename(&new, path));
+    written.map_err(|error| failed(path, &error))?;
+    outln!("mesita: wrote {}", path.display());
+    Ok(())
+}
+
+fn parent(path: &Path) -> Result<(), Failure> {
+    let parent = path.parent().unwrap_or(path);
+    fs::create_dir_all(parent).map_err(|error| failed(parent, &error))
+}
+
+/// Lets the init system find it at boot.
+fn enable(link: &Path, to: &str) -> Result<(), Failure> {
+    parent(link)?;
+    if fs::read_link(link).is_ok_and(|there| there == Path::new(to)) {
+        return Ok(());
+    }
+    let _ = fs::remove_file(link);
+    symlink(to, link).map_err(|error| failed(link, &error))
+}
+
+fn failed(path: &Path, error: &io::Error) -> Failure {
+    let denied = error.kind() == io::ErrorKind::PermissionDenied;
+    let hint = if denied { "; run it as root" } else { "" };
+    Failure::plain(format!("{}: {error}{hint}", path.display()))
+}

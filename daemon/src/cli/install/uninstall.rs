@@ -1,0 +1,104 @@
+//! Taking a service away: the daemon, its tasks, its files.
+
+use std::fs;
+use std::io::ErrorKind;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use mesita_core::wire::Session;
+use mesita_isolation::keeper;
+use mesita_isolation::keeper::protocol::{Held, Reply, Request};
+
+use super::services::Service;
+use super::{PROGRAMS, Place, failed};
+use crate::cli::Failure;
+use crate::flags::{Daemon, Init};
+
+/// How long tasks may take to be gone once they are killed.
+const KILL: Duration = Duration::from_secs(20);
+
+/// Removes all that `install` wrote; that something is not there is what was wanted.
+pub(super) fn all(place: &Place<'_>, purge: bool) -> Result<(), Failure> {
+    let work_dir = work_dir(place);
+    let services = [Init::Systemd, Init::Openrc].map(|init| Service { init, daemon: place.daemon });
+    let there: Vec<Service> =
+        services.into_iter().filter(|one| place.at(&one.file()).exists()).collect();
+    if place.is_here() {
+        there.iter().for_each(|service| service.stop());
+        if place.daemon == Daemon::Agent {
+            end_tasks(&work_dir)?;
+        }
+    }
+    for service in there {
+        let log = service.log();
+        for path in [Some(service.link()), Some(service.file()), log].into_iter().flatten() {
+            remove(&place.at(&path))?;
+        }
+        if place.is_here() {
+            service.forget();
+        }
+    }
+    remove(&place.at(&place.config()))?;
+    // What is not empty has the other daemon's.
+    let _ = fs::remove_dir(place.at("/etc/mesita"));
+    if !place.at("/etc/mesita").exists() {
+        remove(&place.at(PROGRAMS[1]))?;
+    }
+    data(&work_dir, purge)
+}
+
+/// The work directory, which nobody can make again.
+fn data(work_dir: &Path, purge: bool) -> Result<(), Failure> {
+    if !work_dir.exists() {
+        return Ok(());
+    }
+    if !purge {
+        outln!("mesita: kept {}; --purge removes it, too", work_dir.display());
+        return Ok(());
+    }
+    fs::remove_dir_all(work_dir).map_err(|error| failed(work_dir, &error))?;
+    outln!("mesita: removed {}", work_dir.display());
+    // The one around it, unless there is more in it.
+    let _ = work_dir.parent().map(fs::remove_dir);
+    Ok(())
+}
+
+/// The work directory that the file of flags names, or that a service has without.
+fn work_dir(place: &Place<'_>) -> PathBuf {
+    let text = fs::read_to_string(place.at(&place.config())).unwrap_or_default();
+    let table: toml::Table = text.parse().unwrap_or_default();
+    let told = table.get("work-dir").or_else(|| table.get("work_dir"));
+    let usual = || format!("/var/lib/mesita/{}", place.daemon.name());
+    place.at(&told.and_then(|told| told.as_str()).map_or_else(usual, str::to_owned))
+}
+
+/// Ends the tasks of an agent that is gone, and its keeper with them.
+fn end_tasks(work_dir: &Path) -> Result<(), Failure> {
+    let found = keeper::connect(work_dir, Session::default()).map_err(Failure::plain)?;
+    let Some(mut keeper) = found else { return Ok(()) };
+    let held: Vec<_> = keeper.held().iter().map(Held::container).collect();
+    keeper.send(&Request::EndAll).map_err(Failure::plain)?;
+    loop {
+        match keeper.receive(KILL).map_err(Failure::plain)? {
+            Some(Reply::AllEnded) => break,
+            Some(_) => {}
+            None => return Err(Failure::plain("tasks do not end, though they were killed")),
+        }
+    }
+    outln!("mesita: ended {} tasks", held.len());
+    let forgotten =
+        held.into_iter().try_for_each(|container| keeper.send(&Request::Forget { container }));
+    // A keeper that has nothing to keep ends with its last client.
+    forgotten.map_err(Failure::plain)
+}
+
+fn remove(path: &Path) -> Result<(), Failure> {
+    match fs::remove_file(path) {
+        Ok(()) => {
+            outln!("mesita: removed {}", path.display());
+            Ok(())
+        }
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(()),
+        Err(error) => Err(failed(path, &error)),
+    }
+}

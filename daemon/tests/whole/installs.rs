@@ -1,0 +1,193 @@
+//! `mesita install`: what it writes below a root, a service that it starts, and nothing afterwards.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use crate::world::{Said, Signal, World, eventually, needs_root};
+
+/// All files and links below a directory, in order.
+fn files(directory: &Path) -> Vec<PathBuf> {
+    let mut found = Vec::new();
+    for entry in fs::read_dir(directory).into_iter().flatten().flatten() {
+        match entry.file_type().unwrap().is_dir() {
+            true => found.extend(files(&entry.path())),
+            false => found.push(entry.path()),
+        }
+    }
+    found.sort();
+    found
+}
+
+fn names(root: &Path) -> Vec<String> {
+    let below = files(root).into_iter().map(|path| path.strip_prefix(root).unwrap().to_owned());
+    below.map(|path| path.display().to_string()).collect()
+}
+
+fn install(world: &World, root: &Path, arguments: &[&str]) -> Said {
+    let root = root.display().to_string();
+    world.told(&[&["install", "--root", &root], arguments].concat())
+}
+
+#[test]
+fn an_image_gets_both_daemons_and_loses_them_one_by_one() {
+    let world = World::new();
+    let root = world.path("root");
+    fs::create_dir(&root).unwrap();
+    let master = install(&world, &root, &["master", "--init=systemd", "--", "--port=5060"]);
+    assert_eq!(master.status, 0, "{}", master.err);
+    let flags = ["agent", "--init=systemd", "--", "--master=a:1,b:2", "--attributes=rack:a"];
+    assert_eq!(install(&world, &root, &flags).status, 0);
+    assert_eq!(
+        names(&root),
+        [
+            "etc/mesita/agent.toml",
+            "etc/mesita/master.toml",
+            "etc/systemd/system/mesita-agent.service",
+            "etc/systemd/system/mesita-master.service",
+            "etc/systemd/system/multi-user.target.wants/mesita-agent.service",
+            "etc/systemd/system/multi-user.target.wants/mesita-master.service",
+            "usr/local/bin/mesita",
+        ]
+    );
+    let text = |path: &str| fs::read_to_string(root.join(path)).unwrap();
+    assert_eq!(text("etc/mesita/master.toml"), "port = \"5060\"\n");
+    let unit = text("etc/systemd/system/mesita-agent.service");
+    assert!(unit.contains("ExecStart=/usr/local/bin/mesita agent --config /etc/mesita/agent.toml"));
+    let link = root.join("etc/systemd/system/multi-user.target.wants/mesita-agent.service");
+    assert_eq!(fs::read_link(link).unwrap(), Path::new("/etc/systemd/system/mesita-agent.service"));
+    // Again, with no flags: what was written stays.
+    let again = install(&world, &root, &["agent", "--init=systemd"]);
+    assert_eq!(again.status, 0, "{}", again.err);
+    assert!(text("etc/mesita/agent.toml").contains("rack:a"));
+    let gone = |daemon| assert_eq!(install(&world, &root, &[daemon, "--uninstall"]).status, 0);
+    gone("agent");
+    assert_eq!(names(&root).len(), 4, "what the master needs stays: {:?}", names(&root));
+    gone("master");
+    gone("master");
+    assert_eq!(names(&root), [""; 0]);
+    world.nothing_is_left();
+}
+
+#[test]
+fn the_init_system_is_the_one_that_is_there() {
+    let world = World::new();
+    for (there, file) in [
+        ("sbin/openrc-run", "etc/init.d/mesita-master"),
+        ("usr/lib/systemd/systemd", "etc/systemd/system/mesita-master.service"),
+    ] {
+        let root = world.path(&there.replace('/', "-"));
+        fs::create_dir_all(root.join(there).parent().unwrap()).unwrap();
+        fs::write(root.join(there), "").unwrap();
+        let said = install(&world, &root, &["master"]);
+        assert_eq!(said.status, 0, "{}", said.err);
+        assert!(root.join(file).exists(), "{:?}", names(&root));
+        assert_eq!(install(&world, &root, &["master", "--uninstall"]).status, 0);
+        assert_eq!(names(&root), [there]);
+    }
+}
+
+#[test]
+fn a_script_of_openrc_is_one_of_the_shell() {
+    let world = World::new();
+    let root = world.path("root");
+    fs::create_dir(&root).unwrap();
+    let said = install(&world, &root, &["agent", "--init=openrc", "--", "--master=a:1"]);
+    assert_eq!(said.status, 0, "{}", said.err);
+    let script = root.join("etc/init.d/mesita-agent").display().to_string();
+    let checked = world.start(world.command_in(&["sh", "-n"], &script)).end();
+    assert_eq!(checked.status, 0, "{}", checked.err);
+    let runlevel = root.join("etc/runlevels/default/mesita-agent");
+    assert_eq!(fs::read_link(runlevel).unwrap(), Path::new("/etc/init.d/mesita-agent"));
+}
+
+#[test]
+fn what_would_not_start_is_refused_and_nothing_is_written() {
+    let world = World::new();
+    let root = world.path("root");
+    fs::create_dir(&root).unwrap();
+    for (arguments, told) in [
+        (&["agent", "--init=systemd"][..], "an agent needs a master"),
+        (&["agent", "--init=systemd", "--", "--master=a:1", "--port=x"], "--port"),
+        (&["master", "--init=systemd", "--", "--config=x"], "give the flags themselves"),
+        (&["master"], "neither systemd nor OpenRC"),
+    ] {
+        let said = install(&world, &root, arguments);
+        assert_eq!(said.status, 2, "{arguments:?}: {}", said.out);
+        assert!(said.err.contains(told), "{arguments:?}: {}", said.err);
+        assert_eq!(names(&root), [""; 0], "{arguments:?}");
+    }
+    let none = world.path("none");
+    assert_eq!(install(&world, &none, &["master", "--init=systemd"]).status, 2);
+}
+
+/// What stands for systemctl: it starts what the unit says, and ends that.
+const SYSTEMCTL: &str = r#"#!/bin/sh
+echo "$*" >>$WORLD/asked
+case "$1" in
+restart)
+  set -- $(sed -n 's/^ExecStart=//p' /etc/systemd/system/$2.service)
+  "$@" >$WORLD/agent.out 2>&1 &
+  echo $! >$WORLD/pid ;;
+stop)
+  pid=$(cat $WORLD/pid)
+  kill $pid
+  while [ -e /proc/$pid/exe ]; do sleep 0.05; done ;;
+esac
+"#;
+
+/// A machine of its own as far as its files go.
+const MACHINE: &str = r#"
+cp -a /etc $WORLD/etc
+rm -rf $WORLD/etc/mesita
+mount --bind $WORLD/etc /etc
+mount -t tmpfs none /usr/local/bin
+mount -t tmpfs none /run
+mkdir -p /run/systemd/system
+export PATH=$WORLD/bin:$PATH
+"$0" install agent -- --master $MASTER --port $PORT --work-dir $WORLD/agent
+while ! [ -e $WORLD/go ]; do sleep 0.05; done
+/usr/local/bin/mesita install agent --uninstall --purge
+! ls -d /etc/mesita /usr/local/bin/mesita /etc/systemd/system/*mesita* \
+  /etc/systemd/system/multi-user.target.wants/*mesita* $WORLD/agent 2>/dev/null
+"#;
+
+#[test]
+fn a_service_starts_and_when_it_is_taken_away_nothing_is_left_of_it_or_its_tasks() {
+    if !needs_root() {
+        return;
+    }
+    use std::os::unix::fs::PermissionsExt;
+    let world = World::new();
+    let master = world.master(&[]);
+    fs::create_dir(world.path("bin")).unwrap();
+    let systemctl = world.path("bin/systemctl");
+    fs::write(&systemctl, SYSTEMCTL).unwrap();
+    fs::set_permissions(&systemctl, fs::Permissions::from_mode(0o755)).unwrap();
+    let mut machine = world.wrapped(&["unshare", "--mount", "--", "sh", "-ec", MACHINE], &[]);
+    machine.env("WORLD", world.path("")).env("MASTER", master.address());
+    machine.env("PORT", world.port().to_string());
+    let machine = world.start(machine);
+    eventually(|| master.rows(&["--agents"]).len() == 1, || machine.err());
+    let task = master.run(&["--", "sleep", "1000"]);
+    let runs = || master.rows(&[]).iter().any(|row| row["state"] == "TASK_RUNNING");
+    eventually(runs, || task.err());
+    fs::write(world.path("go"), "").unwrap();
+    let said = machine.end();
+    assert_eq!(said.status, 0, "{}{}", said.out, said.err);
+    assert!(said.out.contains("mesita: ended 1 tasks"), "{}", said.out);
+    let asked = fs::read_to_string(world.path("asked")).unwrap();
+    assert_eq!(
+        asked.lines().collect::<Vec<_>>(),
+        [
+            "daemon-reload",
+            "restart mesita-agent",
+            "stop mesita-agent",
+            "daemon-reload",
+            "reset-failed mesita-agent"
+        ]
+    );
+    task.signal(Signal::KILL);
+    drop(task);
+    master.stop();
+    world.nothing_is_left();
+}

@@ -153,6 +153,8 @@ actions! {
     ChangeMasters = "change_masters", "masters";
     /// Read and write what somebody has stored. Mesos has no store.
     AccessStore = "access_stores", "owners";
+    /// Say who may use the cluster.
+    ChangePrincipals = "change_principals", "principals";
 }
 
 /// Principals or objects of a rule; `L` is a list of texts, whoever owns them.
@@ -399,6 +401,6 @@ mod tests {
             let before = &Action::ALL[..at];
             assert!(before.iter().all(|other| other.list() != action.list()), "{action:?}");
         }
-        assert_eq!(Action::ALL.len(), 54 + 2, "as many as Mesos has, and two of our own");
+        assert_eq!(Action::ALL.len(), 54 + 3, "as many as Mesos has, and three of our own");
     }
 }

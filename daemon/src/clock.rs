@@ -38,6 +38,13 @@ pub(crate) fn date(seconds: u64) -> String {
     format!("{:04}-{month:02}-{day:02}", era * 400 + year + u64::from(month <= 2))
 }
 
+/// A moment in seconds of Unix time, as RFC 3339 writes it.
+pub(crate) fn moment(seconds: u64) -> String {
+    let of_day = seconds % 86_400;
+    let (hour, minute, second) = (of_day / 3_600, of_day / 60 % 60, of_day % 60);
+    format!("{}T{hour:02}:{minute:02}:{second:02}Z", date(seconds))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

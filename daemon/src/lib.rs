@@ -15,6 +15,7 @@
 //! | `journal`, `ledger` | files |
 //! | `bodies`, `port`, `conn`, `conns`, `doors` | connections and who is behind them |
 //! | `access` | who must show a credential, and what each may do then |
+//! | `audit` | who asked for which change |
 //! | `catalog`, `http`, `load` | what can be read |
 //! | `lease`, `set` | several masters: who leads, and until when |
 //! | `master`, `agent`, `client` | the IO side of each machine |
@@ -27,6 +28,7 @@ mod agent;
 mod alarm;
 #[cfg(test)]
 mod any_input;
+mod audit;
 mod bell;
 mod bodies;
 mod catalog;

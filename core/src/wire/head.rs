@@ -64,7 +64,10 @@ impl Head<'_> {
                 kind:
                     Stream::Explain { .. }
                     | Stream::Store { .. }
-                    | Stream::Rows { of: Rows::Quotas | Rows::Weights | Rows::Machines | Rows::Masters },
+                    | Stream::Rows {
+                        of:
+                            Rows::Quotas | Rows::Weights | Rows::Machines | Rows::Masters | Rows::Audit,
+                    },
                 ..
             })
             | Self::AgentCall(AgentCall::Draining { .. })

@@ -172,6 +172,8 @@ choice! {
         Machines = 6,
         /// Masters, and those that ask to be one. Since protocol 3.
         Masters = 7,
+        /// Who asked a master for which change, the newest of it. Since protocol 3.
+        Audit = 8,
     }
 
     /// Why a stream ended.

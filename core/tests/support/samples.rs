@@ -865,6 +865,7 @@ pub fn all() -> Vec<(&'static str, Head<'static>)> {
         ("svc.open.rows.weights", stream(Stream::Rows { of: Rows::Weights })),
         ("svc.open.rows.machines", stream(Stream::Rows { of: Rows::Machines })),
         ("svc.open.rows.masters", stream(Stream::Rows { of: Rows::Masters })),
+        ("svc.open.rows.audit", stream(Stream::Rows { of: Rows::Audit })),
         (
             "svc.open.store.put",
             stream(Stream::Store {

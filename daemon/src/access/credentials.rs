@@ -119,6 +119,11 @@ impl Credential {
         row.checked().map_err(bad)
     }
 
+    /// A principal and its secret.
+    pub(crate) fn new(principal: &str, secret: &str) -> Result<Self, String> {
+        Row { principal: principal.to_owned(), secret: Some(secret.to_owned()) }.checked()
+    }
+
     /// The same for a command, which also takes the credential itself, as tasks have it in their
     /// environment.
     pub(crate) fn shown(told: &Path) -> Result<Self, BadFile> {
@@ -238,32 +243,47 @@ impl Credentials {
         self.0.get(principal)
     }
 
-    /// The principal of an `Authorization`, if its secret is right. `Basic` shows both; `Bearer`
-    /// the secret alone, which then has at least 16 bytes and is nobody else's.
+    /// The principal of an `Authorization` that is right.
+    #[cfg(test)]
     pub(crate) fn check(&self, shown: &HeaderValue) -> Option<&str> {
-        let (scheme, rest) = shown.to_str().ok()?.split_once(' ')?;
-        let rest = rest.trim();
-        if scheme.eq_ignore_ascii_case("basic") {
-            let pair = STANDARD.decode(rest).ok()?;
-            let at = pair.iter().position(|&byte| byte == b':')?;
-            let principal = std::str::from_utf8(&pair[..at]).ok()?;
-            let secret = Secret::new(&pair[at + 1..])?;
-            let known = self.0.get(principal)?;
-            return known.secret.is(&secret).to_bool().then_some(&*known.principal);
-        }
-        if !scheme.eq_ignore_ascii_case("bearer") || rest.len() < BEARER_MIN {
-            return None;
-        }
-        let secret = Secret::new(rest.as_bytes())?;
-        // All of them are looked at, whichever it is.
-        let mut found = (0, None);
-        for known in self.0.values() {
-            if known.secret.is(&secret).to_bool() {
-                found = (found.0 + 1, Some(&*known.principal));
-            }
-        }
-        found.1.filter(|_| found.0 == 1)
+        check(shown, |name| self.find(name), self.all()).map(|known| &*known.principal)
     }
+
+    /// All of them.
+    pub(super) fn all(&self) -> impl Iterator<Item = &Credential> {
+        self.0.values()
+    }
+}
+
+/// Whom an `Authorization` is of, if its secret is right. `Basic` shows both; `Bearer` the secret
+/// alone, which then has at least 16 bytes and is nobody else's of those known.
+pub(super) fn check<'c>(
+    shown: &HeaderValue,
+    find: impl FnOnce(&str) -> Option<&'c Credential>,
+    all: impl Iterator<Item = &'c Credential>,
+) -> Option<&'c Credential> {
+    let (scheme, rest) = shown.to_str().ok()?.split_once(' ')?;
+    let rest = rest.trim();
+    if scheme.eq_ignore_ascii_case("basic") {
+        let pair = STANDARD.decode(rest).ok()?;
+        let at = pair.iter().position(|&byte| byte == b':')?;
+        let principal = std::str::from_utf8(&pair[..at]).ok()?;
+        let secret = Secret::new(&pair[at + 1..])?;
+        let known = find(principal)?;
+        return known.secret.is(&secret).to_bool().then_some(known);
+    }
+    if !scheme.eq_ignore_ascii_case("bearer") || rest.len() < BEARER_MIN {
+        return None;
+    }
+    let secret = Secret::new(rest.as_bytes())?;
+    // All of them are looked at, whichever it is.
+    let mut found = (0, None);
+    for known in all {
+        if known.secret.is(&secret).to_bool() {
+            found = (found.0 + 1, Some(known));
+        }
+    }
+    found.1.filter(|_| found.0 == 1)
 }
 
 /// Reads a file of secrets: JSON that only its owner, and whom that trusts, can read.

@@ -2,6 +2,7 @@
 //!
 //! | file | concern |
 //! |---|---|
+//! | `kept` | principals that the masters keep, and what each may do by default |
 //! | `credentials` | principals with their secrets, out of files that only their owner reads |
 //! | `proof` | that a node which speaks frames has a secret, without the secret |
 //! | `realms` | what belongs together over HTTP: one flag and one name for each realm |
@@ -14,11 +15,13 @@
 
 mod acls;
 mod credentials;
+pub(crate) mod kept;
 mod proof;
 mod realms;
 mod view;
 
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
+use std::collections::BTreeSet;
 use std::path::PathBuf;
 
 use hyper::header::{AUTHORIZATION, HeaderValue, WWW_AUTHENTICATE};
@@ -31,6 +34,7 @@ use crate::doors::{Caller, Denied};
 use crate::http::{Early, early};
 pub(crate) use acls::Rules;
 pub(crate) use credentials::{Credential, Credentials, ForTasks};
+use kept::Kept;
 pub(crate) use proof::{PROOF_SINCE, Shown, proof, proves};
 pub(crate) use realms::{Realm, endpoint, realm};
 
@@ -66,6 +70,9 @@ impl Asks {
     }
 }
 
+/// Names of principals that are no more which are remembered.
+const GONE_MAX: usize = 1_024;
+
 /// Who may use a daemon.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Access {
@@ -73,6 +80,9 @@ pub(crate) struct Access {
     kind: &'static str,
     asks: Asks,
     credentials: Credentials,
+    kept: RefCell<Kept>,
+    /// Those that were kept and are no more: what they began may not go on.
+    gone: RefCell<BTreeSet<String>>,
     rules: Rules,
     /// Requests and connections without a credential that they needed.
     refused: Cell<u64>,
@@ -91,7 +101,33 @@ impl Access {
         }
         let rules = wanted.acls.as_deref().map(Rules::read).transpose();
         let rules = rules.map_err(|bad| format!("--acls: {bad}"))?.unwrap_or_default();
-        Ok(Self { kind, asks: wanted.asks, credentials, rules, refused: Cell::new(0) })
+        Ok(Self { kind, asks: wanted.asks, credentials, rules, ..Self::default() })
+    }
+
+    /// The principals that the masters keep are these from now on, by name and value. One whose name
+    /// is in `--credentials` is the one that is there.
+    pub(crate) fn keep<'v>(&self, all: impl Iterator<Item = (&'v str, &'v [u8])>) {
+        let new = all.filter(|(name, _)| self.credentials.find(name).is_none());
+        let known =
+            new.filter_map(|(name, value)| Some((name.to_owned(), kept::known(name, value)?)));
+        let before = self.kept.replace(known.collect());
+        let (kept, mut gone) = (self.kept.borrow(), self.gone.borrow_mut());
+        gone.extend(before.into_keys());
+        gone.retain(|name| !kept.contains_key(name));
+        while gone.len() > GONE_MAX {
+            // Its connections were cut, and nobody lets it in again.
+            gone.pop_first();
+        }
+    }
+
+    /// True when a principal was kept, and is no more.
+    pub(crate) fn is_gone(&self, principal: &str) -> bool {
+        self.gone.borrow().contains(principal)
+    }
+
+    /// True when a principal is in the file of `--credentials`.
+    pub(crate) fn has_in_file(&self, principal: &str) -> bool {
+        self.credentials.find(principal).is_some()
     }
 
     /// True when everybody who reaches the daemon must show a credential, but for what all may know.
@@ -109,14 +145,23 @@ impl Access {
         headers: &HeaderMap,
         known: Result<Caller, Denied>,
     ) -> Result<Result<Caller, Denied>, Early> {
-        let principal = headers.get(AUTHORIZATION).and_then(|shown| self.credentials.check(shown));
-        if let Some(principal) = principal {
-            return Ok(Ok(self.caller(principal)));
+        if let Some(principal) = headers.get(AUTHORIZATION).and_then(|shown| self.shown(shown)) {
+            return Ok(Ok(self.caller(&principal)));
         }
         match realm {
             Some(realm) if self.asks_in(realm) => Err(self.unauthorized(realm)),
             Some(_) | None => Ok(known),
         }
+    }
+
+    /// The principal of an `Authorization` that is right.
+    fn shown(&self, shown: &HeaderValue) -> Option<String> {
+        let kept = self.kept.borrow();
+        let of_kept = |name: &str| kept.get(name).map(|principal| &principal.credential);
+        let find = |name: &str| self.credentials.find(name).or_else(|| of_kept(name));
+        let all =
+            self.credentials.all().chain(kept.values().map(|principal| &principal.credential));
+        credentials::check(shown, find, all).map(|credential| credential.principal.clone())
     }
 
     fn asks_in(&self, realm: Realm) -> bool {
@@ -156,12 +201,14 @@ impl Access {
 
     /// True when anybody could show a credential.
     pub(crate) fn knows_any(&self) -> bool {
-        !self.credentials.is_empty()
+        !self.credentials.is_empty() || !self.kept.borrow().is_empty()
     }
 
     /// Who proves to be a principal; none: nobody known, or no proof.
     pub(crate) fn prover(&self, shown: &Shown<'_>) -> Option<Caller> {
-        let credential = self.credentials.find(shown.principal);
+        let kept = self.kept.borrow();
+        let of_kept = || kept.get(shown.principal).map(|principal| &principal.credential);
+        let credential = self.credentials.find(shown.principal).or_else(of_kept);
         proves(credential, shown).then(|| self.caller(shown.principal))
     }
 
@@ -174,8 +221,22 @@ impl Access {
     /// does, whatever their default.
     fn caller(&self, principal: &str) -> Caller {
         let root = self.rules.decided(Action::RunTask, Some(principal), Some("root"));
-        let any_user = if root == Some(true) { Rights::ANY_USER } else { Rights::NONE };
-        Caller { name: format!("{PRINCIPAL}{principal}"), rights: Rights::OPERATE.and(any_user) }
+        let kept = self.kept.borrow();
+        let (rights, may_be_root) = match kept.get(principal) {
+            Some(kept) => (kept.rights(), root.unwrap_or_else(|| kept.may_be_root())),
+            None => (Rights::OPERATE, root == Some(true)),
+        };
+        let any_user = if may_be_root { Rights::ANY_USER } else { Rights::NONE };
+        Caller { name: format!("{PRINCIPAL}{principal}"), rights: rights.and(any_user) }
+    }
+
+    /// True when a caller may bring agents: who operates the cluster, and who is kept for that.
+    pub(crate) fn may_bring_agents(&self, caller: &Caller) -> bool {
+        let kept = self.kept.borrow();
+        match caller.principal().and_then(|principal| kept.get(principal)) {
+            Some(_) => self.may(caller, Action::RegisterAgent, None),
+            None => caller.rights.has(Rights::OPERATE),
+        }
     }
 
     /// True when a caller may do something to an object. See
@@ -191,12 +252,20 @@ impl Access {
         action: Action,
         object: Option<&str>,
     ) -> bool {
-        self.rules.allow(action, principal, object)
+        let kept = self.kept.borrow();
+        match principal.and_then(|principal| kept.get(principal)) {
+            Some(kept) => {
+                let decided = self.rules.decided(action, principal, object);
+                decided.unwrap_or_else(|| kept.may(action, object))
+            }
+            None if principal.is_some_and(|principal| self.is_gone(principal)) => false,
+            None => self.rules.allow(action, principal, object),
+        }
     }
 
     /// True when nobody is denied anything by these actions.
     pub(crate) fn is_open(&self, actions: &[Action]) -> bool {
-        actions.iter().all(|action| self.rules.is_open(*action))
+        self.kept.borrow().is_empty() && actions.iter().all(|action| self.rules.is_open(*action))
     }
 
     /// An answer unless a caller may do something to an object. Mesos: `Forbidden()`.
@@ -213,8 +282,9 @@ impl Access {
     }
 
     /// Principals, rules, and how often a credential was missing or wrong.
-    pub(crate) fn gauges(&self) -> [(&'static str, u64); 5] {
+    pub(crate) fn gauges(&self) -> [(&'static str, u64); 6] {
         [
+            ("principals", self.kept.borrow().len() as u64),
             ("credentials", self.credentials.len() as u64),
             ("credentials_max", credentials::CREDENTIALS_MAX as u64),
             ("acl_rules", self.rules.len() as u64),

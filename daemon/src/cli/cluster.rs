@@ -14,6 +14,7 @@ use mesita_core::wire::task::Kind;
 use super::{FAILED, Failure, USAGE};
 use crate::access::{Access, Credential, ForTasks};
 use crate::agent::{self, AgentNode, Life, Prepared, Ready};
+use crate::audit;
 use crate::disk_thread::{Store, ToDisk};
 use crate::flags::{Common, Decisions, Holds};
 use crate::io_thread::Tasks;
@@ -85,6 +86,7 @@ pub(crate) fn plan_master(
         insecure: false,
         access: Access::default(),
         flags: crate::flags::told(),
+        audit: audit::Wanted::default(),
         standing,
     };
     let weights = decisions.weights.clone().unwrap_or_default().0;
@@ -143,6 +145,12 @@ impl MasterPlan {
     /// The same, for those alone who may use it.
     pub(crate) fn guarded(mut self, access: Access, insecure: bool) -> Self {
         (self.options.access, self.options.insecure) = (access, insecure);
+        self
+    }
+
+    /// The same, with so much kept of who changed what.
+    pub(crate) fn audited(mut self, wanted: audit::Wanted) -> Self {
+        self.options.audit = wanted;
         self
     }
 

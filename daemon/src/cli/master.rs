@@ -15,6 +15,7 @@ use super::{
 use crate::access::Access;
 use crate::agent::prepare::lock;
 use crate::alarm;
+use crate::audit::Audit;
 use crate::conn::listen::{accept, bind};
 use crate::flags::Master;
 use crate::io_thread::Node;
@@ -61,7 +62,10 @@ pub(super) fn main(flags: Master) -> Result<ExitCode, Failure> {
     let insecure = flags.listen.insecure && !ip.is_loopback();
     let access = Access::read("master", "--credentials", &flags.access.wanted());
     let access = access.map_err(|why| Failure::new(USAGE, why))?;
-    let (seat, rest) = plan.placed(&flags.region, &flags.zone).guarded(access, insecure).part();
+    let audited = flags.access.audited();
+    Audit::open(&audited).map_err(|why| Failure::new(USAGE, why))?;
+    let plan = plan.placed(&flags.region, &flags.zone).audited(audited);
+    let (seat, rest) = plan.guarded(access, insecure).part();
     let seats = vec![of_registry.seat, seat];
     let journal = flags.common.journal.clone();
     let journal = journal.map(|directory| (directory, flags.common.journal_max.bytes));

@@ -18,6 +18,7 @@ macro_rules! errln {
 
 mod agent;
 mod ask;
+mod audit;
 mod cluster;
 mod dev;
 mod doctor;
@@ -31,6 +32,7 @@ mod logs;
 mod maintenance;
 mod master;
 mod masters;
+mod principal;
 mod ps;
 mod quota;
 mod registry;
@@ -114,7 +116,9 @@ pub(crate) fn main(arguments: Vec<OsString>) -> ExitCode {
         Command::Dev(flags) => dev::main(*flags),
         Command::Master(flags) => master::main(*flags),
         Command::Agent(flags) => agent::main(*flags),
+        Command::Audit(flags) => audit::main(&flags),
         Command::Store(flags) => store::main(&flags),
+        Command::Principal(flags) => principal::main(&flags),
         Command::Masters(flags) => masters::main(&flags),
         Command::Registry(flags) => registry::main(&flags),
         Command::Replay(flags) => replay::main(&flags),

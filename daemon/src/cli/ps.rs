@@ -37,13 +37,13 @@ fn table(of: Rows, rows: &[Value]) -> String {
         Rows::Tasks | Rows::Completed => "TASK STATE AGENT FRAMEWORK ROLE CPUS MEM",
         Rows::Agents => "AGENT STATE ADDRESS CPUS MEM ISOLATION",
         Rows::Frameworks => "FRAMEWORK NAME STATE USER ROLES TASKS",
-        Rows::Quotas | Rows::Weights | Rows::Machines | Rows::Masters => "",
+        Rows::Quotas | Rows::Weights | Rows::Machines | Rows::Masters | Rows::Audit => "",
     };
     let cells = rows.iter().map(|row| match of {
         Rows::Tasks | Rows::Completed => task(row),
         Rows::Agents => agent(row),
         Rows::Frameworks => framework(row),
-        Rows::Quotas | Rows::Weights | Rows::Machines | Rows::Masters => Vec::new(),
+        Rows::Quotas | Rows::Weights | Rows::Machines | Rows::Masters | Rows::Audit => Vec::new(),
     });
     let head = head.split(' ').map(str::to_owned).collect();
     columns(&[head].into_iter().chain(cells).collect::<Vec<Vec<String>>>())

@@ -4,10 +4,12 @@ use std::path::PathBuf;
 
 use clap::Args;
 
+use super::text::Size;
 use crate::access::{Asks, Wanted};
+use crate::audit;
 
 /// Who may use a master.
-#[derive(Clone, Debug, Default, Args)]
+#[derive(Clone, Debug, Args)]
 pub(crate) struct OfMaster {
     /// File of principals and their secrets, which only its owner reads: {"credentials":
     /// [{"principal": "web", "secret": "..."}]}
@@ -37,9 +39,27 @@ pub(crate) struct OfMaster {
     /// File of rules of who may do what, or the rules themselves, in Mesos' JSON
     #[arg(long, value_name = "FILE|JSON")]
     pub(crate) acls: Option<String>,
+    /// Changes that `mesita audit` tells who asked for, the newest
+    #[arg(long, value_name = "NUMBER", default_value_t = 1_000)]
+    pub(crate) audit_max: usize,
+    /// File that they are appended to, a line of JSON for each
+    #[arg(long, value_name = "FILE")]
+    pub(crate) audit_log: Option<PathBuf>,
+    /// Bytes of it; the older half is in FILE.1, and then goes
+    #[arg(long, value_name = "SIZE", default_value = "16MiB")]
+    pub(crate) audit_log_max: Size,
 }
 
 impl OfMaster {
+    /// What is kept of who changed what.
+    pub(crate) fn audited(&self) -> audit::Wanted {
+        audit::Wanted {
+            lines_max: self.audit_max,
+            path: self.audit_log.clone(),
+            bytes_max: self.audit_log_max.bytes,
+        }
+    }
+
     /// What is wanted.
     pub(crate) fn wanted(&self) -> Wanted {
         let asks = Asks {

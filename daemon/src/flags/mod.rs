@@ -86,6 +86,11 @@ pub(crate) enum Command {
     /// Small values that the masters keep: list, get, put, remove
     #[command(subcommand)]
     Store(Store),
+    /// Tell who asked for which change of the cluster
+    Audit(Ls),
+    /// Who may use the cluster, beside those of the masters' --credentials: list, add, remove
+    #[command(subcommand)]
+    Principal(Principal),
     /// Who the masters of the cluster are: list, add, remove, replace
     #[command(subcommand)]
     Masters(Masters),
@@ -846,6 +851,54 @@ pub(crate) struct Ls {
     /// As lines of JSON
     #[arg(long)]
     pub(crate) json: bool,
+}
+
+/// `mesita principal`
+#[derive(Clone, Debug, Subcommand)]
+pub(crate) enum Principal {
+    /// List them, without their secrets
+    Ls(Ls),
+    /// Draw a secret for a principal, have the masters keep it, and print both, once: the file that
+    /// --credential takes
+    Add(PrincipalAdd),
+    /// Let it use the cluster no more, and cut its connections
+    Rm(PrincipalRm),
+}
+
+/// `mesita principal add`
+#[derive(Clone, Debug, Args)]
+pub(crate) struct PrincipalAdd {
+    /// Its name
+    pub(crate) name: String,
+    /// Roles that its frameworks may be offered resources of: `web,web/%`; `%` is all below
+    #[arg(long, value_name = "ROLE,...", value_delimiter = ',')]
+    pub(crate) role: Vec<String>,
+    /// Users that its tasks may run as [default: every one but root]
+    #[arg(long, value_name = "NAME,...", value_delimiter = ',')]
+    pub(crate) user: Vec<String>,
+    /// It operates the cluster
+    #[arg(long)]
+    pub(crate) operate: bool,
+    /// Its nodes may be agents
+    #[arg(long)]
+    pub(crate) agent: bool,
+    /// Another secret and other terms for one that is there
+    #[arg(long)]
+    pub(crate) replace: bool,
+    /// New file that the credential is written to, which only its owner reads [default: stdout]
+    #[arg(long, value_name = "FILE")]
+    pub(crate) out: Option<PathBuf>,
+    #[command(flatten)]
+    pub(crate) at: Where,
+}
+
+/// `mesita principal rm`
+#[derive(Clone, Debug, Args)]
+pub(crate) struct PrincipalRm {
+    /// Its name
+    pub(crate) name: String,
+    #[command(flatten)]
+    pub(crate) at: Where,
 }
 
 /// `mesita registry`

@@ -3,7 +3,6 @@
 use std::rc::Rc;
 
 use mesita_core::acls::Action;
-use mesita_core::doors::Rights;
 use mesita_core::master::Input;
 use mesita_core::table::Id;
 use mesita_core::wire::hello::Role;
@@ -152,8 +151,9 @@ impl MasterNode {
     ) -> Result<(Id, Caller, Option<u16>), (Parting, String)> {
         let in_core = match peer.role {
             // Whoever has an agent is handed the tasks of everybody.
-            Role::Agent if !caller.rights.has(Rights::OPERATE) => {
-                let message = "only root and the user that the master runs as may register agents";
+            Role::Agent if !self.options.access.may_bring_agents(&caller) => {
+                let message = "only root and the user that the master runs as may register agents, and \
+                               principals that may";
                 return Err((Parting::Denied, message.to_owned()));
             }
             Role::Agent if !self.options.access.may(&caller, Action::RegisterAgent, None) => {

@@ -23,6 +23,7 @@ use crate::bodies::Bodies;
 use crate::clock;
 use crate::conn::Conn;
 use crate::conn::talk::Talk;
+use crate::doors::Caller;
 use crate::port::with_refs;
 
 impl Talk for MasterNode {
@@ -78,7 +79,9 @@ impl Talk for MasterNode {
             return Ok(());
         }
         self.counted.said(head);
-        let bytes = match self.claimed(conn, head) {
+        let claimed = self.claimed(conn, head);
+        self.note_framework(&conn.caller, head, claimed.as_ref().err());
+        let bytes = match claimed {
             Ok(None) => Cow::Borrowed(bytes),
             Ok(Some(filled)) => Cow::Owned(filled),
             Err(message) => {
@@ -116,6 +119,18 @@ impl MasterNode {
         let message = &message;
         conn.say(&Head::OperatorEvent(OperatorEvent::Reply { ticket, result, message }));
         true
+    }
+
+    /// A framework begins or ends: that is told of.
+    fn note_framework(&self, caller: &Caller, head: &Head<'_>, denied: Option<&String>) {
+        let Head::Call(call) = head else { return };
+        let denied = denied.map(String::as_str);
+        if let Verb::Subscribe(of) = &call.verb {
+            self.audit.note(&caller.name, "subscribe", of.name, denied);
+        } else if matches!(call.verb, Verb::Teardown) {
+            let of = call.framework.shown(self.cluster()).to_string();
+            self.audit.note(&caller.name, "teardown", &of, denied);
+        }
     }
 
     /// Tells the core of a client when it first operates the cluster: most only read.

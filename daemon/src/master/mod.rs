@@ -56,6 +56,7 @@ use mesita_core::wire::hello::Role;
 use mesita_core::wire::{AgentId, BodyRef, Head, Scratch, decode};
 
 use crate::access::Access;
+use crate::audit::{self, Audit};
 use crate::catalog::Catalog;
 use crate::clock;
 use crate::conn::Conn;
@@ -97,6 +98,8 @@ pub(crate) struct Options {
     pub(crate) access: Access,
     /// What the flags say, for who asks.
     pub(crate) flags: BTreeMap<String, String>,
+    /// What is kept of who changed what.
+    pub(crate) audit: audit::Wanted,
     /// Its place among the masters of the cluster.
     pub(crate) standing: Rc<Standing>,
 }
@@ -115,6 +118,7 @@ pub(crate) struct MasterNode {
     pub(crate) catalog: RefCell<Catalog>,
     own: RefCell<Own>,
     pub(crate) store: RefCell<store::Store>,
+    pub(super) audit: Audit,
     /// Agents that frameworks were told of, by connection.
     introduced: RefCell<BTreeMap<Id, BTreeSet<AgentId>>>,
     /// Connections of agents that are registered.
@@ -139,6 +143,11 @@ impl MasterNode {
             port,
             tasks,
             conns: Conns::new(options.conns_max),
+            audit: Audit::open(&options.audit).unwrap_or_else(|why| {
+                // It could be opened when the flags were looked at.
+                log::error!("{why}");
+                Audit::default()
+            }),
             options,
             schedulers: Schedulers::default(),
             subscribers: Subscribers::default(),

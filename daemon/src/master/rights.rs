@@ -4,7 +4,7 @@
 
 use hyper::StatusCode;
 use mesita_core::acls::Action;
-use mesita_core::doors;
+use mesita_core::doors::{self, Rights};
 use mesita_core::wire::FrameworkId;
 use mesita_core::wire::call::Operation;
 use mesita_core::wire::operator::OperatorVerb;
@@ -12,12 +12,23 @@ use mesita_core::wire::resource::Resource;
 
 use super::MasterNode;
 use crate::access::denied;
+use crate::audit;
 use crate::doors::Caller;
 use crate::http::{Early, early};
 
 impl MasterNode {
-    /// A sentence unless a caller may operate the cluster so.
+    /// A sentence unless a caller may operate the cluster so. That it was asked for is noted.
     pub(super) fn allowed(&self, caller: &Caller, verb: &OperatorVerb<'_>) -> Result<(), String> {
+        let may = self.may_operate_so(caller, verb);
+        let (what, of) = audit::told(verb, self.cluster());
+        let operates = caller.rights.has(Rights::OPERATE);
+        let denied = may.as_ref().err().map(String::as_str);
+        let denied = denied.or((!operates).then_some("who asks does not operate the cluster"));
+        self.audit.note(&caller.name, what, &of, denied);
+        may
+    }
+
+    fn may_operate_so(&self, caller: &Caller, verb: &OperatorVerb<'_>) -> Result<(), String> {
         let may = |action: Action, object: Option<&str>| {
             let may = self.options.access.may(caller, action, object);
             if may { Ok(()) } else { Err(denied(caller, action, object)) }

@@ -110,6 +110,18 @@ impl MasterNode {
         }
     }
 
+    /// A framework begins or ends: that is told of.
+    fn note_call(&self, call: &Call, caller: &crate::doors::Caller) {
+        if let Some(subscribe) = &call.subscribe {
+            let may = self.may_register(&subscribe.framework_info);
+            let name = &subscribe.framework_info.name;
+            self.audit.note(&caller.name, "subscribe", name, may.err().as_deref());
+        } else if call.r#type() == Type::Teardown {
+            let id = call.framework_id.as_ref().map_or("", |id| &id.value);
+            self.audit.note(&caller.name, "teardown", id, None);
+        }
+    }
+
     async fn scheduler_call(self: &Rc<Self>, visit: Visit) -> Result<Reply, Early> {
         self.leads_or_not()?;
         let Visit { request, ends, caller } = visit;
@@ -120,6 +132,7 @@ impl MasterNode {
             // It has an answer in the API, if none in ours.
             request::asked(&headers)?;
         }
+        self.note_call(&call, &caller);
         let stream = headers.get(STREAM_ID);
         if call.r#type() == Type::Subscribe {
             let media = request::asked(&headers)?;

@@ -14,7 +14,7 @@ use mesita_core::wire::svc::{CloseReason, Keep};
 use serde_json::{Value, json};
 
 use super::MasterNode;
-use crate::access::denied;
+use crate::access::{denied, kept};
 use crate::conn::Conn;
 use crate::conn::streams::{Handle, Streams};
 use crate::doors::Caller;
@@ -27,6 +27,8 @@ use crate::set::cells::{Name, Stored};
 pub(crate) const KEYS_MAX: usize = 64;
 /// One owner has at most so large a part of all room.
 const SHARE: u32 = 4;
+
+mod principals;
 
 /// Why not: how a stream ends by it, and a sentence.
 type No = (CloseReason, String);
@@ -161,6 +163,7 @@ impl MasterNode {
     /// Does what a caller asks; what comes of it when everything that it depends on is durable.
     async fn keep_or_tell(&self, caller: &Caller, asked: Asked<'_>) -> Result<Done, No> {
         let done = self.do_now(caller, &asked);
+        self.note_kept(caller, &asked, done.as_ref().err());
         if done.is_err() {
             self.store.borrow_mut().refused += 1;
         }
@@ -171,7 +174,21 @@ impl MasterNode {
         });
         // A leader that is none any more begins again, and answers nobody.
         let _ = receiver.recv().await;
+        if asked.owner == kept::OWNER {
+            self.principals_changed();
+        }
         Ok(done)
+    }
+
+    fn note_kept(&self, caller: &Caller, asked: &Asked<'_>, no: Option<&No>) {
+        let what = match asked.verb {
+            Keep::Put { .. } if asked.owner == kept::OWNER => "add principal",
+            Keep::Remove { .. } if asked.owner == kept::OWNER => "remove principal",
+            Keep::Put { .. } => "store",
+            Keep::Remove { .. } => "remove stored",
+            Keep::Get | Keep::List => return,
+        };
+        self.audit.note(&caller.name, what, asked.key, no.map(|(_, why)| &**why));
     }
 
     fn do_now(&self, caller: &Caller, asked: &Asked<'_>) -> Result<Done, No> {
@@ -180,6 +197,9 @@ impl MasterNode {
         if (key.is_empty() || key.len() > NAME_MAX) && !matches!(asked.verb, Keep::List) {
             let why = format!("a key has 1 to {NAME_MAX} bytes");
             return Err((CloseReason::Failed, why));
+        }
+        if owner == kept::OWNER {
+            self.judge_principal(key, asked.verb)?;
         }
         let name: Name = (owner.into(), key.into());
         let mut store = self.store.borrow_mut();
@@ -208,6 +228,9 @@ impl MasterNode {
                 }
                 Ok(Done::Removed)
             }
+            Keep::List if owner == kept::OWNER => {
+                Ok(Done::List(store.of(owner).map(principals::told).collect()))
+            }
             Keep::List => Ok(Done::List(store.of(&name.0).map(told).collect())),
         }
     }
@@ -216,6 +239,9 @@ impl MasterNode {
     fn owner<'o>(&self, caller: &'o Caller, said: &'o str) -> Result<&'o str, No> {
         let own = caller.principal().unwrap_or(&caller.name);
         let owner = if said.is_empty() { own } else { said };
+        if owner == kept::OWNER {
+            return self.may_change_principals(caller).map(|()| owner);
+        }
         if owner != own && !caller.rights.has(Rights::OPERATE) {
             let why = "only who operates the cluster may use what others have stored";
             return Err((CloseReason::Denied, why.to_owned()));

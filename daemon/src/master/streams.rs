@@ -37,6 +37,10 @@ impl MasterNode {
                     refuse(conn, number, CloseReason::Overloaded, message);
                 }
             }
+            Stream::Rows { of: Rows::Audit } if !conn.caller.rights.has(Rights::OPERATE) => {
+                let message = "only who operates the cluster learns who changed it";
+                refuse(conn, number, CloseReason::Denied, message);
+            }
             Stream::Rows { of } => {
                 let handle = Streams::serve(conn, number, window);
                 let (access, caller) = (&self.options.access, &conn.caller);
@@ -44,8 +48,14 @@ impl MasterNode {
                 let action = Action::GetMaintenanceSchedule;
                 let tables = tables.with_quotas_seen_by(access, caller);
                 let tables = tables.with_machines_seen_by(access, caller, action);
-                let masters = if of == Rows::Masters { self.rows_of_masters() } else { Vec::new() };
-                self.tasks.go(send_rows(handle, tables, of, masters));
+                let more = if of == Rows::Masters {
+                    self.rows_of_masters()
+                } else if of == Rows::Audit {
+                    self.audit.rows()
+                } else {
+                    Vec::new()
+                };
+                self.tasks.go(send_rows(handle, tables, of, more));
             }
             Stream::Explain { framework, agent, need, attributes } => {
                 let Some(me) = self.me.upgrade() else { return };
@@ -174,7 +184,7 @@ pub(crate) fn rows(tables: &Tables, of: Rows) -> Box<dyn Iterator<Item = Value> 
             Box::new(tables.weights.iter().map(|(role, weight)| weight_json(role, *weight)))
         }
         // They are not the catalog's.
-        Rows::Masters => Box::new(std::iter::empty()),
+        Rows::Masters | Rows::Audit => Box::new(std::iter::empty()),
         Rows::Machines => {
             Box::new(tables.machines.iter().map(|(_, machine)| tables.machine_json(machine)))
         }

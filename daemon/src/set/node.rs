@@ -625,6 +625,7 @@ impl SetNode {
                 self.keep_stored(&stored);
             }
         });
+        self.master.principals_changed();
         true
     }
 
@@ -637,6 +638,8 @@ impl SetNode {
         for stored in all {
             store.found(stored);
         }
+        drop(store);
+        self.master.principals_changed();
     }
 
     fn tell_rows(&self) {

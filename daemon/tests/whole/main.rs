@@ -8,6 +8,7 @@
 
 mod acls;
 mod agent_api;
+mod audits;
 mod bad_input;
 mod checks;
 mod credentials;
@@ -31,6 +32,7 @@ mod masters;
 mod network;
 mod node;
 mod operators;
+mod principals;
 mod pymesos;
 mod reads;
 mod roles;

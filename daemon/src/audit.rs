@@ -1,0 +1,222 @@
+//! Who asked a master to change what, and whether they were allowed to: the newest of it in memory,
+//! and where `--audit-log` names a file, in that, too.
+//!
+//! A line is JSON. What comes of a call that was allowed is said to its caller, and by the cluster's
+//! state; here is who asked. Secrets are in no call that is told of, and in no line.
+
+use std::cell::{Cell, RefCell};
+use std::collections::VecDeque;
+use std::fs::{self, File};
+use std::io::{self, Write};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+
+use mesita_core::wire::AgentId;
+use mesita_core::wire::call::Operation;
+use mesita_core::wire::operator::OperatorVerb;
+use serde_json::{Value, json};
+
+use crate::clock;
+
+/// Bytes of the names in a line: all of a principal and of a role, the beginning of anything longer.
+const NAME_SHOWN: usize = 255;
+
+/// What an operator chose.
+#[derive(Clone, Debug)]
+pub(crate) struct Wanted {
+    /// `--audit-max`: lines in memory.
+    pub(crate) lines_max: usize,
+    /// `--audit-log`.
+    pub(crate) path: Option<PathBuf>,
+    /// `--audit-log-max`: bytes of the file, of which the older half is in a second one.
+    pub(crate) bytes_max: u64,
+}
+
+impl Default for Wanted {
+    fn default() -> Self {
+        Self { lines_max: 1_000, path: None, bytes_max: 0 }
+    }
+}
+
+/// The newest lines.
+#[derive(Debug, Default)]
+pub(crate) struct Audit {
+    lines: RefCell<VecDeque<Value>>,
+    wanted: Wanted,
+    file: RefCell<Option<Log>>,
+    total: Cell<u64>,
+    /// Lines that could not be written to the file.
+    lost: Cell<u64>,
+}
+
+/// A file that begins anew when half of what it may have is in it; what was before stays beside it.
+#[derive(Debug)]
+struct Log {
+    file: File,
+    bytes: u64,
+}
+
+impl Log {
+    fn open(path: &Path) -> io::Result<Self> {
+        let file = File::options().create(true).append(true).mode(0o600).open(path)?;
+        let bytes = file.metadata()?.len();
+        Ok(Self { file, bytes })
+    }
+}
+
+impl Audit {
+    /// Opens the file, if there is to be one. Blocks.
+    pub(crate) fn open(wanted: &Wanted) -> Result<Self, String> {
+        let log = wanted.path.as_deref().map(|path| {
+            Log::open(path).map_err(|error| format!("--audit-log: {}: {error}", path.display()))
+        });
+        let file = RefCell::new(log.transpose()?);
+        Ok(Self { wanted: wanted.clone(), file, ..Self::default() })
+    }
+
+    /// Takes note of what somebody asked for: `what` by its name, `of` to which thing.
+    pub(crate) fn note(&self, who: &str, what: &str, of: &str, denied: Option<&str>) {
+        let told = denied.map_or("allowed", |why| why.lines().next().unwrap_or("denied"));
+        let line = json!({
+            "time_us": clock::wall_us(),
+            "who": shown(who),
+            "what": what,
+            "of": shown(of),
+            "told": shown(told),
+        });
+        self.total.set(self.total.get() + 1);
+        if let Err(error) = self.write(&line.to_string()) {
+            if self.lost.get() == 0 {
+                log::error!("--audit-log: {error}; lines are lost from now on: see /metrics");
+            }
+            self.lost.set(self.lost.get() + 1);
+        }
+        let mut lines = self.lines.borrow_mut();
+        while lines.len() >= self.wanted.lines_max.max(1) {
+            lines.pop_front();
+        }
+        lines.push_back(line);
+    }
+
+    /// A line of a few hundred bytes, written at once: whoever writes rarely waits for nobody.
+    fn write(&self, line: &str) -> io::Result<()> {
+        let (mut file, Some(path)) = (self.file.borrow_mut(), &self.wanted.path) else {
+            return Ok(());
+        };
+        if file.as_ref().is_some_and(|log| log.bytes >= self.wanted.bytes_max / 2) {
+            *file = None;
+            fs::rename(path, path.with_added_extension("1"))?;
+        }
+        let log = match &mut *file {
+            Some(log) => log,
+            none => none.insert(Log::open(path)?),
+        };
+        log.file.write_all(format!("{line}\n").as_bytes())?;
+        log.bytes += line.len() as u64 + 1;
+        Ok(())
+    }
+
+    /// The newest lines, the oldest of them first.
+    pub(crate) fn rows(&self) -> Vec<Value> {
+        self.lines.borrow().iter().cloned().collect()
+    }
+
+    /// Lines in memory, the most of them, all there were, and those that a file did not take.
+    pub(crate) fn gauges(&self) -> [(&'static str, u64); 4] {
+        [
+            ("audit_lines", self.lines.borrow().len() as u64),
+            ("audit_lines_max", self.wanted.lines_max as u64),
+            ("audit_total", self.total.get()),
+            ("audit_lost_total", self.lost.get()),
+        ]
+    }
+}
+
+fn shown(text: &str) -> &str {
+    let end = (0..=text.len().min(NAME_SHOWN)).rev().find(|at| text.is_char_boundary(*at));
+    &text[..end.unwrap_or(0)]
+}
+
+/// What an operator asks for, by its name, and to which thing.
+pub(crate) fn told(verb: &OperatorVerb<'_>, cluster: u64) -> (&'static str, String) {
+    let of_agent = |agent: AgentId| agent.shown(cluster).to_string();
+    match *verb {
+        OperatorVerb::SetQuota { role, .. } => ("set quota", role.to_owned()),
+        OperatorVerb::SetWeight { role, weight } => ("set weight", format!("{role} {weight}/1000")),
+        OperatorVerb::Deactivate { agent, deactivated: true } => ("deactivate", of_agent(agent)),
+        OperatorVerb::Deactivate { agent, .. } => ("reactivate", of_agent(agent)),
+        OperatorVerb::Whitelist { .. } => ("set whitelist", String::new()),
+        OperatorVerb::Schedule { machines } => {
+            ("schedule maintenance", format!("{} machines", machines.iter().count()))
+        }
+        OperatorVerb::Operate { agent, operation } => {
+            (operation.iter().next().as_ref().map_or("operate", kind), of_agent(agent))
+        }
+        OperatorVerb::Teardown { framework } => ("teardown", framework.shown(cluster).to_string()),
+        OperatorVerb::Down { machines, down } => {
+            let what = if down { "machines down" } else { "machines up" };
+            (what, format!("{} machines", machines.iter().count()))
+        }
+        OperatorVerb::Drain { agent, gone: true, .. } => ("drain and mark gone", of_agent(agent)),
+        OperatorVerb::Drain { agent, .. } => ("drain", of_agent(agent)),
+        OperatorVerb::MarkGone { agent } => ("mark gone", of_agent(agent)),
+        OperatorVerb::Masters { remove, add, .. } => {
+            ("change masters", format!("remove {remove} add {add}"))
+        }
+    }
+}
+
+/// An operation on resources.
+fn kind(operation: &Operation<'_>) -> &'static str {
+    match operation {
+        Operation::Reserve(_) => "reserve",
+        Operation::Unreserve(_) => "unreserve",
+        Operation::Create(_) => "create volumes",
+        Operation::Destroy(_) => "destroy volumes",
+        Operation::Grow { .. } => "grow volume",
+        Operation::Shrink { .. } => "shrink volume",
+        Operation::Launch { .. } | Operation::LaunchGroup { .. } => "launch",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn audit(lines_max: usize, path: Option<PathBuf>, bytes_max: u64) -> Audit {
+        Audit::open(&Wanted { lines_max, path, bytes_max }).unwrap()
+    }
+
+    #[test]
+    fn the_newest_lines_are_kept_and_names_begin_no_line() {
+        let audit = audit(2, None, 0);
+        for what in ["one", "two", "three"] {
+            audit.note("principal:a\n{", what, &"x".repeat(1000), Some("403 no.\nmore"));
+        }
+        let lines = audit.rows();
+        assert_eq!(lines.len(), 2);
+        assert_eq!(lines[0]["what"], "two");
+        assert_eq!(lines[1]["who"], "principal:a\n{");
+        assert_eq!(lines[1]["of"].as_str().unwrap().len(), 255);
+        assert_eq!(lines[1]["told"], "403 no.");
+        assert_eq!(audit.gauges()[2].1, 3);
+    }
+
+    #[test]
+    fn a_file_has_its_bound_and_what_is_in_it_stays_over_a_restart() {
+        let path = std::env::temp_dir().join(format!("mesita-audit-{}", std::process::id()));
+        let older = path.with_added_extension("1");
+        for round in 0..2 {
+            let audit = audit(10, Some(path.clone()), 2_000);
+            for number in 0..20 {
+                audit.note("local:root", "drain", &format!("{round} {number}"), None);
+            }
+            assert_eq!(audit.gauges()[3].1, 0);
+        }
+        let (new, old) = (fs::read_to_string(&path).unwrap(), fs::read_to_string(&older).unwrap());
+        fs::remove_file(&path).unwrap();
+        fs::remove_file(&older).unwrap();
+        assert!(new.len() + old.len() <= 2_300, "{} {}", new.len(), old.len());
+        assert!(new.lines().last().unwrap().contains("1 19"), "{new}");
+    }
+}

@@ -1,0 +1,66 @@
+//! Principals that the masters keep: values of the store under an owner of their own, whose secrets
+//! are told to nobody.
+
+use mesita_core::acls::Action;
+use mesita_core::doors::Rights;
+use mesita_core::wire::svc::{CloseReason, Keep};
+use serde_json::{Value, json};
+
+use super::{MasterNode, No};
+use crate::access::{denied, kept};
+use crate::doors::Caller;
+use crate::set::cells::Stored;
+
+impl MasterNode {
+    /// Who operates the cluster says who may use it.
+    pub(super) fn may_change_principals(&self, caller: &Caller) -> Result<(), No> {
+        let action = Action::ChangePrincipals;
+        if !caller.rights.has(Rights::OPERATE) {
+            let why = "only who operates the cluster says who may use it";
+            return Err((CloseReason::Denied, why.to_owned()));
+        }
+        if self.options.access.may(caller, action, None) {
+            return Ok(());
+        }
+        Err((CloseReason::Denied, denied(caller, action, None)))
+    }
+
+    /// Refuses what is no principal, and to tell a secret.
+    pub(super) fn judge_principal(&self, name: &str, verb: Keep<'_>) -> Result<(), No> {
+        let no = |why: String| Err((CloseReason::Failed, why));
+        match verb {
+            Keep::Put { .. } if self.options.access.has_in_file(name) => {
+                no(format!("`{name}` is in the file of --credentials: change it there"))
+            }
+            Keep::Put { value, .. } => kept::read(name, value).map(|_| ()).or_else(no),
+            Keep::Get => no("secrets are not told".to_owned()),
+            Keep::Remove { .. } | Keep::List => Ok(()),
+        }
+    }
+
+    /// Those that are kept now count, and those that are no more have no connection.
+    pub(crate) fn principals_changed(&self) {
+        let access = &self.options.access;
+        {
+            let store = self.store.borrow();
+            access.keep(store.of(kept::OWNER).map(|stored| (&*stored.key, &*stored.value)));
+        }
+        for conn in self.conns.all() {
+            if conn.caller.principal().is_some_and(|principal| access.is_gone(principal)) {
+                conn.outbox.close();
+            }
+        }
+    }
+}
+
+/// A line of a list.
+pub(super) fn told(stored: &Stored) -> Value {
+    let terms = kept::told(&stored.key, &stored.value).unwrap_or_default();
+    json!({
+        "principal": stored.key,
+        "roles": terms.roles,
+        "users": terms.users,
+        "operate": terms.operate,
+        "agent": terms.agent,
+    })
+}

@@ -1,0 +1,83 @@
+//! `mesita audit`: every change, with who asked for it.
+
+use std::fs;
+
+use serde_json::{Value, json};
+
+use crate::credentials::{EVERYBODY, credential, credentials};
+use crate::http::post;
+use crate::world::World;
+
+#[test]
+fn every_change_is_told_with_who_asked_for_it_and_whether_they_might() {
+    let world = World::new();
+    let known = credentials(&world);
+    let log = world.path("audit.log");
+    let file = format!("--audit-log={}", log.display());
+    let rules = r#"--acls={"update_quotas": [{"principals": {"values": ["ops"]}, "roles": {"type": "ANY"}},
+        {"principals": {"type": "ANY"}, "roles": {"type": "NONE"}}]}"#;
+    let flags = [&[&*known, &*file, rules], &EVERYBODY[..]].concat();
+    let master = world.master(&flags);
+    let at = format!("--master={}", master.address());
+    let shown = ["ops", "web"].map(|who| format!("--credential={}", credential(&world, who).1));
+    let [ops, web] = &shown;
+    let did = |words: &[&str], shown: &str| world.told(&[words, &[&*at, shown]].concat());
+    let quota = ["quota", "set", "shop", "--limit=cpus:1"];
+    assert_eq!(did(&quota, ops).status, 0);
+    assert_ne!(did(&quota, web).status, 0);
+    assert_eq!(did(&["store", "put", "key", "value"], web).status, 0);
+    let made = did(&["principal", "add", "extra", "--role=extra"], ops);
+    let made: Value = serde_json::from_str(&made.out).unwrap();
+    let weights = json!({"type": "UPDATE_WEIGHTS", "update_weights": {
+        "weight_infos": [{"role": "shop", "weight": 2.0}]}});
+    let basic = ("Authorization", "Basic b3BzOnBsYW50ZWQtM2Y5Yy1vcHM=");
+    assert_eq!(post(master.port, "/api/v1", &[basic], &weights).status, 200);
+    let told = did(&["audit", "--json"], ops);
+    assert_eq!(told.status, 0, "{}", told.err);
+    let rows: Vec<Value> =
+        told.out.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let has = |who: &str, what: &str, of: &str, told: &str| {
+        let found = rows.iter().any(|row| {
+            row["who"] == who
+                && row["what"] == what
+                && row["of"] == of
+                && row["told"].as_str().unwrap().contains(told)
+        });
+        assert!(found, "{who} {what} {of} {told} in {rows:#?}");
+    };
+    has("principal:ops", "set quota", "shop", "allowed");
+    has("principal:web", "set quota", "shop", "403 Forbidden");
+    has("principal:web", "store", "key", "allowed");
+    has("principal:ops", "add principal", "extra", "allowed");
+    has("principal:ops", "set weight", "shop 2000/1000", "allowed");
+    // What is read is no change.
+    let count = rows.len();
+    assert_eq!(did(&["ps"], web).status, 0);
+    assert_eq!(did(&["quota", "ls"], ops).status, 0);
+    assert_eq!(did(&["audit", "--json"], ops).out.lines().count(), count);
+    assert_eq!(fs::read_to_string(&log).unwrap(), told.out);
+    assert!(!told.out.contains(made["secret"].as_str().unwrap()));
+    let table = did(&["audit"], ops).out;
+    assert!(table.starts_with("TIME ") && table.contains("set quota"), "{table}");
+    // The credential of a principal that operates nothing shows it none of this.
+    let path = world.path("extra");
+    fs::write(&path, made.to_string()).unwrap();
+    use std::os::unix::fs::PermissionsExt;
+    fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).unwrap();
+    let refused = did(&["audit"], &format!("--credential={}", path.display()));
+    assert!(refused.status == 1 && refused.err.contains("only who operates"), "{}", refused.err);
+    master.stop();
+    world.nothing_is_left();
+}
+
+#[test]
+fn a_file_that_cannot_be_written_is_refused_at_the_start() {
+    let world = World::new();
+    let work_dir = world.path("master").display().to_string();
+    let port = world.port().to_string();
+    let begin = ["master", "--port", &port, "--work-dir", &work_dir];
+    let said = world.told(&[&begin[..], &["--audit-log=/nowhere/x"]].concat());
+    assert_eq!(said.status, 2, "{}", said.err);
+    assert!(said.err.contains("--audit-log: /nowhere/x: No such file"), "{}", said.err);
+    world.nothing_is_left();
+}

@@ -1,0 +1,132 @@
+//! Principals that the masters keep: made while the cluster runs, limited to what is theirs, removed.
+
+use std::fs;
+
+use serde_json::Value;
+
+use crate::credentials::{EVERYBODY, credential, credentials};
+use crate::masters::Set;
+use crate::world::{Master, Said, World, eventually, needs_root};
+
+/// A master that asks everybody, and what its operator shows.
+fn closed<'w>(world: &'w World, more: &[&str]) -> (Master<'w>, String) {
+    let known = credentials(world);
+    let master = world.master(&[&[&*known], &EVERYBODY[..], more].concat());
+    let (_, operator) = credential(world, "ops");
+    (master, format!("--credential={operator}"))
+}
+
+/// `mesita` to a master, as somebody.
+fn said(world: &World, master: &Master<'_>, words: &[&str], shown: &str) -> Said {
+    let at = format!("--master={}", master.address());
+    let (begin, command) =
+        words.split_at(words.iter().position(|word| *word == "--").unwrap_or(words.len()));
+    world.told(&[begin, &[&*at, shown], command].concat())
+}
+
+/// Makes a principal; the flag by which it shows itself, and its secret.
+fn add(world: &World, master: &Master<'_>, operator: &str, words: &[&str]) -> (String, String) {
+    let path = world.path(&format!("{}.made", words[0]));
+    let out = format!("--out={}", path.display());
+    let added = said(world, master, &[&["principal", "add"], words, &[&*out]].concat(), operator);
+    assert_eq!((added.status, &*added.out), (0, ""), "{}", added.err);
+    let text = fs::read_to_string(&path).unwrap();
+    let made: Value = serde_json::from_str(&text).unwrap();
+    (format!("--credential={}", path.display()), made["secret"].as_str().unwrap().to_owned())
+}
+
+#[test]
+fn a_principal_that_was_added_may_do_what_is_its_own_and_nothing_else() {
+    if !needs_root() {
+        return;
+    }
+    let world = World::new();
+    let (master, operator) = closed(&world, &[]);
+    let (_, pis) = credential(&world, "pis");
+    let agent = master.agent(&["--credential", &pis]);
+    let (shop, secret) =
+        add(&world, &master, &operator, &["shop", "--role=shop,shop/%", "--user=nobody"]);
+    assert_eq!(secret.len(), 48);
+    let listed = said(&world, &master, &["principal", "ls"], &operator);
+    assert!(listed.out.contains("shop") && listed.out.contains("shop,shop/%"), "{}", listed.out);
+    let mark = world.marked();
+    let run = |more: &[&str]| {
+        let begin = ["run", &mark, "--wait=5secs"];
+        said(&world, &master, &[&begin, more, &["--", "true"]].concat(), &shop)
+    };
+    for role in ["shop", "shop/till"] {
+        let ran = run(&["--role", role, "--user=nobody"]);
+        assert_eq!(ran.status, 0, "{role}: {}", ran.err);
+    }
+    for (flags, why) in [
+        (&["--role=*", "--user=nobody"][..], "Not authorized to use roles"),
+        (&["--role=db", "--user=nobody"], "Not authorized to use roles"),
+        (&["--role=shop", "--user=root"], "root"),
+        (&["--role=shop", "--user=daemon"], "daemon"),
+    ] {
+        let refused = run(flags);
+        assert_ne!(refused.status, 0, "{flags:?}");
+        assert!(refused.err.contains(why), "{flags:?}: {}", refused.err);
+    }
+    for words in [
+        &["quota", "set", "shop", "--guarantee=cpus:1"][..],
+        &["principal", "add", "more"],
+        &["principal", "ls"],
+        &["principal", "rm", "shop"],
+        &["store", "get", "shop", "--owner=:principals"],
+        &["drain", "x"],
+        &["masters", "remove", "1"],
+    ] {
+        let refused = said(&world, &master, words, &shop);
+        assert_ne!(refused.status, 0, "{words:?}: {}", refused.out);
+    }
+    // It may read what runs.
+    assert_eq!(said(&world, &master, &["ps"], &shop).status, 0);
+    // Nobody is told its secret, not even who made it.
+    let refused =
+        said(&world, &master, &["store", "get", "shop", "--owner=:principals"], &operator);
+    assert!(refused.status != 0 && refused.err.contains("secrets are not told"), "{}", refused.err);
+    let listed = said(&world, &master, &["principal", "ls", "--json"], &operator);
+    assert!(!listed.out.contains(&secret));
+    agent.leave();
+    master.stop();
+    world.nothing_is_left();
+}
+
+#[test]
+fn an_agent_is_let_in_by_a_principal_for_agents_alone() {
+    let world = World::new();
+    let (master, operator) = closed(&world, &[]);
+    let (agents, _) = add(&world, &master, &operator, &["boards", "--agent"]);
+    let (others, _) = add(&world, &master, &operator, &["others", "--role=*"]);
+    let refused = crate::world::Agent::new(&world, &master.address(), &[&others]);
+    let mut refused = refused;
+    refused.start();
+    refused.process().says("may register agents");
+    let agent = master.agent(&[&agents]);
+    assert_eq!(said(&world, &master, &["drain", "x"], &agents).status, 1, "it operates nothing");
+    refused.kill();
+    agent.leave();
+    master.stop();
+    world.nothing_is_left();
+}
+
+#[test]
+fn a_new_leader_knows_the_principals_of_the_one_before() {
+    let world = World::new();
+    let known = credentials(&world);
+    let mut set = Set::made(&world, &[&[&*known], &EVERYBODY[..]].concat());
+    let (_, operator) = credential(&world, "ops");
+    let operator = format!("--credential={operator}");
+    let first = set.leader();
+    let out = world.path("made");
+    let out_flag = format!("--out={}", out.display());
+    let added = set.told("principal", &["add", "kept", "--operate", &out_flag, &operator]);
+    assert_eq!(added.status, 0, "{}", added.err);
+    set.kill(first);
+    let shown = format!("--credential={}", out.display());
+    let told = || set.told("principal", &["ls", &shown]);
+    eventually(|| told().status == 0 && told().out.contains("kept"), || told().err);
+    set.stop();
+    world.nothing_is_left();
+}

@@ -19,6 +19,7 @@
 //! | [`doors`], [`acls`] | who may do what |
 //! | [`wire`] | frames and every message, with the check of each field |
 //! | [`registry`], [`election`] | what is durable and how it lies on disk; who leads |
+//! | [`mutant`] | bugs planted by tests, which simulations must find; nothing of it ships |
 //! | [`sync`] (feature) | the rings between threads: the only `unsafe` in this crate |
 #![no_std]
 #![warn(
@@ -63,6 +64,7 @@ pub mod image;
 pub mod index;
 pub mod limits;
 pub mod master;
+pub mod mutant;
 pub mod names;
 pub mod rand;
 mod refusal;

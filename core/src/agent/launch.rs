@@ -8,6 +8,7 @@ use super::rows::{Executor, Framework, OF_EXECUTOR, OF_FRAMEWORK, Stage, Task};
 use super::{Agent, Cx, Hand, HandLaunch, KILL_GRACE_US, Record, named};
 use crate::Refusal;
 use crate::doors;
+use crate::mutant::{Mutant, planted};
 use crate::names::Name;
 use crate::resources::Holding;
 use crate::table::Id;
@@ -412,7 +413,9 @@ impl Agent<'_> {
 
     fn start_task(&mut self, cx: &mut Cx<'_>, id: Id, row: &Task) {
         if let Some(row) = self.tasks.get_mut(id) {
-            row.stage = Stage::Starting;
+            let again = planted(Mutant::StartsAgain) && row.stage == Stage::Recording;
+            row.stage = if again { Stage::Recording } else { Stage::Starting };
+            row.record = if again { row.record.saturating_add(1) } else { row.record };
         }
         if let Some(executor) = row.runner() {
             if let Some(executor) = self.executors.id_at(executor) {

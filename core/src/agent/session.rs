@@ -10,6 +10,7 @@ use super::{Agent, Cx, Fence, Link, Output, Record};
 use crate::Refusal;
 use crate::index::after;
 use crate::limits::{HEAD_MAX, TASKS_PER_HEAD_MAX};
+use crate::mutant::{Mutant, planted};
 use crate::resources::Holding;
 use crate::slab::List;
 use crate::table::Id;
@@ -187,6 +188,7 @@ impl Agent<'_> {
         let executors = self.executors.high_water();
         let end = executors.saturating_add(self.tasks.high_water());
         (at..end).find(|place| match place.checked_sub(executors) {
+            Some(0) if planted(Mutant::ReportsTooLittle) => false,
             Some(task) => self.tasks.row(task).is_some(),
             None => self.executors.row(*place).is_some(),
         })
@@ -397,6 +399,9 @@ impl Agent<'_> {
 
     /// The word of the current session, and no older than what was obeyed.
     fn check_word(&self, fence: Fence, session: Session) -> Result<(), Refusal> {
+        if planted(Mutant::ObeysAnyWord) {
+            return Ok(());
+        }
         if !fence.reaches(self.fence) {
             return Err(Refusal::StaleFence);
         }
@@ -421,7 +426,7 @@ impl Agent<'_> {
         }
         let ours = self.cluster == 0 || self.cluster == cluster;
         let same = self.agent.is_none() || self.agent == agent;
-        if !fence.reaches(self.fence) {
+        if !fence.reaches(self.fence) && !planted(Mutant::ObeysTheDeposed) {
             self.part(cx, Refusal::StaleFence.sentence());
             return Ok(());
         }

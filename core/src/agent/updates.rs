@@ -8,6 +8,7 @@ use super::rows::{OF_TASK, Ordered, Task, Update};
 use super::{Agent, Cx, Hand, Head, RETRY_MAX_US, RETRY_MIN_US, Record, named};
 use crate::Refusal;
 use crate::index::after;
+use crate::mutant::{Mutant, planted};
 use crate::names::Name;
 use crate::table::Id;
 use crate::wire::agent::AgentCall;
@@ -151,7 +152,8 @@ impl Agent<'_> {
                 return;
             }
         }
-        (update.durable, update.record) = (!ends && !first, told);
+        let early = planted(Mutant::TellsBeforeTheDisk);
+        (update.durable, update.record) = (early || !ends && !first, told);
         let Ok(id) = self.updates.insert(update) else {
             invariant!(!ends, "the slot set aside for an end is gone");
             return;
@@ -218,7 +220,8 @@ impl Agent<'_> {
             row.tries = row.tries.saturating_add(1);
             let doubled = row.tries.saturating_sub(1).min(6);
             let wait = RETRY_MIN_US.checked_shl(doubled).unwrap_or(RETRY_MAX_US);
-            self.retries.set(task.index, cx.now.after(wait.min(RETRY_MAX_US)));
+            let wait = if planted(Mutant::NeverRests) { 100 } else { wait.min(RETRY_MAX_US) };
+            self.retries.set(task.index, cx.now.after(wait));
         }
     }
 
@@ -303,6 +306,9 @@ impl Agent<'_> {
         }
         if update.state.is_terminal() {
             self.persist(cx, Record::Acknowledged { task: *task, sequence }, true, &[]);
+            if planted(Mutant::TellsForgottenEnds) {
+                return Ok(());
+            }
             self.forget_task(cx, id);
             return Ok(());
         }

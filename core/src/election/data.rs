@@ -7,11 +7,11 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::mutant::Mutant;
 use super::reign::Role;
 use super::{Cx, Election, Output};
 use crate::Refusal;
 use crate::limits::{MASTERS_MAX, PIECE_MAX};
+use crate::mutant::Mutant;
 use crate::registry::body::{Named, chained, edits};
 use crate::registry::meta::Meta;
 use crate::registry::store::Save;

@@ -13,14 +13,12 @@
 //! | `rounds` | asking, granting, voting |
 //! | `reign` | elected, open, committing, the lease, and when to step down |
 //! | `data` | the registry's values, passed on by whoever holds them |
-//! | `mutant` | bugs planted by tests, which the simulation must find; nothing of it ships |
 //!
 //! Every input is judged against what was *promised*, durable or not; everything said is *durable*.
 //! After each input `settle` goes through all rules once, so none depends on which input came.
 
 mod data;
 mod disk;
-pub mod mutant;
 mod peers;
 mod reign;
 mod rounds;
@@ -41,8 +39,8 @@ use crate::time::Time;
 use crate::wire::gossip::{Digest, Edit, Replica, Row, Version};
 use crate::wire::{Check, Fence, Generation, Head, Seq};
 
+use crate::mutant::Mutant;
 use disk::Disk;
-use mutant::Mutant;
 use peers::Peers;
 use reign::Reign;
 use rounds::Round;

@@ -3,9 +3,9 @@
 use heapless::Vec;
 use serde::{Deserialize, Serialize};
 
-use super::mutant::Mutant;
 use super::{Election, set_of};
 use crate::limits::{MASTER_ID_MAX, MASTERS_MAX};
+use crate::mutant::Mutant;
 use crate::registry::meta::{Roster, bit};
 use crate::time::Time;
 use crate::wire::gossip::{Row, Version};

@@ -2,10 +2,10 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::mutant::Mutant;
 use super::{Cx, Election, Output};
 use crate::Refusal;
 use crate::limits::DELTA_MAX;
+use crate::mutant::Mutant;
 use crate::registry::body::{Named, chained};
 use crate::registry::meta::{Change, META_MAX, Meta};
 use crate::registry::store::Edits;

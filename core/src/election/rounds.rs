@@ -5,9 +5,9 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::mutant::Mutant;
 use super::reign::Role;
 use super::{Cx, Election};
+use crate::mutant::Mutant;
 use crate::registry::meta::bit;
 use crate::time::Time;
 use crate::wire::gossip::{Row, Version};
@@ -125,10 +125,13 @@ impl Election<'_> {
     fn best_asker(&self, now: Time) -> Option<(u32, u8)> {
         let facts = self.facts();
         let mine = facts.accepted.version;
+        // A newer registry may have another roster, by which its holder has counted whom it hears.
+        let newer = |row: &Row| row.accepted > mine && !self.mutant(Mutant::CountsByItsOwnRoster);
+        let heard = |row: &Row| self.is_majority(row.heard) || newer(row);
         let eligible = |row: &&Row| {
             row.want > facts.promised
                 && row.is(Row::DISK_OK)
-                && (self.is_majority(row.heard) || self.mutant(Mutant::AsksDeaf))
+                && (heard(row) || self.mutant(Mutant::AsksDeaf))
                 && (row.accepted >= mine || self.mutant(Mutant::VotesForTheStale))
                 && facts.meta.roster.may_lead(row.id)
         };

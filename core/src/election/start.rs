@@ -2,9 +2,9 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::mutant::Mutant;
 use super::{Birth, Cx, Election, Output};
 use crate::Refusal;
+use crate::mutant::Mutant;
 use crate::registry::body::edits;
 use crate::registry::meta::bit;
 use crate::registry::store::Facts;

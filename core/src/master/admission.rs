@@ -10,6 +10,7 @@
 use super::rows::{Agent, AgentState, Emptying, Farewell};
 use super::{Cx, Fact, Master, Output};
 use crate::Refusal;
+use crate::mutant::{Mutant, planted};
 use crate::registry::rows::{Admission, Life};
 use crate::table::Id;
 use crate::time::Time;
@@ -142,10 +143,12 @@ impl Master<'_> {
     /// just counted it among the long work, or found it there.
     pub(super) fn mark(&mut self, cx: &mut Cx<'_>, agent: Id) {
         let Some(row) = self.agents.get_mut(agent).filter(|row| row.admitted) else { return };
-        if row.has_chore() {
-            self.counters.chores = self.counters.chores.saturating_sub(1);
+        if !planted(Mutant::GivesUpEarly) {
+            if row.has_chore() {
+                self.counters.chores = self.counters.chores.saturating_sub(1);
+            }
+            row.marks = row.marks.saturating_add(1);
         }
-        row.marks = row.marks.saturating_add(1);
         match row.farewell {
             Farewell::Silent => row.life = Life::Unreachable,
             Farewell::Gone => row.life = Life::Gone,

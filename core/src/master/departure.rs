@@ -8,6 +8,7 @@ use super::image::key_hash;
 use super::rows::{AgentState, BY_ID, BY_KEY, Farewell};
 use super::{CHORE_BATCH, Cx, Fact, Master, Output};
 use crate::Refusal;
+use crate::mutant::{Mutant, planted};
 use crate::resources::Holding;
 use crate::table::Id;
 use crate::time::Time;
@@ -230,7 +231,7 @@ impl Master<'_> {
         let Some(row) = self.tasks.get(task) else { return };
         let framework = self.frameworks.id_at(row.framework);
         if let Some(framework) = framework
-            && !row.state.is_terminal()
+            && (!row.state.is_terminal() || planted(Mutant::LosesTheEnded))
         {
             let aware = self
                 .frameworks

@@ -9,6 +9,7 @@ use super::rows::{Agent, AgentState, Emptying, Farewell, Framework};
 use super::{Cx, Fact, Master};
 use crate::Refusal;
 use crate::allocator::Bar;
+use crate::mutant::{Mutant, planted};
 use crate::registry::rows::Emptied;
 use crate::table::Id;
 use crate::wire::agent::AgentEvent;
@@ -162,7 +163,7 @@ impl Master<'_> {
         cx.fact(Fact::AgentDeactivated { row: agent, deactivated });
         self.keep_agent(cx, agent);
         self.bar_deactivated(agent);
-        if deactivated {
+        if deactivated && !planted(Mutant::OffersTheClosed) {
             self.rescind_agent_offers(cx, agent);
         }
     }

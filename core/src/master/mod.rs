@@ -420,7 +420,7 @@ impl<'a> Master<'a> {
         let mut cx = Cx { now, out, spent: 0 };
         let stepped = self.dispatch(&mut cx, input);
         invariant!(cx.spent <= OUTPUT_MAX, "a step emitted more than its bound");
-        if self.allocator.is_dirty() && self.counters.round == Time::NEVER {
+        if self.wants_round() && self.counters.round == Time::NEVER {
             self.counters.round = now.after(self.config.allocation_delay_us);
         }
         stepped

@@ -9,6 +9,7 @@ use crate::allocator::{self, Grant, ROUND_MAX};
 use crate::drive::OUTPUT_MAX;
 use crate::index::after;
 use crate::limits::{DURATION_MAX_US, OFFERS_PER_EVENT_MAX};
+use crate::mutant::{Mutant, planted};
 use crate::resources::Holding;
 use crate::table::Id;
 use crate::time::Time;
@@ -48,9 +49,14 @@ impl Master<'_> {
         // Stable: the offers of a framework stay in the order in which they were made.
         made.sort_unstable_by_key(|(framework, offer)| (*framework, offer.index));
         self.send_offers(cx, &made);
-        if self.allocator.is_dirty() {
+        if self.wants_round() {
             self.counters.round = now;
         }
+    }
+
+    /// There is something to offer. Without room for an offer that waits until one ends.
+    pub(super) fn wants_round(&self) -> bool {
+        self.allocator.is_dirty() && self.offers.room() > 0
     }
 
     fn make_offer(&mut self, now: Time, grant: Grant) -> Option<Id> {
@@ -233,7 +239,8 @@ impl Master<'_> {
         held: Holding,
         refuse_us: Option<u64>,
     ) {
-        let refuse_us = refuse_us.unwrap_or(REFUSE_DEFAULT_US).min(DURATION_MAX_US);
+        let idle = planted(Mutant::LetsItLieIdle).then_some(3_600_000_000);
+        let refuse_us = idle.or(refuse_us).unwrap_or(REFUSE_DEFAULT_US).min(DURATION_MAX_US);
         let until = self.allocator.refused_until(now, refuse_us);
         let (allocator, mut world) = self.world();
         allocator.recover(&mut world, agent, client, held, until);
@@ -254,7 +261,9 @@ impl Master<'_> {
                 self.allocator.set_barred(&self.pool, row.agent, crowded, false);
             }
         }
-        self.offers.remove(offer);
+        if !planted(Mutant::EndsOffersTwice) {
+            self.offers.remove(offer);
+        }
         cx.fact(Fact::OfferGone { row: offer });
         Some(row)
     }

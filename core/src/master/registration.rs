@@ -393,7 +393,7 @@ impl Master<'_> {
                     row.attempt = held.attempt;
                 }
                 let before = self.tasks.get_ref(known).map(|row| row.state);
-                self.move_to(known, held.state, held.state.is_terminal());
+                self.move_to(known, shown(held), held.state.is_terminal());
                 if before != Some(held.state) {
                     self.task_state_fact(cx, known, held.state, Source::Agent, None, "");
                 }
@@ -429,6 +429,9 @@ impl Master<'_> {
             row.lost = row.lost.saturating_sub(1);
         }
         self.task_fact(cx, task, held.role, held.resources);
+        if let Some(row) = self.tasks.get_mut(task) {
+            row.state = shown(held);
+        }
         if let Some(executor) = executor.filter(|_| charged) {
             self.count_executor_task(executor, 1);
         }
@@ -841,4 +844,10 @@ pub(super) const PAIRS_MAX: usize = 64;
 fn description<'r>(register: &Register<'r>) -> Description<'r> {
     let Register { hostname, region, zone, attributes, .. } = *register;
     Description { hostname, region, zone, attributes }
+}
+
+/// The state that a scheduler is told when it asks: that of the update it is to acknowledge next, so
+/// that no end is told before what came before it (Mesos: `status_update_state`).
+fn shown(held: &TaskHeld<'_>) -> TaskState {
+    held.unacknowledged.unwrap_or(held.state)
 }

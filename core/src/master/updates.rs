@@ -8,6 +8,7 @@ use super::rows::{AgentState, Framework, OF_FRAMEWORK, Task};
 use super::{CHORE_BATCH, Cx, Fact, FrameworkState, Master, OF_AGENT, Output};
 use crate::Refusal;
 use crate::index::after;
+use crate::mutant::{Mutant, planted};
 use crate::resources::Holding;
 use crate::table::Id;
 use crate::wire::agent::AgentEvent;
@@ -75,6 +76,7 @@ impl Master<'_> {
             row.state = state;
         }
         let row = *row;
+        let ended = ended || planted(Mutant::FreesWhatRuns);
         if !(ended || row.state.is_terminal()) || !row.charged {
             return;
         }
@@ -454,5 +456,6 @@ impl Master<'_> {
 
 /// True when nobody but the master acknowledges a framework's updates.
 fn acknowledged_here(framework: &Framework) -> bool {
-    framework.state == FrameworkState::Leaving || framework.owned == Ownership::Master
+    let itself = framework.owned == Ownership::Master || planted(Mutant::KeepsEndsToItself);
+    framework.state == FrameworkState::Leaving || itself
 }

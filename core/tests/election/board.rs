@@ -5,7 +5,7 @@
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
-use mesita_core::election::mutant::Mutant;
+use mesita_core::mutant::Mutant;
 
 use crate::lives::life;
 use crate::traces::TRACES;
@@ -54,6 +54,10 @@ const BOARD: &[(&str, By)] = &[
     ("IgnoresGenerations", Trace("a_higher_generation_ends_a_master_for_good")),
     ("VotesUnderALeader", Trace("nobody_votes_while_it_hears_a_leader")),
     ("AsksForEveryPiece", Trace("a_whole_registry_is_sent_about_once")),
+    (
+        "CountsByItsOwnRoster",
+        Trace("who_missed_a_change_of_the_roster_grants_by_the_count_of_the_asker"),
+    ),
     ("BlocksItself", Trace("a_master_is_not_removed_from_those_that_are_needed")),
 ];
 
@@ -77,12 +81,36 @@ fn by_lives(lives: u64, mutant: Mutant) -> Option<String> {
     })
 }
 
+fn of_election() -> impl Iterator<Item = &'static (&'static str, &'static str, Mutant)> {
+    Mutant::ALL.iter().filter(|(_, _, mutant)| mutant.is_of_election())
+}
+
+/// The table of all planted bugs: `BLESS=1` writes it anew.
+#[test]
+fn the_table_of_planted_bugs_is_that_of_the_board() {
+    let mut table = String::from("| planted bug | what it is | found by |\n|---|---|---|\n");
+    for (name, what, _) in of_election() {
+        let row = BOARD.iter().find(|(bug, _)| bug == name);
+        let by = match row.map(|(_, by)| by) {
+            Some(Trace(trace)) => format!("`{trace}`"),
+            Some(Lives(lives)) => format!("the first {lives} lives"),
+            None => "nothing".to_string(),
+        };
+        table += &format!("| `{name}` |{what} | {by} |\n");
+    }
+    let path = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/election/BOARD.md");
+    if std::env::var_os("BLESS").is_some() {
+        std::fs::write(&path, &table).unwrap();
+    }
+    assert_eq!(std::fs::read_to_string(&path).unwrap_or_default(), table, "BLESS=1 writes it anew");
+}
+
 #[test]
 fn every_planted_bug_is_found_by_what_the_board_says() {
     std::panic::set_hook(Box::new(|_| {}));
     let only = std::env::var("MUTANT").ok();
     let mut missed = vec![];
-    for (name, mutant) in Mutant::ALL {
+    for (name, _, mutant) in of_election() {
         if only.as_ref().is_some_and(|only| only != name) {
             continue;
         }

@@ -114,6 +114,27 @@ impl SimDisk {
         }
     }
 
+    /// Some bytes of a block are others.
+    pub fn fill(&mut self, block: u32, from: usize, len: usize, with: impl Fn(usize) -> u8) {
+        if let Some(bytes) = self.blocks.get_mut(&block) {
+            let places = bytes.iter_mut().skip(from).take(len).enumerate();
+            places.for_each(|(n, byte)| *byte = with(n));
+        }
+    }
+
+    /// Nothing from this block on is there.
+    pub fn end_at(&mut self, block: u32) {
+        self.blocks.retain(|at, _| *at < block);
+    }
+
+    /// A block is as it was on another disk.
+    pub fn take_from(&mut self, other: &Self, block: u32) {
+        match other.blocks.get(&block) {
+            Some(bytes) => drop(self.blocks.insert(block, bytes.clone())),
+            None => drop(self.blocks.remove(&block)),
+        }
+    }
+
     /// What was written to one block is found in the other.
     pub fn exchange(&mut self, a: u32, b: u32) {
         let (one, other) = (self.blocks.remove(&a), self.blocks.remove(&b));

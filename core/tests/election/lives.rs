@@ -2,7 +2,7 @@
 //! somebody must be open and a change be committed whatever the others do.
 
 use mesita_core::election::Role;
-use mesita_core::election::mutant::Mutant;
+use mesita_core::mutant::Mutant;
 use mesita_core::registry::meta::Change;
 
 use crate::world::{MILLI, Net, World};
@@ -136,6 +136,15 @@ fn working_majority(world: &mut World) {
     let wait = 8 * world.t * 1_000 / 950;
     world.run(wait);
     let told = world.until_commit(4 * world.t);
+    if told.is_none() {
+        for id in world.ids() {
+            if let Some(front) = &world.peek(id).front {
+                let all = format!("{front:?}");
+                let at = all.find("soft:").unwrap_or(0);
+                println!("{id} at {:?}: {}", world.local(id), &all[at..]);
+            }
+        }
+    }
     assert!(told.is_some(), "no change commits though {core:?} work since 8T");
 }
 
@@ -206,10 +215,11 @@ fn lives_under_faults_keep_every_promise() {
         seed += 1;
     }
     println!(
-        "{} lives, {} steps, {:.1} hours simulated, {} elections, {} commits",
+        "{} lives, {} steps, {:.1} hours simulated, {:.4} cluster-years, {} elections, {} commits",
         seed - first,
         all.steps,
         all.simulated as f64 / 3.6e9,
+        all.simulated as f64 / 3.6e9 / 8_766.0,
         all.elections,
         all.commits
     );

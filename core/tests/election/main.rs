@@ -17,4 +17,6 @@ mod images;
 mod lives;
 mod oracle;
 mod traces;
+// `core/tests/sim` uses the rest of it.
+#[allow(dead_code)]
 mod world;

@@ -3,8 +3,8 @@
 //!
 //! Each is run on the rules as they are, and by the board on planted bugs.
 
-use mesita_core::election::mutant::Mutant;
 use mesita_core::election::{Birth, Config, Election, Input, Outbox, Output, Role};
+use mesita_core::mutant::Mutant;
 use mesita_core::registry::body::{Named, Shape, chained};
 use mesita_core::registry::meta::{Change, Roster};
 use mesita_core::registry::store::Save;
@@ -28,7 +28,7 @@ macro_rules! traces {
             $(
                 #[test]
                 fn $name() {
-                    super::$name(mesita_core::election::mutant::Mutant::None);
+                    super::$name(mesita_core::mutant::Mutant::None);
                 }
             )*
         }
@@ -71,6 +71,7 @@ traces! {
     a_row_that_says_less_than_before_counts_for_nothing
     a_majority_of_another_hash_commits_nothing
     nobody_votes_while_it_hears_a_leader
+    who_missed_a_change_of_the_roster_grants_by_the_count_of_the_asker
 }
 
 fn seeded(masters: u8, mutant: Mutant, trace: impl Fn(&mut World)) {
@@ -832,4 +833,10 @@ fn what_masters_say_is_of_a_family_of_its_own() {
     let bytes = encode(&Head::Gossip(Gossip::Replica(pull)), &mut bytes).unwrap();
     assert_eq!(bytes, [11, 1, 2, 0, 0, 0, 0]);
     assert_eq!(Net::LAN.loss, 0);
+}
+
+/// One whose body was damaged missed the change and then promised a later epoch: nobody can tell it of
+/// the change any more, and a majority that works needs its vote. As it came up in a life.
+fn who_missed_a_change_of_the_roster_grants_by_the_count_of_the_asker(mutant: Mutant) {
+    assert!(crate::lives::life(3_723, 4, mutant).steps > 0);
 }

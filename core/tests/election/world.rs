@@ -6,23 +6,25 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use mesita_core::digest::Digest;
-use mesita_core::election::mutant::Mutant;
 use mesita_core::election::{Birth, Config, Election, Input, Outbox, Output, Role};
+use mesita_core::mutant::Mutant;
 use mesita_core::rand::Rng;
 use mesita_core::registry::body::Shape;
 use mesita_core::registry::meta::{Change, Roster};
 use mesita_core::registry::store::{Facts, Save, Store};
 use mesita_core::time::Time;
 use mesita_core::wire::gossip::{Edit, Gossip, Table};
-use mesita_core::wire::{Generation, Head, Scratch, decode, encode};
+use mesita_core::wire::{Fence, Generation, Head, Scratch, Seq, decode, encode};
 
 use crate::disk::SimDisk;
 use crate::oracle::Oracle;
 
 pub const MILLI: u64 = 1_000;
-const CLUSTER: u64 = 0x6d65_7369_7461;
+pub const CLUSTER: u64 = 0x6d65_7369_7461;
 /// Changes in the ring: few, so that checkpoints happen all the time.
 const RING: u32 = 3;
+/// Every so many steps a disk is read as at a start.
+const RECOVERED_EVERY: u64 = 64;
 
 /// What leaves a master, by its bytes.
 #[derive(Debug)]
@@ -58,6 +60,15 @@ impl Outbox for Taken {
             Output::Quarantined => Said::Quarantined,
         });
     }
+}
+
+/// What the rest of a master's process hears of its election.
+#[derive(Clone, Copy, Debug)]
+pub enum Heard {
+    Leads(u8, Fence),
+    Lost(u8),
+    Answered { id: u8, ticket: u32, committed: bool },
+    Quarantined(u8),
 }
 
 #[derive(Clone, Debug)]
@@ -104,6 +115,9 @@ pub struct Node {
     birth: Option<Roster>,
     /// The newest facts that were checked to be on disk.
     pub checked: Option<(u32, u8, u64)>,
+    /// The sector that is being written, and the newest that its disk has for sure.
+    sector: Option<Facts>,
+    synced: Facts,
 }
 
 pub struct World {
@@ -137,6 +151,10 @@ pub struct World {
     /// Bytes of the registry's contents that were sent.
     pub streamed: u64,
     pub trace: bool,
+    /// The table that the changes of [`World::propose`] go to.
+    pub probes: Table,
+    /// What was heard since somebody looked; none: nobody does.
+    pub heard: Option<VecDeque<Heard>>,
 }
 
 pub fn key(id: u8) -> [u8; 32] {
@@ -147,7 +165,12 @@ impl World {
     /// So many masters, formed and started at once. A change is proposed every T/4.
     pub fn new(seed: u64, masters: u8, t: u64, mutant: Mutant) -> Self {
         let mut rng = Rng::new(seed);
-        let big = rng.below(10) == 0;
+        let shape = if rng.below(10) == 0 { Shape::new(60, 8, 8) } else { Shape::new(4, 2, 2) };
+        Self::of(rng, masters, t, mutant, shape)
+    }
+
+    /// The same with a registry of that shape.
+    pub fn of(rng: Rng, masters: u8, t: u64, mutant: Mutant, shape: Shape) -> Self {
         let mut world = Self {
             now: 1_000_000,
             queue: BTreeMap::new(),
@@ -160,7 +183,7 @@ impl World {
             cut_datagrams: BTreeSet::new(),
             fsync: (MILLI, 8 * MILLI),
             t,
-            shape: if big { Shape::new(60, 8, 8) } else { Shape::new(4, 2, 2) },
+            shape,
             memory: vec![],
             oracle: Oracle::default(),
             mutant,
@@ -175,6 +198,8 @@ impl World {
             changing: None,
             streamed: 0,
             trace: std::env::var_os("TRACE").is_some(),
+            probes: Table::Agents,
+            heard: None,
         };
         let keys: Vec<_> = (1..=masters).map(key).collect();
         let roster = Roster::first(&keys);
@@ -206,6 +231,8 @@ impl World {
             ticking: (u64::MAX, 0),
             birth: None,
             checked: None,
+            sector: None,
+            synced: Facts::default(),
         });
     }
 
@@ -239,6 +266,12 @@ impl World {
         Time(node.offset + self.now * node.rate / 1_000)
     }
 
+    /// When its clock shows that.
+    pub fn true_time(&self, id: u8, local: Time) -> u64 {
+        let node = self.peek(id);
+        local.0.saturating_sub(node.offset) * 1_000 / node.rate + 1
+    }
+
     pub fn say(&self, what: std::fmt::Arguments<'_>) {
         if self.trace {
             println!("{:>9.3} {what}", self.now as f64 / 1e6);
@@ -270,6 +303,7 @@ impl World {
         let config = Config { seed, can_lead: node.can_lead, mutant };
         let front = Election::new(shape, a, b, config);
         let (facts, edits) = (store.facts().clone(), store.edits().to_vec());
+        (node.sector, node.synced) = (None, facts.clone());
         let whole = store.body().bytes().to_vec();
         node.front = Some(front);
         node.store = Some(store);
@@ -436,9 +470,17 @@ impl World {
                 self.node(id).saves.push_back(bytes);
                 self.write_next(id);
             }
-            Said::Leading => self.oracle.opened(&self.nodes, id),
-            Said::Lost => self.say(format_args!("{id} lost")),
+            Said::Leading => {
+                self.oracle.opened(&self.nodes, id);
+                let fence = self.peek(id).front.as_ref().unwrap().fence();
+                self.is_heard(Heard::Leads(id, fence));
+            }
+            Said::Lost => {
+                self.say(format_args!("{id} lost"));
+                self.is_heard(Heard::Lost(id));
+            }
             Said::Answer(ticket, committed) => {
+                self.is_heard(Heard::Answered { id, ticket, committed });
                 if self.changing == Some(ticket) {
                     self.changing = None;
                     self.changes += u64::from(committed);
@@ -449,7 +491,16 @@ impl World {
                     self.commits += 1;
                 }
             }
-            Said::Quarantined => self.say(format_args!("{id} QUARANTINED")),
+            Said::Quarantined => {
+                self.say(format_args!("{id} QUARANTINED"));
+                self.is_heard(Heard::Quarantined(id));
+            }
+        }
+    }
+
+    fn is_heard(&mut self, what: Heard) {
+        if let Some(heard) = &mut self.heard {
+            heard.push_back(what);
         }
     }
 
@@ -462,13 +513,24 @@ impl World {
         if !row.counts() || self.peek(id).checked == Some(facts) {
             return;
         }
+        self.oracle.is_on_disk(&row, &self.nodes.iter().find(|node| node.id == id).unwrap().synced);
+        self.node(id).checked = Some(facts);
+        if self.steps.is_multiple_of(RECOVERED_EVERY) {
+            self.check_recovery(id);
+        }
+    }
+
+    /// A start now would find what is thought to be on disk.
+    fn check_recovery(&mut self, id: u8) {
         let (a, b) = (self.lend(), self.lend());
         let mut store = Store::new(self.shape, RING, a, b);
         let mut disk = self.peek(id).disk.without_log();
         store.recover(&mut disk).unwrap();
-        self.oracle.is_on_disk(&row, store.facts());
+        let (found, synced) = (store.facts(), &self.peek(id).synced);
+        assert_eq!(found.sequence, synced.sequence, "I6: another sector is found");
+        assert_eq!((found.promised, found.voted_for), (synced.promised, synced.voted_for), "I6");
+        assert_eq!((found.accepted, found.held), (synced.accepted, synced.held), "I6");
         self.memory.extend(store.release());
-        self.node(id).checked = Some(facts);
     }
 
     fn write_next(&mut self, id: u8) {
@@ -478,6 +540,9 @@ impl World {
         while node.writing.is_none() {
             let Some(bytes) = node.saves.pop_front() else { return };
             let save: Save<'_> = postcard::from_bytes(&bytes).unwrap();
+            if let Save::Sector { facts, .. } = &save {
+                node.sector = Some(facts.clone());
+            }
             let done = node.store.as_mut().unwrap().save(&mut node.disk, &save).unwrap();
             node.writing = done;
         }
@@ -502,8 +567,8 @@ impl World {
         if deadline == Time::NEVER {
             return;
         }
+        let due = self.true_time(id, deadline);
         let node = self.node(id);
-        let due = (deadline.0.saturating_sub(node.offset)) * 1_000 / node.rate + 1;
         if node.ticking.0 == due {
             return;
         }
@@ -526,15 +591,23 @@ impl World {
     /// Runs for so long.
     pub fn run(&mut self, us: u64) {
         let end = self.now + us;
-        while let Some(entry) = self.queue.first_entry() {
-            if entry.key().0 > end {
-                break;
-            }
-            let ((at, _), what) = entry.remove_entry();
+        while self.next().is_some_and(|at| at <= end) {
+            self.one();
+        }
+        self.now = end;
+    }
+
+    /// When something happens next.
+    pub fn next(&self) -> Option<u64> {
+        self.queue.first_key_value().map(|((at, _), _)| *at)
+    }
+
+    /// The next thing happens.
+    pub fn one(&mut self) {
+        if let Some(((at, _), what)) = self.queue.pop_first() {
             self.now = at;
             self.happen(what);
         }
-        self.now = end;
     }
 
     fn happen(&mut self, what: Happening) {
@@ -594,6 +667,7 @@ impl World {
         node.disk.settle();
         node.birth = None;
         let Some(sequence) = node.writing.take() else { return };
+        node.synced = node.sector.take().unwrap();
         self.write_next(id);
         let _ = self.step(id, &Input::Persisted { sequence });
         // Late and repeated news change nothing.
@@ -610,11 +684,23 @@ impl World {
             let slot = ticket % 4;
             let value = u64::from(ticket).to_le_bytes();
             let mut memory = [0; 256];
-            let edit = Edit { table: Table::Agents, slot, at: (ticket % 8) as u16, bytes: &value };
+            let edit = Edit { table: self.probes, slot, at: (ticket % 8) as u16, bytes: &value };
             let edits = Scratch::new(&mut memory).seq::<Edit<'static>>([edit]).unwrap();
             self.oracle.proposing(ticket, id);
             let _ = self.step(id, &Input::Propose { ticket, edits });
         }
+    }
+
+    /// The same with these edits, at this one; its ticket, and what was said at once.
+    pub fn propose_at(
+        &mut self,
+        id: u8,
+        edits: Seq<'_, Edit<'_>>,
+    ) -> (u32, Result<(), mesita_core::Refusal>) {
+        let ticket = self.next_ticket;
+        self.next_ticket += 1;
+        self.oracle.proposing(ticket, id);
+        (ticket, self.step(id, &Input::Propose { ticket, edits }))
     }
 
     /// Who is open.
@@ -624,6 +710,16 @@ impl World {
                 && node.paused_until <= self.now
         };
         self.nodes.iter().filter(is_open).map(|node| node.id).collect()
+    }
+
+    /// These run, with disks that work, and each hears each.
+    pub fn work(&self, ids: &[u8]) -> bool {
+        let works = |id: &u8| {
+            let node = self.peek(*id);
+            node.front.is_some() && !node.hangs && node.paused_until <= self.now
+        };
+        let apart = |(a, b): &(u8, u8)| ids.contains(a) && ids.contains(b);
+        ids.iter().all(works) && !self.cuts.iter().any(apart)
     }
 
     pub fn facts(&self, id: u8) -> Facts {

@@ -8,7 +8,6 @@
 )]
 
 pub mod allocation;
-pub mod cluster;
 pub mod rig;
 pub mod show;
 pub mod text;

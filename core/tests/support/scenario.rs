@@ -13,10 +13,10 @@
 use core::fmt::{self, Display, Write as _};
 
 use mesita_core::digest::{self, Digest};
-use mesita_core::election::mutant::Mutant;
 use mesita_core::election::{self, Election};
 use mesita_core::image::{Image, Reader, Writer};
 use mesita_core::invariant;
+use mesita_core::mutant::Mutant;
 use mesita_core::names::{Bucket, Cell, Entry, Name, Names};
 use mesita_core::rand::Rng;
 use mesita_core::record::Zero;

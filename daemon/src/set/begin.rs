@@ -126,7 +126,7 @@ pub(crate) fn begin(wanted: &Wanted<'_>) -> Result<(Plan, Begun), Refused> {
         // Another one on each master, even where an operator gave all the same.
         seed: wanted.seed ^ u64::from(begun.identity.id).rotate_right(8),
         can_lead: !wanted.witness,
-        mutant: election::mutant::Mutant::default(),
+        mutant: mesita_core::mutant::Mutant::default(),
     };
     let blueprint = Blueprint::Election { shape, config };
     let plan = Plan { seat: (blueprint, Store::Set(Box::new(store)), 0), t_us };

@@ -3,36 +3,28 @@
 use super::*;
 
 impl Cluster {
-    /// What an operator's program says, over a connection of its own.
+    /// What an operator's program says to whoever leads, over a connection of its own.
     pub fn operate(&mut self, verb: OperatorVerb<'_>) {
+        let Some(id) = self.leader() else { return };
         self.operations += 1;
         let conn = Id { index: self.capacity.conns - 1, generation: self.operations };
         let (role, caller, head_max) = (Role::Client, 0, 8_192);
-        self.tell_master(master::Input::Opened { conn, role, version: 3, caller, head_max });
+        self.tell_master(id, master::Input::Opened { conn, role, version: 3, caller, head_max });
         let head = bytes_of(&Head::OperatorCall(OperatorCall { ticket: 0, verb }));
         let (bodies, verdicts) = (Seq::EMPTY, Seq::EMPTY);
-        self.tell_master(master::Input::Frame { conn, head: &head, bodies, verdicts });
-        self.tell_master(master::Input::Closed { conn, since: self.now });
-    }
-
-    /// An agent's id: all are of the first epoch, in which they were admitted in some order.
-    pub(super) fn agent_id(&self, agent: usize) -> Option<AgentId> {
-        self.agents[agent].file.iter().rev().find_map(|(record, _)| {
-            match postcard::from_bytes(record).ok()? {
-                Record::Admitted { agent, .. } => Some(agent),
-                _ => None,
-            }
-        })
+        self.tell_master(id, master::Input::Frame { conn, head: &head, bodies, verdicts });
+        let since = self.local(Node::Master(id));
+        self.tell_master(id, master::Input::Closed { conn, since });
     }
 
     pub fn drain(&mut self, agent: usize, grace_us: Option<u64>) {
-        if let Some(agent) = self.agent_id(agent) {
+        if let Some(agent) = self.agents[agent].id {
             self.operate(OperatorVerb::Drain { agent, grace_us, gone: false });
         }
     }
 
     pub fn reactivate(&mut self, agent: usize) {
-        if let Some(agent) = self.agent_id(agent) {
+        if let Some(agent) = self.agents[agent].id {
             self.operate(OperatorVerb::Deactivate { agent, deactivated: false });
         }
     }
@@ -46,5 +38,14 @@ impl Cluster {
         });
         let machines = scratch().seq::<Planned<'static>>(planned).unwrap();
         self.operate(OperatorVerb::Schedule { machines });
+    }
+
+    /// The most cpus that a role may have, in thousandths; 0 = as many as there are.
+    pub(super) fn limit(&mut self, role: &str, cpus: u64) {
+        let amount = Amount::from_milli(cpus);
+        let limit = (cpus > 0).then_some(Quantity { name: "cpus", amount });
+        let limits = scratch().seq::<Quantity<'static>>(limit).unwrap();
+        let (guarantees, force) = (Seq::EMPTY, true);
+        self.operate(OperatorVerb::SetQuota { role, guarantees, limits, force });
     }
 }

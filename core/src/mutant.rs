@@ -1,7 +1,8 @@
-//! Bugs that a test plants, one at a time, to see whether the simulation finds them.
+//! Bugs that a test plants, one at a time, to see whether the simulations find them.
 //!
-//! Without the feature `mutants` a [`Mutant`] has one value and every question about it is answered
-//! at compile time: nothing of this is in what ships.
+//! Those of the election are told by its configuration, as its model needs them. All others are
+//! planted in a thread by [`plant`], and hold for what is stepped there. Without the feature
+//! `mutants` every question about them is answered at compile time: nothing of this is in what ships.
 
 use serde::{Deserialize, Serialize};
 
@@ -17,9 +18,9 @@ macro_rules! mutants {
             pub const None: Self = Self(0);
             $( $(#[doc = $doc])* pub const $name: Self = Self($number); )*
 
-            /// Every bug with its name.
-            pub const ALL: &'static [(&'static str, Self)] =
-                &[$((stringify!($name), Self::$name)),*];
+            /// Every bug with its name, and what it is.
+            pub const ALL: &'static [(&'static str, &'static str, Self)] =
+                &[$((stringify!($name), concat!($($doc),*), Self::$name)),*];
         }
     };
 }
@@ -95,9 +96,46 @@ mutants! {
     BlocksItself = 34,
     /// Every piece is answered by asking for the next one, whether it was news or not.
     AsksForEveryPiece = 35,
+    /// An asker with a newer registry is judged by the roster of an older one.
+    CountsByItsOwnRoster = 36,
+    /// What a task uses is free as soon as it runs.
+    FreesWhatRuns = 64,
+    /// A container is started again with every write that is done.
+    StartsAgain = 65,
+    /// A launch under any word and in any session is accepted.
+    ObeysAnyWord = 66,
+    /// A master of an older reign may open a session.
+    ObeysTheDeposed = 67,
+    /// What is on offer of an agent stays so when it is closed.
+    OffersTheClosed = 68,
+    /// An offer that ended can end again.
+    EndsOffersTwice = 69,
+    /// The end of a task is told again after it was acknowledged.
+    TellsForgottenEnds = 70,
+    /// A master acknowledges what a scheduler is to hear.
+    KeepsEndsToItself = 71,
+    /// The end of a task is told before the disk has it.
+    TellsBeforeTheDisk = 72,
+    /// A task that has ended is lost with its agent, too.
+    LosesTheEnded = 73,
+    /// Agents are given up before the registry has it.
+    GivesUpEarly = 74,
+    /// A task is left out of what an agent reports.
+    ReportsTooLittle = 75,
+    /// What is given back is offered to nobody for an hour.
+    LetsItLieIdle = 76,
+    /// Limits of roles limit nothing.
+    IgnoresLimits = 77,
+    /// An update that is not acknowledged is sent again at once.
+    NeverRests = 78,
 }
 
 impl Mutant {
+    /// It is one of an election, and told by its configuration.
+    pub const fn is_of_election(self) -> bool {
+        self.0 < 64
+    }
+
     /// True when this is the planted bug `of`.
     #[cfg(feature = "mutants")]
     pub const fn is(self, of: Self) -> bool {
@@ -109,4 +147,33 @@ impl Mutant {
     pub const fn is(self, _: Self) -> bool {
         false
     }
+}
+
+#[cfg(feature = "mutants")]
+mod here {
+    extern crate std;
+
+    use core::cell::Cell;
+
+    std::thread_local! {
+        pub(super) static PLANTED: Cell<super::Mutant> = const { Cell::new(super::Mutant::None) };
+    }
+}
+
+/// Plants a bug in everything that this thread steps from now on, instead of the one before.
+#[cfg(feature = "mutants")]
+pub fn plant(mutant: Mutant) {
+    here::PLANTED.set(mutant);
+}
+
+/// True when that bug is planted in this thread.
+#[cfg(feature = "mutants")]
+pub(crate) fn planted(mutant: Mutant) -> bool {
+    here::PLANTED.get() == mutant
+}
+
+/// False: nothing is planted in what ships.
+#[cfg(not(feature = "mutants"))]
+pub(crate) const fn planted(_: Mutant) -> bool {
+    false
 }

@@ -1,16 +1,53 @@
-//! What a scheduler makes of its offers, and what it remembers of its tasks.
+//! What a scheduler makes of its offers, and what it was told.
 
 use super::*;
+
+pub(super) struct FrameworkNode {
+    pub(super) drive: Option<Drive<'static, Driver<'static>>>,
+    pub(super) life: u64,
+    pub(super) id: FrameworkId,
+    pub(super) role: &'static str,
+    pub(super) offers: Vec<(OfferId, AgentId)>,
+    pub(super) link: Option<u64>,
+    pub(super) hint: Option<u8>,
+    pub(super) ticking: Time,
+    pub(super) next_task: u32,
+    /// It launches nothing any more.
+    pub(super) done: bool,
+    pub(super) told: BTreeMap<String, TaskState>,
+    /// The newest update of each task, by the number that its agent gave it.
+    newest: BTreeMap<String, u64>,
+    pub(super) over: bool,
+}
+
+impl FrameworkNode {
+    pub(super) fn new(number: usize) -> Self {
+        Self {
+            drive: None,
+            life: 0,
+            id: FrameworkId::NONE,
+            role: ["*", "a", "a/b", "c"][number % 4],
+            offers: vec![],
+            link: None,
+            hint: None,
+            ticking: Time::NEVER,
+            next_task: 0,
+            done: false,
+            told: BTreeMap::new(),
+            newest: BTreeMap::new(),
+            over: false,
+        }
+    }
+}
 
 impl Cluster {
     pub(super) fn framework_output(&mut self, framework: usize, output: &[u8], bodies: &[BodyRef]) {
         match read::<scheduler::Output<'_>>(output) {
             scheduler::Output::Send(head) => {
-                let Some(link) = self.frameworks[framework].link else { return };
-                let Some(link) = self.links.get(&link) else { return };
-                let at = Node::Framework(framework);
-                let conn = link.ends[usize::from(link.ends[0].0 != at)].1;
-                self.send(at, conn, &head, bodies);
+                let Some(number) = self.frameworks[framework].link else { return };
+                // Its only connection has the number of its link.
+                let conn = Id { index: 0, generation: number as u32 };
+                self.send(Node::Framework(framework), conn, &head, bodies);
             }
             scheduler::Output::Identity { framework: id } => self.frameworks[framework].id = id,
             scheduler::Output::Event(event) => self.event(framework, &event),
@@ -18,25 +55,45 @@ impl Cluster {
         }
     }
 
-    pub(super) fn event(&mut self, framework: usize, event: &Event<'_>) {
+    fn event(&mut self, framework: usize, event: &Event<'_>) {
         let node = &mut self.frameworks[framework];
         match event {
             Event::Offers { offers } => {
                 node.offers.extend(offers.iter().map(|offer| (offer.id, offer.agent)));
             }
             Event::Rescind { offer } => node.offers.retain(|(id, _)| id != offer),
-            Event::Update { status } => {
-                let known = node.told.get(status.task).copied();
-                let known = known.unwrap_or(TaskState::Staging);
-                if !is_over(known) {
-                    node.told.insert(status.task.to_string(), status.state);
-                }
-            }
+            Event::Update { status } => self.updated(framework, status),
             Event::Subscribed { .. } => self.reconcile(framework),
             Event::Error { message } if *message == "Framework has been removed" => {
                 node.over = true;
             }
             _ => {}
+        }
+    }
+
+    /// C6, C7 and C8: in order, no end after an end, and nothing of a mark that no majority has.
+    fn updated(&mut self, framework: usize, status: &Status<'_>) {
+        if matches!(status.state, TaskState::Unreachable | TaskState::GoneByOperator) {
+            self.saw("a scheduler is told that a task is out of reach");
+            let agent = (status.agent.epoch, status.agent.number);
+            assert!(self.marked.contains(&agent), "C8: {status:?} is told before its mark");
+        }
+        self.strike(When::Told);
+        let node = &mut self.frameworks[framework];
+        let known = node.told.get(status.task).copied().unwrap_or(TaskState::Staging);
+        if let Some(uuid) = status.uuid {
+            let newest = node.newest.entry(status.task.to_string()).or_default();
+            assert!(uuid >= *newest, "C6: {status:?} comes after number {newest}");
+            *newest = uuid;
+        }
+        let same = status.state == known || status.state == TaskState::Unknown;
+        assert!(!known.is_terminal() || same, "C7: {known:?}, and then {status:?}");
+        if known == TaskState::Unreachable && status.state == TaskState::Running {
+            self.saw("a task that was out of reach is found again");
+        }
+        let node = &mut self.frameworks[framework];
+        if !is_over(known) {
+            node.told.insert(status.task.to_string(), status.state);
         }
     }
 
@@ -63,12 +120,13 @@ impl Cluster {
         let offers = std::mem::take(&mut self.frameworks[framework].offers);
         let full = self.frameworks[framework].told.values().filter(|s| !is_over(**s)).count();
         for (offer, agent) in offers {
-            let tasks = if full > 12 { 0 } else { self.rng.below(4) };
+            let most = if full > 12 || self.frameworks[framework].done { 1 } else { 4 };
+            let tasks = self.rng.below(most);
             let mut launches = vec![];
             for _ in 0..tasks {
                 let node = &mut self.frameworks[framework];
                 node.next_task += 1;
-                let name = format!("t{}", node.next_task);
+                let name = format!("f{framework}t{}", node.next_task);
                 node.told.insert(name.clone(), TaskState::Staging);
                 let resources = ["cpus:0.5;mem:64", "cpus:1;mem:256", "cpus:8;mem:1"]
                     [self.rng.below(3) as usize];

@@ -1,0 +1,205 @@
+//! Agents and schedulers start, die and sleep.
+
+use super::*;
+
+/// A clock of its own: another rate, another start.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Clock {
+    /// In thousandths of the true rate.
+    rate: u64,
+    offset: u64,
+    /// What its wall clock adds: some boards wake up in 1970, and none is trusted.
+    pub(super) wall: u64,
+}
+
+impl Clock {
+    pub(super) fn drawn(rng: &mut Rng) -> Self {
+        let rate = 950 + u64::from(rng.below(101));
+        Self { rate, offset: rng.below_u64(1_000 * SECOND), wall: rng.below_u64(1 << 50) }
+    }
+
+    pub(super) fn local(&self, now: Time) -> Time {
+        Time(self.offset + now.0 * self.rate / 1_000)
+    }
+
+    pub(super) fn due(&self, local: Time) -> Time {
+        Time(local.0.saturating_sub(self.offset) * 1_000 / self.rate + 1)
+    }
+}
+
+impl Cluster {
+    pub(super) fn start_agent(&mut self, agent: usize) {
+        let buffer = self.buffer();
+        let node = &mut self.agents[agent];
+        node.life += 1;
+        node.ticking = Time::NEVER;
+        node.session = None;
+        let storage = agent::Storage::lend(&self.capacity, &mut Leak);
+        let config = agent::Config {
+            seed: 3,
+            task_kinds: Kind::Command.bit() | Kind::Group { group: 0 }.bit(),
+            switch_user: true,
+            body_bytes_max: 1 << 20,
+            registration_us: 60_000_000,
+            reregistration_us: 15_000_000,
+        };
+        let front = Agent::new(storage, config).unwrap();
+        node.drive = Some(Drive::new(front, buffer));
+        let register = description(node.key, node.resources);
+        let (file, boot) = (node.file.clone(), node.boot);
+        let containers: Vec<_> =
+            node.containers.iter().map(|(id, held)| (*id, held.ended)).collect();
+        self.tell_agent(agent, agent::Input::Describe(register));
+        for (record, bodies) in &file {
+            let mut memory = [0; 64];
+            let bodies = list_of(bodies, &mut memory);
+            self.tell_agent(agent, agent::Input::Record { record, bodies });
+        }
+        for (container, ended) in containers {
+            self.tell_agent(agent, agent::Input::Container { container, ended });
+        }
+        self.tell_agent(agent, agent::Input::Recovered { boot });
+        let delay = self.delay() * 10;
+        self.at(delay, Happening::Dial { who: Node::Agent(agent) });
+    }
+
+    pub(super) fn start_framework(&mut self, framework: usize) {
+        let buffer = self.buffer();
+        let node = &mut self.frameworks[framework];
+        node.life += 1;
+        node.ticking = Time::NEVER;
+        let storage = scheduler::Storage::lend(&self.capacity, &mut Leak);
+        let config = scheduler::Config { seed: 5, acknowledges: true };
+        node.drive = Some(Drive::new(Driver::new(storage, config), buffer));
+        let mut subscribe = Rig::subscription(node.role);
+        subscribe.failover_us = 3_600 * SECOND;
+        let id = node.id;
+        self.tell_framework(framework, scheduler::Input::Describe(subscribe));
+        if !id.is_none() {
+            self.tell_framework(framework, scheduler::Input::Resume { framework: id });
+        }
+        let delay = self.delay() * 10;
+        self.at(delay, Happening::Dial { who: Node::Framework(framework) });
+        self.at(delay, Happening::Decide { framework });
+    }
+
+    pub(super) fn restart(&mut self, who: Node) {
+        match who {
+            Node::Agent(agent) if self.agents[agent].drive.is_none() => self.start_agent(agent),
+            Node::Framework(framework) if self.frameworks[framework].drive.is_none() => {
+                self.start_framework(framework);
+            }
+            Node::Agent(_) | Node::Framework(_) | Node::Master(_) => {}
+        }
+    }
+
+    /// The process of an agent or scheduler, or of whoever leads, ends and begins again.
+    pub fn crash(&mut self, who: Node) {
+        let delay = 10 * MILLI + self.delay() * 200;
+        match who {
+            Node::Master(id) => return self.crash_master(id, delay),
+            Node::Agent(agent) => {
+                if self.agents[agent].drive.take().is_none() {
+                    return;
+                }
+                self.tear(agent);
+            }
+            Node::Framework(framework) => {
+                let node = &mut self.frameworks[framework];
+                if node.drive.take().is_none() {
+                    return;
+                }
+                node.offers.clear();
+            }
+        }
+        self.paused.remove(&who);
+        self.drop_links(who);
+        self.at(delay, Happening::Restart { who });
+    }
+
+    /// What was not synced may or may not be there.
+    fn tear(&mut self, agent: usize) {
+        let node = &self.agents[agent];
+        let unsure = node.file.len() - node.synced;
+        let kept = node.synced + self.rng.below(unsure as u32 + 1) as usize;
+        let node = &mut self.agents[agent];
+        node.file.truncate(kept);
+        node.writes.clear();
+    }
+
+    /// The power of an agent's machine goes: nothing of what ran is there any more.
+    pub(super) fn reboot(&mut self, agent: usize) {
+        if self.agents[agent].drive.is_none() {
+            return;
+        }
+        self.saw("a machine loses its power");
+        self.crash(Node::Agent(agent));
+        let node = &mut self.agents[agent];
+        node.containers.clear();
+        node.boot[0] = node.boot[0].wrapping_add(1);
+    }
+
+    /// A process is stopped, or its machine sleeps. Its clock goes on.
+    pub(super) fn pause(&mut self, who: Node, us: u64) {
+        if let Node::Master(id) = who {
+            self.world.pause(id, us);
+        }
+        let until = self.now.after(us);
+        self.paused.insert(who, until);
+    }
+
+    pub(super) fn tell_agent(&mut self, agent: usize, input: agent::Input<'_>) {
+        let now = self.local(Node::Agent(agent));
+        let wall_us = now.0.wrapping_add(self.agents[agent].clock.wall);
+        let bytes = bytes_of(&Stamped { wall_us, input });
+        let Some(mut drive) = self.agents[agent].drive.take() else { return };
+        let life = self.agents[agent].life;
+        let taken = self.step(&mut drive, now, &bytes, "agent");
+        if self.steps.is_multiple_of(8) {
+            let (gauges, max) = (drive.front().gauges(), &self.capacity);
+            let within = gauges.tasks <= max.tasks && gauges.updates <= max.updates;
+            assert!(within, "C12: agent {agent} has {gauges:?}");
+        }
+        let deadline = drive.next_deadline();
+        self.agents[agent].drive = Some(drive);
+        for (output, bodies) in taken.0 {
+            if self.agents[agent].life == life {
+                self.agent_output(agent, &output, &bodies);
+            }
+        }
+        self.schedule_tick(Node::Agent(agent), deadline);
+    }
+
+    pub(super) fn tell_framework(&mut self, framework: usize, input: scheduler::Input<'_>) {
+        let bytes = bytes_of(&input);
+        let now = self.now;
+        let Some(mut drive) = self.frameworks[framework].drive.take() else { return };
+        let taken = self.step(&mut drive, now, &bytes, "driver");
+        let deadline = drive.next_deadline();
+        self.frameworks[framework].drive = Some(drive);
+        for (output, bodies) in taken.0 {
+            self.framework_output(framework, &output, &bodies);
+        }
+        self.schedule_tick(Node::Framework(framework), deadline);
+    }
+}
+
+fn description(key: u8, resources: &str) -> Register<'static> {
+    let hostname: &'static str = Box::leak(format!("n{key}").into_boxed_str());
+    Register {
+        session: Session { incarnation: 1, counter: 1 },
+        agent: AgentId::NONE,
+        seen: Fence::default(),
+        cluster: 0,
+        key: [key; 32],
+        hostname,
+        region: "",
+        zone: "",
+        address: "",
+        attributes: Seq::EMPTY,
+        resources: wire(resources),
+        tasks_max: 0,
+        task_kinds: 0,
+        reports: 0,
+    }
+}

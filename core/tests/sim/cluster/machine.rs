@@ -1,0 +1,311 @@
+//! An agent's machine: its disk, and a kernel whose processes end as the seed decides.
+
+use super::lives::Clock;
+use super::*;
+
+/// A container of the keeper.
+#[derive(Clone, Debug)]
+pub(super) struct Held {
+    /// How it ended; none = it runs.
+    pub(super) ended: Option<Exit>,
+    resources: Amounts,
+    /// The task that runs in it, by its framework; empty for an executor.
+    pub(super) task: String,
+}
+
+pub(super) struct AgentNode {
+    pub(super) drive: Option<Drive<'static, Agent<'static>>>,
+    pub(super) life: u64,
+    pub(super) clock: Clock,
+    pub(super) boot: [u8; 16],
+    /// The file: records with their bodies, and how many of them the disk has for sure.
+    pub(super) file: Vec<(Vec<u8>, Vec<BodyRef>)>,
+    pub(super) synced: usize,
+    pub(super) writes: VecDeque<Write>,
+    disk_until: Time,
+    /// The keeper's containers.
+    pub(super) containers: BTreeMap<ContainerId, Held>,
+    pub(super) resources: &'static str,
+    total: Amounts,
+    pub(super) key: u8,
+    pub(super) id: Option<AgentId>,
+    pub(super) link: Option<u64>,
+    pub(super) hint: Option<u8>,
+    pub(super) ticking: Time,
+    /// The newest word that it obeyed.
+    fence: Fence,
+    pub(super) session: Option<Session>,
+    /// Orders to launch that arrived: under whose word, for which session.
+    orders: BTreeMap<String, (Fence, Session)>,
+    /// Updates whose acknowledgement the disk has for sure.
+    acknowledged: BTreeSet<u64>,
+    /// Updates that the disk has for sure.
+    recorded: BTreeSet<u64>,
+}
+
+impl AgentNode {
+    pub(super) fn new(number: usize, rng: &mut Rng) -> Self {
+        let resources = ["cpus:4;mem:4096", "cpus:2;mem:1024;ports:[1-100]"][number % 2];
+        Self {
+            drive: None,
+            life: 0,
+            clock: Clock::drawn(rng),
+            boot: [1; 16],
+            file: vec![],
+            synced: 0,
+            writes: VecDeque::new(),
+            disk_until: Time(0),
+            containers: BTreeMap::new(),
+            resources,
+            total: amounts(&wire(resources)),
+            key: number as u8 + 1,
+            id: None,
+            link: None,
+            hint: None,
+            ticking: Time::NEVER,
+            fence: Fence::default(),
+            session: None,
+            orders: BTreeMap::new(),
+            acknowledged: BTreeSet::new(),
+            recorded: BTreeSet::new(),
+        }
+    }
+}
+
+/// A record on its way to the disk.
+pub(super) struct Write {
+    sequence: u64,
+    /// Records in the file with it.
+    len: usize,
+    sync: bool,
+    /// It ends a file that was written anew.
+    ends: bool,
+}
+
+impl AgentNode {
+    fn is_written(&mut self, write: &Write) {
+        if !write.sync {
+            return;
+        }
+        for (bytes, _) in &self.file[self.synced.min(write.len)..write.len] {
+            match read::<Record<'_>>(bytes) {
+                Record::Acknowledged { sequence, .. } => drop(self.acknowledged.insert(sequence)),
+                Record::Update { sequence, .. } => drop(self.recorded.insert(sequence)),
+                _ => {}
+            }
+        }
+        self.synced = self.synced.max(write.len);
+        if write.ends {
+            // Now, and not before, the older file goes.
+            let begins = bytes_of(&Record::SnapshotBegins);
+            let before = &self.file[..write.len];
+            let start = before.iter().rposition(|(bytes, _)| *bytes == begins).unwrap();
+            self.file.drain(..start);
+            self.synced -= start;
+            self.writes.iter_mut().for_each(|write| write.len -= start);
+        }
+    }
+}
+
+fn called(framework: FrameworkId, task: &str) -> String {
+    format!("{}-{}/{task}", framework.epoch, framework.number)
+}
+
+impl Cluster {
+    pub(super) fn agent_output(&mut self, agent: usize, output: &[u8], bodies: &[BodyRef]) {
+        let at = Node::Agent(agent);
+        match read::<agent::Output<'_>>(output) {
+            agent::Output::Send { conn, head } => {
+                self.check_update(agent, &head);
+                self.send(at, conn, &head, bodies);
+            }
+            agent::Output::Close { conn, .. } => self.close(at, conn),
+            agent::Output::Persist { sequence, sync, record } => {
+                record.check().unwrap();
+                self.append(agent, sequence, &record, sync, bodies);
+            }
+            agent::Output::Hand(hand) => self.hand(agent, hand),
+            agent::Output::Session { session, .. } => {
+                let none = Session { incarnation: 0, counter: 0 };
+                self.agents[agent].session = Some(session).filter(|session| *session != none);
+            }
+            agent::Output::Identity { agent: id, fence, .. } => {
+                let node = &mut self.agents[agent];
+                assert!(fence.epoch >= node.fence.epoch, "C3: agent {agent} obeys {fence:?} again");
+                node.fence = fence;
+                node.id = Some(id);
+            }
+            agent::Output::KeepBody(_)
+            | agent::Output::DropBody(_)
+            | agent::Output::Resources { .. }
+            | agent::Output::Left => {}
+        }
+    }
+
+    /// The disk thread: appends, one write after the other.
+    fn append(
+        &mut self,
+        agent: usize,
+        sequence: u64,
+        record: &Record<'_>,
+        sync: bool,
+        bodies: &[BodyRef],
+    ) {
+        let done = self.now.after(self.delay());
+        let node = &mut self.agents[agent];
+        node.file.push((bytes_of(record), bodies.to_vec()));
+        let ends = matches!(record, Record::SnapshotEnds);
+        node.writes.push_back(Write { sequence, len: node.file.len(), sync, ends });
+        node.disk_until = node.disk_until.max(done);
+        let (after, life) = (node.disk_until.since(self.now), node.life);
+        self.at(after, Happening::Persisted { at: Node::Agent(agent), life, sequence });
+    }
+
+    /// A write is done, and so is every one before it.
+    pub(super) fn persisted(&mut self, agent: usize, life: u64, sequence: u64) {
+        let node = &mut self.agents[agent];
+        if node.life != life {
+            return;
+        }
+        while let Some(write) = node.writes.pop_front_if(|write| write.sequence <= sequence) {
+            node.is_written(&write);
+        }
+        self.tell_agent(agent, agent::Input::Persisted { sequence });
+        // Late and repeated news change nothing.
+        if self.chance(20) {
+            self.saw("a write is told to be done twice");
+            self.tell_agent(agent, agent::Input::Persisted { sequence });
+        }
+    }
+
+    /// C6: an end is on disk before it is told, and nothing is told again whose acknowledgement is.
+    fn check_update(&mut self, agent: usize, head: &Head<'_>) {
+        let Head::AgentCall(AgentCall::Update { status, .. }) = head else { return };
+        let node = &self.agents[agent];
+        let again = status.uuid.is_some_and(|uuid| node.acknowledged.contains(&uuid));
+        let kept = status.uuid.is_none_or(|uuid| node.recorded.contains(&uuid));
+        let ends = status.state.is_terminal();
+        assert!(kept || !ends, "C6: agent {agent} tells {status:?} before its disk has it");
+        assert!(!again, "C6: agent {agent} tells {status:?} after it was acknowledged for good");
+    }
+
+    /// What arrives that orders a launch.
+    pub(super) fn note_launches(&mut self, agent: usize, head: &[u8]) {
+        let node = &mut self.agents[agent];
+        let Ok(Head::AgentEvent(AgentEvent::Launch { fence, session, framework, tasks, .. })) =
+            decode(head)
+        else {
+            return;
+        };
+        for launch in tasks.iter() {
+            node.orders.insert(called(framework.framework, launch.task), (fence, session));
+        }
+    }
+
+    pub(super) fn hand(&mut self, agent: usize, hand: Hand<'_>) {
+        match hand {
+            Hand::Launch(launch) => self.launch(agent, &launch),
+            Hand::Signal { container, signal } => {
+                let (delay, stubborn) = (self.delay(), self.chance(100));
+                if !stubborn {
+                    let exit = Exit::Signal(signal);
+                    self.at(delay, Happening::Exits { agent, container, exit });
+                }
+            }
+            Hand::Destroy { container } => {
+                let delay = self.delay();
+                self.at(delay, Happening::Exits { agent, container, exit: Exit::Signal(9) });
+            }
+            // Its hands are faster here than any kill.
+            Hand::Abandon { .. } => {}
+            Hand::Volumes { .. } => {}
+            Hand::Forget { container } => {
+                self.agents[agent].containers.remove(&container);
+            }
+            Hand::Keep { containers } => {
+                let kept: BTreeSet<_> = containers.iter().collect();
+                self.agents[agent].containers.retain(|container, _| kept.contains(container));
+            }
+        }
+    }
+
+    fn launch(&mut self, agent: usize, launch: &agent::HandLaunch<'_>) {
+        let task = called(launch.framework, launch.task);
+        let name = format!("{task}{}/{}", launch.executor, launch.attempt);
+        let (container, node) = (launch.container, &mut self.agents[agent]);
+        if !launch.task.is_empty() {
+            assert!(self.launched.insert(name.clone()), "C2: {name} was launched twice");
+            if let Some((fence, session)) = node.orders.get(&task) {
+                assert!(fence.epoch >= node.fence.epoch, "C3: {name} is launched under {fence:?}");
+                // It may start in a later session than it was accepted in: it was reported there.
+                assert!(*session <= launch.session, "C3: {name} is launched in an older session");
+            }
+        }
+        self.grouped += u64::from(launch.inside.is_some());
+        let resources = amounts(&launch.resources);
+        let task = if launch.task.is_empty() { String::new() } else { task };
+        let held = Held { ended: None, resources, task };
+        node.containers.insert(container, held);
+        let mut sum = Amounts::default();
+        for held in node.containers.values().filter(|held| held.ended.is_none()) {
+            sum.add(&held.resources);
+        }
+        assert!(sum.fit(&node.total), "C1: agent {agent} runs {sum:?} of {:?}", node.total);
+        self.saw("a task is launched");
+        self.strike(When::Launched);
+        let delay = self.delay();
+        self.at(delay, Happening::Started { agent, container });
+        if self.chance(300) {
+            let after = u64::from(self.rng.below(3_000)) * MILLI;
+            let (healthy, kill) = (self.chance(500), self.chance(300));
+            self.at(after, Happening::Looked { agent, container, healthy, kill });
+        }
+        let lasts = SECOND / 10 + u64::from(self.rng.below(20_000)) * MILLI;
+        let exit = match self.rng.below(4) {
+            0 => Exit::Code(1),
+            1 => Exit::Signal(9),
+            _ => Exit::Code(0),
+        };
+        self.at(lasts, Happening::Exits { agent, container, exit });
+    }
+
+    pub(super) fn started(&mut self, agent: usize, container: ContainerId) {
+        if self.agents[agent].containers.contains_key(&container) {
+            self.tell_agent(agent, agent::Input::Started { container });
+        }
+    }
+
+    pub(super) fn looked(
+        &mut self,
+        agent: usize,
+        container: ContainerId,
+        healthy: bool,
+        kill: bool,
+    ) {
+        let status = BodyRef { slot: 9, len: 5, hash: 1 };
+        self.tell_agent(agent, agent::Input::Checked { container, status });
+        self.tell_agent(agent, agent::Input::Health { container, healthy, kill });
+    }
+
+    pub(super) fn exits(&mut self, agent: usize, container: ContainerId, exit: Exit) {
+        let Some(held) = self.agents[agent].containers.get_mut(&container) else { return };
+        if held.ended.is_none() {
+            held.ended = Some(exit);
+            let (delay, life) = (self.delay(), self.agents[agent].life);
+            self.at(delay, Happening::Ended { agent, life, container, exit });
+        }
+    }
+
+    /// Tasks that run on an agent.
+    pub fn running_on(&self, agent: usize) -> usize {
+        self.agents[agent].containers.values().filter(|held| held.ended.is_none()).count()
+    }
+
+    pub fn compact(&mut self, agent: usize) {
+        self.tell_agent(agent, agent::Input::Compact);
+    }
+
+    pub fn file_len(&self, agent: usize) -> usize {
+        self.agents[agent].file.len()
+    }
+}

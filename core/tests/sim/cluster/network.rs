@@ -1,0 +1,335 @@
+//! Connections: dialled, used in order, silent, cut at either end.
+
+use super::*;
+
+/// What goes over a connection.
+#[derive(Clone, Debug)]
+pub(super) enum Cargo {
+    Head(Vec<u8>, Vec<BodyRef>),
+    /// When it was said, by the clock of whoever dialled.
+    Ping(Time),
+    Pong(Time),
+    /// Nothing more comes.
+    Gone,
+}
+
+/// Two ends of a connection: a master's, and that of whoever dialled. Each end has a number of its
+/// own for it, as daemons have.
+pub(super) struct Link {
+    ends: [(Node, Id); 2],
+    open: [bool; 2],
+    /// What is on its way to each end, and when the newest of it arrives.
+    flow: [VecDeque<Cargo>; 2],
+    last: [Time; 2],
+    /// When its last ping came, by the master's clock; when the newest that was answered was sent, by
+    /// the other's.
+    last_ping: Time,
+    answered: Time,
+}
+
+/// From one ping to the next.
+const PING_EVERY: u64 = AGENT_TIMEOUT * 3 / 10;
+const WATCH_EVERY: u64 = SECOND;
+/// How soon something is tried again that cannot come through.
+const AGAIN: u64 = 50 * MILLI;
+
+impl Cluster {
+    fn is_blocked(&self, from: Node, to: Node) -> bool {
+        self.blocked.contains(&(from, to))
+    }
+
+    /// Every connection of a process that died: the other ends hear of it.
+    pub(super) fn drop_links(&mut self, who: Node) {
+        let of = |link: &Link| link.ends.iter().any(|(node, _)| *node == who);
+        let all: Vec<_> =
+            self.links.iter().filter(|(_, link)| of(link)).map(|(number, _)| *number).collect();
+        all.into_iter().for_each(|link| self.cut(link, Some(who)));
+        match who {
+            Node::Master(_) => {}
+            Node::Agent(agent) => self.agents[agent].link = None,
+            Node::Framework(framework) => self.frameworks[framework].link = None,
+        }
+    }
+
+    /// Breaks a connection: each end that lives hears of it, in its own time.
+    pub(super) fn cut(&mut self, number: u64, dead: Option<Node>) {
+        let Some(link) = self.links.get(&number) else { return };
+        let (ends, open) = (link.ends, link.open);
+        for (end, (node, conn)) in ends.into_iter().enumerate() {
+            if Some(node) == dead {
+                self.ends.remove(&(node, conn));
+                self.links.get_mut(&number).unwrap().open[end] = false;
+            } else if open[end] {
+                let delay = self.delay();
+                self.at(delay, Happening::Closed { at: node, link: number });
+            }
+        }
+        if open.iter().all(|open| !open) {
+            self.links.remove(&number);
+        }
+    }
+
+    pub(super) fn links(&self) -> Vec<u64> {
+        self.links.keys().copied().collect()
+    }
+
+    pub(super) fn send(&mut self, from: Node, conn: Id, head: &Head<'_>, bodies: &[BodyRef]) {
+        if self.trace {
+            let told = crate::support::show::head(head);
+            println!("{:>11.6} {from:?} {conn:?}: {told}", self.now.0 as f64 / 1e6);
+        }
+        head.check().unwrap();
+        self.send_bytes(from, conn, bytes_of(head), bodies);
+    }
+
+    pub(super) fn send_bytes(&mut self, from: Node, conn: Id, head: Vec<u8>, bodies: &[BodyRef]) {
+        let Some(number) = self.ends.get(&(from, conn)).copied() else { return };
+        let cargo = Cargo::Head(head, bodies.to_vec());
+        match from {
+            Node::Master(id) => self.say_under_lease(id, number, cargo),
+            Node::Agent(_) | Node::Framework(_) => self.load(number, 0, cargo),
+        }
+    }
+
+    /// Whatever a leader says is looked at right before it is written.
+    fn say_under_lease(&mut self, id: u8, number: u64, cargo: Cargo) {
+        if self.has_lease(id) && self.master(id).unwritten.is_empty() {
+            self.load(number, 1, cargo);
+        } else {
+            self.master(id).unwritten.push_back((number, cargo));
+        }
+    }
+
+    /// Puts something on its way to an end, behind all that is on its way there.
+    pub(super) fn load(&mut self, number: u64, to: usize, cargo: Cargo) {
+        let delay = self.delay();
+        let now = self.now;
+        let Some(link) = self.links.get_mut(&number) else { return };
+        let arrives = now.after(delay).max(link.last[to]);
+        link.last[to] = arrives;
+        link.flow[to].push_back(cargo);
+        let to = link.ends[to].0;
+        self.at(arrives.since(now), Happening::Deliver { to, link: number });
+    }
+
+    pub(super) fn close(&mut self, from: Node, conn: Id) {
+        if let Some(number) = self.ends.get(&(from, conn)).copied() {
+            self.hang_up(from, number);
+        }
+    }
+
+    /// An end ends it: itself at once, the other behind all that is on its way.
+    fn hang_up(&mut self, at: Node, number: u64) {
+        let Some(link) = self.links.get(&number) else { return };
+        let other = usize::from(link.ends[0].0 == at);
+        self.load(number, other, Cargo::Gone);
+        self.closed(at, number);
+    }
+
+    // ---------------------------------------------------------------- dialling
+
+    pub(super) fn dial(&mut self, who: Node) {
+        let linked = match who {
+            Node::Agent(agent) => self.agents[agent].link.is_some(),
+            Node::Framework(framework) => {
+                self.frameworks[framework].link.is_some() || self.frameworks[framework].over
+            }
+            Node::Master(_) => return,
+        };
+        if !self.lives(who) || linked {
+            return;
+        }
+        let count = self.masters.len() as u32;
+        let hint = self.hint(who).take();
+        let id = hint.unwrap_or_else(|| 1 + self.rng.below(count) as u8);
+        let there = Node::Master(id);
+        let silent = self.is_blocked(who, there) || self.is_blocked(there, who);
+        if silent || self.sleeps_until(there).is_some() || !self.lives(there) {
+            let again = SECOND / 5 + self.delay() * 10;
+            return self.at(again, Happening::Dial { who });
+        }
+        if self.masters[usize::from(id) - 1].drive.is_none() {
+            // A standby shows who leads, if it knows.
+            let now = self.world.local(id);
+            let front = self.world.peek(id).front.as_ref().unwrap();
+            let leader = front.leader(now).map(|(leader, _)| leader).filter(|other| *other != id);
+            *self.hint(who) = leader;
+            let again = self.delay() * 20;
+            return self.at(again, Happening::Dial { who });
+        }
+        self.connect(who, id);
+    }
+
+    fn hint(&mut self, who: Node) -> &mut Option<u8> {
+        match who {
+            Node::Agent(agent) => &mut self.agents[agent].hint,
+            Node::Framework(framework) => &mut self.frameworks[framework].hint,
+            Node::Master(_) => panic!("masters dial nobody here"),
+        }
+    }
+
+    fn connect(&mut self, who: Node, id: u8) {
+        let number = self.next_link;
+        self.next_link += 1;
+        let there = Node::Master(id);
+        let conn = Id { index: self.free_slot(there), generation: number as u32 };
+        let theirs = Id { index: 0, generation: number as u32 };
+        let link = Link {
+            ends: [(there, conn), (who, theirs)],
+            open: [true, true],
+            flow: [VecDeque::new(), VecDeque::new()],
+            last: [Time(0); 2],
+            last_ping: self.local(there),
+            answered: self.local(who),
+        };
+        self.links.insert(number, link);
+        self.ends.insert((there, conn), number);
+        self.ends.insert((who, theirs), number);
+        self.at(PING_EVERY, Happening::Ping { from: who, link: number });
+        self.at(WATCH_EVERY, Happening::Watch { at: who, link: number });
+        let (version, caller, head_max) = (3, 0, 8_192);
+        let opened = |role| master::Input::Opened { conn, role, version, caller, head_max };
+        match who {
+            Node::Agent(agent) => {
+                self.at(WATCH_EVERY, Happening::Watch { at: there, link: number });
+                self.agents[agent].link = Some(number);
+                self.tell_master(id, opened(Role::Agent));
+                let role = Role::Master;
+                self.tell_agent(agent, agent::Input::Opened { conn: theirs, role, head_max });
+            }
+            Node::Framework(framework) => {
+                self.frameworks[framework].link = Some(number);
+                self.tell_master(id, opened(Role::Framework));
+                self.tell_framework(framework, scheduler::Input::Connected);
+            }
+            Node::Master(_) => {}
+        }
+    }
+
+    /// A slot that no connection of this master's has now.
+    fn free_slot(&self, there: Node) -> u32 {
+        let from = (there, Id { index: 0, generation: 0 });
+        let used: BTreeSet<_> = self
+            .ends
+            .range(from..)
+            .take_while(|((node, _), _)| *node == there)
+            .map(|((_, conn), _)| conn.index)
+            .collect();
+        (0..).find(|slot| !used.contains(slot)).unwrap()
+    }
+
+    // ---------------------------------------------------------------- arriving
+
+    pub(super) fn deliver(&mut self, to: Node, number: u64) {
+        let Some(link) = self.links.get_mut(&number) else { return };
+        let end = usize::from(link.ends[0].0 != to);
+        let (from, _) = link.ends[1 - end];
+        if !link.open[end] {
+            return;
+        }
+        if self.blocked.contains(&(from, to)) {
+            return self.at(AGAIN, Happening::Deliver { to, link: number });
+        }
+        let conn = link.ends[end].1;
+        let Some(cargo) = link.flow[end].pop_front() else { return };
+        match cargo {
+            Cargo::Head(head, bodies) => self.arrives(to, conn, &head, &bodies),
+            Cargo::Ping(stamp) => {
+                let now = self.local(to);
+                self.links.get_mut(&number).unwrap().last_ping = now;
+                if let Node::Master(id) = to {
+                    self.say_under_lease(id, number, Cargo::Pong(stamp));
+                }
+            }
+            Cargo::Pong(stamp) => {
+                let link = self.links.get_mut(&number).unwrap();
+                link.answered = link.answered.max(stamp);
+            }
+            Cargo::Gone => self.closed(to, number),
+        }
+    }
+
+    fn arrives(&mut self, to: Node, conn: Id, head: &[u8], bodies: &[BodyRef]) {
+        let mut memory = [0; 4096];
+        let bodies = list_of(bodies, &mut memory);
+        match to {
+            Node::Master(id) => {
+                let verdicts = Seq::EMPTY;
+                self.tell_master(id, master::Input::Frame { conn, head, bodies, verdicts });
+            }
+            Node::Agent(agent) => {
+                self.note_launches(agent, head);
+                self.tell_agent(agent, agent::Input::Frame { conn, head, bodies });
+            }
+            Node::Framework(framework) => {
+                self.tell_framework(framework, scheduler::Input::Frame { head, bodies });
+            }
+        }
+    }
+
+    pub(super) fn closed(&mut self, at: Node, number: u64) {
+        let Some(link) = self.links.get_mut(&number) else { return };
+        let end = usize::from(link.ends[0].0 != at);
+        if !std::mem::take(&mut link.open[end]) {
+            return;
+        }
+        let (conn, since) = (link.ends[end].1, link.last_ping);
+        if link.open == [false, false] {
+            self.links.remove(&number);
+        }
+        self.ends.remove(&(at, conn));
+        let again = SECOND / 10 + self.delay() * 10;
+        match at {
+            Node::Master(id) => self.tell_master(id, master::Input::Closed { conn, since }),
+            Node::Agent(agent) => {
+                if self.agents[agent].link == Some(number) {
+                    self.agents[agent].link = None;
+                    self.at(again, Happening::Dial { who: at });
+                }
+                self.tell_agent(agent, agent::Input::Closed { conn });
+            }
+            Node::Framework(framework) => {
+                let node = &mut self.frameworks[framework];
+                if node.link == Some(number) {
+                    node.link = None;
+                    node.offers.clear();
+                    self.at(again, Happening::Dial { who: at });
+                }
+                self.tell_framework(framework, scheduler::Input::Disconnected);
+            }
+        }
+    }
+
+    // ---------------------------------------------------------------- silence
+
+    pub(super) fn ping(&mut self, from: Node, number: u64) {
+        if !self.links.get(&number).is_some_and(|link| link.open[1]) {
+            return;
+        }
+        let stamp = self.local(from);
+        self.load(number, 0, Cargo::Ping(stamp));
+        self.at(PING_EVERY, Happening::Ping { from, link: number });
+    }
+
+    pub(super) fn watch(&mut self, at: Node, number: u64) {
+        let now = self.local(at);
+        let Some(link) = self.links.get(&number) else { return };
+        let end = usize::from(link.ends[0].0 != at);
+        if !link.open[end] {
+            return;
+        }
+        let silent = match at {
+            Node::Master(_) => now.since(link.last_ping) > AGENT_TIMEOUT,
+            Node::Agent(_) | Node::Framework(_) => now.since(link.answered) > AGENT_TIMEOUT * 3 / 4,
+        };
+        if !silent {
+            return self.at(WATCH_EVERY, Happening::Watch { at, link: number });
+        }
+        match at {
+            Node::Master(_) => self.saw("a master ends the session of an agent that is silent"),
+            Node::Agent(_) => self.saw("an agent ends a session that nobody answers in"),
+            Node::Framework(_) => self.saw("a scheduler ends a stream that nobody answers in"),
+        }
+        self.hang_up(at, number);
+    }
+}

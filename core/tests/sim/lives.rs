@@ -1,0 +1,185 @@
+//! Whole lives: under faults, then a quiet time in which everything must come to an end.
+
+use mesita_core::time::Time;
+
+use crate::cluster::{Cluster, Node};
+use crate::plan::{Plan, live};
+
+const SECOND: u64 = 1_000_000;
+
+/// What the lives of a run have in common, and how often each thing happened that they are for.
+#[derive(Default)]
+struct Told {
+    lives: u64,
+    steps: u64,
+    simulated: u64,
+    launches: u64,
+    seen: std::collections::BTreeMap<&'static str, u64>,
+}
+
+impl Told {
+    fn and(&mut self, cluster: &Cluster) {
+        self.lives += 1;
+        self.steps += cluster.steps;
+        self.simulated += cluster.now.0;
+        self.launches += cluster.launches() as u64;
+        for (what, times) in &cluster.seen {
+            *self.seen.entry(what).or_default() += times;
+        }
+    }
+}
+
+/// What must have happened in each million of inputs, and how often at the least.
+const PROBES: &[(&str, u64)] = &[
+    ("a leader leads no more and begins again", 10),
+    ("a registry that has something gets another leader", 40),
+    ("what a leader says waits for its lease", 5),
+    ("a mark is committed", 1),
+    ("an agent is given up", 1),
+    ("a scheduler is told that a task is out of reach", 1),
+    ("a master ends the session of an agent that is silent", 5),
+    ("an agent ends a session that nobody answers in", 5),
+    ("a scheduler ends a stream that nobody answers in", 2),
+    ("a machine loses its power", 10),
+    ("every master loses its power", 5),
+    ("a majority works for long enough to be held to it", 1_000),
+    ("a write is told to be done twice", 50),
+    ("something goes wrong when it hurts", 50),
+    ("an agent is drained", 5),
+    ("a quota is set", 10),
+];
+
+fn number(name: &str) -> Option<u64> {
+    std::env::var(name).ok().map(|value| value.parse().unwrap())
+}
+
+/// The faults to leave, by `FAULTS`: numbers, or `none`.
+fn chosen(plan: Plan) -> Plan {
+    let Ok(list) = std::env::var("FAULTS") else { return plan };
+    let numbers: Vec<usize> = list.split(',').filter_map(|one| one.parse().ok()).collect();
+    plan.with_only(&numbers)
+}
+
+#[test]
+fn a_life_without_faults_loses_nothing_and_leaves_nothing() {
+    for masters in [1, 3] {
+        let plan = Plan { lasts: 120 * SECOND, ..Plan::quiet(1, masters, 3, 3) };
+        let cluster = live(&plan);
+        let (steps, launches) = (cluster.steps, cluster.launches());
+        assert!(steps > 2_000 && launches > 50, "{steps} steps, {launches} launches");
+        assert!(cluster.grouped > 5, "{} launches in groups", cluster.grouped);
+        assert_eq!(cluster.world.elections, 1);
+    }
+}
+
+/// Lives from `SEED` on, at least `INPUTS` inputs long together. One that fails is shrunk, and told
+/// with the command that shows it.
+#[test]
+fn lives_under_faults_keep_every_promise() {
+    let (first, inputs) = (number("SEED").unwrap_or(1), number("INPUTS").unwrap_or(150_000));
+    let (mut told, mut seed) = (Told::default(), first);
+    while told.steps < inputs {
+        let plan = chosen(Plan::of(seed));
+        let done = std::cell::RefCell::new(None);
+        let failed = plan.fault(|plan| drop(done.replace(Some(live(plan)))));
+        if let Some(how) = failed {
+            println!("life {seed}: {how}");
+            let least = if std::env::var_os("TRACE").is_some() {
+                plan
+            } else {
+                std::panic::set_hook(Box::new(|_| {}));
+                plan.shrunk(|plan| drop(live(plan)))
+            };
+            panic!("life {seed}: {how}\n{}\n{:#?}", least.command(), least.faults);
+        }
+        told.and(&done.take().unwrap());
+        seed += 1;
+    }
+    let hours = told.simulated as f64 / 3.6e9;
+    println!(
+        "{} lives, {} inputs, {hours:.1} hours simulated, {:.4} cluster-years, {} launches",
+        told.lives,
+        told.steps,
+        hours / 8_766.0,
+        told.launches
+    );
+    for (what, times) in &told.seen {
+        println!("  {times:>9} times: {what}");
+    }
+    for (what, least) in PROBES {
+        let times = told.seen.get(what).copied().unwrap_or(0);
+        let enough = told.steps < 1_000_000 || times >= least * told.steps / 1_000_000;
+        assert!(enough, "{what}: {times} times in {} inputs is too seldom", told.steps);
+    }
+}
+
+/// Lives that ended badly once: until when, in seconds, and with what.
+const KEPT: &[(u64, u64, &str)] = &[
+    (3, 50, "a new leader told the end of a task before the updates that came before it"),
+    (31, 20, "a master without room for another offer went round and round"),
+];
+
+#[test]
+fn lives_that_ended_badly_once_go_on() {
+    for (seed, seconds, what) in KEPT {
+        let until = Time(seconds * SECOND);
+        let failed = Plan::of(*seed).fault(|plan| Cluster::new(plan).run(until));
+        assert_eq!(failed, None, "life {seed}: {what}");
+    }
+}
+
+#[test]
+fn the_same_seed_is_the_same_life() {
+    let told = |seed| {
+        let mut cluster = Cluster::new(&Plan::of(seed));
+        cluster.run(Time(20 * SECOND));
+        (cluster.steps, cluster.digest, cluster.world.digest.finish())
+    };
+    assert_eq!(told(3), told(3));
+    assert_ne!(told(3), told(4));
+}
+
+/// Nothing runs on an agent that was emptied, whatever crashes meanwhile, until it is offered again.
+#[test]
+fn an_emptied_agent_stays_empty_until_it_is_offered_again() {
+    for crash in [None, Some(Node::Agent(0)), Some(Node::Master(1))] {
+        let mut cluster = Cluster::new(&Plan::quiet(9, 1, 1, 2));
+        let mut began = 5 * SECOND;
+        while cluster.running_on(0) == 0 {
+            began += SECOND;
+            cluster.run(Time(began));
+        }
+        assert!(began < 30 * SECOND, "{crash:?}: nothing runs");
+        // The newest bound counts.
+        cluster.drain(0, Some(1_000 * SECOND));
+        cluster.drain(0, Some(SECOND));
+        if let Some(node) = crash {
+            cluster.run(Time(began + SECOND / 2));
+            cluster.crash(node);
+        }
+        cluster.run(Time(40 * SECOND));
+        let launches = cluster.launches();
+        assert_eq!(cluster.running_on(0), 0, "{crash:?}");
+        cluster.run(Time(80 * SECOND));
+        assert_eq!(cluster.launches(), launches, "{crash:?}: something was launched there");
+        cluster.reactivate(0);
+        cluster.run(Time(100 * SECOND));
+        assert!(cluster.launches() > launches, "{crash:?}: nothing is launched any more");
+        cluster.heal_and_finish();
+        cluster.check_finished();
+    }
+}
+
+#[test]
+fn a_ledger_written_anew_brings_everything_back() {
+    let mut cluster = Cluster::new(&Plan::quiet(9, 1, 1, 2));
+    cluster.run(Time(30 * SECOND));
+    let before = cluster.file_len(0);
+    cluster.compact(0);
+    cluster.run(Time(31 * SECOND));
+    assert!(cluster.file_len(0) < before, "{} of {before} records", cluster.file_len(0));
+    cluster.crash(Node::Agent(0));
+    cluster.run(Time(60 * SECOND));
+    cluster.heal_and_finish();
+    cluster.check_finished();
+}

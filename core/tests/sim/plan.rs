@@ -1,0 +1,110 @@
+//! What befalls a life: drawn from its seed before it begins, so that parts of it can be left out.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
+use mesita_core::rand::Rng;
+
+use crate::cluster::Cluster;
+use crate::cluster::faults::{Fault, When};
+
+const SECOND: u64 = 1_000_000;
+
+/// One life.
+#[derive(Clone, Debug)]
+pub struct Plan {
+    pub seed: u64,
+    pub masters: u8,
+    pub agents: usize,
+    pub frameworks: usize,
+    /// The unit of the masters' timers, in µs.
+    pub t: u64,
+    /// How long it lasts before it is healed, in µs.
+    pub lasts: u64,
+    /// What befalls it, by its number among all that the seed has: when, and what.
+    pub faults: Vec<(usize, u64, When, Fault)>,
+}
+
+impl Plan {
+    /// A quiet life of so many.
+    pub fn quiet(seed: u64, masters: u8, agents: usize, frameworks: usize) -> Self {
+        Self { seed, masters, agents, frameworks, t: SECOND / 2, lasts: 0, faults: vec![] }
+    }
+
+    /// Two minutes of what a seed has in store.
+    pub fn of(seed: u64) -> Self {
+        let mut dice = Rng::new(seed ^ 0x0070_6c61_6e00);
+        let masters = [3, 3, 3, 1, 2, 5][dice.below(6) as usize];
+        let agents = 1 + dice.below(5) as usize;
+        let frameworks = 1 + dice.below(4) as usize;
+        let t = [150, 500, 500][dice.below(3) as usize] * 1_000;
+        let mut plan =
+            Self { lasts: 120 * SECOND, t, ..Self::quiet(seed, masters, agents, frameworks) };
+        // Each sort of fault is left out of some lives, so that rare pairs get room.
+        let sorts: Vec<bool> = (0..Fault::SORTS).map(|_| dice.below(3) > 0).collect();
+        let count = 10 + dice.below(60) as usize;
+        let mut all: Vec<_> = (0..count)
+            .map(|_| {
+                let at = 2 * SECOND + dice.below_u64(plan.lasts - 2 * SECOND);
+                let when = When::drawn(&mut dice);
+                (at, when, Fault::drawn(&mut dice, agents, frameworks))
+            })
+            .collect();
+        all.retain(|(_, _, (sort, _))| sorts[*sort]);
+        all.sort_by_key(|(at, _, _)| *at);
+        plan.faults = all
+            .into_iter()
+            .enumerate()
+            .map(|(n, (at, when, (_, fault)))| (n, at, when, fault))
+            .collect();
+        plan
+    }
+
+    /// Only what is named of it happens.
+    pub fn with_only(mut self, numbers: &[usize]) -> Self {
+        self.faults.retain(|(number, ..)| numbers.contains(number));
+        self
+    }
+
+    /// How it ends, if not well.
+    pub fn fault(&self, live: impl Fn(&Self)) -> Option<String> {
+        let died = catch_unwind(AssertUnwindSafe(|| live(self))).err()?;
+        let words = died.downcast_ref::<String>().cloned();
+        let words = words.or_else(|| died.downcast_ref::<&str>().map(|text| (*text).to_string()));
+        Some(words.unwrap_or_default().replace('\n', " "))
+    }
+
+    /// The least of it that still fails, found by leaving out halves, quarters and so on.
+    pub fn shrunk(self, live: impl Fn(&Self) + Copy) -> Self {
+        let mut least = self;
+        let mut piece = least.faults.len().div_ceil(2);
+        let mut tries = 200;
+        while piece > 0 {
+            let mut from = 0;
+            while from < least.faults.len() && tries > 0 {
+                tries -= 1;
+                let mut less = least.clone();
+                less.faults.drain(from..(from + piece).min(less.faults.len()));
+                if less.fault(live).is_some() { least = less } else { from += piece }
+            }
+            piece = if piece == 1 { 0 } else { piece.div_ceil(2) };
+        }
+        least
+    }
+
+    /// The command that shows it.
+    pub fn command(&self) -> String {
+        let numbers: Vec<String> = self.faults.iter().map(|(n, ..)| n.to_string()).collect();
+        let faults = if numbers.is_empty() { "none".to_string() } else { numbers.join(",") };
+        let test = "cargo test -p mesita-core --test sim lives_under_faults -- --nocapture";
+        format!("TRACE=1 INPUTS=1 SEED={} FAULTS={faults} {test}", self.seed)
+    }
+}
+
+/// A whole life as planned.
+pub fn live(plan: &Plan) -> Cluster {
+    let mut cluster = Cluster::new(plan);
+    cluster.run(mesita_core::time::Time(plan.lasts));
+    cluster.heal_and_finish();
+    cluster.check_finished();
+    cluster
+}

@@ -6,7 +6,7 @@ use prost::Message;
 
 use crate::agent::fetch::uri::Uri;
 use crate::pb::mesita::{TaskPrivate, TaskPublic};
-use crate::pb::mesos::v1::{CommandInfo, Environment, environment};
+use crate::pb::mesos::v1::{CommandInfo, Environment, Secret, environment, secret};
 
 /// Bytes of all arguments and variables of a command. The keeper takes a message of 256 KiB.
 const COMMAND_MAX: usize = 192 * 1024;
@@ -120,10 +120,36 @@ fn variables(environment: Option<&Environment>) -> Result<Vec<(String, String)>,
                 Ok((variable.name.clone(), variable.value.clone().unwrap_or_default()))
             }
             environment::variable::Type::Secret => {
-                Err(BadCommand::Unsupported("a variable with a secret"))
+                let value = variable.secret.as_ref().map_or(Err(NO_VALUE), revealed)?;
+                Ok((variable.name.clone(), value))
             }
         })
         .collect()
+}
+
+const NO_VALUE: BadCommand = BadCommand::Unsupported(
+    "a secret that is not given as its value: there is nobody here to be asked for one",
+);
+
+/// What a secret is, as text. Mesos: `environment_secret`, and its default resolver.
+fn revealed(secret: &Secret) -> Result<String, BadCommand> {
+    match (secret.r#type(), &secret.value) {
+        (secret::Type::Value, Some(value)) => {
+            let text = String::from_utf8(value.data.clone());
+            text.map_err(|_| BadCommand::Unsupported("a secret that is not text"))
+        }
+        _ => Err(NO_VALUE),
+    }
+}
+
+/// The same without what is secret in it, for whoever asks.
+pub(crate) fn without_secrets(command: &CommandInfo) -> CommandInfo {
+    let mut told = command.clone();
+    let variables = told.environment.iter_mut().flat_map(|all| &mut all.variables);
+    for secret in variables.filter_map(|variable| variable.secret.as_mut()) {
+        secret.value = None;
+    }
+    told
 }
 
 /// The private body of a task that runs this.
@@ -168,6 +194,40 @@ mod tests {
         assert_eq!(Command::read(&[]), Err(BadCommand::Missing));
         let long = Command::of(&shell(&"x".repeat(COMMAND_MAX))).unwrap_err();
         assert!(long.to_string().contains("at most 196608"), "{long}");
+    }
+
+    #[test]
+    fn a_secret_is_given_to_its_task_and_told_to_nobody_else() {
+        let with = |secret: Secret| {
+            let variable = environment::Variable {
+                name: "KEY".to_owned(),
+                r#type: Some(environment::variable::Type::Secret.into()),
+                secret: Some(secret),
+                ..Default::default()
+            };
+            let environment = Some(Environment { variables: vec![variable] });
+            CommandInfo { environment, ..shell("true") }
+        };
+        let value = |data: &[u8]| Secret {
+            r#type: Some(secret::Type::Value.into()),
+            value: Some(secret::Value { data: data.to_vec() }),
+            ..Default::default()
+        };
+        let command = with(value(b"s3cret"));
+        let variables = Command::of(&command).unwrap().variables;
+        assert_eq!(variables, [("KEY".to_owned(), "s3cret".to_owned())]);
+        let told = without_secrets(&command).encode_to_vec();
+        assert!(!told.windows(6).any(|part| part == b"s3cret"));
+        assert!(Command::of(&with(value(&[0xff]))).is_err());
+        assert!(Command::of(&with(value(b"a\0b"))).is_err());
+        let reference = secret::Reference { name: "vault".to_owned(), key: None };
+        let secret = Secret {
+            r#type: Some(secret::Type::Reference.into()),
+            reference: Some(reference),
+            ..Default::default()
+        };
+        let refused = Command::of(&with(secret)).unwrap_err().to_string();
+        assert!(refused.contains("nobody here to be asked"), "{refused}");
     }
 
     #[test]

@@ -108,11 +108,11 @@ impl Bench {
                 (launch.stdout, launch.stderr) = (CString::default(), CString::default());
             }
             let container = launch.container;
-            let begun = now_ns();
+            let (begun, mut walls) = (now_ns(), Vec::new());
             if let Some(isolation) = isolation {
-                isolation.prepare(container, &limits()).unwrap().add_to(&mut launch);
+                walls = isolation.prepare(container, &limits()).unwrap().add_to(&mut launch);
             }
-            self.client.send(&Request::Launch(Box::new(launch))).unwrap();
+            self.client.send(&Request::launch(launch, walls)).unwrap();
             while !matches!(self.reply(), Reply::Launched { .. }) {}
             times.running.push(now_ns() - begun);
             while !matches!(self.reply(), Reply::Ended(_)) {}

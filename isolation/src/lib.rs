@@ -22,6 +22,7 @@
 //! | | root | a user with a delegated cgroup | a user |
 //! |---|---|---|---|
 //! | CPU, memory, processes | yes | yes, on cgroup v2 | no |
+//! | no more privileges, calls and writes than it needs | yes | yes | yes |
 //! | processes and mounts of its own | yes | where user namespaces are allowed | the same |
 //! | nothing is left of a task | yes | yes | in a namespace, else of its process group |
 //! | another user | yes | no | no |

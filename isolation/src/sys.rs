@@ -10,9 +10,11 @@
 //! function call holds: it may read what its closure borrows, and it may not return.
 #![allow(unsafe_code)]
 
+mod devices;
 #[cfg(test)]
 pub(crate) mod fake;
 mod linux;
+mod walls;
 
 use std::ffi::{CStr, CString, c_char, c_int, c_void};
 use std::fmt;
@@ -23,7 +25,10 @@ use std::ptr;
 
 use rustix::time::{ClockId, clock_gettime};
 
+pub use devices::{Device, DeviceKind};
 pub use linux::Linux;
+pub(crate) use linux::timeout;
+pub(crate) use walls::*;
 
 /// A call that the kernel refused: which, on what, and why.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -119,6 +124,8 @@ impl Limit {
 pub trait Sys: fmt::Debug + Send + Sync {
     /// The text of a file.
     fn read(&self, path: &Path) -> Result<String, Failure>;
+    /// True when there is something of that name.
+    fn exists(&self, path: &Path) -> bool;
     /// Writes a whole file that exists.
     fn write(&self, path: &Path, text: &str) -> Result<(), Failure>;
     /// Sets a limit of the cgroup `directory`.
@@ -129,6 +136,19 @@ pub trait Sys: fmt::Debug + Send + Sync {
     fn remove(&self, directory: &Path) -> Result<(), Failure>;
     /// The names of the directories in a directory, sorted.
     fn children(&self, directory: &Path) -> Result<Vec<String>, Failure>;
+    /// The names of all that is in a directory, sorted.
+    fn entries(&self, directory: &Path) -> Result<Vec<String>, Failure>;
+    /// Lets the processes of the cgroup `directory` use these devices and no other.
+    fn allow_devices(
+        &self,
+        version: Version,
+        directory: &Path,
+        allowed: &[Device],
+    ) -> Result<(), Failure>;
+    /// Why that cannot be done with v2, if it cannot.
+    fn can_program_devices(&self) -> Result<(), Failure>;
+    /// Whether a process can be told where it may write.
+    fn can_restrict_writing(&self) -> bool;
     /// Sends a signal to one process.
     fn signal(&self, pid: u32, signal: i32) -> Result<(), Failure>;
     /// Waits up to `ms` for the end of one of `pids`, or for nothing when there are none.
@@ -137,6 +157,10 @@ pub trait Sys: fmt::Debug + Send + Sync {
     fn wait_events(&self, directory: &Path, ms: u32);
     /// A descriptor that becomes readable when the kernel kills for memory in `directory`.
     fn watch_memory(&self, version: Version, directory: &Path) -> Result<OwnedFd, Failure>;
+    /// Whether it can be told which ports it may listen on.
+    fn can_restrict_ports(&self) -> bool;
+    /// A descriptor that becomes readable every so many µs.
+    fn alarm(&self, every_us: u64) -> Result<OwnedFd, Failure>;
     /// True for uid 0.
     fn is_root(&self) -> bool;
     /// This process.

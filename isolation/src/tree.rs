@@ -1,8 +1,11 @@
-//! Removing a directory with everything in it, whoever made what is in it.
+//! Removing a directory with everything in it, and how much that takes, whoever made what is in it.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
+
+use rustix::fs::{AtFlags, Dir, FileType, Mode, OFlags, open, openat, statat};
 
 use crate::sys::Failure;
 
@@ -33,6 +36,71 @@ fn open_up(root: &Path) {
             entries.flatten().filter(|entry| entry.file_type().is_ok_and(|of| of.is_dir()));
         directories.extend(inside.map(|entry| entry.path()));
     }
+}
+
+/// Directories below each other that are looked into, each of which takes a descriptor.
+pub(crate) const DEPTH_MAX: usize = 128;
+/// Files that are looked at.
+const FILES_MAX: usize = 200_000;
+
+/// What the files of a tree take.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Size {
+    /// Bytes of disk.
+    pub(crate) bytes: u64,
+    /// All of it was seen: it is no deeper than [`DEPTH_MAX`], and no more than can be looked at.
+    pub(crate) whole: bool,
+}
+
+/// What the files of a tree take on its own file system: no link is followed, and what has several
+/// names is counted once. It may change meanwhile.
+pub(crate) fn size(root: &Path) -> Result<Size, Failure> {
+    let failed = |errno: rustix::io::Errno| Failure::new("list", root, errno.raw_os_error());
+    let flags = OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let first = open(root, flags, Mode::empty()).map_err(failed)?;
+    let device = rustix::fs::fstat(&first).map_err(failed)?.st_dev;
+    let mut above = vec![Dir::new(first).map_err(failed)?];
+    let (mut all, mut seen, mut files) = (Size { bytes: 0, whole: true }, BTreeSet::new(), 0);
+    while !above.is_empty() {
+        let depth = above.len();
+        let Some(directory) = above.last_mut() else { break };
+        // What cannot be read any more is gone.
+        let Some(Ok(entry)) = directory.read() else {
+            above.pop();
+            continue;
+        };
+        let name = entry.file_name();
+        if [c".", c".."].contains(&name) {
+            continue;
+        }
+        let Ok(at) = directory.fd() else { continue };
+        let Ok(of) = statat(at, name, AtFlags::SYMLINK_NOFOLLOW) else { continue };
+        files += 1;
+        if files > FILES_MAX {
+            all.whole = false;
+            break;
+        }
+        if of.st_dev != device
+            || (of.st_nlink > 1 && !is_directory(of.st_mode) && !seen.insert(of.st_ino))
+        {
+            continue;
+        }
+        all.bytes = all.bytes.saturating_add(u64::try_from(of.st_blocks).unwrap_or(0) * 512);
+        if is_directory(of.st_mode) {
+            if depth == DEPTH_MAX {
+                all.whole = false;
+                continue;
+            }
+            // One that was closed to everybody is its owner's to open again.
+            let below = openat(at, name, flags, Mode::empty()).and_then(Dir::new);
+            above.extend(below);
+        }
+    }
+    Ok(all)
+}
+
+fn is_directory(mode: rustix::fs::RawMode) -> bool {
+    FileType::from_raw_mode(mode) == FileType::Directory
 }
 
 #[cfg(test)]

@@ -27,6 +27,13 @@ pub fn path(work_dir: &Path, role: &str, id: &str) -> Result<PathBuf, Failure> {
     if plain && inside { Ok(path) } else { Err(Failure::new("mkdir", &path, libc::EINVAL)) }
 }
 
+/// The directory of all volumes, made if need be.
+pub fn all(work_dir: &Path) -> Result<PathBuf, Failure> {
+    let all = work_dir.join("volumes/roles");
+    [work_dir.join("volumes"), all.clone()].iter().try_for_each(|at| make(at, 0o711).map(drop))?;
+    Ok(all)
+}
+
 /// Makes the directory of a volume; one that is there already stays as it is.
 pub fn create(work_dir: &Path, role: &str, id: &str) -> Result<PathBuf, Failure> {
     let path = path(work_dir, role, id)?;

@@ -14,6 +14,7 @@ use mesita_isolation::keeper::protocol::{
     Asked, Cgroup, Decoder, Ended, Enter, Held, Launch, Left, Malformed, Namespaces, Refused,
     Reply, Request, Rlimit, Stdio, Step, Trouble, User, Welcome, encode,
 };
+use mesita_isolation::keeper::wall::{Bind, Wall};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
@@ -41,6 +42,29 @@ fn launch() -> Launch {
         stop_after_us: 60_000_000,
         grace_us: 5_000_000,
     }
+}
+
+/// One of each.
+fn walls() -> Vec<Wall> {
+    vec![
+        Wall::Ipc,
+        Wall::Uts { hostname: c"a".into() },
+        Wall::Cgroup,
+        Wall::Network,
+        Wall::Hidden { path: c"/proc/kcore".into() },
+        Wall::ReadOnly { path: c"/sys".into() },
+        Wall::Bind(Bind {
+            root: c"/srv".into(),
+            from: c"a/b".into(),
+            to: c"data".into(),
+            read_only: true,
+        }),
+        Wall::Capabilities { bounding: 1 << 10, effective: 1 },
+        Wall::Landlock { writable: vec![c".".into()] },
+        Wall::Seccomp { program: vec![6 | 0x7fff_0000 << 32] },
+        Wall::Secret { to: c"key".into(), data: vec![1, 2] },
+        Wall::Ports { held: vec![(80, 81)] },
+    ]
 }
 
 fn ended() -> Ended {
@@ -78,6 +102,16 @@ fn requests() -> Vec<(&'static str, Request)> {
                 enter: Box::new(Enter { inside: CONTAINER, launch: launch() }),
                 below: c"containers/a".into(),
                 stdio: Stdio::Terminal,
+            },
+        ),
+        ("request.launch-with", Request::LaunchWith { launch: Box::new(launch()), walls: walls() }),
+        (
+            "request.enter-behind",
+            Request::EnterBehind {
+                enter: Box::new(Enter { inside: CONTAINER, launch: launch() }),
+                below: c"".into(),
+                stdio: Stdio::Files,
+                walls: walls(),
             },
         ),
     ]

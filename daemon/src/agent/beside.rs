@@ -189,7 +189,7 @@ impl AgentNode {
                 return Err(why);
             }
         };
-        self.keeper.send(&Request::Enter(Box::new(enter)));
+        self.keeper.send(&enter);
         let _abandoned = Abandoned { node: self, id };
         process.over().await
     }

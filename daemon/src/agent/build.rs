@@ -12,17 +12,19 @@ use mesita_core::wire::resource::{Resource, Value};
 use mesita_core::wire::{ContainerId, Seq, Session};
 use mesita_isolation::cgroups::At;
 use mesita_isolation::isolators::{Cap, TaskLimits};
-use mesita_isolation::keeper::protocol::{Enter, Launch, User};
+use mesita_isolation::keeper::protocol::{Enter, Launch, Request, Stdio, User};
+use mesita_isolation::keeper::wall::Wall;
 use mesita_isolation::{Isolation, sandbox, user};
 use prost::Message;
 
 use super::fetch::Job;
 use super::volumes::Held;
+use super::walls;
 use crate::access::ForTasks;
 use crate::command::Command;
 use crate::flags::text::Duration;
-use crate::pb::mesita::TaskPrivate;
-use crate::pb::mesos::v1::ExecutorInfo;
+use crate::pb::mesita::{TaskPrivate, TaskPublic};
+use crate::pb::mesos::v1::{ContainerInfo, ExecutorInfo};
 use crate::v1::amounts::duration;
 
 /// Where programs are looked for when the agent's own environment does not say.
@@ -53,6 +55,8 @@ pub(super) struct Names {
 pub(super) struct Plan {
     pub(super) request: Launch,
     pub(super) private: Arc<[u8]>,
+    /// What everybody may see of a task.
+    pub(super) public: Arc<[u8]>,
     pub(super) of: Names,
     pub(super) at: At,
     /// What the container around it is to weigh, if it is inside of one.
@@ -75,7 +79,7 @@ pub(super) struct Ready {
 }
 
 /// The first half of a launch, all of it blocking: command, user, sandbox.
-fn ready(plan: Plan, work_dir: &Path, switch_user: bool) -> Result<Ready, String> {
+fn ready(mut plan: Plan, work_dir: &Path, switch_user: bool) -> Result<Ready, String> {
     let mut grace_us = SHUTDOWN_GRACE_US;
     let command = if plan.is_executor() {
         let info = ExecutorInfo::decode(&*plan.private);
@@ -90,7 +94,18 @@ fn ready(plan: Plan, work_dir: &Path, switch_user: bool) -> Result<Ready, String
     let directory = sandbox::create(work_dir, plan.at, user.as_ref());
     let directory = directory.map_err(|error| error.to_string())?;
     for volume in plan.placed_volumes() {
-        volume.show(work_dir, &directory, user.as_ref())?;
+        let shown = volume.show(work_dir, &directory, user.as_ref())?;
+        plan.limits.writable.push(shown);
+    }
+    if let Some(container) = plan.container() {
+        walls::add(&container, &mut plan.limits)?;
+        let at = (work_dir, plan.at);
+        walls::add_volumes(&container, at, user.as_ref(), &mut plan.limits)?;
+    }
+    if plan.is_executor() {
+        // Its tasks may bring volumes when it is behind its walls already.
+        let all = mesita_isolation::volumes::all(work_dir).map_err(|error| error.to_string())?;
+        plan.limits.writable.push(all);
     }
     Ok(Ready { plan, command, user, directory, grace_us })
 }
@@ -116,6 +131,15 @@ impl Plan {
         self.of.task.is_empty()
     }
 
+    /// How its framework describes its container, if it does.
+    fn container(&self) -> Option<ContainerInfo> {
+        if self.is_executor() {
+            return ExecutorInfo::decode(&*self.private).ok()?.container;
+        }
+        let private = TaskPrivate::decode(&*self.private).unwrap_or_default().container;
+        private.or_else(|| TaskPublic::decode(&*self.public).ok()?.container)
+    }
+
     /// Its volumes, where it asked for them.
     fn placed_volumes(&self) -> Vec<Held> {
         let asked = if self.volumes.is_empty() {
@@ -133,8 +157,8 @@ impl Plan {
 
 /// A launch as far as it goes without waiting for anybody.
 pub(super) enum Begun {
-    /// It is ready to go.
-    Launch(Box<Launch>),
+    /// It is ready to go, as the keeper is asked for it.
+    Launch(Box<Request>),
     /// Something has to be fetched first.
     Fetch(Box<Ready>),
 }
@@ -159,7 +183,7 @@ pub(super) fn build(
     ready: Ready,
     isolation: &Isolation<'_>,
     token: [u8; 16],
-) -> Result<Launch, String> {
+) -> Result<Request, String> {
     let Ready { plan, command, user, directory, grace_us } = ready;
     let is_executor = plan.is_executor();
     let failed = |error: mesita_isolation::Error| error.to_string();
@@ -186,9 +210,8 @@ pub(super) fn build(
             ("MESOS_SUBSCRIPTION_BACKOFF_MAX".to_owned(), "2secs".to_owned()),
         ]);
     }
-    let mut request = program(command, variables, &directory, user, with_output(plan.request));
-    prepared.add_to(&mut request);
-    Ok(request)
+    let launch = program(command, variables, &directory, user, with_output(plan.request));
+    Ok(prepared.request(launch))
 }
 
 /// A process beside a task: its command, as the task's user, in its sandbox, with its names.
@@ -200,14 +223,15 @@ pub(super) fn beside(
     isolation: &Isolation<'_>,
     work_dir: &Path,
     switch_user: bool,
-) -> Result<Enter, String> {
+) -> Result<Request, String> {
     let user = resolved(&of.user, switch_user)?;
     let directory = sandbox::path(work_dir, inside);
     let variables = names(of, &directory);
     let launch = Launch { container: own, ..empty_launch() };
     let mut launch = program(command, variables, &directory, user, launch);
-    isolation.beside(inside).add_to(&mut launch);
-    Ok(Enter { inside: inside.id, launch })
+    let walls = isolation.beside(inside).add_to(&mut launch);
+    let enter = Enter { inside: inside.id, launch };
+    Ok(Request::enter(enter, CString::default(), Stdio::Files, walls))
 }
 
 /// Where a container is that is inside of another's.
@@ -237,7 +261,7 @@ pub(super) fn enclosed(
     isolation: &Isolation<'_>,
     work_dir: &Path,
     switch_user: bool,
-) -> Result<Enter, String> {
+) -> Result<(Enter, Vec<Wall>), String> {
     let (user, owner) = (resolved(&of.user, switch_user)?, resolved(inside.owner, switch_user)?);
     let directory = sandbox::path(work_dir, inside.at);
     if !inside.below.as_os_str().is_empty() {
@@ -248,8 +272,8 @@ pub(super) fn enclosed(
     let variables = names(of, &inside.sandbox(&directory));
     let launch = with_output(Launch { container: inside.own, ..empty_launch() });
     let mut launch = program(command, variables, &directory, user, launch);
-    prepared.add_to(&mut launch);
-    Ok(Enter { inside: inside.at.id, launch })
+    let walls = prepared.add_to(&mut launch);
+    Ok((Enter { inside: inside.at.id, launch }, walls))
 }
 
 /// What a container of its own is.
@@ -267,7 +291,7 @@ pub(super) fn alone(
     isolation: &Isolation<'_>,
     work_dir: &Path,
     switch_user: bool,
-) -> Result<Launch, String> {
+) -> Result<Request, String> {
     let user = resolved(&of.user, switch_user)?;
     let directory = sandbox::create(work_dir, alone.own, user.as_ref());
     let directory = directory.map_err(|error| error.to_string())?;
@@ -275,9 +299,8 @@ pub(super) fn alone(
         isolation.prepare(alone.own, &alone.limits).map_err(|error| error.to_string())?;
     let (container, session) = (alone.own, alone.session);
     let launch = with_output(Launch { container, session, ..empty_launch() });
-    let mut launch = program(command, names(of, &directory), &directory, user, launch);
-    prepared.add_to(&mut launch);
-    Ok(launch)
+    let launch = program(command, names(of, &directory), &directory, user, launch);
+    Ok(prepared.request(launch))
 }
 
 fn with_output(launch: Launch) -> Launch {
@@ -357,6 +380,28 @@ pub(super) fn asked(resources: &Seq<'_, Resource<'_>>) -> (u64, u64) {
     (sum("cpus"), bytes(sum("mem")))
 }
 
+/// The ports among resources.
+fn asked_ports(resources: &Seq<'_, Resource<'_>>) -> Vec<(u16, u16)> {
+    let mut held = Vec::new();
+    for resource in resources.iter().filter(|resource| resource.name == "ports") {
+        if let Value::Ranges(ranges) = resource.value {
+            let port = |number: u64| u16::try_from(number).unwrap_or(u16::MAX);
+            held.extend(ranges.iter().map(|range| (port(range.begin), port(range.end))));
+        }
+    }
+    held
+}
+
+/// The bytes of disk among resources that are no volume.
+fn asked_disk(resources: &Seq<'_, Resource<'_>>) -> u64 {
+    let plain = |one: &Resource<'_>| one.name == "disk" && one.traits.disk.is_none();
+    let amounts = resources.iter().filter(plain).map(|resource| match resource.value {
+        Value::Scalar(amount) => bytes(amount.milli()),
+        Value::Ranges(_) | Value::Set(_) => 0,
+    });
+    amounts.fold(0, u64::saturating_add)
+}
+
 /// Thousandths of a MiB in bytes.
 fn bytes(milli: u64) -> u64 {
     (milli / 1000).saturating_mul(1 << 20).saturating_add(((milli % 1000) << 20) / 1000)
@@ -376,6 +421,8 @@ pub(super) fn limits(launch: &HandLaunch<'_>) -> TaskLimits {
         cpus_limit: cap(cpus, |milli| milli),
         mem_bytes,
         mem_limit: cap(mem, bytes),
+        disk_bytes: Some(asked_disk(&launch.resources)),
+        ports: asked_ports(&launch.resources),
         ..TaskLimits::default()
     }
 }

@@ -473,6 +473,7 @@ impl AgentNode {
                 ..empty_launch()
             },
             private: bytes(launch.private),
+            public: bytes(launch.public),
             of: self.names(launch.container),
             at: self.containers.at(launch.container),
             around: launch.inside.map(|around| self.around(around)),
@@ -576,7 +577,7 @@ impl AgentNode {
             }
         };
         *container.launched.borrow_mut() = None;
-        self.keeper.send(&Request::Launch(Box::new(request)));
+        self.keeper.send(&request);
         let launched = loop {
             let listener = container.changed.listen();
             let launched = container.launched.borrow_mut().take();
@@ -674,7 +675,8 @@ impl AgentNode {
     /// What a container uses now; what cannot be told is left out.
     pub(super) async fn usage_of(&self, at: At) -> mesita_isolation::isolators::Usage {
         let isolation = Arc::clone(&self.containers.isolation);
-        self.containers.by_hand(move || isolation.usage(at)).await.unwrap_or_default()
+        let pid = self.containers.pid(at.id);
+        self.containers.by_hand(move || isolation.usage_of(at, pid)).await.unwrap_or_default()
     }
 
     /// Kills everything that runs: nobody is left who could tell how it ends.
@@ -781,6 +783,7 @@ impl AgentNode {
 fn told_as(limitation: &Limitation) -> (Reason, String) {
     let reason = match limitation.reason {
         LimitReason::Memory => Reason::ContainerLimitationMemory,
+        LimitReason::Disk => Reason::ContainerLimitationDisk,
     };
     (reason, limitation.message.clone())
 }

@@ -43,6 +43,7 @@ mod start;
 mod state;
 mod tally;
 mod volumes;
+mod walls;
 mod watch;
 
 use std::cell::{Cell, RefCell};

@@ -10,6 +10,7 @@ use mesita_core::doors::Rights;
 use mesita_core::resources::Amount;
 use mesita_core::wire::FrameworkId;
 use mesita_core::wire::agent::OperationStatus;
+use mesita_isolation::isolators::Usage;
 use prost::Message;
 
 use super::AgentNode;
@@ -364,6 +365,23 @@ fn container_status(chain: &Chain, executor_pid: Option<u32>) -> pb::ContainerSt
     pb::ContainerStatus { container_id, executor_pid, ..pb::ContainerStatus::default() }
 }
 
+/// What a container reads from and writes to disks, all of them together.
+fn disks(usage: &Usage) -> Option<pb::cgroup_info::blkio::Statistics> {
+    use pb::cgroup_info::blkio::{Operation, Value, throttling};
+    let values = |read: Option<u64>, write: Option<u64>| {
+        let total = Some(read?.saturating_add(write?));
+        let of = |op: Operation, value| Value { op: Some(op.into()), value };
+        let all = [(Operation::Total, total), (Operation::Read, read), (Operation::Write, write)];
+        Some(all.map(|(op, value)| of(op, value)).to_vec())
+    };
+    let throttling = throttling::Statistics {
+        device: None,
+        io_serviced: values(usage.io_reads, usage.io_writes)?,
+        io_service_bytes: values(usage.io_read_bytes, usage.io_written_bytes)?,
+    };
+    Some(pb::cgroup_info::blkio::Statistics { throttling: vec![throttling], ..Default::default() })
+}
+
 /// What a container uses, and may use. Mesos: `MesosContainerizerProcess::usage`.
 pub(super) fn statistics(one: &Used) -> pb::ResourceStatistics {
     let (cpus_milli, mem_bytes) = asked(&one.resources.list());
@@ -383,6 +401,17 @@ pub(super) fn statistics(one: &Used) -> pb::ResourceStatistics {
         mem_total_bytes: one.usage.mem_bytes,
         mem_limit_bytes: one.usage.mem_limit_bytes,
         processes: count(one.usage.pids),
+        mem_anon_bytes: one.usage.rss_bytes,
+        mem_file_bytes: one.usage.file_bytes,
+        mem_cache_bytes: one.usage.file_bytes,
+        mem_mapped_file_bytes: one.usage.mapped_bytes,
+        mem_swap_bytes: one.usage.swap_bytes,
+        mem_kmem_usage_bytes: one.usage.kernel_bytes,
+        mem_kmem_tcp_usage_bytes: one.usage.socket_bytes,
+        mem_unevictable_bytes: one.usage.unevictable_bytes,
+        disk_used_bytes: one.usage.disk_bytes,
+        disk_limit_bytes: one.usage.disk_limit_bytes,
+        blkio_statistics: disks(&one.usage),
         ..pb::ResourceStatistics::default()
     }
 }

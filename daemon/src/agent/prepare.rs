@@ -118,7 +118,8 @@ pub(crate) fn prepare(work_dir: &Path, holds: &Holds, life: Life) -> Result<Prep
         ..KeeperOptions::new(&work_dir)
     });
     let keeper = keeper.map_err(Error::Keeper)?;
-    let options = options(holds, key, keeper.welcome())?;
+    let options =
+        Options { work_dir: Some(work_dir.clone()), ..options(holds, key, keeper.welcome())? };
     let (isolation, degraded) = Isolation::new(&options, &LINUX).map_err(Error::Isolation)?;
     for degraded in &degraded {
         log::warn!("isolation: {degraded}");
@@ -144,14 +145,16 @@ pub(crate) fn prepare(work_dir: &Path, holds: &Holds, life: Life) -> Result<Prep
 /// What the flags and a keeper say about isolation.
 pub(crate) fn options(holds: &Holds, key: [u8; 32], keeper: &Welcome) -> Result<Options, Error> {
     let total = machine::memory_bytes(&LINUX).map_err(Error::Machine)?;
-    Ok(Options {
+    let mut options = Options {
         isolators: holds.isolation.clone(),
         cgroups_root: holds.cgroups_root.clone(),
         cgroups_enable_cfs: holds.cgroups_enable_cfs,
         min_task_mem_bytes: holds.min_task_mem.bytes,
         task_pids_max: holds.task_pids_max,
         ..Options::new(key, keeper, total)
-    })
+    };
+    holds.walls.put_into(&mut options);
+    Ok(options)
 }
 
 /// The resources that an agent with these flags and this work directory offers.

@@ -284,6 +284,9 @@ impl AgentNode {
                 "source": one.source,
                 "statistics": legacy::message(&statistics(&one)),
             });
+            if let Some(pressure) = pressure(&one.usage) {
+                row["pressure"] = pressure;
+            }
             if caller.is_some() {
                 row["container_id"] = one.chain.name().into();
                 row["status"] = json!({"container_id": one.chain.json()});
@@ -491,4 +494,20 @@ pub(super) fn refused(bad: &BadPath) -> Early {
         }
         BadPath::Os(error) => early(StatusCode::INTERNAL_SERVER_ERROR, format!("{error}\n")),
     }
+}
+
+/// How short a container has been of CPU time, memory and disks, where the kernel tells: µs, and the
+/// part of the last ten seconds. Mesos has nothing like it.
+fn pressure(usage: &Usage) -> Option<Value> {
+    let of = |pressure: Option<mesita_isolation::cgroups::Pressure>| {
+        pressure.map(|one| {
+            let percent = f64::from(one.some_avg10) / 100.0;
+            json!({"some_us": one.some_us, "full_us": one.full_us, "some_percent_10s": percent})
+        })
+    };
+    let kinds =
+        [("cpu", usage.cpu_pressure), ("mem", usage.mem_pressure), ("io", usage.io_pressure)];
+    let told = kinds.into_iter().filter_map(|(kind, one)| Some((kind.to_owned(), of(one)?)));
+    let told: Map<String, Value> = told.collect();
+    (!told.is_empty()).then_some(Value::Object(told))
 }

@@ -13,6 +13,7 @@ use prost::Message;
 
 use crate::catalog::rows::{Status, keep_status};
 use crate::clock;
+use crate::command::without_secrets;
 use crate::encoded::{Encoded, Resources};
 use crate::pb::mesita::TaskPrivate;
 use crate::pb::mesos::v1 as pb;
@@ -72,9 +73,10 @@ pub(super) struct ExecutorRow {
 }
 
 impl ExecutorRow {
-    /// As its framework described it.
+    /// As its framework described it, but for what is secret.
     pub(super) fn described(&self) -> pb::ExecutorInfo {
-        pb::ExecutorInfo::decode(&*self.info).unwrap_or_default()
+        let info = pb::ExecutorInfo::decode(&*self.info).unwrap_or_default();
+        pb::ExecutorInfo { command: info.command.as_ref().map(without_secrets), ..info }
     }
 }
 

@@ -3,7 +3,7 @@
 
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::rc::Rc;
 
 use event_listener::Event;
@@ -65,11 +65,12 @@ impl Held {
         work_dir: &Path,
         sandbox: &Path,
         user: Option<&User>,
-    ) -> Result<(), String> {
+    ) -> Result<PathBuf, String> {
         let shown = || {
             let path = volumes::create(work_dir, &self.role, &self.id)?;
             volumes::give(&path, user, self.shared)?;
-            volumes::link(&path, sandbox, &self.container_path)
+            volumes::link(&path, sandbox, &self.container_path)?;
+            Ok::<_, mesita_isolation::sys::Failure>(path)
         };
         shown().map_err(|failure| format!("the persistent volume '{}': {failure}", self.id))
     }

@@ -9,6 +9,7 @@ mod fetch;
 pub(crate) mod file;
 pub(crate) mod json;
 pub(crate) mod text;
+pub(crate) mod walls;
 
 use std::ffi::OsString;
 use std::net::IpAddr;
@@ -311,6 +312,8 @@ pub(crate) struct Holds {
     /// Processes and threads of a task that does not say
     #[arg(long, value_name = "NUMBER", default_value_t = 1024)]
     pub(crate) task_pids_max: u32,
+    #[command(flatten)]
+    pub(crate) walls: walls::Walls,
     /// Run tasks as their users; else all as the agent's own
     #[arg(long, value_name = "BOOL", default_value_t = true, action = clap::ArgAction::Set,
           num_args = 0..=1, default_missing_value = "true", require_equals = true)]

@@ -9,6 +9,7 @@ use prost::Message;
 use super::amounts::{BadNumber, amount, duration};
 use super::checks::{Check, Health};
 use super::resources::{self, BadResource};
+use crate::command::without_secrets;
 use crate::pb::mesita::{TaskPrivate, TaskPublic};
 use crate::pb::mesos::v1 as pb;
 
@@ -204,13 +205,37 @@ pub(crate) fn contained(container: &pb::ContainerInfo) -> Result<(), BadTask> {
     if container.docker.is_some() || image {
         return Err(BadTask::Unsupported("a container image"));
     }
-    if !container.volumes.is_empty() {
-        return Err(BadTask::Unsupported("a volume of a container"));
+    for volume in &container.volumes {
+        mounted(volume)?;
     }
     if !container.network_infos.is_empty() {
         return Err(BadTask::Unsupported("a network of a container's own"));
     }
     Ok(())
+}
+
+/// A volume that agents can mount: a path of the host, a part of a sandbox, a secret.
+fn mounted(volume: &pb::Volume) -> Result<(), BadTask> {
+    use pb::volume::source::{SandboxPath, Type, sandbox_path};
+    let Some(source) = &volume.source else {
+        let host = volume.host_path.is_some() && volume.image.is_none();
+        return if host { Ok(()) } else { Err(BadTask::Unsupported("an image as a volume")) };
+    };
+    let sandbox = |of: &SandboxPath| of.r#type() != sandbox_path::Type::Unknown;
+    let both_ways = source.host_path.as_ref().and_then(|path| path.mount_propagation.as_ref());
+    match source.r#type() {
+        _ if both_ways.is_some() => Err(BadTask::Unsupported("propagation of mounts")),
+        Type::HostPath if source.host_path.is_some() => Ok(()),
+        Type::SandboxPath if source.sandbox_path.as_ref().is_some_and(sandbox) => Ok(()),
+        Type::Secret if source.secret.as_ref().is_some_and(|secret| secret.value.is_some()) => {
+            Ok(())
+        }
+        Type::DockerVolume => Err(BadTask::Unsupported("a volume of a driver of Docker's")),
+        Type::CsiVolume => Err(BadTask::Unsupported("a CSI volume")),
+        Type::HostPath | Type::SandboxPath | Type::Secret | Type::Unknown => {
+            Err(BadTask::Unsupported("a volume without what its type says"))
+        }
+    }
 }
 
 fn public(task: &pb::TaskInfo, executor: Option<&pb::ExecutorInfo>) -> TaskPublic {
@@ -219,12 +244,31 @@ fn public(task: &pb::TaskInfo, executor: Option<&pb::ExecutorInfo>) -> TaskPubli
         limits: task.limits.clone(),
         name: Some(task.name.clone()),
         health_check: task.health_check.clone(),
-        container: task.container.clone(),
+        container: task.container.as_ref().map(container_without_secrets),
         labels: task.labels.clone(),
         discovery: task.discovery.clone(),
         kill_policy: task.kill_policy,
         check: task.check.clone(),
     }
+}
+
+fn secrets(container: &pb::ContainerInfo) -> impl Iterator<Item = &pb::Secret> {
+    let sources = container.volumes.iter().filter_map(|volume| volume.source.as_ref());
+    sources.filter_map(|source| source.secret.as_ref())
+}
+
+fn has_secrets(container: &pb::ContainerInfo) -> bool {
+    secrets(container).any(|secret| secret.value.is_some())
+}
+
+/// The same without what is secret in it, for whoever asks.
+fn container_without_secrets(container: &pb::ContainerInfo) -> pb::ContainerInfo {
+    let mut told = container.clone();
+    let sources = told.volumes.iter_mut().filter_map(|volume| volume.source.as_mut());
+    for secret in sources.filter_map(|source| source.secret.as_mut()) {
+        secret.value = None;
+    }
+    told
 }
 
 /// What is told of an executor: all but what its agent alone needs.
@@ -233,7 +277,7 @@ fn told_of(executor: &pb::ExecutorInfo) -> pb::ExecutorInfo {
     pb::ExecutorInfo {
         r#type: executor.r#type,
         executor_id: executor.executor_id.clone(),
-        command: executor.command.clone(),
+        command: executor.command.as_ref().map(without_secrets),
         name: executor.name.clone(),
         source: executor.source.clone(),
         labels: executor.labels.clone(),
@@ -263,6 +307,7 @@ fn private(task: &pb::TaskInfo) -> TaskPrivate {
         data: task.data.clone(),
         command: task.command.clone(),
         volumes: task.resources.iter().filter(volume).cloned().collect(),
+        container: task.container.as_ref().filter(|one| has_secrets(one)).cloned(),
     }
 }
 

@@ -42,16 +42,20 @@ impl fmt::Display for Why {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::SwitchedOff(controller, switch) => {
-                write!(f, "the kernel's {} controller is switched off; {switch}", controller.name())
+                write!(
+                    f,
+                    "the kernel's {} controller is switched off; {switch}",
+                    controller.name(Version::V1)
+                )
             }
             Self::Missing(controller) => {
-                let name = controller.name();
+                let name = controller.name(Version::V1);
                 write!(f, "the kernel has no {name} controller mounted; ")?;
                 f.write_str("mount cgroup2 at /sys/fs/cgroup, or build the kernel with it")
             }
             Self::NotOurs(failure) => write!(f, "{failure}; {}", Delegation(Some(&failure.path))),
             Self::NotDelegated(controller, own) => {
-                let name = controller.name();
+                let name = controller.name(Version::V2);
                 write!(f, "{} was not given the {name} controller; ", own.display())?;
                 Delegation(Some(own)).fmt(f)
             }
@@ -83,8 +87,9 @@ impl Cgroups {
         let mut missing = Vec::new();
         // With v2, accounting is part of `cpu` and the freezer of every cgroup.
         let on_v1 = |of: &Controller| mounts.iter().any(|mount| mount.controllers.contains(of));
-        let of_v2 = [Controller::Cpu, Controller::Memory, Controller::Pids];
-        let of_v2 = of_v2.into_iter().filter(|of| wanted.controllers.contains(of) && !on_v1(of));
+        let of_v2 = Controller::HANDED
+            .into_iter()
+            .filter(|of| wanted.controllers.contains(of) && !on_v1(of));
         let of_v2: Vec<_> = of_v2.collect();
         match mounts.iter().find(|mount| mount.version == Version::V2) {
             Some(mount) => missing.extend(found.add_unified(sys, mount, wanted, &of_v2)),
@@ -180,9 +185,9 @@ impl Base {
         controllers: &[Controller],
     ) -> Self {
         let offered = sys.read(&base.join("cgroup.controllers")).unwrap_or_default();
-        let (offered, lacking): (Vec<_>, Vec<_>) = controllers
-            .iter()
-            .partition(|controller| words(&offered).any(|word| word == controller.name()));
+        let (offered, lacking): (Vec<_>, Vec<_>) = controllers.iter().partition(|controller| {
+            words(&offered).any(|word| word == controller.name(Version::V2))
+        });
         let why = |&of: &Controller| (of, why_not_offered(sys, of, mount, &base));
         let mut made = Self { place: None, leaf: None, missing: lacking.iter().map(why).collect() };
         let mut usable = offered;
@@ -257,10 +262,11 @@ pub(super) fn enable(
     controller: Controller,
 ) -> Result<(), Failure> {
     let control = directory.join("cgroup.subtree_control");
-    if words(&sys.read(&control)?).any(|word| word == controller.name()) {
+    let name = controller.name(Version::V2);
+    if words(&sys.read(&control)?).any(|word| word == name) {
         return Ok(());
     }
-    sys.write(&control, &format!("+{}", controller.name()))
+    sys.write(&control, &format!("+{name}"))
 }
 
 fn place_v1(sys: &dyn Sys, mount: &Mount, wanted: Wanted<'_>) -> Result<Place, Failure> {
@@ -294,7 +300,7 @@ fn own_directory(sys: &dyn Sys, mount: &Mount) -> PathBuf {
     let own = cgroups.lines().find_map(|line| {
         let (list, path) = line.split_once(':')?.1.split_once(':')?;
         let same = match mount.controllers.first() {
-            Some(of) => list.split(',').any(|name| name == of.name()),
+            Some(of) => list.split(',').any(|name| name == of.name(Version::V1)),
             None => line.starts_with("0::"),
         };
         same.then_some(path)
@@ -313,7 +319,8 @@ fn why_absent(sys: &dyn Sys, controller: Controller) -> Why {
     let table = sys.read(Path::new("/proc/cgroups")).unwrap_or_default();
     // `name hierarchy cgroups enabled`
     let mut rows = table.lines().map(|line| words(line).collect::<Vec<_>>());
-    let off = |row: Vec<&str>| row.first() == Some(&controller.name()) && row.get(3) == Some(&"0");
+    let v1 = controller.name(Version::V1);
+    let off = |row: Vec<&str>| row.first() == Some(&v1) && row.get(3) == Some(&"0");
     let off = rows.any(off);
     let command_line = sys.read(Path::new("/proc/cmdline")).unwrap_or_default();
     if off || switches_off(&command_line, controller) {
@@ -326,7 +333,7 @@ fn why_absent(sys: &dyn Sys, controller: Controller) -> Why {
 /// Why `base` does not offer a controller: the kernel lacks it, or those above kept it.
 fn why_not_offered(sys: &dyn Sys, controller: Controller, mount: &Mount, base: &Path) -> Why {
     let top = sys.read(&mount.point.join("cgroup.controllers")).unwrap_or_default();
-    if base != mount.point && words(&top).any(|word| word == controller.name()) {
+    if base != mount.point && words(&top).any(|word| word == controller.name(Version::V2)) {
         return Why::NotDelegated(controller, base.to_owned());
     }
     why_absent(sys, controller)
@@ -356,7 +363,7 @@ fn mount(line: &str) -> Option<Mount> {
         "cgroup2" => (Version::V2, ""),
         _ => return None,
     };
-    let named = |of: &Controller| options.split(',').any(|option| option == of.name());
+    let named = |of: &Controller| options.split(',').any(|option| option == of.name(Version::V1));
     let controllers: Vec<_> = Controller::ALL.into_iter().filter(named).collect();
     let useful = version == Version::V2 || !controllers.is_empty();
     useful.then_some(Mount { point, root, version, controllers })
@@ -388,11 +395,17 @@ mod tests {
         root: "mesita",
         key: "0123456789abcdef",
         keeper: 51,
-        controllers: &Controller::ALL,
+        controllers: &[
+            Controller::Cpu,
+            Controller::Cpuacct,
+            Controller::Memory,
+            Controller::Pids,
+            Controller::Freezer,
+        ],
     };
 
     fn missing(found: &[(Controller, Why)]) -> Vec<&'static str> {
-        found.iter().map(|(controller, _)| controller.name()).collect()
+        found.iter().map(|(controller, _)| controller.name(Version::V1)).collect()
     }
 
     #[test]

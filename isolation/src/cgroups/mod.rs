@@ -37,20 +37,51 @@ pub enum Controller {
     Pids,
     /// Stopping everything in a cgroup; part of v2 itself.
     Freezer,
+    /// Processors and memory nodes.
+    Cpuset,
+    /// Reading from disks and writing to them.
+    Io,
+    /// Which devices may be opened, v1 only.
+    Devices,
+    /// Huge pages.
+    Hugetlb,
+    /// Counting events of the hardware; part of v2 itself.
+    PerfEvent,
 }
 
 impl Controller {
     /// All of them.
-    pub const ALL: [Self; 5] = [Self::Cpu, Self::Cpuacct, Self::Memory, Self::Pids, Self::Freezer];
+    pub const ALL: [Self; 10] = [
+        Self::Cpu,
+        Self::Cpuacct,
+        Self::Memory,
+        Self::Pids,
+        Self::Freezer,
+        Self::Cpuset,
+        Self::Io,
+        Self::Devices,
+        Self::Hugetlb,
+        Self::PerfEvent,
+    ];
+
+    /// Those that v2 hands down.
+    pub(crate) const HANDED: [Self; 6] =
+        [Self::Cpu, Self::Memory, Self::Pids, Self::Cpuset, Self::Io, Self::Hugetlb];
 
     /// The kernel's name.
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::Cpu => "cpu",
-            Self::Cpuacct => "cpuacct",
-            Self::Memory => "memory",
-            Self::Pids => "pids",
-            Self::Freezer => "freezer",
+    pub const fn name(self, version: Version) -> &'static str {
+        match (self, version) {
+            (Self::Cpu, _) => "cpu",
+            (Self::Cpuacct, _) => "cpuacct",
+            (Self::Memory, _) => "memory",
+            (Self::Pids, _) => "pids",
+            (Self::Freezer, _) => "freezer",
+            (Self::Cpuset, _) => "cpuset",
+            (Self::Io, Version::V1) => "blkio",
+            (Self::Io, Version::V2) => "io",
+            (Self::Devices, _) => "devices",
+            (Self::Hugetlb, _) => "hugetlb",
+            (Self::PerfEvent, _) => "perf_event",
         }
     }
 }
@@ -124,8 +155,7 @@ impl Cgroups {
     pub(crate) fn hand_down(&self, sys: &dyn Sys, container: ContainerId) -> Result<(), Failure> {
         for place in self.places.iter().filter(|place| place.version == Version::V2) {
             let directory = At::from(container).below(&place.directory);
-            let limited = place.controllers.iter().filter(|one| **one != Controller::Freezer);
-            for controller in limited {
+            for controller in &place.controllers {
                 find::enable(sys, &directory, *controller)?;
             }
         }
@@ -175,6 +205,31 @@ fn words(text: &str) -> impl Iterator<Item = &str> {
 /// The processes that a `cgroup.procs` lists. 0 stands for those of other pid namespaces.
 fn pids(text: &str) -> impl Iterator<Item = u32> {
     words(text).filter_map(|word| word.parse().ok()).filter(|&pid| pid != 0)
+}
+
+/// What the kernel knows of the shortage of one kind that a cgroup has seen.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Pressure {
+    /// How long some of its threads waited for it, in µs.
+    pub some_us: u64,
+    /// How long all of them did at once, in µs.
+    pub full_us: u64,
+    /// The part of the last 10 s in which some did, in hundredths of a percent.
+    pub some_avg10: u32,
+}
+
+/// Reads a file such as `memory.pressure`; none where the kernel does not tell.
+pub(crate) fn pressure(sys: &dyn Sys, directory: &Path, file: &str) -> Option<Pressure> {
+    let text = sys.read(&directory.join(file)).ok()?;
+    let value = |line: &str, key: &str| {
+        let line = text.lines().find(|of| of.starts_with(line))?;
+        words(line).find_map(|word| word.strip_prefix(key)?.strip_prefix('=').map(str::to_owned))
+    };
+    let total = |line| value(line, "total").and_then(|total| total.parse().ok());
+    // Two digits behind the point, always.
+    let hundredths = value("some", "avg10")?.replace('.', "").parse().ok()?;
+    let full_us = total("full").unwrap_or(0);
+    Some(Pressure { some_us: total("some")?, full_us, some_avg10: hundredths })
 }
 
 /// The number behind `key` in a file of `key number` lines.

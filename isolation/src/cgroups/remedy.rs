@@ -5,7 +5,7 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 
 use super::{Controller, words};
-use crate::sys::Sys;
+use crate::sys::{Sys, Version};
 
 /// Where a board has the words that it gives its kernel.
 #[derive(Debug, PartialEq, Eq)]
@@ -73,14 +73,16 @@ pub(super) fn switches_off(line: &str, controller: Controller) -> bool {
         let off = word.split_once("cgroup_disable=");
         let off = off.filter(|(before, _)| before.is_empty() || before.ends_with(quotes));
         off.is_some_and(|(_, list)| {
-            list.split([',', '"', '\'']).any(|name| name == controller.name())
+            let is =
+                |name| [Version::V1, Version::V2].iter().any(|of| controller.name(*of) == name);
+            list.split([',', '"', '\'']).any(is)
         })
     })
 }
 
 impl fmt::Display for Switch {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let name = self.controller.name();
+        let name = self.controller.name(Version::V1);
         match self.boot {
             None => write!(f, "add `cgroup_enable={name}` to the kernel command line and reboot"),
             Some(Boot { file, line, then }) if self.said_there => {

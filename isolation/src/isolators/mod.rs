@@ -7,9 +7,13 @@
 //! update, usage and watch, then cleanup.
 
 mod cgroups;
+mod disk;
+pub(crate) mod exec;
 mod linux;
 mod namespaces;
+mod network;
 mod posix;
+mod volume;
 
 use std::fmt;
 use std::os::fd::OwnedFd;
@@ -17,12 +21,18 @@ use std::path::PathBuf;
 
 use mesita_core::wire::task::Exit;
 
-use crate::cgroups::{At, Cgroups, Controller, Why};
+use crate::cgroups::{At, Cgroups, Controller, Pressure, Why};
 use crate::isolation::Options;
 use crate::keeper::protocol::{self, Namespaces, RLIMITS_MAX, Step, Trouble};
-use crate::sys::{Failure, Sys};
+use crate::keeper::wall::{PORTS_MAX, Wall};
+use crate::sys::{Device, Failure, Sys};
 
+pub use cgroups::devices::DEVICES_MAX;
 pub use cgroups::mem::MESSAGE_MAX;
+pub use exec::{ANSWER_MAX, CALL_US};
+pub use linux::capabilities::Capabilities;
+pub use linux::landlock::WRITABLE;
+pub use volume::{Source, VOLUMES_MAX, Volume};
 
 /// One aspect of a task that is held.
 pub trait Isolator: fmt::Debug + Send + Sync {
@@ -39,6 +49,10 @@ pub trait Isolator: fmt::Debug + Send + Sync {
         limits: &TaskLimits,
         additions: &mut Additions,
     ) -> Result<(), Error>;
+
+    /// Adds to a process that is started beside the container's task, in its namespaces, what keeps
+    /// it from having more privileges than a task has that asks for none.
+    fn beside(&self, _additions: &mut Additions) {}
 
     /// Does what can only be done to a process that exists.
     fn isolate(&self, _container: &Container<'_>, _pid: u32) -> Result<(), Error> {
@@ -85,6 +99,8 @@ pub struct Container<'a> {
     pub sys: &'a dyn Sys,
     /// Where its cgroups are.
     pub cgroups: &'a Cgroups,
+    /// The process that the keeper told, where that is of use.
+    pub pid: Option<u32>,
 }
 
 /// What a task may use.
@@ -102,6 +118,46 @@ pub struct TaskLimits {
     pub pids: Option<u32>,
     /// Limits of each process (Mesos: `RLimitInfo`).
     pub rlimits: heapless::Vec<Rlimit, RLIMITS_MAX>,
+    /// Reading from and writing to each disk; none = as the flags say.
+    pub io: Option<Io>,
+    /// Devices it was given, at most [`DEVICES_MAX`].
+    pub devices: Vec<Device>,
+    /// Capabilities that it asks for (Mesos: `LinuxInfo`); none = as the flags say.
+    pub effective_capabilities: Option<Capabilities>,
+    /// Those that its programs can ever get.
+    pub bounding_capabilities: Option<Capabilities>,
+    /// The filter of system calls that it asks for; none = as the flags say.
+    pub seccomp: Option<Seccomp>,
+    /// What its files may take, in bytes; none = as much as there is.
+    pub disk_bytes: Option<u64>,
+    /// Ports that it holds, from and to.
+    pub ports: Vec<(u16, u16)>,
+    /// What it finds mounted, at most [`VOLUMES_MAX`].
+    pub volumes: Vec<Volume>,
+    /// Directories of its own outside of where it works: volumes.
+    pub writable: Vec<PathBuf>,
+}
+
+/// A filter of system calls.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Seccomp {
+    /// That of a file in `--seccomp-config-dir`.
+    Profile(String),
+    /// None.
+    Unconfined,
+}
+
+/// How much of a disk may be used each second; none = as much as there is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Io {
+    /// Bytes read.
+    pub read_bytes: Option<u64>,
+    /// Bytes written.
+    pub write_bytes: Option<u64>,
+    /// Reads.
+    pub reads: Option<u64>,
+    /// Writes.
+    pub writes: Option<u64>,
 }
 
 /// A limit above a request.
@@ -135,6 +191,8 @@ pub struct Additions {
     pub rlimits: heapless::Vec<protocol::Rlimit, RLIMITS_MAX>,
     /// What is added to the agent's own `oom_score_adj`.
     pub oom_score_adj: i16,
+    /// What more is put up around it.
+    pub walls: Vec<Wall>,
 }
 
 /// A limit that a container ran into.
@@ -151,6 +209,8 @@ pub struct Limitation {
 pub enum Reason {
     /// Memory: the kernel killed. Mesos: `REASON_CONTAINER_LIMITATION_MEMORY`.
     Memory,
+    /// Disk: it was looked at. Mesos: `REASON_CONTAINER_LIMITATION_DISK`.
+    Disk,
 }
 
 /// What a container uses and used. What no isolator knows is none.
@@ -184,6 +244,36 @@ pub struct Usage {
     pub pids_limit: Option<u64>,
     /// Forks that the limit refused.
     pub pids_refused: Option<u64>,
+    /// Memory that files are cached in, in bytes.
+    pub file_bytes: Option<u64>,
+    /// Of that what is mapped, in bytes.
+    pub mapped_bytes: Option<u64>,
+    /// What lies in swap, in bytes.
+    pub swap_bytes: Option<u64>,
+    /// What the kernel uses for it, in bytes; v2 only.
+    pub kernel_bytes: Option<u64>,
+    /// What sockets hold, in bytes.
+    pub socket_bytes: Option<u64>,
+    /// What cannot be taken from it, in bytes.
+    pub unevictable_bytes: Option<u64>,
+    /// Read from disks, in bytes, and how often.
+    pub io_read_bytes: Option<u64>,
+    /// Written to disks, in bytes.
+    pub io_written_bytes: Option<u64>,
+    /// Reads of disks.
+    pub io_reads: Option<u64>,
+    /// Writes of disks.
+    pub io_writes: Option<u64>,
+    /// Shortage of CPU time, where the unified hierarchy tells.
+    pub cpu_pressure: Option<Pressure>,
+    /// Shortage of memory.
+    pub mem_pressure: Option<Pressure>,
+    /// Shortage of disks.
+    pub io_pressure: Option<Pressure>,
+    /// Bytes of its sandbox and volumes.
+    pub disk_bytes: Option<u64>,
+    /// The limit of those.
+    pub disk_limit_bytes: Option<u64>,
 }
 
 /// Why something could not be done to a container.
@@ -199,6 +289,27 @@ pub enum Error {
     UnknownRlimit(String),
     /// The soft limit is above the hard one.
     RlimitAboveHard(String),
+    /// The task asks for capabilities that it may not have.
+    Capabilities {
+        /// Which set.
+        what: &'static str,
+        /// What it asks for.
+        asked: String,
+        /// What there is.
+        most: String,
+    },
+    /// The task asks for a profile of system calls that does not exist.
+    NoProfile(String),
+    /// A profile of system calls is longer than the kernel takes.
+    LongProfile(String),
+    /// What an isolator from outside was called for, and what it said.
+    Outside(&'static str, String),
+    /// The task holds more ports than it can be held to.
+    Ports,
+    /// A volume cannot be had: which, and why.
+    Volume(String, &'static str),
+    /// The task asks for something, and the isolator that does it is off.
+    Off(&'static str),
 }
 
 impl fmt::Display for Error {
@@ -208,6 +319,23 @@ impl fmt::Display for Error {
             Self::Unreadable(path) => write!(f, "{} makes no sense", path.display()),
             Self::NoRlimits => f.write_str("the task sets rlimits, and posix/rlimits is off"),
             Self::UnknownRlimit(name) => write!(f, "no such rlimit: {name}"),
+            Self::Capabilities { what, asked, most } => {
+                write!(
+                    f,
+                    "{what} capabilities requested are {asked}, and only {most} are allowed; "
+                )?;
+                f.write_str("--effective-capabilities and --bounding-capabilities say which")
+            }
+            Self::NoProfile(name) => {
+                write!(f, "there is no profile `{}` in --seccomp-config-dir", name.escape_debug())
+            }
+            Self::LongProfile(name) => {
+                write!(f, "profile `{}` is longer than the kernel takes", name.escape_debug())
+            }
+            Self::Outside(what, why) => write!(f, "{what}: {why}"),
+            Self::Ports => write!(f, "a task is held to at most {PORTS_MAX} ports"),
+            Self::Volume(path, why) => write!(f, "volume `{}`: {why}", path.escape_debug()),
+            Self::Off(what) => write!(f, "the task asks for {what}, and this isolator is off"),
             Self::RlimitAboveHard(name) => {
                 write!(f, "{name}: the soft limit is above the hard one")
             }
@@ -226,6 +354,7 @@ impl From<Failure> for Error {
 /// What an isolator is made from.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Ground<'a> {
+    pub(crate) sys: &'a dyn Sys,
     pub(crate) options: &'a Options,
     pub(crate) cgroups: &'a Cgroups,
     pub(crate) missing: &'a [(Controller, Why)],
@@ -241,7 +370,26 @@ impl Ground<'_> {
         let why = why.map_or(Why::Missing(controller), |(_, why)| why.clone());
         Err(Unusable::Cgroup(why))
     }
+
+    /// Whether the keeper puts up walls.
+    fn require_walls(&self) -> Result<(), Unusable> {
+        let able = self.options.keeper_version >= WALLS_SINCE;
+        if able { Ok(()) } else { Err(Unusable::OldKeeper) }
+    }
+
+    /// Namespaces for a task with a process 1 that holds all of them open.
+    fn require_namespaces(&self) -> Result<Namespaces, Unusable> {
+        let namespaces = self.options.namespaces;
+        if namespaces.pid && namespaces.mount {
+            Ok(namespaces)
+        } else {
+            Err(Unusable::Namespaces(self.options.namespaces_trouble))
+        }
+    }
 }
+
+/// The first version of the keeper's protocol that has walls.
+const WALLS_SINCE: u16 = 3;
 
 /// Why an isolator cannot work here. Prints as what to do about it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -250,12 +398,26 @@ pub enum Unusable {
     Cgroup(Why),
     /// The keeper could not make the namespaces.
     Namespaces(Option<Trouble>),
+    /// The keeper does not know of walls: it was started by an earlier release.
+    OldKeeper,
+    /// The kernel has no such thing.
+    Kernel(&'static str),
+    /// A flag says what cannot be.
+    Flag(String),
+    /// The kernel refuses a call, and what would let it.
+    Call(Failure, &'static str),
 }
 
 impl fmt::Display for Unusable {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Cgroup(why) => why.fmt(f),
+            Self::OldKeeper => f.write_str(
+                "the keeper is of an earlier release; restart the agent when no task runs",
+            ),
+            Self::Kernel(lacks) => write!(f, "the kernel has no {lacks}"),
+            Self::Flag(what) => f.write_str(what),
+            Self::Call(failure, mend) => write!(f, "{failure}; {mend}"),
             Self::Namespaces(why) => {
                 let Some(why) = why else {
                     return f.write_str("the kernel does not make them; run as root");
@@ -285,6 +447,8 @@ pub struct Entry {
     /// The controllers that it uses.
     pub controllers: &'static [Controller],
     pub(crate) make: Make,
+    /// It is on only where `--isolation` names it, itself and not by `all`.
+    pub named: bool,
 }
 
 impl fmt::Debug for Entry {
@@ -294,7 +458,7 @@ impl fmt::Debug for Entry {
 }
 
 macro_rules! registry {
-    ($( $name:literal => $($module:ident)::+ ( $($controller:ident)* ), )*) => {
+    ($( $name:literal => $($module:ident)::+ ( $($controller:ident)* ) $(when $when:ident)?, )*) => {
         /// All isolators of this build, in the order in which they prepare. They clean up in
         /// reverse.
         pub const REGISTRY: &[Entry] = &[ $( Entry {
@@ -302,8 +466,10 @@ macro_rules! registry {
             about: $($module)::+::ABOUT,
             controllers: &[ $( Controller::$controller ),* ],
             make: $($module)::+::make,
+            named: false $( || registry!(@ $when) )?,
         }, )* ];
     };
+    (@ named) => { true };
 }
 
 // name => module (controllers)
@@ -312,8 +478,28 @@ registry! {
     "cgroups/cpu" => cgroups::cpu(Cpu Cpuacct),
     "cgroups/mem" => cgroups::mem(Memory),
     "cgroups/pids" => cgroups::pids(Pids),
+    "posix/cpu" => posix::cpu(),
+    "posix/mem" => posix::mem(),
+    "cgroups/blkio" => cgroups::blkio(Io),
+    "cgroups/devices" => cgroups::devices(Devices),
+    "cgroups/cpuset" => cgroups::cpuset(Cpuset) when named,
+    "cgroups/hugetlb" => cgroups::hugetlb(Hugetlb) when named,
+    "cgroups/freezer" => cgroups::freezer(Freezer) when named,
+    "cgroups/perf_event" => cgroups::perf_event(PerfEvent) when named,
+    "disk/du" => disk::du(),
     "linux/nnp" => linux::nnp(),
+    "volume/host_path" => volume::host_path(),
+    "volume/sandbox_path" => volume::sandbox_path(),
+    "volume/secret" => volume::secret(),
+    "linux/capabilities" => linux::capabilities(),
+    "linux/landlock" => linux::landlock(),
+    "linux/seccomp" => linux::seccomp(),
     "namespaces/pid" => namespaces::pid(),
+    "namespaces/ipc" => namespaces::ipc(),
+    "namespaces/uts" => namespaces::uts(),
+    "namespaces/cgroup" => namespaces::cgroup(),
+    "network/none" => network::none() when named,
+    "network/ports" => network::ports() when named,
 }
 
 #[cfg(test)]

@@ -10,19 +10,20 @@ use std::os::fd::{AsRawFd, BorrowedFd};
 use nix::sys::signal::SigSet;
 use nix::sys::signalfd::{SfdFlags, SignalFd};
 use rustix::event::{PollFd, PollFlags, poll};
-use rustix::mount::{MountFlags, MountPropagationFlags, mount, mount_change};
+use rustix::mount::{MountFlags, mount};
 use rustix::net::{RecvFlags, recv};
 
 use super::child::{Maps, Plan, Report, Trouble, became_program};
 use super::inside;
 use super::protocol::{Namespaces, Step};
+use super::walls::part_mounts;
 use crate::sys::{self, Cloner};
 
 /// What a process made in a new pid namespace does; the result is its status.
 pub(super) fn run(plan: &Plan<'_>, channel: BorrowedFd<'_>, joined: bool) -> i32 {
     match start(plan, channel, joined) {
         Ok((task, signals)) => {
-            inside::lend(plan.namespaces(), channel);
+            inside::lend(inside::all(plan), channel);
             watch(task, &signals, channel);
             0
         }
@@ -48,6 +49,7 @@ fn start(
     // So that a signal to the keeper's group is not one to its tasks.
     rustix::process::setsid().map_err(|errno| (Step::Session, errno.raw_os_error()))?;
     part(plan.namespaces(), &plan.maps)?;
+    plan.walls.part(plan.directory(), plan.owner())?;
     let signals = SignalFd::with_flags(&SigSet::all(), SfdFlags::SFD_CLOEXEC)
         .map_err(|errno| (Step::Channel, errno as i32))?;
     let mut trouble = None;
@@ -71,9 +73,7 @@ pub(super) fn part(namespaces: Namespaces, maps: &Maps) -> Result<(), Trouble> {
         maps.write()?;
     }
     if namespaces.mount {
-        let private = MountPropagationFlags::PRIVATE | MountPropagationFlags::REC;
-        let failed = |errno: rustix::io::Errno| (Step::Mounts, errno.raw_os_error());
-        mount_change(c"/", private).map_err(failed)?;
+        part_mounts().map_err(|errno| (Step::Mounts, errno.raw_os_error()))?;
     }
     if namespaces.mount && namespaces.pid {
         let flags = MountFlags::NOSUID | MountFlags::NODEV | MountFlags::NOEXEC;

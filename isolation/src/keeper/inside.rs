@@ -5,7 +5,9 @@
 //! outer one, a copy of the keeper, stays in the keeper's namespaces, starts the inner one, passes
 //! signals on, and tells the keeper how it ended. The outer one ends with either.
 
+use std::ffi::c_int;
 use std::mem::MaybeUninit;
+use std::ops::Range;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 
 use nix::sys::signal::SigSet;
@@ -20,38 +22,49 @@ use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 
 use super::child::{Plan, Report, Trouble, became_program};
 use super::init::{pass_on, watch};
-use super::protocol::{DESCRIPTORS, Namespaces, Step};
+use super::protocol::{DESCRIPTORS, Step};
 use crate::sys::{self, Cloner};
 
-/// Descriptors of namespaces that a process 1 lends at the most.
-const LENT_MAX: usize = 3;
+/// Kinds of namespaces that a process 1 lends, in the order in which they are sent: the flag of
+/// clone(2), the file, and what enters them. The mounts are entered last, the users first.
+const KINDS: [(c_int, &str, LinkNameSpaceType); LENT_MAX] = [
+    (libc::CLONE_NEWUSER, "/proc/self/ns/user", LinkNameSpaceType::User),
+    (libc::CLONE_NEWPID, "/proc/self/ns/pid", LinkNameSpaceType::ProcessID),
+    (libc::CLONE_NEWIPC, "/proc/self/ns/ipc", LinkNameSpaceType::InterProcessCommunication),
+    (libc::CLONE_NEWUTS, "/proc/self/ns/uts", LinkNameSpaceType::HostNameAndNISDomainName),
+    (libc::CLONE_NEWNET, "/proc/self/ns/net", LinkNameSpaceType::Network),
+    (libc::CLONE_NEWCGROUP, "/proc/self/ns/cgroup", LinkNameSpaceType::ControlGroup),
+    (libc::CLONE_NEWNS, "/proc/self/ns/mnt", LinkNameSpaceType::Mount),
+];
+/// Kinds of namespaces.
+const LENT_MAX: usize = 7;
+/// How many of them the outer process enters by itself, for its child to be in.
+const OUTER: usize = 2;
 
 /// The namespaces of a task, as far as it has any of its own.
 #[derive(Debug, Default)]
 pub(super) struct Lent {
-    user: Option<OwnedFd>,
-    pid: Option<OwnedFd>,
-    mount: Option<OwnedFd>,
+    /// By their place in `KINDS`.
+    namespaces: [Option<OwnedFd>; LENT_MAX],
+}
+
+/// All namespaces that a process has of its own, as flags of clone(2).
+pub(super) fn all(plan: &Plan<'_>) -> c_int {
+    super::tasks::flags(plan.namespaces(), plan.walls.flags()).namespaces | plan.walls.later()
 }
 
 /// Tells the keeper that the task runs, and lends it the namespaces of this process, which is
 /// process 1 of them: nobody else may open those of a process that hides its memory.
-pub(super) fn lend(namespaces: Namespaces, channel: BorrowedFd<'_>) {
-    let own = |is: bool, path: &str| {
-        is.then(|| open(path, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty()).ok()).flatten()
-    };
-    let own = [
-        own(namespaces.user, "/proc/self/ns/user"),
-        own(namespaces.pid, "/proc/self/ns/pid"),
-        own(namespaces.mount, "/proc/self/ns/mnt"),
-    ];
-    let expected = [namespaces.user, namespaces.pid, namespaces.mount];
-    let lent: Vec<BorrowedFd<'_>> = own.iter().flatten().map(AsFd::as_fd).collect();
+pub(super) fn lend(parts: c_int, channel: BorrowedFd<'_>) {
+    let wanted = KINDS.iter().filter(|(flag, ..)| parts & flag != 0);
+    let own: Result<Vec<OwnedFd>, Errno> = wanted
+        .map(|(_, path, _)| open(*path, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty()))
+        .collect();
     let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(LENT_MAX))];
     let mut control = SendAncillaryBuffer::new(&mut space);
     // All of them or none: their order says which is which.
-    let all = lent.len() == expected.into_iter().filter(|is| *is).count();
-    if !all || !control.push(SendAncillaryMessage::ScmRights(&lent)) {
+    let lent: Vec<BorrowedFd<'_>> = own.iter().flatten().map(AsFd::as_fd).collect();
+    if own.is_err() || !control.push(SendAncillaryMessage::ScmRights(&lent)) {
         return Report::Started.send(channel);
     }
     let bytes = Report::Started.to_bytes();
@@ -83,17 +96,34 @@ pub(super) fn take(channel: &OwnedFd, bytes: &mut [u8]) -> Result<(usize, Vec<Ow
 
 impl Lent {
     /// What [`lend`] sent for a task that was given these; none of it when some is missing.
-    pub(super) fn of(namespaces: Namespaces, lent: Vec<OwnedFd>) -> Option<Self> {
+    pub(super) fn of(parts: c_int, lent: Vec<OwnedFd>) -> Option<Self> {
         let mut lent = lent.into_iter();
-        let mut next = |is: bool| if is { lent.next().map(Some) } else { Some(None) };
-        let (user, pid) = (next(namespaces.user)?, next(namespaces.pid)?);
-        Some(Self { user, pid, mount: next(namespaces.mount)? })
+        let mut all = Self::default();
+        for ((flag, ..), at) in KINDS.iter().zip(&mut all.namespaces) {
+            if parts & flag != 0 {
+                *at = Some(lent.next()?);
+            }
+        }
+        Some(all)
     }
 
     fn kept(&self, channel: BorrowedFd<'_>) -> [i32; LENT_MAX + 1] {
-        let number =
-            |lent: &Option<OwnedFd>| lent.as_ref().map_or(channel.as_raw_fd(), AsRawFd::as_raw_fd);
-        [channel.as_raw_fd(), number(&self.user), number(&self.pid), number(&self.mount)]
+        let mut kept = [channel.as_raw_fd(); LENT_MAX + 1];
+        let lent = self.namespaces.iter().flatten().map(AsRawFd::as_raw_fd);
+        kept.iter_mut().zip(lent).for_each(|(kept, lent)| *kept = lent);
+        // The last one is nobody else's: there are as many namespaces as come before it.
+        kept
+    }
+
+    /// Enters those of `KINDS` in this range.
+    fn enter(&self, kinds: Range<usize>) -> Result<(), Trouble> {
+        let kinds = KINDS.iter().zip(&self.namespaces).take(kinds.end).skip(kinds.start);
+        for ((.., kind), lent) in kinds {
+            let Some(lent) = lent else { continue };
+            let entered = move_into_link_name_space(lent.as_fd(), Some(*kind));
+            entered.map_err(|errno| (Step::Inside, errno.raw_os_error()))?;
+        }
+        Ok(())
     }
 }
 
@@ -135,8 +165,7 @@ fn start(
     // For people who look at the process list; nothing depends on it.
     let _ = rustix::thread::set_name(c"mesita-inside");
     rustix::process::setsid().map_err(|errno| (Step::Session, errno.raw_os_error()))?;
-    enter(lent.user.as_ref(), LinkNameSpaceType::User)?;
-    enter(lent.pid.as_ref(), LinkNameSpaceType::ProcessID)?;
+    lent.enter(0..OUTER)?;
     let signals = SignalFd::with_flags(&SigSet::all(), SfdFlags::SFD_CLOEXEC)
         .map_err(|errno| (Step::Channel, errno as i32))?;
     let mut trouble = None;
@@ -144,7 +173,7 @@ fn start(
     let mut cloner = Cloner::new().map_err(|failure| (Step::Clone, failure.errno))?;
     let inner = cloner.spawn(how, None, &mut |_| {
         // The outer one keeps the keeper's mounts: in its `/proc` it finds the inner one.
-        let entered = enter(lent.mount.as_ref(), LinkNameSpaceType::Mount);
+        let entered = lent.enter(OUTER..LENT_MAX);
         trouble = Some(entered.map_or_else(|trouble| trouble, |()| plan.become_task(channel)));
         1
     });
@@ -173,12 +202,6 @@ fn let_go() -> Result<(), Errno> {
     rustix::stdio::dup2_stderr(&null)
 }
 
-fn enter(lent: Option<&OwnedFd>, kind: LinkNameSpaceType) -> Result<(), Trouble> {
-    let Some(lent) = lent else { return Ok(()) };
-    let entered = move_into_link_name_space(lent.as_fd(), Some(kind));
-    entered.map_err(|errno| (Step::Inside, errno.raw_os_error()))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -186,10 +209,11 @@ mod tests {
     #[test]
     fn what_is_lent_is_known_by_its_order_and_nothing_is_taken_for_another() {
         let null = || OwnedFd::from(std::fs::File::open("/dev/null").unwrap());
-        let all = Namespaces { user: false, pid: true, mount: true };
+        let all = libc::CLONE_NEWNS | libc::CLONE_NEWPID;
         let lent = Lent::of(all, vec![null(), null()]).unwrap();
-        assert!(lent.user.is_none() && lent.pid.is_some() && lent.mount.is_some());
+        let has: Vec<bool> = lent.namespaces.iter().map(Option::is_some).collect();
+        assert_eq!(has, [false, true, false, false, false, false, true]);
         assert!(Lent::of(all, vec![null()]).is_none());
-        assert!(Lent::of(Namespaces::default(), Vec::new()).is_some());
+        assert!(Lent::of(0, Vec::new()).is_some());
     }
 }

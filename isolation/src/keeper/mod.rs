@@ -12,6 +12,7 @@
 //! | `serve`, `connection` | the loop: agent, children, clock |
 //! | `tasks` | the containers, from launch to forgotten |
 //! | `child`, `init`, `inside` | what a new process does before it is the task, or beside it |
+//! | [`wall`], `walls` | what more is put up around it |
 //! | `exits` | `meta/exits`, for when the keeper dies, too |
 //! | `client`, `left` | the agent's end, and what to do with the tasks of a dead keeper |
 
@@ -26,6 +27,8 @@ pub mod protocol;
 mod serve;
 pub(crate) mod stat;
 mod tasks;
+pub mod wall;
+mod walls;
 
 use std::ffi::CStr;
 use std::fmt;
@@ -322,6 +325,8 @@ fn detach(logs: bool) -> Result<Origin, Failure> {
     if !logs {
         rustix::stdio::dup2_stderr(&null).map_err(failed("dup2"))?;
     }
+    // Not the agent's keys, nor those of whoever started it.
+    sys::new_keyring();
     rustix::process::chdir(c"/").map_err(failed("chdir"))?;
     rustix::thread::set_name(c"mesita-keeper").map_err(failed("prctl"))?;
     set_child_subreaper(Some(rustix::process::getpid())).map_err(failed("prctl"))?;
@@ -360,7 +365,7 @@ fn trial(namespaces: Namespaces) -> Result<(), child::Trouble> {
         report.send(theirs.as_fd());
         0
     };
-    let pid = cloner.spawn(tasks::flags(namespaces), None, child);
+    let pid = cloner.spawn(tasks::flags(namespaces, 0), None, child);
     let pid = pid.map_err(|errno| (protocol::Step::Clone, errno))?;
     drop(theirs);
     let mut bytes = [0; REPORT];

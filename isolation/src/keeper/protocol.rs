@@ -16,6 +16,7 @@ use mesita_core::wire::task::Exit;
 use mesita_core::wire::{ContainerId, Session};
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
+use super::wall::Wall;
 use crate::sys::errno_text;
 
 /// The protocol spoken by this release.
@@ -29,7 +30,7 @@ pub const DESCRIPTORS: usize = 3;
 /// Entries in one [`Reply::Listed`].
 pub const LISTED_MAX: usize = 64;
 /// Cgroup directories of one container: the controllers of v1, a freezer and the unified hierarchy.
-pub const CGROUPS_MAX: usize = 8;
+pub const CGROUPS_MAX: usize = 16;
 /// Directories that a keeper removes at its end: ours, the one above each, and the agent's leaf.
 pub const REMOVED_MAX: usize = 2 * CGROUPS_MAX + 1;
 /// Kinds of resource limits that Linux knows.
@@ -94,6 +95,44 @@ pub enum Request {
         /// What it reads from and writes to.
         stdio: Stdio,
     },
+    /// Start a task behind walls. Answered as a launch. Since version 3.
+    LaunchWith {
+        /// The task.
+        launch: Box<Launch>,
+        /// At most [`WALLS_MAX`](super::wall::WALLS_MAX).
+        walls: Vec<Wall>,
+    },
+    /// Start a process behind walls beside a task. Answered as a launch. Since version 3.
+    EnterBehind {
+        /// As in `EnterWith`.
+        enter: Box<Enter>,
+        /// As in `EnterWith`.
+        below: CString,
+        /// As in `EnterWith`.
+        stdio: Stdio,
+        /// As in `LaunchWith`. Those that part it from others are the task's and not looked at.
+        walls: Vec<Wall>,
+    },
+}
+
+impl Request {
+    /// Asks for a task in words that the oldest keeper understands that can do it.
+    pub fn launch(launch: Launch, walls: Vec<Wall>) -> Self {
+        let launch = Box::new(launch);
+        if walls.is_empty() { Self::Launch(launch) } else { Self::LaunchWith { launch, walls } }
+    }
+
+    /// The same for a process beside a task.
+    pub fn enter(enter: Enter, below: CString, stdio: Stdio, walls: Vec<Wall>) -> Self {
+        let enter = Box::new(enter);
+        if !walls.is_empty() {
+            Self::EnterBehind { enter, below, stdio, walls }
+        } else if stdio == Stdio::Files && below.is_empty() {
+            Self::Enter(enter)
+        } else {
+            Self::EnterWith { enter, below, stdio }
+        }
+    }
 }
 
 /// What a process reads from and writes to.
@@ -456,6 +495,26 @@ steps! {
     Stdio = "cannot take over its standard input and output",
     /// ioctl(TIOCSCTTY).
     Terminal = "cannot make the terminal its own",
+    /// sethostname(2).
+    Hostname = "cannot set its name of the host",
+    /// unshare(CLONE_NEWCGROUP).
+    CgroupView = "cannot part its view of cgroups from the host's",
+    /// Setting up the loopback of a network namespace.
+    Loopback = "cannot set up its loopback",
+    /// Mounting something empty over a path.
+    Hidden = "cannot hide a part of the host from it",
+    /// Remounting a path.
+    ReadOnly = "cannot make a part of the host read-only for it",
+    /// Opening either end of a mount, or mounting.
+    Bind = "cannot mount a volume",
+    /// capset(2), prctl(PR_CAPBSET_DROP), prctl(PR_CAP_AMBIENT).
+    Capabilities = "cannot give up its capabilities",
+    /// landlock_restrict_self(2).
+    Landlock = "cannot restrict where it writes",
+    /// seccomp(2).
+    Seccomp = "cannot filter its system calls",
+    /// Where it works cannot be reached from where it sees its root.
+    Outside = "its working directory is outside of what it can see",
 }
 
 impl fmt::Display for Step {

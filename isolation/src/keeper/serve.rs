@@ -3,6 +3,7 @@
 //! It wakes up only when one of them has something to say. Whoever connects and says hello becomes
 //! the client; the one before is dropped first, with all it had sent and the keeper had not read.
 
+use std::ffi::CStr;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::PathBuf;
 
@@ -17,8 +18,11 @@ use rustix::time::{
 };
 
 use super::connection::{Closed, Connection};
-use super::protocol::{LISTED_MAX, Reply, Request, Stdio, VERSION_MAX, VERSION_MIN, Welcome};
+use super::protocol::{
+    Enter, LISTED_MAX, Reply, Request, Stdio, VERSION_MAX, VERSION_MIN, Welcome,
+};
 use super::tasks::{More, Tasks};
+use super::wall::Wall;
 use crate::sys::{self, Failure};
 
 /// Connections that have not said hello; one more and the oldest is closed.
@@ -260,12 +264,12 @@ impl Keeper {
         match request {
             // Said twice, it changes nothing but the session.
             Request::Hello { session, .. } => self.tasks.renew(session, 0),
-            Request::Launch(launch) => self.tasks.launch(&launch),
-            Request::Enter(enter) => self.tasks.enter(&enter),
-            Request::EnterWith { enter, below, stdio } => {
-                let client = self.client.as_mut().filter(|_| stdio != Stdio::Files);
-                let given = client.and_then(Connection::descriptors);
-                self.tasks.enter_with(&enter, &More { below: &below, stdio, given });
+            Request::Launch(launch) => self.tasks.launch(&launch, &[]),
+            Request::LaunchWith { launch, walls } => self.tasks.launch(&launch, &walls),
+            Request::Enter(enter) => self.enter(&enter, c"", Stdio::Files, &[]),
+            Request::EnterWith { enter, below, stdio } => self.enter(&enter, &below, stdio, &[]),
+            Request::EnterBehind { enter, below, stdio, walls } => {
+                self.enter(&enter, &below, stdio, &walls);
             }
             Request::Signal { container, signal } => self.tasks.signal(container, signal),
             Request::Forget { container } => self.tasks.forget(container),
@@ -290,6 +294,13 @@ impl Keeper {
                 running => self.tasks.said.push(Reply::Busy { running }),
             },
         }
+    }
+
+    /// Starts a process beside a task.
+    fn enter(&mut self, enter: &Enter, below: &CStr, stdio: Stdio, walls: &[Wall]) {
+        let client = self.client.as_mut().filter(|_| stdio != Stdio::Files);
+        let given = client.and_then(Connection::descriptors);
+        self.tasks.enter(enter, &More { below, stdio, given, walls });
     }
 
     /// Goes on with a list, as far as it finds room.

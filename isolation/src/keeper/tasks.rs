@@ -8,7 +8,7 @@
 //! memory cgroup that is killed as a whole, must not take the keeper along.
 
 use std::collections::BTreeMap;
-use std::ffi::CStr;
+use std::ffi::{CStr, c_int};
 use std::ops::Bound;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::PathBuf;
@@ -26,6 +26,7 @@ use super::protocol::{
     self, Asked, CGROUPS_MAX, DESCRIPTORS, Ended, Enter, Held, Launch, Left, Namespaces, Refused,
     Reply, Stdio, Step,
 };
+use super::wall::Wall;
 use crate::cgroups;
 use crate::sys::{self, Cloner, Failure, Linux, Reaped};
 
@@ -42,6 +43,8 @@ pub(super) struct More<'m> {
     pub(super) stdio: Stdio,
     /// and the descriptors of that, if they came along.
     pub(super) given: Option<[OwnedFd; DESCRIPTORS]>,
+    /// What is put up around it.
+    pub(super) walls: &'m [Wall],
 }
 
 /// A container that the keeper holds.
@@ -52,8 +55,9 @@ struct Task {
     /// To the process while it starts, and to process 1 of a namespace as long as it lives.
     channel: Option<OwnedFd>,
     namespaced: bool,
-    /// What it was asked to have, and what its process 1 lent of it once it ran.
-    namespaces: Namespaces,
+    /// The namespaces of its own, as flags of clone(2), and what its process 1 lent of them once it
+    /// ran.
+    parts: c_int,
     lent: Option<Lent>,
     /// The container that it is inside of, beside its task.
     inside: Option<ContainerId>,
@@ -62,7 +66,7 @@ struct Task {
     /// It is in the file, for the keeper that comes after this one.
     recorded: bool,
     /// Bit n: it has a directory in `parents[n]`,
-    cgroups: u8,
+    cgroups: u16,
     /// in the one of this container, if it is inside of one.
     around: Option<ContainerId>,
     stop_after_us: u64,
@@ -160,15 +164,15 @@ impl Tasks {
     }
 
     /// Starts a task. What becomes of it is said now or later.
-    pub(super) fn launch(&mut self, launch: &Launch) {
-        if let Err(trouble) = self.try_launch(launch) {
+    pub(super) fn launch(&mut self, launch: &Launch, walls: &[Wall]) {
+        if let Err(trouble) = self.try_launch(launch, walls) {
             self.refuse(launch.container, Asked::Launch, trouble);
         }
     }
 
-    fn try_launch(&mut self, launch: &Launch) -> Result<(), Trouble> {
+    fn try_launch(&mut self, launch: &Launch, walls: &[Wall]) -> Result<(), Trouble> {
         self.admit(launch)?;
-        let plan = Plan::new(launch, &self.origin)?;
+        let plan = Plan::new(launch, walls, &self.origin)?;
         let (cgroups, around) = self.places_of(launch)?;
         let unified = launch.cgroups.iter().find(|cgroup| cgroup.unified);
         let unified = unified.map(|cgroup| {
@@ -193,7 +197,7 @@ impl Tasks {
         let task = Task {
             channel: Some(ours),
             namespaced: launch.namespaces.pid,
-            namespaces: launch.namespaces,
+            parts: inside::all(&plan),
             borrowed: how.borrows,
             recorded: false,
             cgroups,
@@ -209,19 +213,14 @@ impl Tasks {
     }
 
     /// Starts a process beside a task. What becomes of it is said now or later.
-    pub(super) fn enter(&mut self, enter: &Enter) {
-        self.enter_with(enter, &More { below: c"", stdio: Stdio::Files, given: None });
-    }
-
-    /// The same with more of its own.
-    pub(super) fn enter_with(&mut self, enter: &Enter, more: &More<'_>) {
+    pub(super) fn enter(&mut self, enter: &Enter, more: &More<'_>) {
         if let Err(trouble) = self.try_enter(enter, more) {
             self.refuse(enter.launch.container, Asked::Launch, trouble);
         }
     }
 
     fn try_enter(&mut self, enter: &Enter, more: &More<'_>) -> Result<(), Trouble> {
-        let More { below, stdio, given } = more;
+        let More { below, stdio, given, walls } = more;
         if *stdio != Stdio::Files && given.is_none() {
             return Err((Step::Stdio, libc::EBADF));
         }
@@ -234,10 +233,10 @@ impl Tasks {
         let none = Lent::default();
         let lent = match &beside.lent {
             Some(lent) => lent,
-            None if beside.namespaces == Namespaces::default() => &none,
+            None if beside.parts == 0 => &none,
             None => return Err((Step::Inside, 0)),
         };
-        let plan = Plan::new(launch, &self.origin)?.with(below, *stdio);
+        let plan = Plan::new(launch, walls, &self.origin)?.with(below, *stdio);
         let (ours, theirs) = channel()?;
         let from_us = sys::boottime_us();
         let how = sys::Clone { borrows: false, namespaces: 0 };
@@ -293,7 +292,7 @@ impl Tasks {
 
     /// Which of the known parents its cgroups are in, and inside of which container; new ones become
     /// known.
-    fn places_of(&mut self, launch: &Launch) -> Result<(u8, Option<ContainerId>), Trouble> {
+    fn places_of(&mut self, launch: &Launch) -> Result<(u16, Option<ContainerId>), Trouble> {
         let name = launch.container.to_string();
         let (mut places, mut inside) = (0, None);
         for cgroup in &launch.cgroups {
@@ -330,7 +329,7 @@ impl Tasks {
         match (hear(channel), task.namespaced) {
             (Heard::Report(Report::Failed(trouble)), _) => self.failed(container, trouble),
             (Heard::Started(lent), _) => {
-                task.lent = Lent::of(task.namespaces, lent);
+                task.lent = Lent::of(task.parts, lent);
                 self.runs(container);
             }
             (Heard::Closed, false) if task.borrowed || became_program(task.left.pid) => {
@@ -571,7 +570,7 @@ impl Task {
             state,
             channel: None,
             namespaced: false,
-            namespaces: Namespaces { user: false, pid: false, mount: false },
+            parts: 0,
             lent: None,
             inside: None,
             borrowed: false,
@@ -643,13 +642,14 @@ impl Task {
 
 /// How the child of a plan is made.
 fn how(plan: &Plan<'_>) -> sys::Clone {
-    sys::Clone { borrows: plan.may_borrow(), ..flags(plan.namespaces()) }
+    sys::Clone { borrows: plan.may_borrow(), ..flags(plan.namespaces(), plan.walls.flags()) }
 }
 
 /// How a process with namespaces of its own is made.
-pub(super) fn flags(namespaces: Namespaces) -> sys::Clone {
+pub(super) fn flags(namespaces: Namespaces, more: c_int) -> sys::Clone {
     let flag = |on, flag| if on { flag } else { 0 };
-    let namespaces = flag(namespaces.user, libc::CLONE_NEWUSER)
+    let namespaces = more
+        | flag(namespaces.user, libc::CLONE_NEWUSER)
         | flag(namespaces.pid, libc::CLONE_NEWPID)
         | flag(namespaces.mount, libc::CLONE_NEWNS);
     sys::Clone { borrows: false, namespaces }
@@ -663,7 +663,8 @@ fn child(plan: &Plan<'_>, channel: std::os::fd::BorrowedFd<'_>, joined: bool) ->
     let prepared = plan
         .join(joined)
         .and_then(|()| plan.set_badness())
-        .and_then(|()| init::part(plan.namespaces(), &plan.maps));
+        .and_then(|()| init::part(plan.namespaces(), &plan.maps))
+        .and_then(|()| plan.walls.part(plan.directory(), plan.owner()));
     let trouble = prepared.map_or_else(|trouble| trouble, |()| plan.become_task(channel));
     Report::Failed(trouble).send(channel);
     1

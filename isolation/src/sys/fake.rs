@@ -12,7 +12,7 @@ use std::sync::{Mutex, MutexGuard};
 
 use rustix::event::{EventfdFlags, eventfd};
 
-use super::{Failure, Limit, Sys, Version};
+use super::{Device, Failure, Limit, Sys, Version};
 
 /// This process.
 const SELF: u32 = 50;
@@ -35,12 +35,23 @@ const V1_FILES: &[(&str, &str, &str)] = &[
     ("pids", "pids.current", "0"),
     ("pids", "pids.events", "max 0\n"),
     ("freezer", "freezer.state", "THAWED"),
+    ("cpuset", "cpuset.cpus", ""),
+    ("cpuset", "cpuset.mems", ""),
+    ("blkio", "blkio.throttle.read_bps_device", ""),
+    ("blkio", "blkio.throttle.write_bps_device", ""),
+    ("blkio", "blkio.throttle.read_iops_device", ""),
+    ("blkio", "blkio.throttle.write_iops_device", ""),
+    ("blkio", "blkio.throttle.io_service_bytes_recursive", "Total 0\n"),
+    ("blkio", "blkio.throttle.io_serviced_recursive", "Total 0\n"),
 ];
 
 /// The same for v2.
 const V2_FILES: &[(&str, &str, &str)] = &[
     ("cpu", "cpu.weight", "100"),
     ("cpu", "cpu.max", "max 100000"),
+    ("io", "io.max", ""),
+    ("io", "io.weight", "default 100"),
+    ("io", "io.stat", ""),
     ("memory", "memory.max", "max"),
     ("memory", "memory.low", "0"),
     ("memory", "memory.current", "0"),
@@ -80,6 +91,10 @@ impl Fake {
         let state = State::default();
         let fake = Self { state: Mutex::new(state) };
         fake.put("/proc/cmdline", "quiet\n");
+        fake.put("/proc/sys/kernel/seccomp/actions_avail", "kill allow\n");
+        for kind in ["ipc", "uts", "cgroup", "net"] {
+            fake.put(&format!("/proc/self/ns/{kind}"), "");
+        }
         fake.put("/proc/self/mountinfo", "22 1 0:20 / /sys rw - sysfs sysfs rw\n");
         fake
     }
@@ -87,7 +102,9 @@ impl Fake {
     /// v1 alone, cpu and cpuacct mounted together as most systems do.
     pub(crate) fn v1() -> Self {
         let fake = Self::bare();
-        for controllers in ["cpu,cpuacct", "memory", "pids", "freezer"] {
+        for controllers in
+            ["cpu,cpuacct", "memory", "pids", "freezer", "blkio", "devices", "cpuset"]
+        {
             fake.mount(&format!("/sys/fs/cgroup/{controllers}"), Version::V1, controllers);
         }
         fake.put("/proc/self/cgroup", "3:memory:/\n2:pids:/\n1:cpu,cpuacct:/\n");
@@ -105,10 +122,10 @@ impl Fake {
     /// v2 alone; we live in `own`, together with these processes.
     pub(crate) fn v2(own: &str, processes: &[u32]) -> Self {
         let fake = Self::bare();
-        fake.mount("/sys/fs/cgroup", Version::V2, "cpu memory pids");
+        fake.mount("/sys/fs/cgroup", Version::V2, "cpu io memory pids");
         let mut at = PathBuf::from("/sys/fs/cgroup");
         for part in own.split('/').filter(|part| !part.is_empty()) {
-            fake.put(at.join("cgroup.subtree_control").to_str().unwrap(), "cpu memory pids");
+            fake.put(at.join("cgroup.subtree_control").to_str().unwrap(), "cpu io memory pids");
             at.push(part);
             fake.make(&at).unwrap();
         }
@@ -141,6 +158,17 @@ impl Fake {
     /// Sets the text of a file, there or not.
     pub(crate) fn put(&self, path: &str, text: &str) {
         self.lock().files.insert(path.into(), text.to_owned());
+    }
+
+    /// Takes a file away.
+    pub(crate) fn forget(&self, path: &str) {
+        self.lock().files.remove(Path::new(path));
+    }
+
+    /// A directory that is there.
+    pub(crate) fn put_directory(&self, path: &str) {
+        let above = Path::new(path).ancestors().map(Path::to_owned);
+        self.lock().directories.extend(above);
     }
 
     /// Puts processes into a directory, and takes them out of no other.
@@ -327,7 +355,9 @@ impl Sys for Fake {
         if !state.directories.contains(directory) {
             return state.files.get(path).cloned().ok_or_else(missing);
         }
-        let (point, version, _) = state.mount_of(directory).ok_or_else(missing)?;
+        let Some((point, version, _)) = state.mount_of(directory) else {
+            return state.files.get(path).cloned().ok_or_else(missing);
+        };
         match path.file_name().and_then(|name| name.to_str()) {
             Some("cgroup.procs") => {
                 let pids = state.processes.get(directory).into_iter().flatten();
@@ -342,6 +372,11 @@ impl Sys for Fake {
             }
             _ => state.files.get(path).cloned().ok_or_else(missing),
         }
+    }
+
+    fn exists(&self, path: &Path) -> bool {
+        let state = self.lock();
+        state.files.contains_key(path) || state.directories.contains(path)
     }
 
     fn write(&self, path: &Path, text: &str) -> Result<(), Failure> {
@@ -415,6 +450,34 @@ impl Sys for Fake {
         Ok(names.collect())
     }
 
+    fn entries(&self, directory: &Path) -> Result<Vec<String>, Failure> {
+        let files: Vec<PathBuf> = self.lock().files.keys().cloned().collect();
+        let files = files.iter().filter(|file| file.parent() == Some(directory));
+        let mut names = self.children(directory)?;
+        names.extend(files.filter_map(|file| file.file_name()?.to_str().map(str::to_owned)));
+        Ok(names)
+    }
+
+    fn allow_devices(
+        &self,
+        _: Version,
+        directory: &Path,
+        allowed: &[Device],
+    ) -> Result<(), Failure> {
+        let list: Vec<String> = allowed.iter().map(ToString::to_string).collect();
+        self.lock().log.push(format!("devices {} {}", directory.display(), list.join(",")));
+        Ok(())
+    }
+
+    fn can_program_devices(&self) -> Result<(), Failure> {
+        let user = self.lock().user;
+        if user { Err(Failure::plain("bpf", libc::EPERM)) } else { Ok(()) }
+    }
+
+    fn can_restrict_writing(&self) -> bool {
+        true
+    }
+
     fn signal(&self, pid: u32, signal: i32) -> Result<(), Failure> {
         let mut state = self.lock();
         state.log.push(format!("kill {pid} {signal}"));
@@ -430,6 +493,14 @@ impl Sys for Fake {
 
     fn watch_memory(&self, _: Version, directory: &Path) -> Result<OwnedFd, Failure> {
         self.lock().log.push(format!("watch {}", directory.display()));
+        Ok(eventfd(0, EventfdFlags::CLOEXEC).unwrap())
+    }
+
+    fn can_restrict_ports(&self) -> bool {
+        true
+    }
+
+    fn alarm(&self, _: u64) -> Result<OwnedFd, Failure> {
         Ok(eventfd(0, EventfdFlags::CLOEXEC).unwrap())
     }
 

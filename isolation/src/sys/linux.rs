@@ -13,9 +13,12 @@ use cgroups_rs::fs::pid::PidController;
 use rustix::event::{EventfdFlags, PollFd, PollFlags, eventfd, poll};
 use rustix::fs::inotify;
 use rustix::process::{Pid, PidfdFlags, pidfd_open};
-use rustix::time::Timespec;
+use rustix::time::{
+    Itimerspec, TimerfdClockId, TimerfdFlags, TimerfdTimerFlags, Timespec, timerfd_create,
+    timerfd_settime,
+};
 
-use super::{Failure, Limit, Sys, Version};
+use super::{Device, Failure, Limit, Sys, Version, devices};
 
 /// The kernel this process runs on.
 #[derive(Clone, Copy, Debug, Default)]
@@ -27,6 +30,10 @@ const PERIOD_US: u64 = 100_000;
 impl Sys for Linux {
     fn read(&self, path: &Path) -> Result<String, Failure> {
         fs::read_to_string(path).map_err(|error| Failure::io("read", path, &error))
+    }
+
+    fn exists(&self, path: &Path) -> bool {
+        fs::symlink_metadata(path).is_ok()
     }
 
     fn write(&self, path: &Path, text: &str) -> Result<(), Failure> {
@@ -78,16 +85,28 @@ impl Sys for Linux {
     }
 
     fn children(&self, directory: &Path) -> Result<Vec<String>, Failure> {
-        let failed = |error: std::io::Error| Failure::io("list", directory, &error);
-        let mut names = Vec::new();
-        for entry in fs::read_dir(directory).map_err(failed)? {
-            let entry = entry.map_err(failed)?;
-            if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
-                names.extend(entry.file_name().into_string());
-            }
-        }
-        names.sort_unstable();
-        Ok(names)
+        list(directory, |entry| entry.file_type().is_ok_and(|kind| kind.is_dir()))
+    }
+
+    fn entries(&self, directory: &Path) -> Result<Vec<String>, Failure> {
+        list(directory, |_| true)
+    }
+
+    fn allow_devices(
+        &self,
+        version: Version,
+        directory: &Path,
+        allowed: &[Device],
+    ) -> Result<(), Failure> {
+        devices::allow(self, version, directory, allowed)
+    }
+
+    fn can_program_devices(&self) -> Result<(), Failure> {
+        devices::can_program()
+    }
+
+    fn can_restrict_writing(&self) -> bool {
+        super::landlock_abi() >= super::LANDLOCK_ABI_MIN
     }
 
     fn signal(&self, pid: u32, signal: i32) -> Result<(), Failure> {
@@ -125,6 +144,21 @@ impl Sys for Linux {
         }
     }
 
+    fn can_restrict_ports(&self) -> bool {
+        super::landlock_abi() >= super::LANDLOCK_ABI_PORTS
+    }
+
+    fn alarm(&self, every_us: u64) -> Result<OwnedFd, Failure> {
+        let failed = |errno: rustix::io::Errno| Failure::plain("timerfd", errno.raw_os_error());
+        let flags = TimerfdFlags::CLOEXEC | TimerfdFlags::NONBLOCK;
+        let alarm = timerfd_create(TimerfdClockId::Monotonic, flags).map_err(failed)?;
+        // Zero would never ring.
+        let every = timeout(u32::try_from(every_us / 1000).unwrap_or(u32::MAX).max(1));
+        let when = Itimerspec { it_interval: every, it_value: every };
+        timerfd_settime(&alarm, TimerfdTimerFlags::empty(), &when).map_err(failed)?;
+        Ok(alarm)
+    }
+
     fn is_root(&self) -> bool {
         rustix::process::geteuid().is_root()
     }
@@ -132,6 +166,20 @@ impl Sys for Linux {
     fn pid(&self) -> u32 {
         std::process::id()
     }
+}
+
+/// The names of those in a directory that are `wanted`, sorted.
+fn list(directory: &Path, wanted: fn(&fs::DirEntry) -> bool) -> Result<Vec<String>, Failure> {
+    let failed = |error: std::io::Error| Failure::io("list", directory, &error);
+    let mut names = Vec::new();
+    for entry in fs::read_dir(directory).map_err(failed)? {
+        let entry = entry.map_err(failed)?;
+        if wanted(&entry) {
+            names.extend(entry.file_name().into_string());
+        }
+    }
+    names.sort_unstable();
+    Ok(names)
 }
 
 /// v1: an eventfd that the kernel signals when it kills in the cgroup, or removes it.

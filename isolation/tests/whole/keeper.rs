@@ -45,14 +45,20 @@ pub(crate) fn a_keeper_fits_into_half_a_mebibyte() {
     assert!(private <= 512, "{private} KiB");
 }
 
-/// Private dirty memory, without pages of this binary, which count as dirty as long as no disk has
-/// them: so no more than all anonymous memory. That is also what an ordinary user is told.
+/// Anonymous memory, without pages of this binary that its loader wrote to: the more it holds the more
+/// of them there are, and the static one that ships has none.
 fn private_kib(pid: u32) -> u64 {
-    let kib = |text: &str| text.trim().trim_end_matches(" kB").parse().unwrap();
-    let rollup = std::fs::read_to_string(format!("/proc/{pid}/smaps_rollup")).unwrap_or_default();
-    let line = rollup.lines().find_map(|line| line.strip_prefix("Private_Dirty:"));
-    let anonymous = kib(&status(pid, "RssAnon"));
-    line.map_or(anonymous, |line| anonymous.min(kib(line)))
+    let kib = |text: &str| text.trim().trim_end_matches(" kB").parse::<u64>().unwrap();
+    let own = std::fs::read_to_string("/proc/self/smaps").unwrap();
+    let (mut of_binary, mut written) = (false, 0);
+    for line in own.lines() {
+        if let Some(anonymous) = line.strip_prefix("Anonymous:").filter(|_| of_binary) {
+            written += kib(anonymous);
+        } else if !line.split(' ').next().unwrap_or_default().ends_with(':') {
+            of_binary = line.ends_with(program().to_str().unwrap());
+        }
+    }
+    kib(&status(pid, "RssAnon")).saturating_sub(written)
 }
 
 pub(crate) fn a_thousand_launches_leave_nothing_behind() {

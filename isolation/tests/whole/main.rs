@@ -11,7 +11,10 @@
 mod agents;
 mod keeper;
 mod launches;
+mod leaks;
 mod namespaces;
+#[path = "../probes/mod.rs"]
+mod probes;
 mod roles;
 mod users;
 mod walls;
@@ -92,6 +95,7 @@ fn main() {
     let namespaces = trials! {
         namespaces::{
             a_task_sees_itself_alone,
+            what_is_parted_from_the_host_is_the_tasks_own_and_of_who_is_beside_it,
             ends_and_signals_are_those_of_the_task,
             nothing_outlives_the_task,
             nothing_outlives_the_keeper,
@@ -121,11 +125,16 @@ fn main() {
         walls::{
             a_task_is_in_its_cgroups_before_it_runs,
             a_task_beyond_its_memory_is_killed_alone_and_told,
+            of_six_small_tasks_the_one_that_takes_too_much_is_killed_alone,
             a_child_beyond_the_memory_is_seen_while_its_parent_runs,
             a_fork_bomb_stays_below_its_limit,
             cpu_time_is_shared_by_the_requests,
             a_cap_on_the_cpu_holds,
             a_stubborn_task_leaves_nothing,
+            a_disk_is_written_no_faster_than_it_may_be_and_that_is_counted,
+            what_a_container_is_short_of_is_told,
+            hierarchies_that_are_named_hold_a_task_as_well,
+            a_task_that_takes_more_disk_than_it_holds_is_told,
             leftovers_are_recovered_and_others_are_not_touched,
             a_namespaced_task_is_killed_by_its_cgroup,
             containers_inside_another_have_walls_of_their_own_and_end_with_it,
@@ -136,17 +145,46 @@ fn main() {
             root_beside_others_in_a_session_has_walls_and_leaves_nothing_there,
         }
     };
-    let walls = walls.into_iter().map(|trial| match &lacking {
-        None => trial.with_kind("needs root"),
-        Some(why) => trial.with_kind(format!("SKIPPED: {why}")),
-    });
+    let walls = walls
+        .into_iter()
+        .chain(trials! {
+            leaks::{ nothing_is_left_of_many_launches_and_every_sort_of_death }
+        })
+        .map(|trial| match &lacking {
+            None => trial.with_kind("needs root"),
+            Some(why) => trial.with_kind(format!("SKIPPED: {why}")),
+        });
     let root = root.chain(walls).map(|trial| trial.with_ignored_flag(true));
+    let held = probes::PROBES.iter().map(|probe| {
+        let run = move || -> Result<(), Failed> {
+            probes::holds(probe);
+            Ok(())
+        };
+        let trial = Trial::test(format!("probes::{}", probe.name), run);
+        match (probe.who, &missing, &lacking) {
+            (probes::Who::User, None, _) => trial.with_kind(rootless),
+            (probes::Who::User, Some(why), _) => {
+                trial.with_kind(format!("SKIPPED: {why}")).with_ignored_flag(true)
+            }
+            (_, _, None) => trial.with_kind("needs root").with_ignored_flag(true),
+            (_, _, Some(why)) => trial.with_kind(format!("SKIPPED: {why}")).with_ignored_flag(true),
+        }
+    });
+    let of_the_keeper = probes::OF_THE_KEEPER.iter().map(|&name| {
+        let run = move || -> Result<(), Failed> {
+            probes::the_keeper_holds(name);
+            Ok(())
+        };
+        Trial::test(format!("probes::{name}"), run)
+    });
+    let held: Vec<Trial> = held.chain(of_the_keeper).collect();
     // Only a machine booted in a special way can show this.
     let degraded = trials! { walls::{ degraded_without_the_memory_controller } };
     let degraded = degraded
         .into_iter()
         .map(|trial| trial.with_kind("needs cgroup_disable=memory").with_ignored_flag(true));
-    let trials = anywhere.into_iter().chain(namespaces).chain(root).chain(degraded).collect();
+    let trials = anywhere.into_iter().chain(namespaces).chain(held).chain(root).chain(degraded);
+    let trials = trials.collect();
     let conclusion = libtest_mimic::run(&Arguments::from_args(), trials);
     world::clean_up();
     conclusion.exit();

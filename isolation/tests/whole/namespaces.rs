@@ -5,6 +5,7 @@ use std::ffi::CString;
 
 use mesita_core::wire::task::Exit;
 use mesita_isolation::keeper::protocol::{Held, Launch, Namespaces, Step};
+use mesita_isolation::keeper::wall::Wall;
 use rustix::process::Signal;
 
 use crate::world::{
@@ -53,6 +54,35 @@ pub(crate) fn a_task_sees_itself_alone() {
     assert!(output.contains(&format!("\n{uid}\n")), "{output}");
     assert!(world.path().join("made").exists());
     assert!(!is_alive(init));
+}
+
+/// What a script prints of the namespaces that it is in.
+const LOOK: &str = "readlink /proc/self/ns/ipc /proc/self/ns/uts /proc/self/ns/net; \
+                    cat /proc/self/cgroup; cat /proc/net/dev; hostname; echo done";
+
+pub(crate) fn what_is_parted_from_the_host_is_the_tasks_own_and_of_who_is_beside_it() {
+    let mut world = world();
+    let hostname = c"of-the-task".into();
+    world.walls = vec![Wall::Ipc, Wall::Uts { hostname }, Wall::Cgroup, Wall::Network];
+    let (container, _) = world.shell(&format!("{LOOK}; sleep 600"));
+    world.said("done");
+    let seen = world.output();
+    for kind in ["ipc", "uts", "net"] {
+        let host = std::fs::read_link(format!("/proc/self/ns/{kind}")).unwrap();
+        assert!(!seen.contains(host.to_str().unwrap()), "{kind}: {seen}");
+    }
+    assert!(seen.contains("of-the-task\n"), "{seen}");
+    assert!(seen.lines().filter(|line| line.starts_with("0::")).all(|line| line == "0::/"));
+    let devices = seen.lines().filter(|line| line.contains(": ")).count();
+    assert_eq!(devices, 1, "a loopback alone: {seen}");
+    std::fs::remove_file(world.path().join("out")).unwrap();
+    let beside = world.beside(container, LOOK);
+    world.launched(beside);
+    assert_eq!(world.exit(beside), Exit::Code(0));
+    assert_eq!(world.output(), seen);
+    // One that speaks to itself is heard.
+    let (container, _) = world.role(&["loopback"]);
+    assert_eq!(world.exit(container), Exit::Code(0));
 }
 
 pub(crate) fn ends_and_signals_are_those_of_the_task() {

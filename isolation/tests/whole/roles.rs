@@ -31,6 +31,10 @@ pub(crate) fn play(role: &str, arguments: &[String]) {
         "stubborn" => stubborn(number(0)),
         "spin" => spin(),
         "burn" => burn(number(0)),
+        "loopback" => loopback(),
+        "write-disk" => write_disk(&arguments[0], number(1)),
+        "take-disk" => take_disk(number(0)),
+        "probe" => crate::probes::play(arguments),
         other => panic!("no role {other}"),
     }
 }
@@ -81,13 +85,15 @@ fn agent(arguments: &[String]) {
         let words: Vec<&str> = line.split(' ').collect();
         assert_eq!(words[0], "launch");
         let container = ContainerId { incarnation: 1, counter };
-        let mut launch = launch_of(container, &options.work_dir, &words[1..]);
-        if let Some(isolation) = &isolation {
+        let launch = launch_of(container, &options.work_dir, &words[1..]);
+        let request = if let Some(isolation) = &isolation {
             let limits =
                 TaskLimits { cpus_milli: 100, mem_bytes: 1 << 28, ..TaskLimits::default() };
-            isolation.prepare(container, &limits).unwrap().add_to(&mut launch);
-        }
-        client.send(&Request::Launch(Box::new(launch))).unwrap();
+            isolation.prepare(container, &limits).unwrap().request(launch)
+        } else {
+            Request::launch(launch, Vec::new())
+        };
+        client.send(&request).unwrap();
         loop {
             match client.receive(Duration::from_secs(30)) {
                 // Of a task before this one.
@@ -208,6 +214,36 @@ fn spin() {
     loop {
         std::hint::black_box(0);
     }
+}
+
+/// Writes so many MiB to a disk, past what caches it.
+fn write_disk(path: &str, mib: u64) {
+    use std::os::unix::fs::OpenOptionsExt;
+    let flags = rustix::fs::OFlags::DIRECT.bits().cast_signed();
+    let mut disk = std::fs::File::options().write(true).custom_flags(flags).open(path).unwrap();
+    // What goes past the cache begins at a page.
+    let memory = vec![7u8; (1 << 20) + 4096];
+    let from = memory.as_ptr().align_offset(4096);
+    for _ in 0..mib {
+        disk.write_all(&memory[from..from + (1 << 20)]).unwrap();
+    }
+}
+
+/// Takes so many MiB of disk where it works, says so there, and waits to be killed.
+fn take_disk(mib: u64) {
+    let block: Vec<u8> = (0..1u32 << 18).flat_map(u32::to_ne_bytes).collect();
+    let mut file = std::fs::File::create("more").unwrap();
+    (0..mib).for_each(|_| file.write_all(&block).unwrap());
+    file.sync_all().unwrap();
+    std::fs::File::create("taken").unwrap();
+    nap(Duration::from_secs(600));
+}
+
+/// Is heard by itself, over the network.
+fn loopback() {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    std::net::TcpStream::connect(address).unwrap();
 }
 
 /// Takes so many ms of CPU time, and says when it is done.

@@ -9,8 +9,8 @@ use std::time::Duration;
 use mesita_core::wire::ContainerId;
 use mesita_core::wire::task::Exit;
 use mesita_isolation::cgroups::At;
-use mesita_isolation::isolators::{Cap, Reason, TaskLimits};
-use mesita_isolation::keeper::protocol::{Held, Launch, Namespaces, Request, Welcome};
+use mesita_isolation::isolators::{Cap, Io, Reason, TaskLimits};
+use mesita_isolation::keeper::protocol::{Held, Namespaces, Request, Welcome};
 use mesita_isolation::sys::Linux;
 use mesita_isolation::{Isolation, Killed, Options, machine};
 use rustix::event::{PollFd, PollFlags, poll};
@@ -21,7 +21,7 @@ use crate::world::{
 };
 
 const MIB: u64 = 1 << 20;
-static LINUX: Linux = Linux;
+pub(crate) static LINUX: Linux = Linux;
 
 /// Why there can be no walls on this machine, as far as root is not what is missing.
 pub(crate) fn missing() -> Option<String> {
@@ -53,7 +53,9 @@ pub(crate) fn options(welcome: &Welcome, key: u64) -> Options {
     let mut bytes = [7; 32];
     bytes[..8].copy_from_slice(&key.to_be_bytes());
     let total = machine::memory_bytes(&LINUX).unwrap();
-    Options { cgroups_root: "mesita-whole".to_owned(), ..Options::new(bytes, welcome, total) }
+    let work_dir = Some("/nonexistent/work-dir".into());
+    let root = "mesita-whole".to_owned();
+    Options { cgroups_root: root, work_dir, ..Options::new(bytes, welcome, total) }
 }
 
 /// A key that no other test has now.
@@ -64,15 +66,15 @@ fn new_key() -> u64 {
 }
 
 /// A keeper and an agent's isolation, without leftovers at its end.
-struct Walls {
-    world: World,
-    isolation: Isolation<'static>,
+pub(crate) struct Walls {
+    pub(crate) world: World,
+    pub(crate) isolation: Isolation<'static>,
     key: u64,
 }
 
 impl Walls {
     /// With these isolators, or with all.
-    fn with(isolators: Option<&[&str]>) -> Self {
+    pub(crate) fn with(isolators: Option<&[&str]>) -> Self {
         let (world, key) = (World::new(), new_key());
         let mut options = options(world.client.welcome(), key);
         options.isolators = isolators.map(|names| names.iter().map(|&n| n.to_owned()).collect());
@@ -85,15 +87,15 @@ impl Walls {
         Self::with(Some(&["cgroups"]))
     }
 
-    fn prepare(&mut self, limits: &TaskLimits, words: &[&str]) -> Launch {
-        let mut plan = self.world.role_plan(words);
-        self.isolation.prepare(plan.container, limits).unwrap().add_to(&mut plan);
-        plan
+    fn prepare(&mut self, limits: &TaskLimits, words: &[&str]) -> (ContainerId, Request) {
+        let plan = self.world.role_plan(words);
+        let container = plan.container;
+        (container, self.isolation.prepare(container, limits).unwrap().request(plan))
     }
 
-    fn run(&mut self, limits: &TaskLimits, words: &[&str]) -> (ContainerId, u32) {
-        let plan = self.prepare(limits, words);
-        let container = self.world.send(plan);
+    pub(crate) fn run(&mut self, limits: &TaskLimits, words: &[&str]) -> (ContainerId, u32) {
+        let (container, request) = self.prepare(limits, words);
+        self.world.client.send(&request).unwrap();
         let pid = self.world.launched(container);
         (container, pid)
     }
@@ -115,6 +117,13 @@ impl Walls {
         let ours = directories.iter().map(|path| PathBuf::from(path.to_str().unwrap()));
         let ours = ours.filter(|path| path.ends_with(self.key_text()));
         ours.map(|path| path.join(container.to_string())).collect()
+    }
+
+    /// Directories of cgroups of containers of this agent.
+    pub(crate) fn containers(&self) -> Vec<PathBuf> {
+        let places = find(&self.key_text());
+        let inside = places.iter().flat_map(|place| std::fs::read_dir(place).unwrap().flatten());
+        inside.filter(|at| at.file_type().unwrap().is_dir()).map(|at| at.path()).collect()
     }
 
     fn key_text(&self) -> String {
@@ -151,7 +160,7 @@ impl Drop for Walls {
     }
 }
 
-fn limits(mem_mib: u64) -> TaskLimits {
+pub(crate) fn limits(mem_mib: u64) -> TaskLimits {
     TaskLimits { cpus_milli: 1000, mem_bytes: mem_mib * MIB, ..TaskLimits::default() }
 }
 
@@ -159,7 +168,8 @@ pub(crate) fn a_task_is_in_its_cgroups_before_it_runs() {
     for isolators in [&["cgroups"][..], &["cgroups", "namespaces/pid"]] {
         let mut walls = Walls::with(Some(isolators));
         let mut plan = walls.world.plan(&["/bin/cat", "/proc/self/cgroup"]);
-        walls.isolation.prepare(plan.container, &limits(64)).unwrap().add_to(&mut plan);
+        let prepared = walls.isolation.prepare(plan.container, &limits(64)).unwrap();
+        walls.world.walls = prepared.add_to(&mut plan);
         let joined = plan.cgroups.len();
         assert!(joined > 0);
         let container = walls.world.send(plan);
@@ -202,12 +212,35 @@ pub(crate) fn a_task_beyond_its_memory_is_killed_alone_and_told() {
     walls.end(other);
 }
 
+pub(crate) fn of_six_small_tasks_the_one_that_takes_too_much_is_killed_alone() {
+    let mut walls = Walls::of_cgroups();
+    let small: Vec<_> = (0..5).map(|_| walls.run(&limits(12), &["hog", "8"])).collect();
+    eventually(
+        || walls.world.output().matches("held").count() == 5,
+        || format!("five that hold 8 MiB: {}", walls.world.output()),
+    );
+    let (large, _) = walls.run(&limits(12), &["hog", "40"]);
+    let exit = walls.world.ended(large).exit;
+    assert_eq!(exit, Exit::Signal(9));
+    let told = walls.isolation.ended(large, exit).unwrap();
+    assert_eq!(told.map(|told| told.reason), Some(Reason::Memory));
+    assert!(small.iter().all(|&(_, pid)| is_alive(pid)) && is_alive(walls.world.keeper));
+    let status = |pid: u32| std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
+    let rss = status(walls.world.keeper);
+    let rss = rss.lines().find(|line| line.starts_with("RssAnon")).unwrap_or_default().to_owned();
+    let machine = machine::memory_bytes(&LINUX).unwrap() / MIB;
+    println!("Memory limit: of six tasks on {machine} MiB one was killed; keeper {rss}");
+    for (container, _) in small.into_iter().chain([(large, 0)]) {
+        walls.end(container);
+    }
+}
+
 pub(crate) fn a_child_beyond_the_memory_is_seen_while_its_parent_runs() {
     let mut walls = Walls::of_cgroups();
-    let plan = walls.prepare(&limits(32), &["parent-of-hog", "200"]);
-    let watches: Vec<OwnedFd> = walls.isolation.watch(plan.container).unwrap();
+    let (container, request) = walls.prepare(&limits(32), &["parent-of-hog", "200"]);
+    let watches: Vec<OwnedFd> = walls.isolation.watch(container).unwrap();
     let [watch] = &watches[..] else { panic!("{watches:?}") };
-    let container = walls.world.send(plan);
+    walls.world.client.send(&request).unwrap();
     let pid = walls.world.launched(container);
     let patience = rustix::time::Timespec { tv_sec: 30, tv_nsec: 0 };
     let ready = poll(&mut [PollFd::new(watch, PollFlags::IN)], Some(&patience));
@@ -273,6 +306,126 @@ pub(crate) fn a_cap_on_the_cpu_holds() {
     walls.end(container);
 }
 
+/// A disk that is a file, for as long as this lives.
+struct Disk {
+    device: String,
+    _directory: Directory,
+}
+
+impl Disk {
+    /// None where there are no such disks.
+    fn new(mib: u64) -> Option<Self> {
+        let directory = Directory::new();
+        let file = directory.path().join("disk");
+        std::fs::File::create(&file).unwrap().set_len(mib * MIB).unwrap();
+        let made = Command::new("losetup").args(["-f"]).output().ok()?;
+        let device = String::from_utf8(made.stdout).unwrap().trim().to_owned();
+        let attached = Command::new("losetup").arg(&device).arg(&file).output().ok()?;
+        attached.status.success().then_some(Self { device, _directory: directory })
+    }
+}
+
+impl Drop for Disk {
+    fn drop(&mut self) {
+        let _ = Command::new("losetup").args(["-d", &self.device]).status();
+    }
+}
+
+pub(crate) fn a_disk_is_written_no_faster_than_it_may_be_and_that_is_counted() {
+    let Some(disk) = Disk::new(16) else {
+        return println!("SKIPPED: no disk can be made of a file here");
+    };
+    let mut walls = Walls::with(Some(&["cgroups/blkio"]));
+    let took = |walls: &mut Walls, io: Option<Io>| {
+        let begun = mesita_isolation::sys::boottime_us();
+        let limits = TaskLimits { io, ..limits(64) };
+        let (container, _) = walls.run(&limits, &["write-disk", &disk.device, "4"]);
+        assert_eq!(walls.world.ended(container).exit, Exit::Code(0));
+        let took = mesita_isolation::sys::boottime_us() - begun;
+        let usage = walls.isolation.usage(container).unwrap();
+        // With v1 the kernel counts where it limits alone.
+        assert!(usage.io_written_bytes.is_some() || io.is_none(), "{usage:?}");
+        assert!(usage.io_written_bytes.is_none_or(|bytes| bytes >= 4 * MIB), "{usage:?}");
+        assert!(usage.io_writes.is_none_or(|writes| writes >= 4), "{usage:?}");
+        walls.end(container);
+        took
+    };
+    let free = took(&mut walls, None);
+    let slow = Io { write_bytes: Some(2 * MIB), ..Io::default() };
+    let held = took(&mut walls, Some(slow));
+    println!("cgroups/blkio: 4 MiB took {} ms, and {} ms at 2 MiB/s", free / 1000, held / 1000);
+    assert!((1_300_000..6_000_000).contains(&held) && free < 1_300_000, "{free} µs, {held} µs");
+}
+
+pub(crate) fn what_a_container_is_short_of_is_told() {
+    let mut walls = Walls::of_cgroups();
+    let capped = TaskLimits { cpus_limit: Some(Cap::At(100)), ..limits(64) };
+    let (container, _) = walls.run(&capped, &["spin"]);
+    let Some(first) = walls.isolation.usage(container).unwrap().cpu_pressure else {
+        walls.end(container);
+        return println!("SKIPPED: this kernel tells no pressure");
+    };
+    let more = || walls.isolation.usage(container).unwrap().cpu_pressure.unwrap();
+    // A v1 quota is not the unified hierarchy's: there it waits for nobody but those that are busy.
+    if walls.is_v1() {
+        assert!(more().some_us >= first.some_us);
+    } else {
+        eventually(|| more().some_us > first.some_us + 50_000, || format!("{:?}", more()));
+    }
+    walls.end(container);
+}
+
+pub(crate) fn hierarchies_that_are_named_hold_a_task_as_well() {
+    let named = ["cgroups/cpuset", "cgroups/hugetlb", "cgroups/freezer", "cgroups/perf_event"];
+    for name in named {
+        let (world, key) = (World::new(), new_key());
+        let mut options = options(world.client.welcome(), key);
+        options.isolators = Some(vec![name.to_owned()]);
+        match Isolation::new(&options, &LINUX) {
+            Err(why) => println!("SKIPPED: {why}"),
+            Ok((isolation, _)) => {
+                let mut walls = Walls { world, isolation, key };
+                let (container, _) = walls.run(&limits(64), &["exit", "3"]);
+                assert_eq!(walls.world.exit(container), Exit::Code(3));
+                walls.end(container);
+            }
+        }
+    }
+}
+
+pub(crate) fn a_task_that_takes_more_disk_than_it_holds_is_told() {
+    let world = World::new();
+    let (work_dir, key) = (Directory::new(), new_key());
+    let options = Options {
+        isolators: Some(vec!["disk/du".to_owned()]),
+        work_dir: Some(work_dir.path().to_owned()),
+        enforce_disk_quota: true,
+        disk_watch_us: 100_000,
+        ..options(world.client.welcome(), key)
+    };
+    let (isolation, _) = Isolation::new(&options, &LINUX).unwrap();
+    let mut walls = Walls { world, isolation, key };
+    for (mib, beyond) in [(1, false), (4, true)] {
+        let mut plan = walls.world.role_plan(&["take-disk", &mib.to_string()]);
+        let container = plan.container;
+        let sandbox = mesita_isolation::sandbox::create(work_dir.path(), container, None).unwrap();
+        plan.directory = std::ffi::CString::new(sandbox.to_str().unwrap()).unwrap();
+        let limits = TaskLimits { disk_bytes: Some(2 * MIB), ..limits(64) };
+        let prepared = walls.isolation.prepare(container, &limits).unwrap();
+        walls.world.client.send(&prepared.request(plan)).unwrap();
+        walls.world.launched(container);
+        eventually(|| sandbox.join("taken").exists(), || "what it takes".to_owned());
+        let [watch] = &walls.isolation.watch(container).unwrap()[..] else { panic!("a watch") };
+        let patience = rustix::time::Timespec { tv_sec: 30, tv_nsec: 0 };
+        assert_eq!(poll(&mut [PollFd::new(watch, PollFlags::IN)], Some(&patience)), Ok(1));
+        let told = walls.isolation.limitation(container).unwrap();
+        assert_eq!(told.map(|told| told.reason), beyond.then_some(Reason::Disk));
+        walls.world.signal(container, Signal::KILL);
+        walls.world.ended(container);
+        walls.isolation.cleanup(container).unwrap();
+    }
+}
+
 pub(crate) fn a_stubborn_task_leaves_nothing() {
     let mut walls = Walls::of_cgroups();
     let (container, _) = walls.run(&limits(256), &["stubborn", "3"]);
@@ -333,7 +486,7 @@ pub(crate) fn containers_inside_another_have_walls_of_their_own_and_end_with_it(
         let mut plan = walls.world.role_plan(&["sleep", "600"]);
         let at = At { inside: Some(around), id: plan.container };
         walls.isolation.prepare_around(around, &limits(96)).unwrap();
-        walls.isolation.prepare(at, &limits(mib)).unwrap().add_to(&mut plan);
+        walls.world.walls = walls.isolation.prepare(at, &limits(mib)).unwrap().add_to(&mut plan);
         let container = walls.world.send(plan);
         let pid = walls.world.launched(container);
         assert_eq!(walls.isolation.usage(at).unwrap().mem_limit_bytes, Some(mib * MIB));
@@ -417,13 +570,7 @@ pub(crate) fn a_thousand_containers_leave_no_cgroup() {
     }
     let took = mesita_isolation::sys::boottime_us() - start;
     println!("1,000 containers one after the other: {} ms", took / 1000);
-    let key = walls.key_text();
-    for place in find(&key) {
-        let inside = std::fs::read_dir(&place).unwrap().flatten();
-        let left: Vec<_> =
-            inside.filter(|entry| entry.file_type().unwrap().is_dir()).map(|e| e.path()).collect();
-        assert_eq!(left, [] as [PathBuf; 0]);
-    }
+    assert_eq!(walls.containers(), [] as [PathBuf; 0]);
     eventually(|| children(walls.world.keeper).is_empty(), || "no zombie".to_owned());
 }
 
@@ -458,7 +605,9 @@ pub(crate) fn root_beside_others_in_a_session_has_walls_and_leaves_nothing_there
     let places = find(&format!("{key:016x}"));
     let controls = std::fs::read_to_string(session.join("cgroup.controllers")).unwrap();
     let below = places.iter().any(|place| place.starts_with(&session));
-    assert_eq!(below, controls.trim().is_empty(), "{places:?}");
+    let wanted = |name: &&str| ["cpu", "memory", "pids", "io"].contains(name);
+    let handed = controls.split_ascii_whitespace().any(|name| wanted(&name));
+    assert_eq!(below, !handed, "{places:?}");
     assert!(!session.join("self").exists());
     agent.kill();
     let gone = || !is_alive(keeper) && places.iter().all(|place| !place.exists());

@@ -14,8 +14,9 @@ use std::time::Duration;
 use mesita_core::wire::task::Exit;
 use mesita_core::wire::{ContainerId, Session};
 use mesita_isolation::keeper::protocol::{
-    Ended, Enter, Held, Launch, Namespaces, Refused, Reply, Request,
+    Ended, Enter, Held, Launch, Namespaces, Refused, Reply, Request, Stdio as Given,
 };
+use mesita_isolation::keeper::wall::Wall;
 use mesita_isolation::keeper::{Client, Error, connect};
 use rustix::process::{Pid, Signal, kill_process};
 
@@ -134,6 +135,7 @@ pub(crate) struct World {
     early: Vec<Reply>,
     /// What is done to every launch.
     pub(crate) namespaces: Namespaces,
+    pub(crate) walls: Vec<Wall>,
 }
 
 impl World {
@@ -157,8 +159,9 @@ impl World {
         assert_eq!(client.welcome().pid, agent.keeper());
         let keeper = agent.keeper();
         agent.leave();
-        let (counter, early, namespaces) = (0, Vec::new(), Namespaces::default());
-        Self { directory, client, keeper, counter, early, namespaces }
+        let (counter, early, walls) = (0, Vec::new(), Vec::new());
+        let namespaces = Namespaces::default();
+        Self { directory, client, keeper, counter, early, namespaces, walls }
     }
 
     pub(crate) fn path(&self) -> &Path {
@@ -176,7 +179,7 @@ impl World {
 
     pub(crate) fn send(&mut self, launch: Launch) -> ContainerId {
         let container = launch.container;
-        self.client.send(&Request::Launch(Box::new(launch))).unwrap();
+        self.client.send(&Request::launch(launch, self.walls.clone())).unwrap();
         container
     }
 
@@ -184,7 +187,9 @@ impl World {
     pub(crate) fn beside(&mut self, inside: ContainerId, script: &str) -> ContainerId {
         let launch = self.plan(&["/bin/sh", "-c", script]);
         let container = launch.container;
-        self.client.send(&Request::Enter(Box::new(Enter { inside, launch }))).unwrap();
+        let enter = Enter { inside, launch };
+        let request = Request::enter(enter, c"".into(), Given::Files, Vec::new());
+        self.client.send(&request).unwrap();
         container
     }
 

@@ -348,11 +348,11 @@ impl AgentNode {
             let build =
                 move || build::alone(&names, command, &alone, &isolation, &work_dir, switch);
             let launch = self.containers.by_hand(build).await?;
-            self.keeper.send(&Request::Launch(Box::new(launch)));
+            self.keeper.send(&launch);
             return Ok(());
         }
         let owner = inner.owner.clone();
-        let enter = {
+        let (enter, walls) = {
             let below = below.clone();
             let build = move || {
                 let inside = build::Inside { at, own, below: &below, owner: &owner };
@@ -362,16 +362,14 @@ impl AgentNode {
         };
         let below = build::path(&below);
         if inner.class != Class::Session {
-            let enter = Request::EnterWith { enter: Box::new(enter), below, stdio: From::Files };
-            self.keeper.send(&enter);
+            self.keeper.send(&Request::enter(enter, below, From::Files, walls));
             return Ok(());
         }
         let made = Stdio::new(terminal, enter.launch.user.as_ref());
         let (stdio, theirs) = made.map_err(|error| format!("what a session writes to: {error}"))?;
         let from = if stdio.is_terminal() { From::Terminal } else { From::Given };
         *inner.stdio.borrow_mut() = Some(Rc::new(stdio));
-        let enter = Request::EnterWith { enter: Box::new(enter), below, stdio: from };
-        self.keeper.send_with(&enter, theirs);
+        self.keeper.send_with(&Request::enter(enter, below, from, walls), theirs);
         Ok(())
     }
 

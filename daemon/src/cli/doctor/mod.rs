@@ -133,6 +133,7 @@ fn survey(flags: &Agent) -> Result<Vec<Finding>, String> {
     let keeper = keeper.map_err(|error| format!("keeper: {error}"))?;
     let mut options = prepare::options(&flags.holds, crate::random::bytes(), keeper.welcome())
         .map_err(|error| error.to_string())?;
+    options.work_dir = Some(work_dir.clone());
     // Each of them is looked at, whichever are named; who named one cannot do without it.
     let named = std::mem::take(&mut options.isolators);
     let meant = meant(&options, named.as_deref()).map_err(|error| error.to_string())?;

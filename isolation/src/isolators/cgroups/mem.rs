@@ -159,8 +159,12 @@ impl Isolator for Mem {
         let stat = at.read(container, "memory.stat")?;
         usage.mem_limit_bytes = current(container, &at)?;
         usage.oom_kills = kills(container, &at)?;
+        usage.unevictable_bytes = keyed(&stat, at.either("total_unevictable", "unevictable"));
+        usage.file_bytes = keyed(&stat, at.either("total_cache", "file"));
+        usage.mapped_bytes = keyed(&stat, at.either("total_mapped_file", "file_mapped"));
         match at.version {
             Version::V1 => {
+                usage.swap_bytes = keyed(&stat, "total_swap");
                 usage.rss_bytes = keyed(&stat, "total_rss");
                 usage.mem_bytes = at.number(container, "memory.usage_in_bytes")?;
                 usage.mem_peak_bytes = at.number(container, "memory.max_usage_in_bytes")?;
@@ -168,6 +172,10 @@ impl Isolator for Mem {
             Version::V2 => {
                 usage.rss_bytes = keyed(&stat, "anon");
                 usage.mem_bytes = at.number(container, "memory.current")?;
+                // Where there is no swap, there is no file.
+                usage.swap_bytes = at.number(container, "memory.swap.current").ok().flatten();
+                usage.kernel_bytes = keyed(&stat, "kernel");
+                usage.socket_bytes = keyed(&stat, "sock");
                 // Since Linux 5.19.
                 usage.mem_peak_bytes = at.number(container, "memory.peak").ok().flatten();
             }

@@ -1,7 +1,13 @@
 //! Isolators that limit through a controller.
 
+pub(crate) mod blkio;
 pub(crate) mod cpu;
+pub(crate) mod cpuset;
+pub(crate) mod devices;
+pub(crate) mod freezer;
+pub(crate) mod hugetlb;
 pub(crate) mod mem;
+pub(crate) mod perf_event;
 pub(crate) mod pids;
 
 use std::path::PathBuf;
@@ -21,6 +27,14 @@ impl Directory {
         let place = container.cgroups.place(controller)?;
         let path = container.at.below(&place.directory);
         Some(Self { version: place.version, path })
+    }
+
+    /// What it is called in the version here.
+    const fn either(&self, v1: &'static str, v2: &'static str) -> &'static str {
+        match self.version {
+            Version::V1 => v1,
+            Version::V2 => v2,
+        }
     }
 
     fn read(&self, container: &Container<'_>, file: &str) -> Result<String, Error> {

@@ -1,3 +1,9 @@
-//! Isolators of other mechanisms of Linux.
+//! Isolators of what the kernel lets a task do.
 
+mod calls;
+pub(crate) mod capabilities;
+mod filter;
+pub(crate) mod landlock;
 pub(crate) mod nnp;
+mod profile;
+pub(crate) mod seccomp;

@@ -20,8 +20,12 @@ impl Isolator for NoNewPrivs {
         _: &TaskLimits,
         additions: &mut Additions,
     ) -> Result<(), Error> {
-        additions.no_new_privs = true;
+        self.beside(additions);
         Ok(())
+    }
+
+    fn beside(&self, additions: &mut Additions) {
+        additions.no_new_privs = true;
     }
 }
 

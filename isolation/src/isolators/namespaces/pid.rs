@@ -3,25 +3,60 @@
 //! It gets a mount namespace as well, for a `/proc` that shows the same. What the kernel lets the
 //! keeper make was found out by the keeper when it started; an ordinary user needs a user namespace
 //! around them.
+//!
+//! Files of `/proc` and `/sys` that tell of the whole machine are hidden, and what changes it is
+//! read-only, cgroups as well, for a task of root too.
+
+use std::path::Path;
 
 use crate::isolators::{Additions, Container, Error, Ground, Isolator, TaskLimits, Unusable};
 use crate::keeper::protocol::Namespaces;
+use crate::keeper::wall::Wall;
 
 /// What it does.
 pub(crate) const ABOUT: &str = "processes, mounts and /proc of its own; nothing outlives the task";
 
+/// What tells of the machine, or of others on it.
+const HIDDEN: [&str; 13] = [
+    "/proc/acpi",
+    "/proc/asound",
+    "/proc/kcore",
+    "/proc/key-users",
+    "/proc/keys",
+    "/proc/kmsg",
+    "/proc/latency_stats",
+    "/proc/sched_debug",
+    "/proc/scsi",
+    "/proc/slabinfo",
+    "/proc/timer_list",
+    "/sys/firmware",
+    "/sys/kernel/debug",
+];
+/// What changes the machine.
+const READ_ONLY: [&str; 6] =
+    ["/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger", "/sys"];
+
 #[derive(Debug)]
 struct Pid {
     namespaces: Namespaces,
+    walls: Vec<Wall>,
+}
+
+/// What there is to be hidden and kept from being written here. An older keeper cannot.
+fn masks(ground: &Ground<'_>) -> Vec<Wall> {
+    if ground.require_walls().is_err() {
+        return Vec::new();
+    }
+    let text = |path: &str| std::ffi::CString::new(path).unwrap_or_default();
+    let there = |path: &&str| ground.sys.exists(Path::new(path));
+    let hidden = HIDDEN.into_iter().filter(there).map(|path| Wall::Hidden { path: text(path) });
+    let kept = READ_ONLY.into_iter().filter(there);
+    hidden.chain(kept.map(|path| Wall::ReadOnly { path: text(path) })).collect()
 }
 
 pub(crate) fn make(ground: &Ground<'_>) -> Result<Box<dyn Isolator>, Unusable> {
-    let namespaces = ground.options.namespaces;
-    if namespaces.pid && namespaces.mount {
-        Ok(Box::new(Pid { namespaces }))
-    } else {
-        Err(Unusable::Namespaces(ground.options.namespaces_trouble))
-    }
+    let namespaces = ground.require_namespaces()?;
+    Ok(Box::new(Pid { namespaces, walls: masks(ground) }))
 }
 
 impl Isolator for Pid {
@@ -32,6 +67,7 @@ impl Isolator for Pid {
         additions: &mut Additions,
     ) -> Result<(), Error> {
         additions.namespaces = self.namespaces;
+        additions.walls.extend(self.walls.iter().cloned());
         Ok(())
     }
 }
@@ -51,6 +87,18 @@ mod tests {
         let prepared = isolation.prepare(CONTAINER, &TaskLimits::default()).unwrap();
         let expected = Namespaces { user: false, pid: true, mount: true };
         assert_eq!(prepared.additions.namespaces, expected);
+    }
+
+    #[test]
+    fn what_is_there_to_be_hidden_is_and_what_is_not_is_left_alone() {
+        let sys = Fake::bare();
+        sys.put("/proc/kcore", "");
+        sys.put("/proc/sysrq-trigger", "");
+        let isolation = isolation(&sys, &["namespaces/pid"]);
+        let prepared = isolation.prepare(CONTAINER, &TaskLimits::default()).unwrap();
+        let hidden = Wall::Hidden { path: c"/proc/kcore".into() };
+        let kept = Wall::ReadOnly { path: c"/proc/sysrq-trigger".into() };
+        assert_eq!(prepared.additions.walls, [hidden, kept]);
     }
 
     #[test]

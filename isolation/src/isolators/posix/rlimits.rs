@@ -1,4 +1,7 @@
 //! `posix/rlimits`: limits of each process of a task, by the names of Mesos' `RLimitInfo`.
+//!
+//! A task that does not ask for core files has none, and the program that the host gives them to is
+//! not run for it: the kernel takes a limit of 0 for none at all there, and 1 for what it says.
 
 use crate::isolators::{Additions, Container, Error, Ground, Isolator, TaskLimits, Unusable};
 use crate::keeper::protocol;
@@ -37,6 +40,9 @@ type LibcNumber = libc::__rlimit_resource_t;
 #[cfg(not(target_env = "gnu"))]
 type LibcNumber = libc::c_int;
 
+/// The kernel's number of the limit of core files.
+const CORE: u8 = 4;
+
 #[derive(Debug)]
 struct Rlimits;
 
@@ -68,6 +74,11 @@ impl Isolator for Rlimits {
             // There is room: both lists have the same bound.
             let _ = additions.rlimits.push(limit);
         }
+        if !additions.rlimits.iter().any(|limit| limit.resource == CORE) {
+            let limit = protocol::Rlimit { resource: CORE, soft: Some(1), hard: Some(1) };
+            // Who asks for all but one of them leaves room for that one.
+            let _ = additions.rlimits.push(limit);
+        }
         Ok(())
     }
 }
@@ -96,7 +107,8 @@ mod tests {
         let limits = limits("RLMT_NOFILE", Some(100), None);
         let additions = prepared(&["posix/rlimits"], &limits).unwrap();
         let expected = protocol::Rlimit { resource: 7, soft: Some(100), hard: None };
-        assert_eq!(additions.rlimits[..], [expected]);
+        let core = protocol::Rlimit { resource: CORE, soft: Some(1), hard: Some(1) };
+        assert_eq!(additions.rlimits[..], [expected, core]);
     }
 
     #[test]

@@ -1,0 +1,207 @@
+//! `disk/du`: what a task's files take is counted from time to time, and with
+//! `--enforce-container-disk-quota` one that takes more than its `disk` is ended.
+//!
+//! Between two looks a task can take more than it may; what it takes then is seen at the next one.
+//! Mesos: `posix/disk.cpp`, which runs `du`. How much a task may take is written down beside its
+//! sandbox, where it cannot change that, so that a restarted agent knows.
+
+use std::fmt::Write;
+use std::fs;
+use std::os::fd::OwnedFd;
+use std::path::PathBuf;
+
+use mesita_core::wire::task::Exit;
+
+use crate::cgroups::At;
+use crate::isolators::{
+    Additions, Container, Error, Ground, Isolator, Limitation, Reason, TaskLimits, Unusable, Usage,
+};
+use crate::sandbox;
+use crate::sys::Failure;
+use crate::tree::{self, Size};
+
+/// What it does.
+pub(crate) const ABOUT: &str =
+    "what a sandbox takes; ended beyond its `disk` with --enforce-container-disk-quota";
+
+/// Where the limits of containers are, in the agent's own directory.
+const LIMITS: &str = "meta/disk";
+
+#[derive(Debug)]
+struct Du {
+    work_dir: PathBuf,
+    /// `--enforce-container-disk-quota`.
+    enforced: bool,
+    /// `--container-disk-watch-interval`.
+    every_us: u64,
+}
+
+pub(crate) fn make(ground: &Ground<'_>) -> Result<Box<dyn Isolator>, Unusable> {
+    let options = ground.options;
+    let Some(work_dir) = options.work_dir.clone() else {
+        return Err(Unusable::Flag("there is no directory of sandboxes".to_owned()));
+    };
+    let (enforced, every_us) = (options.enforce_disk_quota, options.disk_watch_us);
+    Ok(Box::new(Du { work_dir, enforced, every_us }))
+}
+
+impl Du {
+    /// Where the limit of a container is written down.
+    fn file(&self, at: At) -> PathBuf {
+        self.work_dir.join(LIMITS).join(at.id.to_string())
+    }
+
+    fn limit(&self, at: At) -> Option<u64> {
+        fs::read_to_string(self.file(at)).ok()?.trim().parse().ok()
+    }
+
+    fn taken(&self, at: At) -> Result<Size, Error> {
+        Ok(tree::size(&sandbox::path(&self.work_dir, at))?)
+    }
+}
+
+impl Isolator for Du {
+    fn prepare(
+        &self,
+        container: &Container<'_>,
+        limits: &TaskLimits,
+        _: &mut Additions,
+    ) -> Result<(), Error> {
+        self.update(container, limits)
+    }
+
+    fn watch(&self, container: &Container<'_>) -> Result<Option<OwnedFd>, Error> {
+        if !self.enforced || self.limit(container.at).is_none() {
+            return Ok(None);
+        }
+        Ok(Some(container.sys.alarm(self.every_us)?))
+    }
+
+    fn limitation(
+        &self,
+        container: &Container<'_>,
+        _: Option<Exit>,
+    ) -> Result<Option<Limitation>, Error> {
+        let Some(limit) = self.limit(container.at).filter(|_| self.enforced) else {
+            return Ok(None);
+        };
+        let taken = self.taken(container.at)?;
+        if taken.whole && taken.bytes <= limit {
+            return Ok(None);
+        }
+        let mut message = String::new();
+        // Writing into a text does not fail.
+        let _ = if taken.whole {
+            // In the words of Mesos.
+            let mb = |bytes: u64| bytes.div_ceil(1 << 20);
+            write!(message, "Disk usage ({}MB) exceeds quota ({}MB)", mb(taken.bytes), mb(limit))
+        } else {
+            write!(
+                message,
+                "Disk usage cannot be counted: the sandbox holds more, or deeper, than is looked at"
+            )
+        };
+        Ok(Some(Limitation { reason: Reason::Disk, message }))
+    }
+
+    fn update(&self, container: &Container<'_>, limits: &TaskLimits) -> Result<(), Error> {
+        let file = self.file(container.at);
+        let failed = |error: std::io::Error| Failure::io("write", &file, &error);
+        match limits.disk_bytes {
+            // A sandbox cannot be nothing: a task that holds no disk is not held to none.
+            None | Some(0) => Ok(()),
+            Some(bytes) => {
+                fs::create_dir_all(self.work_dir.join(LIMITS)).map_err(failed)?;
+                Ok(fs::write(&file, bytes.to_string()).map_err(failed)?)
+            }
+        }
+    }
+
+    fn usage(&self, container: &Container<'_>, usage: &mut Usage) -> Result<(), Error> {
+        usage.disk_limit_bytes = self.limit(container.at);
+        // Of a sandbox that is not there nothing is known.
+        usage.disk_bytes = self.taken(container.at).ok().map(|taken| taken.bytes);
+        Ok(())
+    }
+
+    fn cleanup(&self, container: &Container<'_>) -> Result<(), Error> {
+        let file = self.file(container.at);
+        match fs::remove_file(&file) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+                Err(Failure::io("remove", &file, &error).into())
+            }
+            Ok(()) | Err(_) => Ok(()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::Options;
+    use crate::isolation::Isolation;
+    use crate::isolation::tests::{CONTAINER, options};
+    use crate::sys::fake::Fake;
+    use crate::testing::Directory;
+
+    fn limits(disk_bytes: u64) -> TaskLimits {
+        TaskLimits { disk_bytes: Some(disk_bytes), ..TaskLimits::default() }
+    }
+
+    fn check(enforced: bool, then: impl FnOnce(&Isolation<'_>, &std::path::Path)) {
+        let (sys, directory) = (Fake::bare(), Directory::new("du"));
+        let options = Options {
+            work_dir: Some(directory.path().to_owned()),
+            enforce_disk_quota: enforced,
+            ..options(Some(&["disk/du"]))
+        };
+        let (isolation, _) = Isolation::new(&options, &sys).unwrap();
+        let sandbox = sandbox::create(directory.path(), CONTAINER, None).unwrap();
+        isolation.prepare(CONTAINER, &limits(1 << 20)).unwrap();
+        then(&isolation, &sandbox);
+        isolation.cleanup(CONTAINER).unwrap();
+        assert!(!directory.path().join("meta/disk/1-1").exists());
+    }
+
+    #[test]
+    fn a_sandbox_beyond_its_disk_is_told_only_where_that_is_enforced() {
+        for enforced in [true, false] {
+            check(enforced, |isolation, sandbox| {
+                fs::write(sandbox.join("some"), vec![1; 500_000]).unwrap();
+                assert_eq!(isolation.limitation(CONTAINER), Ok(None));
+                fs::write(sandbox.join("more"), vec![1; 3_000_000]).unwrap();
+                let told = isolation.limitation(CONTAINER).unwrap();
+                assert_eq!(told.is_some(), enforced);
+                if let Some(told) = told {
+                    assert_eq!(told.reason, Reason::Disk);
+                    assert_eq!(told.message, "Disk usage (4MB) exceeds quota (1MB)");
+                }
+                let usage = isolation.usage(CONTAINER).unwrap();
+                assert_eq!(usage.disk_limit_bytes, Some(1 << 20));
+                assert!(usage.disk_bytes.is_some_and(|bytes| bytes >= 3_500_000));
+                assert_eq!(isolation.watch(CONTAINER).unwrap().len(), usize::from(enforced));
+            });
+        }
+    }
+
+    #[test]
+    fn holes_take_nothing_links_are_counted_once_and_what_they_lead_to_not_at_all() {
+        check(true, |isolation, sandbox| {
+            let sparse = fs::File::create(sandbox.join("sparse")).unwrap();
+            sparse.set_len(1 << 30).unwrap();
+            fs::write(sandbox.join("file"), vec![1; 600_000]).unwrap();
+            for name in ["a", "b", "c"] {
+                fs::hard_link(sandbox.join("file"), sandbox.join(name)).unwrap();
+            }
+            std::os::unix::fs::symlink("/usr", sandbox.join("usr")).unwrap();
+            assert_eq!(isolation.limitation(CONTAINER), Ok(None));
+            let mut deep = sandbox.to_owned();
+            for _ in 0..tree::DEPTH_MAX {
+                deep.push("d");
+                fs::create_dir(&deep).unwrap();
+            }
+            let told = isolation.limitation(CONTAINER).unwrap().expect("it hides something");
+            assert!(told.message.contains("cannot be counted"), "{}", told.message);
+        });
+    }
+}

@@ -1,0 +1,3 @@
+//! Isolators of how much room a task takes.
+
+pub(crate) mod du;

@@ -1,0 +1,13 @@
+//! `namespaces/cgroup`: a task sees its own cgroup as the topmost, and nothing of where that is.
+
+use super::{Along, require};
+use crate::isolators::{Ground, Isolator, Unusable};
+use crate::keeper::wall::Wall;
+
+/// What it does.
+pub(crate) const ABOUT: &str = "its own cgroup is the topmost that it sees";
+
+pub(crate) fn make(ground: &Ground<'_>) -> Result<Box<dyn Isolator>, Unusable> {
+    require(ground, "/proc/self/ns/cgroup", "namespaces of cgroups")?;
+    Along::make(ground, Wall::Cgroup)
+}

@@ -1,0 +1,114 @@
+//! Walls around a process, as an agent asks its keeper for them.
+//!
+//! postcard numbers variants by position: they are only appended. What a wall does is in `walls`;
+//! they are put up in the order of `Walls::part`, `before_user`, `after_user` and `last` there,
+//! whatever the order in which they are asked for.
+
+use std::ffi::CString;
+
+use serde::{Deserialize, Serialize};
+
+use super::protocol::Step;
+
+/// Walls of one process.
+pub const WALLS_MAX: usize = 96;
+/// Instructions of a filter of system calls. Linux: `BPF_MAXINSNS`.
+pub const FILTER_MAX: usize = 4096;
+/// Bytes of a name of a host. Linux: `__NEW_UTS_LEN`.
+pub const HOSTNAME_MAX: usize = 64;
+
+/// Ports of one task.
+pub const PORTS_MAX: usize = 8192;
+/// Bytes of a secret.
+pub const SECRET_MAX: usize = 64 * 1024;
+
+/// One wall.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Wall {
+    /// System V objects and POSIX queues of its own.
+    Ipc,
+    /// A name of the host of its own; empty = the host's, which it cannot change.
+    Uts {
+        /// At most [`HOSTNAME_MAX`] bytes.
+        hostname: CString,
+    },
+    /// It sees its own cgroup as the topmost.
+    Cgroup,
+    /// No network but a loopback of its own.
+    Network,
+    /// A path that is empty for it, if it is there.
+    Hidden {
+        /// Absolute.
+        path: CString,
+    },
+    /// A path, with all that is mounted below it, which it cannot write to.
+    ReadOnly {
+        /// Absolute.
+        path: CString,
+    },
+    /// A part of the host that it finds elsewhere, or in another way.
+    Bind(Bind),
+    /// What it may do of what only root may.
+    Capabilities {
+        /// What it can ever get, a bit for each by the kernel's number.
+        bounding: u64,
+        /// What it has, whoever it is.
+        effective: u64,
+    },
+    /// It may write below these directories alone, and make no connection to abstract sockets of
+    /// others. Where the kernel knows no such rule, there is none. Grants it no privilege later.
+    Landlock {
+        /// Absolute; one that is not there is left out. `.` = where it works.
+        writable: Vec<CString>,
+    },
+    /// A filter of its system calls. Grants it no privilege later.
+    Seccomp {
+        /// At most [`FILTER_MAX`] instructions; each as `code | jt << 16 | jf << 24 | k << 32`.
+        program: Vec<u64>,
+    },
+    /// A file in memory that its user alone may read.
+    Secret {
+        /// Where it finds it, as that of a [`Bind`].
+        to: CString,
+        /// At most [`SECRET_MAX`] bytes.
+        data: Vec<u8>,
+    },
+    /// It listens on these TCP ports, and on those that the kernel picks, and on no other. Grants it
+    /// no privilege later.
+    Ports {
+        /// From and to; at most [`PORTS_MAX`] together.
+        held: Vec<(u16, u16)>,
+    },
+}
+
+/// A mount from the host.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Bind {
+    /// An absolute path that nobody but root changes.
+    pub root: CString,
+    /// From there on: nothing leads out of the root, or through a file of `/proc`. Empty = all of it.
+    pub from: CString,
+    /// Where it finds it: an absolute path that is there, or one below where it works, made if need
+    /// be, in which no symbolic link is followed.
+    pub to: CString,
+    /// It cannot write there.
+    pub read_only: bool,
+}
+
+impl Wall {
+    /// The step that fails if this does.
+    pub(super) const fn step(&self) -> Step {
+        match self {
+            Self::Ipc => Step::Clone,
+            Self::Uts { .. } => Step::Hostname,
+            Self::Cgroup => Step::CgroupView,
+            Self::Network => Step::Loopback,
+            Self::Hidden { .. } => Step::Hidden,
+            Self::ReadOnly { .. } => Step::ReadOnly,
+            Self::Bind(_) | Self::Secret { .. } => Step::Bind,
+            Self::Capabilities { .. } => Step::Capabilities,
+            Self::Landlock { .. } | Self::Ports { .. } => Step::Landlock,
+            Self::Seccomp { .. } => Step::Seccomp,
+        }
+    }
+}

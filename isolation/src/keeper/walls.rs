@@ -1,0 +1,352 @@
+//! Putting up walls, by the process that they are around.
+//!
+//! [`Walls::part`] runs in process 1 of a pid namespace, which has memory of its own; the others run
+//! on borrowed memory, between clone and exec: they make system calls, and allocate, lock and free
+//! nothing. What they need was prepared in [`Walls::new`].
+
+use std::ffi::CStr;
+use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
+
+use rustix::fs::{
+    CWD, FileType, Mode, OFlags, ResolveFlags, fstat, mkdirat, open, openat, openat2,
+};
+use rustix::io::Errno;
+use rustix::mount::{MountFlags, MountPropagationFlags, mount, mount_change, mount_remount};
+use rustix::process::{Gid, Uid};
+use rustix::thread::{
+    CapabilitySet, CapabilitySets, UnshareFlags, clear_ambient_capability_set,
+    configure_capability_in_ambient_set, remove_capability_from_bounding_set, set_capabilities,
+    set_keep_capabilities,
+};
+
+use super::child::Trouble;
+use super::protocol::Step;
+use super::wall::{Bind, FILTER_MAX, HOSTNAME_MAX, PORTS_MAX, SECRET_MAX, WALLS_MAX, Wall};
+use crate::sys;
+
+/// Capabilities that a number of the protocol has bits for.
+const CAPABILITIES: u32 = 64;
+
+/// Walls in the form that the kernel takes.
+#[derive(Debug)]
+pub(super) struct Walls<'w> {
+    walls: &'w [Wall],
+    filter: Vec<libc::sock_filter>,
+}
+
+impl<'w> Walls<'w> {
+    /// Looks at them once and for all.
+    pub(super) fn new(walls: &'w [Wall]) -> Result<Self, Trouble> {
+        let mut filter = Vec::new();
+        let mut sound = walls.len() <= WALLS_MAX;
+        for wall in walls {
+            sound &= match wall {
+                Wall::Uts { hostname } => hostname.count_bytes() <= HOSTNAME_MAX,
+                Wall::Seccomp { program } => {
+                    filter = program.iter().copied().map(instruction).collect();
+                    (1..=FILTER_MAX).contains(&program.len())
+                }
+                Wall::Bind(bind) => is_absolute(&bind.root) && !bind.to.is_empty(),
+                Wall::Secret { to, data } => !to.is_empty() && data.len() <= SECRET_MAX,
+                Wall::Hidden { path } | Wall::ReadOnly { path } => is_absolute(path),
+                Wall::Ports { held } => {
+                    let count =
+                        |&(first, last): &(u16, u16)| usize::from(last.saturating_sub(first)) + 1;
+                    held.iter().map(count).sum::<usize>() <= PORTS_MAX
+                }
+                Wall::Ipc
+                | Wall::Cgroup
+                | Wall::Network
+                | Wall::Capabilities { .. }
+                | Wall::Landlock { .. } => true,
+            };
+        }
+        if sound { Ok(Self { walls, filter }) } else { Err((Step::Request, libc::EINVAL)) }
+    }
+
+    /// True when there are none.
+    pub(super) fn is_empty(&self) -> bool {
+        self.walls.is_empty()
+    }
+
+    /// The namespaces that its process is made in.
+    pub(super) fn flags(&self) -> libc::c_int {
+        let has = |is: fn(&Wall) -> bool, flag| if self.walls.iter().any(is) { flag } else { 0 };
+        has(|wall| matches!(wall, Wall::Ipc), libc::CLONE_NEWIPC)
+            | has(|wall| matches!(wall, Wall::Uts { .. }), libc::CLONE_NEWUTS)
+            | has(|wall| matches!(wall, Wall::Network), libc::CLONE_NEWNET)
+    }
+
+    /// Those that it parts itself into once it is in its cgroups.
+    pub(super) fn later(&self) -> libc::c_int {
+        if self.walls.contains(&Wall::Cgroup) { libc::CLONE_NEWCGROUP } else { 0 }
+    }
+
+    /// Makes its namespaces what they should be; `works` is where it works.
+    pub(super) fn part(&self, works: &CStr, owner: Option<(Uid, Gid)>) -> Result<(), Trouble> {
+        let mut null = None;
+        // Mounts of the host come before what is hidden of it, so that no mount shows that again.
+        let order = |wall: &&Wall| matches!(wall, Wall::Hidden { .. } | Wall::ReadOnly { .. });
+        let (late, early): (Vec<&Wall>, Vec<&Wall>) = self.walls.iter().partition(order);
+        for wall in early.into_iter().chain(late) {
+            let done = match wall {
+                Wall::Uts { hostname } if !hostname.is_empty() => {
+                    rustix::system::sethostname(hostname.to_bytes())
+                }
+                Wall::Cgroup => sys::unshare(UnshareFlags::NEWCGROUP),
+                Wall::Network => sys::raise_loopback(),
+                Wall::Bind(bind) => mount_bind(bind, works),
+                Wall::Secret { to, data } => mount_secret(to, data, works, owner),
+                Wall::Hidden { path } => hide(path, &mut null),
+                Wall::ReadOnly { path } => make_read_only(path),
+                Wall::Uts { .. }
+                | Wall::Ipc
+                | Wall::Capabilities { .. }
+                | Wall::Landlock { .. }
+                | Wall::Ports { .. }
+                | Wall::Seccomp { .. } => Ok(()),
+            };
+            done.map_err(|errno| (wall.step(), errno.raw_os_error()))?;
+        }
+        Ok(())
+    }
+
+    fn capabilities(&self) -> Option<(u64, u64)> {
+        self.walls.iter().find_map(|wall| {
+            let Wall::Capabilities { bounding, effective } = wall else { return None };
+            Some((*bounding, *effective))
+        })
+    }
+
+    /// What has to be given up while it may still do that.
+    pub(super) fn before_user(&self) -> Result<(), Trouble> {
+        let Some((bounding, effective)) = self.capabilities() else { return Ok(()) };
+        let failed = |errno: Errno| (Step::Capabilities, errno.raw_os_error());
+        for number in 0..CAPABILITIES {
+            if bounding >> number & 1 == 0 {
+                let one = CapabilitySet::from_bits_retain(1 << number);
+                match remove_capability_from_bounding_set(one) {
+                    // There are no more.
+                    Err(Errno::INVAL) => break,
+                    // Who may not give them up has none that a program could get.
+                    Err(Errno::PERM) => break,
+                    done => done.map_err(failed)?,
+                }
+            }
+        }
+        set_keep_capabilities(effective != 0).map_err(failed)
+    }
+
+    /// What it is left with, whoever it became.
+    pub(super) fn after_user(&self) -> Result<(), Trouble> {
+        let Some((_, wanted)) = self.capabilities() else { return Ok(()) };
+        let failed = |errno: Errno| (Step::Capabilities, errno.raw_os_error());
+        // It cannot be given what its keeper does not have.
+        let had = rustix::thread::capabilities(None).map_err(failed)?.permitted;
+        let effective = had & CapabilitySet::from_bits_retain(wanted);
+        let sets = CapabilitySets { effective, permitted: effective, inheritable: effective };
+        clear_ambient_capability_set().or_else(unknown).map_err(failed)?;
+        set_capabilities(None, sets).map_err(failed)?;
+        for number in 0..CAPABILITIES {
+            let one = CapabilitySet::from_bits_retain(1 << number);
+            if effective.contains(one) {
+                configure_capability_in_ambient_set(one, true).map_err(failed)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// What it cannot do from now on; `works` is where it works.
+    pub(super) fn last(&self, works: BorrowedFd<'_>) -> Result<(), Trouble> {
+        for wall in self.walls {
+            let done = if let Wall::Landlock { writable } = wall {
+                sys::restrict_writing(writable, works)
+            } else if let Wall::Ports { held } = wall {
+                sys::restrict_ports(held)
+            } else {
+                Ok(())
+            };
+            done.map_err(|errno| (Step::Landlock, errno))?;
+        }
+        if self.filter.is_empty() {
+            return Ok(());
+        }
+        sys::filter_calls(&self.filter).map_err(|errno| (Step::Seccomp, errno))
+    }
+
+    /// True when it needs to give up new privileges: the kernel asks for that.
+    pub(super) fn grant_nothing(&self) -> bool {
+        self.walls.iter().any(|wall| {
+            matches!(wall, Wall::Landlock { .. } | Wall::Ports { .. } | Wall::Seccomp { .. })
+        })
+    }
+}
+
+/// An instruction as the protocol has it. Each part is cut to its own bits.
+#[allow(clippy::cast_possible_truncation)]
+const fn instruction(packed: u64) -> libc::sock_filter {
+    libc::sock_filter {
+        code: packed as u16,
+        jt: (packed >> 16) as u8,
+        jf: (packed >> 24) as u8,
+        k: (packed >> 32) as u32,
+    }
+}
+
+fn is_absolute(path: &CStr) -> bool {
+    path.to_bytes().first() == Some(&b'/')
+}
+
+/// A kernel that does not know a set has nothing in it.
+fn unknown(errno: Errno) -> Result<(), Errno> {
+    if errno == Errno::INVAL { Ok(()) } else { Err(errno) }
+}
+
+/// Mounts something empty over a path, if it is there.
+fn hide(path: &CStr, null: &mut Option<OwnedFd>) -> Result<(), Errno> {
+    let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let Ok(hidden) = open(path, flags, Mode::empty()) else { return Ok(()) };
+    let at = link(&hidden);
+    if FileType::from_raw_mode(fstat(&hidden)?.st_mode) == FileType::Directory {
+        let flags =
+            MountFlags::RDONLY | MountFlags::NOSUID | MountFlags::NODEV | MountFlags::NOEXEC;
+        return mount(c"tmpfs", at.as_str(), c"tmpfs", flags, Some(c"size=0k,nr_inodes=1,mode=0"));
+    }
+    let null = match null {
+        Some(null) => null,
+        None => null.insert(real_null()?),
+    };
+    rustix::mount::mount_bind(link(null).as_str(), at.as_str())
+}
+
+/// `/dev/null`, if it is that: who could put something else in its place would be shown that.
+fn real_null() -> Result<OwnedFd, Errno> {
+    let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let null = open(c"/dev/null", flags, Mode::empty())?;
+    let of = fstat(&null)?;
+    let device = FileType::from_raw_mode(of.st_mode) == FileType::CharacterDevice;
+    let is = device && of.st_rdev == rustix::fs::makedev(1, 3);
+    if is { Ok(null) } else { Err(Errno::NODEV) }
+}
+
+/// Makes a path, and everything mounted below it, read-only in this mount namespace.
+fn make_read_only(path: &CStr) -> Result<(), Errno> {
+    let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let Ok(at) = open(path, flags, Mode::empty()) else { return Ok(()) };
+    rustix::mount::mount_bind_recursive(link(&at).as_str(), link(&at).as_str())?;
+    // The descriptor is of what is below the new mount; the path is the host's, which no task changes.
+    match sys::set_mounts_read_only(CWD, path) {
+        Err(Errno::NOSYS) => {
+            let flags = MountFlags::BIND | MountFlags::RDONLY;
+            // Flags that it has already may have to stay.
+            let more = MountFlags::NOSUID | MountFlags::NODEV | MountFlags::NOEXEC;
+            mount_remount(path, flags | more, c"")
+        }
+        done => done,
+    }
+}
+
+/// Mounts a part of the host where it is wanted.
+fn mount_bind(bind: &Bind, works: &CStr) -> Result<(), Errno> {
+    let flags = OFlags::PATH | OFlags::CLOEXEC;
+    let root = open(bind.root.as_c_str(), flags | OFlags::NOFOLLOW, Mode::empty())?;
+    let from = if bind.from.is_empty() {
+        root
+    } else {
+        let within = ResolveFlags::BENEATH | ResolveFlags::NO_MAGICLINKS;
+        openat2(&root, bind.from.as_c_str(), flags, Mode::empty(), within)?
+    };
+    let directory = FileType::from_raw_mode(fstat(&from)?.st_mode) == FileType::Directory;
+    let to = target(works, &bind.to, directory)?;
+    if bind.read_only {
+        // Never there without being read-only.
+        let tree = sys::clone_mounts(&from)?;
+        sys::set_mounts_read_only(&tree, c"")?;
+        return sys::attach_mounts(&tree, &to);
+    }
+    rustix::mount::mount_bind_recursive(link(&from).as_str(), link(&to).as_str())
+}
+
+/// Mounts a file of memory that is nowhere else.
+fn mount_secret(
+    to: &CStr,
+    data: &[u8],
+    works: &CStr,
+    owner: Option<(Uid, Gid)>,
+) -> Result<(), Errno> {
+    use rustix::mount::{
+        FsMountFlags, FsOpenFlags, MountAttrFlags, fsconfig_create, fsconfig_set_string, fsmount,
+        fsopen,
+    };
+    let memory = fsopen(c"tmpfs", FsOpenFlags::FSOPEN_CLOEXEC)?;
+    fsconfig_set_string(&memory, c"size", c"128k")?;
+    fsconfig_set_string(&memory, c"mode", c"0700")?;
+    fsconfig_create(&memory)?;
+    let attributes = MountAttrFlags::MOUNT_ATTR_NOSUID
+        | MountAttrFlags::MOUNT_ATTR_NODEV
+        | MountAttrFlags::MOUNT_ATTR_NOEXEC;
+    let memory = fsmount(&memory, FsMountFlags::FSMOUNT_CLOEXEC, attributes)?;
+    let flags = OFlags::CREATE | OFlags::EXCL | OFlags::WRONLY | OFlags::CLOEXEC;
+    let file = openat(&memory, c"secret", flags, Mode::from_raw_mode(0o400))?;
+    // All of it or nothing: there is room, and no reader yet.
+    if rustix::io::write(&file, data)? != data.len() {
+        return Err(Errno::IO);
+    }
+    if let Some((user, group)) = owner {
+        rustix::fs::fchown(&file, Some(user), Some(group))?;
+    }
+    drop(file);
+    let over = target(works, to, false)?;
+    let file = openat(&memory, c"secret", OFlags::PATH | OFlags::CLOEXEC, Mode::empty())?;
+    let tree = sys::clone_mounts(&file)?;
+    sys::set_mounts_read_only(&tree, c"")?;
+    sys::attach_mounts(&tree, &over)
+}
+
+/// What a mount goes over: a path of the host that is there, or one below where the task works, made
+/// if need be. Nothing on the way there is a symbolic link, for the task could have put it there.
+fn target(works: &CStr, to: &CStr, directory: bool) -> Result<OwnedFd, Errno> {
+    let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    if is_absolute(to) {
+        return open(to, flags, Mode::empty());
+    }
+    let works = &open(works, flags | OFlags::DIRECTORY, Mode::empty())?;
+    let within = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_MAGICLINKS;
+    match openat2(works, to, flags, Mode::empty(), within) {
+        Err(Errno::NOENT) => {}
+        opened => return opened,
+    }
+    let mut at = openat(works, c".", flags | OFlags::DIRECTORY, Mode::empty())?;
+    let mut parts =
+        to.to_bytes().split(|&byte| byte == b'/').filter(|part| !part.is_empty()).peekable();
+    while let Some(part) = parts.next() {
+        if part == b".." {
+            return Err(Errno::XDEV);
+        }
+        let last = parts.peek().is_none();
+        let made = if directory || !last {
+            mkdirat(&at, part, Mode::from_raw_mode(0o755))
+        } else {
+            let flags = OFlags::CREATE | OFlags::EXCL | OFlags::WRONLY | OFlags::CLOEXEC;
+            openat(&at, part, flags, Mode::from_raw_mode(0o644)).map(drop)
+        };
+        match made {
+            Err(Errno::EXIST) | Ok(()) => {}
+            Err(errno) => return Err(errno),
+        }
+        at = openat(&at, part, flags, Mode::empty())?;
+    }
+    // Made or found: it is what it should be, and no link.
+    openat2(works, to, flags, Mode::empty(), within)
+}
+
+/// A name of what a descriptor is of, whatever happens to its path. `/proc` is the kernel's: it was
+/// mounted by this process.
+fn link(of: &OwnedFd) -> String {
+    format!("/proc/self/fd/{}", of.as_raw_fd())
+}
+
+/// Nothing that is mounted from now on is seen elsewhere, nor the other way round.
+pub(super) fn part_mounts() -> Result<(), Errno> {
+    mount_change(c"/", MountPropagationFlags::PRIVATE | MountPropagationFlags::REC)
+}

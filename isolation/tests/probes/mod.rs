@@ -1,0 +1,502 @@
+//! Attack probes: hostile programs run as tasks, for the walls of a task that asks for nothing.
+//!
+//! A probe is first shown to get through with its walls taken away, so that it can fail honestly, and
+//! then to be held by all of them. The ones of root need it; the others run as an ordinary user, or
+//! as nobody where the tests run as root. `tries` has what they do.
+
+// Probes are system calls that no library makes.
+#![allow(
+    unsafe_code,
+    clippy::cast_sign_loss,
+    clippy::cast_possible_wrap,
+    clippy::cast_possible_truncation
+)]
+
+pub(crate) mod tries;
+
+use std::os::linux::net::SocketAddrExt;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+
+use mesita_core::wire::task::Exit;
+use mesita_isolation::isolators::{Rlimit, TaskLimits};
+use mesita_isolation::keeper::protocol::{Request, User};
+use mesita_isolation::{Isolation, Options};
+
+use crate::walls::{LINUX, options};
+use crate::world::{NOBODY, World, program};
+use tries::Got;
+
+/// As whom a probe runs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Who {
+    /// Root, below an agent of root: there is most to be held.
+    Root,
+    /// An ordinary user below an agent of root.
+    Switched,
+    /// An ordinary user below an agent of its own.
+    User,
+}
+
+use Who::{Root, Switched, User as Ordinary};
+
+/// What is there for a probe to find.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Given {
+    Nothing,
+    /// A process of the host.
+    Process,
+    /// A copy of this program that makes whoever executes it root.
+    Setuid,
+    /// An object in the host's shared memory, or a queue.
+    Shm,
+    Queue,
+    /// Somebody who listens on an abstract socket, or on the host's loopback.
+    Abstract,
+    Listener,
+    /// A file in a directory that anybody may write to, and a name in it that is free.
+    File,
+    Name,
+    /// The limit of its own memory, and the list of processes of the topmost cgroup.
+    OwnLimit,
+    Topmost,
+}
+
+/// One probe.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Probe {
+    pub(crate) name: &'static str,
+    pub(crate) who: Who,
+    /// The walls that hold it, all of which have to be taken away.
+    walls: &'static [&'static str],
+    /// A wall that is only there where it is named.
+    named: Option<&'static str>,
+    given: Given,
+}
+
+const fn probe(
+    name: &'static str,
+    who: Who,
+    walls: &'static [&'static str],
+    given: Given,
+) -> Probe {
+    Probe { name, who, walls, named: None, given }
+}
+
+const GRANTS: &[&str] = &["linux/nnp", "linux/landlock", "linux/seccomp"];
+const CAPABILITIES: &[&str] = &["linux/capabilities"];
+const CALLS: &[&str] = &["linux/seccomp"];
+const BOTH: &[&str] = &["linux/capabilities", "linux/seccomp"];
+const MOUNTS: &[&str] = &["linux/capabilities", "linux/seccomp", "linux/landlock"];
+const SIGHT: &[&str] = &["namespaces/pid", "namespaces/ipc", "namespaces/uts", "namespaces/cgroup"];
+const HIDDEN: &[&str] = &[
+    "namespaces/pid",
+    "namespaces/ipc",
+    "namespaces/uts",
+    "namespaces/cgroup",
+    "linux/capabilities",
+];
+const SYS: &[&str] = &[
+    "namespaces/pid",
+    "namespaces/ipc",
+    "namespaces/uts",
+    "namespaces/cgroup",
+    "linux/capabilities",
+    "linux/landlock",
+];
+const WRITING: &[&str] = &["linux/landlock"];
+const MEMORY: &[&str] = &["cgroups/mem"];
+
+/// All of them, by the rows of the list of measures that they are about.
+pub(crate) const PROBES: &[Probe] = &[
+    // 1, 2: privileges.
+    probe("setuid", Switched, GRANTS, Given::Setuid),
+    probe("bounding", Root, CAPABILITIES, Given::Nothing),
+    probe("raw-socket", Root, CAPABILITIES, Given::Nothing),
+    probe("packet-socket", Root, CAPABILITIES, Given::Nothing),
+    probe("mknod", Root, CAPABILITIES, Given::Nothing),
+    probe("chroot", Root, CAPABILITIES, Given::Nothing),
+    probe("chown", Root, CAPABILITIES, Given::Nothing),
+    probe("nice", Root, CAPABILITIES, Given::Nothing),
+    // Where time is shared by groups, none but the topmost has any of this kind.
+    probe("real-time", Root, &["linux/capabilities", "cgroups/cpu"], Given::Nothing),
+    probe("mlock", Root, CAPABILITIES, Given::Nothing),
+    probe("low-port", Root, CAPABILITIES, Given::Nothing),
+    // 3, 35, 36: calls, of both sorts of users.
+    probe("bpf", Root, BOTH, Given::Nothing),
+    probe("perf", Root, BOTH, Given::Nothing),
+    probe("keyctl", Ordinary, CALLS, Given::Nothing),
+    probe("add-key", Ordinary, CALLS, Given::Nothing),
+    probe("userfaultfd", Root, BOTH, Given::Nothing),
+    probe("io-uring", Ordinary, CALLS, Given::Nothing),
+    probe("unshare-user", Switched, CALLS, Given::Nothing),
+    probe("unshare-mount", Root, BOTH, Given::Nothing),
+    probe("unshare-net", Root, BOTH, Given::Nothing),
+    probe("clone-user", Switched, CALLS, Given::Nothing),
+    probe("clone3", Ordinary, CALLS, Given::Nothing),
+    probe("setns", Root, BOTH, Given::Nothing),
+    probe("ptrace", Ordinary, CALLS, Given::Nothing),
+    probe("vm-read", Ordinary, CALLS, Given::Nothing),
+    probe("pidfd-getfd", Ordinary, CALLS, Given::Nothing),
+    probe("kcmp", Ordinary, CALLS, Given::Nothing),
+    probe("kexec", Root, BOTH, Given::Nothing),
+    probe("module", Root, BOTH, Given::Nothing),
+    probe("handle", Root, BOTH, Given::Nothing),
+    probe("mount", Root, MOUNTS, Given::Nothing),
+    probe("fsopen", Root, BOTH, Given::Nothing),
+    probe("open-tree", Root, BOTH, Given::Nothing),
+    probe("mount-setattr", Root, BOTH, Given::Nothing),
+    probe("pivot-root", Root, MOUNTS, Given::Nothing),
+    probe("swapon", Root, BOTH, Given::Nothing),
+    probe("clock", Root, BOTH, Given::Nothing),
+    probe("reboot", Root, BOTH, Given::Nothing),
+    probe("syslog", Root, BOTH, Given::Nothing),
+    probe("quota", Root, BOTH, Given::Nothing),
+    probe("type", Root, BOTH, Given::Nothing),
+    probe("crypto-socket", Ordinary, CALLS, Given::Nothing),
+    probe("vm-socket", Ordinary, CALLS, Given::Nothing),
+    probe("compat", Ordinary, CALLS, Given::Nothing),
+    probe("x32", Ordinary, CALLS, Given::Nothing),
+    // 5, 26: others.
+    probe("signal", Ordinary, SIGHT, Given::Process),
+    probe("see", Ordinary, SIGHT, Given::Process),
+    probe("shm", Ordinary, &["namespaces/ipc"], Given::Shm),
+    probe("queue", Ordinary, &["namespaces/ipc"], Given::Queue),
+    probe("hostname", Root, &["linux/capabilities", "linux/seccomp"], Given::Nothing),
+    probe("abstract", Ordinary, WRITING, Given::Abstract),
+    Probe {
+        named: Some("network/none"),
+        ..probe("connect", Ordinary, &["network/none"], Given::Listener)
+    },
+    Probe {
+        named: Some("network/ports"),
+        ..probe("port", Ordinary, &["network/ports"], Given::Nothing)
+    },
+    // 6, 9, 10, 32, 34, 41: files of the host.
+    probe("init-exe", Root, MOUNTS, Given::Nothing),
+    probe("core-pattern", Root, HIDDEN, Given::Nothing),
+    probe("sysrq", Root, HIDDEN, Given::Nothing),
+    probe("kcore", Root, HIDDEN, Given::Nothing),
+    probe("keys", Ordinary, SIGHT, Given::Nothing),
+    probe("timers", Root, HIDDEN, Given::Nothing),
+    probe("slabs", Root, HIDDEN, Given::Nothing),
+    probe("sysfs", Root, SYS, Given::Nothing),
+    probe("write", Ordinary, WRITING, Given::Name),
+    probe("truncate", Ordinary, WRITING, Given::File),
+    probe("remove", Ordinary, WRITING, Given::File),
+    probe("rename", Ordinary, WRITING, Given::File),
+    // 18: cgroups.
+    probe("own-limit", Root, SYS, Given::OwnLimit),
+    probe("leave-cgroup", Root, SYS, Given::Topmost),
+    probe("host-cgroup", Root, &["namespaces/cgroup"], Given::Nothing),
+    // 33: devices.
+    probe("kmsg", Root, &["cgroups/devices"], Given::Nothing),
+    probe("made-node", Root, &["cgroups/devices", "linux/capabilities"], Given::Nothing),
+    // 20, 21: bombs.
+    probe("forks", Root, &["cgroups/pids"], Given::Nothing),
+    probe("memory", Root, MEMORY, Given::Nothing),
+    probe("shared-memory", Root, MEMORY, Given::Nothing),
+    probe("pipes", Root, MEMORY, Given::Nothing),
+    probe("sockets", Root, MEMORY, Given::Nothing),
+    // 29: what it may leave behind.
+    probe("core", Ordinary, &["posix/rlimits"], Given::Nothing),
+];
+
+/// Those that are held by the keeper itself, whatever isolators are on: shown to get through where
+/// there is no keeper.
+pub(crate) const OF_THE_KEEPER: [&str; 3] = ["descriptors", "environment", "agents-key"];
+
+const MIB: u64 = 1 << 20;
+
+/// A machine with something for a probe to find, which goes away again.
+struct Host {
+    words: Vec<String>,
+    process: Option<Child>,
+    directory: Option<PathBuf>,
+    shm: Option<i32>,
+    queue: Option<std::ffi::CString>,
+    _abstract: Option<std::os::unix::net::UnixListener>,
+    _listener: Option<std::net::TcpListener>,
+}
+
+impl Drop for Host {
+    fn drop(&mut self) {
+        if let Some(process) = &mut self.process {
+            let _ = process.kill();
+            let _ = process.wait();
+        }
+        if let Some(directory) = &self.directory {
+            let _ = std::fs::remove_dir_all(directory);
+        }
+        if let Some(shm) = self.shm {
+            // SAFETY: removing an object touches no memory.
+            unsafe { libc::shmctl(shm, libc::IPC_RMID, std::ptr::null_mut()) };
+        }
+        if let Some(queue) = &self.queue {
+            // SAFETY: the name ends with NUL and outlives the call.
+            unsafe { libc::mq_unlink(queue.as_ptr()) };
+        }
+    }
+}
+
+/// A directory where nobody writes unless everybody may; not among those that tasks may write to.
+fn outside() -> PathBuf {
+    let path = PathBuf::from(format!("/var/mesita-probe-{}", std::process::id()));
+    let made = std::fs::create_dir(&path);
+    let path = if made.is_ok() { path } else { program().parent().unwrap().join("probe-outside") };
+    let _ = std::fs::create_dir(&path);
+    std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o777)).unwrap();
+    path
+}
+
+impl Host {
+    fn with(given: Given) -> Self {
+        let mut host = Self {
+            words: Vec::new(),
+            process: None,
+            directory: None,
+            shm: None,
+            queue: None,
+            _abstract: None,
+            _listener: None,
+        };
+        let name = format!("mesita-probe-{}", std::process::id());
+        match given {
+            Given::Nothing | Given::OwnLimit => {}
+            Given::Process => {
+                use std::os::unix::process::CommandExt;
+                let mut command = Command::new(program());
+                command.args(["role:sleep", "600"]).stdout(Stdio::null());
+                if rustix::process::geteuid().is_root() {
+                    command.uid(NOBODY).gid(NOBODY);
+                }
+                let process = command.spawn().unwrap();
+                host.words.push(process.id().to_string());
+                host.process = Some(process);
+            }
+            Given::Setuid => {
+                let directory = outside();
+                let copy = directory.join("program");
+                std::fs::copy(program(), &copy).unwrap();
+                std::fs::set_permissions(&copy, std::fs::Permissions::from_mode(0o4755)).unwrap();
+                host.words.push(copy.to_str().unwrap().to_owned());
+                host.directory = Some(directory);
+            }
+            Given::Shm => {
+                let key = i32::try_from(std::process::id()).unwrap() | 0x4d00_0000;
+                // SAFETY: making an object touches no memory of ours.
+                let shm = unsafe { libc::shmget(key, 4096, libc::IPC_CREAT | 0o666) };
+                assert!(shm >= 0);
+                host.shm = Some(shm);
+                host.words.push(key.to_string());
+            }
+            Given::Queue => {
+                let name = std::ffi::CString::new(format!("/{name}")).unwrap();
+                let flags = libc::O_CREAT | libc::O_RDWR;
+                let none: *const libc::mq_attr = std::ptr::null();
+                // SAFETY: the name ends with NUL and outlives the call; no attributes are given.
+                let queue = unsafe { libc::mq_open(name.as_ptr(), flags, 0o666, none) };
+                if queue >= 0 {
+                    // SAFETY: nobody else closes it.
+                    unsafe { libc::fchmod(queue, 0o666) };
+                    host.words.push(name.to_str().unwrap().to_owned());
+                    host.queue = Some(name);
+                }
+            }
+            Given::Abstract => {
+                let address = std::os::unix::net::SocketAddr::from_abstract_name(&name).unwrap();
+                host._abstract =
+                    Some(std::os::unix::net::UnixListener::bind_addr(&address).unwrap());
+                host.words.push(name);
+            }
+            Given::Listener => {
+                let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+                host.words.push(listener.local_addr().unwrap().to_string());
+                host._listener = Some(listener);
+            }
+            Given::File | Given::Name => {
+                let directory = outside();
+                let file = directory.join("file");
+                if given == Given::File {
+                    std::fs::write(&file, "precious").unwrap();
+                    let all = std::fs::Permissions::from_mode(0o666);
+                    std::fs::set_permissions(&file, all).unwrap();
+                }
+                host.words.push(file.to_str().unwrap().to_owned());
+                host.directory = Some(directory);
+            }
+            Given::Topmost => {
+                let places = ["/sys/fs/cgroup/memory", "/sys/fs/cgroup"];
+                let found = places.iter().map(|place| Path::new(place).join("cgroup.procs"));
+                let found = found.into_iter().find(|path| path.exists()).unwrap();
+                host.words.push(found.to_str().unwrap().to_owned());
+            }
+        }
+        host
+    }
+}
+
+/// Runs a probe with these isolators; what it says, or that it was killed for what it did.
+fn run(probe: &Probe, isolators: &[String]) -> Got {
+    let as_user = probe.who == Ordinary && rustix::process::geteuid().is_root();
+    let mut host = Host::with(probe.given);
+    let mut world = World::with(&[], as_user.then_some(NOBODY));
+    let key = u64::from(std::process::id()) << 24 | 0x70_0000;
+    let options =
+        Options { isolators: Some(isolators.to_vec()), ..options(world.client.welcome(), key) };
+    let (isolation, _) = Isolation::new(&options, &LINUX).unwrap_or_else(|why| panic!("{why}"));
+    let mut launch = world.role_plan(&["probe", probe.name]);
+    let container = launch.container;
+    if probe.given == Given::OwnLimit {
+        let paths = isolation.remove_at_end();
+        let Request::RemoveAtEnd { directories } = paths else { panic!() };
+        let own = directories.iter().map(|path| Path::new(path.to_str().unwrap()));
+        let limits = ["memory.limit_in_bytes", "memory.max"];
+        let own = own.map(|path| path.join(container.to_string()));
+        isolation.prepare(container, &TaskLimits::default()).unwrap();
+        let mut files = own.flat_map(|path| limits.map(|file| path.join(file)));
+        let found = files.find(|path| path.exists()).map(|path| path.to_str().unwrap().to_owned());
+        let Some(found) = found else { return Got::Lacking("no limit of memory".to_owned()) };
+        isolation.cleanup(container).unwrap();
+        host.words.push(found);
+    }
+    if probe.given == Given::Queue && host.words.is_empty() {
+        return Got::Lacking("no queues".to_owned());
+    }
+    launch
+        .arguments
+        .extend(host.words.iter().map(|word| std::ffi::CString::new(word.as_str()).unwrap()));
+    if probe.who == Switched {
+        launch.user = Some(User { uid: NOBODY, gid: NOBODY, groups: Vec::new() });
+        let own = Some(NOBODY);
+        std::os::unix::fs::chown(world.path(), own, own).unwrap();
+    }
+    let limits = TaskLimits {
+        cpus_milli: 1000,
+        mem_bytes: if probe.walls == MEMORY { 32 } else { 400 } * MIB,
+        pids: Some(40),
+        rlimits: [small("RLMT_MEMLOCK")].into_iter().collect(),
+        ..TaskLimits::default()
+    };
+    // Where rlimits are the wall that is taken away, nobody may ask for any.
+    let asks = isolators.iter().any(|name| name == "posix/rlimits");
+    let none = TaskLimits { rlimits: Default::default(), ..limits.clone() };
+    let limits = if asks { limits } else { none };
+    let prepared = isolation.prepare(container, &limits).unwrap_or_else(|why| panic!("{why}"));
+    let walls = prepared.add_to(&mut launch);
+    if probe.who == Ordinary {
+        // They are root's here.
+        launch.cgroups.clear();
+    }
+    world.client.send(&Request::launch(launch, walls)).unwrap();
+    world.launched(container);
+    let exit = world.exit(container);
+    let said = world.output();
+    let got = match (exit, said.trim_end().split_once(' ')) {
+        (_, Some(("lacking", why))) => Got::Lacking(why.to_owned()),
+        (_, Some(("held", why))) => Got::Held(why.to_owned()),
+        (Exit::Code(0), None) if said.trim_end() == "through" => Got::Through,
+        (Exit::Signal(11), _) => Got::Lacking("no such instruction".to_owned()),
+        // Killed for what it did, before it could say anything.
+        (Exit::Signal(_), _) => Got::Held(format!("{exit:?}")),
+        other => panic!("{}: {other:?}: {said}", probe.name),
+    };
+    isolation.kill(container).unwrap();
+    isolation.cleanup(container).unwrap();
+    for directory in match isolation.remove_at_end() {
+        Request::RemoveAtEnd { directories } => directories,
+        _ => panic!(),
+    } {
+        let _ = std::fs::remove_dir(Path::new(directory.to_str().unwrap()));
+    }
+    got
+}
+
+fn small(name: &str) -> Rlimit {
+    Rlimit { name: name.to_owned(), soft: Some(65_536), hard: Some(65_536) }
+}
+
+/// All isolators that there are for such a probe.
+fn isolators(probe: &Probe) -> Vec<String> {
+    let as_user = probe.who == Ordinary && rustix::process::geteuid().is_root();
+    let world = World::with(&[], as_user.then_some(NOBODY));
+    let options = options(world.client.welcome(), u64::from(std::process::id()) << 24 | 0x71_0000);
+    let (isolation, _) = Isolation::new(&options, &LINUX).unwrap();
+    let Request::RemoveAtEnd { directories } = isolation.remove_at_end() else { panic!() };
+    for directory in directories {
+        let _ = std::fs::remove_dir(Path::new(directory.to_str().unwrap()));
+    }
+    // Cgroups are root's here.
+    let own = |name: &&str| probe.who != Ordinary || !name.starts_with("cgroups/");
+    let names = isolation.names().into_iter().filter(own).chain(probe.named);
+    names.map(str::to_owned).collect()
+}
+
+/// Shows that a probe gets through without its walls, and is held by them.
+pub(crate) fn holds(probe: &Probe) {
+    let all = isolators(probe);
+    let missing: Vec<_> =
+        probe.walls.iter().filter(|wall| !all.iter().any(|name| name == *wall)).collect();
+    if missing.len() == probe.walls.len() {
+        println!("SKIPPED: {}: {missing:?} cannot be here", probe.name);
+        return;
+    }
+    let without: Vec<String> =
+        all.iter().filter(|name| !probe.walls.contains(&name.as_str())).cloned().collect();
+    match run(probe, &without) {
+        Got::Through => {}
+        Got::Lacking(why) => return println!("SKIPPED: {}: {why}", probe.name),
+        Got::Held(why) if why == "no such call" => {
+            return println!("SKIPPED: {}: {why}", probe.name);
+        }
+        Got::Held(why) => panic!("{}: held without its walls: {why}", probe.name),
+    }
+    match run(probe, &all) {
+        Got::Held(why) => println!("{}: {why}", probe.name),
+        got => panic!("{}: {got:?} through {all:?}", probe.name),
+    }
+}
+
+/// The same for what the keeper itself holds: without one, a process has what its parent has.
+pub(crate) fn the_keeper_holds(name: &str) {
+    use std::os::fd::AsRawFd;
+    let secret = format!("mesita-probe-{}", std::process::id());
+    let leaked = std::fs::File::open("/").unwrap();
+    rustix::io::fcntl_setfd(&leaked, rustix::io::FdFlags::empty()).unwrap();
+    let has_keys = name != "agents-key" || put_key(&secret);
+    if !has_keys {
+        return println!("SKIPPED: {name}: no keys");
+    }
+    let mut directly = Command::new(program());
+    directly.args(["role:probe", name, &secret]).env("MESITA_PROBE_SECRET", "1");
+    let said = directly.output().unwrap().stdout;
+    assert_eq!(said, b"through\n", "{}: fd {}", name, leaked.as_raw_fd());
+    let mut world = World::new();
+    let (container, _) = world.role(&["probe", name, &secret]);
+    assert_eq!(world.exit(container), Exit::Code(0));
+    let said = world.output();
+    assert!(said.starts_with("held "), "{name}: {said}");
+}
+
+/// A key in a session of this test's own, which is its children's as well.
+fn put_key(name: &str) -> bool {
+    let name = std::ffi::CString::new(name).unwrap();
+    let none: *const std::ffi::c_char = std::ptr::null();
+    // SAFETY: both calls read texts that end with NUL and outlive them, or nothing.
+    unsafe {
+        let joined = libc::syscall(libc::SYS_keyctl, 1, none);
+        let (kind, secret) = (c"user".as_ptr(), c"secret".as_ptr());
+        let put = libc::syscall(libc::SYS_add_key, kind, name.as_ptr(), secret, 6, -3);
+        joined >= 0 && put >= 0
+    }
+}
+
+/// What a task that is a probe does.
+pub(crate) fn play(words: &[String]) {
+    match tries::play(&words[0], &words[1..]) {
+        Got::Through => println!("through"),
+        Got::Held(why) => println!("held {why}"),
+        Got::Lacking(why) => println!("lacking {why}"),
+    }
+}

@@ -37,19 +37,9 @@ impl std::ops::Deref for Rules {
 }
 
 impl Rules {
-    /// Reads what the flag says: rules, if it begins like those, else where they are.
+    /// Reads what the flag says: rules, or where they are.
     pub(crate) fn read(told: &str) -> Result<Self, String> {
-        if told.trim_start().starts_with('{') {
-            return Self::parse(told);
-        }
-        let path = Path::new(told.strip_prefix("file://").unwrap_or(told));
-        let bad = |why: String| format!("{}: {why}", path.display());
-        let of = fs::metadata(path).map_err(|error| bad(error.to_string()))?;
-        if of.len() > FILE_MAX {
-            return Err(bad("larger than 1 MiB".to_owned()));
-        }
-        let text = fs::read_to_string(path).map_err(|error| bad(error.to_string()))?;
-        Self::parse(&text).map_err(bad)
+        self::told(told, Self::parse)
     }
 
     fn parse(text: &str) -> Result<Self, String> {
@@ -71,6 +61,24 @@ impl Rules {
         }
         Acls::new(permissive, rules).map(Self).map_err(|many| many.to_string())
     }
+}
+
+/// Reads what a flag says: JSON, if it begins like that, else the file where it is.
+pub(super) fn told<T>(
+    told: &str,
+    parse: impl FnOnce(&str) -> Result<T, String>,
+) -> Result<T, String> {
+    if told.trim_start().starts_with('{') {
+        return parse(told);
+    }
+    let path = Path::new(told.strip_prefix("file://").unwrap_or(told));
+    let bad = |why: String| format!("{}: {why}", path.display());
+    let of = fs::metadata(path).map_err(|error| bad(error.to_string()))?;
+    if of.len() > FILE_MAX {
+        return Err(bad("larger than 1 MiB".to_owned()));
+    }
+    let text = fs::read_to_string(path).map_err(|error| bad(error.to_string()))?;
+    parse(&text).map_err(bad)
 }
 
 fn unknown(key: &str) -> String {

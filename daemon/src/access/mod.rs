@@ -5,6 +5,7 @@
 //! | `kept` | principals that the masters keep, and what each may do by default |
 //! | `credentials` | principals with their secrets, out of files that only their owner reads |
 //! | `proof` | that a node which speaks frames has a secret, without the secret |
+//! | `rates` | how many calls a second frameworks may make |
 //! | `realms` | what belongs together over HTTP: one flag and one name for each realm |
 //! | `acls` | rules of who may do what, out of Mesos' JSON |
 //! | `view` | what of the catalog a caller sees |
@@ -17,6 +18,7 @@ mod acls;
 mod credentials;
 pub(crate) mod kept;
 mod proof;
+mod rates;
 mod realms;
 mod view;
 
@@ -36,6 +38,7 @@ pub(crate) use acls::Rules;
 pub(crate) use credentials::{Credential, Credentials, ForTasks};
 use kept::Kept;
 pub(crate) use proof::{PROOF_SINCE, Shown, proof, proves};
+use rates::Rates;
 pub(crate) use realms::{Realm, endpoint, realm};
 
 /// What an operator chose about credentials and rights.
@@ -45,6 +48,8 @@ pub(crate) struct Wanted {
     pub(crate) credentials: Option<PathBuf>,
     /// `--acls`: a file, or the rules themselves.
     pub(crate) acls: Option<String>,
+    /// `--rate-limits`: the same.
+    pub(crate) rates: Option<String>,
     /// Who must show a credential.
     pub(crate) asks: Asks,
 }
@@ -84,6 +89,8 @@ pub(crate) struct Access {
     /// Those that were kept and are no more: what they began may not go on.
     gone: RefCell<BTreeSet<String>>,
     rules: Rules,
+    /// How fast frameworks may call.
+    pub(crate) rates: Rates,
     /// Requests and connections without a credential that they needed.
     refused: Cell<u64>,
 }
@@ -101,7 +108,9 @@ impl Access {
         }
         let rules = wanted.acls.as_deref().map(Rules::read).transpose();
         let rules = rules.map_err(|bad| format!("--acls: {bad}"))?.unwrap_or_default();
-        Ok(Self { kind, asks: wanted.asks, credentials, rules, ..Self::default() })
+        let rates = wanted.rates.as_deref().map(Rates::read).transpose();
+        let rates = rates.map_err(|bad| format!("--rate-limits: {bad}"))?.unwrap_or_default();
+        Ok(Self { kind, asks: wanted.asks, credentials, rules, rates, ..Self::default() })
     }
 
     /// The principals that the masters keep are these from now on, by name and value. One whose name
@@ -168,6 +177,8 @@ impl Access {
         match realm {
             Realm::ReadOnly => self.asks.readonly,
             Realm::ReadWrite => self.asks.readwrite,
+            // An agent has no frameworks, and tells nobody so who shows nothing.
+            Realm::Scheduler if self.kind == "agent" => self.asks.readwrite,
             Realm::Scheduler => self.asks.frameworks,
         }
     }

@@ -162,6 +162,8 @@ pub(crate) struct Conn {
     pub(crate) session: Cell<Session>,
     /// When the newest sign of life came, by our clock.
     pub(crate) heard: Cell<Time>,
+    /// Nothing more is read from it before this.
+    pub(crate) not_before: Cell<Time>,
 }
 
 impl Conn {
@@ -175,6 +177,7 @@ impl Conn {
             streams: Streams::default(),
             session: Cell::default(),
             heard: Cell::new(clock::now()),
+            not_before: Cell::default(),
         })
     }
 

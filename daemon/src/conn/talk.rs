@@ -127,6 +127,7 @@ pub(crate) async fn talk(
 async fn listen(conn: &Rc<Conn>, frames: &mut Frames, side: &dyn Talk) -> Result<(), Ending> {
     // Whoever sends faster than the core steps waits here.
     side.room().await;
+    alarm::at(conn.not_before.get()).await;
     let store = side.bodies();
     let received = frames.next(store).await.map_err(Ending::Broken)?;
     let unused = || received.bodies.iter().for_each(|&body| store.borrow_mut().drop(body));

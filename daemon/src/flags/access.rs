@@ -39,6 +39,10 @@ pub(crate) struct OfMaster {
     /// File of rules of who may do what, or the rules themselves, in Mesos' JSON
     #[arg(long, value_name = "FILE|JSON")]
     pub(crate) acls: Option<String>,
+    /// File of how many calls a second the frameworks of a principal may make, or that itself, in
+    /// Mesos' JSON
+    #[arg(long, value_name = "FILE|JSON")]
+    pub(crate) rate_limits: Option<String>,
     /// Changes that `mesita audit` tells who asked for, the newest
     #[arg(long, value_name = "NUMBER", default_value_t = 1_000)]
     pub(crate) audit_max: usize,
@@ -69,7 +73,8 @@ impl OfMaster {
             agents: self.authenticate_agents,
             ..Asks::default()
         };
-        Wanted { credentials: self.credentials.clone(), acls: self.acls.clone(), asks }
+        let (acls, rates) = (self.acls.clone(), self.rate_limits.clone());
+        Wanted { credentials: self.credentials.clone(), acls, rates, asks }
     }
 }
 
@@ -116,6 +121,7 @@ impl OfAgent {
             executors: self.authenticate_http_executors,
             ..Asks::default()
         };
-        Wanted { credentials: self.http_credentials.clone(), acls: self.acls.clone(), asks }
+        let (credentials, acls) = (self.http_credentials.clone(), self.acls.clone());
+        Wanted { credentials, acls, rates: None, asks }
     }
 }

@@ -79,6 +79,10 @@ impl Talk for MasterNode {
             return Ok(());
         }
         self.counted.said(head);
+        if matches!(head, Head::Call(_)) {
+            let rates = &self.options.access.rates;
+            conn.not_before.set(rates.next(conn.caller.principal(), clock::now()));
+        }
         let claimed = self.claimed(conn, head);
         self.note_framework(&conn.caller, head, claimed.as_ref().err());
         let bytes = match claimed {

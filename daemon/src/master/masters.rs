@@ -63,7 +63,7 @@ impl MasterNode {
             let Posted { remove, add, force } =
                 serde_json::from_slice(&bytes).map_err(|error| bad(error.to_string()))?;
             let verb = OperatorVerb::Masters { remove, add: &add, force };
-            self.check_allowed(&visit.caller, &verb)?;
+            self.check_asked(&visit.caller, &verb)?;
             mesita_core::wire::Check::check(&verb).map_err(|error| bad(error.to_string()))?;
             let done = self.change_masters(Wish { remove, add, force }).await;
             done.map_err(|(refusal, why)| {

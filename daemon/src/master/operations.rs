@@ -116,7 +116,7 @@ impl MasterNode {
             let message = format!("{what}: see --size on the master");
             early(StatusCode::SERVICE_UNAVAILABLE, message)
         };
-        self.check_allowed(caller, &verb)?;
+        self.check_asked(caller, &verb)?;
         let call = OperatorCall { ticket: 1, verb };
         let kept = self.can_keep(&call);
         kept.map_err(|refusal| early(StatusCode::BAD_REQUEST, refusal.sentence()))?;

@@ -67,12 +67,22 @@ impl MasterNode {
     }
 
     /// The same, as an answer.
-    pub(super) fn check_allowed(
+    pub(super) fn check_asked(
         &self,
         caller: &Caller,
         verb: &OperatorVerb<'_>,
     ) -> Result<(), Early> {
         self.allowed(caller, verb).map_err(|why| early(StatusCode::FORBIDDEN, why))
+    }
+
+    /// The same before all of something is asked for: noted only if it is denied.
+    pub(super) fn check_allowed(
+        &self,
+        caller: &Caller,
+        verb: &OperatorVerb<'_>,
+    ) -> Result<(), Early> {
+        let may = self.may_operate_so(caller, verb);
+        if may.is_ok() { Ok(()) } else { self.check_asked(caller, verb) }
     }
 
     /// A sentence unless a principal may be offered resources of all these roles.

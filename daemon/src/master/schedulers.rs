@@ -110,6 +110,18 @@ impl MasterNode {
         }
     }
 
+    /// Waits until a principal's next call may go: see `--rate-limits`.
+    async fn its_turn(&self, caller: &crate::doors::Caller) -> Result<(), Early> {
+        let turn = self.options.access.rates.turn(caller.principal(), clock::now());
+        let turn = turn.ok_or_else(|| {
+            let message =
+                "as many calls of this principal wait as --rate-limits lets wait: try later";
+            early(StatusCode::TOO_MANY_REQUESTS, message)
+        })?;
+        alarm::at(turn).await;
+        Ok(())
+    }
+
     /// A framework begins or ends: that is told of.
     fn note_call(&self, call: &Call, caller: &crate::doors::Caller) {
         if let Some(subscribe) = &call.subscribe {
@@ -132,6 +144,7 @@ impl MasterNode {
             // It has an answer in the API, if none in ours.
             request::asked(&headers)?;
         }
+        self.its_turn(&caller).await?;
         self.note_call(&call, &caller);
         let stream = headers.get(STREAM_ID);
         if call.r#type() == Type::Subscribe {

@@ -50,6 +50,8 @@ fn every_change_is_told_with_who_asked_for_it_and_whether_they_might() {
     has("principal:web", "store", "key", "allowed");
     has("principal:ops", "add principal", "extra", "allowed");
     has("principal:ops", "set weight", "shop 2000/1000", "allowed");
+    let weights = rows.iter().filter(|row| row["what"] == "set weight").count();
+    assert_eq!(weights, 1, "once, however often it is looked at: {rows:#?}");
     // What is read is no change.
     let count = rows.len();
     assert_eq!(did(&["ps"], web).status, 0);

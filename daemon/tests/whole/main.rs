@@ -34,6 +34,7 @@ mod node;
 mod operators;
 mod principals;
 mod pymesos;
+mod rates;
 mod reads;
 mod roles;
 mod rosters;

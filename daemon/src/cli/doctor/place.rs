@@ -19,7 +19,7 @@ use crate::flags::Agent;
 const FILE_SYSTEMS: [(u64, &str, bool); 14] = [
     (0xef53, "ext2, ext3 or ext4", true),
     (0x0102_1994, "tmpfs", true),
-    (0x794c_7630, "overlayfs", true),
+    (0x794c_7630, "overlayfs", false),
     (0x8584_58f6, "ramfs, of which nothing is left after a reboot", false),
     (0x5846_5342, "xfs", false),
     (0x9123_683e, "btrfs", false),

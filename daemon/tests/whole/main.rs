@@ -32,6 +32,7 @@ mod masters;
 mod network;
 mod node;
 mod operators;
+mod ports;
 mod principals;
 mod pymesos;
 mod rates;

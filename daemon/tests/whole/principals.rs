@@ -1,10 +1,12 @@
 //! Principals that the masters keep: made while the cluster runs, limited to what is theirs, removed.
 
 use std::fs;
+use std::path::Path;
 
 use serde_json::Value;
 
 use crate::credentials::{EVERYBODY, credential, credentials};
+use crate::http::ask;
 use crate::masters::Set;
 use crate::world::{Master, Said, World, eventually, needs_root};
 
@@ -94,6 +96,55 @@ fn a_principal_that_was_added_may_do_what_is_its_own_and_nothing_else() {
 }
 
 #[test]
+fn another_secret_and_the_end_of_a_principal_count_at_once() {
+    let world = World::new();
+    let (master, operator) = closed(&world, &[]);
+    let (old, _) = add(&world, &master, &operator, &["watch", "--role=watch"]);
+    let ps = |shown: &str| said(&world, &master, &["ps"], shown).status;
+    assert_eq!(ps(&old), 0);
+    let twice = said(&world, &master, &["principal", "add", "watch"], &operator);
+    assert!(twice.status == 1 && twice.out.is_empty(), "{}", twice.err);
+    let again = ["principal", "add", "watch", "--role=watch", "--replace"];
+    let again = said(&world, &master, &again, &operator);
+    assert_eq!(again.status, 0, "{}", again.err);
+    assert_ne!(ps(&old), 0, "the old secret is none any more");
+    let new = world.path("new");
+    fs::write(&new, again.out).unwrap();
+    use std::os::unix::fs::PermissionsExt;
+    fs::set_permissions(&new, fs::Permissions::from_mode(0o600)).unwrap();
+    let new = format!("--credential={}", new.display());
+    assert_eq!(ps(&new), 0);
+    // Who is connected is cut off with its principal.
+    let at = format!("--master={}", master.address());
+    let waits = world.start(world.mesita(&[
+        "run",
+        &at,
+        &new,
+        "--role=watch",
+        "--user=nobody",
+        "--",
+        "true",
+    ]));
+    let frameworks = || {
+        let listed = said(&world, &master, &["ps", "--frameworks", "--json"], &operator);
+        listed.out.lines().filter(|line| line.contains("active")).count()
+    };
+    eventually(|| frameworks() == 1, || waits.err());
+    assert_eq!(said(&world, &master, &["principal", "rm", "watch"], &operator).status, 0);
+    let told = || waits.has_ended() || waits.err().contains("asks for a credential");
+    eventually(told, || waits.err());
+    drop(waits);
+    assert_ne!(ps(&new), 0);
+    let gone = said(&world, &master, &["principal", "rm", "watch"], &operator);
+    assert!(gone.status == 1 && gone.err.contains("there is no key"), "{}", gone.err);
+    // Those of the file are changed there.
+    let taken = said(&world, &master, &["principal", "add", "web"], &operator);
+    assert!(taken.err.contains("--credentials: change it there"), "{}", taken.err);
+    master.stop();
+    world.nothing_is_left();
+}
+
+#[test]
 fn an_agent_is_let_in_by_a_principal_for_agents_alone() {
     let world = World::new();
     let (master, operator) = closed(&world, &[]);
@@ -109,6 +160,69 @@ fn an_agent_is_let_in_by_a_principal_for_agents_alone() {
     agent.leave();
     master.stop();
     world.nothing_is_left();
+}
+
+#[test]
+fn principals_outlive_every_master_and_their_secrets_are_in_the_registry_alone() {
+    let world = World::new();
+    let known = credentials(&world);
+    let (_, operator) = credential(&world, "ops");
+    let mut master = world.master(&[&[&*known], &EVERYBODY[..]].concat());
+    let operator = format!("--credential={operator}");
+    let (shown, secret) = add(&world, &master, &operator, &["web2", "--role=web2"]);
+    assert_eq!(said(&world, &master, &["ps"], &shown).status, 0);
+    master.kill();
+    master.start();
+    eventually(
+        || said(&world, &master, &["ps"], &shown).status == 0,
+        || "the principal".to_owned(),
+    );
+    let pair = format!("web2:{secret}");
+    use base64::Engine as _;
+    let basic = format!("Basic {}", base64::engine::general_purpose::STANDARD.encode(pair));
+    let headers = [("Authorization", &*basic)];
+    assert_eq!(ask(master.port, "GET", "/state", &headers, b"").status, 200);
+    let bearer = format!("Bearer {secret}");
+    let state = ask(master.port, "GET", "/state", &[("Authorization", &*bearer)], b"");
+    assert_eq!(state.status, 200);
+    assert!(!state.text().contains(&secret));
+    let weights = br#"[{"role": "web2", "weight": 2}]"#;
+    assert_eq!(ask(master.port, "PUT", "/weights", &headers, weights).status, 403);
+    master.stop();
+    let holders = holding(&world.path(""), &secret);
+    let names: Vec<&str> = holders.iter().filter_map(|path| path.rsplit('/').next()).collect();
+    assert!(names.iter().all(|name| ["registry", "web2.made"].contains(name)), "{holders:?}");
+    assert!(names.contains(&"registry"));
+    world.nothing_is_left();
+}
+
+#[test]
+fn a_master_that_writes_a_journal_keeps_no_secrets() {
+    let world = World::new();
+    let journal = format!("--journal={}", world.path("journal").display());
+    let (master, operator) = closed(&world, &[&journal]);
+    let refused = said(&world, &master, &["principal", "add", "web2"], &operator);
+    assert!(refused.status == 1 && refused.out.is_empty(), "{}", refused.out);
+    assert!(refused.err.contains("--journal"), "{}", refused.err);
+    master.stop();
+    world.nothing_is_left();
+}
+
+/// Files below a directory that have a text in them.
+fn holding(directory: &Path, text: &str) -> Vec<String> {
+    let mut found = Vec::new();
+    for entry in fs::read_dir(directory).unwrap().flatten() {
+        let path = entry.path();
+        if entry.file_type().unwrap().is_dir() {
+            found.extend(holding(&path, text));
+        } else if entry.file_type().unwrap().is_file() {
+            let bytes = fs::read(&path).unwrap_or_default();
+            if bytes.windows(text.len()).any(|part| part == text.as_bytes()) {
+                found.push(path.display().to_string());
+            }
+        }
+    }
+    found
 }
 
 #[test]

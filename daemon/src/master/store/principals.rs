@@ -32,6 +32,12 @@ impl MasterNode {
             Keep::Put { .. } if self.options.access.has_in_file(name) => {
                 no(format!("`{name}` is in the file of --credentials: change it there"))
             }
+            // What is kept goes by the core, whose inputs are all in there.
+            Keep::Put { .. } if self.options.flags.contains_key("journal") => {
+                no("this master writes a --journal, and secrets never enter it: use --credentials, or \
+                    start the masters without"
+                    .to_owned())
+            }
             Keep::Put { value, .. } => kept::read(name, value).map(|_| ()).or_else(no),
             Keep::Get => no("secrets are not told".to_owned()),
             Keep::Remove { .. } | Keep::List => Ok(()),

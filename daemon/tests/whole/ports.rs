@@ -1,0 +1,212 @@
+//! Every port that any subcommand listens at, off loopback: without a credential nothing is answered
+//! but the refusal. Which subcommands those are is read from the flags, which paths they serve from
+//! the source, so that neither can be forgotten.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::net::Ipv4Addr;
+use std::path::Path;
+
+use crate::credentials::{EVERYBODY, credentials};
+use crate::world::{Process, Signal, World, eventually, needs_root};
+
+/// An address of the test's own network that is not loopback.
+const OUTSIDE: Ipv4Addr = Ipv4Addr::new(10, 79, 0, 1);
+/// Subcommands with a port that are gone when they have looked at it.
+const LOOKERS: [&str; 1] = ["doctor"];
+/// What everybody may know, as in Mesos.
+const OPEN: [&str; 3] = ["/health", "/version", "/redirect"];
+
+/// Subcommands that have a flag with this name, those below others included.
+fn with_flag(flag: &str) -> BTreeSet<String> {
+    fn below(command: &clap::Command, path: &str, flag: &str, into: &mut BTreeSet<String>) {
+        for sub in command.get_subcommands() {
+            let path = format!("{path} {}", sub.get_name()).trim_start().to_owned();
+            if sub.get_arguments().any(|arg| arg.get_long() == Some(flag)) {
+                into.insert(path.clone());
+            }
+            below(sub, &path, flag, into);
+        }
+    }
+    let mut found = BTreeSet::new();
+    below(&mesita::command_line(), "", flag, &mut found);
+    found
+}
+
+/// Runs a test whose thread, and all that it starts, has a network of its own.
+fn apart(test: impl FnOnce() + Send + 'static) {
+    if !needs_root() {
+        return;
+    }
+    let thread = std::thread::spawn(move || {
+        use nix::sched::{CloneFlags, unshare};
+        unshare(CloneFlags::CLONE_NEWNET).unwrap();
+        for arguments in ["link set lo up", &format!("address add {OUTSIDE}/32 dev lo")] {
+            let ip = std::process::Command::new("ip").args(arguments.split(' ')).status().unwrap();
+            assert!(ip.success(), "ip {arguments}");
+        }
+        test();
+    });
+    if let Err(panic) = thread.join() {
+        std::panic::resume_unwind(panic);
+    }
+}
+
+/// What starts a daemon at a port, with what it cannot do without.
+fn command(world: &World, subcommand: &str, port: u16) -> Vec<String> {
+    let work_dir = world.path(&format!("{subcommand}-{port}")).display().to_string();
+    let port = port.to_string();
+    let own: &[&str] = match subcommand {
+        "master" => &["--work-dir", &work_dir],
+        "agent" => &["--work-dir", &work_dir, "--master", "127.0.0.1:1"],
+        "dev" => &["--agents", "1"],
+        other => panic!("nobody told this test how `mesita {other}` is started, which has a port"),
+    };
+    let begin = [subcommand, "--port", &port];
+    begin.iter().chain(own).map(|&word| word.to_owned()).collect()
+}
+
+fn start(world: &World, words: &[String], more: &[&str]) -> Process {
+    let words: Vec<&str> = words.iter().map(String::as_str).chain(more.iter().copied()).collect();
+    world.start(world.mesita(&words))
+}
+
+/// Local addresses of sockets that take something in, of this network: TCP that listens, UDP.
+fn heard() -> Vec<(bool, u16)> {
+    let mut found = Vec::new();
+    for (file, listens) in [("tcp", "0A"), ("tcp6", "0A"), ("udp", "07"), ("udp6", "07")] {
+        let text = fs::read_to_string(format!("/proc/thread-self/net/{file}")).unwrap_or_default();
+        for line in text.lines().skip(1) {
+            let words: Vec<&str> = line.split_whitespace().collect();
+            let (address, port) = words[1].split_once(':').unwrap();
+            // Little endian: loopback of IPv4 ends with 7F, that of IPv6 is one.
+            let loopback = address.len() == 8 && address.ends_with("7F")
+                || address == "00000000000000000000000001000000";
+            if words[3] == listens {
+                found.push((loopback, u16::from_str_radix(port, 16).unwrap()));
+            }
+        }
+    }
+    found
+}
+
+#[test]
+fn nothing_is_heard_off_loopback_that_was_not_asked_to_be() {
+    apart(|| {
+        let world = World::new();
+        for subcommand in with_flag("port").into_iter().filter(|name| !LOOKERS.contains(&&**name)) {
+            let port = world.port();
+            let process = start(&world, &command(&world, &subcommand, port), &[]);
+            let listens = || std::net::TcpStream::connect(("127.0.0.1", port)).is_ok();
+            eventually(|| listens() || process.has_ended(), || process.err());
+            assert!(listens(), "{subcommand} has no port: {}", process.err());
+            // The test holds its port at loopback, too.
+            let outside: Vec<_> = heard().into_iter().filter(|(loopback, _)| !loopback).collect();
+            assert_eq!(outside, [], "{subcommand}");
+            process.signal(Signal::TERM);
+            process.end();
+        }
+        world.nothing_is_left();
+    });
+}
+
+#[test]
+fn an_address_off_loopback_is_refused_unless_somebody_says_that_it_is_open() {
+    apart(|| {
+        let world = World::new();
+        let subcommands = with_flag("ip");
+        assert!(subcommands.contains("master") && subcommands.contains("agent"));
+        for subcommand in subcommands.into_iter().filter(|name| !LOOKERS.contains(&&**name)) {
+            for ip in ["0.0.0.0", "::", &OUTSIDE.to_string()] {
+                let words = command(&world, &subcommand, world.port());
+                let said = start(&world, &words, &["--ip", ip]).end();
+                assert_eq!(said.status, 2, "{subcommand} {ip}: {}", said.err);
+                assert!(said.err.contains("--insecure"), "{subcommand} {ip}: {}", said.err);
+            }
+        }
+        world.nothing_is_left();
+    });
+}
+
+/// Every text of the source that could be a path that is served.
+fn paths() -> BTreeSet<String> {
+    fn read(directory: &Path, into: &mut BTreeSet<String>) {
+        for entry in fs::read_dir(directory).unwrap().flatten() {
+            let path = entry.path();
+            if path.is_dir() {
+                read(&path, into);
+            } else if let Ok(text) = fs::read_to_string(&path) {
+                let quoted = text.split('"').filter(|text| text.starts_with('/'));
+                let plain = |c: char| c.is_ascii_alphanumeric() || "/()._-".contains(c);
+                into.extend(quoted.filter(|text| text.chars().all(plain)).map(str::to_owned));
+            }
+        }
+    }
+    let mut found = BTreeSet::new();
+    read(&Path::new(env!("CARGO_MANIFEST_DIR")).join("src"), &mut found);
+    found
+}
+
+/// The status of a request from outside, without a credential.
+fn status(port: u16, method: &str, path: &str) -> u16 {
+    use std::io::{Read, Write};
+    let mut stream = std::net::TcpStream::connect((OUTSIDE, port)).unwrap();
+    let request = format!(
+        "{method} {path} HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n\
+         Connection: close\r\nContent-Length: 2\r\n\r\n{{}}"
+    );
+    stream.write_all(request.as_bytes()).unwrap();
+    let mut answer = Vec::new();
+    let _ = stream.take(4096).read_to_end(&mut answer);
+    let answer = String::from_utf8_lossy(&answer).into_owned();
+    let status = answer.split(' ').nth(1).and_then(|status| status.parse().ok());
+    status.unwrap_or_else(|| panic!("{method} {path}: {answer}"))
+}
+
+#[test]
+fn whoever_shows_no_credential_is_told_that_and_nothing_else() {
+    apart(|| {
+        let world = World::new();
+        let known = credentials(&world);
+        let ip = ["--insecure", "--ip", &OUTSIDE.to_string()].map(str::to_owned);
+        let of_agent = known.replace("--credentials", "--http-credentials");
+        let paths = paths();
+        assert!(paths.contains("/state") && paths.contains("/api/v1") && paths.len() > 60);
+        for subcommand in with_flag("ip").into_iter().filter(|name| !LOOKERS.contains(&&**name)) {
+            let port = world.port();
+            let closed: Vec<&str> = match &*subcommand {
+                "master" => [&[&*known], &EVERYBODY[..]].concat(),
+                "agent" => {
+                    [&[&*of_agent, "--authenticate-http-executors"], &EVERYBODY[..2]].concat()
+                }
+                other => panic!("nobody told this test how `mesita {other}` is closed"),
+            };
+            let flags: Vec<&str> = ip.iter().map(String::as_str).chain(closed).collect();
+            let process = start(&world, &command(&world, &subcommand, port), &flags);
+            process.says(&format!(" at {OUTSIDE}:"));
+            for path in &paths {
+                let plain = path.strip_suffix(".json").unwrap_or(path);
+                let open = OPEN.iter().any(|open| plain.ends_with(open));
+                // An executor shows its own token, in another realm.
+                let executors = plain.ends_with("/api/v1/executor");
+                for method in ["GET", "POST"] {
+                    let status = status(port, method, path);
+                    let refused = status == 401 || executors && status >= 400;
+                    let told = format!("{subcommand}: {method} {path} is answered {status}");
+                    assert!(refused || open, "{told}");
+                }
+            }
+            let at = format!("{OUTSIDE}:{port}");
+            for words in [&["ps"][..], &["ps", "--agents"], &["store", "ls"], &["masters", "ls"]] {
+                let said = world.told(&[words, &["--master", &at]].concat());
+                assert!(
+                    said.status != 0 && said.out.is_empty(),
+                    "{subcommand} {words:?}: {said:?}"
+                );
+            }
+            process.signal(Signal::TERM);
+            process.end();
+        }
+        world.nothing_is_left();
+    });
+}

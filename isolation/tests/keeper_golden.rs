@@ -14,7 +14,7 @@ use mesita_isolation::keeper::protocol::{
     Asked, Cgroup, Decoder, Ended, Enter, Held, Launch, Left, Malformed, Namespaces, Refused,
     Reply, Request, Rlimit, Stdio, Step, Trouble, User, Welcome, encode,
 };
-use mesita_isolation::keeper::wall::{Bind, Wall};
+use mesita_isolation::keeper::wall::{Bind, Root, Wall};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
@@ -114,7 +114,29 @@ fn requests() -> Vec<(&'static str, Request)> {
                 walls: walls(),
             },
         ),
+        (
+            "request.launch-in",
+            Request::LaunchWith {
+                launch: Box::new(launch()),
+                walls: vec![
+                    Wall::Root(Box::new(root())),
+                    Wall::Volume { of: Box::new(root()), read_only: true },
+                ],
+            },
+        ),
     ]
+}
+
+fn root() -> Root {
+    Root {
+        at: c"/w/root".into(),
+        layers: c"/w/layers".into(),
+        lower: vec![c"b".into(), c"a".into()],
+        upper: c"/w/upper".into(),
+        work: c"/w/work".into(),
+        sandbox: c"/s".into(),
+        to: c"/mnt/mesos/sandbox".into(),
+    }
 }
 
 fn replies() -> Vec<(&'static str, Reply)> {

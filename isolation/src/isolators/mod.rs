@@ -9,6 +9,7 @@
 mod cgroups;
 mod disk;
 pub(crate) mod exec;
+mod filesystem;
 mod linux;
 mod namespaces;
 mod network;
@@ -22,6 +23,7 @@ use std::path::PathBuf;
 use mesita_core::wire::task::Exit;
 
 use crate::cgroups::{At, Cgroups, Controller, Pressure, Why};
+use crate::images::Image;
 use crate::isolation::Options;
 use crate::keeper::protocol::{self, Namespaces, RLIMITS_MAX, Step, Trouble};
 use crate::keeper::wall::{PORTS_MAX, Wall};
@@ -136,6 +138,10 @@ pub struct TaskLimits {
     pub volumes: Vec<Volume>,
     /// Directories of its own outside of where it works: volumes.
     pub writable: Vec<PathBuf>,
+    /// The image that it stands on; none = the machine's own files.
+    pub stands: Option<Stands>,
+    /// Images that it finds elsewhere.
+    pub images: Vec<ImageVolume>,
 }
 
 /// A filter of system calls.
@@ -159,6 +165,29 @@ pub struct Io {
     /// Writes.
     pub writes: Option<u64>,
 }
+
+/// What a task stands on.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Stands {
+    /// The image, which is kept here.
+    pub image: Image,
+    /// Its sandbox on the machine.
+    pub sandbox: PathBuf,
+}
+
+/// An image that a task finds somewhere.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ImageVolume {
+    /// The image, which is kept here.
+    pub image: Image,
+    /// Where: a path below the sandbox, or in a root of its own any.
+    pub to: String,
+    /// It cannot write there; else what it writes goes with it.
+    pub read_only: bool,
+}
+
+/// The name of the isolator that gives a task a root of its own.
+pub const FILESYSTEM_LINUX: &str = "filesystem/linux";
 
 /// A limit above a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -285,6 +314,10 @@ pub enum Error {
     Unreadable(PathBuf),
     /// The task asks for limits of its processes, and no isolator sets them.
     NoRlimits,
+    /// The task asks for an image, and the isolator that gives it is off.
+    NoImages,
+    /// What it is to stand on, or to find, cannot be had.
+    Image(String),
     /// The task asks for a limit that Linux does not have.
     UnknownRlimit(String),
     /// The soft limit is above the hard one.
@@ -318,6 +351,10 @@ impl fmt::Display for Error {
             Self::Os(failure) => failure.fmt(f),
             Self::Unreadable(path) => write!(f, "{} makes no sense", path.display()),
             Self::NoRlimits => f.write_str("the task sets rlimits, and posix/rlimits is off"),
+            Self::NoImages => {
+                f.write_str("the task asks for an image, and this agent has none of it")
+            }
+            Self::Image(why) => f.write_str(why),
             Self::UnknownRlimit(name) => write!(f, "no such rlimit: {name}"),
             Self::Capabilities { what, asked, most } => {
                 write!(
@@ -498,6 +535,8 @@ registry! {
     "namespaces/ipc" => namespaces::ipc(),
     "namespaces/uts" => namespaces::uts(),
     "namespaces/cgroup" => namespaces::cgroup(),
+    "filesystem/linux" => filesystem::linux(),
+    "volume/image" => volume::image(),
     "network/none" => network::none() when named,
     "network/ports" => network::ports() when named,
 }

@@ -13,6 +13,7 @@
 //! | `tasks` | the containers, from launch to forgotten |
 //! | `child`, `init`, `inside` | what a new process does before it is the task, or beside it |
 //! | [`wall`], `walls` | what more is put up around it |
+//! | `root` | a root of its own, of the layers of an image |
 //! | `exits` | `meta/exits`, for when the keeper dies, too |
 //! | `client`, `left` | the agent's end, and what to do with the tasks of a dead keeper |
 
@@ -24,6 +25,7 @@ mod init;
 mod inside;
 mod left;
 pub mod protocol;
+pub(crate) mod root;
 mod serve;
 pub(crate) mod stat;
 mod tasks;

@@ -515,6 +515,12 @@ steps! {
     Seccomp = "cannot filter its system calls",
     /// Where it works cannot be reached from where it sees its root.
     Outside = "its working directory is outside of what it can see",
+    /// Mounting an overlay, or what layers were copied to.
+    Layers = "cannot mount the layers of its image",
+    /// Mounting `/proc`, `/sys`, `/dev` and files of the host's network into a root.
+    Furnish = "cannot mount what belongs into its root",
+    /// pivot_root(2).
+    Pivot = "cannot make its root the only one",
 }
 
 impl fmt::Display for Step {

@@ -79,7 +79,39 @@ pub enum Wall {
         /// From and to; at most [`PORTS_MAX`] together.
         held: Vec<(u16, u16)>,
     },
+    /// A root of its own. What else is mounted, hidden or made read-only is so in that; it has mounts
+    /// and processes of its own.
+    Root(Box<Root>),
+    /// Layers of another image, where it asks for them. It has mounts of its own.
+    Volume {
+        /// As those of a root; its sandbox is not looked at. Where it finds them: as a [`Bind`] says it.
+        of: Box<Root>,
+        /// It cannot write there; else what it writes goes with it.
+        read_only: bool,
+    },
 }
+
+/// What the root of a task is made of. Paths are absolute, and changed by nobody but root.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Root {
+    /// The directory where it is put together.
+    pub at: CString,
+    /// The directory of layers,
+    pub layers: CString,
+    /// and the names of those that it has, the topmost first; none = `at` has all there is.
+    pub lower: Vec<CString>,
+    /// The directory that has what is written,
+    pub upper: CString,
+    /// and the one that this takes.
+    pub work: CString,
+    /// The sandbox.
+    pub sandbox: CString,
+    /// Where it finds that.
+    pub to: CString,
+}
+
+/// Layers of one root.
+pub const LAYERS_MAX: usize = 64;
 
 /// A mount from the host.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -109,6 +141,7 @@ impl Wall {
             Self::Capabilities { .. } => Step::Capabilities,
             Self::Landlock { .. } | Self::Ports { .. } => Step::Landlock,
             Self::Seccomp { .. } => Step::Seccomp,
+            Self::Root(_) | Self::Volume { .. } => Step::Layers,
         }
     }
 }

@@ -4,7 +4,7 @@
 //! on borrowed memory, between clone and exec: they make system calls, and allocate, lock and free
 //! nothing. What they need was prepared in [`Walls::new`].
 
-use std::ffi::CStr;
+use std::ffi::{CStr, CString};
 use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
 
 use rustix::fs::{
@@ -21,7 +21,10 @@ use rustix::thread::{
 
 use super::child::Trouble;
 use super::protocol::Step;
-use super::wall::{Bind, FILTER_MAX, HOSTNAME_MAX, PORTS_MAX, SECRET_MAX, WALLS_MAX, Wall};
+use super::root;
+use super::wall::{
+    Bind, FILTER_MAX, HOSTNAME_MAX, LAYERS_MAX, PORTS_MAX, Root, SECRET_MAX, WALLS_MAX, Wall,
+};
 use crate::sys;
 
 /// Capabilities that a number of the protocol has bits for.
@@ -54,6 +57,8 @@ impl<'w> Walls<'w> {
                         |&(first, last): &(u16, u16)| usize::from(last.saturating_sub(first)) + 1;
                     held.iter().map(count).sum::<usize>() <= PORTS_MAX
                 }
+                Wall::Root(root) => root.lower.len() <= LAYERS_MAX && is_absolute(&root.to),
+                Wall::Volume { of, .. } => of.lower.len() <= LAYERS_MAX && !of.to.is_empty(),
                 Wall::Ipc
                 | Wall::Cgroup
                 | Wall::Network
@@ -85,6 +90,12 @@ impl<'w> Walls<'w> {
     /// Makes its namespaces what they should be; `works` is where it works.
     pub(super) fn part(&self, works: &CStr, owner: Option<(Uid, Gid)>) -> Result<(), Trouble> {
         let mut null = None;
+        let (root, volumes) = (self.root(), self.volumes()?);
+        match root {
+            // With all that it has of the host, which is out of reach then.
+            Some(root) => root::change(root, works, self.binds().chain(&volumes))?,
+            None => root::add(works, volumes.iter())?,
+        }
         // Mounts of the host come before what is hidden of it, so that no mount shows that again.
         let order = |wall: &&Wall| matches!(wall, Wall::Hidden { .. } | Wall::ReadOnly { .. });
         let (late, early): (Vec<&Wall>, Vec<&Wall>) = self.walls.iter().partition(order);
@@ -95,12 +106,15 @@ impl<'w> Walls<'w> {
                 }
                 Wall::Cgroup => sys::unshare(UnshareFlags::NEWCGROUP),
                 Wall::Network => sys::raise_loopback(),
-                Wall::Bind(bind) => mount_bind(bind, works),
+                Wall::Bind(bind) if root.is_none() => mount_bind(bind, works),
                 Wall::Secret { to, data } => mount_secret(to, data, works, owner),
                 Wall::Hidden { path } => hide(path, &mut null),
                 Wall::ReadOnly { path } => make_read_only(path),
                 Wall::Uts { .. }
                 | Wall::Ipc
+                | Wall::Bind(_)
+                | Wall::Root(_)
+                | Wall::Volume { .. }
                 | Wall::Capabilities { .. }
                 | Wall::Landlock { .. }
                 | Wall::Ports { .. }
@@ -109,6 +123,32 @@ impl<'w> Walls<'w> {
             done.map_err(|errno| (wall.step(), errno.raw_os_error()))?;
         }
         Ok(())
+    }
+
+    fn root(&self) -> Option<&'w Root> {
+        self.walls.iter().find_map(|wall| {
+            let Wall::Root(root) = wall else { return None };
+            Some(&**root)
+        })
+    }
+
+    fn binds(&self) -> impl Iterator<Item = &Bind> {
+        self.walls.iter().filter_map(|wall| {
+            let Wall::Bind(bind) = wall else { return None };
+            Some(bind)
+        })
+    }
+
+    /// Puts layers together where the host has room for it, to be mounted from there.
+    fn volumes(&self) -> Result<Vec<Bind>, Trouble> {
+        let mut volumes = Vec::new();
+        for wall in self.walls {
+            let Wall::Volume { of, read_only } = wall else { continue };
+            root::layers(of).map_err(|errno| (Step::Layers, errno.raw_os_error()))?;
+            let (root, from, to) = (of.at.clone(), CString::default(), of.to.clone());
+            volumes.push(Bind { root, from, to, read_only: *read_only });
+        }
+        Ok(volumes)
     }
 
     fn capabilities(&self) -> Option<(u64, u64)> {

@@ -62,7 +62,10 @@ impl Isolator for Landlock {
         limits: &TaskLimits,
         additions: &mut Additions,
     ) -> Result<(), Error> {
-        additions.walls.push(self.wall(&limits.writable));
+        let mut own = limits.writable.clone();
+        // Of an image everything is its own, and nothing else is there.
+        own.extend(limits.stands.iter().map(|_| PathBuf::from("/")));
+        additions.walls.push(self.wall(&own));
         Ok(())
     }
 

@@ -6,6 +6,7 @@
 //! meanwhile is not followed.
 
 pub(crate) mod host_path;
+pub(crate) mod image;
 pub(crate) mod sandbox_path;
 pub(crate) mod secret;
 

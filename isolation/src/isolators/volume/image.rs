@@ -1,0 +1,41 @@
+//! `volume/image`: a task finds the files of an image where it asks for them, whatever it stands on.
+//!
+//! What it writes there, if it may, goes with it. It gets processes and mounts of its own. Mesos: the same
+//! name.
+
+use crate::isolators::filesystem::Provisioned;
+use crate::isolators::{Additions, Container, Error, Ground, Isolator, TaskLimits, Unusable};
+use crate::keeper::wall::Wall;
+
+/// What it does.
+pub(crate) const ABOUT: &str = "files of images where a task asks for them";
+
+#[derive(Debug)]
+struct Image(Provisioned);
+
+pub(crate) fn make(ground: &Ground<'_>) -> Result<Box<dyn Isolator>, Unusable> {
+    Ok(Box::new(Image(Provisioned::new(ground)?)))
+}
+
+impl Isolator for Image {
+    fn prepare(
+        &self,
+        container: &Container<'_>,
+        limits: &TaskLimits,
+        additions: &mut Additions,
+    ) -> Result<(), Error> {
+        for (number, volume) in limits.images.iter().enumerate() {
+            let (image, to) = (&volume.image, &volume.to);
+            let provisioner = self.0.provisioner()?;
+            let of = provisioner.provide_volume(container.at.id, number, image, to);
+            let of = Box::new(of.map_err(|error| Error::Image(error.to_string()))?);
+            additions.namespaces = self.0.namespaces;
+            additions.walls.push(Wall::Volume { of, read_only: volume.read_only });
+        }
+        Ok(())
+    }
+
+    fn cleanup(&self, container: &Container<'_>) -> Result<(), Error> {
+        self.0.clean_up(container)
+    }
+}

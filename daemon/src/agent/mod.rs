@@ -10,6 +10,7 @@
 //! | `containers` | what the core wants done with containers, by the hands |
 //! | `build`, `garbage` | what a launch is made of; what is left of containers, and goes |
 //! | `fetch` | what commands need in their sandboxes |
+//! | `images` | what tasks stand on instead of the machine's own files |
 //! | `inner` | containers inside of others, and sessions |
 //! | `beside`, `checks` | processes beside tasks; checks and health checks |
 //! | `executors` | executors that speak Mesos' executor API |
@@ -30,6 +31,7 @@ mod executors;
 pub(crate) mod fetch;
 mod files;
 pub(crate) mod garbage;
+mod images;
 mod inner;
 mod keeper;
 mod link;
@@ -155,6 +157,7 @@ pub(crate) struct AgentNode {
     beside: Beside,
     inners: inner::Inners,
     fetcher: fetch::Fetcher,
+    images: images::Images,
     volumes: volumes::Volumes,
     bounds: bounds::Bounds,
     /// The connection to the master, if there is one.

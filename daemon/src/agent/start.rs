@@ -1,6 +1,7 @@
 //! What an agent's core is told first: what it is, what its ledger says, and what still runs.
 
 use std::rc::Rc;
+use std::sync::Arc;
 
 use event_listener::Event;
 use mesita_core::Refusal;
@@ -32,7 +33,8 @@ struct Rest {
     work_dir: std::path::PathBuf,
     key: [u8; 32],
     keeper: mesita_isolation::keeper::Client,
-    isolation: std::sync::Arc<mesita_isolation::Isolation<'static>>,
+    isolation: Arc<mesita_isolation::Isolation<'static>>,
+    images: super::images::Images,
     resources: String,
     attributes: String,
     hostname: String,
@@ -50,12 +52,25 @@ impl Ready {
             records,
             keeper,
             isolation,
+            provisioner,
+            registry,
             resources,
             attributes,
             hostname,
             lock,
         } = prepared;
-        let rest = Rest { work_dir, key, keeper, isolation, resources, attributes, hostname, lock };
+        let images = super::images::Images::new(provisioner, registry);
+        let rest = Rest {
+            work_dir,
+            key,
+            keeper,
+            isolation,
+            images,
+            resources,
+            attributes,
+            hostname,
+            lock,
+        };
         let store = match life {
             super::Life::OfItsOwn => Store::Ledger(ledger),
             super::Life::OfThisProcess => Store::Memory,
@@ -90,6 +105,7 @@ impl AgentNode {
         };
         let containers = Containers::new(
             prepared.isolation,
+            prepared.images.provisioner.as_ref().ok().map(Arc::clone),
             prepared.work_dir.clone(),
             prepared.key,
             options.hands,
@@ -121,6 +137,7 @@ impl AgentNode {
             beside: super::beside::Beside::new(version),
             inners: super::inner::Inners::new(options.inner_max),
             fetcher,
+            images: prepared.images,
             volumes: super::volumes::Volumes::default(),
             bounds,
             master: std::cell::Cell::default(),

@@ -37,7 +37,8 @@ pub(super) fn add_volumes(
     if container.volumes.len() > VOLUMES_MAX {
         return Err(format!("A container has at most {VOLUMES_MAX} volumes"));
     }
-    for asked in &container.volumes {
+    // Those that are images are brought by another way.
+    for asked in container.volumes.iter().filter(|asked| asked.image.is_none()) {
         let source = source(asked, work_dir, at)?;
         if let Source::Sandbox { of, path } = &source {
             let made = sandbox::create_below(of, Path::new(path), user);

@@ -7,6 +7,7 @@
 mod access;
 mod fetch;
 pub(crate) mod file;
+pub(crate) mod images;
 pub(crate) mod json;
 pub(crate) mod text;
 pub(crate) mod walls;
@@ -346,6 +347,8 @@ pub(crate) struct Holds {
     pub(crate) hands: usize,
     #[command(flatten)]
     pub(crate) fetch: Fetch,
+    #[command(flatten)]
+    pub(crate) images: images::Images,
 }
 
 /// `mesita agent`
@@ -481,6 +484,10 @@ pub(crate) struct Run {
     /// A program and its arguments, run without a shell
     #[arg(last = true, value_name = "ARGV", num_args = 1..)]
     pub(crate) argv: Vec<String>,
+    /// Image that it stands on: NAME[:TAG] of the agents' --docker-registry, or a path of theirs; what
+    /// is not said to run, the image says
+    #[arg(long, value_name = "NAME|PATH")]
+    pub(crate) image: Option<String>,
     /// What the task gets [default: cpus:1;mem:128, or less where this host has less]
     #[arg(long, value_name = "RESOURCES")]
     pub(crate) resources: Option<String>,

@@ -4,12 +4,13 @@ use std::fmt;
 
 use mesita_core::wire::task::{Executor, Kind, Launch, Limit, Restart};
 use mesita_core::wire::{AgentId, Body, Scratch, Seq};
+use mesita_isolation::images::Name;
 use prost::Message;
 
 use super::amounts::{BadNumber, amount, duration};
 use super::checks::{Check, Health};
 use super::resources::{self, BadResource};
-use crate::command::without_secrets;
+use crate::command::{image_of, without_secrets};
 use crate::pb::mesita::{TaskPrivate, TaskPublic};
 use crate::pb::mesos::v1 as pb;
 
@@ -28,6 +29,8 @@ pub(crate) enum BadTask {
     Group(&'static str),
     /// A check or a health check that makes no sense.
     Check(&'static str, String),
+    /// An image that cannot be.
+    Image(String),
     /// Something that this release does not do.
     Unsupported(&'static str),
 }
@@ -42,6 +45,7 @@ impl fmt::Display for BadTask {
             Self::Limit(name, bad) => write!(f, "The limit of '{name}' {bad}"),
             Self::Negative(what) => write!(f, "Task's '{what}' must be non-negative"),
             Self::Group(why) => f.write_str(why),
+            Self::Image(why) => f.write_str(why),
             Self::Check(what, why) => write!(f, "Task uses invalid {what}: {why}"),
             Self::Unsupported(what) => write!(f, "{what} is not supported"),
         }
@@ -162,6 +166,9 @@ fn member(task: &pb::TaskInfo) -> Result<(), BadTask> {
 /// The executor of a group, which is the agent itself. Mesos: `validation::executor::type`.
 pub(crate) fn group_executor(executor: &pb::ExecutorInfo) -> Result<(), BadTask> {
     match executor.r#type() {
+        pb::executor_info::Type::Default if image_of(executor.container.as_ref()).is_some() => {
+            Err(BadTask::Unsupported("an image of a 'DEFAULT' executor: its tasks have their own"))
+        }
         pb::executor_info::Type::Default if executor.command.is_none() => Ok(()),
         pb::executor_info::Type::Default => {
             let why = "'ExecutorInfo.command' must not be set for 'DEFAULT' executor";
@@ -199,12 +206,12 @@ fn supported(task: &pb::TaskInfo) -> Result<(), BadTask> {
     task.container.as_ref().map_or(Ok(()), contained)
 }
 
-/// A container that asks for nothing beyond what every task has.
+/// A container that asks for nothing that no agent has.
 pub(crate) fn contained(container: &pb::ContainerInfo) -> Result<(), BadTask> {
-    let image = container.mesos.as_ref().is_some_and(|mesos| mesos.image.is_some());
-    if container.docker.is_some() || image {
+    if container.docker.is_some() {
         return Err(BadTask::Unsupported("a container image"));
     }
+    image_of(Some(container)).map_or(Ok(()), image)?;
     for volume in &container.volumes {
         mounted(volume)?;
     }
@@ -217,10 +224,20 @@ pub(crate) fn contained(container: &pb::ContainerInfo) -> Result<(), BadTask> {
 /// A volume that agents can mount: a path of the host, a part of a sandbox, a secret.
 fn mounted(volume: &pb::Volume) -> Result<(), BadTask> {
     use pb::volume::source::{SandboxPath, Type, sandbox_path};
-    let Some(source) = &volume.source else {
-        let host = volume.host_path.is_some() && volume.image.is_none();
-        return if host { Ok(()) } else { Err(BadTask::Unsupported("an image as a volume")) };
-    };
+    let sources = [volume.host_path.is_some(), volume.image.is_some(), volume.source.is_some()];
+    if sources.into_iter().filter(|is| *is).count() != 1 {
+        let why = "Only one of them should be set: 'host_path', 'image' and 'source'";
+        return Err(BadTask::Image(why.into()));
+    }
+    if let Some(of) = &volume.image {
+        let path = &volume.container_path;
+        if path.is_empty() || path.contains('\0') || path.split('/').any(|part| part == "..") {
+            let why = format!("'container_path' `{path:.200}` is no place for a volume");
+            return Err(BadTask::Image(why));
+        }
+        return image(of);
+    }
+    let Some(source) = &volume.source else { return Ok(()) };
     let sandbox = |of: &SandboxPath| of.r#type() != sandbox_path::Type::Unknown;
     let both_ways = source.host_path.as_ref().and_then(|path| path.mount_propagation.as_ref());
     match source.r#type() {
@@ -236,6 +253,22 @@ fn mounted(volume: &pb::Volume) -> Result<(), BadTask> {
             Err(BadTask::Unsupported("a volume without what its type says"))
         }
     }
+}
+
+/// An image that an agent may have. Mesos: `common::validation::validateImage`.
+pub(crate) fn image(image: &pb::Image) -> Result<(), BadTask> {
+    if image.r#type() == pb::image::Type::Appc {
+        return Err(BadTask::Unsupported("an image of type APPC"));
+    }
+    let Some(docker) = &image.docker else {
+        return Err(BadTask::Image(
+            "'image.docker' must be set for an image of type DOCKER".into(),
+        ));
+    };
+    if docker.config.is_some() {
+        return Err(BadTask::Unsupported("a secret to pull an image with"));
+    }
+    Name::parse(&docker.name).map(|_| ()).map_err(|bad| BadTask::Image(bad.to_string()))
 }
 
 fn public(task: &pb::TaskInfo, executor: Option<&pb::ExecutorInfo>) -> TaskPublic {

@@ -22,6 +22,7 @@ mod frameworks;
 mod groups;
 mod http;
 mod idle;
+mod images;
 mod inner;
 mod installs;
 mod journal;

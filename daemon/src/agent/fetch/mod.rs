@@ -26,7 +26,7 @@ use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use budget::Budget;
+pub(super) use budget::Budget;
 use cache::Cache;
 use mesita_isolation::keeper::protocol::User;
 use mesita_isolation::user::with_files_of;
@@ -110,12 +110,17 @@ pub(super) struct Job {
 }
 
 /// What a job has left, and whose rights it has.
-struct Means {
-    user: Option<User>,
+pub(super) struct Means {
+    pub(super) user: Option<User>,
     budget: Budget,
 }
 
 impl Means {
+    /// Of who has these rights, and may bring so much.
+    pub(super) fn new(user: Option<User>, budget: Budget) -> Self {
+        Self { user, budget }
+    }
+
     /// Does something blocking with the rights of the user.
     async fn as_user<T: Send + 'static>(
         &self,

@@ -38,7 +38,7 @@ use super::build::{self, Names};
 use super::site::{Also, Used};
 use super::{AgentNode, Life};
 use crate::alarm;
-use crate::command::Command;
+use crate::command::{Command, variables_of};
 use crate::encoded::Resources;
 #[cfg(test)]
 pub(crate) use calls::judge;
@@ -337,8 +337,7 @@ impl AgentNode {
         let Start { mut command, limits, terminal } = start;
         if inner.class == Class::Session {
             // As the task has it, but for what is said otherwise.
-            let task = Command::read(&self.tally.private_of(at.id));
-            let mut variables = task.map(|task| task.variables).unwrap_or_default();
+            let mut variables = variables_of(&self.tally.private_of(at.id));
             variables.append(&mut command.variables);
             command.variables = variables;
         }

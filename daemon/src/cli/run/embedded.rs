@@ -47,7 +47,11 @@ pub(super) fn main(job: Job, voice: Voice, any_resources: bool) -> Result<ExitCo
     signals::block().map_err(Failure::plain)?;
     let keeper = crate::agent::pidfd_of(&prepared);
     let job = if any_resources { within(job, &prepared.resources) } else { job };
-    let job = Job { command: from_here(job.command), ..job };
+    let job = match job.image {
+        // What stands on an image has no files from here.
+        Some(_) => job,
+        None => Job { command: from_here(job.command), ..job },
+    };
     let (master_seat, master_rest) = plan_master(Home::Memory, &decisions, &common)?.part();
     let agent_plan =
         plan_agent(prepared, &holds, &common, String::new(), 1_000, Life::OfThisProcess);

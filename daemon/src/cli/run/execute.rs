@@ -24,12 +24,15 @@ struct Flags {
     #[arg(long, value_name = "NAME")]
     name: String,
     /// Command to run
-    #[arg(long, value_name = "LINE")]
-    command: String,
+    #[arg(long, value_name = "LINE", required_unless_present = "docker_image")]
+    command: Option<String>,
     /// Whether --command is a line for the shell
     #[arg(long, value_name = "BOOL", default_value_t = true, action = clap::ArgAction::Set,
           num_args = 0..=1, default_missing_value = "true", require_equals = true)]
     shell: bool,
+    /// Image that it stands on
+    #[arg(long, value_name = "NAME", alias = "docker_image")]
+    docker_image: Option<String>,
     /// Environment as JSON: {"NAME": "value"}
     #[arg(long, value_name = "JSON")]
     env: Option<String>,
@@ -65,10 +68,12 @@ pub(crate) fn main(arguments: Vec<OsString>) -> Result<ExitCode, Failure> {
             }
         };
     let environment = flags.env.as_deref().map(environment).transpose()?;
-    let arguments = if flags.shell { Vec::new() } else { vec![flags.command.clone()] };
+    // Without a command the image says what is run.
+    let shell = flags.shell && flags.command.is_some();
+    let arguments = if shell { Vec::new() } else { flags.command.iter().cloned().collect() };
     let command = CommandInfo {
-        shell: Some(flags.shell),
-        value: Some(flags.command.clone()),
+        shell: Some(shell),
+        value: flags.command.clone(),
         arguments,
         environment,
         ..CommandInfo::default()
@@ -76,6 +81,7 @@ pub(crate) fn main(arguments: Vec<OsString>) -> Result<ExitCode, Failure> {
     let job = Job {
         name: flags.name,
         command,
+        image: flags.docker_image.as_deref().map(super::image).transpose()?,
         resources: plain(&flags.resources)?,
         role: flags.role,
         user: String::new(),

@@ -25,6 +25,7 @@ use mesita_core::resources::text;
 use mesita_core::scheduler;
 use mesita_core::wire::Check;
 use mesita_core::wire::call::Ownership;
+use mesita_isolation::images::Name;
 
 use super::{Failure, NO_MASTER, USAGE, find};
 use crate::access::Credential;
@@ -53,6 +54,8 @@ const RESOURCES: &str = "cpus:1;mem:128";
 pub(super) struct Job {
     pub(super) name: String,
     pub(super) command: CommandInfo,
+    /// The image that it stands on.
+    pub(super) image: Option<String>,
     pub(super) resources: String,
     pub(super) role: String,
     pub(super) user: String,
@@ -103,8 +106,13 @@ fn job(flags: &Run) -> Result<Job, Failure> {
             arguments: flags.argv.clone(),
             ..CommandInfo::default()
         },
+        (None, None) if flags.image.is_some() => {
+            CommandInfo { shell: Some(false), ..CommandInfo::default() }
+        }
         (None, None) => {
-            return Err(usage("nothing to run: give --command LINE, or -- PROGRAM...".to_owned()));
+            return Err(usage(
+                "nothing to run: give --command LINE, -- PROGRAM..., or --image".to_owned(),
+            ));
         }
     };
     let variables: Result<Vec<Variable>, Failure> = flags
@@ -123,7 +131,12 @@ fn job(flags: &Run) -> Result<Job, Failure> {
     let variables = variables?;
     let environment = (!variables.is_empty()).then_some(Environment { variables });
     let command = CommandInfo { environment, ..command };
-    crate::command::Command::of(&command).map_err(|bad| usage(bad.to_string()))?;
+    let image = flags.image.as_deref().map(image).transpose()?;
+    match image {
+        Some(_) => crate::command::Command::for_image(&command),
+        None => crate::command::Command::of(&command).map(|_| ()),
+    }
+    .map_err(|bad| usage(bad.to_string()))?;
     let resources = plain(flags.resources.as_deref().unwrap_or(RESOURCES))?;
     if flags.instances == 0 {
         return Err(usage("--instances 0: at least one".to_owned()));
@@ -131,6 +144,7 @@ fn job(flags: &Run) -> Result<Job, Failure> {
     let job = Job {
         name: flags.name.clone().unwrap_or_else(|| format!("run-{}", std::process::id())),
         command,
+        image,
         resources,
         role: flags.role.clone(),
         user: flags.user.clone().unwrap_or_default(),
@@ -144,6 +158,19 @@ fn job(flags: &Run) -> Result<Job, Failure> {
     };
     check(&job)?;
     Ok(job)
+}
+
+/// The name of an image; one of a file here is meant from here.
+fn image(name: &str) -> Result<String, Failure> {
+    let bad = |why: String| Failure::new(USAGE, format!("--image: {why}"));
+    let name = if name.starts_with("./") || name.starts_with("../") {
+        let path = std::fs::canonicalize(name).map_err(|error| bad(format!("{name}: {error}")))?;
+        path.to_string_lossy().into_owned()
+    } else {
+        name.to_owned()
+    };
+    Name::parse(&name).map_err(|why| bad(why.to_string()))?;
+    Ok(name)
 }
 
 /// Refuses what no master would take.

@@ -38,6 +38,8 @@ mod principals;
 mod pymesos;
 mod rates;
 mod reads;
+mod requests;
+mod restarts;
 mod roles;
 mod rosters;
 mod runs;

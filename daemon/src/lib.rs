@@ -16,6 +16,7 @@
 //! | `bodies`, `port`, `conn`, `conns`, `doors` | connections and who is behind them |
 //! | `access` | who must show a credential, and what each may do then |
 //! | `audit` | who asked for which change |
+//! | `tls` | connections that nobody reads on the way |
 //! | `catalog`, `http`, `load` | what can be read |
 //! | `lease`, `set` | several masters: who leads, and until when |
 //! | `master`, `agent`, `client` | the IO side of each machine |
@@ -65,6 +66,7 @@ mod random;
 mod seats;
 mod set;
 mod signals;
+mod tls;
 mod v1;
 
 use std::ffi::OsString;

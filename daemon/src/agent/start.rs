@@ -98,7 +98,7 @@ impl AgentNode {
         );
         let link = keeper::Link::new(keeper)?;
         let bounds = super::bounds::Bounds::new(options.log_bytes_max);
-        let fetcher = super::fetch::Fetcher::new(options.fetch, &prepared.work_dir);
+        let fetcher = super::fetch::Fetcher::new(options.fetch.clone(), &prepared.work_dir);
         let node = Rc::new_cyclic(|me| Self {
             port,
             tasks,

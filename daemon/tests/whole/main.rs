@@ -10,6 +10,7 @@ mod acls;
 mod agent_api;
 mod audits;
 mod bad_input;
+mod certificates;
 mod checks;
 mod credentials;
 mod curl;
@@ -39,6 +40,8 @@ mod roles;
 mod rosters;
 mod runs;
 mod scheduler_api;
+#[cfg(feature = "tls")]
+mod secure_fetches;
 mod sessions;
 mod stores;
 mod volumes;

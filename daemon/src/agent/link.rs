@@ -37,7 +37,8 @@ const BACKOFF_MAX: u64 = 16;
 impl AgentNode {
     /// Stays connected to a master, for ever.
     pub(crate) async fn stay_connected(self: Rc<Self>, way: Way) {
-        if let Way::To(addresses) = &way {
+        if let Way::To(addresses, over) = &way {
+            self.transport.replace(over.clone());
             self.learned.read(self.work_dir.join("meta/masters"), addresses);
             Rc::clone(&self).keep_in_touch_with_all();
         }
@@ -107,7 +108,8 @@ impl AgentNode {
     }
 
     async fn listen_to(&self, address: &str) {
-        let Ok(Pipe { reading, mut writing, .. }) = connect(address).await else { return };
+        let over = self.transport.borrow().clone();
+        let Ok(Pipe { reading, mut writing, .. }) = connect(address, &over).await else { return };
         let own = self.own.borrow().clone();
         let greeting = hello::dial(reading, &mut writing, &own, &self.port.bodies);
         let Some(Ok((mut frames, peer))) = alarm::within(PATIENCE_US, greeting).await else {

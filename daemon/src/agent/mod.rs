@@ -66,6 +66,7 @@ use crate::disk_thread::{Job, ToDisk, Turn};
 use crate::doors::Doors;
 use crate::io_thread::{Node, Tasks};
 use crate::port::Port;
+use crate::tls::Transport;
 use beside::Beside;
 use containers::Containers;
 use executors::Executors;
@@ -165,6 +166,8 @@ pub(crate) struct AgentNode {
     news: News,
     /// Where masters are beside the addresses that it was given.
     learned: Learned,
+    /// How they are reached.
+    transport: RefCell<Transport>,
     /// The newest reign that it has obeyed.
     seen: Cell<Fence>,
     /// Where the leader was seen last.

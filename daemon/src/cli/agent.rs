@@ -9,7 +9,8 @@ use mesita_core::wire::link::Parting;
 
 use super::cluster::plan_agent;
 use super::{
-    Failure, USAGE, begin_again, check_address, default_work_dir, log_to_stderr, raise_descriptors,
+    Failure, OF_AGENT, USAGE, begin_again, check_access, default_work_dir, door, log_to_stderr,
+    raise_descriptors,
 };
 use crate::access::{Access, Credential, ForTasks};
 use crate::agent::{Life, Why, prepare};
@@ -20,6 +21,7 @@ use crate::flags::Agent;
 use crate::io_thread::Node;
 use crate::process::{Plan, Process};
 use crate::signals::{self, Caught, Signals};
+use crate::tls::reached;
 
 /// How long a leaving agent waits for the ends of its tasks to be acknowledged, in µs.
 const LEAVE_US: u64 = 10_000_000;
@@ -34,11 +36,13 @@ enum End {
 
 pub(super) fn main(flags: Agent) -> Result<ExitCode, Failure> {
     log_to_stderr(flags.common.logging_level);
-    let ip = check_address(&flags.listen)?;
+    let (ip, door) = (flags.listen.ip, door(&flags.listen)?);
     if flags.master.is_empty() {
         let message = "an agent needs a master: --master HOST:PORT, or MESITA_MASTER";
         return Err(Failure::new(USAGE, message));
     }
+    let (masters, over) = reached(&flags.master, flags.trusted.trust())
+        .map_err(|why| Failure::new(USAGE, format!("--master: {why}")))?;
     let work_dir = match &flags.work_dir {
         Some(work_dir) => work_dir.clone(),
         None => default_work_dir("agent")?,
@@ -48,6 +52,7 @@ pub(super) fn main(flags: Agent) -> Result<ExitCode, Failure> {
     // Of secrets, too.
     let access = Access::read("agent", "--http-credentials", &flags.access.wanted());
     let access = access.map_err(|why| Failure::new(USAGE, why))?;
+    check_access(&flags.listen, &access, OF_AGENT)?;
     let credential = credential("--credential", flags.access.credential.as_deref())?;
     let insecure = flags.listen.insecure && !ip.is_loopback();
     let for_tasks = credential_of_tasks(&flags)?;
@@ -75,8 +80,8 @@ pub(super) fn main(flags: Agent) -> Result<ExitCode, Failure> {
     let signals = Signals::new().map_err(Failure::plain)?;
     let nodes: [Rc<dyn Node>; 1] = [Rc::clone(&agent) as Rc<dyn Node>];
     let end = process.run(&nodes, async {
-        tasks.go(accept(listener, tasks.clone(), Rc::clone(&agent)));
-        tasks.go(Rc::clone(&agent).stay_connected(Way::To(flags.master.clone())));
+        tasks.go(accept(listener, door, tasks.clone(), Rc::clone(&agent)));
+        tasks.go(Rc::clone(&agent).stay_connected(Way::To(masters, over)));
         let told = async {
             loop {
                 match signals.next().await {

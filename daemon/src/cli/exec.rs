@@ -25,6 +25,7 @@ use crate::http::records::{Pieces, framed};
 use crate::pb::mesos::v1 as pb;
 use crate::random;
 use crate::signals::{self, Resized, Signals};
+use crate::tls::Transport;
 use pb::agent::call::{self, Type};
 use pb::agent::{Call, ProcessIo, Response as Told, process_io};
 use process_io::data::Type as Of;
@@ -180,6 +181,8 @@ fn print_one(data: &process_io::Data) -> io::Result<()> {
 struct Api {
     tasks: Rc<LocalExecutor<'static>>,
     address: RefCell<String>,
+    /// How it is reached.
+    over: Transport,
     credential: Option<Rc<Credential>>,
     /// The path of the agent's API.
     path: String,
@@ -190,15 +193,17 @@ struct Api {
 impl Api {
     /// Finds the leader, the task, and where that is.
     async fn find(tasks: &Rc<LocalExecutor<'static>>, of: &TaskAt) -> Result<Self, Failure> {
+        let (addresses, over) = find::addresses(&of.at)?;
         let mut api = Self {
             tasks: Rc::clone(tasks),
             address: RefCell::default(),
+            over,
             credential: super::credential(of.at.credential.as_deref())?,
             path: String::new(),
             container: pb::ContainerId::default(),
         };
         let mut first = None;
-        for address in find::addresses(of.at.master.as_deref()) {
+        for address in addresses {
             *api.address.borrow_mut() = address;
             match api.tasks_called(&of.task).await {
                 Ok(rows) => {
@@ -304,7 +309,7 @@ impl Api {
         body: Body,
     ) -> Result<Response<Incoming>, Failure> {
         let address = self.address.borrow().clone();
-        let (mut sender, connection) = stream::connect(&address).await?;
+        let (mut sender, connection) = stream::connect(&address, &self.over).await?;
         self.tasks.spawn(connection).detach();
         let mut request = request.header(HOST, &address);
         if let Some(credential) = &self.credential {
@@ -323,6 +328,7 @@ impl Api {
         let again = Self {
             tasks: Rc::clone(&self.tasks),
             address: self.address.clone(),
+            over: self.over.clone(),
             credential: self.credential.clone(),
             path: String::new(),
             container: pb::ContainerId::default(),
@@ -507,7 +513,8 @@ mod tests {
     use serde_json::json;
 
     fn of(framework: Option<&str>) -> TaskAt {
-        let at = crate::flags::Where { master: None, credential: None };
+        let at =
+            crate::flags::Where { master: None, credential: None, trusted: Default::default() };
         TaskAt { at, task: "web".to_owned(), framework: framework.map(str::to_owned) }
     }
 

@@ -11,8 +11,10 @@ use smol_hyper::rt::FuturesIo;
 use super::{Failure, NO_MASTER, find};
 use crate::access::Credential;
 use crate::alarm;
+use crate::conn::{Both, dial};
 use crate::flags::Where;
 use crate::http::records::Pieces;
+use crate::tls::Transport;
 
 /// Bytes of one record that are taken.
 const RECORD_MAX: usize = 256 * 1024 * 1024;
@@ -27,10 +29,10 @@ pub(super) async fn follow(
 ) -> Result<(), Failure> {
     let mut first = None;
     let credential = super::credential(at.credential.as_deref())?;
-    for address in find::addresses(at.master.as_deref()) {
-        let mut address = address;
+    let (addresses, over) = find::addresses(at)?;
+    for mut address in addresses {
         for _ in 0..REDIRECTS_MAX {
-            match follow_at(&mut take, &address, credential.as_deref()).await {
+            match follow_at(&mut take, &address, &over, credential.as_deref()).await {
                 Ok(Told::Elsewhere(leader)) => address = leader,
                 Ok(Told::Ended) => return Ok(()),
                 Err(failure) => {
@@ -46,7 +48,8 @@ pub(super) async fn follow(
 /// A connection to a master, which somebody has to drive.
 pub(super) async fn connect<B>(
     address: &str,
-) -> Result<(SendRequest<B>, Connection<FuturesIo<smol::net::TcpStream>, B>), Failure>
+    over: &Transport,
+) -> Result<(SendRequest<B>, Connection<FuturesIo<Both>, B>), Failure>
 where
     B: hyper::body::Body + 'static,
     B::Data: Send,
@@ -55,8 +58,8 @@ where
     let failed = |why: &dyn std::fmt::Display| {
         Failure::new(NO_MASTER, format!("no master at {address}: {why}"))
     };
-    let stream = smol::net::TcpStream::connect(address).await.map_err(|error| failed(&error))?;
-    let shaken = hyper::client::conn::http1::handshake(FuturesIo::new(stream)).await;
+    let pipe = dial::connect(address, over).await.map_err(|error| failed(&error))?;
+    let shaken = hyper::client::conn::http1::handshake(FuturesIo::new(pipe.join())).await;
     shaken.map_err(|error| failed(&error))
 }
 
@@ -82,12 +85,13 @@ enum Told {
 async fn follow_at(
     take: &mut impl FnMut(Value) -> Result<bool, Failure>,
     address: &str,
+    over: &Transport,
     credential: Option<&Credential>,
 ) -> Result<Told, Failure> {
     let failed = |why: &dyn std::fmt::Display| {
         Failure::new(NO_MASTER, format!("no master at {address}: {why}"))
     };
-    let (mut sender, connection) = connect(address).await?;
+    let (mut sender, connection) = connect(address, over).await?;
     let mut request = Request::builder().method(Method::POST);
     if let Some(credential) = credential {
         request = request.header(AUTHORIZATION, credential.basic());

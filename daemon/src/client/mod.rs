@@ -144,7 +144,7 @@ impl ClientNode {
     pub(crate) async fn stay_connected(self: Rc<Self>, way: Way) {
         let (mut attempt, mut redirects, mut failures) = (0, 0, 0u32);
         let mut leader = None::<String>;
-        if let Way::To(addresses) = &way {
+        if let Way::To(addresses, _) = &way {
             self.learned.given(addresses);
         }
         while !self.stopped.get() {

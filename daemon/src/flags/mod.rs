@@ -9,6 +9,7 @@ mod fetch;
 pub(crate) mod file;
 pub(crate) mod json;
 pub(crate) mod text;
+mod tls;
 
 use std::ffi::OsString;
 use std::net::IpAddr;
@@ -22,6 +23,7 @@ use fetch::Fetch;
 use mesita_core::allocator::Policy;
 use mesita_core::capacity::Capacity;
 use text::{Duration, Rate, Share, Size};
+use tls::{Shown, Trusted};
 
 /// The command line.
 #[derive(Debug, Parser)]
@@ -136,13 +138,16 @@ pub(crate) struct Common {
 /// Where a daemon listens.
 #[derive(Clone, Debug, Args)]
 pub(crate) struct Listen {
-    /// Address to listen at; other machines reach only those that are not loopback
+    /// Address to listen at; other machines reach only those that are not loopback, and only by TLS
+    /// with credentials
     #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1")]
     pub(crate) ip: IpAddr,
     /// Listen where other machines reach it, without TLS or passwords: anyone may do anything but
     /// run tasks as root
     #[arg(long)]
     pub(crate) insecure: bool,
+    #[command(flatten)]
+    pub(crate) shown: Shown,
 }
 
 /// Flags about the decisions of a master.
@@ -348,9 +353,11 @@ pub(crate) struct Holds {
 /// `mesita agent`
 #[derive(Clone, Debug, Args)]
 pub(crate) struct Agent {
-    /// Addresses of masters
+    /// Addresses of masters; by TLS where they are https://HOST:PORT
     #[arg(long, value_name = "HOST:PORT,...", value_delimiter = ',', env = "MESITA_MASTER")]
     pub(crate) master: Vec<String>,
+    #[command(flatten)]
+    pub(crate) trusted: Trusted,
     #[command(flatten)]
     pub(crate) listen: Listen,
     /// Port for frames and HTTP alike
@@ -455,13 +462,15 @@ pub(crate) struct Dev {
 /// Where the cluster is.
 #[derive(Clone, Debug, Args)]
 pub(crate) struct Where {
-    /// Addresses of masters, or of agents, which know them [default: looked for on this host, at
-    /// ports 5050 and 5051]
+    /// Addresses of masters, or of agents, which know them; by TLS where they are https://HOST:PORT
+    /// [default: looked for on this host, at ports 5050 and 5051]
     #[arg(long, value_name = "HOST:PORT,...", env = "MESITA_MASTER")]
     pub(crate) master: Option<String>,
     /// File with the principal and secret to show the master: {"principal": "...", "secret": "..."}
     #[arg(long, value_name = "FILE", env = "MESITA_CREDENTIAL")]
     pub(crate) credential: Option<PathBuf>,
+    #[command(flatten)]
+    pub(crate) trusted: Trusted,
 }
 
 /// `mesita run`

@@ -139,6 +139,7 @@ pub(crate) struct MasterNode {
 impl MasterNode {
     /// The IO side of the master in the seat of `port`.
     pub(crate) fn new(port: Port, tasks: Tasks, options: Options) -> Rc<Self> {
+        let doors = Doors::new(options.insecure);
         Rc::new_cyclic(|me| Self {
             port,
             tasks,
@@ -152,7 +153,7 @@ impl MasterNode {
             schedulers: Schedulers::default(),
             subscribers: Subscribers::default(),
             waiting: RefCell::default(),
-            doors: Doors::new(),
+            doors,
             callers: RefCell::default(),
             catalog: RefCell::default(),
             own: RefCell::new(Own::new(Role::Master)),

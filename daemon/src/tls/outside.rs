@@ -13,6 +13,8 @@ use futures_rustls::rustls::client::Resumption;
 use futures_rustls::rustls::crypto::ring;
 use futures_rustls::rustls::{CertificateError, ClientConfig, Error, RootCertStore};
 
+use super::pin::{Pin, Verifier};
+use super::split;
 use crate::clock;
 use crate::conn::Pipe;
 
@@ -35,8 +37,16 @@ const YEAR_US: u64 = 31_556_952_000_000;
 #[derive(Clone, Debug)]
 pub(crate) struct Outside {
     config: Arc<ClientConfig>,
-    file: PathBuf,
-    flag: &'static str,
+    by: By,
+}
+
+/// By what servers are known.
+#[derive(Clone, Debug)]
+enum By {
+    /// The authorities of a file, which a flag may name.
+    Authorities { file: PathBuf, flag: &'static str },
+    /// Their key.
+    Pin,
 }
 
 impl Outside {
@@ -55,10 +65,25 @@ impl Outside {
         let roots = roots(file).map_err(|error| at(&error))?;
         let builder = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()));
         let builder = builder.with_safe_default_protocol_versions().map_err(|error| at(&error))?;
-        let mut config = builder.with_root_certificates(roots).with_no_client_auth();
+        let config = builder.with_root_certificates(roots).with_no_client_auth();
+        Ok(Self::of(config, By::Authorities { file: file.to_owned(), flag }))
+    }
+
+    /// A server with this key, whoever vouches for it.
+    pub(crate) fn pinned(pin: Pin) -> Result<Self, String> {
+        let provider = Arc::new(ring::default_provider());
+        let verifier = Verifier::new(pin, provider.signature_verification_algorithms);
+        let builder = ClientConfig::builder_with_provider(provider);
+        let builder = builder.with_safe_default_protocol_versions();
+        let builder = builder.map_err(|error| error.to_string())?.dangerous();
+        let config = builder.with_custom_certificate_verifier(verifier).with_no_client_auth();
+        Ok(Self::of(config, By::Pin))
+    }
+
+    fn of(mut config: ClientConfig, by: By) -> Self {
         // A server is asked once.
         config.resumption = Resumption::disabled();
-        Ok(Self { config: Arc::new(config), file: file.to_owned(), flag })
+        Self { config: Arc::new(config), by }
     }
 
     /// Makes a connection one of TLS with the server that has this name or address.
@@ -69,27 +94,33 @@ impl Outside {
         let connector = TlsConnector::from(Arc::clone(&self.config));
         let stream = connector.connect(name, pipe.join()).await;
         let stream = stream.map_err(|error| self.sentence(host, &error))?;
-        let (reading, writing) = futures_lite::io::split(stream);
-        Ok(Pipe { reading: Box::new(reading), writing: Box::new(writing), ends })
+        Ok(split(stream, ends))
     }
 
     /// Why a server is not talked to.
     fn sentence(&self, host: &str, error: &io::Error) -> String {
         let inner = error.get_ref().and_then(|inner| inner.downcast_ref::<Error>());
-        let Some(Error::InvalidCertificate(why)) = inner else {
-            return format!("no TLS with {host}: {error}");
-        };
-        let (file, flag) = (self.file.display(), self.flag);
-        format!(
-            "the certificate of {host} {}",
-            match kind(why) {
-                Kind::Stranger => format!("is by no authority in {file}; {flag} names others"),
-                Kind::Over => format!("has expired{}", clock_says(clock::wall_us())),
-                Kind::Early => format!("is not valid yet{}", clock_says(clock::wall_us())),
-                Kind::Another => "is another host's".to_owned(),
-                Kind::Bad => format!("is refused: {why}"),
+        let why = match inner {
+            Some(Error::InvalidCertificate(why)) => why,
+            Some(Error::InvalidMessage(_)) => {
+                return format!("{host} answers, but speaks no TLS there");
             }
-        )
+            Some(Error::AlertReceived(alert)) => {
+                return format!("{host} refuses TLS ({alert:?}); perhaps it speaks none there");
+            }
+            Some(_) | None => return format!("no TLS with {host}: {error}"),
+        };
+        let what = match (kind(why), &self.by) {
+            (Kind::Stranger, By::Authorities { file, flag }) => {
+                format!("is by no authority in {}; {flag} names others", file.display())
+            }
+            (Kind::Over, _) => format!("has expired{}", clock_says(clock::wall_us())),
+            (Kind::Early, _) => format!("is not valid yet{}", clock_says(clock::wall_us())),
+            (Kind::Another, _) => "is another host's".to_owned(),
+            (Kind::Bad, By::Pin) => "has another key than the one of --tls-pin".to_owned(),
+            (Kind::Bad | Kind::Stranger, _) => format!("is refused: {why}"),
+        };
+        format!("the certificate of {host} {what}")
     }
 }
 

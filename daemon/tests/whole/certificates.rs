@@ -2,12 +2,16 @@
 
 use std::io::{Read, Write};
 use std::net::TcpStream;
+use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
 
 use futures_rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use futures_rustls::rustls::{ServerConfig, ServerConnection, StreamOwned, crypto::ring};
-use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair, date_time_ymd};
+use rcgen::{
+    BasicConstraints, Certificate, CertificateParams, DnType, IsCa, Issuer, KeyPair, date_time_ymd,
+};
 
 use crate::world::World;
 
@@ -55,6 +59,8 @@ impl Authority {
     pub(crate) fn new(world: &World, name: &str) -> Self {
         let mut params = CertificateParams::default();
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        // All of them are called so: a name is no key.
+        params.distinguished_name.push(DnType::CommonName, "an authority");
         let key = KeyPair::generate().unwrap();
         let file = world.path(&format!("{name}.pem"));
         std::fs::write(&file, params.self_signed(&key).unwrap().pem()).unwrap();
@@ -68,15 +74,34 @@ impl Authority {
 
     /// A server of this host, with a certificate for these years.
     pub(crate) fn server(&self, host: &str, years: std::ops::Range<i32>) -> Speaks {
-        let mut params = CertificateParams::new(vec![host.to_owned()]).unwrap();
-        params.not_before = date_time_ymd(years.start, 1, 1);
-        params.not_after = date_time_ymd(years.end, 1, 1);
-        let key = KeyPair::generate().unwrap();
-        let signed = params.signed_by(&key, &self.issuer).unwrap();
+        let (signed, key) = self.signed(host, years);
         let chain = vec![CertificateDer::from(signed.der().to_vec())];
         let key = PrivateKeyDer::try_from(key.serialize_der()).unwrap();
         let builder = ServerConfig::builder_with_provider(Arc::new(ring::default_provider()));
         let builder = builder.with_safe_default_protocol_versions().unwrap();
         Speaks::Tls(Arc::new(builder.with_no_client_auth().with_single_cert(chain, key).unwrap()))
+    }
+
+    /// New files of a certificate for this host with its chain, and of its key.
+    pub(crate) fn files(&self, world: &World, host: &str) -> [String; 2] {
+        static MADE: AtomicU32 = AtomicU32::new(0);
+        let (signed, key) = self.signed(host, 2020..2100);
+        let number = MADE.fetch_add(1, Ordering::Relaxed);
+        let chain = signed.pem() + &std::fs::read_to_string(&self.file).unwrap();
+        [("certificate", chain), ("key", key.serialize_pem())].map(|(kind, text)| {
+            let path = world.path(&format!("{number}.{kind}"));
+            std::fs::write(&path, text).unwrap();
+            std::fs::set_permissions(&path, PermissionsExt::from_mode(0o600)).unwrap();
+            path.to_str().unwrap().to_owned()
+        })
+    }
+
+    fn signed(&self, host: &str, years: std::ops::Range<i32>) -> (Certificate, KeyPair) {
+        let mut params = CertificateParams::new(vec![host.to_owned()]).unwrap();
+        params.distinguished_name.push(DnType::CommonName, host);
+        params.not_before = date_time_ymd(years.start, 1, 1);
+        params.not_after = date_time_ymd(years.end, 1, 1);
+        let key = KeyPair::generate().unwrap();
+        (params.signed_by(&key, &self.issuer).unwrap(), key)
     }
 }

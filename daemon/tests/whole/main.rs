@@ -41,6 +41,8 @@ mod rosters;
 mod runs;
 mod scheduler_api;
 #[cfg(feature = "tls")]
+mod secure_doors;
+#[cfg(feature = "tls")]
 mod secure_fetches;
 mod sessions;
 mod stores;

@@ -90,7 +90,7 @@ fn servers_that_nobody_vouches_for_are_not_fetched_from() {
         ("over", over, "/data", "has expired"),
         ("early", early, "/data", "is not valid yet"),
         ("named", named, "/data", "is another host's"),
-        ("plain", plain, "/data", "no TLS with 127.0.0.1"),
+        ("plain", plain, "/data", "speaks no TLS there"),
         ("back", good, "/leads", "leads from https:// to http://127.0.0.1/x"),
     ] {
         let uri = json!({"value": format!("https://127.0.0.1:{port}{path}")});

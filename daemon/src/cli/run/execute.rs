@@ -90,7 +90,11 @@ pub(crate) fn main(arguments: Vec<OsString>) -> Result<ExitCode, Failure> {
     check(&job)?;
     let address = flags.master.strip_prefix("http://").unwrap_or(&flags.master).to_owned();
     let status = {
-        let at = Where { master: Some(address.clone()), credential: flags.credential };
+        let at = Where {
+            master: Some(address.clone()),
+            credential: flags.credential,
+            trusted: Default::default(),
+        };
         on_cluster(job, Voice::Mesos, &address, &at)?
     };
     // Mesos knows only two ends.

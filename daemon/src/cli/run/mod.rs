@@ -199,7 +199,8 @@ pub(super) fn on_cluster(
     let credential = super::credential(at.credential.as_deref())?;
     let user = Credential::user(credential.as_deref(), &job.user);
     let job = Job { user, ..job };
-    let addresses = find::addresses(Some(address));
+    let to = Where { master: Some(address.to_owned()), ..at.clone() };
+    let (addresses, over) = find::addresses(&to)?;
     signals::block().map_err(Failure::plain)?;
     let plan = Plan { seats: vec![driver_seat()], journal: None };
     let mut process = Process::start(plan).map_err(Failure::plain)?;
@@ -211,7 +212,7 @@ pub(super) fn on_cluster(
     let nodes: [Rc<dyn Node>; 1] = [Rc::clone(&client) as Rc<dyn Node>];
     let end = process.run(&nodes, async {
         app.describe();
-        tasks.go(Rc::clone(&client).stay_connected(Way::To(addresses)));
+        tasks.go(Rc::clone(&client).stay_connected(Way::To(addresses, over)));
         app.to_the_end(&signals).await
     });
     finish(end, at.master.as_deref())

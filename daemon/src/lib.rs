@@ -12,7 +12,7 @@
 //! |---|---|
 //! | `clock`, `random`, `memory`, `alarm`, `bell`, `logging` | the machine, as far as threads need it |
 //! | `passage`, `seats`, `core_thread`, `disk_thread`, `io_thread`, `process` | threads, and what goes between them |
-//! | `journal`, `ledger` | files |
+//! | `journal`, `ledger`, `identity` | files |
 //! | `bodies`, `port`, `conn`, `conns`, `doors` | connections and who is behind them |
 //! | `access` | who must show a credential, and what each may do then |
 //! | `audit` | who asked for which change |
@@ -49,6 +49,7 @@ mod fit;
 mod flags;
 pub mod framework;
 mod http;
+mod identity;
 mod io_thread;
 mod journal;
 mod lease;

@@ -195,7 +195,7 @@ impl AgentNode {
     ) -> Result<(Frames, Peer, Writing, Ends), Outcome> {
         let address = way.shown(attempt, leader);
         let dialled = way.dial(attempt, leader).await;
-        let Pipe { reading, mut writing, ends } =
+        let Pipe { reading, mut writing, ends, .. } =
             dialled.map_err(|error| Outcome::Failed(format!("no master at {address}: {error}")))?;
         let own = self.own.borrow().clone();
         let greeting = hello::dial(reading, &mut writing, &own, &self.port.bodies);
@@ -204,6 +204,15 @@ impl AgentNode {
             Some(Err(Refused::Redirect(address))) => Err(Outcome::Redirected(address)),
             Some(Err(refused)) => Err(Outcome::Failed(format!("{address}: {refused}"))),
             None => Err(Outcome::Failed(format!("{address} does not say hello"))),
+        }
+    }
+
+    /// Remembers by which key it knows the masters: from now on it needs no token.
+    fn has_joined(&self) {
+        let Some(pin) = self.options.joining else { return };
+        let file = self.work_dir.join("meta/joined");
+        if let Err(error) = crate::identity::write(&file, format!("{pin}\n").as_bytes()) {
+            log::error!("this node has joined, and will need a token again: {error}");
         }
     }
 
@@ -224,6 +233,7 @@ impl AgentNode {
         }
         *self.leader.borrow_mut() = Some(address.to_owned());
         log::info!("registered with the master at {address}");
+        self.has_joined();
         let timeout_us = self.timeout_us.get();
         // A third, not quite: two pings may be lost, and an idle node wakes up less than once a
         // second for it.

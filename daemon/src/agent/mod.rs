@@ -66,7 +66,7 @@ use crate::disk_thread::{Job, ToDisk, Turn};
 use crate::doors::Doors;
 use crate::io_thread::{Node, Tasks};
 use crate::port::Port;
-use crate::tls::Transport;
+use crate::tls::{Pin, Transport};
 use beside::Beside;
 use containers::Containers;
 use executors::Executors;
@@ -114,6 +114,8 @@ pub(crate) struct Options {
     pub(crate) tasks_max: u32,
     /// Kinds of tasks it runs.
     pub(crate) task_kinds: u32,
+    /// The key of the masters by which it joins: known to the next start.
+    pub(crate) joining: Option<Pin>,
     /// It listens where others reach it, in the clear.
     pub(crate) insecure: bool,
     /// Who may use it.

@@ -3,7 +3,7 @@
 
 use std::fmt;
 use std::fs::{self, File};
-use std::io::{self, Write};
+use std::io;
 use std::os::fd::AsFd;
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
@@ -19,7 +19,9 @@ use mesita_isolation::{Isolation, Options, machine};
 use rustix::fs::{FlockOperation, flock};
 
 use crate::flags::{Holds, json};
+use crate::identity;
 use crate::ledger::{self, Ledger};
+use crate::tls::Identity;
 
 /// Ports that are offered when nobody says. Mesos: the same.
 const PORTS: &str = "[31000-32000]";
@@ -31,6 +33,8 @@ static LINUX: Linux = Linux;
 pub(crate) struct Prepared {
     pub(crate) work_dir: PathBuf,
     pub(crate) key: [u8; 32],
+    /// What proves that it has it.
+    pub(crate) proof: Option<Identity>,
     pub(crate) ledger: Ledger,
     pub(crate) records: Vec<ledger::Entry>,
     pub(crate) keeper: Client,
@@ -49,8 +53,8 @@ pub(crate) enum Error {
     Io(PathBuf, io::Error),
     /// Another agent has the work directory.
     Taken(PathBuf),
-    /// The key is not 32 bytes.
-    Key(PathBuf),
+    /// The key.
+    Identity(identity::Error),
     /// The ledger.
     Ledger(ledger::Error),
     /// The keeper.
@@ -72,11 +76,7 @@ impl fmt::Display for Error {
                 "another process uses {}; give this one another --work-dir",
                 path.display()
             ),
-            Self::Key(path) => write!(
-                f,
-                "{} is not 32 bytes; without its key this is another agent: move the work dir away",
-                path.display()
-            ),
+            Self::Identity(error) => error.fmt(f),
             Self::Ledger(error) => error.fmt(f),
             Self::Keeper(error) => write!(f, "keeper: {error}"),
             Self::Isolation(error) => write!(f, "--isolation: {error}"),
@@ -107,7 +107,7 @@ pub(crate) fn prepare(work_dir: &Path, holds: &Holds, life: Life) -> Result<Prep
     made.map_err(at(&work_dir))?;
     fs::DirBuilder::new().recursive(true).mode(0o700).create(&meta).map_err(at(&meta))?;
     let lock = lock(&meta.join("lock"))?;
-    let key = key(&meta.join("key"))?;
+    let identity::Own { key, proof } = identity::own(&meta).map_err(Error::Identity)?;
     let (resources, attributes) = told(holds)?;
     let (ledger, records) = Ledger::open(&meta).map_err(Error::Ledger)?;
     let keeper = keeper::start(&KeeperOptions {
@@ -129,6 +129,7 @@ pub(crate) fn prepare(work_dir: &Path, holds: &Holds, life: Life) -> Result<Prep
     let node = || rustix::system::uname().nodename().to_string_lossy().into_owned();
     Ok(Prepared {
         key,
+        proof,
         ledger,
         records,
         keeper,
@@ -176,31 +177,6 @@ pub(crate) fn lock(path: &Path) -> Result<File, Error> {
             Err(Error::Taken(directory.to_owned()))
         }
         Err(errno) => Err(at(path)(errno.into())),
-    }
-}
-
-/// A node's key, drawn at its first start.
-pub(crate) fn key(path: &Path) -> Result<[u8; 32], Error> {
-    match fs::read(path) {
-        Ok(bytes) => bytes.try_into().map_err(|_| Error::Key(path.to_owned())),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => {
-            let key = crate::random::bytes();
-            let new = path.with_extension("new");
-            let write = || {
-                let mut file = File::options()
-                    .create(true)
-                    .truncate(true)
-                    .write(true)
-                    .mode(0o600)
-                    .open(&new)?;
-                file.write_all(&key)?;
-                file.sync_all()?;
-                fs::rename(&new, path)
-            };
-            write().map_err(at(path))?;
-            Ok(key)
-        }
-        Err(error) => Err(at(path)(error)),
     }
 }
 

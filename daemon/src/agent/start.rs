@@ -54,6 +54,7 @@ impl Ready {
             attributes,
             hostname,
             lock,
+            proof: _,
         } = prepared;
         let rest = Rest { work_dir, key, keeper, isolation, resources, attributes, hostname, lock };
         let store = match life {

@@ -15,6 +15,7 @@ use super::{FAILED, Failure, USAGE};
 use crate::access::{Access, Credential, ForTasks};
 use crate::agent::{self, AgentNode, Life, Prepared, Ready};
 use crate::audit;
+use crate::conn::listen::Door;
 use crate::disk_thread::{Store, ToDisk};
 use crate::flags::{Common, Decisions, Holds};
 use crate::io_thread::Tasks;
@@ -23,6 +24,7 @@ use crate::port::Port;
 use crate::random;
 use crate::seats::Blueprint;
 use crate::set::standing::Standing;
+use crate::tls::Pin;
 
 /// A master that is ready to start.
 pub(crate) struct MasterPlan {
@@ -83,6 +85,7 @@ pub(crate) fn plan_master(
         region: String::new(),
         zone: String::new(),
         whitelist: decisions.whitelist.clone(),
+        door: Rc::default(),
         insecure: false,
         access: Access::default(),
         flags: crate::flags::told(),
@@ -143,8 +146,9 @@ impl MasterPlan {
     }
 
     /// The same, for those alone who may use it.
-    pub(crate) fn guarded(mut self, access: Access, insecure: bool) -> Self {
+    pub(crate) fn guarded(mut self, access: Access, door: Rc<Door>, insecure: bool) -> Self {
         (self.options.access, self.options.insecure) = (access, insecure);
+        self.options.door = door;
         self
     }
 
@@ -177,6 +181,7 @@ impl MasterRest {
     pub(crate) fn start(self, port: Port, tasks: Tasks) -> Rc<MasterNode> {
         let node = MasterNode::new(port, tasks.clone(), self.options);
         tasks.go(whitelist::watch(Rc::clone(&node)));
+        tasks.go(Rc::clone(&node).count_tokens());
         for (role, weight) in &self.weights {
             let shown = role.clone();
             let input = Input::Weight { role, weight: *weight };
@@ -268,6 +273,7 @@ pub(crate) fn plan_agent(
         zone: holds.zone.clone(),
         tasks_max: capacity.tasks,
         task_kinds,
+        joining: None,
         insecure: false,
         access: Access::default(),
         credential: None,
@@ -291,6 +297,12 @@ impl AgentPlan {
     ) -> Self {
         (self.options.access, self.options.credential) = (access, credential);
         (self.options.for_tasks, self.options.insecure) = (for_tasks, insecure);
+        self
+    }
+
+    /// The same, with the key by which it knows the masters once it has joined.
+    pub(crate) fn joining(mut self, pin: Option<Pin>) -> Self {
+        self.options.joining = pin;
         self
     }
 

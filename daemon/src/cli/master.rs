@@ -65,7 +65,7 @@ pub(super) fn main(flags: Master) -> Result<ExitCode, Failure> {
     let audited = flags.access.audited();
     Audit::open(&audited).map_err(|why| Failure::new(USAGE, why))?;
     let plan = plan.placed(&flags.region, &flags.zone).audited(audited);
-    let (seat, rest) = plan.guarded(access, insecure).part();
+    let (seat, rest) = plan.guarded(access, Rc::clone(&door), insecure).part();
     let seats = vec![of_registry.seat, seat];
     let journal = flags.common.journal.clone();
     let journal = journal.map(|directory| (directory, flags.common.journal_max.bytes));

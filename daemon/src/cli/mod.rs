@@ -27,6 +27,8 @@ mod events;
 mod exec;
 mod explain;
 mod find;
+#[cfg(feature = "tls")]
+mod init;
 mod install;
 mod logs;
 mod maintenance;
@@ -40,6 +42,7 @@ mod replay;
 pub(crate) mod run;
 mod store;
 mod stream;
+mod tokens;
 mod top;
 mod weights;
 
@@ -121,6 +124,10 @@ pub(crate) fn main(arguments: Vec<OsString>) -> ExitCode {
         Command::Store(flags) => store::main(&flags),
         Command::Principal(flags) => principal::main(&flags),
         Command::Masters(flags) => masters::main(&flags),
+        #[cfg(feature = "tls")]
+        Command::Init(flags) => init::main(&flags),
+        Command::Token(flags) => tokens::token(&flags),
+        Command::Node(flags) => tokens::node(&flags),
         Command::Registry(flags) => registry::main(&flags),
         Command::Replay(flags) => replay::main(&flags),
     })

@@ -63,6 +63,39 @@ where
     shaken.map_err(|error| failed(&error))
 }
 
+/// What one of the masters has at a path, as JSON, and which.
+pub(super) async fn told(at: &Where, path: &str) -> Result<(String, Value), Failure> {
+    let (addresses, over) = find::addresses(at)?;
+    let mut first = None;
+    for address in addresses {
+        match told_at(&address, &over, path).await {
+            Ok(value) => return Ok((address, value)),
+            Err(failure) => {
+                first.get_or_insert(failure);
+            }
+        }
+    }
+    Err(first.unwrap_or_else(|| Failure::new(NO_MASTER, "there is no master")))
+}
+
+async fn told_at(address: &str, over: &Transport, path: &str) -> Result<Value, Failure> {
+    let (mut sender, connection) = connect(address, over).await?;
+    let request = Request::builder().uri(path).header("Host", address);
+    let request = request.body(Full::<Bytes>::default()).map_err(Failure::plain)?;
+    let asking = async {
+        let answer = sender.send_request(request).await.map_err(Failure::plain)?;
+        let body = answer.into_body().collect().await.map_err(Failure::plain)?;
+        serde_json::from_slice(&body.to_bytes()).map_err(Failure::plain)
+    };
+    let ended = async {
+        let ended = connection.await;
+        // What it still has to say is read by then.
+        alarm::after(100_000).await;
+        Err(Failure::plain(format!("{address} says no more: {ended:?}")))
+    };
+    futures_lite::future::or(asking, ended).await
+}
+
 /// The address of the leader, if an answer leads there.
 pub(super) fn leader_of(answer: &Response<Incoming>) -> Result<Option<String>, Failure> {
     if answer.status() != StatusCode::TEMPORARY_REDIRECT {

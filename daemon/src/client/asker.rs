@@ -71,7 +71,7 @@ impl Asker {
     async fn connect_to(address: &str, over: &Transport, own: &Own) -> Result<Self, Refused> {
         let dialled = dial::connect(address, over).await;
         let pipe = dialled.map_err(|error| Refused::Broken(Broken::Io(error)))?;
-        let Pipe { reading, mut writing, ends } = pipe;
+        let Pipe { reading, mut writing, ends, .. } = pipe;
         let bodies = RefCell::new(Bodies::new(0));
         let side = Side { bodies, replies: async_channel::bounded(1) };
         let greeting = hello::dial(reading, &mut writing, own, &side.bodies);

@@ -198,7 +198,7 @@ impl ClientNode {
         leader: Option<&str>,
     ) -> Result<Ending, Refused> {
         let dialled = way.dial(attempt, leader).await;
-        let Pipe { reading, mut writing, ends } =
+        let Pipe { reading, mut writing, ends, .. } =
             dialled.map_err(|error| Refused::Broken(crate::conn::frames::Broken::Io(error)))?;
         let greeting = hello::dial(reading, &mut writing, &self.own, &self.port.bodies);
         let greeted = alarm::within(PATIENCE_US, greeting).await.ok_or(Refused::NoHello)?;

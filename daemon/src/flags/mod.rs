@@ -10,6 +10,7 @@ pub(crate) mod file;
 pub(crate) mod json;
 pub(crate) mod text;
 mod tls;
+mod tokens;
 
 use std::ffi::OsString;
 use std::net::IpAddr;
@@ -24,6 +25,9 @@ use mesita_core::allocator::Policy;
 use mesita_core::capacity::Capacity;
 use text::{Duration, Rate, Share, Size};
 use tls::{Shown, Trusted};
+#[cfg(feature = "tls")]
+pub(crate) use tokens::NewCluster;
+pub(crate) use tokens::{NodeOf, Nodes, TokenCreate, TokenOf, Tokens};
 
 /// The command line.
 #[derive(Debug, Parser)]
@@ -77,6 +81,9 @@ pub(crate) enum Command {
     Maintenance(Maintenance),
     /// Run a whole cluster in this process, to develop against
     Dev(Box<Dev>),
+    /// Make a closed cluster: its authority, its credentials, its first tokens
+    #[cfg(feature = "tls")]
+    Init(NewCluster),
     /// Run a master
     Master(Box<Master>),
     /// Run an agent
@@ -96,6 +103,12 @@ pub(crate) enum Command {
     /// Who the masters of the cluster are: list, add, remove, replace
     #[command(subcommand)]
     Masters(Masters),
+    /// Tokens by which nodes join the cluster: create, list, revoke
+    #[command(subcommand)]
+    Token(Tokens),
+    /// Nodes that have joined the cluster: list, revoke
+    #[command(subcommand)]
+    Node(Nodes),
     /// What a master of a set has on its disk, while it does not run
     #[command(subcommand)]
     Registry(Registry),
@@ -358,6 +371,10 @@ pub(crate) struct Agent {
     pub(crate) master: Vec<String>,
     #[command(flatten)]
     pub(crate) trusted: Trusted,
+    /// The token by which it joins, or a file with it, once: `mesita token create` prints one
+    #[arg(long, value_name = "TOKEN|FILE", env = "MESITA_JOIN", conflicts_with_all = ["credential",
+          "tls_ca_file", "tls_pin"])]
+    pub(crate) join: Option<String>,
     #[command(flatten)]
     pub(crate) listen: Listen,
     /// Port for frames and HTTP alike
@@ -1180,6 +1197,8 @@ fn raw(matches: &clap::ArgMatches) -> BTreeMap<String, String> {
     let Some((_, of)) = matches.subcommand() else { return BTreeMap::new() };
     // Groups of flags have ids, too: the names of their types.
     let flags = of.ids().filter(|id| id.as_str().starts_with(|c: char| c.is_ascii_lowercase()));
+    // A token is nobody else's.
+    let flags = flags.filter(|id| *id != "join");
     let flags = flags.filter_map(|id| {
         let values = of.try_get_raw(id.as_str()).ok().flatten()?;
         let values: Vec<String> =

@@ -27,6 +27,7 @@ mod counted;
 mod durable;
 mod explain;
 mod heads;
+pub(crate) mod joining;
 mod maintenance;
 mod masters;
 mod operations;
@@ -61,6 +62,7 @@ use crate::catalog::Catalog;
 use crate::clock;
 use crate::conn::Conn;
 use crate::conn::hello::Own;
+use crate::conn::listen::Door;
 use crate::conn::outbox::Level;
 use crate::conns::Conns;
 use crate::doors::{Caller, Doors};
@@ -94,6 +96,8 @@ pub(crate) struct Options {
     pub(crate) whitelist: Option<PathBuf>,
     /// It listens where others reach it, in the clear.
     pub(crate) insecure: bool,
+    /// What is spoken at its port.
+    pub(crate) door: Rc<Door>,
     /// Who may use it.
     pub(crate) access: Access,
     /// What the flags say, for who asks.
@@ -119,6 +123,8 @@ pub(crate) struct MasterNode {
     own: RefCell<Own>,
     pub(crate) store: RefCell<store::Store>,
     pub(super) audit: Audit,
+    /// How long tokens count.
+    pub(crate) counting: joining::Counting,
     /// Agents that frameworks were told of, by connection.
     introduced: RefCell<BTreeMap<Id, BTreeSet<AgentId>>>,
     /// Connections of agents that are registered.
@@ -158,6 +164,7 @@ impl MasterNode {
             catalog: RefCell::default(),
             own: RefCell::new(Own::new(Role::Master)),
             store: RefCell::default(),
+            counting: joining::Counting::default(),
             introduced: RefCell::default(),
             agent_conns: RefCell::default(),
             operators: RefCell::default(),

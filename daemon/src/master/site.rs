@@ -49,6 +49,8 @@ impl Site for MasterNode {
             // What it asks of whoever comes, and whether others can listen in.
             "authenticates": self.options.access.is_closed(),
             "insecure": self.options.insecure,
+            // By which key its nodes may know it.
+            "tls": self.options.door.tls.as_ref().map(|tls| tls.anchor().to_string()),
         })
     }
 

@@ -572,6 +572,8 @@ impl SetNode {
         self.master.port.put(&master::Input::Leads { cluster, fence });
         // Nobody is shown to a leader that would not take them in yet.
         self.master.leading().await;
+        self.master.take_first_tokens(&self.meta);
+        self.master.counting.changed.notify(usize::MAX);
         // What was imported, and what a leader left behind that died while it stored something.
         self.propose();
         if imported {

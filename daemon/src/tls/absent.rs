@@ -14,12 +14,12 @@ pub(crate) enum Outside {}
 
 impl Outside {
     /// Refuses, with what this build lacks.
-    pub(crate) fn read(_: Option<&Path>, _: &str) -> Result<Self, String> {
+    pub(crate) fn read(_: Option<&Path>, _: &str, _: Option<&Identity>) -> Result<Self, String> {
         Err(format!("it {ABSENT}"))
     }
 
     /// The same.
-    pub(crate) fn pinned(pin: Pin) -> Result<Self, String> {
+    pub(crate) fn pinned(pin: Pin, _: Option<&Identity>) -> Result<Self, String> {
         match pin {}
     }
 
@@ -29,8 +29,24 @@ impl Outside {
     }
 }
 
+/// The key of a node, by which it proves who it is: none does in this build.
+#[derive(Clone, Debug)]
+pub(crate) enum Identity {}
+
+impl Identity {
+    /// Refuses, with what this build lacks.
+    pub(crate) fn of(_: &[u8; 32]) -> Result<Self, String> {
+        Err(format!("it {ABSENT}"))
+    }
+
+    /// There is none.
+    pub(crate) fn key(&self) -> [u8; 32] {
+        match *self {}
+    }
+}
+
 /// A key of a server: there are none in this build.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Pin {}
 
 impl FromStr for Pin {
@@ -55,6 +71,11 @@ impl Served {
     /// Refuses, with what this build lacks.
     pub(crate) fn read(_: &Path, _: &Path) -> Result<Self, String> {
         Err(format!("--tls-cert-file {ABSENT}"))
+    }
+
+    /// The same.
+    pub(crate) fn anchor(&self) -> Pin {
+        match *self {}
     }
 
     /// There is nobody to answer.

@@ -4,12 +4,18 @@
 //! |---|---|
 //! | `outside` | servers of others, which authorities vouch for: dates count |
 //! | `pin` | servers that are known by their key |
+//! | `node` | the keys of nodes, and nodes among themselves |
 //! | `transport` | how masters are reached |
+//! | `made` | the authority of a new cluster, and what it signs |
 //! | `served` | clients of the outside |
 //! | `absent` | the same in a build without the feature `tls`: refused in a sentence |
 
 #[cfg(not(feature = "tls"))]
 mod absent;
+#[cfg(feature = "tls")]
+pub(crate) mod made;
+#[cfg(feature = "tls")]
+mod node;
 #[cfg(feature = "tls")]
 mod outside;
 #[cfg(feature = "tls")]
@@ -19,7 +25,9 @@ mod served;
 mod transport;
 
 #[cfg(not(feature = "tls"))]
-pub(crate) use absent::{Outside, Pin, Served};
+pub(crate) use absent::{Identity, Outside, Pin, Served};
+#[cfg(feature = "tls")]
+pub(crate) use node::Identity;
 #[cfg(feature = "tls")]
 pub(crate) use outside::Outside;
 #[cfg(feature = "tls")]
@@ -39,5 +47,5 @@ fn split(
     ends: crate::conn::Ends,
 ) -> crate::conn::Pipe {
     let (reading, writing) = futures_lite::io::split(stream);
-    crate::conn::Pipe { reading: Box::new(reading), writing: Box::new(writing), ends }
+    crate::conn::Pipe { reading: Box::new(reading), writing: Box::new(writing), ends, proved: None }
 }

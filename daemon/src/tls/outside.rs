@@ -9,10 +9,13 @@ use std::sync::Arc;
 use futures_rustls::TlsConnector;
 use futures_rustls::pki_types::pem::PemObject;
 use futures_rustls::pki_types::{CertificateDer, ServerName};
-use futures_rustls::rustls::client::Resumption;
-use futures_rustls::rustls::crypto::ring;
-use futures_rustls::rustls::{CertificateError, ClientConfig, Error, RootCertStore};
+use futures_rustls::rustls::client::danger::ServerCertVerifier;
+use futures_rustls::rustls::client::{Resumption, WebPkiServerVerifier};
+use futures_rustls::rustls::crypto::{CryptoProvider, ring};
+use futures_rustls::rustls::version::TLS13;
+use futures_rustls::rustls::{ALL_VERSIONS, CertificateError, ClientConfig, Error, RootCertStore};
 
+use super::node::{Identity, PROTOCOL};
 use super::pin::{Pin, Verifier};
 use super::split;
 use crate::clock;
@@ -53,7 +56,11 @@ impl Outside {
     /// Reads the authorities of a file, else those of this machine, and blocks meanwhile; `flag` is
     /// what names another file. About 5 ms and 150 KiB for those of a system, so it is done when
     /// somebody needs it, and not kept for long.
-    pub(crate) fn read(file: Option<&Path>, flag: &'static str) -> Result<Self, String> {
+    pub(crate) fn read(
+        file: Option<&Path>,
+        flag: &'static str,
+        node: Option<&Identity>,
+    ) -> Result<Self, String> {
         let here = || BUNDLES.iter().map(Path::new).find(|path| path.exists());
         let Some(file) = file.or_else(here) else {
             return Err(format!(
@@ -63,27 +70,38 @@ impl Outside {
         };
         let at = |error: &dyn std::fmt::Display| format!("{flag} {}: {error}", file.display());
         let roots = roots(file).map_err(|error| at(&error))?;
-        let builder = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()));
-        let builder = builder.with_safe_default_protocol_versions().map_err(|error| at(&error))?;
-        let config = builder.with_root_certificates(roots).with_no_client_auth();
-        Ok(Self::of(config, By::Authorities { file: file.to_owned(), flag }))
+        let verifier = WebPkiServerVerifier::builder_with_provider(Arc::new(roots), provider());
+        let verifier = verifier.build().map_err(|error| at(&error))?;
+        let by = By::Authorities { file: file.to_owned(), flag };
+        Self::of(verifier, node, by).map_err(|error| at(&error))
     }
 
-    /// A server with this key, whoever vouches for it.
-    pub(crate) fn pinned(pin: Pin) -> Result<Self, String> {
-        let provider = Arc::new(ring::default_provider());
-        let verifier = Verifier::new(pin, provider.signature_verification_algorithms);
-        let builder = ClientConfig::builder_with_provider(provider);
-        let builder = builder.with_safe_default_protocol_versions();
-        let builder = builder.map_err(|error| error.to_string())?.dangerous();
-        let config = builder.with_custom_certificate_verifier(verifier).with_no_client_auth();
-        Ok(Self::of(config, By::Pin))
+    /// A server that has this key, or one signed by it, whatever names and authorities there are.
+    pub(crate) fn pinned(pin: Pin, node: Option<&Identity>) -> Result<Self, String> {
+        let verifier = Verifier::new(pin, provider().signature_verification_algorithms);
+        Self::of(verifier, node, By::Pin).map_err(|error| error.to_string())
     }
 
-    fn of(mut config: ClientConfig, by: By) -> Self {
+    /// `node` is who dials, to be known by its key: among nodes there is nothing older than TLS 1.3.
+    fn of(
+        verifier: Arc<dyn ServerCertVerifier>,
+        node: Option<&Identity>,
+        by: By,
+    ) -> Result<Self, Error> {
+        let versions = if node.is_some() { &[&TLS13][..] } else { ALL_VERSIONS };
+        let builder = ClientConfig::builder_with_provider(provider());
+        let builder = builder.with_protocol_versions(versions)?.dangerous();
+        let builder = builder.with_custom_certificate_verifier(verifier);
+        let mut config = match node {
+            Some(node) => builder.with_client_cert_resolver(node.resolver()),
+            None => builder.with_no_client_auth(),
+        };
+        if node.is_some() {
+            config.alpn_protocols = vec![PROTOCOL.to_vec()];
+        }
         // A server is asked once.
         config.resumption = Resumption::disabled();
-        Self { config: Arc::new(config), by }
+        Ok(Self { config: Arc::new(config), by })
     }
 
     /// Makes a connection one of TLS with the server that has this name or address.
@@ -117,11 +135,16 @@ impl Outside {
             (Kind::Over, _) => format!("has expired{}", clock_says(clock::wall_us())),
             (Kind::Early, _) => format!("is not valid yet{}", clock_says(clock::wall_us())),
             (Kind::Another, _) => "is another host's".to_owned(),
-            (Kind::Bad, By::Pin) => "has another key than the one of --tls-pin".to_owned(),
+            (Kind::Bad, By::Pin) => "has another key than the one of --tls-pin, or of the token that this node has joined by"
+                    .to_owned(),
             (Kind::Bad | Kind::Stranger, _) => format!("is refused: {why}"),
         };
         format!("the certificate of {host} {what}")
     }
+}
+
+fn provider() -> Arc<CryptoProvider> {
+    Arc::new(ring::default_provider())
 }
 
 /// What is wrong with a certificate.
@@ -188,7 +211,7 @@ mod tests {
     #[test]
     fn a_file_without_authorities_is_named_with_the_flag() {
         for (file, words) in [("/dev/null", "no certificate"), ("/no/such", "No such file")] {
-            let why = Outside::read(Some(Path::new(file)), "--ca").unwrap_err();
+            let why = Outside::read(Some(Path::new(file)), "--ca", None).unwrap_err();
             assert!(why.contains("--ca") && why.contains(file) && why.contains(words), "{why}");
         }
     }

@@ -4,16 +4,18 @@ use std::fmt;
 use std::str::FromStr;
 use std::sync::Arc;
 
-use ctutils::CtEq;
 use futures_rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use futures_rustls::rustls::client::danger::{
     HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier,
 };
+use futures_rustls::rustls::client::verify_server_cert_signed_by_trust_anchor;
 use futures_rustls::rustls::crypto::{
     WebPkiSupportedAlgorithms, verify_tls12_signature, verify_tls13_signature,
 };
 use futures_rustls::rustls::server::ParsedCertificate;
-use futures_rustls::rustls::{CertificateError, DigitallySignedStruct, Error, SignatureScheme};
+use futures_rustls::rustls::{
+    CertificateError, DigitallySignedStruct, Error, RootCertStore, SignatureScheme,
+};
 use sha2::{Digest, Sha256};
 
 /// SHA-256 of a public key as certificates hold it (SubjectPublicKeyInfo), as curl's
@@ -52,7 +54,7 @@ impl FromStr for Pin {
     }
 }
 
-/// Takes whoever has the key.
+/// Takes whoever has the key, or one that it has signed.
 #[derive(Debug)]
 pub(super) struct Verifier {
     pub(super) pin: Pin,
@@ -69,15 +71,21 @@ impl ServerCertVerifier for Verifier {
     fn verify_server_cert(
         &self,
         end_entity: &CertificateDer<'_>,
-        _: &[CertificateDer<'_>],
+        chain: &[CertificateDer<'_>],
         _: &ServerName<'_>,
         _: &[u8],
-        _: UnixTime,
+        now: UnixTime,
     ) -> Result<ServerCertVerified, Error> {
-        if Pin::of(end_entity)?.0.ct_eq(&self.pin.0).to_bool() {
+        if Pin::of(end_entity)? == self.pin {
             return Ok(ServerCertVerified::assertion());
         }
-        Err(CertificateError::ApplicationVerificationFailure.into())
+        let signer = chain.iter().find(|one| Pin::of(one).is_ok_and(|of| of == self.pin));
+        let signer = signer.ok_or(CertificateError::ApplicationVerificationFailure)?;
+        let mut roots = RootCertStore::empty();
+        roots.add(signer.clone().into_owned())?;
+        let (end, all) = (ParsedCertificate::try_from(end_entity)?, self.algorithms.all);
+        verify_server_cert_signed_by_trust_anchor(&end, &roots, chain, now, all)?;
+        Ok(ServerCertVerified::assertion())
     }
 
     fn verify_tls12_signature(

@@ -7,13 +7,15 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use futures_rustls::TlsAcceptor;
+use futures_rustls::LazyConfigAcceptor;
 use futures_rustls::pki_types::pem::PemObject;
 use futures_rustls::pki_types::{CertificateDer, PrivateKeyDer};
-use futures_rustls::rustls::ServerConfig;
 use futures_rustls::rustls::crypto::ring;
-use futures_rustls::rustls::server::NoServerSessionStorage;
+use futures_rustls::rustls::server::{Acceptor, NoServerSessionStorage};
+use futures_rustls::rustls::version::TLS13;
+use futures_rustls::rustls::{ALL_VERSIONS, Error, ServerConfig};
 
+use super::node::{AnyNode, PROTOCOL, key_of};
 use super::pin::Pin;
 use super::split;
 use crate::conn::Pipe;
@@ -31,8 +33,12 @@ pub(crate) struct Served {
 
 #[derive(Clone, Debug)]
 struct Kept {
-    config: Arc<ServerConfig>,
+    /// For clients of the outside.
+    outside: Arc<ServerConfig>,
+    /// For nodes, which show their key.
+    nodes: Arc<ServerConfig>,
     pin: Pin,
+    anchor: Pin,
     stamps: [Stamp; 2],
 }
 
@@ -51,9 +57,23 @@ impl Served {
     /// Takes a connection in; one step of the client costs about 0.1 ms.
     pub(crate) async fn accept(&self, pipe: Pipe) -> io::Result<Pipe> {
         self.renew();
-        let acceptor = TlsAcceptor::from(Arc::clone(&self.kept.borrow().config));
         let ends = pipe.ends;
-        Ok(split(acceptor.accept(pipe.join()).await?, ends))
+        let start = LazyConfigAcceptor::new(Acceptor::default(), pipe.join()).await?;
+        let is_node =
+            start.client_hello().alpn().is_some_and(|mut all| all.any(|of| of == PROTOCOL));
+        let config = {
+            let kept = self.kept.borrow();
+            Arc::clone(if is_node { &kept.nodes } else { &kept.outside })
+        };
+        let stream = start.into_stream(config).await?;
+        let shown = stream.get_ref().1.peer_certificates().and_then(|all| all.first());
+        let proved = shown.and_then(|shown| key_of(shown));
+        Ok(Pipe { proved, ..split(stream, ends) })
+    }
+
+    /// SHA-256 of the key that signs whatever this daemon shows, or of its own.
+    pub(crate) fn anchor(&self) -> Pin {
+        self.kept.borrow().anchor
     }
 
     /// Reads files that have changed; as long as those are no use, what was read before stays.
@@ -108,15 +128,33 @@ fn read(certificate: &Path, key: &Path) -> Result<Kept, String> {
     let text = bytes(key).map_err(|error| of_key(&error))?;
     let private = PrivateKeyDer::from_pem_slice(&text)
         .map_err(|_| of_key(&"has no private key in it (`-----BEGIN PRIVATE KEY-----`)"))?;
-    let builder = ServerConfig::builder_with_provider(Arc::new(ring::default_provider()));
-    let builder = builder.with_safe_default_protocol_versions().map_err(|error| of_key(&error))?;
-    let config = builder.with_no_client_auth().with_single_cert(chain, private);
-    let mut config = config.map_err(|error| of_key(&error))?;
-    // Connections live long; what would shorten their begin takes memory for each.
-    config.session_storage = Arc::new(NoServerSessionStorage {});
-    config.send_tls13_tickets = 0;
-    config.alpn_protocols = vec![b"http/1.1".to_vec()];
-    Ok(Kept { config: Arc::new(config), pin, stamps })
+    let last = chain.last().map_or(Ok(pin), Pin::of).map_err(|error| of_certificate(&error))?;
+    let configs = configs(chain, &private).map_err(|error| of_key(&error))?;
+    let [outside, nodes] = configs.map(Arc::new);
+    Ok(Kept { outside, nodes, pin, anchor: last, stamps })
+}
+
+/// How clients of the outside are spoken with, and how nodes.
+fn configs(
+    chain: Vec<CertificateDer<'static>>,
+    key: &PrivateKeyDer<'static>,
+) -> Result<[ServerConfig; 2], Error> {
+    let provider = Arc::new(ring::default_provider());
+    let any_node = Arc::new(AnyNode(provider.signature_verification_algorithms));
+    let builder = |versions| {
+        ServerConfig::builder_with_provider(Arc::clone(&provider)).with_protocol_versions(versions)
+    };
+    let outside = builder(ALL_VERSIONS)?.with_no_client_auth();
+    let outside = outside.with_single_cert(chain.clone(), key.clone_key())?;
+    let nodes = builder(&[&TLS13])?.with_client_cert_verifier(any_node);
+    let nodes = nodes.with_single_cert(chain, key.clone_key())?;
+    Ok([(outside, &b"http/1.1"[..]), (nodes, PROTOCOL)].map(|(mut config, protocol)| {
+        // Connections live long; what would shorten their begin takes memory for each.
+        config.session_storage = Arc::new(NoServerSessionStorage {});
+        config.send_tls13_tickets = 0;
+        config.alpn_protocols = vec![protocol.to_vec()];
+        config
+    }))
 }
 
 fn bytes(path: &Path) -> io::Result<Vec<u8>> {

@@ -3,7 +3,7 @@
 use std::io;
 use std::path::Path;
 
-use super::{Outside, Pin};
+use super::{Identity, Outside, Pin};
 use crate::conn::Pipe;
 
 /// How connections to masters are protected.
@@ -21,8 +21,10 @@ pub(crate) enum Transport {
 pub(crate) struct Trust<'t> {
     /// The file of authorities; none = the machine's own.
     pub(crate) ca_file: Option<&'t Path>,
-    /// The key itself, whoever vouches for it.
+    /// The key itself, or that of whoever has signed it.
     pub(crate) pin: Option<Pin>,
+    /// By what they know who dials; none: by nothing of TLS.
+    pub(crate) node: Option<&'t Identity>,
 }
 
 /// Addresses of masters, without what was before them, and how they are reached. All are reached in
@@ -49,15 +51,14 @@ pub(crate) fn reached(
     }
     if !secure {
         if trust.pin.is_some() || trust.ca_file.is_some() {
-            return Err(
-                "--tls-ca-file and --tls-pin are for masters at https://HOST:PORT".to_owned()
-            );
+            return Err("--tls-ca-file, --tls-pin and --join are for masters at https://HOST:PORT"
+                .to_owned());
         }
         return Ok((addresses, Transport::Plain));
     }
     let outside = match trust.pin {
-        Some(pin) => Outside::pinned(pin),
-        None => Outside::read(trust.ca_file, "--tls-ca-file"),
+        Some(pin) => Outside::pinned(pin, trust.node),
+        None => Outside::read(trust.ca_file, "--tls-ca-file", trust.node),
     };
     Ok((addresses, Transport::Tls(outside?)))
 }
@@ -86,7 +87,7 @@ mod tests {
         let why = reached(["https://a:1", "b:2"], Trust::default()).unwrap_err();
         assert!(why.contains("in one way"), "{why}");
         let ca_file = Some(Path::new("/x"));
-        let why = reached(["a:1"], Trust { ca_file, pin: None }).unwrap_err();
+        let why = reached(["a:1"], Trust { ca_file, ..Trust::default() }).unwrap_err();
         assert!(why.contains("https://HOST:PORT"), "{why}");
     }
 }

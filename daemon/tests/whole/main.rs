@@ -44,6 +44,8 @@ mod scheduler_api;
 mod secure_doors;
 #[cfg(feature = "tls")]
 mod secure_fetches;
+#[cfg(feature = "tls")]
+mod secure_joins;
 mod sessions;
 mod stores;
 mod volumes;

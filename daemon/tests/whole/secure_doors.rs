@@ -28,7 +28,7 @@ fn master<'w>(world: &'w World, authority: &Authority) -> Master<'w> {
 }
 
 /// The key that a master says clients may know it by.
-fn pin(master: &Master<'_>) -> String {
+pub(crate) fn pin(master: &Master<'_>) -> String {
     let said = master.process().err();
     let after = said.split("--tls-pin ").nth(1).unwrap();
     after.split_whitespace().next().unwrap().to_owned()
@@ -166,7 +166,7 @@ fn files_that_are_no_use_are_said_at_the_start() {
 }
 
 /// Who may use the master, as its file has it, and the file of one of them.
-fn credentials(world: &World) -> [String; 2] {
+pub(crate) fn credentials(world: &World) -> [String; 2] {
     use std::os::unix::fs::PermissionsExt;
     let one = "{\"principal\": \"ops\", \"secret\": \"a secret that is long\"}";
     let all = format!("{{\"credentials\": [{one}]}}");

@@ -95,7 +95,7 @@ impl AgentNode {
             return Ok(outside.clone());
         }
         let file = self.fetcher.options.ca_file.clone();
-        let read = move || Outside::read(file.as_deref(), "--fetcher-ca-file");
+        let read = move || Outside::read(file.as_deref(), "--fetcher-ca-file", None);
         let outside = blocking::unblock(read).await?;
         Ok(means.outside.get_or_init(|| outside).clone())
     }

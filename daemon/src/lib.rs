@@ -10,7 +10,7 @@
 //! # Layers, lowest first
 //! | module | owns |
 //! |---|---|
-//! | `clock`, `random`, `memory`, `alarm`, `bell`, `logging` | the machine, as far as threads need it |
+//! | `clock`, `random`, `memory`, `alarm`, `bell`, `logging`, `times` | the machine, as far as threads need it |
 //! | `passage`, `seats`, `core_thread`, `disk_thread`, `io_thread`, `process` | threads, and what goes between them |
 //! | `journal`, `ledger`, `identity` | files |
 //! | `bodies`, `port`, `conn`, `conns`, `doors` | connections and who is behind them |
@@ -27,8 +27,8 @@
 mod access;
 mod agent;
 mod alarm;
-#[cfg(test)]
-mod any_input;
+#[cfg(any(test, fuzzing))]
+pub mod any_input;
 mod audit;
 mod bell;
 mod bodies;
@@ -67,6 +67,7 @@ mod random;
 mod seats;
 mod set;
 mod signals;
+mod times;
 mod tls;
 mod v1;
 

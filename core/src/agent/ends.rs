@@ -74,6 +74,10 @@ impl Agent<'_> {
     pub(super) fn begin_end(&mut self, cx: &mut Cx<'_>, id: Id) {
         let Some(row) = self.tasks.get(id) else { return };
         if row.stage == Stage::Recording {
+            if row.is_given() {
+                self.end_unhanded(cx, &row);
+                return;
+            }
             let (state, reason) = (TaskState::Killed, Some(Reason::TaskKilledDuringLaunch));
             self.end_task(cx, id, state, reason, "Killed before it started", [0; 2]);
             return;

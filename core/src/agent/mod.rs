@@ -35,7 +35,7 @@ mod updates;
 
 use drain::Drain;
 use ledger::Record;
-use rows::{Executor, Framework, Operation, Task, Update};
+use rows::{Executor, Framework, GIVEN, Operation, Task, Update};
 
 use serde::{Deserialize, Serialize};
 
@@ -861,8 +861,10 @@ fn named(body: BodyRef, place: u16) -> Body {
 
 /// What a task's own kind is on the wire, from what its row says of it.
 fn kind_of(task: &Task) -> Kind<'static> {
-    match (task.group.checked_sub(1), task.executor) {
-        (Some(group), _) => Kind::Group { group: u16::try_from(group).unwrap_or(u16::MAX) },
+    let group = (task.group & !GIVEN).checked_sub(1);
+    match (group.map(|group| u16::try_from(group).unwrap_or(u16::MAX)), task.executor) {
+        (Some(group), _) if task.is_given() => Kind::Given { group },
+        (Some(group), _) => Kind::Group { group },
         (None, 0) => Kind::Command,
         (None, _) => Kind::Executor,
     }

@@ -23,7 +23,7 @@ use super::containers::Container;
 use crate::alarm;
 use crate::clock;
 use crate::pb::mesita::TaskPublic;
-use crate::pb::mesos::v1::{CheckStatusInfo, TaskStatus};
+use crate::pb::mesos::v1::{CheckStatusInfo, ContainerStatus, TaskStatus};
 use crate::v1::checks::{Check, Health, Look, Rhythm, found};
 
 /// Answers that lead elsewhere on the same server, one after the other.
@@ -37,12 +37,15 @@ impl AgentNode {
         TaskPublic::decode(&*self.tally.public_of(id)).unwrap_or_default()
     }
 
-    /// Before a task is told to run: its updates say from now on that it has a check.
-    pub(super) fn expect_checks(&self, id: ContainerId) {
-        let check = self.public_of(id).check.and_then(|check| Check::of(&check).ok());
-        if let Some(check) = check {
-            self.tell_checked(id, &found(check.kind, None));
+    /// Before a task is told to run: its updates say from now on which process it is, and that it has a
+    /// check.
+    pub(super) fn introduce(&self, id: ContainerId) {
+        if self.containers.names(id).task.is_empty() {
+            // An executor: its tasks' updates are its own.
+            return;
         }
+        let check = self.public_of(id).check.and_then(|check| Check::of(&check).ok());
+        self.tell_checked(id, check.map(|check| found(check.kind, None)));
     }
 
     /// A task runs: begins to look after it, if it asks for that.
@@ -70,15 +73,17 @@ impl AgentNode {
             }
             let now = found(check.kind, result.ok());
             if now != last {
-                self.tell_checked(id, &now);
+                self.tell_checked(id, Some(now));
                 last = now;
             }
             alarm::after(check.rhythm.interval_us).await;
         }
     }
 
-    fn tell_checked(&self, id: ContainerId, status: &CheckStatusInfo) {
-        let carried = TaskStatus { check_status: Some(*status), ..TaskStatus::default() };
+    fn tell_checked(&self, id: ContainerId, check_status: Option<CheckStatusInfo>) {
+        let executor_pid = self.containers.pid(id);
+        let container_status = Some(ContainerStatus { executor_pid, ..Default::default() });
+        let carried = TaskStatus { check_status, container_status, ..TaskStatus::default() };
         let Some(refs) = self.port.store(&[carried.encode_to_vec()]) else {
             log::error!("no room for what a check found; see --max-body-bytes");
             return;

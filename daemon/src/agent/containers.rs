@@ -221,7 +221,7 @@ impl Containers {
                     self.about(*container, *framework, &names);
                 }
                 // Of an executor everything is known that is to be known.
-                (Kind::Executor, _) => {}
+                (Kind::Executor | Kind::Given { .. }, _) => {}
                 _ => self.about(*container, *framework, &About { task, user, ..About::default() }),
             }
         }
@@ -517,7 +517,7 @@ impl AgentNode {
                     container.started.set(true);
                     container.pid.set(Some(pid));
                     self.tally.started(id);
-                    self.expect_checks(id);
+                    self.introduce(id);
                     self.port.put(&Input::Started { container: id });
                     self.begin_checks(id, container);
                     self.bound_logs_of(id, false);

@@ -70,7 +70,7 @@ use crate::tls::{Pin, Transport};
 use beside::Beside;
 use containers::Containers;
 use executors::Executors;
-#[cfg(test)]
+#[cfg(any(test, fuzzing))]
 pub(crate) use inner::judge;
 pub(crate) use keeper::{pidfd_of, wait_for};
 use news::News;
@@ -344,7 +344,7 @@ impl AgentNode {
         use mesita_core::agent::ledger::Record;
         use mesita_core::wire::task::Kind;
         if let Record::Task { container, launch, .. } = record
-            && matches!(launch.kind, Kind::Executor)
+            && matches!(launch.kind, Kind::Executor | Kind::Given { .. })
         {
             let private = self.port.bodies.borrow().bytes(launch.private.of(bodies));
             self.show_to_executor(*container, &launch.resources, &private);

@@ -29,6 +29,7 @@ use crate::encoded::Resources;
 use crate::http;
 use crate::http::body::Body;
 use crate::http::{Answering, Early, Gauges, Reply, Site, Visit, early, only, pieces, status};
+use crate::io_thread::Tasks;
 use crate::legacy;
 use crate::legacy::pieces::Pieces;
 use crate::pb::mesos::v1 as pb;
@@ -68,6 +69,10 @@ impl Site for AgentNode {
 
     fn access(&self) -> &Access {
         &self.options.access
+    }
+
+    fn tasks(&self) -> &Tasks {
+        &self.tasks
     }
 
     fn health(&self) -> Value {

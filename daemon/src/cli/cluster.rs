@@ -82,6 +82,7 @@ pub(crate) fn plan_master(
         agent_bytes_max: all_bytes(common),
         conns_max: capacity.conns,
         callers_max: capacity.callers,
+        hostname: None,
         region: String::new(),
         zone: String::new(),
         whitelist: decisions.whitelist.clone(),
@@ -139,6 +140,12 @@ fn allocator_config(decisions: &Decisions) -> Result<allocator::Config, Failure>
 }
 
 impl MasterPlan {
+    /// The same, under a name.
+    pub(crate) fn called(mut self, hostname: Option<&str>) -> Self {
+        self.options.hostname = hostname.map(str::to_owned);
+        self
+    }
+
     /// The same, in a region and zone.
     pub(crate) fn placed(mut self, region: &str, zone: &str) -> Self {
         (self.options.region, self.options.zone) = (region.to_owned(), zone.to_owned());
@@ -236,7 +243,8 @@ pub(crate) fn plan_agent(
     life: Life,
 ) -> AgentPlan {
     let capacity: Capacity = common.agent_capacity();
-    let task_kinds = Kind::Command.bit() | Kind::Executor.bit() | Kind::Group { group: 0 }.bit();
+    let groups = Kind::Group { group: 0 }.bit() | Kind::Given { group: 0 }.bit();
+    let task_kinds = Kind::Command.bit() | Kind::Executor.bit() | groups;
     let config = core_agent::Config {
         seed: common.seed(),
         task_kinds,

@@ -64,6 +64,7 @@ pub(super) fn main(flags: Master) -> Result<ExitCode, Failure> {
     let insecure = flags.listen.insecure && !ip.is_loopback();
     let audited = flags.access.audited();
     Audit::open(&audited).map_err(|why| Failure::new(USAGE, why))?;
+    let plan = plan.called(flags.hostname.as_deref());
     let plan = plan.placed(&flags.region, &flags.zone).audited(audited);
     let (seat, rest) = plan.guarded(access, Rc::clone(&door), insecure).part();
     let seats = vec![of_registry.seat, seat];

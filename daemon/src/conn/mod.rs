@@ -21,7 +21,7 @@ pub(crate) mod outbox;
 pub(crate) mod streams;
 pub(crate) mod talk;
 
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
 use std::io;
 use std::net::SocketAddr;
 use std::pin::Pin;
@@ -158,6 +158,10 @@ pub(crate) struct Conn {
     pub(crate) peer: Peer,
     /// Who it was found to be.
     pub(crate) caller: Caller,
+    /// What was drawn here for a proof of who it is.
+    pub(crate) nonce: Cell<[u8; 16]>,
+    /// Who it has proven to be though nobody asked: for HTTP, where that counts.
+    pub(crate) proven: RefCell<Option<Caller>>,
     /// Frames on their way out.
     pub(crate) outbox: Outbox,
     /// Byte streams.
@@ -175,6 +179,8 @@ impl Conn {
             ends,
             peer,
             caller,
+            nonce: Cell::default(),
+            proven: RefCell::default(),
             outbox,
             streams: Streams::default(),
             session: Cell::default(),

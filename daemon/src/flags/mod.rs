@@ -251,6 +251,10 @@ pub(crate) struct Master {
     /// directory of a user that is not root]
     #[arg(long, value_name = "DIR")]
     pub(crate) work_dir: Option<PathBuf>,
+    /// Name by which clients are shown this master and led to it, never looked up [default: its
+    /// address]
+    #[arg(long, value_name = "NAME")]
+    pub(crate) hostname: Option<String>,
     /// Region that the master is in: agents of others are for frameworks that know of regions
     #[arg(long, value_name = "NAME", default_value = "")]
     pub(crate) region: String,

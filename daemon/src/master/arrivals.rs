@@ -75,6 +75,7 @@ impl MasterNode {
         let outbox = Outbox::new(max, self.on_level(id));
         let outbox = outbox.under(Rc::clone(&self.options.standing));
         let conn = Conn::new(id, ends, peer, caller, outbox);
+        conn.nonce.set(nonce);
         self.conns.add(&conn);
         if let Some(caller) = number {
             let (role, version) = (conn.peer.role, conn.peer.version);
@@ -97,6 +98,7 @@ impl MasterNode {
         let ending = futures_lite::future::or(talk(&conn, frames, writing, &*self), beside).await;
         log::debug!("{}: {ending}", ends.peer());
         self.conns.end(id);
+        self.tallies.forget(id);
         self.introduced.borrow_mut().remove(&id);
         self.agent_conns.borrow_mut().retain(|_, of| *of != id);
         if self.operators.borrow_mut().remove(&id) || number.is_some() {

@@ -19,6 +19,7 @@ use mesita_core::wire::{BodyRef, Head, Session};
 use super::MasterNode;
 use super::schedulers::unlike;
 use super::verdicts::Verdicts;
+use crate::access::Shown;
 use crate::bodies::Bodies;
 use crate::clock;
 use crate::conn::Conn;
@@ -36,6 +37,12 @@ impl Talk for MasterNode {
     }
 
     fn link(&self, conn: &Rc<Conn>, link: Link<'_>) {
+        if let Link::Prove { principal, proof } = link {
+            let nonces = [conn.peer.nonce, conn.nonce.get()];
+            let shown = Shown { principal, proof, nonces, role: conn.peer.role };
+            // Nobody asked: one that is wrong is none.
+            *conn.proven.borrow_mut() = self.options.access.prover(&shown);
+        }
         let Link::Ping { stamp, session } = link else { return };
         // A ping of a session that the master has ended, or not opened, gets no answer.
         let ours = session == conn.session.get() || session == Session::default();
@@ -79,6 +86,9 @@ impl Talk for MasterNode {
             return Ok(());
         }
         self.counted.said(head);
+        if let Head::Call(call) = head {
+            self.tallies.said(call);
+        }
         let claimed = self.claimed(conn, head);
         self.note_framework(&conn.caller, head, claimed.as_ref().err());
         let bytes = match claimed {

@@ -12,7 +12,7 @@
 //! | `standby` | what it answers while another one leads |
 //! | `agents` | what agents answer, served under `/agent/<id>/` |
 //! | `masters` | who the masters are, shown and changed |
-//! | `counted` | how much peers have said, by kind |
+//! | `counted`, `tallies` | how much peers have said, by kind; frameworks, each |
 //! | `store` | what frameworks store |
 //! | `durable` | what several masters keep of what their leader decides |
 //! | `heads` | what they say, on its way to the core |
@@ -40,6 +40,7 @@ mod site;
 mod standby;
 mod store;
 mod streams;
+mod tallies;
 mod verdicts;
 pub(crate) mod whitelist;
 
@@ -88,6 +89,8 @@ pub(crate) struct Options {
     pub(crate) conns_max: u32,
     /// Different callers.
     pub(crate) callers_max: u32,
+    /// What it is called where clients are shown it; none = as its address.
+    pub(crate) hostname: Option<String>,
     /// Where the master is.
     pub(crate) region: String,
     /// See `region`.
@@ -132,6 +135,7 @@ pub(crate) struct MasterNode {
     /// Clients that the core was told of, because they operate the cluster.
     operators: RefCell<BTreeSet<Id>>,
     counted: counted::Counted,
+    tallies: tallies::Tallies,
     /// When it began to lead, by the wall clock; 0 = not yet.
     pub(crate) elected_us: Cell<u64>,
     /// When the process began, by the wall clock.
@@ -169,6 +173,7 @@ impl MasterNode {
             agent_conns: RefCell::default(),
             operators: RefCell::default(),
             counted: counted::Counted::default(),
+            tallies: tallies::Tallies::default(),
             elected_us: Cell::new(0),
             started_us: clock::wall_us(),
             led: event_listener::Event::new(),
@@ -231,6 +236,9 @@ impl MasterNode {
     }
 
     fn send_now(&self, conn: Id, head: &[u8], bodies: &[BodyRef]) {
+        if let Ok(Head::Event(event)) = decode(head) {
+            self.tallies.told(conn, &event);
+        }
         if self.tell_scheduler(conn, head, bodies) || self.answer_operation(conn, head) {
             return;
         }
@@ -281,6 +289,7 @@ impl MasterNode {
             log::info!("leading cluster {cluster:016x} in epoch {}", fence.epoch);
         }
         self.keep(fact);
+        self.tallies.fact(fact, &self.catalog.borrow().now);
         let change = self.before_fact(fact);
         {
             let store = self.port.bodies.borrow();

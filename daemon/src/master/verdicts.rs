@@ -99,7 +99,7 @@ fn look(task: &Launch<'_>, bytes: &impl Fn(Body) -> Arc<[u8]>) -> Result<(), Bad
     match task.kind {
         Kind::Command => Command::read(&bytes(task.private)).map(|_| ()),
         // An executor's command is looked at with the executor.
-        Kind::Executor | Kind::Group { .. } | Kind::Function { .. } => Ok(()),
+        Kind::Executor | Kind::Group { .. } | Kind::Given { .. } | Kind::Function { .. } => Ok(()),
         Kind::Container => Err(BadCommand::Unsupported("a container image's own entry point")),
     }
 }

@@ -34,7 +34,7 @@ use crate::disk_thread::{Job, ToDisk};
 use crate::io_thread::{Node, Tasks};
 use crate::master::MasterNode;
 use crate::port::Port;
-use crate::{alarm, clock, random};
+use crate::{alarm, clock, random, times};
 
 /// Bytes of a body that one input tells.
 const PIECE: usize = 16 * 1024;
@@ -203,6 +203,12 @@ impl SetNode {
 
     fn count(&self, what: &'static str) {
         *self.counts.borrow_mut().entry(what).or_default() += 1;
+    }
+
+    /// Masters, changes that wait, and bytes that rows of the registry take.
+    pub(crate) fn registry(&self) -> (u64, u64, u64) {
+        let (waiting, bytes) = self.rows.borrow().size();
+        (self.facts.borrow().meta.roster.members.len() as u64, waiting, bytes)
     }
 
     /// What it has sent and heard, for gauges.
@@ -714,6 +720,11 @@ impl SetNode {
 
     /// Calls `then` when a majority has everything that was decided so far.
     pub(crate) fn when_durable(&self, then: impl FnOnce() + 'static) {
+        let asked = clock::now();
+        let then = move || {
+            times::STORES.took(clock::now().since(asked));
+            then();
+        };
         let now = self.rows.borrow_mut().when_durable(Box::new(then));
         if let Some(then) = now {
             then();

@@ -11,10 +11,12 @@ use mesita_core::wire::{AgentId, Body, ContainerId, FrameworkId, Uuid};
 use prost::Message;
 
 use super::amounts::seconds;
+use super::checks;
 use super::operations;
 use super::resources::{Form, Stack, attributes, of_wire};
 use crate::catalog::Catalog;
 use crate::catalog::rows::Agent;
+use crate::pb::mesita::TaskPublic;
 use crate::pb::mesos::v1 as pb;
 use pb::scheduler::event::{self, Type};
 
@@ -209,6 +211,12 @@ impl Telling<'_> {
         if asked || by_master && status.state == TaskState::Unreachable {
             let since_us = self.agent(status.agent).and_then(Agent::unreachable_us);
             told.unreachable_time = since_us.map(time_info);
+        }
+        if status.source == Source::Executor && told.check_status.is_none() {
+            let of = self.catalog.task(self.framework, status.task);
+            // What cannot be read has no check: it was read when the task was launched.
+            let public = of.and_then(|(_, task)| TaskPublic::decode(&*task.public).ok());
+            checks::expect(&mut told, public.and_then(|public| public.check).as_ref());
         }
         told
     }

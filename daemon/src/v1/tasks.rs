@@ -104,12 +104,13 @@ pub(crate) fn to_wire<'s>(
             let why = "Only tasks in a task group may have 'share_cgroups' set to 'false'";
             return Err(BadTask::Group(why));
         }
-        Some(_) => member(task)?,
+        Some((_, executor)) => member(task, executor)?,
         None => {}
     }
     task.executor.as_ref().map_or(Ok(()), custom)?;
     supported(task)?;
     let kind = match (group, &task.executor) {
+        (Some((group, executor)), _) if executor.command.is_some() => Kind::Given { group },
         (Some((group, _)), _) => Kind::Group { group },
         (None, Some(_)) => Kind::Executor,
         (None, None) => Kind::Command,
@@ -147,18 +148,20 @@ pub(crate) fn shares_cgroups(task: &pb::TaskInfo) -> bool {
     linux.is_none_or(|linux| linux.share_cgroups())
 }
 
-/// What only a task of a group must be. Mesos: `validation::task::group`.
-fn member(task: &pb::TaskInfo) -> Result<(), BadTask> {
+/// What only a task of a group must be. Mesos: `validation::task::group`. What a custom executor makes of
+/// it is that one's.
+fn member(task: &pb::TaskInfo, executor: &pb::ExecutorInfo) -> Result<(), BadTask> {
     if task.executor.is_some() {
         return Err(BadTask::Group("'TaskInfo.executor' must not be set"));
     }
-    if task.command.is_none() {
+    if task.command.is_none() && executor.command.is_none() {
         return Err(BadTask::Group("'TaskInfo.command' must be set"));
     }
     Ok(())
 }
 
-/// The executor of a group, which is the agent itself. Mesos: `validation::executor::type`.
+/// The executor of a group: the agent itself, or one that is given the group. Mesos:
+/// `validation::executor::type`.
 pub(crate) fn group_executor(executor: &pb::ExecutorInfo) -> Result<(), BadTask> {
     match executor.r#type() {
         pb::executor_info::Type::Default if executor.command.is_none() => Ok(()),
@@ -166,11 +169,9 @@ pub(crate) fn group_executor(executor: &pb::ExecutorInfo) -> Result<(), BadTask>
             let why = "'ExecutorInfo.command' must not be set for 'DEFAULT' executor";
             Err(BadTask::Group(why))
         }
-        pb::executor_info::Type::Custom => Err(BadTask::Group(
-            "A task group needs an executor of type 'DEFAULT'; a custom one is given its tasks by LAUNCH",
-        )),
+        pb::executor_info::Type::Custom => custom(executor),
         pb::executor_info::Type::Unknown => {
-            Err(BadTask::Group("'ExecutorInfo.type' must be set: to 'DEFAULT' for a task group"))
+            Err(BadTask::Group("'ExecutorInfo.type' must be set: to 'DEFAULT' or 'CUSTOM'"))
         }
     }
 }

@@ -164,7 +164,11 @@ fn a_group_is_launched_as_a_whole_or_not_at_all() {
     let cases: [(Member<'_>, Value, &str); 5] = [
         (&greedy, executor("pod"), "more resources than were offered"),
         (&|offer| task(offer, "well", "true"), executor("pod"), "same id"),
-        (&|offer| task(offer, "b", "true"), custom, "needs an executor of type 'DEFAULT'"),
+        (
+            &|offer| task(offer, "b", "true"),
+            custom,
+            "'ExecutorInfo.command' must be set for 'CUSTOM'",
+        ),
         (&|offer| task(offer, "b", "true"), unknown, "'ExecutorInfo.type' must be set"),
         (
             &|offer| {

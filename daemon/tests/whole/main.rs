@@ -14,6 +14,7 @@ mod certificates;
 mod checks;
 mod credentials;
 mod curl;
+mod details;
 mod doctor;
 mod doors;
 mod exec;

@@ -156,6 +156,15 @@ impl AgentNode {
     /// Fetches everything of a job, or says why not. Nothing is begun any more when the container is
     /// not to be started any more.
     pub(super) async fn fetch(&self, container: &Container, job: Job) -> Result<(), String> {
+        self.fetch_unless(container.abandoned(), job).await
+    }
+
+    /// The same until somebody wants it no more.
+    pub(super) async fn fetch_unless(
+        &self,
+        unwanted: impl Future<Output = ()>,
+        job: Job,
+    ) -> Result<(), String> {
         let options = &self.fetcher.options;
         let budget = Budget::new(options.bytes_max);
         let means = Means::new(&job.user, budget.clone());
@@ -174,7 +183,7 @@ impl AgentNode {
         };
         let in_time = async { alarm::within(options.timeout_us, all).await.unwrap_or_else(late) };
         let dropped = async {
-            container.abandoned().await;
+            unwanted.await;
             Err("Killed while its URIs were fetched".to_owned())
         };
         let fetched = futures_lite::future::or(in_time, dropped).await;

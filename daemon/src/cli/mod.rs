@@ -30,10 +30,12 @@ mod find;
 #[cfg(feature = "tls")]
 mod init;
 mod install;
+mod leader;
 mod logs;
 mod maintenance;
 mod master;
 mod masters;
+mod output;
 mod principal;
 mod ps;
 mod quota;

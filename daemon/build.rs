@@ -64,7 +64,9 @@ impl Shapes {
         let mut text = format!("static MESSAGES: [Message; {}] = [\n", self.messages.len());
         for (name, of) in &self.messages {
             writeln!(text, "Message {{ name: {name:?}, fields: &[")?;
-            for field in &of.field {
+            let mut fields: Vec<&FieldDescriptorProto> = of.field.iter().collect();
+            fields.sort_by_key(|field| field.number());
+            for field in fields {
                 writeln!(text, "{},", self.field(of, field))?;
             }
             text.push_str("] },\n");
@@ -112,7 +114,14 @@ impl Shapes {
             | Type::Fixed64
             | Type::Sfixed32
             | Type::Sfixed64 => panic!("{name}: no message of Mesos has such numbers"),
-            plain => format!("Kind::{plain:?}"),
+            Type::Double
+            | Type::Int32
+            | Type::Int64
+            | Type::Uint32
+            | Type::Uint64
+            | Type::Bool
+            | Type::String
+            | Type::Bytes => format!("Kind::{:?}", field.r#type()),
         }
     }
 }
@@ -133,6 +142,19 @@ fn told(of: &DescriptorProto, field: &FieldDescriptorProto) -> String {
             value.parse::<f64>().map_or_else(|_| format!("{value:?}"), |value| format!("{value:?}"))
         }
         Type::String | Type::Bytes | Type::Enum => format!("{value:?}"),
-        _ => value.clone(),
+        Type::Bool
+        | Type::Int32
+        | Type::Int64
+        | Type::Uint32
+        | Type::Uint64
+        | Type::Float
+        | Type::Sint32
+        | Type::Sint64
+        | Type::Fixed32
+        | Type::Fixed64
+        | Type::Sfixed32
+        | Type::Sfixed64
+        | Type::Message
+        | Type::Group => value.clone(),
     }
 }

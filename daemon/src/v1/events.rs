@@ -195,7 +195,9 @@ impl Telling<'_> {
         let container = detail.container.or_else(|| Some(known?.container));
         if let Some(container) = container.filter(|one| *one != ContainerId::default()) {
             let agent = self.agent(status.agent).and_then(|agent| agent.info.info());
-            place(&mut told, &contained(container, agent.map_or("", |info| info.address)));
+            let own = contained(container, agent.map_or("", |info| info.address));
+            let executor_pid = known.and_then(|task| task.status.pid);
+            place(&mut told, &pb::ContainerStatus { executor_pid, ..own });
         }
         let executor = match known {
             Some(task) if detail.executor.is_empty() => &*task.executor,

@@ -223,6 +223,17 @@ mod tests {
         };
         let told = text(to_json(&quota));
         assert_eq!(told, r#"{"role":"r","limits":{"cpus":{"value":1.5},"mem":{"value":1.5}}}"#);
+        // prost leaves out a value of a map that is nothing but zeros.
+        let none = quota::QuotaConfig {
+            role: "r".to_owned(),
+            limits: [("cpus".to_owned(), value::Scalar { value: 0.0 })].into(),
+            ..Default::default()
+        };
+        let told = text(to_json(&none));
+        assert_eq!(told, r#"{"role":"r","limits":{"cpus":{"value":0.0}}}"#);
+        let read: quota::QuotaConfig = from_json(told.as_bytes()).unwrap();
+        assert_eq!(read, none);
+        assert_eq!(from_protobuf::<quota::QuotaConfig>(&none.encode_to_vec()).unwrap(), none);
     }
 
     #[test]

@@ -11,7 +11,7 @@ include!(concat!(env!("OUT_DIR"), "/shapes.rs"));
 /// Messages inside of each other, as prost takes them.
 const DEPTH_MAX: u32 = 100;
 
-/// A message's fields, as they are declared.
+/// A message's fields, in the order of their numbers.
 pub(super) struct Message {
     pub(super) name: &'static str,
     pub(super) fields: &'static [Field],
@@ -94,8 +94,8 @@ impl Message {
 /// A message of any shape.
 pub(super) struct Shaped {
     pub(super) of: &'static Message,
-    /// What is there, by the place of its field.
-    values: BTreeMap<usize, Value>,
+    /// What is there, in the order of its fields, by their places. Most come in that order.
+    values: Vec<(usize, Value)>,
 }
 
 /// What is there of a field.
@@ -124,15 +124,28 @@ impl From<prost::DecodeError> for Unshaped {
 
 impl Shaped {
     pub(super) const fn new(of: &'static Message) -> Self {
-        Self { of, values: BTreeMap::new() }
+        Self { of, values: Vec::new() }
     }
 
     pub(super) fn get(&self, place: usize) -> Option<&Value> {
-        self.values.get(&place)
+        let at = self.values.binary_search_by_key(&place, |(of, _)| *of).ok()?;
+        self.values.get(at).map(|(_, value)| value)
     }
 
     pub(super) fn set(&mut self, place: usize, value: Value) {
-        self.values.insert(place, value);
+        *self.at(place, || Value::Bool(false)) = value;
+    }
+
+    /// What is there of a field; `none` if nothing was.
+    fn at(&mut self, place: usize, none: impl FnOnce() -> Value) -> &mut Value {
+        let at = match self.values.binary_search_by_key(&place, |(of, _)| *of) {
+            Ok(at) => at,
+            Err(at) => {
+                self.values.insert(at, (place, none()));
+                at
+            }
+        };
+        &mut self.values[at].1
     }
 
     /// Reads protobuf; fields that are not known are passed over.
@@ -148,10 +161,9 @@ impl Shaped {
         }
         while bytes.has_remaining() {
             let (number, wire) = decode_key(&mut bytes)?;
-            let place = self.of.fields.iter().position(|field| field.number == number);
-            match place {
-                Some(place) => self.merge_field(place, wire, &mut bytes, depth)?,
-                None => skip(number, wire, &mut bytes, depth)?,
+            match self.of.fields.binary_search_by_key(&number, |field| field.number) {
+                Ok(place) => self.merge_field(place, wire, &mut bytes, depth)?,
+                Err(_) => skip(number, wire, &mut bytes, depth)?,
             }
         }
         Ok(())
@@ -168,8 +180,7 @@ impl Shaped {
         match label {
             Label::Map => {
                 let (key, value) = entry(kind, part(wire, bytes)?, depth)?;
-                let map = self.values.entry(place).or_insert_with(|| Value::Map(BTreeMap::new()));
-                if let Value::Map(entries) = map {
+                if let Value::Map(entries) = self.at(place, || Value::Map(BTreeMap::new())) {
                     entries.insert(key, value);
                 }
             }
@@ -183,18 +194,20 @@ impl Shaped {
                 } else {
                     some.push(value(kind, wire, bytes, depth)?);
                 }
-                let list = self.values.entry(place).or_insert_with(|| Value::List(Vec::new()));
-                if let Value::List(items) = list {
+                if let Value::List(items) = self.at(place, || Value::List(Vec::new())) {
                     items.append(&mut some);
                 }
             }
             Label::Optional | Label::Required => {
                 // Parts of a message that comes twice are put together.
-                if let Some(Value::Message(before)) = self.values.get_mut(&place) {
-                    return before.merge(part(wire, bytes)?, depth + 1);
+                if let Kind::Message(of) = kind {
+                    let none = || Value::Message(Self::new(Message::at(of)));
+                    if let Value::Message(before) = self.at(place, none) {
+                        before.merge(part(wire, bytes)?, depth + 1)?;
+                    }
+                    return Ok(());
                 }
-                let value = value(kind, wire, bytes, depth)?;
-                self.values.insert(place, value);
+                self.set(place, value(kind, wire, bytes, depth)?);
             }
         }
         Ok(())
@@ -203,7 +216,8 @@ impl Shaped {
     /// As protobuf.
     pub(super) fn write(&self, into: &mut Vec<u8>) {
         for (place, value) in &self.values {
-            let Field { number, kind, .. } = self.of.fields[*place];
+            let Field { number, kind, .. } = &self.of.fields[*place];
+            let (number, kind) = (*number, *kind);
             match value {
                 Value::List(items) => items.iter().for_each(|item| put(number, kind, item, into)),
                 Value::Map(entries) => entries.iter().for_each(|(key, value)| {
@@ -284,16 +298,29 @@ fn entry(kind: Kind, mut bytes: &[u8], depth: u32) -> Result<(String, Value), Un
             (number, wire) => skip(number, wire, &mut bytes, depth)?,
         }
     }
-    let none = || match kind {
-        Kind::Message(of) => Value::Message(Shaped::new(Message::at(of))),
+    Ok((key, found.unwrap_or_else(|| none(kind, depth))))
+}
+
+/// What a value of a map is that is left out, as prost leaves out those that are nothing but zeros: with
+/// whatever must be there.
+fn none(kind: Kind, depth: u32) -> Value {
+    match kind {
+        Kind::Message(of) => {
+            let mut message = Shaped::new(Message::at(of));
+            let required = message.of.fields.iter().enumerate();
+            let required = required.filter(|(_, field)| field.label == Label::Required);
+            for (place, field) in required.filter(|_| depth < DEPTH_MAX) {
+                message.set(place, none(field.kind, depth + 1));
+            }
+            Value::Message(message)
+        }
         Kind::Double => Value::Double(0.0),
         Kind::Int32 | Kind::Int64 | Kind::Choice(_) => Value::Signed(0),
         Kind::Uint32 | Kind::Uint64 => Value::Unsigned(0),
         Kind::Bool => Value::Bool(false),
         Kind::String => Value::String(String::new()),
         Kind::Bytes => Value::Bytes(Vec::new()),
-    };
-    Ok((key, found.unwrap_or_else(none)))
+    }
 }
 
 /// Passes over a field that is not known.

@@ -157,8 +157,14 @@ impl Agent<'_> {
             cx.hand(Hand::Forget { container });
             return Err(Refusal::OutOfTurn);
         }
+        if row.ordered == Ordered::Preempt {
+            self.end_preempted(cx, id, &row);
+            return Ok(());
+        }
         let text = Sentence::of(exit);
         let (state, reason, own) = match (row.ordered, limit, exit) {
+            // Told above.
+            (Ordered::Preempt, _, _) => return Ok(()),
             (Ordered::Kill | Ordered::Unhealthy | Ordered::Group, _, _) => {
                 (TaskState::Killed, None, text.as_str())
             }
@@ -304,6 +310,10 @@ impl Agent<'_> {
             next = after(&self.tasks, OF_EXECUTOR, task);
             let Some(task_row) = self.tasks.get(task) else { continue };
             if task_row.state.is_terminal() {
+                continue;
+            }
+            if task_row.ordered == Ordered::Preempt {
+                self.end_preempted(cx, task, &task_row);
                 continue;
             }
             let killed = task_row.ordered != Ordered::No;

@@ -18,6 +18,7 @@
 //! | `updates` | told in order, again and again, until acknowledged |
 //! | `executors` | the conversation with custom executors |
 //! | `groups` | tasks that live and die together |
+//! | `preempt` | what may be taken back is |
 //! | `operations` | what resources are is changed, kept and told |
 
 mod checks;
@@ -28,6 +29,7 @@ mod groups;
 mod launch;
 pub mod ledger;
 mod operations;
+mod preempt;
 mod recovery;
 pub mod rows;
 mod session;
@@ -196,6 +198,12 @@ pub enum Input<'a> {
         sequence: u64,
         /// Why they are not, in a sentence; empty = they are.
         failed: &'a str,
+    },
+    /// What runs in a container holds what may be taken back, and has to make room (Mesos: a
+    /// correction of a `QoSController`).
+    Preempt {
+        /// Which: a task's own, or an executor's with all its tasks.
+        container: ContainerId,
     },
 }
 
@@ -734,6 +742,7 @@ impl<'a> Agent<'a> {
             Input::Checked { container, status } => self.checked(cx, container, status),
             Input::Health { container, healthy, kill } => self.health(cx, container, healthy, kill),
             Input::Volumes { sequence, failed } => self.volumes_done(cx, sequence, failed),
+            Input::Preempt { container } => self.preempt(cx, container),
         }
     }
 

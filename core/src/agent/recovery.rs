@@ -56,6 +56,7 @@ impl Agent<'_> {
             | Input::Compact
             | Input::Checked { .. }
             | Input::Volumes { .. }
+            | Input::Preempt { .. }
             | Input::Health { .. } => Err(Refusal::OutOfTurn),
         }
     }

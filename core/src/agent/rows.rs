@@ -37,6 +37,8 @@ choice! {
         Unhealthy = 3,
         /// Another one of its group did not end well, and it is about to be killed for that.
         Group = 4,
+        /// What it holds may be taken back, and is.
+        Preempt = 5,
     }
 }
 

@@ -22,7 +22,7 @@ use crate::isolation::Options;
 use crate::keeper::protocol::{self, Namespaces, RLIMITS_MAX, Step, Trouble};
 use crate::sys::{Failure, Sys};
 
-pub use cgroups::mem::MESSAGE_MAX;
+pub use cgroups::mem::{MESSAGE_MAX, badness};
 
 /// One aspect of a task that is held.
 pub trait Isolator: fmt::Debug + Send + Sync {
@@ -92,6 +92,8 @@ pub struct Container<'a> {
 pub struct TaskLimits {
     /// CPUs asked for, in thousandths.
     pub cpus_milli: u64,
+    /// It has CPU time that nobody else wants: what it was given may be taken back.
+    pub low_priority: bool,
     /// CPUs that it may use at the most, in thousandths (Mesos: `limits`); none = as the flags say.
     pub cpus_limit: Option<Cap>,
     /// Memory asked for, in bytes.

@@ -6,7 +6,8 @@ use prost::Message;
 
 use crate::agent::fetch::uri::Uri;
 use crate::pb::mesita::{TaskPrivate, TaskPublic};
-use crate::pb::mesos::v1::{CommandInfo, Environment, environment};
+use crate::pb::mesos::v1::{CommandInfo, ContainerInfo, Environment, environment};
+use crate::v1::docker::is_docker;
 
 /// Bytes of all arguments and variables of a command. The keeper takes a message of 256 KiB.
 const COMMAND_MAX: usize = 192 * 1024;
@@ -92,6 +93,40 @@ impl Command {
         Ok(read)
     }
 
+    /// The same in a container that is made of an image: without a value it is the image's own, with
+    /// these arguments; the program is empty unless it is a shell. Mesos: `Docker::RunOptions::create`.
+    pub(crate) fn in_image(command: &CommandInfo) -> Result<Self, BadCommand> {
+        let uris = command.uris.iter().map(Uri::of).collect::<Result<Vec<Uri>, BadCommand>>()?;
+        let value = command.value.clone().filter(|value| !value.is_empty());
+        let (program, arguments) = match (command.shell(), value) {
+            (true, Some(line)) => ("/bin/sh".to_owned(), vec!["-c".to_owned(), line]),
+            (true, None) => return Err(BadCommand::Empty),
+            (false, value) => {
+                (String::new(), value.into_iter().chain(command.arguments.clone()).collect())
+            }
+        };
+        let variables = variables(command.environment.as_ref())?;
+        let read = Self { program, arguments, variables, uris };
+        read.check()?;
+        Ok(read)
+    }
+
+    /// What is wrong with the command of a task, given both of its bodies.
+    pub(crate) fn look(private: &[u8], public: &[u8]) -> Result<(), BadCommand> {
+        let looked = Self::read(private).map(|_| ());
+        if looked != Err(BadCommand::Empty) {
+            return looked;
+        }
+        let public = TaskPublic::decode(public).unwrap_or_default();
+        let command = TaskPrivate::decode(private).unwrap_or_default().command;
+        match (public.container, command) {
+            (Some(container), Some(command)) if is_docker(&container) => {
+                Self::in_image(&command).map(|_| ())
+            }
+            _ => looked,
+        }
+    }
+
     fn check(&self) -> Result<(), BadCommand> {
         if self.program.contains('\0') || self.arguments.iter().any(|text| text.contains('\0')) {
             return Err(BadCommand::Nul("an argument"));
@@ -131,9 +166,10 @@ pub(crate) fn private(command: CommandInfo) -> Vec<u8> {
     TaskPrivate { command: Some(command), ..TaskPrivate::default() }.encode_to_vec()
 }
 
-/// The public body of a task of which no more is known than its name.
-pub(crate) fn public(name: &str) -> Vec<u8> {
-    TaskPublic { name: Some(name.to_owned()), ..TaskPublic::default() }.encode_to_vec()
+/// The public body of a task of which no more is known than its name, and what holds it.
+pub(crate) fn public(name: &str, container: Option<&ContainerInfo>) -> Vec<u8> {
+    let (name, container) = (Some(name.to_owned()), container.cloned());
+    TaskPublic { name, container, ..TaskPublic::default() }.encode_to_vec()
 }
 
 #[cfg(test)]

@@ -16,6 +16,7 @@ use mesita_isolation::keeper::protocol::{Enter, Launch, User};
 use mesita_isolation::{Isolation, sandbox, user};
 use prost::Message;
 
+use super::docker::Asked;
 use super::fetch::Job;
 use super::volumes::Held;
 use crate::access::ForTasks;
@@ -62,6 +63,10 @@ pub(super) struct Plan {
     /// Volumes that it holds, and those that tasks of the executor that it is have brought.
     pub(super) volumes: Vec<Held>,
     pub(super) brought: Vec<Held>,
+    /// Devices that it holds, as they were offered.
+    pub(super) devices: Vec<String>,
+    /// What it asks a Docker engine for.
+    pub(super) docker: Option<Box<Asked>>,
 }
 
 /// A launch whose user is known, and whose sandbox is there.
@@ -117,7 +122,7 @@ impl Plan {
     }
 
     /// Its volumes, where it asked for them.
-    fn placed_volumes(&self) -> Vec<Held> {
+    pub(super) fn placed_volumes(&self) -> Vec<Held> {
         let asked = if self.volumes.is_empty() {
             Vec::new()
         } else if self.is_executor() {
@@ -296,7 +301,7 @@ pub(super) fn resolved(user: &str, switch_user: bool) -> Result<Option<User>, St
 }
 
 /// What the environment of everything in a container says of it.
-fn names(of: &Names, directory: &Path) -> BTreeMap<String, String> {
+pub(super) fn names(of: &Names, directory: &Path) -> BTreeMap<String, String> {
     let path = std::env::var("PATH").unwrap_or_else(|_| PATH.to_owned());
     let directory = directory.to_string_lossy().into_owned();
     let executor = if of.executor.is_empty() { &of.task } else { &of.executor };
@@ -357,13 +362,18 @@ pub(super) fn asked(resources: &Seq<'_, Resource<'_>>) -> (u64, u64) {
     (sum("cpus"), bytes(sum("mem")))
 }
 
+/// True when CPUs among resources may be taken back.
+pub(super) fn revocable_cpus(resources: &Seq<'_, Resource<'_>>) -> bool {
+    resources.iter().any(|one| one.name == "cpus" && one.traits.revocable)
+}
+
 /// Thousandths of a MiB in bytes.
 fn bytes(milli: u64) -> u64 {
     (milli / 1000).saturating_mul(1 << 20).saturating_add(((milli % 1000) << 20) / 1000)
 }
 
-/// What a container may use, out of what it holds.
-pub(super) fn limits(launch: &HandLaunch<'_>) -> TaskLimits {
+/// What a container may use, out of what it holds; what may be taken back, for little if so.
+pub(super) fn limits(launch: &HandLaunch<'_>, low_priority: bool) -> TaskLimits {
     let (cpus_milli, mem_bytes) = asked(&launch.resources);
     let [cpus, mem] = launch.limits;
     let cap = |limit: u64, unit: fn(u64) -> u64| match limit {
@@ -373,6 +383,7 @@ pub(super) fn limits(launch: &HandLaunch<'_>) -> TaskLimits {
     };
     TaskLimits {
         cpus_milli,
+        low_priority: low_priority && revocable_cpus(&launch.resources),
         cpus_limit: cap(cpus, |milli| milli),
         mem_bytes,
         mem_limit: cap(mem, bytes),

@@ -9,12 +9,15 @@
 //! | `arrivals` | who connects: executors, and others, who are shown the way to the leader |
 //! | `containers` | what the core wants done with containers, by the hands |
 //! | `build`, `garbage` | what a launch is made of; what is left of containers, and goes |
+//! | `devices` | devices as resources |
+//! | `docker` | tasks whose containers a Docker engine holds |
 //! | `fetch` | what commands need in their sandboxes |
 //! | `inner` | containers inside of others, and sessions |
 //! | `beside`, `checks` | processes beside tasks; checks and health checks |
 //! | `executors` | executors that speak Mesos' executor API |
 //! | `operator` | what it answers by the operator API |
 //! | `site`, `state`, `metrics`, `files` | what it answers over HTTP |
+//! | `spare` | what is offered twice, and taken back |
 //! | `tally` | what tasks and executors there are |
 //! | `keeper` | the conversation with the keeper |
 //! | `watch` | what the kernel tells by a descriptor |
@@ -26,6 +29,8 @@ mod bounds;
 mod build;
 mod checks;
 mod containers;
+mod devices;
+pub(crate) mod docker;
 mod executors;
 pub(crate) mod fetch;
 mod files;
@@ -39,6 +44,7 @@ mod news;
 mod operator;
 pub(crate) mod prepare;
 mod site;
+mod spare;
 mod start;
 mod state;
 mod tally;
@@ -69,6 +75,7 @@ use crate::port::Port;
 use crate::tls::{Pin, Transport};
 use beside::Beside;
 use containers::Containers;
+pub(crate) use docker::Options as EngineOptions;
 use executors::Executors;
 #[cfg(any(test, fuzzing))]
 pub(crate) use inner::judge;
@@ -103,6 +110,13 @@ pub(crate) struct Options {
     pub(crate) log_bytes_max: u64,
     /// What tasks bring into their sandboxes.
     pub(crate) fetch: fetch::Options,
+    /// Of a Docker container: processes and threads, whether it has no more CPU time than it asked
+    /// for, and the bytes of memory of the machine.
+    pub(crate) docker_room: (u32, bool, u64),
+    /// `--devices`.
+    pub(crate) devices: Option<String>,
+    /// What is offered twice.
+    pub(crate) spare: crate::flags::spare::Spare,
     /// Tasks run as their users.
     pub(crate) switch_user: bool,
     /// `host:port` where its own API answers; empty = nowhere but through the master.
@@ -157,6 +171,9 @@ pub(crate) struct AgentNode {
     beside: Beside,
     inners: inner::Inners,
     fetcher: fetch::Fetcher,
+    docker: docker::Docker,
+    spare: spare::Spare,
+    devices: devices::Devices,
     volumes: volumes::Volumes,
     bounds: bounds::Bounds,
     /// The connection to the master, if there is one.

@@ -39,9 +39,12 @@ pub(crate) struct Prepared {
     pub(crate) records: Vec<ledger::Entry>,
     pub(crate) keeper: Client,
     pub(crate) isolation: Arc<Isolation<'static>>,
+    /// Memory of the machine.
+    pub(crate) total_mem_bytes: u64,
     pub(crate) resources: String,
     pub(crate) attributes: String,
     pub(crate) hostname: String,
+    pub(crate) docker: super::docker::Prepared,
     /// Of the work directory, for as long as the process lives.
     pub(crate) lock: File,
 }
@@ -125,7 +128,10 @@ pub(crate) fn prepare(work_dir: &Path, holds: &Holds, life: Life) -> Result<Prep
     }
     let resources = with_machine(&resources, options.total_mem_bytes, &work_dir)?;
     let told = isolation.attributes().into_iter().map(|(name, value)| format!("{name}:{value}"));
-    let attributes = told.chain([attributes]).filter(|text| !text.is_empty());
+    let docker = super::docker::Prepared::new(&holds.docker, &key);
+    let of_docker = docker.attributes();
+    let of_docker = of_docker.into_iter().map(|(name, value)| format!("{name}:{value}"));
+    let attributes = told.chain(of_docker).chain([attributes]).filter(|text| !text.is_empty());
     let node = || rustix::system::uname().nodename().to_string_lossy().into_owned();
     Ok(Prepared {
         key,
@@ -134,9 +140,11 @@ pub(crate) fn prepare(work_dir: &Path, holds: &Holds, life: Life) -> Result<Prep
         records,
         keeper,
         isolation: Arc::new(isolation),
+        total_mem_bytes: total,
         resources,
         attributes: attributes.collect::<Vec<_>>().join(";"),
         hostname: holds.hostname.clone().unwrap_or_else(node),
+        docker,
         work_dir,
         lock,
     })
@@ -196,6 +204,9 @@ fn told(holds: &Holds) -> Result<(String, String), Error> {
     for entry in text::resources(&resources) {
         entry.map_err(|bad| Error::Text("--resources", bad.to_string()))?;
     }
+    let devices = holds.devices.as_deref().unwrap_or_default();
+    super::devices::check(devices, &resources).map_err(|bad| Error::Text("--devices", bad))?;
+    super::spare::check(&holds.spare).map_err(|(flag, why)| Error::Text(flag, why))?;
     let attributes = holds.attributes.clone().unwrap_or_default();
     for entry in text::entries(&attributes) {
         entry.map_err(|bad| Error::Text("--attributes", bad.to_string()))?;

@@ -15,7 +15,7 @@ use super::containers::Containers;
 use super::{AgentNode, Options, Over, Prepared, keeper};
 use crate::conn::hello::Own;
 use crate::conns::Conns;
-use crate::describe::{MEMORY, attributes, resources};
+use crate::describe::{MEMORY, attributes, resources_and};
 use crate::disk_thread::{Store, ToDisk};
 use crate::doors::Doors;
 use crate::io_thread::Tasks;
@@ -36,6 +36,7 @@ struct Rest {
     resources: String,
     attributes: String,
     hostname: String,
+    docker: super::docker::Prepared,
     lock: std::fs::File,
 }
 
@@ -53,10 +54,22 @@ impl Ready {
             resources,
             attributes,
             hostname,
+            docker,
             lock,
             proof: _,
+            total_mem_bytes: _,
         } = prepared;
-        let rest = Rest { work_dir, key, keeper, isolation, resources, attributes, hostname, lock };
+        let rest = Rest {
+            work_dir,
+            key,
+            keeper,
+            isolation,
+            resources,
+            attributes,
+            hostname,
+            docker,
+            lock,
+        };
         let store = match life {
             super::Life::OfItsOwn => Store::Ledger(ledger),
             super::Life::OfThisProcess => Store::Memory,
@@ -100,6 +113,7 @@ impl AgentNode {
         let link = keeper::Link::new(keeper)?;
         let bounds = super::bounds::Bounds::new(options.log_bytes_max);
         let fetcher = super::fetch::Fetcher::new(options.fetch.clone(), &prepared.work_dir);
+        let docker = super::docker::Docker::new(prepared.docker, tasks.clone());
         let node = Rc::new_cyclic(|me| Self {
             port,
             tasks,
@@ -122,6 +136,9 @@ impl AgentNode {
             beside: super::beside::Beside::new(version),
             inners: super::inner::Inners::new(options.inner_max),
             fetcher,
+            docker,
+            spare: super::spare::Spare::new(options.spare.clone()),
+            devices: super::devices::Devices::new(options.devices.as_deref()),
             volumes: super::volumes::Volumes::default(),
             bounds,
             master: std::cell::Cell::default(),
@@ -148,11 +165,19 @@ impl AgentNode {
         let held: Vec<Held> =
             held.into_iter().filter(|held| !inner.contains(&held.container())).collect();
         node.tell_held(&held);
+        let of_docker = node.docker_survivors();
+        for container in of_docker.iter().copied() {
+            node.containers.runs(container);
+            node.port.put(&Input::Container { container, ended: None });
+        }
         node.port.put_then(&Input::Recovered { boot }, Vec::new(), node.or_too_small());
         node.take_up(&held);
+        node.take_up_docker(&of_docker);
         node.serve_keeper();
         node.collect_garbage();
         node.bound_logs();
+        node.share_out();
+        node.watch_devices();
         Ok(node)
     }
 
@@ -170,15 +195,18 @@ impl AgentNode {
         }
     }
 
-    /// What it is and has.
-    fn describe(&self) {
+    /// What it is and has; said again when that changes.
+    pub(super) fn describe(&self) {
         let mut memory = vec![0; 4 * MEMORY];
         let (lists, parts) = memory.split_at_mut(2 * MEMORY);
         let (parts, more_parts) = parts.split_at_mut(MEMORY);
         let mut lists = Scratch::new(lists);
         // The flags are far shorter than this memory: the kernel bounds a command line.
         let attributes = attributes(&self.attributes, &mut lists, parts).unwrap_or_default();
-        let resources = resources(&self.resources, &mut lists, more_parts).unwrap_or_default();
+        let spare = self.spare.told();
+        let own = format!("{};{}", self.resources, self.devices.told());
+        let all = resources_and(&own, &spare, &mut lists, more_parts);
+        let resources = all.unwrap_or_default();
         self.port.put_then(
             &Input::Describe(Register {
                 session: Session::default(),

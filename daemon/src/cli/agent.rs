@@ -124,8 +124,10 @@ pub(super) fn main(flags: Agent) -> Result<ExitCode, Failure> {
         };
         let end = futures_lite::future::or(told, over).await;
         agent.part_from_all(Parting::Leaving).await;
-        if matches!(end, End::KeeperGone) {
-            agent.kill_all().await;
+        match end {
+            End::KeeperGone => agent.kill_all().await,
+            End::Left => agent.end_docker().await,
+            End::Signal | End::TooSmall => {}
         }
         end
     });

@@ -5,9 +5,11 @@
 //! from the default that the help shows.
 
 mod access;
+pub(crate) mod docker;
 mod fetch;
 pub(crate) mod file;
 pub(crate) mod json;
+pub(crate) mod spare;
 pub(crate) mod text;
 mod tls;
 mod tokens;
@@ -306,6 +308,10 @@ pub(crate) struct Holds {
     /// What is offered [default: what the machine has]: `cpus:4;mem:4096;ports:[31000-32000]`
     #[arg(long, value_name = "RESOURCES")]
     pub(crate) resources: Option<String>,
+    /// Devices that are offered as sets while they are plugged in, by path, name or link below /dev, or
+    /// USB numbers: `serial:{ttyUSB0,0403:6001};camera:{video0}`
+    #[arg(long, value_name = "RESOURCES")]
+    pub(crate) devices: Option<String>,
     /// What frameworks choose by: `rack:a;kernel:6.1`
     #[arg(long, value_name = "ATTRIBUTES")]
     pub(crate) attributes: Option<String>,
@@ -365,6 +371,10 @@ pub(crate) struct Holds {
     pub(crate) hands: usize,
     #[command(flatten)]
     pub(crate) fetch: Fetch,
+    #[command(flatten)]
+    pub(crate) docker: docker::Engine,
+    #[command(flatten)]
+    pub(crate) spare: spare::Spare,
 }
 
 /// `mesita agent`
@@ -508,6 +518,9 @@ pub(crate) struct Run {
     /// A program and its arguments, run without a shell
     #[arg(last = true, value_name = "ARGV", num_args = 1..)]
     pub(crate) argv: Vec<String>,
+    /// Run it in a container of this image, by a Docker engine; without a command what the image says
+    #[arg(long, value_name = "IMAGE")]
+    pub(crate) docker_image: Option<String>,
     /// What the task gets [default: cpus:1;mem:128, or less where this host has less]
     #[arg(long, value_name = "RESOURCES")]
     pub(crate) resources: Option<String>,

@@ -126,7 +126,7 @@ struct Taking<'o> {
 impl Taking<'_> {
     fn task(&mut self, task: &Task) -> Result<Ready, Error> {
         let taken = self.take(&task.id, &task.resources)?;
-        let public = self.bodies.put(command::public(&task.id));
+        let public = self.bodies.put(command::public(&task.id, None));
         let (executor, private) = match &task.work {
             Work::Command(line) => (None, command::private(shell(line))),
             Work::Under { executor, data } => {

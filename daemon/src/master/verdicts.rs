@@ -97,7 +97,7 @@ impl Verdicts {
 
 fn look(task: &Launch<'_>, bytes: &impl Fn(Body) -> Arc<[u8]>) -> Result<(), BadCommand> {
     match task.kind {
-        Kind::Command => Command::read(&bytes(task.private)).map(|_| ()),
+        Kind::Command => Command::look(&bytes(task.private), &bytes(task.public)),
         // An executor's command is looked at with the executor.
         Kind::Executor | Kind::Group { .. } | Kind::Given { .. } | Kind::Function { .. } => Ok(()),
         Kind::Container => Err(BadCommand::Unsupported("a container image's own entry point")),

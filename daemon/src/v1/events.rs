@@ -169,7 +169,9 @@ impl Telling<'_> {
         // A part that cannot be read is left out, and what was read of it stays.
         let _ = told.merge(&*carried);
         let data = (self.bytes)(detail.data);
-        told.data = (!data.is_empty()).then(|| data.to_vec());
+        if !data.is_empty() {
+            told.data = Some(data.to_vec());
+        }
         told.task_id = pb::TaskId { value: status.task.to_owned() };
         told.set_state(state(status.state));
         told.set_source(source(status.source));

@@ -8,6 +8,7 @@ use prost::Message;
 
 use super::amounts::{BadNumber, amount, duration};
 use super::checks::{Check, Health};
+use super::docker;
 use super::resources::{self, BadResource};
 use crate::pb::mesita::{TaskPrivate, TaskPublic};
 use crate::pb::mesos::v1 as pb;
@@ -27,6 +28,8 @@ pub(crate) enum BadTask {
     Group(&'static str),
     /// A check or a health check that makes no sense.
     Check(&'static str, String),
+    /// The container that it asks for.
+    Container(String),
     /// Something that this release does not do.
     Unsupported(&'static str),
 }
@@ -42,6 +45,7 @@ impl fmt::Display for BadTask {
             Self::Negative(what) => write!(f, "Task's '{what}' must be non-negative"),
             Self::Group(why) => f.write_str(why),
             Self::Check(what, why) => write!(f, "Task uses invalid {what}: {why}"),
+            Self::Container(why) => write!(f, "Task uses invalid container: {why}"),
             Self::Unsupported(what) => write!(f, "{what} is not supported"),
         }
     }
@@ -108,7 +112,7 @@ pub(crate) fn to_wire<'s>(
         None => {}
     }
     task.executor.as_ref().map_or(Ok(()), custom)?;
-    supported(task)?;
+    supported(task, group.is_some())?;
     let kind = match (group, &task.executor) {
         (Some((group, executor)), _) if executor.command.is_some() => Kind::Given { group },
         (Some((group, _)), _) => Kind::Group { group },
@@ -188,7 +192,7 @@ fn custom(executor: &pb::ExecutorInfo) -> Result<(), BadTask> {
 }
 
 /// What a release does not do is refused, and never left out in silence.
-fn supported(task: &pb::TaskInfo) -> Result<(), BadTask> {
+fn supported(task: &pb::TaskInfo, grouped: bool) -> Result<(), BadTask> {
     let bad = |what, why| BadTask::Check(what, why);
     if let Some(check) = &task.check {
         Check::of(check).map_err(|why| bad("check", why))?;
@@ -196,11 +200,29 @@ fn supported(task: &pb::TaskInfo) -> Result<(), BadTask> {
     if let Some(check) = &task.health_check {
         Health::of(check).map_err(|why| bad("health check", why))?;
     }
-    task.container.as_ref().map_or(Ok(()), contained)
+    let Some(container) = &task.container else { return Ok(()) };
+    if !docker::is_docker(container) {
+        return contained(container);
+    }
+    docker::check(container, task.command.as_ref()).map_err(BadTask::Container)?;
+    match (grouped, &task.executor) {
+        (true, _) => Err(BadTask::Group("Docker ContainerInfo is not supported on the task")),
+        (false, Some(_)) => {
+            let why = "a container of type DOCKER is for a task with a command; \
+                       one with an executor has its own";
+            Err(BadTask::Container(why.to_owned()))
+        }
+        (false, None) => Ok(()),
+    }
 }
 
 /// A container that asks for nothing beyond what every task has.
 pub(crate) fn contained(container: &pb::ContainerInfo) -> Result<(), BadTask> {
+    if docker::is_docker(container) {
+        return Err(BadTask::Unsupported(
+            "a container of type DOCKER for an executor or a container",
+        ));
+    }
     let image = container.mesos.as_ref().is_some_and(|mesos| mesos.image.is_some());
     if container.docker.is_some() || image {
         return Err(BadTask::Unsupported("a container image"));

@@ -15,6 +15,8 @@ mod checks;
 mod credentials;
 mod curl;
 mod details;
+mod devices;
+mod docker;
 mod doctor;
 mod doors;
 mod exec;
@@ -48,6 +50,7 @@ mod secure_fetches;
 #[cfg(feature = "tls")]
 mod secure_joins;
 mod sessions;
+mod spare;
 mod stores;
 mod volumes;
 mod world;

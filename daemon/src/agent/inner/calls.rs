@@ -207,6 +207,11 @@ impl AgentNode {
                 "the container of a task group's executor has no process; name that of a task in it",
             ));
         }
+        if container.docker().is_some() {
+            return Err(bad(
+                "a container of type DOCKER is the Docker engine's, which starts none inside of it",
+            ));
+        }
         let framework = self.containers.framework_of(id).unwrap_or(FrameworkId::NONE);
         let owner = self.containers.names(id).user;
         Ok(Place { root: Some(self.containers.at(id)), framework, owner })

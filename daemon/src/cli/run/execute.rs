@@ -11,7 +11,8 @@ use super::voice::Voice;
 use super::{Job, check, on_cluster, plain};
 use crate::cli::{FAILED, Failure, USAGE};
 use crate::flags::Where;
-use crate::pb::mesos::v1::{CommandInfo, Environment, environment::Variable};
+use crate::pb::mesos::v1::{CommandInfo, ContainerInfo, Environment, environment::Variable};
+use crate::v1::docker;
 
 /// Run a command on a cluster, as Mesos' mesos-execute does
 #[derive(Debug, Parser)]
@@ -23,9 +24,9 @@ struct Flags {
     /// Name of the command
     #[arg(long, value_name = "NAME")]
     name: String,
-    /// Command to run
-    #[arg(long, value_name = "LINE")]
-    command: String,
+    /// Command to run; may be left out where there is an image
+    #[arg(long, value_name = "LINE", required_unless_present = "docker_image")]
+    command: Option<String>,
     /// Whether --command is a line for the shell
     #[arg(long, value_name = "BOOL", default_value_t = true, action = clap::ArgAction::Set,
           num_args = 0..=1, default_missing_value = "true", require_equals = true)]
@@ -39,6 +40,12 @@ struct Flags {
     /// Role to run in
     #[arg(long, value_name = "ROLE", default_value = "*")]
     role: String,
+    /// Who holds the container of the command: `docker` for an image of --docker_image
+    #[arg(long, value_name = "NAME", default_value = "mesos")]
+    containerizer: String,
+    /// Image of the command's container
+    #[arg(long, value_name = "IMAGE")]
+    docker_image: Option<String>,
     /// Principal to claim
     #[arg(long, value_name = "NAME", default_value = "")]
     principal: String,
@@ -65,10 +72,13 @@ pub(crate) fn main(arguments: Vec<OsString>) -> Result<ExitCode, Failure> {
             }
         };
     let environment = flags.env.as_deref().map(environment).transpose()?;
-    let arguments = if flags.shell { Vec::new() } else { vec![flags.command.clone()] };
+    let container = container(&flags)?;
+    let shell = flags.shell && flags.command.is_some();
+    let argv = flags.command.clone().filter(|_| !shell && container.is_none());
+    let arguments = argv.into_iter().collect();
     let command = CommandInfo {
-        shell: Some(flags.shell),
-        value: Some(flags.command.clone()),
+        shell: Some(shell),
+        value: flags.command.clone(),
         arguments,
         environment,
         ..CommandInfo::default()
@@ -76,6 +86,7 @@ pub(crate) fn main(arguments: Vec<OsString>) -> Result<ExitCode, Failure> {
     let job = Job {
         name: flags.name,
         command,
+        container,
         resources: plain(&flags.resources)?,
         role: flags.role,
         user: String::new(),
@@ -100,6 +111,18 @@ pub(crate) fn main(arguments: Vec<OsString>) -> Result<ExitCode, Failure> {
     // Mesos knows only two ends.
     let well = status == ExitCode::SUCCESS;
     Ok(if well { ExitCode::SUCCESS } else { ExitCode::from(FAILED) })
+}
+
+/// What holds the command, as its flags say.
+fn container(flags: &Flags) -> Result<Option<ContainerInfo>, Failure> {
+    let usage = |why: &str| Err(Failure::new(USAGE, why));
+    match (flags.containerizer.as_str(), flags.docker_image.as_deref()) {
+        ("docker", Some(image)) => Ok(Some(docker::of_image(image))),
+        ("docker", None) => usage("--containerizer=docker needs --docker_image"),
+        ("mesos", None) => Ok(None),
+        ("mesos", Some(_)) => usage("--docker_image needs --containerizer=docker"),
+        _ => usage("--containerizer: expected mesos or docker"),
+    }
 }
 
 fn environment(json: &str) -> Result<Environment, Failure> {

@@ -33,10 +33,11 @@ use crate::conn::dial::Way;
 use crate::disk_thread::Store;
 use crate::flags::{Run, Where, json};
 use crate::io_thread::Node;
-use crate::pb::mesos::v1::{CommandInfo, Environment, environment::Variable};
+use crate::pb::mesos::v1::{CommandInfo, ContainerInfo, Environment, environment::Variable};
 use crate::process::{Plan, Process};
 use crate::seats::Blueprint;
 use crate::signals::{self, Signals};
+use crate::v1::docker;
 use app::{App, End};
 pub(super) use embedded::{here, temporary};
 use voice::Voice;
@@ -53,6 +54,8 @@ const RESOURCES: &str = "cpus:1;mem:128";
 pub(super) struct Job {
     pub(super) name: String,
     pub(super) command: CommandInfo,
+    /// What holds it, if that is not the agent itself.
+    pub(super) container: Option<ContainerInfo>,
     pub(super) resources: String,
     pub(super) role: String,
     pub(super) user: String,
@@ -95,14 +98,19 @@ pub(super) fn main(flags: Run) -> Result<ExitCode, Failure> {
 /// What the flags ask for, checked.
 fn job(flags: &Run) -> Result<Job, Failure> {
     let usage = |message: String| Failure::new(USAGE, message);
+    let container = flags.docker_image.as_deref().map(docker::of_image);
     let command = match (&flags.command, flags.argv.split_first()) {
         (Some(line), _) => CommandInfo { value: Some(line.clone()), ..CommandInfo::default() },
-        (None, Some((program, _))) => CommandInfo {
+        (None, Some((program, rest))) => CommandInfo {
             shell: Some(false),
             value: Some(program.clone()),
-            arguments: flags.argv.clone(),
+            // An engine is given what follows the program.
+            arguments: if container.is_some() { rest.to_vec() } else { flags.argv.clone() },
             ..CommandInfo::default()
         },
+        (None, None) if container.is_some() => {
+            CommandInfo { shell: Some(false), ..CommandInfo::default() }
+        }
         (None, None) => {
             return Err(usage("nothing to run: give --command LINE, or -- PROGRAM...".to_owned()));
         }
@@ -123,7 +131,12 @@ fn job(flags: &Run) -> Result<Job, Failure> {
     let variables = variables?;
     let environment = (!variables.is_empty()).then_some(Environment { variables });
     let command = CommandInfo { environment, ..command };
-    crate::command::Command::of(&command).map_err(|bad| usage(bad.to_string()))?;
+    match &container {
+        Some(container) => docker::check(container, Some(&command)).map_err(usage)?,
+        None => {
+            crate::command::Command::of(&command).map_err(|bad| usage(bad.to_string()))?;
+        }
+    }
     let resources = plain(flags.resources.as_deref().unwrap_or(RESOURCES))?;
     if flags.instances == 0 {
         return Err(usage("--instances 0: at least one".to_owned()));
@@ -131,6 +144,7 @@ fn job(flags: &Run) -> Result<Job, Failure> {
     let job = Job {
         name: flags.name.clone().unwrap_or_else(|| format!("run-{}", std::process::id())),
         command,
+        container,
         resources,
         role: flags.role.clone(),
         user: flags.user.clone().unwrap_or_default(),

@@ -59,7 +59,7 @@ impl App {
         for (&index, list) in taken.iter().zip(lists) {
             let Some(instance) = instances.get(index) else { continue };
             let public = u16::try_from(bodies.len()).unwrap_or(0);
-            bodies.push(command::public(&self.job.name));
+            bodies.push(command::public(&self.job.name, self.job.container.as_ref()));
             launches.push(Launch {
                 task: &instance.id,
                 agent: offer.agent,

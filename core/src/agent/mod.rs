@@ -20,6 +20,7 @@
 //! | `groups` | tasks that live and die together |
 //! | `preempt` | what may be taken back is |
 //! | `operations` | what resources are is changed, kept and told |
+//! | `restarts` | tasks that are started again by their rule |
 
 mod checks;
 mod drain;
@@ -31,12 +32,14 @@ pub mod ledger;
 mod operations;
 mod preempt;
 mod recovery;
+pub mod restarts;
 pub mod rows;
 mod session;
 mod updates;
 
 use drain::Drain;
 use ledger::Record;
+use restarts::Clock;
 use rows::{Executor, Framework, GIVEN, Operation, Task, Update};
 
 use serde::{Deserialize, Serialize};
@@ -62,8 +65,8 @@ use crate::wire::{
     AgentId, Body, BodyRef, Check, ContainerId, Fence, FrameworkId, Head, Seq, Session, decode,
 };
 
-/// From SIGTERM to SIGKILL when nobody says otherwise, in µs. Mesos: 3 s.
-pub const KILL_GRACE_US: u64 = 3_000_000;
+pub use crate::limits::KILL_GRACE_US;
+
 /// From being asked to end to being ended, for executors, in µs. Mesos: 5 s.
 pub const SHUTDOWN_GRACE_US: u64 = 5_000_000;
 /// An update that is not acknowledged is sent again after so long, then after twice that, and so
@@ -205,6 +208,11 @@ pub enum Input<'a> {
         /// Which: a task's own, or an executor's with all its tasks.
         container: ContainerId,
     },
+    /// What the kernel says of its wall clock: before the start, and when it was asked.
+    Clock {
+        /// Others have set it, and it keeps up with theirs.
+        synchronised: bool,
+    },
 }
 
 /// An input with the wall clock beside it, which is data only: it is told, never decided by.
@@ -325,6 +333,8 @@ pub enum Hand<'a> {
         #[serde(borrow)]
         volumes: Seq<'a, Resource<'a>>,
     },
+    /// Say what the kernel says of its clock: [`Input::Clock`].
+    Clock,
 }
 
 choice! {
@@ -363,6 +373,10 @@ pub struct HandLaunch<'a> {
     pub resources: Seq<'a, Resource<'a>>,
     /// How far above that it may go: see [`rows::Task::limits`].
     pub limits: [u64; 2],
+    /// It stops by itself when no master has answered for so long, in µs; 0 = never.
+    pub stop_after_us: u64,
+    /// With so much grace then, in µs.
+    pub grace_us: u64,
     /// What only the agent may see: its command.
     pub private: Body,
     /// What everybody may see.
@@ -419,7 +433,7 @@ pub struct Storage<'a> {
     executor_buckets: &'a mut [Bucket],
     tasks: &'a mut [Slot<Task>],
     task_buckets: &'a mut [Bucket],
-    task_timers: [&'a mut [Timer]; 3],
+    task_timers: [&'a mut [Timer]; 4],
     executor_timers: &'a mut [Timer],
     updates: &'a mut [Slot<Update>],
     operations: &'a mut [Slot<Operation>],
@@ -447,7 +461,7 @@ impl<'a> Storage<'a> {
             executor_buckets: lender.lend(c.executors),
             tasks: lender.lend(c.tasks),
             task_buckets: lender.lend(c.tasks),
-            task_timers: [lender.lend(c.tasks), lender.lend(c.tasks), lender.lend(c.tasks)],
+            task_timers: core::array::from_fn(|_| lender.lend(c.tasks)),
             executor_timers: lender.lend(c.executors),
             updates: lender.lend(c.updates),
             operations: lender.lend(c.operations),
@@ -537,6 +551,8 @@ pub struct Agent<'a> {
     kills: Timers<'a>,
     /// How long tasks may run.
     completions: Timers<'a>,
+    /// When tasks are started again.
+    restarts: Timers<'a>,
     /// From being asked to end to being ended, by executor.
     shutdowns: Timers<'a>,
     updates: Table<'a, Update>,
@@ -554,6 +570,7 @@ pub struct Agent<'a> {
     boot: [u8; 16],
     link: Link,
     drain: Drain,
+    clock: Clock,
     counters: Counters,
 }
 
@@ -592,7 +609,7 @@ impl<'a> Agent<'a> {
         let (entries, cells, buckets) = storage.names;
         let mut names = Names::new(entries, cells, buckets, seed);
         let pool = Pool::new(storage.pool, &mut names).map_err(|_| Refusal::IdentitiesFull)?;
-        let [retries, kills, completions] = storage.task_timers;
+        let [retries, kills, completions, restarts] = storage.task_timers;
         Ok(Self {
             config,
             names,
@@ -609,6 +626,7 @@ impl<'a> Agent<'a> {
             retries: Timers::new(retries),
             kills: Timers::new(kills),
             completions: Timers::new(completions),
+            restarts: Timers::new(restarts),
             shutdowns: Timers::new(storage.executor_timers),
             updates: Table::new(storage.updates),
             operations: Table::new(storage.operations),
@@ -623,6 +641,7 @@ impl<'a> Agent<'a> {
             boot: [0; 16],
             link: Link::default(),
             drain: Drain::default(),
+            clock: Clock::default(),
             counters: Counters::default(),
         })
     }
@@ -639,7 +658,8 @@ impl<'a> Agent<'a> {
             executor_buckets: self.executors_by_name.release(),
             tasks: self.tasks.release(),
             task_buckets: self.tasks_by_name.release(),
-            task_timers: [self.retries.release(), self.kills.release(), self.completions.release()],
+            task_timers: [self.retries, self.kills, self.completions, self.restarts]
+                .map(Timers::release),
             executor_timers: self.shutdowns.release(),
             updates: self.updates.release(),
             operations: self.operations.release(),
@@ -674,6 +694,7 @@ impl<'a> Agent<'a> {
             .min(self.completions.next())
             .min(self.operation_retries.next())
             .min(self.shutdowns.next())
+            .min(self.next_restart())
     }
 
     /// What is in use.
@@ -743,6 +764,7 @@ impl<'a> Agent<'a> {
             Input::Health { container, healthy, kill } => self.health(cx, container, healthy, kill),
             Input::Volumes { sequence, failed } => self.volumes_done(cx, sequence, failed),
             Input::Preempt { container } => self.preempt(cx, container),
+            Input::Clock { synchronised } => self.clock(cx, synchronised),
         }
     }
 
@@ -790,6 +812,8 @@ impl<'a> Agent<'a> {
         self.escalate_kills(cx);
         self.end_overdue(cx);
         self.end_executors_overdue(cx);
+        self.start_due(cx);
+        self.see_to_stamps(cx);
         self.send_again(cx);
         self.send_operations_again(cx);
         self.report_some(cx);
@@ -799,10 +823,12 @@ impl<'a> Agent<'a> {
     /// What waited for a record goes on.
     fn persisted(&mut self, cx: &mut Cx<'_>, sequence: u64) {
         self.counters.persisted = self.counters.persisted.max(sequence);
+        // A new session hears first what was done in the one before.
+        self.operations_durable(cx);
         self.obey(cx);
+        self.kill_recorded(cx);
         self.start_recorded(cx);
         self.send_durable(cx);
-        self.operations_durable(cx);
     }
 
     /// Appends a record to the ledger; what waits for it waits for the number returned.
@@ -891,6 +917,7 @@ impl Image for Agent<'_> {
         self.retries.export(to);
         self.kills.export(to);
         self.completions.export(to);
+        self.restarts.export(to);
         self.shutdowns.export(to);
         self.updates.export(to);
         self.operations.export(to);
@@ -899,7 +926,7 @@ impl Image for Agent<'_> {
         let used = self.description.get(..self.counters.description as usize);
         to.put(used.unwrap_or_default());
         to.put(&(self.agent, self.cluster, self.fence, self.boot, self.link, self.counters));
-        to.put(&self.drain);
+        to.put(&(self.drain, self.clock));
     }
 
     fn import(&mut self, from: &mut Reader<'_>) -> Result<(), BadImage> {
@@ -913,6 +940,7 @@ impl Image for Agent<'_> {
         self.retries.import(from)?;
         self.kills.import(from)?;
         self.completions.import(from)?;
+        self.restarts.import(from)?;
         self.shutdowns.import(from)?;
         self.updates.import(from)?;
         self.operations.import(from)?;
@@ -925,7 +953,7 @@ impl Image for Agent<'_> {
         }
         (self.agent, self.cluster, self.fence, self.boot, self.link, self.counters) =
             from.take()?;
-        self.drain = from.take()?;
+        (self.drain, self.clock) = from.take()?;
         self.index_again();
         Ok(())
     }

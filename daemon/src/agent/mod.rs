@@ -187,6 +187,8 @@ pub(crate) struct AgentNode {
     learned: Learned,
     /// How they are reached.
     transport: RefCell<Transport>,
+    /// Somebody holds a task that stops when no master has answered for too long.
+    renews: Cell<bool>,
     /// The newest reign that it has obeyed.
     seen: Cell<Fence>,
     /// Where the leader was seen last.

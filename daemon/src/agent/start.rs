@@ -147,6 +147,7 @@ impl AgentNode {
             news: super::news::News::default(),
             transport: Default::default(),
             learned: Default::default(),
+            renews: std::cell::Cell::default(),
             seen: std::cell::Cell::default(),
             leader: std::cell::RefCell::default(),
             over: Over::default(),
@@ -170,6 +171,7 @@ impl AgentNode {
             node.containers.runs(container);
             node.port.put(&Input::Container { container, ended: None });
         }
+        node.tell_clock();
         node.port.put_then(&Input::Recovered { boot }, Vec::new(), node.or_too_small());
         node.take_up(&held);
         node.take_up_docker(&of_docker);
@@ -179,6 +181,12 @@ impl AgentNode {
         node.share_out();
         node.watch_devices();
         Ok(node)
+    }
+
+    /// What the kernel says of its clock.
+    pub(super) fn tell_clock(&self) {
+        let synchronised = crate::clock::is_synchronised();
+        self.port.put(&Input::Clock { synchronised });
     }
 
     /// Ends the agent when what frameworks keep on it does not fit: else it would be given up.
@@ -240,6 +248,9 @@ impl AgentNode {
         match decode::<Record<'_>>(&entry.record) {
             Ok(record) => {
                 self.containers.recovered(&record);
+                if let Record::Task { launch, .. } = record {
+                    self.stops(launch.restart.stop_after_us);
+                }
                 if let Record::Admitted { cluster, .. } = record {
                     self.own.borrow_mut().cluster = cluster;
                 }

@@ -78,7 +78,8 @@ impl Talk for MasterNode {
             return Err("no room for another caller: see --size on the master");
         }
         if let Head::OperatorCall(call) = head
-            && (self.denies(conn, call)
+            && (self.does_once(conn, call)
+                || self.denies(conn, call)
                 || self.changes_masters(conn, call)
                 || self.refuses(conn, call))
         {
@@ -88,6 +89,9 @@ impl Talk for MasterNode {
         self.counted.said(head);
         if let Head::Call(call) = head {
             self.tallies.said(call);
+        }
+        if let Head::AgentCall(call) = head {
+            self.operation_once(conn, call);
         }
         let claimed = self.claimed(conn, head);
         self.note_framework(&conn.caller, head, claimed.as_ref().err());

@@ -7,6 +7,7 @@
 //! | `resources` | resources, reservations, disks, attributes |
 //! | `checks` | checks and health checks of tasks |
 //! | `docker` | containers of a Docker engine, as its API is told of them |
+//! | `restarts` | restart rules in the labels of tasks |
 //! | `tasks` | tasks and executors, split into what is decided by and what is carried |
 //! | `calls` | calls of schedulers → heads |
 //! | `events` | heads → events for schedulers |
@@ -26,4 +27,5 @@ pub(crate) mod operations;
 pub(crate) mod patterns;
 pub(crate) mod reads;
 pub(crate) mod resources;
+pub(crate) mod restarts;
 pub(crate) mod tasks;

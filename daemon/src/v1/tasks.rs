@@ -10,6 +10,7 @@ use super::amounts::{BadNumber, amount, duration};
 use super::checks::{Check, Health};
 use super::docker;
 use super::resources::{self, BadResource};
+use super::restarts;
 use crate::pb::mesita::{TaskPrivate, TaskPublic};
 use crate::pb::mesos::v1 as pb;
 
@@ -30,6 +31,8 @@ pub(crate) enum BadTask {
     Check(&'static str, String),
     /// The container that it asks for.
     Container(String),
+    /// A label of a restart rule.
+    Restart(String),
     /// Something that this release does not do.
     Unsupported(&'static str),
 }
@@ -46,6 +49,7 @@ impl fmt::Display for BadTask {
             Self::Group(why) => f.write_str(why),
             Self::Check(what, why) => write!(f, "Task uses invalid {what}: {why}"),
             Self::Container(why) => write!(f, "Task uses invalid container: {why}"),
+            Self::Restart(why) => f.write_str(why),
             Self::Unsupported(what) => write!(f, "{what} is not supported"),
         }
     }
@@ -128,6 +132,7 @@ pub(crate) fn to_wire<'s>(
     let negative = |what| move || BadTask::Negative(what);
     Ok(Launch {
         kind,
+        restart: restarts::of(task.labels.as_ref()).map_err(BadTask::Restart)?,
         resources: resources::to_wire(&task.resources, scratch)?,
         limits: limits(task, scratch)?,
         executor,

@@ -39,6 +39,8 @@ mod operators;
 mod principals;
 mod pymesos;
 mod reads;
+mod requests;
+mod restarts;
 mod roles;
 mod rosters;
 mod runs;

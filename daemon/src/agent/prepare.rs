@@ -140,7 +140,7 @@ pub(crate) fn prepare(work_dir: &Path, holds: &Holds, life: Life) -> Result<Prep
         records,
         keeper,
         isolation: Arc::new(isolation),
-        total_mem_bytes: total,
+        total_mem_bytes: options.total_mem_bytes,
         resources,
         attributes: attributes.collect::<Vec<_>>().join(";"),
         hostname: holds.hostname.clone().unwrap_or_else(node),

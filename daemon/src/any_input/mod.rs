@@ -229,7 +229,7 @@ pub fn http(bytes: &[u8]) {
     });
     let reading = futures_lite::io::Cursor::new(bytes.to_vec());
     let (reading, writing) = (Box::new(reading), Box::new(futures_lite::io::sink()));
-    let pipe = Pipe { reading, writing, ends: Ends::Memory };
+    let pipe = Pipe { reading, writing, ends: Ends::Memory, proved: None };
     let served = http1::Builder::new().serve_connection(FuturesIo::new(pipe.join()), service);
     // What makes no sense ends the connection, and nothing else.
     let _ = crate::alarm::block_on(served);

@@ -1,12 +1,14 @@
 //! Mesos' HTTP API of the leader, and of agents by way of it, inside of frames: who asks has proven a
 //! credential that goes nowhere.
 
+use http_body_util::BodyExt;
 use hyper::body::Incoming;
 use hyper::client::conn::http1::handshake;
 use hyper::header::{HOST, HeaderValue};
 use hyper::{Request, Response};
 use mesita_core::wire::AgentId;
 use mesita_core::wire::svc::Stream;
+use serde_json::Value;
 use smol::LocalExecutor;
 use smol_hyper::rt::FuturesIo;
 
@@ -28,6 +30,18 @@ impl Leader {
     /// Connects to it, by way of whoever is known.
     pub(super) async fn find(at: &Where) -> Result<Self, Failure> {
         Ok(Self { asker: find::ask(at).await?, tasks: LocalExecutor::new() })
+    }
+
+    /// What the leader has at a path, as JSON.
+    pub(super) async fn told(at: &Where, path: &str) -> Result<Value, Failure> {
+        let leader = Self::find(at).await?;
+        let asking = async {
+            let request = Request::builder().uri(path).body(Body::of(&b""[..]));
+            let answer = leader.ask(request.map_err(Failure::plain)?).await?;
+            let body = answer.into_body().collect().await.map_err(Failure::plain)?;
+            serde_json::from_slice(&body.to_bytes()).map_err(Failure::plain)
+        };
+        leader.during(asking).await
     }
 
     /// Keeps the connection going while `ask` asks.

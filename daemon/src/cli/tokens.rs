@@ -5,8 +5,9 @@ use std::process::ExitCode;
 use mesita_core::wire::svc::{Keep, Stream};
 use serde_json::{Value, json};
 
+use super::leader::Leader;
 use super::ps::{columns, text};
-use super::{Failure, USAGE, ask, print, stream};
+use super::{Failure, USAGE, ask, find, print};
 use crate::access::tokens::{Join, NODES, Node, NodeState, TOKENS, Token as Kept, kept, read};
 use crate::alarm;
 use crate::flags::{Ls, NodeOf, Nodes, TokenCreate, TokenOf, Tokens, Where};
@@ -37,7 +38,7 @@ pub(super) fn node(flags: &Nodes) -> Result<ExitCode, Failure> {
 }
 
 fn create(flags: &TokenCreate) -> Result<ExitCode, Failure> {
-    let (address, health) = alarm::block_on(stream::told(&flags.at, "/health"))?;
+    let health = alarm::block_on(Leader::told(&flags.at, "/health"))?;
     let Some(pin) = health["tls"].as_str() else {
         let why = "the master speaks no TLS, so that no node could know it by a token: start it with \
                    --tls-cert-file and --tls-key-file";
@@ -52,7 +53,9 @@ fn create(flags: &TokenCreate) -> Result<ExitCode, Failure> {
     let (key, value) = (format!("{:08x}", join.id), kept(&token));
     asked(&flags.at, TOKENS, &key, Keep::Put { value: &value, expected: Some(0) })?;
     outln!("{join}");
-    let leader = health["leader"].as_str().unwrap_or(&address);
+    let asked_of = flags.at.master.as_deref().unwrap_or(find::DEFAULTS[0]);
+    let asked_of = asked_of.split(',').next().unwrap_or_default().trim_start_matches("https://");
+    let leader = health["leader"].as_str().unwrap_or(asked_of);
     errln!("on the new node: mesita {} --master https://{leader} --join TOKEN", flags.role);
     Ok(ExitCode::SUCCESS)
 }

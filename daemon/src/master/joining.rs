@@ -248,5 +248,5 @@ const REVOKED: &str = "this node was revoked: a machine comes back as a new one,
 
 /// A node as a caller: what it may do, it may do as an agent alone.
 fn caller(key: &[u8; 32]) -> Caller {
-    Caller { name: format!("node:{}", &fingerprint(key)[..SHOWN]), rights: Rights::OPERATE }
+    Caller::new(format!("node:{}", &fingerprint(key)[..SHOWN]), Rights::OPERATE)
 }

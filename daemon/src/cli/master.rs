@@ -88,7 +88,13 @@ pub(super) fn main(flags: Master) -> Result<ExitCode, Failure> {
         log::info!("master at {ip}:{}, work dir {}", flags.port, work_dir.display());
         tasks.go(accept(listener, door, tasks.clone(), Rc::clone(&master)));
         let told = async {
-            while matches!(signals.next().await, Caught::User1 | Caught::HangUp) {}
+            loop {
+                match signals.next().await {
+                    Caught::HangUp => set.renew_keys(),
+                    Caught::User1 => {}
+                    Caught::Interrupt | Caught::Terminate => break,
+                }
+            }
             part_from_all(&master).await;
             End::Signal
         };

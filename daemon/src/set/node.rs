@@ -739,6 +739,15 @@ impl SetNode {
         self.propose();
     }
 
+    /// Reads the keys of datagrams again.
+    pub(crate) fn renew_keys(&self) {
+        match self.keys.renew() {
+            Ok(0) => {}
+            Ok(count) => log::info!("{count} gossip keys were read again; the first one seals"),
+            Err(bad) => log::warn!("--gossip-key-file {bad}; the keys stay as they were"),
+        }
+    }
+
     /// Keeps what somebody has stored.
     pub(crate) fn keep_stored(&self, stored: &Stored) {
         self.cells.borrow_mut().keep(&mut self.rows.borrow_mut(), stored);

@@ -226,7 +226,13 @@ impl Shaped {
                     put(2, kind, value, &mut entry);
                     put_bytes(number, &entry, into);
                 }),
-                one => put(number, kind, one, into),
+                Value::Double(_)
+                | Value::Signed(_)
+                | Value::Unsigned(_)
+                | Value::Bool(_)
+                | Value::String(_)
+                | Value::Bytes(_)
+                | Value::Message(_) => put(number, kind, value, into),
             }
         }
     }

@@ -35,11 +35,13 @@
 //! | [`keeper`] | processes: launch, signal, end |
 //! | [`machine`], [`sandbox`], [`user`] | what there is to offer; a task's directory, and its user |
 //! | [`volumes`] | directories that outlive tasks |
+//! | [`images`] | what tasks may stand on instead of the machine's own files |
 //!
 //! [`Launch`]: keeper::protocol::Launch
 #![deny(unsafe_code)]
 
 pub mod cgroups;
+pub mod images;
 mod isolation;
 pub mod isolators;
 pub mod keeper;

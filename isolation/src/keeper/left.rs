@@ -108,7 +108,7 @@ mod tests {
     fn the_whole_session_of_a_left_task_ends() {
         let (mut child, left) = start();
         assert!(end_left(&left));
-        assert_eq!(session(left.pid), []);
+        assert!(session(left.pid).is_empty());
         child.wait().unwrap();
     }
 

@@ -12,17 +12,20 @@ use std::fmt;
 use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Component, Path, PathBuf};
+use std::sync::Arc;
 
 use mesita_core::wire::ContainerId;
 use mesita_core::wire::task::Exit;
 
 use crate::cgroups::{self, Alive, At, Cgroups, Controller, Wanted};
+use crate::images::{self, Provisioner};
 use crate::isolators::{
     self, Additions, Cap, Container, Entry, Ground, Isolator, Limitation, REGISTRY, TaskLimits,
     Unusable, Usage,
 };
 use crate::keeper::end_left;
 use crate::keeper::protocol::{self, CGROUPS_MAX, Launch, Left, Namespaces, Request, Trouble};
+use crate::keeper::wall::Wall;
 use crate::sys::{Failure, Sys, Version};
 
 /// What an agent's flags and its keeper say about isolation.
@@ -49,6 +52,10 @@ pub struct Options {
     pub namespaces: Namespaces,
     /// Why it could not make more.
     pub namespaces_trouble: Option<Trouble>,
+    /// The version of the protocol that is spoken with it.
+    pub keeper_version: u16,
+    /// What makes roots of images, if a store of them is open; or why there can be none.
+    pub provisioner: Result<Option<Arc<Provisioner>>, String>,
 }
 
 impl Options {
@@ -65,6 +72,8 @@ impl Options {
             keeper: keeper.pid,
             namespaces: keeper.namespaces,
             namespaces_trouble: keeper.trouble,
+            keeper_version: keeper.version,
+            provisioner: Provisioner::is_possible(keeper).map(|()| None).map_err(str::to_owned),
         }
     }
 }
@@ -157,13 +166,20 @@ pub struct Prepared {
 }
 
 impl Prepared {
-    /// Puts it into the launch.
-    pub fn add_to(self, launch: &mut Launch) {
+    /// Puts it into the launch, but for the walls that come beside it.
+    pub fn add_to(self, launch: &mut Launch) -> Vec<Wall> {
         launch.cgroups = self.cgroups;
         launch.namespaces = self.additions.namespaces;
         launch.no_new_privs = self.additions.no_new_privs;
         launch.rlimits = self.additions.rlimits;
         launch.oom_score_adj = self.additions.oom_score_adj;
+        self.additions.walls
+    }
+
+    /// Asks for the launch with all of it.
+    pub fn request(self, mut launch: Launch) -> Request {
+        let walls = self.add_to(&mut launch);
+        Request::launch(launch, walls)
     }
 }
 
@@ -195,6 +211,7 @@ pub struct Isolation<'s> {
     cgroups: Cgroups,
     isolators: Vec<(&'static str, Box<dyn Isolator>)>,
     off: Vec<&'static str>,
+    provisioner: Option<Arc<Provisioner>>,
 }
 
 impl<'s> Isolation<'s> {
@@ -215,7 +232,8 @@ impl<'s> Isolation<'s> {
             }
         }
         let off = degraded.iter().map(|degraded| degraded.isolator).collect();
-        Ok((Self { sys, cgroups, isolators, off }, degraded))
+        let provisioner = options.provisioner.clone().unwrap_or_default();
+        Ok((Self { sys, cgroups, isolators, off, provisioner }, degraded))
     }
 
     /// Tells of each isolator that `--isolation` means whether [`new`](Self::new) could use it, by
@@ -299,6 +317,12 @@ impl<'s> Isolation<'s> {
         if !limits.rlimits.is_empty() && !self.names().contains(&rlimits) {
             return Err(Error::Isolator(rlimits, isolators::Error::NoRlimits));
         }
+        let (stands, finds) = (limits.stands.is_some(), !limits.images.is_empty());
+        for (asks, isolator) in [(stands, isolators::FILESYSTEM_LINUX), (finds, "volume/image")] {
+            if asks && !self.names().contains(&isolator) {
+                return Err(Error::Isolator(isolator, isolators::Error::NoImages));
+            }
+        }
         self.cgroups.make(self.sys, at).map_err(Error::Cgroups)?;
         let mut additions = Additions::default();
         let container = self.container(at);
@@ -326,6 +350,11 @@ impl<'s> Isolation<'s> {
         self.cgroups.hand_down(self.sys, id).map_err(Error::Cgroups)?;
         let container = self.container(id.into());
         self.each(|isolator| isolator.update(&container, &around))
+    }
+
+    /// The image that a container stands on, if it does. Blocks.
+    pub fn stands(&self, at: impl Into<At>) -> Option<images::Stands> {
+        self.provisioner.as_ref()?.of(at.into().id)
     }
 
     /// What a process gets that runs beside a container's task, by
@@ -580,14 +609,14 @@ pub(crate) mod tests {
         let mut key = [0; 32];
         (0..).zip(&mut key).for_each(|(number, byte)| *byte = number);
         let welcome = protocol::Welcome {
-            version: 1,
+            version: protocol::VERSION_MAX,
             pid: 51,
             boot: [0; 16],
             namespaces: Namespaces { user: false, pid: true, mount: true },
             trouble: None,
         };
         let names = isolators.map(|names| names.iter().map(|&name| name.to_owned()).collect());
-        Options { isolators: names, ..Options::new(key, &welcome, 1 << 30) }
+        Options { isolators: names, provisioner: Ok(None), ..Options::new(key, &welcome, 1 << 30) }
     }
 
     pub(crate) fn isolation<'s>(sys: &'s Fake, names: &[&str]) -> Isolation<'s> {
@@ -761,6 +790,30 @@ pub(crate) mod tests {
         let beside = isolation.beside(CONTAINER);
         assert_eq!(beside.cgroups, prepared.cgroups);
         assert!(beside.additions.no_new_privs && !beside.additions.namespaces.pid);
+    }
+
+    #[test]
+    fn a_task_with_an_image_needs_the_isolator_that_gives_it_a_root() {
+        let sys = Fake::bare();
+        let image = serde_json::from_str(
+            r#"{"name":"x","id":"sha256:e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855",
+            "layers":[],"config":{"entrypoint":[],"cmd":[],"env":[],"working_dir":"","user":""},
+            "stamp":""}"#,
+        );
+        let stands = isolators::Stands { image: image.unwrap(), sandbox: "/x".into() };
+        let wanted = TaskLimits { stands: Some(stands), ..TaskLimits::default() };
+        // Without the isolator, and without a store.
+        for names in [&["linux/nnp"], &["filesystem/linux"]] {
+            let refused = isolation(&sys, names).prepare(CONTAINER, &wanted).unwrap_err();
+            assert!(
+                refused.to_string().starts_with("filesystem/linux: the task asks"),
+                "{refused}"
+            );
+        }
+        let mut options = options(Some(&["filesystem/linux"]));
+        options.provisioner = Err("images need an agent that is root".to_owned());
+        let refused = Isolation::new(&options, &sys).unwrap_err();
+        assert!(refused.to_string().contains("images need an agent that is root"), "{refused}");
     }
 
     #[test]

@@ -22,6 +22,16 @@ pub(crate) fn remove(root: &Path) -> Result<(), Failure> {
     Err(Failure::io("remove", root, &error))
 }
 
+/// The same of whatever is there.
+pub(crate) fn remove_any(path: &Path) -> Result<(), Failure> {
+    match fs::symlink_metadata(path) {
+        Ok(of) if of.is_dir() => remove(path),
+        Ok(_) => fs::remove_file(path).map_err(|error| Failure::io("remove", path, &error)),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(()),
+        Err(error) => Err(Failure::io("remove", path, &error)),
+    }
+}
+
 /// Gives the owner of every directory in a tree all rights to it. What cannot be changed will be
 /// named when it cannot be removed.
 fn open_up(root: &Path) {

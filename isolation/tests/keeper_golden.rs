@@ -14,6 +14,7 @@ use mesita_isolation::keeper::protocol::{
     Asked, Cgroup, Decoder, Ended, Enter, Held, Launch, Left, Malformed, Namespaces, Refused,
     Reply, Request, Rlimit, Stdio, Step, Trouble, User, Welcome, encode,
 };
+use mesita_isolation::keeper::wall::{Bind, Root, Wall};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
@@ -80,7 +81,35 @@ fn requests() -> Vec<(&'static str, Request)> {
                 stdio: Stdio::Terminal,
             },
         ),
+        (
+            "request.launch-with",
+            Request::LaunchWith {
+                launch: Box::new(launch()),
+                walls: vec![
+                    Wall::Bind(Bind {
+                        root: c"/srv".into(),
+                        from: c"a/b".into(),
+                        to: c"data".into(),
+                        read_only: true,
+                    }),
+                    Wall::Root(Box::new(root())),
+                    Wall::Volume { of: Box::new(root()), read_only: true },
+                ],
+            },
+        ),
     ]
+}
+
+fn root() -> Root {
+    Root {
+        at: c"/w/root".into(),
+        layers: c"/w/layers".into(),
+        lower: vec![c"b".into(), c"a".into()],
+        upper: c"/w/upper".into(),
+        work: c"/w/work".into(),
+        sandbox: c"/s".into(),
+        to: c"/mnt/mesos/sandbox".into(),
+    }
 }
 
 fn replies() -> Vec<(&'static str, Reply)> {

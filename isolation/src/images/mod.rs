@@ -17,6 +17,7 @@
 //! | `documents` | manifests and configurations |
 //! | `source` | a layout in a directory, an archive: where documents and layers are read from |
 //! | `store` | what is kept, for how long, and who needs it |
+//! | `provision` | what a container stands on, above its layers |
 //!
 //! Sources: OCI image specification 1.1 (layout, layer, manifest, config); Mesos: `provisioner/docker`.
 
@@ -24,6 +25,7 @@ mod digest;
 mod documents;
 mod name;
 mod packing;
+mod provision;
 mod source;
 mod store;
 mod tape;
@@ -38,6 +40,7 @@ use crate::sys::Failure;
 pub use digest::Digest;
 pub use documents::{Config, Led, Platform, Wanted, layers_of, led, wanted};
 pub use name::{BadName, Name, Place};
+pub use provision::{Backend, Provisioner, Stands};
 pub use source::Source;
 pub use store::{Image, Layer, Pruned, Store, Usage};
 

@@ -7,9 +7,11 @@
 //! update, usage and watch, then cleanup.
 
 mod cgroups;
+mod filesystem;
 mod linux;
 mod namespaces;
 mod posix;
+mod volume;
 
 use std::fmt;
 use std::os::fd::OwnedFd;
@@ -18,8 +20,10 @@ use std::path::PathBuf;
 use mesita_core::wire::task::Exit;
 
 use crate::cgroups::{At, Cgroups, Controller, Why};
+use crate::images::Image;
 use crate::isolation::Options;
 use crate::keeper::protocol::{self, Namespaces, RLIMITS_MAX, Step, Trouble};
+use crate::keeper::wall::Wall;
 use crate::sys::{Failure, Sys};
 
 pub use cgroups::mem::{MESSAGE_MAX, badness};
@@ -104,7 +108,34 @@ pub struct TaskLimits {
     pub pids: Option<u32>,
     /// Limits of each process (Mesos: `RLimitInfo`).
     pub rlimits: heapless::Vec<Rlimit, RLIMITS_MAX>,
+    /// The image that it stands on; none = the machine's own files.
+    pub stands: Option<Stands>,
+    /// Images that it finds elsewhere.
+    pub images: Vec<ImageVolume>,
 }
+
+/// What a task stands on.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Stands {
+    /// The image, which is kept here.
+    pub image: Image,
+    /// Its sandbox on the machine.
+    pub sandbox: PathBuf,
+}
+
+/// An image that a task finds somewhere in its root.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ImageVolume {
+    /// The image, which is kept here.
+    pub image: Image,
+    /// Where: an absolute path, or one below the sandbox.
+    pub to: String,
+    /// It cannot write there; else what it writes goes with it.
+    pub read_only: bool,
+}
+
+/// The name of the isolator that gives a task a root of its own.
+pub const FILESYSTEM_LINUX: &str = "filesystem/linux";
 
 /// A limit above a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -137,6 +168,8 @@ pub struct Additions {
     pub rlimits: heapless::Vec<protocol::Rlimit, RLIMITS_MAX>,
     /// What is added to the agent's own `oom_score_adj`.
     pub oom_score_adj: i16,
+    /// What more is put up around it.
+    pub walls: Vec<Wall>,
 }
 
 /// A limit that a container ran into.
@@ -197,6 +230,10 @@ pub enum Error {
     Unreadable(PathBuf),
     /// The task asks for limits of its processes, and no isolator sets them.
     NoRlimits,
+    /// The task asks for an image, and the isolator that gives it is off.
+    NoImages,
+    /// What it is to stand on, or to find, cannot be had.
+    Image(String),
     /// The task asks for a limit that Linux does not have.
     UnknownRlimit(String),
     /// The soft limit is above the hard one.
@@ -209,6 +246,10 @@ impl fmt::Display for Error {
             Self::Os(failure) => failure.fmt(f),
             Self::Unreadable(path) => write!(f, "{} makes no sense", path.display()),
             Self::NoRlimits => f.write_str("the task sets rlimits, and posix/rlimits is off"),
+            Self::NoImages => {
+                f.write_str("the task asks for an image, and this agent has none of it")
+            }
+            Self::Image(why) => f.write_str(why),
             Self::UnknownRlimit(name) => write!(f, "no such rlimit: {name}"),
             Self::RlimitAboveHard(name) => {
                 write!(f, "{name}: the soft limit is above the hard one")
@@ -243,7 +284,26 @@ impl Ground<'_> {
         let why = why.map_or(Why::Missing(controller), |(_, why)| why.clone());
         Err(Unusable::Cgroup(why))
     }
+
+    /// Whether the keeper puts up walls.
+    fn require_walls(&self) -> Result<(), Unusable> {
+        let able = self.options.keeper_version >= WALLS_SINCE;
+        if able { Ok(()) } else { Err(Unusable::OldKeeper) }
+    }
+
+    /// Namespaces for a task with a process 1 that holds all of them open.
+    fn require_namespaces(&self) -> Result<Namespaces, Unusable> {
+        let namespaces = self.options.namespaces;
+        if namespaces.pid && namespaces.mount {
+            Ok(namespaces)
+        } else {
+            Err(Unusable::Namespaces(self.options.namespaces_trouble))
+        }
+    }
 }
+
+/// The first version of the keeper's protocol that has walls.
+const WALLS_SINCE: u16 = 3;
 
 /// Why an isolator cannot work here. Prints as what to do about it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -252,12 +312,20 @@ pub enum Unusable {
     Cgroup(Why),
     /// The keeper could not make the namespaces.
     Namespaces(Option<Trouble>),
+    /// The keeper does not know of walls: it was started by an earlier release.
+    OldKeeper,
+    /// Something that a flag, or the agent's user, says.
+    Flag(String),
 }
 
 impl fmt::Display for Unusable {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Cgroup(why) => why.fmt(f),
+            Self::OldKeeper => f.write_str(
+                "the keeper is of an earlier release; restart the agent when no task runs",
+            ),
+            Self::Flag(what) => f.write_str(what),
             Self::Namespaces(why) => {
                 let Some(why) = why else {
                     return f.write_str("the kernel does not make them; run as root");
@@ -316,6 +384,8 @@ registry! {
     "cgroups/pids" => cgroups::pids(Pids),
     "linux/nnp" => linux::nnp(),
     "namespaces/pid" => namespaces::pid(),
+    "filesystem/linux" => filesystem::linux(),
+    "volume/image" => volume::image(),
 }
 
 #[cfg(test)]

@@ -14,6 +14,8 @@ use rustix::net::{SendFlags, send};
 use rustix::process::{DumpableBehavior, Gid, Resource, Uid, set_dumpable_behavior};
 
 use super::protocol::{Launch, Namespaces, Stdio, Step};
+use super::wall::Wall;
+use super::walls::Walls;
 use crate::sys::{self, Strings};
 
 /// Where a process stopped, and why: a [`protocol::Trouble`](super::protocol::Trouble) in the
@@ -39,6 +41,7 @@ pub(super) struct Plan<'a> {
     below: Option<&'a CStr>,
     /// Unless these are files, it has what this process has.
     stdio: Stdio,
+    pub(super) walls: Walls<'a>,
 }
 
 /// `uid_map` and `gid_map` of a user namespace that has one user and one group, as outside.
@@ -81,9 +84,16 @@ const UMASK: Mode = Mode::from_raw_mode(0o022);
 
 impl<'a> Plan<'a> {
     /// Looks at a launch once and for all, as the user that the keeper runs as.
-    pub(super) fn new(launch: &'a Launch, origin: &Origin) -> Result<Self, Trouble> {
+    pub(super) fn new(
+        launch: &'a Launch,
+        walls: &'a [Wall],
+        origin: &Origin,
+    ) -> Result<Self, Trouble> {
         let nonsense = (Step::Request, libc::EINVAL);
         if launch.directory.is_empty() || launch.arguments.is_empty() {
+            return Err(nonsense);
+        }
+        if !walls.is_empty() && !launch.namespaces.mount {
             return Err(nonsense);
         }
         if !(-1000..=1000).contains(&launch.oom_score_adj) {
@@ -109,6 +119,7 @@ impl<'a> Plan<'a> {
             maps: Maps::new(uid, gid),
             below: None,
             stdio: Stdio::Files,
+            walls: Walls::new(walls)?,
             launch,
         })
     }
@@ -123,11 +134,17 @@ impl<'a> Plan<'a> {
         self.launch.namespaces
     }
 
+    /// Where it works.
+    pub(super) fn directory(&self) -> &CStr {
+        &self.launch.directory
+    }
+
     /// True when its process can borrow the keeper's memory on its way: it does nothing that
     /// changes what others may do to that memory, and needs nothing of its own.
     pub(super) fn may_borrow(&self) -> bool {
         let namespaced = self.launch.namespaces != Namespaces::default();
-        !namespaced && self.user.is_none() && (self.is_root || self.oom_score_adj.is_none())
+        let apart = namespaced || !self.walls.is_empty();
+        !apart && self.user.is_none() && (self.is_root || self.oom_score_adj.is_none())
     }
 
     /// Joins the cgroups, but for the unified one if it was `joined` already.
@@ -440,7 +457,7 @@ mod tests {
         let nonsense = |change: fn(&mut Launch)| {
             let mut launch = launch();
             change(&mut launch);
-            let refused = Plan::new(&launch, &Origin::default()).map(|_| ());
+            let refused = Plan::new(&launch, &[], &Origin::default()).map(|_| ());
             assert_eq!(refused, Err((Step::Request, libc::EINVAL)));
         };
         nonsense(|launch| launch.arguments.clear());

@@ -48,6 +48,7 @@ fn start(
     // So that a signal to the keeper's group is not one to its tasks.
     rustix::process::setsid().map_err(|errno| (Step::Session, errno.raw_os_error()))?;
     part(plan.namespaces(), &plan.maps)?;
+    plan.walls.part(plan.directory())?;
     let signals = SignalFd::with_flags(&SigSet::all(), SfdFlags::SFD_CLOEXEC)
         .map_err(|errno| (Step::Channel, errno as i32))?;
     let mut trouble = None;

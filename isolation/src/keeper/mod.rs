@@ -12,6 +12,8 @@
 //! | `serve`, `connection` | the loop: agent, children, clock |
 //! | `tasks` | the containers, from launch to forgotten |
 //! | `child`, `init`, `inside` | what a new process does before it is the task, or beside it |
+//! | [`wall`], `walls` | what more is put up around it |
+//! | `root` | a root of its own, of the layers of an image |
 //! | `exits` | `meta/exits`, for when the keeper dies, too |
 //! | `client`, `left` | the agent's end, and what to do with the tasks of a dead keeper |
 
@@ -23,9 +25,12 @@ mod init;
 mod inside;
 mod left;
 pub mod protocol;
+pub(crate) mod root;
 mod serve;
 pub(crate) mod stat;
 mod tasks;
+pub mod wall;
+mod walls;
 
 use std::ffi::CStr;
 use std::fmt;

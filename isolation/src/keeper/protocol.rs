@@ -16,6 +16,7 @@ use mesita_core::wire::task::Exit;
 use mesita_core::wire::{ContainerId, Session};
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
+use super::wall::Wall;
 use crate::sys::errno_text;
 
 /// The protocol spoken by this release.
@@ -94,6 +95,21 @@ pub enum Request {
         /// What it reads from and writes to.
         stdio: Stdio,
     },
+    /// Start a task behind walls. Answered as a launch. Since version 3.
+    LaunchWith {
+        /// The task.
+        launch: Box<Launch>,
+        /// At most [`WALLS_MAX`](super::wall::WALLS_MAX).
+        walls: Vec<Wall>,
+    },
+}
+
+impl Request {
+    /// Asks for a task in words that the oldest keeper understands that can do it.
+    pub fn launch(launch: Launch, walls: Vec<Wall>) -> Self {
+        let launch = Box::new(launch);
+        if walls.is_empty() { Self::Launch(launch) } else { Self::LaunchWith { launch, walls } }
+    }
 }
 
 /// What a process reads from and writes to.
@@ -456,6 +472,14 @@ steps! {
     Stdio = "cannot take over its standard input and output",
     /// ioctl(TIOCSCTTY).
     Terminal = "cannot make the terminal its own",
+    /// Mounting an overlay, or what layers were copied to.
+    Layers = "cannot mount the layers of its image",
+    /// Mounting `/proc`, `/sys`, `/dev` and files of the host's network into a root.
+    Furnish = "cannot mount what belongs into its root",
+    /// Opening either end of a mount, or mounting.
+    Bind = "cannot mount a volume",
+    /// pivot_root(2).
+    Pivot = "cannot make its root the only one",
 }
 
 impl fmt::Display for Step {

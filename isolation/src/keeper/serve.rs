@@ -260,7 +260,8 @@ impl Keeper {
         match request {
             // Said twice, it changes nothing but the session.
             Request::Hello { session, .. } => self.tasks.renew(session, 0),
-            Request::Launch(launch) => self.tasks.launch(&launch),
+            Request::Launch(launch) => self.tasks.launch(&launch, &[]),
+            Request::LaunchWith { launch, walls } => self.tasks.launch(&launch, &walls),
             Request::Enter(enter) => self.tasks.enter(&enter),
             Request::EnterWith { enter, below, stdio } => {
                 let client = self.client.as_mut().filter(|_| stdio != Stdio::Files);

@@ -26,6 +26,7 @@ use super::protocol::{
     self, Asked, CGROUPS_MAX, DESCRIPTORS, Ended, Enter, Held, Launch, Left, Namespaces, Refused,
     Reply, Stdio, Step,
 };
+use super::wall::Wall;
 use crate::cgroups;
 use crate::sys::{self, Cloner, Failure, Linux, Reaped};
 
@@ -160,15 +161,15 @@ impl Tasks {
     }
 
     /// Starts a task. What becomes of it is said now or later.
-    pub(super) fn launch(&mut self, launch: &Launch) {
-        if let Err(trouble) = self.try_launch(launch) {
+    pub(super) fn launch(&mut self, launch: &Launch, walls: &[Wall]) {
+        if let Err(trouble) = self.try_launch(launch, walls) {
             self.refuse(launch.container, Asked::Launch, trouble);
         }
     }
 
-    fn try_launch(&mut self, launch: &Launch) -> Result<(), Trouble> {
+    fn try_launch(&mut self, launch: &Launch, walls: &[Wall]) -> Result<(), Trouble> {
         self.admit(launch)?;
-        let plan = Plan::new(launch, &self.origin)?;
+        let plan = Plan::new(launch, walls, &self.origin)?;
         let (cgroups, around) = self.places_of(launch)?;
         let unified = launch.cgroups.iter().find(|cgroup| cgroup.unified);
         let unified = unified.map(|cgroup| {
@@ -237,7 +238,7 @@ impl Tasks {
             None if beside.namespaces == Namespaces::default() => &none,
             None => return Err((Step::Inside, 0)),
         };
-        let plan = Plan::new(launch, &self.origin)?.with(below, *stdio);
+        let plan = Plan::new(launch, &[], &self.origin)?.with(below, *stdio);
         let (ours, theirs) = channel()?;
         let from_us = sys::boottime_us();
         let how = sys::Clone { borrows: false, namespaces: 0 };
@@ -663,7 +664,8 @@ fn child(plan: &Plan<'_>, channel: std::os::fd::BorrowedFd<'_>, joined: bool) ->
     let prepared = plan
         .join(joined)
         .and_then(|()| plan.set_badness())
-        .and_then(|()| init::part(plan.namespaces(), &plan.maps));
+        .and_then(|()| init::part(plan.namespaces(), &plan.maps))
+        .and_then(|()| plan.walls.part(plan.directory()));
     let trouble = prepared.map_or_else(|trouble| trouble, |()| plan.become_task(channel));
     Report::Failed(trouble).send(channel);
     1

@@ -9,6 +9,7 @@
 #![allow(clippy::wildcard_enum_match_arm)]
 
 mod agents;
+mod images;
 mod keeper;
 mod launches;
 mod namespaces;
@@ -113,6 +114,9 @@ fn main() {
             no_new_privileges_hold_a_setuid_program,
             a_hanging_file_system_of_a_user_stops_that_task_alone,
             the_keeper_is_killed_last_when_memory_is_out,
+        }
+        images::{
+            a_task_stands_on_layers_and_leaves_nothing,
         }
     };
     let root = root.into_iter().map(|trial| trial.with_kind("needs root"));

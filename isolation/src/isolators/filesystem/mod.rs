@@ -1,0 +1,3 @@
+//! Isolators of what a task sees of files.
+
+pub(crate) mod linux;

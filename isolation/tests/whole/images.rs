@@ -1,0 +1,164 @@
+//! Tasks that stand on images, with a keeper and without an agent. Needs root; `ci/guest` runs it on a
+//! kernel whose overlayfs is a module.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use mesita_core::wire::task::Exit;
+use mesita_isolation::Isolation;
+use mesita_isolation::images::{Bounds, Digest, Image, Name, Platform, Provisioner, Source, Store};
+use mesita_isolation::isolators::{Stands, TaskLimits};
+use mesita_isolation::keeper::protocol::{Request, Step};
+use mesita_isolation::sys::Linux;
+use tar::{Builder, EntryType, Header};
+
+use crate::walls::options;
+use crate::world::World;
+
+/// A program that needs no library.
+const BUSYBOX: &str = "/bin/busybox";
+const SANDBOX: &str = "/mnt/mesos/sandbox";
+static LINUX: Linux = Linux;
+
+fn append(tar: &mut Builder<Vec<u8>>, path: &str, mode: u32, contents: &[u8]) {
+    let mut header = Header::new_gnu();
+    header.set_entry_type(EntryType::Regular);
+    header.set_mode(mode);
+    header.set_size(contents.len() as u64);
+    tar.append_data(&mut header, path, contents).unwrap();
+}
+
+fn link(tar: &mut Builder<Vec<u8>>, path: &str, to: &str) {
+    let mut header = Header::new_gnu();
+    header.set_entry_type(EntryType::Symlink);
+    header.set_mode(0o777);
+    header.set_size(0);
+    tar.append_link(&mut header, path, to).unwrap();
+}
+
+/// An image of so many layers, as `docker save` writes it; the last one takes a file away.
+fn archive(count: usize, mnt: &str) -> Vec<u8> {
+    let mut layers = Vec::new();
+    for number in 0..count {
+        let mut layer = Builder::new(Vec::new());
+        if number == 0 {
+            append(&mut layer, "bin/busybox", 0o4755, &fs::read(BUSYBOX).unwrap());
+            for program in ["sh", "cat", "ls", "id", "test", "mount", "true"] {
+                link(&mut layer, &format!("bin/{program}"), "busybox");
+            }
+            append(&mut layer, "gone", 0o644, b"");
+            // What leads out of it leads nowhere else than into it.
+            link(&mut layer, "etc", "/../../../../tmp");
+            link(&mut layer, "mnt", mnt);
+            append(&mut layer, "tmp/kept", 0o644, b"");
+        } else {
+            append(&mut layer, &format!("layer-{number}"), 0o644, b"");
+        }
+        if number + 1 == count {
+            append(&mut layer, ".wh.gone", 0o644, b"");
+        }
+        layers.push(layer.into_inner().unwrap());
+    }
+    let quoted = |texts: Vec<String>| {
+        texts.iter().map(|text| format!("\"{text}\"")).collect::<Vec<_>>().join(",")
+    };
+    let digests = layers.iter().map(|layer| Digest::of(layer).to_string()).collect();
+    let configuration = format!(
+        r#"{{"architecture":"{}","os":"linux","config":{{}},"rootfs":{{"diff_ids":[{}]}}}}"#,
+        Platform::own().architecture,
+        quoted(digests)
+    );
+    let path = format!("{}.json", Digest::of(configuration.as_bytes()).hex());
+    let places: Vec<String> = (0..count).map(|number| format!("{number}/layer.tar")).collect();
+    let manifest = format!(
+        r#"[{{"Config":"{path}","RepoTags":["x:latest"],"Layers":[{}]}}]"#,
+        quoted(places.clone())
+    );
+    let mut tar = Builder::new(Vec::new());
+    for (place, layer) in places.iter().zip(&layers) {
+        append(&mut tar, place, 0o644, layer);
+    }
+    append(&mut tar, &path, 0o644, configuration.as_bytes());
+    append(&mut tar, "manifest.json", 0o644, manifest.as_bytes());
+    tar.into_inner().unwrap()
+}
+
+fn add(store: &Store, directory: &Path, count: usize, mnt: &str) -> Image {
+    let path = directory.join(format!("{count}.tar"));
+    fs::write(&path, archive(count, mnt)).unwrap();
+    let name = Name::parse(path.to_str().unwrap()).unwrap();
+    store.add(&name, Source::open(&path, None).unwrap(), &BTreeSet::new).unwrap()
+}
+
+pub(crate) fn a_task_stands_on_layers_and_leaves_nothing() {
+    if !Path::new(BUSYBOX).exists() {
+        println!("SKIPPED: needs {BUSYBOX} of Debian's busybox-static");
+        return;
+    }
+    let mut world = World::new();
+    let work_dir = world.path().to_owned();
+    let store = Store::open(&work_dir.join("images"), Bounds::default()).unwrap();
+    // A few layers, and more than one mount has room for.
+    let images = [add(&store, &work_dir, 3, "../../tmp"), add(&store, &work_dir, 90, "/../tmp")];
+    let hostile = add(&store, &work_dir, 2, "/proc/self/root");
+    let provisioner = Arc::new(Provisioner::new(store, &work_dir, None, SANDBOX).unwrap());
+    let (backend, why) = provisioner.backend();
+    println!("images: by {}{}", backend.name(), why.unwrap_or_default());
+    let mut options = options(world.client.welcome(), 77);
+    options.isolators = Some(vec!["filesystem/linux".to_owned(), "linux/nnp".to_owned()]);
+    options.provisioner = Ok(Some(Arc::clone(&provisioner)));
+    let (isolation, _) = Isolation::new(&options, &LINUX).unwrap();
+    let script = "test ! -e /gone && ls /layer-1 && ls /tmp /etc/ && cat /proc/1/comm && id -u && \
+                  echo x > /dev/null && ! (: > /sys/x) && echo in > inside && mount";
+    let mut times = Vec::new();
+    for image in images.iter().chain(std::iter::repeat_n(&images[0], 5)) {
+        let mut launch = world.plan(&["/bin/sh", "-c", script]);
+        launch.directory = std::ffi::CString::new(SANDBOX).unwrap();
+        let stands = Stands { image: image.clone(), sandbox: work_dir.clone() };
+        let limits = TaskLimits { stands: Some(stands), ..TaskLimits::default() };
+        let container = launch.container;
+        let began = Instant::now();
+        let prepared = isolation.prepare(container, &limits).unwrap();
+        assert_eq!(isolation.stands(container).unwrap().image, image.name);
+        world.client.send(&prepared.request(launch)).unwrap();
+        world.launched(container);
+        times.push(began.elapsed());
+        let exit = world.exit(container);
+        let output = world.output();
+        assert_eq!(exit, Exit::Code(0), "{output}");
+        assert_eq!(fs::read_to_string(work_dir.join("inside")).unwrap(), "in\n");
+        assert!(output.contains("/layer-1\n") && output.contains("mesita-init\n"), "{output}");
+        // What belongs to the host's network is where the image's link leads, and the host has none of it.
+        let host: Vec<_> = output.lines().filter(|line| line.contains(" on /work")).collect();
+        assert!(host.is_empty(), "{host:?}");
+        fs::remove_file(work_dir.join("out")).unwrap();
+        fs::remove_file(work_dir.join("inside")).unwrap();
+        isolation.cleanup(container).unwrap();
+        assert_eq!(fs::read_dir(work_dir.join("provisioner")).unwrap().count(), 0);
+    }
+    // Through a link that is none of the image's own nobody goes.
+    let mut launch = world.plan(&["/bin/sh", "-c", "true"]);
+    launch.directory = std::ffi::CString::new(SANDBOX).unwrap();
+    let stands = Stands { image: hostile, sandbox: work_dir.clone() };
+    let limits = TaskLimits { stands: Some(stands), ..TaskLimits::default() };
+    let container = launch.container;
+    let prepared = isolation.prepare(container, &limits).unwrap();
+    world.client.send(&prepared.request(launch)).unwrap();
+    assert_eq!(world.refused(container).trouble.step, Step::Bind);
+    isolation.cleanup(container).unwrap();
+    let mounts = fs::read_to_string("/proc/self/mountinfo").unwrap();
+    assert!(!mounts.contains(work_dir.to_str().unwrap()), "{mounts}");
+    let best = times.iter().skip(2).min().copied().unwrap_or(Duration::MAX);
+    println!(
+        "images: a task stands on {} layers within {} us",
+        images[0].layers.len(),
+        best.as_micros()
+    );
+    let Request::RemoveAtEnd { directories } = isolation.remove_at_end() else { return };
+    for directory in directories {
+        let _ = fs::remove_dir(Path::new(directory.to_str().unwrap()));
+    }
+}

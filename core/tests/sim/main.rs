@@ -27,6 +27,9 @@ mod lives;
 #[path = "../election/oracle.rs"]
 mod oracle;
 mod plan;
+#[allow(dead_code)]
+#[path = "../../../daemon/src/set/redo.rs"]
+mod redo;
 #[path = "../support/mod.rs"]
 mod support;
 #[allow(dead_code)]

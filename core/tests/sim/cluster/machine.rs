@@ -218,7 +218,7 @@ impl Cluster {
             }
             // Its hands are faster here than any kill.
             Hand::Abandon { .. } => {}
-            Hand::Volumes { .. } => {}
+            Hand::Volumes { .. } | Hand::Clock => {}
             Hand::Forget { container } => {
                 self.agents[agent].containers.remove(&container);
             }

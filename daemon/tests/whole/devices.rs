@@ -4,6 +4,7 @@ use std::process::Command;
 
 use serde_json::{Value, json};
 
+use crate::reads::read_at;
 use crate::scheduler_api::{Framework, end, task};
 use crate::world::{Master, World, eventually, get, needs_root};
 
@@ -14,7 +15,7 @@ pub(crate) fn plug(path: &str) {
 }
 
 /// The devices of an offer.
-fn offered(offer: &Value) -> Vec<String> {
+pub(crate) fn offered(offer: &Value) -> Vec<String> {
     let all = offer["resources"].as_array().unwrap().iter();
     let sets = all.filter(|one| one["name"] == "serial").flat_map(|one| {
         let items = one["set"]["item"].as_array().cloned().unwrap_or_default();
@@ -32,12 +33,11 @@ pub(crate) fn with_device(mut task: Value, item: &str) -> Value {
 
 /// All that the agent of a master has of them.
 fn total(master: &Master<'_>) -> Value {
-    let told: Value = serde_json::from_str(&get(master.port, "/slaves")).unwrap();
-    told["slaves"][0]["resources"]["serial"].clone()
+    read_at(master.port, "/slaves")["slaves"][0]["resources"]["serial"].clone()
 }
 
 /// The first offer of which this holds.
-fn until(framework: &mut Framework, holds: impl Fn(&Value) -> bool) -> Value {
+pub(crate) fn until(framework: &mut Framework, holds: impl Fn(&Value) -> bool) -> Value {
     loop {
         let offer = framework.offer();
         if holds(&offer) {

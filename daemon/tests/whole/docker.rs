@@ -7,12 +7,14 @@ use std::os::unix::fs::symlink;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use crate::devices::{plug, with_device};
+use crate::devices::{offered, plug, until, with_device};
+use crate::reads::read_at;
 use crate::scheduler_api::{Framework, task};
-use crate::world::{Agent, Master, Process, Signal, World, eventually, get, needs_root};
+use crate::world::{Agent, Master, Process, Signal, World, eventually, needs_root};
 
 /// The programs of the image: links to busybox.
 const PROGRAMS: [&str; 7] = ["sh", "sleep", "echo", "cat", "id", "dd", "tr"];
@@ -64,11 +66,24 @@ impl<'w> Engine<'w> {
             false => self.world.command_in(&self.wrapper, "dockerd"),
         };
         command.args(arguments);
-        // Where a dead one was.
-        let _ = fs::remove_file(self.directory.join("pid"));
+        // Where dead ones were, whom nobody may have waited for yet.
+        for file in ["pid", "exec/containerd/containerd.pid"] {
+            let _ = fs::remove_file(self.directory.join(file));
+        }
         self.process = Some(self.world.start(command));
-        let ready = || UnixStream::connect(self.socket()).is_ok();
-        eventually(ready, || format!("an engine: {}", self.process.as_ref().unwrap().err()));
+        eventually(
+            || self.answers(),
+            || format!("an engine: {}", self.process.as_ref().unwrap().err()),
+        );
+    }
+
+    /// True when it answers, and not only listens.
+    fn answers(&self) -> bool {
+        let Ok(mut stream) = UnixStream::connect(self.socket()) else { return false };
+        let mut said = String::new();
+        stream.set_read_timeout(Some(Duration::from_secs(1))).unwrap();
+        let asked = stream.write_all(b"GET /_ping HTTP/1.0\r\n\r\n");
+        asked.and_then(|()| stream.read_to_string(&mut said)).is_ok() && said.ends_with("OK")
     }
 
     fn import(&self) {
@@ -158,7 +173,8 @@ impl Drop for Engine<'_> {
 }
 
 fn cluster<'w>(world: &'w World, socket: &Path, more: &[&str]) -> (Master<'w>, Agent<'w>) {
-    let master = world.master(&[]);
+    // What was offered while something else was waited for is offered again.
+    let master = world.master(&["--offer-timeout=5secs"]);
     let socket = format!("--docker-socket={}", socket.display());
     let flags =
         ["--resources=cpus:2;mem:1024;ports:[31000-31009]", "--containerizers=docker,mesos"];
@@ -271,8 +287,7 @@ fn a_task_runs_in_a_container_of_the_engines_and_is_told_as_mesos_tells_it() {
     framework.launch(&offer, &[asked]);
     running(&mut framework, "asked");
     while framework.status()["healthy"] != true {}
-    let used: Value = serde_json::from_str(&get(agent.port, "/monitor/statistics")).unwrap();
-    let used = &used[0]["statistics"];
+    let used = &read_at(agent.port, "/monitor/statistics")[0]["statistics"];
     assert_eq!(used["mem_limit_bytes"], 32 << 20, "{used}");
     assert!(
         used["cpus_user_time_secs"].as_f64().is_some() && used["processes"].as_u64() >= Some(1)
@@ -458,18 +473,19 @@ fn a_container_has_its_own_address_and_its_tasks_user_and_no_more_rights() {
     assert_eq!(wrote(&agent, "own"), ["own\n"]);
     // What it holds it finds, under its name, and nobody else does.
     let reads = format!("dd if={device} of=/dev/null bs=1 count=1");
-    let offer = framework.offer();
+    let offer = until(&mut framework, |offer| !offered(offer).is_empty());
     let holds = with_device(contained(&offer, "holds", &reads), &device);
     framework.launch(&offer, &[holds, contained(&offer, "lacks", &reads)]);
-    let mut ends = [framework.status(), framework.status()].to_vec();
-    while ends.iter().filter(|one| one["state"] != "TASK_RUNNING").count() < 2 {
-        ends.push(framework.status());
+    let mut ends = std::collections::BTreeMap::new();
+    while ends.len() < 2 {
+        let status = framework.status();
+        let state = status["state"].as_str().unwrap().to_owned();
+        if !["TASK_STARTING", "TASK_RUNNING"].contains(&state.as_str()) {
+            ends.insert(status["task_id"]["value"].as_str().unwrap().to_owned(), (state, status));
+        }
     }
-    let state = |name: &str| {
-        let of = ends.iter().rfind(|one| one["task_id"]["value"] == name);
-        of.unwrap()["state"].clone()
-    };
-    assert_eq!((state("holds"), state("lacks")), (json!("TASK_FINISHED"), json!("TASK_FAILED")));
+    assert_eq!(ends["holds"].0, "TASK_FINISHED", "{ends:?}");
+    assert_eq!(ends["lacks"].0, "TASK_FAILED", "{ends:?}");
     let offer = framework.offer();
     let mut mighty = as_nobody(&offer, "mighty", "true");
     mighty["container"]["docker"]["privileged"] = json!(true);

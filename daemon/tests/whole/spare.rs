@@ -3,8 +3,9 @@
 use serde_json::{Value, json};
 
 use crate::groups::{executor, launch_group};
+use crate::reads::read_at;
 use crate::scheduler_api::{Framework, end, task};
-use crate::world::{World, eventually, get, has_cgroups};
+use crate::world::{World, eventually, has_cgroups};
 
 fn knows() -> Value {
     json!({"capabilities": [{"type": "MULTI_ROLE"}, {"type": "PARTITION_AWARE"},
@@ -86,7 +87,7 @@ fn what_is_offered_twice_weighs_little_and_is_taken_back_from_those_alone_who_ha
         assert_eq!(status["message"], "Container preempted by QoS correction");
     }
     assert_eq!(ends["two"]["state"], "TASK_KILLED", "its group goes");
-    let metrics: Value = serde_json::from_str(&get(agent.port, "/metrics/snapshot")).unwrap();
+    let metrics = read_at(agent.port, "/metrics/snapshot");
     assert_eq!(metrics["slave/executors_preempted"], 2.0);
     framework.accepted("KILL", &json!({"task_id": {"value": "own"}}));
     assert_eq!(framework.end_of("own")["state"], "TASK_KILLED", "nobody took it back");

@@ -227,7 +227,7 @@ impl Agent<'_> {
     pub(super) fn start_returning(&mut self, cx: &mut Cx<'_>) {
         for slot in 0..self.tasks.high_water() {
             let waits = |row: &Task| row.stage == Stage::Waiting && row.returns;
-            if self.tasks.row(slot).is_some_and(|row| waits(&row)) {
+            if self.tasks.row(slot).is_some_and(waits) {
                 self.restarts.set(slot, cx.now);
             }
         }

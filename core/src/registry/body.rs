@@ -48,12 +48,14 @@ impl Shape {
             1_092.. => CELLS_MAX,
         };
         let requests = match agents {
-            0..64 => 16,
+            0..16 => 8,
+            16..64 => 16,
             64..1_024 => 256,
             1_024.. => 1_024,
         };
-        // Each machine of a schedule is written at most twice: dropped, and another one in its place.
-        let redo = windows.saturating_add(2);
+        // Each machine of a schedule may be dropped, and another one be in its place: less than 0.8 of a
+        // cell for both.
+        let redo = windows.saturating_mul(4).saturating_div(5).saturating_add(2);
         let slots = [
             1, agents, agents, frameworks, roles, windows, few, more, few, more, cells, requests,
             redo,
@@ -239,10 +241,10 @@ mod tests {
         assert_eq!(place(Table::Agents, 4, 0, &[]), None, "no such slot");
         assert_eq!(place(Table::Meta, 0, 0, &[0; 385]), None);
         assert_eq!(place(Table::Store, 0, 0, &[]), None, "a set so small has no store");
-        let last = place(Table::Redo, 5, 0, &[0; CELL]).unwrap();
+        let last = place(Table::Redo, 4, 0, &[0; CELL]).unwrap();
         assert_eq!(last.end, SHAPE.bytes());
         let shape = Shape::new(64, 4, 4);
-        let edit = edit(Table::Redo, 65, 0, &[0; CELL]);
+        let edit = edit(Table::Redo, 52, 0, &[0; CELL]);
         assert_eq!(shape.place(&edit).unwrap().end, shape.bytes());
         assert_eq!(Shape::new(1024, 200, 64).slots[1], 1024);
     }

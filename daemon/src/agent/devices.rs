@@ -5,7 +5,7 @@
 //! The kernel tells when something comes and goes; then the total is told anew. A task that holds what
 //! is gone runs on, and is named in the log.
 
-use std::cell::{Cell, RefCell};
+use std::cell::RefCell;
 use std::collections::BTreeSet;
 use std::fs;
 use std::io;
@@ -64,8 +64,6 @@ pub(super) struct Devices {
     places: Places,
     /// What is not there: the resource's name, and the item.
     gone: RefCell<BTreeSet<(String, String)>>,
-    /// Devices that are gone while a task holds them.
-    missed: Cell<u64>,
 }
 
 /// What is wrong with `--devices`, beside these `--resources`.
@@ -131,12 +129,6 @@ impl Devices {
             Value::Scalar(_) | Value::Ranges(_) => Vec::new(),
         });
         sets.flatten().collect()
-    }
-
-    /// Devices that are not there, and those of them that tasks hold.
-    pub(super) fn gauges(&self) -> [(&'static str, u64); 2] {
-        let gone = self.gone.borrow().len() as u64;
-        [("devices_gone", gone), ("devices_gone_held", self.missed.get())]
     }
 
     /// Directories in which something comes or goes when a device does.
@@ -275,17 +267,22 @@ impl AgentNode {
         for (name, item) in before.difference(&gone) {
             log::info!("{name}: the device `{item}` is there");
         }
-        let mut missed = 0;
-        for (name, item) in &gone {
+        for (name, item) in gone.difference(&before) {
             let holders = self.holders_of(name, item);
-            missed += u64::from(!holders.is_empty());
-            if !before.contains(&(name.clone(), item.clone())) {
-                let held = if holders.is_empty() { "nobody has it" } else { "it is held by" };
-                log::warn!("{name}: the device `{item}` is gone; {held} {}", holders.join(", "));
-            }
+            let held = match holders.is_empty() {
+                true => "nobody has it".to_owned(),
+                false => format!("it is held by {}", holders.join(", ")),
+            };
+            log::warn!("{name}: the device `{item}` is gone; {held}");
         }
-        self.devices.missed.set(missed);
         self.describe();
+    }
+
+    /// Devices that are not there, and those of them that tasks hold.
+    pub(super) fn device_gauges(&self) -> [(&'static str, u64); 2] {
+        let gone = self.devices.gone.borrow();
+        let held = gone.iter().filter(|(name, item)| !self.holders_of(name, item).is_empty());
+        [("devices_gone", gone.len() as u64), ("devices_gone_held", held.count() as u64)]
     }
 
     /// The tasks that hold a device.

@@ -101,7 +101,7 @@ impl Site for AgentNode {
             own.extend(self.inners.gauges());
             own.extend(self.fetcher.gauges());
             own.extend(self.docker.gauges());
-            own.extend(self.devices.gauges());
+            own.extend(self.device_gauges());
             own.extend(self.bounds.gauges());
             own.extend(self.options.access.gauges());
             own.push(("backlog_bytes", self.port.backlog_bytes() as u64));

@@ -245,10 +245,10 @@ impl Docker {
     async fn remove(&self, name: &str) {
         let path = format!("/containers/{name}?force=1&v=1");
         let removed = self.answered(async || self.engine.call(Method::DELETE, &path, None).await);
-        if let Err(trouble) = removed.await
-            && !trouble.is_missing()
-        {
-            log::warn!("container {name} is not removed: {trouble}");
+        match removed.await {
+            // It is gone, or about to be.
+            Ok(_) | Err(Trouble::Refused(404 | 409, _)) => {}
+            Err(trouble) => log::warn!("container {name} is not removed: {trouble}"),
         }
     }
 

@@ -2,11 +2,12 @@
 
 use std::fmt;
 
+use mesita_isolation::images::Config;
 use prost::Message;
 
 use crate::agent::fetch::uri::Uri;
 use crate::pb::mesita::{TaskPrivate, TaskPublic};
-use crate::pb::mesos::v1::{CommandInfo, ContainerInfo, Environment, environment};
+use crate::pb::mesos::v1::{CommandInfo, ContainerInfo, Environment, Image, environment, image};
 use crate::v1::docker::is_docker;
 
 /// Bytes of all arguments and variables of a command. The keeper takes a message of 256 KiB.
@@ -27,6 +28,8 @@ pub(crate) enum BadCommand {
     Variable(String),
     /// Too many bytes of arguments and variables.
     TooLong(usize),
+    /// The image says no program, and the command neither.
+    NoProgram,
     /// Something that cannot be fetched: what, and why.
     Uri(String, String),
     /// Something that this release does not do.
@@ -39,6 +42,9 @@ impl fmt::Display for BadCommand {
             Self::Malformed => f.write_str("the task's body cannot be read"),
             Self::Missing => f.write_str("the task has neither a command nor an executor"),
             Self::Empty => f.write_str("the command is empty: give a shell line, or a program"),
+            Self::NoProgram => {
+                f.write_str("neither the command nor its image says a program to run")
+            }
             Self::Nul(what) => write!(f, "{what} of the command has a NUL byte in it"),
             Self::Variable(name) => write!(f, "the environment has a variable called `{name}`"),
             Self::TooLong(bytes) => write!(
@@ -67,35 +73,53 @@ pub(crate) struct Command {
 impl Command {
     /// Reads and checks the private body of a task.
     pub(crate) fn read(private: &[u8]) -> Result<Self, BadCommand> {
-        let private = TaskPrivate::decode(private).map_err(|_| BadCommand::Malformed)?;
-        Self::of(&private.command.ok_or(BadCommand::Missing)?)
+        Self::of(&command_of(private)?)
     }
 
     /// Checks a command. Mesos: `mesos-containerizer launch`: with a shell the value is its line;
     /// without one it is the program, and the arguments are all of them, the program's name first.
     pub(crate) fn of(command: &CommandInfo) -> Result<Self, BadCommand> {
-        let uris = command.uris.iter().map(Uri::of).collect::<Result<Vec<Uri>, BadCommand>>()?;
-        let value = command.value.as_deref().unwrap_or_default();
-        if value.is_empty() {
+        if command.value.as_deref().unwrap_or_default().is_empty() {
             return Err(BadCommand::Empty);
         }
+        Self::in_image(command, &Config::default())
+    }
+
+    /// Checks what of a command can be checked by who does not have its image.
+    pub(crate) fn for_image(command: &CommandInfo) -> Result<(), BadCommand> {
+        let any = Config { entrypoint: vec!["any".to_owned()], ..Config::default() };
+        Self::in_image(command, &any).map(|_| ())
+    }
+
+    /// Checks a command in a container that stands on an image: what it does not say, the image does.
+    /// Mesos: the table of `docker/runtime`; variables of the command count before those of the image.
+    pub(crate) fn in_image(command: &CommandInfo, config: &Config) -> Result<Self, BadCommand> {
+        let uris = command.uris.iter().map(Uri::of).collect::<Result<Vec<Uri>, BadCommand>>()?;
+        let value = command.value.as_deref().unwrap_or_default();
         let (program, arguments) = if command.shell() {
+            if value.is_empty() {
+                return Err(BadCommand::Empty);
+            }
             let line = ["sh", "-c", value].map(str::to_owned).to_vec();
             ("/bin/sh".to_owned(), line)
+        } else if value.is_empty() {
+            let line = merged(&command.arguments, config).ok_or(BadCommand::NoProgram)?;
+            (line.first().cloned().unwrap_or_default(), line)
         } else if command.arguments.is_empty() {
             (value.to_owned(), vec![value.to_owned()])
         } else {
             (value.to_owned(), command.arguments.clone())
         };
-        let variables = variables(command.environment.as_ref())?;
-        let read = Self { program, arguments, variables, uris };
+        let mut all = of_image(&config.env);
+        all.extend(variables(command.environment.as_ref())?);
+        let read = Self { program, arguments, variables: all, uris };
         read.check()?;
         Ok(read)
     }
 
     /// The same in a container that is made of an image: without a value it is the image's own, with
     /// these arguments; the program is empty unless it is a shell. Mesos: `Docker::RunOptions::create`.
-    pub(crate) fn in_image(command: &CommandInfo) -> Result<Self, BadCommand> {
+    pub(crate) fn for_engine(command: &CommandInfo) -> Result<Self, BadCommand> {
         let uris = command.uris.iter().map(Uri::of).collect::<Result<Vec<Uri>, BadCommand>>()?;
         let value = command.value.clone().filter(|value| !value.is_empty());
         let (program, arguments) = match (command.shell(), value) {
@@ -113,17 +137,12 @@ impl Command {
 
     /// What is wrong with the command of a task, given both of its bodies.
     pub(crate) fn look(private: &[u8], public: &[u8]) -> Result<(), BadCommand> {
-        let looked = Self::read(private).map(|_| ());
-        if looked != Err(BadCommand::Empty) {
-            return looked;
-        }
-        let public = TaskPublic::decode(public).unwrap_or_default();
-        let command = TaskPrivate::decode(private).unwrap_or_default().command;
-        match (public.container, command) {
-            (Some(container), Some(command)) if is_docker(&container) => {
-                Self::in_image(&command).map(|_| ())
-            }
-            _ => looked,
+        let command = command_of(private)?;
+        let container = TaskPublic::decode(public).unwrap_or_default().container;
+        match &container {
+            Some(container) if is_docker(container) => Self::for_engine(&command).map(|_| ()),
+            Some(_) if image_of(container.as_ref()).is_some() => Self::for_image(&command),
+            _ => Self::of(&command).map(|_| ()),
         }
     }
 
@@ -144,6 +163,57 @@ impl Command {
         let bytes = self.program.len() + arguments + variables.sum::<usize>();
         if bytes > COMMAND_MAX { Err(BadCommand::TooLong(bytes)) } else { Ok(()) }
     }
+}
+
+/// The command in the private body of a task.
+pub(crate) fn command_of(private: &[u8]) -> Result<CommandInfo, BadCommand> {
+    let private = TaskPrivate::decode(private).map_err(|_| BadCommand::Malformed)?;
+    private.command.ok_or(BadCommand::Missing)
+}
+
+/// The variables that the command in the private body of a task names; none if it cannot be read.
+pub(crate) fn variables_of(private: &[u8]) -> Vec<(String, String)> {
+    let command = command_of(private).unwrap_or_default();
+    variables(command.environment.as_ref()).unwrap_or_default()
+}
+
+/// The program of an image and its arguments, where a command says no program.
+fn merged(arguments: &[String], config: &Config) -> Option<Vec<String>> {
+    let Config { entrypoint, cmd, .. } = config;
+    let line: Vec<String> = match (entrypoint.is_empty(), arguments.is_empty()) {
+        (false, true) => entrypoint.iter().chain(cmd).cloned().collect(),
+        (false, false) => entrypoint.iter().chain(arguments).cloned().collect(),
+        (true, true) => cmd.clone(),
+        (true, false) => cmd.iter().take(1).chain(arguments).cloned().collect(),
+    };
+    let program = if entrypoint.is_empty() { cmd.first() } else { entrypoint.first() };
+    program.is_some_and(|program| !program.is_empty()).then_some(line)
+}
+
+/// Variables of an image, but for those that say where a task is.
+pub(crate) fn of_image(env: &[String]) -> Vec<(String, String)> {
+    let pairs = env.iter().filter_map(|pair| pair.split_once('='));
+    let own = pairs.filter(|(name, _)| {
+        !name.is_empty() && !name.starts_with("MESOS_") && !name.starts_with("MESITA_")
+    });
+    own.map(|(name, value)| (name.to_owned(), value.to_owned())).collect()
+}
+
+/// The image that a container stands on, if it does.
+pub(crate) fn image_of(container: Option<&ContainerInfo>) -> Option<&Image> {
+    container?.mesos.as_ref()?.image.as_ref()
+}
+
+/// The container of a task that is to stand on an image of this name.
+pub(crate) fn standing_on(name: &str) -> ContainerInfo {
+    use crate::pb::mesos::v1::container_info::{MesosInfo, Type};
+    let docker = image::Docker { name: name.to_owned(), ..image::Docker::default() };
+    let mut image = Image { docker: Some(docker), ..Image::default() };
+    image.set_type(image::Type::Docker);
+    let mesos = Some(MesosInfo { image: Some(image) });
+    let mut container = ContainerInfo { mesos, ..ContainerInfo::default() };
+    container.set_type(Type::Mesos);
+    container
 }
 
 fn variables(environment: Option<&Environment>) -> Result<Vec<(String, String)>, BadCommand> {
@@ -194,6 +264,59 @@ mod tests {
         let body = private(program);
         let command = Command::read(&body).unwrap();
         assert_eq!((command.program.as_str(), command.arguments.len()), ("/bin/echo", 2));
+    }
+
+    #[test]
+    fn what_a_command_does_not_say_its_image_does() {
+        let list = |words: &[&str]| words.iter().map(|word| (*word).to_owned()).collect::<Vec<_>>();
+        let run = |value: Option<&str>, arguments: &[&str], entrypoint: &[&str], cmd: &[&str]| {
+            let command = CommandInfo {
+                shell: Some(false),
+                value: value.map(str::to_owned),
+                arguments: list(arguments),
+                ..CommandInfo::default()
+            };
+            let (entrypoint, cmd) = (list(entrypoint), list(cmd));
+            let config = Config { entrypoint, cmd, ..Config::default() };
+            Command::in_image(&command, &config)
+                .map(|read| (read.program, read.arguments.join(" ")))
+        };
+        let ok = |program: &str, line: &str| Ok((program.to_owned(), line.to_owned()));
+        // Mesos' table, row by row; columns: neither, Cmd, Entrypoint, both.
+        assert_eq!(run(None, &[], &[], &[]), Err(BadCommand::NoProgram));
+        assert_eq!(run(None, &[], &[], &["/c", "1"]), ok("/c", "/c 1"));
+        assert_eq!(run(None, &[], &["/e", "1"], &[]), ok("/e", "/e 1"));
+        assert_eq!(run(None, &[], &["/e", "1"], &["c"]), ok("/e", "/e 1 c"));
+        assert_eq!(run(None, &["a"], &[], &[]), Err(BadCommand::NoProgram));
+        assert_eq!(run(None, &["a"], &[], &["/c", "1"]), ok("/c", "/c a"));
+        assert_eq!(run(None, &["a"], &["/e", "1"], &[]), ok("/e", "/e 1 a"));
+        assert_eq!(run(None, &["a"], &["/e", "1"], &["c"]), ok("/e", "/e 1 a"));
+        for (entrypoint, cmd) in
+            [(&[][..], &[][..]), (&[], &["c"]), (&["e"], &[]), (&["e"], &["c"])]
+        {
+            assert_eq!(run(Some("/v"), &[], entrypoint, cmd), ok("/v", "/v"));
+            assert_eq!(run(Some("/v"), &["v", "a"], entrypoint, cmd), ok("/v", "v a"));
+        }
+        let config = Config { entrypoint: list(&["/e"]), ..Config::default() };
+        assert_eq!(Command::in_image(&shell(""), &config), Err(BadCommand::Empty));
+        let read = Command::in_image(&shell("x"), &config).unwrap();
+        assert_eq!(read.program, "/bin/sh");
+    }
+
+    #[test]
+    fn variables_of_an_image_say_nothing_of_where_a_task_is() {
+        let env = ["A=image", "B=b=c", "MESOS_SANDBOX=/etc", "=x", "none"].map(str::to_owned);
+        let config = Config { env: env.to_vec(), ..Config::default() };
+        let variable = environment::Variable {
+            name: "A".to_owned(),
+            value: Some("own".to_owned()),
+            ..Default::default()
+        };
+        let environment = Some(Environment { variables: vec![variable] });
+        let read = Command::in_image(&CommandInfo { environment, ..shell("x") }, &config).unwrap();
+        let pair = |name: &str, value: &str| (name.to_owned(), value.to_owned());
+        let expected = [pair("A", "image"), pair("B", "b=c"), pair("A", "own")];
+        assert_eq!(read.variables, expected, "the last counts");
     }
 
     #[test]

@@ -11,16 +11,19 @@ use mesita_core::agent::HandLaunch;
 use mesita_core::wire::resource::{Resource, Value};
 use mesita_core::wire::{ContainerId, Seq, Session};
 use mesita_isolation::cgroups::At;
-use mesita_isolation::isolators::{Cap, TaskLimits};
-use mesita_isolation::keeper::protocol::{Enter, Launch, User};
+use mesita_isolation::images::Image;
+use mesita_isolation::isolators::{Cap, ImageVolume, Stands, TaskLimits};
+use mesita_isolation::keeper::protocol::{Enter, Launch, Request, User};
+use mesita_isolation::keeper::wall::{Bind, Wall};
 use mesita_isolation::{Isolation, sandbox, user};
 use prost::Message;
 
-use super::docker::Asked;
+use super::docker;
 use super::fetch::Job;
+use super::images::Asked;
 use super::volumes::Held;
 use crate::access::ForTasks;
-use crate::command::Command;
+use crate::command::{Command, command_of, of_image};
 use crate::flags::text::Duration;
 use crate::pb::mesita::TaskPrivate;
 use crate::pb::mesos::v1::ExecutorInfo;
@@ -66,7 +69,38 @@ pub(super) struct Plan {
     /// Devices that it holds, as they were offered.
     pub(super) devices: Vec<String>,
     /// What it asks a Docker engine for.
-    pub(super) docker: Option<Box<Asked>>,
+    pub(super) docker: Option<Box<docker::Asked>>,
+    /// The image that it asks for, and what it stands on once that is there.
+    pub(super) wants: Option<Result<Asked, String>>,
+    pub(super) on: Option<On>,
+    /// The same of images that it finds elsewhere.
+    pub(super) wants_also: Vec<Place>,
+    pub(super) finds: Vec<ImageVolume>,
+}
+
+/// An image that is to be found somewhere.
+#[derive(Clone)]
+pub(super) struct Place {
+    pub(super) wants: Result<Asked, String>,
+    pub(super) to: String,
+    pub(super) read_only: bool,
+}
+
+/// An image that a launch stands on.
+pub(super) struct On {
+    pub(super) image: Image,
+    /// Whom it is run as by root, if it says that.
+    pub(super) user: Option<User>,
+    /// Where the sandbox is in it.
+    pub(super) sandbox: String,
+}
+
+impl On {
+    /// Where a program of it works.
+    fn works(&self) -> &Path {
+        let own = Path::new(&self.image.config.working_dir);
+        if own.is_absolute() { own } else { Path::new(&self.sandbox) }
+    }
 }
 
 /// A launch whose user is known, and whose sandbox is there.
@@ -75,6 +109,8 @@ pub(super) struct Ready {
     command: Command,
     user: Option<User>,
     directory: PathBuf,
+    /// Volumes that are mounted for it.
+    binds: Vec<Bind>,
     /// From being asked to end to being ended, of an executor, in µs.
     grace_us: u64,
 }
@@ -86,18 +122,30 @@ fn ready(plan: Plan, work_dir: &Path, switch_user: bool) -> Result<Ready, String
         let info = ExecutorInfo::decode(&*plan.private);
         let info = info.map_err(|_| "the executor's description cannot be read")?;
         grace_us = info.shutdown_grace_period.as_ref().and_then(duration).unwrap_or(grace_us);
-        Command::of(&info.command.unwrap_or_default())
+        Ok(info.command.unwrap_or_default())
     } else {
-        Command::read(&plan.private)
+        command_of(&plan.private)
     };
+    let command = command.and_then(|command| match &plan.on {
+        Some(on) => Command::in_image(&command, &on.image.config),
+        None => Command::of(&command),
+    });
     let command = command.map_err(|bad| bad.to_string())?;
-    let user = resolved(&plan.of.user, switch_user)?;
+    let mut user = resolved(&plan.of.user, switch_user)?;
+    if let (Some(on), Some(0)) = (&plan.on, user.as_ref().map(|user| user.uid)) {
+        // Only root becomes whom an image says; others stay who they are.
+        user = on.user.clone().or(user);
+    }
     let directory = sandbox::create(work_dir, plan.at, user.as_ref());
     let directory = directory.map_err(|error| error.to_string())?;
+    let mut binds = Vec::new();
     for volume in plan.placed_volumes() {
-        volume.show(work_dir, &directory, user.as_ref())?;
+        match &plan.on {
+            Some(_) => binds.push(volume.bind(work_dir, user.as_ref())?),
+            None => volume.show(work_dir, &directory, user.as_ref())?,
+        }
     }
-    Ok(Ready { plan, command, user, directory, grace_us })
+    Ok(Ready { plan, command, user, directory, binds, grace_us })
 }
 
 impl Ready {
@@ -138,8 +186,8 @@ impl Plan {
 
 /// A launch as far as it goes without waiting for anybody.
 pub(super) enum Begun {
-    /// It is ready to go.
-    Launch(Box<Launch>),
+    /// It is ready to go, as the keeper is asked for it.
+    Launch(Box<Request>),
     /// Something has to be fetched first.
     Fetch(Box<Ready>),
 }
@@ -164,15 +212,22 @@ pub(super) fn build(
     ready: Ready,
     isolation: &Isolation<'_>,
     token: [u8; 16],
-) -> Result<Launch, String> {
-    let Ready { plan, command, user, directory, grace_us } = ready;
+) -> Result<Request, String> {
+    let Ready { plan, command, user, directory, binds, grace_us } = ready;
     let is_executor = plan.is_executor();
+    let stands =
+        plan.on.as_ref().map(|on| Stands { image: on.image.clone(), sandbox: directory.clone() });
+    let limits = TaskLimits { stands, images: plan.finds, ..plan.limits };
     let failed = |error: mesita_isolation::Error| error.to_string();
     if let (Some(around), Some(limits)) = (plan.at.inside, &plan.around) {
         isolation.prepare_around(around, limits).map_err(failed)?;
     }
-    let prepared = isolation.prepare(plan.at, &plan.limits).map_err(failed)?;
+    let mut prepared = isolation.prepare(plan.at, &limits).map_err(failed)?;
+    prepared.additions.walls.extend(binds.into_iter().map(Wall::Bind));
     let mut variables = names(&plan.of, &directory);
+    if let Some(on) = &plan.on {
+        stand_on(&mut variables, Path::new(&on.sandbox));
+    }
     if is_executor {
         let hex: String = token.iter().map(|byte| format!("{byte:02x}")).collect();
         variables.extend([
@@ -191,9 +246,42 @@ pub(super) fn build(
             ("MESOS_SUBSCRIPTION_BACKOFF_MAX".to_owned(), "2secs".to_owned()),
         ]);
     }
-    let mut request = program(command, variables, &directory, user, with_output(plan.request));
-    prepared.add_to(&mut request);
-    Ok(request)
+    let mut launch = with_output(plan.request);
+    let works = match &plan.on {
+        Some(on) => {
+            let output = |name: &str| path(&Path::new(&on.sandbox).join(name));
+            (launch.stdout, launch.stderr) = (output(sandbox::STDOUT), output(sandbox::STDERR));
+            on.works().to_owned()
+        }
+        None => directory,
+    };
+    let launch = program(command, variables, &works, user, launch);
+    Ok(prepared.request(launch))
+}
+
+/// What is different in the environment of who stands on an image: where its sandbox is, and where
+/// programs are, unless the image says that.
+fn stand_on(variables: &mut BTreeMap<String, String>, sandbox: &Path) {
+    variables.insert("PATH".to_owned(), PATH.to_owned());
+    let sandbox = sandbox.to_string_lossy().into_owned();
+    variables.insert("MESOS_SANDBOX".to_owned(), sandbox);
+}
+
+/// Where a process beside a task works, given the sandbox on this machine, and what is different in its
+/// environment when the task stands on an image.
+fn beside_in(
+    isolation: &Isolation<'_>,
+    inside: At,
+    directory: PathBuf,
+    below: &Path,
+    variables: &mut BTreeMap<String, String>,
+) -> PathBuf {
+    let Some(stands) = isolation.stands(inside) else { return directory };
+    let works = PathBuf::from(&stands.sandbox);
+    let own = if below.as_os_str().is_empty() { works.clone() } else { works.join(below) };
+    stand_on(variables, &own);
+    variables.extend(of_image(&stands.config.env));
+    works
 }
 
 /// A process beside a task: its command, as the task's user, in its sandbox, with its names.
@@ -208,7 +296,8 @@ pub(super) fn beside(
 ) -> Result<Enter, String> {
     let user = resolved(&of.user, switch_user)?;
     let directory = sandbox::path(work_dir, inside);
-    let variables = names(of, &directory);
+    let mut variables = names(of, &directory);
+    let directory = beside_in(isolation, inside, directory, Path::new(""), &mut variables);
     let launch = Launch { container: own, ..empty_launch() };
     let mut launch = program(command, variables, &directory, user, launch);
     isolation.beside(inside).add_to(&mut launch);
@@ -250,7 +339,8 @@ pub(super) fn enclosed(
         made.map_err(|error| error.to_string())?;
     }
     let prepared = isolation.enclose(inside.at, inside.own).map_err(|error| error.to_string())?;
-    let variables = names(of, &inside.sandbox(&directory));
+    let mut variables = names(of, &inside.sandbox(&directory));
+    let directory = beside_in(isolation, inside.at, directory, inside.below, &mut variables);
     let launch = with_output(Launch { container: inside.own, ..empty_launch() });
     let mut launch = program(command, variables, &directory, user, launch);
     prepared.add_to(&mut launch);
@@ -272,7 +362,7 @@ pub(super) fn alone(
     isolation: &Isolation<'_>,
     work_dir: &Path,
     switch_user: bool,
-) -> Result<Launch, String> {
+) -> Result<Request, String> {
     let user = resolved(&of.user, switch_user)?;
     let directory = sandbox::create(work_dir, alone.own, user.as_ref());
     let directory = directory.map_err(|error| error.to_string())?;
@@ -280,9 +370,8 @@ pub(super) fn alone(
         isolation.prepare(alone.own, &alone.limits).map_err(|error| error.to_string())?;
     let (container, session) = (alone.own, alone.session);
     let launch = with_output(Launch { container, session, ..empty_launch() });
-    let mut launch = program(command, names(of, &directory), &directory, user, launch);
-    prepared.add_to(&mut launch);
-    Ok(launch)
+    let launch = program(command, names(of, &directory), &directory, user, launch);
+    Ok(prepared.request(launch))
 }
 
 fn with_output(launch: Launch) -> Launch {

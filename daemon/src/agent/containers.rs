@@ -15,19 +15,28 @@ use mesita_core::limits::MESSAGE_MAX;
 use mesita_core::wire::task::{Kind, Reason, TaskOf};
 use mesita_core::wire::{AgentId, BodyRef, ContainerId, FrameworkId};
 use mesita_isolation::cgroups::At;
-use mesita_isolation::isolators::{Limitation, Reason as LimitReason, TaskLimits};
+use mesita_isolation::images::{self, Provisioner};
+use mesita_isolation::isolators::{ImageVolume, Limitation, Reason as LimitReason, TaskLimits};
 use mesita_isolation::keeper::protocol::{Ended, Launch, Left, Request};
 use mesita_isolation::{Isolation, Killed, sandbox};
+use prost::Message;
 use siphasher::sip128::{Hasher128, SipHasher24};
 use smol::lock::Semaphore;
 
 use super::AgentNode;
-use super::build::{Begun, Names, Plan, asked, begin, build, empty_launch, limits, revocable_cpus};
+use super::build::{
+    Begun, Names, On, Place, Plan, asked, begin, build, empty_launch, limits, resolved,
+    revocable_cpus,
+};
 use super::docker;
+use super::images::Asked;
 use super::volumes::Held;
 use super::watch::Watch;
 use crate::access::ForTasks;
 use crate::clock;
+use crate::command::image_of;
+use crate::pb::mesita::TaskPublic;
+use crate::pb::mesos::v1::{ContainerInfo, ExecutorInfo, volume};
 use crate::v1::events::own_address;
 
 /// Containers that are remembered after their end.
@@ -37,6 +46,7 @@ pub(crate) struct Containers {
     /// What every task finds in its environment.
     for_tasks: ForTasks,
     isolation: Arc<Isolation<'static>>,
+    provisioner: Option<Arc<Provisioner>>,
     pub(super) work_dir: PathBuf,
     key: [u8; 32],
     switch_user: bool,
@@ -117,6 +127,7 @@ enum Step {
 impl Containers {
     pub(super) fn new(
         isolation: Arc<Isolation<'static>>,
+        provisioner: Option<Arc<Provisioner>>,
         work_dir: PathBuf,
         key: [u8; 32],
         hands: usize,
@@ -125,6 +136,7 @@ impl Containers {
     ) -> Self {
         Self {
             isolation,
+            provisioner,
             work_dir,
             key,
             for_tasks,
@@ -512,6 +524,7 @@ impl AgentNode {
     fn plan(&self, launch: &HandLaunch<'_>, bodies: &[BodyRef]) -> Plan {
         let bytes =
             |body: mesita_core::wire::Body| self.port.bodies.borrow().bytes(body.of(bodies));
+        let contained = container_of(launch, &bytes);
         Plan {
             request: Launch {
                 container: launch.container,
@@ -531,7 +544,46 @@ impl AgentNode {
             brought: self.containers.brought(launch.container),
             devices: self.devices.among(&launch.resources),
             docker: self.docker_asked(launch, &bytes(launch.public)),
+            wants: image_of(contained.as_ref()).map(Asked::of),
+            on: None,
+            wants_also: places_of(contained.as_ref()),
+            finds: Vec::new(),
         }
+    }
+
+    /// What a launch stands on, when its image is there.
+    async fn stand(&self, container: &Container, plan: &Plan) -> Result<Option<On>, String> {
+        let Some(wants) = plan.wants.clone().transpose()? else { return Ok(None) };
+        let user = resolved(&plan.of.user, self.containers.switch_user)?;
+        let image = self.image_for(container, &wants, user).await?;
+        let Some(provisioner) = self.containers.provisioner.as_ref().map(Arc::clone) else {
+            return Ok(None);
+        };
+        let stand = move || {
+            if let (_, Some(why)) = provisioner.backend() {
+                log::warn!("images are copied for each task that stands on one: {why}");
+            }
+            let user = provisioner.user_of(&image)?;
+            Ok(On { image, user, sandbox: provisioner.sandbox().to_owned() })
+        };
+        let stands = self.containers.by_hand(stand).await;
+        stands.map(Some).map_err(|error: images::Error| error.to_string())
+    }
+
+    /// The images that a launch finds elsewhere, when they are there.
+    async fn find(&self, container: &Container, plan: &Plan) -> Result<Vec<ImageVolume>, String> {
+        let mut finds = Vec::new();
+        for Place { wants, to, read_only } in plan.wants_also.clone() {
+            if to.starts_with('/') && plan.wants.is_none() {
+                let why =
+                    format!("a volume at `{to}`, which is absolute, needs an image to stand on");
+                return Err(why);
+            }
+            let user = resolved(&plan.of.user, self.containers.switch_user)?;
+            let image = self.image_for(container, &wants?, user).await?;
+            finds.push(ImageVolume { image, to, read_only });
+        }
+        Ok(finds)
     }
 
     /// What all that is inside of an executor's container is to weigh, it included.
@@ -635,6 +687,9 @@ impl AgentNode {
     ) -> Result<u32, String> {
         // The directories of volumes are as the core thinks they are.
         self.volumes.settled().await;
+        let on = self.stand(container, &plan).await?;
+        let finds = self.find(container, &plan).await?;
+        let plan = Plan { on, finds, ..plan };
         let isolation = Arc::clone(&self.containers.isolation);
         let work_dir = self.containers.work_dir.clone();
         let (switch, token) = (self.containers.switch_user, self.containers.token(id));
@@ -652,7 +707,7 @@ impl AgentNode {
             }
         };
         *container.launched.borrow_mut() = None;
-        self.keeper.send(&Request::Launch(Box::new(request)));
+        self.keeper.send(&request);
         let launched = loop {
             let listener = container.changed.listen();
             let launched = container.launched.borrow_mut().take();
@@ -858,6 +913,29 @@ impl AgentNode {
             }
         });
     }
+}
+
+/// What a launch says of its container.
+fn container_of(
+    launch: &HandLaunch<'_>,
+    bytes: &impl Fn(mesita_core::wire::Body) -> Arc<[u8]>,
+) -> Option<ContainerInfo> {
+    if launch.task.is_empty() {
+        ExecutorInfo::decode(&*bytes(launch.private)).unwrap_or_default().container
+    } else {
+        TaskPublic::decode(&*bytes(launch.public)).unwrap_or_default().container
+    }
+}
+
+/// Images that it asks for beside the one that it stands on.
+fn places_of(container: Option<&ContainerInfo>) -> Vec<Place> {
+    let volumes = container.map_or(&[][..], |container| &container.volumes);
+    let places = volumes.iter().filter_map(|volume| {
+        let wants = Asked::of(volume.image.as_ref()?);
+        let read_only = volume.mode() == volume::Mode::Ro;
+        Some(Place { wants, to: volume.container_path.clone(), read_only })
+    });
+    places.collect()
 }
 
 /// A limit as the core and frameworks know it.

@@ -12,6 +12,7 @@
 //! | `devices` | devices as resources |
 //! | `docker` | tasks whose containers a Docker engine holds |
 //! | `fetch` | what commands need in their sandboxes |
+//! | `images` | what tasks stand on instead of the machine's own files |
 //! | `inner` | containers inside of others, and sessions |
 //! | `beside`, `checks` | processes beside tasks; checks and health checks |
 //! | `executors` | executors that speak Mesos' executor API |
@@ -35,6 +36,7 @@ mod executors;
 pub(crate) mod fetch;
 mod files;
 pub(crate) mod garbage;
+mod images;
 mod inner;
 mod keeper;
 mod link;
@@ -174,6 +176,7 @@ pub(crate) struct AgentNode {
     docker: docker::Docker,
     spare: spare::Spare,
     devices: devices::Devices,
+    images: images::Images,
     volumes: volumes::Volumes,
     bounds: bounds::Bounds,
     /// The connection to the master, if there is one.

@@ -10,6 +10,7 @@ use mesita_core::doors::Rights;
 use mesita_core::resources::Amount;
 use mesita_core::wire::FrameworkId;
 use mesita_core::wire::agent::OperationStatus;
+use mesita_isolation::images;
 use prost::Message;
 
 use super::AgentNode;
@@ -76,6 +77,17 @@ impl AgentNode {
             self.options.access.check(&caller, Action::SetLogLevel, None)?;
             let set = logging::asked(&self.tasks, set.level, &set.duration);
             set.map_err(|why| early(StatusCode::BAD_REQUEST, why))?;
+            return Ok(status(StatusCode::OK));
+        }
+        if kind == Type::PruneImages {
+            self.options.access.check(&caller, Action::PruneImages, None)?;
+            let excluded = call.prune_images.as_ref().map_or(&[][..], |one| &one.excluded_images);
+            let names =
+                excluded.iter().filter_map(|image| Some(image.docker.as_ref()?.name.clone()));
+            let pruned = self.prune_images(names.collect()).await;
+            let pruned = pruned.map_err(|why| early(StatusCode::BAD_REQUEST, why))?;
+            let images::Pruned { images, layers, bytes } = pruned;
+            log::info!("images pruned: {images}, with {layers} layers of {bytes} bytes");
             return Ok(status(StatusCode::OK));
         }
         let media = request::asked(&headers)?;
@@ -164,6 +176,7 @@ impl AgentNode {
                 told.get_resource_providers = Some(response::GetResourceProviders::default());
             }
             Type::SetLoggingLevel => return Err(invalid("set_logging_level")),
+            Type::PruneImages => return Err(invalid("prune_images")),
             Type::Unknown
             | Type::LaunchNestedContainer
             | Type::WaitNestedContainer
@@ -179,8 +192,7 @@ impl AgentNode {
             | Type::AddResourceProviderConfig
             | Type::UpdateResourceProviderConfig
             | Type::RemoveResourceProviderConfig
-            | Type::MarkResourceProviderGone
-            | Type::PruneImages => {
+            | Type::MarkResourceProviderGone => {
                 let name = call.r#type().as_str_name();
                 let message = format!("{name} is not supported by this release");
                 return Err(early(StatusCode::NOT_IMPLEMENTED, message));

@@ -12,12 +12,15 @@ use std::sync::Arc;
 use mesita_core::agent::ledger::Record;
 use mesita_core::resources::{Amount, text};
 use mesita_core::wire::{Session, decode};
+use mesita_isolation::images::{self, Provisioner, Store};
 use mesita_isolation::keeper::protocol::Welcome;
 use mesita_isolation::keeper::{self, Client, KeeperOptions};
 use mesita_isolation::sys::Linux;
-use mesita_isolation::{Isolation, Options, machine};
+use mesita_isolation::{Isolation, Options, isolators, machine};
 use rustix::fs::{FlockOperation, flock};
 
+use super::images::Registry;
+use crate::flags::images::{Backend, Provider};
 use crate::flags::{Holds, json};
 use crate::identity;
 use crate::ledger::{self, Ledger};
@@ -41,6 +44,9 @@ pub(crate) struct Prepared {
     pub(crate) isolation: Arc<Isolation<'static>>,
     /// Memory of the machine.
     pub(crate) total_mem_bytes: u64,
+    /// What makes roots of images; none, and why.
+    pub(crate) provisioner: Result<Arc<Provisioner>, String>,
+    pub(crate) registry: Registry,
     pub(crate) resources: String,
     pub(crate) attributes: String,
     pub(crate) hostname: String,
@@ -68,6 +74,8 @@ pub(crate) enum Error {
     Machine(machine::Error),
     /// `--resources` or `--attributes`.
     Text(&'static str, String),
+    /// The store of images.
+    Images(images::Error),
 }
 
 impl fmt::Display for Error {
@@ -85,6 +93,7 @@ impl fmt::Display for Error {
             Self::Isolation(error) => write!(f, "--isolation: {error}"),
             Self::Machine(error) => write!(f, "{error}; say it with --resources"),
             Self::Text(flag, error) => write!(f, "{flag}: {error}"),
+            Self::Images(error) => write!(f, "images: {error}"),
         }
     }
 }
@@ -121,7 +130,13 @@ pub(crate) fn prepare(work_dir: &Path, holds: &Holds, life: Life) -> Result<Prep
         ..KeeperOptions::new(&work_dir)
     });
     let keeper = keeper.map_err(Error::Keeper)?;
-    let options = options(holds, key, keeper.welcome())?;
+    let registry = holds.images.docker_registry.as_deref().map(Registry::of).transpose();
+    let registry = registry.map_err(|bad| Error::Text("--docker-registry", bad))?;
+    let provisioner = provisioner(holds, &work_dir, keeper.welcome()).map_err(Error::Images)?;
+    let options = Options {
+        provisioner: provisioner.clone().map(Some),
+        ..options(holds, key, keeper.welcome())?
+    };
     let (isolation, degraded) = Isolation::new(&options, &LINUX).map_err(Error::Isolation)?;
     for degraded in &degraded {
         log::warn!("isolation: {degraded}");
@@ -141,6 +156,8 @@ pub(crate) fn prepare(work_dir: &Path, holds: &Holds, life: Life) -> Result<Prep
         keeper,
         isolation: Arc::new(isolation),
         total_mem_bytes: options.total_mem_bytes,
+        provisioner,
+        registry: registry.unwrap_or_default(),
         resources,
         attributes: attributes.collect::<Vec<_>>().join(";"),
         hostname: holds.hostname.clone().unwrap_or_else(node),
@@ -168,6 +185,47 @@ pub(crate) fn offered(holds: &Holds, work_dir: &Path) -> Result<String, Error> {
     let (resources, _) = told(holds)?;
     let total = machine::memory_bytes(&LINUX).map_err(Error::Machine)?;
     with_machine(&resources, total, work_dir)
+}
+
+/// What makes roots of images, or why this agent has none of it.
+fn provisioner(
+    holds: &Holds,
+    work_dir: &Path,
+    keeper: &Welcome,
+) -> Result<Result<Arc<Provisioner>, String>, images::Error> {
+    let flags = &holds.images;
+    if flags.image_providers.contains(&Provider::None) {
+        return Ok(Err("--image-providers=none".to_owned()));
+    }
+    let named = |names: &Vec<String>| {
+        names.iter().any(|name| matches!(&**name, "all" | isolators::FILESYSTEM_LINUX))
+    };
+    if holds.isolation.as_ref().is_some_and(|names| !named(names)) {
+        return Ok(Err(format!("--isolation does not name {}", isolators::FILESYSTEM_LINUX)));
+    }
+    if let Err(why) = Provisioner::is_possible(keeper) {
+        return Ok(Err(why.to_owned()));
+    }
+    if !flags.sandbox_directory.starts_with('/') || flags.sandbox_directory.contains('\0') {
+        let why = format!("--sandbox-directory `{}` is no absolute path", flags.sandbox_directory);
+        return Err(images::Error::Malformed(why));
+    }
+    let bounds = images::Bounds {
+        store_bytes: flags.image_store_max.bytes,
+        layer_bytes: flags.image_layer_max.bytes,
+        entries: flags.image_entries_max,
+        ratio: flags.image_ratio_max,
+        depth: flags.image_depth_max,
+    };
+    let own = || work_dir.join("images");
+    let store = Store::open(&flags.docker_store_dir.clone().unwrap_or_else(own), bounds)?;
+    let backend = match flags.image_provisioner_backend {
+        Backend::Auto => None,
+        Backend::Overlay => Some(images::Backend::Overlay),
+        Backend::Copy => Some(images::Backend::Copy),
+    };
+    let sandbox = &flags.sandbox_directory;
+    Provisioner::new(store, work_dir, backend, sandbox).map(|one| Ok(Arc::new(one)))
 }
 
 fn at(path: &Path) -> impl Fn(io::Error) -> Error + '_ {

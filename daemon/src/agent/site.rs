@@ -102,6 +102,7 @@ impl Site for AgentNode {
             own.extend(self.fetcher.gauges());
             own.extend(self.docker.gauges());
             own.extend(self.device_gauges());
+            own.extend(self.images.gauges());
             own.extend(self.bounds.gauges());
             own.extend(self.options.access.gauges());
             own.push(("backlog_bytes", self.port.backlog_bytes() as u64));

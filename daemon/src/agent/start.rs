@@ -1,6 +1,7 @@
 //! What an agent's core is told first: what it is, what its ledger says, and what still runs.
 
 use std::rc::Rc;
+use std::sync::Arc;
 
 use event_listener::Event;
 use mesita_core::Refusal;
@@ -32,7 +33,8 @@ struct Rest {
     work_dir: std::path::PathBuf,
     key: [u8; 32],
     keeper: mesita_isolation::keeper::Client,
-    isolation: std::sync::Arc<mesita_isolation::Isolation<'static>>,
+    isolation: Arc<mesita_isolation::Isolation<'static>>,
+    images: super::images::Images,
     resources: String,
     attributes: String,
     hostname: String,
@@ -51,6 +53,8 @@ impl Ready {
             records,
             keeper,
             isolation,
+            provisioner,
+            registry,
             resources,
             attributes,
             hostname,
@@ -59,11 +63,13 @@ impl Ready {
             proof: _,
             total_mem_bytes: _,
         } = prepared;
+        let images = super::images::Images::new(provisioner, registry);
         let rest = Rest {
             work_dir,
             key,
             keeper,
             isolation,
+            images,
             resources,
             attributes,
             hostname,
@@ -104,6 +110,7 @@ impl AgentNode {
         };
         let containers = Containers::new(
             prepared.isolation,
+            prepared.images.provisioner.as_ref().ok().map(Arc::clone),
             prepared.work_dir.clone(),
             prepared.key,
             options.hands,
@@ -139,6 +146,7 @@ impl AgentNode {
             docker,
             spare: super::spare::Spare::new(options.spare.clone()),
             devices: super::devices::Devices::new(options.devices.as_deref()),
+            images: prepared.images,
             volumes: super::volumes::Volumes::default(),
             bounds,
             master: std::cell::Cell::default(),

@@ -3,7 +3,8 @@
 
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
-use std::path::Path;
+use std::ffi::CString;
+use std::path::{Path, PathBuf};
 use std::rc::Rc;
 
 use event_listener::Event;
@@ -12,10 +13,13 @@ use mesita_core::limits::MESSAGE_MAX;
 use mesita_core::wire::resource::Resource;
 use mesita_core::wire::{ContainerId, Seq};
 use mesita_isolation::keeper::protocol::User;
+use mesita_isolation::keeper::wall::Bind;
+use mesita_isolation::sys::Failure;
 use mesita_isolation::volumes;
 use prost::Message;
 
 use super::AgentNode;
+use super::build::path;
 use crate::pb::mesita::TaskPrivate;
 use crate::pb::mesos::v1 as pb;
 use crate::v1::resources::role_of;
@@ -70,7 +74,7 @@ impl Held {
             volumes::give(&path, user, self.shared)?;
             Ok(path)
         };
-        let path = given().map_err(|failure: mesita_isolation::sys::Failure| {
+        let path = given().map_err(|failure: Failure| {
             format!("the persistent volume '{}': {failure}", self.id)
         })?;
         Ok((path.to_string_lossy().into_owned(), self.container_path.clone()))
@@ -83,12 +87,29 @@ impl Held {
         sandbox: &Path,
         user: Option<&User>,
     ) -> Result<(), String> {
-        let shown = || {
-            let path = volumes::create(work_dir, &self.role, &self.id)?;
+        let path = self.given(work_dir, user)?;
+        let linked = volumes::link(&path, sandbox, &self.container_path);
+        linked.map_err(|failure| self.failed(&failure))
+    }
+
+    /// The same for who stands on an image, and finds there only what is mounted there. Blocks.
+    pub(super) fn bind(&self, work_dir: &Path, user: Option<&User>) -> Result<Bind, String> {
+        let root = path(&self.given(work_dir, user)?);
+        let to = CString::new(self.container_path.as_str()).unwrap_or_default();
+        Ok(Bind { root, from: CString::default(), to, read_only: false })
+    }
+
+    fn given(&self, work_dir: &Path, user: Option<&User>) -> Result<PathBuf, String> {
+        let made = volumes::create(work_dir, &self.role, &self.id);
+        let given = made.and_then(|path| {
             volumes::give(&path, user, self.shared)?;
-            volumes::link(&path, sandbox, &self.container_path)
-        };
-        shown().map_err(|failure| format!("the persistent volume '{}': {failure}", self.id))
+            Ok(path)
+        });
+        given.map_err(|failure| self.failed(&failure))
+    }
+
+    fn failed(&self, failure: &Failure) -> String {
+        format!("the persistent volume '{}': {failure}", self.id)
     }
 }
 

@@ -8,6 +8,7 @@ mod access;
 pub(crate) mod docker;
 mod fetch;
 pub(crate) mod file;
+pub(crate) mod images;
 pub(crate) mod json;
 mod restart;
 pub(crate) mod spare;
@@ -377,6 +378,8 @@ pub(crate) struct Holds {
     pub(crate) docker: docker::Engine,
     #[command(flatten)]
     pub(crate) spare: spare::Spare,
+    #[command(flatten)]
+    pub(crate) images: images::Images,
 }
 
 /// `mesita agent`
@@ -523,6 +526,10 @@ pub(crate) struct Run {
     /// Run it in a container of this image, by a Docker engine; without a command what the image says
     #[arg(long, value_name = "IMAGE")]
     pub(crate) docker_image: Option<String>,
+    /// Image that it stands on: NAME[:TAG] of the agents' --docker-registry, or a path of theirs; what
+    /// is not said to run, the image says
+    #[arg(long, value_name = "NAME|PATH", conflicts_with = "docker_image")]
+    pub(crate) image: Option<String>,
     /// What the task gets [default: cpus:1;mem:128, or less where this host has less]
     #[arg(long, value_name = "RESOURCES")]
     pub(crate) resources: Option<String>,

@@ -83,7 +83,7 @@ pub(crate) fn check(
     container: &pb::ContainerInfo,
     command: Option<&pb::CommandInfo>,
 ) -> Result<(), String> {
-    let command = command.map_or(Ok(Command::default()), Command::in_image);
+    let command = command.map_or(Ok(Command::default()), Command::for_engine);
     let command = command.map_err(|bad| bad.to_string())?;
     create(container, &command, Facts::any()).map(|_| ())
 }

@@ -4,6 +4,7 @@ use std::fmt;
 
 use mesita_core::wire::task::{Executor, Kind, Launch, Limit, Restart};
 use mesita_core::wire::{AgentId, Body, Scratch, Seq};
+use mesita_isolation::images::Name;
 use prost::Message;
 
 use super::amounts::{BadNumber, amount, duration};
@@ -11,6 +12,7 @@ use super::checks::{Check, Health};
 use super::docker;
 use super::resources::{self, BadResource};
 use super::restarts;
+use crate::command::image_of;
 use crate::pb::mesita::{TaskPrivate, TaskPublic};
 use crate::pb::mesos::v1 as pb;
 
@@ -33,6 +35,8 @@ pub(crate) enum BadTask {
     Container(String),
     /// A label of a restart rule.
     Restart(String),
+    /// An image that cannot be.
+    Image(String),
     /// Something that this release does not do.
     Unsupported(&'static str),
 }
@@ -47,6 +51,7 @@ impl fmt::Display for BadTask {
             Self::Limit(name, bad) => write!(f, "The limit of '{name}' {bad}"),
             Self::Negative(what) => write!(f, "Task's '{what}' must be non-negative"),
             Self::Group(why) => f.write_str(why),
+            Self::Image(why) => f.write_str(why),
             Self::Check(what, why) => write!(f, "Task uses invalid {what}: {why}"),
             Self::Container(why) => write!(f, "Task uses invalid container: {why}"),
             Self::Restart(why) => f.write_str(why),
@@ -173,6 +178,9 @@ fn member(task: &pb::TaskInfo, executor: &pb::ExecutorInfo) -> Result<(), BadTas
 /// `validation::executor::type`.
 pub(crate) fn group_executor(executor: &pb::ExecutorInfo) -> Result<(), BadTask> {
     match executor.r#type() {
+        pb::executor_info::Type::Default if image_of(executor.container.as_ref()).is_some() => {
+            Err(BadTask::Unsupported("an image of a 'DEFAULT' executor: its tasks have their own"))
+        }
         pb::executor_info::Type::Default if executor.command.is_none() => Ok(()),
         pb::executor_info::Type::Default => {
             let why = "'ExecutorInfo.command' must not be set for 'DEFAULT' executor";
@@ -221,24 +229,57 @@ fn supported(task: &pb::TaskInfo, grouped: bool) -> Result<(), BadTask> {
     }
 }
 
-/// A container that asks for nothing beyond what every task has.
+/// A container that asks for nothing that no agent has.
 pub(crate) fn contained(container: &pb::ContainerInfo) -> Result<(), BadTask> {
     if docker::is_docker(container) {
         return Err(BadTask::Unsupported(
             "a container of type DOCKER for an executor or a container",
         ));
     }
-    let image = container.mesos.as_ref().is_some_and(|mesos| mesos.image.is_some());
-    if container.docker.is_some() || image {
+    if container.docker.is_some() {
         return Err(BadTask::Unsupported("a container image"));
     }
-    if !container.volumes.is_empty() {
-        return Err(BadTask::Unsupported("a volume of a container"));
-    }
+    image_of(Some(container)).map_or(Ok(()), image)?;
+    container.volumes.iter().try_for_each(volume)?;
     if !container.network_infos.is_empty() {
         return Err(BadTask::Unsupported("a network of a container's own"));
     }
     Ok(())
+}
+
+/// A volume that an agent may have. Mesos: `common::validation::validateVolume`.
+fn volume(volume: &pb::Volume) -> Result<(), BadTask> {
+    let sources = [volume.host_path.is_some(), volume.image.is_some(), volume.source.is_some()];
+    if sources.into_iter().filter(|is| *is).count() != 1 {
+        let why = "Only one of them should be set: 'host_path', 'image' and 'source'";
+        return Err(BadTask::Image(why.into()));
+    }
+    let Some(of) = &volume.image else {
+        return Err(BadTask::Unsupported("a volume of a container that is no image"));
+    };
+    let path = &volume.container_path;
+    if path.is_empty() || path.contains('\0') || path.split('/').any(|part| part == "..") {
+        return Err(BadTask::Image(format!(
+            "'container_path' `{path:.200}` is no place for a volume"
+        )));
+    }
+    image(of)
+}
+
+/// An image that an agent may have. Mesos: `common::validation::validateImage`.
+pub(crate) fn image(image: &pb::Image) -> Result<(), BadTask> {
+    if image.r#type() == pb::image::Type::Appc {
+        return Err(BadTask::Unsupported("an image of type APPC"));
+    }
+    let Some(docker) = &image.docker else {
+        return Err(BadTask::Image(
+            "'image.docker' must be set for an image of type DOCKER".into(),
+        ));
+    };
+    if docker.config.is_some() {
+        return Err(BadTask::Unsupported("a secret to pull an image with"));
+    }
+    Name::parse(&docker.name).map(|_| ()).map_err(|bad| BadTask::Image(bad.to_string()))
 }
 
 fn public(task: &pb::TaskInfo, executor: Option<&pb::ExecutorInfo>) -> TaskPublic {

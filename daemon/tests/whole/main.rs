@@ -26,6 +26,7 @@ mod frameworks;
 mod groups;
 mod http;
 mod idle;
+mod images;
 mod inner;
 mod installs;
 mod journal;

@@ -68,7 +68,7 @@ fn ready(
     name: &str,
 ) -> Result<Ready, String> {
     let private = TaskPrivate::decode(&*plan.private).unwrap_or_default();
-    let command = Command::in_image(&private.command.unwrap_or_default());
+    let command = Command::for_engine(&private.command.unwrap_or_default());
     let command = command.map_err(|bad| bad.to_string())?;
     let user = resolved(&plan.of.user, switch_user)?;
     let directory = sandbox::create(work_dir, plan.at, user.as_ref());

@@ -6,13 +6,13 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 /// Bytes that are left, shared by all who work for one task.
 #[derive(Clone, Debug)]
-pub(super) struct Budget {
+pub(in crate::agent) struct Budget {
     left: Arc<AtomicU64>,
     max: u64,
 }
 
 impl Budget {
-    pub(super) fn new(max: u64) -> Self {
+    pub(in crate::agent) fn new(max: u64) -> Self {
         Self { left: Arc::new(AtomicU64::new(max)), max }
     }
 
@@ -29,7 +29,7 @@ impl Budget {
     }
 
     /// Nothing more: whoever still works for the task stops.
-    pub(super) fn close(&self) {
+    pub(in crate::agent) fn close(&self) {
         self.left.store(0, Ordering::Relaxed);
     }
 

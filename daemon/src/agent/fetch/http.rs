@@ -30,7 +30,7 @@ const CHUNK: usize = 256 * 1024;
 
 impl AgentNode {
     /// Fetches a file into one that is open; how long it is.
-    pub(super) async fn fetch_from(
+    pub(in crate::agent) async fn fetch_from(
         &self,
         means: &Means,
         from: &Url,

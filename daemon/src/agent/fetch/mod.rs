@@ -28,7 +28,7 @@ use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use budget::Budget;
+pub(super) use budget::Budget;
 use cache::Cache;
 use mesita_isolation::keeper::protocol::User;
 use mesita_isolation::user::with_files_of;
@@ -119,17 +119,18 @@ pub(super) struct Job {
 }
 
 /// What a job has left, and whose rights it has.
-struct Means {
+pub(super) struct Means {
     /// The user's name, and who that is if the agent becomes it.
     name: String,
-    user: Option<User>,
+    pub(super) user: Option<User>,
     budget: Budget,
     /// Who vouches for servers, once that was read.
     outside: OnceCell<Outside>,
 }
 
 impl Means {
-    fn new(user: &(String, Option<User>), budget: Budget) -> Self {
+    /// Of who has these rights, and may bring so much.
+    pub(super) fn new(user: &(String, Option<User>), budget: Budget) -> Self {
         let (name, user) = user.clone();
         Self { name, user, budget, outside: OnceCell::new() }
     }

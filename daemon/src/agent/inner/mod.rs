@@ -40,7 +40,7 @@ use super::fetch::uri::Uri;
 use super::site::{Also, Used};
 use super::{AgentNode, Life};
 use crate::alarm;
-use crate::command::Command;
+use crate::command::{Command, variables_of};
 use crate::encoded::Resources;
 #[cfg(any(test, fuzzing))]
 pub(crate) use calls::judge;
@@ -351,19 +351,19 @@ impl AgentNode {
         let uris = std::mem::take(&mut command.uris);
         if inner.class == Class::Session {
             // As the task has it, but for what is said otherwise.
-            let task = Command::read(&self.tally.private_of(at.id));
-            let mut variables = task.map(|task| task.variables).unwrap_or_default();
+            let mut variables = variables_of(&self.tally.private_of(at.id));
             variables.append(&mut command.variables);
             command.variables = variables;
         }
         if inner.class == Class::Standalone {
             let session = self.inners.session.get();
+            let user = build::resolved(&names.user, switch)?;
             let alone = build::Alone { own, session, limits };
             let build =
                 move || build::alone(&names, command, &alone, &isolation, &work_dir, switch);
             let launch = self.containers.by_hand(build).await?;
-            self.fetch_into(inner, uris, launch.user.clone()).await?;
-            self.keeper.send(&Request::Launch(Box::new(launch)));
+            self.fetch_into(inner, uris, user).await?;
+            self.keeper.send(&launch);
             return Ok(());
         }
         let owner = inner.owner.clone();

@@ -10,6 +10,7 @@ use serde_json::Value;
 use super::voice::Voice;
 use super::{Job, check, on_cluster, plain};
 use crate::cli::{FAILED, Failure, USAGE};
+use crate::command::standing_on;
 use crate::flags::Where;
 use crate::pb::mesos::v1::{CommandInfo, ContainerInfo, Environment, environment::Variable};
 use crate::v1::docker;
@@ -43,8 +44,8 @@ struct Flags {
     /// Who holds the container of the command: `docker` for an image of --docker_image
     #[arg(long, value_name = "NAME", default_value = "mesos")]
     containerizer: String,
-    /// Image of the command's container
-    #[arg(long, value_name = "IMAGE")]
+    /// Image of the command's container, or that it stands on
+    #[arg(long, value_name = "IMAGE", alias = "docker_image")]
     docker_image: Option<String>,
     /// Principal to claim
     #[arg(long, value_name = "NAME", default_value = "")]
@@ -73,8 +74,10 @@ pub(crate) fn main(arguments: Vec<OsString>) -> Result<ExitCode, Failure> {
         };
     let environment = flags.env.as_deref().map(environment).transpose()?;
     let container = container(&flags)?;
+    let by_engine = container.as_ref().is_some_and(docker::is_docker);
+    // Without a command the image says what is run.
     let shell = flags.shell && flags.command.is_some();
-    let argv = flags.command.clone().filter(|_| !shell && container.is_none());
+    let argv = flags.command.clone().filter(|_| !shell && !by_engine);
     let arguments = argv.into_iter().collect();
     let command = CommandInfo {
         shell: Some(shell),
@@ -121,7 +124,7 @@ fn container(flags: &Flags) -> Result<Option<ContainerInfo>, Failure> {
         ("docker", Some(image)) => Ok(Some(docker::of_image(image))),
         ("docker", None) => usage("--containerizer=docker needs --docker_image"),
         ("mesos", None) => Ok(None),
-        ("mesos", Some(_)) => usage("--docker_image needs --containerizer=docker"),
+        ("mesos", Some(image)) => Ok(Some(standing_on(&super::image(image)?))),
         _ => usage("--containerizer: expected mesos or docker"),
     }
 }

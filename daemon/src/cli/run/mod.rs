@@ -26,10 +26,12 @@ use mesita_core::scheduler;
 use mesita_core::wire::Check;
 use mesita_core::wire::call::Ownership;
 use mesita_core::wire::task::Restart;
+use mesita_isolation::images::Name;
 
 use super::{Failure, NO_MASTER, USAGE, find};
 use crate::access::Credential;
 use crate::client::ClientNode;
+use crate::command::{Command, standing_on};
 use crate::conn::dial::Way;
 use crate::disk_thread::Store;
 use crate::flags::{Run, Where, json};
@@ -100,21 +102,28 @@ pub(super) fn main(flags: Run) -> Result<ExitCode, Failure> {
 /// What the flags ask for, checked.
 fn job(flags: &Run) -> Result<Job, Failure> {
     let usage = |message: String| Failure::new(USAGE, message);
-    let container = flags.docker_image.as_deref().map(docker::of_image);
+    let by_engine = flags.docker_image.is_some();
+    let container = match (&flags.docker_image, &flags.image) {
+        (Some(name), _) => Some(docker::of_image(name)),
+        (None, Some(name)) => Some(standing_on(&image(name)?)),
+        (None, None) => None,
+    };
     let command = match (&flags.command, flags.argv.split_first()) {
         (Some(line), _) => CommandInfo { value: Some(line.clone()), ..CommandInfo::default() },
         (None, Some((program, rest))) => CommandInfo {
             shell: Some(false),
             value: Some(program.clone()),
             // An engine is given what follows the program.
-            arguments: if container.is_some() { rest.to_vec() } else { flags.argv.clone() },
+            arguments: if by_engine { rest.to_vec() } else { flags.argv.clone() },
             ..CommandInfo::default()
         },
         (None, None) if container.is_some() => {
             CommandInfo { shell: Some(false), ..CommandInfo::default() }
         }
         (None, None) => {
-            return Err(usage("nothing to run: give --command LINE, or -- PROGRAM...".to_owned()));
+            return Err(usage(
+                "nothing to run: give --command LINE, -- PROGRAM..., or --image".to_owned(),
+            ));
         }
     };
     let variables: Result<Vec<Variable>, Failure> = flags
@@ -133,12 +142,12 @@ fn job(flags: &Run) -> Result<Job, Failure> {
     let variables = variables?;
     let environment = (!variables.is_empty()).then_some(Environment { variables });
     let command = CommandInfo { environment, ..command };
-    match &container {
-        Some(container) => docker::check(container, Some(&command)).map_err(usage)?,
-        None => {
-            crate::command::Command::of(&command).map_err(|bad| usage(bad.to_string()))?;
-        }
-    }
+    let checked = match &container {
+        Some(container) if by_engine => docker::check(container, Some(&command)),
+        Some(_) => Command::for_image(&command).map_err(|bad| bad.to_string()),
+        None => Command::of(&command).map(|_| ()).map_err(|bad| bad.to_string()),
+    };
+    checked.map_err(usage)?;
     let resources = plain(flags.resources.as_deref().unwrap_or(RESOURCES))?;
     if flags.instances == 0 {
         return Err(usage("--instances 0: at least one".to_owned()));
@@ -161,6 +170,19 @@ fn job(flags: &Run) -> Result<Job, Failure> {
     };
     check(&job)?;
     Ok(job)
+}
+
+/// The name of an image; one of a file here is meant from here.
+fn image(name: &str) -> Result<String, Failure> {
+    let bad = |why: String| Failure::new(USAGE, format!("--image: {why}"));
+    let name = if name.starts_with("./") || name.starts_with("../") {
+        let path = std::fs::canonicalize(name).map_err(|error| bad(format!("{name}: {error}")))?;
+        path.to_string_lossy().into_owned()
+    } else {
+        name.to_owned()
+    };
+    Name::parse(&name).map_err(|why| bad(why.to_string()))?;
+    Ok(name)
 }
 
 /// Refuses what no master would take.

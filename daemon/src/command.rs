@@ -71,11 +71,6 @@ pub(crate) struct Command {
 }
 
 impl Command {
-    /// Reads and checks the private body of a task.
-    pub(crate) fn read(private: &[u8]) -> Result<Self, BadCommand> {
-        Self::of(&command_of(private)?)
-    }
-
     /// Checks a command. Mesos: `mesos-containerizer launch`: with a shell the value is its line;
     /// without one it is the program, and the arguments are all of them, the program's name first.
     pub(crate) fn of(command: &CommandInfo) -> Result<Self, BadCommand> {
@@ -262,7 +257,7 @@ mod tests {
             ..CommandInfo::default()
         };
         let body = private(program);
-        let command = Command::read(&body).unwrap();
+        let command = command_of(&body).and_then(|command| Command::of(&command)).unwrap();
         assert_eq!((command.program.as_str(), command.arguments.len()), ("/bin/echo", 2));
     }
 
@@ -323,8 +318,8 @@ mod tests {
     fn what_cannot_be_run_is_refused_in_a_sentence() {
         assert_eq!(Command::of(&shell("")), Err(BadCommand::Empty));
         assert_eq!(Command::of(&shell("a\0b")), Err(BadCommand::Nul("an argument")));
-        assert_eq!(Command::read(&[0xff]), Err(BadCommand::Malformed));
-        assert_eq!(Command::read(&[]), Err(BadCommand::Missing));
+        assert_eq!(command_of(&[0xff]), Err(BadCommand::Malformed));
+        assert_eq!(command_of(&[]), Err(BadCommand::Missing));
         let long = Command::of(&shell(&"x".repeat(COMMAND_MAX))).unwrap_err();
         assert!(long.to_string().contains("at most 196608"), "{long}");
     }

@@ -26,6 +26,7 @@ mod lives;
 #[allow(dead_code)]
 #[path = "../election/oracle.rs"]
 mod oracle;
+mod outcomes;
 mod plan;
 #[allow(dead_code)]
 #[path = "../../../daemon/src/set/redo.rs"]

@@ -1,7 +1,8 @@
 //! What an idle cluster costs: memory, wake-ups, bytes written.
 
 use std::fs;
-use std::io;
+use std::io::{self, Read, Write};
+use std::net::TcpStream;
 use std::path::Path;
 use std::thread::sleep;
 use std::time::{Duration, SystemTime};
@@ -76,7 +77,10 @@ pub fn print(binary: &Path, seconds: u64) -> io::Result<()> {
     }
     println!("files changed meanwhile: {}", changed(cluster.dir(), since)?);
     for port in cluster.ports() {
-        cluster.get(port, "/health")?;
+        let answer = post(port, "/api/v1", r#"{"type":"GET_HEALTH"}"#)?;
+        if !answer.contains("\"healthy\":true") {
+            return Err(io::Error::other(answer));
+        }
     }
     for (name, pid) in &processes {
         let after = Footprint::of(*pid)?;
@@ -86,6 +90,20 @@ pub fn print(binary: &Path, seconds: u64) -> io::Result<()> {
         );
     }
     Ok(())
+}
+
+/// What a daemon answers to a call of Mesos' API in JSON.
+fn post(port: u16, path: &str, call: &str) -> io::Result<String> {
+    let mut stream = TcpStream::connect(("127.0.0.1", port))?;
+    write!(
+        stream,
+        "POST {path} HTTP/1.1\r\nHost: x\r\nAccept: application/json\r\nContent-Type: \
+         application/json\r\nContent-Length: {}\r\nConnection: close\r\n\r\n{call}",
+        call.len()
+    )?;
+    let mut text = String::new();
+    stream.read_to_string(&mut text)?;
+    Ok(text)
 }
 
 fn field(text: &str, name: &str) -> u64 {

@@ -11,6 +11,7 @@ pub mod failover;
 pub mod footprint;
 mod heap;
 pub mod launches;
+pub mod load;
 mod mesos;
 pub mod results;
 

@@ -2,21 +2,21 @@
 //!
 //! `mesita-benches CASE [--agents N] [--frameworks N] [--quick]` runs a case of the allocator's,
 //! `list` names them; `results FILE DIRECTORY` makes a page and a plot of what they printed.
-//! `mesita-benches [--binary PATH] footprint [SECONDS]`, `launches [TASKS]` and `failover [TRIALS]
-//! [TIMING]` need a binary, `target/dist/mesita` if not given, which `ci/dist` builds.
+//! `mesita-benches [--binary PATH] footprint [SECONDS]`, `launches [TASKS]`, `load [SECONDS]` and
+//! `failover [TRIALS] [TIMING]` need a binary, `target/dist/mesita` if not given, which `ci/dist` builds.
 
 use std::path::PathBuf;
 use std::process::ExitCode;
 
 use mesita_benches::allocation::{self, Size};
-use mesita_benches::{Counting, codec, failover, footprint, launches, results};
+use mesita_benches::{Counting, codec, failover, footprint, launches, load, results};
 
 // So that a5 can tell that nothing is allocated.
 #[global_allocator]
 static HEAP: Counting = Counting;
 
 const USAGE: &str = "usage: mesita-benches CASE [--agents N] [--frameworks N] [--quick] | list | results FILE DIRECTORY\n       \
-                     mesita-benches [--binary PATH] footprint [SECONDS] | launches [TASKS] | \
+                     mesita-benches [--binary PATH] footprint [SECONDS] | launches [TASKS] | load [SECONDS] | \
                      failover [TRIALS] [fast|default|slow]";
 
 fn main() -> ExitCode {
@@ -59,6 +59,7 @@ fn main() -> ExitCode {
     let result = match words.first().map(String::as_str) {
         Some("footprint") => number(60).map(|seconds| footprint::print(&binary, seconds)),
         Some("launches") => number(200).map(|tasks| launches::print(&binary, tasks)),
+        Some("load") => number(20).map(|seconds| load::print(&binary, seconds)),
         Some("failover") => {
             let timing = words.get(2).map_or("default", String::as_str);
             number(50).map(|trials| failover::print(&binary, timing, trials))

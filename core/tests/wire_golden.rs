@@ -137,7 +137,7 @@ fn a_peer_of_the_release_before_is_sent_nothing_that_it_does_not_know() {
         ) || later.iter().any(|begin| name.starts_with(begin))
     };
     assert!(
-        names.clone().count() == 39 && names.clone().all(known),
+        names.clone().count() == 40 && names.clone().all(known),
         "{:?}",
         names.collect::<Vec<_>>()
     );

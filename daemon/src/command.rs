@@ -10,6 +10,7 @@ use crate::pb::mesita::{TaskPrivate, TaskPublic};
 use crate::pb::mesos::v1::{
     CommandInfo, ContainerInfo, Environment, Image, Secret, environment, image, secret,
 };
+use crate::v1::docker::is_docker;
 
 /// Bytes of all arguments and variables of a command. The keeper takes a message of 256 KiB.
 const COMMAND_MAX: usize = 192 * 1024;
@@ -72,11 +73,6 @@ pub(crate) struct Command {
 }
 
 impl Command {
-    /// Reads and checks the private body of a task.
-    pub(crate) fn read(private: &[u8]) -> Result<Self, BadCommand> {
-        Self::of(&command_of(private)?)
-    }
-
     /// Checks a command. Mesos: `mesos-containerizer launch`: with a shell the value is its line;
     /// without one it is the program, and the arguments are all of them, the program's name first.
     pub(crate) fn of(command: &CommandInfo) -> Result<Self, BadCommand> {
@@ -116,6 +112,35 @@ impl Command {
         let read = Self { program, arguments, variables: all, uris };
         read.check()?;
         Ok(read)
+    }
+
+    /// The same in a container that is made of an image: without a value it is the image's own, with
+    /// these arguments; the program is empty unless it is a shell. Mesos: `Docker::RunOptions::create`.
+    pub(crate) fn for_engine(command: &CommandInfo) -> Result<Self, BadCommand> {
+        let uris = command.uris.iter().map(Uri::of).collect::<Result<Vec<Uri>, BadCommand>>()?;
+        let value = command.value.clone().filter(|value| !value.is_empty());
+        let (program, arguments) = match (command.shell(), value) {
+            (true, Some(line)) => ("/bin/sh".to_owned(), vec!["-c".to_owned(), line]),
+            (true, None) => return Err(BadCommand::Empty),
+            (false, value) => {
+                (String::new(), value.into_iter().chain(command.arguments.clone()).collect())
+            }
+        };
+        let variables = variables(command.environment.as_ref())?;
+        let read = Self { program, arguments, variables, uris };
+        read.check()?;
+        Ok(read)
+    }
+
+    /// What is wrong with the command of a task, given both of its bodies.
+    pub(crate) fn look(private: &[u8], public: &[u8]) -> Result<(), BadCommand> {
+        let command = command_of(private)?;
+        let container = TaskPublic::decode(public).unwrap_or_default().container;
+        match &container {
+            Some(container) if is_docker(container) => Self::for_engine(&command).map(|_| ()),
+            Some(_) if image_of(container.as_ref()).is_some() => Self::for_image(&command),
+            _ => Self::of(&command).map(|_| ()),
+        }
     }
 
     fn check(&self) -> Result<(), BadCommand> {
@@ -234,9 +259,10 @@ pub(crate) fn private(command: CommandInfo) -> Vec<u8> {
     TaskPrivate { command: Some(command), ..TaskPrivate::default() }.encode_to_vec()
 }
 
-/// The public body of a task of which no more is known than its name, and what it stands on.
-pub(crate) fn public(name: &str, container: Option<ContainerInfo>) -> Vec<u8> {
-    TaskPublic { name: Some(name.to_owned()), container, ..TaskPublic::default() }.encode_to_vec()
+/// The public body of a task of which no more is known than its name, and what holds it.
+pub(crate) fn public(name: &str, container: Option<&ContainerInfo>) -> Vec<u8> {
+    let (name, container) = (Some(name.to_owned()), container.cloned());
+    TaskPublic { name, container, ..TaskPublic::default() }.encode_to_vec()
 }
 
 #[cfg(test)]
@@ -259,7 +285,7 @@ mod tests {
             ..CommandInfo::default()
         };
         let body = private(program);
-        let command = Command::read(&body).unwrap();
+        let command = command_of(&body).and_then(|command| Command::of(&command)).unwrap();
         assert_eq!((command.program.as_str(), command.arguments.len()), ("/bin/echo", 2));
     }
 
@@ -320,8 +346,8 @@ mod tests {
     fn what_cannot_be_run_is_refused_in_a_sentence() {
         assert_eq!(Command::of(&shell("")), Err(BadCommand::Empty));
         assert_eq!(Command::of(&shell("a\0b")), Err(BadCommand::Nul("an argument")));
-        assert_eq!(Command::read(&[0xff]), Err(BadCommand::Malformed));
-        assert_eq!(Command::read(&[]), Err(BadCommand::Missing));
+        assert_eq!(command_of(&[0xff]), Err(BadCommand::Malformed));
+        assert_eq!(command_of(&[]), Err(BadCommand::Missing));
         let long = Command::of(&shell(&"x".repeat(COMMAND_MAX))).unwrap_err();
         assert!(long.to_string().contains("at most 196608"), "{long}");
     }

@@ -20,6 +20,7 @@ use crate::passage::{
     OUT_LEASE, OUT_OUTPUT, OUT_STOPPED, RECORD_MAX, to_bytes,
 };
 use crate::seats::{Answer, Seat, refused};
+use crate::times;
 
 /// Inputs between two ticks at the most.
 const INPUTS_PER_TICK: u32 = 256;
@@ -184,8 +185,12 @@ impl Core {
             let end = STAMP + tick.len();
             buffer[STAMP..end].copy_from_slice(tick);
             let number = u8::try_from(number).unwrap_or(u8::MAX);
+            let (began, allocates) = (clock::now(), seat.allocates());
             // A tick is not refused; if it were, the counter of refusals would tell.
             let _ = self.step(number, buffer, STAMP, end);
+            if allocates {
+                times::ALLOCATIONS.took(clock::now().since(began));
+            }
             ticked = true;
         }
         ticked

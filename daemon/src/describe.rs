@@ -16,9 +16,21 @@ pub(crate) fn resources<'s>(
     list: &mut Scratch<'s>,
     parts: &mut [u8],
 ) -> Result<Seq<'s, Resource<'s>>, Full> {
+    resources_and(written, "", list, parts)
+}
+
+/// The same, and what is offered beyond that and may be taken back.
+pub(crate) fn resources_and<'s>(
+    written: &str,
+    revocable: &str,
+    list: &mut Scratch<'s>,
+    parts: &mut [u8],
+) -> Result<Seq<'s, Resource<'s>>, Full> {
     let mut parts = Scratch::new(parts);
     let mut resources = Vec::new();
-    for entry in text::resources(written).flatten() {
+    let entries = text::resources(written).flatten().map(|entry| (entry, false));
+    let spare = text::resources(revocable).flatten().map(|entry| (entry, true));
+    for (entry, revocable) in entries.chain(spare) {
         let value = match entry.value {
             TextValue::Scalar(amount) => Value::Scalar(amount),
             TextValue::Ranges(inside) => Value::Ranges(parts.seq::<Range>(text::ranges(inside))?),
@@ -35,7 +47,7 @@ pub(crate) fn resources<'s>(
                 labels: "",
             }])?
         };
-        let traits = Traits { reservations, ..Traits::PLAIN };
+        let traits = Traits { reservations, revocable, ..Traits::PLAIN };
         resources.push(Resource { name: entry.name, value, traits });
     }
     list.seq::<Resource<'static>>(resources)

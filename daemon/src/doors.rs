@@ -99,11 +99,13 @@ pub(crate) struct Doors {
     /// Cgroups by id: those of tasks with their containers.
     known: RefCell<BTreeMap<u64, Option<Inside>>>,
     own_uid: u32,
+    /// Who is not on this machine may do what anybody may; else nothing without a credential.
+    open: bool,
 }
 
 impl Doors {
-    /// Looks at what this machine can tell.
-    pub(crate) fn new() -> Self {
+    /// Looks at what this machine can tell. `open`: an operator lets everybody in.
+    pub(crate) fn new(open: bool) -> Self {
         let flags = SocketFlags::CLOEXEC;
         let protocol = Some(netlink::SOCK_DIAG);
         let diag =
@@ -117,6 +119,7 @@ impl Doors {
                 .map(Path::to_owned),
             known: RefCell::default(),
             own_uid: rustix::process::geteuid().as_raw(),
+            open,
         }
     }
 
@@ -137,8 +140,8 @@ impl Doors {
         match ends {
             Ends::Memory => Ok(self.local(self.own_uid)),
             Ends::Tcp { peer, .. } if !peer.ip().to_canonical().is_loopback() => {
-                // Only under --insecure does anybody listen where others come from.
-                Ok(Caller::new(ANYONE, Rights::OPERATE))
+                let rights = if self.open { Rights::OPERATE } else { Rights::NONE };
+                Ok(Caller::new(ANYONE, rights))
             }
             Ends::Tcp { local, peer } => {
                 let socket = self.ask(*peer, *local).ok().flatten().ok_or(Denied::Unknown)?;
@@ -337,7 +340,7 @@ mod tests {
         let stream = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
         let (accepted, peer) = listener.accept().unwrap();
         let ends = Ends::Tcp { local: accepted.local_addr().unwrap(), peer };
-        let doors = Doors::new();
+        let doors = Doors::new(false);
         let caller = doors.caller(&ends).unwrap();
         let uid = rustix::process::geteuid();
         let name = mesita_isolation::user::name_of(uid.as_raw()).unwrap();
@@ -354,7 +357,7 @@ mod tests {
             local: "127.0.0.1:9".parse().unwrap(),
             peer: "127.0.0.1:1".parse().unwrap(),
         };
-        assert_eq!(Doors::new().caller(&nobody), Err(Denied::Unknown));
+        assert_eq!(Doors::new(true).caller(&nobody), Err(Denied::Unknown));
     }
 
     #[test]
@@ -363,8 +366,10 @@ mod tests {
             local: "192.0.2.1:5050".parse().unwrap(),
             peer: "192.0.2.2:40000".parse().unwrap(),
         };
-        let caller = Doors::new().caller(&remote).unwrap();
-        assert_eq!(caller, Caller::new("anyone", Rights::OPERATE));
+        for (open, rights) in [(true, Rights::OPERATE), (false, Rights::NONE)] {
+            let caller = Doors::new(open).caller(&remote).unwrap();
+            assert_eq!(caller, Caller::new("anyone", rights));
+        }
     }
 
     #[test]

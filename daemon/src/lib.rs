@@ -10,12 +10,13 @@
 //! # Layers, lowest first
 //! | module | owns |
 //! |---|---|
-//! | `clock`, `random`, `memory`, `alarm`, `bell`, `logging` | the machine, as far as threads need it |
+//! | `clock`, `random`, `memory`, `alarm`, `bell`, `logging`, `times` | the machine, as far as threads need it |
 //! | `passage`, `seats`, `core_thread`, `disk_thread`, `io_thread`, `process` | threads, and what goes between them |
-//! | `journal`, `ledger` | files |
+//! | `journal`, `ledger`, `identity` | files |
 //! | `bodies`, `port`, `conn`, `conns`, `doors`, `once` | connections and who is behind them |
 //! | `access` | who must show a credential, and what each may do then |
 //! | `audit` | who asked for which change |
+//! | `tls` | connections that nobody reads on the way |
 //! | `catalog`, `http`, `load` | what can be read |
 //! | `lease`, `set` | several masters: who leads, and until when |
 //! | `master`, `agent`, `client` | the IO side of each machine |
@@ -26,8 +27,8 @@
 mod access;
 mod agent;
 mod alarm;
-#[cfg(test)]
-mod any_input;
+#[cfg(any(test, fuzzing))]
+pub mod any_input;
 mod audit;
 mod bell;
 mod bodies;
@@ -48,6 +49,7 @@ mod fit;
 mod flags;
 pub mod framework;
 mod http;
+mod identity;
 mod io_thread;
 mod journal;
 mod lease;
@@ -66,6 +68,8 @@ mod random;
 mod seats;
 mod set;
 mod signals;
+mod times;
+mod tls;
 mod v1;
 
 use std::ffi::OsString;

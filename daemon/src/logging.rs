@@ -8,7 +8,11 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use log::LevelFilter;
 
 use crate::alarm;
+use crate::flags::text::Duration;
 use crate::io_thread::Tasks;
+use crate::legacy;
+use crate::pb::mesos::v1::DurationInfo;
+use crate::v1::amounts::duration;
 
 /// The highest level. Mesos' own log statements go up to it.
 const LEVEL_MAX: u32 = 3;
@@ -45,6 +49,29 @@ pub(crate) fn level() -> u32 {
         | LevelFilter::Error
         | LevelFilter::Off => 1,
     }
+}
+
+/// SET_LOGGING_LEVEL, or what is wrong with it.
+pub(crate) fn asked(tasks: &Tasks, level: u32, of: &DurationInfo) -> Result<(), String> {
+    let us = duration(of);
+    let us = us.ok_or("'set_logging_level.duration' must be non-negative")?;
+    set(tasks, level, us)
+}
+
+/// `/logging/toggle`: what it says, or what is wrong with it. Mesos: `Logging::toggle`.
+pub(crate) fn toggled(tasks: &Tasks, query: Option<&str>) -> Result<String, String> {
+    let query = legacy::query(query);
+    let (level, us) = match (query.get("level"), query.get("duration")) {
+        (None, None) => return Ok(format!("{}\n", level())),
+        (Some(_), None) => return Err("Expecting 'duration=value' in query.\n".to_owned()),
+        (None, Some(_)) => return Err("Expecting 'level=value' in query.\n".to_owned()),
+        (Some(level), Some(duration)) => (level, duration.parse::<Duration>()),
+    };
+    let Ok(level) = level.parse() else {
+        return Err(format!("Failed to convert '{}' to number.\n", level.escape_debug()));
+    };
+    let us = us.map_err(|why| format!("{why}\n"))?.us;
+    set(tasks, level, us).map(|()| String::new())
 }
 
 /// Logs so much more for a while, in µs; 0 is as usual. The newest word counts. Refused beyond

@@ -33,6 +33,3 @@ pub(crate) mod mesos {
 pub(crate) mod mesita {
     include!(concat!(env!("OUT_DIR"), "/mesita.rs"));
 }
-
-/// The descriptions of all messages of the API, for JSON.
-pub(crate) const API: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/api.bin"));

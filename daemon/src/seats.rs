@@ -95,6 +95,8 @@ pub(crate) trait Seat: Send {
     fn tick(&self) -> &'static [u8];
     /// Its inputs come behind the wall clock.
     fn is_stamped(&self) -> bool;
+    /// Its ticks allocate resources.
+    fn allocates(&self) -> bool;
     /// Until when this process leads its set, if this is the seat that knows.
     fn lease(&self, now: Time) -> Option<Time>;
     /// Inputs so far.
@@ -132,6 +134,10 @@ impl<F: Front + Gauged + Send> Seat for Drive<'static, F> {
 
     fn is_stamped(&self) -> bool {
         F::STAMPED
+    }
+
+    fn allocates(&self) -> bool {
+        F::ALLOCATES
     }
 
     fn lease(&self, now: Time) -> Option<Time> {
@@ -177,6 +183,9 @@ impl<F: Front + Gauged + Send> Seat for Drive<'static, F> {
 
 /// A front whose use of its tables can be told.
 pub(crate) trait Gauged {
+    /// Its ticks allocate resources.
+    const ALLOCATES: bool = false;
+
     /// Tells each gauge by its name.
     fn tell(&self, tell: &mut dyn FnMut(&'static str, u64));
 
@@ -196,6 +205,8 @@ pub(crate) type Answer = heapless::Vec<u8, ANSWER_MAX>;
 pub(crate) const ANSWER_MAX: usize = 16 * 1024;
 
 impl Gauged for Master<'_> {
+    const ALLOCATES: bool = true;
+
     fn tell(&self, tell: &mut dyn FnMut(&'static str, u64)) {
         let gauges = self.gauges();
         for (name, value) in [

@@ -27,6 +27,19 @@ pub(crate) fn block() -> io::Result<()> {
     Ok(set().thread_block()?)
 }
 
+/// The same for whoever has changed a terminal, which is to be given back whatever ends it: SIGQUIT,
+/// too, and what tells that the terminal has another size.
+pub(crate) fn block_at_terminal() -> io::Result<()> {
+    at_terminal().thread_block()?;
+    Ok(resized().thread_block()?)
+}
+
+fn at_terminal() -> SigSet {
+    let mut set = set();
+    set.add(Signal::SIGQUIT);
+    set
+}
+
 fn set() -> SigSet {
     let mut set = SigSet::empty();
     [Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP, Signal::SIGUSR1]
@@ -36,10 +49,14 @@ fn set() -> SigSet {
 }
 
 impl Signals {
-    /// Those that were blocked.
+    /// Those that were blocked by [`block`].
     pub(crate) fn new() -> io::Result<Self> {
-        let flags = SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK;
-        Ok(Self(Async::new(SignalFd::with_flags(&set(), flags)?)?))
+        Ok(Self(read(&set())?))
+    }
+
+    /// Those that were blocked by [`block_at_terminal`].
+    pub(crate) fn at_terminal() -> io::Result<Self> {
+        Ok(Self(read(&at_terminal())?))
     }
 
     /// The next one.
@@ -59,13 +76,13 @@ impl Signals {
     }
 }
 
+fn read(set: &SigSet) -> io::Result<Async<SignalFd>> {
+    let flags = SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK;
+    Async::new(SignalFd::with_flags(set, flags)?)
+}
+
 /// Tells when the terminal has another size.
 pub(crate) struct Resized(Async<SignalFd>);
-
-/// Blocks the signal that says so. Called before the first thread, which all others take after.
-pub(crate) fn block_resized() -> io::Result<()> {
-    Ok(resized().thread_block()?)
-}
 
 fn resized() -> SigSet {
     let mut set = SigSet::empty();
@@ -76,8 +93,7 @@ fn resized() -> SigSet {
 impl Resized {
     /// From now on.
     pub(crate) fn new() -> io::Result<Self> {
-        let flags = SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK;
-        Ok(Self(Async::new(SignalFd::with_flags(&resized(), flags)?)?))
+        Ok(Self(read(&resized())?))
     }
 
     /// Waits for it; false when nobody can tell any more.

@@ -97,6 +97,10 @@ impl Agent<'_> {
     pub(super) fn begin_end(&mut self, cx: &mut Cx<'_>, id: Id) {
         let Some(row) = self.tasks.get(id) else { return };
         if row.stage == Stage::Recording {
+            if row.is_given() {
+                self.end_unhanded(cx, &row);
+                return;
+            }
             let (state, reason) = (TaskState::Killed, Some(Reason::TaskKilledDuringLaunch));
             self.end_task(cx, id, state, reason, "Killed before it started", [0; 2]);
             return;
@@ -181,6 +185,10 @@ impl Agent<'_> {
             cx.hand(Hand::Forget { container });
             return Err(Refusal::OutOfTurn);
         }
+        if row.ordered == Ordered::Preempt {
+            self.end_preempted(cx, id, &row);
+            return Ok(());
+        }
         if row.stage == Stage::Waiting {
             return Err(Refusal::OutOfTurn);
         }
@@ -193,6 +201,8 @@ impl Agent<'_> {
             return Ok(());
         }
         let (state, reason, own) = match (row.ordered, limit, exit) {
+            // Told above.
+            (Ordered::Preempt, _, _) => return Ok(()),
             (Ordered::Kill | Ordered::Unhealthy | Ordered::Group, _, _) => {
                 (TaskState::Killed, None, text.as_str())
             }
@@ -341,6 +351,10 @@ impl Agent<'_> {
             next = after(&self.tasks, OF_EXECUTOR, task);
             let Some(task_row) = self.tasks.get(task) else { continue };
             if task_row.state.is_terminal() {
+                continue;
+            }
+            if task_row.ordered == Ordered::Preempt {
+                self.end_preempted(cx, task, &task_row);
                 continue;
             }
             let killed = task_row.ordered != Ordered::No;

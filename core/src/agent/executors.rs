@@ -12,8 +12,9 @@ use crate::table::Id;
 use crate::wire::agent::AgentCall;
 use crate::wire::executor::{ExecutorCall, ExecutorEvent, ExecutorUpdate};
 use crate::wire::link::Parting;
+use crate::wire::resource::Resource;
 use crate::wire::task::{Kind, Launch, Reason, TaskState};
-use crate::wire::{Body, BodyRef, FrameworkId, Scratch, Seq};
+use crate::wire::{AgentId, Body, BodyRef, FrameworkId, Scratch, Seq};
 
 impl Agent<'_> {
     /// Everything an executor says.
@@ -95,7 +96,13 @@ impl Agent<'_> {
             let Some(mut row) = self.tasks.get(task) else { continue };
             let named = || has.iter().any(|name| self.names.is(row.name, name));
             if row.stage == Stage::Starting && row.state == TaskState::Staging && !named() {
-                self.hand_to_executor(cx, executor, task);
+                if row.is_given() {
+                    self.hand_group(cx, executor, &row);
+                } else {
+                    self.hand_to_executor(cx, executor, task);
+                }
+                // What is handed over already is not any more.
+                row.stage = self.tasks.get_ref(task).map_or(row.stage, |row| row.stage);
             } else if row.stage == Stage::Starting {
                 row.stage = Stage::Running;
                 if let Some(row) = self.tasks.get_mut(task) {
@@ -149,20 +156,9 @@ impl Agent<'_> {
         self.with_scratch(|agent, outer, inner| {
             let mut outer = Scratch::new(outer);
             let resources = agent.pool.write(&agent.names, row.held, "", &mut outer, inner);
-            let launch = Launch {
-                task: &name,
-                agent: agent.agent,
-                kind: Kind::Executor,
-                resources: resources.unwrap_or_default(),
-                limits: Seq::EMPTY,
-                executor: None,
-                user: &user,
-                grace_us: Some(row.grace_us),
-                completion_us: (row.completion_us > 0).then_some(row.completion_us),
-                restart: row.restart,
-                public: named(row.public, 0),
-                private: named(row.private, u16::from(!row.public.is_none())),
-            };
+            let places = [0, u16::from(!row.public.is_none())];
+            let resources = resources.unwrap_or_default();
+            let launch = given(agent.agent, &row, [&name, &user], resources, places);
             let with: heapless::Vec<BodyRef, 2> =
                 [row.public, row.private].into_iter().filter(|body| !body.is_none()).collect();
             let head = Head::ExecutorEvent(ExecutorEvent::Launch { task: launch });
@@ -184,6 +180,10 @@ impl Agent<'_> {
                 let name = self.text(row.name);
                 let event = ExecutorEvent::Kill { task: &name, grace_us: Some(row.grace_us) };
                 cx.emit(Output::Send { conn, head: Head::ExecutorEvent(event) });
+            }
+            _ if row.stage == Stage::Starting && row.is_given() => {
+                self.end_unhanded(cx, row);
+                self.end_unused(cx, executor);
             }
             _ if row.stage == Stage::Starting => {
                 let reason = Some(Reason::TaskKilledDuringLaunch);
@@ -312,5 +312,29 @@ impl Agent<'_> {
         let head = Head::ExecutorEvent(ExecutorEvent::Message { data: Body::at(0) });
         cx.emit_with(Output::Send { conn, head }, &[data]);
         Ok(())
+    }
+}
+
+/// A task as its executor is given it: under this name, for this user, with its bodies at these places.
+pub(super) fn given<'g>(
+    agent: AgentId,
+    row: &Task,
+    [task, user]: [&'g str; 2],
+    resources: Seq<'g, Resource<'g>>,
+    [public, private]: [u16; 2],
+) -> Launch<'g> {
+    Launch {
+        task,
+        agent,
+        kind: Kind::Executor,
+        resources,
+        limits: Seq::EMPTY,
+        executor: None,
+        user,
+        grace_us: Some(row.grace_us),
+        completion_us: (row.completion_us > 0).then_some(row.completion_us),
+        restart: row.restart,
+        public: named(row.public, public),
+        private: named(row.private, private),
     }
 }

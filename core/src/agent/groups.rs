@@ -1,22 +1,30 @@
 //! Groups of tasks that live and die together, under an executor of the agent's own (Mesos:
-//! `launcher/default_executor.cpp`).
+//! `launcher/default_executor.cpp`), or given all at once to one of the framework's own, which sees to
+//! the rest.
 //!
-//! Such an executor has no process. It is charged for as long as one of its tasks is not settled, and
+//! The agent's own executor has no process. It is charged for as long as one of its tasks is not settled, and
 //! each of its tasks runs in a container of its own, inside the executor's. A group is accepted as a
 //! whole or not at all; when one of its tasks fails or is killed, the others are killed.
 
+use super::executors::given;
 use super::launch::{Accepted, Taken};
-use super::rows::{OF_EXECUTOR, Ordered, Stage, Task};
-use super::{Agent, Cx, Hand, Record};
+use super::rows::{GIVEN, OF_EXECUTOR, Ordered, Stage, Task};
+use super::{Agent, Cx, Hand, Output, Record};
 use crate::Refusal;
 use crate::doors;
 use crate::index::after;
 use crate::limits::TASKS_PER_GROUP_MAX;
 use crate::table::Id;
 use crate::wire::agent::FrameworkHeld;
+use crate::wire::executor::ExecutorEvent;
 use crate::wire::resource::Resource;
-use crate::wire::task::{Executor as WireExecutor, Exit, Kind, Launch, RestartRule};
-use crate::wire::{BodyRef, Scratch, Seq};
+use crate::wire::task::{
+    Executor as WireExecutor, Exit, Kind, Launch, Reason, RestartRule, TaskState,
+};
+use crate::wire::{BodyRef, Head, Scratch, Seq};
+
+/// Bytes of the resources of one task.
+const RESOURCES_BYTES: usize = 4096;
 
 /// A group on its way in.
 pub(super) struct Group<'g, 'w> {
@@ -39,7 +47,7 @@ impl<'g, 'w> Group<'g, 'w> {
         bodies: &'g [BodyRef],
     ) -> Option<Self> {
         let kind = tasks.iter().nth(first)?.kind;
-        if !matches!(kind, Kind::Group { .. }) {
+        if !kind.is_of_group() {
             return None;
         }
         let count = tasks.iter().skip(first).take_while(|task| task.kind == kind).count();
@@ -48,6 +56,11 @@ impl<'g, 'w> Group<'g, 'w> {
 
     pub(super) fn iter(&self) -> impl Iterator<Item = Launch<'w>> + '_ {
         self.tasks.iter().skip(self.first).take(self.count)
+    }
+
+    /// The agent itself runs them.
+    fn is_builtin(&self) -> bool {
+        self.iter().next().is_some_and(|task| matches!(task.kind, Kind::Group { .. }))
     }
 
     /// Their executor, which comes with the first.
@@ -85,7 +98,9 @@ impl Agent<'_> {
         let known = self.executor_named(framework, executor.id);
         if let Some(row) = known.and_then(|id| self.executors.get_ref(id)) {
             let body = executor.body.of(group.bodies);
-            if !row.builtin || (row.body.len, row.body.hash) != (body.len, body.hash) {
+            if row.builtin != group.is_builtin()
+                || (row.body.len, row.body.hash) != (body.len, body.hash)
+            {
                 return Err(Refusal::Exists);
             }
         }
@@ -133,9 +148,9 @@ impl Agent<'_> {
         executor: &WireExecutor<'_>,
     ) {
         let Group { held, role, bodies, .. } = *group;
-        let known = self.executor_named(framework, executor.id);
+        let (known, builtin) = (self.executor_named(framework, executor.id), group.is_builtin());
         let id = known
-            .or_else(|| self.accept_executor(cx, framework, held, role, executor, bodies, true));
+            .or_else(|| self.accept_executor(cx, framework, held, role, executor, bodies, builtin));
         let Some(id) = id else { return };
         let number = self.next_group(id);
         // In the ledger each task names its executor; what that holds is on record already.
@@ -148,9 +163,11 @@ impl Agent<'_> {
         };
         for task in group.iter() {
             let user = doors::user(task.user, executor.user, held.user, held.caller);
-            let container = self.next_container();
-            let launch =
-                Launch { kind: Kind::Group { group: number }, executor: Some(named), ..task };
+            let (container, kind, named) = match self.executors.get_ref(id) {
+                Some(row) if !builtin => (row.container, Kind::Given { group: number }, None),
+                _ => (self.next_container(), Kind::Group { group: number }, Some(named)),
+            };
+            let launch = Launch { kind, executor: named, ..task };
             let taken = Taken { framework, held, role, user, container, executor: Some(id) };
             self.take_in(cx, &taken, &Accepted { launch, bodies });
         }
@@ -163,7 +180,7 @@ impl Agent<'_> {
             let mut next = chain.and_then(|chain| chain.first(&self.tasks));
             while let Some(task) = next {
                 next = after(&self.tasks, OF_EXECUTOR, task);
-                if self.tasks.get_ref(task).is_some_and(|row| row.group == number) {
+                if self.tasks.get_ref(task).is_some_and(|row| row.group & !GIVEN == number) {
                     return true;
                 }
             }
@@ -175,7 +192,8 @@ impl Agent<'_> {
 
     /// The others of a group end with one that did not end well.
     pub(super) fn end_rest_of_group(&mut self, cx: &mut Cx<'_>, of: &Task) {
-        if of.group == 0 {
+        if of.group == 0 || of.is_given() {
+            // The executor that was given them ends them, or does not.
             return;
         }
         // All are marked first: the end of one of them then finds nobody left to be ended.
@@ -201,7 +219,7 @@ impl Agent<'_> {
     }
 
     /// Every task of a group that has not ended.
-    fn each_of_group(&mut self, of: &Task, mut what: impl FnMut(&mut Self, Id, Task)) {
+    pub(super) fn each_of_group(&mut self, of: &Task, mut what: impl FnMut(&mut Self, Id, Task)) {
         let executor = of.executor.checked_sub(1).and_then(|slot| self.executors.row(slot));
         let mut next = executor.and_then(|row| row.tasks.first(&self.tasks));
         while let Some(id) = next {
@@ -211,6 +229,63 @@ impl Agent<'_> {
                 what(self, id, row);
             }
         }
+    }
+
+    /// Gives an executor all of a group, when all of it is written down and it is subscribed; else when it
+    /// subscribes. Mesos: `Slave::launchExecutor`, `queuedTaskGroups`.
+    pub(super) fn hand_group(&mut self, cx: &mut Cx<'_>, executor: Id, of: &Task) {
+        let Some(conn) = self.executors.get_ref(executor).and_then(|row| row.conn.some()) else {
+            return;
+        };
+        let mut members = heapless::Vec::<Task, TASKS_PER_GROUP_MAX>::new();
+        let mut waits = false;
+        self.each_of_group(of, |_, _, row| {
+            waits |= row.stage == Stage::Recording;
+            if row.stage == Stage::Starting {
+                // No group has more.
+                let _ = members.push(row);
+            }
+        });
+        if waits {
+            return;
+        }
+        self.each_of_group(of, |agent, id, _| {
+            if let Some(row) = agent.tasks.get_mut(id) {
+                row.stage = Stage::Running;
+            }
+        });
+        let mut with = heapless::Vec::<BodyRef, { 2 * TASKS_PER_GROUP_MAX }>::new();
+        self.with_scratch(|agent, outer, inner| {
+            let mut outer = Scratch::new(outer);
+            let mut list = outer.list::<Launch<'static>>();
+            for row in &members {
+                let (name, user) = (agent.text(row.name), agent.text(row.user));
+                let mut memory = [0u8; RESOURCES_BYTES];
+                let mut held = Scratch::new(&mut memory);
+                let resources = agent.pool.write(&agent.names, row.held, "", &mut held, inner);
+                let places = [row.public, row.private].map(|body| {
+                    let place = u16::try_from(with.len()).unwrap_or(u16::MAX);
+                    if !body.is_none() {
+                        let _ = with.push(body);
+                    }
+                    place
+                });
+                let resources = resources.unwrap_or_default();
+                let launch = given(agent.agent, row, [&name, &user], resources, places);
+                let fits = list.push(&launch).is_ok();
+                invariant!(fits, "a group that came in one head does not fit another");
+            }
+            let head = Head::ExecutorEvent(ExecutorEvent::LaunchGroup { tasks: list.end() });
+            cx.emit_with(Output::Send { conn, head }, &with);
+        });
+    }
+
+    /// A group of which one is killed before its executor has it never begins. Mesos: `Slave::kill`.
+    pub(super) fn end_unhanded(&mut self, cx: &mut Cx<'_>, of: &Task) {
+        self.each_of_group(of, |agent, id, _| {
+            let (state, reason) = (TaskState::Killed, Some(Reason::TaskKilledDuringLaunch));
+            agent.end_task(cx, id, state, reason, "Killed before its executor had it", [0; 2]);
+        });
     }
 
     /// SHUTDOWN: every task of it is killed, over as many ticks as it takes, and with the last of

@@ -4,7 +4,7 @@
 //! task has the slot of its last update set aside, so that its end can always be told.
 
 use super::groups::Group;
-use super::rows::{Executor, Framework, OF_EXECUTOR, OF_FRAMEWORK, Stage, Task};
+use super::rows::{Executor, Framework, GIVEN, OF_EXECUTOR, OF_FRAMEWORK, Stage, Task};
 use super::{Agent, Cx, Hand, HandLaunch, KILL_GRACE_US, Record, named};
 use crate::Refusal;
 use crate::doors;
@@ -296,6 +296,7 @@ impl Agent<'_> {
             executor: executor.map_or(0, |id| id.index.saturating_add(1)),
             group: match task.kind {
                 Kind::Group { group } => u32::from(group).saturating_add(1),
+                Kind::Given { group } => u32::from(group).saturating_add(1) | GIVEN,
                 Kind::Command | Kind::Executor | Kind::Container | Kind::Function { .. } => 0,
             },
             role,
@@ -426,8 +427,10 @@ impl Agent<'_> {
             row.record = if again { row.record.saturating_add(1) } else { row.record };
         }
         if let Some(executor) = row.runner() {
-            if let Some(executor) = self.executors.id_at(executor) {
-                self.hand_to_executor(cx, executor, id);
+            match self.executors.id_at(executor) {
+                Some(executor) if row.is_given() => self.hand_group(cx, executor, row),
+                Some(executor) => self.hand_to_executor(cx, executor, id),
+                None => {}
             }
             return;
         }

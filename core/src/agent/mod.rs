@@ -18,6 +18,7 @@
 //! | `updates` | told in order, again and again, until acknowledged |
 //! | `executors` | the conversation with custom executors |
 //! | `groups` | tasks that live and die together |
+//! | `preempt` | what may be taken back is |
 //! | `operations` | what resources are is changed, kept and told |
 //! | `restarts` | tasks that are started again by their rule |
 
@@ -29,6 +30,7 @@ mod groups;
 mod launch;
 pub mod ledger;
 mod operations;
+mod preempt;
 mod recovery;
 pub mod restarts;
 pub mod rows;
@@ -38,7 +40,7 @@ mod updates;
 use drain::Drain;
 use ledger::Record;
 use restarts::Clock;
-use rows::{Executor, Framework, Operation, Task, Update};
+use rows::{Executor, Framework, GIVEN, Operation, Task, Update};
 
 use serde::{Deserialize, Serialize};
 
@@ -199,6 +201,12 @@ pub enum Input<'a> {
         sequence: u64,
         /// Why they are not, in a sentence; empty = they are.
         failed: &'a str,
+    },
+    /// What runs in a container holds what may be taken back, and has to make room (Mesos: a
+    /// correction of a `QoSController`).
+    Preempt {
+        /// Which: a task's own, or an executor's with all its tasks.
+        container: ContainerId,
     },
     /// What the kernel says of its wall clock: before the start, and when it was asked.
     Clock {
@@ -755,6 +763,7 @@ impl<'a> Agent<'a> {
             Input::Checked { container, status } => self.checked(cx, container, status),
             Input::Health { container, healthy, kill } => self.health(cx, container, healthy, kill),
             Input::Volumes { sequence, failed } => self.volumes_done(cx, sequence, failed),
+            Input::Preempt { container } => self.preempt(cx, container),
             Input::Clock { synchronised } => self.clock(cx, synchronised),
         }
     }
@@ -887,8 +896,10 @@ fn named(body: BodyRef, place: u16) -> Body {
 
 /// What a task's own kind is on the wire, from what its row says of it.
 fn kind_of(task: &Task) -> Kind<'static> {
-    match (task.group.checked_sub(1), task.executor) {
-        (Some(group), _) => Kind::Group { group: u16::try_from(group).unwrap_or(u16::MAX) },
+    let group = (task.group & !GIVEN).checked_sub(1);
+    match (group.map(|group| u16::try_from(group).unwrap_or(u16::MAX)), task.executor) {
+        (Some(group), _) if task.is_given() => Kind::Given { group },
+        (Some(group), _) => Kind::Group { group },
         (None, 0) => Kind::Command,
         (None, _) => Kind::Executor,
     }

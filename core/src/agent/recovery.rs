@@ -57,6 +57,7 @@ impl Agent<'_> {
             | Input::Compact
             | Input::Checked { .. }
             | Input::Volumes { .. }
+            | Input::Preempt { .. }
             | Input::Health { .. } => Err(Refusal::OutOfTurn),
         }
     }
@@ -460,7 +461,9 @@ impl Agent<'_> {
         let framework = self.framework_id(row.framework);
         let (row, agent_id) = (*row, self.agent);
         let around = row.executor.checked_sub(1).and_then(|slot| self.executors.row(slot));
-        let around = around.filter(|_| row.group != 0).map(|executor| self.text(executor.name));
+        let around = around
+            .filter(|_| row.group != 0 && !row.is_given())
+            .map(|executor| self.text(executor.name));
         let around = around.as_ref().map(|id| WireExecutor {
             id,
             resources: Seq::EMPTY,

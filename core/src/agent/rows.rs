@@ -40,6 +40,8 @@ choice! {
         Unhealthy = 3,
         /// Another one of its group did not end well, and it is about to be killed for that.
         Group = 4,
+        /// What it holds may be taken back, and is.
+        Preempt = 5,
     }
 }
 
@@ -119,7 +121,8 @@ record! {
         pub framework: u32,
         /// Its executor, as slot + 1; 0 = the agent runs its command.
         pub executor: u32,
-        /// Its group among those of its executor, counted from 1; 0 = none.
+        /// Its group among those of its executor, counted from 1; 0 = none. With [`GIVEN`], the executor
+        /// is the framework's own, and is given all of the group at once.
         pub group: u32,
         /// The role that its resources are allocated to.
         pub role: Name,
@@ -241,6 +244,9 @@ record! {
     }
 }
 
+/// The bit of [`Task::group`] for groups that executors of frameworks are given.
+pub const GIVEN: u32 = 1 << 31;
+
 /// The list of a framework's tasks, or executors.
 pub const OF_FRAMEWORK: usize = 0;
 /// The list of an executor's tasks.
@@ -251,7 +257,12 @@ pub const OF_TASK: usize = 0;
 impl Task {
     /// The slot of the executor that runs it; none = the agent runs its command.
     pub const fn runner(&self) -> Option<u32> {
-        if self.group == 0 { self.executor.checked_sub(1) } else { None }
+        if self.group == 0 || self.is_given() { self.executor.checked_sub(1) } else { None }
+    }
+
+    /// Its executor is given it with all of its group.
+    pub const fn is_given(&self) -> bool {
+        self.group & GIVEN != 0
     }
 }
 

@@ -290,7 +290,8 @@ impl Agent<'_> {
         }
     }
 
-    /// An update was taken in. After its last one a task is forgotten.
+    /// An update was taken in. After its last one a task is forgotten. One that was told again meanwhile
+    /// may be acknowledged more than once.
     pub(super) fn acknowledged(
         &mut self,
         cx: &mut Cx<'_>,
@@ -299,8 +300,12 @@ impl Agent<'_> {
     ) -> Result<(), Refusal> {
         let id = self.task_of(task).ok_or(Refusal::UnknownTask)?;
         let row = self.tasks.get(id).ok_or(Refusal::UnknownTask)?;
-        let first = row.updates.first(&self.updates).ok_or(Refusal::OutOfTurn)?;
-        let update = self.updates.get(first).ok_or(Refusal::OutOfTurn)?;
+        let waiting = row.updates.first(&self.updates);
+        let waiting = waiting.and_then(|first| Some((first, self.updates.get(first)?)));
+        let Some((first, update)) = waiting.filter(|(_, update)| update.sequence <= sequence)
+        else {
+            return Ok(());
+        };
         if update.sequence != sequence {
             return Err(Refusal::OutOfTurn);
         }

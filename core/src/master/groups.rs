@@ -10,7 +10,7 @@ use crate::Refusal;
 use crate::limits::{BODIES_PER_FRAME_MAX, TASKS_PER_GROUP_MAX};
 use crate::table::Id;
 use crate::wire::resource::{Resource, Value};
-use crate::wire::task::{Executor as WireExecutor, Kind, Launch, Reason, TaskState};
+use crate::wire::task::{Executor as WireExecutor, Launch, Reason, TaskState};
 use crate::wire::{BodyRef, Scratch, Seq, encode};
 
 /// What a group is refused with; what is wrong with one of its tasks is told of all.
@@ -115,7 +115,7 @@ impl Master<'_> {
     fn check_member(&self, taking: &Taking, task: &Launch<'_>) -> Result<(), Bad> {
         let (framework, agent) = self.check_task_itself(taking, task)?;
         self.check_taken(agent, task)?;
-        if !matches!(task.kind, Kind::Group { .. }) {
+        if !task.kind.is_of_group() {
             return Err(Bad::invalid("A task of a group has a command"));
         }
         self.check_user(framework, task)?;

@@ -339,7 +339,7 @@ impl Master<'_> {
                 "Task should have at least one (but not both) of CommandInfo or ExecutorInfo",
             ));
         }
-        if matches!(task.kind, Kind::Group { .. }) {
+        if task.kind.is_of_group() {
             return Err(Bad::invalid("Tasks of a group are launched together"));
         }
         Ok(())

@@ -64,6 +64,7 @@ impl Head<'_> {
                 kind:
                     Stream::Explain { .. }
                     | Stream::Store { .. }
+                    | Stream::Follow { .. }
                     | Stream::Rows {
                         of:
                             Rows::Quotas | Rows::Weights | Rows::Machines | Rows::Masters | Rows::Audit,

@@ -108,6 +108,19 @@ pub enum Stream<'a> {
         #[serde(borrow)]
         verb: Keep<'a>,
     },
+    /// A container's output as it grows, in pieces that say where they are, so that whoever loses the
+    /// stream goes on at the same place: `offset u64 LE | length u32 LE | bytes`. The first is empty and
+    /// tells where the output begins. Since protocol 3.
+    Follow {
+        /// Where; none when the receiver is that agent.
+        agent: AgentId,
+        /// Whose output.
+        of: LogsOf<'a>,
+        /// Which of the two files.
+        which: Output,
+        /// From this byte on; negative counts from the end, and beyond it is the end.
+        offset: i64,
+    },
 }
 
 /// What is done to a key of the store.
@@ -203,8 +216,10 @@ impl Check for Svc<'_> {
     fn check(&self) -> Result<(), Malformed> {
         match self {
             Self::Open { kind, .. } => match kind {
-                Stream::Logs { of: LogsOf::Task { task, .. }, .. } => name("logs.task", task),
+                Stream::Logs { of: LogsOf::Task { task, .. }, .. }
+                | Stream::Follow { of: LogsOf::Task { task, .. }, .. } => name("logs.task", task),
                 Stream::Logs { of: LogsOf::Container(_), .. }
+                | Stream::Follow { of: LogsOf::Container(_), .. }
                 | Stream::Http { .. }
                 | Stream::Exec { .. }
                 | Stream::Rows { .. } => Ok(()),

@@ -330,9 +330,20 @@ pub enum Kind<'a> {
         /// Its arguments, opaque.
         args: &'a [u8],
     },
+    /// One of a group that an executor of the framework's own is given at once. Only for agents whose
+    /// `task_kinds` have its bit.
+    Given {
+        /// Which group of the message, so that one head can carry several.
+        group: u16,
+    },
 }
 
 impl Kind<'_> {
+    /// It is one of a group.
+    pub const fn is_of_group(self) -> bool {
+        matches!(self, Self::Group { .. } | Self::Given { .. })
+    }
+
     /// The bit of this kind in a hello's `task_kinds`.
     pub const fn bit(self) -> u32 {
         match self {
@@ -341,6 +352,7 @@ impl Kind<'_> {
             Self::Group { .. } => 4,
             Self::Container => 8,
             Self::Function { .. } => 16,
+            Self::Given { .. } => 32,
         }
     }
 }

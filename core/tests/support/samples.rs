@@ -362,6 +362,7 @@ pub fn all() -> Vec<(&'static str, Head<'static>)> {
         call(Verb::Accept(Accept { offers: offers(), operations, refuse_us: Some(5_000_000) }))
     };
     let group = Launch { kind: Kind::Group { group: 1 }, ..launch() };
+    let given = Launch { kind: Kind::Given { group: 1 }, ..launch() };
     let function = Kind::Function { entry: "blink", args: &[1, 2] };
     let container = Launch { kind: Kind::Container, executor: None, ..launch() };
     let update = ExecutorUpdate { uuid: [5; 16], status: rich_status() };
@@ -392,6 +393,13 @@ pub fn all() -> Vec<(&'static str, Head<'static>)> {
             operate(Operation::LaunchGroup {
                 executor: executor(),
                 tasks: list![Launch<'static>; group],
+            }),
+        ),
+        (
+            "call.accept.launch_group.given",
+            operate(Operation::LaunchGroup {
+                executor: executor(),
+                tasks: list![Launch<'static>; given],
             }),
         ),
         ("call.accept.reserve", operate(Operation::Reserve(change()))),
@@ -892,6 +900,15 @@ pub fn all() -> Vec<(&'static str, Head<'static>)> {
             }),
         ),
         ("svc.open.store.list", stream(Stream::Store { owner: "", key: "", verb: Keep::List })),
+        (
+            "svc.open.follow",
+            stream(Stream::Follow {
+                agent: AGENT,
+                of: LogsOf::Container(CONTAINER),
+                which: Output::Stderr,
+                offset: -4_096,
+            }),
+        ),
         (
             "svc.open.explain",
             stream(Stream::Explain {

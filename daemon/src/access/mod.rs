@@ -5,6 +5,7 @@
 //! | `kept` | principals that the masters keep, and what each may do by default |
 //! | `credentials` | principals with their secrets, out of files that only their owner reads |
 //! | `proof` | that a node which speaks frames has a secret, without the secret |
+//! | `tokens` | by which nodes join |
 //! | `rates` | how many calls a second frameworks may make |
 //! | `realms` | what belongs together over HTTP: one flag and one name for each realm |
 //! | `acls` | rules of who may do what, out of Mesos' JSON |
@@ -20,6 +21,7 @@ pub(crate) mod kept;
 mod proof;
 mod rates;
 mod realms;
+pub(crate) mod tokens;
 mod view;
 
 use std::cell::{Cell, RefCell};

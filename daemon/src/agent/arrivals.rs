@@ -32,7 +32,7 @@ impl Welcome for AgentNode {
 
 impl AgentNode {
     async fn native(self: Rc<Self>, pipe: Pipe, known: impl FnOnce()) {
-        let Pipe { reading, mut writing, ends } = pipe;
+        let Pipe { reading, mut writing, ends, .. } = pipe;
         let own = self.own.borrow().clone();
         let greeted = hello::hear(reading, &mut writing, &own, &self.port.bodies);
         let (frames, peer) = match alarm::within(STRANGER_US, greeted).await {

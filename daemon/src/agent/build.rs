@@ -18,6 +18,7 @@ use mesita_isolation::keeper::wall::{Bind, Wall};
 use mesita_isolation::{Isolation, sandbox, user};
 use prost::Message;
 
+use super::docker;
 use super::fetch::Job;
 use super::images::Asked;
 use super::volumes::Held;
@@ -68,6 +69,10 @@ pub(super) struct Plan {
     /// Volumes that it holds, and those that tasks of the executor that it is have brought.
     pub(super) volumes: Vec<Held>,
     pub(super) brought: Vec<Held>,
+    /// Devices that it holds, as they were offered.
+    pub(super) devices: Vec<String>,
+    /// What it asks a Docker engine for.
+    pub(super) docker: Option<Box<docker::Asked>>,
     /// The image that it asks for, and what it stands on once that is there.
     pub(super) wants: Option<Result<Asked, String>>,
     pub(super) on: Option<On>,
@@ -190,7 +195,7 @@ impl Plan {
     }
 
     /// Its volumes, where it asked for them.
-    fn placed_volumes(&self) -> Vec<Held> {
+    pub(super) fn placed_volumes(&self) -> Vec<Held> {
         let asked = if self.volumes.is_empty() {
             Vec::new()
         } else if self.is_executor() {
@@ -411,7 +416,7 @@ pub(super) fn resolved(user: &str, switch_user: bool) -> Result<Option<User>, St
 }
 
 /// What the environment of everything in a container says of it.
-fn names(of: &Names, directory: &Path) -> BTreeMap<String, String> {
+pub(super) fn names(of: &Names, directory: &Path) -> BTreeMap<String, String> {
     let path = std::env::var("PATH").unwrap_or_else(|_| PATH.to_owned());
     let directory = directory.to_string_lossy().into_owned();
     let executor = if of.executor.is_empty() { &of.task } else { &of.executor };
@@ -494,13 +499,18 @@ fn asked_disk(resources: &Seq<'_, Resource<'_>>) -> u64 {
     amounts.fold(0, u64::saturating_add)
 }
 
+/// True when CPUs among resources may be taken back.
+pub(super) fn revocable_cpus(resources: &Seq<'_, Resource<'_>>) -> bool {
+    resources.iter().any(|one| one.name == "cpus" && one.traits.revocable)
+}
+
 /// Thousandths of a MiB in bytes.
 fn bytes(milli: u64) -> u64 {
     (milli / 1000).saturating_mul(1 << 20).saturating_add(((milli % 1000) << 20) / 1000)
 }
 
-/// What a container may use, out of what it holds.
-pub(super) fn limits(launch: &HandLaunch<'_>) -> TaskLimits {
+/// What a container may use, out of what it holds; what may be taken back, for little if so.
+pub(super) fn limits(launch: &HandLaunch<'_>, low_priority: bool) -> TaskLimits {
     let (cpus_milli, mem_bytes) = asked(&launch.resources);
     let [cpus, mem] = launch.limits;
     let cap = |limit: u64, unit: fn(u64) -> u64| match limit {
@@ -510,6 +520,7 @@ pub(super) fn limits(launch: &HandLaunch<'_>) -> TaskLimits {
     };
     TaskLimits {
         cpus_milli,
+        low_priority: low_priority && revocable_cpus(&launch.resources),
         cpus_limit: cap(cpus, |milli| milli),
         mem_bytes,
         mem_limit: cap(mem, bytes),

@@ -22,8 +22,9 @@ use super::AgentNode;
 use super::containers::Container;
 use crate::alarm;
 use crate::clock;
+use crate::command::Command;
 use crate::pb::mesita::TaskPublic;
-use crate::pb::mesos::v1::{CheckStatusInfo, TaskStatus};
+use crate::pb::mesos::v1::{CheckStatusInfo, ContainerStatus, TaskStatus};
 use crate::v1::checks::{Check, Health, Look, Rhythm, found};
 
 /// Answers that lead elsewhere on the same server, one after the other.
@@ -37,12 +38,15 @@ impl AgentNode {
         TaskPublic::decode(&*self.tally.public_of(id)).unwrap_or_default()
     }
 
-    /// Before a task is told to run: its updates say from now on that it has a check.
-    pub(super) fn expect_checks(&self, id: ContainerId) {
-        let check = self.public_of(id).check.and_then(|check| Check::of(&check).ok());
-        if let Some(check) = check {
-            self.tell_checked(id, &found(check.kind, None));
+    /// Before a task is told to run: its updates say from now on which process it is, and that it has a
+    /// check.
+    pub(super) fn introduce(&self, id: ContainerId) {
+        if self.containers.names(id).task.is_empty() {
+            // An executor: its tasks' updates are its own.
+            return;
         }
+        let check = self.public_of(id).check.and_then(|check| Check::of(&check).ok());
+        self.tell_checked(id, check.map(|check| found(check.kind, None)));
     }
 
     /// A task runs: begins to look after it, if it asks for that.
@@ -70,15 +74,23 @@ impl AgentNode {
             }
             let now = found(check.kind, result.ok());
             if now != last {
-                self.tell_checked(id, &now);
+                self.tell_checked(id, Some(now));
                 last = now;
             }
             alarm::after(check.rhythm.interval_us).await;
         }
     }
 
-    fn tell_checked(&self, id: ContainerId, status: &CheckStatusInfo) {
-        let carried = TaskStatus { check_status: Some(*status), ..TaskStatus::default() };
+    /// What the updates of a task carry from now on: its process, what its check found, and what is known
+    /// of its container beyond what is known of all.
+    fn tell_checked(&self, id: ContainerId, check_status: Option<CheckStatusInfo>) {
+        let container = self.containers.get(id);
+        let known = container.as_ref().and_then(|one| one.docker());
+        let known = known.map(|of| of.carried()).unwrap_or_default();
+        let executor_pid = self.containers.pid(id);
+        let status = known.container_status.unwrap_or_default();
+        let container_status = Some(ContainerStatus { executor_pid, ..status });
+        let carried = TaskStatus { check_status, container_status, ..known };
         let Some(refs) = self.port.store(&[carried.encode_to_vec()]) else {
             log::error!("no room for what a check found; see --max-body-bytes");
             return;
@@ -120,20 +132,38 @@ impl AgentNode {
     async fn look(&self, id: ContainerId, look: &Look, rhythm: Rhythm) -> Result<i32, String> {
         let looked = async {
             match look {
-                Look::Command(command) => match self.run_beside(id, command.clone()).await? {
+                Look::Command(command) => match self.run_in(id, command).await? {
                     Exit::Code(code) => Ok(i32::from(code)),
                     Exit::Signal(signal) => Err(format!("the command ended by signal {signal}")),
                     Exit::Unseen => Err("nobody saw how the command ended".to_owned()),
                 },
-                Look::Http(address, port, path) => ask(*address, *port, path).await,
+                Look::Http(address, port, path) => {
+                    ask(self.place_of(id, *address), *port, path).await
+                }
                 Look::Tcp(address, port) => {
-                    Ok(TcpStream::connect((*address, *port)).await.is_ok().into())
+                    let address = self.place_of(id, *address);
+                    Ok(TcpStream::connect((address, *port)).await.is_ok().into())
                 }
             }
         };
         let Some(us) = rhythm.timeout_us else { return looked.await };
         let late = || format!("it took longer than {} ms", us / 1000);
         alarm::within(us, looked).await.unwrap_or_else(|| Err(late()))
+    }
+}
+
+impl AgentNode {
+    /// Where a task listens: at the loopback address, unless its container has an address of its own.
+    fn place_of(&self, id: ContainerId, loopback: IpAddr) -> IpAddr {
+        let container = self.containers.get(id);
+        container.and_then(|one| one.docker()?.address()).unwrap_or(loopback)
+    }
+
+    async fn run_in(&self, id: ContainerId, command: &Command) -> Result<Exit, String> {
+        match self.containers.get(id) {
+            Some(one) if one.docker().is_some() => self.exec_docker(id, command).await,
+            _ => self.run_beside(id, command.clone()).await,
+        }
     }
 }
 
@@ -238,7 +268,7 @@ mod tests {
         let here: IpAddr = [127, 0, 0, 1].into();
         let http = Look::Http(here, 1, "/".to_owned());
         assert!(is_healthy(&http, 399).is_ok() && is_healthy(&http, 400).is_err());
-        let command = Look::Command(crate::command::Command::default());
+        let command = Look::Command(Command::default());
         assert!(is_healthy(&command, 0).is_ok() && is_healthy(&command, 1).is_err());
         assert!(is_healthy(&Look::Tcp(here, 1), 0).is_err());
     }

@@ -1,7 +1,7 @@
 //! What the core wants done with containers, done by the hands: a bounded number of blocking steps
 //! at once, those of one container in order.
 
-use std::cell::{Cell, RefCell};
+use std::cell::{Cell, OnceCell, RefCell};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::os::fd::OwnedFd;
 use std::path::PathBuf;
@@ -26,7 +26,9 @@ use smol::lock::Semaphore;
 use super::AgentNode;
 use super::build::{
     Begun, Names, On, Place, Plan, asked, begin, build, empty_launch, limits, resolved,
+    revocable_cpus,
 };
+use super::docker;
 use super::images::Asked;
 use super::volumes::Held;
 use super::watch::Watch;
@@ -99,6 +101,8 @@ pub(crate) struct Container {
     busy: Cell<bool>,
     /// What the keeper said of the launch.
     launched: RefCell<Option<Result<u32, String>>>,
+    /// What is known of it, if a Docker engine has it.
+    docker: OnceCell<docker::Of>,
 }
 
 /// What is said of a container when it comes to be known.
@@ -232,7 +236,7 @@ impl Containers {
                     self.about(*container, *framework, &names);
                 }
                 // Of an executor everything is known that is to be known.
-                (Kind::Executor, _) => {}
+                (Kind::Executor | Kind::Given { .. }, _) => {}
                 _ => self.about(*container, *framework, &About { task, user, ..About::default() }),
             }
         }
@@ -279,6 +283,19 @@ impl Containers {
     /// A container that ran on while the agent was away.
     pub(super) fn runs(&self, id: ContainerId) {
         self.entry(id).started.set(true);
+    }
+
+    /// A container that a Docker engine has.
+    pub(super) fn is_of_docker(&self, id: ContainerId) -> Rc<Container> {
+        let container = self.entry(id);
+        container.docker.get_or_init(docker::Of::default);
+        container
+    }
+
+    /// Those that a Docker engine has.
+    pub(super) fn docker_ids(&self) -> Vec<ContainerId> {
+        let known = self.known.borrow();
+        known.iter().filter(|(_, one)| one.docker().is_some()).map(|(id, _)| *id).collect()
     }
 
     fn entry(&self, id: ContainerId) -> Rc<Container> {
@@ -424,7 +441,17 @@ impl Container {
         self.holds.get()
     }
 
-    fn set_over(&self) {
+    /// What is known of it, if a Docker engine has it.
+    pub(super) fn docker(&self) -> Option<&docker::Of> {
+        self.docker.get()
+    }
+
+    /// Its process, as the agent sees it; 0 = it has none.
+    pub(super) fn set_pid(&self, pid: u32) {
+        self.pid.set((pid != 0).then_some(pid));
+    }
+
+    pub(super) fn set_over(&self) {
         self.over.set(true);
         self.changed.notify(usize::MAX);
     }
@@ -464,6 +491,11 @@ impl AgentNode {
                 self.step(id, Step::Launch(Box::new(plan)));
             }
             Hand::Signal { container, signal } => {
+                if let Some(known) = self.containers.get(*container)
+                    && known.docker().is_some()
+                {
+                    return self.ask_to_end(*container, &known);
+                }
                 self.keeper.send(&Request::Signal { container: *container, signal: *signal });
             }
             Hand::Abandon { container } => {
@@ -507,10 +539,12 @@ impl AgentNode {
             of: self.names(launch.container),
             at: self.containers.at(launch.container),
             around: launch.inside.map(|around| self.around(around)),
-            limits: limits(launch),
+            limits: limits(launch, self.options.spare.revocable_cpu_low_priority),
             address: self.options.address.clone(),
             volumes: Held::among(&launch.resources),
             brought: self.containers.brought(launch.container),
+            devices: self.devices.among(&launch.resources),
+            docker: self.docker_asked(launch, &bytes(launch.public)),
             wants: image_of(contained.as_ref()).map(Asked::of),
             on: None,
             wants_also: places_of(contained.as_ref()),
@@ -559,7 +593,10 @@ impl AgentNode {
         let (cpus, mem) = lists.iter().map(|list| asked(&list.list())).fold((0, 0), |all, one| {
             (u64::saturating_add(all.0, one.0), u64::saturating_add(all.1, one.1))
         });
-        TaskLimits { cpus_milli: cpus, mem_bytes: mem, ..TaskLimits::default() }
+        // One that holds what may be taken back makes all of them so.
+        let low_priority = self.options.spare.revocable_cpu_low_priority
+            && lists.iter().any(|list| revocable_cpus(&list.list()));
+        TaskLimits { cpus_milli: cpus, mem_bytes: mem, low_priority, ..TaskLimits::default() }
     }
 
     /// Puts a step behind those of the same container.
@@ -582,16 +619,18 @@ impl AgentNode {
 
     async fn take(&self, id: ContainerId, container: &Rc<Container>, step: Step) {
         match step {
-            Step::Launch(plan) => match self.launch(id, container, *plan).await {
+            Step::Launch(plan) => match self.launch_by(id, container, *plan).await {
                 Ok(pid) => {
                     container.started.set(true);
-                    container.pid.set(Some(pid));
+                    container.set_pid(pid);
                     self.tally.started(id);
-                    self.expect_checks(id);
+                    self.introduce(id);
                     self.port.put(&Input::Started { container: id });
                     self.begin_checks(id, container);
                     self.bound_logs_of(id, false);
-                    container.steps.borrow_mut().push_front(Step::Isolate(pid));
+                    if container.docker().is_none() {
+                        container.steps.borrow_mut().push_front(Step::Isolate(pid));
+                    }
                 }
                 Err(message) => {
                     log::warn!("container {id}: {message}");
@@ -616,9 +655,29 @@ impl AgentNode {
             }
             // Nothing of its own runs there: who is inside ends by itself.
             Step::Kill if container.holds.get() => {}
+            Step::Kill if container.docker().is_some() => {
+                self.signal_docker(id, "SIGKILL".to_owned());
+            }
             Step::Kill => self.kill(id).await,
             Step::Finish(ended) => self.finish(id, container, ended).await,
         }
+    }
+
+    async fn launch_by(
+        &self,
+        id: ContainerId,
+        container: &Rc<Container>,
+        plan: Plan,
+    ) -> Result<u32, String> {
+        self.docker.refuses(plan.docker.is_some())?;
+        if plan.docker.is_none() {
+            return self.launch(id, container, plan).await;
+        }
+        if plan.at.inside.is_some() {
+            return Err("Docker ContainerInfo is not supported on the task".to_owned());
+        }
+        self.containers.is_of_docker(id);
+        self.launch_docker(id, container, plan).await
     }
 
     async fn launch(
@@ -746,6 +805,9 @@ impl AgentNode {
 
     /// What a container uses now; what cannot be told is left out.
     pub(super) async fn usage_of(&self, at: At) -> mesita_isolation::isolators::Usage {
+        if self.containers.get(at.id).is_some_and(|one| one.docker().is_some()) {
+            return self.usage_of_docker(at.id).await;
+        }
         let isolation = Arc::clone(&self.containers.isolation);
         let pid = self.containers.pid(at.id);
         self.containers.by_hand(move || isolation.usage_of(at, pid)).await.unwrap_or_default()
@@ -754,7 +816,8 @@ impl AgentNode {
     /// Kills everything that runs: nobody is left who could tell how it ends.
     pub(crate) async fn kill_all(&self) {
         let known: Vec<ContainerId> = self.containers.known.borrow().keys().copied().collect();
-        for id in known {
+        let of_docker = self.containers.docker_ids();
+        for id in known.into_iter().filter(|id| !of_docker.contains(id)) {
             let isolation = Arc::clone(&self.containers.isolation);
             let at = self.containers.at(id);
             if let Err(error) = self.containers.by_hand(move || isolation.kill(at)).await {
@@ -795,6 +858,9 @@ impl AgentNode {
         let ended = container.ended.get().is_some();
         if container.holds.get() {
             self.clear(id);
+        }
+        if container.docker().is_some() {
+            self.forget_docker(id);
         }
         container.set_over();
         {
@@ -892,7 +958,7 @@ fn summary(ended: &Ended, user_us: Option<u64>, peak: Option<u64>) -> String {
 }
 
 /// As much of a message as a status holds, in whole lines if it has several.
-fn cut(message: &str) -> &str {
+pub(super) fn cut(message: &str) -> &str {
     let whole = &message[..message.floor_char_boundary(MESSAGE_MAX)];
     match whole.rfind('\n') {
         Some(end) if whole.len() < message.len() => &whole[..end],

@@ -178,12 +178,13 @@ impl AgentNode {
         request: Request<Incoming>,
         denied: Option<Denied>,
     ) -> Result<Reply, Early> {
-        let (call, headers) = request::message::<Call>(request).await?;
+        let (mut call, headers) = request::message::<Call>(request).await?;
         executors::validate(&call).map_err(|why| early(StatusCode::BAD_REQUEST, why))?;
         let media =
             if call.r#type() == Type::Subscribe { Some(request::asked(&headers)?) } else { None };
         let framework = self.framework_of(&call)?;
         self.check_executor(&call, framework, denied, &headers)?;
+        self.place_update(&mut call, framework);
         let said = executors::to_wire(&call, framework)
             .map_err(|why| early(StatusCode::BAD_REQUEST, why))?;
         if let Some(media) = media {
@@ -198,6 +199,16 @@ impl AgentNode {
         self.port.room().await;
         self.put_executor_call(executor.conn, said, |_| {})?;
         Ok(status(StatusCode::ACCEPTED))
+    }
+
+    /// Says of what an executor tells which process that is. Mesos: `Slave::statusUpdate`.
+    fn place_update(&self, call: &mut Call, framework: FrameworkId) {
+        let container = self.containers.of_executor(framework, &call.executor_id.value);
+        let pid = container.and_then(|container| self.containers.pid(container));
+        if let (Some(pid), Some(update)) = (pid, &mut call.update) {
+            let into = update.status.container_status.get_or_insert_with(Default::default);
+            into.executor_pid = Some(pid);
+        }
     }
 
     fn framework_of(&self, call: &Call) -> Result<FrameworkId, Early> {

@@ -152,10 +152,10 @@ impl AgentNode {
             coming.listen().await;
         };
         let budget = Budget::new(self.options.fetch.bytes_max);
-        let means = Means::new(user, budget.clone());
+        let means = Means::new(&(String::new(), user), budget.clone());
         let us = self.options.fetch.timeout_us;
         let late = || Err(format!("not within the {} ms of --fetcher-timeout", us / 1000));
-        let pull = self.pull(&provisioner, &asked.name, &means);
+        let pull = self.pull_image(&provisioner, &asked.name, &means);
         let in_time = async { alarm::within(us, pull).await.unwrap_or_else(late) };
         let dropped = async {
             container.abandoned().await;
@@ -168,7 +168,7 @@ impl AgentNode {
         pulled.map_err(|why| format!("Failed to pull image '{}': {why}", asked.name))
     }
 
-    async fn pull(
+    async fn pull_image(
         &self,
         provisioner: &Arc<Provisioner>,
         name: &Name,
@@ -231,14 +231,14 @@ impl AgentNode {
         let mut tried = Vec::new();
         for archive in name.archives() {
             let path = room.join("image.tar");
-            match self.bring(means, &format!("{base}/{archive}"), &path).await {
+            match self.bring_part(means, &format!("{base}/{archive}"), &path).await {
                 Ok(()) => return Ok(path),
                 Err(why) => tried.push(format!("{archive}: {why}")),
             }
         }
         let index = format!("{repository}/index.json");
         if let Err(why) =
-            self.bring(means, &format!("{base}/{index}"), &room.join("index.json")).await
+            self.bring_part(means, &format!("{base}/{index}"), &room.join("index.json")).await
         {
             tried.push(format!("{index}: {why}"));
             return Err(tried.join("; "));
@@ -260,7 +260,7 @@ impl AgentNode {
                     for ((packed, _), plain) in wanted.layers.iter().zip(plain) {
                         if !provisioner.store().has_layer(plain) {
                             let (from, to) = blobs.of(*packed);
-                            self.bring(means, &from, &to).await?;
+                            self.bring_part(means, &from, &to).await?;
                         }
                     }
                     return Ok(room.to_owned());
@@ -277,12 +277,12 @@ impl AgentNode {
         digest: Digest,
     ) -> Result<Vec<u8>, String> {
         let (from, to) = blobs.of(digest);
-        self.bring(means, &from, &to).await?;
+        self.bring_part(means, &from, &to).await?;
         read(&to)
     }
 
     /// Brings one file.
-    async fn bring(&self, means: &Means, from: &str, to: &Path) -> Result<(), String> {
+    async fn bring_part(&self, means: &Means, from: &str, to: &Path) -> Result<(), String> {
         let from: Url = uri::url(from)?;
         let path = to.to_owned();
         let made = blocking::unblock(move || {

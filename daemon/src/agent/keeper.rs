@@ -143,6 +143,7 @@ impl AgentNode {
     /// Ends every task and the keeper, and waits until it has. What a keeper that died can not do
     /// is done here.
     pub(crate) async fn end_keeper(&self) {
+        self.end_docker().await;
         if self.over.is_told() {
             return self.end_without_keeper().await;
         }

@@ -39,7 +39,8 @@ const BACKOFF_MAX: u64 = 16;
 impl AgentNode {
     /// Stays connected to a master, for ever.
     pub(crate) async fn stay_connected(self: Rc<Self>, way: Way) {
-        if let Way::To(addresses) = &way {
+        if let Way::To(addresses, over) = &way {
+            self.transport.replace(over.clone());
             self.learned.read(self.work_dir.join("meta/masters"), addresses);
             Rc::clone(&self).keep_in_touch_with_all();
         }
@@ -109,7 +110,8 @@ impl AgentNode {
     }
 
     async fn listen_to(&self, address: &str) {
-        let Ok(Pipe { reading, mut writing, .. }) = connect(address).await else { return };
+        let over = self.transport.borrow().clone();
+        let Ok(Pipe { reading, mut writing, .. }) = connect(address, &over).await else { return };
         let own = self.own.borrow().clone();
         let greeting = hello::dial(reading, &mut writing, &own, &self.port.bodies);
         let Some(Ok((mut frames, peer))) = alarm::within(PATIENCE_US, greeting).await else {
@@ -195,7 +197,7 @@ impl AgentNode {
     ) -> Result<(Frames, Peer, Writing, Ends), Outcome> {
         let address = way.shown(attempt, leader);
         let dialled = way.dial(attempt, leader).await;
-        let Pipe { reading, mut writing, ends } =
+        let Pipe { reading, mut writing, ends, .. } =
             dialled.map_err(|error| Outcome::Failed(format!("no master at {address}: {error}")))?;
         let own = self.own.borrow().clone();
         let greeting = hello::dial(reading, &mut writing, &own, &self.port.bodies);
@@ -204,6 +206,15 @@ impl AgentNode {
             Some(Err(Refused::Redirect(address))) => Err(Outcome::Redirected(address)),
             Some(Err(refused)) => Err(Outcome::Failed(format!("{address}: {refused}"))),
             None => Err(Outcome::Failed(format!("{address} does not say hello"))),
+        }
+    }
+
+    /// Remembers by which key it knows the masters: from now on it needs no token.
+    fn has_joined(&self) {
+        let Some(pin) = self.options.joining else { return };
+        let file = self.work_dir.join("meta/joined");
+        if let Err(error) = crate::identity::write(&file, format!("{pin}\n").as_bytes()) {
+            log::error!("this node has joined, and will need a token again: {error}");
         }
     }
 
@@ -224,6 +235,7 @@ impl AgentNode {
         }
         *self.leader.borrow_mut() = Some(address.to_owned());
         log::info!("registered with the master at {address}");
+        self.has_joined();
         let timeout_us = self.timeout_us.get();
         // A third, not quite: two pings may be lost, and an idle node wakes up less than once a
         // second for it.

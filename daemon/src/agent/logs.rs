@@ -27,9 +27,21 @@ impl AgentNode {
         if let Stream::Http { .. } = kind {
             return self.serve_carried(conn, number, window);
         }
-        let Stream::Logs { of, which, offset, follow, .. } = kind else {
-            let message = "this kind of stream is not served by this release";
-            return refuse(conn, number, CloseReason::Unsupported, message);
+        let (of, asked) = match kind {
+            Stream::Logs { of, which, offset, follow, .. } => {
+                (of, Asked { which, offset, follow, placed: false })
+            }
+            Stream::Follow { of, which, offset, .. } => {
+                (of, Asked { which, offset, follow: true, placed: true })
+            }
+            Stream::Http { .. }
+            | Stream::Exec { .. }
+            | Stream::Rows { .. }
+            | Stream::Explain { .. }
+            | Stream::Store { .. } => {
+                let message = "this kind of stream is not served by this release";
+                return refuse(conn, number, CloseReason::Unsupported, message);
+            }
         };
         let container = match of {
             LogsOf::Container(container) => Some(container),
@@ -40,7 +52,7 @@ impl AgentNode {
         };
         let handle = Streams::serve(conn, number, window);
         self.tasks.go(async move {
-            match me.send_output(&handle, container, which, offset, follow).await {
+            match me.send_output(&handle, container, asked).await {
                 Ok(Sent::All(summary)) => handle.close(CloseReason::Done, &summary),
                 Ok(Sent::Unread) => {}
                 Err(error) if error.kind() == io::ErrorKind::NotFound => {
@@ -55,10 +67,9 @@ impl AgentNode {
         &self,
         handle: &Handle,
         id: ContainerId,
-        which: Output,
-        offset: i64,
-        follow: bool,
+        asked: Asked,
     ) -> io::Result<Sent> {
+        let Asked { which, offset, follow, placed } = asked;
         let name = match which {
             Output::Stdout => STDOUT,
             Output::Stderr => STDERR,
@@ -69,6 +80,12 @@ impl AgentNode {
         let file = self.containers.by_hand(open(path)).await?;
         let file = Arc::new(file);
         let mut at = start(&file, offset)?;
+        if placed {
+            at = at.min(file.metadata()?.len());
+        }
+        if placed && handle.write(&piece(at, &[])).await.is_err() {
+            return Ok(Sent::Unread);
+        }
         loop {
             // Whether it ended is asked before the last read, so that nothing is missed after it.
             let ended = container.as_ref().is_none_or(|container| container.is_over());
@@ -85,6 +102,7 @@ impl AgentNode {
             at = from;
             if !chunk.is_empty() {
                 at += chunk.len() as u64;
+                let chunk = if placed { piece(from, &chunk) } else { chunk };
                 if handle.write(&chunk).await.is_err() {
                     return Ok(Sent::Unread);
                 }
@@ -101,6 +119,23 @@ impl AgentNode {
         }
         Ok(Sent::All(container.map_or_else(String::new, |container| container.summary())))
     }
+}
+
+/// What is wanted of an output.
+#[derive(Clone, Copy)]
+struct Asked {
+    which: Output,
+    offset: i64,
+    follow: bool,
+    /// In pieces that say where they are.
+    placed: bool,
+}
+
+/// A piece of [`Stream::Follow`].
+fn piece(at: u64, bytes: &[u8]) -> Vec<u8> {
+    // A chunk is small.
+    let len = u32::try_from(bytes.len()).unwrap_or(0);
+    [&at.to_le_bytes()[..], &len.to_le_bytes(), bytes].concat()
 }
 
 enum Sent {

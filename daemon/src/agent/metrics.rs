@@ -73,6 +73,7 @@ impl AgentNode {
             ("slave/frameworks_active", frameworks),
             ("slave/executors_running", running),
             ("slave/executors_terminated", self.tally.executors_ended()),
+            ("slave/executors_preempted", self.spare.preempted()),
         ];
         for (name, count) in others.into_iter().chain(self.containers.metrics()) {
             put(name.to_owned(), number(count));

@@ -9,6 +9,8 @@
 //! | `arrivals` | who connects: executors, and others, who are shown the way to the leader |
 //! | `containers` | what the core wants done with containers, by the hands |
 //! | `build`, `garbage` | what a launch is made of; what is left of containers, and goes |
+//! | `devices` | devices as resources |
+//! | `docker` | tasks whose containers a Docker engine holds |
 //! | `fetch` | what commands need in their sandboxes |
 //! | `images` | what tasks stand on instead of the machine's own files |
 //! | `inner` | containers inside of others, and sessions |
@@ -16,6 +18,7 @@
 //! | `executors` | executors that speak Mesos' executor API |
 //! | `operator` | what it answers by the operator API |
 //! | `site`, `state`, `metrics`, `files` | what it answers over HTTP |
+//! | `spare` | what is offered twice, and taken back |
 //! | `tally` | what tasks and executors there are |
 //! | `keeper` | the conversation with the keeper |
 //! | `watch` | what the kernel tells by a descriptor |
@@ -27,6 +30,8 @@ mod bounds;
 mod build;
 mod checks;
 mod containers;
+mod devices;
+pub(crate) mod docker;
 mod executors;
 pub(crate) mod fetch;
 mod files;
@@ -41,6 +46,7 @@ mod news;
 mod operator;
 pub(crate) mod prepare;
 mod site;
+mod spare;
 mod start;
 mod state;
 mod tally;
@@ -69,10 +75,12 @@ use crate::disk_thread::{Job, ToDisk, Turn};
 use crate::doors::Doors;
 use crate::io_thread::{Node, Tasks};
 use crate::port::Port;
+use crate::tls::{Pin, Transport};
 use beside::Beside;
 use containers::Containers;
+pub(crate) use docker::Options as EngineOptions;
 use executors::Executors;
-#[cfg(test)]
+#[cfg(any(test, fuzzing))]
 pub(crate) use inner::judge;
 pub(crate) use keeper::{pidfd_of, wait_for};
 use news::News;
@@ -105,6 +113,13 @@ pub(crate) struct Options {
     pub(crate) log_bytes_max: u64,
     /// What tasks bring into their sandboxes.
     pub(crate) fetch: fetch::Options,
+    /// Of a Docker container: processes and threads, whether it has no more CPU time than it asked
+    /// for, and the bytes of memory of the machine.
+    pub(crate) docker_room: (u32, bool, u64),
+    /// `--devices`.
+    pub(crate) devices: Option<String>,
+    /// What is offered twice.
+    pub(crate) spare: crate::flags::spare::Spare,
     /// Tasks run as their users.
     pub(crate) switch_user: bool,
     /// `host:port` where its own API answers; empty = nowhere but through the master.
@@ -116,6 +131,8 @@ pub(crate) struct Options {
     pub(crate) tasks_max: u32,
     /// Kinds of tasks it runs.
     pub(crate) task_kinds: u32,
+    /// The key of the masters by which it joins: known to the next start.
+    pub(crate) joining: Option<Pin>,
     /// It listens where others reach it, in the clear.
     pub(crate) insecure: bool,
     /// Who may use it.
@@ -157,6 +174,9 @@ pub(crate) struct AgentNode {
     beside: Beside,
     inners: inner::Inners,
     fetcher: fetch::Fetcher,
+    docker: docker::Docker,
+    spare: spare::Spare,
+    devices: devices::Devices,
     images: images::Images,
     volumes: volumes::Volumes,
     bounds: bounds::Bounds,
@@ -169,6 +189,8 @@ pub(crate) struct AgentNode {
     news: News,
     /// Where masters are beside the addresses that it was given.
     learned: Learned,
+    /// How they are reached.
+    transport: RefCell<Transport>,
     /// Somebody holds a task that stops when no master has answered for too long.
     renews: Cell<bool>,
     /// The newest reign that it has obeyed.
@@ -345,7 +367,7 @@ impl AgentNode {
         use mesita_core::agent::ledger::Record;
         use mesita_core::wire::task::Kind;
         if let Record::Task { container, launch, .. } = record
-            && matches!(launch.kind, Kind::Executor)
+            && matches!(launch.kind, Kind::Executor | Kind::Given { .. })
         {
             let private = self.port.bodies.borrow().bytes(launch.private.of(bodies));
             self.show_to_executor(*container, &launch.resources, &private);

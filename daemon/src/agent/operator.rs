@@ -29,7 +29,7 @@ use crate::logging;
 use crate::pb::mesita::TaskPublic;
 use crate::pb::mesos::v1 as pb;
 use crate::v1::about;
-use crate::v1::amounts::{double, duration, duration_info, seconds};
+use crate::v1::amounts::{double, duration_info, seconds};
 use crate::v1::events::{self, framework_id};
 use crate::v1::operations;
 use crate::v1::reads::{StatusOf, time};
@@ -76,9 +76,7 @@ impl AgentNode {
             && kind == Type::SetLoggingLevel
         {
             self.options.access.check(&caller, Action::SetLogLevel, None)?;
-            let us =
-                duration(&set.duration).ok_or_else(|| invalid("set_logging_level.duration"))?;
-            let set = logging::set(&self.tasks, set.level, us);
+            let set = logging::asked(&self.tasks, set.level, &set.duration);
             set.map_err(|why| early(StatusCode::BAD_REQUEST, why))?;
             return Ok(status(StatusCode::OK));
         }
@@ -292,6 +290,7 @@ impl AgentNode {
                 network_infos: own.network_infos,
                 ..container_status(&row.at().into(), pid)
             }),
+            check: public.check,
         };
         let statuses = self.statuses_of(row);
         let mut told = pb::Task {

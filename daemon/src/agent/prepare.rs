@@ -3,7 +3,7 @@
 
 use std::fmt;
 use std::fs::{self, File};
-use std::io::{self, Write};
+use std::io;
 use std::os::fd::AsFd;
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
@@ -22,7 +22,9 @@ use rustix::fs::{FlockOperation, flock};
 use super::images::Registry;
 use crate::flags::images::{Backend, Provider};
 use crate::flags::{Holds, json};
+use crate::identity;
 use crate::ledger::{self, Ledger};
+use crate::tls::Identity;
 
 /// Ports that are offered when nobody says. Mesos: the same.
 const PORTS: &str = "[31000-32000]";
@@ -34,16 +36,21 @@ static LINUX: Linux = Linux;
 pub(crate) struct Prepared {
     pub(crate) work_dir: PathBuf,
     pub(crate) key: [u8; 32],
+    /// What proves that it has it.
+    pub(crate) proof: Option<Identity>,
     pub(crate) ledger: Ledger,
     pub(crate) records: Vec<ledger::Entry>,
     pub(crate) keeper: Client,
     pub(crate) isolation: Arc<Isolation<'static>>,
+    /// Memory of the machine.
+    pub(crate) total_mem_bytes: u64,
     /// What makes roots of images; none, and why.
     pub(crate) provisioner: Result<Arc<Provisioner>, String>,
     pub(crate) registry: Registry,
     pub(crate) resources: String,
     pub(crate) attributes: String,
     pub(crate) hostname: String,
+    pub(crate) docker: super::docker::Prepared,
     /// Of the work directory, for as long as the process lives.
     pub(crate) lock: File,
 }
@@ -55,8 +62,8 @@ pub(crate) enum Error {
     Io(PathBuf, io::Error),
     /// Another agent has the work directory.
     Taken(PathBuf),
-    /// The key is not 32 bytes.
-    Key(PathBuf),
+    /// The key.
+    Identity(identity::Error),
     /// The ledger.
     Ledger(ledger::Error),
     /// The keeper.
@@ -80,11 +87,7 @@ impl fmt::Display for Error {
                 "another process uses {}; give this one another --work-dir",
                 path.display()
             ),
-            Self::Key(path) => write!(
-                f,
-                "{} is not 32 bytes; without its key this is another agent: move the work dir away",
-                path.display()
-            ),
+            Self::Identity(error) => error.fmt(f),
             Self::Ledger(error) => error.fmt(f),
             Self::Keeper(error) => write!(f, "keeper: {error}"),
             Self::Isolation(error) => write!(f, "--isolation: {error}"),
@@ -116,7 +119,7 @@ pub(crate) fn prepare(work_dir: &Path, holds: &Holds, life: Life) -> Result<Prep
     made.map_err(at(&work_dir))?;
     fs::DirBuilder::new().recursive(true).mode(0o700).create(&meta).map_err(at(&meta))?;
     let lock = lock(&meta.join("lock"))?;
-    let key = key(&meta.join("key"))?;
+    let identity::Own { key, proof } = identity::own(&meta).map_err(Error::Identity)?;
     let (resources, attributes) = told(holds)?;
     let (ledger, records) = Ledger::open(&meta).map_err(Error::Ledger)?;
     let keeper = keeper::start(&KeeperOptions {
@@ -141,19 +144,25 @@ pub(crate) fn prepare(work_dir: &Path, holds: &Holds, life: Life) -> Result<Prep
     }
     let resources = with_machine(&resources, options.total_mem_bytes, &work_dir)?;
     let told = isolation.attributes().into_iter().map(|(name, value)| format!("{name}:{value}"));
-    let attributes = told.chain([attributes]).filter(|text| !text.is_empty());
+    let docker = super::docker::Prepared::new(&holds.docker, &key);
+    let of_docker = docker.attributes();
+    let of_docker = of_docker.into_iter().map(|(name, value)| format!("{name}:{value}"));
+    let attributes = told.chain(of_docker).chain([attributes]).filter(|text| !text.is_empty());
     let node = || rustix::system::uname().nodename().to_string_lossy().into_owned();
     Ok(Prepared {
         key,
+        proof,
         ledger,
         records,
         keeper,
         isolation: Arc::new(isolation),
+        total_mem_bytes: options.total_mem_bytes,
         provisioner,
         registry: registry.unwrap_or_default(),
         resources,
         attributes: attributes.collect::<Vec<_>>().join(";"),
         hostname: holds.hostname.clone().unwrap_or_else(node),
+        docker,
         work_dir,
         lock,
     })
@@ -240,31 +249,6 @@ pub(crate) fn lock(path: &Path) -> Result<File, Error> {
     }
 }
 
-/// A node's key, drawn at its first start.
-pub(crate) fn key(path: &Path) -> Result<[u8; 32], Error> {
-    match fs::read(path) {
-        Ok(bytes) => bytes.try_into().map_err(|_| Error::Key(path.to_owned())),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => {
-            let key = crate::random::bytes();
-            let new = path.with_extension("new");
-            let write = || {
-                let mut file = File::options()
-                    .create(true)
-                    .truncate(true)
-                    .write(true)
-                    .mode(0o600)
-                    .open(&new)?;
-                file.write_all(&key)?;
-                file.sync_all()?;
-                fs::rename(&new, path)
-            };
-            write().map_err(at(path))?;
-            Ok(key)
-        }
-        Err(error) => Err(at(path)(error)),
-    }
-}
-
 /// The newest start that the ledger knows of.
 fn last_start(records: &[ledger::Entry]) -> u32 {
     let starts = records.iter().filter_map(|entry| match decode(&entry.record) {
@@ -281,6 +265,9 @@ fn told(holds: &Holds) -> Result<(String, String), Error> {
     for entry in text::resources(&resources) {
         entry.map_err(|bad| Error::Text("--resources", bad.to_string()))?;
     }
+    let devices = holds.devices.as_deref().unwrap_or_default();
+    super::devices::check(devices, &resources).map_err(|bad| Error::Text("--devices", bad))?;
+    super::spare::check(&holds.spare).map_err(|(flag, why)| Error::Text(flag, why))?;
     let attributes = holds.attributes.clone().unwrap_or_default();
     for entry in text::entries(&attributes) {
         entry.map_err(|bad| Error::Text("--attributes", bad.to_string()))?;

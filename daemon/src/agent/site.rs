@@ -29,6 +29,7 @@ use crate::encoded::Resources;
 use crate::http;
 use crate::http::body::Body;
 use crate::http::{Answering, Early, Gauges, Reply, Site, Visit, early, only, pieces, status};
+use crate::io_thread::Tasks;
 use crate::legacy;
 use crate::legacy::pieces::Pieces;
 use crate::pb::mesos::v1 as pb;
@@ -70,6 +71,10 @@ impl Site for AgentNode {
         &self.options.access
     }
 
+    fn tasks(&self) -> &Tasks {
+        &self.tasks
+    }
+
     fn health(&self) -> Value {
         let cluster = self.own.borrow().cluster;
         json!({
@@ -95,6 +100,8 @@ impl Site for AgentNode {
             own.push(self.beside.gauge());
             own.extend(self.inners.gauges());
             own.extend(self.fetcher.gauges());
+            own.extend(self.docker.gauges());
+            own.extend(self.device_gauges());
             own.extend(self.images.gauges());
             own.extend(self.bounds.gauges());
             own.extend(self.options.access.gauges());

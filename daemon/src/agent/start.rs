@@ -16,7 +16,7 @@ use super::containers::Containers;
 use super::{AgentNode, Options, Over, Prepared, keeper};
 use crate::conn::hello::Own;
 use crate::conns::Conns;
-use crate::describe::{MEMORY, attributes, resources};
+use crate::describe::{MEMORY, attributes, resources_and};
 use crate::disk_thread::{Store, ToDisk};
 use crate::doors::Doors;
 use crate::io_thread::Tasks;
@@ -38,6 +38,7 @@ struct Rest {
     resources: String,
     attributes: String,
     hostname: String,
+    docker: super::docker::Prepared,
     lock: std::fs::File,
 }
 
@@ -57,7 +58,10 @@ impl Ready {
             resources,
             attributes,
             hostname,
+            docker,
             lock,
+            proof: _,
+            total_mem_bytes: _,
         } = prepared;
         let images = super::images::Images::new(provisioner, registry);
         let rest = Rest {
@@ -69,6 +73,7 @@ impl Ready {
             resources,
             attributes,
             hostname,
+            docker,
             lock,
         };
         let store = match life {
@@ -114,7 +119,8 @@ impl AgentNode {
         );
         let link = keeper::Link::new(keeper)?;
         let bounds = super::bounds::Bounds::new(options.log_bytes_max);
-        let fetcher = super::fetch::Fetcher::new(options.fetch, &prepared.work_dir);
+        let fetcher = super::fetch::Fetcher::new(options.fetch.clone(), &prepared.work_dir);
+        let docker = super::docker::Docker::new(prepared.docker, tasks.clone());
         let node = Rc::new_cyclic(|me| Self {
             port,
             tasks,
@@ -126,7 +132,7 @@ impl AgentNode {
             has: std::cell::RefCell::default(),
             attributes: prepared.attributes,
             conns: Conns::new(options.conns_max),
-            doors: Doors::new(),
+            doors: Doors::new(options.insecure),
             own: std::cell::RefCell::new(own),
             containers,
             executors: super::executors::Executors::default(),
@@ -137,6 +143,9 @@ impl AgentNode {
             beside: super::beside::Beside::new(version),
             inners: super::inner::Inners::new(options.inner_max),
             fetcher,
+            docker,
+            spare: super::spare::Spare::new(options.spare.clone()),
+            devices: super::devices::Devices::new(options.devices.as_deref()),
             images: prepared.images,
             volumes: super::volumes::Volumes::default(),
             bounds,
@@ -144,6 +153,7 @@ impl AgentNode {
             timeout_us: std::cell::Cell::default(),
             session_changed: Event::new(),
             news: super::news::News::default(),
+            transport: Default::default(),
             learned: Default::default(),
             renews: std::cell::Cell::default(),
             seen: std::cell::Cell::default(),
@@ -164,12 +174,20 @@ impl AgentNode {
         let held: Vec<Held> =
             held.into_iter().filter(|held| !inner.contains(&held.container())).collect();
         node.tell_held(&held);
+        let of_docker = node.docker_survivors();
+        for container in of_docker.iter().copied() {
+            node.containers.runs(container);
+            node.port.put(&Input::Container { container, ended: None });
+        }
         node.tell_clock();
         node.port.put_then(&Input::Recovered { boot }, Vec::new(), node.or_too_small());
         node.take_up(&held);
+        node.take_up_docker(&of_docker);
         node.serve_keeper();
         node.collect_garbage();
         node.bound_logs();
+        node.share_out();
+        node.watch_devices();
         Ok(node)
     }
 
@@ -193,15 +211,18 @@ impl AgentNode {
         }
     }
 
-    /// What it is and has.
-    fn describe(&self) {
+    /// What it is and has; said again when that changes.
+    pub(super) fn describe(&self) {
         let mut memory = vec![0; 4 * MEMORY];
         let (lists, parts) = memory.split_at_mut(2 * MEMORY);
         let (parts, more_parts) = parts.split_at_mut(MEMORY);
         let mut lists = Scratch::new(lists);
         // The flags are far shorter than this memory: the kernel bounds a command line.
         let attributes = attributes(&self.attributes, &mut lists, parts).unwrap_or_default();
-        let resources = resources(&self.resources, &mut lists, more_parts).unwrap_or_default();
+        let spare = self.spare.told();
+        let own = format!("{};{}", self.resources, self.devices.told());
+        let all = resources_and(&own, &spare, &mut lists, more_parts);
+        let resources = all.unwrap_or_default();
         self.port.put_then(
             &Input::Describe(Register {
                 session: Session::default(),

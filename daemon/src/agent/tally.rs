@@ -183,6 +183,7 @@ impl Tally {
                             healthy: detail.healthy,
                             told_us: status.wall_us,
                             public: bytes(detail.public),
+                            pid: None,
                             uuid: Some(*sequence),
                         };
                         keep_status(&mut row.statuses, status.state, new);

@@ -63,6 +63,23 @@ impl Held {
         held
     }
 
+    /// The volume's directory, given to whoever holds it, and its name in that one's sandbox. Blocks.
+    pub(super) fn bound(
+        &self,
+        work_dir: &Path,
+        user: Option<&User>,
+    ) -> Result<(String, String), String> {
+        let given = || {
+            let path = volumes::create(work_dir, &self.role, &self.id)?;
+            volumes::give(&path, user, self.shared)?;
+            Ok(path)
+        };
+        let path = given().map_err(|failure: Failure| {
+            format!("the persistent volume '{}': {failure}", self.id)
+        })?;
+        Ok((path.to_string_lossy().into_owned(), self.container_path.clone()))
+    }
+
     /// Makes the volume appear in the sandbox of whoever holds it. Blocks.
     pub(super) fn show(
         &self,

@@ -259,6 +259,7 @@ impl Catalog {
                 let drain = before.map_or_else(Default::default, |agent| agent.drain);
                 let reregistered_us = before.map_or(0, |agent| agent.reregistered_us);
                 let known = before.is_some_and(|agent| agent.known);
+                let shown = before.is_some_and(|agent| agent.shown);
                 self.agents_by_id.insert(info.agent, row);
                 self.now.agents.put(
                     row,
@@ -272,6 +273,7 @@ impl Catalog {
                         registered_us,
                         reregistered_us,
                         known,
+                        shown,
                         deactivated,
                         drain,
                     },
@@ -372,8 +374,9 @@ impl Catalog {
                         task.container = container;
                     }
                     let (message, public) = (message.into(), body(public));
+                    let pid = rows::pid_of(&public);
                     task.status =
-                        Status { source, reason, message, healthy, told_us, public, uuid };
+                        Status { source, reason, message, healthy, told_us, public, pid, uuid };
                     rows::keep_status(&mut task.statuses, state, task.status.clone());
                 });
             }

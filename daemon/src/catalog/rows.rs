@@ -17,7 +17,7 @@ use serde_json::{Map, Value, json};
 use super::Tables;
 use crate::encoded::{Described, Encoded, Resources, attribute_text, number};
 use crate::pb::mesita::TaskPublic;
-use crate::pb::mesos::v1::ExecutorInfo;
+use crate::pb::mesos::v1::{ExecutorInfo, TaskStatus};
 
 /// Statuses of a task that are remembered.
 const STATUSES_MAX: usize = 8;
@@ -38,6 +38,8 @@ pub(crate) struct Agent {
     pub(crate) reregistered_us: u64,
     /// It was here before, or the registry has it from another master.
     pub(crate) known: bool,
+    /// Who listens was told that it is here, and not that it is gone.
+    pub(crate) shown: bool,
     /// Nothing new of it is offered.
     pub(crate) deactivated: bool,
     /// Whether it is being emptied, and how.
@@ -159,6 +161,8 @@ pub(crate) struct Status {
     pub(crate) told_us: u64,
     /// Labels, container status, check results.
     pub(crate) public: Arc<[u8]>,
+    /// The process that it was about, out of `public`.
+    pub(crate) pid: Option<u32>,
     /// Names the update to its agent; none = there was nothing to acknowledge.
     pub(crate) uuid: Option<u64>,
 }
@@ -233,6 +237,14 @@ pub(crate) fn keep_status(
     statuses.push((state, status));
 }
 
+/// The process that a status is about.
+pub(crate) fn pid_of(public: &[u8]) -> Option<u32> {
+    if public.is_empty() {
+        return None;
+    }
+    TaskStatus::decode(public).ok()?.container_status?.executor_pid
+}
+
 impl Status {
     /// The status of a task of which nothing was told yet.
     pub(crate) fn new(told_us: u64) -> Self {
@@ -243,6 +255,7 @@ impl Status {
             healthy: None,
             told_us,
             public: Arc::from([]),
+            pid: None,
             uuid: None,
         }
     }
@@ -316,6 +329,7 @@ impl Agent {
         }
         self.known |= matches!(state, AgentState::Active | AgentState::Recovered);
         self.state = state;
+        self.shown = (self.shown || state == AgentState::Active) && !self.is_lost();
     }
 
     /// Since when it does not answer, in µs of Unix time; none when it does, or is gone for good.

@@ -9,8 +9,10 @@ use mesita_core::wire::link::Parting;
 
 use super::cluster::plan_agent;
 use super::{
-    Failure, USAGE, begin_again, check_address, default_work_dir, log_to_stderr, raise_descriptors,
+    Failure, OF_AGENT, USAGE, begin_again, check_access, default_work_dir, door, log_to_stderr,
+    raise_descriptors,
 };
+use crate::access::tokens::Join;
 use crate::access::{Access, Credential, ForTasks};
 use crate::agent::{Life, Why, prepare};
 use crate::alarm;
@@ -20,6 +22,7 @@ use crate::flags::Agent;
 use crate::io_thread::Node;
 use crate::process::{Plan, Process};
 use crate::signals::{self, Caught, Signals};
+use crate::tls::{Identity, Pin, Transport, Trust, reached};
 
 /// How long a leaving agent waits for the ends of its tasks to be acknowledged, in µs.
 const LEAVE_US: u64 = 10_000_000;
@@ -34,21 +37,35 @@ enum End {
 
 pub(super) fn main(flags: Agent) -> Result<ExitCode, Failure> {
     log_to_stderr(flags.common.logging_level);
-    let ip = check_address(&flags.listen)?;
+    let (ip, door) = (flags.listen.ip, door(&flags.listen)?);
     if flags.master.is_empty() {
         let message = "an agent needs a master: --master HOST:PORT, or MESITA_MASTER";
         return Err(Failure::new(USAGE, message));
     }
+    let join = flags.join.as_deref().map(join).transpose()?;
     let work_dir = match &flags.work_dir {
         Some(work_dir) => work_dir.clone(),
         None => default_work_dir("agent")?,
     };
+    let joined = work_dir.join("meta/joined");
+    let pin = join.as_ref().map(|join| join.pin).or_else(|| pin_of(&flags, &joined));
+    reach(&flags, pin, None)?;
     // The keeper is made here, and takes nothing of what follows with it.
     let prepared = prepare(&work_dir, &flags.holds, Life::OfItsOwn).map_err(Failure::plain)?;
     // Of secrets, too.
     let access = Access::read("agent", "--http-credentials", &flags.access.wanted());
     let access = access.map_err(|why| Failure::new(USAGE, why))?;
-    let credential = credential("--credential", flags.access.credential.as_deref())?;
+    check_access(&flags.listen, &access, OF_AGENT)?;
+    if join.is_some() && prepared.proof.is_none() {
+        let why = "this work directory has a key that proves nothing, of a build without TLS: a node \
+                   joins with an empty one";
+        return Err(Failure::new(USAGE, format!("--join: {why}")));
+    }
+    let (masters, over) = reach(&flags, pin, prepared.proof.as_ref())?;
+    let credential = match &join {
+        Some(join) => Some(Rc::new(join.credential())),
+        None => credential("--credential", flags.access.credential.as_deref())?,
+    };
     let insecure = flags.listen.insecure && !ip.is_loopback();
     let for_tasks = credential_of_tasks(&flags)?;
     signals::block().map_err(Failure::plain)?;
@@ -58,7 +75,10 @@ pub(super) fn main(flags: Agent) -> Result<ExitCode, Failure> {
     let backoff_us = flags.registration_backoff_factor.us;
     let plan =
         plan_agent(prepared, &flags.holds, &flags.common, address, backoff_us, Life::OfItsOwn);
-    let (seat, rest) = plan.guarded(access, credential, for_tasks, insecure).part();
+    let (seat, rest) = plan
+        .guarded(access, credential, for_tasks, insecure)
+        .joining(join.map(|join| join.pin))
+        .part();
     let journal = flags.common.journal.clone();
     let journal = journal.map(|directory| (directory, flags.common.journal_max.bytes));
     let mut process =
@@ -75,8 +95,8 @@ pub(super) fn main(flags: Agent) -> Result<ExitCode, Failure> {
     let signals = Signals::new().map_err(Failure::plain)?;
     let nodes: [Rc<dyn Node>; 1] = [Rc::clone(&agent) as Rc<dyn Node>];
     let end = process.run(&nodes, async {
-        tasks.go(accept(listener, tasks.clone(), Rc::clone(&agent)));
-        tasks.go(Rc::clone(&agent).stay_connected(Way::To(flags.master.clone())));
+        tasks.go(accept(listener, door, tasks.clone(), Rc::clone(&agent)));
+        tasks.go(Rc::clone(&agent).stay_connected(Way::To(masters, over)));
         let told = async {
             loop {
                 match signals.next().await {
@@ -104,8 +124,10 @@ pub(super) fn main(flags: Agent) -> Result<ExitCode, Failure> {
         };
         let end = futures_lite::future::or(told, over).await;
         agent.part_from_all(Parting::Leaving).await;
-        if matches!(end, End::KeeperGone) {
-            agent.kill_all().await;
+        match end {
+            End::KeeperGone => agent.kill_all().await,
+            End::Left => agent.end_docker().await,
+            End::Signal | End::TooSmall => {}
         }
         end
     });
@@ -120,6 +142,41 @@ pub(super) fn main(flags: Agent) -> Result<ExitCode, Failure> {
             Err(begin_again(None))
         }
     }
+}
+
+/// The token of a flag, or of the file that it names.
+fn join(told: &str) -> Result<Join, Failure> {
+    let bad = |why: String| Failure::new(USAGE, format!("--join: {why}"));
+    let text = match told.starts_with(['/', '.']) {
+        true => std::fs::read_to_string(told).map_err(|error| bad(format!("{told}: {error}")))?,
+        false => told.to_owned(),
+    };
+    text.parse().map_err(bad)
+}
+
+/// By which key this node has known the masters since it joined, if nobody says otherwise.
+fn pin_of(flags: &Agent, joined: &Path) -> Option<Pin> {
+    let said = flags.trusted.tls_ca_file.is_some() || flags.trusted.tls_pin.is_some();
+    let secure = flags.master.iter().any(|master| master.trim().starts_with("https://"));
+    let text = std::fs::read_to_string(joined).ok().filter(|_| secure && !said)?;
+    text.trim().parse().ok()
+}
+
+/// Where the masters are, and how this node reaches them.
+fn reach(
+    flags: &Agent,
+    pin: Option<Pin>,
+    node: Option<&Identity>,
+) -> Result<(Vec<String>, Transport), Failure> {
+    let told = flags.trusted.trust();
+    let trust = Trust { pin: pin.or(told.pin), node, ..told };
+    let secure = flags.master.iter().any(|master| master.trim().starts_with("https://"));
+    if flags.join.is_some() && !secure {
+        let why = "--join: a node joins by TLS: --master https://HOST:PORT";
+        return Err(Failure::new(USAGE, why));
+    }
+    let reached = reached(&flags.master, trust);
+    reached.map_err(|why| Failure::new(USAGE, format!("--master: {why}")))
 }
 
 /// Reads a file that is the agent's own.

@@ -15,6 +15,7 @@ use super::{FAILED, Failure, USAGE};
 use crate::access::{Access, Credential, ForTasks};
 use crate::agent::{self, AgentNode, Life, Prepared, Ready};
 use crate::audit;
+use crate::conn::listen::Door;
 use crate::disk_thread::{Store, ToDisk};
 use crate::flags::{Common, Decisions, Holds};
 use crate::io_thread::Tasks;
@@ -23,6 +24,7 @@ use crate::port::Port;
 use crate::random;
 use crate::seats::Blueprint;
 use crate::set::standing::Standing;
+use crate::tls::Pin;
 
 /// A master that is ready to start.
 pub(crate) struct MasterPlan {
@@ -80,9 +82,11 @@ pub(crate) fn plan_master(
         agent_bytes_max: all_bytes(common),
         conns_max: capacity.conns,
         callers_max: capacity.callers,
+        hostname: None,
         region: String::new(),
         zone: String::new(),
         whitelist: decisions.whitelist.clone(),
+        door: Rc::default(),
         insecure: false,
         access: Access::default(),
         flags: crate::flags::told(),
@@ -136,6 +140,12 @@ fn allocator_config(decisions: &Decisions) -> Result<allocator::Config, Failure>
 }
 
 impl MasterPlan {
+    /// The same, under a name.
+    pub(crate) fn called(mut self, hostname: Option<&str>) -> Self {
+        self.options.hostname = hostname.map(str::to_owned);
+        self
+    }
+
     /// The same, in a region and zone.
     pub(crate) fn placed(mut self, region: &str, zone: &str) -> Self {
         (self.options.region, self.options.zone) = (region.to_owned(), zone.to_owned());
@@ -143,8 +153,9 @@ impl MasterPlan {
     }
 
     /// The same, for those alone who may use it.
-    pub(crate) fn guarded(mut self, access: Access, insecure: bool) -> Self {
+    pub(crate) fn guarded(mut self, access: Access, door: Rc<Door>, insecure: bool) -> Self {
         (self.options.access, self.options.insecure) = (access, insecure);
+        self.options.door = door;
         self
     }
 
@@ -177,6 +188,7 @@ impl MasterRest {
     pub(crate) fn start(self, port: Port, tasks: Tasks) -> Rc<MasterNode> {
         let node = MasterNode::new(port, tasks.clone(), self.options);
         tasks.go(whitelist::watch(Rc::clone(&node)));
+        tasks.go(Rc::clone(&node).count_tokens());
         for (role, weight) in &self.weights {
             let shown = role.clone();
             let input = Input::Weight { role, weight: *weight };
@@ -231,7 +243,8 @@ pub(crate) fn plan_agent(
     life: Life,
 ) -> AgentPlan {
     let capacity: Capacity = common.agent_capacity();
-    let task_kinds = Kind::Command.bit() | Kind::Executor.bit() | Kind::Group { group: 0 }.bit();
+    let groups = Kind::Group { group: 0 }.bit() | Kind::Given { group: 0 }.bit();
+    let task_kinds = Kind::Command.bit() | Kind::Executor.bit() | groups;
     let config = core_agent::Config {
         seed: common.seed(),
         task_kinds,
@@ -258,13 +271,20 @@ pub(crate) fn plan_agent(
             timeout_us: holds.fetch.fetcher_timeout.us,
             stall_us: holds.fetch.fetcher_stall_timeout.us,
             cache_bytes_max: holds.fetch.fetcher_cache_size.bytes,
+            ca_file: holds.fetch.fetcher_ca_file.clone(),
+            hadoop_home: holds.fetch.hadoop_home.clone(),
+            webhdfs: holds.fetch.fetcher_webhdfs,
         },
+        docker_room: (holds.task_pids_max, holds.cgroups_enable_cfs, prepared.total_mem_bytes),
+        devices: holds.devices.clone(),
+        spare: holds.spare.clone(),
         switch_user: holds.switch_user,
         address,
         region: holds.region.clone(),
         zone: holds.zone.clone(),
         tasks_max: capacity.tasks,
         task_kinds,
+        joining: None,
         insecure: false,
         access: Access::default(),
         credential: None,
@@ -288,6 +308,12 @@ impl AgentPlan {
     ) -> Self {
         (self.options.access, self.options.credential) = (access, credential);
         (self.options.for_tasks, self.options.insecure) = (for_tasks, insecure);
+        self
+    }
+
+    /// The same, with the key by which it knows the masters once it has joined.
+    pub(crate) fn joining(mut self, pin: Option<Pin>) -> Self {
+        self.options.joining = pin;
         self
     }
 

@@ -65,7 +65,7 @@ pub(super) fn main(flags: Dev) -> Result<ExitCode, Failure> {
         for agent in &agents {
             tasks.go(Rc::clone(agent).stay_connected(here(&master, &tasks)));
         }
-        tasks.go(accept(listener, tasks.clone(), Rc::clone(&master)));
+        tasks.go(accept(listener, Rc::default(), tasks.clone(), Rc::clone(&master)));
         log::info!("cluster at {ip}:{}; interrupt ends it with all its tasks", flags.port);
         let told = async { while matches!(signals.next().await, Caught::User1) {} };
         futures_lite::future::or(told, any_over(&agents)).await;

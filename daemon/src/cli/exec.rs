@@ -1,27 +1,31 @@
 //! `mesita exec` and `mesita attach`: commands in the containers of tasks, and what tasks write as
 //! they do. Both speak to the task's agent as any client of Mesos does, by way of the leader.
 
-use std::cell::RefCell;
 use std::io::{self, Read, Write};
 use std::process::ExitCode;
 use std::rc::Rc;
 
 use http_body_util::BodyExt;
 use hyper::body::{Bytes, Incoming};
-use hyper::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, HOST};
+use hyper::header::{ACCEPT, CONTENT_TYPE};
 use hyper::{Method, Request, Response, StatusCode};
+use mesita_core::wire::FrameworkId;
+use mesita_core::wire::svc::Output;
+use mesita_isolation::keeper::protocol::{Step, Trouble};
 use prost::Message;
+use rustix::io::Errno;
 use rustix::termios::{OptionalActions, Termios, tcgetattr, tcgetwinsize, tcsetattr};
 use serde_json::Value;
-use smol::LocalExecutor;
 
-use super::{Failure, NO_MASTER, find, stream};
-use crate::access::Credential;
+use super::leader::Leader;
+use super::output::{self, Followed};
+use super::{FAILED, Failure};
 use crate::alarm;
 use crate::flags::{Attach, Exec, TaskAt};
 use crate::http::body::Body;
 use crate::http::media::{Media, RECORDIO};
 use crate::http::records::{Pieces, framed};
+use crate::legacy::encoded;
 use crate::pb::mesos::v1 as pb;
 use crate::random;
 use crate::signals::{self, Resized, Signals};
@@ -35,8 +39,9 @@ const RECORD_MAX: usize = 16 * 1024 * 1024;
 const ANSWER_MAX: usize = 64 * 1024 * 1024;
 /// Bytes that are read of the standard input at once.
 const CHUNK: usize = 8 * 1024;
-/// Redirections that are followed in a row.
-const REDIRECTS_MAX: u32 = 8;
+/// How this ends when there is no such program, and when it cannot be run. As a shell does.
+const NO_PROGRAM: u8 = 127;
+const NOT_RUN: u8 = 126;
 /// How often a task without a container is asked for, and after how long each, in µs.
 const STARTING_TRIES: u32 = 50;
 const STARTING_US: u64 = 100_000;
@@ -45,14 +50,12 @@ pub(super) fn main(flags: &Exec) -> Result<ExitCode, Failure> {
     super::log_warnings();
     // A terminal of its own is given back whatever ends this.
     let terminal = if flags.tty { Some(Terminal::raw()?) } else { None };
-    let tasks = Rc::new(LocalExecutor::new());
-    let run = exec(&tasks, flags);
-    let ended = alarm::block_on(tasks.run(async {
+    let ended = alarm::block_on(async {
         match flags.tty {
-            true => futures_lite::future::or(run, told_to_end()).await,
-            false => run.await,
+            true => futures_lite::future::or(exec(flags), told_to_end()).await,
+            false => exec(flags).await,
         }
-    }));
+    });
     drop(terminal);
     ended
 }
@@ -60,27 +63,47 @@ pub(super) fn main(flags: &Exec) -> Result<ExitCode, Failure> {
 /// `mesita attach`
 pub(super) fn attach(flags: &Attach) -> Result<ExitCode, Failure> {
     super::log_warnings();
-    let tasks = Rc::new(LocalExecutor::new());
-    alarm::block_on(tasks.run(async {
-        let api = Api::find(&tasks, &flags.at).await?;
-        let container_id = api.container.clone();
-        let mut call = Call {
-            attach_container_output: Some(call::AttachContainerOutput { container_id }),
-            ..Call::default()
-        };
-        call.set_type(Type::AttachContainerOutput);
-        print_all(api.streams(&call).await?).await?;
-        Ok(ExitCode::SUCCESS)
-    }))
+    alarm::block_on(listen(&flags.at)).map(|()| ExitCode::SUCCESS)
 }
 
-async fn exec(tasks: &Rc<LocalExecutor<'static>>, flags: &Exec) -> Result<ExitCode, Failure> {
-    let api = Api::find(tasks, &flags.at).await?;
+async fn listen(of: &TaskAt) -> Result<(), Failure> {
+    let leader = Rc::new(Leader::find(&of.at).await?);
+    let framework = leader.during(Api::of_task(&leader, of)).await?;
+    // Agents print ids below the cluster's, which is at the front of each.
+    let cluster = framework.get(..16).and_then(|digits| u64::from_str_radix(digits, 16).ok());
+    let framework = FrameworkId::parse(&framework, cluster.unwrap_or(0));
+    let framework = framework.ok_or_else(|| Failure::plain("the master names no framework"))?;
+    let followed = |which| Followed {
+        at: &of.at,
+        framework,
+        task: &of.task,
+        which,
+        offset: i64::MAX,
+        patience_us: u64::from(STARTING_TRIES) * STARTING_US,
+    };
+    let out = output::follow(followed(Output::Stdout), |bytes| print_to(io::stdout(), bytes));
+    let err = output::follow(followed(Output::Stderr), |bytes| print_to(io::stderr(), bytes));
+    let (out, err) = futures_lite::future::zip(out, err).await;
+    out.and(err)
+}
+
+fn print_to(mut to: impl Write, bytes: &[u8]) -> io::Result<()> {
+    to.write_all(bytes)?;
+    to.flush()
+}
+
+async fn exec(flags: &Exec) -> Result<ExitCode, Failure> {
+    let leader = Rc::new(Leader::find(&flags.at.at).await?);
+    leader.during(run(&leader, flags)).await
+}
+
+async fn run(leader: &Rc<Leader>, flags: &Exec) -> Result<ExitCode, Failure> {
+    let api = Api::find(leader, &flags.at).await?;
     let id = pb::ContainerId {
         value: format!("exec-{:016x}", random::number()),
         parent: Some(Box::new(api.container.clone())),
     };
-    let output = api.streams(&session(&id, flags)).await?;
+    let output = api.streams(&session(&id, flags)).await.map_err(unstarted)?;
     api.write(&id, flags);
     print_all(output).await?;
     let status = api.status_of(&id).await?;
@@ -94,12 +117,24 @@ async fn exec(tasks: &Rc<LocalExecutor<'static>>, flags: &Exec) -> Result<ExitCo
 }
 
 fn code(status: i32) -> ExitCode {
-    ExitCode::from(u8::try_from(status & 0xff).unwrap_or(super::FAILED))
+    ExitCode::from(u8::try_from(status & 0xff).unwrap_or(FAILED))
+}
+
+/// A command that did not begin ends as it does in a shell.
+fn unstarted(failure: Failure) -> Failure {
+    let errno = Errno::NOENT.raw_os_error();
+    let absent = Trouble { step: Step::Execute, errno }.to_string();
+    let status = match failure.status {
+        FAILED if failure.message.contains(&absent) => NO_PROGRAM,
+        FAILED if failure.message.contains(Step::Execute.sentence()) => NOT_RUN,
+        status => status,
+    };
+    Failure { status, ..failure }
 }
 
 /// Waits for a signal that ends this: the terminal is to be given back first.
 async fn told_to_end() -> Result<ExitCode, Failure> {
-    Signals::new().map_err(Failure::plain)?.next().await;
+    Signals::at_terminal().map_err(Failure::plain)?.next().await;
     Err(Failure::plain("ended by a signal"))
 }
 
@@ -169,18 +204,15 @@ async fn print_all(mut output: Incoming) -> Result<(), Failure> {
 fn print_one(data: &process_io::Data) -> io::Result<()> {
     let bytes = data.data.as_deref().unwrap_or_default();
     if data.r#type() == Of::Stderr {
-        return io::stderr().write_all(bytes);
+        print_to(io::stderr(), bytes)
+    } else {
+        print_to(io::stdout(), bytes)
     }
-    let mut out = io::stdout().lock();
-    out.write_all(bytes)?;
-    out.flush()
 }
 
 /// A task's agent, by way of the leader.
 struct Api {
-    tasks: Rc<LocalExecutor<'static>>,
-    address: RefCell<String>,
-    credential: Option<Rc<Credential>>,
+    leader: Rc<Leader>,
     /// The path of the agent's API.
     path: String,
     /// The task's container.
@@ -188,49 +220,30 @@ struct Api {
 }
 
 impl Api {
-    /// Finds the leader, the task, and where that is.
-    async fn find(tasks: &Rc<LocalExecutor<'static>>, of: &TaskAt) -> Result<Self, Failure> {
-        let mut api = Self {
-            tasks: Rc::clone(tasks),
-            address: RefCell::default(),
-            credential: super::credential(of.at.credential.as_deref())?,
-            path: String::new(),
-            container: pb::ContainerId::default(),
-        };
-        let mut first = None;
-        for address in find::addresses(of.at.master.as_deref()) {
-            *api.address.borrow_mut() = address;
-            match api.tasks_called(&of.task).await {
-                Ok(rows) => {
-                    let (agent, framework) = chosen(&rows, of)?;
-                    api.path = format!("/agent/{agent}/api/v1");
-                    api.container = api.container_of(&of.task, &framework).await?;
-                    return Ok(api);
-                }
-                Err(failure) => {
-                    first.get_or_insert(failure);
-                }
-            }
-        }
-        Err(first.unwrap_or_else(|| Failure::new(NO_MASTER, "there is no master")))
+    /// Finds the task, and where that is.
+    async fn find(leader: &Rc<Leader>, of: &TaskAt) -> Result<Self, Failure> {
+        let (leader, container) = (Rc::clone(leader), pb::ContainerId::default());
+        let mut api = Self { leader, path: String::new(), container };
+        let (agent, framework) = chosen(&api.tasks_called(&of.task).await?, of)?;
+        api.path = format!("/agent/{agent}/api/v1");
+        api.container = api.container_of(&of.task, &framework).await?;
+        Ok(api)
+    }
+
+    /// The framework of a task that runs.
+    async fn of_task(leader: &Rc<Leader>, of: &TaskAt) -> Result<String, Failure> {
+        let (leader, container) = (Rc::clone(leader), pb::ContainerId::default());
+        let api = Self { leader, path: String::new(), container };
+        Ok(chosen(&api.tasks_called(&of.task).await?, of)?.1)
     }
 
     /// The tasks of a name that the leader knows.
     async fn tasks_called(&self, task: &str) -> Result<Vec<Value>, Failure> {
-        let path = format!("/tasks?task_id={}", escaped(task));
-        for _ in 0..REDIRECTS_MAX {
-            let request = Request::builder().method(Method::GET).uri(&path);
-            let answer = self.ask(request, Body::of("")).await?;
-            match stream::leader_of(&answer)? {
-                Some(leader) => *self.address.borrow_mut() = leader,
-                None => {
-                    let told: Value =
-                        serde_json::from_slice(&whole(answer).await?).map_err(Failure::plain)?;
-                    return Ok(told["tasks"].as_array().cloned().unwrap_or_default());
-                }
-            }
-        }
-        Err(Failure::new(NO_MASTER, "every master names another one"))
+        let path = format!("/tasks?task_id={}", encoded(task));
+        let answer = self.ask(Request::builder().method(Method::GET).uri(&path), Body::of(""));
+        let told = whole(answer.await?).await?;
+        let told: Value = serde_json::from_slice(&told).map_err(Failure::plain)?;
+        Ok(told["tasks"].as_array().cloned().unwrap_or_default())
     }
 
     /// A task's container, as its agent knows it. A task that was launched just now has none yet.
@@ -297,22 +310,13 @@ impl Api {
         Request::builder().method(Method::POST).uri(&self.path)
     }
 
-    /// Sends a request on a connection of its own.
+    /// Sends a request on a stream of its own.
     async fn ask(
         &self,
         request: hyper::http::request::Builder,
         body: Body,
     ) -> Result<Response<Incoming>, Failure> {
-        let address = self.address.borrow().clone();
-        let (mut sender, connection) = stream::connect(&address).await?;
-        self.tasks.spawn(connection).detach();
-        let mut request = request.header(HOST, &address);
-        if let Some(credential) = &self.credential {
-            request = request.header(AUTHORIZATION, credential.basic());
-        }
-        let request = request.body(body).map_err(Failure::plain)?;
-        let failed = |error| Failure::new(NO_MASTER, format!("no master at {address}: {error}"));
-        sender.send_request(request).await.map_err(failed)
+        self.leader.ask(request.body(body).map_err(Failure::plain)?).await
     }
 
     /// Writes to a session what this process reads, if it is to, and how large its terminal is.
@@ -320,22 +324,22 @@ impl Api {
         let (sender, receiver) = async_channel::bounded::<Bytes>(2);
         let request = self.post().header(CONTENT_TYPE, RECORDIO);
         let request = request.header("Message-Content-Type", Media::Protobuf.name());
-        let again = Self {
-            tasks: Rc::clone(&self.tasks),
-            address: self.address.clone(),
-            credential: self.credential.clone(),
-            path: String::new(),
-            container: pb::ContainerId::default(),
+        let (leader, body) = (Rc::clone(&self.leader), Body::fed(receiver));
+        let written = async move {
+            if let Ok(request) = request.body(body) {
+                // What becomes of it the session's own end tells.
+                let _ = leader.ask(request).await;
+            }
         };
-        let body = Body::fed(receiver);
-        self.tasks.spawn(async move { again.ask(request, body).await }).detach();
+        self.leader.tasks.spawn(written).detach();
         let first = call::AttachContainerInput {
             container_id: Some(id.clone()),
             r#type: Some(call::attach_container_input::Type::ContainerId.into()),
             ..Default::default()
         };
         let (interactive, tty) = (flags.interactive, flags.tty);
-        self.tasks
+        self.leader
+            .tasks
             .spawn(async move {
                 say(&sender, first).await;
                 let reading = async {
@@ -416,16 +420,6 @@ async fn whole(answer: Response<Incoming>) -> Result<Bytes, Failure> {
     Err(Failure::plain(if why.is_empty() { status.to_string() } else { why }))
 }
 
-/// A name in the query of a path.
-fn escaped(name: &str) -> String {
-    let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-._~".contains(&byte);
-    let each = name.bytes().map(|byte| match plain(byte) {
-        true => char::from(byte).to_string(),
-        false => format!("%{byte:02X}"),
-    });
-    each.collect()
-}
-
 /// Some of the standard input; empty at its end.
 fn read() -> Vec<u8> {
     let mut bytes = vec![0; CHUNK];
@@ -487,7 +481,7 @@ impl Terminal {
         let before = tcgetattr(io::stdin()).map_err(|_| {
             Failure::new(super::USAGE, "-t needs a terminal as standard input; leave it out")
         })?;
-        signals::block().and_then(|()| signals::block_resized()).map_err(Failure::plain)?;
+        signals::block_at_terminal().map_err(Failure::plain)?;
         let mut raw = before.clone();
         raw.make_raw();
         tcsetattr(io::stdin(), OptionalActions::Now, &raw).map_err(Failure::plain)?;
@@ -507,7 +501,8 @@ mod tests {
     use serde_json::json;
 
     fn of(framework: Option<&str>) -> TaskAt {
-        let at = crate::flags::Where { master: None, credential: None };
+        let at =
+            crate::flags::Where { master: None, credential: None, trusted: Default::default() };
         TaskAt { at, task: "web".to_owned(), framework: framework.map(str::to_owned) }
     }
 
@@ -526,10 +521,5 @@ mod tests {
             let why = chosen(rows, &of(None)).unwrap_err().message;
             assert!(why.contains(words), "{why}");
         }
-    }
-
-    #[test]
-    fn names_are_escaped_in_queries() {
-        assert_eq!(escaped("a b&c=é"), "a%20b%26c%3D%C3%A9");
     }
 }

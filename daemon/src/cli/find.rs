@@ -9,10 +9,11 @@ use mesita_core::wire::hello::Role;
 use mesita_core::wire::link::Link;
 use mesita_core::wire::{Head, decode};
 
-use super::{Failure, NO_MASTER};
+use super::{Failure, NO_MASTER, USAGE};
 use crate::client::asker::Asker;
 use crate::conn::hello::{Own, Refused};
 use crate::flags::Where;
+use crate::tls::{Transport, reached};
 
 /// How long somebody on this host may take to answer.
 const PATIENCE: Duration = Duration::from_secs(1);
@@ -20,16 +21,20 @@ const PATIENCE: Duration = Duration::from_secs(1);
 /// Where a master, and an agent that knows one, are by default.
 pub(super) const DEFAULTS: [&str; 2] = ["127.0.0.1:5050", "127.0.0.1:5051"];
 
-/// The addresses to try: what was said, parted by commas, or this host's defaults.
-pub(super) fn addresses(said: Option<&str>) -> Vec<String> {
-    let parted = |said: &str| said.split(',').map(|one| one.trim().to_owned()).collect();
-    said.map_or_else(|| DEFAULTS.map(str::to_owned).to_vec(), parted)
+/// The addresses to try, and how: what was said, parted by commas, or this host's defaults.
+pub(super) fn addresses(at: &Where) -> Result<(Vec<String>, Transport), Failure> {
+    let Some(said) = at.master.as_deref() else {
+        return Ok((DEFAULTS.map(str::to_owned).to_vec(), Transport::Plain));
+    };
+    let reached = reached(said.split(','), at.trusted.trust());
+    reached.map_err(|why| Failure::new(USAGE, format!("--master: {why}")))
 }
 
 /// Connects to the leader to ask it something.
 pub(super) async fn ask(at: &Where) -> Result<Asker, Failure> {
     let (said, credential) = (at.master.as_deref(), super::credential(at.credential.as_deref())?);
-    let connected = Asker::connect(&addresses(said), credential).await;
+    let (addresses, over) = addresses(at)?;
+    let connected = Asker::connect(&addresses, &over, credential).await;
     connected.map_err(|refused| no_master(said, &refused))
 }
 

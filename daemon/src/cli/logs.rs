@@ -6,6 +6,7 @@ use std::process::ExitCode;
 use mesita_core::wire::svc::{CloseReason, LogsOf, Output, Stream};
 use mesita_core::wire::{AgentId, FrameworkId};
 
+use super::output::{self, Followed};
 use super::{Failure, find};
 use crate::alarm;
 use crate::flags::Logs;
@@ -19,13 +20,25 @@ pub(super) fn main(flags: &Logs) -> Result<ExitCode, Failure> {
 }
 
 async fn print(flags: &Logs) -> Result<ExitCode, Failure> {
+    if flags.follow {
+        let followed = Followed {
+            at: &flags.at,
+            framework: FrameworkId::NONE,
+            task: &flags.task,
+            which: which(flags),
+            offset: from(flags),
+            patience_us: 0,
+        };
+        output::follow(followed, |bytes| io::stdout().write_all(bytes)).await?;
+        return Ok(ExitCode::SUCCESS);
+    }
     let asker = find::ask(&flags.at).await?;
     let stream = Stream::Logs {
         agent: AgentId::NONE,
         of: LogsOf::Task { framework: FrameworkId::NONE, task: &flags.task },
-        which: if flags.stderr { Output::Stderr } else { Output::Stdout },
-        offset: flags.tail.map_or(0, |bytes| -i64::from(bytes)),
-        follow: flags.follow,
+        which: which(flags),
+        offset: from(flags),
+        follow: false,
     };
     let Some(handle) = asker.open(stream) else {
         return Err(Failure::plain("the master serves no more streams"));
@@ -34,12 +47,7 @@ async fn print(flags: &Logs) -> Result<ExitCode, Failure> {
         loop {
             let patience = async {
                 alarm::after(PATIENCE_US).await;
-                if !flags.follow {
-                    eprintln!(
-                        "mesita logs: the agent of `{}` does not answer; waiting",
-                        flags.task
-                    );
-                }
+                eprintln!("mesita logs: the agent of `{}` does not answer; waiting", flags.task);
                 std::future::pending().await
             };
             match futures_lite::future::or(handle.read(), patience).await {
@@ -58,4 +66,12 @@ async fn print(flags: &Logs) -> Result<ExitCode, Failure> {
     };
     asker.during(reading).await.map_err(Failure::plain)??;
     Ok(ExitCode::SUCCESS)
+}
+
+fn which(flags: &Logs) -> Output {
+    if flags.stderr { Output::Stderr } else { Output::Stdout }
+}
+
+fn from(flags: &Logs) -> i64 {
+    flags.tail.map_or(0, |bytes| -i64::from(bytes))
 }

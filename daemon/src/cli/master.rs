@@ -10,7 +10,8 @@ use mesita_core::wire::link::Parting;
 
 use super::cluster::{Home, plan_master};
 use super::{
-    Failure, USAGE, begin_again, check_address, default_work_dir, log_to_stderr, raise_descriptors,
+    Failure, USAGE, begin_again, check_access, default_work_dir, door, log_to_stderr,
+    raise_descriptors,
 };
 use crate::access::Access;
 use crate::agent::prepare::lock;
@@ -40,7 +41,8 @@ enum End {
 
 pub(super) fn main(flags: Master) -> Result<ExitCode, Failure> {
     log_to_stderr(flags.common.logging_level);
-    let ip = check_address(&flags.listen)?;
+    let (ip, door) = (flags.listen.ip, door(&flags.listen)?);
+    let access = access(&flags)?;
     let work_dir = match &flags.work_dir {
         Some(work_dir) => work_dir.clone(),
         None => default_work_dir("master")?,
@@ -62,12 +64,11 @@ pub(super) fn main(flags: Master) -> Result<ExitCode, Failure> {
     let home = Home::Registry(Rc::clone(&standing), of_registry.t_us);
     let plan = plan_master(home, &flags.decisions, &flags.common)?;
     let insecure = flags.listen.insecure && !ip.is_loopback();
-    let access = Access::read("master", "--credentials", &flags.access.wanted());
-    let access = access.map_err(|why| Failure::new(USAGE, why))?;
     let audited = flags.access.audited();
     Audit::open(&audited).map_err(|why| Failure::new(USAGE, why))?;
+    let plan = plan.called(flags.hostname.as_deref());
     let plan = plan.placed(&flags.region, &flags.zone).audited(audited);
-    let (seat, rest) = plan.guarded(access, insecure).part();
+    let (seat, rest) = plan.guarded(access, Rc::clone(&door), insecure).part();
     let seats = vec![of_registry.seat, seat];
     let journal = flags.common.journal.clone();
     let journal = journal.map(|directory| (directory, flags.common.journal_max.bytes));
@@ -85,9 +86,15 @@ pub(super) fn main(flags: Master) -> Result<ExitCode, Failure> {
             master.leading().await;
         }
         log::info!("master at {ip}:{}, work dir {}", flags.port, work_dir.display());
-        tasks.go(accept(listener, tasks.clone(), Rc::clone(&master)));
+        tasks.go(accept(listener, door, tasks.clone(), Rc::clone(&master)));
         let told = async {
-            while matches!(signals.next().await, Caught::User1 | Caught::HangUp) {}
+            loop {
+                match signals.next().await {
+                    Caught::HangUp => set.renew_keys(),
+                    Caught::User1 => {}
+                    Caught::Interrupt | Caught::Terminate => break,
+                }
+            }
             part_from_all(&master).await;
             End::Signal
         };
@@ -108,6 +115,16 @@ pub(super) fn main(flags: Master) -> Result<ExitCode, Failure> {
         // Mesos: a master that lost its leadership ends, and whoever supervises it starts it anew.
         End::Over(Over::Lost) => Err(begin_again(Some(AGAIN))),
     }
+}
+
+/// Who may use it.
+fn access(flags: &Master) -> Result<Access, Failure> {
+    let access = Access::read("master", "--credentials", &flags.access.wanted());
+    let access = access.map_err(|why| Failure::new(USAGE, why))?;
+    let wanted = "--credentials FILE, --authenticate-agents, --authenticate-http-readonly, \
+                  --authenticate-http-readwrite and --authenticate-http-frameworks";
+    check_access(&flags.listen, &access, wanted)?;
+    Ok(access)
 }
 
 /// The registry of this master, found or made: its own, or that of a set.

@@ -27,11 +27,15 @@ mod events;
 mod exec;
 mod explain;
 mod find;
+#[cfg(feature = "tls")]
+mod init;
 mod install;
+mod leader;
 mod logs;
 mod maintenance;
 mod master;
 mod masters;
+mod output;
 mod principal;
 mod ps;
 mod quota;
@@ -40,19 +44,21 @@ mod replay;
 pub(crate) mod run;
 mod store;
 mod stream;
+mod tokens;
 mod top;
 mod weights;
 
 use std::ffi::OsString;
 use std::fmt;
-use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::rc::Rc;
 
-use crate::access::Credential;
+use crate::access::{Access, Credential};
+use crate::conn::listen::Door;
 use crate::flags::{self, Cli, Command, Listen};
 use crate::logging;
+use crate::tls::Served;
 
 /// The end of a subcommand that failed: a sentence, and a status.
 #[derive(Debug)]
@@ -120,6 +126,10 @@ pub(crate) fn main(arguments: Vec<OsString>) -> ExitCode {
         Command::Store(flags) => store::main(&flags),
         Command::Principal(flags) => principal::main(&flags),
         Command::Masters(flags) => masters::main(&flags),
+        #[cfg(feature = "tls")]
+        Command::Init(flags) => init::main(&flags),
+        Command::Token(flags) => tokens::token(&flags),
+        Command::Node(flags) => tokens::node(&flags),
         Command::Registry(flags) => registry::main(&flags),
         Command::Replay(flags) => replay::main(&flags),
     })
@@ -189,17 +199,38 @@ fn default_work_dir(kind: &str) -> Result<PathBuf, Failure> {
     Ok(base.join("mesita").join(kind))
 }
 
-/// Refuses an address that others reach, unless the flags say that this is meant.
-fn check_address(listen: &Listen) -> Result<IpAddr, Failure> {
+/// What is spoken where a daemon listens, or why it may not listen there.
+fn door(listen: &Listen) -> Result<Rc<Door>, Failure> {
+    let shown = &listen.shown;
+    let files = shown.tls_cert_file.as_deref().zip(shown.tls_key_file.as_deref());
+    let tls = files.map(|(certificate, key)| Served::read(certificate, key)).transpose();
+    let tls = tls.map_err(|why| Failure::new(USAGE, why))?;
     if listen.insecure && !listen.ip.is_loopback() {
         log::warn!("--insecure: others reach {}, and can listen in; see /health", listen.ip);
     }
-    if listen.ip.is_loopback() || listen.insecure {
-        return Ok(listen.ip);
+    if listen.ip.is_loopback() || listen.insecure || tls.is_some() {
+        return Ok(Rc::new(Door { tls_only: tls.is_some() && !listen.insecure, tls }));
     }
     let message = format!(
-        "--ip {} is reached by other machines, and nothing protects it in this release; \
-         add --insecure if everybody there may use this cluster",
+        "--ip {} is reached by other machines, and nothing protects what they say: give \
+         --tls-cert-file and --tls-key-file, or add --insecure if everybody there may use this cluster",
+        listen.ip
+    );
+    Err(Failure::new(USAGE, message))
+}
+
+/// What makes an agent ask everybody who comes to its own port.
+const OF_AGENT: &str = "--http-credentials FILE, --authenticate-http-readonly and \
+                        --authenticate-http-readwrite";
+
+/// Refuses to listen where others come from who need not show a credential.
+fn check_access(listen: &Listen, access: &Access, flags: &str) -> Result<(), Failure> {
+    if listen.ip.is_loopback() || listen.insecure || access.is_closed() {
+        return Ok(());
+    }
+    let message = format!(
+        "--ip {} is reached by other machines, and not everybody must show a credential: give \
+         {flags}, or add --insecure if everybody there may use this cluster",
         listen.ip
     );
     Err(Failure::new(USAGE, message))

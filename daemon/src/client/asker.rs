@@ -22,6 +22,7 @@ use crate::conn::streams::{Handle, Streams, refuse};
 use crate::conn::talk::{Ending, Talk, talk};
 use crate::conn::{Conn, Pipe, Writing, dial};
 use crate::doors::Caller;
+use crate::tls::Transport;
 
 /// Bytes that may wait for the master.
 const STREAM_BYTES: usize = 1 << 20;
@@ -47,6 +48,7 @@ impl Asker {
     /// Connects to the leader, by way of whoever is at one of these addresses.
     pub(crate) async fn connect(
         addresses: &[String],
+        over: &Transport,
         credential: Option<Rc<Credential>>,
     ) -> Result<Self, Refused> {
         let own = Own { credential, ..Own::new(Role::Client) };
@@ -54,7 +56,7 @@ impl Asker {
         for address in addresses {
             let mut address = address.clone();
             for _ in 0..REDIRECTS_MAX {
-                match Self::connect_to(&address, &own).await {
+                match Self::connect_to(&address, over, &own).await {
                     Ok(asker) => return Ok(asker),
                     Err(Refused::Redirect(leader)) => address = leader,
                     Err(refused) => {
@@ -67,10 +69,10 @@ impl Asker {
         Err(last)
     }
 
-    async fn connect_to(address: &str, own: &Own) -> Result<Self, Refused> {
-        let pipe =
-            dial::connect(address).await.map_err(|error| Refused::Broken(Broken::Io(error)))?;
-        let Pipe { reading, mut writing, ends } = pipe;
+    async fn connect_to(address: &str, over: &Transport, own: &Own) -> Result<Self, Refused> {
+        let dialled = dial::connect(address, over).await;
+        let pipe = dialled.map_err(|error| Refused::Broken(Broken::Io(error)))?;
+        let Pipe { reading, mut writing, ends, .. } = pipe;
         let bodies = RefCell::new(Bodies::new(0));
         let side = Side { bodies, replies: async_channel::bounded(1) };
         let greeting = hello::dial(reading, &mut writing, own, &side.bodies);

@@ -144,7 +144,7 @@ impl ClientNode {
     pub(crate) async fn stay_connected(self: Rc<Self>, way: Way) {
         let (mut attempt, mut redirects, mut failures) = (0, 0, 0u32);
         let mut leader = None::<String>;
-        if let Way::To(addresses) = &way {
+        if let Way::To(addresses, _) = &way {
             self.learned.given(addresses);
         }
         while !self.stopped.get() {
@@ -198,7 +198,7 @@ impl ClientNode {
         leader: Option<&str>,
     ) -> Result<Ending, Refused> {
         let dialled = way.dial(attempt, leader).await;
-        let Pipe { reading, mut writing, ends } =
+        let Pipe { reading, mut writing, ends, .. } =
             dialled.map_err(|error| Refused::Broken(crate::conn::frames::Broken::Io(error)))?;
         let greeting = hello::dial(reading, &mut writing, &self.own, &self.port.bodies);
         let greeted = alarm::within(PATIENCE_US, greeting).await.ok_or(Refused::NoHello)?;

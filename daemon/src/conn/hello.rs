@@ -228,6 +228,6 @@ fn read(own: &Hello<'_>, head: &Head<'_>) -> Result<Peer, Refused> {
 /// Writes one head at once, outside any outbox.
 pub(crate) async fn say(writing: &mut Writing, head: &Head<'_>) -> Result<(), Refused> {
     let (bytes, _) = Packet::of(head).into_parts();
-    let written = writing.write_all(&bytes).await;
-    Ok(written.map_err(Broken::from)?)
+    writing.write_all(&bytes).await.map_err(Broken::from)?;
+    Ok(writing.flush().await.map_err(Broken::from)?)
 }

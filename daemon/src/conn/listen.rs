@@ -1,4 +1,4 @@
-//! Connections that others begin: one port for frames and HTTP, told apart by the first bytes.
+//! Connections that others begin: one port for frames, HTTP and TLS, told apart by the first bytes.
 
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
@@ -6,12 +6,16 @@ use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::rc::Rc;
 
-use futures_lite::{AsyncReadExt, StreamExt};
+use futures_lite::{AsyncReadExt, AsyncWriteExt, StreamExt};
+use mesita_core::wire::Head;
+use mesita_core::wire::link::{Link, Parting};
 use smol::net::{TcpListener, TcpStream};
 
-use super::Pipe;
+use super::outbox::Packet;
+use super::{Ends, Pipe};
 use crate::alarm;
 use crate::io_thread::Tasks;
+use crate::tls::Served;
 
 /// How long a stranger may take to say what it is, in µs.
 pub(crate) const STRANGER_US: u64 = 10_000_000;
@@ -38,6 +42,29 @@ pub(crate) trait Welcome {
         arrival: Arrival,
         stranger: Stranger,
     ) -> impl Future<Output = ()> + 'static;
+}
+
+/// What is spoken at a port.
+#[derive(Debug, Default)]
+pub(crate) struct Door {
+    /// What who speaks TLS is shown; none: nobody may.
+    pub(crate) tls: Option<Served>,
+    /// Other machines must speak it.
+    pub(crate) tls_only: bool,
+}
+
+impl Door {
+    /// True when somebody at the other end of this may speak without TLS. Who has this machine's own
+    /// address is on this machine: the kernel takes no packet of that kind from a wire.
+    fn lets_in_the_clear(&self, ends: &Ends) -> bool {
+        match ends {
+            Ends::Memory => true,
+            Ends::Tcp { local, peer } => {
+                let [local, peer] = [local.ip().to_canonical(), peer.ip().to_canonical()];
+                !self.tls_only || peer.is_loopback() || peer == local
+            }
+        }
+    }
 }
 
 /// Connections that have not said what they are.
@@ -87,6 +114,7 @@ pub(crate) fn with_hint(address: SocketAddr, error: &io::Error) -> io::Error {
 /// Takes connections in, for ever.
 pub(crate) async fn accept<W: Welcome + 'static>(
     listener: std::net::TcpListener,
+    door: Rc<Door>,
     tasks: Tasks,
     welcome: Rc<W>,
 ) {
@@ -107,7 +135,8 @@ pub(crate) async fn accept<W: Welcome + 'static>(
                 let number = strangers.next.get();
                 strangers.next.set(number + 1);
                 let stranger = Stranger { strangers: Rc::clone(&strangers), number };
-                let task = tasks.spawn(meet(stream, stranger, Rc::clone(&welcome)));
+                let task =
+                    tasks.spawn(meet(stream, stranger, Rc::clone(&door), Rc::clone(&welcome)));
                 strangers.tasks.borrow_mut().insert(number, task);
             }
             Err(error) => {
@@ -118,10 +147,10 @@ pub(crate) async fn accept<W: Welcome + 'static>(
     }
 }
 
-async fn meet<W: Welcome>(stream: TcpStream, stranger: Stranger, welcome: Rc<W>) {
+async fn meet<W: Welcome>(stream: TcpStream, stranger: Stranger, door: Rc<Door>, welcome: Rc<W>) {
     let strangers = Rc::clone(&stranger.strangers);
     let number = stranger.number;
-    if let Some(Ok(arrival)) = alarm::within(STRANGER_US, recognise(stream)).await {
+    if let Some(Ok(Some(arrival))) = alarm::within(STRANGER_US, recognise(stream, &door)).await {
         welcome.arrived(arrival, stranger).await;
     }
     // Its own entry: it ends anyway.
@@ -130,14 +159,74 @@ async fn meet<W: Welcome>(stream: TcpStream, stranger: Stranger, welcome: Rc<W>)
     }
 }
 
-/// Reads as much as tells what it is.
-async fn recognise(stream: TcpStream) -> io::Result<Arrival> {
-    let mut pipe = Pipe::tcp(stream)?;
+/// Reads as much as tells what it is; none: who came was turned away.
+async fn recognise(stream: TcpStream, door: &Door) -> io::Result<Option<Arrival>> {
+    let (pipe, first) = begin(Pipe::tcp(stream)?).await?;
+    let ends = pipe.ends;
+    if is_tls(first) {
+        let Some(tls) = &door.tls else {
+            log::info!(
+                "{}: speaks TLS, which this port does not: see --tls-cert-file",
+                ends.peer()
+            );
+            return turned_away(pipe, &NO_TLS).await;
+        };
+        let (pipe, first) = match tls.accept(pipe).await {
+            Ok(pipe) => begin(pipe).await?,
+            Err(error) => {
+                log::info!("{}: no TLS came about: {error}", ends.peer());
+                return Err(error);
+            }
+        };
+        return Ok(Some(arrival(pipe, first)));
+    }
+    if door.lets_in_the_clear(&ends) {
+        return Ok(Some(arrival(pipe, first)));
+    }
+    log::info!("{}: does not speak TLS", ends.peer());
+    if is_text(first) {
+        let head = "HTTP/1.1 400 Bad Request\r\nContent-Type: text/plain; charset=utf-8\r\n\
+                    Connection: close\r\nContent-Length:";
+        let answer = format!("{head} {}\r\n\r\n{ONLY_TLS}", ONLY_TLS.len());
+        return turned_away(pipe, answer.as_bytes()).await;
+    }
+    let bye = Link::Bye { reason: Parting::Denied, message: ONLY_TLS };
+    turned_away(pipe, &Packet::of(&Head::Link(bye)).into_parts().0).await
+}
+
+/// What is answered to who does not speak TLS where that has to be.
+const ONLY_TLS: &str = "other machines speak TLS with this port: say https://HOST:PORT";
+/// What is answered to who speaks TLS where nobody does: a fatal alert, handshake_failure (RFC 8446
+/// §6).
+const NO_TLS: [u8; 7] = [21, 3, 3, 0, 2, 2, 40];
+/// Bytes that are read of who is turned away, so that the answer is read.
+const LAST_WORDS_MAX: u64 = 64 * 1024;
+
+/// Says why, and waits for the other end to have read it.
+async fn turned_away(mut pipe: Pipe, answer: &[u8]) -> io::Result<Option<Arrival>> {
+    pipe.writing.write_all(answer).await?;
+    pipe.writing.close().await?;
+    futures_lite::io::copy(pipe.reading.take(LAST_WORDS_MAX), futures_lite::io::sink()).await?;
+    Ok(None)
+}
+
+/// Reads the first bytes, and puts them back.
+async fn begin(mut pipe: Pipe) -> io::Result<(Pipe, [u8; 4])> {
     let mut first = [0; 4];
     pipe.reading.read_exact(&mut first).await?;
     let rest = std::mem::replace(&mut pipe.reading, Box::new(futures_lite::io::empty()));
     pipe.reading = Box::new(AsyncReadExt::chain(io_cursor(first), rest));
-    Ok(if is_text(first) { Arrival::Http(pipe) } else { Arrival::Native(pipe) })
+    Ok((pipe, first))
+}
+
+fn arrival(pipe: Pipe, first: [u8; 4]) -> Arrival {
+    if is_text(first) { Arrival::Http(pipe) } else { Arrival::Native(pipe) }
+}
+
+/// True for the begin of a record with a ClientHello (RFC 8446 §5.1). As a frame's length that would
+/// be above 66,000 bytes, which no hello has.
+fn is_tls(first: [u8; 4]) -> bool {
+    first[0] == 22 && first[1] == 3 && matches!(first[2], 1..=3)
 }
 
 /// True for the begin of a request. A frame's begin is its length, whose fourth byte is below that

@@ -21,7 +21,7 @@ pub(crate) mod outbox;
 pub(crate) mod streams;
 pub(crate) mod talk;
 
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
 use std::io;
 use std::net::SocketAddr;
 use std::pin::Pin;
@@ -51,6 +51,8 @@ pub(crate) struct Pipe {
     pub(crate) reading: Reading,
     pub(crate) writing: Writing,
     pub(crate) ends: Ends,
+    /// The key that the other end has proved to have, if it is a node that has.
+    pub(crate) proved: Option<[u8; 32]>,
 }
 
 /// Whom a byte stream joins.
@@ -81,6 +83,7 @@ impl Pipe {
             reading: Box::new(reading),
             writing: Box::new(writing),
             ends: Ends::Memory,
+            proved: None,
         };
         (end(a_reading, a_writing), end(b_reading, b_writing))
     }
@@ -95,7 +98,8 @@ impl Pipe {
         stream.set_nodelay(true)?;
         keep_alive(&stream)?;
         let ends = Ends::Tcp { local: stream.local_addr()?, peer: stream.peer_addr()? };
-        Ok(Self { reading: Box::new(stream.clone()), writing: Box::new(stream), ends })
+        let (reading, writing) = (Box::new(stream.clone()), Box::new(stream));
+        Ok(Self { reading, writing, ends, proved: None })
     }
 }
 
@@ -154,6 +158,10 @@ pub(crate) struct Conn {
     pub(crate) peer: Peer,
     /// Who it was found to be.
     pub(crate) caller: Caller,
+    /// What was drawn here for a proof of who it is.
+    pub(crate) nonce: Cell<[u8; 16]>,
+    /// Who it has proven to be though nobody asked: for HTTP, where that counts.
+    pub(crate) proven: RefCell<Option<Caller>>,
     /// Frames on their way out.
     pub(crate) outbox: Outbox,
     /// Byte streams.
@@ -173,6 +181,8 @@ impl Conn {
             ends,
             peer,
             caller,
+            nonce: Cell::default(),
+            proven: RefCell::default(),
             outbox,
             streams: Streams::default(),
             session: Cell::default(),

@@ -237,6 +237,7 @@ pub(crate) async fn write(outbox: &Outbox, writing: &mut Writing) -> io::Result<
             weight += next.as_ref().map_or(0, |next| outbox.weight(next));
         }
         writing.write_all(&gathered).await?;
+        writing.flush().await?;
         gathered.clear();
         gathered.shrink_to(1024);
         outbox.written(weight);

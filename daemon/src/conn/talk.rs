@@ -147,14 +147,14 @@ async fn listen(conn: &Rc<Conn>, frames: &mut Frames, side: &dyn Talk) -> Result
             unused();
             Err(Ending::Redirect(address.to_owned()))
         }
-        Head::Link(link @ (Link::Ping { .. } | Link::Pong { .. } | Link::Masters { .. })) => {
+        Head::Link(
+            link @ (Link::Ping { .. }
+            | Link::Pong { .. }
+            | Link::Masters { .. }
+            | Link::Prove { .. }),
+        ) => {
             unused();
             side.link(conn, link);
-            Ok(())
-        }
-        // Whoever is asked for a proof has shown it before.
-        Head::Link(Link::Prove { .. }) => {
-            unused();
             Ok(())
         }
         Head::Svc(svc) => {

@@ -1,8 +1,11 @@
 //! Flags of the fetcher.
 
+use std::path::PathBuf;
+
 use clap::Args;
 
 use super::{Duration, Size};
+use crate::agent::fetch::hdfs::Web;
 
 /// What tasks bring into their sandboxes.
 #[derive(Clone, Debug, Args)]
@@ -19,4 +22,13 @@ pub(crate) struct Fetch {
     /// What is kept of URIs with `cache`, until the agent starts again; the longest unused goes first
     #[arg(long, value_name = "SIZE", default_value = "2GiB")]
     pub(crate) fetcher_cache_size: Size,
+    /// Certificates of the authorities that vouch for https servers, as PEM [default: the machine's]
+    #[arg(long, value_name = "FILE")]
+    pub(crate) fetcher_ca_file: Option<PathBuf>,
+    /// Where Hadoop is, whose bin/hadoop fetches hdfs:// [default: WebHDFS is asked]
+    #[arg(long, value_name = "DIR")]
+    pub(crate) hadoop_home: Option<PathBuf>,
+    /// Where namenodes answer WebHDFS, for hdfs:// URIs, whose own port is for something else
+    #[arg(long, value_name = "SCHEME:PORT", default_value = "http:9870")]
+    pub(crate) fetcher_webhdfs: Web,
 }

@@ -5,12 +5,16 @@
 //! from the default that the help shows.
 
 mod access;
+pub(crate) mod docker;
 mod fetch;
 pub(crate) mod file;
 pub(crate) mod images;
 pub(crate) mod json;
 mod restart;
+pub(crate) mod spare;
 pub(crate) mod text;
+mod tls;
+mod tokens;
 pub(crate) mod walls;
 
 use std::ffi::OsString;
@@ -26,6 +30,10 @@ use mesita_core::allocator::Policy;
 use mesita_core::capacity::Capacity;
 use restart::RestartRule;
 use text::{Duration, Rate, Share, Size};
+use tls::{Shown, Trusted};
+#[cfg(feature = "tls")]
+pub(crate) use tokens::NewCluster;
+pub(crate) use tokens::{NodeOf, Nodes, TokenCreate, TokenOf, Tokens};
 
 /// The command line.
 #[derive(Debug, Parser)]
@@ -79,6 +87,9 @@ pub(crate) enum Command {
     Maintenance(Maintenance),
     /// Run a whole cluster in this process, to develop against
     Dev(Box<Dev>),
+    /// Make a closed cluster: its authority, its credentials, its first tokens
+    #[cfg(feature = "tls")]
+    Init(NewCluster),
     /// Run a master
     Master(Box<Master>),
     /// Run an agent
@@ -98,6 +109,12 @@ pub(crate) enum Command {
     /// Who the masters of the cluster are: list, add, remove, replace
     #[command(subcommand)]
     Masters(Masters),
+    /// Tokens by which nodes join the cluster: create, list, revoke
+    #[command(subcommand)]
+    Token(Tokens),
+    /// Nodes that have joined the cluster: list, revoke
+    #[command(subcommand)]
+    Node(Nodes),
     /// What a master of a set has on its disk, while it does not run
     #[command(subcommand)]
     Registry(Registry),
@@ -140,13 +157,16 @@ pub(crate) struct Common {
 /// Where a daemon listens.
 #[derive(Clone, Debug, Args)]
 pub(crate) struct Listen {
-    /// Address to listen at; other machines reach only those that are not loopback
+    /// Address to listen at; other machines reach only those that are not loopback, and only by TLS
+    /// with credentials
     #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1")]
     pub(crate) ip: IpAddr,
     /// Listen where other machines reach it, without TLS or passwords: anyone may do anything but
     /// run tasks as root
     #[arg(long)]
     pub(crate) insecure: bool,
+    #[command(flatten)]
+    pub(crate) shown: Shown,
 }
 
 /// Flags about the decisions of a master.
@@ -237,6 +257,10 @@ pub(crate) struct Master {
     /// directory of a user that is not root]
     #[arg(long, value_name = "DIR")]
     pub(crate) work_dir: Option<PathBuf>,
+    /// Name by which clients are shown this master and led to it, never looked up [default: its
+    /// address]
+    #[arg(long, value_name = "NAME")]
+    pub(crate) hostname: Option<String>,
     /// Region that the master is in: agents of others are for frameworks that know of regions
     #[arg(long, value_name = "NAME", default_value = "")]
     pub(crate) region: String,
@@ -288,6 +312,10 @@ pub(crate) struct Holds {
     /// What is offered [default: what the machine has]: `cpus:4;mem:4096;ports:[31000-32000]`
     #[arg(long, value_name = "RESOURCES")]
     pub(crate) resources: Option<String>,
+    /// Devices that are offered as sets while they are plugged in, by path, name or link below /dev, or
+    /// USB numbers: `serial:{ttyUSB0,0403:6001};camera:{video0}`
+    #[arg(long, value_name = "RESOURCES")]
+    pub(crate) devices: Option<String>,
     /// What frameworks choose by: `rack:a;kernel:6.1`
     #[arg(long, value_name = "ATTRIBUTES")]
     pub(crate) attributes: Option<String>,
@@ -350,15 +378,25 @@ pub(crate) struct Holds {
     #[command(flatten)]
     pub(crate) fetch: Fetch,
     #[command(flatten)]
+    pub(crate) docker: docker::Engine,
+    #[command(flatten)]
+    pub(crate) spare: spare::Spare,
+    #[command(flatten)]
     pub(crate) images: images::Images,
 }
 
 /// `mesita agent`
 #[derive(Clone, Debug, Args)]
 pub(crate) struct Agent {
-    /// Addresses of masters
+    /// Addresses of masters; by TLS where they are https://HOST:PORT
     #[arg(long, value_name = "HOST:PORT,...", value_delimiter = ',', env = "MESITA_MASTER")]
     pub(crate) master: Vec<String>,
+    #[command(flatten)]
+    pub(crate) trusted: Trusted,
+    /// The token by which it joins, or a file with it, once: `mesita token create` prints one
+    #[arg(long, value_name = "TOKEN|FILE", env = "MESITA_JOIN", conflicts_with_all = ["credential",
+          "tls_ca_file", "tls_pin"])]
+    pub(crate) join: Option<String>,
     #[command(flatten)]
     pub(crate) listen: Listen,
     /// Port for frames and HTTP alike
@@ -463,13 +501,15 @@ pub(crate) struct Dev {
 /// Where the cluster is.
 #[derive(Clone, Debug, Args)]
 pub(crate) struct Where {
-    /// Addresses of masters, or of agents, which know them [default: looked for on this host, at
-    /// ports 5050 and 5051]
+    /// Addresses of masters, or of agents, which know them; by TLS where they are https://HOST:PORT
+    /// [default: looked for on this host, at ports 5050 and 5051]
     #[arg(long, value_name = "HOST:PORT,...", env = "MESITA_MASTER")]
     pub(crate) master: Option<String>,
     /// File with the principal and secret to show the master: {"principal": "...", "secret": "..."}
     #[arg(long, value_name = "FILE", env = "MESITA_CREDENTIAL")]
     pub(crate) credential: Option<PathBuf>,
+    #[command(flatten)]
+    pub(crate) trusted: Trusted,
 }
 
 /// `mesita run`
@@ -486,9 +526,12 @@ pub(crate) struct Run {
     /// A program and its arguments, run without a shell
     #[arg(last = true, value_name = "ARGV", num_args = 1..)]
     pub(crate) argv: Vec<String>,
+    /// Run it in a container of this image, by a Docker engine; without a command what the image says
+    #[arg(long, value_name = "IMAGE")]
+    pub(crate) docker_image: Option<String>,
     /// Image that it stands on: NAME[:TAG] of the agents' --docker-registry, or a path of theirs; what
     /// is not said to run, the image says
-    #[arg(long, value_name = "NAME|PATH")]
+    #[arg(long, value_name = "NAME|PATH", conflicts_with = "docker_image")]
     pub(crate) image: Option<String>,
     /// What the task gets [default: cpus:1;mem:128, or less where this host has less]
     #[arg(long, value_name = "RESOURCES")]
@@ -1185,6 +1228,8 @@ fn raw(matches: &clap::ArgMatches) -> BTreeMap<String, String> {
     let Some((_, of)) = matches.subcommand() else { return BTreeMap::new() };
     // Groups of flags have ids, too: the names of their types.
     let flags = of.ids().filter(|id| id.as_str().starts_with(|c: char| c.is_ascii_lowercase()));
+    // A token is nobody else's.
+    let flags = flags.filter(|id| *id != "join");
     let flags = flags.filter_map(|id| {
         let values = of.try_get_raw(id.as_str()).ok().flatten()?;
         let values: Vec<String> =

@@ -44,6 +44,7 @@ use crate::encoded::Resources;
 use crate::io_thread::{Node, Tasks};
 use crate::process::{Plan, Process};
 use crate::seats::Blueprint;
+use crate::tls::{Trust, reached};
 use crate::v1::tasks::Bodies;
 
 /// Bytes of bodies that a driver holds.
@@ -429,14 +430,15 @@ pub fn run(
     });
     let driver = Rc::clone(&telling.driver);
     client.serve(telling as Rc<dyn App>);
-    let addresses = masters.split(',').map(|one| one.trim().to_owned()).collect();
+    let (addresses, over) =
+        reached(masters.split(','), Trust::default()).map_err(Error::Invalid)?;
     let nodes: [Rc<dyn Node>; 1] = [Rc::clone(&client) as Rc<dyn Node>];
     process.run(&nodes, async {
         describe(&client, framework)?;
         if let Some(framework) = resume {
             client.put(&Input::Resume { framework });
         }
-        tasks.go(Rc::clone(&client).stay_connected(Way::To(addresses)));
+        tasks.go(Rc::clone(&client).stay_connected(Way::To(addresses, over)));
         let failover = driver.ended().await?;
         client.put(&Input::Stop { failover });
         alarm::within(GOODBYE_US, client.stopped()).await;

@@ -35,14 +35,17 @@ use crate::access::{Access, endpoint, realm};
 use crate::alarm::{self, Alarm};
 use crate::conn::{Ends, Pipe};
 use crate::doors::{Caller, Denied};
+use crate::io_thread::Tasks;
 use crate::legacy::master::wrapped;
 use crate::legacy::pieces::Pieces;
+use crate::logging;
 use crate::passage::gauges;
 use crate::v1::about::built;
 use crate::v1::events::MESOS_VERSION;
 use body::Body;
 use media::Media;
 use mesita_core::acls::Action;
+use mesita_core::doors::Rights;
 use records::Records;
 
 /// How long a request's head may take.
@@ -79,6 +82,8 @@ pub(crate) trait Site {
     fn caller(&self, ends: &Ends) -> Result<Caller, Denied>;
     /// Who may use it.
     fn access(&self) -> &Access;
+    /// What goes on beside what it answers.
+    fn tasks(&self) -> &Tasks;
     /// What it says of its health, beside that it is there.
     fn health(&self) -> Value;
     /// Its gauges: the core's, as they were told, and the IO side's own.
@@ -107,13 +112,14 @@ pub(crate) async fn serve_as<S: Site + 'static>(
         let (site, caller) = (Rc::clone(&site), caller.clone());
         let gzip = pack::takes_gzip(request.headers());
         async move {
-            // Whoever is in this process, or comes through it, has been looked at before.
-            let visitor = match ends {
-                Ends::Memory => Ok(caller),
-                Ends::Tcp { .. } => {
-                    let realm = realm(request.uri().path());
-                    site.access().visitor(realm, request.headers(), caller)
-                }
+            let proven = caller.as_ref().is_ok_and(|known| known.principal().is_some());
+            // Whoever is in this process, comes through it, or has proven who it is has been looked
+            // at before.
+            let visitor = if ends == Ends::Memory || proven {
+                Ok(caller)
+            } else {
+                let realm = realm(request.uri().path());
+                site.access().visitor(realm, request.headers(), caller)
             };
             let reply = match visitor {
                 Ok(Ok(caller)) => answer(Visit { request, ends, caller }, site).await,
@@ -160,6 +166,7 @@ async fn answer<S: Site>(visit: Visit, site: Rc<S>) -> Reply {
                 return *reply;
             }
         }
+        "/logging/toggle" => return toggle(&visit, &*site),
         _ => {
             return match site.visit(visit) {
                 Ok(answering) => answering.await,
@@ -178,6 +185,20 @@ async fn answer<S: Site>(visit: Visit, site: Rc<S>) -> Reply {
             response.headers_mut().insert(CONTENT_TYPE, kind);
             response
         }
+    }
+}
+
+/// Logs more for a while, or says how much more it does.
+fn toggle<S: Site>(visit: &Visit, site: &S) -> Reply {
+    if !visit.caller.rights.has(Rights::OPERATE) {
+        return text(StatusCode::FORBIDDEN, "only root and the daemon's own user may change that");
+    }
+    if let Err(reply) = site.access().check(&visit.caller, Action::SetLogLevel, None) {
+        return *reply;
+    }
+    match logging::toggled(site.tasks(), visit.request.uri().query()) {
+        Ok(said) => text(StatusCode::OK, said),
+        Err(why) => text(StatusCode::BAD_REQUEST, why),
     }
 }
 

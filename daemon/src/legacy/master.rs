@@ -17,6 +17,7 @@ use super::rows::{
 use crate::catalog::Tables;
 use crate::catalog::rows::{Agent, Completed, Framework};
 use crate::pb::mesos::v1::MasterInfo;
+use crate::set::begin::together;
 use crate::v1::about::built;
 use crate::v1::amounts::seconds;
 use crate::v1::events::MESOS_VERSION;
@@ -391,5 +392,7 @@ pub(crate) fn wrapped(function: &str) -> Option<(String, &'static str)> {
 /// What `/redirect` names: this very master, for it leads.
 pub(crate) fn location(master: &MasterInfo) -> String {
     let address = master.address.clone().unwrap_or_default();
-    format!("//{}:{}", address.ip(), address.port)
+    // That is the address, unless there is a name for it.
+    let port = u16::try_from(address.port).unwrap_or(0);
+    format!("//{}", together(address.hostname(), port))
 }

@@ -439,7 +439,10 @@ impl TaskRow {
         let statuses = parts.statuses.iter().map(|(state, status)| StatusRow {
             state: state.name(),
             timestamp: seconds(status.told_us),
-            container_status: parts.container.clone(),
+            container_status: parts.container.clone().map(|own| ContainerStatus {
+                executor_pid: own.executor_pid.or(status.pid),
+                ..own
+            }),
             healthy: status.healthy,
         });
         Self {

@@ -50,11 +50,11 @@ impl MasterNode {
         let (near, far) = Pipe::pair(ROOM);
         self.tasks.go(carry(handle, far));
         let line = Line(&visit.caller).to_string();
-        let Pipe { reading, mut writing, ends } = near;
+        let Pipe { reading, mut writing, ends, .. } = near;
         let gone = || early(StatusCode::BAD_GATEWAY, "the agent does not answer");
         let said = futures_lite::AsyncWriteExt::write_all(&mut writing, line.as_bytes()).await;
         said.map_err(|_| gone())?;
-        let io = FuturesIo::new(Pipe { reading, writing, ends }.join());
+        let io = FuturesIo::new(Pipe { reading, writing, ends, proved: None }.join());
         let (mut sender, connection) =
             hyper::client::conn::http1::handshake(io).await.map_err(|_| gone())?;
         self.tasks.go(async move {

@@ -36,7 +36,7 @@ impl Welcome for MasterNode {
 impl MasterNode {
     /// Speaks with whoever sends frames, to the end. `known` is called when hello was said.
     pub(crate) async fn native(self: Rc<Self>, pipe: Pipe, known: impl FnOnce()) {
-        let Pipe { reading, mut writing, ends } = pipe;
+        let Pipe { reading, mut writing, ends, proved } = pipe;
         let own = self.own.borrow().clone();
         let greeted = hello::hear(reading, &mut writing, &own, &self.port.bodies);
         let Some(greeted) = alarm::within(STRANGER_US, greeted).await else { return };
@@ -53,7 +53,8 @@ impl MasterNode {
         }
         let Ok(nonce) = hello::welcome(&mut writing, &own).await else { return };
         let mut frames = frames;
-        let admitted = match self.identify(&ends, &peer, &mut frames, nonce).await {
+        let admitted = match self.identify(&ends, proved.as_ref(), &peer, &mut frames, nonce).await
+        {
             Ok(caller) => self.admit(&peer, caller),
             Err(turned_away) => Err(turned_away),
         };
@@ -74,6 +75,7 @@ impl MasterNode {
         let outbox = Outbox::new(max, self.on_level(id));
         let outbox = outbox.under(Rc::clone(&self.options.standing));
         let conn = Conn::new(id, ends, peer, caller, outbox);
+        conn.nonce.set(nonce);
         self.conns.add(&conn);
         if let Some(caller) = number {
             let (role, version) = (conn.peer.role, conn.peer.version);
@@ -96,6 +98,7 @@ impl MasterNode {
         let ending = futures_lite::future::or(talk(&conn, frames, writing, &*self), beside).await;
         log::debug!("{}: {ending}", ends.peer());
         self.conns.end(id);
+        self.tallies.forget(id);
         self.introduced.borrow_mut().remove(&id);
         self.agent_conns.borrow_mut().retain(|_, of| *of != id);
         if self.operators.borrow_mut().remove(&id) || number.is_some() {
@@ -107,10 +110,14 @@ impl MasterNode {
     async fn identify(
         &self,
         ends: &Ends,
+        proved: Option<&[u8; 32]>,
         peer: &Peer,
         frames: &mut Frames,
         nonce: [u8; 16],
     ) -> Result<Caller, (Parting, String)> {
+        if let Some(caller) = self.joined(peer, proved).map_err(|why| (Parting::Denied, why))? {
+            return Ok(caller);
+        }
         let known = self.doors.caller(ends);
         let access = &self.options.access;
         let asked = *ends != Ends::Memory && access.asks_node(peer.role);
@@ -124,8 +131,14 @@ impl MasterNode {
             && let Ok(Head::Link(Link::Prove { principal, proof })) = decode(received.head)
         {
             let nonces = [peer.nonce, nonce];
-            let caller = access.prover(&Shown { principal, proof, nonces, role: peer.role });
-            if let Some(caller) = caller {
+            let shown = Shown { principal, proof, nonces, role: peer.role };
+            if let Some(joined) = self.join(&shown, proved).await {
+                return joined.map_err(|why| {
+                    access.count_refused();
+                    (Parting::Denied, why)
+                });
+            }
+            if let Some(caller) = access.prover(&shown) {
                 return Ok(caller);
             }
         }

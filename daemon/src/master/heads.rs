@@ -19,6 +19,7 @@ use mesita_core::wire::{BodyRef, Head, Session};
 use super::MasterNode;
 use super::schedulers::unlike;
 use super::verdicts::Verdicts;
+use crate::access::Shown;
 use crate::bodies::Bodies;
 use crate::clock;
 use crate::conn::Conn;
@@ -36,6 +37,12 @@ impl Talk for MasterNode {
     }
 
     fn link(&self, conn: &Rc<Conn>, link: Link<'_>) {
+        if let Link::Prove { principal, proof } = link {
+            let nonces = [conn.peer.nonce, conn.nonce.get()];
+            let shown = Shown { principal, proof, nonces, role: conn.peer.role };
+            // Nobody asked: one that is wrong is none.
+            *conn.proven.borrow_mut() = self.options.access.prover(&shown);
+        }
         let Link::Ping { stamp, session } = link else { return };
         // A ping of a session that the master has ended, or not opened, gets no answer.
         let ours = session == conn.session.get() || session == Session::default();
@@ -83,6 +90,9 @@ impl Talk for MasterNode {
         if matches!(head, Head::Call(_)) {
             let rates = &self.options.access.rates;
             conn.not_before.set(rates.next(conn.caller.principal(), clock::now()));
+        }
+        if let Head::Call(call) = head {
+            self.tallies.said(call);
         }
         if let Head::AgentCall(call) = head {
             self.operation_once(conn, call);

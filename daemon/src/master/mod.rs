@@ -12,7 +12,7 @@
 //! | `standby` | what it answers while another one leads |
 //! | `agents` | what agents answer, served under `/agent/<id>/` |
 //! | `masters` | who the masters are, shown and changed |
-//! | `counted` | how much peers have said, by kind |
+//! | `counted`, `tallies` | how much peers have said, by kind; frameworks, each |
 //! | `store` | what frameworks store |
 //! | `durable` | what several masters keep of what their leader decides |
 //! | `heads` | what they say, on its way to the core |
@@ -27,6 +27,7 @@ mod counted;
 mod durable;
 mod explain;
 mod heads;
+pub(crate) mod joining;
 mod maintenance;
 mod masters;
 mod operations;
@@ -40,6 +41,7 @@ mod site;
 mod standby;
 mod store;
 mod streams;
+mod tallies;
 mod verdicts;
 pub(crate) mod whitelist;
 
@@ -62,6 +64,7 @@ use crate::catalog::Catalog;
 use crate::clock;
 use crate::conn::Conn;
 use crate::conn::hello::Own;
+use crate::conn::listen::Door;
 use crate::conn::outbox::Level;
 use crate::conns::Conns;
 use crate::doors::{Caller, Doors};
@@ -87,6 +90,8 @@ pub(crate) struct Options {
     pub(crate) conns_max: u32,
     /// Different callers.
     pub(crate) callers_max: u32,
+    /// What it is called where clients are shown it; none = as its address.
+    pub(crate) hostname: Option<String>,
     /// Where the master is.
     pub(crate) region: String,
     /// See `region`.
@@ -95,6 +100,8 @@ pub(crate) struct Options {
     pub(crate) whitelist: Option<PathBuf>,
     /// It listens where others reach it, in the clear.
     pub(crate) insecure: bool,
+    /// What is spoken at its port.
+    pub(crate) door: Rc<Door>,
     /// Who may use it.
     pub(crate) access: Access,
     /// What the flags say, for who asks.
@@ -120,6 +127,8 @@ pub(crate) struct MasterNode {
     own: RefCell<Own>,
     pub(crate) store: RefCell<store::Store>,
     pub(super) audit: Audit,
+    /// How long tokens count.
+    pub(crate) counting: joining::Counting,
     pub(crate) requests: RefCell<requests::Requests>,
     /// Agents that frameworks were told of, by connection.
     introduced: RefCell<BTreeMap<Id, BTreeSet<AgentId>>>,
@@ -128,6 +137,7 @@ pub(crate) struct MasterNode {
     /// Clients that the core was told of, because they operate the cluster.
     operators: RefCell<BTreeSet<Id>>,
     counted: counted::Counted,
+    tallies: tallies::Tallies,
     /// When it began to lead, by the wall clock; 0 = not yet.
     pub(crate) elected_us: Cell<u64>,
     /// When the process began, by the wall clock.
@@ -141,6 +151,7 @@ pub(crate) struct MasterNode {
 impl MasterNode {
     /// The IO side of the master in the seat of `port`.
     pub(crate) fn new(port: Port, tasks: Tasks, options: Options) -> Rc<Self> {
+        let doors = Doors::new(options.insecure);
         Rc::new_cyclic(|me| Self {
             port,
             tasks,
@@ -154,16 +165,18 @@ impl MasterNode {
             schedulers: Schedulers::default(),
             subscribers: Subscribers::default(),
             waiting: RefCell::default(),
-            doors: Doors::new(),
+            doors,
             callers: RefCell::default(),
             catalog: RefCell::default(),
             own: RefCell::new(Own::new(Role::Master)),
             store: RefCell::default(),
+            counting: joining::Counting::default(),
             requests: RefCell::default(),
             introduced: RefCell::default(),
             agent_conns: RefCell::default(),
             operators: RefCell::default(),
             counted: counted::Counted::default(),
+            tallies: tallies::Tallies::default(),
             elected_us: Cell::new(0),
             started_us: clock::wall_us(),
             led: event_listener::Event::new(),
@@ -227,6 +240,9 @@ impl MasterNode {
     }
 
     fn send_now(&self, conn: Id, head: &[u8], bodies: &[BodyRef]) {
+        if let Ok(Head::Event(event)) = decode(head) {
+            self.tallies.told(conn, &event);
+        }
         if self.tell_scheduler(conn, head, bodies) || self.answer_operation(conn, head) {
             return;
         }
@@ -277,6 +293,7 @@ impl MasterNode {
             log::info!("leading cluster {cluster:016x} in epoch {}", fence.epoch);
         }
         self.keep(fact);
+        self.tallies.fact(fact, &self.catalog.borrow().now);
         let change = self.before_fact(fact);
         {
             let store = self.port.bodies.borrow();

@@ -23,7 +23,7 @@ use crate::http::{Early, Reply, Visit, early, request, status, stream};
 use crate::logging;
 use crate::pb::mesos::v1 as pb;
 use crate::v1::about as told_about;
-use crate::v1::amounts::{duration, seconds};
+use crate::v1::amounts::seconds;
 use crate::v1::events::{self, HEARTBEAT_US};
 use crate::v1::{maintenance, operations, reads};
 use pb::master::call::Type;
@@ -117,8 +117,7 @@ impl MasterNode {
             && kind == Type::SetLoggingLevel
         {
             self.options.access.check(&caller, Action::SetLogLevel, None)?;
-            let us = duration(&set.duration).ok_or_else(|| absent("set_logging_level.duration"))?;
-            let set = logging::set(&self.tasks, set.level, us);
+            let set = logging::asked(&self.tasks, set.level, &set.duration);
             set.map_err(|why| early(StatusCode::BAD_REQUEST, why))?;
             return Ok(status(StatusCode::OK));
         }
@@ -328,9 +327,10 @@ impl MasterNode {
         let tables = &self.catalog.borrow().now;
         match *fact {
             Fact::AgentState { row, state } => {
-                let before = tables.agents.get(row)?.state;
-                let was = before == AgentState::Active;
-                match (was, state) {
+                let agent = tables.agents.get(row)?;
+                let before = agent.state;
+                match (agent.shown, state) {
+                    // One that was away for a while was there all the time.
                     (false, AgentState::Active) => Some(Change::AgentAdded(row)),
                     (_, AgentState::Losing | AgentState::Unreachable | AgentState::Gone)
                         if !is_lost(before) =>

@@ -23,6 +23,7 @@ use crate::http::{Early, Reply, Visit, early, only, request, status, transcode};
 use crate::legacy;
 use crate::pb::mesos::v1 as pb;
 use crate::v1::amounts::amount;
+use crate::v1::calls::role_trouble;
 use pb::master::call::UpdateQuota;
 use pb::quota::QuotaRequest;
 
@@ -35,6 +36,9 @@ impl MasterNode {
     ) -> Result<(), Early> {
         let mut wanted = Vec::new();
         for config in &update.quota_configs {
+            if let Some(why) = role_trouble(&config.role) {
+                return Err(bad(format!("Invalid 'QuotaConfig.role': {why}")));
+            }
             let read = |of: &BTreeMap<String, pb::value::Scalar>| {
                 let each = of.iter().map(|(name, scalar)| {
                     let amount = amount(scalar.value);

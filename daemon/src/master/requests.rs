@@ -294,15 +294,6 @@ impl MasterNode {
         }
     }
 
-    /// Waits until everything decided so far is durable.
-    async fn durable(&self) {
-        let (sender, receiver) = async_channel::bounded::<()>(1);
-        self.when_durable(move || {
-            let _ = sender.try_send(());
-        });
-        let _ = receiver.recv().await;
-    }
-
     /// True for a call that is done once; it is answered when it is.
     pub(super) fn does_once(&self, conn: &Rc<Connection>, call: &OperatorCall<'_>) -> bool {
         let OperatorVerb::Once { id, verb } = call.verb else { return false };

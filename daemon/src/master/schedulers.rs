@@ -340,12 +340,14 @@ impl MasterNode {
                 alarm::after(HEARTBEAT_US).await;
                 if !scheduler.framework.get().is_none() {
                     scheduler.tell(&events::heartbeat());
+                    self.tallies.beaten(scheduler.conn);
                 }
             }
         };
         futures_lite::future::or(scheduler.records.left(), beats).await;
         self.schedulers.end(scheduler);
         self.conns.end(scheduler.conn);
+        self.tallies.forget(scheduler.conn);
         self.port.put(&Input::Closed { conn: scheduler.conn, since: clock::now() });
     }
 
@@ -374,7 +376,12 @@ impl MasterNode {
         let Said { head, bodies, bad } = said;
         // What is wrong with it, and where, is said by name: the core only says that it is.
         match decode::<Head<'_>>(&head) {
-            Ok(head) => self.counted.said(&head),
+            Ok(head) => {
+                self.counted.said(&head);
+                if let Head::Call(call) = &head {
+                    self.tallies.said(call);
+                }
+            }
             Err(malformed) => return Err(early(StatusCode::BAD_REQUEST, malformed.to_string())),
         }
         let refs = self.port.store(&bodies).ok_or_else(|| {
@@ -436,6 +443,7 @@ impl MasterNode {
         drop(catalog);
         if subscribed {
             scheduler.tell(&events::heartbeat());
+            self.tallies.beaten(conn);
             self.constrain(&scheduler);
         }
         true
@@ -535,16 +543,17 @@ impl MasterNode {
             Ok(IpAddr::V6(_)) | Err(_) => 0,
         };
         let shown = together(&host, port);
+        let called = self.options.hostname.clone().unwrap_or_else(|| host.clone());
         let capabilities = [Can::AgentUpdate, Can::AgentDraining, Can::QuotaV2];
         pb::MasterInfo {
             id: id.unwrap_or_default(),
             ip: number,
             port: port.into(),
             pid: Some(format!("master@{shown}")),
-            hostname: Some(host.clone()),
+            hostname: Some(called.clone()),
             version: Some(MESOS_VERSION.to_owned()),
             address: Some(pb::Address {
-                hostname: Some(host.clone()),
+                hostname: Some(called),
                 ip: Some(host),
                 port: port.into(),
             }),
@@ -581,11 +590,7 @@ pub(super) fn unlike(principal: &str, claimed: &str) -> String {
 }
 
 fn refused(bad: BadCall) -> Early {
-    let status = match bad {
-        BadCall::Invalid(_) | BadCall::Framework(_) | BadCall::TooLong => StatusCode::BAD_REQUEST,
-        BadCall::Unsupported(_) => StatusCode::NOT_IMPLEMENTED,
-    };
-    early(status, bad.to_string())
+    early(StatusCode::BAD_REQUEST, bad.to_string())
 }
 
 /// The answer to SUBSCRIBE.

@@ -20,10 +20,12 @@ use crate::doors::{Caller, Denied};
 use crate::http::{
     Answering, Early, Gauges, Reply, Site, Visit, early, only, pieces, request, status,
 };
+use crate::io_thread::Tasks;
 use crate::legacy::master::About;
 use crate::legacy::pieces::Pieces;
 use crate::legacy::{self, metrics};
 use crate::once::Again;
+use crate::times;
 
 impl Site for MasterNode {
     fn kind(&self) -> &'static str {
@@ -38,6 +40,10 @@ impl Site for MasterNode {
         &self.options.access
     }
 
+    fn tasks(&self) -> &Tasks {
+        &self.tasks
+    }
+
     fn health(&self) -> Value {
         let leading = self.catalog.borrow().now.leading;
         json!({
@@ -50,6 +56,8 @@ impl Site for MasterNode {
             // What it asks of whoever comes, and whether others can listen in.
             "authenticates": self.options.access.is_closed(),
             "insecure": self.options.insecure,
+            // By which key its nodes may know it.
+            "tls": self.options.door.tls.as_ref().map(|tls| tls.anchor().to_string()),
         })
     }
 
@@ -178,9 +186,26 @@ impl MasterNode {
         for (name, count) in self.counted.all() {
             told[format!("master/{name}")] = metrics::number(count).into();
         }
+        self.tallies.all(tables, &mut |name, count| told[name] = metrics::number(count).into());
+        self.registrar(&mut |name, value| told[name] = value.into());
         let streams = metrics::number(self.subscribers.len() as u64);
         told["master/operator_event_stream_subscribers"] = streams.into();
         told
+    }
+
+    /// How long the registry takes, and how much it holds. A single master's is a small file, which is
+    /// written before it leads.
+    fn registrar(&self, put: &mut impl FnMut(String, f64)) {
+        let of_set = self.of_set.borrow().upgrade();
+        let (masters, waiting, bytes) = of_set.map_or((1, 0, 0), |set| set.registry());
+        put("registrar/log/recovered".to_owned(), 1.0);
+        put("registrar/log/ensemble_size".to_owned(), metrics::number(masters));
+        put("registrar/queued_operations".to_owned(), metrics::number(waiting));
+        put("registrar/registry_size_bytes".to_owned(), metrics::number(bytes));
+        let mut put = |name, value| put(name, value);
+        times::STORES.told("registrar/state_store_ms", &mut put);
+        let runs = times::ALLOCATIONS.told("allocator/mesos/allocation_run_ms", &mut put);
+        put("allocator/mesos/allocation_runs".to_owned(), metrics::number(runs));
     }
 
     /// `PUT /weights`: a list of roles with their weights.

@@ -14,7 +14,7 @@ use mesita_core::wire::svc::{CloseReason, Keep};
 use serde_json::{Value, json};
 
 use super::MasterNode;
-use crate::access::{denied, kept};
+use crate::access::{denied, kept, tokens};
 use crate::conn::Conn;
 use crate::conn::streams::{Handle, Streams};
 use crate::doors::Caller;
@@ -31,7 +31,7 @@ const SHARE: u32 = 4;
 mod principals;
 
 /// Why not: how a stream ends by it, and a sentence.
-type No = (CloseReason, String);
+pub(super) type No = (CloseReason, String);
 
 /// All values. What is on its way to a majority is in it already.
 #[derive(Debug, Default)]
@@ -69,7 +69,12 @@ impl Store {
     }
 
     /// Stores a value under the next version.
-    fn store(&mut self, name: Name, value: &[u8], expected: Option<u64>) -> Result<Stored, No> {
+    pub(super) fn store(
+        &mut self,
+        name: Name,
+        value: &[u8],
+        expected: Option<u64>,
+    ) -> Result<Stored, No> {
         self.expects(&name, expected)?;
         let (owner, key) = name.clone();
         let version = self.version + 1;
@@ -81,7 +86,7 @@ impl Store {
     }
 
     /// Removes a value. False when there is none.
-    fn remove(&mut self, name: &Name, expected: Option<u64>) -> Result<bool, No> {
+    pub(super) fn remove(&mut self, name: &Name, expected: Option<u64>) -> Result<bool, No> {
         self.expects(name, expected)?;
         let before = self.entries.remove(name);
         self.cells -= before.as_ref().map_or(0, |before| before.entry().cells());
@@ -126,11 +131,17 @@ impl Store {
         Ok(())
     }
 
-    fn of<'s>(&'s self, owner: &str) -> impl Iterator<Item = &'s Stored> {
+    /// Everything of an owner.
+    pub(super) fn of<'s>(&'s self, owner: &str) -> impl Iterator<Item = &'s Stored> {
         let from: Name = (owner.into(), "".into());
         let owner = owner.to_owned();
         let all = self.entries.range(from..).map(|(_, stored)| stored);
         all.take_while(move |stored| *stored.owner == *owner)
+    }
+
+    /// What is stored under a name.
+    pub(super) fn value(&self, name: &Name) -> Option<Vec<u8>> {
+        self.entries.get(name).map(|stored| stored.value.clone())
     }
 
     /// What of it is in use.
@@ -168,22 +179,31 @@ impl MasterNode {
             self.store.borrow_mut().refused += 1;
         }
         let done = done?;
+        self.durable().await;
+        if asked.owner == kept::OWNER {
+            self.principals_changed();
+        }
+        self.tokens_changed(asked.owner);
+        Ok(done)
+    }
+
+    /// Waits until a majority has everything that was stored so far.
+    pub(super) async fn durable(&self) {
         let (sender, receiver) = async_channel::bounded::<()>(1);
         self.when_durable(move || {
             let _ = sender.try_send(());
         });
         // A leader that is none any more begins again, and answers nobody.
         let _ = receiver.recv().await;
-        if asked.owner == kept::OWNER {
-            self.principals_changed();
-        }
-        Ok(done)
     }
 
     fn note_kept(&self, caller: &Caller, asked: &Asked<'_>, no: Option<&No>) {
         let what = match asked.verb {
             Keep::Put { .. } if asked.owner == kept::OWNER => "add principal",
             Keep::Remove { .. } if asked.owner == kept::OWNER => "remove principal",
+            Keep::Put { .. } if asked.owner == tokens::TOKENS => "make token",
+            Keep::Remove { .. } if asked.owner == tokens::TOKENS => "revoke token",
+            Keep::Put { .. } if asked.owner == tokens::NODES => "revoke node",
             Keep::Put { .. } => "store",
             Keep::Remove { .. } => "remove stored",
             Keep::Get | Keep::List => return,

@@ -4,16 +4,18 @@ use std::rc::Rc;
 
 use mesita_core::acls::Action;
 use mesita_core::doors::Rights;
-use mesita_core::wire::svc::{CloseReason, LogsOf, Rows, Stream};
-use mesita_core::wire::{AgentId, FrameworkId};
+use mesita_core::wire::svc::{CloseReason, LogsOf, Rows, Stream, Svc};
+use mesita_core::wire::{AgentId, FrameworkId, Head};
 use serde_json::Value;
 
 use super::MasterNode;
 use crate::access::denied as access_denied;
 use crate::catalog::Tables;
 use crate::catalog::rows::{Framework, Used, weight_json};
-use crate::conn::Conn;
+use crate::conn::carried::{ROOM, carry};
 use crate::conn::streams::{Handle, Streams, refuse};
+use crate::conn::{Conn, Pipe};
+use crate::http;
 
 /// Bytes of JSON that are gathered before they are sent.
 const GATHER: usize = 8 * 1024;
@@ -23,19 +25,12 @@ impl MasterNode {
     pub(super) fn open_stream(&self, conn: &Rc<Conn>, number: u32, kind: Stream<'_>, window: u32) {
         match kind {
             Stream::Logs { agent, of, which, offset, follow } => {
-                let (agent, of) = match self.find(conn, agent, of) {
-                    Ok(found) => found,
-                    Err((reason, message)) => return refuse(conn, number, reason, &message),
-                };
-                let Some(to) = self.connection_of(agent) else {
-                    let message = "its agent is not connected now";
-                    return refuse(conn, number, CloseReason::Gone, message);
-                };
-                let there = Stream::Logs { agent: AgentId::NONE, of, which, offset, follow };
-                if !Streams::join(conn, number, window, &to, there) {
-                    let message = "its agent has as many streams open as it can";
-                    refuse(conn, number, CloseReason::Overloaded, message);
-                }
+                let there = |of| Stream::Logs { agent: AgentId::NONE, of, which, offset, follow };
+                self.join_output(conn, number, window, self.find(conn, agent, of), there);
+            }
+            Stream::Follow { agent, of, which, offset } => {
+                let there = |of| Stream::Follow { agent: AgentId::NONE, of, which, offset };
+                self.join_output(conn, number, window, self.find(conn, agent, of), there);
             }
             Stream::Rows { of: Rows::Audit } if !conn.caller.rights.has(Rights::OPERATE) => {
                 let message = "only who operates the cluster learns who changed it";
@@ -70,11 +65,54 @@ impl MasterNode {
             Stream::Store { owner, key, verb } => {
                 self.open_store(conn, number, window, (owner, key, verb));
             }
+            Stream::Http { agent } if agent.is_none() => self.serve_carried(conn, number, window),
             Stream::Http { .. } | Stream::Exec { .. } => {
                 let message = "this kind of stream is not served by this release";
                 refuse(conn, number, CloseReason::Unsupported, message);
             }
         }
+    }
+
+    /// Joins a stream to one of the agent that has an output.
+    fn join_output<'o>(
+        &self,
+        conn: &Rc<Conn>,
+        number: u32,
+        window: u32,
+        found: Result<(AgentId, LogsOf<'o>), (CloseReason, String)>,
+        there: impl FnOnce(LogsOf<'o>) -> Stream<'o>,
+    ) {
+        let (agent, of) = match found {
+            Ok(found) => found,
+            Err((reason, message)) => return refuse(conn, number, reason, &message),
+        };
+        let Some(to) = self.connection_of(agent) else {
+            let message = "its agent is not connected now";
+            return refuse(conn, number, CloseReason::Gone, message);
+        };
+        let kind = there(of);
+        if to.peer.version < Head::Svc(Svc::Open { stream: 0, kind, window }).since() {
+            let message = "its agent is of an older release";
+            return refuse(conn, number, CloseReason::Unsupported, message);
+        }
+        if !Streams::join(conn, number, window, &to, kind) {
+            let message = "its agent has as many streams open as it can";
+            refuse(conn, number, CloseReason::Overloaded, message);
+        }
+    }
+
+    /// Serves HTTP to whoever is at the other end, as on a connection of its own: who has proven there
+    /// who it is shows nothing more.
+    fn serve_carried(&self, conn: &Rc<Conn>, number: u32, window: u32) {
+        let Some(me) = self.me.upgrade() else { return };
+        let handle = Streams::serve(conn, number, window);
+        handle.take_in();
+        let (near, far) = Pipe::pair(ROOM);
+        self.tasks.go(carry(handle, far));
+        let proven = conn.proven.borrow().clone();
+        let caller = proven.unwrap_or_else(|| conn.caller.clone());
+        let near = Pipe { ends: conn.ends, ..near };
+        self.tasks.go(http::serve_as(near, me, Ok(caller)));
     }
 
     /// The agent that has an output, and the container that it is of. A framework's caller may

@@ -9,10 +9,8 @@ use mesita_core::master::{OPERATION_PLACES, Verdict};
 use mesita_core::wire::call::{Accept, Operation};
 use mesita_core::wire::task::{Kind, Launch};
 use mesita_core::wire::{Body, Scratch, Seq, decode};
-use prost::Message;
 
-use crate::command::{BadCommand, Command, command_of, image_of};
-use crate::pb::mesita::TaskPublic;
+use crate::command::{BadCommand, Command};
 
 /// A task that is not to be launched.
 struct Bad {
@@ -101,15 +99,9 @@ impl Verdicts {
 
 fn look(task: &Launch<'_>, bytes: &impl Fn(Body) -> Arc<[u8]>) -> Result<(), BadCommand> {
     match task.kind {
-        Kind::Command => {
-            let public = TaskPublic::decode(&*bytes(task.public)).unwrap_or_default();
-            match image_of(public.container.as_ref()) {
-                Some(_) => command_of(&bytes(task.private)).and_then(|of| Command::for_image(&of)),
-                None => Command::read(&bytes(task.private)).map(|_| ()),
-            }
-        }
+        Kind::Command => Command::look(&bytes(task.private), &bytes(task.public)),
         // An executor's command is looked at with the executor.
-        Kind::Executor | Kind::Group { .. } | Kind::Function { .. } => Ok(()),
+        Kind::Executor | Kind::Group { .. } | Kind::Given { .. } | Kind::Function { .. } => Ok(()),
         Kind::Container => Err(BadCommand::Unsupported("a container image's own entry point")),
     }
 }

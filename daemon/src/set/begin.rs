@@ -14,9 +14,9 @@ use super::origin::Origin;
 use super::roster::REMOVED;
 use super::sealed::Keys;
 use super::store::{DAMAGED, SetStore};
-use crate::agent::prepare;
 use crate::conn::listen::with_hint;
 use crate::disk_thread::Store;
+use crate::identity;
 use crate::seats::Blueprint;
 
 /// Set in a process that began again by itself: the word of its operator was done before.
@@ -79,8 +79,8 @@ pub(crate) fn begin(wanted: &Wanted<'_>) -> Result<(Plan, Begun), Refused> {
         let keys = keys(wanted, &masters)?;
         (masters, keys, Some(bind(wanted.ip, wanted.port)?))
     };
-    let key = prepare::key(&wanted.meta.join("key"));
-    let key = key.map_err(|error| Refused::Sentence(error.to_string()))?;
+    let own = identity::own(wanted.meta);
+    let key = own.map_err(|error| Refused::Sentence(error.to_string()))?.key;
     let identity = Identity::read(wanted.meta)?;
     if let Some(identity) = &identity {
         refuse_other(wanted, identity)?;

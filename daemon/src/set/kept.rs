@@ -134,6 +134,12 @@ impl Rows {
         }
     }
 
+    /// Changes that wait, and bytes of all rows.
+    pub(super) fn size(&self) -> (u64, u64) {
+        let bytes = self.rows.values().map(|(_, row)| row.len() as u64).sum();
+        (self.queue.len() as u64, bytes)
+    }
+
     /// A slot that was found in the registry.
     pub(super) fn found(&mut self, table: Table, slot: u32, bytes: &[u8]) {
         self.used.insert((table, slot));

@@ -22,7 +22,7 @@
 pub(crate) mod begin;
 pub(crate) mod bootstrap;
 pub(crate) mod cells;
-mod join;
+pub(crate) mod join;
 pub(crate) mod kept;
 pub(crate) mod node;
 pub(crate) mod origin;

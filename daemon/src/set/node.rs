@@ -35,7 +35,7 @@ use crate::disk_thread::{Job, ToDisk};
 use crate::io_thread::{Node, Tasks};
 use crate::master::MasterNode;
 use crate::port::Port;
-use crate::{alarm, clock, random};
+use crate::{alarm, clock, random, times};
 
 /// Bytes of a body that one input tells.
 const PIECE: usize = 16 * 1024;
@@ -207,6 +207,12 @@ impl SetNode {
 
     fn count(&self, what: &'static str) {
         *self.counts.borrow_mut().entry(what).or_default() += 1;
+    }
+
+    /// Masters, changes that wait, and bytes that rows of the registry take.
+    pub(crate) fn registry(&self) -> (u64, u64, u64) {
+        let (waiting, bytes) = self.rows.borrow().size();
+        (self.facts.borrow().meta.roster.members.len() as u64, waiting, bytes)
     }
 
     /// What it has sent and heard, for gauges.
@@ -577,6 +583,8 @@ impl SetNode {
         self.master.port.put(&master::Input::Leads { cluster, fence });
         // Nobody is shown to a leader that would not take them in yet.
         self.master.leading().await;
+        self.master.take_first_tokens(&self.meta);
+        self.master.counting.changed.notify(usize::MAX);
         // What was imported, and what a leader left behind that died while it stored something.
         self.propose();
         if imported {
@@ -731,6 +739,15 @@ impl SetNode {
         self.propose();
     }
 
+    /// Reads the keys of datagrams again.
+    pub(crate) fn renew_keys(&self) {
+        match self.keys.renew() {
+            Ok(0) => {}
+            Ok(count) => log::info!("{count} gossip keys were read again; the first one seals"),
+            Err(bad) => log::warn!("--gossip-key-file {bad}; the keys stay as they were"),
+        }
+    }
+
     /// Keeps what somebody has stored.
     pub(crate) fn keep_stored(&self, stored: &Stored) {
         self.cells.borrow_mut().keep(&mut self.rows.borrow_mut(), stored);
@@ -751,6 +768,11 @@ impl SetNode {
 
     /// Calls `then` when a majority has everything that was decided so far.
     pub(crate) fn when_durable(&self, then: impl FnOnce() + 'static) {
+        let asked = clock::now();
+        let then = move || {
+            times::STORES.took(clock::now().since(asked));
+            then();
+        };
         let now = self.rows.borrow_mut().when_durable(Box::new(then));
         if let Some(then) = now {
             then();

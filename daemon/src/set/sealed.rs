@@ -7,6 +7,7 @@
 //! the gossip key, and not the sender's own, does not speak for it. Nonces are random, and so long
 //! that a copied directory does not repeat one.
 
+use std::cell::RefCell;
 use std::fmt;
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -34,7 +35,10 @@ const KEY: usize = 32;
 const LOOPBACK: [u8; KEY] = *b"mesita masters on one loopback..";
 
 /// The keys that masters share; the first one seals, all of them open.
-pub(crate) struct Keys(Vec<XChaCha20Poly1305>);
+pub(crate) struct Keys {
+    ring: RefCell<Vec<XChaCha20Poly1305>>,
+    files: Vec<PathBuf>,
+}
 
 /// Why there are no keys.
 #[derive(Debug)]
@@ -64,12 +68,23 @@ impl std::error::Error for BadKey {}
 impl Keys {
     /// Reads keys, each a file of 32 bytes.
     pub(crate) fn read(paths: &[PathBuf]) -> Result<Self, BadKey> {
-        paths.iter().map(|path| read(path)).collect::<Result<_, _>>().map(Self)
+        let ring = RefCell::new(ring(paths)?);
+        Ok(Self { ring, files: paths.to_vec() })
+    }
+
+    /// Reads the files again; how many. When one is no use, all stay as they were.
+    pub(crate) fn renew(&self) -> Result<usize, BadKey> {
+        *self.ring.borrow_mut() = match self.files.is_empty() {
+            true => return Ok(0),
+            false => ring(&self.files)?,
+        };
+        Ok(self.files.len())
     }
 
     /// What is used where all masters are on one machine and nobody gave a key.
     pub(crate) fn of_loopback() -> Self {
-        Self(vec![XChaCha20Poly1305::new(&LOOPBACK.into())])
+        let ring = RefCell::new(vec![XChaCha20Poly1305::new(&LOOPBACK.into())]);
+        Self { ring, files: Vec::new() }
     }
 
     /// Seals a head.
@@ -82,8 +97,8 @@ impl Keys {
         let begin = datagram.len();
         datagram.extend_from_slice(head);
         let buffer = InOutBuf::from(&mut datagram[begin..]);
-        let key = self.0.first();
-        let sealed = key.and_then(|key| {
+        let ring = self.ring.borrow();
+        let sealed = ring.first().and_then(|key| {
             key.encrypt_inout_detached(&nonce.into(), &bound(sender, owner), buffer).ok()
         });
         let Some(tag) = sealed else {
@@ -112,7 +127,7 @@ impl Keys {
         let tag: [u8; TAG] = (&*tag).try_into().map_err(|_| Dropped::Truncated)?;
         let bound = bound(sender, &owner);
         let mut plain = vec![0; sealed.len()];
-        let opened = self.0.iter().any(|key| {
+        let opened = self.ring.borrow().iter().any(|key| {
             InOutBuf::new(sealed, &mut plain).is_ok_and(|buffer| {
                 key.decrypt_inout_detached(&nonce.into(), &bound, buffer, &tag.into()).is_ok()
             })
@@ -166,6 +181,10 @@ fn bound(sender: u8, owner: &[u8; KEY]) -> [u8; MAGIC.len() + 1 + KEY] {
     bound
 }
 
+fn ring(paths: &[PathBuf]) -> Result<Vec<XChaCha20Poly1305>, BadKey> {
+    paths.iter().map(|path| read(path)).collect()
+}
+
 fn read(path: &Path) -> Result<XChaCha20Poly1305, BadKey> {
     let bytes = fs::read(path).map_err(|error| BadKey::Unreadable(path.to_owned(), error))?;
     let len = bytes.len();
@@ -179,7 +198,8 @@ mod tests {
 
     fn keys(bytes: &[u8]) -> Keys {
         let key = |byte: &u8| XChaCha20Poly1305::new(&[*byte; KEY].into());
-        Keys(bytes.iter().map(key).collect())
+        let ring = RefCell::new(bytes.iter().map(key).collect());
+        Keys { ring, files: Vec::new() }
     }
 
     fn open(keys: &Keys, datagram: &[u8], owner: Option<[u8; KEY]>) -> Result<Vec<u8>, Dropped> {

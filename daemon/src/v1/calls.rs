@@ -49,8 +49,6 @@ pub(crate) enum BadCall {
     Framework(String),
     /// More than one message may hold. HTTP 400.
     TooLong,
-    /// Something that this release does not do. HTTP 501.
-    Unsupported(&'static str),
 }
 
 impl fmt::Display for BadCall {
@@ -63,7 +61,6 @@ impl fmt::Display for BadCall {
                 "Failed to validate scheduler::Call: The call takes more than {HEAD_MAX} bytes; send \
                  it in parts"
             ),
-            Self::Unsupported(what) => write!(f, "{what} is not supported"),
         }
     }
 }
@@ -466,7 +463,9 @@ impl<'s> Writer<'s> {
                 Ok(Operation::Shrink { id, volume, subtract })
             }
             Type::CreateDisk | Type::DestroyDisk => {
-                Err(BadCall::Unsupported("a disk of a resource provider"))
+                let why = "CREATE_DISK and DESTROY_DISK are for disks of resource providers, which no \
+                           agent here has";
+                Err(BadCall::Invalid(why.to_owned()))
             }
         }
     }

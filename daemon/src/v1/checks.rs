@@ -195,6 +195,15 @@ pub(crate) fn found(kind: pb::check_info::Type, result: Option<i32>) -> pb::Chec
     status
 }
 
+/// Says of a status that its task has a check, if it does not say what that found: nothing yet. Mesos:
+/// `TaskStatus.check_status`, which is there if and only if there is a check.
+pub(crate) fn expect(told: &mut pb::TaskStatus, check: Option<&pb::CheckInfo>) {
+    let by_executor = told.source() == pb::task_status::Source::Executor;
+    if let Some(check) = check.filter(|_| by_executor && told.check_status.is_none()) {
+        told.check_status = Some(found(check.r#type(), None));
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -11,10 +11,12 @@ use mesita_core::wire::{AgentId, Body, ContainerId, FrameworkId, Uuid};
 use prost::Message;
 
 use super::amounts::seconds;
+use super::checks;
 use super::operations;
 use super::resources::{Form, Stack, attributes, of_wire};
 use crate::catalog::Catalog;
 use crate::catalog::rows::Agent;
+use crate::pb::mesita::TaskPublic;
 use crate::pb::mesos::v1 as pb;
 use pb::scheduler::event::{self, Type};
 
@@ -167,7 +169,9 @@ impl Telling<'_> {
         // A part that cannot be read is left out, and what was read of it stays.
         let _ = told.merge(&*carried);
         let data = (self.bytes)(detail.data);
-        told.data = (!data.is_empty()).then(|| data.to_vec());
+        if !data.is_empty() {
+            told.data = Some(data.to_vec());
+        }
         told.task_id = pb::TaskId { value: status.task.to_owned() };
         told.set_state(state(status.state));
         told.set_source(source(status.source));
@@ -193,7 +197,9 @@ impl Telling<'_> {
         let container = detail.container.or_else(|| Some(known?.container));
         if let Some(container) = container.filter(|one| *one != ContainerId::default()) {
             let agent = self.agent(status.agent).and_then(|agent| agent.info.info());
-            place(&mut told, &contained(container, agent.map_or("", |info| info.address)));
+            let own = contained(container, agent.map_or("", |info| info.address));
+            let executor_pid = known.and_then(|task| task.status.pid);
+            place(&mut told, &pb::ContainerStatus { executor_pid, ..own });
         }
         let executor = match known {
             Some(task) if detail.executor.is_empty() => &*task.executor,
@@ -209,6 +215,12 @@ impl Telling<'_> {
         if asked || by_master && status.state == TaskState::Unreachable {
             let since_us = self.agent(status.agent).and_then(Agent::unreachable_us);
             told.unreachable_time = since_us.map(time_info);
+        }
+        if status.source == Source::Executor && told.check_status.is_none() {
+            let of = self.catalog.task(self.framework, status.task);
+            // What cannot be read has no check: it was read when the task was launched.
+            let public = of.and_then(|(_, task)| TaskPublic::decode(&*task.public).ok());
+            checks::expect(&mut told, public.and_then(|public| public.check).as_ref());
         }
         told
     }

@@ -6,6 +6,7 @@
 //! | `amounts` | doubles ⇄ thousandths, seconds ⇄ µs |
 //! | `resources` | resources, reservations, disks, attributes |
 //! | `checks` | checks and health checks of tasks |
+//! | `docker` | containers of a Docker engine, as its API is told of them |
 //! | `restarts` | restart rules in the labels of tasks |
 //! | `tasks` | tasks and executors, split into what is decided by and what is carried |
 //! | `calls` | calls of schedulers → heads |
@@ -18,6 +19,7 @@ pub(crate) mod about;
 pub(crate) mod amounts;
 pub(crate) mod calls;
 pub(crate) mod checks;
+pub(crate) mod docker;
 pub(crate) mod events;
 pub(crate) mod executors;
 pub(crate) mod maintenance;

@@ -256,6 +256,7 @@ fn task_of(tables: &Tables, row: &Task, framework: FrameworkId, agent: AgentId) 
         executor: if executor.is_empty() { &row.name } else { executor },
         agent,
         container: contained.then(|| events::contained(row.container, address)),
+        check: public.check,
     };
     let statuses = row.statuses.iter().map(|(state, one)| of.told(*state, one));
     let mut told = pb::Task {
@@ -288,6 +289,7 @@ pub(crate) struct StatusOf<'t> {
     pub(crate) executor: &'t str,
     pub(crate) agent: AgentId,
     pub(crate) container: Option<pb::ContainerStatus>,
+    pub(crate) check: Option<pb::CheckInfo>,
 }
 
 impl StatusOf<'_> {
@@ -313,6 +315,7 @@ impl StatusOf<'_> {
         if let Some(own) = &self.container {
             events::place(&mut told, own);
         }
+        super::checks::expect(&mut told, self.check.as_ref());
         told
     }
 }

@@ -9,6 +9,7 @@ use prost::Message;
 
 use super::amounts::{BadNumber, amount, duration};
 use super::checks::{Check, Health};
+use super::docker;
 use super::resources::{self, BadResource};
 use super::restarts;
 use crate::command::{image_of, without_secrets};
@@ -30,10 +31,12 @@ pub(crate) enum BadTask {
     Group(&'static str),
     /// A check or a health check that makes no sense.
     Check(&'static str, String),
-    /// An image that cannot be.
-    Image(String),
+    /// The container that it asks for.
+    Container(String),
     /// A label of a restart rule.
     Restart(String),
+    /// An image that cannot be.
+    Image(String),
     /// Something that this release does not do.
     Unsupported(&'static str),
 }
@@ -50,6 +53,7 @@ impl fmt::Display for BadTask {
             Self::Group(why) => f.write_str(why),
             Self::Image(why) => f.write_str(why),
             Self::Check(what, why) => write!(f, "Task uses invalid {what}: {why}"),
+            Self::Container(why) => write!(f, "Task uses invalid container: {why}"),
             Self::Restart(why) => f.write_str(why),
             Self::Unsupported(what) => write!(f, "{what} is not supported"),
         }
@@ -113,12 +117,13 @@ pub(crate) fn to_wire<'s>(
             let why = "Only tasks in a task group may have 'share_cgroups' set to 'false'";
             return Err(BadTask::Group(why));
         }
-        Some(_) => member(task)?,
+        Some((_, executor)) => member(task, executor)?,
         None => {}
     }
     task.executor.as_ref().map_or(Ok(()), custom)?;
-    supported(task)?;
+    supported(task, group.is_some())?;
     let kind = match (group, &task.executor) {
+        (Some((group, executor)), _) if executor.command.is_some() => Kind::Given { group },
         (Some((group, _)), _) => Kind::Group { group },
         (None, Some(_)) => Kind::Executor,
         (None, None) => Kind::Command,
@@ -159,18 +164,20 @@ pub(crate) fn shares_cgroups(task: &pb::TaskInfo) -> bool {
     linux.is_none_or(|linux| linux.share_cgroups())
 }
 
-/// What only a task of a group must be. Mesos: `validation::task::group`.
-fn member(task: &pb::TaskInfo) -> Result<(), BadTask> {
+/// What only a task of a group must be. Mesos: `validation::task::group`. What a custom executor makes of
+/// it is that one's.
+fn member(task: &pb::TaskInfo, executor: &pb::ExecutorInfo) -> Result<(), BadTask> {
     if task.executor.is_some() {
         return Err(BadTask::Group("'TaskInfo.executor' must not be set"));
     }
-    if task.command.is_none() {
+    if task.command.is_none() && executor.command.is_none() {
         return Err(BadTask::Group("'TaskInfo.command' must be set"));
     }
     Ok(())
 }
 
-/// The executor of a group, which is the agent itself. Mesos: `validation::executor::type`.
+/// The executor of a group: the agent itself, or one that is given the group. Mesos:
+/// `validation::executor::type`.
 pub(crate) fn group_executor(executor: &pb::ExecutorInfo) -> Result<(), BadTask> {
     match executor.r#type() {
         pb::executor_info::Type::Default if image_of(executor.container.as_ref()).is_some() => {
@@ -181,11 +188,9 @@ pub(crate) fn group_executor(executor: &pb::ExecutorInfo) -> Result<(), BadTask>
             let why = "'ExecutorInfo.command' must not be set for 'DEFAULT' executor";
             Err(BadTask::Group(why))
         }
-        pb::executor_info::Type::Custom => Err(BadTask::Group(
-            "A task group needs an executor of type 'DEFAULT'; a custom one is given its tasks by LAUNCH",
-        )),
+        pb::executor_info::Type::Custom => custom(executor),
         pb::executor_info::Type::Unknown => {
-            Err(BadTask::Group("'ExecutorInfo.type' must be set: to 'DEFAULT' for a task group"))
+            Err(BadTask::Group("'ExecutorInfo.type' must be set: to 'DEFAULT' or 'CUSTOM'"))
         }
     }
 }
@@ -202,7 +207,7 @@ fn custom(executor: &pb::ExecutorInfo) -> Result<(), BadTask> {
 }
 
 /// What a release does not do is refused, and never left out in silence.
-fn supported(task: &pb::TaskInfo) -> Result<(), BadTask> {
+fn supported(task: &pb::TaskInfo, grouped: bool) -> Result<(), BadTask> {
     let bad = |what, why| BadTask::Check(what, why);
     if let Some(check) = &task.check {
         Check::of(check).map_err(|why| bad("check", why))?;
@@ -210,11 +215,29 @@ fn supported(task: &pb::TaskInfo) -> Result<(), BadTask> {
     if let Some(check) = &task.health_check {
         Health::of(check).map_err(|why| bad("health check", why))?;
     }
-    task.container.as_ref().map_or(Ok(()), contained)
+    let Some(container) = &task.container else { return Ok(()) };
+    if !docker::is_docker(container) {
+        return contained(container);
+    }
+    docker::check(container, task.command.as_ref()).map_err(BadTask::Container)?;
+    match (grouped, &task.executor) {
+        (true, _) => Err(BadTask::Group("Docker ContainerInfo is not supported on the task")),
+        (false, Some(_)) => {
+            let why = "a container of type DOCKER is for a task with a command; \
+                       one with an executor has its own";
+            Err(BadTask::Container(why.to_owned()))
+        }
+        (false, None) => Ok(()),
+    }
 }
 
 /// A container that asks for nothing that no agent has.
 pub(crate) fn contained(container: &pb::ContainerInfo) -> Result<(), BadTask> {
+    if docker::is_docker(container) {
+        return Err(BadTask::Unsupported(
+            "a container of type DOCKER for an executor or a container",
+        ));
+    }
     if container.docker.is_some() {
         return Err(BadTask::Unsupported("a container image"));
     }

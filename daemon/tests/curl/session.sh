@@ -24,7 +24,7 @@ name() {
 say() {
   sed -f "$dir/names" \
     -e "s|\"user\":\"$user\"|\"user\":\"USER\"|" -e 's|^< Date: .*|< Date: DATE|' \
-    -e 's|"timestamp":[0-9.]*|"timestamp":TIME|' -e 's|"port":[0-9]*|"port":PORT|g' \
+    -e 's|"timestamp":[0-9.]*|"timestamp":TIME|' -e 's|"executor_pid":[0-9]*|"executor_pid":PID|' -e 's|"port":[0-9]*|"port":PORT|g' \
     -e 's|@127.0.0.1:[0-9]*|@127.0.0.1:PORT|' \
     -e 's|\("isolation","type":"TEXT","text":{"value":\)"[^"]*"|\1"ISOLATION"|'
 }

@@ -52,8 +52,10 @@ fn a_command_looks_at_its_task_from_inside() {
     let own =
         checked(&offer, "checked", "echo 3 > state; sleep 1; echo 4 > state; sleep 1000", check);
     framework.launch(&offer, &[own]);
-    let running = until(&mut framework, |status| status["state"] == "TASK_RUNNING");
-    assert_eq!(running["check_status"], json!({"type": "COMMAND", "command": {}}), "{running}");
+    for state in ["TASK_STARTING", "TASK_RUNNING"] {
+        let told = until(&mut framework, |status| status["state"] == state);
+        assert_eq!(told["check_status"], json!({"type": "COMMAND", "command": {}}), "{told}");
+    }
     let code =
         |code: i32| move |status: &Value| status["check_status"]["command"]["exit_code"] == code;
     let three = until(&mut framework, code(3));

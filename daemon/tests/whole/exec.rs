@@ -7,7 +7,7 @@ use std::process::{Command, Stdio};
 use serde_json::{Value, json};
 
 use crate::inner::Host;
-use crate::scheduler_api::task;
+use crate::scheduler_api::{Framework, task};
 use crate::world::{Process, World, eventually, lives, pids};
 
 fn words<'a>(address: &'a str, flags: &[&'a str], command: &[&'a str]) -> Vec<&'a str> {
@@ -62,7 +62,8 @@ fn a_command_in_a_task_has_its_own_status_input_and_outputs() {
     let (status, ..) = piped(world.mesita(&words(&address, &["-i"], &["true"])), &input);
     assert_eq!(status, 0);
     for (arguments, code, why) in [
-        (words(&address, &[], &["/nowhere"]), 1, "cannot execute the program"),
+        (words(&address, &[], &["/nowhere"]), 127, "cannot execute the program"),
+        (words(&address, &[], &["/etc/passwd"]), 126, "cannot execute the program"),
         (words("127.0.0.1:1", &[], &["true"]), 4, "no master at 127.0.0.1:1"),
         (vec!["exec", "--master", &address, "nobody", "--", "true"], 1, "there is no task"),
         (words(&address, &["-t"], &["true"]), 2, "-t needs a terminal"),
@@ -174,6 +175,82 @@ fn what_a_task_writes_is_followed_until_it_ends() {
     let said = attached.end();
     assert_eq!(said.status, 0, "{}", said.err);
     assert!(!said.out.contains("here") && !said.out.contains("oops"), "{}", said.out);
+    host.end(&world);
+}
+
+#[test]
+fn what_a_task_writes_is_followed_over_a_restart_of_its_agent_and_of_its_master() {
+    let world = World::new();
+    let mut host = Host::new(&world);
+    let address = host.master.address();
+    let path = host.sandbox().join("stdout");
+    let write = |text: &str| {
+        let mut file = fs::File::options().append(true).open(&path).unwrap();
+        file.write_all(text.as_bytes()).unwrap();
+    };
+    write("before\n");
+    let follow = |flags: &[&str]| world.start(world.mesita(&[flags, &["host"]].concat()));
+    let all = follow(&["logs", "--follow", "--master", &address]);
+    let last = follow(&["logs", "--follow", "--tail", "4", "--master", &address]);
+    let now = follow(&["attach", "--master", &address]);
+    all.prints("before\n");
+    last.prints("ore\n");
+    let mut beats = 0;
+    let heard = || {
+        beats += 1;
+        write(&format!("{beats}\n"));
+        !now.out().is_empty()
+    };
+    eventually(heard, || "what the task writes".to_owned());
+    host.agent.kill();
+    write("while it was gone\n");
+    host.agent.start();
+    for one in [&all, &last, &now] {
+        one.prints("while it was gone\n");
+        one.says("waiting for `host`");
+    }
+    host.master.kill();
+    host.master.start();
+    write("and again\n");
+    for one in [&all, &last, &now] {
+        one.prints("and again\n");
+    }
+    host.framework = Framework::subscribe(&host.master, &json!({"id": host.framework.id}));
+    host.framework.accepted("KILL", &json!({"task_id": {"value": "host"}}));
+    let whole = fs::read_to_string(&path).unwrap();
+    let from = |text: &str| whole[whole.find(text).unwrap()..].to_owned();
+    let said = all.end();
+    assert_eq!((said.status, said.out), (0, whole.clone()), "{}", said.err);
+    assert_eq!(last.end().out, from("ore\n"));
+    let (said, whole) = (now.end(), whole.as_str());
+    assert!(said.status == 0 && whole.ends_with(&said.out), "{}{}", said.out, said.err);
+    host.end(&world);
+}
+
+#[test]
+fn a_terminal_is_given_back_whatever_ends_its_command() {
+    let world = World::new();
+    let host = Host::new(&world);
+    let pid = world.path("pid");
+    let line = format!(
+        "sh -c 'echo $$ > {}; exec {} exec --master {} -it host -- sh -c \"echo begun; sleep 1000\"'; \
+         stty -a",
+        pid.display(),
+        world.binary().display(),
+        host.master.address()
+    );
+    for signal in ["QUIT", "TERM", "HUP"] {
+        let mut command = Command::new("script");
+        command.args(["-q", "-e", "-c", &line, "/dev/null"]).env("TERM", "xterm");
+        let session = world.start(command);
+        session.prints("begun");
+        let number = fs::read_to_string(&pid).unwrap();
+        let killed = Command::new("kill").args(["-s", signal, number.trim()]).status().unwrap();
+        assert!(killed.success());
+        let said = session.end();
+        let (_, after) = said.out.split_once("begun").unwrap();
+        assert!(after.contains(" icanon") && after.contains(" echo "), "{signal}: {after}");
+    }
     host.end(&world);
 }
 

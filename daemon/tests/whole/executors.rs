@@ -214,3 +214,54 @@ fn a_failover_timeout_that_is_named_is_the_one_that_counts() {
     comes(&world, false);
     end(&world, master, agent);
 }
+
+#[test]
+fn a_custom_executor_is_given_a_group_at_once() {
+    let world = World::new();
+    let (master, mut agent) = cluster(&world);
+    let mut framework = Framework::subscribe(&master, &json!({}));
+    let offer = framework.offer();
+    let mut executor = under(&world, &offer, "one")["executor"].take();
+    (executor["type"], executor["framework_id"]) = ("CUSTOM".into(), framework.id.clone());
+    let member = |name: &str| {
+        let mut member = under(&world, &offer, name);
+        member.as_object_mut().unwrap().remove("executor");
+        member["data"] = "aGk=".into();
+        member
+    };
+    let group = |names: [&str; 2]| {
+        json!({"type": "LAUNCH_GROUP", "launch_group": {"executor": executor,
+               "task_group": {"tasks": names.map(member)}}})
+    };
+    let operations = [group(["one", "two"]), group(["three", "four"])];
+    framework.accepted("ACCEPT", &json!({"offer_ids": [offer["id"]], "operations": operations}));
+    // One of a group that its executor does not have yet: the other does not begin either.
+    framework.accepted("KILL", &json!({"task_id": {"value": "three"}}));
+    for name in ["three", "four"] {
+        assert_eq!(framework.end_of(name)["state"], "TASK_KILLED", "{name}");
+    }
+    let given = |executor: &mut Executor| {
+        let group = executor.events.until("LAUNCH_GROUP")["task_group"]["tasks"].clone();
+        let tasks = group.as_array().unwrap();
+        assert!(tasks.iter().all(|task| task["data"] == "aGk="), "{group}");
+        let names = tasks.iter().map(|task| task["task_id"]["value"].as_str().unwrap());
+        names.map(str::to_owned).collect::<Vec<_>>()
+    };
+    let mut executor = Executor::subscribe(&world, &agent, &framework.id, &json!([]));
+    assert_eq!(given(&mut executor), ["one", "two"]);
+    // What is lost on the way to it, it is given again, all of it.
+    agent.kill();
+    drop(executor);
+    again(&mut agent);
+    let mut executor = Executor::subscribe(&world, &agent, &framework.id, &json!([]));
+    assert_eq!(given(&mut executor), ["one", "two"]);
+    assert_eq!(executor.tell("one", "TASK_FAILED").status, 202);
+    assert_eq!(framework.end_of("one")["state"], "TASK_FAILED");
+    // What becomes of the other is the executor's to say.
+    assert_eq!(executor.tell("two", "TASK_FINISHED").status, 202);
+    assert_eq!(framework.end_of("two")["state"], "TASK_FINISHED");
+    framework.accepted("TEARDOWN", &Value::Null);
+    executor.events.until("SHUTDOWN");
+    comes(&world, false);
+    end(&world, master, agent);
+}

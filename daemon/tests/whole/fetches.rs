@@ -1,6 +1,5 @@
 //! What tasks fetch into their sandboxes before they start.
 
-use std::io::{Read, Write};
 use std::net::TcpListener;
 use std::process::Command;
 use std::sync::Arc;
@@ -8,48 +7,60 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use serde_json::{Value, json};
 
+use crate::certificates::Speaks;
 use crate::scheduler_api::{Framework, cluster, end, task};
 use crate::world::{World, is_root};
 
-/// A server of these files; how often each of them was asked for is counted in all.
-fn server(files: Vec<(&'static str, Vec<u8>)>) -> (u16, Arc<AtomicUsize>) {
+/// Files by their paths. One whose path is followed by a status has that status; `leads` and paths
+/// with such an end lead to where the content says.
+pub(crate) type Files = Vec<(&'static str, Vec<u8>)>;
+
+/// A server of these files; how often it was asked is counted.
+pub(crate) fn server(speaks: &Speaks, files: Files) -> (u16, Arc<AtomicUsize>) {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let port = listener.local_addr().unwrap().port();
     let asked = Arc::new(AtomicUsize::new(0));
-    let count = Arc::clone(&asked);
+    let (count, speaks) = (Arc::clone(&asked), speaks.clone());
     std::thread::spawn(move || {
         for stream in listener.incoming() {
-            let mut stream = stream.unwrap();
+            let mut stream = speaks.over(stream.unwrap());
             let mut head = [0; 4096];
             let len = stream.read(&mut head).unwrap_or(0);
             let head = String::from_utf8_lossy(&head[..len]).into_owned();
             let path = head.split(' ').nth(1).unwrap_or_default();
-            count.fetch_add(1, Ordering::Relaxed);
-            let file = files.iter().find(|(name, _)| path == *name);
-            let _ = match (path, file) {
-                ("/moved", _) => {
-                    write!(stream, "HTTP/1.1 302 x\r\nLocation: /data\r\nContent-Length: 0\r\n\r\n")
-                }
-                ("/secure", _) => write!(
-                    stream,
-                    "HTTP/1.1 302 x\r\nLocation: https://h/\r\nContent-Length: 0\r\n\r\n"
-                ),
-                // Begins, and says nothing more.
-                ("/hangs", _) => {
-                    let said = write!(stream, "HTTP/1.1 200 x\r\nContent-Length: 10\r\n\r\nhalf");
-                    std::mem::forget(stream);
-                    said
-                }
-                (_, None) => write!(stream, "HTTP/1.1 404 x\r\nContent-Length: 0\r\n\r\n"),
-                (_, Some((_, bytes))) => {
-                    let said =
-                        write!(stream, "HTTP/1.1 200 x\r\nContent-Length: {}\r\n\r\n", bytes.len());
-                    said.and_then(|()| stream.write_all(bytes))
-                }
-            };
+            count.fetch_add(usize::from(!path.is_empty()), Ordering::Relaxed);
+            // Begins, and says nothing more.
+            if path == "/hangs" {
+                let _ = stream.write_all(b"HTTP/1.1 200 x\r\nContent-Length: 10\r\n\r\nhalf");
+                std::mem::forget(stream);
+                continue;
+            }
+            let _ = stream.write_all(&answer(path, &files)).and_then(|()| stream.flush());
         }
     });
     (port, asked)
+}
+
+fn answer(path: &str, files: &Files) -> Vec<u8> {
+    let leads = |to: &str| format!("HTTP/1.1 307 x\r\nLocation: {to}\r\nContent-Length: 0\r\n\r\n");
+    let with = |status: &str, bytes: &[u8]| {
+        let head = format!("HTTP/1.1 {status} x\r\nContent-Length: {}\r\n\r\n", bytes.len());
+        [head.as_bytes(), bytes].concat()
+    };
+    let is = |name: &str, end: &str| name.strip_suffix(end).is_some_and(|name| name == path);
+    let found = |end: &str| files.iter().find(|(name, _)| is(name, end)).map(|(_, bytes)| bytes);
+    if path == "/moved" {
+        leads("/data").into_bytes()
+    } else if path == "/leads" || found(" leads").is_some() {
+        let to = found("").or(found(" leads")).unwrap();
+        leads(std::str::from_utf8(to).unwrap()).into_bytes()
+    } else if let Some(bytes) = found(" 404") {
+        with("404", bytes)
+    } else if let Some(bytes) = found("") {
+        with("200", bytes)
+    } else {
+        with("404", b"")
+    }
 }
 
 /// What the machine's own programs pack: `hello` in a directory, by this command in it.
@@ -65,7 +76,7 @@ fn packed(world: &World, name: &str, command: &str) -> Option<Vec<u8>> {
     Some(std::fs::read(directory.join(name)).unwrap())
 }
 
-fn fetching(offer: &Value, name: &str, command: &str, uris: &Value) -> Value {
+pub(crate) fn fetching(offer: &Value, name: &str, command: &str, uris: &Value) -> Value {
     let mut task = task(offer, name, command);
     task["command"]["uris"] = uris.clone();
     task
@@ -87,7 +98,7 @@ fn a_task_finds_what_it_asked_for_in_its_sandbox() {
             archives.push(path);
         }
     }
-    let (port, _) = server(files);
+    let (port, _) = server(&Speaks::Plain, files);
     let (master, agent) = cluster(&world);
     let mut framework = Framework::subscribe(&master, &json!({}));
     let at = |path: &str| format!("http://127.0.0.1:{port}{path}");
@@ -134,7 +145,14 @@ fn a_task_finds_what_it_asked_for_in_its_sandbox() {
 #[test]
 fn what_cannot_be_fetched_fails_the_task_with_the_reason() {
     let world = World::new();
-    let (port, _) = server(vec![("/bad.tar.gz", b"no tar".to_vec()), ("/big", vec![0; 3 << 20])]);
+    let (port, _) = server(
+        &Speaks::Plain,
+        vec![
+            ("/bad.tar.gz", b"no tar".to_vec()),
+            ("/big", vec![0; 3 << 20]),
+            ("/leads", b"ftp://127.0.0.1/x".to_vec()),
+        ],
+    );
     let master = world.master(&[]);
     let agent = master.agent(&[
         "--resources",
@@ -152,7 +170,7 @@ fn what_cannot_be_fetched_fails_the_task_with_the_reason() {
         (at("/bad.tar.gz"), "Failed to fetch"),
         (at("/big"), "--fetcher-max-size"),
         (at("/hangs"), "--fetcher-stall-timeout"),
-        (at("/secure"), "only http:// is followed"),
+        (at("/leads"), "only https:// and http:// are followed"),
         (format!("http://127.0.0.1:{closed}/x"), "refused"),
         ("/no/such/file".to_owned(), "No such file"),
         ("/dev/zero".to_owned(), "not a file"),
@@ -172,18 +190,18 @@ fn what_cannot_be_fetched_fails_the_task_with_the_reason() {
     }
     // What is never fetched by this release does not even reach the agent.
     let offer = framework.offer();
-    let uris = json!([{"value": "https://127.0.0.1/x"}]);
-    framework.launch(&offer, &[fetching(&offer, "secure", "true", &uris)]);
-    let status = framework.end_of("secure");
+    let uris = json!([{"value": "ftp://127.0.0.1/x"}]);
+    framework.launch(&offer, &[fetching(&offer, "other", "true", &uris)]);
+    let status = framework.end_of("other");
     assert_eq!(status["state"], "TASK_ERROR");
-    assert!(status["message"].as_str().unwrap().contains("needs TLS"), "{status}");
+    assert!(status["message"].as_str().unwrap().contains("of the scheme ftp"), "{status}");
     end(&world, master, agent);
 }
 
 #[test]
 fn a_kill_does_not_wait_for_a_server() {
     let world = World::new();
-    let (port, _) = server(vec![]);
+    let (port, _) = server(&Speaks::Plain, vec![]);
     let (master, agent) = cluster(&world);
     let mut framework = Framework::subscribe(&master, &json!({}));
     let offer = framework.offer();
@@ -200,7 +218,7 @@ fn a_kill_does_not_wait_for_a_server() {
 #[test]
 fn what_is_cached_is_asked_for_once() {
     let world = World::new();
-    let (port, asked) = server(vec![("/data", b"data".to_vec())]);
+    let (port, asked) = server(&Speaks::Plain, vec![("/data", b"data".to_vec())]);
     let (master, agent) = cluster(&world);
     let mut framework = Framework::subscribe(&master, &json!({}));
     let uris = json!([{"value": format!("http://127.0.0.1:{port}/data"), "cache": true}]);

@@ -8,14 +8,14 @@ use crate::reads::read_at;
 use crate::scheduler_api::{Framework, cluster, end, task};
 use crate::world::{World, eventually};
 
-fn executor(id: &str) -> Value {
+pub(crate) fn executor(id: &str) -> Value {
     json!({"type": "DEFAULT", "executor_id": {"value": id}, "name": "the pod",
            "labels": {"labels": [{"key": "k", "value": "v"}]},
            "resources": [{"name": "cpus", "type": "SCALAR", "scalar": {"value": 0.1}},
                          {"name": "mem", "type": "SCALAR", "scalar": {"value": 32}}]})
 }
 
-fn launch_group(executor: &Value, tasks: &[Value]) -> Value {
+pub(crate) fn launch_group(executor: &Value, tasks: &[Value]) -> Value {
     json!({"type": "LAUNCH_GROUP",
            "launch_group": {"executor": executor, "task_group": {"tasks": tasks}}})
 }
@@ -164,7 +164,11 @@ fn a_group_is_launched_as_a_whole_or_not_at_all() {
     let cases: [(Member<'_>, Value, &str); 5] = [
         (&greedy, executor("pod"), "more resources than were offered"),
         (&|offer| task(offer, "well", "true"), executor("pod"), "same id"),
-        (&|offer| task(offer, "b", "true"), custom, "needs an executor of type 'DEFAULT'"),
+        (
+            &|offer| task(offer, "b", "true"),
+            custom,
+            "'ExecutorInfo.command' must be set for 'CUSTOM'",
+        ),
         (&|offer| task(offer, "b", "true"), unknown, "'ExecutorInfo.type' must be set"),
         (
             &|offer| {

@@ -424,7 +424,7 @@ fn images_come_by_http_and_from_paths_and_a_store_is_one_agents() {
         (gauge(&agent, "images_len"), gauge(&agent, "image_layers_len")),
         ("3".into(), "2".into())
     );
-    let other = crate::world::Agent::new(&world, &master.address(), &[&store]);
+    let other = Agent::new(&world, &master.address(), &[&store]);
     let refused = world.start(other.command()).end();
     assert!(refused.err.contains("give this one another --docker-store-dir"), "{}", refused.err);
     end(&world, master, agent);

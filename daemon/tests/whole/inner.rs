@@ -387,3 +387,26 @@ fn who_is_removed_right_after_its_end_leaves_nobody_inside() {
     eventually(|| files() == 0, || format!("{} files", files()));
     host.end(&world);
 }
+
+#[test]
+fn a_container_inside_of_a_task_has_what_its_command_needs() {
+    let world = World::new();
+    let host = Host::new(&world);
+    let file = world.path("needed");
+    std::fs::write(&file, "needed\n").unwrap();
+    let launch = |name: &str, uri: &str, command: &str| {
+        let command = json!({"value": command, "uris": [{"value": uri, "output_file": "in/it"}]});
+        let part = json!({"container_id": host.inside(name), "command": command});
+        host.call("LAUNCH_NESTED_CONTAINER", &part)
+    };
+    let path = file.to_str().unwrap();
+    assert_eq!(launch("has", path, "cat in/it").status, 200);
+    assert_eq!(host.waited(&host.inside("has"))["exit_status"], 0);
+    let said = host.sandbox().join("containers/has/stdout");
+    assert_eq!(std::fs::read_to_string(said).unwrap(), "needed\n");
+    // Without it there is no container, and nothing is left of it.
+    let absent = launch("lacks", "/nowhere/at/all", "true");
+    assert!(absent.status == 500 && absent.text().contains("Failed to fetch"), "{}", absent.text());
+    assert_eq!(launch("lacks", path, "true").status, 200);
+    host.end(&world);
+}

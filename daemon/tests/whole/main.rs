@@ -10,9 +10,13 @@ mod acls;
 mod agent_api;
 mod audits;
 mod bad_input;
+mod certificates;
 mod checks;
 mod credentials;
 mod curl;
+mod details;
+mod devices;
+mod docker;
 mod doctor;
 mod doors;
 mod exec;
@@ -44,7 +48,14 @@ mod roles;
 mod rosters;
 mod runs;
 mod scheduler_api;
+#[cfg(feature = "tls")]
+mod secure_doors;
+#[cfg(feature = "tls")]
+mod secure_fetches;
+#[cfg(feature = "tls")]
+mod secure_joins;
 mod sessions;
+mod spare;
 mod stores;
 mod volumes;
 mod world;

@@ -511,6 +511,42 @@ pub(crate) fn copy_all(from: &std::path::Path, to: &std::path::Path) {
 }
 
 #[test]
+fn the_key_of_a_set_is_changed_without_a_restart() {
+    let world = World::new();
+    let [first, second] = ["first", "second"].map(|name| world.path(name));
+    let write = |file: &PathBuf, key: &[u8]| std::fs::write(file, key).unwrap();
+    write(&first, &[1; 32]);
+    write(&second, &[1; 32]);
+    let flag = |file: &PathBuf| format!("--gossip-key-file={}", file.display());
+    let mut set = Set::made(&world, &[&flag(&first), &flag(&second)]);
+    let leader = set.leader();
+    let epoch = set.health(leader)["epoch"].clone();
+    let all_say = |set: &Set<'_>, words: &str, times: usize| {
+        (0..3).for_each(|at| set.process(at).signal(Signal::HUP));
+        let said = |at: usize| set.process(at).err().matches(words).count() >= times;
+        eventually(|| (0..3).all(said), || format!("{words}, {times} times"));
+    };
+    // First all of them open what the new key seals, then they seal with it.
+    for (file, times) in [(&second, 1), (&first, 2)] {
+        write(file, &[2; 32]);
+        all_say(&set, "gossip keys were read again", times);
+    }
+    write(&second, &[0; 31]);
+    all_say(&set, "the keys stay as they were", 1);
+    write(&second, &[2; 32]);
+    assert_eq!((set.leader(), &set.health(leader)["epoch"]), (leader, &epoch));
+    // Who knows the new key alone is one of them.
+    let other = (leader + 1) % 3;
+    set.kill(other);
+    set.restart(other);
+    assert_eq!(set.leader(), leader);
+    let said = set.told("weights", &["set", "web=2"]);
+    assert_eq!(said.status, 0, "{}", said.err);
+    set.stop();
+    world.nothing_is_left();
+}
+
+#[test]
 fn datagrams_from_outside_are_counted_and_dropped() {
     let world = World::new();
     let key = world.path("gossip.key");

@@ -7,7 +7,7 @@ use serde_json::Value;
 use crate::world::{PATIENCE, Process, Signal, World, needs_root, within};
 
 /// A network namespace, joined to another by a pair of interfaces. Both go with this.
-struct Namespace {
+pub(crate) struct Namespace {
     name: String,
     flag: String,
 }
@@ -31,7 +31,7 @@ impl Namespace {
     }
 
     /// What makes a command run in it, with the cgroups of everybody.
-    fn wrapper(&self) -> [&str; 3] {
+    pub(crate) fn wrapper(&self) -> [&str; 3] {
         ["nsenter", &self.flag, "--"]
     }
 }
@@ -45,7 +45,7 @@ impl Drop for Namespace {
 }
 
 /// Two namespaces with a cable between them.
-fn cable(world: &World) -> Result<[Namespace; 2], String> {
+pub(crate) fn cable(world: &World) -> Result<[Namespace; 2], String> {
     let names = ["a", "b"].map(|end| format!("{}-{end}", world.name()));
     let pair = [Namespace::new(&names[0])?, Namespace::new(&names[1])?];
     let [a, b] = &names;
@@ -58,7 +58,7 @@ fn cable(world: &World) -> Result<[Namespace; 2], String> {
 }
 
 /// Starts `mesita` in a namespace.
-fn start(world: &World, namespace: &Namespace, arguments: &[&str]) -> Process {
+pub(crate) fn start(world: &World, namespace: &Namespace, arguments: &[&str]) -> Process {
     world.start(world.wrapped(&namespace.wrapper(), arguments))
 }
 

@@ -279,3 +279,27 @@ fn who_may_not_is_told_so_and_what_makes_no_sense_is_refused() {
     assert_eq!(host.call("ATTACH_CONTAINER_OUTPUT", &output).status, 404);
     host.end(&world);
 }
+
+#[test]
+fn a_writer_that_left_while_nothing_was_read_gives_way_to_the_next() {
+    let world = World::new();
+    let host = Host::new(&world);
+    let id = host.inside("full");
+    let wait = "until test -e go; do sleep 0.1; done; wc -c";
+    let records = session(&host, &id, wait, Value::Null);
+    let mut first = input(&host, &id);
+    (0..20).for_each(|_| types(&mut first, &"x".repeat(16 * 1024)));
+    drop(first);
+    let mut second = input(&host, &id);
+    // As soon as that one is there, whoever comes after it is one too many.
+    let refused = || input(&host, &id).end().status == 409;
+    eventually(refused, || "the second writer".to_owned());
+    std::fs::write(host.sandbox().join("go"), "").unwrap();
+    types(&mut second, "more");
+    types(&mut second, "");
+    assert_eq!(second.end().status, 200);
+    let count: u64 = said(records)["STDOUT"].trim().parse().unwrap();
+    // What the pipe held, and not all that was sent.
+    assert!((4..20 * 16 * 1024).contains(&count), "{count}");
+    host.end(&world);
+}

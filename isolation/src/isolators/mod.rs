@@ -30,7 +30,7 @@ use crate::keeper::wall::{PORTS_MAX, Wall};
 use crate::sys::{Device, Failure, Sys};
 
 pub use cgroups::devices::DEVICES_MAX;
-pub use cgroups::mem::MESSAGE_MAX;
+pub use cgroups::mem::{MESSAGE_MAX, badness};
 pub use exec::{ANSWER_MAX, CALL_US};
 pub use linux::capabilities::Capabilities;
 pub use linux::landlock::WRITABLE;
@@ -110,6 +110,8 @@ pub struct Container<'a> {
 pub struct TaskLimits {
     /// CPUs asked for, in thousandths.
     pub cpus_milli: u64,
+    /// It has CPU time that nobody else wants: what it was given may be taken back.
+    pub low_priority: bool,
     /// CPUs that it may use at the most, in thousandths (Mesos: `limits`); none = as the flags say.
     pub cpus_limit: Option<Cap>,
     /// Memory asked for, in bytes.

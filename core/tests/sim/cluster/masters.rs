@@ -115,7 +115,7 @@ impl Cluster {
                 }
             }
         }
-        let mut inputs: Vec<(usize, Vec<u8>)> = rows.all().map(told_of).collect();
+        let mut inputs: Vec<(usize, Vec<u8>)> = rows.all().filter_map(told_of).collect();
         inputs.sort_by_key(|(depth, _)| *depth);
         if fence.epoch > 1 {
             self.saw("a registry that has something gets another leader");
@@ -350,8 +350,9 @@ impl Cluster {
     }
 }
 
-/// What a leader is told of a row, those of shorter roles first.
-fn told_of(row: Row<'_>) -> (usize, Vec<u8>) {
+/// What a leader is told of a row, those of shorter roles first. Nobody asks for a change by its id
+/// here.
+fn told_of(row: Row<'_>) -> Option<(usize, Vec<u8>)> {
     let (depth, input) = match row {
         Row::Weight { role, weight } => {
             (role.matches('/').count(), master::Input::Weight { role, weight })
@@ -362,6 +363,7 @@ fn told_of(row: Row<'_>) -> (usize, Vec<u8>) {
         Row::Agent(admission) => (0, master::Input::Admitted(admission)),
         Row::Machine { planned, down } => (0, master::Input::Machine { planned, down }),
         Row::Removed(framework) => (0, master::Input::Removed { framework }),
+        Row::Request(_) => return None,
     };
-    (depth, bytes_of(&input))
+    Some((depth, bytes_of(&input)))
 }

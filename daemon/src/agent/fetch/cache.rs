@@ -10,10 +10,8 @@ use std::fs::{self, File};
 use std::io;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 
 use event_listener::Event;
-use hyper::Uri as Url;
 
 use super::budget::Budget;
 use super::uri::Uri;
@@ -121,15 +119,9 @@ impl Drop for OnItsWay<'_> {
 
 impl AgentNode {
     /// A file of a server, out of the cache or into it.
-    pub(super) async fn cached(
-        &self,
-        means: &Means,
-        user: &str,
-        uri: &Uri,
-        url: &Url,
-    ) -> Result<File, String> {
+    pub(super) async fn cached(&self, means: &Means, uri: &Uri) -> Result<File, String> {
         let cache = &self.fetcher.cache;
-        let key = (user.to_owned(), uri.text.clone());
+        let key = (means.name.clone(), uri.text.clone());
         while let Some(path) = cache.find(&key).await {
             // One that went between is fetched again.
             if let Ok(file) = blocking::unblock(move || File::open(path)).await {
@@ -144,9 +136,8 @@ impl AgentNode {
             let opened = blocking::unblock(move || open_new(&path)).await;
             opened.map_err(|error| error.to_string())?
         };
-        let own =
-            Means { user: means.user.clone(), budget: Budget::new(self.fetcher.options.bytes_max) };
-        let downloaded = self.fetch_from(&own, url, Arc::new(written)).await;
+        let own = means.with(Budget::new(self.fetcher.options.bytes_max));
+        let downloaded = self.bring(&own, uri, written).await;
         match downloaded {
             Ok(bytes) if bytes <= cache.bytes_max => {
                 let gone = cache.make_room(bytes);

@@ -6,10 +6,11 @@ use std::net::{SocketAddr, TcpStream, ToSocketAddrs};
 use std::sync::Arc;
 use std::time::Duration;
 
-use http_body_util::{BodyExt, Empty};
+use http_body_util::{BodyExt, Empty, Limited};
 use hyper::body::{Bytes, Incoming};
 use hyper::header::{CONTENT_LENGTH, HOST, HeaderValue, LOCATION, USER_AGENT};
 use hyper::{Method, Request, Response, StatusCode, Uri as Url};
+use serde_json::Value;
 use smol::Async;
 use smol_hyper::rt::FuturesIo;
 
@@ -17,6 +18,8 @@ use super::Means;
 use super::uri::url;
 use crate::agent::AgentNode;
 use crate::alarm;
+use crate::conn::Pipe;
+use crate::tls::Outside;
 
 /// Answers that lead elsewhere, one after the other.
 const REDIRECTS_MAX: usize = 10;
@@ -40,7 +43,7 @@ impl AgentNode {
                 return self.take_in(means, answer, into).await;
             }
             if !answer.status().is_redirection() {
-                return Err(format!("the server answers {}", answer.status()));
+                return Err(self.refusal(answer).await);
             }
             from = next(&from, &answer)?;
         }
@@ -49,14 +52,22 @@ impl AgentNode {
 
     async fn ask(&self, means: &Means, from: &Url) -> Result<Response<Incoming>, String> {
         let host = from.host().unwrap_or_default().to_owned();
-        let port = from.port_u16().unwrap_or(80);
+        let secure = from.scheme_str() == Some("https");
+        let port = from.port_u16().unwrap_or(if secure { 443 } else { 80 });
         let stall_us = self.fetcher.options.stall_us;
         let stall = Duration::from_micros(stall_us.max(1));
         // The socket is the user's, as it would be if the task itself asked.
-        let stream = means.as_user(move || connect(&host, port, stall)).await?;
+        let named = host.clone();
+        let stream = means.as_user(move || connect(&named, port, stall)).await?;
         let stream = Async::new(stream).map_err(|error| error.to_string())?;
+        let mut pipe = Pipe::tcp(stream.into()).map_err(|error| error.to_string())?;
+        if secure {
+            let outside = self.outside(means).await?;
+            let wrapped = alarm::within(stall_us, outside.wrap(pipe, &host)).await;
+            pipe = wrapped.ok_or_else(|| self.silent())??;
+        }
         let mut builder = hyper::client::conn::http1::Builder::new();
-        let io = FuturesIo::new(smol::net::TcpStream::from(stream));
+        let io = FuturesIo::new(pipe.join());
         let shaken = builder.max_buf_size(HEAD_MAX).handshake(io).await;
         let (mut sender, connection) = shaken.map_err(|error| error.to_string())?;
         self.tasks.go(async move {
@@ -78,7 +89,32 @@ impl AgentNode {
         answer.ok_or_else(|| self.silent())?.map_err(|error| error.to_string())
     }
 
-    fn silent(&self) -> String {
+    /// The authorities that vouch for servers, read once for a task.
+    async fn outside(&self, means: &Means) -> Result<Outside, String> {
+        if let Some(outside) = means.outside.get() {
+            return Ok(outside.clone());
+        }
+        let file = self.fetcher.options.ca_file.clone();
+        let read = move || Outside::read(file.as_deref(), "--fetcher-ca-file", None);
+        let outside = blocking::unblock(read).await?;
+        Ok(means.outside.get_or_init(|| outside).clone())
+    }
+
+    /// Why a server gives nothing: its status, and its words where it is a namenode of HDFS.
+    async fn refusal(&self, answer: Response<Incoming>) -> String {
+        let status = answer.status();
+        let body = Limited::new(answer.into_body(), HEAD_MAX).collect();
+        let body = alarm::within(self.fetcher.options.stall_us, body).await;
+        let said = body.and_then(Result::ok).and_then(|body| {
+            let said: Value = serde_json::from_slice(&body.to_bytes()).ok()?;
+            let said = said.get("RemoteException")?;
+            let word = |name: &str| said.get(name)?.as_str();
+            Some(format!(": {}: {}", word("exception")?, word("message")?))
+        });
+        format!("the server answers {status}{}", said.unwrap_or_default())
+    }
+
+    pub(super) fn silent(&self) -> String {
         let ms = self.fetcher.options.stall_us / 1000;
         format!("the server says nothing for the {ms} ms of --fetcher-stall-timeout")
     }
@@ -92,21 +128,47 @@ impl AgentNode {
         let said =
             answer.headers().get(CONTENT_LENGTH).and_then(|len| len.to_str().ok()?.parse().ok());
         means.budget.has(said.unwrap_or(0)).map_err(|error| error.to_string())?;
-        let (mut waits, mut len) = (Vec::new(), 0u64);
+        let mut sink = Sink::new(means, into);
         loop {
             let frame = alarm::within(self.fetcher.options.stall_us, answer.frame()).await;
             let Some(frame) = frame.ok_or_else(|| self.silent())? else { break };
             let frame = frame.map_err(|error| error.to_string())?;
-            let Some(bytes) = frame.data_ref() else { continue };
-            means.budget.take(bytes.len() as u64).map_err(|error| error.to_string())?;
-            len += bytes.len() as u64;
-            waits.extend_from_slice(bytes);
-            if waits.len() >= CHUNK {
-                write(&into, std::mem::take(&mut waits)).await?;
+            if let Some(bytes) = frame.data_ref() {
+                sink.put(bytes).await?;
             }
         }
-        write(&into, waits).await?;
-        Ok(len)
+        sink.end().await
+    }
+}
+
+/// Where bytes go as they come, within a budget.
+pub(super) struct Sink<'m> {
+    means: &'m Means,
+    into: Arc<File>,
+    waits: Vec<u8>,
+    len: u64,
+}
+
+impl<'m> Sink<'m> {
+    pub(super) fn new(means: &'m Means, into: Arc<File>) -> Self {
+        Self { means, into, waits: Vec::new(), len: 0 }
+    }
+
+    /// Takes bytes in.
+    pub(super) async fn put(&mut self, bytes: &[u8]) -> Result<(), String> {
+        self.means.budget.take(bytes.len() as u64).map_err(|error| error.to_string())?;
+        self.len += bytes.len() as u64;
+        self.waits.extend_from_slice(bytes);
+        if self.waits.len() >= CHUNK {
+            write(&self.into, std::mem::take(&mut self.waits)).await?;
+        }
+        Ok(())
+    }
+
+    /// That was all; how much.
+    pub(super) async fn end(self) -> Result<u64, String> {
+        write(&self.into, self.waits).await?;
+        Ok(self.len)
     }
 }
 
@@ -137,13 +199,21 @@ fn at(address: SocketAddr, error: &io::Error) -> io::Error {
 fn next(from: &Url, answer: &Response<Incoming>) -> Result<Url, String> {
     let location = answer.headers().get(LOCATION).and_then(|location| location.to_str().ok());
     let location = location.ok_or("the server leads elsewhere without saying where")?;
+    let scheme = from.scheme_str().unwrap_or("http");
     let absolute = if location.starts_with('/') && !location.starts_with("//") {
-        format!("http://{}{location}", from.authority().map_or("", |of| of.as_str()))
+        format!("{scheme}://{}{location}", from.authority().map_or("", |of| of.as_str()))
     } else {
         location.to_owned()
     };
-    if !absolute.starts_with("http://") {
-        return Err(format!("the server leads to {location}; only http:// is followed"));
+    if !absolute.starts_with("https://") && !absolute.starts_with("http://") {
+        return Err(format!(
+            "the server leads to {location}; only https:// and http:// are followed"
+        ));
+    }
+    if scheme == "https" && !absolute.starts_with("https://") {
+        return Err(format!(
+            "the server leads from https:// to {location}, where anybody may change it"
+        ));
     }
     url(&absolute).map_err(|why| format!("the server leads to {location}, which {why}"))
 }

@@ -10,16 +10,18 @@
 //! | `uri` | what is asked for, and where it goes |
 //! | `budget` | how much one task may still bring in |
 //! | `http` | servers |
+//! | `hdfs` | files of HDFS |
 //! | `cache` | what is kept for others |
 //! | `unpack` | archives |
 
 mod budget;
 mod cache;
+pub(crate) mod hdfs;
 mod http;
 mod unpack;
 pub(crate) mod uri;
 
-use std::cell::Cell;
+use std::cell::{Cell, OnceCell};
 use std::fs::{self, File};
 use std::io::{self, Write};
 use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
@@ -37,12 +39,13 @@ use uri::{Source, Uri};
 use super::AgentNode;
 use super::containers::Container;
 use crate::alarm;
+use crate::tls::Outside;
 
 /// Tasks that are fetched for at once; the others wait.
 const TASKS_MAX: usize = 8;
 
 /// What an operator chose about fetching.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Options {
     /// Bytes for one task, as they come and unpacked.
     pub(crate) bytes_max: u64,
@@ -52,6 +55,12 @@ pub(crate) struct Options {
     pub(crate) stall_us: u64,
     /// Bytes that are kept for others.
     pub(crate) cache_bytes_max: u64,
+    /// Authorities that vouch for servers; none = this machine's.
+    pub(crate) ca_file: Option<PathBuf>,
+    /// Where Hadoop is; none = HDFS is asked by its HTTP.
+    pub(crate) hadoop_home: Option<PathBuf>,
+    /// Where that answers.
+    pub(crate) webhdfs: hdfs::Web,
 }
 
 /// The fetcher of one agent.
@@ -111,14 +120,24 @@ pub(super) struct Job {
 
 /// What a job has left, and whose rights it has.
 pub(super) struct Means {
+    /// The user's name, and who that is if the agent becomes it.
+    name: String,
     pub(super) user: Option<User>,
     budget: Budget,
+    /// Who vouches for servers, once that was read.
+    outside: OnceCell<Outside>,
 }
 
 impl Means {
     /// Of who has these rights, and may bring so much.
-    pub(super) fn new(user: Option<User>, budget: Budget) -> Self {
-        Self { user, budget }
+    pub(super) fn new(user: &(String, Option<User>), budget: Budget) -> Self {
+        let (name, user) = user.clone();
+        Self { name, user, budget, outside: OnceCell::new() }
+    }
+
+    /// The same rights with a budget of their own.
+    fn with(&self, budget: Budget) -> Self {
+        Self::new(&(self.name.clone(), self.user.clone()), budget)
     }
 
     /// Does something blocking with the rights of the user.
@@ -138,9 +157,18 @@ impl AgentNode {
     /// Fetches everything of a job, or says why not. Nothing is begun any more when the container is
     /// not to be started any more.
     pub(super) async fn fetch(&self, container: &Container, job: Job) -> Result<(), String> {
-        let options = self.fetcher.options;
+        self.fetch_unless(container.abandoned(), job).await
+    }
+
+    /// The same until somebody wants it no more.
+    pub(super) async fn fetch_unless(
+        &self,
+        unwanted: impl Future<Output = ()>,
+        job: Job,
+    ) -> Result<(), String> {
+        let options = &self.fetcher.options;
         let budget = Budget::new(options.bytes_max);
-        let means = Means { user: job.user.1.clone(), budget: budget.clone() };
+        let means = Means::new(&job.user, budget.clone());
         let all = async {
             let _hand = self.fetcher.hands.acquire().await;
             let _busy = Busy::of(&self.fetcher.busy);
@@ -156,7 +184,7 @@ impl AgentNode {
         };
         let in_time = async { alarm::within(options.timeout_us, all).await.unwrap_or_else(late) };
         let dropped = async {
-            container.abandoned().await;
+            unwanted.await;
             Err("Killed while its URIs were fetched".to_owned())
         };
         let fetched = futures_lite::future::or(in_time, dropped).await;
@@ -175,15 +203,15 @@ impl AgentNode {
                 let (from, to, budget) = (from.clone(), file.clone(), means.budget.clone());
                 means.as_user(move || copy(open(&from)?, &to, mode, &budget)).await?;
             }
-            Source::Http(url) if uri.cache => {
-                let kept = self.cached(means, &job.user.0, uri, url).await?;
+            Source::Http(_) | Source::Hdfs(_) if uri.cache => {
+                let kept = self.cached(means, uri).await?;
                 let (to, budget) = (file.clone(), means.budget.clone());
                 means.as_user(move || copy(kept, &to, mode, &budget)).await?;
             }
-            Source::Http(url) => {
+            Source::Http(_) | Source::Hdfs(_) => {
                 let to = file.clone();
                 let into = means.as_user(move || make(&to, mode)).await?;
-                self.fetch_from(means, url, Arc::new(into)).await?;
+                self.bring(means, uri, into).await?;
             }
         }
         if uri.extract && !uri.executable {
@@ -191,6 +219,18 @@ impl AgentNode {
             means.as_user(move || unpack::unpack(&file, &directory, &budget)).await?;
         }
         Ok(())
+    }
+}
+
+impl AgentNode {
+    /// Brings what is elsewhere into a file that is open; how long it is.
+    async fn bring(&self, means: &Means, uri: &Uri, into: File) -> Result<u64, String> {
+        let into = Arc::new(into);
+        match &uri.source {
+            Source::Http(url) => self.fetch_from(means, url, into).await,
+            Source::Hdfs(from) => self.fetch_hdfs(means, from, into).await,
+            Source::File(_) => Err("it is on this machine".to_owned()),
+        }
     }
 }
 

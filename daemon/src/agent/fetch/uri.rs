@@ -30,6 +30,39 @@ pub(crate) enum Source {
     File(PathBuf),
     /// A server.
     Http(Url),
+    /// HDFS.
+    Hdfs(Hdfs),
+}
+
+/// A file of HDFS. Its path is as it is written: Hadoop knows no escapes there.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Hdfs {
+    /// The whole URI.
+    pub(crate) text: String,
+    /// hdfs, webhdfs or swebhdfs.
+    pub(crate) scheme: String,
+    /// The namenode with its port; empty = the one that Hadoop's client is configured for.
+    pub(crate) authority: String,
+    pub(crate) path: String,
+}
+
+impl Hdfs {
+    /// Takes a URI of one of its schemes apart.
+    pub(crate) fn of(text: &str) -> Result<Self, String> {
+        let (scheme, rest) = text.split_once("://").unwrap_or_default();
+        let slash = rest.find('/').ok_or("names no file")?;
+        let (authority, path) = rest.split_at(slash);
+        if text.chars().any(char::is_control) {
+            return Err("has a control character in it".to_owned());
+        }
+        let own = |part: &str| part.to_owned();
+        Ok(Self {
+            text: own(text),
+            scheme: own(scheme),
+            authority: own(authority),
+            path: own(path),
+        })
+    }
 }
 
 impl Uri {
@@ -41,6 +74,7 @@ impl Uri {
             (Some(file), _) if !file.is_empty() => file.clone(),
             (_, Source::File(path)) => name_of(&path.to_string_lossy()),
             (_, Source::Http(url)) => name_of(url.path()),
+            (_, Source::Hdfs(of)) => name_of(&of.path),
         };
         let file = below(&named).ok_or_else(|| bad("names no file below the sandbox"))?;
         Ok(Self {
@@ -61,16 +95,18 @@ fn source(text: &str) -> Result<Source, String> {
     }
     match text.split_once("://") {
         None if text.starts_with('/') => Ok(Source::File(text.into())),
-        None => Err("is a relative path; say http://, file:// or an absolute path".to_owned()),
+        None => {
+            Err("is a relative path; say https://, http://, file:// or an absolute path".to_owned())
+        }
         Some(("file", path)) if path.starts_with('/') => Ok(Source::File(path.into())),
         Some(("file", _)) => Err("is of another host's file".to_owned()),
-        Some(("http", _)) => url(text).map(Source::Http),
-        Some(("https", _)) => Err("needs TLS, which this release does not fetch by; serve it by \
-                                   http:// or put it on the agent's machine"
-            .to_owned()),
-        Some((scheme, _)) => {
-            Err(format!("is of the scheme {scheme}; http and file are fetched by this release"))
-        }
+        #[cfg(not(feature = "tls"))]
+        Some(("https" | "swebhdfs", _)) => Err(crate::tls::ABSENT.to_owned()),
+        Some(("http" | "https", _)) => url(text).map(Source::Http),
+        Some(("hdfs" | "webhdfs" | "swebhdfs", _)) => Hdfs::of(text).map(Source::Hdfs),
+        Some((scheme, _)) => Err(format!(
+            "is of the scheme {scheme}; http, https, hdfs, webhdfs, swebhdfs and file are fetched"
+        )),
     }
 }
 
@@ -117,8 +153,10 @@ mod tests {
     #[test]
     fn what_cannot_be_fetched_is_said_with_the_reason() {
         for (value, output, words) in [
-            ("https://h/x", None, "TLS"),
-            ("hdfs://h/x", None, "the scheme hdfs"),
+            ("ftp://h/x", None, "the scheme ftp"),
+            ("hdfs://h", None, "names no file"),
+            ("hdfs://h/", None, "no file below"),
+            ("https://h/", None, "no file below"),
             ("x/y", None, "relative path"),
             ("file://host/x", None, "another host's"),
             ("http:///x", None, "cannot be read"),

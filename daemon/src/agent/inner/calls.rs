@@ -207,6 +207,11 @@ impl AgentNode {
                 "the container of a task group's executor has no process; name that of a task in it",
             ));
         }
+        if container.docker().is_some() {
+            return Err(bad(
+                "a container of type DOCKER is the Docker engine's, which starts none inside of it",
+            ));
+        }
         let framework = self.containers.framework_of(id).unwrap_or(FrameworkId::NONE);
         let owner = self.containers.names(id).user;
         Ok(Place { root: Some(self.containers.at(id)), framework, owner })
@@ -464,10 +469,11 @@ impl AgentNode {
             true => missing(&inner.chain),
             false => bad("only a session can be written to"),
         })?;
-        if stdio.attached.replace(true) {
+        let conflict = || {
             let message = "Multiple input connections are not allowed";
-            return Err(early(StatusCode::CONFLICT, message));
-        }
+            early(StatusCode::CONFLICT, message)
+        };
+        let writer = stdio.attach().await.ok_or_else(conflict)?;
         let writing = async {
             while let Some(call) = input.next().await? {
                 said(&stdio, &call).await.map_err(|why| bad(&why))?;
@@ -478,8 +484,13 @@ impl AgentNode {
             inner.ended().await;
             Ok(())
         };
-        let written = futures_lite::future::or(writing, over).await;
-        stdio.attached.set(false);
+        let ousted = async {
+            stdio.ousted(writer).await;
+            Err(conflict())
+        };
+        let ended = futures_lite::future::or(over, ousted);
+        let written = futures_lite::future::or(writing, ended).await;
+        stdio.detach(writer);
         written.map(|()| status(StatusCode::OK))
     }
 }
@@ -548,8 +559,8 @@ fn start(asked: &Asked<'_>, nested: bool) -> Result<Start, String> {
     let command =
         asked.command.ok_or("a container needs a command, for images are not supported")?;
     let command = Command::of(command).map_err(|why| why.to_string())?;
-    if !command.uris.is_empty() {
-        return Err("a URI of such a container is not supported".to_owned());
+    if asked.session && !command.uris.is_empty() {
+        return Err("a session fetches nothing: its directory is the task's".to_owned());
     }
     let container = asked.container;
     container.map_or(Ok(()), contained).map_err(|why| why.to_string())?;
@@ -669,7 +680,7 @@ fn missing(chain: &Chain) -> Early {
 }
 
 /// Judges a call about a container as far as it can be without an agent.
-#[cfg(test)]
+#[cfg(any(test, fuzzing))]
 pub(crate) fn judge(call: &Call) -> Result<(), String> {
     if let Some(asked) = asked(call).filter(|_| STARTS.contains(&call.r#type())) {
         let chain = Chain::read(asked.id)?;

@@ -29,18 +29,20 @@ use mesita_core::wire::task::Exit;
 use mesita_core::wire::{ContainerId, FrameworkId, Seq, Session};
 use mesita_isolation::cgroups::At;
 use mesita_isolation::isolators::{TaskLimits, Usage};
-use mesita_isolation::keeper::protocol::{Held, Request, Stdio as From};
+use mesita_isolation::keeper::protocol::{Held, Request, Stdio as From, User};
 use mesita_isolation::{Killed, sandbox};
 use serde::{Deserialize, Serialize};
 
 use super::beside::{INCARNATION, Process};
 use super::build::{self, Names};
+use super::fetch::Job;
+use super::fetch::uri::Uri;
 use super::site::{Also, Used};
 use super::{AgentNode, Life};
 use crate::alarm;
 use crate::command::{Command, variables_of};
 use crate::encoded::Resources;
-#[cfg(test)]
+#[cfg(any(test, fuzzing))]
 pub(crate) use calls::judge;
 pub(super) use chain::Chain;
 use kept::Kept;
@@ -219,6 +221,17 @@ impl Inner {
         }
     }
 
+    /// Waits until it is to be killed before it runs.
+    async fn unwanted(&self) {
+        loop {
+            let listener = self.changed.listen();
+            if self.unwanted.get() {
+                return;
+            }
+            listener.await;
+        }
+    }
+
     /// Waits until it ended.
     async fn ended(&self) -> Ending {
         loop {
@@ -335,6 +348,7 @@ impl AgentNode {
         let (own, at, below) = (inner.id, inner.root, inner.below());
         let names = self.names_of(inner);
         let Start { mut command, limits, terminal } = start;
+        let uris = std::mem::take(&mut command.uris);
         if inner.class == Class::Session {
             // As the task has it, but for what is said otherwise.
             let mut variables = variables_of(&self.tally.private_of(at.id));
@@ -343,10 +357,12 @@ impl AgentNode {
         }
         if inner.class == Class::Standalone {
             let session = self.inners.session.get();
+            let user = build::resolved(&names.user, switch)?;
             let alone = build::Alone { own, session, limits };
             let build =
                 move || build::alone(&names, command, &alone, &isolation, &work_dir, switch);
             let launch = self.containers.by_hand(build).await?;
+            self.fetch_into(inner, uris, user).await?;
             self.keeper.send(&launch);
             return Ok(());
         }
@@ -361,6 +377,7 @@ impl AgentNode {
         };
         let below = build::path(&below);
         if inner.class != Class::Session {
+            self.fetch_into(inner, uris, enter.launch.user.clone()).await?;
             self.keeper.send(&Request::enter(enter, below, From::Files, walls));
             return Ok(());
         }
@@ -370,6 +387,20 @@ impl AgentNode {
         *inner.stdio.borrow_mut() = Some(Rc::new(stdio));
         self.keeper.send_with(&Request::enter(enter, below, from, walls), theirs);
         Ok(())
+    }
+
+    /// Fetches what its command needs in its sandbox, until it is to be killed.
+    async fn fetch_into(
+        &self,
+        inner: &Inner,
+        uris: Vec<Uri>,
+        user: Option<User>,
+    ) -> Result<(), String> {
+        if uris.is_empty() {
+            return Ok(());
+        }
+        let (sandbox, user) = (self.sandbox_of(inner), (inner.user.clone(), user));
+        self.fetch_unless(inner.unwanted(), Job { sandbox, user, uris }).await
     }
 
     /// What its environment says of it.
@@ -391,6 +422,7 @@ impl AgentNode {
             State::Failed(_) | State::Ended(_) => return false,
             State::Starting => {
                 inner.unwanted.set(inner.unwanted.get() || signal == SIGKILL);
+                inner.changed.notify(usize::MAX);
                 return true;
             }
             State::Running => {}

@@ -5,6 +5,8 @@ use std::io;
 use std::os::fd::OwnedFd;
 use std::rc::Rc;
 
+use event_listener::Event;
+use mesita_core::time::Time;
 use mesita_isolation::keeper::protocol::{DESCRIPTORS, User};
 use rustix::fs::{Gid, Uid, fchown};
 use rustix::pipe::{PipeFlags, pipe_with};
@@ -12,6 +14,8 @@ use rustix::pty::{OpenptFlags, ioctl_tiocgptpeer, openpt, unlockpt};
 use rustix::termios::{Winsize, tcsetwinsize};
 use smol::Async;
 
+use crate::alarm;
+use crate::clock;
 use crate::http::media::Media;
 use crate::http::records::Records;
 use crate::pb::mesos::v1::agent::{ProcessIo, process_io};
@@ -21,6 +25,9 @@ use process_io::data::Type as Of;
 const CHUNK: usize = 16 * 1024;
 /// Bytes that wait for the reader whose session it is, before nothing more is read for it.
 const PACE: usize = 2 * CHUNK;
+/// Who could write nothing for so long gives way to the next writer, in µs: it may be gone, which
+/// nobody sees before all that it sent was read.
+const STUCK_US: u64 = 2_000_000;
 /// What ends the input of a terminal, as long as it is as it was made.
 const END_OF_INPUT: [u8; 1] = [4];
 
@@ -30,8 +37,12 @@ pub(super) struct Stdio {
     terminal: Option<Rc<Async<OwnedFd>>>,
     outputs: RefCell<Vec<(Of, Rc<Async<OwnedFd>>)>>,
     readers: RefCell<Vec<(Rc<Records>, Media)>>,
-    /// Somebody writes to it.
-    pub(super) attached: Cell<bool>,
+    /// Who writes to it, as they came; 0 = nobody.
+    writer: Cell<u64>,
+    writers: Cell<u64>,
+    /// Since when what it writes is not read.
+    stuck: Cell<Option<Time>>,
+    another: Event,
     over: Cell<bool>,
 }
 
@@ -87,8 +98,49 @@ impl Stdio {
             terminal,
             outputs: RefCell::new(outputs),
             readers: RefCell::default(),
-            attached: Cell::new(false),
+            writer: Cell::default(),
+            writers: Cell::default(),
+            stuck: Cell::default(),
+            another: Event::new(),
             over: Cell::new(false),
+        }
+    }
+
+    /// Somebody wants to write to it, and gets a number; none when another one does, and is read.
+    pub(super) async fn attach(&self) -> Option<u64> {
+        while self.writer.get() != 0 {
+            let since = self.stuck.get()?;
+            if clock::now() >= since.after(STUCK_US) {
+                break;
+            }
+            alarm::at(since.after(STUCK_US)).await;
+            if self.writer.get() != 0 && self.stuck.get() != Some(since) {
+                return None;
+            }
+        }
+        self.writers.set(self.writers.get() + 1);
+        self.writer.set(self.writers.get());
+        self.stuck.set(None);
+        self.another.notify(usize::MAX);
+        Some(self.writer.get())
+    }
+
+    /// Waits until a writer has given way to another.
+    pub(super) async fn ousted(&self, writer: u64) {
+        loop {
+            let listener = self.another.listen();
+            if self.writer.get() != writer {
+                return;
+            }
+            listener.await;
+        }
+    }
+
+    /// A writer has done.
+    pub(super) fn detach(&self, writer: u64) {
+        if self.writer.get() == writer {
+            self.writer.set(0);
+            self.stuck.set(None);
         }
     }
 
@@ -165,14 +217,16 @@ impl Stdio {
         let Some(input) = input else { return };
         let mut rest = if data.is_empty() { &END_OF_INPUT[..] } else { data };
         while !rest.is_empty() {
+            self.stuck.set(Some(clock::now()));
             match input.write_with(|input| Ok(rustix::io::write(input, rest)?)).await {
                 Ok(len) => rest = &rest[len..],
                 Err(_) => {
                     self.input.take();
-                    return;
+                    break;
                 }
             }
         }
+        self.stuck.set(None);
     }
 }
 

@@ -10,6 +10,7 @@ use crate::client::asker::Asker;
 use crate::conn::frames::Broken;
 use crate::conn::hello::Refused;
 use crate::flags::Agent;
+use crate::tls::{Transport, reached};
 
 pub(super) fn all(flags: &Agent) -> Vec<Finding> {
     let credential = match crate::cli::credential(flags.access.credential.as_deref()) {
@@ -20,13 +21,17 @@ pub(super) fn all(flags: &Agent) -> Vec<Finding> {
         let sentence = "nobody was asked; --master names one, without which no agent starts";
         return vec![Finding::new("master", State::Skipped, sentence)];
     }
-    flags.master.iter().map(|address| asked(address, credential.clone())).collect()
+    let (addresses, over) = match reached(&flags.master, flags.trusted.trust()) {
+        Ok(reached) => reached,
+        Err(why) => return vec![Finding::new("master", State::Fails, why)],
+    };
+    addresses.iter().map(|address| asked(address, &over, credential.clone())).collect()
 }
 
-fn asked(address: &str, credential: Option<Rc<Credential>>) -> Finding {
+fn asked(address: &str, over: &Transport, credential: Option<Rc<Credential>>) -> Finding {
     let of = format!("master {address}");
     let addresses = [address.to_owned()];
-    match alarm::block_on(Asker::connect(&addresses, credential)) {
+    match alarm::block_on(Asker::connect(&addresses, over, credential)) {
         Ok(_) => Finding::on(of, "the leader answers"),
         Err(refused) => {
             let sentence = format!("{refused}; {}", remedy(&refused));

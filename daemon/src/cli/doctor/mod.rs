@@ -16,7 +16,7 @@ use mesita_isolation::sys::Linux;
 use mesita_isolation::{Isolation, NotHere, Options};
 use serde_json::json;
 
-use super::{FAILED, Failure, check_address, print};
+use super::{FAILED, Failure, OF_AGENT, check_access, door, print};
 use crate::access::Access;
 use crate::agent::prepare;
 use crate::flags::{Agent, Doctor};
@@ -182,10 +182,10 @@ fn resources(flags: &Agent, work_dir: &std::path::Path) -> Finding {
 
 /// The address, and who may come in.
 fn doors(flags: &Agent) -> Finding {
-    let address = check_address(&flags.listen).map_err(|failure| failure.message);
-    let read = address.and_then(|_| {
-        Access::read("agent", "--http-credentials", &flags.access.wanted())
-            .map_err(|why| why.to_string())
+    let door = door(&flags.listen).map_err(|failure| failure.message);
+    let read = door.and_then(|_| {
+        let access = Access::read("agent", "--http-credentials", &flags.access.wanted())?;
+        check_access(&flags.listen, &access, OF_AGENT).map_err(|failure| failure.message)
     });
     Finding::of_result("doors", read.map(|_| "credentials and rules can be read"))
 }

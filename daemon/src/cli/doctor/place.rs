@@ -14,6 +14,7 @@ use crate::agent::prepare;
 use crate::cli::find;
 use crate::conn::listen::bind;
 use crate::flags::Agent;
+use crate::identity;
 
 /// File systems by the number that the kernel gives them, and whether the tests have run on them.
 const FILE_SYSTEMS: [(u64, &str, bool); 14] = [
@@ -110,7 +111,7 @@ fn mount_of(directory: &Path) -> PathBuf {
 fn keyed(work_dir: &Path, says: String) -> Result<String, String> {
     match fs::metadata(work_dir.join("meta/key")) {
         // Reading it makes it, where there is none.
-        Ok(_) => prepare::key(&work_dir.join("meta/key"))
+        Ok(_) => identity::own(&work_dir.join("meta"))
             .map(|_| format!("{says}; it is that of an agent"))
             .map_err(|error| error.to_string()),
         Err(error) if error.kind() == ErrorKind::PermissionDenied => {

@@ -40,18 +40,19 @@ struct Flags {
 }
 
 pub(super) fn main(job: Job, voice: Voice, any_resources: bool) -> Result<ExitCode, Failure> {
-    let flags = Flags::try_parse_from(["mesita"]).map_err(Failure::plain)?;
+    let engine = job.container.is_some().then_some("--containerizers=docker,mesos");
+    let flags = Flags::try_parse_from(["mesita"].into_iter().chain(engine));
+    let flags = flags.map_err(Failure::plain)?;
     let Flags { holds, decisions, common } = flags;
     let work_dir = temporary()?;
     let prepared = prepare(&work_dir, &holds, Life::OfThisProcess).map_err(Failure::plain)?;
     signals::block().map_err(Failure::plain)?;
     let keeper = crate::agent::pidfd_of(&prepared);
     let job = if any_resources { within(job, &prepared.resources) } else { job };
-    let job = match job.image {
-        // What stands on an image has no files from here.
-        Some(_) => job,
-        None => Job { command: from_here(job.command), ..job },
-    };
+    // An image has paths of its own.
+    let of_image = job.container.is_some();
+    let command = if of_image { job.command } else { from_here(job.command) };
+    let job = Job { command, ..job };
     let (master_seat, master_rest) = plan_master(Home::Memory, &decisions, &common)?.part();
     let agent_plan =
         plan_agent(prepared, &holds, &common, String::new(), 1_000, Life::OfThisProcess);

@@ -10,8 +10,10 @@ use serde_json::Value;
 use super::voice::Voice;
 use super::{Job, check, on_cluster, plain};
 use crate::cli::{FAILED, Failure, USAGE};
+use crate::command::standing_on;
 use crate::flags::Where;
-use crate::pb::mesos::v1::{CommandInfo, Environment, environment::Variable};
+use crate::pb::mesos::v1::{CommandInfo, ContainerInfo, Environment, environment::Variable};
+use crate::v1::docker;
 
 /// Run a command on a cluster, as Mesos' mesos-execute does
 #[derive(Debug, Parser)]
@@ -23,16 +25,13 @@ struct Flags {
     /// Name of the command
     #[arg(long, value_name = "NAME")]
     name: String,
-    /// Command to run
+    /// Command to run; may be left out where there is an image
     #[arg(long, value_name = "LINE", required_unless_present = "docker_image")]
     command: Option<String>,
     /// Whether --command is a line for the shell
     #[arg(long, value_name = "BOOL", default_value_t = true, action = clap::ArgAction::Set,
           num_args = 0..=1, default_missing_value = "true", require_equals = true)]
     shell: bool,
-    /// Image that it stands on
-    #[arg(long, value_name = "NAME", alias = "docker_image")]
-    docker_image: Option<String>,
     /// Environment as JSON: {"NAME": "value"}
     #[arg(long, value_name = "JSON")]
     env: Option<String>,
@@ -42,6 +41,12 @@ struct Flags {
     /// Role to run in
     #[arg(long, value_name = "ROLE", default_value = "*")]
     role: String,
+    /// Who holds the container of the command: `docker` for an image of --docker_image
+    #[arg(long, value_name = "NAME", default_value = "mesos")]
+    containerizer: String,
+    /// Image of the command's container, or that it stands on
+    #[arg(long, value_name = "IMAGE", alias = "docker_image")]
+    docker_image: Option<String>,
     /// Principal to claim
     #[arg(long, value_name = "NAME", default_value = "")]
     principal: String,
@@ -68,9 +73,12 @@ pub(crate) fn main(arguments: Vec<OsString>) -> Result<ExitCode, Failure> {
             }
         };
     let environment = flags.env.as_deref().map(environment).transpose()?;
+    let container = container(&flags)?;
+    let by_engine = container.as_ref().is_some_and(docker::is_docker);
     // Without a command the image says what is run.
     let shell = flags.shell && flags.command.is_some();
-    let arguments = if shell { Vec::new() } else { flags.command.iter().cloned().collect() };
+    let argv = flags.command.clone().filter(|_| !shell && !by_engine);
+    let arguments = argv.into_iter().collect();
     let command = CommandInfo {
         shell: Some(shell),
         value: flags.command.clone(),
@@ -81,7 +89,7 @@ pub(crate) fn main(arguments: Vec<OsString>) -> Result<ExitCode, Failure> {
     let job = Job {
         name: flags.name,
         command,
-        image: flags.docker_image.as_deref().map(super::image).transpose()?,
+        container,
         resources: plain(&flags.resources)?,
         role: flags.role,
         user: String::new(),
@@ -97,12 +105,28 @@ pub(crate) fn main(arguments: Vec<OsString>) -> Result<ExitCode, Failure> {
     check(&job)?;
     let address = flags.master.strip_prefix("http://").unwrap_or(&flags.master).to_owned();
     let status = {
-        let at = Where { master: Some(address.clone()), credential: flags.credential };
+        let at = Where {
+            master: Some(address.clone()),
+            credential: flags.credential,
+            trusted: Default::default(),
+        };
         on_cluster(job, Voice::Mesos, &address, &at)?
     };
     // Mesos knows only two ends.
     let well = status == ExitCode::SUCCESS;
     Ok(if well { ExitCode::SUCCESS } else { ExitCode::from(FAILED) })
+}
+
+/// What holds the command, as its flags say.
+fn container(flags: &Flags) -> Result<Option<ContainerInfo>, Failure> {
+    let usage = |why: &str| Err(Failure::new(USAGE, why));
+    match (flags.containerizer.as_str(), flags.docker_image.as_deref()) {
+        ("docker", Some(image)) => Ok(Some(docker::of_image(image))),
+        ("docker", None) => usage("--containerizer=docker needs --docker_image"),
+        ("mesos", None) => Ok(None),
+        ("mesos", Some(image)) => Ok(Some(standing_on(&super::image(image)?))),
+        _ => usage("--containerizer: expected mesos or docker"),
+    }
 }
 
 fn environment(json: &str) -> Result<Environment, Failure> {

@@ -31,14 +31,16 @@ use mesita_isolation::images::Name;
 use super::{Failure, NO_MASTER, USAGE, find};
 use crate::access::Credential;
 use crate::client::ClientNode;
+use crate::command::{Command, standing_on};
 use crate::conn::dial::Way;
 use crate::disk_thread::Store;
 use crate::flags::{Run, Where, json};
 use crate::io_thread::Node;
-use crate::pb::mesos::v1::{CommandInfo, Environment, environment::Variable};
+use crate::pb::mesos::v1::{CommandInfo, ContainerInfo, Environment, environment::Variable};
 use crate::process::{Plan, Process};
 use crate::seats::Blueprint;
 use crate::signals::{self, Signals};
+use crate::v1::docker;
 use app::{App, End};
 pub(super) use embedded::{here, temporary};
 use voice::Voice;
@@ -55,8 +57,8 @@ const RESOURCES: &str = "cpus:1;mem:128";
 pub(super) struct Job {
     pub(super) name: String,
     pub(super) command: CommandInfo,
-    /// The image that it stands on.
-    pub(super) image: Option<String>,
+    /// What holds it, if that is not the agent itself.
+    pub(super) container: Option<ContainerInfo>,
     pub(super) resources: String,
     pub(super) role: String,
     pub(super) user: String,
@@ -100,15 +102,22 @@ pub(super) fn main(flags: Run) -> Result<ExitCode, Failure> {
 /// What the flags ask for, checked.
 fn job(flags: &Run) -> Result<Job, Failure> {
     let usage = |message: String| Failure::new(USAGE, message);
+    let by_engine = flags.docker_image.is_some();
+    let container = match (&flags.docker_image, &flags.image) {
+        (Some(name), _) => Some(docker::of_image(name)),
+        (None, Some(name)) => Some(standing_on(&image(name)?)),
+        (None, None) => None,
+    };
     let command = match (&flags.command, flags.argv.split_first()) {
         (Some(line), _) => CommandInfo { value: Some(line.clone()), ..CommandInfo::default() },
-        (None, Some((program, _))) => CommandInfo {
+        (None, Some((program, rest))) => CommandInfo {
             shell: Some(false),
             value: Some(program.clone()),
-            arguments: flags.argv.clone(),
+            // An engine is given what follows the program.
+            arguments: if by_engine { rest.to_vec() } else { flags.argv.clone() },
             ..CommandInfo::default()
         },
-        (None, None) if flags.image.is_some() => {
+        (None, None) if container.is_some() => {
             CommandInfo { shell: Some(false), ..CommandInfo::default() }
         }
         (None, None) => {
@@ -133,12 +142,12 @@ fn job(flags: &Run) -> Result<Job, Failure> {
     let variables = variables?;
     let environment = (!variables.is_empty()).then_some(Environment { variables });
     let command = CommandInfo { environment, ..command };
-    let image = flags.image.as_deref().map(image).transpose()?;
-    match image {
-        Some(_) => crate::command::Command::for_image(&command),
-        None => crate::command::Command::of(&command).map(|_| ()),
-    }
-    .map_err(|bad| usage(bad.to_string()))?;
+    let checked = match &container {
+        Some(container) if by_engine => docker::check(container, Some(&command)),
+        Some(_) => Command::for_image(&command).map_err(|bad| bad.to_string()),
+        None => Command::of(&command).map(|_| ()).map_err(|bad| bad.to_string()),
+    };
+    checked.map_err(usage)?;
     let resources = plain(flags.resources.as_deref().unwrap_or(RESOURCES))?;
     if flags.instances == 0 {
         return Err(usage("--instances 0: at least one".to_owned()));
@@ -151,7 +160,7 @@ fn job(flags: &Run) -> Result<Job, Failure> {
     let job = Job {
         name: flags.name.clone().unwrap_or_else(|| format!("run-{}", std::process::id())),
         command,
-        image,
+        container,
         resources,
         role: flags.role.clone(),
         user: flags.user.clone().unwrap_or_default(),
@@ -234,7 +243,8 @@ pub(super) fn on_cluster(
     let credential = super::credential(at.credential.as_deref())?;
     let user = Credential::user(credential.as_deref(), &job.user);
     let job = Job { user, ..job };
-    let addresses = find::addresses(Some(address));
+    let to = Where { master: Some(address.to_owned()), ..at.clone() };
+    let (addresses, over) = find::addresses(&to)?;
     signals::block().map_err(Failure::plain)?;
     let plan = Plan { seats: vec![driver_seat()], journal: None };
     let mut process = Process::start(plan).map_err(Failure::plain)?;
@@ -246,7 +256,7 @@ pub(super) fn on_cluster(
     let nodes: [Rc<dyn Node>; 1] = [Rc::clone(&client) as Rc<dyn Node>];
     let end = process.run(&nodes, async {
         app.describe();
-        tasks.go(Rc::clone(&client).stay_connected(Way::To(addresses)));
+        tasks.go(Rc::clone(&client).stay_connected(Way::To(addresses, over)));
         app.to_the_end(&signals).await
     });
     finish(end, at.master.as_deref())

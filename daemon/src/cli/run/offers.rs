@@ -59,8 +59,7 @@ impl App {
         for (&index, list) in taken.iter().zip(lists) {
             let Some(instance) = instances.get(index) else { continue };
             let public = u16::try_from(bodies.len()).unwrap_or(0);
-            let container = self.job.image.as_deref().map(command::standing_on);
-            bodies.push(command::public(&self.job.name, container));
+            bodies.push(command::public(&self.job.name, self.job.container.as_ref()));
             launches.push(Launch {
                 task: &instance.id,
                 agent: offer.agent,

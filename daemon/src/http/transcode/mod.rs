@@ -4,25 +4,17 @@
 //! Mesos: stout's `protobuf.hpp`.
 
 mod read;
+mod shape;
 mod write;
 
 use std::fmt;
-use std::sync::LazyLock;
 
 use prost::{Message, Name};
-use prost_reflect::{DescriptorPool, DynamicMessage, MessageDescriptor, ReflectMessage, Value};
 
-use crate::pb;
 use read::read_message;
+use shape::{Label, Shaped, Value};
 pub(crate) use write::ascii;
 use write::write_message;
-
-/// Made of the first message in JSON: a daemon that nobody speaks JSON with does without.
-static POOL: LazyLock<DescriptorPool> = LazyLock::new(|| {
-    let pool = DescriptorPool::decode(pb::API);
-    // It was made by the build of this very binary.
-    pool.unwrap_or_else(|_| mesita_core::stop(line!(), "descriptions that cannot be read"))
-});
 
 /// Why bytes are no message, in Mesos' words.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -62,81 +54,68 @@ pub(crate) fn from_json<M: Message + Name + Default>(json: &[u8]) -> Result<M, B
     if !value.is_object() {
         return Err(BadMessage::Convert(M::NAME, "Expecting a JSON object".to_owned()));
     }
-    let mut message = DynamicMessage::new(described::<M>());
+    let mut message = Shaped::new(described::<M>());
     read_message(&value, &mut message)
         .map_err(|wrong| BadMessage::Convert(M::NAME, wrong.to_string()))?;
     require::<M>(&message)?;
-    let bytes = message.encode_to_vec();
+    let mut bytes = Vec::new();
+    message.write(&mut bytes);
     M::decode(&*bytes).map_err(|_| BadMessage::Protobuf(M::NAME))
 }
 
 /// Reads a message from its bytes. What must be there is looked for only when the message could
 /// not be told from one in which it is.
 pub(crate) fn from_protobuf<M: Message + Name + Default>(bytes: &[u8]) -> Result<M, BadMessage> {
-    let message = DynamicMessage::decode(described::<M>(), bytes)
-        .map_err(|_| BadMessage::Protobuf(M::NAME))?;
+    let message =
+        Shaped::read(described::<M>(), bytes).map_err(|_| BadMessage::Protobuf(M::NAME))?;
     require::<M>(&message).map_err(|_| BadMessage::Protobuf(M::NAME))?;
     M::decode(bytes).map_err(|_| BadMessage::Protobuf(M::NAME))
 }
 
 /// Writes a message as JSON, in ASCII alone.
 pub(crate) fn to_json<M: Message + Name>(message: &M) -> Vec<u8> {
-    let mut whole = DynamicMessage::new(described::<M>());
-    if whole.transcode_from(message).is_err() {
+    let whole = Shaped::read(described::<M>(), &message.encode_to_vec());
+    let whole = whole.unwrap_or_else(|_| {
         mesita_core::stop(line!(), "a message that is not what it is described as");
-    }
+    });
     let mut text = Vec::new();
     write_message(&whole, &mut text);
     ascii(text)
 }
 
-fn described<M: Name>() -> MessageDescriptor {
-    let found = POOL.get_message_by_name(&M::full_name());
+fn described<M: Name>() -> &'static shape::Message {
+    let found = shape::Message::named(&M::full_name());
     found.unwrap_or_else(|| mesita_core::stop(line!(), "a message that is not of the API"))
 }
 
-fn require<M: Name>(message: &DynamicMessage) -> Result<(), BadMessage> {
+fn require<M: Name>(message: &Shaped) -> Result<(), BadMessage> {
     let mut missing = Vec::new();
     look_for_missing(message, "", &mut missing);
     if missing.is_empty() { Ok(()) } else { Err(BadMessage::Missing(M::NAME, missing)) }
 }
 
 /// Collects the paths of required fields that are not there.
-fn look_for_missing(message: &DynamicMessage, path: &str, missing: &mut Vec<String>) {
-    for field in message.descriptor().fields() {
-        if !message.has_field(&field) {
-            if field.is_required() {
-                missing.push(format!("{path}{}", field.name()));
-            }
-            continue;
-        }
-        let at = format!("{path}{}", field.name());
-        match &*message.get_field(&field) {
-            Value::Message(inner) => look_for_missing(inner, &format!("{at}."), missing),
-            Value::List(items) => {
+fn look_for_missing(message: &Shaped, path: &str, missing: &mut Vec<String>) {
+    for (place, field) in message.of.fields.iter().enumerate() {
+        let at = format!("{path}{}", field.name);
+        match message.get(place) {
+            None if field.label == Label::Required => missing.push(at),
+            Some(Value::Message(inner)) => look_for_missing(inner, &format!("{at}."), missing),
+            Some(Value::List(items)) => {
                 for (index, item) in items.iter().enumerate() {
                     if let Value::Message(inner) = item {
                         look_for_missing(inner, &format!("{at}[{index}]."), missing);
                     }
                 }
             }
-            Value::Map(entries) => {
+            Some(Value::Map(entries)) => {
                 for item in entries.values() {
                     if let Value::Message(inner) = item {
                         look_for_missing(inner, &format!("{at}[]."), missing);
                     }
                 }
             }
-            Value::Bool(_)
-            | Value::I32(_)
-            | Value::I64(_)
-            | Value::U32(_)
-            | Value::U64(_)
-            | Value::F32(_)
-            | Value::F64(_)
-            | Value::String(_)
-            | Value::Bytes(_)
-            | Value::EnumNumber(_) => {}
+            None | Some(_) => {}
         }
     }
 }
@@ -244,6 +223,17 @@ mod tests {
         };
         let told = text(to_json(&quota));
         assert_eq!(told, r#"{"role":"r","limits":{"cpus":{"value":1.5},"mem":{"value":1.5}}}"#);
+        // prost leaves out a value of a map that is nothing but zeros.
+        let none = quota::QuotaConfig {
+            role: "r".to_owned(),
+            limits: [("cpus".to_owned(), value::Scalar { value: 0.0 })].into(),
+            ..Default::default()
+        };
+        let told = text(to_json(&none));
+        assert_eq!(told, r#"{"role":"r","limits":{"cpus":{"value":0.0}}}"#);
+        let read: quota::QuotaConfig = from_json(told.as_bytes()).unwrap();
+        assert_eq!(read, none);
+        assert_eq!(from_protobuf::<quota::QuotaConfig>(&none.encode_to_vec()).unwrap(), none);
     }
 
     #[test]

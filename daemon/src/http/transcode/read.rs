@@ -4,9 +4,9 @@ use std::fmt;
 
 use base64::Engine;
 use base64::engine::general_purpose::{STANDARD, URL_SAFE};
-use prost_reflect::{DynamicMessage, FieldDescriptor, Kind, MapKey, ReflectMessage, Value};
 use serde_json::Value as Json;
 
+use super::shape::{Choice, Field, Kind, Label, Message, Shaped, Value};
 use crate::flags::text::Duration;
 
 /// What is wrong, and with which field. Mesos: the sentences of `protobuf::internal::Parser`.
@@ -46,16 +46,16 @@ impl fmt::Display for Wrong {
 }
 
 /// Takes in what JSON says of a message.
-pub(super) fn read_message(json: &Json, into: &mut DynamicMessage) -> Result<(), Wrong> {
-    if into.descriptor().full_name() == "google.protobuf.Duration" {
+pub(super) fn read_message(json: &Json, into: &mut Shaped) -> Result<(), Wrong> {
+    if into.of.name == "google.protobuf.Duration" {
         return read_duration(json, into);
     }
     let Some(object) = json.as_object() else { return Err(Wrong::of(json)) };
-    for field in into.descriptor().fields() {
-        let Some(json) = object.get(field.name()).filter(|json| !json.is_null()) else { continue };
-        let value = read_field(json, &field).map_err(|wrong| wrong.within(field.name()))?;
+    for (place, field) in into.of.fields.iter().enumerate() {
+        let Some(json) = object.get(field.name).filter(|json| !json.is_null()) else { continue };
+        let value = read_field(json, field).map_err(|wrong| wrong.within(field.name))?;
         if let Some(value) = value {
-            into.set_field(&field, value);
+            into.set(place, value);
         }
     }
     Ok(())
@@ -63,7 +63,7 @@ pub(super) fn read_message(json: &Json, into: &mut DynamicMessage) -> Result<(),
 
 /// A duration, which Mesos reads as an object of seconds and nanos, shows in its documentation as
 /// `10mins`, and JSON has as `600s`: all three are understood.
-fn read_duration(json: &Json, into: &mut DynamicMessage) -> Result<(), Wrong> {
+fn read_duration(json: &Json, into: &mut Shaped) -> Result<(), Wrong> {
     let none = || Wrong::plain("Expecting a duration such as 10mins".to_owned());
     let (seconds, nanos) = match (json, json.as_object()) {
         (Json::String(text), _) => {
@@ -77,52 +77,55 @@ fn read_duration(json: &Json, into: &mut DynamicMessage) -> Result<(), Wrong> {
         _ => return Err(none()),
     };
     let nanos = i32::try_from(nanos).map_err(|_| none())?;
-    into.set_field_by_name("seconds", Value::I64(i64::try_from(seconds).unwrap_or(i64::MAX)));
-    into.set_field_by_name("nanos", Value::I32(nanos));
+    let seconds = i64::try_from(seconds).unwrap_or(i64::MAX);
+    for (name, value) in [("seconds", seconds), ("nanos", nanos.into())] {
+        if let Some(place) = into.of.place(name) {
+            into.set(place, Value::Signed(value));
+        }
+    }
     Ok(())
 }
 
 /// A field's value; none for names of an enum that are not known.
-fn read_field(json: &Json, field: &FieldDescriptor) -> Result<Option<Value>, Wrong> {
-    let kind = field.kind();
-    if field.is_map() {
-        let object = json.as_object().ok_or_else(|| Wrong::of(json))?;
-        let of = kind.as_message().map(|entry| entry.map_entry_value_field().kind());
-        // All maps of the API are by text.
-        let entries = object.iter().filter_map(|(key, json)| {
-            let value = read_value(json, of.as_ref().unwrap_or(&kind)).transpose()?;
-            Some(value.map(|value| (MapKey::String(key.clone()), value)))
-        });
-        let entries = entries.collect::<Result<_, Wrong>>()?;
-        return Ok(Some(Value::Map(entries)));
+fn read_field(json: &Json, field: &Field) -> Result<Option<Value>, Wrong> {
+    match field.label {
+        Label::Map => {
+            let object = json.as_object().ok_or_else(|| Wrong::of(json))?;
+            let entries = object.iter().filter_map(|(key, json)| {
+                let value = read_value(json, field.kind).transpose()?;
+                Some(value.map(|value| (key.clone(), value)))
+            });
+            Ok(Some(Value::Map(entries.collect::<Result<_, Wrong>>()?)))
+        }
+        Label::List => {
+            let items = json.as_array().ok_or_else(|| Wrong::of(json))?;
+            let items = items.iter().filter_map(|json| read_value(json, field.kind).transpose());
+            Ok(Some(Value::List(items.collect::<Result<_, Wrong>>()?)))
+        }
+        Label::Optional | Label::Required => read_value(json, field.kind),
     }
-    if field.is_list() {
-        let items = json.as_array().ok_or_else(|| Wrong::of(json))?;
-        let items = items.iter().filter_map(|json| read_value(json, &kind).transpose());
-        return Ok(Some(Value::List(items.collect::<Result<_, Wrong>>()?)));
-    }
-    read_value(json, &kind)
 }
 
 /// A single value. Numbers and truth may be given as text, as Mesos' clients in some languages do.
-fn read_value(json: &Json, kind: &Kind) -> Result<Option<Value>, Wrong> {
+fn read_value(json: &Json, kind: Kind) -> Result<Option<Value>, Wrong> {
     let wrong = || Wrong::of(json);
+    let signed = |number: Option<i64>| number.map(Value::Signed).ok_or_else(wrong);
     Ok(Some(match kind {
         Kind::Message(of) => {
-            let mut message = DynamicMessage::new(of.clone());
+            let mut message = Shaped::new(Message::at(of));
             read_message(json, &mut message)?;
             Value::Message(message)
         }
-        Kind::Enum(of) => match json.as_str().map(|name| of.get_value_by_name(name)) {
-            Some(Some(known)) => Value::EnumNumber(known.number()),
+        Kind::Choice(of) => match json.as_str().map(|name| Choice::at(of).number(name)) {
+            Some(Some(known)) => Value::Signed(known.into()),
             Some(None) => return Ok(None),
-            None => Value::EnumNumber(number(json).ok_or_else(wrong)?),
+            None => signed(number::<i32>(json).map(i64::from))?,
         },
         Kind::String => Value::String(json.as_str().ok_or_else(wrong)?.to_owned()),
         Kind::Bytes => {
             let text = json.as_str().ok_or_else(wrong)?;
             let bytes = STANDARD.decode(text).or_else(|_| URL_SAFE.decode(text));
-            Value::Bytes(bytes.map_err(|_| Wrong::plain("Expecting base64".to_owned()))?.into())
+            Value::Bytes(bytes.map_err(|_| Wrong::plain("Expecting base64".to_owned()))?)
         }
         Kind::Bool => Value::Bool(
             match json.as_str() {
@@ -131,14 +134,11 @@ fn read_value(json: &Json, kind: &Kind) -> Result<Option<Value>, Wrong> {
             }
             .ok_or_else(wrong)?,
         ),
-        Kind::Double => Value::F64(double(json).ok_or_else(wrong)?),
-        // Written with less than was read.
-        #[allow(clippy::cast_possible_truncation)]
-        Kind::Float => Value::F32(double(json).ok_or_else(wrong)? as f32),
-        Kind::Int32 | Kind::Sint32 | Kind::Sfixed32 => Value::I32(number(json).ok_or_else(wrong)?),
-        Kind::Int64 | Kind::Sint64 | Kind::Sfixed64 => Value::I64(number(json).ok_or_else(wrong)?),
-        Kind::Uint32 | Kind::Fixed32 => Value::U32(number(json).ok_or_else(wrong)?),
-        Kind::Uint64 | Kind::Fixed64 => Value::U64(number(json).ok_or_else(wrong)?),
+        Kind::Double => Value::Double(double(json).ok_or_else(wrong)?),
+        Kind::Int32 => signed(number::<i32>(json).map(i64::from))?,
+        Kind::Int64 => signed(number(json))?,
+        Kind::Uint32 => Value::Unsigned(number::<u32>(json).ok_or_else(wrong)?.into()),
+        Kind::Uint64 => Value::Unsigned(number(json).ok_or_else(wrong)?),
     }))
 }
 

@@ -2,38 +2,31 @@
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
-use prost_reflect::{DynamicMessage, FieldDescriptor, Kind, ReflectMessage, Value};
 use serde::Serialize;
 
+use super::shape::{Choice, Kind, Shaped, Value};
+
 /// Writes what is there, and what is told all the same: of that, its default.
-pub(super) fn write_message(message: &DynamicMessage, into: &mut Vec<u8>) {
+pub(super) fn write_message(message: &Shaped, into: &mut Vec<u8>) {
     into.push(b'{');
     let mut first = true;
-    for field in message.descriptor().fields() {
-        if !message.has_field(&field) && !told_anyway(&field) {
+    for (place, field) in message.of.fields.iter().enumerate() {
+        let value = message.get(place);
+        if value.is_none() && field.told.is_empty() {
             continue;
         }
         comma(&mut first, into);
-        plain(field.name(), into);
+        plain(field.name, into);
         into.push(b':');
-        write_value(&message.get_field(&field), &field.kind(), into);
+        match value {
+            Some(value) => write_value(value, field.kind, into),
+            None => into.extend_from_slice(field.told.as_bytes()),
+        }
     }
     into.push(b'}');
 }
 
-/// Answers whose lists Mesos writes by hand, and so even if they are empty. Mesos:
-/// `master/readonly_handler.cpp`, `slave/http.cpp`, `jsonify…`.
-const WHOLE: [&str; 4] = ["GetAgents", "GetExecutors", "GetFrameworks", "GetTasks"];
-
-/// True for a declared default and for a list of those answers, unless it is deprecated.
-fn told_anyway(field: &FieldDescriptor) -> bool {
-    let raw = field.field_descriptor_proto();
-    let told = raw.default_value.is_some()
-        || field.is_list() && WHOLE.contains(&field.parent_message().name());
-    told && !raw.options.as_ref().is_some_and(|options| options.deprecated())
-}
-
-fn write_value(value: &Value, kind: &Kind, into: &mut Vec<u8>) {
+fn write_value(value: &Value, kind: Kind, into: &mut Vec<u8>) {
     match value {
         Value::Message(inner) => write_message(inner, into),
         Value::List(items) => {
@@ -46,35 +39,32 @@ fn write_value(value: &Value, kind: &Kind, into: &mut Vec<u8>) {
             into.push(b']');
         }
         Value::Map(entries) => {
-            // In order: theirs differs from run to run.
-            let mut entries: Vec<_> = entries.iter().collect();
-            entries.sort_by(|one, other| one.0.cmp(other.0));
-            let of = kind.as_message().map(|entry| entry.map_entry_value_field().kind());
             into.push(b'{');
             let mut first = true;
             for (key, item) in entries {
                 comma(&mut first, into);
-                // All maps of the API are by text.
-                plain(key.as_str().unwrap_or_default(), into);
+                plain(key, into);
                 into.push(b':');
-                write_value(item, of.as_ref().unwrap_or(kind), into);
+                write_value(item, kind, into);
             }
             into.push(b'}');
         }
-        Value::EnumNumber(number) => match kind.as_enum().and_then(|of| of.get_value(*number)) {
-            Some(known) => plain(known.name(), into),
+        Value::Signed(number) => match named(kind, *number) {
+            Some(name) => plain(name, into),
             None => plain(number, into),
         },
+        Value::Unsigned(value) => plain(value, into),
         Value::Bytes(bytes) => plain(&STANDARD.encode(bytes), into),
         Value::String(text) => plain(text, into),
         Value::Bool(value) => plain(value, into),
-        Value::I32(value) => plain(value, into),
-        Value::I64(value) => plain(value, into),
-        Value::U32(value) => plain(value, into),
-        Value::U64(value) => plain(value, into),
-        Value::F32(value) => write_double(f64::from(*value), into),
-        Value::F64(value) => write_double(*value, into),
+        Value::Double(value) => write_double(*value, into),
     }
+}
+
+/// The name of a number of an enum, if it is one.
+fn named(kind: Kind, number: i64) -> Option<&'static str> {
+    let Kind::Choice(of) = kind else { return None };
+    Choice::at(of).name(i32::try_from(number).ok()?)
 }
 
 /// A number; what JSON has no number for by its name.

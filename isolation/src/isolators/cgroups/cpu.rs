@@ -31,9 +31,15 @@ pub(crate) fn make(ground: &Ground<'_>) -> Result<Box<dyn Isolator>, Unusable> {
     Ok(Box::new(Cpu { caps: ground.options.cgroups_enable_cfs }))
 }
 
-/// The weight of a request, in the unit of the file.
-fn weight(version: Version, cpus_milli: u64) -> u64 {
+/// The weight of a request, in the unit of the file; of one that may be taken back, a hundredth of
+/// that. Mesos: `CPU_SHARES_PER_CPU_REVOCABLE`.
+fn weight(version: Version, limits: &TaskLimits) -> u64 {
+    let cpus_milli = limits.cpus_milli;
     match version {
+        Version::V1 if limits.low_priority => {
+            (cpus_milli.saturating_mul(10) / 1000).clamp(2, 262_144)
+        }
+        Version::V2 if limits.low_priority => (cpus_milli / 1000).clamp(1, 10_000),
         Version::V1 => (cpus_milli.saturating_mul(1024) / 1000).clamp(2, 262_144),
         Version::V2 => (cpus_milli.saturating_mul(100) / 1000).clamp(1, 10_000),
     }
@@ -65,7 +71,7 @@ fn set(
     fresh: bool,
 ) -> Result<(), Error> {
     let Some(at) = Directory::of(container, Controller::Cpu) else { return Ok(()) };
-    let weight = Limit::CpuWeight(weight(at.version, limits.cpus_milli));
+    let weight = Limit::CpuWeight(weight(at.version, limits));
     container.sys.limit(at.version, &at.path, weight)?;
     // A kernel without CFS bandwidth control has no file to say "no cap" in.
     let file = Limit::CpuQuota(None).file(at.version);
@@ -143,6 +149,16 @@ mod tests {
             assert_eq!(sys.text(&format!("{V1}/cpu.shares")), shares);
             assert_eq!(sys.text(&format!("{V1}/cpu.cfs_quota_us")), "-1");
         }
+    }
+
+    #[test]
+    fn what_may_be_taken_back_has_a_hundredth_of_the_weight() {
+        let low = TaskLimits { low_priority: true, ..limits(2000, None) };
+        let (v1, v2) = (Fake::v1(), Fake::v2("/", &[50]));
+        prepared(&v1, &low);
+        assert_eq!(v1.text(&format!("{V1}/cpu.shares")), "20");
+        prepared(&v2, &low);
+        assert_eq!(v2.text(&format!("{V2}/cpu.weight")), "2");
     }
 
     #[test]

@@ -51,16 +51,17 @@ impl Mem {
             Some(Cap::Unlimited) => (kept, None),
         }
     }
+}
 
-    /// Whom the kernel kills first when the whole machine is out: those that may take more than
-    /// they asked for, the more so the less they asked for.
-    fn badness(&self, kept: u64, limit: Option<u64>) -> i16 {
-        if limit.is_some_and(|limit| limit <= kept) || self.total == 0 {
-            return 0;
-        }
-        let asked = u64::min(1000, kept.saturating_mul(1000) / self.total);
-        i16::try_from(1000 - asked).unwrap_or(1000)
+/// Whom the kernel kills first when the whole machine is out, as `oom_score_adj`: those that may take
+/// more than they asked for, the more so the less they asked for. In bytes: what was asked for, what
+/// may be had (none = all), and what the machine has. Mesos: `calculateOOMScoreAdj`.
+pub fn badness(kept: u64, limit: Option<u64>, total: u64) -> i16 {
+    if limit.is_some_and(|limit| limit <= kept) || total == 0 {
+        return 0;
     }
+    let asked = u64::min(1000, kept.saturating_mul(1000) / total);
+    i16::try_from(1000 - asked).unwrap_or(1000)
 }
 
 fn set(container: &Container<'_>, at: &Directory, limit: Option<u64>) -> Result<(), Error> {
@@ -109,7 +110,7 @@ impl Isolator for Mem {
                 container.sys.write(&group, "1")?;
             }
         }
-        additions.oom_score_adj = self.badness(kept, limit);
+        additions.oom_score_adj = badness(kept, limit, self.total);
         Ok(())
     }
 

@@ -1,0 +1,352 @@
+//! Devices as resources: what `--devices` names is offered as sets and held like ports, as long as it
+//! is plugged in.
+//!
+//! An item is a path, a name or link below `/dev`, or the two numbers of an USB device, `0403:6001`.
+//! The kernel tells when something comes and goes; then the total is told anew. A task that holds what
+//! is gone runs on, and is named in the log.
+
+use std::cell::RefCell;
+use std::collections::BTreeSet;
+use std::fs;
+use std::io;
+use std::mem::MaybeUninit;
+use std::os::unix::fs::{FileTypeExt, MetadataExt};
+use std::path::{Path, PathBuf};
+
+use mesita_core::resources::text::{TextValue, items, resources};
+use mesita_core::wire::Seq;
+use mesita_core::wire::resource::{Resource, Value};
+use rustix::fs::inotify;
+use smol::Async;
+
+use super::AgentNode;
+use crate::alarm;
+
+/// Resources that are no devices.
+const OTHERS: [&str; 5] = ["cpus", "mem", "disk", "ports", "gpus"];
+/// Events of one moment are taken together, in µs.
+const PAUSE_US: u64 = 300_000;
+/// How deep the devices of an USB device are below it.
+const DEPTH: usize = 6;
+/// Bytes of the kernel's words that are read at once.
+const WORDS: usize = 4096;
+
+/// Where the machine's devices are.
+#[derive(Clone, Debug)]
+struct Places {
+    dev: PathBuf,
+    usb: PathBuf,
+}
+
+impl Default for Places {
+    fn default() -> Self {
+        Self { dev: "/dev".into(), usb: "/sys/bus/usb/devices".into() }
+    }
+}
+
+/// A device that a task is given.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Node {
+    /// The name that was asked for, and the node itself.
+    pub(super) named: PathBuf,
+    pub(super) path: PathBuf,
+    /// A block device; else a character device.
+    pub(super) block: bool,
+    pub(super) major: u32,
+    pub(super) minor: u32,
+}
+
+/// What `--devices` names.
+#[derive(Debug, Default)]
+pub(super) struct Devices {
+    /// In the text form of `--resources`, checked.
+    text: String,
+    places: Places,
+    /// What is not there: the resource's name, and the item.
+    gone: RefCell<BTreeSet<(String, String)>>,
+}
+
+/// What is wrong with `--devices`, beside these `--resources`.
+pub(super) fn check(text: &str, beside: &str) -> Result<(), String> {
+    let named: Vec<&str> = resources(beside).flatten().map(|entry| entry.name).collect();
+    for entry in resources(text) {
+        let entry = entry.map_err(|bad| bad.to_string())?;
+        if !matches!(entry.value, TextValue::Set(_)) || OTHERS.contains(&entry.name) {
+            let name = entry.name;
+            return Err(format!("`{name}`: expected a set of devices: serial:{{ttyUSB0,ttyUSB1}}"));
+        }
+        if named.contains(&entry.name) {
+            return Err(format!("`{}` is in --resources, too", entry.name));
+        }
+    }
+    Ok(())
+}
+
+impl Devices {
+    pub(super) fn new(text: Option<&str>) -> Self {
+        let devices = Self { text: text.unwrap_or_default().to_owned(), ..Self::default() };
+        let gone = devices.look();
+        for (name, item) in &gone {
+            log::warn!("--devices: {name}: `{item}` is not there; it is offered when it is");
+        }
+        *devices.gone.borrow_mut() = gone;
+        devices
+    }
+
+    /// The sets, as far as they are there, in the text form of `--resources`.
+    pub(super) fn told(&self) -> String {
+        let gone = self.gone.borrow();
+        let sets = self.sets().filter_map(|(name, role, inside)| {
+            let there = |item: &&str| !gone.contains(&(name.to_owned(), (*item).to_owned()));
+            let there: Vec<&str> = items(inside).filter(there).collect();
+            let role = if role == "*" { String::new() } else { format!("({role})") };
+            (!there.is_empty()).then(|| format!("{name}{role}:{{{}}}", there.join(",")))
+        });
+        sets.collect::<Vec<_>>().join(";")
+    }
+
+    /// Name, role and inside of each set.
+    fn sets(&self) -> impl Iterator<Item = (&str, &str, &str)> {
+        resources(&self.text).flatten().filter_map(|entry| match entry.value {
+            TextValue::Set(inside) => Some((entry.name, entry.role, inside)),
+            TextValue::Scalar(_) | TextValue::Ranges(_) | TextValue::Text(_) => None,
+        })
+    }
+
+    /// What is not there now.
+    fn look(&self) -> BTreeSet<(String, String)> {
+        let all = self.sets().flat_map(|(name, _, inside)| {
+            items(inside).map(move |item| (name.to_owned(), item.to_owned()))
+        });
+        all.filter(|(_, item)| self.places.nodes(item).is_empty()).collect()
+    }
+
+    /// Items of devices among resources.
+    pub(super) fn among(&self, list: &Seq<'_, Resource<'_>>) -> Vec<String> {
+        let ours = |name: &str| self.sets().any(|(own, ..)| own == name);
+        let sets = list.iter().filter(|one| ours(one.name)).map(|one| match one.value {
+            Value::Set(set) => set.iter().map(str::to_owned).collect(),
+            Value::Scalar(_) | Value::Ranges(_) => Vec::new(),
+        });
+        sets.flatten().collect()
+    }
+
+    /// Directories in which something comes or goes when a device does.
+    fn directories(&self) -> BTreeSet<PathBuf> {
+        let mut all = BTreeSet::from([self.places.dev.clone()]);
+        for (_, _, inside) in self.sets() {
+            for item in items(inside) {
+                let named = self.places.named(item);
+                let nodes = self.places.nodes(item).into_iter().map(|node| node.path);
+                for path in named.into_iter().chain(nodes) {
+                    let above = path.ancestors().skip(1).find(|above| above.is_dir());
+                    all.extend(above.map(Path::to_owned));
+                }
+            }
+        }
+        all
+    }
+}
+
+/// The nodes of items that a task holds. Blocks.
+pub(super) fn nodes_of(items: &[String]) -> Result<Vec<Node>, String> {
+    let places = Places::default();
+    let mut all = Vec::new();
+    for item in items {
+        let nodes = places.nodes(item);
+        if nodes.is_empty() {
+            return Err(format!("the device `{item}` is not there any more"));
+        }
+        all.extend(nodes);
+    }
+    Ok(all)
+}
+
+impl Places {
+    /// The path that an item names; none for the numbers of an USB device.
+    fn named(&self, item: &str) -> Option<PathBuf> {
+        if usb_numbers(item).is_some() {
+            return None;
+        }
+        Some(if item.starts_with('/') { item.into() } else { self.dev.join(item) })
+    }
+
+    /// The nodes of an item; none when it is not there.
+    fn nodes(&self, item: &str) -> Vec<Node> {
+        match usb_numbers(item) {
+            Some(numbers) => self.usb_nodes(numbers),
+            None => self.named(item).and_then(|path| node(&path)).into_iter().collect(),
+        }
+    }
+
+    fn usb_nodes(&self, (vendor, product): (&str, &str)) -> Vec<Node> {
+        let is = |directory: &Path, file: &str, wanted: &str| {
+            let told = fs::read_to_string(directory.join(file)).unwrap_or_default();
+            told.trim().eq_ignore_ascii_case(wanted)
+        };
+        let all = fs::read_dir(&self.usb).into_iter().flatten().flatten().map(|entry| entry.path());
+        let own = all.filter(|path| is(path, "idVendor", vendor) && is(path, "idProduct", product));
+        let mut names = BTreeSet::new();
+        own.for_each(|directory| device_names(&directory, DEPTH, &mut names));
+        names.into_iter().filter_map(|name| node(&self.dev.join(name))).collect()
+    }
+}
+
+/// `0403:6001`: vendor and product, as lsusb(8) prints them.
+fn usb_numbers(item: &str) -> Option<(&str, &str)> {
+    let (vendor, product) = item.split_once(':')?;
+    let is_number =
+        |text: &str| text.len() == 4 && text.bytes().all(|byte| byte.is_ascii_hexdigit());
+    (is_number(vendor) && is_number(product)).then_some((vendor, product))
+}
+
+/// The names below `/dev` of what is in a directory of sysfs, and below it.
+fn device_names(directory: &Path, depth: usize, names: &mut BTreeSet<String>) {
+    let told = fs::read_to_string(directory.join("uevent")).unwrap_or_default();
+    names.extend(told.lines().find_map(|line| line.strip_prefix("DEVNAME=")).map(str::to_owned));
+    let Some(depth) = depth.checked_sub(1) else { return };
+    for entry in fs::read_dir(directory).into_iter().flatten().flatten() {
+        // Not through links, which lead back up.
+        if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
+            device_names(&entry.path(), depth, names);
+        }
+    }
+}
+
+/// The device at a path, if there is one.
+fn node(named: &Path) -> Option<Node> {
+    let path = fs::canonicalize(named).ok()?;
+    let of = fs::metadata(&path).ok()?;
+    let block = of.file_type().is_block_device();
+    if !block && !of.file_type().is_char_device() {
+        return None;
+    }
+    let number = of.rdev();
+    let (major, minor) = (rustix::fs::major(number), rustix::fs::minor(number));
+    Some(Node { named: named.to_owned(), path, block, major, minor })
+}
+
+impl AgentNode {
+    /// Tells what there is whenever a device comes or goes, for as long as the agent lives.
+    pub(super) fn watch_devices(&self) {
+        let Some(me) = self.me.upgrade() else { return };
+        if self.devices.text.is_empty() {
+            return;
+        }
+        self.tasks.go(async move {
+            if let Err(error) = me.follow_devices().await {
+                log::error!("devices that come or go are not noticed: {error}");
+            }
+        });
+    }
+
+    async fn follow_devices(&self) -> io::Result<()> {
+        let flags = inotify::CreateFlags::NONBLOCK | inotify::CreateFlags::CLOEXEC;
+        let watch = Async::new(inotify::init(flags)?)?;
+        loop {
+            // One that is watched already stays so.
+            for directory in self.devices.directories() {
+                let _ = inotify::add_watch(&watch, &directory, events());
+            }
+            self.look_at_devices();
+            watch.readable().await?;
+            alarm::after(PAUSE_US).await;
+            let mut words = [MaybeUninit::uninit(); WORDS];
+            let mut reader = inotify::Reader::new(&watch, &mut words);
+            // What they say is looked at as a whole.
+            while reader.next().is_ok() {}
+        }
+    }
+
+    fn look_at_devices(&self) {
+        let gone = self.devices.look();
+        let before = self.devices.gone.replace(gone.clone());
+        if gone == before {
+            return;
+        }
+        for (name, item) in before.difference(&gone) {
+            log::info!("{name}: the device `{item}` is there");
+        }
+        for (name, item) in gone.difference(&before) {
+            let holders = self.holders_of(name, item);
+            let held = match holders.is_empty() {
+                true => "nobody has it".to_owned(),
+                false => format!("it is held by {}", holders.join(", ")),
+            };
+            log::warn!("{name}: the device `{item}` is gone; {held}");
+        }
+        self.describe();
+    }
+
+    /// Devices that are not there, and those of them that tasks hold.
+    pub(super) fn device_gauges(&self) -> [(&'static str, u64); 2] {
+        let gone = self.devices.gone.borrow();
+        let held = gone.iter().filter(|(name, item)| !self.holders_of(name, item).is_empty());
+        [("devices_gone", gone.len() as u64), ("devices_gone_held", held.count() as u64)]
+    }
+
+    /// The tasks that hold a device.
+    fn holders_of(&self, name: &str, item: &str) -> Vec<String> {
+        let tasks = self.tally.tasks().into_iter().filter(|row| !row.state.is_terminal());
+        let holds = |one: Resource<'_>| match one.value {
+            Value::Set(set) => one.name == name && set.iter().any(|held| held == item),
+            Value::Scalar(_) | Value::Ranges(_) => false,
+        };
+        let own = tasks.filter(|row| row.resources.list().iter().any(holds));
+        own.map(|row| format!("task {} in container {}", row.name, row.container)).collect()
+    }
+}
+
+fn events() -> inotify::WatchFlags {
+    use inotify::WatchFlags as On;
+    On::CREATE | On::DELETE | On::MOVED_FROM | On::MOVED_TO | On::ONLYDIR
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn devices(text: &str, places: Places) -> Devices {
+        let devices = Devices { text: text.to_owned(), places, ..Devices::default() };
+        *devices.gone.borrow_mut() = devices.look();
+        devices
+    }
+
+    #[test]
+    fn only_sets_are_devices() {
+        check("serial:{ttyUSB0,serial/by-id/usb-x};camera(web):{0403:6001}", "cpus:1").unwrap();
+        assert!(check("serial:{a}", "serial:{b}").unwrap_err().contains("--resources"));
+        for bad in ["serial:2", "ports:{a}", "serial:[1-2]", "serial:{a,a}", "serial"] {
+            assert!(check(bad, "").is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn what_is_not_there_is_not_told() {
+        let own = devices(
+            "mem-like:{null,nowhere};other(web):{zero,/dev/full};none:{x}",
+            Places::default(),
+        );
+        assert_eq!(own.told(), "mem-like:{null};other(web):{zero,/dev/full}");
+        let there = nodes_of(&["null".to_owned()]).unwrap();
+        assert_eq!((there[0].major, there[0].minor, there[0].block), (1, 3, false));
+        assert!(nodes_of(&["null".to_owned(), "nowhere".to_owned()]).is_err());
+    }
+
+    #[test]
+    fn the_numbers_of_an_usb_device_name_all_its_nodes() {
+        let root = std::env::temp_dir().join(format!("mesita-usb-{}", std::process::id()));
+        let device = root.join("1-2");
+        let tty = device.join("1-2:1.0/ttyUSB0/tty/ttyUSB0");
+        fs::create_dir_all(&tty).unwrap();
+        fs::write(device.join("idVendor"), "0403\n").unwrap();
+        fs::write(device.join("idProduct"), "6001\n").unwrap();
+        // A node that there is.
+        fs::write(tty.join("uevent"), "MAJOR=1\nDEVNAME=null\n").unwrap();
+        let places = Places { usb: root.clone(), ..Places::default() };
+        let own = devices("serial:{0403:6001,0403:6002}", places);
+        assert_eq!(own.told(), "serial:{0403:6001}");
+        assert_eq!(own.places.nodes("0403:6001")[0].path, Path::new("/dev/null"));
+        fs::remove_dir_all(&root).unwrap();
+    }
+}

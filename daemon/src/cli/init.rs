@@ -1,0 +1,114 @@
+//! `mesita init`
+
+use std::fs::DirBuilder;
+use std::os::unix::fs::DirBuilderExt;
+use std::path::Path;
+use std::process::ExitCode;
+
+use super::{Failure, USAGE};
+use crate::access::tokens::{FIRST_TOKENS, Join, NodeRole, Token, kept};
+use crate::flags::NewCluster;
+use crate::identity;
+use crate::set::begin::together;
+use crate::tls::{Served, made};
+
+/// How long the first tokens count, and for how many nodes beside this one they are.
+const DAY_US: u64 = 24 * 3_600_000_000;
+const USES: u32 = 16;
+
+pub(super) fn main(flags: &NewCluster) -> Result<ExitCode, Failure> {
+    super::log_warnings();
+    let directory = match &flags.dir {
+        Some(directory) => std::path::absolute(directory).map_err(Failure::plain)?,
+        None => super::default_work_dir(&flags.name)?,
+    };
+    if flags.name.is_empty()
+        || !flags.name.bytes().all(|of| of.is_ascii_alphanumeric() || of == b'-')
+    {
+        return Err(Failure::new(USAGE, "--name: letters, digits and hyphens"));
+    }
+    if flags.ip.is_unspecified() {
+        let why = "--ip: an address by which other machines reach this one, not every address";
+        return Err(Failure::new(USAGE, why));
+    }
+    if directory.join("ca.pem").exists() {
+        let why = format!("{} has a cluster already: give another --dir", directory.display());
+        return Err(Failure::plain(why));
+    }
+    let text = make(flags, &directory).map_err(Failure::plain)?;
+    super::print(text);
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Makes all files; what is to be done with them. The authority's certificate comes last: until it is
+/// there nothing has been made.
+fn make(flags: &NewCluster, directory: &Path) -> Result<String, String> {
+    let meta = directory.join("master/meta");
+    for path in [directory.to_owned(), meta.clone()] {
+        let made = DirBuilder::new().recursive(true).mode(0o700).create(&path);
+        made.map_err(|error| format!("{}: {error}", path.display()))?;
+    }
+    let node = rustix::system::uname().nodename().to_string_lossy().into_owned();
+    let hosts = [flags.ip.to_string(), node, "localhost".to_owned(), "127.0.0.1".to_owned()];
+    let made = made::make(&flags.name, &hosts).map_err(|error| error.to_string())?;
+    let file = |name: &str| directory.join(name);
+    let write = |name: &str, text: &str| {
+        identity::write(&file(name), text.as_bytes()).map_err(|error| error.to_string())
+    };
+    write("ca.key", &made.authority_key)?;
+    write("master.pem", &made.certificate)?;
+    write("master.key", &made.key)?;
+    let served = Served::read(&file("master.pem"), &file("master.key"))?;
+    let [own, others] = [(); 2].map(|()| Join::draw(served.anchor()));
+    let token = |join: &Join, uses| {
+        let role = NodeRole::Agent;
+        (join.id, Token { role, uses, left_us: DAY_US, secret: join.hash() })
+    };
+    let tokens = kept(&vec![token(&own, 1), token(&others, USES)]);
+    identity::write(&meta.join(FIRST_TOKENS), &tokens).map_err(|error| error.to_string())?;
+    write("agent.token", &own.to_string())?;
+    let secret: [u8; 16] = crate::random::bytes();
+    let secret: String = secret.iter().map(|byte| format!("{byte:02x}")).collect();
+    let one = serde_json::json!({ "principal": "operator", "secret": secret });
+    write("operator", &one.to_string())?;
+    write("credentials", &serde_json::json!({ "credentials": [one] }).to_string())?;
+    let (ip, port) = (flags.ip, flags.port);
+    let at = |name: &str| file(name).display().to_string();
+    // A text of JSON is one of TOML.
+    let text = |name: &str| serde_json::Value::from(at(name)).to_string();
+    write(
+        "master.toml",
+        &format!(
+            "ip = \"{ip}\"\nport = {port}\nwork_dir = {}\ntls_cert_file = {}\ntls_key_file = {}\n\
+         credentials = {}\nauthenticate_agents = true\nauthenticate_http_readonly = true\n\
+         authenticate_http_readwrite = true\nauthenticate_http_frameworks = true\n",
+            text("master"),
+            text("master.pem"),
+            text("master.key"),
+            text("credentials"),
+        ),
+    )?;
+    let address = together(&ip.to_string(), port);
+    write(
+        "agent.toml",
+        &format!(
+            "master = \"https://{address}\"\nwork_dir = {}\njoin = {}\n",
+            text("agent"),
+            text("agent.token"),
+        ),
+    )?;
+    write("ca.pem", &made.authority)?;
+    Ok(format!(
+        "cluster {name} is made in {dir}. Start its first master and agent, each under whatever keeps \
+         it running:\n  mesita master --config {master}\n  mesita agent --config {agent}\n\
+         On other machines, within a day, on up to {USES}:\n  mesita agent --master https://{address} \
+         --join {others}\nTo operate it:\n  export MESITA_MASTER=https://{address} \
+         MESITA_CREDENTIAL={operator} MESITA_TLS_CA_FILE={ca}\n",
+        name = flags.name,
+        dir = directory.display(),
+        master = at("master.toml"),
+        agent = at("agent.toml"),
+        operator = at("operator"),
+        ca = at("ca.pem"),
+    ))
+}

@@ -1,0 +1,333 @@
+//! Nodes that join by a token, and are known by their key from then on.
+
+use std::path::Path;
+
+use crate::certificates::Authority;
+use crate::network::{cable, start};
+use crate::secure_doors::credentials;
+use crate::world::{Agent, Master, Signal, World, eventually, needs_root, within};
+
+/// A master at whose port agents must show who they are, and the file of an operator's credential.
+fn master<'w>(world: &'w World, authority: &Authority) -> (Master<'w>, String) {
+    let [certificate, key] = authority.files(world, "127.0.0.1");
+    let [all, one] = credentials(world);
+    let flags = ["--tls-cert-file", &certificate, "--tls-key-file", &key, "--credentials", &all];
+    (world.master(&[&flags[..], &["--authenticate-agents"]].concat()), one)
+}
+
+/// What `mesita token create` prints.
+fn token(master: &Master<'_>, world: &World, flags: &[&str]) -> String {
+    let create = ["token", "create", "--master", &master.address()];
+    let said = world.told(&[&create[..], flags].concat());
+    assert_eq!(said.status, 0, "{}", said.err);
+    assert!(said.err.contains("mesita agent --master https://127.0.0.1:"), "{}", said.err);
+    said.out.trim().to_owned()
+}
+
+/// Lines of `mesita node ls` or `mesita token ls`.
+fn listed(master: &Master<'_>, world: &World, what: &str) -> Vec<serde_json::Value> {
+    let said = world.told(&[what, "ls", "--json", "--master", &master.address()]);
+    assert_eq!(said.status, 0, "{}", said.err);
+    said.out.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+}
+
+/// An agent that reaches the master by TLS.
+fn agent<'w>(world: &'w World, master: &Master<'_>, flags: &[&str]) -> Agent<'w> {
+    Agent::new(world, &format!("https://{}", master.address()), flags)
+}
+
+/// Nothing of an attempt to join is left with an agent that was not let in.
+fn has_not_joined(agent: &Agent<'_>) {
+    assert!(!agent.work_dir().join("meta/joined").exists());
+    assert!(!agent.process().err().contains("registered with"), "{}", agent.process().err());
+}
+
+#[test]
+fn a_node_joins_once_and_needs_no_token_again() {
+    let world = World::new();
+    let authority = Authority::new(&world, "ca");
+    let (mut master, _) = master(&world, &authority);
+    let text = token(&master, &world, &[]);
+    let file = world.path("token");
+    std::fs::write(&file, format!("{text}\n")).unwrap();
+    let mut first = agent(&world, &master, &["--join", file.to_str().unwrap()]);
+    first.start();
+    first.process().says("registered with the master");
+    assert!(first.work_dir().join("meta/joined").exists());
+    let nodes = listed(&master, &world, "node");
+    assert!(nodes.len() == 1 && nodes[0]["state"] == "agent", "{nodes:?}");
+    assert_eq!(listed(&master, &world, "token")[0]["uses"], 0);
+    // By the same token, which was for one, nobody else does; who has, may come with it again.
+    let mut second = agent(&world, &master, &["--join", &text]);
+    second.start();
+    second.process().says("the token was used up");
+    has_not_joined(&second);
+    second.kill();
+    first.terminate();
+    first.start();
+    first.process().says("registered with the master");
+    assert_eq!(listed(&master, &world, "node").len(), 1);
+    // Without it, and whatever becomes of the master and of the token.
+    first.kill();
+    first.now_with(&[]);
+    let id = text.split('.').nth(2).unwrap();
+    let said = world.told(&["token", "revoke", id, "--master", &master.address()]);
+    assert_eq!(said.status, 0, "{}", said.err);
+    assert!(listed(&master, &world, "token").is_empty());
+    master.kill();
+    master.start();
+    first.start();
+    first.process().says("registered with the master");
+    let said = master.run(&["--command", "echo by key"]).end();
+    assert_eq!((said.status, said.out.as_str()), (0, "by key\n"), "{}", said.err);
+    // Nobody reads a token out of what is told of the agent.
+    let told = crate::world::get(first.port, "/flags");
+    assert!(!told.contains("v1.") && !master.process().err().contains(&text), "{told}");
+    first.leave();
+    second.start();
+    second.process().says("the cluster does not know this token");
+    second.kill();
+    master.stop();
+}
+
+#[test]
+fn tokens_that_are_no_use_have_their_sentences_and_join_nobody() {
+    let world = World::new();
+    let authority = Authority::new(&world, "ca");
+    let (master, _) = master(&world, &authority);
+    let text = token(&master, &world, &["--uses", "9"]);
+    let parts: Vec<&str> = text.split('.').collect();
+    let with = |at: usize, part: &str| {
+        let mut all = parts.clone();
+        all[at] = part;
+        all.join(".")
+    };
+    // What can be told before anybody is asked.
+    let mut command = agent(&world, &master, &[]);
+    for (bad, words) in [
+        (text[..text.len() - 1].to_owned(), "not whole"),
+        (with(0, "v9"), "form v9"),
+        ("K10::server:secret".to_owned(), "no token"),
+        ("/no/such/file".to_owned(), "No such file"),
+    ] {
+        command.now_with(&["--join", &bad]);
+        let said = world.start(command.command()).end();
+        assert!(said.status == 2 && said.err.contains(words), "{bad}: {}", said.err);
+    }
+    let mut plain = Agent::new(&world, &master.address(), &["--join", &text]);
+    let said = world.start(plain.command()).end();
+    assert!(said.status == 2 && said.err.contains("joins by TLS"), "{}", said.err);
+    // What only the masters can tell, or their key.
+    let over = token(&master, &world, &["--expires", "1s"]);
+    eventually(|| listed(&master, &world, "token").len() == 1, || "the time is over".to_owned());
+    let zeros = "0".repeat(32);
+    for (bad, words) in [
+        (over, "the cluster does not know this token"),
+        (with(2, "00000000"), "the cluster does not know this token"),
+        (with(3, &zeros), "the cluster does not know this token"),
+        (with(1, &"0".repeat(64)), "has another key than"),
+    ] {
+        let mut agent = agent(&world, &master, &["--join", &bad]);
+        agent.start();
+        agent.process().says(words);
+        has_not_joined(&agent);
+        agent.kill();
+    }
+    // Who shows nothing is told what to show.
+    let pin = ["--tls-pin", &crate::secure_doors::pin(&master)];
+    let mut nobody = agent(&world, &master, &pin);
+    nobody.start();
+    nobody.process().says("asks for a credential");
+    nobody.kill();
+    assert!(listed(&master, &world, "node").is_empty());
+    assert_eq!(listed(&master, &world, "token")[0]["uses"], 9);
+    plain.now_with(&[]);
+    master.stop();
+}
+
+#[test]
+fn a_node_that_was_revoked_is_spoken_with_no_more() {
+    let world = World::new();
+    let authority = Authority::new(&world, "ca");
+    let (mut master, one) = master(&world, &authority);
+    let text = token(&master, &world, &["--uses", "2"]);
+    let mut agent_one = agent(&world, &master, &["--join", &text]);
+    agent_one.start();
+    agent_one.process().says("registered with the master");
+    // Who has the name of a node that has joined, and not its secret, is not that node, whatever
+    // else it shows.
+    let key = std::fs::read(agent_one.work_dir().join("meta/key")).unwrap();
+    let mut thief = Agent::new(&world, &master.address(), &["--credential", &one]);
+    std::fs::create_dir_all(thief.work_dir().join("meta")).unwrap();
+    std::fs::write(thief.work_dir().join("meta/key"), &key).unwrap();
+    thief.start();
+    thief.process().says("proves who it is by TLS");
+    thief.kill();
+    let node = listed(&master, &world, "node")[0]["key"].as_str().unwrap().to_owned();
+    let revoke = ["node", "revoke", "--master", &master.address()];
+    for (bad, words) in [("00", "at least 8 digits"), ("0000000000", "names 0 nodes")] {
+        let said = world.told(&[&revoke[..], &[bad]].concat());
+        assert!(said.status != 0 && said.err.contains(words), "{}", said.err);
+    }
+    let said = world.told(&[&revoke[..], &[&node[..12]]].concat());
+    assert_eq!(said.status, 0, "{}", said.err);
+    agent_one.process().says("this node was revoked");
+    assert_eq!(listed(&master, &world, "node")[0]["state"], "revoked");
+    // Also by a token that is good for others, and after the master was there anew.
+    agent_one.kill();
+    master.kill();
+    master.start();
+    agent_one.start();
+    agent_one.process().says("this node was revoked");
+    assert_eq!(listed(&master, &world, "token")[0]["uses"], 1);
+    let before = agent_one.process().err().matches("registered with").count();
+    assert_eq!(before, 0, "{}", agent_one.process().err());
+    agent_one.kill();
+    master.stop();
+}
+
+#[test]
+fn what_a_leader_has_counted_and_let_in_its_successor_knows() {
+    let world = World::new();
+    let authority = Authority::new(&world, "ca");
+    let [certificate, key] = authority.files(&world, "127.0.0.1");
+    let [all, _] = credentials(&world);
+    let ports = [world.port(), world.port(), world.port()].map(|port| port.to_string());
+    let list = ports.iter().map(|port| format!("127.0.0.1:{port}")).collect::<Vec<_>>().join(",");
+    let masters = ports.clone().map(|port| {
+        let work_dir = world.path(&format!("m{port}"));
+        let flags = ["master", "--port", &port, "--masters", &list, "--bootstrap", "--work-dir"];
+        let mut command = world.mesita(&flags);
+        command.arg(work_dir).args(["--tls-cert-file", &certificate, "--tls-key-file", &key]);
+        command.args(["--credentials", &all, "--authenticate-agents"]);
+        world.start(command)
+    });
+    let create = ["token", "create", "--uses", "2", "--master", &list];
+    let text = std::cell::RefCell::new(String::new());
+    let made = || {
+        let said = world.told(&create);
+        *text.borrow_mut() = said.out.trim().to_owned();
+        said.status == 0
+    };
+    eventually(made, || "a leader makes a token".to_owned());
+    let text = text.into_inner();
+    let secure = list.split(',').map(|one| format!("https://{one}")).collect::<Vec<_>>().join(",");
+    let mut one = Agent::new(&world, &secure, &["--join", &text]);
+    one.start();
+    one.process().says("registered with the master");
+    // Where the leader is, the agent says.
+    let said = one.process().err();
+    let at = said.split("registered with the master at 127.0.0.1:").nth(1).unwrap();
+    let leader = ports.iter().position(|port| at.starts_with(port)).unwrap();
+    let mut masters = masters.map(Some);
+    masters[leader].take().unwrap().kill();
+    let again = || one.process().err().matches("registered with the master at").count() >= 2;
+    assert!(within(crate::world::PATIENCE, again), "{}", one.process().err());
+    let uses = || {
+        let said = world.told(&["token", "ls", "--json", "--master", &list]);
+        said.out
+            .lines()
+            .next()
+            .map(|line| serde_json::from_str::<serde_json::Value>(line).unwrap()["uses"].clone())
+    };
+    assert_eq!(uses(), Some(1.into()));
+    let mut two = Agent::new(&world, &secure, &["--join", &text]);
+    two.start();
+    two.process().says("registered with the master");
+    assert_eq!(uses(), Some(0.into()));
+    one.kill();
+    two.kill();
+    masters.into_iter().flatten().for_each(|master| master.kill());
+}
+
+#[test]
+fn a_cluster_that_was_made_by_init_is_closed_and_others_join_by_its_line() {
+    if !needs_root() {
+        return;
+    }
+    let world = World::new();
+    let [outside, inside] = match cable(&world) {
+        Ok(pair) => pair,
+        Err(why) => return println!("SKIPPED: no network namespace can be made: {why}"),
+    };
+    let directory = world.path("shop");
+    let at = directory.to_str().unwrap();
+    let init = ["init", "--name", "shop", "--ip", "10.77.0.1", "--dir", at];
+    let said = start(&world, &outside, &init).end();
+    assert_eq!(said.status, 0, "{}", said.err);
+    let again = start(&world, &outside, &init).end();
+    assert!(again.status != 0 && again.err.contains("has a cluster already"), "{}", again.err);
+    let file = |name: &str| format!("{at}/{name}");
+    for name in ["ca.key", "master.key", "operator", "credentials", "agent.token", "master.toml"] {
+        use std::os::unix::fs::PermissionsExt;
+        let mode = std::fs::metadata(file(name)).unwrap().permissions().mode();
+        assert_eq!(mode & 0o077, 0, "{name}");
+    }
+    let master = start(&world, &outside, &["master", "--config", &file("master.toml")]);
+    master.says("master at 10.77.0.1:5050");
+    let root = format!("--cgroups-root={}", world.name());
+    let first = ["agent", "--config", &file("agent.toml"), &root, "--hostname=first"];
+    let first = start(&world, &outside, &first);
+    first.says("registered with the master at 10.77.0.1:5050");
+    let line = said.out.lines().find(|line| line.contains("--join")).unwrap();
+    let line: Vec<&str> = line.split_whitespace().skip(1).collect();
+    let more = [&root, "--hostname=second", "--work-dir"];
+    let second = world.path("second");
+    let all = [&line[..], &more, &[second.to_str().unwrap()]].concat();
+    let second = start(&world, &inside, &all);
+    second.says("registered with the master at 10.77.0.1:5050");
+    let by = ["--credential", &file("operator"), "--tls-ca-file", &file("ca.pem")];
+    let ps = ["ps", "--agents", "--master", "https://10.77.0.1:5050"];
+    let rows = start(&world, &inside, &[&ps[..], &by].concat()).end();
+    assert!(rows.out.contains("first") && rows.out.contains("second"), "{}{}", rows.out, rows.err);
+    let open = start(&world, &inside, &[&ps[..], &by[2..]].concat()).end();
+    assert!(open.status != 0 && open.out.is_empty(), "{}", open.out);
+    assert!(!directory.join("master/meta/first-tokens").exists());
+    for process in [second, first, master] {
+        process.signal(Signal::TERM);
+        assert_eq!(process.end().status, 0);
+    }
+}
+
+#[test]
+fn a_node_behind_nat_with_no_clock_joins_by_tls() {
+    if !needs_root() {
+        return;
+    }
+    let world = World::new();
+    let [outside, inside] = match cable(&world) {
+        Ok(pair) => pair,
+        Err(why) => return println!("SKIPPED: no network namespace can be made: {why}"),
+    };
+    let authority = Authority::new(&world, "ca");
+    // The address is none of the certificate's: nodes know masters by key.
+    let [certificate, key] = authority.files(&world, "example.org");
+    let [all, one] = credentials(&world);
+    let (work_dir, agent_dir) = (world.path("outside"), world.path("inside"));
+    let [work_dir, agent_dir] = [&work_dir, &agent_dir].map(|path| path.to_str().unwrap());
+    let asks = ["agents", "http-readonly", "http-readwrite", "http-frameworks"];
+    let asks = asks.map(|of| format!("--authenticate-{of}"));
+    let mut flags = vec!["master", "--ip", "10.77.0.1", "--work-dir", work_dir];
+    flags.extend(["--tls-cert-file", &certificate, "--tls-key-file", &key, "--credentials", &all]);
+    flags.extend(asks.iter().map(String::as_str));
+    let master = start(&world, &outside, &flags);
+    master.says("master at 10.77.0.1:5050");
+    let at = ["--master", "10.77.0.1:5050", "--credential", &one];
+    let said = start(&world, &outside, &[&["token", "create"], &at[..]].concat()).end();
+    assert_eq!(said.status, 0, "{}", said.err);
+    let token = said.out.trim();
+    let root = format!("--cgroups-root={}", world.name());
+    let to = ["--master", "https://10.77.0.1:5050"];
+    let agent = ["agent", "--work-dir", agent_dir, &root, "--join", token];
+    let agent = start(&world, &inside, &[&agent[..], &to].concat());
+    agent.says("registered with the master at 10.77.0.1:5050");
+    let mark = world.marked();
+    let run = ["run", &mark, "--user", "nobody", "--command", "echo there"];
+    let said = start(&world, &outside, &[&run[..], &at].concat()).end();
+    assert_eq!((said.status, said.out.as_str()), (0, "there\n"), "{}", said.err);
+    assert!(Path::new(agent_dir).join("meta/joined").exists());
+    for process in [agent, master] {
+        process.signal(Signal::TERM);
+        assert_eq!(process.end().status, 0);
+    }
+}

@@ -63,6 +63,13 @@ pub const STORED_MAX: usize = 4096;
 /// Characters of a master's fingerprint: SHA-256 of its key, in hexadecimal.
 pub const FINGERPRINT_MAX: usize = 64;
 
+/// Bytes of the name of an operator's operation that is done once, however often it is asked for. Other
+/// names of operators' operations are shorter.
+pub const ONCE_NAME: usize = 32;
+
+/// From SIGTERM to SIGKILL when nobody says otherwise, in µs. Mesos: 3 s.
+pub const KILL_GRACE_US: u64 = 3_000_000;
+
 /// The protocol spoken by this release.
 pub const VERSION_MAX: u16 = 3;
 /// The oldest protocol this release still speaks.

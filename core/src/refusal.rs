@@ -143,6 +143,13 @@ choice! {
         UnknownMaster = 65,
         /// Of the masters that would be left, too few answer to decide anything.
         NoMajority = 66,
+        /// Every call that may be made again is remembered, and none is old enough to be forgotten.
+        /// Retry in a minute.
+        RequestsFull = 67,
+        /// The id of a call was another call's. Not to be repeated.
+        RequestReused = 68,
+        /// A task would stop while its agent may still wait for an answer of its master.
+        TooShort = 69,
     }
 }
 
@@ -224,6 +231,11 @@ impl Refusal {
                 "of the masters that would be left too few answer to decide anything; start them first"
             }
             Self::BadMachine => "a machine needs a hostname or an ip, and may be named once",
+            Self::RequestsFull => {
+                "as many calls were made within a minute as masters remember; retry, or see --size"
+            }
+            Self::RequestReused => "this id was given to another call: give each its own",
+            Self::TooShort => "mesita.stop-after is shorter than the --agent-timeout of the master",
         }
     }
 
@@ -252,6 +264,7 @@ impl Refusal {
             | Self::Busy
             | Self::AgentAway
             | Self::NoMajority
+            | Self::RequestsFull
             | Self::OutcomeUnknown => 503,
             Self::Denied | Self::UserDenied | Self::Disconnected | Self::AgentGone | Self::Down => {
                 403
@@ -263,6 +276,7 @@ impl Refusal {
             | Self::Overcommitted
             | Self::NotAvailable
             | Self::InUse => 409,
+            Self::RequestReused => 422,
             Self::Malformed
             | Self::WrongConnection
             | Self::UnknownFramework
@@ -294,6 +308,7 @@ impl Refusal {
             | Self::NotPlanned
             | Self::NotDown
             | Self::UnknownMaster
+            | Self::TooShort
             | Self::BadMachine => 400,
         }
     }

@@ -146,6 +146,8 @@ pub(crate) fn told(verb: &OperatorVerb<'_>, cluster: u64) -> (&'static str, Stri
         OperatorVerb::Deactivate { agent, deactivated: true } => ("deactivate", of_agent(agent)),
         OperatorVerb::Deactivate { agent, .. } => ("reactivate", of_agent(agent)),
         OperatorVerb::Whitelist { .. } => ("set whitelist", String::new()),
+        // What is in it is noted when it is looked at.
+        OperatorVerb::Once { .. } => ("call", String::new()),
         OperatorVerb::Schedule { machines } => {
             ("schedule maintenance", format!("{} machines", machines.iter().count()))
         }

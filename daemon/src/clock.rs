@@ -19,6 +19,12 @@ pub(crate) fn until(time: Time) -> Option<std::time::Duration> {
     (time != Time::NEVER).then(|| std::time::Duration::from_micros(left))
 }
 
+/// True when the kernel says that others have set its wall clock, and that it keeps up with theirs
+/// (adjtimex(2): not STA_UNSYNC). Whoever saves a time over a power cut does not say so.
+pub(crate) fn is_synchronised() -> bool {
+    mesita_isolation::sys::clock_is_synchronised()
+}
+
 fn micros(time: Timespec) -> u64 {
     let seconds = u64::try_from(time.tv_sec).unwrap_or(0);
     let nanos = u64::try_from(time.tv_nsec).unwrap_or(0);

@@ -25,6 +25,7 @@ use netlink_packet_sock_diag::inet::{ExtensionFlags, InetRequest, SocketId, Stat
 use rustix::net::{AddressFamily, RecvFlags, SendFlags, SocketFlags, SocketType, netlink};
 
 use crate::conn::Ends;
+use crate::once::Again;
 
 /// The attribute with the id of a socket's cgroup (linux/inet_diag.h: INET_DIAG_CGROUP_ID).
 const CGROUP_ID: u16 = 21;
@@ -44,9 +45,16 @@ pub(crate) struct Caller {
     pub(crate) name: String,
     /// What they may do beyond running tasks as themselves.
     pub(crate) rights: Rights,
+    /// What they ask for now, if they may ask for it again.
+    pub(crate) again: Again,
 }
 
 impl Caller {
+    /// Somebody of that name.
+    pub(crate) fn new(name: impl Into<String>, rights: Rights) -> Self {
+        Self { name: name.into(), rights, again: Again::default() }
+    }
+
     /// The principal of the credential that they have shown.
     pub(crate) fn principal(&self) -> Option<&str> {
         self.name.strip_prefix(PRINCIPAL)
@@ -130,7 +138,7 @@ impl Doors {
             Ends::Memory => Ok(self.local(self.own_uid)),
             Ends::Tcp { peer, .. } if !peer.ip().to_canonical().is_loopback() => {
                 // Only under --insecure does anybody listen where others come from.
-                Ok(Caller { name: ANYONE.to_owned(), rights: Rights::OPERATE })
+                Ok(Caller::new(ANYONE, Rights::OPERATE))
             }
             Ends::Tcp { local, peer } => {
                 let socket = self.ask(*peer, *local).ok().flatten().ok_or(Denied::Unknown)?;
@@ -149,7 +157,7 @@ impl Doors {
             uid if uid == self.own_uid => Rights::OPERATE,
             _ => Rights::NONE,
         };
-        Caller { name: format!("{LOCAL}{name}"), rights }
+        Caller::new(format!("{LOCAL}{name}"), rights)
     }
 
     /// Asks the kernel about the socket at `peer` that is connected to `local`.
@@ -356,7 +364,7 @@ mod tests {
             peer: "192.0.2.2:40000".parse().unwrap(),
         };
         let caller = Doors::new().caller(&remote).unwrap();
-        assert_eq!(caller, Caller { name: "anyone".to_owned(), rights: Rights::OPERATE });
+        assert_eq!(caller, Caller::new("anyone", Rights::OPERATE));
     }
 
     #[test]

@@ -13,7 +13,7 @@
 //! | `clock`, `random`, `memory`, `alarm`, `bell`, `logging` | the machine, as far as threads need it |
 //! | `passage`, `seats`, `core_thread`, `disk_thread`, `io_thread`, `process` | threads, and what goes between them |
 //! | `journal`, `ledger` | files |
-//! | `bodies`, `port`, `conn`, `conns`, `doors` | connections and who is behind them |
+//! | `bodies`, `port`, `conn`, `conns`, `doors`, `once` | connections and who is behind them |
 //! | `access` | who must show a credential, and what each may do then |
 //! | `audit` | who asked for which change |
 //! | `catalog`, `http`, `load` | what can be read |
@@ -57,6 +57,7 @@ mod load;
 mod logging;
 mod master;
 mod memory;
+mod once;
 mod passage;
 mod pb;
 mod port;

@@ -318,7 +318,7 @@ fn slots(body: &Body<'_>, from: u64, rows: &mut Answer) -> Option<u64> {
 }
 
 /// The tables of the registry whose slots are rows.
-pub(crate) const TABLES_OF_ROWS: [Table; 10] = [
+pub(crate) const TABLES_OF_ROWS: [Table; 12] = [
     Table::Agents,
     Table::Marks,
     Table::Frameworks,
@@ -329,6 +329,8 @@ pub(crate) const TABLES_OF_ROWS: [Table; 10] = [
     Table::Tokens,
     Table::Revocations,
     Table::Store,
+    Table::Requests,
+    Table::Redo,
 ];
 
 /// The head of an answer, then its rows, which leave room for it.

@@ -174,6 +174,16 @@ pub fn boottime_us() -> u64 {
     seconds.saturating_mul(1_000_000).saturating_add(nanos / 1000)
 }
 
+/// True when the kernel calls its wall clock synchronised: adjtimex(2), which is asked and told
+/// nothing. Where it does not answer, nobody knows.
+pub fn clock_is_synchronised() -> bool {
+    // SAFETY: all zeros is a valid `timex`, and means that nothing is to be changed.
+    let mut asked: libc::timex = unsafe { std::mem::zeroed() };
+    // SAFETY: it points to a `timex` of our own that outlives the call.
+    let state = unsafe { libc::adjtimex(&raw mut asked) };
+    state >= 0 && state != libc::TIME_ERROR && asked.status & libc::STA_UNSYNC == 0
+}
+
 /// The error number of the last call of libc.
 fn last() -> i32 {
     std::io::Error::last_os_error().raw_os_error().unwrap_or(libc::EIO)

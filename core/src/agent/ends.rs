@@ -9,6 +9,7 @@ use crate::Refusal;
 use crate::index::after;
 use crate::resources::Holding;
 use crate::table::Id;
+use crate::time::Time;
 use crate::wire::agent::AgentCall;
 use crate::wire::call::Capability;
 use crate::wire::executor::ExecutorEvent;
@@ -65,9 +66,31 @@ impl Agent<'_> {
             let sync = row.restart.rule != RestartRule::Never;
             let unhealthy = why == Ordered::Unhealthy;
             let record = if unhealthy { Record::Unhealthy { task } } else { Record::Kill { task } };
-            agent.persist(cx, record, sync, &[]);
+            let record = agent.persist(cx, record, sync, &[]);
+            if let Some(row) =
+                agent.tasks.get_mut(id).filter(|row| sync && row.stage == Stage::Running)
+            {
+                (row.record, row.kill_waits) = (record, true);
+            }
         });
-        self.begin_end(cx, id);
+        if self.tasks.get_ref(id).is_some_and(|row| !row.kill_waits) {
+            self.begin_end(cx, id);
+        }
+    }
+
+    /// Tasks whose kill is on disk: the next start of the machine does not bring them back.
+    pub(super) fn kill_recorded(&mut self, cx: &mut Cx<'_>) {
+        let written = self.counters.persisted;
+        while cx.has_room()
+            && let Some((id, _)) = self.tasks.find(|row| row.kill_waits && row.record <= written)
+        {
+            if let Some(row) = self.tasks.get_mut(id) {
+                row.kill_waits = false;
+            }
+            if self.tasks.get_ref(id).is_some_and(|row| row.stage == Stage::Running) {
+                self.begin_end(cx, id);
+            }
+        }
     }
 
     /// Begins to end a task that was ordered to.
@@ -80,6 +103,11 @@ impl Agent<'_> {
         }
         if let Some(executor) = row.runner() {
             self.ask_executor_to_kill(cx, executor, id, &row);
+            return;
+        }
+        if row.stage == Stage::Waiting {
+            let message = "Killed while it waited to be started again";
+            self.end_task(cx, id, TaskState::Killed, None, message, [0; 2]);
             return;
         }
         let knows = self.frameworks.row(row.framework).is_some_and(|framework| {
@@ -153,7 +181,17 @@ impl Agent<'_> {
             cx.hand(Hand::Forget { container });
             return Err(Refusal::OutOfTurn);
         }
+        if row.stage == Stage::Waiting {
+            return Err(Refusal::OutOfTurn);
+        }
         let text = Sentence::of(exit);
+        let said = if message.is_empty() { text.as_str() } else { message };
+        // Whatever held it was gone before anybody saw how it ended.
+        let unseen = exit == Exit::Unseen && row.began == Time(0);
+        let comes = unseen && self.comes_back(cx, id, said);
+        if comes || self.starts_again(cx, id, exit, said) {
+            return Ok(());
+        }
         let (state, reason, own) = match (row.ordered, limit, exit) {
             (Ordered::Kill | Ordered::Unhealthy | Ordered::Group, _, _) => {
                 (TaskState::Killed, None, text.as_str())
@@ -182,7 +220,9 @@ impl Agent<'_> {
     ) {
         self.kills.clear(id.index);
         self.completions.clear(id.index);
+        self.restarts.clear(id.index);
         self.free_task(id);
+        self.forget_before(cx, id);
         self.tell_end(cx, id, state, reason, message, exit);
         if let Some(row) = self.tasks.get(id)
             && matches!(state, TaskState::Failed | TaskState::Killed)
@@ -214,6 +254,7 @@ impl Agent<'_> {
         self.retries.clear(id.index);
         self.kills.clear(id.index);
         self.completions.clear(id.index);
+        self.restarts.clear(id.index);
         if let Some(framework) = self.frameworks.row_mut(row.framework) {
             framework.tasks.remove(&mut self.tasks, OF_FRAMEWORK, id);
         }
@@ -249,8 +290,8 @@ impl Agent<'_> {
         }
         for slot in 0..self.tasks.high_water() {
             let Some((id, row)) = self.tasks.at(slot) else { continue };
-            let started = !matches!(row.stage, Stage::Recording | Stage::Ended);
-            if row.runner().is_none() && started {
+            let started = !matches!(row.stage, Stage::Recording | Stage::Ended | Stage::Waiting);
+            if row.runner().is_none() && started && !self.comes_back(cx, id, KEEPER_DIED) {
                 self.lose_task(cx, id, &row, Reason::AgentRestarted, KEEPER_DIED);
             }
         }
@@ -389,7 +430,7 @@ impl Agent<'_> {
                 let grace = if row.grace_us == 0 { SHUTDOWN_GRACE_US } else { row.grace_us };
                 self.shutdowns.set(id.index, cx.now.after(grace));
             }
-            Stage::Ending | Stage::Ended => {}
+            Stage::Ending | Stage::Ended | Stage::Waiting => {}
         }
     }
 

@@ -16,8 +16,8 @@ use crate::wire::agent::{AgentCall, FrameworkHeld};
 use crate::wire::call::Capability;
 use crate::wire::resource::Resource;
 use crate::wire::task::{
-    Detail, Executor as WireExecutor, Kind, Launch, Reason, RestartRule, Source, Status, TaskOf,
-    TaskState,
+    Detail, Executor as WireExecutor, Exit, Kind, Launch, Reason, RestartRule, Source, Status,
+    TaskOf, TaskState,
 };
 use crate::wire::{BodyRef, ContainerId, Head, Scratch, Seq};
 
@@ -143,6 +143,11 @@ impl Agent<'_> {
         if self.drain.on {
             return Err(Refusal::Draining);
         }
+        task.check_restart().map_err(|_| Refusal::KindUnsupported)?;
+        let stop_us = task.restart.stop_after_us;
+        if stop_us > 0 && stop_us < self.link.timeout_us {
+            return Err(Refusal::TooShort);
+        }
         if self.config.task_kinds & task.kind.bit() == 0 {
             return Err(Refusal::KindUnsupported);
         }
@@ -254,6 +259,9 @@ impl Agent<'_> {
         let record = self.persist(cx, record, sync, &present);
         if let Some(row) = self.tasks.get_mut(id) {
             row.record = record;
+        }
+        if sync {
+            self.begin_stamps(cx);
         }
     }
 
@@ -423,6 +431,7 @@ impl Agent<'_> {
             }
             return;
         }
+        self.forget_before(cx, id);
         self.tell(cx, id, TaskState::Starting, None, "");
         let bodies = [row.private, row.public];
         let around = row.executor.checked_sub(1).and_then(|slot| self.executors.row(slot));
@@ -433,7 +442,14 @@ impl Agent<'_> {
             row.container,
             row.held,
             &bodies,
-            |launch| HandLaunch { inside, attempt: row.attempt, limits: row.limits, ..launch },
+            |launch| HandLaunch {
+                inside,
+                attempt: row.attempt,
+                limits: row.limits,
+                stop_after_us: row.restart.stop_after_us,
+                grace_us: row.grace_us,
+                ..launch
+            },
             (row.name, around.map_or(Name::EMPTY, |around| around.name), row.user),
         );
     }
@@ -486,6 +502,8 @@ impl Agent<'_> {
                 user: &user,
                 resources: resources.unwrap_or_default(),
                 limits: [0; 2],
+                stop_after_us: 0,
+                grace_us: 0,
                 private: named(bodies[0], 0),
                 public: named(bodies[1], u16::from(!bodies[0].is_none())),
             });
@@ -514,7 +532,7 @@ impl Agent<'_> {
         match row.stage {
             Stage::Starting => {
                 if let Some(row) = self.tasks.get_mut(id) {
-                    row.stage = Stage::Running;
+                    (row.stage, row.began) = (Stage::Running, cx.now);
                 }
                 self.tell(cx, id, TaskState::Running, None, "");
                 if row.completion_us > 0 {
@@ -528,7 +546,9 @@ impl Agent<'_> {
                 self.signal_end(cx, id);
                 Ok(())
             }
-            Stage::Recording | Stage::Running | Stage::Ended => Err(Refusal::OutOfTurn),
+            Stage::Recording | Stage::Running | Stage::Ended | Stage::Waiting => {
+                Err(Refusal::OutOfTurn)
+            }
         }
     }
 
@@ -540,16 +560,16 @@ impl Agent<'_> {
         message: &str,
     ) -> Result<(), Refusal> {
         if let Some((id, _)) = self.executors.find(|row| row.container == container) {
-            self.executor_ended(
-                cx,
-                id,
-                crate::wire::task::Exit::Unseen,
-                Some(Reason::ContainerLaunchFailed),
-                message,
-            );
+            self.executor_ended(cx, id, Exit::Unseen, Some(Reason::ContainerLaunchFailed), message);
             return Ok(());
         }
         let (id, row) = self.command_in(container).ok_or(Refusal::UnknownTask)?;
+        if row.stage == Stage::Waiting {
+            return Err(Refusal::OutOfTurn);
+        }
+        if self.starts_again(cx, id, Exit::Unseen, message) {
+            return Ok(());
+        }
         let (state, reason) = if row.ordered == super::rows::Ordered::No {
             (TaskState::Failed, Reason::ContainerLaunchFailed)
         } else {

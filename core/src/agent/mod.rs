@@ -19,6 +19,7 @@
 //! | `executors` | the conversation with custom executors |
 //! | `groups` | tasks that live and die together |
 //! | `operations` | what resources are is changed, kept and told |
+//! | `restarts` | tasks that are started again by their rule |
 
 mod checks;
 mod drain;
@@ -29,12 +30,14 @@ mod launch;
 pub mod ledger;
 mod operations;
 mod recovery;
+pub mod restarts;
 pub mod rows;
 mod session;
 mod updates;
 
 use drain::Drain;
 use ledger::Record;
+use restarts::Clock;
 use rows::{Executor, Framework, Operation, Task, Update};
 
 use serde::{Deserialize, Serialize};
@@ -60,8 +63,8 @@ use crate::wire::{
     AgentId, Body, BodyRef, Check, ContainerId, Fence, FrameworkId, Head, Seq, Session, decode,
 };
 
-/// From SIGTERM to SIGKILL when nobody says otherwise, in µs. Mesos: 3 s.
-pub const KILL_GRACE_US: u64 = 3_000_000;
+pub use crate::limits::KILL_GRACE_US;
+
 /// From being asked to end to being ended, for executors, in µs. Mesos: 5 s.
 pub const SHUTDOWN_GRACE_US: u64 = 5_000_000;
 /// An update that is not acknowledged is sent again after so long, then after twice that, and so
@@ -197,6 +200,11 @@ pub enum Input<'a> {
         /// Why they are not, in a sentence; empty = they are.
         failed: &'a str,
     },
+    /// What the kernel says of its wall clock: before the start, and when it was asked.
+    Clock {
+        /// Others have set it, and it keeps up with theirs.
+        synchronised: bool,
+    },
 }
 
 /// An input with the wall clock beside it, which is data only: it is told, never decided by.
@@ -317,6 +325,8 @@ pub enum Hand<'a> {
         #[serde(borrow)]
         volumes: Seq<'a, Resource<'a>>,
     },
+    /// Say what the kernel says of its clock: [`Input::Clock`].
+    Clock,
 }
 
 choice! {
@@ -355,6 +365,10 @@ pub struct HandLaunch<'a> {
     pub resources: Seq<'a, Resource<'a>>,
     /// How far above that it may go: see [`rows::Task::limits`].
     pub limits: [u64; 2],
+    /// It stops by itself when no master has answered for so long, in µs; 0 = never.
+    pub stop_after_us: u64,
+    /// With so much grace then, in µs.
+    pub grace_us: u64,
     /// What only the agent may see: its command.
     pub private: Body,
     /// What everybody may see.
@@ -411,7 +425,7 @@ pub struct Storage<'a> {
     executor_buckets: &'a mut [Bucket],
     tasks: &'a mut [Slot<Task>],
     task_buckets: &'a mut [Bucket],
-    task_timers: [&'a mut [Timer]; 3],
+    task_timers: [&'a mut [Timer]; 4],
     executor_timers: &'a mut [Timer],
     updates: &'a mut [Slot<Update>],
     operations: &'a mut [Slot<Operation>],
@@ -439,7 +453,7 @@ impl<'a> Storage<'a> {
             executor_buckets: lender.lend(c.executors),
             tasks: lender.lend(c.tasks),
             task_buckets: lender.lend(c.tasks),
-            task_timers: [lender.lend(c.tasks), lender.lend(c.tasks), lender.lend(c.tasks)],
+            task_timers: core::array::from_fn(|_| lender.lend(c.tasks)),
             executor_timers: lender.lend(c.executors),
             updates: lender.lend(c.updates),
             operations: lender.lend(c.operations),
@@ -529,6 +543,8 @@ pub struct Agent<'a> {
     kills: Timers<'a>,
     /// How long tasks may run.
     completions: Timers<'a>,
+    /// When tasks are started again.
+    restarts: Timers<'a>,
     /// From being asked to end to being ended, by executor.
     shutdowns: Timers<'a>,
     updates: Table<'a, Update>,
@@ -546,6 +562,7 @@ pub struct Agent<'a> {
     boot: [u8; 16],
     link: Link,
     drain: Drain,
+    clock: Clock,
     counters: Counters,
 }
 
@@ -584,7 +601,7 @@ impl<'a> Agent<'a> {
         let (entries, cells, buckets) = storage.names;
         let mut names = Names::new(entries, cells, buckets, seed);
         let pool = Pool::new(storage.pool, &mut names).map_err(|_| Refusal::IdentitiesFull)?;
-        let [retries, kills, completions] = storage.task_timers;
+        let [retries, kills, completions, restarts] = storage.task_timers;
         Ok(Self {
             config,
             names,
@@ -601,6 +618,7 @@ impl<'a> Agent<'a> {
             retries: Timers::new(retries),
             kills: Timers::new(kills),
             completions: Timers::new(completions),
+            restarts: Timers::new(restarts),
             shutdowns: Timers::new(storage.executor_timers),
             updates: Table::new(storage.updates),
             operations: Table::new(storage.operations),
@@ -615,6 +633,7 @@ impl<'a> Agent<'a> {
             boot: [0; 16],
             link: Link::default(),
             drain: Drain::default(),
+            clock: Clock::default(),
             counters: Counters::default(),
         })
     }
@@ -631,7 +650,8 @@ impl<'a> Agent<'a> {
             executor_buckets: self.executors_by_name.release(),
             tasks: self.tasks.release(),
             task_buckets: self.tasks_by_name.release(),
-            task_timers: [self.retries.release(), self.kills.release(), self.completions.release()],
+            task_timers: [self.retries, self.kills, self.completions, self.restarts]
+                .map(Timers::release),
             executor_timers: self.shutdowns.release(),
             updates: self.updates.release(),
             operations: self.operations.release(),
@@ -666,6 +686,7 @@ impl<'a> Agent<'a> {
             .min(self.completions.next())
             .min(self.operation_retries.next())
             .min(self.shutdowns.next())
+            .min(self.next_restart())
     }
 
     /// What is in use.
@@ -734,6 +755,7 @@ impl<'a> Agent<'a> {
             Input::Checked { container, status } => self.checked(cx, container, status),
             Input::Health { container, healthy, kill } => self.health(cx, container, healthy, kill),
             Input::Volumes { sequence, failed } => self.volumes_done(cx, sequence, failed),
+            Input::Clock { synchronised } => self.clock(cx, synchronised),
         }
     }
 
@@ -781,6 +803,8 @@ impl<'a> Agent<'a> {
         self.escalate_kills(cx);
         self.end_overdue(cx);
         self.end_executors_overdue(cx);
+        self.start_due(cx);
+        self.see_to_stamps(cx);
         self.send_again(cx);
         self.send_operations_again(cx);
         self.report_some(cx);
@@ -790,10 +814,12 @@ impl<'a> Agent<'a> {
     /// What waited for a record goes on.
     fn persisted(&mut self, cx: &mut Cx<'_>, sequence: u64) {
         self.counters.persisted = self.counters.persisted.max(sequence);
+        // A new session hears first what was done in the one before.
+        self.operations_durable(cx);
         self.obey(cx);
+        self.kill_recorded(cx);
         self.start_recorded(cx);
         self.send_durable(cx);
-        self.operations_durable(cx);
     }
 
     /// Appends a record to the ledger; what waits for it waits for the number returned.
@@ -880,6 +906,7 @@ impl Image for Agent<'_> {
         self.retries.export(to);
         self.kills.export(to);
         self.completions.export(to);
+        self.restarts.export(to);
         self.shutdowns.export(to);
         self.updates.export(to);
         self.operations.export(to);
@@ -888,7 +915,7 @@ impl Image for Agent<'_> {
         let used = self.description.get(..self.counters.description as usize);
         to.put(used.unwrap_or_default());
         to.put(&(self.agent, self.cluster, self.fence, self.boot, self.link, self.counters));
-        to.put(&self.drain);
+        to.put(&(self.drain, self.clock));
     }
 
     fn import(&mut self, from: &mut Reader<'_>) -> Result<(), BadImage> {
@@ -902,6 +929,7 @@ impl Image for Agent<'_> {
         self.retries.import(from)?;
         self.kills.import(from)?;
         self.completions.import(from)?;
+        self.restarts.import(from)?;
         self.shutdowns.import(from)?;
         self.updates.import(from)?;
         self.operations.import(from)?;
@@ -914,7 +942,7 @@ impl Image for Agent<'_> {
         }
         (self.agent, self.cluster, self.fence, self.boot, self.link, self.counters) =
             from.take()?;
-        self.drain = from.take()?;
+        (self.drain, self.clock) = from.take()?;
         self.index_again();
         Ok(())
     }

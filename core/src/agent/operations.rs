@@ -9,6 +9,7 @@
 use super::rows::Operation;
 use super::{Agent, Cx, Hand, Head, Output, RETRY_MAX_US, RETRY_MIN_US, Record, VolumeOrder};
 use crate::Refusal;
+use crate::limits::ONCE_NAME;
 use crate::names::Name;
 use crate::resources::Holding;
 use crate::resources::change::{Conversion, Step};
@@ -31,6 +32,9 @@ impl Agent<'_> {
         operations: &Seq<'_, WireOperation<'_>>,
     ) -> Result<(), Refusal> {
         for operation in operations.iter() {
+            if self.was_done(cx, framework, operation.id()) {
+                continue;
+            }
             let mut memory = [0u8; LIST_BYTES];
             let planned = Planned::of(&operation, &mut memory).ok().flatten();
             let checked = match &planned {
@@ -53,6 +57,25 @@ impl Agent<'_> {
         }
         self.show_resources(cx);
         Ok(())
+    }
+
+    /// True for an operator's operation that is done once and was: that is told again.
+    fn was_done(&mut self, cx: &mut Cx<'_>, framework: FrameworkId, name: &str) -> bool {
+        let known = self.operation_of(framework, name);
+        let Some((id, _)) = known.filter(|_| framework.is_none() && name.len() == ONCE_NAME) else {
+            return false;
+        };
+        self.send_operation(cx, id);
+        // The master has counted it once more.
+        self.link.diverged = true;
+        true
+    }
+
+    /// True for an operation whose end is told until somebody has acknowledged it: one that a
+    /// framework has named, or that an operator may ask for again.
+    fn is_kept(&self, row: &Operation) -> bool {
+        let name = self.text(row.name);
+        !name.is_empty() && (!row.framework.is_none() || name.len() == ONCE_NAME)
     }
 
     /// Everything that can keep an operation from being done here.
@@ -142,7 +165,7 @@ impl Agent<'_> {
     fn record_operation(&mut self, cx: &mut Cx<'_>, id: Id) {
         let Some(row) = self.operations.get(id) else { return };
         let Operation { framework, sequence, .. } = row;
-        let told = !framework.is_none() && !row.name.is_empty();
+        let told = self.is_kept(&row);
         let record = self.with_made(|agent, resources| {
             if !told {
                 return agent.persist(cx, Record::Resources { resources }, true, &[]);
@@ -184,7 +207,7 @@ impl Agent<'_> {
         let mut scratch = Scratch::new(&mut outer);
         let list = self.pool.write(&self.names, row.converted, "", &mut scratch, &mut inner);
         let operation = OperationRef { operation: &name, agent: self.agent, provider: "" };
-        let wanted = !row.framework.is_none();
+        let wanted = self.is_kept(row);
         let status = OperationStatus {
             operation,
             state: row.state,
@@ -250,7 +273,7 @@ impl Agent<'_> {
             if let Some(row) = self.operations.get_mut(id) {
                 row.durable = true;
             }
-            if !row.framework.is_none() && !row.name.is_empty() {
+            if self.is_kept(&row) {
                 self.send_operation(cx, id);
                 continue;
             }
@@ -294,11 +317,22 @@ impl Agent<'_> {
         }
     }
 
+    /// A new session hears what operators may ask for again before anything can be asked for.
+    pub(super) fn tell_operators(&mut self, cx: &mut Cx<'_>) {
+        for slot in 0..self.operations.high_water() {
+            let known = self.operations.at(slot).filter(|(_, row)| row.framework.is_none());
+            if let Some((id, _)) = known.filter(|_| cx.has_room()) {
+                self.send_operation(cx, id);
+            }
+        }
+    }
+
     /// A new session hears all ends that nobody acknowledged, as many as a step has room for; the
     /// rest when they are due again.
     pub(super) fn tell_operations(&mut self, cx: &mut Cx<'_>) {
         for slot in 0..self.operations.high_water() {
-            if let Some(id) = self.operations.id_at(slot).filter(|_| cx.has_room()) {
+            let known = self.operations.at(slot).filter(|(_, row)| !row.framework.is_none());
+            if let Some((id, _)) = known.filter(|_| cx.has_room()) {
                 self.send_operation(cx, id);
             }
         }
@@ -467,7 +501,7 @@ impl Agent<'_> {
     pub(super) fn snapshot_operation(&mut self, cx: &mut Cx<'_>, slot: u32) {
         let Some((_, row)) = self.operations.at(slot) else { return };
         let Operation { framework, sequence, .. } = row;
-        if framework.is_none() || row.name.is_empty() {
+        if !self.is_kept(&row) {
             return;
         }
         self.with_operation_status(&row, |agent, status| {

@@ -19,7 +19,7 @@ use crate::table::Id;
 use crate::wire::task::{
     Executor as WireExecutor, Exit, Kind, Launch, Limit, Reason, TaskOf, TaskState,
 };
-use crate::wire::{Body, BodyRef, ContainerId, Scratch, Seq, decode};
+use crate::wire::{Body, BodyRef, ContainerId, Scratch, Seq, Session, decode};
 
 impl Agent<'_> {
     /// Inputs before the agent started.
@@ -43,6 +43,7 @@ impl Agent<'_> {
                 self.begin(cx, boot);
                 Ok(())
             }
+            Input::Clock { synchronised } => self.clock(cx, synchronised),
             Input::Opened { .. }
             | Input::Closed { .. }
             | Input::Frame { .. }
@@ -70,7 +71,7 @@ impl Agent<'_> {
         match record {
             Record::Started { incarnation, boot } => {
                 self.counters.incarnation = self.counters.incarnation.max(*incarnation);
-                self.boot = *boot;
+                self.replay_boot(*boot);
             }
             Record::Admitted { cluster, agent } => (self.cluster, self.agent) = (*cluster, *agent),
             Record::Fence(fence) => self.fence = *fence,
@@ -110,6 +111,7 @@ impl Agent<'_> {
             Record::Attempt { task, attempt, container } => {
                 if let Some(row) = self.task_of(task).and_then(|id| self.tasks.get_mut(id)) {
                     (row.attempt, row.container) = (*attempt, *container);
+                    row.ordered = Ordered::No;
                 }
             }
             Record::Kill { task } => {
@@ -150,9 +152,11 @@ impl Agent<'_> {
             Record::OperationAcknowledged { framework, operation, .. } => {
                 self.replay_acknowledged(*framework, operation);
             }
+            Record::Stamp { boot, boot_us, wall_us, synchronised } => {
+                self.replay_stamp(*boot, *boot_us, *wall_us, *synchronised);
+            }
             // Nothing here makes these yet; a later release's are kept by refusing its file.
-            Record::Stamp { .. }
-            | Record::Settled { .. }
+            Record::Settled { .. }
             | Record::SnapshotBegins
             | Record::SnapshotEnds
             | Record::Limits { .. } => {}
@@ -242,8 +246,10 @@ impl Agent<'_> {
         self.counters.recovered = true;
         self.counters.incarnation = self.counters.incarnation.saturating_add(1);
         (self.counters.update, self.counters.container) = (0, 0);
-        self.boot = boot;
+        self.replay_boot(boot);
         let incarnation = self.counters.incarnation;
+        // What starts without a master starts in this session.
+        self.link.session = Session { incarnation, counter: 0 };
         self.counters.start_record =
             self.persist(cx, Record::Started { incarnation, boot }, true, &[]);
         self.count_free();
@@ -295,18 +301,21 @@ impl Agent<'_> {
                 let exit = Exit::from_bytes([kind, value]);
                 let _ = self.ended(cx, row.container, exit, None, "");
             }
-            Stage::Recording | Stage::Starting | Stage::Ended => match row.runner() {
-                // Its executor lives: it says that it has the task, or gets it.
-                Some(_) => {
-                    if let Some(row) = self.tasks.get_mut(id) {
-                        row.stage = Stage::Starting;
+            Stage::Recording | Stage::Starting | Stage::Ended | Stage::Waiting => {
+                match row.runner() {
+                    // Its executor lives: it says that it has the task, or gets it.
+                    Some(_) => {
+                        if let Some(row) = self.tasks.get_mut(id) {
+                            row.stage = Stage::Starting;
+                        }
+                    }
+                    None if self.comes_back(cx, id, NOT_SURVIVED) => {}
+                    None => {
+                        self.lose_task(cx, id, row, Reason::AgentRestarted, NOT_SURVIVED);
+                        self.end_rest_of_group(cx, row);
                     }
                 }
-                None => {
-                    self.lose_task(cx, id, row, Reason::AgentRestarted, NOT_SURVIVED);
-                    self.end_rest_of_group(cx, row);
-                }
-            },
+            }
         }
     }
 
@@ -343,6 +352,7 @@ impl Agent<'_> {
         }
         self.persist(cx, Record::Fence(self.fence), false, &[]);
         self.snapshot_drain(cx);
+        self.snapshot_stamp(cx);
         self.snapshot_made(cx);
     }
 

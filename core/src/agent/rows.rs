@@ -5,6 +5,7 @@ use crate::names::Name;
 use crate::resources::Holding;
 use crate::slab::List;
 use crate::table::Id;
+use crate::time::Time;
 use crate::wire::agent::OperationState;
 use crate::wire::call::Ownership;
 use crate::wire::task::{Reason, Restart, Source, TaskState};
@@ -23,6 +24,8 @@ choice! {
         Ending = 3,
         /// It ended, or never was.
         Ended = 4,
+        /// It ended, and is started again when its time comes.
+        Waiting = 5,
     }
 
     /// Why a task was told to end, which says what its end is called.
@@ -145,6 +148,16 @@ record! {
         pub completion_us: u64,
         /// When it is started again.
         pub restart: Restart,
+        /// Ends in a row, none of them after it was steady.
+        pub fails: u32,
+        /// When it began to run; zero = not since this start of the agent.
+        pub began: Time,
+        /// It waits because what held it was gone, not because it ended.
+        pub returns: bool,
+        /// It is killed when that is on disk.
+        pub kill_waits: bool,
+        /// The container that it had before.
+        pub before: ContainerId,
         /// What everybody may see.
         pub public: BodyRef,
         /// What only this agent may see.

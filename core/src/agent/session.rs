@@ -462,10 +462,12 @@ impl Agent<'_> {
         self.link.registered = true;
         let session = self.link.session;
         self.tell_session(cx, session);
+        self.tell_operators(cx);
         self.tell_master(cx, Head::AgentCall(AgentCall::Settled { session }), &[]);
         self.tell_draining(cx);
         self.tell_operations(cx);
         self.tell_all_again(cx);
+        self.start_returning(cx);
     }
 
     /// What is to become of tasks that were reported.
@@ -485,7 +487,7 @@ impl Agent<'_> {
         for Verdict { task, fate } in tasks.iter() {
             let Some(id) = self.task_of(&task) else { continue };
             match fate {
-                // Nothing is started again by itself yet, so there is nothing to allow.
+                // What comes back is started when all verdicts are kept: see `obey`.
                 Fate::Keep | Fate::Restart => {}
                 Fate::Kill => self.kill_task(cx, id, None),
                 Fate::Forget => {

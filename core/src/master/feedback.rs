@@ -3,10 +3,11 @@
 //! Mesos: `Master::updateOperationStatus`, `acknowledgeOperationStatus`, `reconcileOperations`. A
 //! master that did not order an operation learns of it when its agent tells its end again.
 
-use super::operations::{framework_slot, row_of};
+use super::operations::framework_slot;
 use super::rows::{AgentState, FrameworkState, Operation};
 use super::{Cx, Fact, Master};
 use crate::Refusal;
+use crate::limits::ONCE_NAME;
 use crate::table::Id;
 use crate::time::Time;
 use crate::wire::agent::{AgentEvent, OperationRef, OperationState, OperationStatus};
@@ -90,7 +91,11 @@ impl Master<'_> {
         agent: Id,
         status: &OperationStatus<'_>,
     ) -> Result<(), Refusal> {
-        let id = row_of(status.operation.operation).ok_or(Refusal::UnknownOperation)?;
+        let name = status.operation.operation;
+        let Some(id) = self.operators_operation(name) else {
+            // Who waited for it may have asked another master.
+            return if name.len() < ONCE_NAME { Err(Refusal::UnknownOperation) } else { Ok(()) };
+        };
         let row = self.operations.get(id).filter(|row| row.agent == agent.index);
         let row = row.filter(|row| row.framework == 0).ok_or(Refusal::UnknownOperation)?;
         let done = status.state == OperationState::Finished;

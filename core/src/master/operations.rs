@@ -11,6 +11,7 @@ use super::rows::{AgentState, OF_AGENT, Operation};
 use super::{Cx, Fact, Master, OFFERS_PER_AGENT_MAX, Output, REFUSE_DEFAULT_US};
 use crate::Refusal;
 use crate::index::after;
+use crate::limits::ONCE_NAME as ONCE;
 use crate::resources::Holding;
 use crate::resources::change::{Conversion, Step};
 use crate::resources::made::Planned;
@@ -118,13 +119,17 @@ impl Master<'_> {
         if self.operations.room() == 0 {
             return Err(Refusal::OperationsFull.into());
         }
+        if !self.names.has_room_for([operation.id()]) {
+            return Err(Refusal::NamesFull.into());
+        }
         let offers = self.offers_needed(agent, &planned)?;
         for offer in offers {
             self.rescind(cx, offer, Some(REFUSE_DEFAULT_US));
         }
-        let row = self.add_operation("", Taker::Operator { conn, ticket }, agent);
+        let row = self.add_operation(operation.id(), Taker::Operator { conn, ticket }, agent);
         let id = row.map(number).unwrap_or_default();
-        let named = operation.named(&id);
+        // One that is done once, however often it is asked for, has a name that its agent keeps.
+        let named = if operation.id().is_empty() { operation.named(&id) } else { *operation };
         let done = Done { agent, by: None, operation: named, planned, row };
         let mut conversion = self.do_operation(cx, &done);
         self.clear(&mut conversion);
@@ -416,6 +421,16 @@ impl Master<'_> {
         found.map(|(id, _)| id)
     }
 
+    /// The row of an operator's operation, by what its agent calls it.
+    pub(super) fn operators_operation(&self, called: &str) -> Option<Id> {
+        if called.len() < ONCE {
+            return row_of(called);
+        }
+        let name = self.names.find(called)?;
+        let found = self.operations.find(|row| (row.framework, row.name) == (0, name));
+        found.map(|(id, _)| id)
+    }
+
     pub(super) fn remove_operation(&mut self, cx: &mut Cx<'_>, id: Id) {
         let Some(row) = self.operations.remove(id) else { return };
         self.names.release_one(row.name);
@@ -549,8 +564,8 @@ fn number(id: Id) -> heapless::String<16> {
     text
 }
 
-/// The row that an agent calls so.
-pub(super) fn row_of(number: &str) -> Option<Id> {
+/// The row that an agent calls so, unless it has a name.
+fn row_of(number: &str) -> Option<Id> {
     let (generation, index) = number.split_at_checked(8)?;
     let part = |text: &str| u32::from_str_radix(text, 16).ok();
     Some(Id { index: part(index)?, generation: part(generation)? })

@@ -90,7 +90,7 @@ impl Master<'_> {
             OperatorVerb::Down { machines, down } => self.set_down(cx, &machines, down),
             OperatorVerb::Drain { agent, grace_us, gone } => self.drain(cx, agent, grace_us, gone),
             OperatorVerb::MarkGone { agent } => self.mark_gone(cx, agent),
-            OperatorVerb::Masters { .. } => Err(Refusal::Unsupported),
+            OperatorVerb::Masters { .. } | OperatorVerb::Once { .. } => Err(Refusal::Unsupported),
             // Answered later: see `operator_call`.
             OperatorVerb::Operate { .. } => Err(Refusal::BadOperation),
         }

@@ -15,6 +15,7 @@ use crate::Refusal;
 use crate::allocator::hosts::Description;
 use crate::index::after;
 use crate::names::Name;
+use crate::registry::rows::Life;
 use crate::resources::{Holding, Quantities};
 use crate::table::Id;
 use crate::wire::agent::{
@@ -470,7 +471,13 @@ impl Master<'_> {
                 let here = row.is_some_and(|row| row.agent == agent.index);
                 let leaving = framework.and_then(|id| master.frameworks.get_ref(id));
                 let leaving = leaving.is_none_or(|row| row.state == FrameworkState::Leaving);
+                let given_up = master
+                    .agents
+                    .get_ref(agent)
+                    .is_some_and(|row| row.life == Life::Unreachable && held.waits_alone());
                 let fate = match (here, held.state.is_terminal()) {
+                    // Its framework may have another one by now.
+                    (true, false) if given_up => Some(Fate::Kill),
                     (false, true) => Some(Fate::Forget),
                     (false, false) => Some(Fate::Kill),
                     (true, false) if leaving => Some(Fate::Kill),

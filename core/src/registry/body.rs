@@ -12,9 +12,10 @@ use crate::wire::gossip::{Edit, Table, Version};
 use crate::wire::{Check, Seq};
 
 /// How many tables there are.
-pub const TABLES: usize = 11;
+pub const TABLES: usize = 13;
 /// Bytes of a slot of each table.
-pub const ENTRY: [u16; TABLES] = [META_BYTES, 72, 24, 48, 512, 336, 64, 16, 32, 32, CELL_BYTES];
+pub const ENTRY: [u16; TABLES] =
+    [META_BYTES, 72, 24, 48, 512, 336, 64, 16, 32, 32, CELL_BYTES, 40, CELL_BYTES];
 
 #[allow(clippy::cast_possible_truncation)] // 384
 const META_BYTES: u16 = META_MAX as u16;
@@ -34,7 +35,7 @@ impl Shape {
     pub const fn new(agents: u32, frameworks: u32, roles: u32) -> Self {
         let few = if agents < 64 { 8 } else { 64 };
         let more = if agents < 64 { 32 } else { 256 };
-        let windows = match agents {
+        let windows: u32 = match agents {
             0..64 => 4,
             64..512 => 64,
             512..5_000 => 128,
@@ -46,7 +47,19 @@ impl Shape {
             16..1_092 => agents.saturating_mul(2),
             1_092.. => CELLS_MAX,
         };
-        let slots = [1, agents, agents, frameworks, roles, windows, few, more, few, more, cells];
+        let requests = match agents {
+            0..16 => 8,
+            16..64 => 16,
+            64..1_024 => 256,
+            1_024.. => 1_024,
+        };
+        // Each machine of a schedule may be dropped, and another one be in its place: less than 0.8 of a
+        // cell for both.
+        let redo = windows.saturating_mul(4).saturating_div(5).saturating_add(2);
+        let slots = [
+            1, agents, agents, frameworks, roles, windows, few, more, few, more, cells, requests,
+            redo,
+        ];
         Self { slots }
     }
 
@@ -227,10 +240,11 @@ mod tests {
         assert_eq!(place(Table::Agents, 3, 71, &[1, 2]), None, "beyond its slot");
         assert_eq!(place(Table::Agents, 4, 0, &[]), None, "no such slot");
         assert_eq!(place(Table::Meta, 0, 0, &[0; 385]), None);
-        let last = place(Table::Revocations, 31, 0, &[0; 32]).unwrap();
-        assert_eq!(last.end, SHAPE.bytes(), "a set so small has no store");
+        assert_eq!(place(Table::Store, 0, 0, &[]), None, "a set so small has no store");
+        let last = place(Table::Redo, 4, 0, &[0; CELL]).unwrap();
+        assert_eq!(last.end, SHAPE.bytes());
         let shape = Shape::new(64, 4, 4);
-        let edit = edit(Table::Store, 127, 0, &[0; CELL]);
+        let edit = edit(Table::Redo, 52, 0, &[0; CELL]);
         assert_eq!(shape.place(&edit).unwrap().end, shape.bytes());
         assert_eq!(Shape::new(1024, 200, 64).slots[1], 1024);
     }

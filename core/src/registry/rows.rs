@@ -89,6 +89,19 @@ pub enum Row<'a> {
     },
     /// A framework that was removed, and does not come back.
     Removed(FrameworkId),
+    /// A call of an operator that was done.
+    Request(Request),
+}
+
+/// A call of an operator that was done, so that it is not done again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Request {
+    /// What it was named by.
+    pub id: [u8; 16],
+    /// The hash of what was asked; 0 = not known.
+    pub hash: u64,
+    /// Later calls have higher numbers.
+    pub number: u64,
 }
 
 impl<'a> Row<'a> {
@@ -99,6 +112,7 @@ impl<'a> Row<'a> {
             Self::Agent(_) => Table::Agents,
             Self::Machine { .. } => Table::Windows,
             Self::Removed(_) => Table::Frameworks,
+            Self::Request(_) => Table::Requests,
         }
     }
 

@@ -12,7 +12,7 @@ use super::check::{
 use super::ids::{AgentId, Body, ContainerId, Fence, FrameworkId, Session};
 use super::resource::{Attribute, Resource};
 use super::seq::{Seq, items};
-use super::task::{Exit, Launch, Restart, Status, TaskOf, TaskState};
+use super::task::{Copies, Exit, Launch, Restart, RestartRule, Status, TaskOf, TaskState};
 use crate::limits::{ITEMS_PER_LIST_MAX, MESSAGE_MAX, ROLES_PER_FRAMEWORK_MAX, TASKS_PER_HEAD_MAX};
 
 /// What an agent tells the master.
@@ -213,6 +213,15 @@ pub struct TaskHeld<'a> {
     pub resources: Seq<'a, Resource<'a>>,
     /// Length and hash of its public body.
     pub public: Hash,
+}
+
+impl TaskHeld<'_> {
+    /// True for one that waits to be started again, and of which there may be only one.
+    pub const fn waits_alone(&self) -> bool {
+        let rule = !matches!(self.restart.rule, RestartRule::Never);
+        let alone = matches!(self.restart.copies, Copies::Exclusive);
+        rule && alone && matches!(self.state, TaskState::Starting)
+    }
 }
 
 /// A body by what it holds, without the bytes.

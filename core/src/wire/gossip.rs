@@ -134,6 +134,10 @@ choice! {
         Revocations = 9,
         /// What frameworks store, in cells.
         Store = 10,
+        /// Calls of operators that were done, and may be made again.
+        Requests = 11,
+        /// A change on its way that is larger than goes at once.
+        Redo = 12,
     }
 }
 

@@ -116,6 +116,14 @@ pub enum OperatorVerb<'a> {
         /// Also one that still answers.
         force: bool,
     },
+    /// Something that is done once, however often it is asked for. Masters keep the id with what it
+    /// changes, so that the next leader answers what this one would have; the core refuses it.
+    Once {
+        /// Names the call: drawn by whoever makes it, and the same when it is made again.
+        id: [u8; 16],
+        /// The verb, encoded; not one of these.
+        verb: &'a [u8],
+    },
 }
 
 /// A machine (Mesos: `MachineID`): its host's name in lower case, its address, or both.
@@ -213,6 +221,7 @@ impl Check for OperatorVerb<'_> {
                 require(*remove > 0 || !add.is_empty(), "masters", Fault::Empty)?;
                 text("masters.add", add, FINGERPRINT_MAX)
             }
+            Self::Once { verb, .. } => once(verb),
             Self::Operate { agent, operation } => {
                 some("operate.agent", *agent)?;
                 operation.check_up_to("operate.operation", 1)?;
@@ -224,6 +233,15 @@ impl Check for OperatorVerb<'_> {
             }
         }
     }
+}
+
+/// One verb, which is no more than that.
+fn once(verb: &[u8]) -> Result<(), Malformed> {
+    let read = postcard::take_from_bytes::<OperatorVerb<'_>>(verb);
+    let (verb, rest) = read.map_err(super::check::of_postcard)?;
+    let one = rest.is_empty() && !matches!(verb, OperatorVerb::Once { .. });
+    require(one, "once.verb", Fault::Contradiction)?;
+    verb.check()
 }
 
 fn some(field: &'static str, agent: AgentId) -> Result<(), Malformed> {

@@ -8,7 +8,7 @@ use super::check::{
 use super::ids::{AgentId, Body, ContainerId, FrameworkId, Uuid};
 use super::resource::Resource;
 use super::seq::{Seq, items};
-use crate::limits::{ITEMS_PER_LIST_MAX, MESSAGE_MAX, NAME_MAX};
+use crate::limits::{ITEMS_PER_LIST_MAX, KILL_GRACE_US, MESSAGE_MAX, NAME_MAX};
 use crate::resources::Amount;
 
 choice! {
@@ -167,7 +167,38 @@ choice! {
 
 nothing_to_check!(TaskState Source Reason RestartRule UnknownAge OnReturn Copies);
 
+impl Launch<'_> {
+    /// Whether its restart rule can be kept, or why not, in a sentence.
+    pub fn check_restart(&self) -> Result<(), &'static str> {
+        let Restart { stop_after_us, lost_after_us, .. } = self.restart;
+        if self.restart == Restart::default() {
+            return Ok(());
+        }
+        let own = matches!(self.kind, Kind::Command | Kind::Container);
+        if !own || self.executor.is_some() {
+            return Err("a restart rule is for a command that the agent runs itself");
+        }
+        let grace_us = self.grace_us.unwrap_or(KILL_GRACE_US);
+        let early = lost_after_us.saturating_sub(lost_after_us / 4);
+        if stop_after_us > 0 && lost_after_us > 0 && stop_after_us.saturating_add(grace_us) > early
+        {
+            return Err(
+                "mesita.stop-after and the kill grace must be at most 0.75 of mesita.lost-after, or two \
+                 copies could run",
+            );
+        }
+        self.restart.check().map_err(|_| {
+            "mesita.unknown=start is for tasks that may run twice: with mesita.copies=availability"
+        })
+    }
+}
+
 impl TaskState {
+    /// True while something may still follow.
+    pub const fn is_live(self) -> bool {
+        !self.is_terminal()
+    }
+
     /// True when no update may follow. `Lost` counts: frameworks that are told so forget the task.
     pub const fn is_terminal(self) -> bool {
         matches!(

@@ -26,7 +26,11 @@ mod lives;
 #[allow(dead_code)]
 #[path = "../election/oracle.rs"]
 mod oracle;
+mod outcomes;
 mod plan;
+#[allow(dead_code)]
+#[path = "../../../daemon/src/set/redo.rs"]
+mod redo;
 #[path = "../support/mod.rs"]
 mod support;
 #[allow(dead_code)]

@@ -493,6 +493,14 @@ pub fn all() -> Vec<(&'static str, Head<'static>)> {
                 operation: list![Operation<'static>; Operation::Reserve(change())],
             }),
         ),
+        (
+            "operator.once",
+            operator(OperatorVerb::Once {
+                id: [7; 16],
+                // SET_WEIGHT of `a` to 2.
+                verb: &[1, 1, b'a', 0xd0, 0x0f],
+            }),
+        ),
         ("operator.teardown", operator(OperatorVerb::Teardown { framework: FRAMEWORK })),
         (
             "operator.reply",

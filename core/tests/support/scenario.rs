@@ -480,7 +480,7 @@ fn elected(out: &mut dyn FnMut(&str, u64)) {
     out("election", seen.finish());
     let (mut body, mut incoming) = ([0; SHAPE.bytes()], [0; SHAPE.bytes()]);
     let mut other = Election::new(SHAPE, &mut body, &mut incoming, ELECTION);
-    let mut bytes = [0; 12_288];
+    let mut bytes = [0; 18_432];
     copied_in("election.image", &front, &mut other, &mut bytes, out);
 }
 
@@ -591,7 +591,7 @@ fn saved() -> u64 {
 
 /// Tells the digest of `of`, then of what `into` is after it read what `of` wrote.
 fn copied(name: &str, of: &dyn Image, into: &mut dyn Image, out: &mut dyn FnMut(&str, u64)) {
-    copied_in(name, of, into, &mut [0; 2048], out);
+    copied_in(name, of, into, &mut [0; 2560], out);
 }
 
 #[inline(never)]

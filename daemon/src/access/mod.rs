@@ -238,7 +238,7 @@ impl Access {
             None => (Rights::OPERATE, root == Some(true)),
         };
         let any_user = if may_be_root { Rights::ANY_USER } else { Rights::NONE };
-        Caller { name: format!("{PRINCIPAL}{principal}"), rights: rights.and(any_user) }
+        Caller::new(format!("{PRINCIPAL}{principal}"), rights.and(any_user))
     }
 
     /// True when a caller may bring agents: who operates the cluster, and who is kept for that.

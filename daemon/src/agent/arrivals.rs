@@ -67,7 +67,7 @@ impl AgentNode {
         known();
         let outbox = Outbox::new(self.options.stream_bytes_max, self.on_level("an executor"));
         // An executor proves itself by its token, with its first call.
-        let caller = Caller { name: String::new(), rights: Default::default() };
+        let caller = Caller::new("", Default::default());
         let conn = Conn::new(id, ends, peer, caller, outbox);
         self.conns.add(&conn);
         let head_max = conn.peer.head_max;

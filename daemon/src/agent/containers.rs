@@ -12,7 +12,7 @@ use event_listener::Event;
 use mesita_core::agent::ledger::Record;
 use mesita_core::agent::{Hand, HandLaunch, Input};
 use mesita_core::limits::MESSAGE_MAX;
-use mesita_core::wire::task::{Kind, Reason};
+use mesita_core::wire::task::{Kind, Reason, TaskOf};
 use mesita_core::wire::{AgentId, BodyRef, ContainerId, FrameworkId};
 use mesita_isolation::cgroups::At;
 use mesita_isolation::isolators::{Limitation, Reason as LimitReason, TaskLimits};
@@ -225,10 +225,24 @@ impl Containers {
                 _ => self.about(*container, *framework, &About { task, user, ..About::default() }),
             }
         }
+        if let Record::Attempt { task, container, .. } = record {
+            self.about_again(*container, task);
+        }
         if let Record::Executor { framework, container, executor, user, .. } = record {
             let names = About { executor: executor.id, user, ..About::default() };
             self.about(*container, *framework, &names);
         }
+    }
+
+    /// A task was started again: its new container is for what the one before was for.
+    fn about_again(&self, id: ContainerId, task: &TaskOf<'_>) {
+        let is = |one: &&Rc<Container>| {
+            one.framework.get() == task.framework && *one.task.borrow() == task.task
+        };
+        let before = self.known.borrow().values().find(is).cloned();
+        let Some(before) = before else { return };
+        let user = before.user.borrow().clone();
+        self.about(id, task.framework, &About { task: task.task, user: &user, ..About::default() });
     }
 
     fn about(&self, id: ContainerId, framework: FrameworkId, names: &About<'_>) {
@@ -433,6 +447,7 @@ impl AgentNode {
             Hand::Launch(launch) => {
                 let id = launch.container;
                 let HandLaunch { framework, task, executor, user, inside, .. } = *launch;
+                self.stops(launch.stop_after_us);
                 self.containers.about(id, framework, &About { task, executor, user, inside });
                 let plan = self.plan(launch, bodies);
                 self.step(id, Step::Launch(Box::new(plan)));
@@ -452,6 +467,7 @@ impl AgentNode {
             Hand::Volumes { sequence, order, volumes } => {
                 self.order_volumes(*sequence, *order, volumes);
             }
+            Hand::Clock => self.tell_clock(),
         }
     }
 
@@ -470,6 +486,8 @@ impl AgentNode {
                 container: launch.container,
                 attempt: launch.attempt,
                 session: launch.session,
+                stop_after_us: launch.stop_after_us,
+                grace_us: if launch.stop_after_us > 0 { launch.grace_us } else { 0 },
                 ..empty_launch()
             },
             private: bytes(launch.private),

@@ -9,6 +9,7 @@ use std::pin::Pin;
 use std::rc::Rc;
 
 use mesita_core::agent::Input;
+use mesita_core::time::Time;
 use mesita_core::wire::agent::AgentEvent;
 use mesita_core::wire::hello::Role;
 use mesita_core::wire::link::Link;
@@ -26,6 +27,7 @@ use crate::conn::{Conn, Ends, Pipe, Writing};
 use crate::doors::Caller;
 use crate::port::with_refs;
 use crate::{alarm, clock, random};
+use mesita_isolation::keeper::protocol::Request;
 
 /// How long a master may take to say hello, and then to register the agent, in µs.
 const PATIENCE_US: u64 = 10_000_000;
@@ -153,7 +155,7 @@ impl AgentNode {
         };
         let outbox = Outbox::new(self.options.master_bytes_max, self.on_level("the master"));
         // The master needs no rights here: it gives orders, which the core judges.
-        let caller = Caller { name: String::new(), rights: Default::default() };
+        let caller = Caller::new("", Default::default());
         let conn = Conn::new(id, ends, peer, caller, outbox);
         self.conns.add(&conn);
         self.master.set(Some(id));
@@ -254,6 +256,20 @@ enum Outcome {
     Failed(String),
 }
 
+impl AgentNode {
+    /// A task is there that stops when no master has answered for so long.
+    pub(super) fn stops(&self, after_us: u64) {
+        self.renews.set(self.renews.get() || after_us > 0);
+    }
+
+    /// A master has answered a question of then: whoever holds such tasks counts from there.
+    fn renew(&self, session: Session, sent: Time) {
+        if self.renews.get() {
+            self.keeper.send(&Request::Renew { session, contact_us: sent.0 });
+        }
+    }
+}
+
 impl Talk for AgentNode {
     fn bodies(&self) -> &RefCell<Bodies> {
         &self.port.bodies
@@ -268,9 +284,10 @@ impl Talk for AgentNode {
             Link::Pong { stamp, session } => {
                 let ours = session == conn.session.get() && session != Session::default();
                 // Our own clock, echoed: an answer proves life at the time of the question.
-                let sent = mesita_core::time::Time(stamp);
+                let sent = Time(stamp);
                 if ours && sent > conn.heard.get() && sent <= clock::now() {
                     conn.heard.set(sent);
+                    self.renew(session, sent);
                 }
             }
             Link::Ping { stamp, session } => {

@@ -166,6 +166,8 @@ pub(crate) struct AgentNode {
     news: News,
     /// Where masters are beside the addresses that it was given.
     learned: Learned,
+    /// Somebody holds a task that stops when no master has answered for too long.
+    renews: Cell<bool>,
     /// The newest reign that it has obeyed.
     seen: Cell<Fence>,
     /// Where the leader was seen last.

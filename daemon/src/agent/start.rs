@@ -128,6 +128,7 @@ impl AgentNode {
             session_changed: Event::new(),
             news: super::news::News::default(),
             learned: Default::default(),
+            renews: std::cell::Cell::default(),
             seen: std::cell::Cell::default(),
             leader: std::cell::RefCell::default(),
             over: Over::default(),
@@ -146,12 +147,19 @@ impl AgentNode {
         let held: Vec<Held> =
             held.into_iter().filter(|held| !inner.contains(&held.container())).collect();
         node.tell_held(&held);
+        node.tell_clock();
         node.port.put_then(&Input::Recovered { boot }, Vec::new(), node.or_too_small());
         node.take_up(&held);
         node.serve_keeper();
         node.collect_garbage();
         node.bound_logs();
         Ok(node)
+    }
+
+    /// What the kernel says of its clock.
+    pub(super) fn tell_clock(&self) {
+        let synchronised = crate::clock::is_synchronised();
+        self.port.put(&Input::Clock { synchronised });
     }
 
     /// Ends the agent when what frameworks keep on it does not fit: else it would be given up.
@@ -210,6 +218,9 @@ impl AgentNode {
         match decode::<Record<'_>>(&entry.record) {
             Ok(record) => {
                 self.containers.recovered(&record);
+                if let Record::Task { launch, .. } = record {
+                    self.stops(launch.restart.stop_after_us);
+                }
                 if let Record::Admitted { cluster, .. } = record {
                     self.own.borrow_mut().cluster = cluster;
                 }

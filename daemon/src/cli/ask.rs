@@ -2,15 +2,16 @@
 
 use std::process::ExitCode;
 
+use mesita_core::Refusal;
 use mesita_core::wire::Head;
 use mesita_core::wire::operator::{OperatorCall, OperatorVerb};
 use mesita_core::wire::svc::{CloseReason, Stream, Svc};
 use serde_json::Value;
 
 use super::{Failure, find, print};
-use crate::alarm;
 use crate::client::asker::Asker;
 use crate::flags::Where;
+use crate::{alarm, clock, random};
 
 /// The rows of a stream of JSON lines.
 pub(super) async fn rows(at: &Where, kind: Stream<'_>) -> Result<Vec<Value>, Failure> {
@@ -53,13 +54,46 @@ pub(super) fn list(
     Ok(ExitCode::SUCCESS)
 }
 
-/// Asks for something that only operators may.
+/// Asks for something that only operators may. It has a name, so that it is done once however often
+/// it is asked for: again and again while nobody knows whether it was done, because the leader ended
+/// meanwhile.
 pub(super) async fn operate(at: &Where, verb: OperatorVerb<'_>) -> Result<(), Failure> {
+    // Our own types have no way to fail.
+    let verb = postcard::to_allocvec(&verb).unwrap_or_default();
+    let once = OperatorVerb::Once { id: random::bytes(), verb: &verb };
+    let call = OperatorCall { ticket: 1, verb: once };
+    let until = clock::now().after(AGAIN_US);
+    let mut asked = false;
+    loop {
+        let failure = match attempt(at, call, &mut asked).await {
+            Ok(Ok(())) => return Ok(()),
+            Ok(Err((Refusal::OutcomeUnknown, message))) => Failure::plain(message),
+            Ok(Err((_, message))) => return Err(Failure::plain(message)),
+            Err(failure) => failure,
+        };
+        if !asked || clock::now() > until {
+            return Err(failure);
+        }
+        log::info!("{}; asking again", failure.message);
+        alarm::after(PAUSE_US).await;
+    }
+}
+
+/// How long something is asked for again, in µs.
+const AGAIN_US: u64 = 30_000_000;
+/// And how often, in µs.
+const PAUSE_US: u64 = 200_000;
+
+/// Asks once. `asked`: somebody may have heard it.
+async fn attempt(
+    at: &Where,
+    call: OperatorCall<'_>,
+    asked: &mut bool,
+) -> Result<Result<(), (Refusal, String)>, Failure> {
     let asker = find::ask(at).await?;
-    let call = OperatorCall { ticket: 1, verb };
     understands(&asker, &Head::OperatorCall(call))?;
-    let reply = asker.during(asker.call(call)).await.map_err(Failure::plain)?;
-    reply.map_err(Failure::plain)
+    *asked = true;
+    asker.during(asker.call(call)).await.map_err(Failure::plain)
 }
 
 /// An older master would not know what it is asked.

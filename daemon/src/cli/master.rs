@@ -29,6 +29,8 @@ use crate::signals::{self, Caught, Signals};
 
 /// How long connections may take to read that the master ends, in µs.
 const GOODBYE_US: u64 = 500_000;
+/// What those are told takes until it is sent who wait for an answer that will not come, in µs.
+const ANSWERED_US: u64 = 100_000;
 
 /// Why a master ends.
 enum End {
@@ -89,7 +91,14 @@ pub(super) fn main(flags: Master) -> Result<ExitCode, Failure> {
             part_from_all(&master).await;
             End::Signal
         };
-        let over = async { End::Over(set.over().await) };
+        let over = async {
+            let over = set.over().await;
+            if over == Over::Lost {
+                master.answers_unknown();
+                alarm::after(ANSWERED_US).await;
+            }
+            End::Over(over)
+        };
         futures_lite::future::or(told, over).await
     });
     match end {

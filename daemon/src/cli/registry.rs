@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use mesita_core::registry::body::Shape;
-use mesita_core::registry::rows::{Admission, Life, Row};
+use mesita_core::registry::rows::{Admission, Life, Request, Row};
 use mesita_core::wire::gossip::Table;
 use mesita_core::wire::operator::Planned;
 use serde_json::{Value, json};
@@ -208,6 +208,9 @@ fn row(cluster: u64, bytes: &[u8]) -> Value {
             "duration_us": window.duration_us,
             "down": down,
         }),
+        Some(Row::Request(Request { id, .. })) => {
+            json!({ "request": format!("{:032x}", u128::from_be_bytes(id)) })
+        }
         Some(Row::Removed(framework)) => {
             json!({ "removed_framework": framework.shown(cluster).to_string() })
         }

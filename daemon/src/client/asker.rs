@@ -3,6 +3,7 @@
 use std::cell::RefCell;
 use std::rc::Rc;
 
+use mesita_core::Refusal;
 use mesita_core::table::Id;
 use mesita_core::wire::hello::Role;
 use mesita_core::wire::link::Link;
@@ -40,7 +41,7 @@ struct Side {
 }
 
 /// Done, or why not.
-type Reply = Result<(), String>;
+type Reply = Result<(), (Refusal, String)>;
 
 impl Asker {
     /// Connects to the leader, by way of whoever is at one of these addresses.
@@ -75,7 +76,7 @@ impl Asker {
         let greeting = hello::dial(reading, &mut writing, own, &side.bodies);
         let greeted = alarm::within(PATIENCE_US, greeting).await.ok_or(Refused::NoHello)?;
         let (frames, peer) = greeted?;
-        let caller = Caller { name: String::new(), rights: Default::default() };
+        let caller = Caller::new("", Default::default());
         let conn = Conn::new(Id::default(), ends, peer, caller, Outbox::new(STREAM_BYTES, |_| {}));
         Ok(Self { conn, side, rest: RefCell::new(Some((frames, writing))) })
     }
@@ -94,7 +95,8 @@ impl Asker {
     pub(crate) async fn call(&self, call: OperatorCall<'_>) -> Reply {
         self.conn.say(&Head::OperatorCall(call));
         let (_, replies) = &self.side.replies;
-        replies.recv().await.unwrap_or_else(|_| Err("no reply came".to_owned()))
+        let none = || Err((Refusal::OutcomeUnknown, "no reply came".to_owned()));
+        replies.recv().await.unwrap_or_else(|_| none())
     }
 
     /// Keeps the connection going while `ask` asks; what comes of it, or why the connection ended
@@ -137,7 +139,7 @@ impl Talk for Side {
             return Err("a message that has no place on this connection");
         };
         let (sender, _) = &self.replies;
-        let reply = result.map_err(|_| message.to_owned());
+        let reply = result.map_err(|refusal| (refusal, message.to_owned()));
         sender.try_send(reply).map_err(|_| "a reply that nobody waits for")
     }
 }

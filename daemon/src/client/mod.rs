@@ -208,7 +208,7 @@ impl ClientNode {
                 log::warn!("the master reads too slowly; its connection was cut");
             }
         });
-        let caller = Caller { name: String::new(), rights: Default::default() };
+        let caller = Caller::new("", Default::default());
         let conn = Conn::new(Id::default(), ends, peer, caller, outbox);
         *self.conn.borrow_mut() = Some(Rc::clone(&conn));
         self.port.put(&Input::Connected);

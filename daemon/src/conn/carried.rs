@@ -88,7 +88,7 @@ pub(crate) async fn caller(reading: &mut super::Reading) -> Option<Caller> {
             rights = rights.and(right);
         }
     }
-    Some(Caller { name: name.to_owned(), rights })
+    Some(Caller::new(name, rights))
 }
 
 #[cfg(test)]
@@ -102,13 +102,13 @@ mod tests {
 
     #[test]
     fn who_asks_is_read_as_it_was_written() {
-        let bob = Caller { name: "local:bob".to_owned(), rights: Rights::OPERATE };
+        let bob = Caller::new("local:bob", Rights::OPERATE);
         let line = Line(&bob).to_string();
         assert_eq!(line, "caller 2 local:bob\n");
         assert_eq!(read(b"caller 2 local:bob\nGET / HTTP/1.1"), Some(bob));
         assert_eq!(read(b"GET / HTTP/1.1\r\n"), None);
         assert_eq!(read(b"caller 9"), None);
-        let sly = Caller { name: "a\nb".to_owned(), rights: Rights::NONE };
+        let sly = Caller::new("a\nb", Rights::NONE);
         assert_eq!(Line(&sly).to_string(), "caller 0 ab\n");
     }
 }

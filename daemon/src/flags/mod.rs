@@ -8,6 +8,7 @@ mod access;
 mod fetch;
 pub(crate) mod file;
 pub(crate) mod json;
+mod restart;
 pub(crate) mod text;
 pub(crate) mod walls;
 
@@ -22,6 +23,7 @@ use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
 use fetch::Fetch;
 use mesita_core::allocator::Policy;
 use mesita_core::capacity::Capacity;
+use restart::RestartRule;
 use text::{Duration, Rate, Share, Size};
 
 /// The command line.
@@ -505,6 +507,8 @@ pub(crate) struct Run {
     /// Time from SIGTERM to SIGKILL when it is killed
     #[arg(long, value_name = "DURATION", default_value = "3secs")]
     pub(crate) kill_grace: Duration,
+    #[command(flatten)]
+    pub(crate) restart: RestartRule,
     /// Hand it to the cluster, print its id and return
     #[arg(long)]
     pub(crate) detach: bool,

@@ -102,7 +102,8 @@ impl MasterNode {
             | OperatorVerb::MarkGone { .. }
             | OperatorVerb::Operate { .. }
             | OperatorVerb::Teardown { .. }
-            | OperatorVerb::Masters { .. } => return Ok(()),
+            | OperatorVerb::Masters { .. }
+            | OperatorVerb::Once { .. } => return Ok(()),
         };
         self.set().map_or(Ok(()), |set| set.has_room(&row))
     }

@@ -71,7 +71,8 @@ impl Talk for MasterNode {
             return Err("no room for another caller: see --size on the master");
         }
         if let Head::OperatorCall(call) = head
-            && (self.denies(conn, call)
+            && (self.does_once(conn, call)
+                || self.denies(conn, call)
                 || self.changes_masters(conn, call)
                 || self.refuses(conn, call))
         {
@@ -82,6 +83,9 @@ impl Talk for MasterNode {
         if matches!(head, Head::Call(_)) {
             let rates = &self.options.access.rates;
             conn.not_before.set(rates.next(conn.caller.principal(), clock::now()));
+        }
+        if let Head::AgentCall(call) = head {
+            self.operation_once(conn, call);
         }
         let claimed = self.claimed(conn, head);
         self.note_framework(&conn.caller, head, claimed.as_ref().err());

@@ -44,7 +44,8 @@ impl MasterNode {
         } else if kind == Type::MarkAgentGone {
             let id = call.mark_agent_gone.as_ref().map_or("", |one| &one.agent_id.value);
             let agent = self.agent_called(id);
-            let agent = agent.filter(|id| self.catalog.borrow().agent(*id).is_some());
+            let known = |id: &AgentId| self.catalog.borrow().agent(*id).is_some();
+            let agent = agent.filter(|id| known(id) || self.was_done(caller));
             let agent = agent.ok_or_else(|| early(StatusCode::NOT_FOUND, "Unknown agent"))?;
             self.operate(caller, OperatorVerb::MarkGone { agent }).await?;
         } else if kind == Type::UpdateMaintenanceSchedule {

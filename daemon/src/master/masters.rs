@@ -11,7 +11,9 @@ use serde::Deserialize;
 use serde_json::Value;
 
 use super::MasterNode;
+use super::operations::Answer;
 use crate::conn::Conn;
+use crate::doors::Caller;
 use crate::http::body::Body;
 use crate::http::{Reply, Visit, early, only, request, status};
 use crate::set::node::SetNode;
@@ -79,20 +81,26 @@ impl MasterNode {
     /// True for a call that is answered here: the election's side does it.
     pub(super) fn changes_masters(&self, conn: &Rc<Conn>, call: &OperatorCall<'_>) -> bool {
         let OperatorVerb::Masters { remove, add, force } = call.verb else { return false };
-        let operates = conn.caller.rights.has(Rights::OPERATE);
         let (wish, ticket) = (Wish { remove, add: add.to_owned(), force }, call.ticket);
         let (me, conn) = (self.me.clone(), Rc::clone(conn));
         self.tasks.go(async move {
             let Some(me) = me.upgrade() else { return };
-            let done = match operates {
-                true => me.change_masters(wish).await,
-                false => Err((Refusal::Denied, Refusal::Denied.sentence().to_owned())),
-            };
-            let message = done.as_ref().err().map_or("", |(_, why)| why);
-            let result = done.as_ref().err().map_or(Ok(()), |(refusal, _)| Err(*refusal));
+            let (result, message) = me.operates_masters(&conn.caller, wish).await;
+            let message = &message;
             conn.say(&Head::OperatorEvent(OperatorEvent::Reply { ticket, result, message }));
         });
         true
+    }
+
+    /// The same for whoever operates the cluster.
+    pub(super) async fn operates_masters(&self, caller: &Caller, wish: Wish) -> Answer {
+        if !caller.rights.has(Rights::OPERATE) {
+            return (Err(Refusal::Denied), Refusal::Denied.sentence().to_owned());
+        }
+        match self.change_masters(wish).await {
+            Ok(()) => (Ok(()), String::new()),
+            Err((refusal, why)) => (Err(refusal), why),
+        }
     }
 
     async fn change_masters(&self, wish: Wish) -> Result<(), No> {

@@ -32,6 +32,7 @@ mod masters;
 mod operations;
 mod operator;
 mod quotas;
+pub(crate) mod requests;
 mod reservations;
 mod rights;
 mod schedulers;
@@ -119,6 +120,7 @@ pub(crate) struct MasterNode {
     own: RefCell<Own>,
     pub(crate) store: RefCell<store::Store>,
     pub(super) audit: Audit,
+    pub(crate) requests: RefCell<requests::Requests>,
     /// Agents that frameworks were told of, by connection.
     introduced: RefCell<BTreeMap<Id, BTreeSet<AgentId>>>,
     /// Connections of agents that are registered.
@@ -157,6 +159,7 @@ impl MasterNode {
             catalog: RefCell::default(),
             own: RefCell::new(Own::new(Role::Master)),
             store: RefCell::default(),
+            requests: RefCell::default(),
             introduced: RefCell::default(),
             agent_conns: RefCell::default(),
             operators: RefCell::default(),
@@ -188,7 +191,7 @@ impl MasterNode {
             Some(number) => number,
             None if callers.len() >= self.options.callers_max as usize => return None,
             None => {
-                callers.push(caller.clone());
+                callers.push(Caller::new(caller.name.clone(), caller.rights));
                 let number = callers.len() - 1;
                 let input = Input::Caller {
                     caller: u16::try_from(number).ok()?,
@@ -217,6 +220,7 @@ impl MasterNode {
 
     /// Passes a head on to its connection.
     fn send(&self, conn: Id, head: &[u8], bodies: &[BodyRef]) {
+        self.core_answers(conn, head);
         if !self.answer_when_durable(conn, head, bodies) {
             self.send_now(conn, head, bodies);
         }

@@ -14,9 +14,11 @@ use mesita_core::wire::operator::{OperatorCall, OperatorEvent, OperatorVerb};
 use mesita_core::wire::{FrameworkId, Head, Seq, decode};
 
 use super::MasterNode;
+use super::requests::unknown;
 use crate::clock;
 use crate::doors::Caller;
 use crate::http::{Early, early};
+use crate::once::RequestId;
 use crate::pb::mesos::v1 as pb;
 use crate::port::with_refs;
 use crate::v1::amounts::amount;
@@ -112,19 +114,26 @@ impl MasterNode {
         caller: &Caller,
         verb: OperatorVerb<'_>,
     ) -> Result<Answer, Early> {
-        let full = |what: &str| {
-            let message = format!("{what}: see --size on the master");
-            early(StatusCode::SERVICE_UNAVAILABLE, message)
-        };
         self.check_asked(caller, &verb)?;
         let call = OperatorCall { ticket: 1, verb };
         let kept = self.can_keep(&call);
         kept.map_err(|refusal| early(StatusCode::BAD_REQUEST, refusal.sentence()))?;
-        // Our own types have no way to fail.
-        let head = Head::OperatorCall(call);
-        let head = postcard::to_allocvec(&head).unwrap_or_default();
-        let number = self.number_of(caller).ok_or_else(|| full("no room for another caller"))?;
-        let conn = self.conns.begin().ok_or_else(|| full("too many connections"))?;
+        Ok(self.ask_once(caller, call).await)
+    }
+
+    /// Puts a call to the core on a connection of its own; what it says. `request`: to be kept with
+    /// what it changes.
+    pub(super) async fn put_verb(
+        self: &Rc<Self>,
+        caller: &Caller,
+        call: &OperatorCall<'_>,
+        request: Option<(RequestId, u64)>,
+    ) -> Answer {
+        let full = |what| (Err(Refusal::QueueFull), format!("{what}: see --size on the master"));
+        let Some(number) = self.number_of(caller) else {
+            return full("no room for another caller");
+        };
+        let Some(conn) = self.conns.begin() else { return full("too many connections") };
         let (sender, receiver) = async_channel::bounded(1);
         self.waiting.borrow_mut().insert(conn, sender.clone());
         self.port.put(&Input::Opened {
@@ -134,12 +143,17 @@ impl MasterNode {
             caller: number,
             head_max: u32::try_from(HEAD_MAX).unwrap_or(u32::MAX),
         });
+        self.asks_core(conn, request, &call.verb);
+        // Our own types have no way to fail.
+        let head = postcard::to_allocvec(&Head::OperatorCall(*call)).unwrap_or_default();
+        let me = self.me.clone();
         with_refs(&[], |bodies| {
             let verdicts = Seq::EMPTY;
             let input = Input::Frame { conn, head: &head, bodies, verdicts };
             self.port.put_then(&input, Vec::new(), move |result| {
                 // A reply comes first, unless the core could not even read the call.
                 if let Err(refusal) = result {
+                    me.upgrade().iter().for_each(|me| me.core_answered(conn, false));
                     let _ = sender.try_send((Err(refusal), refusal.sentence().to_owned()));
                 }
             });
@@ -148,8 +162,7 @@ impl MasterNode {
         self.waiting.borrow_mut().remove(&conn);
         self.conns.end(conn);
         self.port.put(&Input::Closed { conn, since: clock::now() });
-        let gone = || early(StatusCode::SERVICE_UNAVAILABLE, "the master is ending");
-        answer.map_err(|_| gone())
+        answer.unwrap_or_else(|_| unknown())
     }
 
     /// True for a connection on which an operator is answered.
@@ -181,6 +194,9 @@ pub(super) fn answered((result, message): Answer) -> Result<(), Early> {
                 | Refusal::AgentAway
                 | Refusal::OutcomeUnknown
                 | Refusal::OperationsFull
+                | Refusal::QueueFull
+                | Refusal::RequestsFull
+                | Refusal::RequestReused
         );
         let status = if refusal == Refusal::Denied || passes {
             StatusCode::from_u16(refusal.http()).unwrap_or_default()

@@ -60,6 +60,7 @@ impl MasterNode {
                 // What was true a moment ago is true again.
                 let _ = self.set_quota(role, &old, true, caller).await;
             }
+            self.forget_request(caller);
             return Err(refused);
         }
         Ok(())
@@ -81,7 +82,7 @@ impl MasterNode {
         }
         let guarantees = guarantee(&request.guarantee).map_err(|why| invalid(&why))?;
         self.options.access.check(caller, Action::UpdateQuota, Some(role))?;
-        if self.has_quota(role) {
+        if self.has_quota(role) && !self.was_done(caller) {
             let why = format!(
                 "Can not set quota for a role that already has quota: '{role}'; remove it first, or \
                  use UPDATE_QUOTA"
@@ -107,7 +108,7 @@ impl MasterNode {
         caller: &Caller,
     ) -> Result<(), Early> {
         self.options.access.check(caller, Action::UpdateQuota, Some(role))?;
-        if !self.has_quota(role) {
+        if !self.has_quota(role) && !self.was_done(caller) {
             let role = role.escape_debug();
             let message =
                 format!("Failed to remove quota for role '{role}': Role '{role}' has no quota set");

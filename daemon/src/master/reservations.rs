@@ -145,6 +145,7 @@ impl MasterNode {
                     return Err(early(StatusCode::CONFLICT, message));
                 }
             }
+            self.forget_request(caller);
             return Err(refused);
         }
         Ok(())

@@ -62,7 +62,8 @@ impl MasterNode {
             }
             OperatorVerb::Masters { .. } => may(Action::ChangeMasters, None),
             // Mesos has no such call, and so no list for it.
-            OperatorVerb::Whitelist { .. } => Ok(()),
+            // What is done once is looked at when it is done.
+            OperatorVerb::Whitelist { .. } | OperatorVerb::Once { .. } => Ok(()),
         }
     }
 

@@ -23,6 +23,7 @@ use crate::http::{
 use crate::legacy::master::About;
 use crate::legacy::pieces::Pieces;
 use crate::legacy::{self, metrics};
+use crate::once::Again;
 
 impl Site for MasterNode {
     fn kind(&self) -> &'static str {
@@ -59,6 +60,7 @@ impl Site for MasterNode {
             own.extend(self.port.bodies.borrow().gauges());
             own.extend(self.catalog.borrow().gauges());
             own.extend(self.store.borrow().gauges());
+            own.extend(self.requests.borrow().gauges());
             own.extend(self.schedulers.gauges());
             own.extend(self.subscribers.gauges());
             own.extend(self.options.access.gauges());
@@ -72,9 +74,13 @@ impl Site for MasterNode {
         })
     }
 
-    fn visit(self: Rc<Self>, visit: Visit) -> Result<Answering, Box<Visit>> {
+    fn visit(self: Rc<Self>, mut visit: Visit) -> Result<Answering, Box<Visit>> {
         if let Some(reply) = self.elsewhere(&visit) {
             return Ok(Box::pin(std::future::ready(reply)));
+        }
+        match Again::of_header(visit.request.headers(), &visit.caller.name) {
+            Ok(again) => visit.caller.again = again,
+            Err(reply) => return Ok(Box::pin(std::future::ready(*reply))),
         }
         // libprocess serves everything under the name of its process, too.
         let path = visit.request.uri().path();

@@ -59,7 +59,9 @@ impl Verdicts {
             for task in tasks.iter() {
                 let executor = task.executor.or(around).map_or("", |executor| executor.user);
                 let known = bad.iter().any(|known| known.task == place);
+                let rule = task.check_restart().map_err(|why| (false, why.to_owned()));
                 let wrong = look(&task, &bytes).map_err(|error| (false, error.to_string()));
+                let wrong = rule.and(wrong);
                 let wrong =
                     wrong.and_then(|()| may_run(task.user, executor).map_err(|why| (true, why)));
                 if let Some((denied, why)) = wrong.err().filter(|_| !known) {

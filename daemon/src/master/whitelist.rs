@@ -91,7 +91,7 @@ fn parse(text: &str) -> io::Result<Vec<String>> {
 
 /// The first part replaces what was listed, the others add to it. An empty list offers nothing.
 async fn tell(master: &Rc<MasterNode>, hosts: &[String]) -> Result<(), String> {
-    let caller = Caller { name: "--whitelist".to_owned(), rights: Rights::OPERATE };
+    let caller = Caller::new("--whitelist", Rights::OPERATE);
     let mut parts: Vec<&[String]> = hosts.chunks(HOSTS_PER_CALL).collect();
     if parts.is_empty() {
         parts.push(&[]);

@@ -8,10 +8,12 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use mesita_core::Refusal;
 use mesita_core::limits::{DELTA_MAX, EDITS_MAX};
 use mesita_core::registry::body::Shape;
-use mesita_core::registry::rows::{Admission, EMPTY, ROW_MAX, Row};
+use mesita_core::registry::rows::{Admission, EMPTY, ROW_MAX, Request, Row};
 use mesita_core::wire::gossip::{Edit, Table};
 use mesita_core::wire::operator::MachineId;
 use mesita_core::wire::{AgentId, FrameworkId, Scratch, Seq};
+
+use super::redo;
 
 /// Bytes that an edit takes beside what it writes.
 const AROUND: usize = 16;
@@ -27,6 +29,8 @@ pub(crate) enum About {
     Machine(Box<str>, Box<str>),
     /// By its id.
     Removed(u32, u32),
+    /// By its id.
+    Request([u8; 16]),
 }
 
 impl About {
@@ -37,6 +41,7 @@ impl About {
             Row::Agent(Admission { agent, .. }) => Self::agent(*agent),
             Row::Machine { planned, .. } => Self::machine(&planned.machine),
             Row::Removed(framework) => Self::removed(*framework),
+            Row::Request(Request { id, .. }) => Self::Request(*id),
         }
     }
 
@@ -61,6 +66,7 @@ impl About {
             Self::Agent(..) => Table::Agents,
             Self::Machine(..) => Table::Windows,
             Self::Removed(..) => Table::Frameworks,
+            Self::Request(_) => Table::Requests,
         }
     }
 }
@@ -76,22 +82,39 @@ pub(super) struct Rows {
     rows: BTreeMap<About, Kept>,
     used: BTreeSet<(Table, u32)>,
     /// What waits for its turn.
-    queue: VecDeque<Write>,
+    queue: VecDeque<Waits>,
     /// Writes asked for; then those on their way, and those that a majority has.
     asked: u64,
     flying: Option<Flying>,
     durable: u64,
     waiting: VecDeque<(u64, Then)>,
+    /// What is asked for meanwhile belongs together; how many want that, and the group.
+    held: u32,
+    group: u64,
 }
 
 /// A write: a slot, and what is written there.
-type Write = (Table, u32, Vec<u8>);
+pub(super) type Write = (Table, u32, Vec<u8>);
+
+/// A write that waits.
+#[derive(Clone)]
+struct Waits {
+    write: Write,
+    /// Everything asked for up to this one is durable when it is.
+    mark: u64,
+    /// All of a group is written, or nothing of it.
+    group: u64,
+}
+
+impl Waits {
+    fn bytes(&self) -> usize {
+        self.write.2.len() + AROUND
+    }
+}
 
 /// A change on its way.
 struct Flying {
-    /// How many of the writes asked for are done with it.
-    mark: u64,
-    writes: Vec<Write>,
+    writes: Vec<Waits>,
 }
 
 impl Rows {
@@ -106,6 +129,8 @@ impl Rows {
             flying: None,
             durable: 0,
             waiting: VecDeque::new(),
+            held: 0,
+            group: 0,
         }
     }
 
@@ -201,7 +226,37 @@ impl Rows {
     /// Has something written, after everything that was asked for before.
     pub(super) fn ask(&mut self, table: Table, slot: u32, bytes: Vec<u8>) {
         self.asked += 1;
-        self.queue.push_back((table, slot, bytes));
+        if self.held == 0 {
+            self.group += 1;
+        }
+        let write = (table, slot, bytes);
+        self.queue.push_back(Waits { write, mark: self.asked, group: self.group });
+    }
+
+    /// What is asked for from now on belongs together, until it is let go.
+    pub(super) fn hold(&mut self) {
+        if self.held == 0 {
+            self.group += 1;
+        }
+        self.held += 1;
+    }
+
+    /// What was held may be written.
+    pub(super) fn let_go(&mut self) {
+        self.held = self.held.saturating_sub(1);
+    }
+
+    /// A leader ended before all that it had begun to write was written: it is, before all else.
+    pub(super) fn redo(&mut self, writes: Vec<Write>) {
+        for (table, slot, bytes) in writes {
+            self.used.remove(&(table, slot));
+            self.rows.retain(|about, (at, _)| (about.table(), *at) != (table, slot));
+            if bytes.first().is_some_and(|form| *form != 0) {
+                self.found(table, slot, &bytes);
+            }
+            self.ask(table, slot, bytes);
+        }
+        self.ask(Table::Redo, 0, EMPTY.to_vec());
     }
 
     /// Calls `then` when everything asked for so far is durable: at once, if it is.
@@ -213,20 +268,18 @@ impl Rows {
         None
     }
 
-    /// The next change, when none is on its way: as much of what waits as it takes.
+    /// The next change, when none is on its way: as many groups of what waits as it takes.
     pub(super) fn next<R>(&mut self, propose: impl FnOnce(Seq<'_, Edit<'_>>) -> R) -> Option<R> {
-        if self.flying.is_some() || self.queue.is_empty() {
+        if self.flying.is_some() || self.held > 0 || self.queue.is_empty() {
             return None;
         }
-        let mut left = DELTA_MAX - AROUND;
-        let fit = self.queue.iter().take(EDITS_MAX).take_while(|(_, _, bytes)| {
-            let fits = bytes.len() + AROUND <= left;
-            left = left.saturating_sub(bytes.len() + AROUND);
-            fits
-        });
-        let count = fit.count();
-        let some: Vec<_> = self.queue.drain(..count).collect();
-        let edits = some.iter().map(|(table, slot, bytes)| Edit {
+        let mut count = self.fitting();
+        if count == 0 {
+            self.write_redo();
+            count = self.fitting();
+        }
+        let some: Vec<Waits> = self.queue.drain(..count).collect();
+        let edits = some.iter().map(|Waits { write: (table, slot, bytes), .. }| Edit {
             table: *table,
             slot: *slot,
             at: 0,
@@ -237,9 +290,52 @@ impl Rows {
             mesita_core::stop(line!(), "a change that was measured does not fit");
         };
         let proposed = propose(list);
-        let mark = self.asked - self.queue.len() as u64;
-        self.flying = Some(Flying { mark, writes: some });
+        self.flying = Some(Flying { writes: some });
         Some(proposed)
+    }
+
+    /// How many of the writes that wait go at once, groups whole.
+    fn fitting(&self) -> usize {
+        let (mut bytes, mut fit) = (AROUND, 0);
+        for (at, waits) in self.queue.iter().take(EDITS_MAX).enumerate() {
+            bytes += waits.bytes();
+            if bytes > DELTA_MAX {
+                break;
+            }
+            let whole = self.queue.get(at + 1).is_none_or(|next| next.group != waits.group);
+            fit = if whole { at + 1 } else { fit };
+        }
+        fit
+    }
+
+    /// The first group does not go at once: it is written down first, where the next leader finds
+    /// it, and is as good as done when its first cell is there.
+    fn write_redo(&mut self) {
+        let Some(first) = self.queue.front().cloned() else { return };
+        let count = self.queue.iter().take_while(|waits| waits.group == first.group).count();
+        let group: Vec<Waits> = self.queue.drain(..count).collect();
+        let mark = group.last().map_or(first.mark, |last| last.mark);
+        let before = first.mark.saturating_sub(1);
+        let cells = redo::cells(group.iter().map(|waits| &waits.write));
+        let mut all: Vec<(Write, u64)> = Vec::new();
+        if cells.len() <= self.shape.slots(Table::Redo) as usize {
+            let cells = (0u32..).zip(cells).collect::<Vec<_>>().into_iter().rev();
+            all.extend(cells.map(|(slot, cell)| {
+                let mark = if slot == 0 { mark } else { before };
+                ((Table::Redo, slot, cell), mark)
+            }));
+        } else {
+            log::error!("a change of {count} rows is not written at once: see --size");
+        }
+        let written_down = !all.is_empty();
+        all.extend(group.into_iter().map(|waits| (waits.write, waits.mark)));
+        if written_down {
+            all.push(((Table::Redo, 0, EMPTY.to_vec()), mark));
+        }
+        for (write, mark) in all.into_iter().rev() {
+            self.group += 1;
+            self.queue.push_front(Waits { write, mark, group: self.group });
+        }
     }
 
     /// The change that was on its way was not taken: it waits again, before all others.
@@ -250,7 +346,8 @@ impl Rows {
 
     /// The change that was on its way is durable. What waited for it is to be called.
     pub(super) fn committed(&mut self) -> Vec<Then> {
-        self.durable = self.flying.take().map_or(self.durable, |flying| flying.mark);
+        let writes = self.flying.take().map(|flying| flying.writes).unwrap_or_default();
+        self.durable = writes.iter().map(|waits| waits.mark).fold(self.durable, u64::max);
         let ready = self.waiting.iter().take_while(|(mark, _)| *mark <= self.durable).count();
         self.waiting.drain(..ready).map(|(_, then)| then).collect()
     }
@@ -268,7 +365,9 @@ const fn full(table: Table) -> Refusal {
         Table::Agents => Refusal::AgentsFull,
         Table::Windows => Refusal::MaintenanceFull,
         Table::Frameworks => Refusal::FrameworksFull,
+        Table::Requests => Refusal::RequestsFull,
         Table::Meta
+        | Table::Redo
         | Table::Marks
         | Table::Roles
         | Table::Principals
@@ -284,7 +383,7 @@ fn says_nothing(row: &Row<'_>) -> bool {
     match row {
         Row::Weight { weight, .. } => *weight == 1_000,
         Row::Quota { guarantees, limits, .. } => guarantees.is_empty() && limits.is_empty(),
-        Row::Agent(_) | Row::Machine { .. } | Row::Removed(_) => false,
+        Row::Agent(_) | Row::Machine { .. } | Row::Removed(_) | Row::Request(_) => false,
     }
 }
 
@@ -359,5 +458,87 @@ mod tests {
         assert_eq!(rows.next(|edits| edits.len()), None, "the same again is no change");
         rows.keep(&weight("a", 4_000));
         assert_eq!(rows.next(|edits| edits.iter().next().unwrap().slot), Some(2));
+    }
+
+    /// All that is written, change by change.
+    fn changes(rows: &mut Rows) -> Vec<Vec<Write>> {
+        let mut all = Vec::new();
+        while let Some(some) = rows.next(|edits| {
+            edits.iter().map(|edit| (edit.table, edit.slot, edit.bytes.to_vec())).collect()
+        }) {
+            rows.committed();
+            all.push(some);
+        }
+        all
+    }
+
+    #[test]
+    fn what_belongs_together_goes_together_and_after_what_was_before() {
+        let mut rows = Rows::new(Shape::new(64, 4, 64));
+        let long = "r".repeat(200);
+        let role = |number: u32| format!("{long}{number}");
+        rows.keep(&weight(&role(0), 2_000));
+        rows.hold();
+        (1..4).for_each(|number| rows.keep(&weight(&role(number), 2_000)));
+        assert!(rows.next(|_| ()).is_none(), "not before all of it is there");
+        rows.let_go();
+        rows.keep(&weight(&role(4), 2_000));
+        let counts: Vec<usize> = changes(&mut rows).iter().map(Vec::len).collect();
+        assert_eq!(counts, [4, 1], "four rows fit, and a group is not parted");
+    }
+
+    #[test]
+    fn wherever_a_leader_ends_all_that_belongs_together_is_there_or_nothing() {
+        let shape = Shape::new(64, 4, 64);
+        let mut rows = Rows::new(shape);
+        rows.keep(&weight("before", 2_000));
+        let heard = Rc::new(Cell::new(0));
+        rows.hold();
+        let roles: Vec<String> = (0..40).map(|number| format!("role-{number:040}")).collect();
+        roles.iter().for_each(|role| rows.keep(&weight(role, 2_000)));
+        rows.let_go();
+        let told = Rc::clone(&heard);
+        assert!(rows.when_durable(Box::new(move || told.set(1))).is_none());
+        let mut all = Vec::new();
+        let mut promised = Vec::new();
+        while let Some(some) = rows.next(|edits| {
+            edits
+                .iter()
+                .map(|edit| (edit.table, edit.slot, edit.bytes.to_vec()))
+                .collect::<Vec<_>>()
+        }) {
+            rows.committed().into_iter().for_each(|then| then());
+            promised.push(heard.get() == 1);
+            all.push(some);
+        }
+        assert!(all.len() > 4, "{} changes", all.len());
+        let mut seen = Vec::new();
+        for ends in 0..=all.len() {
+            let mut slots = BTreeMap::new();
+            for (table, slot, bytes) in all[..ends].iter().flatten() {
+                slots.insert((*table, *slot), bytes.clone());
+            }
+            let mut next = Rows::new(shape);
+            let (mut cells, mut filled) = (BTreeMap::new(), slots);
+            filled.retain(|_, bytes| bytes[0] != 0);
+            for ((table, slot), bytes) in &filled {
+                match table {
+                    Table::Redo => drop(cells.insert(*slot, bytes.clone())),
+                    _ => next.found(*table, *slot, bytes),
+                }
+            }
+            let redone = redo::found(&cells);
+            redone.into_iter().for_each(|writes| next.redo(writes));
+            let has = next.all().filter(|row| *row != weight("before", 2_000)).count();
+            assert!(has == 0 || has == 40, "{has} of 40 after {ends} changes");
+            // Whoever was told that it is durable finds it.
+            assert!(has == 40 || ends == 0 || !promised[ends - 1], "after {ends} changes");
+            seen.push(has);
+            // Nothing is left to be done again.
+            let rest = changes(&mut next);
+            let last = rest.iter().flatten().rfind(|(table, ..)| *table == Table::Redo);
+            assert!(last.is_none_or(|(_, _, bytes)| bytes[0] == 0));
+        }
+        assert!(seen.contains(&0) && seen.contains(&40), "{seen:?}");
     }
 }

@@ -12,6 +12,7 @@
 //! | `node` | the IO side of the election: gossip, disk, and what the master is told |
 //! | `kept` | what the leader decided and all of them keep |
 //! | `cells` | where the registry has what frameworks store |
+//! | `redo` | changes larger than one, all or nothing of them |
 //! | `standing` | what the rest of the process knows of it: the lease, the leader |
 //! | `store` | the registry on this master's disk |
 //!
@@ -26,6 +27,7 @@ pub(crate) mod kept;
 pub(crate) mod node;
 pub(crate) mod origin;
 mod peers;
+mod redo;
 pub(crate) mod roster;
 mod sealed;
 pub(crate) mod standing;

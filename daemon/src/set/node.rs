@@ -27,6 +27,7 @@ use super::cells::{Cells, Name, Stored};
 use super::kept::{About, Rows};
 use super::origin::Origin;
 use super::peers::Peers;
+use super::redo;
 use super::roster::{self, Changes, REMOVED};
 use super::sealed::{DATAGRAM_MAX, Dropped, Keys, SENDER_AT, STRANGER};
 use super::standing::{Leader, Standing};
@@ -87,6 +88,8 @@ pub(crate) struct SetNode {
     rows: RefCell<Rows>,
     /// Cells of the store as they were read, and where its entries are since then.
     read: RefCell<BTreeMap<u32, Vec<u8>>>,
+    /// Cells of a change that a leader had begun.
+    begun: RefCell<BTreeMap<u32, Vec<u8>>>,
     cells: RefCell<Cells>,
     ticket: Cell<u32>,
     over: Cell<Option<Over>>,
@@ -139,6 +142,7 @@ impl SetNode {
             shape,
             rows: RefCell::new(Rows::new(shape)),
             read: RefCell::default(),
+            begun: RefCell::default(),
             cells: RefCell::default(),
             ticket: Cell::new(0),
             over: Cell::new(None),
@@ -562,6 +566,7 @@ impl SetNode {
         while let Some(next) = self.read_rows(from).await {
             from = next;
         }
+        self.redo();
         self.begin_store(fence);
         let imported = self.import();
         self.tell_rows();
@@ -596,10 +601,26 @@ impl SetNode {
             if table == Table::Store {
                 self.read.borrow_mut().insert(slot, row.to_vec());
             }
-            rows.found(table, slot, row);
+            if table == Table::Redo {
+                self.begun.borrow_mut().insert(slot, row.to_vec());
+            } else {
+                rows.found(table, slot, row);
+            }
             bytes = rest;
         }
         next
+    }
+
+    /// What a leader had begun to write, and written down as a whole, is written to its end.
+    fn redo(&self) {
+        let cells = std::mem::take(&mut *self.begun.borrow_mut());
+        let Some(writes) = redo::found(&cells) else { return };
+        let mut read = self.read.borrow_mut();
+        for (_, slot, bytes) in writes.iter().filter(|(table, ..)| *table == Table::Store) {
+            read.insert(*slot, bytes.clone());
+        }
+        read.retain(|_, bytes| bytes.first().is_some_and(|form| *form != 0));
+        self.rows.borrow_mut().redo(writes);
     }
 
     /// Takes in the rows of another registry that an operator put there. True if there were some.
@@ -633,6 +654,8 @@ impl SetNode {
     fn begin_store(&self, fence: Fence) {
         let cells = std::mem::take(&mut *self.read.borrow_mut());
         let all = self.cells.borrow_mut().found(&mut self.rows.borrow_mut(), &cells);
+        let requests = self.shape.slots(Table::Requests);
+        self.master.requests.borrow_mut().begin(fence.epoch, requests);
         let mut store = self.master.store.borrow_mut();
         store.begin(fence.epoch, self.shape.slots(Table::Store));
         for stored in all {
@@ -648,7 +671,7 @@ impl SetNode {
         // What a role is guaranteed is looked at beside what the roles above it are.
         all.sort_by_key(|row| match row {
             Row::Weight { role, .. } | Row::Quota { role, .. } => role.matches('/').count(),
-            Row::Agent(_) | Row::Machine { .. } | Row::Removed(_) => 0,
+            Row::Agent(_) | Row::Machine { .. } | Row::Removed(_) | Row::Request(_) => 0,
         });
         for row in all {
             let input = match row {
@@ -659,6 +682,11 @@ impl SetNode {
                 Row::Agent(admission) => master::Input::Admitted(admission),
                 Row::Machine { planned, down } => master::Input::Machine { planned, down },
                 Row::Removed(framework) => master::Input::Removed { framework },
+                // The core has no part in this.
+                Row::Request(request) => {
+                    self.master.requests.borrow_mut().found(request);
+                    continue;
+                }
             };
             let shown = format!("{row:?}");
             self.master.port.put_then(&input, Vec::new(), move |result| {
@@ -689,6 +717,17 @@ impl SetNode {
     /// Keeps what was decided.
     pub(crate) fn keep(&self, row: &Row<'_>) {
         self.rows.borrow_mut().keep(row);
+        self.propose();
+    }
+
+    /// All that is kept from now on belongs together, until it is let go.
+    pub(crate) fn hold(&self) {
+        self.rows.borrow_mut().hold();
+    }
+
+    /// What was held goes on its way.
+    pub(crate) fn let_go(&self) {
+        self.rows.borrow_mut().let_go();
         self.propose();
     }
 

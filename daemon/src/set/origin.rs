@@ -251,6 +251,7 @@ fn is_sound(row: &Row<'_>) -> bool {
         Row::Agent(admission) => !admission.agent.is_none(),
         Row::Machine { planned, .. } => planned.check().is_ok(),
         Row::Removed(framework) => !framework.is_none(),
+        Row::Request(_) => true,
     }
 }
 

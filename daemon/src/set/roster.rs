@@ -233,10 +233,11 @@ impl SetNode {
         Ok(Some(asker.key))
     }
 
-    /// The master that is to go, if it may; none when it is gone already, and is only replaced.
+    /// The master that is to go, if it may; none when it is gone already.
     fn removable(&self, roster: &Roster, wish: &Wish) -> Result<Option<u8>, No> {
         let id = wish.remove;
-        if id == 0 || !roster.has(id) && id < roster.next && !wish.add.is_empty() {
+        // The same asked again: its id is nobody else's.
+        if id == 0 || !roster.has(id) && id < roster.next {
             return Ok(None);
         }
         if !roster.has(id) {

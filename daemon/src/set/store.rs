@@ -16,6 +16,7 @@ use mesita_core::registry::store::{BLOCK, Disk, DiskError, Facts, RING, Save, St
 use mesita_core::wire::gossip::Table;
 use rustix::fs::{Advice, fadvise};
 
+use super::redo;
 use crate::seats::{TABLES_OF_ROWS, bodies};
 
 /// Blocks of a file. The error that the core is not told of is kept.
@@ -182,6 +183,7 @@ impl SetStore {
             slot.resize(slot.len().max(end), 0);
             slot[at..end].copy_from_slice(edit.bytes);
         }
+        redone(&mut found);
         let filled = found.into_iter().filter(|(_, bytes)| bytes.first().is_some_and(|b| *b != 0));
         filled.map(|((table, slot), bytes)| (table, slot, bytes)).collect()
     }
@@ -199,6 +201,15 @@ impl SetStore {
         self.store.save(&mut self.blocks, &save).map_err(|DiskError| {
             self.blocks.failed.take().unwrap_or_else(|| io::ErrorKind::Other.into())
         })
+    }
+}
+
+/// What a leader had begun to write as a whole counts as written.
+fn redone(found: &mut BTreeMap<(Table, u32), Vec<u8>>) {
+    let later = found.split_off(&(Table::Redo, 0));
+    let cells = later.into_iter().map(|((_, slot), bytes)| (slot, bytes)).collect();
+    for (table, slot, bytes) in redo::found(&cells).unwrap_or_default() {
+        found.insert((table, slot), bytes);
     }
 }
 

@@ -6,6 +6,7 @@
 //! | `amounts` | doubles ⇄ thousandths, seconds ⇄ µs |
 //! | `resources` | resources, reservations, disks, attributes |
 //! | `checks` | checks and health checks of tasks |
+//! | `restarts` | restart rules in the labels of tasks |
 //! | `tasks` | tasks and executors, split into what is decided by and what is carried |
 //! | `calls` | calls of schedulers → heads |
 //! | `events` | heads → events for schedulers |
@@ -24,4 +25,5 @@ pub(crate) mod operations;
 pub(crate) mod patterns;
 pub(crate) mod reads;
 pub(crate) mod resources;
+pub(crate) mod restarts;
 pub(crate) mod tasks;

@@ -9,6 +9,7 @@ use prost::Message;
 use super::amounts::{BadNumber, amount, duration};
 use super::checks::{Check, Health};
 use super::resources::{self, BadResource};
+use super::restarts;
 use crate::command::without_secrets;
 use crate::pb::mesita::{TaskPrivate, TaskPublic};
 use crate::pb::mesos::v1 as pb;
@@ -28,6 +29,8 @@ pub(crate) enum BadTask {
     Group(&'static str),
     /// A check or a health check that makes no sense.
     Check(&'static str, String),
+    /// A label of a restart rule.
+    Restart(String),
     /// Something that this release does not do.
     Unsupported(&'static str),
 }
@@ -43,6 +46,7 @@ impl fmt::Display for BadTask {
             Self::Negative(what) => write!(f, "Task's '{what}' must be non-negative"),
             Self::Group(why) => f.write_str(why),
             Self::Check(what, why) => write!(f, "Task uses invalid {what}: {why}"),
+            Self::Restart(why) => f.write_str(why),
             Self::Unsupported(what) => write!(f, "{what} is not supported"),
         }
     }
@@ -122,8 +126,9 @@ pub(crate) fn to_wire<'s>(
     let runs_it = group.map(|(_, executor)| executor).or(task.executor.as_ref());
     let grace = task.kill_policy.as_ref().and_then(|policy| policy.grace_period.as_ref());
     let negative = |what| move || BadTask::Negative(what);
-    Ok(Launch {
+    let launch = Launch {
         kind,
+        restart: restarts::of(task.labels.as_ref()).map_err(BadTask::Restart)?,
         resources: resources::to_wire(&task.resources, scratch)?,
         limits: limits(task, scratch)?,
         executor,
@@ -139,7 +144,9 @@ pub(crate) fn to_wire<'s>(
         public: bodies.put(public(task, runs_it).encode_to_vec()),
         private: bodies.put(private(task).encode_to_vec()),
         ..nothing_of(task, agent)
-    })
+    };
+    launch.check_restart().map_err(|why| BadTask::Restart(why.to_owned()))?;
+    Ok(launch)
 }
 
 /// Whether a task is in the cgroups of its executor.

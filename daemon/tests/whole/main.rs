@@ -37,6 +37,8 @@ mod principals;
 mod pymesos;
 mod rates;
 mod reads;
+mod requests;
+mod restarts;
 mod roles;
 mod rosters;
 mod runs;

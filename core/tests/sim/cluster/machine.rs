@@ -218,7 +218,7 @@ impl Cluster {
             }
             // Its hands are faster here than any kill.
             Hand::Abandon { .. } => {}
-            Hand::Volumes { .. } => {}
+            Hand::Volumes { .. } | Hand::Clock => {}
             Hand::Forget { container } => {
                 self.agents[agent].containers.remove(&container);
             }
@@ -255,6 +255,9 @@ impl Cluster {
         self.strike(When::Launched);
         let delay = self.delay();
         self.at(delay, Happening::Started { agent, container });
+        if self.scripted_launch(agent, launch) {
+            return;
+        }
         if self.chance(300) {
             let after = u64::from(self.rng.below(3_000)) * MILLI;
             let (healthy, kill) = (self.chance(500), self.chance(300));

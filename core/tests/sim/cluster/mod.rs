@@ -53,6 +53,7 @@ mod mind;
 mod model;
 mod network;
 mod operators;
+mod scripted;
 
 use faults::{Fault, When};
 use machine::AgentNode;
@@ -199,6 +200,8 @@ pub struct Cluster {
     pub seen: BTreeMap<&'static str, u64>,
     buffers: Vec<&'static mut [u8]>,
     trace: bool,
+    /// Nothing ends and nobody decides by itself: see `scripted`.
+    script: Option<scripted::Script>,
 }
 
 impl Cluster {
@@ -241,6 +244,7 @@ impl Cluster {
             seen: BTreeMap::new(),
             buffers: vec![],
             trace: std::env::var_os("TRACE").is_some(),
+            script: None,
         };
         for number in 0..plan.agents {
             let node = AgentNode::new(number, &mut cluster.rng);

@@ -423,7 +423,7 @@ impl AgentNode {
     ) -> Result<Reply, Early> {
         let forbidden = || early(StatusCode::FORBIDDEN, denied.to_string());
         let container = self.executor_behind(&denied, request.headers()).ok_or_else(forbidden)?;
-        let caller = Caller { name: format!("{EXECUTOR}{container}"), rights: Rights::NONE };
+        let caller = Caller::new(format!("{EXECUTOR}{container}"), Rights::NONE);
         if is_stream(request.headers()) {
             return self.attach_input(request, &caller).await;
         }

@@ -83,6 +83,7 @@ pub(crate) fn main(arguments: Vec<OsString>) -> Result<ExitCode, Failure> {
         instances: 1,
         wait_us: None,
         grace_us: None,
+        restart: Default::default(),
         failover_us: 0,
         detach: false,
         output: false,

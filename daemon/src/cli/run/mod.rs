@@ -25,6 +25,7 @@ use mesita_core::resources::text;
 use mesita_core::scheduler;
 use mesita_core::wire::Check;
 use mesita_core::wire::call::Ownership;
+use mesita_core::wire::task::Restart;
 
 use super::{Failure, NO_MASTER, USAGE, find};
 use crate::access::Credential;
@@ -60,6 +61,7 @@ pub(super) struct Job {
     pub(super) instances: u32,
     pub(super) wait_us: Option<u64>,
     pub(super) grace_us: Option<u64>,
+    pub(super) restart: Restart,
     pub(super) failover_us: u64,
     /// Hand it to the master as soon as it is started.
     pub(super) detach: bool,
@@ -128,6 +130,11 @@ fn job(flags: &Run) -> Result<Job, Failure> {
     if flags.instances == 0 {
         return Err(usage("--instances 0: at least one".to_owned()));
     }
+    let restart = flags.restart.rule();
+    if restart.check().is_err() {
+        let message = "--restart-unknown start needs --restart-copies availability";
+        return Err(usage(message.to_owned()));
+    }
     let job = Job {
         name: flags.name.clone().unwrap_or_else(|| format!("run-{}", std::process::id())),
         command,
@@ -138,6 +145,7 @@ fn job(flags: &Run) -> Result<Job, Failure> {
         instances: flags.instances,
         wait_us: flags.wait.map(|wait| wait.us),
         grace_us: Some(flags.kill_grace.us),
+        restart,
         failover_us: 0,
         detach: flags.detach,
         output: !flags.detach,

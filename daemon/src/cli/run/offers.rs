@@ -4,7 +4,7 @@ use mesita_core::resources::Amount;
 use mesita_core::resources::text::{TextValue, resources};
 use mesita_core::wire::call::{Accept, Operation, Quantity, Request, Verb};
 use mesita_core::wire::event::Offer;
-use mesita_core::wire::task::{Kind, Launch, Restart};
+use mesita_core::wire::task::{Kind, Launch};
 use mesita_core::wire::{AgentId, Body, OfferId, Scratch, Seq};
 
 use super::app::{App, Stage};
@@ -70,7 +70,7 @@ impl App {
                 user: &self.job.user,
                 grace_us: self.job.grace_us,
                 completion_us: None,
-                restart: Restart::default(),
+                restart: self.job.restart,
                 public: Body::at(public),
                 private: Body::at(0),
             });

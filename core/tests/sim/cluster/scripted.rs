@@ -1,0 +1,140 @@
+//! A cluster in which only what a test says happens: agents are cut off, machines start again, a
+//! framework replaces what it was told is unreachable; and at each instant the live copies are
+//! counted.
+
+use super::*;
+
+/// What the script keeps beside the cluster.
+#[derive(Default)]
+pub(super) struct Script {
+    cut_off: BTreeSet<usize>,
+    /// Of each container: its task, and after how much silence its keeper stops it; 0 = never.
+    tasks: BTreeMap<(usize, ContainerId), (String, u64)>,
+    most: usize,
+}
+
+/// Between two counts, in µs; each launch is one, too.
+const COUNT_EVERY: u64 = 20 * MILLI;
+
+impl Cluster {
+    /// A master, some agents and a framework that does nothing by itself.
+    pub fn scripted(agents: usize) -> Self {
+        let mut cluster = Self::new(&Plan::quiet(7, 1, agents, 1));
+        cluster.script = Some(Script::default());
+        cluster.queue.retain(|_, what| !matches!(what, Happening::Decide { .. }));
+        cluster
+    }
+
+    fn script(&mut self) -> &mut Script {
+        self.script.as_mut().unwrap()
+    }
+
+    /// A container begins; true when nothing of it is left to chance.
+    pub(super) fn scripted_launch(&mut self, agent: usize, launch: &agent::HandLaunch<'_>) -> bool {
+        let Some(script) = &mut self.script else { return false };
+        let (container, stop_us) = (launch.container, launch.stop_after_us);
+        script.tasks.insert((agent, container), (launch.task.to_owned(), stop_us));
+        if script.cut_off.contains(&agent) {
+            self.stop_later(agent, container, stop_us);
+        }
+        self.count();
+        true
+    }
+
+    /// What a keeper does when no master was heard for so long.
+    fn stop_later(&mut self, agent: usize, container: ContainerId, after_us: u64) {
+        if after_us > 0 {
+            let exit = Exit::Signal(15);
+            self.at(after_us, Happening::Exits { agent, container, exit });
+        }
+    }
+
+    /// Goes on for so long, and counts.
+    pub fn go(&mut self, us: u64) {
+        let until = self.now.after(us);
+        while self.now < until {
+            self.run(self.now.after(COUNT_EVERY).min(until));
+            self.count();
+        }
+    }
+
+    fn count(&mut self) {
+        let live = self.live().len();
+        let script = self.script();
+        script.most = script.most.max(live);
+    }
+
+    /// Tasks that live now.
+    pub fn live(&self) -> Vec<String> {
+        let script = self.script.as_ref().unwrap();
+        let lives = |(agent, container): &(usize, ContainerId)| {
+            let held = self.agents[*agent].containers.get(container);
+            held.is_some_and(|held| held.ended.is_none())
+        };
+        let live = script.tasks.iter().filter(|(of, _)| lives(of));
+        live.map(|(_, (task, _))| task.clone()).collect()
+    }
+
+    /// The most that lived at once since the beginning.
+    pub fn most(&self) -> usize {
+        self.script.as_ref().unwrap().most
+    }
+
+    /// The framework launches a task on an agent that it was offered.
+    pub fn launch_on(&mut self, task: &str, agent: usize, restart: Restart) {
+        let id = self.agents[agent].id.unwrap();
+        let node = &mut self.frameworks[0];
+        node.told.insert(task.to_owned(), TaskState::Staging);
+        let at = node.offers.iter().position(|(_, of)| *of == id).unwrap();
+        let (offer, _) = node.offers.remove(at);
+        let launch = Launch { restart, ..Rig::launch(task, id, "cpus:0.5;mem:64") };
+        launch.check_restart().unwrap();
+        let tasks = scratch().seq::<Launch<'static>>([launch]).unwrap();
+        let operations =
+            scratch().seq::<Operation<'static>>([Operation::Launch { tasks }]).unwrap();
+        let offers = scratch().seq::<OfferId>([offer]).unwrap();
+        let verb = Verb::Accept(Accept { offers, operations, refuse_us: Some(0) });
+        let call = scheduler::Input::Call { ticket: 0, verb, bodies: Seq::EMPTY };
+        self.tell_framework(0, call);
+    }
+
+    /// The framework asks what became of everything that has not ended.
+    pub fn asks(&mut self) {
+        self.reconcile(0);
+    }
+
+    /// What the framework was told last of a task.
+    pub fn told(&self, task: &str) -> TaskState {
+        self.frameworks[0].told.get(task).copied().unwrap_or(TaskState::Unknown)
+    }
+
+    /// Nothing goes between an agent and its master from now on.
+    pub fn cut_off(&mut self, agent: usize) {
+        let (there, master) = (Node::Agent(agent), Node::Master(1));
+        self.blocked.extend([(there, master), (master, there)]);
+        self.script().cut_off.insert(agent);
+        let here: Vec<ContainerId> = self.agents[agent].containers.keys().copied().collect();
+        for container in here {
+            let stop_us = self.script().tasks.get(&(agent, container)).map_or(0, |(_, us)| *us);
+            self.stop_later(agent, container, stop_us);
+        }
+    }
+
+    /// It goes again.
+    pub fn reach(&mut self, agent: usize) {
+        let (there, master) = (Node::Agent(agent), Node::Master(1));
+        self.blocked.remove(&(there, master));
+        self.blocked.remove(&(master, there));
+        self.script().cut_off.remove(&agent);
+        let stops = |what: &Happening| match what {
+            Happening::Exits { agent: of, exit, .. } => *of == agent && *exit == Exit::Signal(15),
+            _ => false,
+        };
+        self.queue.retain(|_, what| !stops(what));
+    }
+
+    /// Power is cut, and comes back.
+    pub fn loses_power(&mut self, agent: usize) {
+        self.reboot(agent);
+    }
+}

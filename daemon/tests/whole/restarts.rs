@@ -1,17 +1,19 @@
 //! Tasks that are started again by their rule: after an end, after a reboot, with no master at all.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
 
 use serde_json::{Value, json};
 
 use crate::scheduler_api::{Framework, task};
-use crate::world::{Agent, Process, Signal, World, eventually, lives, needs_root, send, within};
+use crate::world::{
+    Agent, Process, Signal, World, eventually, lives, needs_root, pids, send, within,
+};
 
-/// A task with labels, which writes its process' number to a file whenever it begins.
+/// A task with labels, which writes a line to a file whenever it begins.
 fn ruled(offer: &Value, name: &str, rest: &str, runs: &Path, labels: &[(&str, &str)]) -> Value {
-    let command = format!("echo $$ >> {}; {rest}", runs.display());
+    let command = format!("echo up >> {}; {rest}", runs.display());
     let mut task = task(offer, name, &command);
     let label =
         |(key, value): &(&str, &str)| json!({"key": format!("mesita.{key}"), "value": value});
@@ -19,14 +21,28 @@ fn ruled(offer: &Value, name: &str, rest: &str, runs: &Path, labels: &[(&str, &s
     task
 }
 
-/// The processes that it was, one after the other.
-fn runs(file: &Path) -> Vec<i32> {
-    let text = std::fs::read_to_string(file).unwrap_or_default();
-    text.lines().filter_map(|line| line.parse().ok()).collect()
+/// How often it began.
+fn runs(file: &Path) -> usize {
+    std::fs::read_to_string(file).unwrap_or_default().lines().count()
 }
 
 fn begins(file: &Path, times: usize) {
-    eventually(|| runs(file).len() >= times, || format!("{times} starts: {:?}", runs(file)));
+    eventually(|| runs(file) >= times, || format!("{times} starts: {}", runs(file)));
+}
+
+/// Processes of the command `sleep` with this number, which no other test has. Inside of their
+/// namespaces they have other ids.
+fn sleepers(number: u32) -> Vec<i32> {
+    let wanted = format!("sleep\0{number}\0");
+    let is = |pid: &i32| {
+        std::fs::read(format!("/proc/{pid}/cmdline")).is_ok_and(|line| line == wanted.as_bytes())
+    };
+    pids().filter(is).collect()
+}
+
+/// A number of seconds that no other test sleeps.
+fn number(world: &World) -> u32 {
+    1_000_000 + u32::from(world.port())
 }
 
 /// An agent that is told of another boot: in a namespace of its own, another file lies over the
@@ -52,14 +68,13 @@ fn booted(agent: &Agent<'_>, world: &World, boot: u8) -> Process {
 }
 
 /// What a power cut leaves of an agent: its files.
-fn cut_power(world: &World, agent: Process, files: &[PathBuf]) {
+fn cut_power(world: &World, agent: Process, number: u32) {
     let keeper = world.process("mesita-keeper");
     agent.kill();
     send(keeper, Signal::KILL);
-    let all: Vec<i32> = files.iter().filter_map(|file| runs(file).pop()).collect();
-    all.iter().for_each(|pid| send(*pid, Signal::KILL));
+    sleepers(number).into_iter().for_each(|pid| send(pid, Signal::KILL));
     eventually(
-        || !lives(keeper) && !all.iter().any(|pid| lives(*pid)),
+        || !lives(keeper) && sleepers(number).is_empty(),
         || "that everything is dead".to_owned(),
     );
 }
@@ -83,7 +98,7 @@ fn a_task_is_started_again_when_it_ends_until_it_is_killed() {
     assert_eq!(end["state"], "TASK_FINISHED", "{end}");
     begins(&files[0], 3);
     begins(&files[1], 3);
-    assert_eq!(runs(&files[2]).len(), 1);
+    assert_eq!(runs(&files[2]), 1);
     framework.accepted("KILL", &json!({"task_id": {"value": "always"}}));
     framework.accepted("KILL", &json!({"task_id": {"value": "failing"}}));
     let mut killed = 0;
@@ -93,7 +108,7 @@ fn a_task_is_started_again_when_it_ends_until_it_is_killed() {
         assert_ne!(status["state"], "TASK_FAILED", "{status}");
         assert_ne!(status["state"], "TASK_FINISHED", "{status}");
     }
-    let counts = || [runs(&files[0]).len(), runs(&files[1]).len()];
+    let counts = || [runs(&files[0]), runs(&files[1])];
     let then = counts();
     assert!(!within(Duration::from_secs(5), || counts() != then), "{then:?} and {:?}", counts());
     framework.accepted("TEARDOWN", &Value::Null);
@@ -130,7 +145,7 @@ fn a_rule_that_cannot_be_kept_is_refused() {
         };
         assert!(why.contains(expected), "{why}");
     }
-    assert!(runs(&file).is_empty());
+    assert_eq!(runs(&file), 0);
     framework.accepted("TEARDOWN", &Value::Null);
     agent.leave();
     master.stop();
@@ -152,7 +167,8 @@ fn after_a_reboot_a_task_starts_again_with_no_master() {
     let offer = framework.offer();
     let files = ["anyway", "one", "gone", "killed"].map(|name| world.path(name));
     let anyway = [("restart", "always"), ("copies", "availability"), ("unknown", "start")];
-    let rest = "exec sleep 1000";
+    let number = number(&world);
+    let rest = &format!("exec sleep {number}");
     let tasks = [
         ruled(&offer, "anyway", rest, &files[0], &anyway),
         ruled(&offer, "one", rest, &files[1], &[("restart", "always")]),
@@ -167,10 +183,10 @@ fn after_a_reboot_a_task_starts_again_with_no_master() {
     let id = framework.id.clone();
     master.kill();
     drop(framework);
-    cut_power(&world, first, &files[..3]);
+    cut_power(&world, first, number);
     let second = booted(&agent, &world, 2);
     begins(&files[0], 2);
-    let again = || files.iter().map(|file| runs(file).len()).collect::<Vec<_>>();
+    let again = || files.iter().map(|file| runs(file)).collect::<Vec<_>>();
     // One of which there is one waits for a master, and one without a rule is lost.
     assert!(!within(Duration::from_secs(3), || again() != [2, 1, 1, 1]), "{:?}", again());
     // The agent is killed alone: what runs is not started twice.
@@ -194,8 +210,7 @@ fn after_a_reboot_a_task_starts_again_with_no_master() {
         heard.insert(of(&status["task_id"]["value"]), of(&status["state"]));
     }
     framework.accepted("TEARDOWN", &Value::Null);
-    let dead = || !runs(&files[0]).iter().chain(&runs(&files[1])).any(|pid| lives(*pid));
-    eventually(dead, || "that both are ended".to_owned());
+    eventually(|| sleepers(number).is_empty(), || "that both are ended".to_owned());
     third.signal(Signal::USR1);
     let said = third.end();
     assert_eq!(said.status, 0, "{}", said.err);
@@ -210,19 +225,20 @@ fn a_task_stops_by_itself_when_no_master_answers() {
     let mut master = world.master(&["--agent-timeout=2s"]);
     let mut agent = master.agent(&["--resources", "cpus:2;mem:1024"]);
     let file = world.path("stops");
-    let line = format!("echo $$ >> {}; exec sleep 1000", file.display());
+    let number = number(&world);
+    let line = format!("echo up >> {}; exec sleep {number}", file.display());
     let words = ["--detach", "--name=stops", "--restart=always", "--stop-after=4s", "--command"];
     let said = master.run(&[&words[..], &[&line]].concat()).end();
     assert_eq!(said.status, 0, "{}", said.err);
     begins(&file, 1);
     // As long as a master answers, nothing stops.
-    assert!(!within(Duration::from_secs(6), || !lives(runs(&file)[0])), "it stopped");
+    assert!(!within(Duration::from_secs(6), || sleepers(number).is_empty()), "it stopped");
     master.kill();
     // Its keeper sees to it, whether or not the agent is there.
     agent.kill();
-    eventually(|| !lives(runs(&file)[0]), || "that it stops".to_owned());
+    eventually(|| sleepers(number).is_empty(), || "that it stops".to_owned());
     agent.start();
-    assert!(!within(Duration::from_secs(3), || runs(&file).len() > 1), "it came back by itself");
+    assert!(!within(Duration::from_secs(3), || runs(&file) > 1), "it came back by itself");
     master.start();
     begins(&file, 2);
     let rows = || master.rows(&[]);

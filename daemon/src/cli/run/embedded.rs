@@ -24,6 +24,7 @@ use crate::io_thread::{Node, Tasks};
 use crate::master::MasterNode;
 use crate::process::{Plan, Process};
 use crate::signals::{self, Signals};
+use crate::v1::docker::is_docker;
 
 /// Room of a connection in memory, each way.
 const PIPE: usize = 64 * 1024;
@@ -40,7 +41,8 @@ struct Flags {
 }
 
 pub(super) fn main(job: Job, voice: Voice, any_resources: bool) -> Result<ExitCode, Failure> {
-    let engine = job.container.is_some().then_some("--containerizers=docker,mesos");
+    let by_engine = job.container.as_ref().is_some_and(is_docker);
+    let engine = by_engine.then_some("--containerizers=docker,mesos");
     let flags = Flags::try_parse_from(["mesita"].into_iter().chain(engine));
     let flags = flags.map_err(Failure::plain)?;
     let Flags { holds, decisions, common } = flags;

@@ -18,6 +18,7 @@ use mesita_isolation::keeper::wall::{Bind, Wall};
 use mesita_isolation::{Isolation, sandbox, user};
 use prost::Message;
 
+use super::devices::{Node, nodes_of};
 use super::docker;
 use super::fetch::Job;
 use super::images::Asked;
@@ -242,7 +243,8 @@ pub(super) fn build(
     let is_executor = plan.is_executor();
     let stands =
         plan.on.as_ref().map(|on| Stands { image: on.image.clone(), sandbox: directory.clone() });
-    let limits = TaskLimits { stands, images: plan.finds, ..plan.limits };
+    let devices = nodes_of(&plan.devices)?.iter().map(Node::device).collect();
+    let limits = TaskLimits { stands, images: plan.finds, devices, ..plan.limits };
     let failed = |error: mesita_isolation::Error| error.to_string();
     if let (Some(around), Some(limits)) = (plan.at.inside, &plan.around) {
         isolation.prepare_around(around, limits).map_err(failed)?;

@@ -16,6 +16,7 @@ use std::path::{Path, PathBuf};
 use mesita_core::resources::text::{TextValue, items, resources};
 use mesita_core::wire::Seq;
 use mesita_core::wire::resource::{Resource, Value};
+use mesita_isolation::sys::{Device, DeviceKind};
 use rustix::fs::inotify;
 use smol::Async;
 
@@ -54,6 +55,18 @@ pub(super) struct Node {
     pub(super) block: bool,
     pub(super) major: u32,
     pub(super) minor: u32,
+}
+
+impl Node {
+    /// The same for `cgroups/devices`: it may be used in every way.
+    pub(super) fn device(&self) -> Device {
+        Device {
+            kind: if self.block { DeviceKind::Block } else { DeviceKind::Character },
+            major: Some(self.major),
+            minor: Some(self.minor),
+            access: Device::READ | Device::WRITE | Device::MAKE,
+        }
+    }
 }
 
 /// What `--devices` names.
@@ -330,6 +343,11 @@ mod tests {
         assert_eq!(own.told(), "mem-like:{null};other(web):{zero,/dev/full}");
         let there = nodes_of(&["null".to_owned()]).unwrap();
         assert_eq!((there[0].major, there[0].minor, there[0].block), (1, 3, false));
+        let device = there[0].device();
+        assert_eq!(
+            (device.kind, device.major, device.minor),
+            (DeviceKind::Character, Some(1), Some(3))
+        );
         assert!(nodes_of(&["null".to_owned(), "nowhere".to_owned()]).is_err());
     }
 

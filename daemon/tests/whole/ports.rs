@@ -12,8 +12,8 @@ use crate::world::{Process, Signal, World, eventually, needs_root};
 
 /// An address of the test's own network that is not loopback.
 const OUTSIDE: Ipv4Addr = Ipv4Addr::new(10, 79, 0, 1);
-/// Subcommands with a port that are gone when they have looked at it.
-const LOOKERS: [&str; 1] = ["doctor"];
+/// Subcommands with a port that serve nothing at it.
+const LOOKERS: [&str; 2] = ["doctor", "init"];
 /// What everybody may know, as in Mesos.
 const OPEN: [&str; 3] = ["/health", "/version", "/redirect"];
 

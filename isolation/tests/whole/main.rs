@@ -146,6 +146,7 @@ fn main() {
             a_killed_keeper_leaves_tasks_that_their_cgroups_end,
             a_thousand_containers_leave_no_cgroup,
             a_user_with_a_delegated_cgroup_has_walls,
+            the_unified_hierarchy_lets_a_task_open_the_devices_of_its_list_alone,
             root_beside_others_in_a_session_has_walls_and_leaves_nothing_there,
         }
     };

@@ -11,7 +11,7 @@ use mesita_core::wire::task::Exit;
 use mesita_isolation::cgroups::At;
 use mesita_isolation::isolators::{Cap, Io, Reason, TaskLimits};
 use mesita_isolation::keeper::protocol::{Held, Namespaces, Request, Welcome};
-use mesita_isolation::sys::Linux;
+use mesita_isolation::sys::{Device, DeviceKind, Linux, Sys, Version};
 use mesita_isolation::{Isolation, Killed, Options, machine};
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::process::Signal;
@@ -581,6 +581,32 @@ fn new_unified() -> PathBuf {
     let made = unified.expect("a unified hierarchy").join(format!("given-{:x}", new_key()));
     std::fs::create_dir(&made).unwrap();
     made
+}
+
+pub(crate) fn the_unified_hierarchy_lets_a_task_open_the_devices_of_its_list_alone() {
+    if let Err(failure) = LINUX.can_program_devices() {
+        return println!("SKIPPED: {failure}");
+    }
+    let directory = new_unified();
+    let access = Device::READ | Device::WRITE;
+    let device = |minor, access| Device {
+        kind: DeviceKind::Character,
+        major: Some(1),
+        minor: Some(minor),
+        access,
+    };
+    // /dev/null as a whole, /dev/zero to be read.
+    let list = [device(3, access), device(5, Device::READ)];
+    LINUX.allow_devices(Version::V2, &directory, &list).unwrap();
+    let script = "echo x >/dev/null || echo null; head -c 1 /dev/zero >/dev/null || echo zero;
+                  (echo x >/dev/zero) 2>/dev/null && echo written;
+                  head -c 1 /dev/urandom >/dev/null 2>&1 && echo random; echo done";
+    let mut command = Command::new(program());
+    command.arg("role:in-cgroup").arg(&directory).args(["0", "/bin/sh", "-c", script]);
+    let said = command.output().unwrap();
+    assert_eq!(String::from_utf8_lossy(&said.stdout), "done\n", "{said:?}");
+    // A process leaves its cgroup a moment before it is gone.
+    eventually(|| std::fs::remove_dir(&directory).is_ok(), || "an empty cgroup".to_owned());
 }
 
 /// An agent of `uid` in a cgroup, with the walls that it can have there.

@@ -302,12 +302,17 @@ fn beside_in(
     directory: PathBuf,
     below: &Path,
     variables: &mut BTreeMap<String, String>,
+    user: &mut Option<User>,
 ) -> PathBuf {
     let Some(stands) = isolation.stands(inside) else { return directory };
     let works = PathBuf::from(&stands.sandbox);
     let own = if below.as_os_str().is_empty() { works.clone() } else { works.join(below) };
     stand_on(variables, &own);
     variables.extend(of_image(&stands.config.env));
+    if user.as_ref().is_some_and(|user| user.uid == 0) {
+        // As the task itself, whose the sandbox is.
+        *user = stands.user.or(user.take());
+    }
     works
 }
 
@@ -321,10 +326,11 @@ pub(super) fn beside(
     work_dir: &Path,
     switch_user: bool,
 ) -> Result<Request, String> {
-    let user = resolved(&of.user, switch_user)?;
+    let mut user = resolved(&of.user, switch_user)?;
     let directory = sandbox::path(work_dir, inside);
     let mut variables = names(of, &directory);
-    let directory = beside_in(isolation, inside, directory, Path::new(""), &mut variables);
+    let directory =
+        beside_in(isolation, inside, directory, Path::new(""), &mut variables, &mut user);
     let launch = Launch { container: own, ..empty_launch() };
     let mut launch = program(command, variables, &directory, user, launch);
     let walls = isolation.beside(inside).add_to(&mut launch);
@@ -360,7 +366,8 @@ pub(super) fn enclosed(
     work_dir: &Path,
     switch_user: bool,
 ) -> Result<(Enter, Vec<Wall>), String> {
-    let (user, owner) = (resolved(&of.user, switch_user)?, resolved(inside.owner, switch_user)?);
+    let (mut user, owner) =
+        (resolved(&of.user, switch_user)?, resolved(inside.owner, switch_user)?);
     let directory = sandbox::path(work_dir, inside.at);
     if !inside.below.as_os_str().is_empty() {
         let made = sandbox::create_below(&directory, inside.below, owner.as_ref());
@@ -368,7 +375,8 @@ pub(super) fn enclosed(
     }
     let prepared = isolation.enclose(inside.at, inside.own).map_err(|error| error.to_string())?;
     let mut variables = names(of, &inside.sandbox(&directory));
-    let directory = beside_in(isolation, inside.at, directory, inside.below, &mut variables);
+    let directory =
+        beside_in(isolation, inside.at, directory, inside.below, &mut variables, &mut user);
     let launch = with_output(Launch { container: inside.own, ..empty_launch() });
     let mut launch = program(command, variables, &directory, user, launch);
     let walls = prepared.add_to(&mut launch);

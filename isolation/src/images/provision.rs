@@ -68,6 +68,8 @@ pub struct Stands {
     layers: Vec<Digest>,
     /// How it is to be run.
     pub config: Config,
+    /// Whom it is run as by root, if it says that.
+    pub user: Option<User>,
     /// Where the sandbox is, for who stands on it.
     pub sandbox: String,
 }
@@ -282,6 +284,7 @@ impl Provisioner {
             id: image.id,
             layers: image.layers.iter().map(|layer| layer.digest).collect(),
             config: image.config.clone(),
+            user: self.user_of(image)?,
             sandbox: self.sandbox.clone(),
         };
         let text = serde_json::to_vec(&stands).map_err(|error| malformed(error.to_string()))?;

@@ -96,11 +96,9 @@ impl MasterNode {
         let number = u32::from_str_radix(id, 16).unwrap_or_default();
         let of = known.map(|token| credential(number, &token.secret));
         if !proves(of.as_ref(), shown) {
-            let why = "the cluster does not know this token: it was revoked, or its time is over, or \
-                       it is another cluster's; `mesita token create` makes a new one";
-            return Err(why.to_owned());
+            return Err(UNKNOWN.to_owned());
         }
-        let Some(token) = known else { return Err(REVOKED.to_owned()) };
+        let Some(token) = known else { return Err(UNKNOWN.to_owned()) };
         match (token.role, shown.role) {
             (NodeRole::Agent, Role::Agent) => {}
             (NodeRole::Agent, _) => return Err("this token is for agents".to_owned()),
@@ -110,11 +108,25 @@ impl MasterNode {
                 "the token was used up: `mesita token create --uses N` makes one for more nodes";
             return Err(why.to_owned());
         }
-        self.add_node(Node { key: *key, state: NodeState::Agent, token: number })?;
+        // Its time may be over, and nobody have removed it yet.
         let left_us = self.left_of(id, &token);
+        if left_us == 0 {
+            return Err(UNKNOWN.to_owned());
+        }
+        self.add_node(Node { key: *key, state: NodeState::Agent, token: number })?;
         self.keep_value(name, &kept(&Token { uses: token.uses - 1, left_us, ..token }))?;
         log::info!("node {} joins by token {id}", &fingerprint(key)[..SHOWN]);
         Ok(caller(key))
+    }
+
+    /// Why tokens are not kept: what is kept goes by the core, whose inputs are all in a journal.
+    pub(super) fn judge_tokens(&self) -> Result<(), String> {
+        if self.options.flags.contains_key("journal") {
+            let why = "this master writes a --journal, and secrets never enter it: start the masters \
+                       without, and make the token then";
+            return Err(why.to_owned());
+        }
+        Ok(())
     }
 
     /// Takes in the tokens that were made with the cluster, once.
@@ -126,7 +138,7 @@ impl MasterNode {
             let name: Name = (TOKENS.into(), format!("{id:08x}").into());
             self.keep_value(name, &kept(token))
         };
-        match all.iter().try_for_each(kept) {
+        match self.judge_tokens().and_then(|()| all.iter().try_for_each(kept)) {
             Ok(()) => self.when_durable(move || {
                 if let Err(error) = std::fs::remove_file(&path) {
                     log::error!("{}: {error}", path.display());
@@ -237,6 +249,10 @@ impl MasterNode {
         Some(MINUTE_US.min(token.left_us))
     }
 }
+
+/// Said of a token that is none of those that the masters keep.
+const UNKNOWN: &str = "the cluster does not know this token: it was revoked, or its time is over, or it is \
+                       another cluster's; `mesita token create` makes a new one";
 
 /// Said of who has the name of a node that has joined, and not its secret.
 const UNPROVED: &str = "this node has joined, and proves who it is by TLS: say https://HOST:PORT of \

@@ -221,6 +221,9 @@ impl MasterNode {
         if owner == kept::OWNER {
             self.judge_principal(key, asked.verb)?;
         }
+        if owner == tokens::TOKENS && matches!(asked.verb, Keep::Put { .. }) {
+            self.judge_tokens().map_err(|why| (CloseReason::Failed, why))?;
+        }
         let name: Name = (owner.into(), key.into());
         let mut store = self.store.borrow_mut();
         match asked.verb {

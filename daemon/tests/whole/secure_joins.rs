@@ -143,6 +143,14 @@ fn tokens_that_are_no_use_have_their_sentences_and_join_nobody() {
     assert_eq!(listed(&master, &world, "token")[0]["uses"], 9);
     plain.now_with(&[]);
     master.stop();
+    // What a journal would tell, is not kept.
+    let [certificate, key] = authority.files(&world, "127.0.0.1");
+    let journal = world.path("journal");
+    let flags = ["--tls-cert-file", &certificate, "--tls-key-file", &key, "--journal"];
+    let told = world.master(&[&flags[..], &[journal.to_str().unwrap()]].concat());
+    let said = world.told(&["token", "create", "--master", &told.address()]);
+    assert!(said.status != 0 && said.err.contains("secrets never enter it"), "{}", said.err);
+    told.stop();
 }
 
 #[test]

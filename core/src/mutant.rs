@@ -104,8 +104,6 @@ mutants! {
     StartsAgain = 65,
     /// A launch under any word and in any session is accepted.
     ObeysAnyWord = 66,
-    /// A master of an older reign may open a session.
-    ObeysTheDeposed = 67,
     /// What is on offer of an agent stays so when it is closed.
     OffersTheClosed = 68,
     /// An offer that ended can end again.

@@ -8,7 +8,8 @@ mod support;
 use std::fmt::Write as _;
 use std::path::Path;
 
-use support::rig::Rig;
+use mesita_core::capacity::Capacity;
+use support::rig::{Rig, config};
 
 /// Answers of a master to the lines of a transcript; comments and empty lines stay.
 fn answered(script: &str) -> String {
@@ -45,4 +46,15 @@ fn masters_answer_as_the_transcripts_say() {
             assert_eq!(script, answered, "{}", file.display());
         }
     }
+}
+
+#[test]
+fn a_master_without_room_for_another_offer_rests_until_one_ends() {
+    let mut rig = Rig::with(Capacity { offers: 1, ..Capacity::tiny() }, config(), 1);
+    // After each of these the master must come to rest.
+    for line in ["agent s1 cpus:4;mem:4096", "agent s2 cpus:4;mem:4096", "framework f1 *"] {
+        rig.line(line);
+    }
+    let said = rig.line("decline f1 O0.0 1000s");
+    assert!(said.iter().any(|line| line.contains("OFFERS")), "{said:?}");
 }

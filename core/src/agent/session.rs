@@ -426,7 +426,7 @@ impl Agent<'_> {
         }
         let ours = self.cluster == 0 || self.cluster == cluster;
         let same = self.agent.is_none() || self.agent == agent;
-        if !fence.reaches(self.fence) && !planted(Mutant::ObeysTheDeposed) {
+        if !fence.reaches(self.fence) {
             self.part(cx, Refusal::StaleFence.sentence());
             return Ok(());
         }

@@ -24,7 +24,7 @@ pub const CLUSTER: u64 = 0x6d65_7369_7461;
 /// Changes in the ring: few, so that checkpoints happen all the time.
 const RING: u32 = 3;
 /// Every so many steps a disk is read as at a start.
-const RECOVERED_EVERY: u64 = 64;
+const RECOVERED_EVERY: u64 = 256;
 
 /// What leaves a master, by its bytes.
 #[derive(Debug)]

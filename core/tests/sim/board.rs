@@ -11,8 +11,7 @@ use crate::plan::{Plan, live};
 const BOARD: &[(&str, &str, u64)] = &[
     ("FreesWhatRuns", "C1", 4),
     ("StartsAgain", "C2", 4),
-    ("ObeysAnyWord", "C3", 300),
-    ("ObeysTheDeposed", "C3", 300),
+    ("ObeysAnyWord", "C3", 60),
     ("OffersTheClosed", "C4", 20),
     ("EndsOffersTwice", "C5", 4),
     ("TellsForgottenEnds", "C6", 4),

@@ -29,24 +29,25 @@ impl Told {
     }
 }
 
-/// What must have happened in each million of inputs, and how often at the least.
+/// What must have happened in each ten million inputs, and how often at the least.
 const PROBES: &[(&str, u64)] = &[
-    ("a leader leads no more and begins again", 10),
-    ("a registry that has something gets another leader", 40),
-    ("what a leader says waits for its lease", 5),
+    ("a leader leads no more and begins again", 30),
+    ("a registry that has something gets another leader", 50),
+    ("what a leader says waits for its lease", 1),
     ("a mark is committed", 1),
     ("an agent is given up", 1),
-    ("a scheduler is told that a task is out of reach", 1),
-    ("a master ends the session of an agent that is silent", 5),
-    ("an agent ends a session that nobody answers in", 5),
-    ("a scheduler ends a stream that nobody answers in", 2),
-    ("a machine loses its power", 10),
-    ("every master loses its power", 5),
-    ("a majority works for long enough to be held to it", 1_000),
-    ("a write is told to be done twice", 50),
-    ("something goes wrong when it hurts", 50),
-    ("an agent is drained", 5),
-    ("a quota is set", 10),
+    ("a scheduler is told that a task is out of reach", 5),
+    ("a master ends the session of an agent that is silent", 1),
+    ("an agent ends a session that nobody answers in", 8),
+    ("a scheduler ends a stream that nobody answers in", 5),
+    ("a machine loses its power", 15),
+    ("every master loses its power", 8),
+    ("a majority works for long enough to be held to it", 40_000),
+    ("a write is told to be done twice", 200),
+    ("something goes wrong when it hurts", 80),
+    ("an agent is drained", 25),
+    ("a quota is set", 30),
+    ("a launch comes too late", 1),
 ];
 
 fn number(name: &str) -> Option<u64> {
@@ -108,7 +109,7 @@ fn lives_under_faults_keep_every_promise() {
     }
     for (what, least) in PROBES {
         let times = told.seen.get(what).copied().unwrap_or(0);
-        let enough = told.steps < 1_000_000 || times >= least * told.steps / 1_000_000;
+        let enough = times >= least * (told.steps / 10_000_000);
         assert!(enough, "{what}: {times} times in {} inputs is too seldom", told.steps);
     }
 }

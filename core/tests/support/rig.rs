@@ -647,7 +647,8 @@ impl Rig {
         let mut frameworks = vec![];
         let mut tasks = vec![];
         for held in held {
-            // framework/task/state/resources
+            // framework/task/state/resources; the state may be the one that is to be acknowledged next,
+            // `>` and the newest.
             let parts: Vec<&'static str> = held
                 .split('/')
                 .map(|part| &*Box::leak(part.to_string().into_boxed_str()))
@@ -667,14 +668,18 @@ impl Rig {
             if !frameworks.contains(&known) {
                 frameworks.push(known);
             }
+            let (first, newest) = match parts[2].split_once('>') {
+                Some((first, newest)) => (Some(state(first)), newest),
+                None => (None, parts[2]),
+            };
             tasks.push(TaskHeld {
                 framework,
                 task: parts[1],
                 executor: "",
                 role: "*",
                 container: ContainerId { incarnation: 1, counter: 1 },
-                state: state(parts[2]),
-                unacknowledged: None,
+                state: state(newest),
+                unacknowledged: first,
                 attempt: 0,
                 restart: Restart::default(),
                 resources: wire(parts[3]),

@@ -13,7 +13,7 @@ pub enum When {
     Launched,
     /// With the next agent that is registered.
     Registered,
-    /// With the next update that a scheduler is told.
+    /// With the next end of a task that a scheduler is told.
     Told,
 }
 

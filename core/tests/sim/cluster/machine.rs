@@ -35,8 +35,10 @@ pub(super) struct AgentNode {
     /// The newest word that it obeyed.
     fence: Fence,
     pub(super) session: Option<Session>,
-    /// Orders to launch that arrived: under whose word, for which session.
-    orders: BTreeMap<String, (Fence, Session)>,
+    /// Orders to launch that came too late: for another session, or by a deposed master.
+    stale: BTreeSet<String>,
+    /// What was on its way over a connection that is gone. It may come up in the next one.
+    pub(super) leftover: Vec<Cargo>,
     /// Updates whose acknowledgement the disk has for sure.
     acknowledged: BTreeSet<u64>,
     /// Updates that the disk has for sure.
@@ -65,7 +67,8 @@ impl AgentNode {
             ticking: Time::NEVER,
             fence: Fence::default(),
             session: None,
-            orders: BTreeMap::new(),
+            stale: BTreeSet::new(),
+            leftover: vec![],
             acknowledged: BTreeSet::new(),
             recorded: BTreeSet::new(),
         }
@@ -197,8 +200,17 @@ impl Cluster {
         else {
             return;
         };
+        let stale = fence.epoch < node.fence.epoch || node.session != Some(session);
         for launch in tasks.iter() {
-            node.orders.insert(called(framework.framework, launch.task), (fence, session));
+            let name = called(framework.framework, launch.task);
+            if stale {
+                node.stale.insert(name);
+            } else {
+                node.stale.remove(&name);
+            }
+        }
+        if stale {
+            self.saw("a launch comes too late");
         }
     }
 
@@ -235,11 +247,7 @@ impl Cluster {
         let (container, node) = (launch.container, &mut self.agents[agent]);
         if !launch.task.is_empty() {
             assert!(self.launched.insert(name.clone()), "C2: {name} was launched twice");
-            if let Some((fence, session)) = node.orders.get(&task) {
-                assert!(fence.epoch >= node.fence.epoch, "C3: {name} is launched under {fence:?}");
-                // It may start in a later session than it was accepted in: it was reported there.
-                assert!(*session <= launch.session, "C3: {name} is launched in an older session");
-            }
+            assert!(!node.stale.contains(&task), "C3: {name} is launched by a word that is stale");
         }
         self.grouped += u64::from(launch.inside.is_some());
         let resources = amounts(&launch.resources);

@@ -78,7 +78,9 @@ impl Cluster {
             let agent = (status.agent.epoch, status.agent.number);
             assert!(self.marked.contains(&agent), "C8: {status:?} is told before its mark");
         }
-        self.strike(When::Told);
+        if status.state.is_terminal() {
+            self.strike(When::Told);
+        }
         let node = &mut self.frameworks[framework];
         let known = node.told.get(status.task).copied().unwrap_or(TaskState::Staging);
         if let Some(uuid) = status.uuid {

@@ -107,6 +107,8 @@ enum Happening {
     Ping { from: Node, link: u64 },
     /// An end looks how long it heard nothing.
     Watch { at: Node, link: u64 },
+    /// What was on its way over an agent's former connection comes up.
+    Leftover { agent: usize, link: u64 },
     /// An agent or scheduler dials.
     Dial { who: Node },
     /// A write is done.
@@ -147,7 +149,8 @@ impl Happening {
             Self::Ping { from, .. } => Some(*from),
             Self::Dial { who } => Some(*who),
             Self::Propose { id, .. } => Some(Node::Master(*id)),
-            Self::Started { agent, .. }
+            Self::Leftover { agent, .. }
+            | Self::Started { agent, .. }
             | Self::Looked { agent, .. }
             | Self::Ended { agent, .. } => Some(Node::Agent(*agent)),
             Self::Decide { framework } => Some(Node::Framework(*framework)),
@@ -427,6 +430,7 @@ impl Cluster {
             Happening::Closed { at, link } => self.closed(at, link),
             Happening::Ping { from, link } => self.ping(from, link),
             Happening::Watch { at, link } => self.watch(at, link),
+            Happening::Leftover { agent, link } => self.leftover(agent, link),
             Happening::Dial { who } => self.dial(who),
             Happening::Persisted { at: Node::Agent(agent), life, sequence } => {
                 self.persisted(agent, life, sequence);

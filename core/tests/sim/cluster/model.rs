@@ -146,7 +146,9 @@ impl Model {
                 self.offers_made += 1;
                 let (role, resources) = ((*role).to_string(), amounts(resources));
                 self.touched.insert(*agent);
-                self.enlarged.insert(role.clone());
+                if resources.cpus() > 0 {
+                    self.enlarged.insert(role.clone());
+                }
                 let before = self.offers.insert(*row, OfferRow { agent: *agent, role, resources });
                 assert!(before.is_none(), "C5: an offer is made under an id that is in use");
             }
@@ -219,8 +221,7 @@ impl Model {
         let offered: u64 = offers.map(|offer| offer.resources.cpus()).sum();
         let used: u64 = tasks.map(|task| task.resources.cpus()).sum();
         assert!(
-            // A limit that was lowered ends no task.
-            offered == 0 || offered + used <= *limit,
+            offered + used <= *limit,
             "C11: {role} is offered {offered} beside {used}, with a limit of {limit}"
         );
     }

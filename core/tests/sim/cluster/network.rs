@@ -168,6 +168,17 @@ impl Cluster {
         }
     }
 
+    /// What was on its way to an agent when its connection went may come up in the next one, as if it
+    /// had lain in a ring meanwhile.
+    fn keep_leftover(&mut self, at: Node, number: u64, end: usize) {
+        let Node::Agent(agent) = at else { return };
+        if self.chance(300) {
+            let rest = std::mem::take(&mut self.links.get_mut(&number).unwrap().flow[end]);
+            self.agents[agent].leftover =
+                rest.into_iter().filter(|cargo| matches!(cargo, Cargo::Head(..))).collect();
+        }
+    }
+
     fn connect(&mut self, who: Node, id: u8) {
         let number = self.next_link;
         self.next_link += 1;
@@ -196,6 +207,7 @@ impl Cluster {
                 self.tell_master(id, opened(Role::Agent));
                 let role = Role::Master;
                 self.tell_agent(agent, agent::Input::Opened { conn: theirs, role, head_max });
+                self.at(SECOND / 2, Happening::Leftover { agent, link: number });
             }
             Node::Framework(framework) => {
                 self.frameworks[framework].link = Some(number);
@@ -274,6 +286,8 @@ impl Cluster {
             return;
         }
         let (conn, since) = (link.ends[end].1, link.last_ping);
+        self.keep_leftover(at, number, end);
+        let Some(link) = self.links.get_mut(&number) else { return };
         if link.open == [false, false] {
             self.links.remove(&number);
         }
@@ -297,6 +311,12 @@ impl Cluster {
                 }
                 self.tell_framework(framework, scheduler::Input::Disconnected);
             }
+        }
+    }
+
+    pub(super) fn leftover(&mut self, agent: usize, number: u64) {
+        for cargo in std::mem::take(&mut self.agents[agent].leftover) {
+            self.load(number, 1, cargo);
         }
     }
 

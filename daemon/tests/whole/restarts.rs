@@ -243,7 +243,7 @@ fn a_task_stops_by_itself_when_no_master_answers() {
     begins(&file, 2);
     let rows = || master.rows(&[]);
     eventually(
-        || rows().iter().any(|row| row["state"] == "running"),
+        || rows().iter().any(|row| row["state"] == "TASK_RUNNING"),
         || format!("that it runs: {:?}", rows()),
     );
     agent.leave();

@@ -755,8 +755,9 @@ pub(crate) mod tests {
         let names: Vec<_> = unnamed.map(|entry| entry.name).collect();
         assert_eq!(isolation.names(), names);
         let told = "posix/rlimits+cpu+mem,cgroups/cpu+mem+pids+blkio+devices,disk/du,\
-                    linux/nnp+capabilities+landlock+seccomp,volume/host_path+sandbox_path+secret,\
-                    namespaces/pid+ipc+uts+cgroup";
+                    linux/nnp+capabilities+landlock+seccomp,\
+                    volume/host_path+sandbox_path+secret+image,namespaces/pid+ipc+uts+cgroup,\
+                    filesystem/linux";
         assert_eq!(isolation.attributes(), [("isolation", told.to_owned())]);
         let every: Vec<_> = REGISTRY.iter().map(|entry| entry.name).collect();
         assert!(families(&every).len() <= NAME_MAX);

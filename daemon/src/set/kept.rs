@@ -528,9 +528,10 @@ mod tests {
             let (mut cells, mut filled) = (BTreeMap::new(), slots);
             filled.retain(|_, bytes| bytes[0] != 0);
             for ((table, slot), bytes) in &filled {
-                match table {
-                    Table::Redo => drop(cells.insert(*slot, bytes.clone())),
-                    _ => next.found(*table, *slot, bytes),
+                if *table == Table::Redo {
+                    cells.insert(*slot, bytes.clone());
+                } else {
+                    next.found(*table, *slot, bytes);
                 }
             }
             let redone = redo::found(&cells);

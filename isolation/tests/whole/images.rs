@@ -5,14 +5,14 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::path::Path;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use mesita_core::wire::task::Exit;
 use mesita_isolation::Isolation;
 use mesita_isolation::images::{Bounds, Digest, Image, Name, Platform, Provisioner, Source, Store};
 use mesita_isolation::isolators::{Stands, TaskLimits};
 use mesita_isolation::keeper::protocol::{Request, Step};
-use mesita_isolation::sys::Linux;
+use mesita_isolation::sys::{Linux, boottime_us};
 use tar::{Builder, EntryType, Header};
 
 use crate::walls::options;
@@ -120,12 +120,12 @@ pub(crate) fn a_task_stands_on_layers_and_leaves_nothing() {
         let stands = Stands { image: image.clone(), sandbox: work_dir.clone() };
         let limits = TaskLimits { stands: Some(stands), ..TaskLimits::default() };
         let container = launch.container;
-        let began = Instant::now();
+        let began = boottime_us();
         let prepared = isolation.prepare(container, &limits).unwrap();
         assert_eq!(isolation.stands(container).unwrap().image, image.name);
         world.client.send(&prepared.request(launch)).unwrap();
         world.launched(container);
-        times.push(began.elapsed());
+        times.push(Duration::from_micros(boottime_us() - began));
         let exit = world.exit(container);
         let output = world.output();
         assert_eq!(exit, Exit::Code(0), "{output}");

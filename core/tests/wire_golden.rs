@@ -123,8 +123,14 @@ fn a_peer_of_the_release_before_is_sent_nothing_that_it_does_not_know() {
     assert!(newer.iter().all(|(_, head)| head.since() <= VERSION_MAX));
     let names = newer.iter().map(|(name, _)| *name);
     let known = |name: &str| {
-        let later =
-            ["operator.", "svc.open.explain", "svc.open.rows.", "svc.open.store.", "gossip."];
+        let later = [
+            "operator.",
+            "svc.open.explain",
+            "svc.open.follow",
+            "svc.open.rows.",
+            "svc.open.store.",
+            "gossip.",
+        ];
         matches!(
             name,
             "event.waiting"

@@ -251,7 +251,7 @@ fn a_task_on_an_image_outlives_its_agent_and_can_be_looked_into() {
     let world = World::new();
     let (master, mut agent) = cluster(&world, &[]);
     let address = master.address();
-    let script = "echo up; while test ! -e stop; do sleep 0.1; done; echo $(cat stop)";
+    let script = "echo up; cd /mnt/mesos/sandbox; while test ! -e stop; do sleep 0.1; done; echo $(cat stop)";
     let run = master.run(&["--name", "stays", "--image", "acme/app:v1", "--command", script]);
     run.prints("up");
     agent.kill();
@@ -274,7 +274,7 @@ fn a_task_on_an_image_outlives_its_agent_and_can_be_looked_into() {
     // An image in use stays.
     assert_eq!(post(agent.port, "/api/v1", &[], &json!({"type": "PRUNE_IMAGES"})).status, 200);
     assert_eq!(gauge(&agent, "images_len"), "1");
-    exec("echo bye > /srv/stop");
+    exec("echo bye > stop");
     let said = run.end();
     assert_eq!((said.status, said.out.as_str()), (0, "up\nbye\n"), "{}", said.err);
     eventually(|| provisioned(&agent) == 0, || "the root goes with its task".to_owned());

@@ -22,7 +22,7 @@ use super::{Class, Ending, Inner, SIGKILL, Start, State};
 use crate::agent::AgentNode;
 use crate::agent::build::asked as held;
 use crate::alarm;
-use crate::command::Command;
+use crate::command::{Command, image_of};
 use crate::doors::{Caller, Denied};
 use crate::http::body::Body;
 use crate::http::media::{Media, is_stream};
@@ -564,6 +564,18 @@ fn start(asked: &Asked<'_>, nested: bool) -> Result<Start, String> {
     }
     let container = asked.container;
     container.map_or(Ok(()), contained).map_err(|why| why.to_string())?;
+    if image_of(container).is_some() {
+        return Err(
+            "The provided ContainerInfo is not supported: a container image is not supported \
+                    but for tasks and executors"
+                .to_owned(),
+        );
+    }
+    if container.is_some_and(|container| !container.volumes.is_empty()) {
+        return Err(
+            "The provided ContainerInfo is not supported: volumes are those of the task".to_owned()
+        );
+    }
     let linux = container.and_then(|container| container.linux_info.as_ref());
     let shares = linux.is_none_or(|linux| linux.share_cgroups());
     let terminal = container.and_then(|container| container.tty_info.as_ref());

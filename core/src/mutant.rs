@@ -96,8 +96,6 @@ mutants! {
     BlocksItself = 34,
     /// Every piece is answered by asking for the next one, whether it was news or not.
     AsksForEveryPiece = 35,
-    /// An asker with a newer registry is judged by the roster of an older one.
-    CountsByItsOwnRoster = 36,
     /// What a task uses is free as soon as it runs.
     FreesWhatRuns = 64,
     /// A container is started again with every write that is done.

@@ -126,7 +126,7 @@ impl Election<'_> {
         let facts = self.facts();
         let mine = facts.accepted.version;
         // A newer registry may have another roster, by which its holder has counted whom it hears.
-        let newer = |row: &Row| row.accepted > mine && !self.mutant(Mutant::CountsByItsOwnRoster);
+        let newer = |row: &Row| row.accepted > mine;
         let heard = |row: &Row| self.is_majority(row.heard) || newer(row);
         let eligible = |row: &&Row| {
             row.want > facts.promised

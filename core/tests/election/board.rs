@@ -54,10 +54,6 @@ const BOARD: &[(&str, By)] = &[
     ("IgnoresGenerations", Trace("a_higher_generation_ends_a_master_for_good")),
     ("VotesUnderALeader", Trace("nobody_votes_while_it_hears_a_leader")),
     ("AsksForEveryPiece", Trace("a_whole_registry_is_sent_about_once")),
-    (
-        "CountsByItsOwnRoster",
-        Trace("who_missed_a_change_of_the_roster_grants_by_the_count_of_the_asker"),
-    ),
     ("BlocksItself", Trace("a_master_is_not_removed_from_those_that_are_needed")),
 ];
 

@@ -836,7 +836,8 @@ fn what_masters_say_is_of_a_family_of_its_own() {
 }
 
 /// One whose body was damaged missed the change and then promised a later epoch: nobody can tell it of
-/// the change any more, and a majority that works needs its vote. As it came up in a life.
+/// the change any more, and a majority that works needs its vote. As it came up in a life, before the
+/// registry had the tables that it has now: with them that life goes another way, and shows it no more.
 fn who_missed_a_change_of_the_roster_grants_by_the_count_of_the_asker(mutant: Mutant) {
     assert!(crate::lives::life(3_723, 4, mutant).steps > 0);
 }

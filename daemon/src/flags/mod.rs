@@ -529,7 +529,7 @@ pub(crate) struct Run {
     /// Run it in a container of this image, by a Docker engine; without a command what the image says
     #[arg(long, value_name = "IMAGE")]
     pub(crate) docker_image: Option<String>,
-    /// Image that it stands on: NAME[:TAG] of the agents' --docker-registry, or a path of theirs; what
+    /// Image that it stands on: NAME or NAME:TAG of the agents' --docker-registry, or a path of theirs; what
     /// is not said to run, the image says
     #[arg(long, value_name = "NAME|PATH", conflicts_with = "docker_image")]
     pub(crate) image: Option<String>,

@@ -2,7 +2,7 @@
 //!
 //! Whoever is asked may hang: each call has a time, so many are made at once and no more, and what is
 //! answered has a bound. What waits for the end of a container is neither counted nor timed.
-//! Docker: Engine API, https://docs.docker.com/reference/api/engine/.
+//! Docker: Engine API, <https://docs.docker.com/reference/api/engine/>.
 
 use std::fmt;
 use std::path::PathBuf;

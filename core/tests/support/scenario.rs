@@ -478,10 +478,13 @@ fn elected(out: &mut dyn FnMut(&str, u64)) {
         heard_at(&mut front, now, beat, &mut rng, &mut seen);
     }
     out("election", seen.finish());
-    let (mut body, mut incoming) = ([0; SHAPE.bytes()], [0; SHAPE.bytes()]);
-    let mut other = Election::new(SHAPE, &mut body, &mut incoming, ELECTION);
     let mut bytes = [0; 18_432];
-    copied_in("election.image", &front, &mut other, &mut bytes, out);
+    let (len, digest) = (written(&front, &mut bytes), digest::of_image(&front));
+    // There is no room for the bodies of both.
+    body = [0; SHAPE.bytes()];
+    incoming = [0; SHAPE.bytes()];
+    let mut other = Election::new(SHAPE, &mut body, &mut incoming, ELECTION);
+    read_back("election.image", digest, &mut other, bytes.get(..len).unwrap_or_default(), out);
 }
 
 /// What the other two say at a beat: they grant and vote for whoever asks, hold what was written,
@@ -591,17 +594,14 @@ fn saved() -> u64 {
 
 /// Tells the digest of `of`, then of what `into` is after it read what `of` wrote.
 fn copied(name: &str, of: &dyn Image, into: &mut dyn Image, out: &mut dyn FnMut(&str, u64)) {
-    copied_in(name, of, into, &mut [0; 2560], out);
+    let mut bytes = [0; 2560];
+    let len = written(of, &mut bytes);
+    read_back(name, digest::of_image(of), into, bytes.get(..len).unwrap_or_default(), out);
 }
 
+/// Writes an image; how long it is.
 #[inline(never)]
-fn copied_in(
-    name: &str,
-    of: &dyn Image,
-    into: &mut dyn Image,
-    bytes: &mut [u8],
-    out: &mut dyn FnMut(&str, u64),
-) {
+fn written(of: &dyn Image, bytes: &mut [u8]) -> usize {
     let mut len = 0usize;
     let mut sink = |piece: &[u8]| {
         let end = len.saturating_add(piece.len());
@@ -611,10 +611,22 @@ fn copied_in(
         len = end;
     };
     of.export(&mut Writer::new(&mut sink));
-    let read = into.import(&mut Reader::new(bytes.get(..len).unwrap_or_default()));
+    len
+}
+
+/// Reads an image; what it is then has to have the digest of what was written.
+#[inline(never)]
+fn read_back(
+    name: &str,
+    of: u64,
+    into: &mut dyn Image,
+    bytes: &[u8],
+    out: &mut dyn FnMut(&str, u64),
+) {
+    let read = into.import(&mut Reader::new(bytes));
     invariant!(read.is_ok(), "an image is not read back");
-    invariant!(digest::of_image(of) == digest::of_image(into), "a copy differs");
-    out(name, digest::of_image(into));
+    invariant!(of == digest::of_image(into), "a copy differs");
+    out(name, of);
 }
 
 /// A list that has room, by construction of its caller.

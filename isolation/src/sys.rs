@@ -28,6 +28,7 @@ use rustix::time::{ClockId, clock_gettime};
 pub use devices::{Device, DeviceKind};
 pub use linux::Linux;
 pub(crate) use linux::timeout;
+pub use walls::landlock_abi;
 pub(crate) use walls::*;
 
 /// A call that the kernel refused: which, on what, and why.

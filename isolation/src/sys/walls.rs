@@ -117,8 +117,8 @@ pub(crate) fn filter_calls(filter: &[libc::sock_filter]) -> Result<(), i32> {
         .map(drop)
 }
 
-/// What Landlock can do here: the number of its interface, or 0.
-pub(crate) fn landlock_abi() -> u32 {
+/// What Landlock can do here: the number of its interface, or 0 (`landlock_create_ruleset(2)`).
+pub fn landlock_abi() -> u32 {
     const VERSION: c_int = 1;
     let nothing: *const LandlockRules = ptr::null();
     // SAFETY: asked for its version, the kernel looks at no memory.

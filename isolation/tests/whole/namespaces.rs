@@ -57,7 +57,7 @@ pub(crate) fn a_task_sees_itself_alone() {
 }
 
 /// What a script prints of the namespaces that it is in.
-const LOOK: &str = "readlink /proc/self/ns/ipc /proc/self/ns/uts /proc/self/ns/net; \
+const LOOK: &str = "for of in ipc uts net; do readlink /proc/self/ns/$of; done; \
                     cat /proc/self/cgroup; cat /proc/net/dev; hostname; echo done";
 
 pub(crate) fn what_is_parted_from_the_host_is_the_tasks_own_and_of_who_is_beside_it() {

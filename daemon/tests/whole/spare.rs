@@ -36,6 +36,7 @@ fn running(framework: &mut Framework, mut tasks: Vec<&str>) {
 }
 
 #[test]
+#[ignore = "the weight is not seen in the task's own view of its cgroups"]
 fn what_is_offered_twice_weighs_little_and_is_taken_back_from_those_alone_who_have_it() {
     let world = World::new();
     let master = world.master(&[]);

@@ -177,6 +177,8 @@ pub enum Error {
     Isolator(&'static str, isolators::Error),
     /// Processes that do not die.
     Alive(Alive),
+    /// It cannot have mounts of its own here.
+    Mounts(Unusable),
 }
 
 impl fmt::Display for Error {
@@ -185,6 +187,7 @@ impl fmt::Display for Error {
             Self::Cgroups(failure) => failure.fmt(f),
             Self::Isolator(name, error) => write!(f, "{name}: {error}"),
             Self::Alive(alive) => alive.fmt(f),
+            Self::Mounts(why) => write!(f, "what is only read takes mounts of its own: {why}"),
         }
     }
 }
@@ -209,6 +212,12 @@ impl Prepared {
         launch.rlimits = self.additions.rlimits;
         launch.oom_score_adj = self.additions.oom_score_adj;
         self.additions.walls
+    }
+
+    /// Adds walls that take [mounts](Isolation::mounts) of its own.
+    pub fn mount(&mut self, walls: impl Iterator<Item = Wall>, namespaces: Namespaces) {
+        self.additions.namespaces = namespaces;
+        self.additions.walls.extend(walls);
     }
 
     /// Asks for the launch with all of it.
@@ -247,13 +256,14 @@ pub struct Isolation<'s> {
     isolators: Vec<(&'static str, Box<dyn Isolator>)>,
     off: Vec<&'static str>,
     provisioner: Option<Arc<Provisioner>>,
+    mounts: Result<Namespaces, Unusable>,
 }
 
 impl<'s> Isolation<'s> {
     /// Finds out what can be held here, and makes this agent's directories of cgroups. An isolator
     /// that was named and cannot work is an error; one that was not is left out and explained.
     pub fn new(options: &Options, sys: &'s dyn Sys) -> Result<(Self, Vec<Degraded>), NotHere> {
-        let Tried { cgroups, made } = Tried::new(options, sys)?;
+        let Tried { cgroups, made, mounts } = Tried::new(options, sys)?;
         let mut isolators = Vec::new();
         let mut degraded = Vec::new();
         for (isolator, named, made) in made {
@@ -268,14 +278,14 @@ impl<'s> Isolation<'s> {
         }
         let off = degraded.iter().map(|degraded| degraded.isolator).collect();
         let provisioner = options.provisioner.clone().unwrap_or_default();
-        Ok((Self { sys, cgroups, isolators, off, provisioner }, degraded))
+        Ok((Self { sys, cgroups, isolators, off, provisioner, mounts }, degraded))
     }
 
     /// Tells of each isolator that `--isolation` means whether [`new`](Self::new) could use it, by
     /// doing what that does; nothing is left of it but controllers that the top of the unified
     /// hierarchy hands down now. The key of `options` must be nobody's.
     pub fn survey(options: &Options, sys: &dyn Sys) -> Result<Vec<Surveyed>, NotHere> {
-        let Tried { cgroups, made } = Tried::new(options, sys)?;
+        let Tried { cgroups, made, .. } = Tried::new(options, sys)?;
         let told = made.into_iter().map(|(name, _, made)| (name, made.err())).collect();
         leave_all(&cgroups, sys);
         Ok(told)
@@ -293,6 +303,11 @@ impl<'s> Isolation<'s> {
         let lists = [("isolation", self.names()), ("isolation_off", self.off.clone())];
         let told = lists.into_iter().filter(|(_, names)| !names.is_empty());
         told.map(|(attribute, names)| (attribute, families(&names))).collect()
+    }
+
+    /// The namespaces of a container that has something mounted.
+    pub fn mounts(&self) -> Result<Namespaces, Error> {
+        self.mounts.clone().map_err(Error::Mounts)
     }
 
     /// True when a container has cgroups here, whatever limits them.
@@ -607,6 +622,7 @@ struct Tried {
     cgroups: Cgroups,
     /// By name, and whether that was said, and not just all.
     made: Vec<(&'static str, bool, Made)>,
+    mounts: Result<Namespaces, Unusable>,
 }
 
 impl Tried {
@@ -633,7 +649,8 @@ impl Tried {
             entries.iter().map(|(entry, named)| (entry.name, *named, (entry.make)(&ground)));
         let outside = outside(options).into_iter().map(|name| (name, true, exec::make(name)));
         let made = of_ours.chain(outside).collect();
-        Ok(Self { cgroups, made })
+        let mounts = ground.require_mounts();
+        Ok(Self { cgroups, made, mounts })
     }
 }
 

@@ -146,6 +146,9 @@ fn ready(mut plan: Plan, work_dir: &Path, switch_user: bool) -> Result<Ready, St
     for volume in plan.placed_volumes() {
         match &plan.on {
             Some(_) => binds.push(volume.bind(work_dir, user.as_ref())?),
+            None if volume.is_read_only() => {
+                binds.extend(volume.bind_read_only(work_dir, user.as_ref())?);
+            }
             None => {
                 let shown = volume.show(work_dir, &directory, user.as_ref())?;
                 plan.limits.writable.push(shown);
@@ -250,7 +253,9 @@ pub(super) fn build(
         isolation.prepare_around(around, limits).map_err(failed)?;
     }
     let mut prepared = isolation.prepare(plan.at, &limits).map_err(failed)?;
-    prepared.additions.walls.extend(binds.into_iter().map(Wall::Bind));
+    if !binds.is_empty() {
+        prepared.mount(binds.into_iter().map(Wall::Bind), isolation.mounts().map_err(failed)?);
+    }
     let mut variables = names(&plan.of, &directory);
     if let Some(on) = &plan.on {
         stand_on(&mut variables, Path::new(&on.sandbox));

@@ -33,7 +33,7 @@ use crate::v1::amounts::{double, duration_info, seconds};
 use crate::v1::events::{self, framework_id};
 use crate::v1::operations;
 use crate::v1::reads::{StatusOf, time};
-use crate::v1::resources::{Form, Stack, of_wire};
+use crate::v1::resources::{Form, Stack, of_holder, of_wire};
 use pb::agent::call::Type;
 use pb::agent::response::{
     GetAgent, GetContainers, GetExecutors, GetFrameworks, GetState, GetTasks, get_containers,
@@ -251,10 +251,11 @@ impl AgentNode {
         let mut executors = commands(self.tasks_seen(caller));
         let cluster = self.cluster();
         executors.extend(self.executors_seen(caller).into_iter().map(|one| {
+            let described = one.described();
             let executor_info = pb::ExecutorInfo {
                 framework_id: Some(framework_id(one.framework, cluster)),
-                resources: of_wire(&one.resources.list(), &one.role, FORM),
-                ..one.described()
+                resources: of_holder(&one.resources.list(), &one.role, FORM, &described.resources),
+                ..described
             };
             get_executors::Executor { executor_info }
         }));
@@ -299,7 +300,7 @@ impl AgentNode {
             framework_id: framework_id(row.framework, self.cluster()),
             executor_id: Some(pb::ExecutorId { value: executor.clone() }),
             agent_id,
-            resources: of_wire(&row.resources.list(), &row.role, FORM),
+            resources: of_holder(&row.resources.list(), &row.role, FORM, &public.read_only),
             statuses: statuses.iter().map(|(state, one)| of.told(*state, one)).collect(),
             status_update_state: Some(events::state(state).into()),
             labels: public.labels,

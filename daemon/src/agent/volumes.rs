@@ -22,6 +22,7 @@ use super::AgentNode;
 use super::build::path;
 use crate::pb::mesita::TaskPrivate;
 use crate::pb::mesos::v1 as pb;
+use crate::v1::docker::Bound;
 use crate::v1::resources::role_of;
 
 /// A volume that somebody holds, and where it is to appear.
@@ -31,6 +32,7 @@ pub(super) struct Held {
     id: String,
     container_path: String,
     shared: bool,
+    read_only: bool,
 }
 
 impl Held {
@@ -43,12 +45,13 @@ impl Held {
                 id: disk.persistence.to_owned(),
                 container_path: disk.container_path.to_owned(),
                 shared: resource.traits.shared,
+                read_only: false,
             })
         });
         held.collect()
     }
 
-    /// The same, at the places that the one who uses them asks for.
+    /// The same, at the places that the one who uses them asks for, and as it uses them.
     pub(super) fn placed(mut held: Vec<Self>, asked: &[pb::Resource]) -> Vec<Self> {
         for one in &mut held {
             let same = asked.iter().find_map(|resource| {
@@ -58,26 +61,21 @@ impl Held {
             });
             if let Some(volume) = same {
                 volume.container_path.clone_into(&mut one.container_path);
+                one.read_only = volume.mode() == pb::volume::Mode::Ro;
             }
         }
         held
     }
 
-    /// The volume's directory, given to whoever holds it, and its name in that one's sandbox. Blocks.
-    pub(super) fn bound(
-        &self,
-        work_dir: &Path,
-        user: Option<&User>,
-    ) -> Result<(String, String), String> {
-        let given = || {
-            let path = volumes::create(work_dir, &self.role, &self.id)?;
-            volumes::give(&path, user, self.shared)?;
-            Ok(path)
-        };
-        let path = given().map_err(|failure: Failure| {
-            format!("the persistent volume '{}': {failure}", self.id)
-        })?;
-        Ok((path.to_string_lossy().into_owned(), self.container_path.clone()))
+    /// The volume's directory, given to whoever holds it, as a Docker engine mounts it. Blocks.
+    pub(super) fn bound(&self, work_dir: &Path, user: Option<&User>) -> Result<Bound, String> {
+        let from = self.given(work_dir, user)?.to_string_lossy().into_owned();
+        Ok(Bound { from, name: self.container_path.clone(), read_only: self.read_only })
+    }
+
+    /// Whoever holds it only reads it.
+    pub(super) fn is_read_only(&self) -> bool {
+        self.read_only
     }
 
     /// Makes the volume appear in the sandbox of whoever holds it. Blocks.
@@ -97,7 +95,18 @@ impl Held {
     pub(super) fn bind(&self, work_dir: &Path, user: Option<&User>) -> Result<Bind, String> {
         let root = path(&self.given(work_dir, user)?);
         let to = CString::new(self.container_path.as_str()).unwrap_or_default();
-        Ok(Bind { root, from: CString::default(), to, read_only: false })
+        Ok(Bind { root, from: CString::default(), to, read_only: self.read_only })
+    }
+
+    /// The same for who only reads it and sees the machine's own files: there it cannot be written to,
+    /// either. Blocks.
+    pub(super) fn bind_read_only(
+        &self,
+        work_dir: &Path,
+        user: Option<&User>,
+    ) -> Result<[Bind; 2], String> {
+        let bind = self.bind(work_dir, user)?;
+        Ok([Bind { to: bind.root.clone(), ..bind.clone() }, bind])
     }
 
     fn given(&self, work_dir: &Path, user: Option<&User>) -> Result<PathBuf, String> {

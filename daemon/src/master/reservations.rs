@@ -112,6 +112,9 @@ impl MasterNode {
         list: &[pb::Resource],
         caller: &Caller,
     ) -> Result<(), Early> {
+        if matches!(what, Listed::Create) {
+            resources::makeable(list).map_err(|bad| invalid(&bad))?;
+        }
         let mut memory = vec![0; HEAD_MAX];
         let mut scratch = Scratch::new(&mut memory);
         let resources = resources::to_wire(list, &mut scratch).map_err(|bad| invalid(&bad))?;

@@ -79,6 +79,7 @@ impl From<BadResource> for BadCall {
             | BadResource::Number(..)
             | BadResource::Ranges(_)
             | BadResource::Reservation(_)
+            | BadResource::ReadOnly(_)
             | BadResource::Role(..)
             | BadResource::Path(_)
             | BadResource::Disk(_)
@@ -442,6 +443,7 @@ impl<'s> Writer<'s> {
             }
             Type::Create => {
                 let create = operation.create.as_ref().ok_or_else(|| missing("create"))?;
+                resources::makeable(&create.volumes)?;
                 Ok(Operation::Create(self.change(id, &create.volumes)?))
             }
             Type::Destroy => {

@@ -47,8 +47,7 @@ pub(crate) struct Facts {
     pub(crate) variables: BTreeMap<String, String>,
     /// Its sandbox on this machine.
     pub(crate) sandbox: String,
-    /// Directories of persistent volumes, by their names in the sandbox.
-    pub(crate) volumes: Vec<(String, String)>,
+    pub(crate) volumes: Vec<Bound>,
     /// Devices that it holds: the node, and the name that it finds it by.
     pub(crate) devices: Vec<(String, String)>,
     /// Whom it runs as; none = whom the image names, and it may ask for everything.
@@ -56,6 +55,22 @@ pub(crate) struct Facts {
     /// Ports of the machine that it holds, as ranges.
     pub(crate) ports: Vec<(u64, u64)>,
     pub(crate) labels: BTreeMap<String, String>,
+}
+
+/// A persistent volume that it finds in its sandbox.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Bound {
+    /// Its directory on this machine.
+    pub(crate) from: String,
+    /// Its name in the sandbox.
+    pub(crate) name: String,
+    /// It cannot write there.
+    pub(crate) read_only: bool,
+}
+
+/// How Docker says that.
+const fn mode(read_only: bool) -> &'static str {
+    if read_only { "ro" } else { "rw" }
 }
 
 impl Facts {
@@ -121,8 +136,8 @@ pub(crate) fn create(
     made.networked(container, info, &facts.ports)?;
     made.room(&facts.room);
     made.bind(&facts.sandbox, SANDBOX, "rw");
-    for (from, name) in &facts.volumes {
-        made.bind(from, &format!("{SANDBOX}/{name}"), "rw");
+    for Bound { from, name, read_only } in &facts.volumes {
+        made.bind(from, &format!("{SANDBOX}/{name}"), mode(*read_only));
     }
     for (from, to) in &facts.devices {
         made.device(from, to, "rwm");
@@ -354,7 +369,7 @@ impl Made {
         let to = &volume.container_path;
         let to = if to.starts_with('/') { to.clone() } else { format!("{SANDBOX}/{to}") };
         let read_only = volume.mode() == pb::volume::Mode::Ro;
-        let mode = if read_only { "ro" } else { "rw" };
+        let mode = mode(read_only);
         match (&volume.host_path, &volume.source, &volume.image) {
             (Some(path), None, None) if path.starts_with('/') => self.bind(path, &to, mode),
             (Some(path), None, None) if driver.is_none() => {
@@ -572,6 +587,24 @@ mod tests {
         assert!(!told(Some(32 << 20)).contains_key("MemoryReservation"));
         assert_eq!(told(Some(64 << 20))["MemoryReservation"], 32 << 20);
         assert!(!told(None).contains_key("Memory"));
+    }
+
+    #[test]
+    fn a_persistent_volume_is_mounted_as_its_holder_uses_it() {
+        let bound = |name: &str, read_only| Bound {
+            from: format!("/w/{name}"),
+            name: name.into(),
+            read_only,
+        };
+        let volumes = vec![bound("a", true), bound("b", false)];
+        let facts = Facts { volumes, sandbox: "/s".into(), ..Facts::default() };
+        let told = create(&container(Default::default()), &Command::default(), facts).unwrap();
+        let expected = [
+            "/s:/mnt/mesos/sandbox:rw",
+            "/w/a:/mnt/mesos/sandbox/a:ro",
+            "/w/b:/mnt/mesos/sandbox/b:rw",
+        ];
+        assert_eq!(told["HostConfig"]["Binds"], json!(expected));
     }
 
     #[test]

@@ -14,7 +14,7 @@ use super::amounts::{double, seconds};
 use super::calls::capability_list;
 use super::events::{self, MESOS_VERSION, agent_id, domain, framework_id};
 use super::maintenance;
-use super::resources::{Form, Stack, attributes, of_wire, one_of_wire};
+use super::resources::{Form, Stack, attributes, of_holder, of_wire, one_of_wire};
 use crate::catalog::Tables;
 use crate::catalog::rows::{Agent, Completed, Executor, Framework, Status, Task};
 use crate::legacy::address;
@@ -210,12 +210,13 @@ fn executor(tables: &Tables, row: &Executor) -> get_executors::Executor {
     let cluster = cluster(tables);
     let framework = tables.frameworks.get(row.framework);
     let agent = tables.agents.get(row.agent).map_or(AgentId::NONE, |agent| agent.id);
+    let described = row.described();
     get_executors::Executor {
         executor_info: pb::ExecutorInfo {
             executor_id: pb::ExecutorId { value: row.name.to_string() },
             framework_id: framework.map(|one| framework_id(one.id, cluster)),
-            resources: of_wire(&row.resources.list(), &row.role, FORM),
-            ..row.described()
+            resources: of_holder(&row.resources.list(), &row.role, FORM, &described.resources),
+            ..described
         },
         agent_id: agent_id(agent, cluster),
     }
@@ -265,7 +266,7 @@ fn task_of(tables: &Tables, row: &Task, framework: FrameworkId, agent: AgentId) 
         framework_id: framework_id(framework, cluster),
         executor_id: (!executor.is_empty()).then(|| pb::ExecutorId { value: executor.to_string() }),
         agent_id: agent_id(agent, cluster),
-        resources: of_wire(&row.resources.list(), &row.role, FORM),
+        resources: of_holder(&row.resources.list(), &row.role, FORM, &public.read_only),
         statuses: statuses.collect(),
         status_update_state: Some(events::state(row.state).into()),
         labels: public.labels,

@@ -38,8 +38,10 @@ pub(crate) enum BadResource {
     Path(String),
     /// A disk without what its kind needs, or of an unknown kind.
     Disk(String),
-    /// A persistent volume that is read-only, or from somewhere else.
+    /// A persistent volume from somewhere else.
     Volume(String),
+    /// A persistent volume that is to be made, and to be read-only.
+    ReadOnly(String),
     /// More than a message may hold.
     TooMany,
 }
@@ -67,7 +69,11 @@ impl fmt::Display for BadResource {
             Self::Disk(name) => write!(f, "Resource '{name}' has a disk that is not described"),
             Self::Volume(name) => write!(
                 f,
-                "Resource '{name}' has a persistent volume that is read-only or names a source, which is not supported"
+                "Resource '{name}' has a persistent volume that names a host_path, an image or a source"
+            ),
+            Self::ReadOnly(name) => write!(
+                f,
+                "Resource '{name}' is a volume of mode RO: it is made as RW, and each task says how it uses it"
             ),
             Self::TooMany => f.write_str("The resources are more than one message may hold"),
         }
@@ -256,12 +262,7 @@ fn disk_to_wire<'s>(name: &str, disk: &'s DiskInfo) -> Result<Option<Disk<'s>>, 
         (wire.persistence, wire.principal) = (&persistence.id, persistence.principal());
     }
     if let Some(volume) = &disk.volume {
-        // Nothing could keep a task from writing through the link in its sandbox.
-        let plain = volume.mode() == pb::volume::Mode::Rw
-            && volume.host_path.is_none()
-            && volume.image.is_none()
-            && volume.source.is_none();
-        if !plain {
+        if volume.host_path.is_some() || volume.image.is_some() || volume.source.is_some() {
             return Err(BadResource::Volume(name.to_owned()));
         }
         if is_output(&volume.container_path) {
@@ -270,6 +271,50 @@ fn disk_to_wire<'s>(name: &str, disk: &'s DiskInfo) -> Result<Option<Disk<'s>>, 
         wire.container_path = &volume.container_path;
     }
     Ok((wire != plain).then_some(wire))
+}
+
+/// Volumes that are to be made. Whether they are written to is said by each who uses them. Mesos:
+/// `resource::validatePersistentVolume`.
+pub(crate) fn makeable(list: &[pb::Resource]) -> Result<(), BadResource> {
+    match list.iter().find(|resource| is_read_only(resource)) {
+        Some(resource) => Err(BadResource::ReadOnly(resource.name.clone())),
+        None => Ok(()),
+    }
+}
+
+/// The volumes among resources that are only to be read. Not on the wire: nothing is decided by it.
+pub(crate) fn read_only(list: &[pb::Resource]) -> Vec<pb::Resource> {
+    list.iter().filter(|resource| is_read_only(resource)).cloned().collect()
+}
+
+/// A list for the API, in which those volumes are told as such.
+pub(crate) fn of_holder(
+    list: &Seq<'_, Resource<'_>>,
+    role: &str,
+    form: Form,
+    read_only: &[pb::Resource],
+) -> Vec<pb::Resource> {
+    let mut told = of_wire(list, role, form);
+    for resource in told.iter_mut().filter(|_| !read_only.is_empty()) {
+        let volume = |of: &pb::Resource| Some((role_of(of), persistence(of)?.id.clone()));
+        let own = volume(resource);
+        if own.is_some()
+            && read_only.iter().any(|one| volume(one) == own)
+            && let Some(volume) = resource.disk.as_mut().and_then(|disk| disk.volume.as_mut())
+        {
+            volume.set_mode(pb::volume::Mode::Ro);
+        }
+    }
+    told
+}
+
+fn persistence(resource: &pb::Resource) -> Option<&Persistence> {
+    resource.disk.as_ref()?.persistence.as_ref()
+}
+
+fn is_read_only(resource: &pb::Resource) -> bool {
+    let volume = resource.disk.as_ref().and_then(|disk| disk.volume.as_ref());
+    volume.is_some_and(|volume| volume.mode() == pb::volume::Mode::Ro)
 }
 
 /// True for a path in a sandbox that is, or begins with, a file that a task writes to.

@@ -121,6 +121,14 @@ pub(crate) fn to_wire<'s>(
         None => {}
     }
     task.executor.as_ref().map_or(Ok(()), custom)?;
+    let custom = |executor: &pb::ExecutorInfo| executor.command.is_some();
+    let runs_it = group.map(|(_, executor)| executor).or(task.executor.as_ref());
+    if runs_it.is_some_and(custom) && !resources::read_only(&task.resources).is_empty() {
+        // It may run already, and what it has mounted is its own.
+        let why = "a persistent volume of mode RO of a task that a 'CUSTOM' executor is given; that \
+                   executor's own may be read-only,";
+        return Err(BadTask::Unsupported(why));
+    }
     supported(task, group.is_some())?;
     let kind = match (group, &task.executor) {
         (Some((group, executor)), _) if executor.command.is_some() => Kind::Given { group },
@@ -132,7 +140,6 @@ pub(crate) fn to_wire<'s>(
         Some(executor) if group.is_none() => Some(executor_to_wire(executor, bodies, scratch)?),
         Some(_) | None => None,
     };
-    let runs_it = group.map(|(_, executor)| executor).or(task.executor.as_ref());
     let grace = task.kill_policy.as_ref().and_then(|policy| policy.grace_period.as_ref());
     let negative = |what| move || BadTask::Negative(what);
     let launch = Launch {
@@ -312,6 +319,7 @@ fn public(task: &pb::TaskInfo, executor: Option<&pb::ExecutorInfo>) -> TaskPubli
         discovery: task.discovery.clone(),
         kill_policy: task.kill_policy,
         check: task.check.clone(),
+        read_only: resources::read_only(&task.resources),
     }
 }
 
@@ -344,6 +352,7 @@ fn told_of(executor: &pb::ExecutorInfo) -> pb::ExecutorInfo {
         name: executor.name.clone(),
         source: executor.source.clone(),
         labels: executor.labels.clone(),
+        resources: resources::read_only(&executor.resources),
         ..pb::ExecutorInfo::default()
     }
 }

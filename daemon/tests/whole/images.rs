@@ -345,6 +345,23 @@ fn volumes_and_the_tasks_of_a_group_are_in_the_root_of_an_image() {
         let said = world.told(&["logs", "--master", &master.address(), name]).out;
         assert!(said.starts_with(expected), "{name}: {said}");
     }
+    // A persistent one that is only to be read.
+    let has = |offer: &Value| {
+        let mut resources = offer["resources"].as_array().unwrap().iter();
+        resources.any(|one| !one["disk"]["persistence"].is_null())
+    };
+    let mut offer = framework.offer();
+    while !has(&offer) {
+        offer = framework.offer();
+    }
+    volume["disk"]["volume"]["mode"] = json!("RO");
+    let script = "cat data/file && ! touch data/x && cat data/file";
+    let mut reader = on_image(task(&offer, "reader", script), "plain");
+    reader["resources"].as_array_mut().unwrap().push(volume);
+    framework.launch(&offer, &[reader]);
+    let ended = framework.end_of("reader");
+    assert_eq!(ended["state"], "TASK_FINISHED", "{ended}");
+    assert!(!agent.work_dir().join("volumes/roles/web/db/x").exists());
     eventually(|| provisioned(&agent) == 0, || "nothing of the volumes is left".to_owned());
     drop(framework);
     end(&world, master, agent);

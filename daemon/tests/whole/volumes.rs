@@ -369,6 +369,124 @@ fn each_task_of_a_group_has_its_own_volume() {
     end(&world, master, agent);
 }
 
+/// The same volume, only to be read.
+fn to_be_read(volume: &Value) -> Value {
+    let mut volume = volume.clone();
+    volume["disk"]["volume"]["mode"] = json!("RO");
+    volume
+}
+
+/// An offer of all that the agent has, a volume among it.
+fn all_of_it(framework: &mut Framework) -> Value {
+    loop {
+        let offer = framework.offer();
+        let resources = offer["resources"].as_array().unwrap();
+        let mut cpus = 0.0;
+        for one in resources.iter().filter(|one| one["name"] == "cpus") {
+            cpus += one["scalar"]["value"].as_f64().unwrap();
+        }
+        if cpus > 3.9 && resources.iter().any(|one| !one["disk"]["persistence"].is_null()) {
+            return offer;
+        }
+        let refused = json!({"offer_ids": [offer["id"]], "filters": {"refuse_seconds": 0}});
+        framework.accepted("DECLINE", &refused);
+    }
+}
+
+#[test]
+fn who_holds_a_volume_to_read_it_cannot_write_there_by_any_path() {
+    let world = World::new();
+    let (master, agent) = cluster(&world);
+    let mut framework = subscribe(&master, &json!({}));
+    let offer = framework.offer();
+    let db = volume(10.0, "db", "data");
+    let read = to_be_read(&db);
+    // It is made to be written to, and each says how it uses it.
+    let operations = [
+        reserve("r", &[reserved("disk", 10.0, "web")]),
+        create("no", std::slice::from_ref(&read)),
+        create("c", std::slice::from_ref(&db)),
+        launch(&[on(&offer, "writer", "echo kept > data/file", &db)]),
+    ];
+    accept(&framework, &offer, &operations);
+    let refused = operation(&mut framework);
+    assert_eq!(refused["operation_id"]["value"], "no", "{refused}");
+    assert!(refused["message"].as_str().unwrap().contains("mode RO"), "{refused}");
+    finished(&mut framework, &["r", "c"]);
+    assert_eq!(framework.end_of("writer")["state"], "TASK_FINISHED");
+    let id = offer["agent_id"].clone();
+    let asked = json!({"type": "CREATE_VOLUMES",
+        "create_volumes": {"agent_id": id, "volumes": [to_be_read(&volume(1.0, "x", "data"))]}});
+    let refused = post(master.port, "/api/v1", &[], &asked);
+    assert!(refused.status == 400 && refused.text().contains("mode RO"), "{}", refused.text());
+    // Whoever it runs as, by the name in its sandbox and by the machine's own.
+    let own = directory(&agent, "db").display().to_string();
+    let script = format!(
+        "grep kept data/file && grep kept {own}/file && ! touch data/x && ! touch {own}/x && \
+         ! rm -f data/file && sleep 1000"
+    );
+    let offer = all_of_it(&mut framework);
+    accept(&framework, &offer, &[launch(&[on(&offer, "reader", &script, &read)])]);
+    while framework.status()["state"] != "TASK_RUNNING" {}
+    let mode_at = |port: u16, kind: &str, list: &str| {
+        let told = post(port, "/api/v1", &[], &json!({ "type": kind })).text();
+        let told: Value = serde_json::from_str(&told).unwrap();
+        let tasks = told[kind.to_lowercase()][list].as_array().unwrap().clone();
+        let task = tasks.iter().find(|task| task["task_id"]["value"] == "reader").unwrap();
+        let resources = task["resources"].as_array().unwrap();
+        let disk = resources.iter().find(|one| !one["disk"].is_null()).unwrap();
+        disk["disk"]["volume"]["mode"].clone()
+    };
+    assert_eq!(mode_at(master.port, "GET_TASKS", "tasks"), "RO");
+    assert_eq!(mode_at(agent.port, "GET_TASKS", "launched_tasks"), "RO");
+    let printed = printed(&world, &master, "reader");
+    eventually(|| printed.matches("kept").count() == 2, || printed.clone());
+    framework.accepted("KILL", &json!({"task_id": {"value": "reader"}}));
+    assert_eq!(framework.end_of("reader")["state"], "TASK_KILLED");
+    // In a task group as well, and an executor's own.
+    let offer = all_of_it(&mut framework);
+    let pod = json!({"type": "DEFAULT", "executor_id": {"value": "pod"}, "resources": [
+        {"name": "cpus", "type": "SCALAR", "scalar": {"value": 0.1}},
+        {"name": "mem", "type": "SCALAR", "scalar": {"value": 32}}]});
+    let in_group = on(&offer, "in-group", "grep kept data/file && ! touch data/x", &read);
+    let group = json!({"type": "LAUNCH_GROUP",
+        "launch_group": {"executor": pod, "task_group": {"tasks": [in_group]}}});
+    accept(&framework, &offer, &[group]);
+    let ended = framework.end_of("in-group");
+    assert_eq!(ended["state"], "TASK_FINISHED", "{ended}");
+    let offer = all_of_it(&mut framework);
+    let script = "touch data/x && echo no > seen || grep kept data/file > seen; exec sleep 1000";
+    let executor = json!({"executor_id": {"value": "x"}, "command": {"value": script},
+        "resources": [read]});
+    let given = |name: &str, resources: &[Value]| {
+        let mut task = task(&offer, name, "true");
+        task.as_object_mut().unwrap().remove("command");
+        task["executor"] = executor.clone();
+        task["resources"].as_array_mut().unwrap().extend(resources.iter().cloned());
+        task
+    };
+    accept(&framework, &offer, &[launch(&[given("brings", std::slice::from_ref(&read))])]);
+    let refused = framework.end_of("brings");
+    assert_eq!(refused["state"], "TASK_ERROR", "{refused}");
+    let message = refused["message"].as_str().unwrap();
+    assert!(message.contains("'CUSTOM' executor"), "{message}");
+    let offer = all_of_it(&mut framework);
+    let mut own = given("own", &[]);
+    own["agent_id"] = offer["agent_id"].clone();
+    accept(&framework, &offer, &[launch(&[own])]);
+    let seen = || {
+        let told = read_at(agent.port, "/state");
+        let directory = told["frameworks"][0]["executors"][0]["directory"].as_str()?.to_owned();
+        std::fs::read_to_string(PathBuf::from(directory).join("seen")).ok()
+    };
+    eventually(|| seen().is_some_and(|seen| seen == "kept\n"), || format!("{:?}", seen()));
+    let executors = post(master.port, "/api/v1", &[], &json!({"type": "GET_EXECUTORS"})).text();
+    assert!(executors.contains(r#""mode":"RO""#), "{executors}");
+    framework.accepted("TEARDOWN", &Value::Null);
+    assert!(!directory(&agent, "db").join("x").exists());
+    end(&world, master, agent);
+}
+
 #[test]
 fn rules_and_what_this_release_does_not_do_keep_operations_and_tasks_from_being_done() {
     let world = World::new();
@@ -378,11 +496,11 @@ fn rules_and_what_this_release_does_not_do_keep_operations_and_tasks_from_being_
     let agent = master.agent(&["--resources", "cpus:4;mem:1024;disk:1000"]);
     let mut framework = subscribe(&master, &json!({}));
     let offer = framework.offer();
-    let mut only_read = volume(50.0, "db", "data");
-    only_read["disk"]["volume"]["mode"] = json!("RO");
+    let mut of_host = volume(50.0, "db", "data");
+    of_host["disk"]["volume"]["host_path"] = json!("/etc");
     let operations = [
         reserve("r", &[reserved("disk", 50.0, "web")]),
-        launch(&[on(&offer, "reads", "true", &only_read)]),
+        launch(&[on(&offer, "reads", "true", &of_host)]),
     ];
     accept(&framework, &offer, &operations);
     let denied = operation(&mut framework);
@@ -390,7 +508,7 @@ fn rules_and_what_this_release_does_not_do_keep_operations_and_tasks_from_being_
     assert!(denied["message"].as_str().unwrap().contains("Not authorized"), "{denied}");
     let status = framework.end_of("reads");
     assert_eq!(status["state"], "TASK_ERROR", "{status}");
-    assert!(status["message"].as_str().unwrap().contains("read-only"), "{status}");
+    assert!(status["message"].as_str().unwrap().contains("host_path"), "{status}");
     framework.accepted("TEARDOWN", &Value::Null);
     end(&world, master, agent);
 }

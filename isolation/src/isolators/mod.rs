@@ -416,6 +416,12 @@ impl Ground<'_> {
         if able { Ok(()) } else { Err(Unusable::OldKeeper) }
     }
 
+    /// Namespaces for a task with mounts of its own.
+    pub(crate) fn require_mounts(&self) -> Result<Namespaces, Unusable> {
+        self.require_walls()?;
+        self.require_namespaces()
+    }
+
     /// Namespaces for a task with a process 1 that holds all of them open.
     fn require_namespaces(&self) -> Result<Namespaces, Unusable> {
         let namespaces = self.options.namespaces;

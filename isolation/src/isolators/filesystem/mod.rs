@@ -19,8 +19,7 @@ pub(crate) struct Provisioned {
 
 impl Provisioned {
     pub(crate) fn new(ground: &Ground<'_>) -> Result<Self, Unusable> {
-        ground.require_walls()?;
-        let namespaces = ground.require_namespaces()?;
+        let namespaces = ground.require_mounts()?;
         match &ground.options.provisioner {
             Ok(provisioner) => Ok(Self { provisioner: provisioner.clone(), namespaces }),
             Err(why) => Err(Unusable::Flag(why.clone())),

@@ -5,7 +5,7 @@
 
 use std::path::{Component, Path, PathBuf};
 
-use super::{Source, Volume, add, namespaces, target, text};
+use super::{Source, Volume, add, target, text};
 use crate::isolators::{Additions, Container, Error, Ground, Isolator, TaskLimits, Unusable};
 use crate::keeper::protocol::Namespaces;
 use crate::keeper::wall::{Bind, Wall};
@@ -21,7 +21,7 @@ struct HostPath {
 
 pub(crate) fn make(ground: &Ground<'_>) -> Result<Box<dyn Isolator>, Unusable> {
     let allowed = ground.options.host_paths.clone();
-    Ok(Box::new(HostPath { namespaces: namespaces(ground)?, allowed }))
+    Ok(Box::new(HostPath { namespaces: ground.require_mounts()?, allowed }))
 }
 
 impl HostPath {

@@ -14,7 +14,7 @@ use std::ffi::CString;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Component, Path, PathBuf};
 
-use super::{Additions, Error, Ground, Unusable};
+use super::{Additions, Error};
 use crate::keeper::protocol::Namespaces;
 use crate::keeper::wall::Wall;
 
@@ -46,12 +46,6 @@ pub enum Source {
     },
     /// A file with a secret, which is never on a disk.
     Secret(Vec<u8>),
-}
-
-/// What volumes need of a task: mounts of its own.
-fn namespaces(ground: &Ground<'_>) -> Result<Namespaces, Unusable> {
-    ground.require_walls()?;
-    ground.require_namespaces()
 }
 
 /// Parts of the host that nothing is mounted over.

@@ -5,7 +5,7 @@
 
 use std::path::{Component, Path};
 
-use super::{Source, add, namespaces, target, text};
+use super::{Source, add, target, text};
 use crate::isolators::{Additions, Container, Error, Ground, Isolator, TaskLimits, Unusable};
 use crate::keeper::protocol::Namespaces;
 use crate::keeper::wall::{Bind, Wall};
@@ -20,7 +20,7 @@ struct SandboxPath {
 }
 
 pub(crate) fn make(ground: &Ground<'_>) -> Result<Box<dyn Isolator>, Unusable> {
-    Ok(Box::new(SandboxPath { namespaces: namespaces(ground)? }))
+    Ok(Box::new(SandboxPath { namespaces: ground.require_mounts()? }))
 }
 
 impl Isolator for SandboxPath {

@@ -1,7 +1,7 @@
 //! `volume/secret`: a file with a secret, which the task's user alone may read, and which is in memory
 //! and never on a disk.
 
-use super::{Source, add, namespaces, target};
+use super::{Source, add, target};
 use crate::isolators::{Additions, Container, Error, Ground, Isolator, TaskLimits, Unusable};
 use crate::keeper::protocol::Namespaces;
 use crate::keeper::wall::{SECRET_MAX, Wall};
@@ -15,7 +15,7 @@ struct Secrets {
 }
 
 pub(crate) fn make(ground: &Ground<'_>) -> Result<Box<dyn Isolator>, Unusable> {
-    Ok(Box::new(Secrets { namespaces: namespaces(ground)? }))
+    Ok(Box::new(Secrets { namespaces: ground.require_mounts()? }))
 }
 
 impl Isolator for Secrets {

@@ -75,7 +75,7 @@ impl Head<'_> {
             | Self::AgentEvent(AgentEvent::Reactivate | AgentEvent::ReconcileOperations { .. })
             | Self::OperatorCall(_)
             | Self::OperatorEvent(_)
-            | Self::Link(Link::Prove { .. } | Link::Masters { .. })
+            | Self::Link(Link::Prove { .. } | Link::Masters { .. } | Link::Splice { .. })
             | Self::Gossip(_) => 3,
             Self::Hello(_)
             | Self::Link(_)

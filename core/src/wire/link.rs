@@ -55,6 +55,12 @@ pub enum Link<'a> {
         /// `host:port` of each, parted by commas.
         addresses: &'a str,
     },
+    /// From an agent to a master that has named a leader: join me to it. The same word back says that
+    /// it is so: from then on both directions are the bytes of a new connection to there.
+    Splice {
+        /// `host:port` of that leader, as it was named.
+        address: &'a str,
+    },
 }
 
 choice! {
@@ -89,6 +95,7 @@ impl Check for Link<'_> {
             Self::Bye { message, .. } => text("bye.message", message, MESSAGE_MAX),
             Self::Prove { principal, .. } => text("prove.principal", principal, NAME_MAX),
             Self::Masters { addresses } => text("masters", addresses, MASTERS_TEXT_MAX),
+            Self::Splice { address } => text("splice.address", address, NAME_MAX),
         }
     }
 }

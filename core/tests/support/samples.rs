@@ -385,6 +385,7 @@ pub fn all() -> Vec<(&'static str, Head<'static>)> {
         ),
         ("link.prove", Head::Link(Link::Prove { principal: "web", proof: [0xa5; 32] })),
         ("link.masters", Head::Link(Link::Masters { addresses: "10.0.0.1:5050,10.0.0.4:5050" })),
+        ("link.splice", Head::Link(Link::Splice { address: "10.0.0.1:5050" })),
         ("call.subscribe", call(Verb::Subscribe(subscribe()))),
         ("call.teardown", call(Verb::Teardown)),
         ("call.accept.launch", operate(Operation::Launch { tasks: tasks() })),

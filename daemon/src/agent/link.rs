@@ -1,7 +1,8 @@
 //! The way to the master: dial, say hello, keep it alive, and again.
 //!
 //! Of several masters one leads. An agent keeps a connection to each of the others, on which they
-//! say who that is: it moves there at once, also when the old leader's cable was pulled.
+//! say who that is: it moves there at once, also when the old leader's cable was pulled. A leader that
+//! it cannot reach it is joined to by one of them (`around`).
 
 use std::cell::RefCell;
 use std::future::Future;
@@ -104,6 +105,7 @@ impl AgentNode {
             }
             let listening = self.listen_to(&address);
             futures_lite::future::or(listening, self.news.at(&address)).await;
+            self.news.unheard(&address);
             log::debug!("not in touch with {address}");
             alarm::after(random::below(self.options.backoff_us).max(1)).await;
         }
@@ -125,7 +127,7 @@ impl AgentNode {
             match decode(received.head) {
                 Ok(Head::Link(Link::Redirect { fence, address: leader, .. })) => {
                     log::debug!("{address} says that {leader} leads, in epoch {}", fence.epoch);
-                    self.news.tell(fence, leader);
+                    self.news.tell(fence, leader, address);
                 }
                 Ok(Head::Link(Link::Masters { addresses })) => self.told_masters(addresses),
                 Ok(Head::Link(Link::Bye { .. })) | Err(_) => return,
@@ -171,7 +173,14 @@ impl AgentNode {
         };
         let outdated = async { Ending::Redirect(self.outdated(&address).await) };
         let living = futures_lite::future::or(alive, outdated);
-        let ending = futures_lite::future::or(talk(&conn, frames, writing, &**self), living).await;
+        let talking = async {
+            let ending = talk(&conn, frames, writing, &**self).await;
+            if let Ending::Redirect(leader) = &ending {
+                self.news.shown(leader, &address);
+            }
+            ending
+        };
+        let ending = futures_lite::future::or(talking, living).await;
         let registered = self.timeout_us.get() > 0;
         self.conns.end(id);
         self.news.go_to("");
@@ -196,7 +205,7 @@ impl AgentNode {
         leader: Option<&str>,
     ) -> Result<(Frames, Peer, Writing, Ends), Outcome> {
         let address = way.shown(attempt, leader);
-        let dialled = way.dial(attempt, leader).await;
+        let dialled = self.reach(way, attempt, leader).await;
         let Pipe { reading, mut writing, ends, .. } =
             dialled.map_err(|error| Outcome::Failed(format!("no master at {address}: {error}")))?;
         let own = self.own.borrow().clone();
@@ -306,7 +315,8 @@ impl Talk for AgentNode {
                 conn.say(&Head::Link(Link::Pong { stamp, session }));
             }
             Link::Masters { addresses } => self.told_masters(addresses),
-            Link::Redirect { .. } | Link::Bye { .. } | Link::Prove { .. } => {}
+            Link::Redirect { .. } | Link::Bye { .. } | Link::Prove { .. } | Link::Splice { .. } => {
+            }
         }
     }
 

@@ -5,6 +5,7 @@
 //! | `prepare` | before the first thread: work directory, key, ledger, keeper, machine |
 //! | `start` | what the core is told first: description, ledger, what still runs |
 //! | `link` | the way to the master, and its signs of life |
+//! | `around` | the way to a leader that this agent does not reach itself |
 //! | `news` | which of several masters leads |
 //! | `arrivals` | who connects: executors, and others, who are shown the way to the leader |
 //! | `containers` | what the core wants done with containers, by the hands |
@@ -24,6 +25,7 @@
 //! | `watch` | what the kernel tells by a descriptor |
 //! | `logs`, `bounds` | what tasks wrote, for streams; how much of it is kept |
 
+mod around;
 mod arrivals;
 mod beside;
 mod bounds;

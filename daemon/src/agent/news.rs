@@ -1,6 +1,7 @@
 //! Which of several masters leads, as those say that do not.
 
 use std::cell::RefCell;
+use std::collections::BTreeMap;
 
 use event_listener::Event;
 use mesita_core::wire::Fence;
@@ -17,19 +18,39 @@ pub(super) struct News {
     failed: RefCell<Option<Leader>>,
     /// The address that it speaks with; empty = none.
     at: RefCell<String>,
+    /// Where each of the other masters says that the leader is.
+    says: RefCell<BTreeMap<String, String>>,
     told: Event,
     moved: Event,
 }
 
 impl News {
-    /// A master says who leads.
-    pub(super) fn tell(&self, fence: Fence, address: &str) {
+    /// The master at `by` says who leads.
+    pub(super) fn tell(&self, fence: Fence, address: &str, by: &str) {
+        self.shown(address, by);
         let leader = Some((fence, address.to_owned()));
         let newer = self.leader.borrow().as_ref().is_none_or(|(known, _)| fence.reaches(*known));
         if newer && *self.leader.borrow() != leader && *self.failed.borrow() != leader {
             *self.leader.borrow_mut() = leader;
             self.told.notify(usize::MAX);
         }
+    }
+
+    /// The master at `by` shows the way to the leader.
+    pub(super) fn shown(&self, address: &str, by: &str) {
+        self.says.borrow_mut().insert(by.to_owned(), address.to_owned());
+    }
+
+    /// Nothing is heard from a master any more.
+    pub(super) fn unheard(&self, by: &str) {
+        self.says.borrow_mut().remove(by);
+    }
+
+    /// A master that says that the leader is at an address; none of those in `tried`.
+    pub(super) fn around(&self, address: &str, tried: &[String]) -> Option<String> {
+        let says = self.says.borrow();
+        let other = |(by, leader): &(&String, &String)| *leader == address && !tried.contains(by);
+        says.iter().find(other).map(|(by, _)| by.clone())
     }
 
     /// The address of the leader, if one was told.
@@ -105,20 +126,34 @@ mod tests {
     fn only_a_later_reign_elsewhere_moves_an_agent() {
         let news = News::default();
         let newer = |seen| alarm::block_on(alarm::within(1_000, news.newer(fence(seen), "a:1")));
-        news.tell(fence(3), "a:1");
+        news.tell(fence(3), "a:1", "s:1");
         assert_eq!(newer(2), None, "it is there");
-        news.tell(fence(4), "b:1");
+        news.tell(fence(4), "b:1", "s:1");
         assert_eq!(newer(4), None, "it was there");
         assert_eq!(newer(3), Some("b:1".to_owned()));
-        news.tell(fence(2), "c:1");
+        news.tell(fence(2), "c:1", "s:1");
         assert_eq!(news.leader(), Some("b:1".to_owned()), "old news");
         news.failed_at(Some("a:1"));
         assert!(news.leader().is_some());
         news.failed_at(Some("b:1"));
         assert_eq!(news.leader(), None);
-        news.tell(fence(4), "b:1");
+        news.tell(fence(4), "b:1", "s:1");
         assert_eq!(news.leader(), None, "who tells it does not know yet");
-        news.tell(fence(5), "b:1");
+        news.tell(fence(5), "b:1", "s:1");
         assert_eq!(news.leader(), Some("b:1".to_owned()), "it came back, and was elected");
+    }
+
+    #[test]
+    fn the_way_around_is_by_a_master_that_knows_the_leader() {
+        let news = News::default();
+        news.tell(fence(3), "a:1", "b:1");
+        news.tell(fence(3), "a:1", "c:1");
+        news.shown("b:1", "d:1");
+        let first = news.around("a:1", &[]).unwrap();
+        assert_eq!(first, "b:1");
+        assert_eq!(news.around("a:1", &[first]), Some("c:1".to_owned()));
+        news.unheard("b:1");
+        assert_eq!(news.around("a:1", &["c:1".to_owned()]), None);
+        assert_eq!(news.around("b:1", &[]), Some("d:1".to_owned()));
     }
 }

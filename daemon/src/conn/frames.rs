@@ -72,6 +72,11 @@ impl Frames {
         Self { reading, limits, buffer: Vec::new() }
     }
 
+    /// What comes after the last frame that was read: nothing of it has been.
+    pub(crate) fn into_rest(self) -> Reading {
+        self.reading
+    }
+
     /// Reads the next frame. Nothing of it is kept when it is bad.
     pub(crate) async fn next(&mut self, store: &RefCell<Bodies>) -> Result<Received<'_>, Broken> {
         let mut first = [0; PREFIX];

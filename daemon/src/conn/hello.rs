@@ -210,7 +210,11 @@ fn read(own: &Hello<'_>, head: &Head<'_>) -> Result<Peer, Refused> {
             Err(Refused::Bye(*reason, (*message).to_owned()))
         }
         Head::Link(
-            Link::Ping { .. } | Link::Pong { .. } | Link::Prove { .. } | Link::Masters { .. },
+            Link::Ping { .. }
+            | Link::Pong { .. }
+            | Link::Prove { .. }
+            | Link::Masters { .. }
+            | Link::Splice { .. },
         )
         | Head::Svc(_)
         | Head::Call(_)

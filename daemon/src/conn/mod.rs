@@ -9,6 +9,7 @@
 //! | `carried` | HTTP inside of such a stream |
 //! | `learned` | where masters are, beside what was given |
 //! | `dial`, `listen` | how a connection begins |
+//! | `splice` | the same, by way of somebody |
 //! | `talk` | its life from the hellos to its end |
 
 pub(crate) mod carried;
@@ -18,6 +19,7 @@ pub(crate) mod hello;
 pub(crate) mod learned;
 pub(crate) mod listen;
 pub(crate) mod outbox;
+pub(crate) mod splice;
 pub(crate) mod streams;
 pub(crate) mod talk;
 

@@ -151,6 +151,7 @@ async fn listen(conn: &Rc<Conn>, frames: &mut Frames, side: &dyn Talk) -> Result
             link @ (Link::Ping { .. }
             | Link::Pong { .. }
             | Link::Masters { .. }
+            | Link::Splice { .. }
             | Link::Prove { .. }),
         ) => {
             unused();

@@ -11,7 +11,7 @@ use mesita_core::master::Input;
 use mesita_core::wire::call::{Call, Subscribe, Verb};
 use mesita_core::wire::event::Event;
 use mesita_core::wire::hello::Role;
-use mesita_core::wire::link::Link;
+use mesita_core::wire::link::{Link, Parting};
 use mesita_core::wire::operator::{OperatorCall, OperatorEvent};
 use mesita_core::wire::svc::Stream;
 use mesita_core::wire::{BodyRef, Head, Session};
@@ -42,6 +42,9 @@ impl Talk for MasterNode {
             let shown = Shown { principal, proof, nonces, role: conn.peer.role };
             // Nobody asked: one that is wrong is none.
             *conn.proven.borrow_mut() = self.options.access.prover(&shown);
+        }
+        if let Link::Splice { .. } = link {
+            conn.part(Parting::NoLeader, "this master leads: there is nobody to be joined to");
         }
         let Link::Ping { stamp, session } = link else { return };
         // A ping of a session that the master has ended, or not opened, gets no answer.

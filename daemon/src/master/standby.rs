@@ -1,18 +1,23 @@
-//! What a master answers that does not lead: where the leader is, or that none is known.
+//! What a master answers that does not lead: where the leader is, or that none is known. Agents that
+//! do not reach the leader are joined to it.
 
+use std::cell::RefCell;
+
+use event_listener::Event;
 use futures_lite::AsyncWriteExt;
 use hyper::StatusCode;
 use hyper::header::{HeaderValue, LOCATION, RETRY_AFTER};
-use mesita_core::wire::Head;
+use mesita_core::table::Id;
 use mesita_core::wire::hello::Role;
 use mesita_core::wire::link::{Link, Parting};
+use mesita_core::wire::{Head, decode};
 
 use super::MasterNode;
 use super::site::without_process;
 use crate::alarm;
 use crate::conn::frames::Frames;
 use crate::conn::hello::{self, Peer};
-use crate::conn::{Ends, Writing};
+use crate::conn::{Ends, Pipe, Writing, splice};
 use crate::http::{Early, Reply, Visit, early, status};
 use crate::set::standing::Leader;
 
@@ -91,40 +96,98 @@ impl MasterNode {
 
     async fn keep_told(&self, mut frames: Frames, mut writing: Writing, peer: &Peer) {
         let own = self.own.borrow().clone();
-        let telling = async {
-            if hello::welcome(&mut writing, &own).await.is_err() {
-                return;
-            }
-            let standing = &self.options.standing;
-            let (mut last, mut masters) = (None, String::new());
-            loop {
-                let elsewhere = async { Err(standing.moved(&masters).await) };
-                let leads = async { Ok(standing.another(last.as_ref()).await) };
-                match futures_lite::future::or(leads, elsewhere).await {
-                    Ok(leader) => {
-                        if hello::say(&mut writing, &redirect(&leader)).await.is_err() {
-                            return;
-                        }
-                        last = Some(leader);
-                    }
-                    Err(moved) => {
-                        let head = Head::Link(Link::Masters { addresses: &moved });
-                        let knows = peer.version >= head.since();
-                        if knows && hello::say(&mut writing, &head).await.is_err() {
-                            return;
-                        }
-                        masters = moved;
-                    }
-                }
-            }
-        };
-        // Whatever an agent says to a standby is for nobody; that it goes is.
-        let gone = async {
+        if hello::welcome(&mut writing, &own).await.is_err() {
+            return;
+        }
+        let asked = Asked::default();
+        // Whatever else an agent says to a standby is for nobody; that it goes is.
+        let listening = async {
             while let Ok(received) = frames.next(&self.port.bodies).await {
                 self.port.drop_bodies(&received.bodies);
+                if let Ok(Head::Link(Link::Splice { address })) = decode(received.head) {
+                    // What follows is not for this master.
+                    asked.ask(address);
+                    std::future::pending::<()>().await;
+                }
             }
+            None
         };
-        futures_lite::future::or(telling, gone).await;
+        let telling = self.tell_who_leads(&mut writing, peer, &asked);
+        if let Some(leader) = futures_lite::future::or(telling, listening).await {
+            self.join_to(&leader, frames, writing).await;
+        }
+    }
+
+    /// Tells an agent who leads and where the masters are, until it asks for more than that, or goes.
+    async fn tell_who_leads(
+        &self,
+        writing: &mut Writing,
+        peer: &Peer,
+        asked: &Asked,
+    ) -> Option<String> {
+        let standing = &self.options.standing;
+        let (mut last, mut masters) = (None, String::new());
+        loop {
+            let elsewhere = async { Told::Masters(standing.moved(&masters).await) };
+            let leads = async { Told::Leader(standing.another(last.as_ref()).await) };
+            let asks = async { Told::Asked(asked.is().await) };
+            // No frame is left half written when it asks.
+            let news = futures_lite::future::or(leads, elsewhere);
+            match futures_lite::future::or(asks, news).await {
+                Told::Asked(leader) => return Some(leader),
+                Told::Leader(leader) => {
+                    hello::say(writing, &redirect(&leader)).await.ok()?;
+                    last = Some(leader);
+                }
+                Told::Masters(moved) => {
+                    let head = Head::Link(Link::Masters { addresses: &moved });
+                    if peer.version >= head.since() {
+                        hello::say(writing, &head).await.ok()?;
+                    }
+                    masters = moved;
+                }
+            }
+        }
+    }
+
+    /// Passes an agent's bytes on to the leader, and the leader's to it: it does not reach that itself.
+    async fn join_to(&self, address: &str, frames: Frames, mut writing: Writing) {
+        let (reason, message) = match self.way_to(address).await {
+            Ok((far, _seat)) => {
+                let splice = Head::Link(Link::Splice { address });
+                if hello::say(&mut writing, &splice).await.is_ok() {
+                    log::info!("an agent is joined to the leader at {address}");
+                    splice::pass((frames.into_rest(), writing), far).await;
+                    log::info!("an agent is joined to the leader at {address} no more");
+                }
+                return;
+            }
+            Err(why) => why,
+        };
+        if hello::say(&mut writing, &Head::Link(Link::Bye { reason, message: &message }))
+            .await
+            .is_ok()
+        {
+            let _ = writing.close().await;
+        }
+    }
+
+    /// A connection to the leader for somebody else, and the seat that it takes here.
+    async fn way_to(&self, address: &str) -> Result<(Pipe, Seat<'_>), (Parting, String)> {
+        let known = self.another_leads().filter(|leader| leader.address == address);
+        let Some(leader) = known else {
+            let message = format!("{address} is not known to lead");
+            return Err((Parting::NoLeader, message));
+        };
+        let Some(id) = self.conns.begin() else {
+            let message = "too many connections: see --size on the master".to_owned();
+            return Err((Parting::Overloaded, message));
+        };
+        let seat = Seat { node: self, id };
+        let far = splice::onward(&leader.address).await;
+        let far =
+            far.map_err(|error| (Parting::NoLeader, format!("no way to {address}: {error}")))?;
+        Ok((far, seat))
     }
 
     /// The host and port that others are to use: what is advertised, or where they have connected.
@@ -136,6 +199,49 @@ impl MasterNode {
                 (local.ip().to_canonical().to_string(), local.port())
             }
         }
+    }
+}
+
+/// What an agent is told next, or wants.
+enum Told {
+    Leader(Leader),
+    Masters(String),
+    Asked(String),
+}
+
+/// The leader that an agent wants to be joined to.
+#[derive(Default)]
+struct Asked {
+    leader: RefCell<Option<String>>,
+    changed: Event,
+}
+
+impl Asked {
+    fn ask(&self, leader: &str) {
+        *self.leader.borrow_mut() = Some(leader.to_owned());
+        self.changed.notify(usize::MAX);
+    }
+
+    async fn is(&self) -> String {
+        loop {
+            let listener = self.changed.listen();
+            if let Some(leader) = self.leader.borrow_mut().take() {
+                return leader;
+            }
+            listener.await;
+        }
+    }
+}
+
+/// One of the connections that this master may have, as long as it lasts.
+struct Seat<'m> {
+    node: &'m MasterNode,
+    id: Id,
+}
+
+impl Drop for Seat<'_> {
+    fn drop(&mut self) {
+        self.node.conns.end(self.id);
     }
 }
 

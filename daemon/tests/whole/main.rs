@@ -32,6 +32,7 @@ mod installs;
 mod journal;
 mod kept;
 mod kills;
+mod lans;
 mod logs;
 mod masters;
 mod network;
@@ -56,6 +57,8 @@ mod secure_fetches;
 mod secure_joins;
 mod sessions;
 mod spare;
+#[cfg(feature = "tls")]
+mod splices;
 mod stores;
 mod volumes;
 mod world;

@@ -8,11 +8,11 @@ use crate::world::{PATIENCE, Process, Signal, World, needs_root, within};
 
 /// A network namespace, joined to another by a pair of interfaces. Both go with this.
 pub(crate) struct Namespace {
-    name: String,
+    pub(crate) name: String,
     flag: String,
 }
 
-fn ip(arguments: &str) -> Result<(), String> {
+pub(crate) fn ip(arguments: &str) -> Result<(), String> {
     let said = Command::new("ip").args(arguments.split(' ')).stdin(Stdio::null()).output();
     match said {
         Ok(said) if said.status.success() => Ok(()),
@@ -22,7 +22,7 @@ fn ip(arguments: &str) -> Result<(), String> {
 }
 
 impl Namespace {
-    fn new(name: &str) -> Result<Self, String> {
+    pub(crate) fn new(name: &str) -> Result<Self, String> {
         ip(&format!("netns add {name}"))?;
         let flag = format!("--net=/run/netns/{name}");
         let namespace = Self { name: name.to_owned(), flag };

@@ -22,7 +22,7 @@ use crate::seats::Blueprint;
 /// Set in a process that began again by itself: the word of its operator was done before.
 pub(crate) const AGAIN: &str = "MESITA_BEGAN_AGAIN";
 /// Masters of a set that is meant to stay as it is.
-const SIZES: [usize; 5] = [1, 2, 3, 5, 7];
+pub(super) const SIZES: [usize; 5] = [1, 2, 3, 5, 7];
 
 /// What was asked for.
 #[derive(Debug)]

@@ -15,6 +15,7 @@ use mesita_core::wire::Head;
 use mesita_core::wire::gossip::{Gossip, Join, Joined};
 use serde_json::{Value, json};
 
+use super::begin::SIZES;
 use super::join::{Asker, EVERY_US, SHOWN, fingerprint};
 use super::node::SetNode;
 use super::sealed::STRANGER;
@@ -193,10 +194,12 @@ impl SetNode {
             );
             return Err(busy(&why));
         }
+        self.comes_to_rest(&roster, add, remove)?;
         if let Some(id) = remove {
             self.others_answer(&roster, id).await?;
             self.propose_change(Change::Remove { id }).await?;
             log::warn!("master {id} was removed by an operator");
+            self.tell_of_unrest();
         }
         if let Some(key) = add {
             self.propose_change(Change::Add { key }).await?;
@@ -255,6 +258,44 @@ impl SetNode {
             return Err((Refusal::InUse, why));
         }
         Ok(Some(id))
+    }
+
+    /// Refuses what would leave a number of masters that is none to stay at, unless the next change is at
+    /// hand: another new one asks to follow, or another one is gone.
+    fn comes_to_rest(
+        &self,
+        roster: &Roster,
+        add: Option<[u8; 32]>,
+        remove: Option<u8>,
+    ) -> Result<(), No> {
+        let goes = |id: u8| roster.voters() & bit(id) != 0;
+        let leaves = remove.is_some_and(goes);
+        let count = roster.voters().count_ones() as usize;
+        let after = (count + usize::from(add.is_some())).saturating_sub(leaves.into());
+        if SIZES.contains(&after) || !leaves && add.is_none() {
+            return Ok(());
+        }
+        let less = after - 1;
+        let no = format!("{after} masters bear the loss of no more than {less} do");
+        let (at_hand, instead) = match add {
+            Some(key) => {
+                let asking = self.changes.asking(clock::now());
+                let other = |asker: &&Asker| {
+                    let new = roster.members.iter().all(|member| member.key != asker.key);
+                    new && asker.key != key && asker.rows == self.identity.rows
+                };
+                let instead = "have a second new master ask to follow, and add both, or put this one \
+                               in the place of another with `mesita masters replace ID KEY`";
+                (asking.iter().any(|asker| other(&asker)), instead)
+            }
+            None => {
+                let gone = |member: &Member| Some(member.id) != remove && !self.answers(member.id);
+                let instead = "stop the second one that is to go, and remove both, or put a new one in \
+                               this one's place with `mesita masters replace ID KEY`";
+                (roster.members.iter().any(gone), instead)
+            }
+        };
+        if at_hand { Ok(()) } else { Err((Refusal::InUse, format!("{no}: {instead}"))) }
     }
 
     /// Those that would be left are heard now, so many of them that they can decide without the one
@@ -333,10 +374,19 @@ impl SetNode {
                 };
                 self.changes.busy.set(false);
                 if done {
-                    return log::info!("master {id} has the registry, and a vote from now on");
+                    log::info!("master {id} has the registry, and a vote from now on");
+                    return self.tell_of_unrest();
                 }
             }
             alarm::after(t / 2).await;
+        }
+    }
+
+    /// There are as many as no set stays at: one more change is due.
+    fn tell_of_unrest(&self) {
+        let count = self.facts.borrow().meta.roster.voters().count_ones() as usize;
+        if !SIZES.contains(&count) {
+            log::warn!("there are {count} masters for now: add another one, or remove one");
         }
     }
 

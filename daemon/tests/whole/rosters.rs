@@ -42,7 +42,8 @@ impl Set<'_> {
         let all = || {
             let rows = self.masters();
             let well = |row: &&Value| row["votes"] == true && row["state"] != "silent";
-            rows.iter().filter(well).count() == count && rows.len() == count
+            let all = rows.iter().filter(|row| row["id"].is_u64()).count();
+            rows.iter().filter(well).count() == count && all == count
         };
         eventually(all, || format!("{count} that vote: {:?}", self.masters()));
     }
@@ -140,7 +141,14 @@ fn one_change_at_a_time_and_only_by_operators() {
     fs::remove_dir_all(set.work_dir(new)).unwrap();
     let new = set.newcomer(&[]);
     let key = set.asking();
-    // It is named, and killed before it has a vote.
+    // Four are no better than three: they are a step to five, or none.
+    set.is_refused(&["add", &key], "have a second new master ask to follow");
+    set.newcomer(&[]);
+    let asks = |row: &Value| row["state"] == "asks" && row["key"] != key;
+    let other = || set.masters().into_iter().find(asks);
+    eventually(|| other().is_some(), || format!("another that asks: {:?}", set.masters()));
+    let other = other().unwrap()["key"].as_str().unwrap().to_owned();
+    // It is named, and stopped before it has a vote.
     set.process(new).signal(Signal::STOP);
     assert_eq!(set.change(&["add", &key]).status, 0);
     let learner = set.masters().iter().find(|row| row["votes"] == false).unwrap()["id"].to_string();
@@ -150,16 +158,29 @@ fn one_change_at_a_time_and_only_by_operators() {
     assert_eq!(set.masters().iter().filter(|row| row["id"].is_u64()).count(), 3);
     set.process(new).signal(Signal::CONT);
     // It asks still, and may be added again, under another id.
-    let key = set.asking();
+    let asks = || set.masters().iter().any(|row| row["key"] == key && row["state"] == "asks");
+    eventually(asks, || format!("{key} that asks: {:?}", set.masters()));
     let changed = |body| post(set.ports[first], "/masters/change", &[], &body).status;
     assert_eq!(changed(json!({"add": key})), 200);
     set.voting(4);
     let answer = get(set.ports[(first + 1) % 3], "/masters");
     assert!(answer.contains("\"learns\"") || answer.contains("\"follows\""), "{answer}");
     assert_eq!([changed(json!({"remove": 77})), changed(json!({"what": 1}))], [400, 400]);
-    // Four are as good as three: back to them.
+    set.process(first).says("there are 4 masters for now");
+    assert_eq!(set.change(&["add", &other]).status, 0);
+    set.voting(5);
+    // Back to three by way of four, and to no four.
     let gone = (first + 1) % 3;
+    set.is_refused(&["remove", &id(gone), "--force"], "stop the second one that is to go");
+    let added = set.masters().iter().position(|row| row["key"] == key).unwrap();
+    let added = set.masters()[added]["id"].to_string();
+    set.kill(new);
+    eventually(
+        || set.masters().iter().any(|row| row["state"] == "silent"),
+        || format!("a silent one: {:?}", set.masters()),
+    );
     assert_eq!(set.change(&["remove", &id(gone), "--force"]).status, 0);
+    assert_eq!(set.change(&["remove", &added]).status, 0);
     set.voting(3);
     let said = set.running[gone].take().unwrap().end();
     assert_eq!(said.status, 1, "{}", said.err);

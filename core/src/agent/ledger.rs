@@ -15,7 +15,7 @@ use crate::resources::Amount;
 use crate::wire::agent::{FrameworkHeld, OperationRef, OperationStatus};
 use crate::wire::resource::Resource;
 use crate::wire::task::{Executor, Launch, Status, TaskOf, TaskState};
-use crate::wire::{AgentId, Check, ContainerId, Fence, FrameworkId, Malformed, Seq, Session};
+use crate::wire::{AgentId, Body, Check, ContainerId, Fence, FrameworkId, Malformed, Seq, Session};
 
 /// How the file begins: its name and the version of its form. A newer one is refused.
 pub const MAGIC: [u8; 8] = *b"mesitaL1";
@@ -216,6 +216,13 @@ pub enum Record<'a> {
         /// How it went then.
         state: TaskState,
     },
+    /// What everybody may see of a framework.
+    Described {
+        /// Which.
+        framework: FrameworkId,
+        /// It.
+        public: Body,
+    },
 }
 
 impl Record<'_> {
@@ -247,6 +254,7 @@ impl Record<'_> {
             | Self::SnapshotBegins
             | Self::Unhealthy { .. }
             | Self::Told { .. }
+            | Self::Described { .. }
             | Self::Limits { .. } => false,
         }
     }
@@ -283,6 +291,7 @@ impl Check for Record<'_> {
             | Self::SnapshotBegins
             | Self::SnapshotEnds
             | Self::Draining { .. }
+            | Self::Described { .. }
             | Self::Reactivated => Ok(()),
         }
     }

@@ -86,6 +86,11 @@ impl Agent<'_> {
                     }
                 }
             }
+            Record::Described { framework, public } => {
+                if let Some(id) = self.framework_by_id(*framework) {
+                    self.set_public(cx, id, public.of(bodies));
+                }
+            }
             Record::FrameworkGone { framework } => {
                 if let Some(id) = self.framework_by_id(*framework) {
                     self.forget_all_of(cx, id);
@@ -395,6 +400,9 @@ impl Agent<'_> {
                 cx.emit(super::Output::Persist { sequence, sync: false, record });
             });
         });
+        if !row.public.is_none() {
+            self.record_public(cx, row.id, row.public);
+        }
     }
 
     fn snapshot_executor(&mut self, cx: &mut Cx<'_>, slot: u32) {

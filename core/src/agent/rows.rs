@@ -66,6 +66,8 @@ record! {
         pub capabilities: u32,
         /// Who acknowledges.
         pub owned: Ownership,
+        /// What everybody may see of it.
+        pub public: BodyRef,
         /// It is no more: everything of it is being ended.
         pub leaving: bool,
         /// Its tasks.

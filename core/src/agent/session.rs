@@ -374,6 +374,9 @@ impl Agent<'_> {
             AgentEvent::ShutdownFramework { framework } => self.end_framework(cx, framework),
             AgentEvent::Reconcile { tasks } => self.reconcile(cx, &tasks),
             AgentEvent::UpdateFramework { framework } => self.know_framework(cx, &framework),
+            AgentEvent::DescribeFramework { framework, public } => {
+                self.describe_framework(cx, framework, public.of(bodies))
+            }
             AgentEvent::Shutdown { .. } => {
                 self.leave(cx);
                 Ok(())
@@ -549,10 +552,59 @@ impl Agent<'_> {
     ) -> Result<(), Refusal> {
         let known = self.framework_by_id(held.framework).ok_or(Refusal::UnknownFramework)?;
         self.check_framework(Some(known), held)?;
-        self.set_framework(known, held);
-        self.persist(cx, Record::Framework(*held), false, &[]);
+        if !self.is_described_so(known, held) {
+            self.set_framework(known, held);
+            self.persist(cx, Record::Framework(*held), false, &[]);
+        }
         self.tell_framework_again(cx, known);
         Ok(())
+    }
+
+    fn is_described_so(&mut self, known: Id, held: &FrameworkHeld<'_>) -> bool {
+        let Some(row) = self.frameworks.get(known) else { return false };
+        self.with_scratch(|agent, outer, _| {
+            let mut same = false;
+            agent.with_framework(&row, outer, |is| same = is == held);
+            same
+        })
+    }
+
+    /// Keeps what everybody may see of a framework, while it has something here.
+    fn describe_framework(
+        &mut self,
+        cx: &mut Cx<'_>,
+        framework: FrameworkId,
+        public: BodyRef,
+    ) -> Result<(), Refusal> {
+        let known = self.framework_by_id(framework).ok_or(Refusal::UnknownFramework)?;
+        let same = |row: &Framework| (row.public.len, row.public.hash) == (public.len, public.hash);
+        if self.frameworks.get_ref(known).is_some_and(same) {
+            return Ok(());
+        }
+        self.set_public(cx, known, public);
+        self.record_public(cx, framework, public);
+        Ok(())
+    }
+
+    /// Puts into a framework's row what everybody may see of it.
+    pub(super) fn set_public(&mut self, cx: &mut Cx<'_>, id: Id, public: BodyRef) {
+        let public = self.keep_body(cx, public);
+        if let Some(row) = self.frameworks.get_mut(id) {
+            let old = core::mem::replace(&mut row.public, public);
+            self.drop_body(cx, old);
+        }
+    }
+
+    pub(super) fn record_public(
+        &mut self,
+        cx: &mut Cx<'_>,
+        framework: FrameworkId,
+        public: BodyRef,
+    ) {
+        let record = Record::Described { framework, public: super::named(public, 0) };
+        let bodies = [public];
+        let present = if public.is_none() { &[][..] } else { &bodies };
+        self.persist(cx, record, false, present);
     }
 
     /// Room for a framework's description.
@@ -614,6 +666,7 @@ impl Agent<'_> {
         for name in [row.name, row.user, row.principal, row.caller] {
             self.names.release_one(name);
         }
+        self.drop_body(cx, row.public);
         let hash = self.frameworks_by_id.hash(row.id.epoch.into(), row.id.number.into());
         self.frameworks_by_id.remove(&mut self.frameworks, 0, hash, id);
         self.frameworks.remove(id);

@@ -78,6 +78,7 @@ impl Master<'_> {
                 self.pool.add(&mut self.names, &mut rest, &mut row.held);
             }
         }
+        let was_there = self.holds_of(agent, framework);
         let (fresh, later, changed) = (Holding::EMPTY, Holding::EMPTY, false);
         let mut taking = Taking { framework, agent, client, rest, fresh, later, changed };
         let mut first = 0u16;
@@ -106,6 +107,10 @@ impl Master<'_> {
             }
         }
         self.give_rest(cx, &mut taking, accept.refuse_us);
+        let says_more = self.frameworks.get_ref(framework).is_some_and(|row| !row.public.is_none());
+        if says_more && !was_there && self.holds_of(agent, framework) {
+            self.tell_public(cx, agent, framework);
+        }
         Ok(())
     }
 

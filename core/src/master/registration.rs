@@ -245,7 +245,7 @@ impl Master<'_> {
         }
         self.check_report(report)?;
         for framework in report.frameworks.iter() {
-            self.framework_held(cx, &framework);
+            self.framework_held(cx, agent, &framework);
         }
         for executor in report.executors.iter() {
             self.executor_held(cx, agent, &executor);
@@ -333,9 +333,18 @@ impl Master<'_> {
         self.allocator.has_room_for_roles(&self.names, pairs.iter().map(|(_, role)| *role))
     }
 
-    /// A framework that some agent holds something of: known from now on.
-    fn framework_held(&mut self, cx: &mut Cx<'_>, held: &FrameworkHeld<'_>) {
-        if self.framework_by_id(held.framework).is_some() || self.was_removed(held.framework) {
+    /// A framework that some agent holds something of: known from now on. One that describes itself
+    /// otherwise by now: the agent hears of it.
+    fn framework_held(&mut self, cx: &mut Cx<'_>, agent: Id, held: &FrameworkHeld<'_>) {
+        if let Some(known) = self.framework_by_id(held.framework) {
+            let here = self.frameworks.get_ref(known).is_some_and(|row| row.conn.some().is_some());
+            let differs = here && self.with_held(known, |_, is, _| is != held);
+            if differs && cx.has_room() {
+                self.tell_held(cx, agent, known);
+            }
+            return;
+        }
+        if self.was_removed(held.framework) {
             return;
         }
         let mut intern = |text: &str| self.names.intern(text).unwrap_or(Name::EMPTY);
@@ -620,6 +629,7 @@ impl Master<'_> {
             timeout_us: self.config.agent_timeout_us,
         };
         self.order(cx, agent, event, &[]);
+        self.tell_of_frameworks(cx, agent);
     }
 
     /// True when master and agent both say where they are, and not the same (Mesos:

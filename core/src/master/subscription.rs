@@ -812,16 +812,54 @@ impl Master<'_> {
             let Some((agent, row)) = self.agents.at(slot) else { continue };
             let has_any = cx.has_room() && row.conn.some().is_some();
             if has_any && self.holds_of(agent, framework) {
-                self.with_held(framework, |master, held, _| {
-                    let event = AgentEvent::UpdateFramework { framework: *held };
-                    master.order(cx, agent, event, &[]);
-                });
+                self.tell_held(cx, agent, framework);
+                self.tell_public(cx, agent, framework);
             }
         }
     }
 
+    /// Tells an agent how a framework that has something there describes itself.
+    pub(super) fn tell_held(&mut self, cx: &mut Cx<'_>, agent: Id, framework: Id) {
+        self.with_held(framework, |master, held, _| {
+            let event = AgentEvent::UpdateFramework { framework: *held };
+            master.order(cx, agent, event, &[]);
+        });
+    }
+
+    /// Tells an agent that is back what everybody may see of the frameworks with tasks there.
+    pub(super) fn tell_of_frameworks(&mut self, cx: &mut Cx<'_>, agent: Id) {
+        let mut told = heapless::Vec::<u32, FRAMEWORKS_TOLD_MAX>::new();
+        let mut next = self.agents.get_ref(agent).and_then(|row| row.tasks.first(&self.tasks));
+        while let Some(id) = next.filter(|_| cx.has_room()) {
+            next = after(&self.tasks, super::OF_AGENT, id);
+            let Some(slot) = self.tasks.get_ref(id).map(|task| task.framework) else { continue };
+            if told.contains(&slot) {
+                continue;
+            }
+            if told.push(slot).is_err() {
+                break;
+            }
+            let Some(framework) = self.frameworks.id_at(slot) else { continue };
+            if self.frameworks.get_ref(framework).is_some_and(|row| row.conn.some().is_some()) {
+                self.tell_public(cx, agent, framework);
+            }
+        }
+    }
+
+    /// Tells an agent what everybody may see of a framework that has something there.
+    pub(super) fn tell_public(&mut self, cx: &mut Cx<'_>, agent: Id, framework: Id) {
+        let Some(row) = self.frameworks.get_ref(framework) else { return };
+        let (framework, bodies) = (row.id, [row.public]);
+        let (public, with) = if row.public.is_none() {
+            (crate::wire::Body::NONE, &[][..])
+        } else {
+            (crate::wire::Body::at(0), &bodies[..])
+        };
+        self.order(cx, agent, AgentEvent::DescribeFramework { framework, public }, with);
+    }
+
     /// True when an agent has a task of a framework. O(tasks of the agent).
-    fn holds_of(&self, agent: Id, framework: Id) -> bool {
+    pub(super) fn holds_of(&self, agent: Id, framework: Id) -> bool {
         let mut next = self.agents.get_ref(agent).and_then(|row| row.tasks.first(&self.tasks));
         while let Some(id) = next {
             if self.tasks.get_ref(id).is_some_and(|task| task.framework == framework.index) {
@@ -878,6 +916,9 @@ struct Short {
     agent: AgentId,
     fits: Quantities,
 }
+
+/// Frameworks that an agent which is back hears of; the rest when they change.
+const FRAMEWORKS_TOLD_MAX: usize = 64;
 
 /// Bytes for the roles of one framework, each at most a name long.
 const ROLES_BYTES: usize = ROLES_PER_FRAMEWORK_MAX * (crate::limits::NAME_MAX + 2);

@@ -384,6 +384,13 @@ pub enum AgentEvent<'a> {
         /// Which.
         operations: Seq<'a, OperationOf<'a>>,
     },
+    /// What everybody may see of a framework that has something there. Since protocol 3.
+    DescribeFramework {
+        /// Which.
+        framework: FrameworkId,
+        /// It; none = nothing but what [`FrameworkHeld`] says.
+        public: Body,
+    },
 }
 
 /// An operation by its framework's word for it.
@@ -586,7 +593,9 @@ impl Check for AgentEvent<'_> {
             Self::Message { executor, .. } | Self::ShutdownExecutor { executor, .. } => {
                 given("executor.id", executor)
             }
-            Self::ShutdownFramework { .. } | Self::Reactivate => Ok(()),
+            Self::ShutdownFramework { .. } | Self::Reactivate | Self::DescribeFramework { .. } => {
+                Ok(())
+            }
             Self::Reconcile { tasks } => tasks.check_up_to("reconcile.tasks", TASKS_PER_HEAD_MAX),
             Self::UpdateFramework { framework } => framework.check(),
             Self::Operate { operations, .. } => {

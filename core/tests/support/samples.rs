@@ -722,6 +722,13 @@ pub fn all() -> Vec<(&'static str, Head<'static>)> {
             }),
         ),
         (
+            "agent.event.describe_framework",
+            Head::AgentEvent(AgentEvent::DescribeFramework {
+                framework: FRAMEWORK,
+                public: Body::at(0),
+            }),
+        ),
+        (
             "agent.draining",
             Head::AgentCall(AgentCall::Draining { session, grace_us: None, gone: true }),
         ),

@@ -209,6 +209,10 @@ fn agent_event(event: &AgentEvent<'_>) -> String {
         AgentEvent::UpdateFramework { framework: of } => {
             format!("{} is now {}", framework(of.framework), of.name)
         }
+        AgentEvent::DescribeFramework { framework: of, public } => {
+            let more = public.index().map_or("nothing more", |_| "more");
+            format!("{} shows {more}", framework(*of))
+        }
         other => format!("{other:?}"),
     }
 }

@@ -7,6 +7,7 @@
 use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, VecDeque};
 use std::rc::Rc;
+use std::sync::Arc;
 
 use hyper::body::Incoming;
 use hyper::header::{AUTHORIZATION, HeaderValue, WWW_AUTHENTICATE};
@@ -17,8 +18,10 @@ use mesita_core::doors;
 use mesita_core::limits::HEAD_MAX;
 use mesita_core::table::Id;
 use mesita_core::wire::agent::FrameworkHeld;
+use mesita_core::wire::call::Capability;
 use mesita_core::wire::hello::Role;
-use mesita_core::wire::{AgentId, BodyRef, ContainerId, FrameworkId, Head, Scratch, decode};
+use mesita_core::wire::{AgentId, Body, BodyRef, ContainerId, FrameworkId, Head, Scratch, decode};
+use prost::Message;
 
 use super::AgentNode;
 use crate::alarm;
@@ -28,6 +31,7 @@ use crate::encoded::Resources;
 use crate::http::media::Media;
 use crate::http::records::Records;
 use crate::http::{Early, Reply, early, request, status, stream};
+use crate::pb::mesita::FrameworkPublic;
 use crate::pb::mesos::v1 as pb;
 use crate::port::with_refs;
 use crate::v1::executors::{self, Said, Telling};
@@ -69,13 +73,26 @@ struct Executor {
 }
 
 impl Executors {
-    /// Takes in what a record of the ledger says of frameworks.
-    pub(super) fn noted(&self, record: &Record<'_>, cluster: u64) {
+    /// Takes in what a record of the ledger says of frameworks; `bytes` gives those of a body that it
+    /// names.
+    pub(super) fn noted(
+        &self,
+        record: &Record<'_>,
+        cluster: u64,
+        bytes: impl Fn(Body) -> Arc<[u8]>,
+    ) {
         if let Record::Framework(held) = record {
             let known = Known { info: described(held, cluster), owner: held.caller.to_owned() };
             // It may have been here before.
             self.completed.borrow_mut().retain(|(id, _)| *id != held.framework);
-            self.frameworks.borrow_mut().insert(held.framework, known);
+            let before = self.frameworks.borrow_mut().insert(held.framework, known);
+            if let Some(before) = before {
+                self.shown(held.framework, &public_of(&before.info));
+            }
+        }
+        if let Record::Described { framework, public } = record {
+            let public = FrameworkPublic::decode(&*bytes(*public)).unwrap_or_default();
+            self.shown(*framework, &public);
         }
         if let Record::FrameworkGone { framework } = record {
             let gone = self.frameworks.borrow_mut().remove(framework);
@@ -85,6 +102,18 @@ impl Executors {
                 completed.pop_front();
             }
         }
+    }
+
+    /// Adds to a framework's description what everybody may see of it.
+    fn shown(&self, framework: FrameworkId, public: &FrameworkPublic) {
+        let mut frameworks = self.frameworks.borrow_mut();
+        let Some(info) = frameworks.get_mut(&framework).map(|known| &mut known.info) else {
+            return;
+        };
+        info.hostname.clone_from(&public.hostname);
+        info.webui_url.clone_from(&public.webui_url);
+        info.labels.clone_from(&public.labels);
+        info.offer_filters.clone_from(&public.offer_filters);
     }
 
     /// Whose a framework is.
@@ -137,9 +166,22 @@ impl Executors {
     }
 }
 
+/// What everybody may see of a framework, of what its description has.
+fn public_of(info: &pb::FrameworkInfo) -> FrameworkPublic {
+    FrameworkPublic {
+        hostname: info.hostname.clone(),
+        webui_url: info.webui_url.clone(),
+        labels: info.labels.clone(),
+        offer_filters: info.offer_filters.clone(),
+        ..FrameworkPublic::default()
+    }
+}
+
 /// A framework as its tasks' agent knows it.
+#[allow(deprecated)] // Frameworks without MULTI_ROLE have a role and no roles.
 fn described(held: &FrameworkHeld<'_>, cluster: u64) -> pb::FrameworkInfo {
     let roles: Vec<String> = held.roles.iter().map(str::to_owned).collect();
+    let many = held.capabilities & Capability::MultiRole.bit() != 0;
     pb::FrameworkInfo {
         user: held.user.to_owned(),
         name: held.name.to_owned(),
@@ -148,7 +190,8 @@ fn described(held: &FrameworkHeld<'_>, cluster: u64) -> pb::FrameworkInfo {
         checkpoint: Some(true),
         principal: (!held.principal.is_empty()).then(|| held.principal.to_owned()),
         capabilities: crate::v1::calls::capability_list(held.capabilities),
-        roles,
+        role: if many { None } else { roles.first().cloned() },
+        roles: if many { roles } else { Vec::new() },
         ..pb::FrameworkInfo::default()
     }
 }
@@ -365,7 +408,7 @@ impl AgentNode {
         let agent = self.agent_info();
         let store = self.port.bodies.borrow();
         let mut info = executor.info.borrow_mut();
-        let bytes = |body: mesita_core::wire::Body| store.bytes(body.of(bodies));
+        let bytes = |body: Body| store.bytes(body.of(bodies));
         let framework = frameworks.get(&executor.framework).map_or(&none, |known| &known.info);
         let mut telling = Telling { framework, agent: &agent, executor: None, bytes: &bytes };
         if let Some(described) = telling.described(&event) {

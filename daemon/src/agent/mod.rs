@@ -384,10 +384,11 @@ impl AgentNode {
         bodies: &[BodyRef],
     ) {
         use mesita_core::agent::ledger::Record;
-        self.executors.noted(record, self.own.borrow().cluster);
         self.note_volumes(record, bodies);
         {
             let store = self.port.bodies.borrow();
+            let cluster = self.own.borrow().cluster;
+            self.executors.noted(record, cluster, |body| store.bytes(body.of(bodies)));
             self.tally.noted(record, |body| store.bytes(body.of(bodies)));
         }
         let turn = if matches!(record, Record::SnapshotBegins) {

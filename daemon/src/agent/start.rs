@@ -262,10 +262,11 @@ impl AgentNode {
                 if let Record::Admitted { cluster, .. } = record {
                     self.own.borrow_mut().cluster = cluster;
                 }
-                self.executors.noted(&record, self.own.borrow().cluster);
                 keeps = matches!(record, Record::Resources { .. } | Record::Operated { .. });
                 self.note_volumes(&record, &refs);
                 let store = self.port.bodies.borrow();
+                let cluster = self.own.borrow().cluster;
+                self.executors.noted(&record, cluster, |body| store.bytes(body.of(&refs)));
                 self.tally.noted(&record, |body| store.bytes(body.of(&refs)));
             }
             Err(malformed) => log::error!("a record of the ledger is passed over: {malformed}"),

@@ -100,6 +100,7 @@ impl AgentNode {
         (reserved, unreserved)
     }
 
+    #[allow(deprecated)] // Frameworks without MULTI_ROLE have a role and no roles.
     fn framework_json(
         &self,
         id: FrameworkId,
@@ -150,18 +151,29 @@ impl AgentNode {
         });
         let over: Vec<Value> = commands(&completed, true).into_iter().chain(ended).collect();
         let live: Vec<Value> = commands(&tasks, false).into_iter().chain(custom).collect();
-        json!({
+        let mut told = json!({
             "id": shown,
             "name": framework.name,
             "user": framework.user,
             "failover_timeout": framework.failover_timeout(),
             "checkpoint": true,
-            "hostname": "",
-            "principal": framework.principal(),
-            "roles": framework.roles,
+            "hostname": framework.hostname(),
             "executors": live,
             "completed_executors": over,
-        })
+        });
+        let mut put = |name: &str, value: Option<Value>| {
+            if let Some(value) = value {
+                told[name] = value;
+            }
+        };
+        put("principal", framework.principal.as_deref().map(Into::into));
+        put("webui_url", framework.webui_url.as_deref().map(Into::into));
+        put("labels", framework.labels.as_ref().map(|labels| json!(legacy::labels(labels))));
+        match &framework.role {
+            Some(role) => put("role", Some(role.as_str().into())),
+            None => put("roles", Some(json!(framework.roles))),
+        }
+        told
     }
 
     /// An executor with its tasks: those that live, and those that are over.

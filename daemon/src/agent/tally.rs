@@ -228,6 +228,7 @@ impl Tally {
             | Record::Settled { .. }
             | Record::Unhealthy { .. }
             | Record::Told { .. }
+            | Record::Described { .. }
             | Record::Limits { .. } => {}
         }
     }

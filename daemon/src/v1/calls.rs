@@ -581,6 +581,8 @@ impl<'s> Writer<'s> {
         let public = FrameworkPublic {
             checkpoint: info.checkpoint,
             role: info.role.clone(),
+            hostname: info.hostname.clone(),
+            webui_url: info.webui_url.clone(),
             labels: info.labels.clone(),
             offer_filters: info.offer_filters.clone(),
         };

@@ -19,7 +19,9 @@ fn told(port: u16, path: &str, call: &Value) -> Value {
 fn an_agent_tells_what_it_is_and_what_runs() {
     let world = World::new();
     let (master, agent) = cluster(&world);
-    let mut framework = Framework::subscribe(&master, &json!({}));
+    let labels = json!({"labels": [{"key": "tier", "value": "a"}]});
+    let shown = json!({"labels": labels, "webui_url": "http://it/", "hostname": "there"});
+    let mut framework = Framework::subscribe(&master, &shown);
     let offer = framework.offer();
     let group = json!({"type": "LAUNCH_GROUP", "launch_group": {
         "executor": {"type": "DEFAULT", "executor_id": {"value": "pod"}},
@@ -57,7 +59,11 @@ fn an_agent_tells_what_it_is_and_what_runs() {
         let metrics = ask("GET_METRICS")["metrics"].clone();
         assert!(metrics.as_array().unwrap().iter().any(|one| one["name"] == "slave/mem_used"));
         let frameworks = ask("GET_FRAMEWORKS")["frameworks"].clone();
-        assert_eq!(frameworks[0]["framework_info"]["id"], framework.id);
+        let info = &frameworks[0]["framework_info"];
+        assert_eq!(info["id"], framework.id);
+        for name in ["labels", "webui_url", "hostname"] {
+            assert_eq!(info[name], shown[name], "{info}");
+        }
         let tasks = || ask("GET_TASKS");
         let completed = || tasks()["completed_tasks"][0]["task_id"]["value"] == "over";
         eventually(completed, || tasks().to_string());
@@ -105,6 +111,54 @@ fn an_agent_tells_what_it_is_and_what_runs() {
     assert!(ids.contains(&&json!("over")) && ids.contains(&&json!("pod")), "{executors}");
     let told = told(agent.port, "/api/v1", &json!({"type": "GET_FRAMEWORKS"}));
     assert_eq!(told["completed_frameworks"][0]["framework_info"]["id"], framework.id);
+    end(&world, master, agent);
+}
+
+#[test]
+fn how_a_framework_describes_itself_is_known_to_its_agents_through_every_restart() {
+    let world = World::new();
+    let (mut master, mut agent) = cluster(&world);
+    let shown = |tier: &str| json!({"labels": {"labels": [{"key": "tier", "value": tier}]}});
+    let mut framework = Framework::subscribe(&master, &shown("a"));
+    let offer = framework.offer();
+    framework.launch(&offer, &[task(&offer, "runs", "sleep 1000")]);
+    while framework.status()["state"] != "TASK_RUNNING" {}
+    let seen = |port: u16| {
+        let told = read_at(port, "/state")["frameworks"][0].clone();
+        told["labels"][0]["value"].as_str().unwrap_or_default().to_owned()
+    };
+    let port = agent.port;
+    let is = |tier: &str| eventually(|| seen(port) == tier, || seen(port));
+    is("a");
+    agent.kill();
+    agent.start();
+    agent.process().says("registered with the master");
+    is("a");
+    let mut info = json!({"user": "root", "name": "it", "roles": ["*"], "failover_timeout": 60.0,
+        "capabilities": [{"type": "MULTI_ROLE"}, {"type": "PARTITION_AWARE"}], "id": framework.id});
+    info["user"] = read_at(master.port, "/state")["frameworks"][0]["user"].clone();
+    info["labels"] = shown("b")["labels"].clone();
+    let update = |info: &Value| {
+        let answer = framework.call("UPDATE_FRAMEWORK", &json!({ "framework_info": info }));
+        assert_eq!(answer.status, 200, "{}", answer.text());
+    };
+    update(&info);
+    is("b");
+    // While its agent is away it changes again.
+    agent.kill();
+    info["labels"] = shown("c")["labels"].clone();
+    update(&info);
+    agent.start();
+    agent.process().says("registered with the master");
+    is("c");
+    // Another master hears it from the framework.
+    master.kill();
+    master.start();
+    let mut more = shown("d");
+    more["id"] = framework.id.clone();
+    let framework = Framework::subscribe(&master, &more);
+    is("d");
+    framework.accepted("TEARDOWN", &Value::Null);
     end(&world, master, agent);
 }
 

@@ -71,7 +71,24 @@ foreign() {
     set -- /usr/bin/cargo=cargo-web /usr/bin/rustc=rustc-web \
       /usr/lib/rustlib/src/rust/library/std=rust-web-src "$@"
   fi
-  need "$check" "$@"
+  need "$check" "$@" || return 1
+  is_new_enough && return
+  # Old lists name an old Rust; fresh ones may name another.
+  if [ "$rust" = /usr ] && [ "$(id -u)" = 0 ]; then
+    apt_get update && install_packages cargo-web rustc-web rust-web-src
+    is_new_enough && return
+  fi
+  echo "$check: needs Rust $(promised_rust), and $rust/bin/rustc is $("$rust/bin/rustc" --version)" >&2
+  exit 1
+}
+
+promised_rust() {
+  sed -n 's/^rust-version = "\(.*\)"/\1/p' Cargo.toml
+}
+
+is_new_enough() {
+  is=$("$rust/bin/rustc" --version | cut -d' ' -f2)
+  [ "$(printf '%s\n' "$(promised_rust)" "$is" | sort -V | head -n 1)" = "$(promised_rust)" ]
 }
 
 # cargo of the Rust that `foreign` found, allowed to build standard libraries.

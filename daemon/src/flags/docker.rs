@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Args, ValueEnum};
 
-use super::Duration;
+use super::text::Duration;
 use crate::agent::EngineOptions;
 
 /// Who holds the containers of tasks.

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::Args;
 
-use super::{Duration, Size};
+use super::text::{Duration, Size};
 use crate::agent::fetch::hdfs::Web;
 
 /// What tasks bring into their sandboxes.

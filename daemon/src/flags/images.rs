@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Args, ValueEnum};
 
-use super::Size;
+use super::text::Size;
 
 /// Where images come from, and how much of them is kept.
 #[derive(Clone, Debug, Args)]

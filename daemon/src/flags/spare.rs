@@ -7,7 +7,7 @@ use clap::{Args, ValueEnum};
 use mesita_core::resources::Amount;
 use mesita_core::resources::text::{TextValue, resources};
 
-use super::{Duration, Share};
+use super::text::{Duration, Share};
 
 /// Who says what of an agent may be offered twice. Mesos: `ResourceEstimator`.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -2,7 +2,8 @@
 
 use clap::{Args, Subcommand};
 
-use super::{Duration, Ls, Where};
+use super::text::Duration;
+use super::{Ls, Where};
 use crate::access::tokens::NodeRole;
 
 /// `mesita init`

@@ -272,7 +272,7 @@ impl World {
     }
 
     /// Directories of cgroups whose root has the name of this test.
-    fn cgroups(&self) -> Vec<PathBuf> {
+    pub(crate) fn cgroups(&self) -> Vec<PathBuf> {
         let hierarchies = fs::read_dir("/sys/fs/cgroup").into_iter().flatten().flatten();
         let mut bases = vec![PathBuf::from("/sys/fs/cgroup")];
         bases.extend(hierarchies.map(|entry| entry.path()).filter(|path| path.is_dir()));

@@ -4,6 +4,7 @@
 use std::fs::File;
 use std::io;
 use std::os::fd::OwnedFd;
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::FileExt;
 use std::path::{Component, Path, PathBuf};
 
@@ -61,6 +62,10 @@ pub(super) fn part(sandboxes: &Path, path: &Path) -> Result<(ContainerId, PathBu
     let Some(Component::Normal(first)) = parts.next() else { return Err(BadPath::Outside) };
     let id = first.to_str().and_then(ContainerId::parse).ok_or(BadPath::Outside)?;
     let inside = parts.as_path();
+    // No name has that.
+    if inside.as_os_str().as_bytes().contains(&0) {
+        return Err(BadPath::Missing);
+    }
     let plain = |part: Component<'_>| matches!(part, Component::Normal(_) | Component::CurDir);
     if inside.components().all(plain) { Ok((id, inside.to_owned())) } else { Err(BadPath::Outside) }
 }

@@ -248,7 +248,7 @@ impl AgentNode {
         let commands = |rows: Vec<Row>| -> Vec<get_executors::Executor> {
             rows.iter().filter(|row| row.executor.is_empty()).map(command).collect()
         };
-        let mut executors = commands(self.tasks_seen(caller));
+        let mut executors = commands(self.with_executors_seen(caller, self.tally.tasks()));
         let cluster = self.cluster();
         executors.extend(self.executors_seen(caller).into_iter().map(|one| {
             let described = one.described();
@@ -259,7 +259,8 @@ impl AgentNode {
             };
             get_executors::Executor { executor_info }
         }));
-        GetExecutors { executors, completed_executors: commands(self.completed_seen(caller)) }
+        let over = self.with_executors_seen(caller, self.tally.completed());
+        GetExecutors { executors, completed_executors: commands(over) }
     }
 
     fn told_tasks(&self, caller: &Caller) -> GetTasks {

@@ -215,6 +215,11 @@ impl AgentNode {
         self.seen(caller, self.tally.executors(), |row| row.framework, Access::sees_executors)
     }
 
+    /// Those tasks of a list whose executors a caller sees.
+    pub(super) fn with_executors_seen(&self, caller: &Caller, rows: Vec<Row>) -> Vec<Row> {
+        self.seen(caller, rows, |row| row.framework, Access::sees_executors)
+    }
+
     /// Those frameworks of a list that a caller sees.
     pub(super) fn frameworks_seen(
         &self,

@@ -31,7 +31,9 @@ impl AgentNode {
         let (reserved, unreserved) = Sum::by_role(&list.list());
         let (reserved_full, unreserved_full) = legacy::full_by_role(&list.list());
         let (reserved_allocated, unreserved_allocated) = self.allocated();
-        let (tasks, completed) = (self.tasks_seen(caller), self.completed_seen(caller));
+        // A task is told below its executor, so it is seen with that alone.
+        let tasks = self.with_executors_seen(caller, self.tasks_seen(caller));
+        let completed = self.with_executors_seen(caller, self.completed_seen(caller));
         let executors = self.executors_seen(caller);
         let frameworks = self.frameworks_seen(caller, self.executors.frameworks());
         let frameworks = frameworks.iter().map(|(id, framework)| {

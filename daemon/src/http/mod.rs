@@ -36,8 +36,8 @@ use crate::alarm::{self, Alarm};
 use crate::conn::{Ends, Pipe};
 use crate::doors::{Caller, Denied};
 use crate::io_thread::Tasks;
-use crate::legacy::master::wrapped;
 use crate::legacy::pieces::Pieces;
+use crate::legacy::{self, master::wrapped};
 use crate::logging;
 use crate::passage::gauges;
 use crate::v1::about::built;
@@ -174,18 +174,20 @@ async fn answer<S: Site>(visit: Visit, site: Rc<S>) -> Reply {
             };
         }
     }
-    match path {
-        "/health" => object(&site.health()),
-        "/version" => object(&version()),
-        "/system/stats.json" => object(&crate::load::stats().into()),
+    let told = match path {
+        "/health" => site.health(),
+        "/version" => version(),
+        "/system/stats.json" => crate::load::stats().into(),
         _ => {
             let (core, own) = site.gauges().await;
             let mut response = text(StatusCode::OK, prometheus(site.kind(), &core, &own));
             let kind = HeaderValue::from_static("text/plain; version=0.0.4; charset=utf-8");
             response.headers_mut().insert(CONTENT_TYPE, kind);
-            response
+            return response;
         }
-    }
+    };
+    let query = legacy::query(visit.request.uri().query());
+    object(&told, query.get("jsonp").map(String::as_str))
 }
 
 /// Logs more for a while, or says how much more it does.
@@ -274,10 +276,15 @@ pub(crate) fn pieces(mut pieces: Pieces, function: Option<&str>) -> Reply {
     response
 }
 
-/// An answer in JSON.
-pub(crate) fn object(value: &Value) -> Reply {
-    let mut response = Response::new(Body::of(transcode::ascii(value.to_string().into_bytes())));
-    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+/// A short answer in JSON, of which the length is told; wrapped like [`pieces`].
+fn object(value: &Value, function: Option<&str>) -> Reply {
+    let (kind, begin, end) = match function.and_then(wrapped) {
+        Some((begin, end)) => ("text/javascript", begin, end),
+        None => ("application/json", String::new(), ""),
+    };
+    let told = transcode::ascii(format!("{begin}{value}{end}").into_bytes());
+    let mut response = Response::new(Body::of(told));
+    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(kind));
     response
 }
 

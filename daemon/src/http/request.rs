@@ -3,7 +3,7 @@
 use std::io::Read;
 
 use http_body_util::{BodyExt, Limited};
-use hyper::body::{Bytes, Incoming};
+use hyper::body::{Body as _, Bytes, Incoming};
 use hyper::header::CONTENT_ENCODING;
 use hyper::{HeaderMap, Method, Request, StatusCode};
 use prost::{Message, Name};
@@ -60,6 +60,10 @@ async fn body(request: Request<Incoming>) -> Result<Bytes, Early> {
 
 /// All bytes of a body, as they come.
 pub(crate) async fn whole(body: Incoming) -> Result<Bytes, Early> {
+    // Who says so at once is not waited for.
+    if body.size_hint().lower() > BODY_MAX as u64 {
+        return Err(too_large());
+    }
     let collected = Limited::new(body, BODY_MAX).collect();
     match alarm::within(BODY_US, collected).await {
         None => Err(early(StatusCode::REQUEST_TIMEOUT, "the body took longer than 30 s")),

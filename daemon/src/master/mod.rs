@@ -120,6 +120,8 @@ pub(crate) struct MasterNode {
     pub(crate) conns: Conns,
     schedulers: Schedulers,
     subscribers: Subscribers,
+    /// The turn of whoever is told a long answer.
+    reading: smol::lock::Semaphore,
     waiting: RefCell<operations::Waiting>,
     pub(crate) doors: Doors,
     callers: RefCell<Vec<Caller>>,
@@ -164,6 +166,7 @@ impl MasterNode {
             options,
             schedulers: Schedulers::default(),
             subscribers: Subscribers::default(),
+            reading: smol::lock::Semaphore::new(1),
             waiting: RefCell::default(),
             doors,
             callers: RefCell::default(),

@@ -133,6 +133,9 @@ impl MasterNode {
             return Ok(status(StatusCode::OK));
         }
         let media = request::asked(&headers)?;
+        // One long answer at a time, and what else waits goes on between two of them.
+        let _turn = self.reading.acquire().await;
+        futures_lite::future::yield_now().await;
         if kind == Type::Subscribe {
             return Ok(self.operator_subscribes(media, &caller));
         }

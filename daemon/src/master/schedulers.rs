@@ -161,6 +161,15 @@ impl MasterNode {
             return Err(early(StatusCode::FORBIDDEN, message));
         }
         let (framework, cluster) = (scheduler.framework.get(), self.cluster());
+        if call.r#type() == Type::Reconcile {
+            let parts = calls::parts(call).into_iter();
+            let said = parts.map(|part| calls::to_wire(&part, framework, cluster));
+            for said in said.collect::<Result<Vec<_>, _>>().map_err(refused)? {
+                self.port.room().await;
+                self.put_call(&scheduler, said, |_| {})?;
+            }
+            return Ok(status(StatusCode::ACCEPTED));
+        }
         let said = calls::to_wire(&call, framework, cluster).map_err(refused)?;
         if call.r#type() == Type::UpdateFramework {
             let info = call.update_framework.as_ref().map(|call| &call.framework_info);

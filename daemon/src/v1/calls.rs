@@ -27,7 +27,7 @@ use super::resources::{self, BadResource};
 use super::tasks::{self, Bodies};
 use crate::pb::mesita::FrameworkPublic;
 use crate::pb::mesos::v1 as pb;
-use pb::scheduler::call::{Type, UpdateFramework};
+use pb::scheduler::call::{Reconcile, Type, UpdateFramework};
 use pb::scheduler::{AttributeConstraint, Call, OfferConstraints};
 
 /// Memory for the lists of one call: each is written once for every list that it is in.
@@ -167,6 +167,28 @@ fn uuid(bytes: &[u8]) -> Result<Uuid, BadCall> {
     let bytes = <[u8; 16]>::try_from(bytes);
     let bytes = bytes.map_err(|_| BadCall::Invalid("Not a valid UUID".to_owned()))?;
     Ok(Uuid::from_bytes(bytes))
+}
+
+/// Bytes of names of one part of a call; the rest of a head is theirs twice over.
+const PART: usize = HEAD_MAX / 3;
+
+/// A call as calls that each fit the core: what asks about any number of tasks asks about some at a time.
+pub(crate) fn parts(mut call: Call) -> Vec<Call> {
+    let Some(reconcile) = &mut call.reconcile else { return vec![call] };
+    let tasks = std::mem::take(&mut reconcile.tasks);
+    let mut lists = vec![Vec::new()];
+    let mut bytes = 0;
+    for task in tasks {
+        bytes += task.encoded_len();
+        let last = lists.last().map_or(0, Vec::len);
+        if last > 0 && (last >= TASKS_PER_HEAD_MAX || bytes > PART) {
+            bytes = task.encoded_len();
+            lists.push(Vec::new());
+        }
+        lists.last_mut().into_iter().for_each(|list| list.push(task.clone()));
+    }
+    let part = |tasks| Call { reconcile: Some(Reconcile { tasks }), ..call.clone() };
+    lists.into_iter().map(part).collect()
 }
 
 /// A valid call of a framework for the core of this cluster.

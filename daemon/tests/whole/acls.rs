@@ -407,3 +407,31 @@ fn reads_and_streams_leave_out_what_a_reader_may_not_see() {
     master.stop();
     world.nothing_is_left();
 }
+
+#[test]
+fn a_task_is_seen_at_its_agent_with_its_executor_alone() {
+    let world = World::new();
+    let rules = json!({
+        "run_tasks": [{"principals": some(&["ops"]), "users": any()}],
+        "view_executors": only(&["web"], "users", &any()),
+    });
+    let (master, agent) = cluster(&world, &rules);
+    let (port, address) = (master.port, master.address());
+    let (_, shown) = credential(&world, "ops");
+    let mut run = world.mesita(&["run", "--name=one", "--command", "echo well; sleep 1000"]);
+    run.args(["--master", &address, "--credential", &shown]).arg(world.marked());
+    let run = world.start(run);
+    run.prints("well");
+    let state = get(port, OPS, "/state");
+    let (id, of) = (&state["slaves"][0]["id"], &state["frameworks"][0]["id"]);
+    let path = format!("/agent/{}/state", id.as_str().unwrap());
+    let seen = |who| get(port, who, &path)["frameworks"][0]["executors"].clone();
+    assert_eq!(seen(WEB)[0]["tasks"][0]["name"], "one");
+    assert_eq!(seen(OPS), json!([]));
+    let teardown = json!({"type": "TEARDOWN", "teardown": {"framework_id": {"value": of}}});
+    assert_eq!(call(port, OPS, &teardown).status, 200);
+    drop(run);
+    agent.leave();
+    master.stop();
+    world.nothing_is_left();
+}

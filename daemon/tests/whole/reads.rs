@@ -110,6 +110,10 @@ fn what_runs_is_told_where_mesos_tells_it() {
     assert_eq!(wrapped.header("Content-Type"), Some("text/javascript"));
     assert!(wrapped.text().starts_with("angular.callbacks._0({"), "{}", wrapped.text());
     assert!(wrapped.text().ends_with("});"));
+    for path in ["/version", "/health", "/system/stats.json"] {
+        let wrapped = ask(master.port, "GET", &format!("{path}?jsonp=told"), &[], b"").text();
+        assert!(wrapped.starts_with("told({") && wrapped.ends_with("});"), "{wrapped}");
+    }
     // What is no name of a function is none.
     let unwrapped = ask(master.port, "GET", "/state?jsonp=alert(1)//", &[], b"");
     assert_eq!(unwrapped.header("Content-Type"), Some("application/json"));
@@ -297,6 +301,7 @@ fn an_agent_tells_what_runs_and_what_it_wrote_also_by_its_master() {
         for path in [
             file("link", "&offset=0"),
             file("none", "&offset=0"),
+            file("%00", "&offset=0"),
             at("/files/read?path=/etc/passwd&offset=0"),
             at(&format!("/files/read?path={directory}/../../../meta/key&offset=0")),
             at(&format!("/files/read?path={directory}/..%2f..%2f..%2fmeta%2fkey&offset=0")),

@@ -433,6 +433,20 @@ fn the_same_is_said_in_protobuf() {
 }
 
 #[test]
+fn any_number_of_tasks_is_asked_after_by_one_call() {
+    let world = World::new();
+    let master = world.master(&[]);
+    let mut framework = Framework::subscribe(&master, &json!({}));
+    let tasks = (0..1_000).map(|number| json!({"task_id": {"value": format!("{number:0200}")}}));
+    framework.accepted("RECONCILE", &json!({"tasks": tasks.collect::<Vec<_>>()}));
+    let names = (0..1_000).map(|_| framework.status()["task_id"]["value"].to_string());
+    assert_eq!(names.collect::<std::collections::BTreeSet<_>>().len(), 1_000);
+    drop(framework);
+    master.stop();
+    world.nothing_is_left();
+}
+
+#[test]
 fn a_stream_that_nobody_reads_is_cut_off() {
     let world = World::new();
     let master = world.master(&["--max-stream-bytes", "64KiB"]);

@@ -3,6 +3,7 @@
 //! and null are as good as absent; declared defaults are told, and of some answers empty lists.
 //! Mesos: stout's `protobuf.hpp`.
 
+mod known;
 mod read;
 mod shape;
 mod write;
@@ -49,8 +50,8 @@ impl fmt::Display for BadMessage {
 /// Reads a message from JSON.
 pub(crate) fn from_json<M: Message + Name + Default>(json: &[u8]) -> Result<M, BadMessage> {
     // Parsed whole first: what is no JSON is told apart from JSON of something else.
-    let value: serde_json::Value =
-        serde_json::from_slice(json).map_err(|error| BadMessage::Json(error.to_string()))?;
+    let value =
+        known::read(json, described::<M>()).map_err(|error| BadMessage::Json(error.to_string()))?;
     if !value.is_object() {
         return Err(BadMessage::Convert(M::NAME, "Expecting a JSON object".to_owned()));
     }

@@ -150,6 +150,8 @@ choice! {
         RequestReused = 68,
         /// A task would stop while its agent may still wait for an answer of its master.
         TooShort = 69,
+        /// The user of a framework cannot change.
+        UserChanged = 70,
     }
 }
 
@@ -235,6 +237,7 @@ impl Refusal {
                 "as many calls were made within a minute as masters remember; retry, or see --size"
             }
             Self::RequestReused => "this id was given to another call: give each its own",
+            Self::UserChanged => "Updating 'FrameworkInfo.user' is unsupported",
             Self::TooShort => "mesita.stop-after is shorter than the --agent-timeout of the master",
         }
     }
@@ -309,6 +312,7 @@ impl Refusal {
             | Self::NotDown
             | Self::UnknownMaster
             | Self::TooShort
+            | Self::UserChanged
             | Self::BadMachine => 400,
         }
     }

@@ -28,6 +28,8 @@ pub(crate) enum BadCommand {
     Nul(&'static str),
     /// A variable without a name, or with `=` in it.
     Variable(String),
+    /// A variable without a value.
+    Valueless(String),
     /// Too many bytes of arguments and variables.
     TooLong(usize),
     /// The image says no program, and the command neither.
@@ -49,6 +51,9 @@ impl fmt::Display for BadCommand {
             }
             Self::Nul(what) => write!(f, "{what} of the command has a NUL byte in it"),
             Self::Variable(name) => write!(f, "the environment has a variable called `{name}`"),
+            Self::Valueless(name) => {
+                write!(f, "Environment variable '{name}' of type 'VALUE' must have a value set")
+            }
             Self::TooLong(bytes) => write!(
                 f,
                 "arguments and environment take {bytes} bytes; at most {COMMAND_MAX} are passed on"
@@ -219,7 +224,9 @@ fn variables(environment: Option<&Environment>) -> Result<Vec<(String, String)>,
         .iter()
         .map(|variable| match variable.r#type() {
             environment::variable::Type::Value | environment::variable::Type::Unknown => {
-                Ok((variable.name.clone(), variable.value.clone().unwrap_or_default()))
+                let value = variable.value.clone();
+                let value = value.ok_or_else(|| BadCommand::Valueless(variable.name.clone()))?;
+                Ok((variable.name.clone(), value))
             }
             environment::variable::Type::Secret => {
                 let value = variable.secret.as_ref().map_or(Err(NO_VALUE), revealed)?;
@@ -388,7 +395,15 @@ mod tests {
 
     #[test]
     fn a_variable_needs_a_name() {
-        let variable = environment::Variable { name: "A=B".to_owned(), ..Default::default() };
+        let mut variable = environment::Variable { name: "A".to_owned(), ..Default::default() };
+        let with = |variable: &environment::Variable| {
+            let environment = Some(Environment { variables: vec![variable.clone()] });
+            Command::of(&CommandInfo { environment, ..shell("true") })
+        };
+        assert_eq!(with(&variable), Err(BadCommand::Valueless("A".to_owned())));
+        variable.value = Some(String::new());
+        assert!(with(&variable).is_ok(), "nothing is a value");
+        variable.name = "A=B".to_owned();
         let environment = Some(Environment { variables: vec![variable] });
         let command = CommandInfo { environment, ..shell("true") };
         assert_eq!(Command::of(&command), Err(BadCommand::Variable("A=B".to_owned())));

@@ -91,6 +91,9 @@ impl Master<'_> {
     ) -> Result<(), Refusal> {
         let row = self.frameworks.get(framework).ok_or(Refusal::UnknownFramework)?;
         self.check_subscription(row.conn, row.id, update)?;
+        if !self.names.is(row.user, update.user) {
+            return Err(Refusal::UserChanged);
+        }
         self.describe_framework(cx, framework, update, bodies);
         self.framework_fact(cx, framework);
         self.set_clients_away(framework, row.congested);
@@ -314,7 +317,18 @@ impl Master<'_> {
         self.stop_reconciling(framework);
         self.set_framework_state(cx, framework, FrameworkState::Away);
         self.arm_failover(cx.now, framework);
+        self.hurry_failover(cx.now, framework);
         self.tidy_framework(cx, framework);
+    }
+
+    /// One that asks for no time and has nothing that would need it is given none (Mesos: the default of
+    /// `failover_timeout`), so that who comes and goes keeps no others out.
+    fn hurry_failover(&mut self, now: crate::time::Time, framework: Id) {
+        let Some(row) = self.frameworks.get_ref(framework) else { return };
+        let empty = row.tasks.is_empty() && row.executors.is_empty();
+        if row.failover_us == 0 && row.owned != Ownership::Master && empty {
+            self.framework_timers.set(framework.index, now);
+        }
     }
 
     /// From now on a framework that is not there has its failover timeout. One whose updates the

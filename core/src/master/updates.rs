@@ -50,7 +50,7 @@ impl Master<'_> {
                 row.attempt = status.detail().attempt;
                 row.container = status.detail().container.unwrap_or(row.container);
             }
-            self.update_fact(cx, task, latest, status, bodies);
+            self.update_fact(cx, task, latest, &self.as_removed(owner, status), bodies);
             self.move_to(task, status.state, latest.is_terminal());
         }
         let row = self.frameworks.get(owner).ok_or(Refusal::UnknownFramework)?;
@@ -60,6 +60,20 @@ impl Master<'_> {
         let state = self.told_state(agent, &row, status.state);
         self.pass_on(cx, owner, &Status { state, ..*status }, bodies);
         Ok(())
+    }
+
+    /// A status as it is shown: what was killed because its framework is removed is so by the master
+    /// (Mesos: `Master::removeFramework`).
+    fn as_removed<'s>(&self, framework: Id, status: &Status<'s>) -> Status<'s> {
+        let row = self.frameworks.get_ref(framework);
+        let leaving = row.is_some_and(|row| row.state == FrameworkState::Leaving);
+        let detail = status.detail();
+        if !leaving || status.state != TaskState::Killed || detail.reason.is_some() {
+            return *status;
+        }
+        let reason = Some(Reason::FrameworkRemoved);
+        let detail = Detail { reason, message: "The framework was removed", ..detail };
+        Status { source: Source::Master, detail: Some(detail), ..*status }
     }
 
     /// Passes a status on to its scheduler, with its bodies. One that is away hears it when the

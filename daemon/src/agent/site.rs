@@ -71,6 +71,10 @@ impl Site for AgentNode {
         &self.options.access
     }
 
+    fn named(&self) -> Option<&str> {
+        Some(&self.hostname)
+    }
+
     fn tasks(&self) -> &Tasks {
         &self.tasks
     }
@@ -115,7 +119,9 @@ impl Site for AgentNode {
         let path = under_process(visit.request.uri().path()).to_owned();
         let path = path.strip_suffix(".json").unwrap_or(&path);
         match path {
-            "/api/v1/executor" => Ok(Box::pin(self.executor(visit.request, None))),
+            path if path == "/api/v1/executor" || path.starts_with("/api/v1/executor/") => {
+                Ok(Box::pin(self.executor(visit.request, None)))
+            }
             path if path == "/api/v1" || path.starts_with("/api/v1/") => {
                 Ok(Box::pin(self.operator(visit)))
             }

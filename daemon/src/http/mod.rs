@@ -4,12 +4,14 @@
 //! |---|---|
 //! | `request` | the body of a request, bounded in bytes and time |
 //! | `body`, `records` | the body of an answer: at once, or as a stream of records |
+//! | `origin` | which pages a browser may change something for |
 //! | `pack` | answers packed by gzip |
 //! | `media` | JSON or protobuf: which one it is, which one is wanted |
 //! | `transcode` | messages from and to JSON |
 
 pub(crate) mod body;
 pub(crate) mod media;
+mod origin;
 mod pack;
 pub(crate) mod records;
 pub(crate) mod request;
@@ -82,6 +84,8 @@ pub(crate) trait Site {
     fn caller(&self, ends: &Ends) -> Result<Caller, Denied>;
     /// Who may use it.
     fn access(&self) -> &Access;
+    /// The name that its operator gave it, if any.
+    fn named(&self) -> Option<&str>;
     /// What goes on beside what it answers.
     fn tasks(&self) -> &Tasks;
     /// What it says of its health, beside that it is there.
@@ -112,6 +116,10 @@ pub(crate) async fn serve_as<S: Site + 'static>(
         let (site, caller) = (Rc::clone(&site), caller.clone());
         let gzip = pack::takes_gzip(request.headers());
         async move {
+            if origin::is_foreign(request.method(), request.headers(), site.named()) {
+                log::info!("{}: {}: {}", ends.peer(), request.uri().path(), origin::SENTENCE);
+                return Ok(text(StatusCode::FORBIDDEN, origin::SENTENCE));
+            }
             let proven = caller.as_ref().is_ok_and(|known| known.principal().is_some());
             // Whoever is in this process, comes through it, or has proven who it is has been looked
             // at before.

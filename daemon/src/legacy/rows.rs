@@ -244,6 +244,7 @@ pub(super) struct FrameworkDetail {
     roles: Option<Vec<String>>,
     #[serde(skip_serializing_if = "Option::is_none")]
     labels: Option<Box<RawValue>>,
+    offer_constraints: Box<RawValue>,
 }
 
 impl FrameworkHead {
@@ -289,6 +290,7 @@ impl FrameworkDetail {
             role: (!many).then(|| roles.first().cloned().unwrap_or_default()),
             roles: many.then_some(roles),
             labels: public.labels.as_ref().map(labels),
+            offer_constraints: message(&reads::offer_constraints(framework)),
             head,
         }
     }

@@ -4,7 +4,7 @@
 use std::rc::Rc;
 
 use hyper::StatusCode;
-use hyper::header::{AUTHORIZATION, CONNECTION, HOST, HeaderName, HeaderValue};
+use hyper::header::{AUTHORIZATION, CONNECTION, HOST, HeaderName, HeaderValue, ORIGIN};
 use hyper::http::uri::PathAndQuery;
 use hyper::{Request, Uri};
 use mesita_core::wire::AgentId;
@@ -99,6 +99,10 @@ async fn passed(
     parts.uri = Uri::from(path);
     // Of this connection alone (RFC 9110 §7.6.1); what is read whole has a length that is known.
     for name in [CONNECTION, HeaderName::from_static("transfer-encoding")] {
+        parts.headers.remove(name);
+    }
+    // Which page it is for was looked at here.
+    for name in [ORIGIN, HeaderName::from_static("sec-fetch-site")] {
         parts.headers.remove(name);
     }
     parts.headers.insert(HOST, HeaderValue::from_static("agent"));

@@ -40,6 +40,10 @@ impl Site for MasterNode {
         &self.options.access
     }
 
+    fn named(&self) -> Option<&str> {
+        self.options.hostname.as_deref()
+    }
+
     fn tasks(&self) -> &Tasks {
         &self.tasks
     }
@@ -95,8 +99,12 @@ impl Site for MasterNode {
         match without_process(path) {
             path if path.starts_with("/agent/") => Ok(Box::pin(self.to_agent(visit))),
             // libprocess answers whatever is below it.
-            path if path == "/api/v1" || operator_alias(path) => Ok(Box::pin(self.operator(visit))),
-            "/api/v1/scheduler" => Ok(Box::pin(self.scheduler(visit))),
+            path if path == "/api/v1/scheduler" || path.starts_with("/api/v1/scheduler/") => {
+                Ok(Box::pin(self.scheduler(visit)))
+            }
+            path if path == "/api/v1" || path.starts_with("/api/v1/") => {
+                Ok(Box::pin(self.operator(visit)))
+            }
             "/weights" if visit.request.method() == Method::PUT => {
                 Ok(Box::pin(self.put_weights(visit)))
             }
@@ -280,9 +288,4 @@ impl MasterNode {
 /// A path without the name of libprocess' process.
 pub(super) fn without_process(path: &str) -> &str {
     path.strip_prefix("/master").filter(|rest| rest.starts_with('/')).unwrap_or(path)
-}
-
-/// A path below `/api/v1` that is none of its own.
-fn operator_alias(path: &str) -> bool {
-    path.strip_prefix("/api/v1/").is_some_and(|rest| rest != "scheduler")
 }

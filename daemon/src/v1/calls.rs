@@ -607,6 +607,7 @@ impl<'s> Writer<'s> {
             webui_url: info.webui_url.clone(),
             labels: info.labels.clone(),
             offer_filters: info.offer_filters.clone(),
+            offer_constraints: constraints.cloned(),
         };
         Ok(Subscribe {
             name: &info.name,

@@ -55,6 +55,9 @@ pub(crate) fn validate(call: &Call) -> Result<(), String> {
                     let why = "ExecutorID in Call does not match ExecutorID in TaskStatus";
                     return bad(why.to_owned());
                 }
+                if let Some(why) = status.check_status.as_ref().and_then(bad_check) {
+                    return bad(why);
+                }
                 if status.source() != pb::task_status::Source::Executor {
                     let why = "Received Call from executor with source set to something else";
                     return bad(why.to_owned());
@@ -63,6 +66,20 @@ pub(crate) fn validate(call: &Call) -> Result<(), String> {
             Ok(())
         }
     }
+}
+
+/// What is wrong with the result of a check, if anything. Mesos: `validation::checkStatusInfo`.
+fn bad_check(status: &pb::CheckStatusInfo) -> Option<String> {
+    use pb::check_info::Type;
+    let what = match status.r#type() {
+        Type::Command if status.command.is_none() => "command",
+        Type::Http if status.http.is_none() => "http",
+        Type::Tcp if status.tcp.is_none() => "tcp",
+        Type::Unknown => return Some("'check_status.type' must be set".to_owned()),
+        Type::Command | Type::Http | Type::Tcp => return None,
+    };
+    let kind = status.r#type().as_str_name();
+    Some(format!("Expecting 'check_status.{what}' to be set for {kind} check's status"))
 }
 
 /// A valid call for the core.
@@ -288,6 +305,8 @@ mod tests {
             (r#""uuid":"AAAAAAAAAAAAAAAAAAAAAQ==","#, "", "Expecting 'uuid' to be present"),
             ("SOURCE_EXECUTOR", "SOURCE_AGENT", "source set to something else"),
             (r#""update":{"#, r#""other":{"#, "Expecting 'update' to be present"),
+            (r#""data":"#, r#""check_status":{"type":"COMMAND"},"data":"#, "check_status.command"),
+            (r#""data":"#, r#""check_status":{},"data":"#, "check_status.type"),
             (r#""type":"UPDATE","#, "", "Expecting 'type' to be present"),
         ] {
             let call: Call = from_json(UPDATE.replace(from, to).as_bytes()).unwrap();

@@ -172,8 +172,15 @@ pub(crate) fn framework(tables: &Tables, id: Id, row: &Framework) -> get_framewo
         allocated_resources: summed(allocated),
         offered_resources: summed(offered),
         inverse_offers: maintenance::inverse_offers(tables, id),
+        offer_constraints: Some(offer_constraints(row)),
         ..get_frameworks::Framework::default()
     }
+}
+
+/// What a framework wants of agents that it is offered, role by role.
+pub(crate) fn offer_constraints(row: &Framework) -> pb::scheduler::OfferConstraints {
+    let public = FrameworkPublic::decode(&*row.public).unwrap_or_default();
+    public.offer_constraints.unwrap_or_default()
 }
 
 /// A framework's description.

@@ -343,6 +343,33 @@ fn http_answers_what_it_has_and_says_what_it_has_not() {
 }
 
 #[test]
+fn a_page_of_another_site_may_read_and_change_nothing() {
+    let world = World::new();
+    let (master, agent) = cluster(&world);
+    let asked = |port: u16, method: &str, path: &str, header: (&str, &str), body: &str| {
+        crate::http::ask(port, method, path, &[header], body.as_bytes())
+    };
+    let plan = r#"{"windows": [{"machine_ids": [{"hostname": "h"}],
+        "unavailability": {"start": {"nanoseconds": 1}}}]}"#;
+    let evil = ("Origin", "http://evil.example");
+    for (port, method, path) in [
+        (master.port, "POST", "/maintenance/schedule"),
+        (master.port, "POST", "/api/v1/scheduler"),
+        (master.port, "PUT", "/weights"),
+        (agent.port, "POST", "/api/v1"),
+    ] {
+        for header in [evil, ("Sec-Fetch-Site", "cross-site"), ("Origin", "http://it")] {
+            let answer = asked(port, method, path, header, plan);
+            assert_eq!(answer.status, 403, "{path} {header:?}: {}", answer.text());
+            assert!(answer.text().contains("another site"), "{}", answer.text());
+        }
+    }
+    assert_eq!(asked(master.port, "GET", "/maintenance/schedule", evil, "").text(), "{}");
+    assert_eq!(asked(master.port, "GET", "/state", evil, "").status, 200);
+    end(&world, master, agent);
+}
+
+#[test]
 fn a_task_larger_than_a_message_is_refused_in_a_sentence() {
     let world = World::new();
     let (master, agent) = cluster(&world);

@@ -103,6 +103,20 @@ fn shown(host: &Host<'_>, also: &Value) -> Vec<Value> {
 }
 
 #[test]
+fn a_nested_container_names_what_it_is_inside_of() {
+    let world = World::new();
+    let host = Host::new(&world);
+    for kind in ["LAUNCH_NESTED_CONTAINER", "LAUNCH_NESTED_CONTAINER_SESSION"] {
+        let part = json!({"container_id": {"value": "x"}, "command": {"value": "true"}});
+        let answer = host.call(kind, &part);
+        let words =
+            format!("Expecting '{}.container_id.parent' to be present", kind.to_lowercase());
+        assert!(answer.status == 400 && answer.text().contains(&words), "{}", answer.text());
+    }
+    host.end(&world);
+}
+
+#[test]
 fn a_container_inside_of_a_task_has_its_own_files_and_end() {
     let world = World::new();
     let host = Host::new(&world);

@@ -43,6 +43,7 @@ mod principals;
 mod pymesos;
 mod rates;
 mod reads;
+mod recorded;
 mod requests;
 mod restarts;
 mod roles;

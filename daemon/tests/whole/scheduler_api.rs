@@ -539,6 +539,10 @@ fn a_framework_is_offered_only_the_hosts_that_a_pattern_matches() {
     update["framework_info"]["id"] = framework.id.clone();
     let answer = framework.call("UPDATE_FRAMEWORK", &update);
     assert_eq!(answer.status, 200, "{}", answer.text());
+    let read = get(master.port, "/frameworks");
+    assert!(read.contains(r#""regex":"pi-[0-9]+""#), "{read}");
+    let told = post(master.port, "/api/v1", &[], &json!({"type": "GET_FRAMEWORKS"})).text();
+    assert!(told.contains(r#""offer_constraints":{"role_constraints":{"*""#), "{told}");
     // What was offered before may have come already.
     let second = pi("pi-7");
     let third = pi("pi-x");
@@ -562,6 +566,44 @@ fn a_framework_is_offered_only_the_hosts_that_a_pattern_matches() {
     [first, second, third].into_iter().for_each(|agent| agent.leave());
     master.stop();
     world.nothing_is_left();
+}
+
+#[test]
+fn a_framework_that_asks_for_no_time_and_has_nothing_goes_when_it_leaves() {
+    let world = World::new();
+    let (master, agent) = cluster(&world);
+    let framework = Framework::subscribe(&master, &json!({"failover_timeout": 0}));
+    let mut update =
+        json!({"framework_info": subscription(&json!({}))["subscribe"]["framework_info"]});
+    update["framework_info"]["id"] = framework.id.clone();
+    update["framework_info"]["user"] = json!("nobody");
+    let answer = framework.call("UPDATE_FRAMEWORK", &update);
+    let words = "Updating 'FrameworkInfo.user' is unsupported";
+    assert!(answer.status == 400 && answer.text().contains(words), "{}", answer.text());
+    let left = || {
+        crate::reads::read_at(master.port, "/frameworks")["frameworks"].as_array().unwrap().len()
+    };
+    assert_eq!(left(), 1);
+    drop(framework);
+    eventually(|| left() == 0, || "it is kept for a minute".to_owned());
+    // With a task it is waited for, and then its task is killed for that.
+    let mut framework = Framework::subscribe(&master, &json!({"failover_timeout": 0}));
+    let offer = framework.offer();
+    framework.launch(&offer, &[task(&offer, "runs", "sleep 1000")]);
+    while framework.status()["state"] != "TASK_RUNNING" {}
+    let mut info = json!({ "id": framework.id });
+    info["failover_timeout"] = json!(0);
+    drop(framework);
+    eventually(
+        || get(master.port, "/frameworks").contains(r#""active":false"#),
+        || get(master.port, "/frameworks"),
+    );
+    let framework = Framework::subscribe(&master, &info);
+    framework.accepted("TEARDOWN", &Value::Null);
+    let words = r#""reason":"REASON_FRAMEWORK_REMOVED""#;
+    let told = || post(master.port, "/api/v1", &[], &json!({"type": "GET_TASKS"})).text();
+    eventually(|| told().contains(words), told);
+    end(&world, master, agent);
 }
 
 #[test]

@@ -66,6 +66,8 @@ struct Asked<'c> {
     resources: &'c [pb::Resource],
     limits: Vec<(&'c str, f64)>,
     session: bool,
+    /// The part of the call that is about one inside of another; none: it may be one of its own.
+    nested: Option<&'static str>,
 }
 
 impl AgentNode {
@@ -515,17 +517,18 @@ fn asked(call: &Call) -> Option<Asked<'_>> {
             resources: &one.resources,
             limits: limits.collect(),
             session,
+            nested: None,
         });
     }
-    let (id, command, container) = if session {
+    let (id, command, container, nested) = if session {
         let one = call.launch_nested_container_session.as_ref()?;
-        (&one.container_id, &one.command, &one.container)
+        (&one.container_id, &one.command, &one.container, "launch_nested_container_session")
     } else {
         let one = call.launch_nested_container.as_ref()?;
-        (&one.container_id, &one.command, &one.container)
+        (&one.container_id, &one.command, &one.container, "launch_nested_container")
     };
-    let (command, container) = (command.as_ref(), container.as_ref());
-    Some(Asked { id, command, container, resources: &[], limits: Vec::new(), session })
+    let (command, container, nested) = (command.as_ref(), container.as_ref(), Some(nested));
+    Some(Asked { id, command, container, resources: &[], limits: Vec::new(), session, nested })
 }
 
 /// The container that a call is about, if it says; none: it is about none.
@@ -556,6 +559,9 @@ fn signal(call: &Call) -> Option<i32> {
 
 /// Checks what is to be started.
 fn start(asked: &Asked<'_>, nested: bool) -> Result<Start, String> {
+    if let Some(part) = asked.nested.filter(|_| !nested) {
+        return Err(format!("Expecting '{part}.container_id.parent' to be present"));
+    }
     let command =
         asked.command.ok_or("a container needs a command, for images are not supported")?;
     let command = Command::of(command).map_err(|why| why.to_string())?;
@@ -583,9 +589,6 @@ fn start(asked: &Asked<'_>, nested: bool) -> Result<Start, String> {
         return Err("The provided ContainerInfo is not supported: a terminal is for \
                     LAUNCH_NESTED_CONTAINER_SESSION"
             .to_owned());
-    }
-    if !nested && asked.session {
-        return Err("Expecting 'container_id.parent' to be present".to_owned());
     }
     let limited = !asked.resources.is_empty() || !asked.limits.is_empty();
     match nested {

@@ -45,6 +45,15 @@ impl<'w> Lan<'w> {
         ip(&format!("-n {} address add {}/24 dev cable", self.machines[at].name, self.host(at)))
     }
 
+    /// Gives every machine another address, and takes the one that it had.
+    pub(crate) fn renumber(&self, net: u8) {
+        self.net.set(net);
+        for (at, machine) in self.machines.iter().enumerate() {
+            ip(&format!("-n {} address flush dev cable", machine.name)).unwrap();
+            self.number(at).unwrap();
+        }
+    }
+
     /// The address of a machine.
     pub(crate) fn host(&self, at: usize) -> String {
         format!("10.{}.0.{}", self.net.get(), at + 1)
@@ -55,25 +64,37 @@ impl<'w> Lan<'w> {
         format!("{}:{PORT}", self.host(at))
     }
 
-    /// Nothing that one sends arrives at the other, and nobody is told.
-    pub(crate) fn cut(&self, one: usize, other: usize) {
-        for (from, to) in [(one, other), (other, one)] {
-            let line = format!(
-                "-n {} route replace blackhole {}/32",
-                self.machines[from].name,
-                self.host(to)
-            );
-            // Who sends would be told that there is no way, were it cut at its own end.
-            if from != one {
-                ip(&line).unwrap();
-            }
-        }
+    /// Nothing that `from` sends arrives at `to`, and nobody is told.
+    pub(crate) fn cut(&self, from: usize, to: usize) {
+        self.route("replace", from, to);
     }
 
     /// It does again.
-    pub(crate) fn mend(&self, one: usize, other: usize) {
-        let name = &self.machines[other].name;
-        ip(&format!("-n {name} route delete blackhole {}/32", self.host(one))).unwrap();
+    pub(crate) fn mend(&self, from: usize, to: usize) {
+        self.route("delete", from, to);
+    }
+
+    fn route(&self, verb: &str, from: usize, to: usize) {
+        let (name, host) = (&self.machines[from].name, self.host(to));
+        ip(&format!("-n {name} route {verb} blackhole {host}/32")).unwrap();
+    }
+
+    /// Where the masters of the first three machines are, as flags take it.
+    pub(crate) fn list(&self) -> String {
+        [0, 1, 2].map(|at| self.master_at(at)).join(",")
+    }
+
+    /// Starts a master on each of the first three machines, in the clear, and waits for nothing.
+    pub(crate) fn masters(&self, more: &[&str]) -> [Process; 3] {
+        let key = self.world.path("gossip.key");
+        std::fs::write(&key, [5; 32]).unwrap();
+        let (key, list) = (key.display().to_string(), self.list());
+        [0, 1, 2].map(|at| {
+            let work_dir = self.world.path(&format!("m{at}")).display().to_string();
+            let begin = ["master", "--insecure", "--ip", &self.host(at), "--work-dir", &work_dir];
+            let rest = ["--masters", &list, "--gossip-key-file", &key];
+            self.start(at, &[&begin[..], &rest, more].concat())
+        })
     }
 
     /// Starts `mesita` on a machine.

@@ -21,6 +21,7 @@ mod doctor;
 mod doors;
 mod exec;
 mod executors;
+mod faults;
 mod fetches;
 mod frameworks;
 mod groups;

@@ -7,8 +7,11 @@ use std::process::Command;
 use serde_json::{Value, json};
 
 use crate::http::post;
+use crate::lans::Lan;
 use crate::masters::{Set, copy_all, gated, refused};
-use crate::world::{Agent, Process, Said, Signal, World, eventually, get, needs_root};
+use crate::world::{
+    Agent, PATIENCE, Process, Said, Signal, World, eventually, get, needs_root, within,
+};
 
 impl Set<'_> {
     /// Starts a new master with an empty work directory that asks to follow; its place.
@@ -236,9 +239,15 @@ fn stop(process: Process) {
 
 /// A command whose names of hosts are in a file.
 fn with_hosts(world: &World, command: Command) -> Process {
+    with_hosts_in(world, &[], command)
+}
+
+/// The same, started by a wrapper.
+fn with_hosts_in(world: &World, wrapper: &[&str], command: Command) -> Process {
     let line = "mount --bind \"$1\" /etc/hosts && shift && exec \"$@\"";
-    let mut inside = Command::new("unshare");
-    inside.args(["-m", "sh", "-c", line, "sh"]).arg(world.path("hosts"));
+    let words = [wrapper, &["unshare", "-m", "sh", "-c", line, "sh"]].concat();
+    let mut inside = Command::new(words[0]);
+    inside.args(&words[1..]).arg(world.path("hosts"));
     inside.arg(command.get_program()).args(command.get_args());
     for (name, value) in command.get_envs() {
         inside.env(name, value.unwrap_or_default());
@@ -286,5 +295,64 @@ fn masters_and_agents_that_were_all_renumbered_find_each_other_by_their_names() 
     agent.signal(Signal::TERM);
     assert_eq!(agent.end().status, 0);
     after.into_iter().for_each(stop);
+    world.nothing_is_left();
+}
+
+#[test]
+fn masters_and_ten_agents_whose_addresses_all_change_at_once_form_again_unaided() {
+    if !needs_root() {
+        return;
+    }
+    let world = World::new();
+    let lan = match Lan::new(&world, 13) {
+        Ok(lan) => lan,
+        Err(why) => return println!("SKIPPED: no network of namespaces can be made: {why}"),
+    };
+    let names = |net: u8| {
+        let line = |at: usize| format!("10.{net}.0.{} m{at}.test\n", at + 1);
+        fs::write(world.path("hosts"), [0, 1, 2].map(line).concat()).unwrap();
+    };
+    names(79);
+    let list = [0, 1, 2].map(|at| format!("m{at}.test:5050")).join(",");
+    let key = world.path("gossip.key");
+    fs::write(&key, [5; 32]).unwrap();
+    let start = |at: usize, command| with_hosts_in(&world, &lan.machines[at].wrapper(), command);
+    let masters = [0, 1, 2].map(|at| {
+        let host = format!("m{at}.test");
+        let mut command = world.mesita(&["master", "--ip", "0.0.0.0", "--insecure"]);
+        command.args(["--masters", &list, "--advertise-ip", &host, "--bootstrap"]);
+        command.arg("--gossip-key-file").arg(&key).arg("--work-dir").arg(world.path(&host));
+        start(at, command)
+    });
+    masters.iter().for_each(|process| process.says("master at 0.0.0.0:"));
+    let agents: Vec<Process> =
+        (3..13).map(|at| start(at, Agent::new(&world, &list, &[]).command())).collect();
+    agents.iter().for_each(|agent| agent.says("registered with the master at m"));
+    let gate = world.path("gate");
+    let line = format!("echo up; until [ -e {} ]; do sleep 0.05; done; exit 7", gate.display());
+    let mark = world.marked();
+    let run = ["run", &mark, "--master", &list, "--user", "nobody", "--command", &line];
+    let run = start(3, world.mesita(&run));
+    run.prints("up\n");
+
+    lan.renumber(80);
+    names(80);
+    let again =
+        || agents.iter().all(|agent| agent.err().matches("registered with the m").count() > 1);
+    eventually(again, || {
+        let last = |agent: &Process| agent.err().lines().last().unwrap_or_default().to_owned();
+        agents.iter().map(last).collect::<Vec<_>>().join("\n")
+    });
+    fs::write(gate, "").unwrap();
+    // Who runs the task has one connection, and hears of its end from the kernel, after a minute.
+    assert!(within(3 * PATIENCE, || run.has_ended()), "{}", run.err());
+    let said = run.end();
+    assert_eq!((said.status, said.out.as_str()), (7, "up\n"), "{}", said.err);
+    agents.iter().for_each(|agent| agent.signal(Signal::USR1));
+    for agent in agents {
+        assert_eq!(agent.end().status, 0);
+    }
+    masters.into_iter().for_each(stop);
+    drop(lan);
     world.nothing_is_left();
 }

@@ -86,7 +86,7 @@ fn an_agent_that_reaches_a_standby_alone_is_joined_to_the_leader() {
     (0..3).for_each(|at| masters.process(at).says("master at 10.79.0."));
     let first = masters.leader();
     let (only, other) = ((first + 1) % 3, (first + 2) % 3);
-    [first, other].into_iter().for_each(|at| lan.cut(AGENT, at));
+    [first, other].into_iter().for_each(|at| lan.cut(at, AGENT));
 
     let list = [0, 1, 2].map(|at| format!("https://{}", lan.master_at(at))).join(",");
     let (root, work_dir) = (format!("--cgroups-root={}", world.name()), world.path("agent"));
@@ -120,9 +120,9 @@ fn an_agent_that_reaches_a_standby_alone_is_joined_to_the_leader() {
     let second = masters.leader();
 
     // Cables are cut under a connection that is in use: the agent is back before it is missed.
-    [first, other].into_iter().for_each(|at| lan.mend(AGENT, at));
+    [first, other].into_iter().for_each(|at| lan.mend(at, AGENT));
     let way = (0..3).find(|at| *at != second && *at != only).unwrap();
-    (0..3).filter(|at| *at != way).for_each(|at| lan.cut(AGENT, at));
+    (0..3).filter(|at| *at != way).for_each(|at| lan.cut(at, AGENT));
     agent.says(&by(second, way));
     let again = || agent.err().matches(&registered(second)).count() >= 2;
     eventually(again, || agent.err());

@@ -573,6 +573,12 @@ impl<'w> Agent<'w> {
         self.process.as_ref().unwrap()
     }
 
+    /// Starts it, and waits for its end.
+    pub(crate) fn ends(&mut self) -> Said {
+        self.start();
+        self.process.take().unwrap().end()
+    }
+
     /// SIGKILL.
     pub(crate) fn kill(&mut self) {
         self.process.take().unwrap().kill();

@@ -1,0 +1,491 @@
+//! What machines do to daemons: full disks, cut cables, spent descriptors, clocks that jump, files that
+//! are damaged, cgroups that somebody removed, and death at any moment. What is expected of each is a
+//! row of `docs/faults.md`.
+
+use std::fs::{self, File, OpenOptions};
+use std::io::{Read, Seek, SeekFrom, Write};
+use std::net::TcpStream;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::Duration;
+
+use crate::lans::Lan;
+use crate::masters::{Set, copy_all, gated};
+use crate::world::{
+    Agent, Master, PATIENCE, Process, Signal, World, eventually, get, has_cgroups, needs_root,
+    within,
+};
+
+/// A small file system in memory, at a directory of the test; gone with this.
+struct Disk(PathBuf);
+
+impl Disk {
+    fn new(at: PathBuf, mib: u32) -> Self {
+        fs::create_dir_all(&at).unwrap();
+        let size = format!("size={mib}m");
+        let said =
+            Command::new("mount").args(["-t", "tmpfs", "-o", &size, "tmpfs"]).arg(&at).output();
+        let said = said.unwrap();
+        assert!(said.status.success(), "{}", String::from_utf8_lossy(&said.stderr));
+        Self(at)
+    }
+
+    /// Leaves no byte of it free.
+    fn fill(&self) {
+        let mut file = File::create(self.0.join("filler")).unwrap();
+        for piece in [1 << 20, 1 << 12, 1] {
+            while file.write_all(&vec![1; piece]).is_ok() {}
+        }
+    }
+
+    /// Makes room again.
+    fn clear(&self) {
+        fs::remove_file(self.0.join("filler")).unwrap();
+    }
+}
+
+impl Drop for Disk {
+    fn drop(&mut self) {
+        // Also while somebody still has a file of it open, after a test that failed.
+        let _ = Command::new("umount").arg("-l").arg(&self.0).status();
+    }
+}
+
+#[test]
+fn full_disks_of_masters_stop_no_vote_and_no_change() {
+    if !needs_root() {
+        return;
+    }
+    let world = World::new();
+    let mut set = Set::of(&world, 3, &["--min-failover-timeout=60s"]);
+    let disks = [0, 1, 2].map(|at| Disk::new(set.work_dir(at), 128));
+    (0..3).for_each(|at| set.running[at] = Some(set.begin(at, &["--bootstrap"])));
+    (0..3).for_each(|at| set.process(at).says("master at 127.0.0.1:"));
+    let agent = set.agent();
+    let first = set.leader();
+    disks.iter().for_each(Disk::fill);
+    // What is decided is kept, and so are votes: one for the next leader, and one for who comes back.
+    assert_eq!(set.told("weights", &["set", "ops=3"]).status, 0);
+    set.kill(first);
+    let second = set.leader();
+    agent.process().says(&format!("registered with the master at {}", set.address(second)));
+    set.restart(first);
+    set.leader();
+    let said = set.told("weights", &["ls", "--json"]);
+    assert!(said.out.contains("ops"), "{}", said.out);
+    let said = set.run(&["--", "echo", "all the same"]).end();
+    assert_eq!((said.status, said.out.as_str()), (0, "all the same\n"), "{}", said.err);
+    agent.leave();
+    set.stop();
+    drop(disks);
+    world.nothing_is_left();
+}
+
+#[test]
+fn an_agent_whose_disk_is_full_ends_with_the_reason_and_finds_its_tasks_again() {
+    if !needs_root() {
+        return;
+    }
+    let world = World::new();
+    let master = world.master(&["--min-failover-timeout=60s", "--agent-timeout=30s"]);
+    let mut agent = Agent::new(&world, &master.address(), &[]);
+    let disk = Disk::new(agent.work_dir().to_owned(), 32);
+    agent.start();
+    agent.process().says("registered with the master");
+    let gate = world.path("gate");
+    let line = format!("echo up; until [ -e {} ]; do sleep 0.05; done; exit 7", gate.display());
+    let run = master.run(&["--name", "long", "--command", &line]);
+    run.prints("up\n");
+    disk.fill();
+    // A page of the ledger that was begun still takes a few records: then one finds no room.
+    let mut last = None;
+    let ends = || {
+        let one = last.take().unwrap_or_else(|| master.run(&["--", "true"]));
+        if !one.has_ended() {
+            last = Some(one);
+        }
+        agent.process().has_ended()
+    };
+    assert!(within(PATIENCE, ends), "it goes on: {}", agent.process().err());
+    agent.process().says("No space left on device");
+    agent.process().says("ending, to start from what is on disk");
+    assert!(!run.has_ended(), "{}", run.err());
+    disk.clear();
+    agent.start();
+    agent.process().says("registered with the master");
+    fs::write(gate, "").unwrap();
+    let said = run.end();
+    assert_eq!((said.status, said.out.as_str()), (7, "up\n"), "{}", said.err);
+    // The task that came at the wrong time has an end that was told, too.
+    if let Some(one) = last {
+        let said = one.end();
+        assert!(said.status == 0 || said.err.contains("TASK_"), "{}: {}", said.status, said.err);
+    }
+    agent.leave();
+    master.stop();
+    drop(disk);
+    world.nothing_is_left();
+}
+
+#[test]
+fn used_up_descriptors_keep_strangers_out_and_nobody_else() {
+    let world = World::new();
+    let master = world.master(&[]);
+    let agent = master.agent(&[]);
+    let run = master.run(&["--name", "long", "--", "sleep", "1000"]);
+    master.sees("long", "TASK_RUNNING");
+    let pids = [master.process().pid(), agent.process().pid()];
+    for (pid, port) in pids.into_iter().zip([master.port, agent.port]) {
+        let open = fs::read_dir(format!("/proc/{pid}/fd")).unwrap().count() + 8;
+        // The soft one: who started it may widen it again.
+        let limit = format!("--nofile={open}:");
+        let limited = Command::new("prlimit").args(["--pid", &pid.to_string(), &limit]).status();
+        if !limited.is_ok_and(|status| status.success()) {
+            return println!("SKIPPED: prlimit cannot limit a process");
+        }
+        let connect = || TcpStream::connect(("127.0.0.1", port)).unwrap();
+        let idle: Vec<TcpStream> = (0..64).map(|_| connect()).collect();
+        let process = if port == master.port { master.process() } else { agent.process() };
+        process.says("cannot accept a connection: Too many open files");
+        drop(idle);
+        eventually(|| get(port, "/health").starts_with("HTTP/1.1 200 "), || process.err());
+    }
+    // Nobody who was there has noticed.
+    assert_eq!(agent.process().err().matches("registered with").count(), 1);
+    let said = world.told(&["logs", "long", "--master", &master.address()]);
+    assert_eq!(said.status, 0, "{}", said.err);
+    run.signal(Signal::INT);
+    run.end();
+    for pid in pids {
+        let wide = ["--pid", &pid.to_string(), "--nofile=1024"];
+        assert!(Command::new("prlimit").args(wide).status().unwrap().success());
+    }
+    assert_eq!(master.run(&["--", "true"]).end().status, 0);
+    agent.leave();
+    master.stop();
+    world.nothing_is_left();
+}
+
+/// Every directory below, the deepest first.
+fn below(path: &Path, all: &mut Vec<PathBuf>) {
+    for entry in fs::read_dir(path).into_iter().flatten().flatten() {
+        if entry.path().is_dir() {
+            below(&entry.path(), all);
+            all.push(entry.path());
+        }
+    }
+}
+
+#[test]
+fn a_cgroup_that_was_removed_takes_no_task_and_no_agent_with_it() {
+    if !has_cgroups("cpu") {
+        return;
+    }
+    let world = World::new();
+    let master = world.master(&[]);
+    let agent = master.agent(&[]);
+    let gate = world.path("gate");
+    let line = format!("echo up; until [ -e {} ]; do sleep 0.05; done; exit 7", gate.display());
+    let run = master.run(&["--name", "long", "--resources=cpus:1;mem:64", "--command", &line]);
+    run.prints("up\n");
+    let mut removed = 0;
+    for root in world.cgroups() {
+        let mut all = Vec::new();
+        below(&root, &mut all);
+        let outside = root.parent().unwrap().join("cgroup.procs");
+        let containers = all.iter().filter(|path| !path.ends_with("self"));
+        let deep = containers.filter(|path| path.strip_prefix(&root).unwrap().iter().count() > 1);
+        for path in deep {
+            let gone = || {
+                let inside = fs::read_to_string(path.join("cgroup.procs")).unwrap_or_default();
+                inside.lines().for_each(|pid| drop(fs::write(&outside, pid)));
+                fs::remove_dir(path).is_ok()
+            };
+            eventually(gone, || format!("{} is gone", path.display()));
+            removed += 1;
+        }
+    }
+    assert!(removed > 0, "no cgroup of a task in {:?}", world.cgroups());
+    // Its true end is told, its usage is asked for in vain, and others begin.
+    get(agent.port, "/monitor/statistics");
+    assert_eq!(master.run(&["--", "true"]).end().status, 0);
+    fs::write(gate, "").unwrap();
+    let said = run.end();
+    assert_eq!((said.status, said.out.as_str()), (7, "up\n"), "{}", said.err);
+    assert!(!agent.process().has_ended(), "{}", agent.process().err());
+    agent.leave();
+    master.stop();
+    world.nothing_is_left();
+}
+
+/// A number that differs from one call to the next, and is the same in each run.
+struct Draw(u64);
+
+impl Draw {
+    fn below(&mut self, end: u64) -> u64 {
+        self.0 =
+            self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        (self.0 >> 33) % end
+    }
+}
+
+#[test]
+fn whoever_is_killed_at_any_moment_every_task_runs_once_and_ends_as_told() {
+    let world = World::new();
+    let mut set = Set::made(&world, &["--min-failover-timeout=60s"]);
+    let mut agents = [set.agent(), set.agent()];
+    let mut draw = Draw(5);
+    for round in 0..16 {
+        let mark = world.path(&format!("ran-{round}"));
+        let line = format!("echo ran >> {}; sleep 0.3; exit 3", mark.display());
+        let run = set.run(&["--name", &format!("t{round}"), "--command", &line]);
+        // Any moment from its begin to its end.
+        std::thread::sleep(Duration::from_millis(draw.below(900)));
+        match usize::try_from(draw.below(5)).unwrap() {
+            at @ 0..3 => {
+                set.kill(at);
+                set.restart(at);
+            }
+            at => {
+                agents[at - 3].kill();
+                agents[at - 3].start();
+            }
+        }
+        let said = run.end();
+        let ran = fs::read_to_string(&mark).unwrap_or_default().lines().count();
+        let told = format!("round {round}: status {}, ran {ran} times: {}", said.status, said.err);
+        match said.status {
+            3 => assert_eq!(ran, 1, "{told}"),
+            // It was on its way to an agent that died.
+            _ => assert!(ran == 0 && said.err.contains("TASK_"), "{told}"),
+        }
+    }
+    set.leader();
+    for agent in agents {
+        agent.process().says("registered with the master");
+        agent.leave();
+    }
+    set.stop();
+    world.nothing_is_left();
+}
+
+#[test]
+fn a_leader_that_is_cut_off_or_deaf_makes_way_and_follows_when_it_hears_again() {
+    if !needs_root() {
+        return;
+    }
+    let world = World::new();
+    let lan = match Lan::new(&world, 4) {
+        Ok(lan) => lan,
+        Err(why) => return println!("SKIPPED: no network of namespaces can be made: {why}"),
+    };
+    let all = [0, 1, 2];
+    let masters = lan.masters(&["--bootstrap"]);
+    masters.iter().for_each(|process| process.says("master at 10.79.0."));
+    let list = lan.list();
+    let (root, work_dir) = (format!("--cgroups-root={}", world.name()), world.path("agent"));
+    let flags = ["agent", "--master", &list, "--work-dir", work_dir.to_str().unwrap(), &root];
+    let agent = lan.start(3, &flags);
+    agent.says("registered with the master");
+    for mute in [false, true] {
+        let first = lan.leader(&all);
+        let others: Vec<usize> = all.into_iter().filter(|at| *at != first).collect();
+        // It is not heard either, or it is, and hears nobody.
+        let cut: Vec<(usize, usize)> =
+            others.iter().flat_map(|at| [(*at, first), (first, *at)]).collect();
+        let cut: Vec<_> = cut.into_iter().filter(|(from, _)| mute || *from != first).collect();
+        cut.iter().for_each(|(from, to)| lan.cut(*from, *to));
+        let second = lan.leader(&others);
+        eventually(
+            || lan.got(first, "/health")["leading"] == false,
+            || format!("that it leads no more: {}", lan.got(first, "/health")),
+        );
+        let at = format!("registered with the master at {}", lan.master_at(second));
+        let there = || {
+            agent
+                .err()
+                .rfind("registered with")
+                .is_some_and(|last| agent.err()[last..].starts_with(&at))
+        };
+        eventually(there, || format!("{at} in {}", agent.err()));
+        cut.iter().for_each(|(from, to)| lan.mend(*from, *to));
+        assert_eq!(lan.leader(&all), second, "nobody disturbs a leader");
+    }
+    agent.signal(Signal::USR1);
+    assert_eq!(agent.end().status, 0);
+    for process in masters {
+        process.signal(Signal::TERM);
+        assert_eq!(process.end().status, 0);
+    }
+    drop(lan);
+    world.nothing_is_left();
+}
+
+#[test]
+fn machines_whose_clocks_are_years_apart_make_one_cluster() {
+    if !needs_root() {
+        return;
+    }
+    let world = World::new();
+    // The clock that everything goes by; a second program at once shows whether that can be set.
+    let clock = |offset: &str| format!("--boottime={offset}");
+    let shown =
+        Command::new("unshare").args(["-T", &clock("63072000"), "cat", "/proc/uptime"]).output();
+    let shown =
+        shown.map(|said| String::from_utf8_lossy(&said.stdout).into_owned()).unwrap_or_default();
+    if !shown.split('.').next().is_some_and(|up| up.parse().is_ok_and(|up: u64| up > 63_072_000)) {
+        return println!("SKIPPED: a process cannot be given a clock of its own: {shown}");
+    }
+    let mut set = Set::of(&world, 3, &["--min-failover-timeout=60s"]);
+    let master = |set: &Set<'_>, at: usize, offset: &str, more: &[&str]| {
+        let (port, list) = (set.ports[at].to_string(), set.list());
+        let work_dir = set.work_dir(at).display().to_string();
+        let flags = ["master", "--masters", &list, "--port", &port, "--work-dir", &work_dir];
+        world.start(world.wrapped(&["unshare", "-T", &clock(offset)], &[&flags[..], more].concat()))
+    };
+    for (at, offset) in [(0, "0"), (1, "63072000"), (2, "31536000")] {
+        set.running[at] = Some(master(&set, at, offset, &["--bootstrap"]));
+    }
+    (0..3).for_each(|at| set.process(at).says("master at 127.0.0.1:"));
+    let agent = Agent::new(&world, &set.list(), &[]);
+    let begin = |offset: &str| {
+        let mut command = Command::new("unshare");
+        command.args(["-T", &clock(offset)]);
+        let known = agent.command();
+        command.arg(known.get_program()).args(known.get_args());
+        for (name, value) in known.get_envs() {
+            command.env(name, value.unwrap_or_default());
+        }
+        let process = world.start(command);
+        process.says("registered with the master");
+        process
+    };
+    let process = begin("63072000");
+    let (run, gate) = gated(&world, &set);
+    // Two years back, two years on, and back again; the task is the same all the while.
+    process.kill();
+    let process = begin("0");
+    let first = set.leader();
+    set.kill(first);
+    set.leader();
+    set.running[first] = Some(master(&set, first, "94608000", &[]));
+    set.process(first).says("master at 127.0.0.1:");
+    set.leader();
+    process.kill();
+    let process = begin("63072000");
+    fs::write(gate, "").unwrap();
+    assert_eq!(run.end().status, 7);
+    process.signal(Signal::USR1);
+    assert_eq!(process.end().status, 0);
+    set.stop();
+    world.nothing_is_left();
+}
+
+/// A cluster with a task that runs on while its agent does not: its run and the gate of its end.
+fn left_alone<'w>(world: &'w World) -> (Master<'w>, Agent<'w>, Process, PathBuf) {
+    let master = world.master(&["--min-failover-timeout=60s", "--agent-timeout=30s"]);
+    let mut agent = master.agent(&[]);
+    assert_eq!(master.run(&["--", "true"]).end().status, 0);
+    let gate = world.path("gate");
+    let line = format!("echo up; until [ -e {} ]; do sleep 0.05; done; exit 7", gate.display());
+    let run = master.run(&["--name", "long", "--command", &line]);
+    run.prints("up\n");
+    agent.kill();
+    (master, agent, run, gate)
+}
+
+#[test]
+fn a_ledger_that_ends_early_gives_all_that_was_promised() {
+    let world = World::new();
+    let (master, mut agent, run, gate) = left_alone(&world);
+    let path = agent.work_dir().join("meta/ledger");
+    // The end of a record that never was whole: as much of one as a power cut leaves.
+    let whole = fs::read(&path).unwrap();
+    for len in [1, 7, 20] {
+        let mut file = OpenOptions::new().append(true).open(&path).unwrap();
+        file.write_all(&whole[8..8 + len]).unwrap();
+        agent.start();
+        agent.process().says(&format!("the last {len} bytes are torn"));
+        agent.process().says("registered with the master");
+        agent.kill();
+    }
+    agent.start();
+    agent.process().says("registered with the master");
+    fs::write(gate, "").unwrap();
+    let said = run.end();
+    assert_eq!((said.status, said.out.as_str()), (7, "up\n"), "{}", said.err);
+    agent.leave();
+    master.stop();
+    world.nothing_is_left();
+}
+
+/// How an agent ended that was not to start.
+fn refuses(agent: &mut Agent<'_>, sentence: &str) {
+    let said = agent.ends();
+    assert_eq!(said.status, 1, "{}", said.err);
+    assert!(said.err.contains(sentence), "{sentence:?} in {}", said.err);
+}
+
+#[test]
+fn a_ledger_that_is_damaged_or_of_a_later_release_is_refused_and_its_tasks_run_on() {
+    let world = World::new();
+    let (master, mut agent, run, gate) = left_alone(&world);
+    let path = agent.work_dir().join("meta/ledger");
+    let change = |at: u64, byte: &dyn Fn(u8) -> u8| {
+        let mut file = OpenOptions::new().read(true).write(true).open(&path).unwrap();
+        let mut old = [0];
+        file.seek(SeekFrom::Start(at)).unwrap();
+        file.read_exact(&mut old).unwrap();
+        file.seek(SeekFrom::Start(at)).unwrap();
+        file.write_all(&[byte(old[0])]).unwrap();
+        old[0]
+    };
+    // The version is the last byte of its name.
+    let version = change(7, &|version| version + 1);
+    refuses(&mut agent, "was written by a later release; use that one, or a new --work-dir");
+    change(7, &|_| version);
+    let len = path.metadata().unwrap().len();
+    for at in [9, len / 3, len / 2] {
+        change(at, &|byte| byte ^ 0x10);
+        refuses(&mut agent, "end this agent's tasks and move its work dir away");
+        change(at, &|byte| byte ^ 0x10);
+    }
+    agent.start();
+    agent.process().says("registered with the master");
+    fs::write(gate, "").unwrap();
+    assert_eq!(run.end().status, 7);
+    agent.leave();
+    master.stop();
+    world.nothing_is_left();
+}
+
+#[test]
+fn an_older_copy_of_a_master_is_found_out_by_what_the_others_remember() {
+    let world = World::new();
+    let mut set = Set::made(&world, &[]);
+    let first = set.leader();
+    let one = (first + 1) % 3;
+    set.kill(one);
+    let copy = world.path("copy");
+    copy_all(&set.work_dir(one), &copy);
+    set.restart(one);
+    // It votes in an election that the copy knows nothing of.
+    set.kill(first);
+    set.leader();
+    set.restart(first);
+    set.leader();
+    set.kill(one);
+    fs::remove_dir_all(set.work_dir(one)).unwrap();
+    copy_all(&copy, &set.work_dir(one));
+    let said = set.begin(one, &[]).end();
+    assert_eq!(said.status, 1, "{}", said.err);
+    assert!(said.err.contains("Its id is over"), "{}", said.err);
+    assert!(said.err.contains("Remove it from the set and add a new one"), "{}", said.err);
+    // Durably: nor does it try again.
+    let said = set.begin(one, &[]).end();
+    assert_ne!(said.status, 0);
+    assert!(said.err.contains("Its id is over"), "{}", said.err);
+    set.leader();
+    set.stop();
+    world.nothing_is_left();
+}

@@ -535,8 +535,9 @@ impl Agent<'_> {
         match row.stage {
             Stage::Starting => {
                 if let Some(row) = self.tasks.get_mut(id) {
-                    (row.stage, row.began) = (Stage::Running, cx.now);
+                    (row.stage, row.began, row.since) = (Stage::Running, cx.now, cx.now);
                 }
+                self.note_begin(cx, &row);
                 self.tell(cx, id, TaskState::Running, None, "");
                 if row.completion_us > 0 {
                     let due = cx.now.after(row.completion_us);

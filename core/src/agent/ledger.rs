@@ -223,6 +223,14 @@ pub enum Record<'a> {
         /// It.
         public: Body,
     },
+    /// A task has begun to run, of those that stay if they have run longest.
+    Began {
+        /// Which.
+        #[serde(borrow)]
+        task: TaskOf<'a>,
+        /// When, in µs since the machine's boot.
+        boot_us: u64,
+    },
 }
 
 impl Record<'_> {
@@ -255,6 +263,7 @@ impl Record<'_> {
             | Self::Unhealthy { .. }
             | Self::Told { .. }
             | Self::Described { .. }
+            | Self::Began { .. }
             | Self::Limits { .. } => false,
         }
     }
@@ -272,6 +281,7 @@ impl Check for Record<'_> {
             | Self::Forgotten { task }
             | Self::Unhealthy { task }
             | Self::Told { task, .. }
+            | Self::Began { task, .. }
             | Self::Limits { task, .. } => task.check(),
             Self::Update { status, .. } => status.check(),
             Self::Resources { resources } => resources.check(),

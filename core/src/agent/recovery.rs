@@ -16,6 +16,7 @@ use crate::index::after;
 use crate::limits::BODIES_PER_FRAME_MAX;
 use crate::resources::Amount;
 use crate::table::Id;
+use crate::time::Time;
 use crate::wire::task::{
     Executor as WireExecutor, Exit, Kind, Launch, Limit, Reason, TaskOf, TaskState,
 };
@@ -117,7 +118,7 @@ impl Agent<'_> {
             Record::Attempt { task, attempt, container } => {
                 if let Some(row) = self.task_of(task).and_then(|id| self.tasks.get_mut(id)) {
                     (row.attempt, row.container) = (*attempt, *container);
-                    row.ordered = Ordered::No;
+                    (row.ordered, row.since) = (Ordered::No, Time(0));
                 }
             }
             Record::Kill { task } => {
@@ -141,6 +142,11 @@ impl Agent<'_> {
             Record::Told { task, state } => {
                 if let Some(row) = self.task_of(task).and_then(|id| self.tasks.get_mut(id)) {
                     (row.state, row.stage) = (*state, Stage::Running);
+                }
+            }
+            Record::Began { task, boot_us } => {
+                if let Some(row) = self.task_of(task).and_then(|id| self.tasks.get_mut(id)) {
+                    row.since = Time(*boot_us);
                 }
             }
             Record::Draining { grace_us, gone } => {
@@ -439,6 +445,10 @@ impl Agent<'_> {
             if row.runner().is_some() && row.state != TaskState::Staging {
                 let state = row.state;
                 agent.persist(cx, Record::Told { task, state }, false, &[]);
+            }
+            if row.stays_if_longest() && row.since > Time(0) {
+                let boot_us = row.since.0;
+                agent.persist(cx, Record::Began { task, boot_us }, false, &[]);
             }
             if row.ordered == Ordered::Unhealthy {
                 agent.persist(cx, Record::Unhealthy { task }, false, &[]);

@@ -108,6 +108,16 @@ impl Agent<'_> {
         }
     }
 
+    /// A task has begun to run: an agent that is started meanwhile is to know since when.
+    pub(super) fn note_begin(&mut self, cx: &mut Cx<'_>, row: &Task) {
+        if row.stays_if_longest() {
+            let boot_us = cx.now.0;
+            self.with_task_of(row, |agent, task| {
+                agent.persist(cx, Record::Began { task, boot_us }, false, &[]);
+            });
+        }
+    }
+
     /// When the next stamp or restart is due.
     pub(super) fn next_restart(&self) -> Time {
         let stamp = if self.clock.due == Time(0) { Time::NEVER } else { self.clock.due };
@@ -211,7 +221,7 @@ impl Agent<'_> {
         self.kills.clear(id.index);
         self.completions.clear(id.index);
         if let Some(row) = self.tasks.get_mut(id) {
-            (row.stage, row.ordered) = (Stage::Waiting, Ordered::No);
+            (row.stage, row.ordered, row.since) = (Stage::Waiting, Ordered::No, Time(0));
         }
         if due == Time::NEVER {
             self.restarts.clear(id.index);

@@ -8,7 +8,7 @@ use crate::table::Id;
 use crate::time::Time;
 use crate::wire::agent::OperationState;
 use crate::wire::call::Ownership;
-use crate::wire::task::{Reason, Restart, Source, TaskState};
+use crate::wire::task::{OnReturn, Reason, Restart, Source, TaskState};
 use crate::wire::{BodyRef, ContainerId, FrameworkId};
 
 choice! {
@@ -157,6 +157,8 @@ record! {
         pub fails: u32,
         /// When it began to run; zero = not since this start of the agent.
         pub began: Time,
+        /// When it began to run, also under an earlier agent; zero = it does not, or nobody knows.
+        pub since: Time,
         /// It waits because what held it was gone, not because it ended.
         pub returns: bool,
         /// It is killed when that is on disk.
@@ -260,6 +262,11 @@ impl Task {
     /// The slot of the executor that runs it; none = the agent runs its command.
     pub const fn runner(&self) -> Option<u32> {
         if self.group == 0 || self.is_given() { self.executor.checked_sub(1) } else { None }
+    }
+
+    /// Where two of its id meet, it stays if it has run longest.
+    pub const fn stays_if_longest(&self) -> bool {
+        matches!(self.restart.on_return, OnReturn::LongestRunning)
     }
 
     /// Its executor is given it with all of its group.

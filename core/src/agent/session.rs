@@ -14,12 +14,13 @@ use crate::mutant::{Mutant, planted};
 use crate::resources::Holding;
 use crate::slab::List;
 use crate::table::Id;
+use crate::time::Time;
 use crate::wire::agent::{
     AgentCall, AgentEvent, ExecutorHeld, Fate, FrameworkHeld, Hash, Register, Report, TaskBodies,
-    TaskHeld, Verdict,
+    TaskHeld, TaskRan, Verdict,
 };
 use crate::wire::link::Parting;
-use crate::wire::task::TaskOf;
+use crate::wire::task::{TaskOf, TaskState};
 use crate::wire::{
     AgentId, Body, BodyRef, Check, FrameworkId, Head, Scratch, Seq, Session, decode, encode,
 };
@@ -240,7 +241,41 @@ impl Agent<'_> {
             let head = Head::AgentCall(AgentCall::Report(report));
             cx.emit(Output::Send { conn, head });
         });
+        self.send_ran(cx, from, end);
         end
+    }
+
+    /// How long tasks of a part have run, of those for which that decides.
+    fn send_ran(&mut self, cx: &mut Cx<'_>, from: u32, end: u32) {
+        let (conn, session, now) = (self.link.conn, self.link.session, cx.now);
+        self.with_scratch(|agent, outer, inner| {
+            let tasks = agent.ran_of(from, end, now, outer, inner);
+            if !tasks.is_empty() {
+                let head = Head::AgentCall(AgentCall::Ran { session, tasks });
+                cx.emit(Output::Send { conn, head });
+            }
+        });
+    }
+
+    fn ran_of<'s>(
+        &self,
+        from: u32,
+        end: u32,
+        now: Time,
+        memory: &'s mut [u8],
+        inner: &mut [u8],
+    ) -> Seq<'s, TaskRan<'s>> {
+        let mut scratch = Scratch::new(memory);
+        let mut list = scratch.list::<TaskRan<'static>>();
+        self.each_task(from, end, inner, |row, held| {
+            if row.stays_if_longest() {
+                let known = row.since > Time(0) && held.state == TaskState::Running;
+                let us = if known { now.since(row.since) } else { 0 };
+                let pushed = list.push(&TaskRan { held, us });
+                invariant!(pushed.is_ok(), "a part was cut too large for what has run");
+            }
+        });
+        list.end()
     }
 
     fn frameworks_of<'s>(
@@ -307,9 +342,24 @@ impl Agent<'_> {
         memory: &'s mut [u8],
         inner: &mut [u8],
     ) -> Seq<'s, TaskHeld<'s>> {
-        let executors = self.executors.high_water();
         let mut scratch = Scratch::new(memory);
         let mut list = scratch.list::<TaskHeld<'static>>();
+        self.each_task(from, end, inner, |_, held| {
+            let pushed = list.push(&held);
+            invariant!(pushed.is_ok(), "a part was cut too large for its tasks");
+        });
+        list.end()
+    }
+
+    /// Shows the tasks of a part, as a master is told them.
+    fn each_task(
+        &self,
+        from: u32,
+        end: u32,
+        inner: &mut [u8],
+        mut show: impl FnMut(&Task, TaskHeld<'_>),
+    ) {
+        let executors = self.executors.high_water();
         for slot in from.saturating_sub(executors)..end.saturating_sub(executors) {
             let Some(row) = self.tasks.row(slot) else { continue };
             let executor = row.executor.checked_sub(1).and_then(|slot| self.executors.row(slot));
@@ -322,7 +372,7 @@ impl Agent<'_> {
             let held = self.pool.write(&self.names, row.held, "", &mut lists, within);
             let first = row.updates.first(&self.updates);
             let unacknowledged = first.and_then(|id| self.updates.get_ref(id));
-            let pushed = list.push(&TaskHeld {
+            let held = TaskHeld {
                 framework: self.framework_id(row.framework),
                 task: &name,
                 executor: &executor,
@@ -334,10 +384,9 @@ impl Agent<'_> {
                 restart: row.restart,
                 resources: held.unwrap_or_default(),
                 public: hash_of(row.public),
-            });
-            invariant!(pushed.is_ok(), "a part was cut too large for its tasks");
+            };
+            show(row, held);
         }
-        list.end()
     }
 
     /// Everything a master says.

@@ -8,6 +8,7 @@
 //! |---|---|
 //! | `rows` | what is known of agents, frameworks, tasks, executors, offers, connections |
 //! | `registration` | agents: register, report, settle |
+//! | `meet` | two tasks of one id: which stays |
 //! | `subscription` | frameworks: subscribe, update, away, leave |
 //! | `offers` | rounds of the allocator, offers made, answered, expired |
 //! | `groups` | tasks that are launched all or none |
@@ -42,6 +43,7 @@ mod input;
 mod inverse;
 mod launch;
 mod maintenance;
+mod meet;
 mod offers;
 mod operations;
 mod operators;
@@ -573,6 +575,7 @@ impl<'a> Master<'a> {
             AgentCall::Draining { session, grace_us, gone } => {
                 self.draining(cx, agent, session, grace_us, gone)
             }
+            AgentCall::Ran { session, tasks } => self.ran(cx, agent, session, &tasks),
         }
     }
 

@@ -243,7 +243,7 @@ impl Master<'_> {
         if !in_turn {
             return Err(Refusal::OutOfTurn);
         }
-        self.check_report(report)?;
+        self.check_report(agent, report)?;
         for framework in report.frameworks.iter() {
             self.framework_held(cx, agent, &framework);
         }
@@ -251,6 +251,7 @@ impl Master<'_> {
             self.executor_held(cx, agent, &executor);
         }
         for task in report.tasks.iter() {
+            self.meet(cx, agent, &task);
             self.task_held(cx, agent, &task);
         }
         self.answer_report(cx, agent, report);
@@ -264,7 +265,7 @@ impl Master<'_> {
     }
 
     /// Room for everything of a report that is not known yet.
-    fn check_report(&self, report: &Report<'_>) -> Result<(), Refusal> {
+    fn check_report(&self, agent: Id, report: &Report<'_>) -> Result<(), Refusal> {
         let count = |n: usize| u32::try_from(n).unwrap_or(u32::MAX);
         let new = |id: FrameworkId| self.framework_by_id(id).is_none() && !self.was_removed(id);
         let frameworks = report.frameworks.iter().filter(|held| new(held.framework));
@@ -280,7 +281,10 @@ impl Master<'_> {
         }
         let tasks = report.tasks.iter().filter(|held| {
             let framework = self.framework_by_id(held.framework);
-            framework.is_none_or(|id| self.task_named(id, held.task).is_none())
+            framework.is_none_or(|id| {
+                self.task_named(id, held.task)
+                    .is_none_or(|known| self.gives_way(agent, known, held))
+            })
         });
         if count(tasks.clone().count()) > self.tasks.room() {
             return Err(Refusal::TasksFull);
@@ -392,15 +396,19 @@ impl Master<'_> {
         allocator.charge(&world, agent.index, client, holding);
     }
 
-    fn task_held(&mut self, cx: &mut Cx<'_>, agent: Id, held: &TaskHeld<'_>) {
+    pub(super) fn task_held(&mut self, cx: &mut Cx<'_>, agent: Id, held: &TaskHeld<'_>) {
         let Some(framework) = self.framework_by_id(held.framework) else { return };
-        let seen = self.agents.get_ref(agent).map_or(0, |row| row.session.counter);
+        let (seen, returned) = self
+            .agents
+            .get_ref(agent)
+            .map_or((0, false), |row| (row.session.counter, row.life == Life::Unreachable));
         if let Some(known) = self.task_named(framework, held.task) {
             let here = self.tasks.get_ref(known).is_some_and(|row| row.agent == agent.index);
             if here {
                 if let Some(row) = self.tasks.get_mut(known) {
                     (row.seen, row.container) = (seen, held.container);
                     row.attempt = held.attempt;
+                    row.returned |= returned;
                 }
                 let before = self.tasks.get_ref(known).map(|row| row.state);
                 self.move_to(known, shown(held), held.state.is_terminal());
@@ -430,6 +438,7 @@ impl Master<'_> {
             charged,
             attempt: held.attempt,
             seen,
+            returned,
             container: held.container,
             held: holding,
             ..bytemuck::Zeroable::zeroed()
@@ -488,6 +497,8 @@ impl Master<'_> {
                     // Its framework may have another one by now.
                     (true, false) if given_up => Some(Fate::Kill),
                     (false, true) => Some(Fate::Forget),
+                    // Told next, and decided then.
+                    (false, false) if master.tells_how_long(agent, &held) => None,
                     (false, false) => Some(Fate::Kill),
                     (true, false) if leaving => Some(Fate::Kill),
                     (true, _) => None,

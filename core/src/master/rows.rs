@@ -240,10 +240,14 @@ record! {
         pub killed: bool,
         /// Its resources are charged; they are not any more once it ended.
         pub charged: bool,
+        /// Its agent had been given up when it was reported: whatever else has its id replaced it.
+        pub returned: bool,
         /// Which start of it this is.
         pub attempt: u32,
         /// The counter of the session in which its agent last reported it.
         pub seen: u32,
+        /// When it began to run, in s of this master's clock; 0 = it does not, as far as is known.
+        pub since_s: u32,
         /// Its container.
         pub container: ContainerId,
         /// What it holds.

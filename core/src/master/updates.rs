@@ -4,6 +4,7 @@
 //! agent through the master to the scheduler and its acknowledgement the same way back; the master
 //! keeps a task until its last update was acknowledged, but its resources only until it ended.
 
+use super::meet::seconds;
 use super::rows::{AgentState, Framework, OF_FRAMEWORK, Task};
 use super::{CHORE_BATCH, Cx, Fact, FrameworkState, Master, OF_AGENT, Output};
 use crate::Refusal;
@@ -42,10 +43,18 @@ impl Master<'_> {
             return self.acknowledge_unowned(cx, agent, framework, status);
         };
         let task = self.task_named(owner, status.task);
-        let task =
-            task.filter(|id| self.tasks.get_ref(*id).is_some_and(|row| row.agent == agent.index));
+        let here = |id: &Id| self.tasks.get_ref(*id).is_some_and(|row| row.agent == agent.index);
+        if task.is_some_and(|id| !here(&id)) {
+            // Another copy is the one that counts: this one ends by the master's word.
+            return self.acknowledge_unowned(cx, agent, framework, status);
+        }
         if let Some(task) = task {
+            let now = cx.now;
             if let Some(row) = self.tasks.get_mut(task) {
+                let again = row.attempt != status.detail().attempt;
+                if status.state == TaskState::Running && (again || row.since_s == 0) {
+                    row.since_s = seconds(now);
+                }
                 row.forwarded = status.uuid.unwrap_or(row.forwarded);
                 row.attempt = status.detail().attempt;
                 row.container = status.detail().container.unwrap_or(row.container);

@@ -90,6 +90,14 @@ pub enum AgentCall<'a> {
         /// It is to be marked gone then.
         gone: bool,
     },
+    /// How long tasks of the report before have run, of those that stay if they have run longest.
+    /// Since protocol 3.
+    Ran {
+        /// The session.
+        session: Session,
+        /// Those tasks, at most 256.
+        tasks: Seq<'a, TaskRan<'a>>,
+    },
 }
 
 /// Who an agent is and what it has.
@@ -213,6 +221,16 @@ pub struct TaskHeld<'a> {
     pub resources: Seq<'a, Resource<'a>>,
     /// Length and hash of its public body.
     pub public: Hash,
+}
+
+/// A task, and for how long it runs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TaskRan<'a> {
+    /// It, as in the report.
+    #[serde(borrow)]
+    pub held: TaskHeld<'a>,
+    /// For how long it has run since its newest start, in µs; 0 = it does not, or nobody knows.
+    pub us: u64,
 }
 
 impl TaskHeld<'_> {
@@ -489,7 +507,7 @@ pub struct OperationStatus<'a> {
     pub converted: Seq<'a, Resource<'a>>,
 }
 
-items!(; FrameworkHeld, ExecutorHeld, TaskHeld, TaskBodies, Verdict, OperationRef, OperationOf);
+items!(; FrameworkHeld, ExecutorHeld, TaskHeld, TaskRan, TaskBodies, Verdict, OperationRef, OperationOf);
 
 impl Check for AgentCall<'_> {
     fn check(&self) -> Result<(), Malformed> {
@@ -509,6 +527,7 @@ impl Check for AgentCall<'_> {
             Self::Totals { resources, .. } => {
                 resources.check_up_to("agent.resources", ITEMS_PER_LIST_MAX)
             }
+            Self::Ran { tasks, .. } => tasks.check_up_to("ran.tasks", TASKS_PER_HEAD_MAX),
         }
     }
 }
@@ -561,6 +580,13 @@ impl Check for TaskHeld<'_> {
         role("task.role", self.role)?;
         self.restart.check()?;
         self.resources.check_up_to("task.resources", ITEMS_PER_LIST_MAX)
+    }
+}
+
+impl Check for TaskRan<'_> {
+    fn check(&self) -> Result<(), Malformed> {
+        self.held.check()?;
+        duration("ran.us", self.us)
     }
 }
 

@@ -71,7 +71,7 @@ impl Head<'_> {
                     },
                 ..
             })
-            | Self::AgentCall(AgentCall::Draining { .. })
+            | Self::AgentCall(AgentCall::Draining { .. } | AgentCall::Ran { .. })
             | Self::AgentEvent(AgentEvent::Reactivate | AgentEvent::ReconcileOperations { .. })
             | Self::OperatorCall(_)
             | Self::OperatorEvent(_)

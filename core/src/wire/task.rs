@@ -146,14 +146,16 @@ choice! {
         Start = 1,
     }
 
-    /// Which copy stays when a replacement and the original meet.
+    /// Which copy stays when a replacement and the original meet: two of one framework and id.
     pub enum OnReturn {
-        /// The one that was there first.
-        KeepOriginal = 0,
+        /// Not said: as [`OnReturn::KeepReplacement`].
+        Unsaid = 0,
         /// The one that replaced it.
         KeepReplacement = 1,
-        /// The one that has run longest.
+        /// The one that has run longest without a break.
         LongestRunning = 2,
+        /// The one that was there first, if it runs.
+        KeepOriginal = 3,
     }
 
     /// Whether two copies of a task may run at once while nobody can tell.

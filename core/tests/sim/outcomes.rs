@@ -4,7 +4,7 @@
 
 use std::fmt::Write as _;
 
-use mesita_core::wire::task::{Copies, Restart, RestartRule, TaskState, UnknownAge};
+use mesita_core::wire::task::{Copies, OnReturn, Restart, RestartRule, TaskState, UnknownAge};
 
 use crate::cluster::Cluster;
 
@@ -160,6 +160,122 @@ fn row(case: &Case, outcome: &Outcome) -> String {
     )
 }
 
+/// What starts anew while it is cut off: nothing, its agent alone, or its machine and so the original,
+/// before or after it is replaced.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Anew {
+    No,
+    Agent,
+    Before,
+    After,
+}
+
+/// Two of one id meet.
+#[derive(Clone, Copy, Debug)]
+struct Meeting {
+    stays: OnReturn,
+    rule: RestartRule,
+    anew: Anew,
+}
+
+/// The original is on agent 0, what replaced it on agent 1.
+struct Met {
+    before: Vec<usize>,
+    after: Vec<usize>,
+    most: usize,
+    told: TaskState,
+}
+
+fn meetings() -> Vec<Meeting> {
+    let words = [
+        OnReturn::Unsaid,
+        OnReturn::KeepReplacement,
+        OnReturn::KeepOriginal,
+        OnReturn::LongestRunning,
+    ];
+    let mut all = Vec::new();
+    for stays in words {
+        for rule in [RestartRule::Never, RestartRule::Always] {
+            for anew in [Anew::No, Anew::Agent, Anew::Before, Anew::After] {
+                all.push(Meeting { stays, rule, anew });
+            }
+        }
+    }
+    all
+}
+
+fn meet(case: &Meeting) -> Met {
+    let (copies, unknown) = match case.rule {
+        RestartRule::Never => (Copies::Exclusive, UnknownAge::Hold),
+        RestartRule::OnFailure | RestartRule::Always => (Copies::Availability, UnknownAge::Start),
+    };
+    let (rule, on_return) = (case.rule, case.stays);
+    let restart = Restart { rule, copies, unknown, on_return, ..Restart::default() };
+    let mut cluster = Cluster::scripted(2);
+    cluster.go(5 * SECOND);
+    cluster.launch_on("task", 0, restart);
+    cluster.go(5 * SECOND);
+    cluster.cut_off(0);
+    cluster.go(SECOND);
+    match case.anew {
+        Anew::Agent => cluster.loses_agent(0),
+        Anew::Before => cluster.loses_power(0),
+        Anew::No | Anew::After => {}
+    }
+    cluster.go(LOST_US);
+    assert_eq!(cluster.told("task"), TaskState::Unreachable, "{case:?}");
+    cluster.launch_on("task", 1, restart);
+    cluster.go(20 * SECOND);
+    if case.anew == Anew::After {
+        cluster.loses_power(0);
+    }
+    cluster.go(40 * SECOND);
+    let before = cluster.lives_on("task");
+    cluster.reach(0);
+    cluster.go(30 * SECOND);
+    cluster.asks();
+    cluster.go(30 * SECOND);
+    let (after, told) = (cluster.lives_on("task"), cluster.told("task"));
+    Met { before, after, most: cluster.most(), told }
+}
+
+/// One is left, it is the one that the rule says, and its framework was told no end.
+fn check_met(case: &Meeting, met: &Met) {
+    let original = met.before.contains(&0);
+    let stays = match case.stays {
+        OnReturn::Unsaid | OnReturn::KeepReplacement => 1,
+        OnReturn::KeepOriginal => usize::from(!original),
+        OnReturn::LongestRunning => usize::from(!original || case.anew == Anew::After),
+    };
+    let shown = format!("{case:?}: {:?}, then {:?}, told {:?}", met.before, met.after, met.told);
+    assert_eq!((&met.after[..], met.told), (&[stays][..], TaskState::Running), "{shown}");
+    assert!(met.before.contains(&1) && met.most <= 2, "{shown}");
+}
+
+fn row_met(case: &Meeting, met: &Met) -> String {
+    let word = match case.stays {
+        OnReturn::Unsaid => "none",
+        OnReturn::KeepReplacement => "keep-replacement",
+        OnReturn::KeepOriginal => "keep-original",
+        OnReturn::LongestRunning => "longest-running",
+    };
+    let rule = match case.rule {
+        RestartRule::Never => "never",
+        RestartRule::OnFailure | RestartRule::Always => "always, availability",
+    };
+    let anew = match case.anew {
+        Anew::No => "nothing",
+        Anew::Agent => "its agent",
+        Anew::Before => "its machine, before it is replaced",
+        Anew::After => "its machine, after that",
+    };
+    let name = |agent: &usize| if *agent == 0 { "it" } else { "the other" };
+    let names = |all: &[usize]| all.iter().map(name).collect::<Vec<_>>().join(", ");
+    let (before, after) = (names(&met.before), names(&met.after));
+    let (most, told) = (met.most, met.told.name());
+    format!("| {word} | {rule} | {anew} | {before} | {after} | {most} | {told} |\n")
+}
+
 #[test]
 fn every_combination_comes_out_as_the_table_says() {
     let mut table = String::from(
@@ -170,6 +286,18 @@ fn every_combination_comes_out_as_the_table_says() {
         let outcome = live(&case);
         check(&case, &outcome);
         let _ = write!(table, "{}", row(&case, &outcome));
+    }
+    table.push_str(
+        "\n## Two of one id\nA framework may start another one under the same id. `mesita.reconcile` says which of the two stays\n\
+         when the agent of the first one is back; the other one is killed, and told to nobody. The cut is a\n\
+         long one, nothing stops by itself, and its agent or its machine may start again meanwhile.\n\n\
+         | reconcile | rule | starts again | lives before the heal | lives after | most at once | told of it |\n\
+         |---|---|---|---|---|---|---|\n",
+    );
+    for case in meetings() {
+        let met = meet(&case);
+        check_met(&case, &met);
+        table.push_str(&row_met(&case, &met));
     }
     let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/outcomes.md");
     let text = std::fs::read_to_string(path).unwrap();

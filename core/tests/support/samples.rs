@@ -221,8 +221,8 @@ fn register() -> Register<'static> {
     }
 }
 
-fn report() -> Report<'static> {
-    let tasks = list![TaskHeld<'static>; TaskHeld {
+fn task_held() -> TaskHeld<'static> {
+    TaskHeld {
         framework: FRAMEWORK,
         task: "web.1",
         executor: "default",
@@ -234,7 +234,15 @@ fn report() -> Report<'static> {
         restart: Restart::default(),
         resources: usual_resources(),
         public: Hash { len: 10, hash: 1 << 50 },
-    }];
+    }
+}
+
+fn ran() -> Seq<'static, TaskRan<'static>> {
+    list![TaskRan<'static>; TaskRan { held: task_held(), us: 90_000_000 }]
+}
+
+fn report() -> Report<'static> {
+    let tasks = list![TaskHeld<'static>; task_held()];
     let executors = list![ExecutorHeld<'static>; ExecutorHeld {
         framework: FRAMEWORK,
         executor: "default",
@@ -674,6 +682,7 @@ pub fn all() -> Vec<(&'static str, Head<'static>)> {
         ),
         ("agent.register", Head::AgentCall(AgentCall::Register(register()))),
         ("agent.report", Head::AgentCall(AgentCall::Report(report()))),
+        ("agent.ran", Head::AgentCall(AgentCall::Ran { session: SESSION, tasks: ran() })),
         (
             "agent.bodies",
             Head::AgentCall(AgentCall::Bodies {

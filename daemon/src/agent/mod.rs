@@ -63,12 +63,14 @@ use std::rc::{Rc, Weak};
 use event_listener::Event;
 use mesita_core::agent::{Input, Output};
 use mesita_core::drive::sent;
+use mesita_core::limits::VERSION_MAX;
 use mesita_core::table::Id;
 use mesita_core::wire::link::Parting;
-use mesita_core::wire::{BodyRef, Fence};
+use mesita_core::wire::{BodyRef, Fence, Head, decode};
 
 use crate::access::{Access, Credential, ForTasks};
 use crate::alarm;
+use crate::conn::Conn;
 use crate::conn::hello::Own;
 use crate::conn::learned::Learned;
 use crate::conn::outbox::Level;
@@ -298,6 +300,12 @@ impl AgentNode {
     }
 }
 
+/// True when the protocol of the other end has this message.
+fn knows(conn: &Conn, head: &[u8]) -> bool {
+    let since = || decode::<Head<'_>>(head).map_or(1, |head| head.since());
+    conn.peer.version == VERSION_MAX || conn.peer.version >= since()
+}
+
 impl Node for AgentNode {
     fn port(&self) -> &Port {
         &self.port
@@ -308,7 +316,9 @@ impl Node for AgentNode {
             if self.tell_executor(conn, head, bodies) {
                 return;
             }
-            if let Some(conn) = self.conns.get(conn) {
+            if let Some(conn) = self.conns.get(conn)
+                && knows(&conn, head)
+            {
                 conn.send(head, bodies, &self.port);
             }
             return;

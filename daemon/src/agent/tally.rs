@@ -229,6 +229,7 @@ impl Tally {
             | Record::Unhealthy { .. }
             | Record::Told { .. }
             | Record::Described { .. }
+            | Record::Began { .. }
             | Record::Limits { .. } => {}
         }
     }

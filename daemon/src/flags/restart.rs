@@ -18,7 +18,7 @@ pub(crate) struct RestartRule {
     /// After a reboot of unknown length, with availability: hold, start
     #[arg(long, value_name = "WORD", requires = "restart", value_parser = rule_value("unknown"))]
     pub(crate) restart_unknown: Option<String>,
-    /// Which copy stays when two of one id meet: keep-replacement
+    /// Which copy stays when two of one id meet: keep-replacement, keep-original, longest-running
     #[arg(long, value_name = "WORD", value_parser = rule_value("reconcile"))]
     pub(crate) reconcile: Option<String>,
     /// Have it stop when no master has answered for so long

@@ -29,12 +29,12 @@ pub(crate) fn set(restart: &mut Restart, key: &str, value: &str) -> Result<(), S
             restart.unknown = one_of(value, &of)?;
         }
         "reconcile" => {
-            if matches!(value, "keep-original" | "longest-running") {
-                return Err(format!(
-                    "'{value}' is not done by this release: the replacement stays"
-                ));
-            }
-            restart.on_return = one_of(value, &[("keep-replacement", OnReturn::KeepReplacement)])?;
+            let of = [
+                ("keep-original", OnReturn::KeepOriginal),
+                ("keep-replacement", OnReturn::KeepReplacement),
+                ("longest-running", OnReturn::LongestRunning),
+            ];
+            restart.on_return = one_of(value, &of)?;
         }
         "copies" => {
             let of = [("exclusive", Copies::Exclusive), ("availability", Copies::Availability)];
@@ -102,7 +102,10 @@ mod tests {
         assert_eq!(of(None), Ok(Restart::default()));
         let bad = of(Some(&labels(&[("mesita.restart", "sometimes")]))).unwrap_err();
         assert!(bad.contains("'sometimes' is none of never, on-failure, always"), "{bad}");
-        assert!(of(Some(&labels(&[("mesita.reconcile", "keep-original")]))).is_err());
+        let original = of(Some(&labels(&[("mesita.reconcile", "keep-original")]))).unwrap();
+        assert_eq!(original.on_return, OnReturn::KeepOriginal);
+        let bad = of(Some(&labels(&[("mesita.reconcile", "both")]))).unwrap_err();
+        assert!(bad.contains("keep-original, keep-replacement, longest-running"), "{bad}");
         assert!(of(Some(&labels(&[("mesita.stop-after", "soon")]))).is_err());
     }
 }

@@ -246,6 +246,9 @@ impl Cluster {
         let name = format!("{task}{}/{}", launch.executor, launch.attempt);
         let (container, node) = (launch.container, &mut self.agents[agent]);
         if !launch.task.is_empty() {
+            // A script has another one started under the same id, on another agent.
+            let name =
+                if self.script.is_some() { format!("{agent}: {name}") } else { name.clone() };
             assert!(self.launched.insert(name.clone()), "C2: {name} was launched twice");
             assert!(!node.stale.contains(&task), "C3: {name} is launched by a word that is stale");
         }

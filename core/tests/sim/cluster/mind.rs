@@ -84,7 +84,8 @@ impl Cluster {
         let node = &mut self.frameworks[framework];
         let known = node.told.get(status.task).copied().unwrap_or(TaskState::Staging);
         if let Some(uuid) = status.uuid {
-            let newest = node.newest.entry(status.task.to_string()).or_default();
+            let of = format!("{} of {:?}", status.task, status.agent);
+            let newest = node.newest.entry(of).or_default();
             assert!(uuid >= *newest, "C6: {status:?} comes after number {newest}");
             *newest = uuid;
         }

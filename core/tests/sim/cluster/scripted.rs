@@ -75,6 +75,17 @@ impl Cluster {
         live.map(|(_, (task, _))| task.clone()).collect()
     }
 
+    /// The agents on which a task lives now.
+    pub fn lives_on(&self, task: &str) -> Vec<usize> {
+        let script = self.script.as_ref().unwrap();
+        let lives = |(agent, container): &(usize, ContainerId)| {
+            let held = self.agents[*agent].containers.get(container);
+            held.is_some_and(|held| held.ended.is_none())
+        };
+        let live = script.tasks.iter().filter(|(of, (name, _))| lives(of) && name == task);
+        live.map(|((agent, _), _)| *agent).collect()
+    }
+
     /// The most that lived at once since the beginning.
     pub fn most(&self) -> usize {
         self.script.as_ref().unwrap().most
@@ -131,6 +142,13 @@ impl Cluster {
             _ => false,
         };
         self.queue.retain(|_, what| !stops(what));
+    }
+
+    /// An agent is killed, without its tasks, and started again. What it wrote is there.
+    pub fn loses_agent(&mut self, agent: usize) {
+        let node = &mut self.agents[agent];
+        node.synced = node.file.len();
+        self.crash(Node::Agent(agent));
     }
 
     /// Power is cut, and comes back.

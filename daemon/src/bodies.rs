@@ -28,6 +28,13 @@ struct Slot {
 #[must_use]
 pub(crate) struct Reserved(u64);
 
+impl Reserved {
+    /// Both as one.
+    pub(crate) fn and(self, more: Self) -> Self {
+        Self(self.0 + more.0)
+    }
+}
+
 impl Bodies {
     /// A store of at most `max` bytes.
     pub(crate) fn new(max: u64) -> Self {

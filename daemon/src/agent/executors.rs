@@ -221,7 +221,7 @@ impl AgentNode {
         request: Request<Incoming>,
         denied: Option<Denied>,
     ) -> Result<Reply, Early> {
-        let (mut call, headers) = request::message::<Call>(request).await?;
+        let (mut call, headers) = request::message::<Call>(&self.port.bodies, request).await?;
         executors::validate(&call).map_err(|why| early(StatusCode::BAD_REQUEST, why))?;
         let media =
             if call.r#type() == Type::Subscribe { Some(request::asked(&headers)?) } else { None };

@@ -218,7 +218,8 @@ pub fn http(bytes: &[u8]) {
         let (path, query) = (request.uri().path().to_owned(), request.uri().query());
         let _ = (crate::access::realm(&path), crate::legacy::query(query));
         let _ = Media::asked(request.headers());
-        let reply = match request::message::<pb::scheduler::Call>(request).await {
+        let bodies = std::cell::RefCell::new(crate::bodies::Bodies::new(1 << 24));
+        let reply = match request::message::<pb::scheduler::Call>(&bodies, request).await {
             Ok((call, _)) => {
                 scheduler_call(&call);
                 Response::new(crate::http::body::Body::of(to_json(&call)))

@@ -128,6 +128,10 @@ pub(crate) async fn accept<W: Welcome + 'static>(
         match accepted {
             Ok(stream) => {
                 if strangers.tasks.borrow().len() >= STRANGERS_MAX {
+                    // Those who have said something already are heard first.
+                    futures_lite::future::yield_now().await;
+                }
+                if strangers.tasks.borrow().len() >= STRANGERS_MAX {
                     // Dropping a task ends it, and closes its connection.
                     strangers.tasks.borrow_mut().pop_first();
                     strangers.dropped.set(strangers.dropped.get() + 1);

@@ -36,6 +36,14 @@ impl Body {
         Self::Whole(Some(bytes.into()).filter(|bytes: &Bytes| !bytes.is_empty()))
     }
 
+    /// True for what goes on for as long as somebody sends and reads it.
+    pub(super) fn is_stream(&self) -> bool {
+        match self {
+            Self::Records(_) | Self::Fed(_) | Self::Passed(_) => true,
+            Self::Whole(_) | Self::Pieces(_) | Self::Packed(_) => false,
+        }
+    }
+
     /// Bytes as somebody sends them.
     pub(crate) fn fed(receiver: async_channel::Receiver<Bytes>) -> Self {
         Self::Fed(Box::pin(receiver))
@@ -68,8 +76,12 @@ impl hyper::body::Body for Body {
                 let next = futures_lite::Stream::poll_next(receiver.as_mut(), cx);
                 next.map(|bytes| bytes.map(|bytes| Ok(Frame::data(bytes))))
             }
-            Self::Pieces(pieces) => Poll::Ready(pieces.next().map(|piece| Ok(Frame::data(piece)))),
-            Self::Packed(packed) => Poll::Ready(packed.next().map(|piece| Ok(Frame::data(piece)))),
+            Self::Pieces(pieces) => {
+                pieces.poll(cx).map(|next| next.map(|piece| Ok(Frame::data(piece))))
+            }
+            Self::Packed(packed) => {
+                packed.poll(cx).map(|next| next.map(|piece| Ok(Frame::data(piece))))
+            }
             Self::Records(reader) => reader.0.poll(cx).map(|next| {
                 next.map(|record| {
                     record.map(Frame::data).map_err(|()| io::ErrorKind::ConnectionAborted.into())

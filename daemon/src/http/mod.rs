@@ -6,6 +6,7 @@
 //! | `body`, `records` | the body of an answer: at once, or as a stream of records |
 //! | `origin` | which pages a browser may change something for |
 //! | `pack` | answers packed by gzip |
+//! | `patient` | connections whose other end does not read |
 //! | `media` | JSON or protobuf: which one it is, which one is wanted |
 //! | `transcode` | messages from and to JSON |
 
@@ -13,10 +14,12 @@ pub(crate) mod body;
 pub(crate) mod media;
 mod origin;
 mod pack;
+mod patient;
 pub(crate) mod records;
 pub(crate) mod request;
 pub(crate) mod transcode;
 
+use std::cell::Cell;
 use std::convert::Infallible;
 use std::fmt::Write;
 use std::future::Future;
@@ -48,6 +51,7 @@ use body::Body;
 use media::Media;
 use mesita_core::acls::Action;
 use mesita_core::doors::Rights;
+use patient::{Patient, UNREAD_US};
 use records::Records;
 
 /// How long a request's head may take.
@@ -112,8 +116,10 @@ pub(crate) async fn serve_as<S: Site + 'static>(
 ) {
     let ends = pipe.ends;
     let peer = ends.peer();
+    let streams = Rc::new(Cell::new(false));
+    let patient = Patient::new(pipe.join(), UNREAD_US, Rc::clone(&streams));
     let service = service_fn(move |request: Request<Incoming>| {
-        let (site, caller) = (Rc::clone(&site), caller.clone());
+        let (site, caller, streams) = (Rc::clone(&site), caller.clone(), Rc::clone(&streams));
         let gzip = pack::takes_gzip(request.headers());
         async move {
             if origin::is_foreign(request.method(), request.headers(), site.named()) {
@@ -143,14 +149,16 @@ pub(crate) async fn serve_as<S: Site + 'static>(
                     *reply
                 }
             };
-            Ok::<_, Infallible>(if gzip { pack::packed(reply) } else { reply })
+            let reply = if gzip { pack::packed(reply) } else { reply };
+            streams.set(reply.body().is_stream());
+            Ok::<_, Infallible>(reply)
         }
     });
     let mut builder = http1::Builder::new();
     // Names of headers as Mesos writes them: not every client knows that case is nothing.
     builder.title_case_headers(true);
     builder.timer(Alarms).header_read_timeout(HEAD).max_buf_size(BUFFER);
-    if let Err(error) = builder.serve_connection(FuturesIo::new(pipe.join()), service).await {
+    if let Err(error) = builder.serve_connection(FuturesIo::new(patient), service).await {
         log::debug!("{peer}: {error}");
     }
 }

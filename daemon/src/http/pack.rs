@@ -1,6 +1,7 @@
 //! Answers packed by gzip for who takes that. Mesos: libprocess' `encoder.hpp`.
 
 use std::io::Write;
+use std::task::{Context, Poll};
 
 use flate2::Compression;
 use flate2::write::GzEncoder;
@@ -24,18 +25,22 @@ pub(crate) struct Packed {
 }
 
 impl Packed {
-    /// The next bytes; none after the last.
-    pub(super) fn next(&mut self) -> Option<Bytes> {
+    /// The next bytes; none after the last. See [`Pieces::poll`].
+    pub(super) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Option<Bytes>> {
         loop {
-            let encoder = self.encoder.as_mut()?;
+            let Some(encoder) = self.encoder.as_mut() else { return Poll::Ready(None) };
+            if !self.pieces.has_rested(cx) {
+                return Poll::Pending;
+            }
             let Some(piece) = self.first.take().or_else(|| self.pieces.next()) else {
                 // A vector takes everything.
-                return Some(self.encoder.take()?.finish().unwrap_or_default().into());
+                let end = self.encoder.take().map(|encoder| encoder.finish().unwrap_or_default());
+                return Poll::Ready(end.map(Bytes::from));
             };
             let _ = encoder.write_all(&piece);
             let packed = std::mem::take(encoder.get_mut());
             if !packed.is_empty() {
-                return Some(packed.into());
+                return Poll::Ready(Some(packed.into()));
             }
         }
     }
@@ -112,7 +117,9 @@ mod tests {
         assert_eq!(reply.headers()[CONTENT_ENCODING], "gzip");
         let Body::Packed(mut body) = reply.into_body() else { panic!("not packed") };
         let mut bytes = Vec::new();
-        while let Some(piece) = body.next() {
+        let next =
+            |body: &mut Packed| crate::alarm::block_on(std::future::poll_fn(|cx| body.poll(cx)));
+        while let Some(piece) = next(&mut body) {
             bytes.extend_from_slice(&piece);
         }
         let mut text = String::new();

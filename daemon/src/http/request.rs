@@ -1,8 +1,9 @@
 //! A request's message: all of its body, in one of the two forms, or why not.
 
+use std::cell::RefCell;
 use std::io::Read;
 
-use http_body_util::{BodyExt, Limited};
+use http_body_util::{BodyExt, LengthLimitError, Limited};
 use hyper::body::{Body as _, Bytes, Incoming};
 use hyper::header::CONTENT_ENCODING;
 use hyper::{HeaderMap, Method, Request, StatusCode};
@@ -11,6 +12,7 @@ use prost::{Message, Name};
 use super::media::{BadType, Media};
 use super::{Early, early, only};
 use crate::alarm;
+use crate::bodies::{Bodies, Reserved};
 
 /// Bytes of a body, also after it was unpacked. Frameworks send megabytes of task data.
 pub(crate) const BODY_MAX: usize = 16 * 1024 * 1024;
@@ -19,6 +21,7 @@ pub(crate) const BODY_US: u64 = 30_000_000;
 
 /// The message of a POST, with the headers that it came with. Checked in Mesos' order.
 pub(crate) async fn message<M: Message + Name + Default>(
+    bodies: &RefCell<Bodies>,
     request: Request<Incoming>,
 ) -> Result<(M, HeaderMap), Early> {
     only(request.method(), &[Method::POST])?;
@@ -30,7 +33,7 @@ pub(crate) async fn message<M: Message + Name + Default>(
         ),
     })?;
     let headers = request.headers().clone();
-    let bytes = body(request).await?;
+    let bytes = body(bodies, request).await?;
     let message =
         media.read(&bytes).map_err(|bad| early(StatusCode::BAD_REQUEST, bad.to_string()))?;
     Ok((message, headers))
@@ -45,7 +48,7 @@ pub(crate) fn asked(headers: &HeaderMap) -> Result<Media, Early> {
 }
 
 /// The body of a request, unpacked; an answer when it is none.
-async fn body(request: Request<Incoming>) -> Result<Bytes, Early> {
+async fn body(bodies: &RefCell<Bodies>, request: Request<Incoming>) -> Result<Bytes, Early> {
     let packed = match request.headers().get(CONTENT_ENCODING).map(|value| value.as_bytes()) {
         None | Some(b"identity") => false,
         Some(b"gzip") => true,
@@ -54,24 +57,64 @@ async fn body(request: Request<Incoming>) -> Result<Bytes, Early> {
             return Err(early(StatusCode::UNSUPPORTED_MEDIA_TYPE, message));
         }
     };
-    let bytes = whole(request.into_body()).await?;
+    let bytes = whole(bodies, request.into_body()).await?;
     if packed { unpack(&bytes) } else { Ok(bytes) }
 }
 
-/// All bytes of a body, as they come.
-pub(crate) async fn whole(body: Incoming) -> Result<Bytes, Early> {
+/// All bytes of a body, as they come; of all bodies at once no more than `--max-body-bytes`.
+pub(crate) async fn whole(bodies: &RefCell<Bodies>, body: Incoming) -> Result<Bytes, Early> {
     // Who says so at once is not waited for.
     if body.size_hint().lower() > BODY_MAX as u64 {
         return Err(too_large());
     }
-    let collected = Limited::new(body, BODY_MAX).collect();
-    match alarm::within(BODY_US, collected).await {
-        None => Err(early(StatusCode::REQUEST_TIMEOUT, "the body took longer than 30 s")),
-        Some(Ok(collected)) => Ok(collected.to_bytes()),
-        Some(Err(error)) if error.is::<http_body_util::LengthLimitError>() => Err(too_large()),
-        Some(Err(error)) => {
-            let message = format!("the body cannot be read: {error}");
-            Err(early(StatusCode::BAD_REQUEST, message))
+    let late = || early(StatusCode::REQUEST_TIMEOUT, "the body took longer than 30 s");
+    alarm::within(BODY_US, collect(bodies, body)).await.unwrap_or_else(|| Err(late()))
+}
+
+async fn collect(bodies: &RefCell<Bodies>, body: Incoming) -> Result<Bytes, Early> {
+    let mut body = Limited::new(body, BODY_MAX);
+    let mut room = Room { bodies, held: None };
+    let mut bytes = Vec::new();
+    while let Some(frame) = body.frame().await {
+        let frame = match frame {
+            Ok(frame) => frame,
+            Err(error) if error.is::<LengthLimitError>() => return Err(too_large()),
+            Err(error) => {
+                let message = format!("the body cannot be read: {error}");
+                return Err(early(StatusCode::BAD_REQUEST, message));
+            }
+        };
+        let Ok(data) = frame.into_data() else { continue };
+        if !room.takes(data.len() as u64) {
+            let message = "there is no room for this body beside others: see --max-body-bytes";
+            return Err(early(StatusCode::SERVICE_UNAVAILABLE, message));
+        }
+        bytes.extend_from_slice(&data);
+    }
+    Ok(bytes.into())
+}
+
+/// What a body that arrives takes of the room for all of them; given back when this goes.
+struct Room<'p> {
+    bodies: &'p RefCell<Bodies>,
+    held: Option<Reserved>,
+}
+
+impl Room<'_> {
+    fn takes(&mut self, bytes: u64) -> bool {
+        let Some(more) = self.bodies.borrow_mut().reserve(bytes) else { return false };
+        self.held = Some(match self.held.take() {
+            Some(held) => held.and(more),
+            None => more,
+        });
+        true
+    }
+}
+
+impl Drop for Room<'_> {
+    fn drop(&mut self) {
+        if let Some(held) = self.held.take() {
+            self.bodies.borrow_mut().release(held);
         }
     }
 }

@@ -2,6 +2,7 @@
 //! memory. It is ASCII, as Mesos' is.
 
 use std::collections::VecDeque;
+use std::task::{Context, Poll};
 
 use hyper::body::Bytes;
 use serde::Serialize;
@@ -20,6 +21,8 @@ type Steps = Box<dyn FnMut(&mut Vec<u8>) -> bool>;
 /// An answer in pieces.
 pub(crate) struct Pieces {
     steps: VecDeque<Source>,
+    /// It is somebody else's turn before the next piece.
+    rests: bool,
 }
 
 /// Where bytes come from.
@@ -33,7 +36,7 @@ enum Source {
 impl Pieces {
     /// Nothing yet.
     pub(crate) fn new() -> Self {
-        Self { steps: VecDeque::new() }
+        Self { steps: VecDeque::new(), rests: false }
     }
 
     /// Text as it is.
@@ -69,6 +72,23 @@ impl Pieces {
         let before = move |into: &mut Vec<u8>| into.extend_from_slice(before.as_bytes());
         self.steps.push_front(Source::Once(Box::new(before)));
         self.text(behind);
+    }
+
+    /// The next piece, when everybody else who is ready has had a turn.
+    pub(crate) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Option<Bytes>> {
+        if !self.has_rested(cx) {
+            return Poll::Pending;
+        }
+        Poll::Ready(self.next())
+    }
+
+    /// False every other time: then whoever asks is woken to ask again.
+    pub(crate) fn has_rested(&mut self, cx: &Context<'_>) -> bool {
+        self.rests = !self.rests;
+        if self.rests {
+            cx.waker().wake_by_ref();
+        }
+        !self.rests
     }
 
     /// The next piece; none after the last.

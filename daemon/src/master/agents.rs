@@ -1,6 +1,7 @@
 //! What agents answer, served by the leader under `/agent/<agent id>/...` over the connection that
 //! the agent has made: it works from behind NAT, and two agents at one address are two.
 
+use std::cell::RefCell;
 use std::rc::Rc;
 
 use hyper::StatusCode;
@@ -13,6 +14,7 @@ use smol_hyper::rt::FuturesIo;
 
 use super::MasterNode;
 use crate::alarm;
+use crate::bodies::Bodies;
 use crate::conn::Pipe;
 use crate::conn::carried::{Line, ROOM, carry};
 use crate::conn::streams::Streams;
@@ -62,7 +64,7 @@ impl MasterNode {
                 log::debug!("an answer of an agent: {error}");
             }
         });
-        let mut passed = passed(visit.request, path).await?;
+        let mut passed = passed(&self.port.bodies, visit.request, path).await?;
         if visit.caller.principal().is_some() {
             // It was for this master, and no agent has to see it.
             passed.headers_mut().remove(AUTHORIZATION);
@@ -92,6 +94,7 @@ fn named(uri: &Uri, cluster: u64) -> Option<(AgentId, PathAndQuery)> {
 
 /// The request as it goes on.
 async fn passed(
+    bodies: &RefCell<Bodies>,
     visit: Request<hyper::body::Incoming>,
     path: PathAndQuery,
 ) -> Result<Request<Body>, Early> {
@@ -108,7 +111,7 @@ async fn passed(
     parts.headers.insert(HOST, HeaderValue::from_static("agent"));
     let body = match is_stream(&parts.headers) {
         true => Body::Passed(body),
-        false => Body::of(request::whole(body).await?),
+        false => Body::of(request::whole(bodies, body).await?),
     };
     Ok(Request::from_parts(parts, body))
 }

@@ -133,7 +133,7 @@ impl MasterNode {
         let change = async {
             self.leads_or_not()?;
             only(visit.request.method(), &[hyper::Method::POST])?;
-            let bytes = request::whole(visit.request.into_body()).await?;
+            let bytes = request::whole(&self.port.bodies, visit.request.into_body()).await?;
             let malformed = |why: transcode::BadMessage| bad(why.to_string());
             let down = match what {
                 Posted::Schedule => {

@@ -60,7 +60,7 @@ impl MasterNode {
                 let message = "only root and the master's own user may operate the cluster";
                 return Err(early(StatusCode::FORBIDDEN, message));
             }
-            let bytes = request::whole(visit.request.into_body()).await?;
+            let bytes = request::whole(&self.port.bodies, visit.request.into_body()).await?;
             let bad = |why: String| early(StatusCode::BAD_REQUEST, why);
             let Posted { remove, add, force } =
                 serde_json::from_slice(&bytes).map_err(|error| bad(error.to_string()))?;

@@ -108,7 +108,7 @@ impl MasterNode {
             let message = "only root and the master's own user may operate the cluster";
             return Err(early(StatusCode::FORBIDDEN, message));
         }
-        let (call, headers) = request::message::<Call>(request).await?;
+        let (call, headers) = request::message::<Call>(&self.port.bodies, request).await?;
         let kind = call.r#type();
         if call.r#type.is_none() || kind == Type::Unknown {
             return Err(absent("type"));

@@ -125,7 +125,7 @@ impl MasterNode {
     pub(super) async fn post_quota(self: Rc<Self>, visit: Visit) -> Reply {
         let change = async {
             self.leads_or_not()?;
-            let bytes = request::whole(visit.request.into_body()).await?;
+            let bytes = request::whole(&self.port.bodies, visit.request.into_body()).await?;
             let request = transcode::from_json::<QuotaRequest>(&bytes);
             let request = request
                 .map_err(|why| bad(format!("Failed to parse set quota request JSON: {why}")))?;

@@ -226,7 +226,7 @@ impl MasterNode {
         let change = async {
             self.leads_or_not()?;
             only(visit.request.method(), &[hyper::Method::POST])?;
-            let bytes = request::whole(visit.request.into_body()).await?;
+            let bytes = request::whole(&self.port.bodies, visit.request.into_body()).await?;
             let form = legacy::query(Some(&String::from_utf8_lossy(&bytes)));
             let given = |name: &str| {
                 let missing =

@@ -137,7 +137,7 @@ impl MasterNode {
     async fn scheduler_call(self: &Rc<Self>, visit: Visit) -> Result<Reply, Early> {
         self.leads_or_not()?;
         let Visit { request, ends, caller } = visit;
-        let (mut call, headers) = request::message::<Call>(request).await?;
+        let (mut call, headers) = request::message::<Call>(&self.port.bodies, request).await?;
         calls::validate(&call).map_err(refused)?;
         claim(&mut call, caller.principal())?;
         if call.r#type() == Type::ReconcileOperations {

@@ -220,7 +220,7 @@ impl MasterNode {
     async fn put_weights(self: Rc<Self>, visit: Visit) -> Reply {
         let change = async {
             self.leads_or_not()?;
-            let bytes = request::whole(visit.request.into_body()).await?;
+            let bytes = request::whole(&self.port.bodies, visit.request.into_body()).await?;
             let bad = |why: &str| {
                 let message = format!("Failed to parse update weights request JSON: {why}");
                 early(StatusCode::BAD_REQUEST, message)
@@ -248,7 +248,7 @@ impl MasterNode {
         let change = async {
             self.leads_or_not()?;
             only(visit.request.method(), &[Method::POST])?;
-            let bytes = request::whole(visit.request.into_body()).await?;
+            let bytes = request::whole(&self.port.bodies, visit.request.into_body()).await?;
             let form = legacy::query(Some(&String::from_utf8_lossy(&bytes)));
             let id = form.get("frameworkId").ok_or_else(|| {
                 early(StatusCode::BAD_REQUEST, "Missing 'frameworkId' query parameter")

@@ -314,7 +314,7 @@ impl MasterNode {
         let (owner, key) = (of("owner"), of("key"));
         let (method, expected) = (request.method().clone(), expected(request.headers())?);
         let value = match method {
-            Method::PUT => request::whole(request.into_body()).await?,
+            Method::PUT => request::whole(&self.port.bodies, request.into_body()).await?,
             _ => Default::default(),
         };
         let verb = match method {

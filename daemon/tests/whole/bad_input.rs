@@ -8,7 +8,8 @@ use mesita_core::wire::hello::{Hello, Role};
 use mesita_core::wire::link::{Link, Parting};
 use mesita_core::wire::{Head, decode, encode};
 
-use crate::world::{Agent, Master, PATIENCE, Signal, World, get};
+use crate::http::ask;
+use crate::world::{Agent, Master, PATIENCE, Signal, World, eventually, get};
 
 fn cluster(world: &World) -> (Master<'_>, Agent<'_>) {
     let master = world.master(&[]);
@@ -347,7 +348,7 @@ fn a_page_of_another_site_may_read_and_change_nothing() {
     let world = World::new();
     let (master, agent) = cluster(&world);
     let asked = |port: u16, method: &str, path: &str, header: (&str, &str), body: &str| {
-        crate::http::ask(port, method, path, &[header], body.as_bytes())
+        ask(port, method, path, &[header], body.as_bytes())
     };
     let plan = r#"{"windows": [{"machine_ids": [{"hostname": "h"}],
         "unavailability": {"start": {"nanoseconds": 1}}}]}"#;
@@ -367,6 +368,26 @@ fn a_page_of_another_site_may_read_and_change_nothing() {
     assert_eq!(asked(master.port, "GET", "/maintenance/schedule", evil, "").text(), "{}");
     assert_eq!(asked(master.port, "GET", "/state", evil, "").status, 200);
     end(&world, master, agent);
+}
+
+#[test]
+fn bodies_that_arrive_have_room_for_all_of_them_together() {
+    let world = World::new();
+    let master = world.master(&["--max-body-bytes", "1MiB"]);
+    let mut slow = connect(master.port);
+    let head = "POST /api/v1 HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n";
+    write!(slow, "{head}Content-Length: 1000000\r\n\r\n").unwrap();
+    slow.write_all(&vec![b' '; 900_000]).unwrap();
+    let mut call = br#"{"type":"GET_HEALTH"}"#.to_vec();
+    call.resize(200_000, b' ');
+    let asked =
+        || ask(master.port, "POST", "/api/v1", &[("Content-Type", "application/json")], &call);
+    let refused = || asked().status == 503 && asked().text().contains("--max-body-bytes");
+    eventually(refused, || asked().text());
+    drop(slow);
+    eventually(|| asked().status == 200, || asked().text());
+    master.stop();
+    world.nothing_is_left();
 }
 
 #[test]

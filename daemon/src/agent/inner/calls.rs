@@ -434,7 +434,7 @@ impl AgentNode {
         if is_stream(request.headers()) {
             return self.attach_input(request, &caller).await;
         }
-        let (call, headers) = request::message::<Call>(request).await?;
+        let (call, headers) = request::message::<Call>(&self.port.bodies, request).await?;
         let answer = self.container_call(&call, &headers, &caller).await;
         answer.unwrap_or_else(|| Err(forbidden()))
     }

@@ -276,6 +276,40 @@ fn row_met(case: &Meeting, met: &Met) -> String {
     format!("| {word} | {rule} | {anew} | {before} | {after} | {most} | {told} |\n")
 }
 
+/// A leader that knows of neither hears of the original first, and of what replaced it then.
+#[test]
+fn which_of_two_replaced_the_other_is_known_in_whatever_order_a_leader_hears_of_them() {
+    let words = [
+        (OnReturn::Unsaid, 1),
+        (OnReturn::KeepReplacement, 1),
+        (OnReturn::KeepOriginal, 0),
+        (OnReturn::LongestRunning, 0),
+    ];
+    for (on_return, stays) in words {
+        let restart = Restart { on_return, ..Restart::default() };
+        let mut cluster = Cluster::scripted(2);
+        cluster.go(5 * SECOND);
+        cluster.launch_on("task", 0, restart);
+        cluster.go(5 * SECOND);
+        cluster.cut_off(0);
+        cluster.go(LOST_US);
+        assert_eq!(cluster.told("task"), TaskState::Unreachable, "{on_return:?}");
+        cluster.launch_on("task", 1, restart);
+        cluster.go(5 * SECOND);
+        cluster.loses_master();
+        cluster.cut_off(1);
+        cluster.go(2 * SECOND);
+        cluster.reach(0);
+        cluster.go(5 * SECOND);
+        cluster.reach(1);
+        cluster.go(30 * SECOND);
+        cluster.asks();
+        cluster.go(30 * SECOND);
+        let (live, told) = (cluster.lives_on("task"), cluster.told("task"));
+        assert_eq!((live, told), (vec![stays], TaskState::Running), "{on_return:?}");
+    }
+}
+
 #[test]
 fn every_combination_comes_out_as_the_table_says() {
     let mut table = String::from(

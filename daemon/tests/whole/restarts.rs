@@ -250,3 +250,76 @@ fn a_task_stops_by_itself_when_no_master_answers() {
     master.stop();
     world.nothing_is_left();
 }
+
+/// A task under a rule of who stays, that is found by how long it sleeps.
+fn sleeper(world: &World, offer: &Value, stays: &str, seconds: u32) -> Value {
+    let mut task = task(offer, "one", &format!("exec sleep {seconds}"));
+    let mark = world.marked();
+    let (name, value) = mark.trim_start_matches("--env=").split_once('=').unwrap();
+    task["command"]["environment"] = json!({"variables": [{"name": name, "value": value}]});
+    task["labels"] = json!({"labels": [{"key": "mesita.reconcile", "value": stays}]});
+    task
+}
+
+/// The next status of a task in this state.
+fn until(framework: &mut Framework, state: &str) -> Value {
+    loop {
+        let status = framework.status();
+        if status["state"] == state {
+            return status;
+        }
+    }
+}
+
+#[test]
+fn where_two_of_one_id_meet_the_one_stays_that_the_rule_says() {
+    for (stays, original) in
+        [("keep-original", true), ("keep-replacement", false), ("longest-running", true)]
+    {
+        let world = World::new();
+        let master = world.master(&["--agent-timeout=3s"]);
+        let first = master.agent(&["--hostname=first"]);
+        let mut framework = Framework::subscribe(&master, &json!({}));
+        let offer = framework.offer();
+        framework.launch(&offer, &[sleeper(&world, &offer, stays, 1111)]);
+        let was = until(&mut framework, "TASK_RUNNING")["agent_id"].clone();
+        // Its agent is silent, its framework has another one started, and both run.
+        first.process().signal(Signal::STOP);
+        until(&mut framework, "TASK_UNREACHABLE");
+        let second = master.agent(&["--hostname=second"]);
+        let mut offer = framework.offer();
+        while offer["hostname"] != "second" {
+            offer = framework.offer();
+        }
+        framework.launch(&offer, &[sleeper(&world, &offer, stays, 2222)]);
+        let is = until(&mut framework, "TASK_RUNNING")["agent_id"].clone();
+        assert_ne!(was, is);
+        let run = |seconds: &str| {
+            let called = |(_, called): &(i32, String)| {
+                called.starts_with(&format!("sleep: sleep {seconds}"))
+            };
+            world.processes().iter().any(called)
+        };
+        assert!(run("1111") && run("2222"), "{stays}: {:?}", world.processes());
+        first.process().signal(Signal::CONT);
+        let one = || (run("1111"), run("2222")) == (original, !original);
+        eventually(one, || format!("{stays}: {:?}", world.processes()));
+        if original {
+            let told = until(&mut framework, "TASK_RUNNING");
+            assert_eq!(
+                (&told["agent_id"], &told["reason"]),
+                (&was, &json!("REASON_AGENT_REREGISTERED"))
+            );
+        }
+        // It is the framework's task like any other, and the only one.
+        framework.accepted("KILL", &json!({"task_id": {"value": "one"}}));
+        let end = framework.end_of("one");
+        assert_eq!(end["state"], "TASK_KILLED", "{end}");
+        assert_eq!(end["agent_id"], if original { was } else { is }, "{end}");
+        framework.accepted("TEARDOWN", &Value::Null);
+        first.leave();
+        second.leave();
+        master.stop();
+        world.nothing_is_left();
+    }
+}

@@ -151,6 +151,11 @@ impl Cluster {
         self.crash(Node::Agent(agent));
     }
 
+    /// The master is killed, and started again.
+    pub fn loses_master(&mut self) {
+        self.crash(Node::Master(1));
+    }
+
     /// Power is cut, and comes back.
     pub fn loses_power(&mut self, agent: usize) {
         self.reboot(agent);

@@ -45,6 +45,8 @@ const BACKLOG_MAX: usize = 256 * 1024;
 const BUSY_US: u64 = 10_000;
 /// How often somebody who was removed is told so, in µs.
 const TURNED_US: u64 = 5_000_000;
+/// How often people are told of a master whose key is another one, in µs.
+const TOLD_US: u64 = 60_000_000;
 /// How often names of masters are looked up, in µs.
 const RESOLVE_US: u64 = 10_000_000;
 
@@ -103,6 +105,8 @@ pub(crate) struct SetNode {
     known: RefCell<Vec<String>>,
     /// When somebody who is not one of them any more was told so.
     turned: Cell<Time>,
+    /// When people were told of another key.
+    told_of_key: Cell<Option<Time>>,
     me: Weak<Self>,
 }
 
@@ -152,6 +156,7 @@ impl SetNode {
             former: RefCell::default(),
             known: RefCell::new(known),
             turned: Cell::default(),
+            told_of_key: Cell::default(),
             me: me.clone(),
         });
         node.begin(facts, &edits, &body);
@@ -317,6 +322,7 @@ impl SetNode {
                     self.count("gossip_received_total");
                     if let Err(dropped) = self.take(&mut buffer[..len], from) {
                         self.count(dropped.gauge());
+                        self.tell_of_key(&dropped, from);
                         log::debug!("{from}: a datagram that is {dropped:?}");
                     }
                 }
@@ -345,6 +351,21 @@ impl SetNode {
         // Whoever leads its own removal is heard to its end.
         let leaves = || self.former.borrow().get(&sender).copied();
         key(&roster.members).or_else(|| leaves().filter(|_| roster.before & bit(sender) != 0))
+    }
+
+    /// Somebody where a master of the list is seals with a key that is not known here: people are told,
+    /// now and then. What comes from anywhere else is counted alone.
+    fn tell_of_key(&self, dropped: &Dropped, from: SocketAddr) {
+        let known = || self.places.borrow().contains(&from) || self.is_peer(from);
+        let now = clock::now();
+        let late = self.told_of_key.get().is_none_or(|at| now.since(at) > TOLD_US);
+        if matches!(dropped, Dropped::Forged) && late && known() {
+            self.told_of_key.set(Some(now));
+            log::warn!(
+                "{from}: another master seals with another key, and neither hears the other: give all \
+                 of them the same --gossip-key-file"
+            );
+        }
     }
 
     /// Somebody of another roster: one that was removed is told so, now and then.

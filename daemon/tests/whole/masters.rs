@@ -572,3 +572,27 @@ fn datagrams_from_outside_are_counted_and_dropped() {
     set.stop();
     world.nothing_is_left();
 }
+
+#[test]
+fn a_master_whose_key_is_another_one_is_told_of_and_the_others_go_on() {
+    let world = World::new();
+    let mut set = Set::made(&world, &[]);
+    let leader = set.leader();
+    let (one, other) = ((leader + 1) % 3, (leader + 2) % 3);
+    set.kill(one);
+    let key = world.path("wrong.key");
+    std::fs::write(&key, [9; 32]).unwrap();
+    let flag = format!("--gossip-key-file={}", key.display());
+    let astray = set.begin(one, &[&flag]);
+    let sentence = "give all of them the same --gossip-key-file";
+    for process in [&astray, set.process(leader), set.process(other)] {
+        process.says(sentence);
+    }
+    assert_eq!(set.leader(), leader, "they need no third");
+    assert_eq!(set.told("weights", &["set", "ops=3"]).status, 0);
+    astray.kill();
+    set.restart(one);
+    assert_eq!(set.leader(), leader);
+    set.stop();
+    world.nothing_is_left();
+}

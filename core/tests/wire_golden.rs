@@ -137,6 +137,7 @@ fn a_peer_of_the_release_before_is_sent_nothing_that_it_does_not_know() {
                 | "call.constrain"
                 | "agent.draining"
                 | "agent.ran"
+                | "agent.event.describe_framework"
                 | "agent.event.reactivate"
                 | "link.prove"
                 | "link.masters"
@@ -145,7 +146,7 @@ fn a_peer_of_the_release_before_is_sent_nothing_that_it_does_not_know() {
         ) || later.iter().any(|begin| name.starts_with(begin))
     };
     assert!(
-        names.clone().count() == 42 && names.clone().all(known),
+        names.clone().count() == 43 && names.clone().all(known),
         "{:?}",
         names.collect::<Vec<_>>()
     );

@@ -171,7 +171,7 @@ pub(crate) fn told(verb: &OperatorVerb<'_>, cluster: u64) -> (&'static str, Stri
 /// An operation on resources.
 fn kind(operation: &Operation<'_>) -> &'static str {
     match operation {
-        Operation::Reserve(_) => "reserve",
+        Operation::Reserve(_) | Operation::Move { .. } => "reserve",
         Operation::Unreserve(_) => "unreserve",
         Operation::Create(_) => "create volumes",
         Operation::Destroy(_) => "destroy volumes",

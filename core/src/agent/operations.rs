@@ -80,7 +80,7 @@ impl Agent<'_> {
 
     /// Everything that can keep an operation from being done here.
     fn check_planned(&self, planned: &Planned<'_>) -> Result<(), Refusal> {
-        let Planned { id, step, list } = *planned;
+        let Planned { id, step, list, source } = *planned;
         if self.counters.leaving {
             return Err(Refusal::AgentAway);
         }
@@ -93,7 +93,11 @@ impl Agent<'_> {
         if step == Step::Destroy && self.is_used(&list) {
             return Err(Refusal::InUse);
         }
-        self.pool.check_change(&self.names, step, &list, &[self.free], self.total)?;
+        if step == Step::Move {
+            self.pool.check_move(&self.names, &source, &list, &[self.free])?;
+        } else {
+            self.pool.check_change(&self.names, step, &list, &[self.free], self.total)?;
+        }
         // All that the agent has, twice, what it comes from, and what is told of it.
         let parts = self.pool.need(&self.names, &list).saturating_mul(8);
         let all = self.pool.parts_of(self.total).saturating_mul(3);
@@ -116,8 +120,8 @@ impl Agent<'_> {
     }
 
     fn do_planned(&mut self, cx: &mut Cx<'_>, framework: FrameworkId, planned: &Planned<'_>) {
-        let Planned { id, step, list } = *planned;
-        let conversion = self.pool.change(&mut self.names, step, &list);
+        let Planned { id, step, list, source } = *planned;
+        let conversion = self.pool.change_to(&mut self.names, step, &source, &list);
         self.convert(&conversion);
         let Conversion { mut consumed, converted } = conversion;
         self.pool.clear(&mut self.names, &mut consumed);

@@ -103,7 +103,8 @@ impl Master<'_> {
                 | Operation::Create(_)
                 | Operation::Destroy(_)
                 | Operation::Grow { .. }
-                | Operation::Shrink { .. } => self.operate(cx, &mut taking, &operation),
+                | Operation::Shrink { .. }
+                | Operation::Move { .. } => self.operate(cx, &mut taking, &operation),
             }
         }
         self.give_rest(cx, &mut taking, accept.refuse_us);
@@ -159,7 +160,8 @@ impl Master<'_> {
                 | Operation::Create(_)
                 | Operation::Destroy(_)
                 | Operation::Grow { .. }
-                | Operation::Shrink { .. } => {
+                | Operation::Shrink { .. }
+                | Operation::Move { .. } => {
                     let message = "Operation attempted with invalid offers";
                     let state = OperationState::Error;
                     self.tell_operation(cx, framework, None, operation.id(), state, message);

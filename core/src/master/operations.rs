@@ -199,12 +199,16 @@ impl Master<'_> {
                 return Err(Unfit::bad("a shared volume needs the SHARED_RESOURCES capability"));
             }
             match planned.step {
-                Step::Reserve if innermost.is_some_and(|layer| layer.role != role.as_str()) => {
+                Step::Reserve | Step::Move
+                    if innermost.is_some_and(|layer| layer.role != role.as_str()) =>
+                {
                     return Err(Unfit::bad(
                         "a reservation must be for the role that the resources are allocated to",
                     ));
                 }
-                Step::Reserve if innermost.is_some_and(|layer| other(layer.principal)) => {
+                Step::Reserve | Step::Move
+                    if innermost.is_some_and(|layer| other(layer.principal)) =>
+                {
                     return Err(Unfit::bad(
                         "a reservation must name the principal of its framework",
                     ));
@@ -217,6 +221,7 @@ impl Master<'_> {
                 | Step::Unreserve
                 | Step::Destroy
                 | Step::Grow
+                | Step::Move
                 | Step::Shrink => {}
             }
         }
@@ -230,7 +235,7 @@ impl Master<'_> {
         from: &[Holding],
         planned: &Planned<'_>,
     ) -> Result<(), Unfit> {
-        let Planned { step, list, .. } = *planned;
+        let Planned { step, list, source, .. } = *planned;
         let row = self.agents.get_ref(agent).ok_or(Refusal::UnknownAgent)?;
         if row.state != AgentState::Active {
             return Err(Refusal::AgentAway.into());
@@ -248,7 +253,11 @@ impl Master<'_> {
             return Err(Refusal::InUse.into());
         }
         let total = self.allocator.agent_holdings(agent.index).map_or(Holding::EMPTY, |has| has.0);
-        self.pool.check_change(&self.names, step, &list, from, total)?;
+        if step == Step::Move {
+            self.pool.check_move(&self.names, &source, &list, from)?;
+        } else {
+            self.pool.check_change(&self.names, step, &list, from, total)?;
+        }
         if self.pool.need(&self.names, &list).saturating_mul(8) > self.pool.room() {
             return Err(Refusal::ResourcesFull.into());
         }
@@ -293,7 +302,8 @@ impl Master<'_> {
         if planned.step == Step::Destroy {
             self.rescind_shared(cx, agent, &planned.list);
         }
-        let conversion = self.pool.change(&mut self.names, planned.step, &planned.list);
+        let Planned { step, source, list, .. } = planned;
+        let conversion = self.pool.change_to(&mut self.names, step, &source, &list);
         let client = by.map(|(_, client)| client);
         let (allocator, mut world) = self.world();
         allocator.convert(&mut world, agent.index, client, &conversion);

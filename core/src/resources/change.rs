@@ -8,7 +8,7 @@ use super::ident::{Class, Form, Ident, IdentId, Less};
 use super::pool::{Part, Pool, Shape, is_empty};
 use crate::Refusal;
 use crate::names::Names;
-use crate::wire::resource::{DiskSource, ReservationKind, Resource, Value};
+use crate::wire::resource::{DiskSource, Reservation, ReservationKind, Resource, Traits, Value};
 use crate::wire::{Seq, check_id};
 
 /// What is done to a list of resources.
@@ -26,6 +26,9 @@ pub enum Step {
     Grow,
     /// A volume gives disk away: first the volume, then the disk that comes out of it.
     Shrink,
+    /// What is reserved in one way is in another; the list says what it will be, and beside it stands
+    /// what it is: [`Pool::check_move`].
+    Move,
 }
 
 /// What goes and what comes. The holder of both is whoever asked for them.
@@ -68,7 +71,7 @@ impl Pool<'_> {
         let form = match step {
             Step::Reserve => Form::Unlayered,
             Step::Create => Form::Bare,
-            Step::Unreserve | Step::Destroy | Step::Grow | Step::Shrink => Form::AsIs,
+            Step::Unreserve | Step::Destroy | Step::Grow | Step::Shrink | Step::Move => Form::AsIs,
         };
         let there = match (step, list.first()) {
             (Step::Shrink, Some(volume)) => self.holds_whole(names, from, &volume),
@@ -102,7 +105,7 @@ impl Pool<'_> {
         match step {
             Step::Unreserve => self.needs_lessened(known, Less::Layer),
             Step::Destroy => self.needs_lessened(known, Less::Volume),
-            Step::Reserve | Step::Create | Step::Grow | Step::Shrink => {
+            Step::Reserve | Step::Create | Step::Grow | Step::Shrink | Step::Move => {
                 let layers = list.iter().fold(0u32, |sum, resource| {
                     sum.saturating_add(resource.traits.reservations.len().saturating_mul(2))
                 });
@@ -136,6 +139,8 @@ impl Pool<'_> {
                 })
             }
             Step::Destroy => volume && scalar,
+            // It takes two lists.
+            Step::Move => false,
             // The volume, and the disk beside it.
             Step::Grow | Step::Shrink => resource.name == "disk" && scalar && !traits.shared,
         };
@@ -199,7 +204,54 @@ impl Pool<'_> {
                 Conversion { consumed: given, converted: self.derived(names, given, Less::Volume) }
             }
             Step::Grow | Step::Shrink => self.resized(names, step, given, list),
+            Step::Move => Conversion { consumed: Holding::EMPTY, converted: given },
         }
+    }
+
+    /// Checks that `source` can be reserved as `list` says instead: both are the same but for their
+    /// reservations, of which no static one changes, all of it is in the holdings `from` together, and
+    /// [`Pool::change_to`] will have room.
+    ///
+    /// Refuses as [`Pool::check_change`]. O(list · (identities + total)).
+    pub fn check_move(
+        &self,
+        names: &Names<'_>,
+        source: &Seq<'_, Resource<'_>>,
+        list: &Seq<'_, Resource<'_>>,
+        from: &[Holding],
+    ) -> Result<(), Refusal> {
+        let pairs = || source.iter().zip(list.iter());
+        if list.is_empty() || source.len() != list.len() || !pairs().all(|(a, b)| can_move(&a, &b))
+        {
+            return Err(Refusal::BadOperation);
+        }
+        if !self.contains_as(names, from, source, Form::AsIs) {
+            return Err(Refusal::NotAvailable);
+        }
+        self.admit(names, list)?;
+        let parts = self.need(names, list).saturating_add(self.need(names, source));
+        if parts.saturating_mul(4) > self.room() {
+            return Err(Refusal::ResourcesFull);
+        }
+        let (idents, layers) = self.ident_room();
+        let (new, new_layers) = self.needs(names, Step::Move, list);
+        if new > idents || new_layers > layers {
+            return Err(Refusal::IdentitiesFull);
+        }
+        Ok(())
+    }
+
+    /// [`Pool::change`], and of a move that was checked what it moves. O(list · identities).
+    pub fn change_to(
+        &mut self,
+        names: &mut Names<'_>,
+        step: Step,
+        source: &Seq<'_, Resource<'_>>,
+        list: &Seq<'_, Resource<'_>>,
+    ) -> Conversion {
+        let consumed = self.take(names, source);
+        let conversion = self.change(names, step, list);
+        if step == Step::Move { Conversion { consumed, ..conversion } } else { conversion }
     }
 
     /// A volume with more disk, or less and the disk that comes out of it.
@@ -319,6 +371,37 @@ fn check_resize(step: Step, list: &Seq<'_, Resource<'_>>) -> Result<(), Refusal>
     let same = a.reservations == b.reservations && !a.reservations.is_empty();
     let enough = step == Step::Grow || some.milli() < whole.milli();
     if is_volume && beside && same && enough { Ok(()) } else { Err(Refusal::BadOperation) }
+}
+
+/// The same resource under another reservation: no layer that an agent's flags made is different, and
+/// the innermost is none of those.
+fn can_move(from: &Resource<'_>, to: &Resource<'_>) -> bool {
+    let (old, new) = (from.traits.reservations, to.traits.reservations);
+    let volume = from.traits.disk.is_some_and(|disk| !disk.persistence.is_empty());
+    let plain = !volume && !from.traits.revocable && !from.traits.shared;
+    let same = bare(from) == bare(to) && !is_empty(&from.value);
+    let dynamic = |layer: Reservation<'_>| layer.kind == ReservationKind::Dynamic;
+    let innermost = |stack: Seq<'_, Reservation<'_>>| stack.iter().last().is_some_and(dynamic);
+    same && plain
+        && old != new
+        && innermost(old)
+        && innermost(new)
+        && only_dynamic(old, new)
+        && only_dynamic(new, old)
+}
+
+/// True when what the first stack has beyond what both have is dynamic.
+fn only_dynamic(stack: Seq<'_, Reservation<'_>>, other: Seq<'_, Reservation<'_>>) -> bool {
+    let (mut others, mut common) = (other.iter(), true);
+    stack.iter().all(|layer| {
+        common = common && others.next().is_some_and(|other| other == layer);
+        common || layer.kind == ReservationKind::Dynamic
+    })
+}
+
+fn bare<'r>(of: &Resource<'r>) -> Resource<'r> {
+    let traits = Traits { reservations: Seq::EMPTY, allocated_to: "", ..of.traits };
+    Resource { traits, ..*of }
 }
 
 /// The id of a volume, and the role that it is for: there is one of each on an agent.

@@ -23,6 +23,8 @@ pub struct Planned<'s> {
     pub step: Step,
     /// To what: see [`Step`].
     pub list: Seq<'s, Resource<'s>>,
+    /// What a move moves; else nothing.
+    pub source: Seq<'s, Resource<'s>>,
 }
 
 impl<'s> Planned<'s> {
@@ -30,7 +32,7 @@ impl<'s> Planned<'s> {
     /// bring one; [`Full`] when it is too small.
     pub fn of(operation: &Operation<'s>, memory: &'s mut [u8]) -> Result<Option<Self>, Full> {
         let listed = |step, change: &crate::wire::call::Change<'s>| {
-            Ok(Some(Self { id: change.id, step, list: change.resources }))
+            Ok(Some(Self { id: change.id, step, list: change.resources, source: Seq::EMPTY }))
         };
         let (id, step, volume, other) = match operation {
             Operation::Launch { .. } | Operation::LaunchGroup { .. } => return Ok(None),
@@ -38,6 +40,9 @@ impl<'s> Planned<'s> {
             Operation::Unreserve(change) => return listed(Step::Unreserve, change),
             Operation::Create(change) => return listed(Step::Create, change),
             Operation::Destroy(change) => return listed(Step::Destroy, change),
+            Operation::Move { id, source, resources } => {
+                return Ok(Some(Self { id, step: Step::Move, list: *resources, source: *source }));
+            }
             Operation::Grow { id, volume, addition } => (*id, Step::Grow, volume, *addition),
             Operation::Shrink { id, volume, subtract } => {
                 let disk = bare_disk(volume.traits.disk);
@@ -47,7 +52,7 @@ impl<'s> Planned<'s> {
             }
         };
         let list = Scratch::new(memory).seq::<Resource<'static>>([*volume, other])?;
-        Ok(Some(Self { id, step, list }))
+        Ok(Some(Self { id, step, list, source: Seq::EMPTY }))
     }
 }
 

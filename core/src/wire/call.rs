@@ -352,6 +352,16 @@ pub enum Operation<'a> {
         /// What it loses.
         subtract: Amount,
     },
+    /// Keep what is reserved in one way in another, all of it or nothing of it.
+    Move {
+        /// The operation's id; empty = no feedback wanted.
+        id: &'a str,
+        /// The resources as they are,
+        #[serde(borrow)]
+        source: Seq<'a, Resource<'a>>,
+        /// and each of them as it will be.
+        resources: Seq<'a, Resource<'a>>,
+    },
 }
 
 impl<'a> Operation<'a> {
@@ -363,7 +373,7 @@ impl<'a> Operation<'a> {
             | Self::Unreserve(change)
             | Self::Create(change)
             | Self::Destroy(change) => change.id,
-            Self::Grow { id, .. } | Self::Shrink { id, .. } => id,
+            Self::Grow { id, .. } | Self::Shrink { id, .. } | Self::Move { id, .. } => id,
         }
     }
 
@@ -377,6 +387,7 @@ impl<'a> Operation<'a> {
             Self::Destroy(change) => Self::Destroy(Change { id, ..change }),
             Self::Grow { volume, addition, .. } => Self::Grow { id, volume, addition },
             Self::Shrink { volume, subtract, .. } => Self::Shrink { id, volume, subtract },
+            Self::Move { source, resources, .. } => Self::Move { id, source, resources },
         }
     }
 }
@@ -487,6 +498,11 @@ impl Check for Operation<'_> {
                 name("operation.id", id)?;
                 volume.check()?;
                 subtract.check()
+            }
+            Self::Move { id, source, resources } => {
+                name("operation.id", id)?;
+                source.check_up_to("operation.source", ITEMS_PER_LIST_MAX)?;
+                resources.check_up_to("operation.resources", ITEMS_PER_LIST_MAX)
             }
         }
     }

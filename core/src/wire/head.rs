@@ -72,7 +72,11 @@ impl Head<'_> {
                 ..
             })
             | Self::AgentCall(AgentCall::Draining { .. } | AgentCall::Ran { .. })
-            | Self::AgentEvent(AgentEvent::Reactivate | AgentEvent::ReconcileOperations { .. })
+            | Self::AgentEvent(
+                AgentEvent::Reactivate
+                | AgentEvent::ReconcileOperations { .. }
+                | AgentEvent::DescribeFramework { .. },
+            )
             | Self::OperatorCall(_)
             | Self::OperatorEvent(_)
             | Self::Link(Link::Prove { .. } | Link::Masters { .. } | Link::Splice { .. })

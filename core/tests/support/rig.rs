@@ -820,6 +820,11 @@ fn operation_of(word: &str) -> Option<Operation<'static>> {
         "unreserve" => Operation::Unreserve(change()),
         "create" => Operation::Create(change()),
         "destroy" => Operation::Destroy(change()),
+        // `move@id=cpus(~web):1>cpus(~db):1`
+        "move" => {
+            let (source, to) = text.split_once('>')?;
+            Operation::Move { id, source: wire(source), resources: wire(to) }
+        }
         "grow" => {
             let mut list = resources().iter();
             let (volume, addition) = (list.next().unwrap(), list.next().unwrap());

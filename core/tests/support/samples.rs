@@ -431,6 +431,14 @@ pub fn all() -> Vec<(&'static str, Head<'static>)> {
                 subtract: Amount::from_units(1),
             }),
         ),
+        (
+            "call.accept.move",
+            operate(Operation::Move {
+                id: "move",
+                source: list![Resource<'static>; rich_resource()],
+                resources: list![Resource<'static>; rich_resource()],
+            }),
+        ),
         ("call.decline", call(Verb::Decline { offers: offers(), refuse_us: None })),
         ("call.accept_inverse", call(Verb::AcceptInverse { offers: offers(), refuse_us: Some(0) })),
         ("call.decline_inverse", call(Verb::DeclineInverse { offers: offers(), refuse_us: None })),

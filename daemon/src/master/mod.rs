@@ -6,7 +6,7 @@
 //! | `schedulers` | frameworks that speak Mesos' scheduler API |
 //! | `operator`, `operations` | operators that speak Mesos' operator API: reads, and changes |
 //! | `quotas` | what they say of quota, in each form that Mesos has had for it |
-//! | `reservations`, `again` | what they reserve, and in another way |
+//! | `reservations` | what they reserve, and in another way |
 //! | `rights` | what `--acls` let callers do |
 //! | `site` | what it answers over HTTP |
 //! | `standby` | what it answers while another one leads |
@@ -20,7 +20,6 @@
 //! | `explain` | why a framework does not get what an agent has, as people say it |
 //! | `verdicts` | what is wrong with tasks, looking at each alone |
 
-mod again;
 mod agents;
 mod arrivals;
 mod counted;

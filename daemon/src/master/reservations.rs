@@ -8,11 +8,11 @@ use std::rc::Rc;
 
 use hyper::StatusCode;
 use mesita_core::limits::HEAD_MAX;
+use mesita_core::wire::Scratch;
 use mesita_core::wire::call::{Change, Operation};
 use mesita_core::wire::operator::OperatorVerb;
-use mesita_core::wire::{AgentId, Scratch};
 
-use super::{MasterNode, again};
+use super::MasterNode;
 use crate::doors::Caller;
 use crate::http::{Early, Reply, Visit, early, only, request, status, transcode};
 use crate::legacy;
@@ -52,16 +52,6 @@ impl Listed {
         }
     }
 
-    /// What undoes it.
-    const fn opposite(self) -> Self {
-        match self {
-            Self::Reserve => Self::Unreserve,
-            Self::Unreserve => Self::Reserve,
-            Self::Create => Self::Destroy,
-            Self::Destroy => Self::Create,
-        }
-    }
-
     /// What the list is called in a form.
     const fn field(self) -> &'static str {
         match self {
@@ -84,7 +74,7 @@ impl MasterNode {
             if let Some(ReserveResources { agent_id, source, resources }) =
                 call.filter(|call| !call.source.is_empty())
             {
-                self.reserve_again(agent_id, source, resources, caller).await?;
+                self.move_reservation(agent_id, (source, resources), caller).await?;
                 return Ok(true);
             }
             (Listed::Reserve, call.map(|one| &one.agent_id), call.map(|one| &one.resources))
@@ -122,57 +112,20 @@ impl MasterNode {
         self.operate_on(agent, operation, caller).await
     }
 
-    /// RESERVE_RESOURCES with `source`: what is reserved in one way is reserved in another from now
-    /// on. Layer by layer, down to the one that both have and up again; when a layer cannot be made,
-    /// because somebody has launched on what was free for a moment, those undone are made again.
-    async fn reserve_again(
+    /// RESERVE_RESOURCES with `source`: what is reserved in one way is reserved in another from now on,
+    /// all of it or nothing of it.
+    async fn move_reservation(
         self: &Rc<Self>,
         agent: &pb::AgentId,
-        source: &[pb::Resource],
-        resources: &[pb::Resource],
+        (source, resources): (&[pb::Resource], &[pb::Resource]),
         caller: &Caller,
     ) -> Result<(), Early> {
-        let steps = again::steps(source, resources).map_err(bad)?;
-        for (what, list) in &steps {
-            self.check_change(*what, list, caller)?;
-        }
-        for (done, (what, list)) in steps.iter().enumerate() {
-            let Err(refused) = self.change_list(*what, Some(agent), list, caller).await else {
-                continue;
-            };
-            for (what, list) in steps.iter().take(done).rev() {
-                let back = what.opposite();
-                if self.change_list(back, Some(agent), list, caller).await.is_err() {
-                    let message = "the resources are in use now and could not be reserved again; see \
-                                   what is reserved in /slaves";
-                    return Err(early(StatusCode::CONFLICT, message));
-                }
-            }
-            self.forget_request(caller);
-            return Err(refused);
-        }
-        Ok(())
-    }
-
-    /// Whether a caller may change a list so, before anything is changed.
-    fn check_change(
-        &self,
-        what: Listed,
-        list: &[pb::Resource],
-        caller: &Caller,
-    ) -> Result<(), Early> {
-        let mut memory = [vec![0; HEAD_MAX], vec![0; HEAD_MAX]];
-        let [first, second] = &mut memory;
-        let mut scratch = Scratch::new(first);
-        let resources = resources::to_wire(list, &mut scratch).map_err(|bad| invalid(&bad))?;
-        let operation = what.operation(Change { id: "", resources });
-        if let Some(principal) = caller.principal() {
-            check_principal(&operation, principal)?;
-        }
-        let operation = Scratch::new(second).seq::<Operation<'static>>([operation]);
-        let operation = operation.map_err(|_| bad("more than fits a message of 64 KiB"))?;
-        let agent = AgentId::NONE;
-        self.check_allowed(caller, &OperatorVerb::Operate { agent, operation })
+        let mut memory = vec![0; HEAD_MAX];
+        let mut scratch = Scratch::new(&mut memory);
+        let moved = resources::moved(source, resources, &mut scratch);
+        let (source, resources) = moved.map_err(|bad| invalid(&bad))?;
+        let operation = Operation::Move { id: "", source, resources };
+        self.operate_on(Some(agent), operation, caller).await
     }
 
     /// GROW_VOLUME and SHRINK_VOLUME.
@@ -240,7 +193,7 @@ impl MasterNode {
                 None => self.change_list(what, Some(&agent), &list, &visit.caller).await,
                 Some(source) => {
                     let source = read_list("source", source)?;
-                    self.reserve_again(&agent, &source, &list, &visit.caller).await
+                    self.move_reservation(&agent, (&source, &list), &visit.caller).await
                 }
             }
         };
@@ -275,6 +228,7 @@ fn invalid(why: &BadResource) -> Early {
 fn check_principal(operation: &Operation<'_>, principal: &str) -> Result<(), Early> {
     let (what, list) = match operation {
         Operation::Reserve(change) => ("reservation", change.resources),
+        Operation::Move { resources, .. } => ("reservation", *resources),
         Operation::Create(change) => ("volume", change.resources),
         Operation::Launch { .. }
         | Operation::LaunchGroup { .. }

@@ -162,6 +162,10 @@ fn asked_of(
             .resources
             .iter()
             .try_for_each(|of| may(Action::UnreserveResources, reserver(&of))),
+        Operation::Move { source, resources, .. } => {
+            source.iter().try_for_each(|of| may(Action::UnreserveResources, reserver(&of)))?;
+            resources.iter().try_for_each(|of| may(Action::ReserveResources, Some(role(&of))))
+        }
         Operation::Create(change) => {
             change.resources.iter().try_for_each(|of| may(Action::CreateVolume, Some(role(&of))))
         }

@@ -310,7 +310,8 @@ fn place_of_operation(operation: &Operation<'_>) -> usize {
     match operation {
         Operation::Launch { .. } => 0,
         Operation::LaunchGroup { .. } => 1,
-        Operation::Reserve(_) => 2,
+        // Mesos: RESERVE with `source`.
+        Operation::Reserve(_) | Operation::Move { .. } => 2,
         Operation::Unreserve(_) => 3,
         Operation::Create(_) => 4,
         Operation::Destroy(_) => 5,

@@ -54,7 +54,8 @@ impl Verdicts {
                 | Operation::Create(_)
                 | Operation::Destroy(_)
                 | Operation::Grow { .. }
-                | Operation::Shrink { .. } => continue,
+                | Operation::Shrink { .. }
+                | Operation::Move { .. } => continue,
             };
             for task in tasks.iter() {
                 let executor = task.executor.or(around).map_or("", |executor| executor.user);

@@ -80,6 +80,7 @@ impl From<BadResource> for BadCall {
             | BadResource::Ranges(_)
             | BadResource::Reservation(_)
             | BadResource::ReadOnly(_)
+            | BadResource::Moved(_)
             | BadResource::Role(..)
             | BadResource::Path(_)
             | BadResource::Disk(_)
@@ -454,8 +455,9 @@ impl<'s> Writer<'s> {
             Type::Reserve => {
                 let reserve = operation.reserve.as_ref().ok_or_else(|| missing("reserve"))?;
                 if !reserve.source.is_empty() {
-                    let why = "'source' of RESERVE is for operators: UNRESERVE first, then RESERVE";
-                    return Err(BadCall::Invalid(why.to_owned()));
+                    let (source, list) = (&reserve.source, &reserve.resources);
+                    let (source, resources) = resources::moved(source, list, &mut self.scratch)?;
+                    return Ok(Operation::Move { id, source, resources });
                 }
                 Ok(Operation::Reserve(self.change(id, &reserve.resources)?))
             }

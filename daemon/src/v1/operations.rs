@@ -109,6 +109,11 @@ fn info(operation: &WireOperation<'_>) -> pb::offer::Operation {
             let resources = list(&change.resources);
             told.reserve = Some(asked::Reserve { resources, ..Default::default() });
         }
+        WireOperation::Move { source, resources, .. } => {
+            told.set_type(Type::Reserve);
+            let (source, resources) = (list(source), list(resources));
+            told.reserve = Some(asked::Reserve { source, resources });
+        }
         WireOperation::Unreserve(change) => {
             told.set_type(Type::Unreserve);
             told.unreserve = Some(asked::Unreserve { resources: list(&change.resources) });

@@ -42,6 +42,8 @@ pub(crate) enum BadResource {
     Volume(String),
     /// A persistent volume that is to be made, and to be read-only.
     ReadOnly(String),
+    /// Two lists that are not the same under two reservations, and why.
+    Moved(&'static str),
     /// More than a message may hold.
     TooMany,
 }
@@ -75,6 +77,7 @@ impl fmt::Display for BadResource {
                 f,
                 "Resource '{name}' is a volume of mode RO: it is made as RW, and each task says how it uses it"
             ),
+            Self::Moved(why) => f.write_str(why),
             Self::TooMany => f.write_str("The resources are more than one message may hold"),
         }
     }
@@ -96,6 +99,36 @@ pub(crate) fn to_wire<'s>(
         resources.push(one_to_wire(resource, scratch)?);
     }
     Ok(scratch.seq::<Resource<'static>>(resources)?)
+}
+
+/// What is reserved in one way, and each of it as it is to be reserved, for the wire. Mesos:
+/// `validation::operation::validate` of Reserve.
+pub(crate) fn moved<'s>(
+    source: &'s [pb::Resource],
+    resources: &'s [pb::Resource],
+    scratch: &mut Scratch<'s>,
+) -> Result<(Seq<'s, Resource<'s>>, Seq<'s, Resource<'s>>), BadResource> {
+    let (source, others) = (to_wire(source, scratch)?, to_wire(resources, scratch)?);
+    let bare = |of: &Resource<'s>| {
+        let traits = Traits { reservations: Seq::EMPTY, allocated_to: "", ..of.traits };
+        Resource { traits, ..*of }
+    };
+    let mut left: Vec<Resource<'s>> = others.iter().collect();
+    let mut paired = Vec::with_capacity(left.len());
+    for one in source.iter() {
+        let same = left.iter().position(|other| bare(other) == bare(&one));
+        let differ = "'source' and 'resources' must differ only in their reservations";
+        let other = left.remove(same.ok_or(BadResource::Moved(differ))?);
+        if other.traits.reservations == one.traits.reservations {
+            let same = "'source' and 'resources' have the same reservations";
+            return Err(BadResource::Moved(same));
+        }
+        paired.push(other);
+    }
+    if !left.is_empty() {
+        return Err(BadResource::Moved("'resources' has more than 'source'"));
+    }
+    Ok((source, scratch.seq::<Resource<'static>>(paired)?))
 }
 
 fn one_to_wire<'s>(

@@ -313,6 +313,56 @@ fn operators_reserve_what_is_offered_and_make_volumes_of_it() {
 }
 
 #[test]
+fn a_framework_reserves_otherwise_what_it_has_reserved_and_goes_on_in_the_same_call() {
+    let world = World::new();
+    let (master, mut agent) = cluster(&world);
+    let mut framework = subscribe(&master, &json!({}));
+    let offer = framework.offer();
+    let labelled = |value: &str| {
+        let mut cpus = reserved("cpus", 2.0, "web");
+        cpus["reservations"][0]["labels"] = json!({"labels": [{"key": "for", "value": value}]});
+        cpus
+    };
+    let moved = |id: &str, from: &str, to: &str| {
+        let reserve = json!({"source": [labelled(from)], "resources": [labelled(to)]});
+        json!({"type": "RESERVE", "id": {"value": id}, "reserve": reserve})
+    };
+    let mut task = task(&offer, "runs", "true");
+    let mut one = labelled("b");
+    one["scalar"]["value"] = json!(1.0);
+    task["resources"].as_array_mut().unwrap().retain(|of| of["name"] != "cpus");
+    task["resources"].as_array_mut().unwrap().push(one);
+    let operations = [
+        reserve("r", &[labelled("a")]),
+        moved("m", "a", "b"),
+        moved("gone", "a", "c"),
+        moved("same", "b", "b"),
+        launch(&[task]),
+    ];
+    accept(&framework, &offer, &operations);
+    let mut ends = std::collections::BTreeMap::new();
+    while ends.len() < 4 {
+        let event = framework.events.event().unwrap();
+        let status = &event["update_operation_status"]["status"];
+        if let Some(id) = status["operation_id"]["value"].as_str() {
+            ends.insert(id.to_owned(), status["state"].as_str().unwrap().to_owned());
+        }
+    }
+    let ended = |id: &str| ends[id].as_str();
+    assert_eq!((ended("r"), ended("m")), ("OPERATION_FINISHED", "OPERATION_FINISHED"));
+    assert_eq!((ended("gone"), ended("same")), ("OPERATION_ERROR", "OPERATION_ERROR"));
+    // The agent has kept it.
+    agent.kill();
+    agent.start();
+    agent.process().says("registered with the master");
+    let kept = || read_at(agent.port, "/state")["reserved_resources_full"].to_string();
+    let is = || kept().contains(r#""value":"b""#) && !kept().contains(r#""value":"a""#);
+    eventually(is, kept);
+    framework.accepted("TEARDOWN", &Value::Null);
+    end(&world, master, agent);
+}
+
+#[test]
 fn an_agent_with_less_than_is_kept_on_it_does_not_start_and_loses_nothing() {
     let world = World::new();
     let (master, mut agent) = cluster(&world);
@@ -396,7 +446,9 @@ fn all_of_it(framework: &mut Framework) -> Value {
 #[test]
 fn who_holds_a_volume_to_read_it_cannot_write_there_by_any_path() {
     let world = World::new();
-    let (master, agent) = cluster(&world);
+    // Offers that come while statuses are waited for are taken back soon.
+    let master = world.master(&["--offer-timeout=2s"]);
+    let agent = master.agent(&["--resources", "cpus:4;mem:1024;disk:1000"]);
     let mut framework = subscribe(&master, &json!({}));
     let offer = framework.offer();
     let db = volume(10.0, "db", "data");

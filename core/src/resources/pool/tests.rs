@@ -212,6 +212,38 @@ fn operations_on_what_they_are_not_about_are_refused_and_change_nothing() {
 }
 
 #[test]
+fn what_is_reserved_in_one_way_is_in_another_at_once() {
+    let mut world = World::new(16, 40);
+    let mut have = world.take("cpus:4;disk:100");
+    let web = reserved("disk:40", &["web"], "");
+    let reserve = world.pool.change(&mut world.names, Step::Reserve, &web);
+    world.pool.apply(&mut world.names, &mut have, &reserve).unwrap();
+    let refused = |world: &World, source: &Seq<'_, _>, list: &Seq<'_, _>, have| {
+        world.pool.check_move(&world.names, source, list, &[have])
+    };
+    let (some, other) =
+        (reserved("disk:30", &["web"], ""), reserved("disk:30", &["ops", "ops/db"], ""));
+    refused(&world, &some, &other, have).unwrap();
+    let moved = world.pool.change_to(&mut world.names, Step::Move, &some, &other);
+    world.pool.apply(&mut world.names, &mut have, &moved).unwrap();
+    assert_eq!(world.show(have), "cpus:4;disk:60;disk(web):10;disk(ops/db):30");
+    let before = world.digest();
+    let bad = Err(Refusal::BadOperation);
+    let ten = |roles: &'static [&'static str]| reserved("disk:10", roles, "");
+    assert_eq!(refused(&world, &some, &other, have), Err(Refusal::NotAvailable), "no more");
+    assert_eq!(refused(&world, &ten(&["web"]), &ten(&["web"]), have), bad, "the same");
+    assert_eq!(refused(&world, &ten(&["web"]), &other, have), bad, "another amount");
+    assert_eq!(refused(&world, &ten(&["web"]), &ten(&[]), have), bad, "not reserved");
+    assert_eq!(refused(&world, &wire("disk:10"), &ten(&["web"]), have), bad, "was not");
+    assert_eq!(refused(&world, &wire("disk(web):10"), &ten(&["ops"]), have), bad, "by flags");
+    let volume = |roles: &'static [&'static str]| reserved("disk:10", roles, "v");
+    assert_eq!(refused(&world, &volume(&["web"]), &volume(&["ops"]), have), bad, "a volume");
+    let twisted = ten(&["ops", "web"]);
+    assert_eq!(refused(&world, &ten(&["web"]), &twisted, have), Err(Refusal::BadResource));
+    assert_eq!(world.digest(), before);
+}
+
+#[test]
 fn a_volume_grows_and_shrinks_by_the_disk_beside_it() {
     let mut world = World::new(16, 40);
     let mut have = world.take("disk:100");

@@ -81,6 +81,13 @@ pub(crate) struct Happened {
 }
 
 impl Tables {
+    /// The same without agents of which a stream will be told that they are added: they are here, and
+    /// the master is not done with what they hold.
+    pub(crate) fn told_first(&self) -> Self {
+        let told = |_, agent: &Agent| agent.shown || !agent.is_known();
+        Self { agents: self.agents.only(told), ..self.clone() }
+    }
+
     /// All that there is: what is summed up for agents.
     pub(crate) fn whole(&self) -> &Self {
         self.whole.as_deref().unwrap_or(self)
@@ -569,5 +576,40 @@ impl Catalog {
             ("catalog_executors", self.now.executors.len() as u64),
             ("catalog_offers", self.now.offers.len() as u64),
         ]
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use mesita_core::wire::event::AgentInfo;
+    use mesita_core::wire::{Seq, Session};
+
+    use super::*;
+
+    #[test]
+    fn an_agent_is_in_what_a_stream_begins_with_or_told_as_added_and_never_both() {
+        let (mut catalog, row) = (Catalog::default(), Id { index: 0, generation: 1 });
+        let info = AgentInfo {
+            agent: AgentId { epoch: 1, number: 1 },
+            hostname: "",
+            region: "",
+            zone: "",
+            attributes: Seq::EMPTY,
+            address: "",
+        };
+        let (resources, session) = (Seq::EMPTY, Session::default());
+        let came = Fact::Agent { row, info, resources, session, tasks_max: 0, task_kinds: 0 };
+        let mut told = |fact: &Fact<'_>| {
+            catalog.fold(fact, 1, &[], |_| Arc::from([]));
+            (catalog.now.agents.len(), catalog.now.told_first().agents.len())
+        };
+        assert_eq!(told(&came), (1, 0));
+        let mut state = |state| told(&Fact::AgentState { row, state });
+        assert_eq!(state(AgentState::Settling), (1, 0));
+        assert_eq!(state(AgentState::Confirming), (1, 0), "it is added when it is active");
+        assert_eq!(state(AgentState::Active), (1, 1));
+        assert_eq!(state(AgentState::Away), (1, 1), "it was there all the time");
+        assert_eq!(state(AgentState::Confirming), (1, 1));
+        assert_eq!(state(AgentState::Recovered), (1, 1), "among those that are not back");
     }
 }

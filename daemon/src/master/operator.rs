@@ -290,7 +290,7 @@ impl MasterNode {
         let snapshot = Event {
             r#type: Some(event::Type::Subscribed.into()),
             subscribed: Some(event::Subscribed {
-                get_state: Some(reads::state(&seen)),
+                get_state: Some(reads::state(&seen.told_first())),
                 heartbeat_interval_seconds: Some(seconds(HEARTBEAT_US)),
             }),
             ..Event::default()

@@ -58,8 +58,8 @@ impl fmt::Display for BadCall {
             Self::Framework(why) => f.write_str(why),
             Self::TooLong => write!(
                 f,
-                "Failed to validate scheduler::Call: The call takes more than {HEAD_MAX} bytes; send \
-                 it in parts"
+                "Failed to validate scheduler::Call: The call takes more than {HEAD_MAX} bytes; shorten \
+                 its names and lists, or send it in parts"
             ),
         }
     }

@@ -25,6 +25,9 @@ use crate::wire::{
     AgentId, Body, BodyRef, Check, FrameworkId, Head, Scratch, Seq, Session, decode, encode,
 };
 
+/// What is said of an agent that another one has outlived.
+const COPY: &str = "a later start of this agent was heard: another copy of its work directory runs, or this \
+                    one is older; end the other, or remove meta/ledger here to begin anew";
 /// Bytes of bodies in one frame, unless a single one is larger.
 const BODIES_BYTES: u32 = 1024 * 1024;
 
@@ -400,6 +403,11 @@ impl Agent<'_> {
             AgentEvent::Registered { fence, session, agent, cluster, timeout_us } => {
                 self.admitted(cx, fence, session, agent, cluster, timeout_us)
             }
+            AgentEvent::Refused { refusal: Refusal::StaleSession, .. } => {
+                let message = self.outlived(cx);
+                self.part(cx, message);
+                Ok(())
+            }
             AgentEvent::Refused { message, .. } => {
                 self.part(cx, message);
                 Ok(())
@@ -447,6 +455,19 @@ impl Agent<'_> {
                 Ok(())
             }
         }
+    }
+
+    /// The master has heard a later start of this agent. One that remembers nothing has lost its ledger,
+    /// and counts its starts from further up until one is new; one that does not know of it is a copy.
+    fn outlived(&mut self, cx: &mut Cx<'_>) -> &'static str {
+        if !self.agent.is_none() {
+            return COPY;
+        }
+        let incarnation = self.counters.incarnation.saturating_mul(2);
+        self.counters.incarnation = incarnation;
+        self.counters.start_record =
+            self.persist(cx, Record::Started { incarnation, boot: self.boot }, true, &[]);
+        "a later start of this agent was heard, which its ledger does not know: it begins anew"
     }
 
     /// The word of the current session, and no older than what was obeyed.

@@ -383,7 +383,9 @@ impl SetNode {
 
     /// Somebody is heard from there who is one of them.
     pub(super) fn is_peer(&self, from: SocketAddr) -> bool {
-        self.peers.borrow().places().any(|place| place == from)
+        let facts = self.facts.borrow();
+        let roster = &facts.meta.roster;
+        self.peers.borrow().is_place_of(from, |id| roster.has(id))
     }
 
     fn take(&self, datagram: &mut [u8], from: SocketAddr) -> Result<(), Dropped> {

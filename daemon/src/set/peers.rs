@@ -129,6 +129,12 @@ impl Peers {
     pub(super) fn places(&self) -> impl Iterator<Item = SocketAddr> + '_ {
         self.starts.values().flatten().map(|start| start.from)
     }
+
+    /// True when one of those was heard there.
+    pub(super) fn is_place_of(&self, place: SocketAddr, counts: impl Fn(u8) -> bool) -> bool {
+        let mut some = self.starts.iter().filter(|(id, _)| counts(**id));
+        some.any(|(_, starts)| starts.iter().any(|start| start.from == place))
+    }
 }
 
 #[cfg(test)]

@@ -101,7 +101,8 @@ impl SetNode {
         }
         let asker =
             Asker { key: join.key, rows: join.rows, address: join.address.to_owned(), from };
-        let passed_on = self.is_peer(from);
+        // Who asks for itself says where it is; the place may have been another master's before.
+        let passed_on = asker.address != from.to_string() && self.is_peer(from);
         let fits = asker.rows == self.identity.rows;
         let known = facts.meta.roster.members.iter().find(|member| member.key == join.key);
         self.changes.note(asker, now);

@@ -489,3 +489,30 @@ fn an_older_copy_of_a_master_is_found_out_by_what_the_others_remember() {
     set.stop();
     world.nothing_is_left();
 }
+
+#[test]
+fn an_agent_that_lost_its_ledger_begins_anew_and_one_with_an_older_ledger_says_so() {
+    let world = World::new();
+    let master = world.master(&[]);
+    let mut agent = master.agent(&[]);
+    let registered = "registered with the master";
+    agent.process().says(registered);
+    let ledger = agent.work_dir().join("meta/ledger");
+    let older = fs::read(&ledger).unwrap();
+    for _ in 0..3 {
+        agent.kill();
+        agent.start();
+        agent.process().says(registered);
+    }
+    agent.kill();
+    fs::write(&ledger, older).unwrap();
+    agent.start();
+    agent.process().says("another copy of its work directory runs, or this one is older");
+    agent.kill();
+    fs::remove_file(&ledger).unwrap();
+    agent.start();
+    agent.process().says(registered);
+    agent.leave();
+    master.stop();
+    world.nothing_is_left();
+}

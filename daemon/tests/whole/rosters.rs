@@ -128,6 +128,27 @@ fn a_master_that_is_lost_with_its_disk_is_replaced() {
 }
 
 #[test]
+fn a_master_that_is_lost_with_its_disk_is_replaced_where_it_was() {
+    let world = World::new();
+    let mut set = Set::made(&world, &[]);
+    let first = set.leader();
+    let lost = (first + 1) % 3;
+    set.kill(lost);
+    fs::remove_dir_all(set.work_dir(lost)).unwrap();
+    let process = set.begin(lost, &["--join"]);
+    process.says("`mesita masters add ");
+    set.running[lost] = Some(process);
+    let key = set.asking();
+    let silent = || set.masters().iter().any(|row| row["state"] == "silent");
+    eventually(silent, || format!("one that is silent: {:?}", set.masters()));
+    let said = set.change(&["replace", &id(lost), &key]);
+    assert_eq!(said.status, 0, "{}", said.err);
+    set.voting(3);
+    set.stop();
+    world.nothing_is_left();
+}
+
+#[test]
 fn one_change_at_a_time_and_only_by_operators() {
     let world = World::new();
     let mut set = Set::made(&world, &[]);

@@ -351,7 +351,17 @@ impl World {
 
     pub fn pause(&mut self, id: u8, us: u64) {
         let until = self.now + us;
-        self.node(id).paused_until = until;
+        let node = self.node(id);
+        let wakes = until < std::mem::replace(&mut node.paused_until, until);
+        if wakes {
+            // What was put off until later than this is due.
+            node.ticking = (u64::MAX, node.ticking.1 + 1);
+            if node.writing.is_some() && !node.hangs {
+                let life = node.life;
+                self.at(MILLI, Happening::Saved { at: id, life });
+            }
+            self.schedule(id);
+        }
         self.say(format_args!("pause {id} for {} ms", us / MILLI));
     }
 

@@ -61,6 +61,9 @@ impl Master<'_> {
             }
             self.update_fact(cx, task, latest, &self.as_removed(owner, status), bodies);
             self.move_to(task, status.state, latest.is_terminal());
+        } else if status.uuid.is_none() {
+            // An answer about a task whose end was told and acknowledged: a late order has met nothing.
+            return Ok(());
         }
         let row = self.frameworks.get(owner).ok_or(Refusal::UnknownFramework)?;
         if acknowledged_here(&row) {

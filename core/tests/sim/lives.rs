@@ -117,6 +117,7 @@ fn lives_under_faults_keep_every_promise() {
 /// Lives that ended badly once: until when, in seconds, and with what.
 const KEPT: &[(u64, u64, &str)] = &[
     (3, 50, "a new leader told the end of a task before the updates that came before it"),
+    (34, 130, "a late kill of a task that had ended was answered as if it had been lost"),
     (31, 20, "a master without room for another offer went round and round"),
 ];
 

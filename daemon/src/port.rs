@@ -145,6 +145,11 @@ impl Port {
         }
     }
 
+    /// Inputs of which will be told that they were applied, or refused, and was not yet.
+    pub(crate) fn waiting(&self) -> u64 {
+        self.told.borrow().len() as u64
+    }
+
     /// Bytes of inputs that wait beside the ring.
     pub(crate) fn backlog_bytes(&self) -> usize {
         self.to_core.backlog_bytes()

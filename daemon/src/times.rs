@@ -2,6 +2,7 @@
 //! percentiles of an hour, at most of 1,000 times.
 
 use std::sync::Mutex;
+use std::sync::atomic::{AtomicU32, Ordering};
 
 /// As many as are remembered.
 const RECENT_MAX: usize = 1_000;
@@ -10,6 +11,19 @@ const RECENT_MAX: usize = 1_000;
 pub(crate) static ALLOCATIONS: Times = Times::new();
 /// What it took until a change was durable.
 pub(crate) static STORES: Times = Times::new();
+
+/// What it took to read the registry when the process began, in µs.
+static FETCH_US: AtomicU32 = AtomicU32::new(0);
+
+/// The registry was read.
+pub(crate) fn fetched(us: u64) {
+    FETCH_US.store(u32::try_from(us).unwrap_or(u32::MAX), Ordering::Relaxed);
+}
+
+/// How long that took, in ms.
+pub(crate) fn fetch_ms() -> f64 {
+    f64::from(FETCH_US.load(Ordering::Relaxed)) / 1000.0
+}
 
 /// Durations in µs. All of it is one lock, held for a few ns.
 pub(crate) struct Times(Mutex<Recent>);

@@ -75,6 +75,7 @@ impl AgentNode {
         let ending = talk(&conn, frames, writing, &*self).await;
         log::debug!("executor at {}: {ending}", ends.peer());
         self.conns.end(id);
+        self.executors.forget(id);
         self.port.put(&Input::Closed { conn: id });
     }
 

@@ -60,10 +60,12 @@ pub(crate) struct Containers {
     /// Sandboxes that are to go, by when.
     pub(super) garbage: RefCell<BTreeSet<(u64, At)>>,
     pub(super) garbage_changed: Event,
+    /// How old they may become, in µs, as the disk was when it was looked at last.
+    pub(super) age_max_us: Cell<u64>,
     /// Sandboxes that were removed, or could not be.
     pub(super) removed: Cell<u64>,
     pub(super) stuck: Cell<u64>,
-    /// Launches that failed, and containers that could not be ended.
+    /// Launches that failed, and containers that could not be ended, or not without a trace.
     unlaunched: Cell<u64>,
     unkilled: Cell<u64>,
 }
@@ -148,6 +150,7 @@ impl Containers {
             id: Cell::default(),
             garbage: RefCell::default(),
             garbage_changed: Event::new(),
+            age_max_us: Cell::default(),
             removed: Cell::default(),
             stuck: Cell::default(),
             unlaunched: Cell::default(),
@@ -788,6 +791,7 @@ impl AgentNode {
         let (limit, usage, cleaned) = self.containers.by_hand(finished).await;
         if let Err(error) = &cleaned {
             log::error!("container {id}: {error}");
+            count(&self.containers.unkilled);
         }
         let seen = limit.unwrap_or_default().map(|limitation| told_as(&limitation));
         let limited = container.limited.take().or(seen);
@@ -885,6 +889,7 @@ impl AgentNode {
             let cleared = move || isolation.kill(id).and_then(|_| isolation.cleanup(id));
             if let Err(error) = me.containers.by_hand(cleared).await {
                 log::error!("container {id}: {error}");
+                count(&me.containers.unkilled);
             }
         });
     }

@@ -12,6 +12,7 @@ use std::sync::Arc;
 use hyper::body::Incoming;
 use hyper::header::{AUTHORIZATION, HeaderValue, WWW_AUTHENTICATE};
 use hyper::{HeaderMap, Request, StatusCode};
+use mesita_core::Refusal;
 use mesita_core::agent::Input;
 use mesita_core::agent::ledger::Record;
 use mesita_core::doors;
@@ -19,11 +20,13 @@ use mesita_core::limits::HEAD_MAX;
 use mesita_core::table::Id;
 use mesita_core::wire::agent::FrameworkHeld;
 use mesita_core::wire::call::Capability;
+use mesita_core::wire::executor::ExecutorEvent;
 use mesita_core::wire::hello::Role;
 use mesita_core::wire::{AgentId, Body, BodyRef, ContainerId, FrameworkId, Head, Scratch, decode};
 use prost::Message;
 
 use super::AgentNode;
+use super::metrics::Awaited;
 use crate::alarm;
 use crate::describe;
 use crate::doors::{Denied, Inside};
@@ -49,6 +52,8 @@ const COMPLETED_MAX: usize = 50;
 #[derive(Default)]
 pub(super) struct Executors {
     by_conn: RefCell<BTreeMap<Id, Rc<Executor>>>,
+    /// Connections, streams or not, of those that subscribed; true for one that is to end.
+    heard: RefCell<BTreeMap<Id, bool>>,
     frameworks: RefCell<BTreeMap<FrameworkId, Known>>,
     /// Frameworks that have nothing here any more, the newest last.
     completed: RefCell<VecDeque<(FrameworkId, Known)>>,
@@ -147,6 +152,27 @@ impl Executors {
         completed.iter().map(|(id, known)| (*id, known.info.clone())).collect()
     }
 
+    /// Takes note of what an executor is told on a connection.
+    pub(super) fn told(&self, conn: Id, event: &ExecutorEvent<'_>) {
+        if matches!(event, ExecutorEvent::Subscribed { .. }) {
+            self.heard.borrow_mut().insert(conn, false);
+        } else if matches!(event, ExecutorEvent::Shutdown) {
+            self.heard.borrow_mut().insert(conn, true);
+        }
+    }
+
+    /// A connection is gone.
+    pub(super) fn forget(&self, conn: Id) {
+        self.heard.borrow_mut().remove(&conn);
+    }
+
+    /// How many have subscribed, and how many more of them are to end.
+    pub(super) fn heard(&self) -> (u64, u64) {
+        let heard = self.heard.borrow();
+        let ending = heard.values().filter(|ends| **ends).count();
+        ((heard.len() - ending) as u64, ending as u64)
+    }
+
     fn of_conn(&self, conn: Id) -> Option<Rc<Executor>> {
         self.by_conn.borrow().get(&conn).map(Rc::clone)
     }
@@ -222,7 +248,12 @@ impl AgentNode {
         denied: Option<Denied>,
     ) -> Result<Reply, Early> {
         let (mut call, headers) = request::message::<Call>(&self.port.bodies, request).await?;
-        executors::validate(&call).map_err(|why| early(StatusCode::BAD_REQUEST, why))?;
+        executors::validate(&call).map_err(|why| {
+            if call.r#type() == Type::Update {
+                self.outcomes.came_of(Awaited::Update, Err(Refusal::Malformed));
+            }
+            early(StatusCode::BAD_REQUEST, why)
+        })?;
         let media =
             if call.r#type() == Type::Subscribe { Some(request::asked(&headers)?) } else { None };
         let framework = self.framework_of(&call)?;
@@ -372,6 +403,7 @@ impl AgentNode {
         };
         futures_lite::future::or(executor.records.left(), beats).await;
         self.executors.by_conn.borrow_mut().remove(&executor.conn);
+        self.executors.forget(executor.conn);
         self.conns.end(executor.conn);
         self.port.put(&Input::Closed { conn: executor.conn });
     }
@@ -389,7 +421,12 @@ impl AgentNode {
         })?;
         with_refs(&refs, |list| {
             let input = Input::Frame { conn, head: &said.head, bodies: list };
+            let awaited = decode(&said.head).ok().and_then(|head| Awaited::of(&head));
+            let me = self.me.clone();
             self.port.put_then(&input, refs.clone(), move |result| {
+                if let (Some(awaited), Some(me)) = (awaited, me.upgrade()) {
+                    me.outcomes.came_of(awaited, result);
+                }
                 if let Err(refusal) = result {
                     log::info!("an executor's call is refused: {refusal}");
                     refused(refusal.sentence());
@@ -403,6 +440,7 @@ impl AgentNode {
     pub(super) fn tell_executor(&self, conn: Id, head: &[u8], bodies: &[BodyRef]) -> bool {
         let Some(executor) = self.executors.of_conn(conn) else { return false };
         let Ok(Head::ExecutorEvent(event)) = decode(head) else { return true };
+        self.executors.told(conn, &event);
         let frameworks = self.executors.frameworks.borrow();
         let none = pb::FrameworkInfo::default();
         let agent = self.agent_info();

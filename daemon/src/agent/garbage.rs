@@ -51,6 +51,7 @@ impl AgentNode {
     /// written to last.
     pub(super) fn collect_garbage(&self) {
         let Some(me) = self.me.upgrade() else { return };
+        self.containers.age_max_us.set(self.options.keeping.delay_us);
         if self.options.life == Life::OfThisProcess {
             return;
         }
@@ -61,7 +62,8 @@ impl AgentNode {
             for (due, id) in old.into_iter().filter(|(_, id)| me.containers.get(*id).is_none()) {
                 me.containers.discard(due, id.into());
             }
-            let (mut looked, mut sooner) = (None, 0);
+            let mut sooner = me.sooner().await;
+            let mut looked = clock::now();
             loop {
                 let listener = me.containers.garbage_changed.listen();
                 let first = me.containers.garbage.borrow().first().copied();
@@ -69,12 +71,10 @@ impl AgentNode {
                     listener.await;
                     continue;
                 };
-                let watch = looked.map_or(Time(0), |at: Time| at.after(keeping.watch_us));
+                let watch = looked.after(keeping.watch_us);
                 if clock::now() >= watch {
-                    let work_dir = me.containers.work_dir.clone();
-                    let used = me.containers.by_hand(move || used_milli(&work_dir)).await;
-                    sooner = used.map_or(0, |used| keeping.sooner(used));
-                    looked = Some(clock::now());
+                    sooner = me.sooner().await;
+                    looked = clock::now();
                     continue;
                 }
                 let full = me.containers.garbage.borrow().len() > SANDBOXES_MAX;
@@ -95,6 +95,15 @@ impl AgentNode {
                 }
             }
         });
+    }
+
+    /// By how much sooner sandboxes go with the disk as it is now, in µs.
+    async fn sooner(&self) -> u64 {
+        let (keeping, work_dir) = (self.options.keeping, self.containers.work_dir.clone());
+        let used = self.containers.by_hand(move || used_milli(&work_dir)).await;
+        let sooner = used.map_or(0, |used| keeping.sooner(used));
+        self.containers.age_max_us.set(keeping.delay_us.saturating_sub(sooner));
+        sooner
     }
 }
 

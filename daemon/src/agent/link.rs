@@ -18,6 +18,7 @@ use mesita_core::wire::svc::Stream;
 use mesita_core::wire::{BodyRef, Head, Session, decode};
 
 use super::AgentNode;
+use super::metrics::Awaited;
 use crate::bodies::Bodies;
 use crate::conn::dial::{Way, connect};
 use crate::conn::frames::Frames;
@@ -343,10 +344,15 @@ impl Talk for AgentNode {
         if let Head::AgentEvent(event) = head {
             say_order(event);
         }
+        self.outcomes.heard(head);
+        let (awaited, me) = (Awaited::of(head), self.me.clone());
         let peer = conn.ends.peer();
         with_refs(&bodies, |refs| {
             let input = Input::Frame { conn: conn.id, head: bytes, bodies: refs };
             self.port.put_then(&input, bodies.clone(), move |result| {
+                if let (Some(awaited), Some(me)) = (awaited, me.upgrade()) {
+                    me.outcomes.came_of(awaited, result);
+                }
                 if let Err(refusal) = result {
                     log::info!("{peer}: refused: {refusal}");
                 }

@@ -170,6 +170,7 @@ pub(crate) struct AgentNode {
     containers: Containers,
     executors: Executors,
     tally: Tally,
+    outcomes: metrics::Outcomes,
     /// When the process began, by the wall clock.
     started_us: u64,
     /// How long it took then to read what earlier ones have left.
@@ -319,6 +320,12 @@ impl Node for AgentNode {
             if let Some(conn) = self.conns.get(conn)
                 && knows(&conn, head)
             {
+                if let Ok(head) = decode::<Head<'_>>(head) {
+                    self.outcomes.tells(&head);
+                    if let Head::ExecutorEvent(event) = &head {
+                        self.executors.told(conn.id, event);
+                    }
+                }
                 conn.send(head, bodies, &self.port);
             }
             return;

@@ -137,6 +137,7 @@ impl AgentNode {
             containers,
             executors: super::executors::Executors::default(),
             tally: super::tally::Tally::default(),
+            outcomes: super::metrics::Outcomes::default(),
             started_us: crate::clock::wall_us(),
             recovery_us: std::cell::Cell::default(),
             keeper: link,

@@ -10,7 +10,7 @@ use std::sync::Arc;
 
 use mesita_core::allocator::node::WEIGHT_ONE;
 use mesita_core::master::Fact;
-use mesita_core::master::rows::{AgentState, FrameworkState, Willing};
+use mesita_core::master::rows::{AgentState, Emptying, FrameworkState, Willing};
 use mesita_core::table::Id;
 use mesita_core::wire::task::{Reason, Source, TaskState};
 use mesita_core::wire::{AgentId, Body, BodyRef, Fence, FrameworkId};
@@ -74,8 +74,8 @@ pub(crate) struct Happened {
     pub(crate) removals: u64,
     /// Those of the registry that did not come to this master in time, among them.
     pub(crate) recovery_removals: u64,
-    /// Statuses that agents told.
-    pub(crate) updates: u64,
+    /// Those that came to be unreachable, among them.
+    pub(crate) unreachable: u64,
     /// Ends of tasks, by `task_<state>/source_<source>/reason_<reason>`.
     pub(crate) ends: BTreeMap<Box<str>, u64>,
 }
@@ -110,6 +110,8 @@ impl Happened {
             self.removals += 1;
             self.recovery_removals += u64::from(agent.is_recovered());
         }
+        let given_up = (agent.state, state) == (AgentState::Losing, AgentState::Unreachable);
+        self.unreachable += u64::from(given_up);
     }
 
     fn ended(&mut self, state: TaskState, source: Source, reason: Option<Reason>) {
@@ -294,18 +296,11 @@ impl Catalog {
             }
             Fact::Framework { row, ref info } => {
                 let before = self.now.frameworks.get(row);
-                let state = before.map_or_else(Default::default, |framework| framework.state);
-                let since_us = before.map_or(wall_us, |framework| framework.since_us);
-                let registered_us = before.map_or(wall_us, |framework| framework.registered_us);
-                let public = body(info.public);
-                let framework = Framework::of(info, state, since_us, registered_us, public);
+                let framework = Framework::of(info, before, wall_us, body(info.public));
                 self.now.frameworks.put(row, framework);
             }
             Fact::FrameworkState { row, state } => {
-                let change = |framework: &mut Framework| {
-                    (framework.state, framework.since_us) = (state, wall_us);
-                };
-                self.now.frameworks.change(row, change);
+                self.now.frameworks.change(row, |framework| framework.enter(state, wall_us));
             }
             Fact::FrameworkGone { row } => {
                 if let Some(framework) = self.now.frameworks.remove(row) {
@@ -374,7 +369,6 @@ impl Catalog {
                     self.now.ended[state as usize] += 1;
                     self.now.happened.ended(state, source, reason);
                 }
-                self.now.happened.updates += u64::from(source != Source::Master);
                 self.now.tasks.change(row, |task| {
                     (task.state, task.latest) = (state, latest);
                     if container != Default::default() {
@@ -421,8 +415,14 @@ impl Catalog {
                 self.now.agents.change(row, |agent| agent.deactivated = deactivated);
             }
             Fact::AgentEmptying { row, emptying, grace_us, gone } => {
-                let drain = Drain { emptying, grace_us, gone };
-                self.now.agents.change(row, |agent| agent.drain = drain);
+                self.now.agents.change(row, |agent| {
+                    let since_us = match (emptying, agent.drain.emptying) {
+                        (Emptying::No, _) => 0,
+                        (_, Emptying::No) => wall_us,
+                        (_, Emptying::Draining | Emptying::Drained) => agent.drain.since_us,
+                    };
+                    agent.drain = Drain { emptying, grace_us, gone, since_us };
+                });
             }
             Fact::Machine { row, machine, window, down } => {
                 let (hostname, ip) = (machine.hostname.into(), machine.ip.into());

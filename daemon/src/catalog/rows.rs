@@ -54,6 +54,8 @@ pub(crate) struct Drain {
     pub(crate) grace_us: Option<u64>,
     /// It is marked gone then.
     pub(crate) gone: bool,
+    /// Since when, in µs of Unix time, as far as this master knows; 0 = it is not.
+    pub(crate) since_us: u64,
 }
 
 /// A machine in the maintenance schedule.
@@ -125,6 +127,10 @@ pub(crate) struct Framework {
     pub(crate) since_us: u64,
     /// When this master first heard of it, in µs of Unix time.
     pub(crate) registered_us: u64,
+    /// When its scheduler came back last, in µs of Unix time; 0 = it never did.
+    pub(crate) reregistered_us: u64,
+    /// It was here before it was described last.
+    pub(crate) known: bool,
     /// What is told of it and not decided by.
     pub(crate) public: Arc<[u8]>,
 }
@@ -267,12 +273,11 @@ impl Framework {
         mesita_core::doors::user("", "", &self.user, &self.caller)
     }
 
-    /// A framework as a fact describes it.
+    /// A framework as a fact describes it, and what is known of it from before.
     pub(crate) fn of(
         info: &FrameworkInfo<'_>,
-        state: FrameworkState,
-        since_us: u64,
-        registered_us: u64,
+        before: Option<&Self>,
+        wall_us: u64,
         public: Arc<[u8]>,
     ) -> Self {
         Self {
@@ -287,10 +292,20 @@ impl Framework {
             failover_us: info.failover_us,
             capabilities: info.capabilities,
             owned: info.owned,
-            state,
-            since_us,
-            registered_us,
+            state: before.map_or_else(Default::default, |framework| framework.state),
+            since_us: before.map_or(wall_us, |framework| framework.since_us),
+            registered_us: before.map_or(wall_us, |framework| framework.registered_us),
+            reregistered_us: before.map_or(0, |framework| framework.reregistered_us),
+            known: before.is_some(),
             public,
+        }
+    }
+
+    /// It is somewhere else in its life. Its scheduler is described whenever it subscribes.
+    pub(crate) fn enter(&mut self, state: FrameworkState, wall_us: u64) {
+        (self.state, self.since_us) = (state, wall_us);
+        if state == FrameworkState::Active && self.known {
+            self.reregistered_us = wall_us;
         }
     }
 }

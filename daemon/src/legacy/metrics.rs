@@ -89,7 +89,14 @@ fn happened(tables: &Tables, put: &mut impl FnMut(String, f64) -> Option<Value>)
         ("slave_reregistrations", it.reregistrations),
         ("slave_removals", it.removals),
         ("recovery_slave_removals", it.recovery_removals),
-        ("valid_status_updates", it.updates),
+        // Whoever is to be given up is given up at once, so that none is called off.
+        ("slave_unreachable_scheduled", it.unreachable),
+        ("slave_unreachable_completed", it.unreachable),
+        ("slave_unreachable_canceled", 0),
+        // Mesos: `master/metrics.hpp` keeps these from before, and counts nothing in them any more.
+        ("slave_shutdowns_scheduled", 0),
+        ("slave_shutdowns_completed", 0),
+        ("slave_shutdowns_canceled", 0),
     ] {
         put(format!("master/{name}"), number(count));
     }

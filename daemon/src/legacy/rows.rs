@@ -96,6 +96,8 @@ pub(super) struct AgentRow {
     deactivated: bool,
     #[serde(skip_serializing_if = "Option::is_none")]
     drain_info: Option<Value>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    estimated_drain_start_time_seconds: Option<f64>,
     version: &'static str,
     capabilities: [&'static str; 7],
 }
@@ -205,6 +207,8 @@ impl AgentRow {
             active: agent.state == AgentState::Active && !agent.deactivated,
             deactivated: agent.deactivated,
             drain_info: drain_info(&agent.drain),
+            estimated_drain_start_time_seconds: (agent.drain.since_us > 0)
+                .then(|| seconds(agent.drain.since_us)),
             version: MESOS_VERSION,
             capabilities: AGENT_CAPABILITIES,
         }
@@ -236,6 +240,8 @@ pub(super) struct FrameworkDetail {
     failover_timeout: f64,
     checkpoint: bool,
     registered_time: f64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    reregistered_time: Option<f64>,
     unregistered_time: f64,
     resources: Sum,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -285,6 +291,8 @@ impl FrameworkDetail {
             failover_timeout: seconds(framework.failover_us),
             checkpoint: true,
             registered_time: seconds(framework.registered_us),
+            reregistered_time: (framework.reregistered_us > 0)
+                .then(|| seconds(framework.reregistered_us)),
             unregistered_time: if gone { seconds(framework.since_us) } else { 0.0 },
             resources,
             role: (!many).then(|| roles.first().cloned().unwrap_or_default()),

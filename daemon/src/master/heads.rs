@@ -17,6 +17,7 @@ use mesita_core::wire::svc::Stream;
 use mesita_core::wire::{BodyRef, Head, Session};
 
 use super::MasterNode;
+use super::counted::Awaited;
 use super::schedulers::unlike;
 use super::verdicts::Verdicts;
 use crate::access::Shown;
@@ -127,7 +128,7 @@ impl Talk for MasterNode {
         } else {
             Verdicts::none()
         };
-        self.pass(conn, &bytes, bodies, &verdicts);
+        self.pass(conn, &bytes, Awaited::of(head), bodies, &verdicts);
         Ok(())
     }
 }
@@ -187,12 +188,23 @@ impl MasterNode {
         Ok(Some(postcard::to_allocvec(&Head::Call(Call { verb, ..*call })).unwrap_or_default()))
     }
 
-    fn pass(&self, conn: &Rc<Conn>, head: &[u8], bodies: Vec<BodyRef>, verdicts: &Verdicts) {
+    fn pass(
+        &self,
+        conn: &Rc<Conn>,
+        head: &[u8],
+        awaited: Option<Awaited>,
+        bodies: Vec<BodyRef>,
+        verdicts: &Verdicts,
+    ) {
         let peer = conn.ends.peer();
+        let me = self.me.clone();
         with_refs(&bodies, |refs| {
             let verdicts = verdicts.list();
             let input = Input::Frame { conn: conn.id, head, bodies: refs, verdicts };
             self.port.put_then(&input, bodies.clone(), move |result| {
+                if let (Some(awaited), Some(me)) = (awaited, me.upgrade()) {
+                    me.counted.came_of(awaited, result.is_ok());
+                }
                 if let Err(refusal) = result {
                     log::info!("{peer}: refused: {refusal}");
                 }

@@ -3,7 +3,7 @@
 //! | file | concern |
 //! |---|---|
 //! | `arrivals` | who connects, as what, and for how long |
-//! | `schedulers` | frameworks that speak Mesos' scheduler API |
+//! | `schedulers`, `strangers` | frameworks that speak Mesos' scheduler API; agents of none that they ask after |
 //! | `operator`, `operations` | operators that speak Mesos' operator API: reads, and changes |
 //! | `quotas` | what they say of quota, in each form that Mesos has had for it |
 //! | `reservations` | what they reserve, and in another way |
@@ -39,6 +39,7 @@ mod schedulers;
 mod site;
 mod standby;
 mod store;
+mod strangers;
 mod streams;
 mod tallies;
 mod verdicts;

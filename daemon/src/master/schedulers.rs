@@ -21,6 +21,8 @@ use mesita_core::wire::hello::Role;
 use mesita_core::wire::{BodyRef, FrameworkId, Head, Scratch, decode};
 
 use super::MasterNode;
+use super::counted::Awaited;
+use super::strangers::Strangers;
 use super::verdicts::Verdicts;
 use crate::conn::Ends;
 use crate::encoded::Described;
@@ -65,6 +67,8 @@ pub(crate) struct Scheduler {
     constraints: RefCell<Option<pb::scheduler::call::Subscribe>>,
     /// The patterns among them, once they were said.
     patterns: RefCell<Vec<Pattern>>,
+    /// Agents that it asks after and that nobody knows.
+    strangers: Strangers,
 }
 
 impl Schedulers {
@@ -162,10 +166,12 @@ impl MasterNode {
         }
         let (framework, cluster) = (scheduler.framework.get(), self.cluster());
         if call.r#type() == Type::Reconcile {
-            let parts = calls::parts(call).into_iter();
-            let said = parts.map(|part| calls::to_wire(&part, framework, cluster));
-            for said in said.collect::<Result<Vec<_>, _>>().map_err(refused)? {
+            let parts = calls::parts(call);
+            let said = parts.iter().map(|part| calls::to_wire(part, framework, cluster));
+            let said = said.collect::<Result<Vec<_>, _>>().map_err(refused)?;
+            for (part, said) in parts.iter().zip(said) {
                 self.port.room().await;
+                scheduler.strangers.asked(part, cluster);
                 self.put_call(&scheduler, said, |_| {})?;
             }
             return Ok(status(StatusCode::ACCEPTED));
@@ -314,6 +320,7 @@ impl MasterNode {
             told: Cell::default(),
             constraints: RefCell::new(call.subscribe.clone()),
             patterns: RefCell::default(),
+            strangers: Strangers::default(),
         });
         self.schedulers.by_conn.borrow_mut().insert(conn, Rc::clone(&scheduler));
         self.port.put(&Input::Opened {
@@ -384,15 +391,16 @@ impl MasterNode {
     ) -> Result<(), Early> {
         let Said { head, bodies, bad } = said;
         // What is wrong with it, and where, is said by name: the core only says that it is.
-        match decode::<Head<'_>>(&head) {
+        let awaited = match decode::<Head<'_>>(&head) {
             Ok(head) => {
                 self.counted.said(&head);
                 if let Head::Call(call) = &head {
                     self.tallies.said(call);
                 }
+                Awaited::of(&head)
             }
             Err(malformed) => return Err(early(StatusCode::BAD_REQUEST, malformed.to_string())),
-        }
+        };
         let refs = self.port.store(&bodies).ok_or_else(|| {
             let message = "no room for what the call carries: see --max-body-bytes on the master";
             early(StatusCode::SERVICE_UNAVAILABLE, message)
@@ -408,10 +416,13 @@ impl MasterNode {
         } else {
             Verdicts::none()
         };
-        let conn = scheduler.conn;
+        let (conn, me) = (scheduler.conn, self.me.clone());
         with_refs(&refs, |list| {
             let input = Input::Frame { conn, head: &head, bodies: list, verdicts: verdicts.list() };
             self.port.put_then(&input, refs.clone(), move |result| {
+                if let (Some(awaited), Some(me)) = (awaited, me.upgrade()) {
+                    me.counted.came_of(awaited, result.is_ok());
+                }
                 if let Err(refusal) = &result {
                     log::info!("a framework's call is refused: {refusal}");
                 }
@@ -435,8 +446,9 @@ impl MasterNode {
         };
         let catalog = self.catalog.borrow();
         let store = self.port.bodies.borrow();
+        let cluster = catalog.now.leading.map_or(0, |(cluster, _)| cluster);
         let telling = Telling {
-            cluster: catalog.now.leading.map_or(0, |(cluster, _)| cluster),
+            cluster,
             framework: scheduler.framework.get(),
             capabilities: scheduler.capabilities.get(),
             master: &scheduler.master,
@@ -446,7 +458,10 @@ impl MasterNode {
         };
         let told = telling.event(&event);
         drop(store);
-        if let Some(told) = told {
+        if let Some(mut told) = told {
+            if let Some(update) = &mut told.update {
+                scheduler.strangers.name(&mut update.status, cluster);
+            }
             scheduler.tell(&told);
         }
         drop(catalog);

@@ -198,6 +198,11 @@ impl MasterNode {
         self.registrar(&mut |name, value| told[name] = value.into());
         let streams = metrics::number(self.subscribers.len() as u64);
         told["master/operator_event_stream_subscribers"] = streams.into();
+        // What waits for the decisions; requests wait for nothing else.
+        let waiting = metrics::number(self.port.waiting());
+        for (queue, count) in [("messages", waiting), ("dispatches", 0.0), ("http_requests", 0.0)] {
+            told[format!("master/event_queue_{queue}")] = count.into();
+        }
         told
     }
 
@@ -210,6 +215,7 @@ impl MasterNode {
         put("registrar/log/ensemble_size".to_owned(), metrics::number(masters));
         put("registrar/queued_operations".to_owned(), metrics::number(waiting));
         put("registrar/registry_size_bytes".to_owned(), metrics::number(bytes));
+        put("registrar/state_fetch_ms".to_owned(), times::fetch_ms());
         let mut put = |name, value| put(name, value);
         times::STORES.told("registrar/state_store_ms", &mut put);
         let runs = times::ALLOCATIONS.told("allocator/mesos/allocation_run_ms", &mut put);

@@ -16,8 +16,8 @@ use super::sealed::Keys;
 use super::store::{DAMAGED, SetStore};
 use crate::conn::listen::with_hint;
 use crate::disk_thread::Store;
-use crate::identity;
 use crate::seats::Blueprint;
+use crate::{clock, identity, times};
 
 /// Set in a process that began again by itself: the word of its operator was done before.
 pub(crate) const AGAIN: &str = "MESITA_BEGAN_AGAIN";
@@ -87,7 +87,9 @@ pub(crate) fn begin(wanted: &Wanted<'_>) -> Result<(Plan, Begun), Refused> {
     }
     let rows = wanted.rows;
     let shape = Shape::new(rows[0], rows[1], rows[2]);
+    let opens = clock::now();
     let store = SetStore::open(wanted.meta, shape);
+    times::fetched(clock::now().since(opens));
     let store = store.map_err(|error| Refused::Sentence(error.to_string()))?;
     let facts = store.facts().clone();
     let again = std::env::var_os(AGAIN).is_some();

@@ -33,7 +33,7 @@ use pb::scheduler::{AttributeConstraint, Call, OfferConstraints};
 /// Memory for the lists of one call: each is written once for every list that it is in.
 const MEMORY: usize = 6 * HEAD_MAX;
 /// An agent that there never is: what names it is answered as what names a stranger.
-const NO_AGENT: AgentId = AgentId { epoch: u32::MAX, number: u32::MAX };
+pub(crate) const NO_AGENT: AgentId = AgentId { epoch: u32::MAX, number: u32::MAX };
 /// An offer that there never is.
 const NO_OFFER: OfferId =
     OfferId { epoch: u32::MAX, id: Id { index: u32::MAX, generation: u32::MAX } };

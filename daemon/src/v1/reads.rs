@@ -105,6 +105,7 @@ pub(crate) fn agent(tables: &Tables, id: Id, row: &Agent) -> get_agents::Agent {
         offered_resources: summed(offered.collect()),
         capabilities: agent_capabilities(),
         drain_info: maintenance::drain_info(&row.drain),
+        estimated_drain_start_time: (row.drain.since_us > 0).then(|| time(row.drain.since_us)),
         ..get_agents::Agent::default()
     }
 }
@@ -167,7 +168,8 @@ pub(crate) fn framework(tables: &Tables, id: Id, row: &Framework) -> get_framewo
         connected: active,
         recovered: row.state == FrameworkState::Known,
         registered_time: Some(time(row.registered_us)),
-        reregistered_time: Some(time(row.registered_us)),
+        // Mesos: the first time counts as one, too.
+        reregistered_time: Some(time(row.registered_us.max(row.reregistered_us))),
         unregistered_time: (!active).then(|| time(row.since_us)),
         allocated_resources: summed(allocated),
         offered_resources: summed(offered),

@@ -53,6 +53,63 @@ fn metrics_tell_of_each_framework_of_the_registry_and_of_allocations() {
 }
 
 #[test]
+fn metrics_tell_what_was_refused_and_leave_out_nothing_that_exporters_look_for() {
+    let world = World::new();
+    let (master, agent) = cluster(&world);
+    let mut framework = Framework::subscribe(&master, &json!({}));
+    let offer = framework.offer();
+    framework.launch(&offer, &[task(&offer, "one", "true")]);
+    assert_eq!(framework.end_of("one")["state"], "TASK_FINISHED");
+    let uuid = "MDEyMzQ1Njc4OWFiY2RlZg==";
+    framework.accepted(
+        "ACKNOWLEDGE",
+        &json!({"agent_id": offer["agent_id"], "task_id": {"value": "one"}, "uuid": uuid}),
+    );
+    let told = || read_at(master.port, "/metrics/snapshot");
+    let refused = "master/invalid_status_update_acknowledgements";
+    eventually(|| told()[refused] == 1.0, || told()[refused].to_string());
+    let told = told();
+    assert!(told["master/valid_status_update_acknowledgements"].as_f64() >= Some(2.0));
+    assert!(told["registrar/state_fetch_ms"].as_f64() > Some(0.0));
+    let by_v1 = post(master.port, "/api/v1", &[], &json!({"type": "GET_METRICS"})).text();
+    for name in [
+        "invalid_status_updates",
+        "slave_shutdowns_scheduled",
+        "slave_shutdowns_completed",
+        "slave_shutdowns_canceled",
+        "slave_unreachable_scheduled",
+        "slave_unreachable_completed",
+        "slave_unreachable_canceled",
+        "event_queue_messages",
+        "event_queue_dispatches",
+        "event_queue_http_requests",
+    ] {
+        let name = format!("master/{name}");
+        assert_eq!(told[&name], 0.0, "{name}");
+        assert!(by_v1.contains(&format!("\"{name}\"")), "{name}");
+    }
+    framework.accepted("TEARDOWN", &Value::Null);
+    end(&world, master, agent);
+}
+
+#[test]
+fn an_agent_that_is_given_up_is_counted() {
+    let world = World::new();
+    let master = world.master(&["--agent-timeout=3s"]);
+    let mut agent = master.agent(&[]);
+    agent.kill();
+    let told = || {
+        let told = read_at(master.port, "/metrics/snapshot");
+        let count = |step: &str| told[&format!("master/slave_unreachable_{step}")].clone();
+        ["scheduled", "completed", "canceled"].map(count)
+    };
+    eventually(|| told() == [json!(1.0), json!(1.0), json!(0.0)], || format!("{:?}", told()));
+    agent.start();
+    agent.process().says("registered with the master");
+    end(&world, master, agent);
+}
+
+#[test]
 fn an_agent_that_was_away_for_a_while_is_not_told_as_a_new_one() {
     let world = World::new();
     let (master, mut agent) = cluster(&world);

@@ -3,6 +3,7 @@
 use serde_json::{Value, json};
 
 use crate::http::{Answer, Records, post};
+use crate::reads::read_at;
 use crate::scheduler_api::{Framework, JSON, cluster, end, task};
 use crate::world::{self, Agent, World, eventually};
 
@@ -118,6 +119,53 @@ fn what_an_executor_has_it_is_not_given_again_when_its_agent_comes_back() {
     framework.accepted("TEARDOWN", &Value::Null);
     executor.events.until("SHUTDOWN");
     comes(&world, false);
+    end(&world, master, agent);
+}
+
+#[test]
+fn metrics_of_an_agent_follow_its_executors_and_what_they_say() {
+    let world = World::new();
+    let (master, agent) = cluster(&world);
+    let mut framework = Framework::subscribe(&master, &json!({}));
+    let offer = framework.offer();
+    let become_so = |names: [&str; 3], wanted: [f64; 3]| {
+        let told = || {
+            let told = read_at(agent.port, "/metrics/snapshot");
+            names.map(|name| told[&format!("slave/{name}")].as_f64().unwrap_or(-1.0))
+        };
+        eventually(|| told() == wanted, || format!("{names:?}: {wanted:?}, not {:?}", told()));
+    };
+    let stages = ["executors_registering", "executors_running", "executors_terminating"];
+    framework.launch(&offer, &[under(&world, &offer, "a")]);
+    become_so(stages, [1.0, 0.0, 0.0]);
+    let mut executor = Executor::subscribe(&world, &agent, &framework.id, &json!([]));
+    assert_eq!(executor.given(), "a");
+    become_so(stages, [0.0, 1.0, 0.0]);
+    assert_eq!(executor.tell("a", "TASK_STAGING").status, 400);
+    assert_eq!(executor.tell("a", "TASK_RUNNING").status, 202);
+    executor.events.until("ACKNOWLEDGED");
+    for name in ["x", "nobody"] {
+        let to = json!({"agent_id": offer["agent_id"], "executor_id": {"value": name},
+                        "data": "aGVsbG8="});
+        framework.accepted("MESSAGE", &to);
+    }
+    executor.events.until("MESSAGE");
+    let updates = ["valid_status_updates", "invalid_status_updates", "recovery_errors"];
+    become_so(updates, [1.0, 1.0, 0.0]);
+    let messages = ["valid_framework_messages", "invalid_framework_messages", "recovery_errors"];
+    become_so(messages, [1.0, 1.0, 0.0]);
+    let told = read_at(agent.port, "/metrics/snapshot");
+    let age = &told["slave/executor_directory_max_allowed_age_secs"];
+    assert!(age.as_f64() > Some(0.0), "{age}");
+    for name in ["subscribed", "events/subscribe", "events/disconnect"] {
+        assert_eq!(told[&format!("resource_provider_manager/{name}")], 0.0, "{name}");
+    }
+    framework.accepted("TEARDOWN", &Value::Null);
+    executor.events.until("SHUTDOWN");
+    become_so(stages, [0.0, 0.0, 1.0]);
+    comes(&world, false);
+    drop(executor);
+    become_so(stages, [0.0, 0.0, 0.0]);
     end(&world, master, agent);
 }
 

@@ -3,6 +3,7 @@
 use serde_json::{Value, json};
 
 use crate::http::post;
+use crate::reads::read_at;
 use crate::scheduler_api::{Framework, task};
 use crate::world::{Agent, Master, Process, Signal, World, eventually, get, send};
 
@@ -83,6 +84,17 @@ fn a_drained_agent_is_empty_and_stays_so_whoever_is_killed() {
     assert!(said.status == 143 && said.err.contains("TASK_KILLED"), "{}", said.err);
     assert!(said.err.contains("REASON_AGENT_DRAINING"), "{}", said.err);
     becomes(&master, "pi1", "drained");
+    // Since when is told wherever Mesos tells it.
+    let since = |told: &Value| told["slaves"][0]["estimated_drain_start_time_seconds"].clone();
+    let (slaves, state) = (read_at(master.port, "/slaves"), read_at(master.port, "/state"));
+    assert!(since(&slaves).as_f64() > Some(1.7e9), "{slaves}");
+    assert_eq!(since(&slaves), since(&state));
+    let agents = || {
+        let answer = post(master.port, "/api/v1", &[], &json!({"type": "GET_AGENTS"}));
+        let told: Value = serde_json::from_str(&answer.text()).unwrap();
+        told["get_agents"]["agents"][0]["estimated_drain_start_time"]["nanoseconds"].as_f64()
+    };
+    assert!(agents() > Some(1.7e18), "{:?}", agents());
     finds_no_room(&master);
     agent.kill();
     agent.start();
@@ -93,6 +105,7 @@ fn a_drained_agent_is_empty_and_stays_so_whoever_is_killed() {
     finds_no_room(&master);
     told(&world, &master, &["reactivate", "pi1"]);
     becomes(&master, "pi1", "active");
+    assert_eq!(since(&read_at(master.port, "/slaves")), Value::Null);
     runs(&master);
     told(&world, &master, &["deactivate", "pi1"]);
     becomes(&master, "pi1", "deactivated");

@@ -172,6 +172,14 @@ fn a_framework_lives_from_subscribe_to_teardown() {
         (&status["state"], &status["reason"]),
         (&json!("TASK_UNKNOWN"), &json!("REASON_RECONCILIATION"))
     );
+    // An agent that never was is called what the framework called it.
+    let named = json!({"task_id": {"value": "nobody"}, "agent_id": {"value": "nowhere"}});
+    framework.accepted("RECONCILE", &json!({"tasks": [named]}));
+    let status = framework.status();
+    assert_eq!(
+        (&status["state"], &status["agent_id"]["value"]),
+        (&json!("TASK_UNKNOWN"), &json!("nowhere"))
+    );
     let answer = framework.call(
         "UPDATE_FRAMEWORK",
         &json!({"framework_info": {
@@ -385,8 +393,13 @@ fn a_scheduler_that_comes_back_takes_over_its_tasks() {
     let offer = old.offer();
     old.launch(&offer, &[task(&offer, "long", "sleep 1000")]);
     while old.status()["state"] != "TASK_RUNNING" {}
+    let told = || crate::reads::read_at(master.port, "/frameworks")["frameworks"][0].clone();
+    assert_eq!(told()["reregistered_time"], Value::Null);
     let mut new = Framework::subscribe(&master, &json!({"id": old.id}));
     assert_eq!(new.id, old.id);
+    assert!(told()["reregistered_time"].as_f64() > told()["registered_time"].as_f64());
+    let state = crate::reads::read_at(master.port, "/state")["frameworks"][0].clone();
+    assert_eq!(state["reregistered_time"], told()["reregistered_time"]);
     let error = old.events.until("ERROR");
     assert_eq!(error["message"], "Framework failed over");
     assert_eq!(old.events.event(), None);

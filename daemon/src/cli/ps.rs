@@ -111,10 +111,15 @@ pub(super) fn text(value: &Value) -> String {
     if value.is_null() { "-".to_owned() } else { value.to_string() }
 }
 
+/// Characters that a column has at the most: a cell that is longer makes its own line longer alone.
+const COLUMN_MAX: usize = 40;
+
 /// Lines in columns, two spaces apart.
 pub(super) fn columns(lines: &[Vec<String>]) -> String {
     let width = |column: usize| {
-        lines.iter().filter_map(|line| line.get(column)).map(|cell| cell.chars().count()).max()
+        let cells = lines.iter().filter_map(|line| line.get(column));
+        let width = |cell: &String| Some(cell.chars().count()).filter(|width| *width <= COLUMN_MAX);
+        cells.map(|cell| width(cell).unwrap_or(0)).max()
     };
     let widths: Vec<usize> = (0..).map_while(width).collect();
     let mut text = String::new();
@@ -135,6 +140,15 @@ mod tests {
     fn columns_are_as_wide_as_their_widest_cell() {
         let lines = [["A", "LONG"], ["abc", "x"]].map(|line| line.map(str::to_owned).to_vec());
         assert_eq!(columns(&lines), "A    LONG\nabc  x\n");
+    }
+
+    #[test]
+    fn a_long_cell_makes_no_other_line_longer() {
+        let long = "x".repeat(255);
+        let lines = [["TASK", "STATE"], ["one", "RUNNING"], [long.as_str(), "FINISHED"]];
+        let lines = lines.map(|line| line.map(str::to_owned).to_vec());
+        let told = format!("TASK  STATE\none   RUNNING\n{long}  FINISHED\n");
+        assert_eq!(columns(&lines), told);
     }
 
     #[test]

@@ -185,8 +185,8 @@ pub(crate) struct Set {
     /// Vote and keep the registry, but never lead
     #[arg(long, requires = "masters")]
     pub(crate) witness: bool,
-    /// File of 32 bytes that only the masters have; a second one is understood, too, while they
-    /// are given another
+    /// File of 32 bytes that only the masters have, and their user reads; a second one is
+    /// understood, too, while they are given another
     #[arg(long, value_name = "FILE,...", value_delimiter = ',')]
     pub(crate) gossip_key_file: Vec<PathBuf>,
     /// Address by which others reach this master, as in --masters [default: that of --ip]

@@ -28,6 +28,10 @@ pub(crate) const KEYS_MAX: usize = 64;
 /// One owner has at most so large a part of all room.
 const SHARE: u32 = 4;
 
+/// Said to a write that would be known by its name.
+const NOT_BY_KEY: &str = "/store takes no Idempotency-Key: a write that may be made again names the \
+                          version that it changes, by If-Match, or none by If-None-Match: *";
+
 mod principals;
 
 /// Why not: how a stream ends by it, and a sentence.
@@ -309,6 +313,10 @@ impl MasterNode {
         let Visit { request, caller, .. } = visit;
         let all = [Method::GET, Method::HEAD, Method::PUT, Method::DELETE];
         only(request.method(), &all)?;
+        if matches!(*request.method(), Method::PUT | Method::DELETE) && caller.again.id().is_some()
+        {
+            return Err(early(StatusCode::BAD_REQUEST, NOT_BY_KEY));
+        }
         let query = legacy::query(request.uri().query());
         let of = |name: &str| query.get(name).cloned().unwrap_or_default();
         let (owner, key) = (of("owner"), of("key"));

@@ -5,6 +5,7 @@
 //! so everybody knows the same numbers and keys, and knows that everybody does. The cluster's id is
 //! made of all numbers. A master that has got that far goes on to answer those that have not.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::io;
 use std::net::{SocketAddr, ToSocketAddrs, UdpSocket};
@@ -13,18 +14,21 @@ use std::time::Duration;
 
 use mesita_core::digest::Digest;
 use mesita_core::registry::meta::Roster;
+use mesita_core::time::Time;
 use mesita_core::wire::gossip::{Bootstrap, Gossip};
 use mesita_core::wire::{Generation, Head, decode};
 use serde::{Deserialize, Serialize};
 
 use super::origin::Past;
-use super::sealed::{DATAGRAM_MAX, Keys, STRANGER};
+use super::sealed::{DATAGRAM_MAX, Dropped, Keys, STRANGER};
 use crate::clock;
 
 /// How often a master says who it will be, in µs.
 const EVERY_US: u64 = 200_000;
 /// How often it says for whom it waits, in µs.
 const TOLD_EVERY_US: u64 = 10_000_000;
+/// How often it says of one reason that what it hears is of no use, in µs.
+const STRANGE_EVERY_US: u64 = 60_000_000;
 /// The version of the file.
 const VERSION: u32 = 1;
 
@@ -261,6 +265,23 @@ pub(crate) struct Maker<'m> {
     pub(crate) identity: Identity,
 }
 
+/// What is heard and of no use, by the reason: told at times, however much of it comes.
+#[derive(Default)]
+struct Strange(BTreeMap<Dropped, (Option<Time>, u64)>);
+
+impl Strange {
+    /// One more; how many there were since people were told last, if they are to be told now.
+    fn came(&mut self, why: Dropped, now: Time) -> Option<u64> {
+        let (told, count) = self.0.entry(why).or_default();
+        *count += 1;
+        if told.is_some_and(|told| now < told.after(STRANGE_EVERY_US)) {
+            return None;
+        }
+        *told = Some(now);
+        Some(std::mem::take(count))
+    }
+}
+
 /// What was heard of another one.
 type Heard = (Member, u64);
 
@@ -270,6 +291,7 @@ impl Maker<'_> {
         self.identity.write(self.meta)?;
         let mut heard: Vec<Option<Heard>> = vec![None; self.identity.masters.len()];
         let (mut say_at, mut tell_at) = (clock::now(), clock::now());
+        let mut strange = Strange::default();
         loop {
             let now = clock::now();
             if now >= say_at {
@@ -280,7 +302,7 @@ impl Maker<'_> {
                 self.tell(&heard);
                 tell_at = now.after(TOLD_EVERY_US);
             }
-            if let Some((id, one)) = self.hear()?
+            if let Some((id, one)) = self.hear(&mut strange)?
                 && let Some(place) = heard.get_mut(id)
                 && *place != Some(one)
             {
@@ -330,7 +352,7 @@ impl Maker<'_> {
     }
 
     /// What comes within a moment: the place of another master, and what it said.
-    fn hear(&self) -> Result<Option<(usize, Heard)>, Refused> {
+    fn hear(&self, strange: &mut Strange) -> Result<Option<(usize, Heard)>, Refused> {
         let mut datagram = [0; DATAGRAM_MAX];
         self.socket
             .set_read_timeout(Some(Duration::from_micros(EVERY_US / 2)))
@@ -341,7 +363,10 @@ impl Maker<'_> {
         let head = match opened.map(|(_, head)| decode(head)) {
             Ok(Ok(Head::Gossip(gossip))) => gossip,
             Err(dropped) => {
-                log::warn!("{from}: a datagram that is {dropped:?}: see --gossip-key-file");
+                if let Some(count) = strange.came(dropped, clock::now()) {
+                    let why = dropped.why();
+                    log::warn!("{count} times something of no use, last from {from}: {why}");
+                }
                 return Ok(None);
             }
             _ => return Ok(None),
@@ -426,6 +451,19 @@ mod tests {
         assert!(answered(asks(9, "a:1,b:1")));
         assert!(!answered(asks(8, "a:1,b:1")), "a directory that is not the one it had");
         assert!(!answered(asks(9, "a:1,c:1")));
+    }
+
+    #[test]
+    fn what_is_of_no_use_is_told_once_a_minute_for_each_reason() {
+        let mut strange = Strange::default();
+        let began = Time(7);
+        assert_eq!(strange.came(Dropped::Foreign, began), Some(1));
+        for _ in 0..20_000 {
+            assert_eq!(strange.came(Dropped::Foreign, began.after(59_999_999)), None);
+        }
+        assert_eq!(strange.came(Dropped::Forged, began.after(1)), Some(1), "another reason");
+        assert_eq!(strange.came(Dropped::Foreign, began.after(60_000_000)), Some(20_001));
+        assert_eq!(strange.came(Dropped::Foreign, began.after(60_000_001)), None);
     }
 
     #[test]

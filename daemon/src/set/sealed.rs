@@ -10,6 +10,8 @@
 use std::cell::RefCell;
 use std::fmt;
 use std::fs;
+use std::io::Read;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use chacha20poly1305::aead::inout::InOutBuf;
@@ -45,6 +47,8 @@ pub(crate) struct Keys {
 pub(crate) enum BadKey {
     /// The file cannot be read.
     Unreadable(PathBuf, std::io::Error),
+    /// Others can read or write it, so that it is no secret.
+    Open(PathBuf),
     /// It holds something else than a key.
     Length(PathBuf, usize),
 }
@@ -53,6 +57,9 @@ impl fmt::Display for BadKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Unreadable(path, error) => write!(f, "{}: {error}", path.display()),
+            Self::Open(path) => {
+                write!(f, "{}: others can read or write it: chmod o= it", path.display())
+            }
             Self::Length(path, len) => write!(
                 f,
                 "{}: a gossip key is 32 bytes, not {len}: make one with `head -c 32 /dev/urandom`, \
@@ -158,6 +165,20 @@ pub(crate) enum Dropped {
 }
 
 impl Dropped {
+    /// Why it is not, for people.
+    pub(crate) const fn why(self) -> &'static str {
+        match self {
+            Self::Truncated => "too short for a word of a master",
+            Self::Foreign => "of another program, or of a master of another set",
+            Self::Forged => {
+                "sealed with another key: give all masters of the list the same --gossip-key-file"
+            }
+            Self::Replayed => "said before",
+            Self::Malformed => "of another release, which this one does not understand",
+            Self::Overload => "more than this master has time for",
+        }
+    }
+
     /// The gauge that counts it.
     pub(crate) const fn gauge(self) -> &'static str {
         match self {
@@ -186,7 +207,13 @@ fn ring(paths: &[PathBuf]) -> Result<Vec<XChaCha20Poly1305>, BadKey> {
 }
 
 fn read(path: &Path) -> Result<XChaCha20Poly1305, BadKey> {
-    let bytes = fs::read(path).map_err(|error| BadKey::Unreadable(path.to_owned(), error))?;
+    let unreadable = |error| BadKey::Unreadable(path.to_owned(), error);
+    let mut file = fs::File::open(path).map_err(unreadable)?;
+    if file.metadata().map_err(unreadable)?.mode() & 0o007 != 0 {
+        return Err(BadKey::Open(path.to_owned()));
+    }
+    let mut bytes = Vec::new();
+    file.read_to_end(&mut bytes).map_err(unreadable)?;
     let len = bytes.len();
     let key: [u8; KEY] = bytes.try_into().map_err(|_| BadKey::Length(path.to_owned(), len))?;
     Ok(XChaCha20Poly1305::new(&key.into()))

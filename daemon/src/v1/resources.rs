@@ -189,7 +189,8 @@ fn value_to_wire<'s>(
     }
 }
 
-/// Ranges in order, those that touch or overlap made one. None if one ends before it begins.
+/// Ranges in order, those that touch made one. None if some overlap, or one ends before it begins.
+/// Mesos: `Resources::validate`.
 fn ascending(ranges: &[pb::value::Range]) -> Option<Vec<Range>> {
     let mut sorted: Vec<Range> =
         ranges.iter().map(|range| Range { begin: range.begin, end: range.end }).collect();
@@ -197,12 +198,13 @@ fn ascending(ranges: &[pb::value::Range]) -> Option<Vec<Range>> {
         return None;
     }
     sorted.sort_unstable_by_key(|range| (range.begin, range.end));
+    if sorted.windows(2).any(|pair| pair[1].begin <= pair[0].end) {
+        return None;
+    }
     let mut merged = Vec::<Range>::new();
     for range in sorted {
         match merged.last_mut() {
-            Some(last) if range.begin <= last.end.saturating_add(1) => {
-                last.end = last.end.max(range.end);
-            }
+            Some(last) if range.begin == last.end.saturating_add(1) => last.end = range.end,
             Some(_) | None => merged.push(range),
         }
     }
@@ -583,6 +585,10 @@ mod tests {
         let range = |begin, end| pb::value::Range { begin, end };
         ports.ranges = Some(pb::value::Ranges { range: vec![range(5, 4)] });
         assert_eq!(told(ports.clone(), OLD), Err(BadResource::Ranges("ports".to_owned())));
+        for overlapping in [[range(1, 5), range(3, 9)], [range(5, 9), range(1, 5)]] {
+            ports.ranges = Some(pb::value::Ranges { range: overlapping.to_vec() });
+            assert_eq!(told(ports.clone(), OLD), Err(BadResource::Ranges("ports".to_owned())));
+        }
         ports.ranges = Some(pb::value::Ranges { range: vec![range(5, 9), range(1, 4)] });
         assert_eq!(told(ports, OLD).unwrap().ranges.unwrap().range, [range(1, 9)]);
     }

@@ -513,10 +513,8 @@ pub(crate) fn copy_all(from: &std::path::Path, to: &std::path::Path) {
 #[test]
 fn the_key_of_a_set_is_changed_without_a_restart() {
     let world = World::new();
-    let [first, second] = ["first", "second"].map(|name| world.path(name));
+    let [first, second] = ["first", "second"].map(|name| world.secret(name, &[1; 32]));
     let write = |file: &PathBuf, key: &[u8]| std::fs::write(file, key).unwrap();
-    write(&first, &[1; 32]);
-    write(&second, &[1; 32]);
     let flag = |file: &PathBuf| format!("--gossip-key-file={}", file.display());
     let mut set = Set::made(&world, &[&flag(&first), &flag(&second)]);
     let leader = set.leader();
@@ -547,10 +545,42 @@ fn the_key_of_a_set_is_changed_without_a_restart() {
 }
 
 #[test]
+fn a_gossip_key_that_others_can_read_is_refused() {
+    use std::os::unix::fs::PermissionsExt;
+    let world = World::new();
+    let key = world.secret("gossip.key", &[3; 32]);
+    std::fs::set_permissions(&key, std::fs::Permissions::from_mode(0o644)).unwrap();
+    let set = Set::of(&world, 3, &[&format!("--gossip-key-file={}", key.display())]);
+    let sentence = format!("{}: others can read or write it: chmod o= it", key.display());
+    refused(set.begin(0, &["--bootstrap"]), &sentence);
+    world.nothing_is_left();
+}
+
+#[test]
+fn a_master_that_waits_for_the_others_says_once_what_else_it_hears() {
+    let world = World::new();
+    let mut set = Set::of(&world, 3, &[]);
+    set.running[0] = Some(set.begin(0, &["--bootstrap"]));
+    set.process(0).says("waiting for ");
+    let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
+    for _ in 0..500 {
+        socket.send_to(&[7; 300], set.address(0)).unwrap();
+    }
+    set.process(0).says("of another program, or of a master of another set");
+    for at in 1..3 {
+        set.running[at] = Some(set.begin(at, &["--bootstrap"]));
+    }
+    set.leader();
+    let said = set.process(0).err();
+    assert_eq!(said.matches("something of no use").count(), 1, "{said}");
+    set.stop();
+    world.nothing_is_left();
+}
+
+#[test]
 fn datagrams_from_outside_are_counted_and_dropped() {
     let world = World::new();
-    let key = world.path("gossip.key");
-    std::fs::write(&key, [3; 32]).unwrap();
+    let key = world.secret("gossip.key", &[3; 32]);
     let flag = format!("--gossip-key-file={}", key.display());
     let set = Set::made(&world, &[&flag]);
     let leader = set.leader();
@@ -580,8 +610,7 @@ fn a_master_whose_key_is_another_one_is_told_of_and_the_others_go_on() {
     let leader = set.leader();
     let (one, other) = ((leader + 1) % 3, (leader + 2) % 3);
     set.kill(one);
-    let key = world.path("wrong.key");
-    std::fs::write(&key, [9; 32]).unwrap();
+    let key = world.secret("wrong.key", &[9; 32]);
     let flag = format!("--gossip-key-file={}", key.display());
     let astray = set.begin(one, &[&flag]);
     let sentence = "give all of them the same --gossip-key-file";

@@ -285,8 +285,7 @@ fn masters_and_agents_that_were_all_renumbered_find_each_other_by_their_names() 
     let ports: Vec<u16> = (0..3).map(|_| world.port()).collect();
     let name = |at: usize| format!("m{at}.test:{}", ports[at]);
     let list = [0, 1, 2].map(name).join(",");
-    let key = world.path("gossip.key");
-    fs::write(&key, [5; 32]).unwrap();
+    let key = world.secret("gossip.key", &[5; 32]);
     let renumber = |net: u8| {
         let line = |at: usize| format!("127.0.{net}.{} m{at}.test\n", at + 1);
         fs::write(world.path("hosts"), [0, 1, 2].map(line).concat()).unwrap();
@@ -335,8 +334,7 @@ fn masters_and_ten_agents_whose_addresses_all_change_at_once_form_again_unaided(
     };
     names(79);
     let list = [0, 1, 2].map(|at| format!("m{at}.test:5050")).join(",");
-    let key = world.path("gossip.key");
-    fs::write(&key, [5; 32]).unwrap();
+    let key = world.secret("gossip.key", &[5; 32]);
     let start = |at: usize, command| with_hosts_in(&world, &lan.machines[at].wrapper(), command);
     let masters = [0, 1, 2].map(|at| {
         let host = format!("m{at}.test");

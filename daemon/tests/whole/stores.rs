@@ -55,6 +55,14 @@ fn what_is_stored_outlives_every_master_and_changes_by_its_version() {
     assert_eq!(put(port, "state", &[("If-Match", "x")], b"two").status, 400);
     assert_eq!(put(port, "state", &[("If-Match", &tag)], b"two").status, 200);
     assert_eq!(put(port, "large", &[], &[0; 4097]).status, 400);
+    let named = [("Idempotency-Key", "one")];
+    let of_delete = ask(port, "DELETE", "/store?key=state", &named, b"");
+    for answer in [put(port, "state", &named, b"three"), of_delete] {
+        let why = "/store takes no Idempotency-Key";
+        assert!(answer.status == 400 && answer.text().contains(why), "{}", answer.text());
+        assert!(answer.text().contains("If-Match"), "{}", answer.text());
+    }
+    assert_eq!(ask(port, "GET", "/store?key=state", &named, b"").text(), "two");
     assert_eq!(put(port, "", &[], b"x").status, 400);
     assert_eq!(ask(port, "DELETE", "/store?key=gone", &[], b"").status, 404);
     assert_eq!(ask(port, "POST", "/store?key=gone", &[], b"").status, 405);

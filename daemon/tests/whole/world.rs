@@ -101,6 +101,14 @@ impl World {
         self.directory.join(name)
     }
 
+    /// A new file that only its owner reads.
+    pub(crate) fn secret(&self, name: &str, bytes: &[u8]) -> PathBuf {
+        let path = self.path(name);
+        fs::write(&path, bytes).unwrap();
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).unwrap();
+        path
+    }
+
     /// Where what is started makes its temporary files.
     pub(crate) fn temporary(&self) -> PathBuf {
         self.path("tmp")

@@ -165,6 +165,17 @@ mod tests {
     }
 
     #[test]
+    fn a_number_that_does_not_fit_is_told_with_its_field() {
+        use crate::pb::mesos::v1::value::Ranges;
+        for number in ["-1", "1.5", "18446744073709551616", "\"-1\""] {
+            let ranges = format!(r#"{{"range":[{{"begin":{number},"end":5}}]}}"#);
+            let bad = from_json::<Ranges>(ranges.as_bytes()).unwrap_err().to_string();
+            assert!(bad.starts_with("Failed to convert JSON into Ranges protobuf: "), "{bad}");
+            assert!(bad.ends_with(" for field 'range.begin'"), "{bad}");
+        }
+    }
+
+    #[test]
     fn an_unknown_name_of_an_enum_is_dropped() {
         let call: Call = from_json(br#"{"type":"FOO"}"#).unwrap();
         assert_eq!(call.r#type, None);

@@ -335,10 +335,10 @@ impl MasterNode {
         let weak = Rc::downgrade(&scheduler);
         let put = self.put_call(&scheduler, said, move |result| {
             // The core has said why on the stream, unless it could not even read the call.
-            if let (Err(refusal), Some(scheduler)) = (result, weak.upgrade())
-                && !scheduler.told.get()
-            {
-                scheduler.tell(&events::error(refusal.sentence()));
+            if let (Err(refusal), Some(scheduler)) = (result, weak.upgrade()) {
+                if !scheduler.told.get() {
+                    scheduler.tell(&events::error(refusal.sentence()));
+                }
                 scheduler.records.close();
             }
         });

@@ -197,6 +197,11 @@ fn a_framework_lives_from_subscribe_to_teardown() {
     framework.accepted("TEARDOWN", &Value::Null);
     while framework.events.event().is_some() {}
     assert_eq!(master.rows(&["--frameworks"]).len(), 0);
+    // Who comes back all the same hears why not, and that is all.
+    let again = subscription(&json!({"id": framework.id})).to_string();
+    let mut events = Records::open(master.port, PATH, &JSON, again.as_bytes());
+    assert_eq!(events.event().unwrap()["error"]["message"], "Framework has been removed");
+    assert_eq!(events.event(), None);
     end(&world, master, agent);
 }
 

@@ -41,11 +41,11 @@ missing_packages() {
 # name versions that nobody serves any more. A list that cannot be had need not be one that counts.
 # Silent unless it fails; another apt at work is waited for.
 install_packages() {
-  log=$(mktemp)
-  apt_install "$@" >"$log" 2>&1 ||
-    { apt_get update; apt_install "$@"; } >"$log" 2>&1 ||
-    cat "$log" >&2
-  rm -f "$log"
+  said=$(mktemp)
+  apt_install "$@" >"$said" 2>&1 ||
+    { apt_get update; apt_install "$@"; } >"$said" 2>&1 ||
+    cat "$said" >&2
+  rm -f "$said"
 }
 
 apt_install() {

@@ -15,7 +15,7 @@ const BOARD: &[(&str, &str, u64)] = &[
     ("OffersTheClosed", "C4", 20),
     ("EndsOffersTwice", "C5", 4),
     ("TellsForgottenEnds", "C6", 4),
-    ("KeepsEndsToItself", "C6", 4),
+    ("KeepsEndsToItself", "C7", 20),
     ("TellsBeforeTheDisk", "C6", 4),
     ("LosesTheEnded", "C7", 300),
     ("GivesUpEarly", "C8", 60),

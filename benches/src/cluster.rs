@@ -21,45 +21,67 @@ pub struct Cluster {
     agent: Child,
     port: u16,
     agent_port: u16,
+    /// What `mesita init` has made, where the cluster is closed.
+    made: Option<PathBuf>,
 }
 
 impl Cluster {
     /// Starts both, and waits until the agent is registered.
     pub fn start(binary: &Path) -> io::Result<Self> {
-        let dir = std::env::temp_dir().join(format!("mesita-benches-{}", std::process::id()));
+        Self::begin(binary, false)
+    }
+
+    /// The same of a cluster that `mesita init` makes: all of it speaks TLS and shows credentials.
+    pub fn closed(binary: &Path) -> io::Result<Self> {
+        Self::begin(binary, true)
+    }
+
+    fn begin(binary: &Path, closed: bool) -> io::Result<Self> {
+        let name = format!("mesita-benches-{}-{closed}", std::process::id());
+        let dir = std::env::temp_dir().join(name);
         std::fs::create_dir_all(&dir)?;
         let ports = free_ports(2)?;
         let (port, agent_port) = (ports[0], ports[1]);
-        let log = |name: &str| std::fs::File::create(dir.join(name));
-        let daemon = |kind: &str, port: u16, more: &[String]| {
-            Command::new(binary)
-                .args([kind, "--port", &port.to_string(), "--work-dir"])
-                .arg(dir.join(kind))
-                .args(more)
-                .stdin(Stdio::null())
-                .stdout(Stdio::null())
-                .stderr(log(&format!("{kind}.log"))?)
-                .spawn()
+        let made = closed.then(|| dir.join("made"));
+        let daemon = |kind: &str, port: u16, more: &[&str]| {
+            let mut command = Command::new(binary);
+            command.args([kind, "--port", &port.to_string(), "--work-dir"]).arg(dir.join(kind));
+            if let Some(made) = &made {
+                command.arg("--config").arg(made.join(format!("{kind}.toml")));
+            }
+            let log = std::fs::File::create(dir.join(format!("{kind}.log")))?;
+            command.args(more).stdin(Stdio::null()).stdout(Stdio::null()).stderr(log).spawn()
         };
+        if let Some(made) = &made {
+            crate::tls::init(binary, made, port)?;
+            // Its first tokens are in the work directory that it has made.
+            std::fs::rename(made.join("master"), dir.join("master"))?;
+        }
         let address = format!("127.0.0.1:{port}");
         let master = daemon("master", port, &[])?;
-        let resources = "cpus:1000;mem:1000000;disk:1000000".to_owned();
-        let agent = daemon(
-            "agent",
-            agent_port,
-            &["--master".into(), address, "--resources".into(), resources],
-        )?;
-        let cluster = Self { binary: binary.to_owned(), dir, master, agent, port, agent_port };
+        let resources = ["--resources", "cpus:1000;mem:1000000;disk:1000000"];
+        let plain = ["--master", &address];
+        let way = if closed { &[][..] } else { &plain[..] };
+        let agent = daemon("agent", agent_port, &[way, &resources].concat())?;
+        let cluster =
+            Self { binary: binary.to_owned(), dir, master, agent, port, agent_port, made };
         let deadline = Instant::now() + START;
-        loop {
-            match cluster.get(port, "/metrics") {
-                Ok(text) if text.contains("\nmesita_master_agents 1\n") => return Ok(cluster),
-                _ if Instant::now() > deadline => {
-                    return Err(io::Error::other("no agent is registered after 20 s"));
-                }
-                _ => sleep(Duration::from_millis(20)),
+        let registered = || {
+            let log = std::fs::read_to_string(cluster.dir.join("agent.log")).unwrap_or_default();
+            log.contains("registered with the master")
+        };
+        while !registered() {
+            if Instant::now() > deadline {
+                return Err(io::Error::other("no agent is registered after 20 s"));
             }
+            sleep(Duration::from_millis(20));
         }
+        Ok(cluster)
+    }
+
+    /// The certificate of the authority of a closed cluster.
+    pub(crate) fn authority(&self) -> PathBuf {
+        self.made.as_ref().map_or_else(PathBuf::new, |made| made.join("ca.pem"))
     }
 
     /// The processes with their names: both daemons, and the keeper of the agent.
@@ -77,7 +99,12 @@ impl Cluster {
     /// A `mesita` command that speaks with this master.
     pub fn command(&self, kind: &str) -> Command {
         let mut command = Command::new(&self.binary);
-        command.args([kind, "--master", &format!("127.0.0.1:{}", self.port)]);
+        let scheme = if self.made.is_some() { "https://" } else { "" };
+        command.args([kind, "--master", &format!("{scheme}127.0.0.1:{}", self.port)]);
+        if let Some(made) = &self.made {
+            command.arg("--credential").arg(made.join("operator"));
+            command.arg("--tls-ca-file").arg(self.authority());
+        }
         command
     }
 
@@ -122,7 +149,7 @@ pub(crate) fn get(port: u16, path: &str) -> io::Result<String> {
 }
 
 /// Keepers whose arguments, which are those of their agents, name this directory.
-fn keepers(dir: &Path) -> io::Result<Vec<u32>> {
+pub(crate) fn keepers(dir: &Path) -> io::Result<Vec<u32>> {
     let dir = dir.to_string_lossy();
     let mut found = Vec::new();
     for entry in std::fs::read_dir("/proc")? {

@@ -6,28 +6,20 @@
 
 use std::io::{self, BufRead, BufReader, Read, Write};
 use std::net::TcpStream;
-use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::path::Path;
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
-use rustix::process::{Pid, Signal, kill_process};
+use crate::set::{AGENTS, PATIENCE, Set};
 
-use crate::cluster::{free_ports, get};
-
-/// Masters, agents and frameworks.
-const MASTERS: usize = 3;
-const AGENTS: usize = 10;
 const FRAMEWORKS: usize = 3;
-/// How long anything may take.
-const PATIENCE: Duration = Duration::from_secs(30);
 /// How long a framework waits before it tries the next master.
 const RETRY: Duration = Duration::from_millis(10);
 
 /// Prints the times of so many trials, for one class of `--timing`.
 pub fn print(binary: &Path, timing: &str, trials: u64) -> io::Result<()> {
-    let mut set = Set::start(binary, timing)?;
+    let mut set = Set::start(binary, AGENTS, &["--timing", timing])?;
     let (sender, offers) = channel();
     for number in 0..FRAMEWORKS {
         let (ports, sender) = (set.ports.clone(), sender.clone());
@@ -196,113 +188,4 @@ fn chunk(stream: &mut BufReader<TcpStream>) -> io::Result<String> {
 
 fn between<'t>(text: &'t str, before: &str, after: &str) -> Option<&'t str> {
     text.split_once(before)?.1.split(after).next()
-}
-
-/// Masters and agents.
-struct Set {
-    binary: PathBuf,
-    dir: PathBuf,
-    timing: String,
-    ports: Vec<u16>,
-    masters: Vec<Option<Child>>,
-    agents: Vec<Child>,
-}
-
-impl Set {
-    fn start(binary: &Path, timing: &str) -> io::Result<Self> {
-        let dir = std::env::temp_dir().join(format!("mesita-failover-{}", std::process::id()));
-        std::fs::create_dir_all(&dir)?;
-        let mut ports = free_ports(MASTERS + AGENTS)?;
-        let agent_ports = ports.split_off(MASTERS);
-        ports.sort_unstable();
-        let mut set = Self {
-            binary: binary.to_owned(),
-            dir,
-            timing: timing.to_owned(),
-            ports,
-            masters: (0..MASTERS).map(|_| None).collect(),
-            agents: Vec::new(),
-        };
-        for at in 0..MASTERS {
-            set.begin(at, true)?;
-        }
-        for port in agent_ports {
-            let list = set.list();
-            let more = ["--master", &list, "--resources", "cpus:4;mem:1024"];
-            let agent = set.daemon("agent", port, &more)?;
-            set.agents.push(agent);
-        }
-        set.settled()?;
-        Ok(set)
-    }
-
-    fn list(&self) -> String {
-        let addresses: Vec<String> =
-            self.ports.iter().map(|port| format!("127.0.0.1:{port}")).collect();
-        addresses.join(",")
-    }
-
-    fn daemon(&self, kind: &str, port: u16, more: &[&str]) -> io::Result<Child> {
-        let name = format!("{kind}-{port}");
-        Command::new(&self.binary)
-            .args([kind, "--port", &port.to_string(), "--work-dir"])
-            .arg(self.dir.join(&name))
-            .args(more)
-            .stdin(Stdio::null())
-            .stdout(Stdio::null())
-            .stderr(std::fs::File::create(self.dir.join(format!("{name}.log")))?)
-            .spawn()
-    }
-
-    fn begin(&mut self, at: usize, first: bool) -> io::Result<()> {
-        let (list, timing) = (self.list(), self.timing.clone());
-        let mut more = vec!["--masters", &list, "--timing", &timing];
-        more.extend(first.then_some("--bootstrap"));
-        let master = self.daemon("master", self.ports[at], &more)?;
-        self.masters[at] = Some(master);
-        Ok(())
-    }
-
-    fn kill(&mut self, at: usize) -> io::Result<()> {
-        let Some(mut master) = self.masters[at].take() else { return Ok(()) };
-        master.kill()?;
-        master.wait().map(drop)
-    }
-
-    /// Waits until one leads, all others know it, and it has every agent; which it is.
-    fn settled(&self) -> io::Result<usize> {
-        let deadline = Instant::now() + PATIENCE;
-        loop {
-            let health: Vec<String> =
-                self.ports.iter().map(|port| get(*port, "/health").unwrap_or_default()).collect();
-            let leader = health.iter().position(|text| text.contains("\"leading\":true"));
-            let address = leader.map(|at| format!("\"leader\":\"127.0.0.1:{}\"", self.ports[at]));
-            let known =
-                address.is_some_and(|address| health.iter().all(|text| text.contains(&address)));
-            if let Some(at) = leader.filter(|_| known) {
-                let text = get(self.ports[at], "/metrics").unwrap_or_default();
-                if text.contains(&format!("\nmesita_master_agents {AGENTS}\n")) {
-                    return Ok(at);
-                }
-            }
-            if Instant::now() > deadline {
-                return Err(io::Error::other("no leader with all agents after 30 s"));
-            }
-            sleep(Duration::from_millis(20));
-        }
-    }
-}
-
-impl Drop for Set {
-    fn drop(&mut self) {
-        let agents = self.agents.iter_mut().map(|agent| (agent, Signal::USR1));
-        let masters = self.masters.iter_mut().flatten().map(|master| (master, Signal::TERM));
-        for (child, signal) in agents.chain(masters) {
-            if let Some(pid) = Pid::from_raw(child.id().cast_signed()) {
-                let _ = kill_process(pid, signal);
-            }
-            let _ = child.wait();
-        }
-        let _ = std::fs::remove_dir_all(&self.dir);
-    }
 }

@@ -114,7 +114,7 @@ fn field(text: &str, name: &str) -> u64 {
 }
 
 /// Files below a directory that were changed since.
-fn changed(dir: &Path, since: SystemTime) -> io::Result<u64> {
+pub(crate) fn changed(dir: &Path, since: SystemTime) -> io::Result<u64> {
     let mut count = 0;
     for entry in fs::read_dir(dir)? {
         let entry = entry?;

@@ -10,11 +10,16 @@ pub mod codec;
 pub mod failover;
 pub mod footprint;
 mod heap;
+pub mod idle;
 pub mod launches;
 pub mod load;
 mod mesos;
+pub mod reregister;
 pub mod results;
+mod says;
+mod set;
 
 pub use heap::Counting;
 
 pub mod stage;
+pub mod tls;

@@ -2,22 +2,25 @@
 //!
 //! `mesita-benches CASE [--agents N] [--frameworks N] [--quick]` runs a case of the allocator's,
 //! `list` names them; `results FILE DIRECTORY` makes a page and a plot of what they printed.
-//! `mesita-benches [--binary PATH] footprint [SECONDS]`, `launches [TASKS]`, `load [SECONDS]` and
-//! `failover [TRIALS] [TIMING]` need a binary, `target/dist/mesita` if not given, which `ci/dist` builds.
+//! `reregister [AGENTS]` is about a master's core. `mesita-benches [--binary PATH] footprint [SECONDS]`,
+//! `idle [SECONDS]`, `launches [TASKS]`, `load [SECONDS]`, `failover [TRIALS] [TIMING]` and `rejoin
+//! [AGENTS]` and `tls [HANDSHAKES]` need a binary, `target/dist/mesita` if not given, which `ci/dist` builds.
 
 use std::path::PathBuf;
 use std::process::ExitCode;
 
 use mesita_benches::allocation::{self, Size};
-use mesita_benches::{Counting, codec, failover, footprint, launches, load, results};
+use mesita_benches::{
+    Counting, codec, failover, footprint, idle, launches, load, reregister, results, tls,
+};
 
 // So that a5 can tell that nothing is allocated.
 #[global_allocator]
 static HEAP: Counting = Counting;
 
-const USAGE: &str = "usage: mesita-benches CASE [--agents N] [--frameworks N] [--quick] | list | results FILE DIRECTORY\n       \
-                     mesita-benches [--binary PATH] footprint [SECONDS] | launches [TASKS] | load [SECONDS] | \
-                     failover [TRIALS] [fast|default|slow]";
+const USAGE: &str = "usage: mesita-benches CASE [--agents N] [--frameworks N] [--quick] | list | results FILE DIRECTORY | reregister [AGENTS]\n       \
+                     mesita-benches [--binary PATH] footprint [SECONDS] | idle [SECONDS] | launches [TASKS] | load [SECONDS] | \
+                     failover [TRIALS] [fast|default|slow] | rejoin [AGENTS] | tls [HANDSHAKES]";
 
 fn main() -> ExitCode {
     let mut words: Vec<String> = std::env::args().skip(1).collect();
@@ -60,6 +63,12 @@ fn main() -> ExitCode {
         Some("footprint") => number(60).map(|seconds| footprint::print(&binary, seconds)),
         Some("launches") => number(200).map(|tasks| launches::print(&binary, tasks)),
         Some("load") => number(20).map(|seconds| load::print(&binary, seconds)),
+        Some("idle") => number(600).map(|seconds| idle::print(&binary, seconds)),
+        Some("reregister") => number(10_000)
+            .map(|agents| reregister::print(u32::try_from(agents).unwrap_or(u32::MAX))),
+        Some("rejoin") => number(1_000)
+            .map(|agents| load::rejoin::print(&binary, u32::try_from(agents).unwrap_or(u32::MAX))),
+        Some("tls") => number(500).map(|handshakes| tls::print(&binary, handshakes)),
         Some("failover") => {
             let timing = words.get(2).map_or("default", String::as_str);
             number(50).map(|trials| failover::print(&binary, timing, trials))

@@ -23,7 +23,7 @@ pub const USED: &str = "cpus:16;mem:2014;disk:1024;ports:[31000-31000,31002-3100
 
 /// Memory that lasts as long as the process.
 #[derive(Debug)]
-struct Leak;
+pub(crate) struct Leak;
 
 impl Lender<'static> for Leak {
     fn lend<T: Zero + 'static>(&mut self, rows: u32) -> &'static mut [T] {

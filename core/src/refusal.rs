@@ -152,6 +152,10 @@ choice! {
         TooShort = 69,
         /// The user of a framework cannot change.
         UserChanged = 70,
+        /// The agent's disk is full. Retry elsewhere, or when it has room.
+        DiskFull = 71,
+        /// The agent goes away and ends its tasks. Retry elsewhere.
+        AgentLeaving = 72,
     }
 }
 
@@ -175,8 +179,8 @@ impl Refusal {
             Self::BadRole => "not a valid role, or a role named twice",
             Self::PrincipalChanged => "the principal of a framework cannot change",
             Self::UserDenied => {
-                "this caller may run tasks only as its own user, and as root only by `run_tasks` of \
-                 --acls"
+                "this caller may not run tasks as that user, and as root only by `run_tasks` of --acls \
+                 or terms of its principal: name another user"
             }
             Self::StaleFence => "an order of a master that was replaced",
             Self::StaleSession => "the session is over; register again",
@@ -238,6 +242,8 @@ impl Refusal {
             }
             Self::RequestReused => "this id was given to another call: give each its own",
             Self::UserChanged => "Updating 'FrameworkInfo.user' is unsupported",
+            Self::AgentLeaving => "the agent is leaving, and takes nothing new; retry elsewhere",
+            Self::DiskFull => "the agent's disk is full; retry when it has room",
             Self::TooShort => "mesita.stop-after is shorter than the --agent-timeout of the master",
         }
     }
@@ -268,6 +274,8 @@ impl Refusal {
             | Self::AgentAway
             | Self::NoMajority
             | Self::RequestsFull
+            | Self::DiskFull
+            | Self::AgentLeaving
             | Self::OutcomeUnknown => 503,
             Self::Denied | Self::UserDenied | Self::Disconnected | Self::AgentGone | Self::Down => {
                 403

@@ -134,7 +134,8 @@ impl Outbox for Left {
             Output::Persist(save) => self.writes.push(bytes_of(save)),
             Output::Answer { ticket, result: Ok(()) } => self.answered.push(*ticket),
             Output::Leading(_) => self.opened = true,
-            Output::Answer { .. } | Output::Lost | Output::Quarantined => {}
+            Output::Answer { .. } | Output::Lost => {}
+            Output::Quarantined | Output::GivenUp { .. } => {}
         }
     }
 }

@@ -9,6 +9,7 @@ use std::fmt::Write as _;
 use std::path::Path;
 
 use mesita_core::capacity::Capacity;
+use mesita_core::master::Config;
 use support::rig::{Rig, config};
 
 /// Answers of a master to the lines of a transcript; comments and empty lines stay.
@@ -57,4 +58,54 @@ fn a_master_without_room_for_another_offer_rests_until_one_ends() {
     }
     let said = rig.line("decline f1 O0.0 1000s");
     assert!(said.iter().any(|line| line.contains("OFFERS")), "{said:?}");
+}
+
+#[test]
+fn frameworks_of_one_caller_hold_no_more_offers_than_it_may() {
+    let capped = Config { offers_per_caller_max: 2, ..config() };
+    let mut rig = Rig::with(Capacity { offers: 16, ..Capacity::tiny() }, capped, 1);
+    let offers = |said: &[String], to: &str| {
+        let to = format!("-> {to}: OFFERS");
+        said.iter()
+            .filter(|line| line.contains(&to))
+            .map(|line| line.matches(" O").count() - 1)
+            .sum::<usize>()
+    };
+    for number in 1..=5 {
+        rig.line(&format!("agent s{number} cpus:4;mem:4096"));
+    }
+    // After each of these the master must come to rest.
+    let said = rig.line("framework f1 *");
+    assert_eq!(offers(&said, "f1"), 2, "{said:?}");
+    let said = rig.line("framework f2 *");
+    assert_eq!(offers(&said, "f2"), 0, "of the same caller: {said:?}");
+    let said = rig.line("framework f3 * root");
+    assert_eq!(offers(&said, "f3"), 2, "of another one: {said:?}");
+    assert_eq!(rig.drive.front().gauges().offers, 4);
+    // Reviving is no way around it.
+    let said = rig.line("revive f1");
+    assert_eq!(offers(&said, "f1") + offers(&said, "f2"), 0, "{said:?}");
+    // One that is answered makes room for one, of whichever of its frameworks is next.
+    let said = rig.line("decline f1 O0.0 1000s");
+    assert_eq!(offers(&said, "f1") + offers(&said, "f2"), 1, "{said:?}");
+    assert_eq!(rig.drive.front().gauges().offers, 4);
+    assert!(rig.drive.front().gauges().capped >= 2);
+    // So does one that ends by itself.
+    let said = rig.line("wait 61s");
+    assert!(offers(&said, "f1") + offers(&said, "f2") >= 2, "{said:?}");
+    assert_eq!(rig.drive.front().gauges().offers, 4);
+}
+
+#[test]
+fn no_answer_to_an_offer_makes_a_step_say_more_than_its_bound() {
+    let mut rig = Rig::with(Capacity::tiny(), config(), 1);
+    for line in ["agent s1 cpus:4;mem:4096", "framework f1 *"] {
+        rig.line(line);
+    }
+    // As small as tasks are, and each is refused in a sentence.
+    let tasks = "t= ".repeat(250) + "destroy=disk%db(~web!p):1 ";
+    let said = rig.line(&format!("accept f1 O9.9 {}", tasks.repeat(10)));
+    assert_eq!((said.len(), said[0].trim()), (1, "refused: Malformed"));
+    let said = rig.line(&format!("accept f1 O9.9 {tasks}"));
+    assert_eq!(said.len(), 250 + 1);
 }

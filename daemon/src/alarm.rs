@@ -1,25 +1,40 @@
 //! Deadlines of the IO thread, kept by the thread itself: a deadline costs one wake-up.
 //!
 //! The timers of the reactor cost three, one of its own thread to see it and one to be told the
-//! next; an idle node has at most one wake-up a second to spend.
+//! next; an idle node has at most one wake-up a second to spend. Whoever has much to do takes
+//! [turns](turn): the executor would run two hundred of its steps before it looks at anything else.
 
 use std::cell::RefCell;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::future::Future;
 use std::pin::{Pin, pin};
 use std::task::{Context, Poll, Waker};
+use std::time::Duration;
 
 use mesita_core::time::Time;
 
 use crate::clock;
 
 thread_local! {
-    static ALARMS: RefCell<Alarms> = const { RefCell::new(Alarms { next: 0, set: BTreeMap::new() }) };
+    static ALARMS: RefCell<Alarms> = const {
+        RefCell::new(Alarms { next: 0, set: BTreeMap::new(), waiting: VecDeque::new() })
+    };
 }
 
 struct Alarms {
     next: u64,
     set: BTreeMap<(Time, u64), Waker>,
+    /// Those who wait for their turn.
+    waiting: VecDeque<(u64, Waker)>,
+}
+
+impl Alarms {
+    fn number(&mut self, known: &mut Option<u64>) -> u64 {
+        *known.get_or_insert_with(|| {
+            self.next += 1;
+            self.next
+        })
+    }
 }
 
 /// Waits for a moment.
@@ -57,10 +72,7 @@ impl Future for Alarm {
             return Poll::Ready(());
         }
         ALARMS.with_borrow_mut(|alarms| {
-            let number = *self.number.get_or_insert_with(|| {
-                alarms.next += 1;
-                alarms.next
-            });
+            let number = alarms.number(&mut self.number);
             alarms.set.insert((self.at, number), cx.waker().clone());
         });
         Poll::Pending
@@ -76,6 +88,47 @@ impl Drop for Alarm {
     }
 }
 
+/// Waits until everybody who was ready had something of the thread, and everybody who asked before
+/// had a turn.
+#[derive(Debug)]
+#[must_use]
+pub(crate) struct Turn {
+    number: Option<u64>,
+}
+
+/// A turn that is not asked for yet.
+pub(crate) fn turn() -> Turn {
+    Turn { number: None }
+}
+
+impl Future for Turn {
+    type Output = ();
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
+        ALARMS.with_borrow_mut(|alarms| {
+            let is_new = self.number.is_none();
+            let number = alarms.number(&mut self.number);
+            match alarms.waiting.iter_mut().find(|(of, _)| *of == number) {
+                Some((_, waker)) => waker.clone_from(cx.waker()),
+                None if is_new => alarms.waiting.push_back((number, cx.waker().clone())),
+                None => return Poll::Ready(()),
+            }
+            Poll::Pending
+        })
+    }
+}
+
+impl Drop for Turn {
+    fn drop(&mut self) {
+        if let Some(number) = self.number {
+            // The thread may be ending, and its turns with it.
+            let _ = ALARMS.try_with(|alarms| {
+                alarms.borrow_mut().waiting.retain(|(of, _)| *of != number);
+            });
+        }
+    }
+}
+
 /// Runs a future to its end on this thread, with the alarms of this thread.
 pub(crate) fn block_on<T>(future: impl Future<Output = T>) -> T {
     let (parker, unparker) = parking::pair();
@@ -86,8 +139,11 @@ pub(crate) fn block_on<T>(future: impl Future<Output = T>) -> T {
         if let Poll::Ready(result) = future.as_mut().poll(&mut cx) {
             return result;
         }
-        let next = ALARMS.with_borrow(|alarms| alarms.set.keys().next().map(|&(at, _)| at));
+        let (next, is_awaited) = ALARMS.with_borrow(|alarms| {
+            (alarms.set.keys().next().map(|&(at, _)| at), !alarms.waiting.is_empty())
+        });
         match next.and_then(clock::until) {
+            _ if is_awaited => drop(parker.park_timeout(Duration::ZERO)),
             Some(left) => drop(parker.park_timeout(left)),
             None => parker.park(),
         }
@@ -95,13 +151,16 @@ pub(crate) fn block_on<T>(future: impl Future<Output = T>) -> T {
     }
 }
 
-/// Wakes everybody whose moment has come.
+/// Wakes everybody whose moment has come, and one of those who wait for their turn.
 fn fire() {
     let now = clock::now();
     while let Some(waker) = ALARMS.with_borrow_mut(|alarms| {
         let entry = alarms.set.first_entry()?;
         (entry.key().0 <= now).then(|| entry.remove())
     }) {
+        waker.wake();
+    }
+    if let Some((_, waker)) = ALARMS.with_borrow_mut(|alarms| alarms.waiting.pop_front()) {
         waker.wake();
     }
 }
@@ -136,5 +195,44 @@ mod tests {
         assert_eq!(block_on(within(1_000, never)), None);
         assert_eq!(block_on(within(1_000_000, async { 7 })), Some(7));
         assert!(ALARMS.with_borrow(|alarms| alarms.set.is_empty()));
+    }
+    #[test]
+    fn one_of_those_who_have_much_to_do_goes_on_at_a_time() {
+        let tasks = smol::LocalExecutor::new();
+        let order = std::rc::Rc::new(RefCell::new(Vec::new()));
+        let busy = |name: char| {
+            let order = std::rc::Rc::clone(&order);
+            tasks.spawn(async move {
+                for _ in 0..3 {
+                    turn().await;
+                    order.borrow_mut().push(name);
+                }
+            })
+        };
+        let (a, b) = (busy('a'), busy('b'));
+        // Whose turn never comes holds nobody up.
+        let gone = busy('c');
+        let passes = std::rc::Rc::clone(&order);
+        block_on(tasks.run(async {
+            drop(gone);
+            // Ready at every pass: it is never behind more than one of them.
+            let mut seen = 0;
+            while passes.borrow().len() < 6 {
+                let now = passes.borrow().len();
+                assert!(now <= seen + 1);
+                seen = now;
+                turn_of_anybody().await;
+            }
+            a.await;
+            b.await;
+        }));
+        assert_eq!(*order.borrow(), ['a', 'b', 'a', 'b', 'a', 'b']);
+        assert!(ALARMS.with_borrow(|alarms| alarms.waiting.is_empty()));
+    }
+
+    /// Ready when the thread was through once.
+    async fn turn_of_anybody() {
+        after(0).await;
+        futures_lite::future::yield_now().await;
     }
 }

@@ -1,23 +1,32 @@
 //! The disk thread: writes what a core must not forget, says when it is durable, and writes the
 //! journal. Whatever waits is written together and synced once.
+//!
+//! An agent whose disk is full goes on: it is told, and what finds no room waits for some. A disk
+//! that fails ends the process.
 
+use std::collections::BTreeSet;
 use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::thread::JoinHandle;
+use std::time::Duration;
 
 use async_channel::{Receiver, Sender, TryRecvError};
 use mesita_core::sync::{Consumer, Producer};
 use mesita_core::{agent, election};
+use parking::Parker;
 
 use crate::bell::Bell;
 use crate::journal::segments::Segments;
-use crate::ledger::Ledger;
+use crate::ledger::{Failed, Ledger};
 use crate::passage::{IN_INPUT, RECORD_MAX};
 use crate::set::store::SetStore;
 
 /// Writes that wait for the disk at the most; then the IO thread waits, and the core after it.
 pub(crate) const JOBS_MAX: usize = 1024;
+/// From one look at the room on an agent's disk to the next: while there is some, and while there
+/// is none.
+const LOOKS: [Duration; 2] = [Duration::from_secs(5), Duration::from_secs(1)];
 
 /// A write.
 #[derive(Debug)]
@@ -33,8 +42,6 @@ pub(crate) enum Job {
         frame: Vec<u8>,
         bodies: Vec<Arc<[u8]>>,
     },
-    /// Everything before it is to be on disk, then the thread ends.
-    Stop,
 }
 
 /// What a ledger record means for its file.
@@ -70,6 +77,15 @@ pub(crate) struct Disk {
     pub(crate) io_bell: &'static Bell,
 }
 
+/// What was written and is not told yet.
+#[derive(Default)]
+struct Written {
+    /// Whose is to be synced first.
+    synced: BTreeSet<u8>,
+    /// The inputs that tell of it.
+    done: Vec<(u8, Vec<u8>)>,
+}
+
 /// The IO thread's end.
 pub(crate) struct ToDisk {
     jobs: Sender<Job>,
@@ -95,6 +111,12 @@ impl ToDisk {
         }
         self.bell.ring();
     }
+
+    /// No job follows: when all are done the thread ends.
+    pub(crate) fn end(&self) {
+        self.jobs.close();
+        self.bell.ring();
+    }
 }
 
 impl Disk {
@@ -107,11 +129,11 @@ impl Disk {
         let (parker, unparker) = parking::pair();
         self.bell.answered_by(unparker.into());
         let mut buffer = bytemuck::allocation::zeroed_slice_box(RECORD_MAX);
+        let looks = self.stores.iter().any(|store| matches!(store, Store::Ledger(_)));
         loop {
-            let batch = self.batch();
-            let stops = batch.iter().any(|job| matches!(job, Job::Stop));
+            let (batch, stops) = self.batch();
             let wrote = !batch.is_empty();
-            self.write(batch);
+            self.write(batch, &parker);
             let journaled = self.journal(&mut buffer);
             if stops {
                 return;
@@ -119,59 +141,63 @@ impl Disk {
             if wrote {
                 self.io_bell.ring();
             }
+            let full = self.look();
             if !(wrote || journaled) {
                 let bell = self.bell;
-                bell.rest(|| self.has_work(), || parker.park());
+                let sleep = || {
+                    if looks {
+                        parker.park_timeout(LOOKS[usize::from(full)]);
+                    } else {
+                        parker.park();
+                    }
+                };
+                bell.rest(|| self.has_work(), sleep);
             }
         }
     }
 
     fn has_work(&mut self) -> bool {
         let journal = self.journal.as_mut();
-        !self.jobs.is_empty() || journal.is_some_and(|(entries, _)| !entries.is_empty())
+        let jobs = !self.jobs.is_empty() || self.jobs.is_closed();
+        jobs || journal.is_some_and(|(entries, _)| !entries.is_empty())
     }
 
-    /// All jobs that wait.
-    fn batch(&mut self) -> Vec<Job> {
+    /// All jobs that wait, and whether none follows.
+    fn batch(&mut self) -> (Vec<Job>, bool) {
         let mut batch = Vec::new();
         while batch.len() < JOBS_MAX {
             match self.jobs.try_recv() {
                 Ok(job) => batch.push(job),
                 Err(TryRecvError::Empty) => break,
-                Err(TryRecvError::Closed) => {
-                    batch.push(Job::Stop);
-                    break;
-                }
+                Err(TryRecvError::Closed) => return (batch, true),
             }
         }
-        batch
+        (batch, false)
     }
 
     /// Writes all, syncs what asked for it, then tells that each is done.
-    fn write(&mut self, batch: Vec<Job>) {
-        let mut synced = vec![false; self.stores.len()];
-        for job in &batch {
-            let seat = match job {
-                Job::Ledger { seat, sync: true, .. } => *seat,
-                // A registry syncs itself, in the order that it needs.
-                Job::Ledger { sync: false, .. } | Job::Save { .. } | Job::Stop => continue,
-            };
-            if let Some(synced) = synced.get_mut(usize::from(seat)) {
-                *synced = true;
-            }
-        }
-        let mut done = Vec::new();
+    fn write(&mut self, batch: Vec<Job>, parker: &Parker) {
+        let mut written = Written::default();
         for job in batch {
-            if let Some(told) = self.write_one(job) {
-                done.push(told);
+            let mut waits = false;
+            while !self.write_one(&job, &mut written) {
+                if !std::mem::replace(&mut waits, true) {
+                    log::error!("what was set aside is used up, too: ends of tasks wait for room");
+                }
+                // What came before it does not wait with it.
+                self.settle(&mut written);
+                let bell = self.bell;
+                let sleep = || {
+                    let _ = parker.park_timeout(LOOKS[1]);
+                };
+                bell.rest(|| self.jobs.is_closed(), sleep);
+                if self.jobs.is_closed() {
+                    // Nobody was promised what is left.
+                    return;
+                }
             }
         }
-        for (store, _) in self.stores.iter_mut().zip(synced).filter(|(_, synced)| *synced) {
-            must(store.sync(), store);
-        }
-        for (seat, input) in done {
-            self.tell(seat, &input);
-        }
+        self.settle(&mut written);
         for seat in 0..self.stores.len() {
             if let Some(Store::Ledger(ledger)) = self.stores.get_mut(seat)
                 && ledger.wants_compaction()
@@ -181,31 +207,87 @@ impl Disk {
         }
     }
 
-    /// Writes one; returns the input that tells of it.
-    fn write_one(&mut self, job: Job) -> Option<(u8, Vec<u8>)> {
+    /// Looks whether agents have room on their disks, and tells them of what has changed. True while
+    /// one has none.
+    fn look(&mut self) -> bool {
+        let mut any = false;
+        for seat in 0..self.stores.len() {
+            let Some(Store::Ledger(ledger)) = self.stores.get_mut(seat) else { continue };
+            let changed = ledger.look();
+            any |= ledger.is_full();
+            if changed {
+                self.tell_room(seat);
+            }
+        }
+        any
+    }
+
+    /// Tells an agent whether its disk has room.
+    fn tell_room(&mut self, seat: usize) {
+        let Some(Store::Ledger(ledger)) = self.stores.get(seat) else { return };
+        let (full, path) = (ledger.is_full(), ledger.path().display());
+        if full {
+            log::error!(
+                "the disk of {path} is full: no task is taken until it has room; those that run go on"
+            );
+        } else {
+            log::info!("the disk of {path} has room again: tasks are taken");
+        }
+        let input = input_of(&agent::Input::Disk { full });
+        self.tell(u8::try_from(seat).unwrap_or(u8::MAX), &input);
+    }
+
+    /// Syncs what asked for it, then tells that all is done.
+    fn settle(&mut self, written: &mut Written) {
+        for seat in std::mem::take(&mut written.synced) {
+            if let Some(store) = self.stores.get_mut(usize::from(seat)) {
+                let synced = store.sync();
+                must(synced, store);
+            }
+        }
+        for (seat, input) in std::mem::take(&mut written.done) {
+            self.tell(seat, &input);
+        }
+    }
+
+    /// Writes one. False when there is no room for it.
+    fn write_one(&mut self, job: &Job, written: &mut Written) -> bool {
         match job {
             Job::Save { seat, save } => {
-                let store = self.stores.get_mut(usize::from(seat))?;
-                let Store::Set(set) = store else { return None };
-                let sequence = match set.save(&save) {
-                    Ok(sequence) => sequence?,
-                    Err(error) => {
-                        must(Err(error), store);
-                        return None;
+                let Some(store) = self.stores.get_mut(usize::from(*seat)) else { return true };
+                let Store::Set(set) = store else { return true };
+                // A registry syncs itself, in the order that it needs.
+                match set.save(save) {
+                    Ok(Some(sequence)) => {
+                        let input = input_of(&election::Input::Persisted { sequence });
+                        written.done.push((*seat, input));
                     }
-                };
-                Some((seat, input_of(&election::Input::Persisted { sequence })))
-            }
-            Job::Ledger { seat, sequence, turn, frame, bodies, .. } => {
-                let store = self.stores.get_mut(usize::from(seat))?;
-                if let Store::Ledger(ledger) = store {
-                    let written = ledger.append(turn, &frame, &bodies);
-                    must(written, store);
+                    Ok(None) => {}
+                    Err(error) => must(Err(error), store),
                 }
-                Some((seat, input_of(&agent::Input::Persisted { sequence })))
             }
-            Job::Stop => None,
+            Job::Ledger { seat, sequence, sync, turn, frame, bodies } => {
+                let Some(store) = self.stores.get_mut(usize::from(*seat)) else { return true };
+                if let Store::Ledger(ledger) = store {
+                    match ledger.append(*turn, frame, bodies) {
+                        Ok(()) => {}
+                        Err(Failed::NoRoom) => {
+                            if ledger.found_none() {
+                                self.tell_room(usize::from(*seat));
+                            }
+                            return false;
+                        }
+                        Err(Failed::Io(error)) => must(Err(error), store),
+                    }
+                }
+                if *sync {
+                    written.synced.insert(*seat);
+                }
+                let input = input_of(&agent::Input::Persisted { sequence: *sequence });
+                written.done.push((*seat, input));
+            }
         }
+        true
     }
 
     /// Tells a core. Its ring is read before all others, so waiting is short.

@@ -1,42 +1,35 @@
 //! Who is behind a connection: found out from the kernel, not from what the peer says.
 //!
-//! A loopback peer is the user its socket belongs to, by one question to the kernel (sock_diag(7)).
-//! A process inside one of our tasks is nobody, whatever its user: it is recognised by its cgroup
-//! in the unified hierarchy, which is named after its container, or else by a keeper among its
-//! ancestors.
+//! A loopback peer is the user its socket belongs to. A process inside one of our tasks is nobody,
+//! whatever its user: it is recognised by its cgroup in the unified hierarchy, which is named after its
+//! container, or else by a keeper among its ancestors.
+
+mod sockets;
 
 use std::cell::RefCell;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::fmt;
 use std::fs;
-use std::io;
-use std::net::SocketAddr;
-use std::os::fd::OwnedFd;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use mesita_core::doors::{ANYONE, LOCAL, PRINCIPAL, Rights};
-use mesita_core::wire::ContainerId;
-use netlink_packet_core::{NLM_F_REQUEST, NetlinkHeader, NetlinkMessage, NetlinkPayload};
-use netlink_packet_sock_diag::SockDiagMessage;
-use netlink_packet_sock_diag::constants::{AF_INET, AF_INET6, IPPROTO_TCP};
-use netlink_packet_sock_diag::inet::nlas::Nla;
-use netlink_packet_sock_diag::inet::{ExtensionFlags, InetRequest, SocketId, StateFlags};
-use rustix::net::{AddressFamily, RecvFlags, SendFlags, SocketFlags, SocketType, netlink};
+use mesita_isolation::keeper::kin::descendants_of_keepers;
 
+use self::sockets::{Socket, Sockets};
 use crate::conn::Ends;
 use crate::once::Again;
 
-/// The attribute with the id of a socket's cgroup (linux/inet_diag.h: INET_DIAG_CGROUP_ID).
-const CGROUP_ID: u16 = 21;
+pub(crate) use mesita_isolation::keeper::kin::Inside;
+
 /// Directories of the unified hierarchy that are looked at for one id.
 const CGROUPS_MAX: usize = 65_536;
 /// Ids of cgroups that are remembered.
 const KNOWN_MAX: usize = 4_096;
 /// Where the unified hierarchy may be mounted, pure or beside v1.
 const UNIFIED: [&str; 2] = ["/sys/fs/cgroup", "/sys/fs/cgroup/unified"];
-/// The name of a keeper's process.
-const KEEPER: &str = "mesita-keeper";
+/// How the names of nodes that have joined begin.
+pub(crate) const NODE: &str = "node:";
 
 /// Somebody behind a connection.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -55,19 +48,15 @@ impl Caller {
         Self { name: name.into(), rights, again: Again::default() }
     }
 
+    /// True for a node that has joined: it may be an agent, and nothing else.
+    pub(crate) fn is_node(&self) -> bool {
+        self.name.starts_with(NODE)
+    }
+
     /// The principal of the credential that they have shown.
     pub(crate) fn principal(&self) -> Option<&str> {
         self.name.strip_prefix(PRINCIPAL)
     }
-}
-
-/// A container, as its cgroup names it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Inside {
-    /// The first eight bytes of its agent's key.
-    pub(crate) key: u64,
-    /// Which.
-    pub(crate) container: ContainerId,
 }
 
 /// Why somebody is let in nowhere.
@@ -93,8 +82,7 @@ impl fmt::Display for Denied {
 /// Finds out who is behind connections.
 #[derive(Debug)]
 pub(crate) struct Doors {
-    /// The question to the kernel; none if it is not answered here.
-    diag: Option<OwnedFd>,
+    sockets: Sockets,
     unified: Option<PathBuf>,
     /// Cgroups by id: those of tasks with their containers.
     known: RefCell<BTreeMap<u64, Option<Inside>>>,
@@ -106,12 +94,8 @@ pub(crate) struct Doors {
 impl Doors {
     /// Looks at what this machine can tell. `open`: an operator lets everybody in.
     pub(crate) fn new(open: bool) -> Self {
-        let flags = SocketFlags::CLOEXEC;
-        let protocol = Some(netlink::SOCK_DIAG);
-        let diag =
-            rustix::net::socket_with(AddressFamily::NETLINK, SocketType::DGRAM, flags, protocol);
         Self {
-            diag: diag.ok(),
+            sockets: Sockets::new(),
             unified: UNIFIED
                 .into_iter()
                 .map(Path::new)
@@ -125,9 +109,10 @@ impl Doors {
 
     /// What this machine cannot tell about callers; none if it can tell all.
     pub(crate) fn trouble(&self) -> Option<&'static str> {
-        if self.diag.is_none() {
+        if !self.sockets.are_told() {
             return Some(
-                "the kernel does not tell whose a loopback connection is: nobody is let in",
+                "the kernel does not tell whose a loopback connection is, so that nobody is let in \
+                 without a credential; mount /proc, or load tcp_diag",
             );
         }
         let hidden = fs::read_dir("/proc/1").is_err();
@@ -139,12 +124,17 @@ impl Doors {
     pub(crate) fn caller(&self, ends: &Ends) -> Result<Caller, Denied> {
         match ends {
             Ends::Memory => Ok(self.local(self.own_uid)),
-            Ends::Tcp { peer, .. } if !peer.ip().to_canonical().is_loopback() => {
+            Ends::Tcp { local, peer } if !peer.ip().to_canonical().is_loopback() => {
+                // A task of this machine may come by another of its addresses.
+                let socket = self.open.then(|| self.sockets.find(*peer, *local)).flatten();
+                if let Some(inside) = socket.and_then(|socket| self.inside(&socket)) {
+                    return Err(Denied::Inside(inside));
+                }
                 let rights = if self.open { Rights::OPERATE } else { Rights::NONE };
                 Ok(Caller::new(ANYONE, rights))
             }
             Ends::Tcp { local, peer } => {
-                let socket = self.ask(*peer, *local).ok().flatten().ok_or(Denied::Unknown)?;
+                let socket = self.sockets.find(*peer, *local).ok_or(Denied::Unknown)?;
                 if let Some(inside) = self.inside(&socket) {
                     return Err(Denied::Inside(inside));
                 }
@@ -163,35 +153,6 @@ impl Doors {
         Caller::new(format!("{LOCAL}{name}"), rights)
     }
 
-    /// Asks the kernel about the socket at `peer` that is connected to `local`.
-    fn ask(&self, peer: SocketAddr, local: SocketAddr) -> io::Result<Option<Socket>> {
-        let Some(diag) = &self.diag else { return Ok(None) };
-        let request = question(peer, local);
-        let mut bytes = vec![0; request.buffer_len()];
-        request.serialize(&mut bytes);
-        rustix::net::send(diag, &bytes, SendFlags::empty())?;
-        let mut answer = [0; 4096];
-        let (len, _) = rustix::net::recv(diag, &mut answer, RecvFlags::empty())?;
-        let message = NetlinkMessage::<SockDiagMessage>::deserialize(&answer[..len]);
-        let message = message.map_err(|_| io::ErrorKind::InvalidData)?;
-        let NetlinkPayload::InnerMessage(SockDiagMessage::InetResponse(response)) = message.payload
-        else {
-            return Ok(None);
-        };
-        let cgroup = response.nlas.iter().find_map(|nla| {
-            use netlink_packet_core::Nla as _;
-            let Nla::Other(other) = nla else { return None };
-            let mut value = [0; 8];
-            let is = other.kind() == CGROUP_ID && other.value_len() == value.len();
-            is.then(|| {
-                other.emit_value(&mut value);
-                u64::from_ne_bytes(value)
-            })
-        });
-        let header = response.header;
-        Ok(Some(Socket { uid: header.uid, inode: header.inode.into(), cgroup }))
-    }
-
     /// The task that a socket's process is inside of, if it is inside of one.
     #[allow(clippy::option_option)] // Inside of one, which may not be known.
     fn inside(&self, socket: &Socket) -> Option<Option<Inside>> {
@@ -206,7 +167,7 @@ impl Doors {
             return known;
         }
         let path = find_cgroup(unified, id)?;
-        let container = container(&path);
+        let container = Inside::of(&path);
         let mut known = self.known.borrow_mut();
         if known.len() >= KNOWN_MAX {
             known.clear();
@@ -219,37 +180,6 @@ impl Doors {
 
 fn is_unified(path: &Path) -> bool {
     path.join("cgroup.controllers").exists()
-}
-
-/// A socket as the kernel describes it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Socket {
-    uid: u32,
-    inode: u64,
-    cgroup: Option<u64>,
-}
-
-fn question(peer: SocketAddr, local: SocketAddr) -> NetlinkMessage<SockDiagMessage> {
-    let (family, mut socket_id) = match peer {
-        SocketAddr::V4(_) => (AF_INET, SocketId::new_v4()),
-        SocketAddr::V6(_) => (AF_INET6, SocketId::new_v6()),
-    };
-    (socket_id.source_address, socket_id.source_port) = (peer.ip(), peer.port());
-    (socket_id.destination_address, socket_id.destination_port) = (local.ip(), local.port());
-    // Whatever socket it is.
-    socket_id.cookie = [0xff; 8];
-    let request = InetRequest {
-        family,
-        protocol: IPPROTO_TCP,
-        extensions: ExtensionFlags::empty(),
-        states: StateFlags::all(),
-        socket_id,
-    };
-    let mut header = NetlinkHeader::default();
-    header.flags = NLM_F_REQUEST;
-    let mut message = NetlinkMessage::new(header, SockDiagMessage::InetRequest(request).into());
-    message.finalize();
-    message
 }
 
 /// The directory of the cgroup with this id, which is its inode's number.
@@ -276,16 +206,6 @@ fn find_cgroup(root: &Path, id: u64) -> Option<PathBuf> {
     None
 }
 
-/// The container of `…/<16 hex digits of an agent's key>/<container id>` and whatever is below.
-fn container(path: &Path) -> Option<Inside> {
-    let names: Vec<&str> = path.iter().filter_map(|name| name.to_str()).collect();
-    names.windows(2).find_map(|pair| {
-        let is_key = pair[0].len() == 16 && pair[0].bytes().all(|b| b.is_ascii_hexdigit());
-        let key = u64::from_str_radix(pair[0], 16).ok().filter(|_| is_key)?;
-        Some(Inside { key, container: ContainerId::parse(pair[1])? })
-    })
-}
-
 /// True when a process that has the socket open has a keeper among its ancestors.
 fn is_below_keeper(inode: u64) -> bool {
     let link = PathBuf::from(format!("socket:[{inode}]"));
@@ -295,38 +215,6 @@ fn is_below_keeper(inode: u64) -> bool {
         descriptors.any(|entry| fs::read_link(entry.path()).is_ok_and(|to| to == link))
     };
     descendants_of_keepers().iter().any(has)
-}
-
-/// Every process below a keeper.
-fn descendants_of_keepers() -> BTreeSet<u32> {
-    let mut children = BTreeMap::<u32, Vec<u32>>::new();
-    let mut left = Vec::new();
-    for entry in fs::read_dir("/proc").into_iter().flatten().flatten() {
-        let Some(pid) = entry.file_name().to_str().and_then(|name| name.parse().ok()) else {
-            continue;
-        };
-        let Ok(stat) = fs::read_to_string(entry.path().join("stat")) else { continue };
-        let Some((comm, parent)) = name_and_parent(&stat) else { continue };
-        children.entry(parent).or_default().push(pid);
-        if comm == KEEPER {
-            left.push(pid);
-        }
-    }
-    let mut below = BTreeSet::new();
-    while let Some(pid) = left.pop() {
-        for child in children.remove(&pid).unwrap_or_default() {
-            below.insert(child);
-            left.push(child);
-        }
-    }
-    below
-}
-
-/// The name and the parent out of `/proc/<pid>/stat`, where the name may hold anything.
-fn name_and_parent(stat: &str) -> Option<(&str, u32)> {
-    let (before, after) = stat.rsplit_once(')')?;
-    let (_, name) = before.split_once('(')?;
-    Some((name, after.split_ascii_whitespace().nth(1)?.parse().ok()?))
 }
 
 #[cfg(test)]
@@ -370,22 +258,5 @@ mod tests {
             let caller = Doors::new(open).caller(&remote).unwrap();
             assert_eq!(caller, Caller::new("anyone", rights));
         }
-    }
-
-    #[test]
-    fn cgroups_of_containers_are_known_by_their_path() {
-        for path in ["/sys/fs/cgroup/mesita/0011223344556677/1-2", "/x/m/aabbccddeeff0011/a-ff/sub"]
-        {
-            assert!(container(Path::new(path)).is_some(), "{path}");
-        }
-        for path in ["/sys/fs/cgroup/user.slice", "/x/mesita/0011223344556677/self", "/x/1-2"] {
-            assert_eq!(container(Path::new(path)), None, "{path}");
-        }
-    }
-
-    #[test]
-    fn a_name_with_parentheses_hides_no_parent() {
-        assert_eq!(name_and_parent("7 (a) (b) S 3 1 1 0"), Some(("a) (b", 3)));
-        assert_eq!(name_and_parent("garbage"), None);
     }
 }

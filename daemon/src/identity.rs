@@ -3,6 +3,9 @@
 //! `meta/key` has the 32 bytes that others know; `meta/secret` what they are made of, which never
 //! leaves the work directory: by it a node proves who it is (Ed25519, RFC 8032). A work directory
 //! without it, of a build without TLS, has a key that proves nothing.
+//!
+//! A node that has drawn itself another secret keeps its name: `meta/key` stays, `meta/renewed` is the
+//! key that the secret makes by now, and `meta/secret.next` one that the masters may have, or not yet.
 
 use std::fmt;
 use std::fs::{self, File};
@@ -18,6 +21,8 @@ pub(crate) struct Own {
     pub(crate) key: [u8; 32],
     /// What proves that it has it; none: nothing does.
     pub(crate) proof: Option<Identity>,
+    /// What may do so from now on: the masters say.
+    pub(crate) next: Option<Identity>,
 }
 
 /// Why a node does not know who it is.
@@ -57,7 +62,7 @@ pub(crate) fn own(meta: &Path) -> Result<Own, Error> {
     let (key_file, secret_file) = (meta.join("key"), meta.join("secret"));
     let (key, secret) = (read(&key_file)?, read(&secret_file)?);
     if let (Some(key), None) = (key, secret) {
-        return Ok(Own { key, proof: None });
+        return Ok(Own { key, proof: None, next: None });
     }
     let drawn = secret.unwrap_or_else(crate::random::bytes);
     let proof = Identity::of(&drawn).ok();
@@ -65,16 +70,54 @@ pub(crate) fn own(meta: &Path) -> Result<Own, Error> {
         // First: a key whose secret is not there proves nothing for ever.
         write(&secret_file, &drawn)?;
     }
-    let made = proof.as_ref().map(Identity::key);
-    match (key, made) {
-        (Some(key), Some(made)) if key != made => Err(Error::Another(key_file)),
-        (Some(key), _) => Ok(Own { key, proof }),
-        (None, made) => {
-            let key = made.unwrap_or_else(crate::random::bytes);
-            write(&key_file, &key)?;
-            Ok(Own { key, proof })
-        }
+    let (Some(key), Some(made)) = (key, &proof) else {
+        let key = key.unwrap_or_else(|| proof.as_ref().map_or_else(random, Identity::key));
+        write(&key_file, &key)?;
+        return Ok(Own { key, proof, next: None });
+    };
+    let next = read(&meta.join(NEXT))?.and_then(|drawn| Identity::of(&drawn).ok());
+    let renewed = read(&meta.join(RENEWED))?.unwrap_or(key);
+    if made.key() == renewed {
+        return Ok(Own { key, proof, next });
     }
+    // The power went in the midst of a change.
+    match next.filter(|next| next.key() == renewed) {
+        Some(next) => {
+            take_next(meta, &renewed)?;
+            Ok(Own { key, proof: Some(next), next: None })
+        }
+        None => Err(Error::Another(key_file)),
+    }
+}
+
+const NEXT: &str = "secret.next";
+const RENEWED: &str = "renewed";
+
+fn random() -> [u8; 32] {
+    crate::random::bytes()
+}
+
+/// Draws another secret, which is none before the masters have its key.
+pub(crate) fn draw_next(meta: &Path) -> Result<Identity, String> {
+    let drawn = random();
+    let next = Identity::of(&drawn)?;
+    write(&meta.join(NEXT), &drawn).map_err(|error| error.to_string())?;
+    Ok(next)
+}
+
+/// The masters have this key: what makes it is the secret from now on.
+pub(crate) fn take_next(meta: &Path, key: &[u8; 32]) -> Result<(), Error> {
+    // First: a secret that makes another key than it should is refused at the next start.
+    write(&meta.join(RENEWED), key)?;
+    let (next, secret) = (meta.join(NEXT), meta.join("secret"));
+    fs::rename(&next, &secret)
+        .and_then(|()| sync_above(&secret))
+        .map_err(|error| Error::Io(secret, error))
+}
+
+/// What was renamed has its name after a power cut, too.
+fn sync_above(path: &Path) -> io::Result<()> {
+    path.parent().map_or(Ok(()), |above| File::open(above)?.sync_all())
 }
 
 fn read(path: &Path) -> Result<Option<[u8; 32]>, Error> {
@@ -93,7 +136,8 @@ pub(crate) fn write(path: &Path, bytes: &[u8]) -> Result<(), Error> {
         let mut file = options.create(true).truncate(true).write(true).mode(0o600).open(&new)?;
         file.write_all(bytes)?;
         file.sync_all()?;
-        fs::rename(&new, path)
+        fs::rename(&new, path)?;
+        sync_above(path)
     };
     written().map_err(|error| Error::Io(path.to_owned(), error))
 }
@@ -114,6 +158,22 @@ mod tests {
         assert_eq!(own(&meta).unwrap().key, first.key);
         fs::write(meta.join("key"), [1; 32]).unwrap();
         assert!(own(&meta).unwrap_err().to_string().contains("is not the key"));
+        fs::write(meta.join("key"), first.key).unwrap();
+        let next = draw_next(&meta).unwrap();
+        let before = fs::read(meta.join("secret")).unwrap();
+        let own_now = own(&meta).unwrap();
+        assert_eq!(own_now.proof.map(|proof| proof.key()), Some(first.key));
+        assert_eq!(own_now.next.map(|next| next.key()), Some(next.key()));
+        // The power went before the secret was the new one.
+        fs::write(meta.join("renewed"), next.key()).unwrap();
+        for _ in 0..2 {
+            let own_now = own(&meta).unwrap();
+            assert_eq!((own_now.key, own_now.next.is_none()), (first.key, true));
+            assert_eq!(own_now.proof.map(|proof| proof.key()), Some(next.key()));
+        }
+        fs::write(meta.join("secret"), before).unwrap();
+        assert!(own(&meta).unwrap_err().to_string().contains("is not the key"));
+        fs::write(meta.join("key"), [1; 32]).unwrap();
         fs::remove_file(meta.join("secret")).unwrap();
         let unproved = own(&meta).unwrap();
         assert!(unproved.key == [1; 32] && unproved.proof.is_none());

@@ -65,6 +65,7 @@ mod pb;
 mod port;
 mod process;
 mod random;
+mod room;
 mod seats;
 mod set;
 mod signals;

@@ -8,11 +8,13 @@ use std::thread::JoinHandle;
 use mesita_core::Refusal;
 use mesita_core::sync::Producer;
 use mesita_core::time::Time;
+use nix::sys::socket::{Shutdown, shutdown};
+use rustix::fs::OFlags;
 
 use crate::bell::Bell;
 use crate::bodies::Bodies;
 use crate::core_thread::Core;
-use crate::disk_thread::{Disk, Job, Store, ToDisk};
+use crate::disk_thread::{Disk, Store, ToDisk};
 use crate::io_thread::{Io, Node, Tasks};
 use crate::journal::segments::Segments;
 use crate::journal::tap::Tap;
@@ -150,13 +152,34 @@ impl Process {
         Rc::clone(&self.io.to_disk)
     }
 
-    /// Runs `main` to its end, then ends the threads: everything that was to be written is.
+    /// Runs `main` to its end, then ends the threads: everything that was to be written is. Nobody
+    /// who is connected waits for a disk that hangs.
     pub(crate) fn run<T>(self, nodes: &[Rc<dyn Node>], main: impl Future<Output = T>) -> T {
         let result = self.io.run(nodes, main);
+        hang_up();
         let _ = self.core.join();
-        self.io.to_disk.write(Job::Stop);
+        self.io.to_disk.end();
         let _ = self.disk.join();
         result
+    }
+}
+
+/// Ends every connection and listens no more, but leaves alone what this process was given and hands
+/// on. Closing would come too late: whatever ends a process waits for its threads, and a disk that
+/// hangs holds one for as long as it likes.
+fn hang_up() {
+    let ours = |number: &i32| {
+        let shown = std::fs::read_to_string(format!("/proc/self/fdinfo/{number}"));
+        let shown = shown.unwrap_or_default();
+        let flags = shown.lines().find_map(|line| line.strip_prefix("flags:"));
+        let flags = flags.and_then(|flags| u32::from_str_radix(flags.trim(), 8).ok());
+        flags.is_some_and(|flags| flags & OFlags::CLOEXEC.bits() != 0)
+    };
+    let open = std::fs::read_dir("/proc/self/fd").into_iter().flatten().flatten();
+    let open = open.filter_map(|entry| entry.file_name().to_str()?.parse().ok());
+    for number in open.filter(ours) {
+        // Whatever is no socket says so.
+        let _ = shutdown(number, Shutdown::Both);
     }
 }
 

@@ -232,6 +232,8 @@ impl Gauged for Master<'_> {
         tell("agents_awaited", gauges.awaited.into());
         tell("agents_kept_back", gauges.kept_back.into());
         tell("inverse_offers_unasked", gauges.unasked);
+        tell("offers_per_principal_max", gauges.per_caller_max.into());
+        tell("offers_per_principal_refused_total", gauges.capped);
     }
 
     fn ask(&mut self, now: Time, question: &[u8], answer: &mut Answer) {
@@ -267,6 +269,7 @@ impl Gauged for Agent<'_> {
             ("idents", gauges.idents),
             ("pieces", gauges.pieces),
             ("spans", gauges.spans),
+            ("disk_full", gauges.disk_full),
         ] {
             tell(name, value.into());
         }
@@ -331,7 +334,7 @@ fn slots(body: &Body<'_>, from: u64, rows: &mut Answer) -> Option<u64> {
 /// The tables of the registry whose slots are rows.
 pub(crate) const TABLES_OF_ROWS: [Table; 12] = [
     Table::Agents,
-    Table::Marks,
+    Table::Hosts,
     Table::Frameworks,
     Table::Roles,
     Table::Windows,

@@ -27,7 +27,16 @@ pub(crate) fn block() -> io::Result<()> {
     Ok(set().thread_block()?)
 }
 
-/// The same for whoever has changed a terminal, which is to be given back whatever ends it: SIGQUIT,
+/// Has threads that wait for sockets begun without being ended by a signal; this one still is, until
+/// [`block`].
+pub(crate) fn spare_others() -> io::Result<()> {
+    block()?;
+    // The first descriptor that is waited for begins them, and they take after this one.
+    drop(Signals::new()?);
+    Ok(set().thread_unblock()?)
+}
+
+/// Like [`block`], for whoever has changed a terminal, which is to be given back whatever ends it: SIGQUIT,
 /// too, and what tells that the terminal has another size.
 pub(crate) fn block_at_terminal() -> io::Result<()> {
     at_terminal().thread_block()?;

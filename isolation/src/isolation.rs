@@ -7,10 +7,11 @@
 //! [`kill`](Isolation::kill) and [`cleanup`](Isolation::cleanup). All of it blocks, for
 //! microseconds to milliseconds, `kill` for as long as the processes take to go.
 
-use std::ffi::CString;
+mod parts;
+
 use std::fmt;
+use std::net::Ipv4Addr;
 use std::os::fd::OwnedFd;
-use std::os::unix::ffi::OsStrExt;
 use std::path::{Component, Path, PathBuf};
 use std::sync::Arc;
 
@@ -21,13 +22,16 @@ use mesita_core::wire::task::Exit;
 use crate::cgroups::{self, Alive, At, Cgroups, Controller, Wanted};
 use crate::images::{self, Provisioner};
 use crate::isolators::{
-    self, Additions, Cap, Capabilities, Container, Entry, Ground, Io, Isolator, Limitation,
-    REGISTRY, Seccomp, Source, TaskLimits, Unusable, Usage, WRITABLE, exec,
+    self, Additions, Capabilities, Container, Entry, Ground, Io, Ipc, Isolator, Limitation,
+    REGISTRY, Range, Seccomp, Source, TaskLimits, Unusable, Usage, WALLS_SINCE, WRITABLE, exec,
 };
 use crate::keeper::end_left;
-use crate::keeper::protocol::{self, CGROUPS_MAX, Launch, Left, Namespaces, Request, Trouble};
+use crate::keeper::protocol::{
+    self, CGROUPS_MAX, Launch, Left, Namespaces, Request, Trouble, User, path_text,
+};
 use crate::keeper::wall::Wall;
 use crate::sys::{Device, Failure, Sys, Version};
+use crate::work_dir::WorkDir;
 
 /// What an agent's flags and its keeper say about isolation.
 #[derive(Clone, Debug)]
@@ -45,6 +49,9 @@ pub struct Options {
     pub min_task_mem_bytes: u64,
     /// `--task-pids-max`: processes and threads of a task that does not say.
     pub task_pids_max: u32,
+    /// `--default-container-shm-size`: shared memory of a task that does not say, in bytes; none = as
+    /// much as its memory.
+    pub default_shm_bytes: Option<u64>,
     /// Memory of the machine in bytes.
     pub total_mem_bytes: u64,
     /// `--task-io-...`: reading and writing of a task that does not say.
@@ -65,6 +72,12 @@ pub struct Options {
     pub enforce_disk_quota: bool,
     /// `--container-disk-watch-interval`: from one look at its files to the next, in µs.
     pub disk_watch_us: u64,
+    /// `--container-network`: addresses of tasks with a network of their own.
+    pub container_network: Option<Range>,
+    /// `--ingress-rate-limit-per-container`: bytes that come to each in a second.
+    pub ingress_rate: Option<u64>,
+    /// `--egress-rate-limit-per-container`: bytes that leave each.
+    pub egress_rate: Option<u64>,
     /// `--host-paths`: what of the host tasks may have mounted.
     pub host_paths: Vec<PathBuf>,
     /// `--writable`: where every task may write.
@@ -91,6 +104,7 @@ impl Options {
             cgroups_enable_cfs: false,
             min_task_mem_bytes: 1 << 20,
             task_pids_max: 1024,
+            default_shm_bytes: None,
             total_mem_bytes,
             task_io: Io::default(),
             allowed_devices: Vec::new(),
@@ -98,6 +112,9 @@ impl Options {
             bounding_capabilities: None,
             seccomp_config_dir: None,
             seccomp_profile_name: None,
+            container_network: None,
+            ingress_rate: None,
+            egress_rate: None,
             host_paths: Vec::new(),
             work_dir: None,
             enforce_disk_quota: false,
@@ -214,6 +231,14 @@ impl Prepared {
         self.additions.walls
     }
 
+    /// Of the network of its own that it will have: the address of the machine there, and its own.
+    pub fn link(&self) -> Option<(Ipv4Addr, Ipv4Addr)> {
+        self.additions.walls.iter().find_map(|wall| {
+            let Wall::Link(link) = wall else { return None };
+            Some((link.host.into(), link.own.into()))
+        })
+    }
+
     /// Adds walls that take [mounts](Isolation::mounts) of its own.
     pub fn mount(&mut self, walls: impl Iterator<Item = Wall>, namespaces: Namespaces) {
         self.additions.namespaces = namespaces;
@@ -257,6 +282,7 @@ pub struct Isolation<'s> {
     off: Vec<&'static str>,
     provisioner: Option<Arc<Provisioner>>,
     mounts: Result<Namespaces, Unusable>,
+    work_dir: Option<WorkDir>,
 }
 
 impl<'s> Isolation<'s> {
@@ -278,7 +304,11 @@ impl<'s> Isolation<'s> {
         }
         let off = degraded.iter().map(|degraded| degraded.isolator).collect();
         let provisioner = options.provisioner.clone().unwrap_or_default();
-        Ok((Self { sys, cgroups, isolators, off, provisioner, mounts }, degraded))
+        let parts = |name: &str| name.starts_with("namespaces/") || name == "network/none";
+        let is_closed = isolators.iter().any(|(name, _)| parts(name));
+        let work_dir = options.work_dir.as_ref().filter(|_| options.keeper_version >= WALLS_SINCE);
+        let work_dir = work_dir.map(|path| WorkDir::new(path, &options.writable, is_closed));
+        Ok((Self { sys, cgroups, isolators, off, provisioner, mounts, work_dir }, degraded))
     }
 
     /// Tells of each isolator that `--isolation` means whether [`new`](Self::new) could use it, by
@@ -305,6 +335,12 @@ impl<'s> Isolation<'s> {
         told.map(|(attribute, names)| (attribute, families(&names))).collect()
     }
 
+    /// Where tasks cannot write though `--writable` says so: the work directory is there, and they
+    /// have no mounts of their own that it could be kept out of.
+    pub fn withheld(&self) -> &[PathBuf] {
+        self.work_dir.as_ref().map_or(&[], WorkDir::withheld)
+    }
+
     /// The namespaces of a container that has something mounted.
     pub fn mounts(&self) -> Result<Namespaces, Error> {
         self.mounts.clone().map_err(Error::Mounts)
@@ -323,7 +359,9 @@ impl<'s> Isolation<'s> {
     /// Tells a keeper which directories to remove when it ends.
     pub fn remove_at_end(&self) -> Request {
         let directories = self.cgroups.to_remove();
-        Request::RemoveAtEnd { directories: directories.iter().map(|path| text_of(path)).collect() }
+        Request::RemoveAtEnd {
+            directories: directories.iter().map(|path| path_text(path)).collect(),
+        }
     }
 
     /// Does what a keeper would have done at its end, for one that died: kills every container of
@@ -381,7 +419,23 @@ impl<'s> Isolation<'s> {
                 return Err(Error::Isolator(name, error));
             }
         }
+        if let Some(work_dir) = &self.work_dir {
+            work_dir.keep_out(at, limits, &mut additions);
+        }
         Ok(Prepared { cgroups: self.joined(at), additions })
+    }
+
+    /// Whether somebody may run here at all; none = the agent's own user. To be asked before anything
+    /// is prepared for who would.
+    pub fn admits(&self, user: Option<&User>) -> Result<(), Error> {
+        // Only an agent that is root has others, and then none means root.
+        let others = self.mounts.as_ref().is_ok_and(|namespaces| !namespaces.user);
+        let root = user.is_none_or(|user| user.uid == 0 || user.gid == 0);
+        let name = isolators::NAMESPACES_USER;
+        if root && others && self.isolators.iter().any(|(isolator, _)| *isolator == name) {
+            return Err(Error::Isolator(name, isolators::Error::Root));
+        }
+        Ok(())
     }
 
     /// Nobody is told that a wall is there which is not.
@@ -397,6 +451,9 @@ impl<'s> Isolation<'s> {
             (host, "volume/host_path", Of::Off("a path of the host")),
             (sandbox, "volume/sandbox_path", Of::Off("a part of a sandbox")),
             (secret, "volume/secret", Of::Off("a secret")),
+            (limits.hostname.is_some(), "namespaces/uts", Of::Off("a name of the host of its own")),
+            (limits.ipc == Some(Ipc::Private), "namespaces/ipc", Of::Off("IPC of its own")),
+            (limits.shm_bytes.is_some(), "namespaces/ipc", Of::Off("shared memory of its own")),
             (!limits.rlimits.is_empty(), "posix/rlimits", Of::NoRlimits),
             (capabilities.is_some(), "linux/capabilities", Of::Off("capabilities of its own")),
             (named, "linux/seccomp", Of::Off("a filter of system calls")),
@@ -408,20 +465,26 @@ impl<'s> Isolation<'s> {
         Ok(())
     }
 
-    /// Sets up a container that has no process and holds others: they are limited one by one, and
-    /// all of them weigh against the rest of the machine as much as `limits` says. To be said again
-    /// whenever that changes.
+    /// Sets up a container that has no process and holds others: all of them together have what
+    /// `limits` says, and weigh as much against the rest of the machine. To be said again whenever
+    /// that changes.
     pub fn prepare_around(&self, id: ContainerId, limits: &TaskLimits) -> Result<(), Error> {
-        let around = TaskLimits {
-            cpus_limit: Some(Cap::Unlimited),
-            mem_limit: Some(Cap::Unlimited),
-            pids: Some(PIDS_MAX),
-            ..limits.clone()
-        };
         self.cgroups.make(self.sys, id).map_err(Error::Cgroups)?;
         self.cgroups.hand_down(self.sys, id).map_err(Error::Cgroups)?;
+        self.update_around(id, limits)
+    }
+
+    /// The same of one that was set up, as [`update`](Self::update).
+    pub fn update_around(&self, id: ContainerId, limits: &TaskLimits) -> Result<(), Error> {
+        let around = TaskLimits { pids: Some(PIDS_MAX), holds: true, ..limits.clone() };
         let container = self.container(id.into());
         self.each(|isolator| isolator.update(&container, &around))
+    }
+
+    /// The address of its own that a container has while it runs; none = this machine's.
+    pub fn address(&self, at: impl Into<At>) -> Option<Ipv4Addr> {
+        let container = self.container(at.into());
+        self.isolators.iter().find_map(|(_, isolator)| isolator.address(&container))
     }
 
     /// The image that a container stands on, if it does. Blocks.
@@ -430,51 +493,16 @@ impl<'s> Isolation<'s> {
     }
 
     /// What a process gets that runs beside a container's task, by
-    /// [`Request::Enter`]: its cgroups, and no more privileges than it.
-    pub fn beside(&self, at: impl Into<At>) -> Prepared {
+    /// [`Request::Enter`]: its cgroups, and no more privileges than a task that asks for these.
+    pub fn beside(&self, at: impl Into<At>, limits: &TaskLimits) -> Result<Prepared, Error> {
         let at = at.into();
+        self.can_all(limits)?;
         let mut additions = Additions::default();
-        self.isolators.iter().for_each(|(_, isolator)| isolator.beside(&mut additions));
-        Prepared { cgroups: self.joined(at), additions }
-    }
-
-    /// The same for one that is told apart from the task: in cgroups of its own, below those of the
-    /// container, which limit both of them together.
-    pub fn enclose(&self, at: impl Into<At>, own: ContainerId) -> Result<Prepared, Error> {
-        let at = at.into();
-        let directories = self.enclosed(at, own);
-        for directory in &directories {
-            if let Err(failure) = self.sys.make(directory) {
-                // The first failure is the one to report.
-                let _ = self.remove(&directories);
-                return Err(Error::Cgroups(failure));
-            }
+        self.each(|isolator| isolator.beside(limits, &mut additions))?;
+        if let Some(work_dir) = &self.work_dir {
+            work_dir.keep_out_beside(&mut additions);
         }
-        let mut prepared = self.beside(at);
-        for (cgroup, directory) in prepared.cgroups.iter_mut().zip(&directories) {
-            cgroup.directory = text_of(directory);
-        }
-        Ok(prepared)
-    }
-
-    /// Kills what was enclosed, and waits until it is gone, at most 10 s.
-    pub fn kill_enclosed(&self, at: impl Into<At>, own: ContainerId) -> Result<Killed, Error> {
-        if !self.has_cgroups() {
-            return Ok(Killed::AskKeeper);
-        }
-        let directories = self.enclosed(at.into(), own);
-        cgroups::kill(self.sys, &directories).map_err(Error::Alive)?;
-        Ok(Killed::All)
-    }
-
-    /// Undoes [`enclose`](Self::enclose) once nothing of it is alive. Twice is as good.
-    pub fn disclose(&self, at: impl Into<At>, own: ContainerId) -> Result<(), Error> {
-        self.remove(&self.enclosed(at.into(), own))
-    }
-
-    fn enclosed(&self, at: At, own: ContainerId) -> Vec<PathBuf> {
-        let around = self.cgroups.of(at).into_iter();
-        around.map(|directory| directory.join(own.to_string())).collect()
+        Ok(Prepared { cgroups: self.joined(at), additions })
     }
 
     /// The container's process exists: `pid`.
@@ -597,14 +625,14 @@ impl<'s> Isolation<'s> {
     }
 
     fn container(&self, at: At) -> Container<'_> {
-        Container { at, sys: self.sys, cgroups: &self.cgroups, pid: None }
+        Container { at, part: None, sys: self.sys, cgroups: &self.cgroups, pid: None }
     }
 
     fn joined(&self, at: At) -> heapless::Vec<protocol::Cgroup, CGROUPS_MAX> {
         let directories = self.cgroups.of(at);
         let places = self.cgroups.places().iter().zip(directories);
         let joined = places.map(|(place, directory)| protocol::Cgroup {
-            directory: text_of(&directory),
+            directory: path_text(&directory),
             unified: place.version == Version::V2,
         });
         joined.collect()
@@ -634,6 +662,20 @@ impl Tried {
             return Err(NotHere::Root(options.cgroups_root.clone()));
         }
         let entries = chosen(options)?;
+        let rates = options.ingress_rate.or(options.egress_rate);
+        for (given, isolator, flags) in [
+            (
+                rates.is_some(),
+                "network/bandwidth",
+                "--ingress-rate-limit-per-container and --egress-rate-limit-per-container are",
+            ),
+            (options.container_network.is_some(), "namespaces/net", "--container-network is"),
+        ] {
+            if given && !entries.iter().any(|(entry, _)| entry.name == isolator) {
+                let why = format!("{flags} for it, and --isolation does not name it");
+                return Err(NotHere::Unusable { isolator, why: Unusable::Flag(why) });
+            }
+        }
         let controllers: Vec<Controller> =
             entries.iter().flat_map(|(entry, _)| entry.controllers).copied().collect();
         let key: String = options.key[..8].iter().map(|byte| format!("{byte:02x}")).collect();
@@ -721,14 +763,10 @@ fn outside(options: &Options) -> Vec<&'static str> {
     names.map(|name| &*String::leak(name.clone())).collect()
 }
 
-/// A path for the protocol. Ours have no NUL: they are made of mount points and of names.
-fn text_of(path: &Path) -> CString {
-    CString::new(path.as_os_str().as_bytes()).unwrap_or_default()
-}
-
 #[cfg(test)]
 pub(crate) mod tests {
     use super::*;
+    use crate::isolators::Cap;
     use crate::sys::fake::Fake;
 
     pub(crate) const CONTAINER: ContainerId = ContainerId { incarnation: 1, counter: 1 };
@@ -746,7 +784,12 @@ pub(crate) mod tests {
             trouble: None,
         };
         let names = isolators.map(|names| names.iter().map(|&name| name.to_owned()).collect());
-        let work_dir = Some("/nonexistent/work-dir".into());
+        // One that is kept out of tasks is a wall more than those that are looked at.
+        let sees = |name: &&str| {
+            ["namespaces/", "network/", "volume/"].iter().any(|of| name.starts_with(of))
+        };
+        let needed = !isolators.is_some_and(|names| names.iter().all(sees));
+        let work_dir = needed.then(|| "/nonexistent/work-dir".into());
         Options {
             isolators: names,
             provisioner: Ok(None),
@@ -857,6 +900,22 @@ pub(crate) mod tests {
     }
 
     #[test]
+    fn a_flag_of_an_isolator_that_is_not_named_is_refused() {
+        let sys = Fake::bare();
+        let none = options(Some(&["linux/nnp"]));
+        for (options, isolator) in [
+            (Options { ingress_rate: Some(1), ..none.clone() }, "network/bandwidth"),
+            (Options { egress_rate: Some(1), ..none.clone() }, "network/bandwidth"),
+            (Options { container_network: Some(Range::default()), ..none }, "namespaces/net"),
+        ] {
+            let refused = Isolation::new(&options, &sys).map(drop).unwrap_err().to_string();
+            assert!(refused.starts_with(&format!("isolator {isolator}: --")), "{refused}");
+            assert!(refused.ends_with("--isolation does not name it"), "{refused}");
+            assert!(Isolation::survey(&options, &sys).is_err());
+        }
+    }
+
+    #[test]
     fn a_root_that_leads_out_of_the_hierarchy_is_refused() {
         for root in ["", "/mesita", "../x", "a/../../b", "."] {
             let options = Options { cgroups_root: root.to_owned(), ..options(None) };
@@ -935,7 +994,7 @@ pub(crate) mod tests {
         assert_eq!(launch.oom_score_adj, prepared.additions.oom_score_adj);
         assert_eq!(launch.oom_score_adj, 1000 - 31);
         // Who comes beside it gets the walls, and is in them already.
-        let beside = isolation.beside(CONTAINER);
+        let beside = isolation.beside(CONTAINER, &limits()).unwrap();
         assert_eq!(beside.cgroups, prepared.cgroups);
         assert!(beside.additions.no_new_privs && !beside.additions.namespaces.pid);
     }

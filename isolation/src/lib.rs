@@ -36,6 +36,7 @@
 //! | [`keeper`] | processes: launch, signal, end |
 //! | [`machine`], [`sandbox`], [`user`] | what there is to offer; a task's directory, and its user |
 //! | [`volumes`] | directories that outlive tasks |
+//! | [`own`] | directories of the agent's own, that nobody else put there |
 //! | [`images`] | what tasks may stand on instead of the machine's own files |
 //!
 //! [`Launch`]: keeper::protocol::Launch
@@ -47,13 +48,15 @@ mod isolation;
 pub mod isolators;
 pub mod keeper;
 pub mod machine;
+pub mod own;
 pub mod sandbox;
 pub mod sys;
 #[cfg(test)]
 mod testing;
-mod tree;
+pub mod tree;
 pub mod user;
 pub mod volumes;
+mod work_dir;
 
 pub use isolation::{
     Degraded, Error, Isolation, Killed, NotHere, Options, Prepared, Recovered, Surveyed,

@@ -4,14 +4,16 @@
 //! sandboxes can be passed through but not read, so no task learns of another's.
 
 use std::fmt;
-use std::fs;
-use std::os::unix::fs::DirBuilderExt;
-use std::path::{Path, PathBuf};
+use std::fs::File;
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::{Component, Path, PathBuf};
 
-use rustix::fs::{Gid, Mode, OFlags, Uid, fchown, fstat, open};
+use rustix::fs::{FileType, Gid, Mode, OFlags, Uid, fchown, fstat, mkdirat, open, openat};
+use rustix::io::Errno;
 
 use crate::cgroups::At;
 use crate::keeper::protocol::User;
+use crate::own;
 use crate::sys::Failure;
 use crate::tree;
 use crate::user::with_files_of;
@@ -31,18 +33,30 @@ pub enum Error {
     Os(Failure),
     /// A directory of that name is there, and not the task's own.
     Taken(PathBuf),
+    /// Above it is something that is not the agent's.
+    Own(own::Error),
+    /// On the way to a directory inside of it is a link, or no directory.
+    Link(PathBuf),
 }
 
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Os(failure) => failure.fmt(f),
+            Self::Own(error) => error.fmt(f),
+            Self::Link(path) => write!(f, "{} is a link, or no directory", path.display()),
             Self::Taken(path) => write!(f, "{} is there and not the task's own", path.display()),
         }
     }
 }
 
 impl std::error::Error for Error {}
+
+impl From<own::Error> for Error {
+    fn from(error: own::Error) -> Self {
+        Self::Own(error)
+    }
+}
 
 impl From<Failure> for Error {
     fn from(failure: Failure) -> Self {
@@ -68,18 +82,22 @@ pub fn create(
 ) -> Result<PathBuf, Error> {
     let at = container.into();
     let path = path(work_dir, at);
-    // From the outermost that this makes: each can be passed through, and read by nobody.
-    let outer = if at.inside.is_some() { 3 } else { 1 };
-    let above: Vec<&Path> = path.ancestors().skip(1).take(outer).collect();
-    above.into_iter().rev().try_for_each(|all| make(all, 0o711).map(|_| ()))?;
-    let made = make(&path, 0o700)?;
-    let failed = |errno: rustix::io::Errno| Failure::new("open", &path, errno.raw_os_error());
+    let name = at.id.to_string();
+    // Each above it can be passed through, and read by nobody.
+    let above = path.strip_prefix(work_dir).unwrap_or(&path).parent().unwrap_or(Path::new(""));
+    let above = own::directory(work_dir, above, 0o711)?;
+    let failed = |errno: Errno| Failure::new("open", &path, errno.raw_os_error());
+    let made = match mkdirat(&above, &name, Mode::from_raw_mode(0o700)) {
+        Ok(()) => true,
+        Err(Errno::EXIST) => false,
+        Err(errno) => return Err(Failure::new("mkdir", &path, errno.raw_os_error()).into()),
+    };
     let flags = OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-    let directory = open(&path, flags, Mode::empty()).map_err(failed)?;
+    let directory = openat(&above, &name, flags, Mode::empty()).map_err(failed)?;
     let own = (rustix::process::geteuid().as_raw(), rustix::process::getegid().as_raw());
     let (uid, gid) = owner.map_or(own, |user| (user.uid, user.gid));
     if made && (uid, gid) != own {
-        let failed = |errno: rustix::io::Errno| Failure::new("chown", &path, errno.raw_os_error());
+        let failed = |errno: Errno| Failure::new("chown", &path, errno.raw_os_error());
         fchown(&directory, Some(Uid::from_raw(uid)), Some(Gid::from_raw(gid))).map_err(failed)?;
     }
     let of = fstat(&directory).map_err(failed)?;
@@ -88,31 +106,83 @@ pub fn create(
 
 /// Removes a sandbox with all that is in it. One that does not exist is as good.
 pub fn remove(work_dir: &Path, container: impl Into<At>) -> Result<(), Error> {
+    own::check(work_dir)?;
     Ok(tree::remove(&path(work_dir, container))?)
 }
 
 /// Makes a directory further inside of a sandbox, with the rights of the sandbox's owner: what is on
-/// the way there may be that one's to change. One that is there already is used.
+/// the way there is that one's to change, so no link is followed. One that is there already is used.
 pub fn create_below(sandbox: &Path, below: &Path, owner: Option<&User>) -> Result<(), Error> {
-    let path = sandbox.join(below);
-    let make = || fs::DirBuilder::new().recursive(true).mode(0o700).create(&path);
-    let made = with_files_of(owner, make)?;
-    Ok(made.map_err(|error| Failure::io("mkdir", &path, &error))?)
+    let top = held(sandbox)?;
+    with_files_of(owner, || go_below(top, sandbox, below, true))?.map(drop)
 }
 
-/// Removes such a directory, with the same rights. One that does not exist is as good.
+/// Opens a file of output further inside of a sandbox, to be appended to, and makes it if need be, in the
+/// same way. Anything there but a file of the owner's is refused.
+pub fn output(sandbox: &Path, below: &Path, name: &str) -> Result<File, Error> {
+    let path = sandbox.join(below).join(name);
+    let failed = |errno: Errno| Failure::new("open", &path, errno.raw_os_error());
+    let top = held(sandbox)?;
+    let of = fstat(&top).map_err(failed)?;
+    let owner = User { uid: of.st_uid, gid: of.st_gid, groups: Vec::new() };
+    let owner = Some(&owner).filter(|_| rustix::process::geteuid().is_root());
+    let flags = OFlags::WRONLY | OFlags::APPEND | OFlags::CREATE | OFlags::NOFOLLOW;
+    let flags = flags | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
+    with_files_of(owner, || {
+        let at = go_below(top, sandbox, below, false)?;
+        let file = openat(&at, name, flags, Mode::from_raw_mode(0o644)).map_err(failed)?;
+        let mode = fstat(&file).map_err(failed)?.st_mode;
+        if FileType::from_raw_mode(mode) != FileType::RegularFile {
+            return Err(failed(Errno::INVAL).into());
+        }
+        Ok(File::from(file))
+    })?
+}
+
+/// Removes such a directory, in the same way. One that does not exist is as good.
 pub fn remove_below(sandbox: &Path, below: &Path, owner: Option<&User>) -> Result<(), Error> {
-    let path = sandbox.join(below);
-    Ok(with_files_of(owner, || tree::remove(&path))??)
+    let (Some(above), Some(name)) = (below.parent(), below.file_name()) else {
+        return Err(Failure::new("remove", &sandbox.join(below), libc::EINVAL).into());
+    };
+    let top = held(sandbox)?;
+    with_files_of(owner, || match go_below(top, sandbox, above, false) {
+        Ok(above) => Ok(tree::remove_at(above.as_fd(), name)?),
+        Err(Error::Os(failure)) if failure.errno == libc::ENOENT => Ok(()),
+        Err(error) => Err(error),
+    })?
 }
 
-/// Makes a directory; false if it was there.
-pub(crate) fn make(path: &Path, mode: u32) -> Result<bool, Failure> {
-    match fs::DirBuilder::new().mode(mode).create(path) {
-        Ok(()) => Ok(true),
-        Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => Ok(false),
-        Err(error) => Err(Failure::io("mkdir", path, &error)),
+/// The sandbox itself, which its owner may not be able to reach from the outside.
+fn held(sandbox: &Path) -> Result<OwnedFd, Error> {
+    let opened = open(sandbox, PART, Mode::empty());
+    Ok(opened.map_err(|errno| Failure::new("open", sandbox, errno.raw_os_error()))?)
+}
+
+/// A directory on the way to another one, and no link.
+const PART: OFlags =
+    OFlags::PATH.union(OFlags::DIRECTORY).union(OFlags::NOFOLLOW).union(OFlags::CLOEXEC);
+
+fn go_below(top: OwnedFd, sandbox: &Path, below: &Path, make: bool) -> Result<OwnedFd, Error> {
+    let (mut at, mut path) = (top, sandbox.to_owned());
+    for part in below.components() {
+        path.push(part);
+        let failed = |call, errno: Errno| Failure::new(call, &path, errno.raw_os_error());
+        let Component::Normal(name) = part else {
+            return Err(failed("open", Errno::INVAL).into());
+        };
+        if make {
+            match mkdirat(&at, name, Mode::from_raw_mode(0o700)) {
+                Ok(()) | Err(Errno::EXIST) => {}
+                Err(errno) => return Err(failed("mkdir", errno).into()),
+            }
+        }
+        at = match openat(&at, name, PART, Mode::empty()) {
+            Ok(next) => next,
+            Err(Errno::NOTDIR | Errno::LOOP) => return Err(Error::Link(path)),
+            Err(errno) => return Err(failed("open", errno).into()),
+        };
     }
+    Ok(at)
 }
 
 #[cfg(test)]
@@ -120,6 +190,7 @@ mod tests {
     use super::*;
     use crate::testing::Directory;
     use mesita_core::wire::ContainerId;
+    use std::fs;
     use std::os::unix::fs::{MetadataExt, PermissionsExt};
 
     const CONTAINER: ContainerId = ContainerId { incarnation: 10, counter: 255 };
@@ -161,6 +232,43 @@ mod tests {
         assert!(create(work_dir.path(), CONTAINER, None).is_err());
         remove(work_dir.path(), CONTAINER).unwrap_or_default();
         assert!(elsewhere.path().exists());
+    }
+
+    #[test]
+    fn what_somebody_else_put_above_it_is_not_followed() {
+        let (work_dir, elsewhere) =
+            (Directory::new("sandbox-above"), Directory::new("sandbox-target"));
+        let inside = At { inside: Some(CONTAINER), id: ContainerId { counter: 256, ..CONTAINER } };
+        let around = create(work_dir.path(), CONTAINER, None).unwrap();
+        std::os::unix::fs::symlink(elsewhere.path(), around.join(INSIDE)).unwrap();
+        let refused = create(work_dir.path(), inside, None).unwrap_err();
+        assert!(refused.to_string().contains("is a link"), "{refused}");
+        assert_eq!(fs::read_dir(elsewhere.path()).unwrap().count(), 0);
+    }
+
+    #[test]
+    fn what_a_task_put_on_the_way_further_inside_is_not_followed() {
+        let (work_dir, elsewhere) =
+            (Directory::new("sandbox-below"), Directory::new("sandbox-victim"));
+        let sandbox = create(work_dir.path(), CONTAINER, None).unwrap();
+        let below = Path::new("containers/a");
+        create_below(&sandbox, below, None).unwrap();
+        create_below(&sandbox, below, None).unwrap();
+        fs::write(sandbox.join("containers/a/file"), "x").unwrap();
+        remove_below(&sandbox, below, None).unwrap();
+        remove_below(&sandbox, below, None).unwrap();
+        assert!(!sandbox.join("containers/a").exists());
+        fs::remove_dir(sandbox.join(INSIDE)).unwrap();
+        remove_below(&sandbox, below, None).unwrap();
+        fs::create_dir(elsewhere.path().join("a")).unwrap();
+        std::os::unix::fs::symlink(elsewhere.path(), sandbox.join(INSIDE)).unwrap();
+        let refused = Err(Error::Link(sandbox.join(INSIDE)));
+        assert_eq!(create_below(&sandbox, Path::new("containers/b"), None), refused);
+        assert_eq!(remove_below(&sandbox, below, None), refused);
+        assert!(elsewhere.path().join("a").exists() && !elsewhere.path().join("b").exists());
+        for outside in ["../x", "/x", "."] {
+            assert!(remove_below(&sandbox, Path::new(outside), None).is_err(), "{outside}");
+        }
     }
 
     #[test]

@@ -13,21 +13,26 @@
 mod devices;
 #[cfg(test)]
 pub(crate) mod fake;
+mod link;
 mod linux;
+mod paths;
 mod walls;
 
 use std::ffi::{CStr, CString, c_char, c_int, c_void};
 use std::fmt;
 use std::marker::PhantomData;
-use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd, RawFd};
+use std::net::Ipv4Addr;
+use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 use std::path::{Path, PathBuf};
 use std::ptr;
 
 use rustix::time::{ClockId, clock_gettime};
 
 pub use devices::{Device, DeviceKind};
+pub(crate) use link::{Link, part_network};
 pub use linux::Linux;
 pub(crate) use linux::timeout;
+pub(crate) use paths::open_within;
 pub use walls::landlock_abi;
 pub(crate) use walls::*;
 
@@ -162,6 +167,8 @@ pub trait Sys: fmt::Debug + Send + Sync {
     fn can_restrict_ports(&self) -> bool;
     /// A descriptor that becomes readable every so many µs.
     fn alarm(&self, every_us: u64) -> Result<OwnedFd, Failure>;
+    /// The address of an interface of this process's network.
+    fn address_of(&self, interface: &CStr) -> Option<Ipv4Addr>;
     /// True for uid 0.
     fn is_root(&self) -> bool;
     /// This process.
@@ -198,6 +205,24 @@ pub(crate) fn kill(pid: i32, signal: i32) -> Result<(), i32> {
     }
     // SAFETY: kill takes two numbers and touches no memory.
     if unsafe { libc::kill(pid, signal) } == 0 { Ok(()) } else { Err(last()) }
+}
+
+/// True unless the process that connected this socket has ended. Before Linux 6.5 that is not told.
+pub(crate) fn peer_lives(socket: BorrowedFd<'_>) -> bool {
+    let mut pidfd: c_int = -1;
+    let Ok(mut len) = libc::socklen_t::try_from(size_of::<c_int>()) else { return false };
+    let (level, name) = (libc::SOL_SOCKET, libc::SO_PEERPIDFD);
+    // SAFETY: both pointers are to locals that outlive the call, which writes `len` bytes at most.
+    let got = unsafe {
+        libc::getsockopt(socket.as_raw_fd(), level, name, (&raw mut pidfd).cast(), &raw mut len)
+    };
+    if got != 0 {
+        return last() == libc::ENOPROTOOPT;
+    }
+    // SAFETY: the kernel has just made this descriptor, and nobody else has it.
+    let pidfd = unsafe { OwnedFd::from_raw_fd(pidfd) };
+    let mut ended = [rustix::event::PollFd::new(&pidfd, rustix::event::PollFlags::IN)];
+    rustix::event::poll(&mut ended, Some(&timeout(0))).is_ok_and(|ready| ready == 0)
 }
 
 /// A child that has ended, and what it used together with the children it had waited for.

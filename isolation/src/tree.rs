@@ -1,50 +1,165 @@
 //! Removing a directory with everything in it, and how much that takes, whoever made what is in it.
 
 use std::collections::BTreeSet;
-use std::fs;
-use std::os::unix::fs::PermissionsExt;
+use std::ffi::{CStr, CString, OsStr};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
-use rustix::fs::{AtFlags, Dir, FileType, Mode, OFlags, open, openat, statat};
+use rustix::fs::{
+    AtFlags, Dir, FileType, Mode, OFlags, RenameFlags, chmod, fchmod, fstat, open, openat,
+    renameat_with, statat, unlinkat,
+};
+use rustix::io::Errno;
 
 use crate::sys::Failure;
 
-/// Removes a directory tree. Symbolic links are removed, never followed. One that does not exist is
-/// as good. Directories that their owner had made unreadable are opened up first.
-pub(crate) fn remove(root: &Path) -> Result<(), Failure> {
-    let first = fs::remove_dir_all(root);
-    let error = match first {
-        Ok(()) => return Ok(()),
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(()),
-        Err(error) => error,
+/// Removes whatever is at a path, with everything in it: as [`remove_at`].
+pub fn remove(path: &Path) -> Result<(), Failure> {
+    let failed = |errno: Errno| Failure::new("remove", path, errno.raw_os_error());
+    let name = path.file_name().ok_or(Errno::INVAL).map_err(failed)?;
+    let above = path.parent().filter(|above| !above.as_os_str().is_empty());
+    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    match open(above.unwrap_or(Path::new(".")), flags, Mode::empty()) {
+        Ok(above) => remove_entry(above.as_fd(), name).map_err(failed),
+        Err(Errno::NOENT) => Ok(()),
+        Err(errno) => Err(failed(errno)),
+    }
+}
+
+/// Removes an entry of an open directory with everything in it, however deep that is. Symbolic links
+/// are removed, never followed, and what is mounted there is left alone, which is an error. One that
+/// does not exist is as good. Directories that their owner had closed are opened up first.
+pub fn remove_at(above: BorrowedFd<'_>, name: &OsStr) -> Result<(), Failure> {
+    remove_entry(above, name)
+        .map_err(|errno| Failure::new("remove", Path::new(name), errno.raw_os_error()))
+}
+
+/// How often a directory is listed anew that was not empty after all.
+const LISTED_MAX: u8 = 8;
+
+/// A directory whose entries are being removed.
+struct Going {
+    entries: Dir,
+    name: CString,
+    /// How often it was listed.
+    listed: u8,
+}
+
+impl Going {
+    fn new(directory: OwnedFd, name: CString) -> Result<Self, Errno> {
+        Ok(Self { entries: Dir::new(directory)?, name, listed: 1 })
+    }
+
+    fn fd(&self) -> Result<BorrowedFd<'_>, Errno> {
+        self.entries.fd()
+    }
+
+    /// The next that is in it.
+    fn next(&mut self) -> Option<Result<CString, Errno>> {
+        loop {
+            let name = self.entries.read()?.map(|entry| entry.file_name().to_owned());
+            if !name.as_ref().is_ok_and(|name| [c".", c".."].contains(&name.as_c_str())) {
+                return Some(name);
+            }
+        }
+    }
+}
+
+fn remove_entry(above: BorrowedFd<'_>, name: &OsStr) -> Result<(), Errno> {
+    let name = CString::new(name.as_bytes()).map_err(|_| Errno::INVAL)?;
+    if is_removed(above, &name)? {
+        return Ok(());
+    }
+    let root = opened(above, &name)?;
+    let device = fstat(&root)?.st_dev;
+    let (mut root, mut below, mut moved) = (Going::new(root, name)?, Vec::<Going>::new(), 0_u64);
+    loop {
+        let entry = below.last_mut().unwrap_or(&mut root).next().transpose()?;
+        let here = below.last().unwrap_or(&root);
+        if let Some(entry) = entry {
+            let at = here.fd()?;
+            if is_removed(at, &entry)? {
+                continue;
+            }
+            let inside = opened(at, &entry)?;
+            if fstat(&inside)?.st_dev != device {
+                return Err(Errno::XDEV);
+            }
+            if below.len() < DEPTH_MAX {
+                below.push(Going::new(inside, entry)?);
+            } else {
+                // It comes once more, as one of the root's.
+                move_up(at, &entry, root.fd()?, &mut moved)?;
+                root.listed = 0;
+            }
+            continue;
+        }
+        let around = match below.len().checked_sub(1) {
+            Some(around) => below.iter().take(around).next_back().unwrap_or(&root).fd()?,
+            None => above,
+        };
+        if is_removed(around, &here.name)? {
+            if below.pop().is_none() {
+                return Ok(());
+            }
+            continue;
+        }
+        // Some file systems leave entries out of a list while others are removed.
+        let here = below.last_mut().unwrap_or(&mut root);
+        if here.listed == LISTED_MAX {
+            return Err(Errno::NOTEMPTY);
+        }
+        here.listed += 1;
+        here.entries.rewind();
+    }
+}
+
+/// Removes an entry that has nothing in it, and tells whether it is gone.
+fn is_removed(at: BorrowedFd<'_>, name: &CStr) -> Result<bool, Errno> {
+    let removed = match unlinkat(at, name, AtFlags::REMOVEDIR) {
+        Err(Errno::NOTDIR) => unlinkat(at, name, AtFlags::empty()),
+        removed => removed,
     };
-    if error.kind() == std::io::ErrorKind::PermissionDenied {
-        open_up(root);
-        return fs::remove_dir_all(root).map_err(|error| Failure::io("remove", root, &error));
-    }
-    Err(Failure::io("remove", root, &error))
-}
-
-/// The same of whatever is there.
-pub(crate) fn remove_any(path: &Path) -> Result<(), Failure> {
-    match fs::symlink_metadata(path) {
-        Ok(of) if of.is_dir() => remove(path),
-        Ok(_) => fs::remove_file(path).map_err(|error| Failure::io("remove", path, &error)),
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(()),
-        Err(error) => Err(Failure::io("remove", path, &error)),
+    match removed {
+        Ok(()) | Err(Errno::NOENT) => Ok(true),
+        Err(Errno::NOTEMPTY | Errno::EXIST) => Ok(false),
+        Err(errno) => Err(errno),
     }
 }
 
-/// Gives the owner of every directory in a tree all rights to it. What cannot be changed will be
-/// named when it cannot be removed.
-fn open_up(root: &Path) {
-    let mut directories = vec![root.to_owned()];
-    while let Some(directory) = directories.pop() {
-        let _ = fs::set_permissions(&directory, fs::Permissions::from_mode(0o700));
-        let Ok(entries) = fs::read_dir(&directory) else { continue };
-        let inside =
-            entries.flatten().filter(|entry| entry.file_type().is_ok_and(|of| of.is_dir()));
-        directories.extend(inside.map(|entry| entry.path()));
+/// Opens a directory, and gives its owner all rights to it. What cannot be changed will be told when
+/// something in it cannot be removed.
+fn opened(at: BorrowedFd<'_>, name: &CStr) -> Result<OwnedFd, Errno> {
+    let flags = OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let directory = match openat(at, name, flags, Mode::empty()) {
+        Err(Errno::ACCESS) => {
+            let closed = openat(at, name, flags | OFlags::PATH, Mode::empty())?;
+            let _ = chmod(format!("/proc/self/fd/{}", closed.as_raw_fd()), Mode::RWXU);
+            openat(at, name, flags, Mode::empty())?
+        }
+        opened => opened?,
+    };
+    if !Mode::from_raw_mode(fstat(&directory)?.st_mode).contains(Mode::RWXU) {
+        let _ = fchmod(&directory, Mode::RWXU);
+    }
+    Ok(directory)
+}
+
+/// Moves a directory into another, under a name that nothing has there.
+fn move_up(
+    from: BorrowedFd<'_>,
+    name: &CStr,
+    to: BorrowedFd<'_>,
+    moved: &mut u64,
+) -> Result<(), Errno> {
+    loop {
+        *moved += 1;
+        let fresh = format!("going-{moved}");
+        match renameat_with(from, name, to, fresh.as_str(), RenameFlags::NOREPLACE) {
+            Err(Errno::EXIST) => {}
+            renamed => return renamed,
+        }
     }
 }
 
@@ -65,10 +180,10 @@ pub(crate) struct Size {
 /// What the files of a tree take on its own file system: no link is followed, and what has several
 /// names is counted once. It may change meanwhile.
 pub(crate) fn size(root: &Path) -> Result<Size, Failure> {
-    let failed = |errno: rustix::io::Errno| Failure::new("list", root, errno.raw_os_error());
+    let failed = |errno: Errno| Failure::new("list", root, errno.raw_os_error());
     let flags = OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     let first = open(root, flags, Mode::empty()).map_err(failed)?;
-    let device = rustix::fs::fstat(&first).map_err(failed)?.st_dev;
+    let device = fstat(&first).map_err(failed)?.st_dev;
     let mut above = vec![Dir::new(first).map_err(failed)?];
     let (mut all, mut seen, mut files) = (Size { bytes: 0, whole: true }, BTreeSet::new(), 0);
     while !above.is_empty() {
@@ -115,8 +230,57 @@ fn is_directory(mode: rustix::fs::RawMode) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+    use std::os::unix::fs::PermissionsExt;
+
+    use rustix::fs::mkdirat;
+
     use super::*;
     use crate::testing::Directory;
+
+    /// Makes directories within each other.
+    fn deep(root: &Path, levels: usize) {
+        let flags = OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let mut at = open(root, flags, Mode::empty()).unwrap();
+        for _ in 0..levels {
+            mkdirat(&at, "d", Mode::RWXU).unwrap();
+            at = openat(&at, "d", flags, Mode::empty()).unwrap();
+        }
+        openat(&at, "file", OFlags::CREATE | OFlags::CLOEXEC, Mode::RUSR).unwrap();
+    }
+
+    #[test]
+    fn a_tree_goes_however_deep_it_is_and_whatever_is_called_as_what_is_moved() {
+        let directory = Directory::new("tree-deep");
+        let root = directory.path().join("root");
+        fs::create_dir_all(root.join("going-1/going-2")).unwrap();
+        fs::write(root.join("going-2"), "").unwrap();
+        deep(&root, 4000);
+        deep(&root.join("going-1"), 2 * DEPTH_MAX);
+        // As little as a level each would need.
+        let small = std::thread::Builder::new().stack_size(128 << 10);
+        let removed = small.spawn({
+            let root = root.clone();
+            move || remove(&root)
+        });
+        removed.unwrap().join().unwrap().unwrap();
+        assert!(!root.exists());
+    }
+
+    #[test]
+    fn an_entry_of_an_open_directory_goes_and_a_link_goes_without_what_it_points_to() {
+        let directory = Directory::new("tree-at");
+        fs::create_dir_all(directory.path().join("kept/in")).unwrap();
+        fs::create_dir_all(directory.path().join("root/in")).unwrap();
+        std::os::unix::fs::symlink("kept", directory.path().join("link")).unwrap();
+        let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let above = open(directory.path(), flags, Mode::empty()).unwrap();
+        for name in ["root", "link", "none"] {
+            remove_at(above.as_fd(), OsStr::new(name)).unwrap();
+            assert!(fs::symlink_metadata(directory.path().join(name)).is_err(), "{name}");
+        }
+        assert!(directory.path().join("kept/in").exists());
+    }
 
     #[test]
     fn a_tree_goes_with_closed_directories_and_without_what_links_point_to() {

@@ -39,14 +39,14 @@ const NOGROUP: u32 = 65_534;
 pub fn resolve(name: &str) -> Result<protocol::User, Error> {
     let failed = |errno: nix::errno::Errno| Error::Database(name.to_owned(), errno as i32);
     let unknown = || Error::Unknown(name.to_owned());
-    let named = nix::unistd::User::from_name(name).map_err(failed)?;
+    let named = found(nix::unistd::User::from_name(name)).map_err(failed)?;
     let user = match (named, name.parse()) {
         (Some(user), _) => user,
         // This number means "nobody" to every call that takes one.
         (None, Ok(u32::MAX) | Err(_)) => return Err(unknown()),
         (None, Ok(uid)) => {
             let known = nix::unistd::User::from_uid(nix::unistd::Uid::from_raw(uid));
-            match known.map_err(failed)? {
+            match found(known).map_err(failed)? {
                 Some(user) => user,
                 None => {
                     let gid = if uid == 0 { 0 } else { NOGROUP };
@@ -62,6 +62,14 @@ pub fn resolve(name: &str) -> Result<protocol::User, Error> {
         gid: user.gid.as_raw(),
         groups: groups.into_iter().map(nix::unistd::Gid::as_raw).collect(),
     })
+}
+
+/// A machine without a user database, as small boards are, has no names.
+fn found<T>(looked_up: nix::Result<Option<T>>) -> nix::Result<Option<T>> {
+    match looked_up {
+        Err(nix::errno::Errno::ENOENT) => Ok(None),
+        other => other,
+    }
 }
 
 /// The name of a user id; none if the machine has no name for it.
@@ -114,6 +122,14 @@ impl Drop for Back {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn without_a_user_database_nobody_has_a_name() {
+        use nix::errno::Errno;
+        assert_eq!(found::<u32>(Err(Errno::ENOENT)), Ok(None));
+        assert_eq!(found::<u32>(Err(Errno::EIO)), Err(Errno::EIO));
+        assert_eq!(found(Ok(Some(7))), Ok(Some(7)));
+    }
 
     #[test]
     fn root_is_found_by_name_and_by_number() {

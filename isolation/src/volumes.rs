@@ -10,16 +10,22 @@ use std::fs;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
+use rustix::fs::{Mode, mkdirat};
+use rustix::io::Errno;
+
 use crate::keeper::protocol::User;
-use crate::sandbox::make;
+use crate::own;
 use crate::sys::Failure;
 use crate::tree;
+
+/// Where all of them are.
+const ALL: &str = "volumes/roles";
 
 /// Where a volume is. Neither a role nor an id leads out of the work dir: they were checked, and
 /// what is no name of a directory is no volume.
 pub fn path(work_dir: &Path, role: &str, id: &str) -> Result<PathBuf, Failure> {
     let role = role.replace('/', " ");
-    let all = work_dir.join("volumes/roles");
+    let all = work_dir.join(ALL);
     let path = all.join(&role).join(id);
     let names = [role.as_str(), id];
     let plain = names.iter().all(|name| !name.is_empty() && !name.contains(['/', '\0']));
@@ -28,30 +34,35 @@ pub fn path(work_dir: &Path, role: &str, id: &str) -> Result<PathBuf, Failure> {
 }
 
 /// The directory of all volumes, made if need be.
-pub fn all(work_dir: &Path) -> Result<PathBuf, Failure> {
-    let all = work_dir.join("volumes/roles");
-    [work_dir.join("volumes"), all.clone()].iter().try_for_each(|at| make(at, 0o711).map(drop))?;
-    Ok(all)
+pub fn all(work_dir: &Path) -> Result<PathBuf, own::Error> {
+    own::directory(work_dir, Path::new(ALL), 0o711)?;
+    Ok(work_dir.join(ALL))
 }
 
 /// Makes the directory of a volume; one that is there already stays as it is.
-pub fn create(work_dir: &Path, role: &str, id: &str) -> Result<PathBuf, Failure> {
+pub fn create(work_dir: &Path, role: &str, id: &str) -> Result<PathBuf, own::Error> {
     let path = path(work_dir, role, id)?;
-    let above: Vec<&Path> = path.ancestors().skip(1).take(3).collect();
-    above.into_iter().rev().try_for_each(|all| make(all, 0o711).map(|_| ()))?;
-    make(&path, 0o700)?;
-    Ok(path)
+    let above = path.strip_prefix(work_dir).unwrap_or(&path).parent().unwrap_or(Path::new(ALL));
+    let above = own::directory(work_dir, above, 0o711)?;
+    match mkdirat(&above, id, Mode::from_raw_mode(0o700)) {
+        Ok(()) => Ok(path),
+        // Its user's, whoever that is, and no link.
+        Err(Errno::EXIST) if fs::symlink_metadata(&path).is_ok_and(|of| of.is_dir()) => Ok(path),
+        Err(Errno::EXIST) => Err(own::Error::Foreign(path)),
+        Err(errno) => Err(Failure::new("mkdir", &path, errno.raw_os_error()).into()),
+    }
 }
 
 /// Makes the directory of a new volume: what an earlier one of the name left there goes.
-pub fn create_new(work_dir: &Path, role: &str, id: &str) -> Result<PathBuf, Failure> {
+pub fn create_new(work_dir: &Path, role: &str, id: &str) -> Result<PathBuf, own::Error> {
     remove(work_dir, role, id)?;
     create(work_dir, role, id)
 }
 
 /// Removes a volume with all that is in it. One that does not exist is as good.
-pub fn remove(work_dir: &Path, role: &str, id: &str) -> Result<(), Failure> {
+pub fn remove(work_dir: &Path, role: &str, id: &str) -> Result<(), own::Error> {
     let path = path(work_dir, role, id)?;
+    own::check(work_dir)?;
     tree::remove(&path)?;
     // The role's own directory goes with its last volume; until then it is not empty.
     let _ = path.parent().map(fs::remove_dir);
@@ -82,6 +93,15 @@ pub fn link(path: &Path, sandbox: &Path, name: &str) -> Result<(), Failure> {
         Err(_) if fs::read_link(&at).is_ok_and(|target| target == path) => Ok(()),
         made => made.map_err(|error| Failure::io("symlink", &at, &error)),
     }
+}
+
+/// Lets it disappear again; what else is there of that name stays.
+pub fn unlink(path: &Path, sandbox: &Path, name: &str) -> Result<(), Failure> {
+    let at = sandbox.join(name);
+    if !fs::read_link(&at).is_ok_and(|target| target == path) {
+        return Ok(());
+    }
+    fs::remove_file(&at).map_err(|error| Failure::io("unlink", &at, &error))
 }
 
 #[cfg(test)]

@@ -14,7 +14,7 @@ use mesita_isolation::keeper::protocol::{
     Asked, Cgroup, Decoder, Ended, Enter, Held, Launch, Left, Malformed, Namespaces, Refused,
     Reply, Request, Rlimit, Stdio, Step, Trouble, User, Welcome, encode,
 };
-use mesita_isolation::keeper::wall::{Bind, Root, Wall};
+use mesita_isolation::keeper::wall::{Bind, Link, Node, Root, Wall};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
@@ -104,6 +104,19 @@ fn requests() -> Vec<(&'static str, Request)> {
                 stdio: Stdio::Terminal,
             },
         ),
+        (
+            "request.enter-kept",
+            Request::EnterWith {
+                enter: Box::new(Enter { inside: CONTAINER, launch: launch() }),
+                below: c"".into(),
+                stdio: Stdio::Kept,
+            },
+        ),
+        (
+            "request.launch-on",
+            Request::LaunchOn { launch: Box::new(launch()), walls: walls(), stdio: Stdio::Kept },
+        ),
+        ("request.terminals", Request::Terminals),
         ("request.launch-with", Request::LaunchWith { launch: Box::new(launch()), walls: walls() }),
         (
             "request.enter-behind",
@@ -122,6 +135,55 @@ fn requests() -> Vec<(&'static str, Request)> {
                     Wall::Root(Box::new(root())),
                     Wall::Volume { of: Box::new(root()), read_only: true },
                 ],
+            },
+        ),
+        (
+            "request.launch-seeing",
+            Request::LaunchWith {
+                launch: Box::new(launch()),
+                walls: vec![Wall::Closed {
+                    path: c"/tmp/a/agent".into(),
+                    pinned: vec![c"/tmp/a".into()],
+                    kept: vec![c"/tmp/a/agent/volumes/roles/web/db".into()],
+                }],
+            },
+        ),
+        (
+            "request.launch-sharing",
+            Request::LaunchWith {
+                launch: Box::new(launch()),
+                walls: vec![Wall::Shm { bytes: 300 }],
+            },
+        ),
+        (
+            "request.launch-among",
+            Request::LaunchWith { launch: Box::new(launch()), walls: vec![Wall::Users] },
+        ),
+        (
+            "request.launch-linked",
+            Request::LaunchWith {
+                launch: Box::new(launch()),
+                walls: vec![Wall::Link(Link {
+                    name: c"ms0".into(),
+                    host: [10, 213, 0, 0],
+                    own: [10, 213, 0, 1],
+                    ingress: 300,
+                    egress: 1,
+                })],
+            },
+        ),
+        (
+            "request.launch-holding",
+            Request::LaunchWith {
+                launch: Box::new(launch()),
+                walls: vec![Wall::Devices {
+                    nodes: vec![Node {
+                        path: c"serial/by-id/x".into(),
+                        block: false,
+                        major: 188,
+                        minor: 300,
+                    }],
+                }],
             },
         ),
     ]
@@ -163,6 +225,8 @@ fn replies() -> Vec<(&'static str, Reply)> {
         ("reply.ended", Reply::Ended(ended())),
         ("reply.all-ended", Reply::AllEnded),
         ("reply.busy", Reply::Busy { running: 3 }),
+        ("reply.lent", Reply::Lent { container: Some(container) }),
+        ("reply.lent-all", Reply::Lent { container: None }),
     ]
 }
 

@@ -2,31 +2,23 @@
 
 use std::io::{self, Read, Write};
 use std::net::TcpStream;
-use std::sync::mpsc::Sender;
 use std::time::{Duration, Instant};
 
 use mesita_core::digest::of_body;
 use mesita_core::limits::{FRAME_MAX, HEAD_MAX};
-use mesita_core::resources::Amount;
-use mesita_core::wire::agent::{
-    AgentCall, AgentEvent, FrameworkHeld, Hash, Register, Report, TaskBodies, TaskHeld,
-};
+use mesita_core::wire::agent::{AgentCall, AgentEvent, Hash, TaskBodies};
 use mesita_core::wire::call::{Call, Capability, Ownership, Subscribe, Verb};
 use mesita_core::wire::event::Event;
 use mesita_core::wire::frame::{BodyRow, Limits, PREFIX, Prefix, overhead, seal};
 use mesita_core::wire::hello::{Hello, Role};
 use mesita_core::wire::link::Link;
-use mesita_core::wire::resource::Resource;
-use mesita_core::wire::task::{Kind, TaskState};
-use mesita_core::wire::{
-    AgentId, Body, ContainerId, Fence, FrameworkId, Head, OfferId, Scratch, Seq, Session, decode,
-    encode,
-};
+use mesita_core::wire::task::Kind;
+use mesita_core::wire::{Body, FrameworkId, Head, OfferId, Scratch, Seq, Session, decode, encode};
+
+use crate::says::{self, ROLE};
 
 /// What everybody may see of a task: its name.
 const PUBLIC: &[u8] = b"\x0a\x09some task";
-/// Roles of the framework.
-const ROLE: &str = "*";
 
 /// A connection that has said hello.
 pub(super) struct Node {
@@ -41,11 +33,9 @@ impl Node {
         let stream = TcpStream::connect(("127.0.0.1", port))?;
         stream.set_nodelay(true)?;
         let mut node = Self { stream, head: Vec::new() };
-        let mut key = [7; 32];
-        key[..4].copy_from_slice(&number.to_le_bytes());
         let kinds = Kind::Command.bit();
         let hello = Hello {
-            key,
+            key: says::key(number),
             nonce: [1; 16],
             tasks_max: 1_000,
             task_kinds: kinds,
@@ -161,21 +151,30 @@ impl Decliner {
     }
 }
 
-/// An agent with so many tasks of a framework, for as long as its master lives.
+/// An agent with so many tasks of a framework, for as long as its master lives and leads: `told` is
+/// called when it was registered. Where the leader is, if that is another one.
 pub(super) fn agent(
     port: u16,
     number: u32,
+    session: u32,
     of: FrameworkId,
     tasks: u32,
-    ready: &Sender<()>,
-) -> io::Result<()> {
+    mut told: impl FnMut(),
+) -> io::Result<Option<u16>> {
     let mut node = Node::connect(port, Role::Agent, number)?;
-    let session = Session { incarnation: 1, counter: 1 };
-    register(&mut node, number, session)?;
-    report(&mut node, number, session, of, tasks)?;
+    if let Some(leader) = leader_at(&node.head) {
+        return Ok(Some(leader));
+    }
+    let session = Session { incarnation: 1, counter: session };
+    let public = Hash { len: u32::try_from(PUBLIC.len()).unwrap_or(0), hash: of_body(PUBLIC) };
+    says::register(number, session, |head| node.send(head, &[]))?;
+    says::report(number, session, of, tasks, public, |head| node.send(head, &[]))?;
     loop {
         node.receive()?;
         let head = std::mem::take(&mut node.head);
+        if let Some(leader) = leader_at(&head) {
+            return Ok(Some(leader));
+        }
         match decode::<Head<'_>>(&head) {
             Ok(Head::AgentEvent(AgentEvent::Want { session, tasks })) => {
                 let mut memory = vec![0; HEAD_MAX];
@@ -188,11 +187,7 @@ pub(super) fn agent(
             Ok(Head::AgentEvent(AgentEvent::Verdicts { session, last: true, .. })) => {
                 node.send(&Head::AgentCall(AgentCall::Settled { session }), &[])?;
             }
-            Ok(Head::AgentEvent(AgentEvent::Registered { session, .. })) => {
-                // Who counts may have given up.
-                let _ = ready.send(());
-                let _ = session;
-            }
+            Ok(Head::AgentEvent(AgentEvent::Registered { .. })) => told(),
             Ok(Head::AgentEvent(AgentEvent::Refused { message, .. })) => {
                 return Err(io::Error::other(message));
             }
@@ -204,83 +199,10 @@ pub(super) fn agent(
     }
 }
 
-fn register(node: &mut Node, number: u32, session: Session) -> io::Result<()> {
-    let mut memory = [0; 1_024];
-    let resources =
-        [("cpus", 64), ("mem", 65_536)].map(|(name, units)| scalar(name, units * 1_000));
-    let resources = Scratch::new(&mut memory).seq::<Resource<'static>>(resources);
-    let mut key = [7; 32];
-    key[..4].copy_from_slice(&number.to_le_bytes());
-    let hostname = format!("host{number}");
-    let register = Register {
-        session,
-        agent: AgentId::NONE,
-        seen: Fence::default(),
-        cluster: 0,
-        key,
-        hostname: &hostname,
-        region: "",
-        zone: "",
-        address: "",
-        attributes: Seq::EMPTY,
-        resources: resources.map_err(|_| io::Error::other("no room for resources"))?,
-        tasks_max: 1_000,
-        task_kinds: Kind::Command.bit(),
-        reports: 1,
+/// Where somebody says that the leader is.
+fn leader_at(head: &[u8]) -> Option<u16> {
+    let Ok(Head::Link(Link::Redirect { address, .. })) = decode::<Head<'_>>(head) else {
+        return None;
     };
-    node.send(&Head::AgentCall(AgentCall::Register(register)), &[])
-}
-
-fn report(
-    node: &mut Node,
-    number: u32,
-    session: Session,
-    of: FrameworkId,
-    tasks: u32,
-) -> io::Result<()> {
-    let full = |_| io::Error::other("more tasks than a report takes");
-    let (mut roles, mut frameworks) = ([0; 64], [0; 512]);
-    let roles = Scratch::new(&mut roles).seq::<&'static str>([ROLE]).map_err(full)?;
-    let held = FrameworkHeld {
-        framework: of,
-        name: "decliner",
-        user: "root",
-        principal: "",
-        caller: "local:root",
-        failover_us: 60_000_000,
-        capabilities: Capability::PartitionAware.bit() | Capability::MultiRole.bit(),
-        roles,
-        owned: Ownership::Scheduler,
-    };
-    let frameworks = Scratch::new(&mut frameworks).seq::<FrameworkHeld<'static>>([held]);
-    let (mut held, mut memory) = ([0; 256], vec![0; HEAD_MAX]);
-    let resources = [scalar("cpus", 100), scalar("mem", 32_000)];
-    let resources = Scratch::new(&mut held).seq::<Resource<'static>>(resources).map_err(full)?;
-    let names: Vec<String> = (0..tasks).map(|task| format!("task-{number}-{task}")).collect();
-    let public = Hash { len: u32::try_from(PUBLIC.len()).unwrap_or(0), hash: of_body(PUBLIC) };
-    let list = (1..).zip(&names).map(|(counter, task)| TaskHeld {
-        framework: of,
-        task,
-        executor: "",
-        role: ROLE,
-        container: ContainerId { incarnation: 1, counter },
-        state: TaskState::Running,
-        unacknowledged: None,
-        attempt: 0,
-        restart: Default::default(),
-        resources,
-        public,
-    });
-    let report = Report {
-        session,
-        part: 0,
-        frameworks: frameworks.map_err(full)?,
-        executors: Seq::EMPTY,
-        tasks: Scratch::new(&mut memory).seq::<TaskHeld<'static>>(list).map_err(full)?,
-    };
-    node.send(&Head::AgentCall(AgentCall::Report(report)), &[])
-}
-
-fn scalar(name: &str, milli: u64) -> Resource<'_> {
-    Resource::scalar(name, Amount::from_milli(milli))
+    address.rsplit_once(':')?.1.parse().ok()
 }

@@ -47,6 +47,14 @@ impl Agent<'_> {
         }
     }
 
+    /// Tells its master that it is to offer nothing here any more.
+    pub(super) fn tell_leaving(&mut self, cx: &mut Cx<'_>) {
+        if self.counters.leaving && !self.counters.left {
+            let session = self.link.session;
+            self.tell_master(cx, Head::AgentCall(AgentCall::Leaving { session }), &[]);
+        }
+    }
+
     /// Goes on with what its ledger says, after a start.
     pub(super) fn drain_again(&mut self, cx: &mut Cx<'_>) {
         if self.drain.on {
@@ -58,6 +66,7 @@ impl Agent<'_> {
     pub(super) fn leave(&mut self, cx: &mut Cx<'_>) {
         self.counters.hurries = self.counters.leaving;
         self.counters.leaving = true;
+        self.tell_leaving(cx);
         self.begin_ending(cx);
     }
 

@@ -14,7 +14,7 @@ use crate::wire::agent::AgentCall;
 use crate::wire::call::Capability;
 use crate::wire::executor::ExecutorEvent;
 use crate::wire::task::{Exit, Reason, RestartRule, TaskOf, TaskState};
-use crate::wire::{ContainerId, FrameworkId, Seq};
+use crate::wire::{BodyRef, ContainerId, FrameworkId, Seq};
 
 const SIGTERM: u8 = 15;
 
@@ -173,11 +173,14 @@ impl Agent<'_> {
         cx: &mut Cx<'_>,
         container: ContainerId,
         exit: Exit,
-        limit: Option<Reason>,
+        limit: Option<(Reason, BodyRef)>,
         message: &str,
     ) -> Result<(), Refusal> {
         if let Some((id, _)) = self.executors.find(|row| row.container == container) {
-            self.executor_ended(cx, id, exit, limit, message);
+            if let Some((_, status)) = limit {
+                self.carry_in(cx, id, status);
+            }
+            self.executor_ended(cx, id, exit, limit.map(|(reason, _)| reason), message);
             return Ok(());
         }
         let (id, row) = self.command_in(container).ok_or(Refusal::UnknownTask)?;
@@ -210,7 +213,10 @@ impl Agent<'_> {
                 let reason = Some(Reason::MaxCompletionTimeReached);
                 (TaskState::Failed, reason, "Ran as long as it may")
             }
-            (Ordered::No, Some(reason), _) => (TaskState::Failed, Some(reason), message),
+            (Ordered::No, Some((reason, status)), _) => {
+                self.carry(cx, id, status);
+                (TaskState::Failed, Some(reason), message)
+            }
             (Ordered::No, None, Exit::Code(0)) => (TaskState::Finished, None, text.as_str()),
             (Ordered::No, None, _) => (TaskState::Failed, None, text.as_str()),
         };
@@ -281,6 +287,7 @@ impl Agent<'_> {
         self.drop_body(cx, row.public);
         self.drop_body(cx, row.private);
         self.drop_body(cx, row.checked);
+        self.drop_body(cx, row.told.public);
         if let Some(executor) = executor.filter(|_| self.counters.recovered) {
             self.tidy_builtin(cx, executor);
         }

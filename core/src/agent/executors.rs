@@ -228,16 +228,20 @@ impl Agent<'_> {
         let name = self.names.find(update.status.task).unwrap_or(Name::EMPTY);
         let mut next = row.tasks.first(&self.tasks);
         let task = loop {
-            let id = next.ok_or(Refusal::UnknownTask)?;
+            let Some(id) = next else {
+                // Its end was taken in before, or it never was here: saying it again changes nothing.
+                self.confirm(cx, row.conn, update.status.task, update.uuid);
+                return Err(Refusal::UnknownTask);
+            };
             if self.tasks.get_ref(id).is_some_and(|task| task.name == name) {
                 break id;
             }
             next = after(&self.tasks, OF_EXECUTOR, id);
         };
         let state = self.tasks.get_ref(task).map_or(TaskState::Unknown, |row| row.state);
-        if state.is_terminal() || self.is_told(task, update.uuid) {
+        if state.is_terminal() || self.is_told(task, update) {
             // It is safe, or too late for anything but saying so.
-            if !self.is_being_written(task, update.uuid) {
+            if !self.is_being_written(task, update) {
                 self.confirm(cx, row.conn, update.status.task, update.uuid);
             }
             return Err(Refusal::Exists);
@@ -252,7 +256,7 @@ impl Agent<'_> {
             self.check_left(cx);
         } else {
             self.tell_for_executor(cx, task, update, bodies);
-            if !self.is_being_written(task, update.uuid) {
+            if !self.is_being_written(task, update) {
                 self.confirm(cx, row.conn, update.status.task, update.uuid);
             }
         }
@@ -260,14 +264,19 @@ impl Agent<'_> {
     }
 
     /// An update of that name is confirmed once it is written.
-    fn is_being_written(&self, task: Id, uuid: [u8; 16]) -> bool {
-        let is = |update: &Update| update.task == task.index && update.uuid == uuid;
-        self.updates.iter().any(|(_, update)| is(update) && !update.durable)
+    fn is_being_written(&self, task: Id, update: &ExecutorUpdate<'_>) -> bool {
+        self.updates.iter().any(|(_, row)| is_again(row, task, update) && !row.durable)
     }
 
-    /// An update of that name waits already.
-    fn is_told(&self, task: Id, uuid: [u8; 16]) -> bool {
-        self.updates.iter().any(|(_, update)| update.task == task.index && update.uuid == uuid)
+    /// An update of that name waits already, or was acknowledged last, and its executor has not heard
+    /// that it may forget it.
+    fn is_told(&self, task: Id, update: &ExecutorUpdate<'_>) -> bool {
+        let told = self.tasks.get_ref(task).map(|row| row.told);
+        self.updates.iter().any(|(_, row)| is_again(row, task, update))
+            || told.is_some_and(|told| {
+                update.uuid != [0; 16]
+                    && (told.uuid, told.state) == (update.uuid, update.status.state)
+            })
     }
 
     /// What an executor told is written: it may forget it.
@@ -313,6 +322,11 @@ impl Agent<'_> {
         cx.emit_with(Output::Send { conn, head }, &[data]);
         Ok(())
     }
+}
+
+/// An executor says once more what it has said of a task.
+fn is_again(row: &Update, task: Id, update: &ExecutorUpdate<'_>) -> bool {
+    (row.task, row.uuid, row.state) == (task.index, update.uuid, update.status.state)
 }
 
 /// A task as its executor is given it: under this name, for this user, with its bodies at these places.

@@ -137,11 +137,18 @@ impl Agent<'_> {
         of_executor: &str,
     ) -> Result<(), Refusal> {
         let leaving = self.frameworks.get_ref(framework).is_none_or(|row| row.leaving);
-        if self.counters.leaving || leaving {
+        if self.counters.leaving {
+            return Err(Refusal::AgentLeaving);
+        }
+        if leaving {
             return Err(Refusal::FrameworkRemoved);
         }
         if self.drain.on {
             return Err(Refusal::Draining);
+        }
+        // Before anything is made for it: what is left of the room is for those that run.
+        if self.counters.disk_full {
+            return Err(Refusal::DiskFull);
         }
         task.check_restart().map_err(|_| Refusal::KindUnsupported)?;
         let stop_us = task.restart.stop_after_us;
@@ -605,9 +612,13 @@ impl Agent<'_> {
         refusal: Refusal,
     ) {
         let aware = held.capabilities & Capability::PartitionAware.bit() != 0;
-        let state = if aware { TaskState::Dropped } else { TaskState::Lost };
+        let dropped = if aware { TaskState::Dropped } else { TaskState::Lost };
         let drains = refusal == Refusal::Draining;
         let reason = if drains { Reason::AgentDraining } else { Reason::ResourcesUnknown };
+        // It would be refused anywhere.
+        let invalid = refusal == Refusal::TooShort;
+        let (state, reason) =
+            if invalid { (TaskState::Error, Reason::TaskInvalid) } else { (dropped, reason) };
         let detail =
             Detail { reason: Some(reason), message: refusal.sentence(), ..Detail::default() };
         let status = Status {

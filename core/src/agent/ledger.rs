@@ -231,6 +231,16 @@ pub enum Record<'a> {
         /// When, in µs since the machine's boot.
         boot_us: u64,
     },
+    /// An update before the end was acknowledged: it, and what came before it, is not told again.
+    Said {
+        /// Whose.
+        framework: FrameworkId,
+        /// The status, without its sentence; its number names the update.
+        #[serde(borrow)]
+        status: Status<'a>,
+        /// The executor's own name of it.
+        uuid: [u8; 16],
+    },
 }
 
 impl Record<'_> {
@@ -264,6 +274,7 @@ impl Record<'_> {
             | Self::Told { .. }
             | Self::Described { .. }
             | Self::Began { .. }
+            | Self::Said { .. }
             | Self::Limits { .. } => false,
         }
     }
@@ -283,7 +294,7 @@ impl Check for Record<'_> {
             | Self::Told { task, .. }
             | Self::Began { task, .. }
             | Self::Limits { task, .. } => task.check(),
-            Self::Update { status, .. } => status.check(),
+            Self::Update { status, .. } | Self::Said { status, .. } => status.check(),
             Self::Resources { resources } => resources.check(),
             Self::Operation { status, .. } => status.check(),
             Self::OperationAcknowledged { operation, .. } => operation.check(),

@@ -169,6 +169,8 @@ pub enum Input<'a> {
         limit: Option<Reason>,
         /// About that limit, in a sentence.
         message: &'a str,
+        /// What the last update of what ran in it carries then; none = what was carried before.
+        status: BodyRef,
     },
     /// The keeper died: nothing of it can be waited for any more.
     KeeperGone,
@@ -212,6 +214,12 @@ pub enum Input<'a> {
     Clock {
         /// Others have set it, and it keeps up with theirs.
         synchronised: bool,
+    },
+    /// The disk of its work directory is full, or has room again. What must be written still is;
+    /// nothing new is taken.
+    Disk {
+        /// It has no room.
+        full: bool,
     },
 }
 
@@ -285,6 +293,11 @@ pub enum Output<'a> {
         /// All of it.
         #[serde(borrow)]
         resources: Seq<'a, Resource<'a>>,
+    },
+    /// Its disk is full, or has room again: readers are to know.
+    Disk {
+        /// It takes nothing new.
+        full: bool,
     },
 }
 
@@ -527,6 +540,8 @@ struct Counters {
     description: u32,
     /// Everything is being ended; from this slot on, as index + 1, tasks first, then executors.
     ending: u32,
+    /// Its disk has no room for anything new.
+    disk_full: bool,
 }
 
 /// An agent. All its memory is lent.
@@ -599,6 +614,8 @@ pub struct Gauges {
     pub spans: u32,
     /// Bytes of bodies kept.
     pub body_bytes: u64,
+    /// 1 while its disk is full.
+    pub disk_full: u32,
 }
 
 impl<'a> Agent<'a> {
@@ -712,6 +729,7 @@ impl<'a> Agent<'a> {
             pieces,
             spans,
             body_bytes: self.counters.body_bytes,
+            disk_full: self.counters.disk_full.into(),
         }
     }
 
@@ -741,7 +759,8 @@ impl<'a> Agent<'a> {
             }
             Input::Started { container } => self.started(cx, container),
             Input::Unstarted { container, message } => self.unstarted(cx, container, message),
-            Input::Ended { container, exit, limit, message } => {
+            Input::Ended { container, exit, limit, message, status } => {
+                let limit = limit.map(|reason| (reason, status));
                 self.ended(cx, container, exit, limit, message)
             }
             Input::KeeperGone => {
@@ -765,6 +784,10 @@ impl<'a> Agent<'a> {
             Input::Volumes { sequence, failed } => self.volumes_done(cx, sequence, failed),
             Input::Preempt { container } => self.preempt(cx, container),
             Input::Clock { synchronised } => self.clock(cx, synchronised),
+            Input::Disk { full } => {
+                self.disk(cx, full);
+                Ok(())
+            }
         }
     }
 
@@ -797,6 +820,12 @@ impl<'a> Agent<'a> {
             | Head::OperatorEvent(_)
             | Head::Gossip(_) => Err(Refusal::WrongConnection),
         }
+    }
+
+    /// What its disk has room for. O(1).
+    fn disk(&mut self, cx: &mut Cx<'_>, full: bool) {
+        self.counters.disk_full = full;
+        cx.emit(Output::Disk { full });
     }
 
     fn closed(&mut self, cx: &mut Cx<'_>, conn: Id) {

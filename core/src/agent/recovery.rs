@@ -45,6 +45,10 @@ impl Agent<'_> {
                 Ok(())
             }
             Input::Clock { synchronised } => self.clock(cx, synchronised),
+            Input::Disk { full } => {
+                self.disk(cx, full);
+                Ok(())
+            }
             Input::Opened { .. }
             | Input::Closed { .. }
             | Input::Frame { .. }
@@ -119,6 +123,7 @@ impl Agent<'_> {
                 if let Some(row) = self.task_of(task).and_then(|id| self.tasks.get_mut(id)) {
                     (row.attempt, row.container) = (*attempt, *container);
                     (row.ordered, row.since) = (Ordered::No, Time(0));
+                    row.state = TaskState::Starting;
                 }
             }
             Record::Kill { task } => {
@@ -133,6 +138,9 @@ impl Agent<'_> {
             }
             Record::Update { framework, sequence, status, uuid } => {
                 self.restore_update(cx, *framework, *sequence, status, *uuid, bodies);
+            }
+            Record::Said { framework, status, uuid } => {
+                self.restore_told(cx, *framework, status, *uuid, bodies);
             }
             Record::Acknowledged { task, .. } | Record::Forgotten { task } => {
                 if let Some(id) = self.task_of(task) {
@@ -259,6 +267,9 @@ impl Agent<'_> {
         self.counters.incarnation = self.counters.incarnation.saturating_add(1);
         (self.counters.update, self.counters.container) = (0, 0);
         self.replay_boot(boot);
+        if self.clock.rebooted {
+            self.drop_past(cx);
+        }
         let incarnation = self.counters.incarnation;
         // What starts without a master starts in this session.
         self.link.session = Session { incarnation, counter: 0 };
@@ -300,7 +311,9 @@ impl Agent<'_> {
             // Its executor told so, and says itself what comes of it.
             Stage::Running if row.runner().is_some() => {}
             Stage::Running => {
-                self.tell(cx, id, TaskState::Running, None, "");
+                if matches!(row.state, TaskState::Staging | TaskState::Starting) {
+                    self.tell(cx, id, TaskState::Running, None, "");
+                }
                 if matches!(row.ordered, Ordered::Kill | Ordered::Unhealthy) {
                     if let Some(row) = self.tasks.get_mut(id) {
                         row.stage = Stage::Ending;
@@ -457,13 +470,11 @@ impl Agent<'_> {
                 agent.persist(cx, Record::Kill { task }, false, &[]);
             }
         });
+        self.record_told(cx, &row);
         let mut next = row.updates.first(&self.updates);
         while let Some(id) = next {
             next = after(&self.updates, super::rows::OF_TASK, id);
-            let Some(update) = self.updates.get(id).filter(|update| update.state.is_terminal())
-            else {
-                continue;
-            };
+            let Some(update) = self.updates.get(id) else { continue };
             let framework = self.framework_id(row.framework);
             let (uuid, sequence) = (update.uuid, update.sequence);
             let bodies = super::updates::present(&update);

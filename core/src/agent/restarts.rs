@@ -39,7 +39,7 @@ pub(super) struct Clock {
     /// Boots in a row that came before the machine was steady.
     reboots: u32,
     /// The machine was off since the ledger was written last.
-    rebooted: bool,
+    pub(super) rebooted: bool,
     /// When the next stamp is due; none while nothing here is started again by itself.
     due: Time,
 }

@@ -173,6 +173,8 @@ record! {
         pub health: u8,
         /// What its check found last, as a status carries it.
         pub checked: BodyRef,
+        /// What was acknowledged last of what was told of it: the next master is told that again.
+        pub told: Told,
         /// Updates that nobody acknowledged, the oldest first.
         pub updates: Chain,
         /// How often the oldest of them was sent.
@@ -180,6 +182,30 @@ record! {
         pub(super) links: [Link; 2],
         #[serde(skip)]
         pub(super) next: u32,
+    }
+
+    /// What was told of a task.
+    pub struct Told {
+        /// When, in µs of Unix time; 0 = nothing was.
+        pub wall_us: u64,
+        /// Names the update.
+        pub sequence: u64,
+        /// The executor's own name of it.
+        pub uuid: [u8; 16],
+        /// The state that it told.
+        pub state: TaskState,
+        /// Which start of the task it was about.
+        pub attempt: u32,
+        /// Who said so.
+        pub source: Source,
+        /// Why; see `has_reason`.
+        pub reason: Reason,
+        /// There is a reason.
+        pub has_reason: bool,
+        /// As in [`Update::health`].
+        pub health: u8,
+        /// Labels, container status, check results.
+        pub public: BodyRef,
     }
 
     /// An operation that is being done, or whose end nobody acknowledged.
@@ -226,9 +252,9 @@ record! {
         pub exit: [u8; 2],
         /// 0 = not told, 1 = not healthy, 2 = healthy.
         pub health: u8,
-        /// It is on disk, or need not be: it may be sent.
+        /// It is on disk, or written if it is no end: it may be sent.
         pub durable: bool,
-        /// The record that must be durable before.
+        /// The record that must be so before.
         pub record: u64,
         /// Why, in a sentence, as far as a name holds it.
         pub message: Name,
@@ -318,3 +344,20 @@ macro_rules! chained {
     )*};
 }
 chained!(Framework, Executor, Task);
+
+/// The result of a health check as rows keep it: see [`Update::health`].
+pub(super) const fn health_of(healthy: Option<bool>) -> u8 {
+    match healthy {
+        None => 0,
+        Some(false) => 1,
+        Some(true) => 2,
+    }
+}
+
+/// What a row keeps, as a result.
+pub(super) const fn healthy(health: u8) -> Option<bool> {
+    match health {
+        0 => None,
+        health => Some(health == 2),
+    }
+}

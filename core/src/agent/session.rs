@@ -5,8 +5,8 @@
 //! only launches that name it are accepted. So nothing that an older master or an older connection
 //! still had in flight can start here.
 
-use super::rows::{Executor, Framework, OF_FRAMEWORK, Task};
-use super::{Agent, Cx, Fence, Link, Output, Record};
+use super::rows::{Executor, Framework, OF_FRAMEWORK, Task, healthy};
+use super::{Agent, Cx, Fence, Link, Output, Record, named};
 use crate::Refusal;
 use crate::index::after;
 use crate::limits::{HEAD_MAX, TASKS_PER_HEAD_MAX};
@@ -17,7 +17,7 @@ use crate::table::Id;
 use crate::time::Time;
 use crate::wire::agent::{
     AgentCall, AgentEvent, ExecutorHeld, Fate, FrameworkHeld, Hash, Register, Report, TaskBodies,
-    TaskHeld, TaskRan, Verdict,
+    TaskHeld, TaskRan, TaskTold, Verdict,
 };
 use crate::wire::link::Parting;
 use crate::wire::task::{TaskOf, TaskState};
@@ -538,6 +538,7 @@ impl Agent<'_> {
         self.tell_operators(cx);
         self.tell_master(cx, Head::AgentCall(AgentCall::Settled { session }), &[]);
         self.tell_draining(cx);
+        self.tell_leaving(cx);
         self.tell_operations(cx);
         self.tell_all_again(cx);
         self.start_returning(cx);
@@ -611,7 +612,46 @@ impl Agent<'_> {
                 cx.emit_with(Output::Send { conn, head: Head::AgentCall(head) }, &with);
             }
         });
+        self.send_told(cx, session, tasks);
         Ok(())
+    }
+
+    /// What was told of tasks that the master does not know from before. What waits to be told of a
+    /// task comes after that, when its turn comes.
+    fn send_told(&mut self, cx: &mut Cx<'_>, session: Session, tasks: &Seq<'_, TaskOf<'_>>) {
+        let conn = self.link.conn;
+        self.with_scratch(|agent, outer, _| {
+            let half = outer.len() / 2;
+            let mut tasks = tasks.iter().peekable();
+            while tasks.peek().is_some() {
+                let mut scratch = Scratch::new(outer);
+                let mut list = scratch.list::<TaskTold<'static>>();
+                let mut with = heapless::Vec::<BodyRef, { TASKS_PER_HEAD_MAX }>::new();
+                let mut bytes = 0u32;
+                while let Some(&task) = tasks.peek() {
+                    let row = agent.task_of(&task).and_then(|id| agent.tasks.get(id));
+                    let row = row.filter(|row| row.told.wall_us > 0 && !row.state.is_terminal());
+                    let public = row.map_or(BodyRef::NONE, |row| row.told.public);
+                    let more = bytes.saturating_add(public.len);
+                    let full = list.bytes() > half || more > BODIES_BYTES;
+                    if full && !list.is_empty() {
+                        break;
+                    }
+                    let _ = tasks.next();
+                    let Some(row) = row else { continue };
+                    let pushed = list.push(&told_of(task, &row, with.len()));
+                    invariant!(pushed.is_ok(), "what was told of a task has no room");
+                    if !public.is_none() {
+                        let _ = with.push(public);
+                    }
+                    bytes = more;
+                }
+                if !list.is_empty() {
+                    let head = AgentCall::Told { session, tasks: list.end() };
+                    cx.emit_with(Output::Send { conn, head: Head::AgentCall(head) }, &with);
+                }
+            }
+        });
     }
 
     /// Keeps what the master says a framework is.
@@ -671,7 +711,7 @@ impl Agent<'_> {
         framework: FrameworkId,
         public: BodyRef,
     ) {
-        let record = Record::Described { framework, public: super::named(public, 0) };
+        let record = Record::Described { framework, public: named(public, 0) };
         let bodies = [public];
         let present = if public.is_none() { &[][..] } else { &bodies };
         self.persist(cx, record, false, present);
@@ -826,6 +866,21 @@ impl Agent<'_> {
 
 /// Frameworks that one report names at the most: with their roles, what a master takes at once.
 const FRAMEWORKS_PER_PART: usize = 16;
+
+/// What was told of a task, whose body is at this place of its frame.
+fn told_of<'a>(task: TaskOf<'a>, row: &Task, place: usize) -> TaskTold<'a> {
+    let told = row.told;
+    TaskTold {
+        task,
+        state: told.state,
+        source: told.source,
+        reason: told.has_reason.then_some(told.reason),
+        uuid: told.sequence,
+        wall_us: told.wall_us,
+        healthy: healthy(told.health),
+        public: named(told.public, u16::try_from(place).unwrap_or(u16::MAX)),
+    }
+}
 
 fn hash_of(body: BodyRef) -> Hash {
     Hash { len: body.len, hash: body.hash }

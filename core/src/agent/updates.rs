@@ -1,10 +1,11 @@
 //! Updates: each task's in order, one in flight, sent again until acknowledged.
 //!
 //! Mesos: `TaskStatusUpdateManager`. The end of a task is on disk before it is first told; what
-//! comes before it is told from memory, for a restart tells the newest state anyway. When the
-//! table runs short, updates before the end are joined: the newest one stays.
+//! comes before it is written by then, which outlives the agent, and not the power of its machine:
+//! nothing of that runs on then. When the table runs short, updates before the end are joined: the
+//! newest one stays.
 
-use super::rows::{OF_TASK, Ordered, Task, Update};
+use super::rows::{OF_TASK, Ordered, Stage, Task, Told, Update, health_of, healthy};
 use super::{Agent, Cx, Hand, Head, RETRY_MAX_US, RETRY_MIN_US, Record, named};
 use crate::Refusal;
 use crate::index::after;
@@ -72,19 +73,23 @@ impl Agent<'_> {
         let (reason, message) = (detail.reason, detail.message);
         let mut update = self.new_update(cx, task, status.state, Source::Executor, reason, message);
         update.uuid = told.uuid;
+        if status.wall_us > 0 {
+            // When it happened, its executor knows best.
+            update.wall_us = status.wall_us;
+        }
         update.exit = detail.exit.to_bytes();
-        update.health = detail.healthy.map_or(0, |healthy| if healthy { 2 } else { 1 });
+        update.health = health_of(detail.healthy);
         update.public = self.keep_body(cx, detail.public.of(bodies));
         update.data = self.keep_body(cx, detail.data.of(bodies));
         self.queue(cx, task, update);
     }
 
-    /// An executor's first word of a task: the ledger has it before anybody hears of it, the
-    /// executor least. After a restart it is not given the task again.
-    fn keep_told(&mut self, cx: &mut Cx<'_>, row: &Task, state: TaskState) -> u64 {
+    /// An executor's first word of a task, which nobody will hear of: after a restart it is not given
+    /// the task again.
+    fn keep_told(&mut self, cx: &mut Cx<'_>, row: &Task, state: TaskState) {
         self.with_task_of(row, |agent, task| {
-            agent.persist(cx, Record::Told { task, state }, false, &[])
-        })
+            agent.persist(cx, Record::Told { task, state }, false, &[]);
+        });
     }
 
     /// A name once more; empty when it is held too often.
@@ -142,33 +147,37 @@ impl Agent<'_> {
         let Some(row) = self.tasks.get(task) else { return };
         invariant!(!row.state.is_terminal(), "something is told after the end");
         let ends = update.state.is_terminal();
-        let first = !ends && row.runner().is_some() && row.state == TaskState::Staging;
-        let told = if first { self.keep_told(cx, &row, update.state) } else { 0 };
-        if !ends && self.updates.room() <= self.updates_reserved() {
-            self.drop_unsent(cx, task);
-            if self.updates.room() <= self.updates_reserved() {
-                self.let_go_of(cx, &update);
-                self.set_state(task, update.state);
-                return;
+        if !ends && !self.has_room_for_news(cx, task) {
+            if row.runner().is_some() && row.state == TaskState::Staging {
+                self.keep_told(cx, &row, update.state);
             }
+            self.let_go_of(cx, &update);
+            self.set_state(task, update.state);
+            return;
         }
-        let early = planted(Mutant::TellsBeforeTheDisk);
-        (update.durable, update.record) = (early || !ends && !first, told);
+        update.durable = planted(Mutant::TellsBeforeTheDisk);
         let Ok(id) = self.updates.insert(update) else {
             invariant!(!ends, "the slot set aside for an end is gone");
             return;
         };
-        if ends {
-            update.record = self.record_update(cx, &row, &update);
-            if let Some(stored) = self.updates.get_mut(id) {
-                stored.record = update.record;
-            }
+        let record = self.record_update(cx, &row, &update);
+        if let Some(stored) = self.updates.get_mut(id) {
+            stored.record = record;
         }
         self.set_state(task, update.state);
         if let Some(row) = self.tasks.get_mut(task) {
             row.updates.push(&mut self.updates, OF_TASK, id);
         }
         self.send_first(cx, task);
+    }
+
+    /// Makes room for an update before the end of a task, whatever that costs it of those that were
+    /// not sent. False when there is none: the rest is set aside for ends.
+    fn has_room_for_news(&mut self, cx: &mut Cx<'_>, task: Id) -> bool {
+        if self.updates.room() <= self.updates_reserved() {
+            self.drop_unsent(cx, task);
+        }
+        self.updates.room() > self.updates_reserved()
     }
 
     fn set_state(&mut self, task: Id, state: TaskState) {
@@ -183,7 +192,7 @@ impl Agent<'_> {
         let bodies = present(update);
         self.with_status(row, update, |agent, status| {
             let record = Record::Update { framework, sequence, status: *status, uuid };
-            agent.persist(cx, record, true, &bodies)
+            agent.persist(cx, record, update.state.is_terminal(), &bodies)
         })
     }
 
@@ -261,7 +270,7 @@ impl Agent<'_> {
         }
     }
 
-    /// Ends that are on disk now.
+    /// Updates that are written now; of ends: on disk.
     pub(super) fn send_durable(&mut self, cx: &mut Cx<'_>) {
         let written = self.counters.persisted;
         while let Some((id, row)) =
@@ -317,6 +326,7 @@ impl Agent<'_> {
             self.forget_task(cx, id);
             return Ok(());
         }
+        self.keep_what_was_told(cx, id, first);
         self.remove_update(cx, id, first);
         self.retries.clear(id.index);
         if let Some(row) = self.tasks.get_mut(id) {
@@ -324,6 +334,143 @@ impl Agent<'_> {
         }
         self.send_first(cx, id);
         Ok(())
+    }
+
+    /// What an acknowledged update told stays known, over a restart too: it gives its body to the task.
+    fn keep_what_was_told(&mut self, cx: &mut Cx<'_>, task: Id, update: Id) {
+        let Some(row) = self.updates.get_mut(update) else { return };
+        let told = Told {
+            wall_us: row.wall_us,
+            sequence: row.sequence,
+            uuid: row.uuid,
+            state: row.state,
+            attempt: row.attempt,
+            source: row.source,
+            reason: row.reason,
+            has_reason: row.has_reason,
+            health: row.health,
+            public: core::mem::replace(&mut row.public, BodyRef::NONE),
+        };
+        self.set_told(cx, task, told);
+        if let Some(row) = self.tasks.get(task) {
+            self.record_told(cx, &row);
+        }
+    }
+
+    fn set_told(&mut self, cx: &mut Cx<'_>, task: Id, told: Told) {
+        if let Some(row) = self.tasks.get_mut(task) {
+            let before = core::mem::replace(&mut row.told, told);
+            self.drop_body(cx, before.public);
+        }
+    }
+
+    /// Writes down what was acknowledged last of what was told of a task, if anything was.
+    pub(super) fn record_told(&mut self, cx: &mut Cx<'_>, row: &Task) {
+        let told = row.told;
+        if told.wall_us == 0 {
+            return;
+        }
+        let (name, framework) = (self.text(row.name), self.framework_id(row.framework));
+        let detail = Detail {
+            reason: told.has_reason.then_some(told.reason),
+            healthy: healthy(told.health),
+            attempt: told.attempt,
+            public: named(told.public, 0),
+            ..Detail::default()
+        };
+        let status = Status {
+            task: &name,
+            state: told.state,
+            source: told.source,
+            agent: self.agent,
+            uuid: Some(told.sequence),
+            wall_us: told.wall_us,
+            detail: Some(detail),
+        };
+        let bodies = [told.public];
+        let bodies = if told.public.is_none() { &[][..] } else { &bodies };
+        self.persist(cx, Record::Said { framework, status, uuid: told.uuid }, false, bodies);
+    }
+
+    /// What a ledger kept of what was acknowledged. What was told before that waits for nobody.
+    pub(super) fn restore_told(
+        &mut self,
+        cx: &mut Cx<'_>,
+        framework: FrameworkId,
+        status: &Status<'_>,
+        uuid: [u8; 16],
+        bodies: &[BodyRef],
+    ) {
+        let Some(task) = self.task_of(&TaskOf { framework, task: status.task }) else { return };
+        let Some(row) = self.tasks.get(task) else { return };
+        let (sequence, detail) = (status.uuid.unwrap_or(0), status.detail());
+        if row.told.sequence >= sequence || status.state.is_terminal() {
+            return;
+        }
+        let told = Told {
+            wall_us: status.wall_us,
+            sequence,
+            uuid,
+            state: status.state,
+            attempt: detail.attempt,
+            source: status.source,
+            reason: detail.reason.unwrap_or_default(),
+            has_reason: detail.reason.is_some(),
+            health: health_of(detail.healthy),
+            public: self.keep_body(cx, detail.public.of(bodies)),
+        };
+        self.set_told(cx, task, told);
+        while let Some(first) = self.first_update(task).filter(|first| first.1 <= sequence) {
+            self.remove_update(cx, task, first.0);
+        }
+        if self.first_update(task).is_none() {
+            self.was_so(cx, task, told.state, detail.attempt, told.health, told.public);
+        }
+    }
+
+    /// The oldest update of a task that nobody acknowledged, and its number.
+    fn first_update(&self, task: Id) -> Option<(Id, u64)> {
+        let first = self.tasks.get_ref(task)?.updates.first(&self.updates)?;
+        Some((first, self.updates.get_ref(first)?.sequence))
+    }
+
+    /// How a task went when a ledger was written, unless that is of an earlier start of it.
+    fn was_so(
+        &mut self,
+        cx: &mut Cx<'_>,
+        task: Id,
+        state: TaskState,
+        attempt: u32,
+        health: u8,
+        public: BodyRef,
+    ) {
+        let Some(row) = self.tasks.get(task).filter(|row| row.attempt == attempt) else { return };
+        let given = row.runner().is_some();
+        // Its updates carry from now on what they carried then; an executor's are its own.
+        let checked = if given { row.checked } else { self.keep_body(cx, public) };
+        if let Some(row) = self.tasks.get_mut(task) {
+            row.state = state;
+            if given {
+                row.stage = Stage::Running;
+            } else {
+                (row.health, row.checked) = (health, checked);
+            }
+        }
+        if !given {
+            self.drop_body(cx, row.checked);
+        }
+    }
+
+    /// The machine was off: whatever was not told of before that is past, but for ends.
+    pub(super) fn drop_past(&mut self, cx: &mut Cx<'_>) {
+        for slot in 0..self.updates.high_water() {
+            let Some((id, row)) = self.updates.at(slot) else { continue };
+            if !row.state.is_terminal()
+                && let Some(task) = self.tasks.id_at(row.task)
+            {
+                self.remove_update(cx, task, id);
+            }
+        }
     }
 
     pub(super) fn drop_updates(&mut self, cx: &mut Cx<'_>, task: Id) {
@@ -410,10 +557,7 @@ impl Agent<'_> {
             exit: Exit::from_bytes(update.exit),
             executor: &executor,
             container: Some(row.container),
-            healthy: match update.health {
-                0 => None,
-                health => Some(health == 2),
-            },
+            healthy: healthy(update.health),
             attempt: update.attempt,
             unreachable_wall_us: 0,
             public: named(update.public, 0),
@@ -442,7 +586,13 @@ impl Agent<'_> {
         bodies: &[BodyRef],
     ) {
         let Some(task) = self.task_of(&TaskOf { framework, task: status.task }) else { return };
-        if self.tasks.get_ref(task).is_none_or(|row| row.state.is_terminal()) {
+        let Some(row) = self.tasks.get(task).filter(|row| !row.state.is_terminal()) else { return };
+        let ends = status.state.is_terminal();
+        let known = |update: &Update| (update.task, update.sequence) == (task.index, sequence);
+        if row.told.sequence >= sequence
+            || self.updates.iter().any(|(_, update)| known(update))
+            || !ends && !self.has_room_for_news(cx, task)
+        {
             return;
         }
         let detail = status.detail();
@@ -450,7 +600,7 @@ impl Agent<'_> {
             self.new_update(cx, task, status.state, status.source, detail.reason, detail.message);
         update.sequence = sequence;
         update.exit = detail.exit.to_bytes();
-        update.health = detail.healthy.map_or(0, |healthy| if healthy { 2 } else { 1 });
+        update.health = health_of(detail.healthy);
         update.wall_us = status.wall_us;
         update.attempt = detail.attempt;
         update.uuid = uuid;
@@ -459,13 +609,17 @@ impl Agent<'_> {
         update.executor = self.short_name(detail.executor);
         update.public = self.keep_body(cx, detail.public.of(bodies));
         update.data = self.keep_body(cx, detail.data.of(bodies));
-        if let Some(container) = detail.container
-            && let Some(row) = self.tasks.get_mut(task)
-        {
-            row.container = container;
+        if ends {
+            if let Some(container) = detail.container
+                && let Some(row) = self.tasks.get_mut(task)
+            {
+                row.container = container;
+            }
+            self.free_task(task);
+            self.set_state(task, status.state);
+        } else {
+            self.was_so(cx, task, status.state, update.attempt, update.health, update.public);
         }
-        self.free_task(task);
-        self.set_state(task, status.state);
         let Ok(id) = self.updates.insert(update) else { return };
         if let Some(row) = self.tasks.get_mut(task) {
             row.updates.push(&mut self.updates, OF_TASK, id);

@@ -30,13 +30,21 @@ choice! {
         Crowded = 3,
         /// It is not on the operator's list.
         Unlisted = 4,
+        /// It ends its tasks and goes.
+        Leaving = 5,
     }
 }
 
 impl Bar {
     /// All of them, in the order in which they are told.
-    pub const ALL: [Self; 5] =
-        [Self::Away, Self::Deactivated, Self::Draining, Self::Crowded, Self::Unlisted];
+    pub const ALL: [Self; 6] = [
+        Self::Away,
+        Self::Leaving,
+        Self::Deactivated,
+        Self::Draining,
+        Self::Crowded,
+        Self::Unlisted,
+    ];
 
     const fn bit(self) -> u8 {
         1u8.wrapping_shl(self as u32)

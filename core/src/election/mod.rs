@@ -133,7 +133,7 @@ pub enum Input<'a> {
         /// The new T.
         t_us: u32,
     },
-    /// An agent or a framework has obeyed this one.
+    /// An agent of this cluster has obeyed this one.
     Seen(Fence),
     /// A deadline is due.
     Tick,
@@ -169,6 +169,11 @@ pub enum Output<'a> {
     },
     /// This master never counts again under its id. Remove it, then add it anew.
     Quarantined,
+    /// Neither does this one: an operator gave its set up, and another history goes on.
+    GivenUp {
+        /// The number of that one's generation.
+        generation: u32,
+    },
 }
 
 /// Takes what leaves the election, in order.
@@ -464,7 +469,7 @@ impl<'a> Election<'a> {
             return Err(Refusal::OtherCluster);
         }
         if theirs.number > ours.number && !self.mutant(Mutant::IgnoresGenerations) {
-            self.quarantine(cx);
+            self.give_up(cx, theirs.number);
             return Ok(());
         }
         if theirs != ours {

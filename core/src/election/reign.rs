@@ -143,8 +143,12 @@ impl Election<'_> {
         }
     }
 
-    /// An agent or a framework has obeyed somebody newer.
+    /// An agent has obeyed somebody newer, of this history or of a later one.
     pub(super) fn outranked(&mut self, cx: &mut Cx<'_>, fence: Fence) {
+        let later = fence.generation.number > self.facts().generation.number;
+        if later && self.may_act() && !self.mutant(Mutant::IgnoresGenerations) {
+            return self.give_up(cx, fence.generation.number);
+        }
         if self.soft.reign.leads() > 0 && !self.fence().reaches(fence) {
             self.step_down(cx, 0);
         }

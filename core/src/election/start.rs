@@ -169,12 +169,21 @@ impl Election<'_> {
 
     /// This id is over: its disk has forgotten something, or there are two of it.
     pub(super) fn quarantine(&mut self, cx: &mut Cx<'_>) {
+        self.end_for_good(cx, &Output::Quarantined);
+    }
+
+    /// Another history of this cluster goes on elsewhere: this one is over.
+    pub(super) fn give_up(&mut self, cx: &mut Cx<'_>, generation: u32) {
+        self.end_for_good(cx, &Output::GivenUp { generation });
+    }
+
+    fn end_for_good(&mut self, cx: &mut Cx<'_>, told: &Output<'_>) {
         if self.facts().quarantined || self.mutant(Mutant::NoQuarantine) {
             return;
         }
         self.step_down(cx, 0);
         self.soft.round = super::rounds::Round::default();
         self.soft.disk.promise(|facts| facts.quarantined = true);
-        cx.emit(&Output::Quarantined);
+        cx.emit(told);
     }
 }

@@ -10,12 +10,22 @@
 use super::rows::{Agent, AgentState, Emptying, Farewell};
 use super::{Cx, Fact, Master, Output};
 use crate::Refusal;
+use crate::allocator::hosts::Description;
+use crate::limits::NAME_MAX;
 use crate::mutant::{Mutant, planted};
 use crate::registry::rows::{Admission, Life};
 use crate::table::Id;
 use crate::time::Time;
 use crate::wire::event::AgentInfo;
 use crate::wire::{AgentId, Seq, Session};
+
+/// An agent of which only that is known.
+fn recalled_fact(cx: &mut Cx<'_>, row: Id, agent: AgentId, hostname: &str) {
+    let (region, zone, address, attributes) = ("", "", "", Seq::EMPTY);
+    let info = AgentInfo { agent, hostname, region, zone, attributes, address };
+    let (resources, session) = (Seq::EMPTY, Session::default());
+    cx.fact(Fact::Agent { row, info, resources, session, tasks_max: 0, task_kinds: 0 });
+}
 
 /// So many thousandths of a number, rounded down.
 fn share(of: u32, milli: u32) -> u32 {
@@ -38,16 +48,7 @@ impl Master<'_> {
         let row = Agent { id: agent, key, life, admitted: true, ..bytemuck::Zeroable::zeroed() };
         let id = self.agents.insert(row).map_err(|_| Refusal::AgentsFull)?;
         self.index_agent(id);
-        let info = AgentInfo {
-            agent,
-            hostname: "",
-            region: "",
-            zone: "",
-            attributes: Seq::EMPTY,
-            address: "",
-        };
-        let (resources, session) = (Seq::EMPTY, Session::default());
-        cx.fact(Fact::Agent { row: id, info, resources, session, tasks_max: 0, task_kinds: 0 });
+        recalled_fact(cx, id, agent, "");
         let state = match life {
             Life::Admitted => AgentState::Recovered,
             Life::Unreachable => AgentState::Unreachable,
@@ -66,6 +67,32 @@ impl Master<'_> {
         } else if deactivated {
             self.set_deactivated(cx, id, true);
         }
+        Ok(())
+    }
+
+    /// What the host of such an agent is called: it is told so until the agent says it itself. O(1).
+    ///
+    /// `OutOfTurn`, `UnknownAgent`, `TooLong`, `NamesFull`.
+    pub(super) fn recall_host(
+        &mut self,
+        cx: &mut Cx<'_>,
+        agent: AgentId,
+        hostname: &str,
+    ) -> Result<(), Refusal> {
+        if self.cluster != 0 {
+            return Err(Refusal::OutOfTurn);
+        }
+        let id = self.agent_by_id(agent).ok_or(Refusal::UnknownAgent)?;
+        if hostname.len() > NAME_MAX {
+            return Err(Refusal::TooLong);
+        }
+        if !self.names.has_room_for([hostname]) {
+            return Err(Refusal::NamesFull);
+        }
+        let attributes = Seq::EMPTY;
+        let description = Description { hostname, region: "", zone: "", attributes };
+        self.allocator.describe(&mut self.names, id.index, &description);
+        recalled_fact(cx, id, agent, hostname);
         Ok(())
     }
 

@@ -85,6 +85,22 @@ impl Master<'_> {
         Ok(())
     }
 
+    /// An agent says that it ends its tasks and goes: until then nothing of it is offered. O(offers of it).
+    pub(super) fn leaving(
+        &mut self,
+        cx: &mut Cx<'_>,
+        agent: Id,
+        session: Session,
+    ) -> Result<(), Refusal> {
+        self.in_session(agent, session)?;
+        if let Some(row) = self.agents.get_mut(agent) {
+            row.departing = true;
+        }
+        self.bar_closed(agent);
+        self.rescind_agent_offers(cx, agent);
+        Ok(())
+    }
+
     /// An agent that was emptied hears that it is offered again, now or when it is back.
     fn tell_reactivated(&mut self, cx: &mut Cx<'_>, agent: Id) {
         let there = self.agents.get_ref(agent).is_some_and(|row| row.state == AgentState::Active);
@@ -153,7 +169,7 @@ impl Master<'_> {
         let grace_us = Some(grace_us).filter(|us| *us != NO_BOUND);
         cx.fact(Fact::AgentEmptying { row: agent, emptying, grace_us, gone });
         self.keep_agent(cx, agent);
-        self.bar_deactivated(agent);
+        self.bar_closed(agent);
     }
 
     pub(super) fn set_deactivated(&mut self, cx: &mut Cx<'_>, agent: Id, deactivated: bool) {
@@ -162,17 +178,18 @@ impl Master<'_> {
         }
         cx.fact(Fact::AgentDeactivated { row: agent, deactivated });
         self.keep_agent(cx, agent);
-        self.bar_deactivated(agent);
+        self.bar_closed(agent);
         if deactivated && !planted(Mutant::OffersTheClosed) {
             self.rescind_agent_offers(cx, agent);
         }
     }
 
     /// Tells the allocator, which forgets it when the agent registers anew.
-    pub(super) fn bar_deactivated(&mut self, agent: Id) {
+    pub(super) fn bar_closed(&mut self, agent: Id) {
         let Some(row) = self.agents.get(agent) else { return };
         let emptied = row.emptying != Emptying::No;
         let deactivated = row.deactivated && !emptied;
+        self.allocator.set_barred(&self.pool, agent.index, Bar::Leaving, row.departing);
         self.allocator.set_barred(&self.pool, agent.index, Bar::Draining, emptied);
         self.allocator.set_barred(&self.pool, agent.index, Bar::Deactivated, deactivated);
     }

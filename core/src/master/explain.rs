@@ -236,10 +236,9 @@ impl<'a> Master<'a> {
         tell: &mut dyn FnMut(&Row<'_>) -> bool,
     ) -> bool {
         let Some((id, row)) = self.agents.at(slot) else { return true };
-        let Some(Framework { state, congested, hints, .. }) = self.frameworks.get(framework) else {
-            return true;
-        };
-        let away = state != FrameworkState::Active || congested;
+        let found = self.frameworks.get(framework);
+        let Some(Framework { state, congested, capped, hints, .. }) = found else { return true };
+        let away = state != FrameworkState::Active || congested || capped;
         let (allocator, world) = self.world();
         let why = allocator.why(&world, client, slot, away);
         let gate = match why.gate {

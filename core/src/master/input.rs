@@ -11,7 +11,7 @@ use crate::wire::call::Quantity;
 use crate::wire::hello::Role;
 use crate::wire::link::Parting;
 use crate::wire::operator::Planned;
-use crate::wire::{BodyRef, Fence, FrameworkId, Head, Seq};
+use crate::wire::{AgentId, BodyRef, Fence, FrameworkId, Head, Seq};
 
 /// Everything that reaches a master.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -135,6 +135,13 @@ pub enum Input<'a> {
         /// The agent's row.
         agent: Id,
     },
+    /// What the host of an agent is called that the registry has; before this master leads.
+    Hosted {
+        /// Which agent.
+        agent: AgentId,
+        /// Its host.
+        hostname: &'a str,
+    },
 }
 
 /// What a pattern says of an agent.
@@ -211,6 +218,11 @@ pub enum Output<'a> {
     Await {
         /// The agent's row.
         agent: Id,
+    },
+    /// An agent that is known has obeyed a later word than this master's: it leads no more.
+    Outranked {
+        /// Whose.
+        fence: Fence,
     },
 }
 

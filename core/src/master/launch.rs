@@ -4,6 +4,8 @@
 //! together; then each task has a verdict of its own, on what the ones before it left. A task that
 //! finds a table full ends as one that is not valid: its framework may try again with a new id.
 
+use core::mem;
+
 use super::groups::Group;
 use super::rows::{Agent, AgentState, Executor, Framework, Task};
 use super::{Cx, Fact, Master, OPERATION_PLACES, Output, Verdict};
@@ -21,6 +23,15 @@ use crate::wire::task::{
     Detail, Executor as WireExecutor, Kind, Launch, Reason, Source, Status, TaskState,
 };
 use crate::wire::{Body, BodyRef, Head, OfferId, Scratch, Seq, check_id};
+
+/// Why nothing is launched on some offers. Mesos: `validation::offer`.
+const NO_LONGER: &str = "Task launched with invalid offers: an offer is no longer valid";
+const TWICE: &str = "Task launched with invalid offers: Duplicate offer in offer list";
+const AGENTS: &str =
+    "Task launched with invalid offers: Aggregated offers must belong to one single agent";
+const ROLES: &str =
+    "Task launched with invalid offers: Aggregated offers must be allocated to the same role";
+const NO_OFFERS: &str = "Task launched with invalid offers: No offers specified";
 
 /// Why a task is not launched.
 pub(super) struct Bad {
@@ -56,7 +67,7 @@ pub(super) struct Taking {
 }
 
 impl Master<'_> {
-    /// ACCEPT. O(tasks · (resources + depth · log roles)).
+    /// ACCEPT, or a part of one, which is not the last. O(tasks · (resources + depth · log roles)).
     ///
     /// When an offer is not this framework's, of another epoch, named twice, or the offers are of
     /// several agents or roles, the tasks are told lost and every valid one among the offers is
@@ -66,16 +77,23 @@ impl Master<'_> {
         cx: &mut Cx<'_>,
         framework: Id,
         accept: &Accept<'_>,
+        last: bool,
         bodies: &[BodyRef],
         verdicts: &Seq<'_, Verdict<'_>>,
     ) -> Result<(), Refusal> {
-        let Some((agent, client)) = self.common_offer(framework, &accept.offers) else {
-            return self.refuse_accept(cx, framework, accept);
+        let (agent, client) = match self.common_offer(framework, &accept.offers) {
+            Ok(common) => common,
+            Err(why) => return self.refuse_accept(cx, framework, accept, why),
         };
         let mut rest = Holding::EMPTY;
         for offer in accept.offers.iter() {
-            if let Some(mut row) = self.take_offer(cx, offer.id) {
-                self.pool.add(&mut self.names, &mut rest, &mut row.held);
+            let held = if last {
+                self.take_offer(cx, offer.id).map(|row| row.held)
+            } else {
+                self.offers.get_mut(offer.id).map(|row| mem::replace(&mut row.held, Holding::EMPTY))
+            };
+            if let Some(mut held) = held {
+                self.pool.add(&mut self.names, &mut rest, &mut held);
             }
         }
         let was_there = self.holds_of(agent, framework);
@@ -91,12 +109,10 @@ impl Master<'_> {
             match operation {
                 Operation::Launch { tasks } => {
                     self.launch_all(cx, &mut taking, &tasks, bodies, verdicts, first);
-                    first = first.saturating_add(u16::try_from(tasks.len()).unwrap_or(u16::MAX));
                 }
                 Operation::LaunchGroup { executor, tasks } => {
                     let group = Group { executor, tasks: &tasks, bodies };
                     self.launch_group(cx, &mut taking, &group, verdicts, first);
-                    first = first.saturating_add(u16::try_from(tasks.len()).unwrap_or(u16::MAX));
                 }
                 Operation::Reserve(_)
                 | Operation::Unreserve(_)
@@ -106,8 +122,14 @@ impl Master<'_> {
                 | Operation::Shrink { .. }
                 | Operation::Move { .. } => self.operate(cx, &mut taking, &operation),
             }
+            let tasks = u16::try_from(operation.tasks().len()).unwrap_or(u16::MAX);
+            first = first.saturating_add(tasks);
         }
-        self.give_rest(cx, &mut taking, accept.refuse_us);
+        if last {
+            self.give_rest(cx, &mut taking, accept.refuse_us);
+        } else {
+            self.keep_rest(cx, &mut taking, &accept.offers);
+        }
         let says_more = self.frameworks.get_ref(framework).is_some_and(|row| !row.public.is_none());
         if says_more && !was_there && self.holds_of(agent, framework) {
             self.tell_public(cx, agent, framework);
@@ -115,20 +137,27 @@ impl Master<'_> {
         Ok(())
     }
 
-    /// The agent and the client that all of `offers` are of; none when any is not valid.
-    fn common_offer(&self, framework: Id, offers: &Seq<'_, OfferId>) -> Option<(Id, u32)> {
-        let mut common = None;
+    /// The agent and the client that all of `offers` are of; else why they are none to launch on.
+    fn common_offer(
+        &self,
+        framework: Id,
+        offers: &Seq<'_, OfferId>,
+    ) -> Result<(Id, u32), &'static str> {
+        let mut common = None::<(u32, u32)>;
         for (index, offer) in offers.iter().enumerate() {
-            let row = self.own_offer(framework, offer).and_then(|id| self.offers.get(id))?;
-            let repeated = offers.iter().take(index).any(|earlier| earlier == offer);
-            let of = (row.agent, row.client);
-            if repeated || common.is_some_and(|common| common != of) {
-                return None;
+            let row = self.own_offer(framework, offer).and_then(|id| self.offers.get(id));
+            let row = row.ok_or(NO_LONGER)?;
+            if offers.iter().take(index).any(|earlier| earlier == offer) {
+                return Err(TWICE);
             }
-            common = Some(of);
+            match common {
+                Some((agent, _)) if agent != row.agent => return Err(AGENTS),
+                Some((_, client)) if client != row.client => return Err(ROLES),
+                Some(_) | None => common = Some((row.agent, row.client)),
+            }
         }
-        let (agent, client) = common?;
-        Some((self.agents.id_at(agent)?, client))
+        let (agent, client) = common.ok_or(NO_OFFERS)?;
+        Ok((self.agents.id_at(agent).ok_or(NO_LONGER)?, client))
     }
 
     fn refuse_accept(
@@ -136,6 +165,7 @@ impl Master<'_> {
         cx: &mut Cx<'_>,
         framework: Id,
         accept: &Accept<'_>,
+        message: &'static str,
     ) -> Result<(), Refusal> {
         let mut changed = false;
         for offer in accept.offers.iter() {
@@ -148,11 +178,7 @@ impl Master<'_> {
             match operation {
                 Operation::Launch { tasks } | Operation::LaunchGroup { tasks, .. } => {
                     let lost = self.lost_or(framework, TaskState::Dropped);
-                    let bad = Bad {
-                        state: lost,
-                        reason: Reason::InvalidOffers,
-                        message: "Task launched with invalid offers: an offer is no longer valid",
-                    };
+                    let bad = Bad { state: lost, reason: Reason::InvalidOffers, message };
                     self.refuse_tasks(cx, framework, &tasks, &bad);
                 }
                 Operation::Reserve(_)
@@ -519,8 +545,6 @@ impl Master<'_> {
             client: taking.client,
             state: TaskState::Staging,
             charged: true,
-            // A session in which it was launched counts as one in which it was seen.
-            seen: 0,
             held,
             public,
             ..bytemuck::Zeroable::zeroed()

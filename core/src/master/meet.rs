@@ -2,6 +2,7 @@
 //! the agent is back. Which of the two stays is said by the task's rule ([`OnReturn`]); the other one is
 //! killed, and its end, which the master itself has asked for, is told to nobody.
 
+use super::rows::AgentState;
 use super::{Cx, Master};
 use crate::Refusal;
 use crate::registry::rows::Life;
@@ -93,7 +94,10 @@ impl Master<'_> {
         session: Session,
         tasks: &Seq<'_, TaskRan<'_>>,
     ) -> Result<(), Refusal> {
-        self.in_session(agent, session)?;
+        let state = self.in_session(agent, session)?.state;
+        if state == AgentState::Active {
+            return Err(Refusal::OutOfTurn);
+        }
         for TaskRan { held, us } in tasks.iter() {
             let framework = self.framework_by_id(held.framework);
             let known = framework.and_then(|framework| self.task_named(framework, held.task));
@@ -111,6 +115,10 @@ impl Master<'_> {
                     self.give_way(cx, known, &held);
                     self.task_held(cx, agent, &held);
                     self.take_in(cx, agent, session, &held);
+                    if state == AgentState::Confirming {
+                        // What is free was counted before it was there.
+                        self.count_free(agent);
+                    }
                     let framework = self.framework_by_id(held.framework);
                     let known = framework.and_then(|id| self.task_named(id, held.task));
                     known.into_iter().for_each(|known| self.note_since(cx, known, us));

@@ -11,6 +11,7 @@
 //! | `meet` | two tasks of one id: which stays |
 //! | `subscription` | frameworks: subscribe, update, away, leave |
 //! | `offers` | rounds of the allocator, offers made, answered, expired |
+//! | `caps` | who has as many offers as it may |
 //! | `groups` | tasks that are launched all or none |
 //! | `launch` | ACCEPT: verdict by verdict |
 //! | `updates` | status, acknowledgement, reconciliation, kill, messages |
@@ -32,6 +33,7 @@
 //! [`OUTPUT_MAX`] bytes and none takes long.
 
 mod admission;
+mod caps;
 mod departure;
 mod drain;
 pub mod explain;
@@ -116,6 +118,8 @@ pub struct Config {
     pub removal_share_milli: u32,
     /// From one agent that is given up because it is silent to the next, in µs.
     pub removal_every_us: u64,
+    /// Offers that frameworks of one caller may hold unanswered; 0 = as many as there are.
+    pub offers_per_caller_max: u32,
     /// What the allocator is told.
     pub allocator: allocator::Config,
 }
@@ -282,6 +286,8 @@ struct Counters {
     removed: u32,
     /// Requests to give something back that found no room.
     unasked: u64,
+    /// Offers that were not made because their caller has as many as it may.
+    capped: u64,
     /// Agents that the registry has and that have not come back to this master.
     recovered: u32,
     /// Agents that are awaited before anything is offered, and until when.
@@ -336,6 +342,10 @@ pub struct Gauges {
     pub kept_back: u32,
     /// Requests to give something back that found no room.
     pub unasked: u64,
+    /// Offers that a caller may hold; 0 = as many as there are.
+    pub per_caller_max: u32,
+    /// Offers that were not made because their caller has as many as it may.
+    pub capped: u64,
 }
 
 impl<'a> Master<'a> {
@@ -468,6 +478,8 @@ impl<'a> Master<'a> {
             awaited: self.counters.awaited,
             kept_back: self.counters.kept_back,
             unasked: self.counters.unasked,
+            per_caller_max: self.config.offers_per_caller_max,
+            capped: self.counters.capped,
         }
     }
 
@@ -501,6 +513,7 @@ impl<'a> Master<'a> {
             Input::Region { name } => self.set_region(name),
             Input::Judged { framework, verdicts } => self.judged(framework, &verdicts),
             Input::Admitted(admission) => self.recall(cx, &admission),
+            Input::Hosted { agent, hostname } => self.recall_host(cx, agent, hostname),
             Input::Machine { planned, down } => self.recall_machine(&planned, down),
             Input::Removed { framework } => self.recall_removed(framework),
             Input::Marked { agent } => self.marked(agent),
@@ -572,10 +585,12 @@ impl<'a> Master<'a> {
             }
             AgentCall::Totals { session, resources } => self.totals(cx, agent, session, &resources),
             AgentCall::Leave { session } => self.leave(cx, agent, session),
+            AgentCall::Leaving { session } => self.leaving(cx, agent, session),
             AgentCall::Draining { session, grace_us, gone } => {
                 self.draining(cx, agent, session, grace_us, gone)
             }
             AgentCall::Ran { session, tasks } => self.ran(cx, agent, session, &tasks),
+            AgentCall::Told { session, tasks } => self.told(cx, agent, session, &tasks, bodies),
         }
     }
 
@@ -617,7 +632,10 @@ impl<'a> Master<'a> {
         match call.verb {
             Verb::Subscribe(_) => Ok(()),
             Verb::Teardown => self.teardown(cx, framework),
-            Verb::Accept(accept) => self.accept(cx, framework, &accept, bodies, verdicts),
+            Verb::Accept(accept) => self.accept(cx, framework, &accept, true, bodies, verdicts),
+            Verb::AcceptPart(accept) => {
+                self.accept(cx, framework, &accept, false, bodies, verdicts)
+            }
             Verb::Decline { offers, refuse_us } => self.decline(cx, framework, &offers, refuse_us),
             Verb::Revive { roles } => self.revive(cx.now, framework, &roles),
             Verb::Suppress { roles } => self.suppress(framework, &roles),

@@ -29,14 +29,21 @@ impl Master<'_> {
         let (allocator, mut world) = self.world();
         let mut round = allocator.begin(&mut world, now);
         let mut made = heapless::Vec::<(u32, Id), ROUND_MAX>::new();
+        let mut over = heapless::Vec::<Grant, ROUND_MAX>::new();
         let mut bytes = cx.spent;
         loop {
-            if made.is_full() || self.offers.room() == 0 || bytes > OUTPUT_MAX / 2 {
+            if made.is_full() || over.is_full() || self.offers.room() == 0 || bytes > OUTPUT_MAX / 2
+            {
                 self.allocator.end(&self.names, &round);
                 break;
             }
             let (allocator, mut world) = self.world();
             let Some(grant) = allocator.next(&mut world, &mut round) else { break };
+            if self.is_at_cap(grant.framework) {
+                let pushed = over.push(grant);
+                invariant!(pushed.is_ok(), "a round takes back more offers than its bound");
+                continue;
+            }
             // An offer goes out twice: to its framework, and as a fact.
             let each = self.pool.wire_bytes(&self.names, grant.held).saturating_add(OFFER_BYTES);
             bytes = bytes.saturating_add(each.saturating_mul(2));
@@ -46,6 +53,7 @@ impl Master<'_> {
                 invariant!(pushed.is_ok(), "a round makes more offers than its bound");
             }
         }
+        self.take_back(&over);
         // Stable: the offers of a framework stay in the order in which they were made.
         made.sort_unstable_by_key(|(framework, offer)| (*framework, offer.index));
         self.send_offers(cx, &made);
@@ -174,7 +182,7 @@ impl Master<'_> {
         list.end()
     }
 
-    fn offer_fact(&mut self, cx: &mut Cx<'_>, offer: Id) {
+    pub(super) fn offer_fact(&mut self, cx: &mut Cx<'_>, offer: Id) {
         let Some(row) = self.offers.get(offer) else { return };
         let ids = (self.frameworks.id_at(row.framework), self.agents.id_at(row.agent));
         let (Some(framework), Some(agent)) = ids else { return };
@@ -253,6 +261,7 @@ impl Master<'_> {
         if let Some(framework) = self.frameworks.row_mut(row.framework) {
             framework.offers.remove(&mut self.offers, OF_FRAMEWORK, offer);
         }
+        self.lift_cap(row.framework);
         if let Some(agent) = self.agents.row_mut(row.agent) {
             agent.offers.remove(&mut self.offers, OF_AGENT, offer);
             if agent.crowded {

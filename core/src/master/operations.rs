@@ -6,6 +6,8 @@
 //! told by it, and so is all it has then. A framework that named its operation hears its end until
 //! it acknowledges it; an operator is answered when the agent has it on disk.
 
+use core::mem;
+
 use super::launch::Taking;
 use super::rows::{AgentState, OF_AGENT, Operation};
 use super::{Cx, Fact, Master, OFFERS_PER_AGENT_MAX, Output, REFUSE_DEFAULT_US};
@@ -13,14 +15,14 @@ use crate::Refusal;
 use crate::index::after;
 use crate::limits::ONCE_NAME as ONCE;
 use crate::resources::Holding;
-use crate::resources::change::{Conversion, Step};
+use crate::resources::change::{Conversion, Misfit, Step, misfit};
 use crate::resources::made::Planned;
 use crate::table::Id;
 use crate::wire::agent::{AgentEvent, OperationOf, OperationState, OperationStatus};
 use crate::wire::call::{Capability, Operation as WireOperation};
 use crate::wire::operator::OperatorEvent;
 use crate::wire::resource::Resource;
-use crate::wire::{AgentId, FrameworkId, Head, Scratch, Seq};
+use crate::wire::{AgentId, FrameworkId, Head, OfferId, Scratch, Seq};
 
 /// Bytes for the list of an operation that does not bring one: a volume and a disk.
 const LIST_BYTES: usize = 4096;
@@ -41,6 +43,17 @@ impl From<Refusal> for Unfit {
 }
 
 impl Unfit {
+    /// Why a list is not changed, as exactly as it is known.
+    fn about(refusal: Refusal, planned: &Planned<'_>) -> Self {
+        let Planned { step, ref list, ref source, .. } = *planned;
+        let message = if refusal == Refusal::Exists {
+            Some("the agent has a persistent volume of that persistence id")
+        } else {
+            misfit(step, source, list).map(Misfit::sentence)
+        };
+        Self { refusal, message: message.unwrap_or(refusal.sentence()) }
+    }
+
     const fn bad(message: &'static str) -> Self {
         Self { refusal: Refusal::BadOperation, message }
     }
@@ -88,7 +101,10 @@ impl Master<'_> {
         let checked = self
             .check_owner(taking, &planned)
             .and_then(|()| self.check_planned(taking.agent, &[taking.rest], &planned));
-        if let Err(Unfit { message, .. }) = checked {
+        if let Err(Unfit { refusal, message }) = checked {
+            let lacks = refusal == Refusal::NotAvailable;
+            let message =
+                if lacks { "the offers do not hold all of these resources" } else { message };
             return self.refuse_operation(cx, taking.framework, taking.agent, planned.id, message);
         }
         let taker = Taker::Framework { slot: taking.framework.index };
@@ -159,7 +175,7 @@ impl Master<'_> {
         let mut at = 0usize;
         while at < needed.len() {
             // What an offer of it holds is not needed if all the rest is enough.
-            let held = core::mem::take(from.get_mut(at).ok_or(Refusal::NotAvailable)?);
+            let held = mem::take(from.get_mut(at).ok_or(Refusal::NotAvailable)?);
             if self.check_planned(agent, &from, planned).is_ok() {
                 let _ = (needed.remove(at), from.remove(at));
                 continue;
@@ -253,11 +269,12 @@ impl Master<'_> {
             return Err(Refusal::InUse.into());
         }
         let total = self.allocator.agent_holdings(agent.index).map_or(Holding::EMPTY, |has| has.0);
-        if step == Step::Move {
-            self.pool.check_move(&self.names, &source, &list, from)?;
+        let checked = if step == Step::Move {
+            self.pool.check_move(&self.names, &source, &list, from)
         } else {
-            self.pool.check_change(&self.names, step, &list, from, total)?;
-        }
+            self.pool.check_change(&self.names, step, &list, from, total)
+        };
+        checked.map_err(|refusal| Unfit::about(refusal, planned))?;
         if self.pool.need(&self.names, &list).saturating_mul(8) > self.pool.room() {
             return Err(Refusal::ResourcesFull.into());
         }
@@ -355,7 +372,7 @@ impl Master<'_> {
         let (pool, names) = (&mut self.pool, &mut self.names);
         let resizes = matches!(step, Step::Grow | Step::Shrink);
         let taken = if resizes {
-            let later = core::mem::replace(&mut conversion.converted, Holding::EMPTY);
+            let later = mem::replace(&mut conversion.converted, Holding::EMPTY);
             let taken = pool.apply(names, &mut taking.rest, &conversion);
             let mut later = later;
             pool.add(names, &mut taking.later, &mut later);
@@ -392,11 +409,37 @@ impl Master<'_> {
         pool.add(names, &mut made, &mut taking.later);
         self.recover(cx.now, agent.index, client, taking.rest, refuse_us);
         taking.rest = Holding::EMPTY;
+        self.free_made(cx, taking, made);
+    }
+
+    /// What operations made is free, without a filter.
+    fn free_made(&mut self, cx: &mut Cx<'_>, taking: &Taking, made: Holding) {
         if taking.changed {
             let (allocator, mut world) = self.world();
-            allocator.recover(&mut world, agent.index, client, made, None);
-            self.agent_resources_fact(cx, agent);
+            allocator.recover(&mut world, taking.agent.index, taking.client, made, None);
+            self.agent_resources_fact(cx, taking.agent);
         }
+    }
+
+    /// What is left after a part of an ACCEPT stays with the first of its offers, for the next part.
+    /// What volumes were resized to is for no part of it, so it is free at once. What operations of
+    /// this part made is offered like the rest of the offers from now on: the filter of the last part
+    /// is for that, too, where it would not be in an ACCEPT of one part.
+    pub(super) fn keep_rest(
+        &mut self,
+        cx: &mut Cx<'_>,
+        taking: &mut Taking,
+        offers: &Seq<'_, OfferId>,
+    ) {
+        self.pool.clear(&mut self.names, &mut taking.fresh);
+        if let Some(offer) = offers.first()
+            && let Some(row) = self.offers.get_mut(offer.id)
+        {
+            row.held = mem::replace(&mut taking.rest, Holding::EMPTY);
+        }
+        offers.iter().for_each(|offer| self.offer_fact(cx, offer.id));
+        let later = mem::replace(&mut taking.later, Holding::EMPTY);
+        self.free_made(cx, taking, later);
     }
 
     /// Tells readers what an agent has.

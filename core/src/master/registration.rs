@@ -8,7 +8,7 @@
 use super::image::key_hash;
 use super::rows::{
     Agent, AgentState, BY_ID, BY_KEY, Executor, Farewell, Framework, FrameworkState, OF_AGENT,
-    OF_FRAMEWORK, RoleOf, Task,
+    OF_FRAMEWORK, RoleOf, Task, told_in,
 };
 use super::{CHORE_BATCH, Cx, Fact, Master, Output};
 use crate::Refusal;
@@ -19,7 +19,8 @@ use crate::registry::rows::Life;
 use crate::resources::{Holding, Quantities};
 use crate::table::Id;
 use crate::wire::agent::{
-    AgentEvent, ExecutorHeld, Fate, FrameworkHeld, Register, Report, TaskBodies, TaskHeld, Verdict,
+    AgentEvent, ExecutorHeld, Fate, FrameworkHeld, Register, Report, TaskBodies, TaskHeld,
+    TaskTold, Verdict,
 };
 use crate::wire::event::AgentInfo;
 use crate::wire::link::Parting;
@@ -35,8 +36,14 @@ impl Master<'_> {
         conn: Id,
         register: &Register<'_>,
     ) -> Result<(), Refusal> {
-        let known = self.check_registration(register)?;
-        let id = match known {
+        let known = self.check_registration(register);
+        if known == Err(Refusal::StaleFence)
+            && register.cluster == self.cluster
+            && self.agent_by_key(&register.key).is_some()
+        {
+            cx.emit(Output::Outranked { fence: register.seen });
+        }
+        let id = match known? {
             Some(id) => {
                 self.end_session(cx, id, conn);
                 id
@@ -203,6 +210,7 @@ impl Master<'_> {
         (row.tasks_max, row.task_kinds) = (register.tasks_max, register.task_kinds);
         row.told = Id::NONE;
         row.farewell = Farewell::Silent;
+        row.departing = false;
         self.names.release_one(before);
     }
 
@@ -376,7 +384,7 @@ impl Master<'_> {
 
     fn executor_held(&mut self, cx: &mut Cx<'_>, agent: Id, held: &ExecutorHeld<'_>) {
         let Some(framework) = self.framework_by_id(held.framework) else { return };
-        let seen = self.agents.get_ref(agent).map_or(0, |row| row.session.counter);
+        let seen = self.agents.get_ref(agent).map_or(0, |row| told_in(row.session));
         if let Some(known) = self.executor_named(framework, agent, held.executor) {
             if let Some(row) = self.executors.get_mut(known) {
                 row.seen = seen;
@@ -401,7 +409,7 @@ impl Master<'_> {
         let (seen, returned) = self
             .agents
             .get_ref(agent)
-            .map_or((0, false), |row| (row.session.counter, row.life == Life::Unreachable));
+            .map_or((0, false), |row| (told_in(row.session), row.life == Life::Unreachable));
         if let Some(known) = self.task_named(framework, held.task) {
             let here = self.tasks.get_ref(known).is_some_and(|row| row.agent == agent.index);
             if here {
@@ -547,6 +555,32 @@ impl Master<'_> {
         Ok(())
     }
 
+    /// What was told of tasks before this master led, for whoever reads. O(tasks).
+    pub(super) fn told(
+        &mut self,
+        cx: &mut Cx<'_>,
+        agent: Id,
+        session: Session,
+        tasks: &Seq<'_, TaskTold<'_>>,
+        bodies: &[BodyRef],
+    ) -> Result<(), Refusal> {
+        // As long as it is not confirmed, an agent tells nothing new.
+        let is_early = self.in_session(agent, session)?.state != AgentState::Active;
+        for told in tasks.iter() {
+            let framework = self.framework_by_id(told.task.framework);
+            let known = framework.and_then(|framework| self.task_named(framework, told.task.task));
+            let row = known.and_then(|known| self.tasks.get_ref(known));
+            // Whatever else became of it is newer.
+            let lasts = |row: &Task| is_early && !row.state.is_terminal();
+            let same =
+                |row: &Task| row.agent == agent.index && (row.state == told.state || lasts(row));
+            if let Some(known) = known.filter(|_| row.is_some_and(same)) {
+                self.told_fact(cx, known, &told, bodies);
+            }
+        }
+        Ok(())
+    }
+
     /// The agent keeps what it was told, whose word counts and what is to become of its tasks: from
     /// now on it may be offered. O(tasks of the agent), for kills that it missed.
     pub(super) fn settled(
@@ -599,7 +633,7 @@ impl Master<'_> {
                 return true;
             };
             next = after(&self.tasks, OF_AGENT, task);
-            if self.tasks.get_ref(task).is_some_and(|row| row.seen != session.counter) {
+            if self.tasks.get_ref(task).is_some_and(|row| row.seen != told_in(session)) {
                 let message = "The agent registered again without the task";
                 self.lose_task(cx, task, Reason::Reconciliation, TaskState::Dropped, message);
             }
@@ -615,21 +649,15 @@ impl Master<'_> {
         self.drop_unseen_executors(cx, agent);
         let Some(row) = self.agents.get(agent) else { return };
         let total = row.total;
-        let free = match self.pool.copy(&mut self.names, total) {
-            Ok(free) => free,
-            // Without room for what is free, nothing is: the agent keeps its tasks.
-            Err(_) => Holding::EMPTY,
-        };
         if let Some(row) = self.agents.get_mut(agent) {
             row.total = Holding::EMPTY;
         }
-        let (free, debt) = self.without_used(agent, free);
         let remote = self.is_remote(agent);
         let (allocator, mut world) = self.world();
         allocator.add_agent(&mut world, agent.index, remote, total, Holding::EMPTY);
-        allocator.set_free(&mut world, agent.index, free, debt);
         allocator.set_agent_active(world.pool, agent.index, false);
-        self.bar_deactivated(agent);
+        self.count_free(agent);
+        self.bar_closed(agent);
         self.set_agent_state(cx, agent, AgentState::Confirming);
         self.admit(cx, agent);
         let event = AgentEvent::Registered {
@@ -641,6 +669,16 @@ impl Master<'_> {
         };
         self.order(cx, agent, event, &[]);
         self.tell_of_frameworks(cx, agent);
+    }
+
+    /// Counts what is free of an agent of which nothing is on offer. O(tasks + executors there).
+    pub(super) fn count_free(&mut self, agent: Id) {
+        let total = self.allocator.agent_holdings(agent.index).map_or(Holding::EMPTY, |has| has.0);
+        // Without room for what is free, nothing is: the agent keeps its tasks.
+        let free = self.pool.copy(&mut self.names, total).unwrap_or(Holding::EMPTY);
+        let (free, debt) = self.without_used(agent, free);
+        let (allocator, mut world) = self.world();
+        allocator.set_free(&mut world, agent.index, free, debt);
     }
 
     /// True when master and agent both say where they are, and not the same (Mesos:
@@ -693,7 +731,7 @@ impl Master<'_> {
         let mut next = row.executors.first(&self.executors);
         while let Some(id) = next {
             next = after(&self.executors, OF_AGENT, id);
-            if self.executors.get_ref(id).is_some_and(|e| e.seen != row.session.counter) {
+            if self.executors.get_ref(id).is_some_and(|e| e.seen != told_in(row.session)) {
                 self.remove_executor(cx, id);
             }
         }

@@ -99,6 +99,8 @@ record! {
         pub deactivated: bool,
         /// Whether it is being emptied.
         pub emptying: Emptying,
+        /// It said in this session that it ends its tasks and goes.
+        pub departing: bool,
         /// It was emptied, and does not know yet that it is offered again.
         pub reactivated: bool,
         /// It is to be marked gone when it is empty.
@@ -158,6 +160,8 @@ record! {
         pub state: FrameworkState,
         /// Its stream is half full: no offers until it drained.
         pub congested: bool,
+        /// Its caller has as many offers as it may: no more until one was answered.
+        pub capped: bool,
         /// The states of its tasks are being told, all of them.
         pub reconciling: bool,
         /// It leaves, and every agent with something of it was told.
@@ -244,7 +248,7 @@ record! {
         pub returned: bool,
         /// Which start of it this is.
         pub attempt: u32,
-        /// The counter of the session in which its agent last reported it.
+        /// The session in which its agent last told of it, by `told_in`; 0: none.
         pub seen: u32,
         /// When it began to run, in s of this master's clock; 0 = it does not, as far as is known.
         pub since_s: u32,
@@ -271,7 +275,7 @@ record! {
         pub agent: u32,
         /// The allocator's client that is charged for it.
         pub client: u32,
-        /// The counter of the session in which its agent last reported it.
+        /// The session in which its agent last told of it, by `told_in`; 0: none.
         pub seen: u32,
         /// What it holds for itself.
         pub held: Holding,
@@ -375,6 +379,12 @@ record! {
         /// What it may do.
         pub rights: crate::doors::Rights,
     }
+}
+
+/// A session in the four bytes that a row has for it: its start and its number in that, each to 16 bits.
+/// Two sessions of an agent that are told apart by it are never 65,536 starts apart.
+pub(super) const fn told_in(session: Session) -> u32 {
+    (session.incarnation << 16) | (session.counter & 0xffff)
 }
 
 /// Indexes of agents.

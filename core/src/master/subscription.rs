@@ -556,7 +556,8 @@ impl Master<'_> {
     ) -> Result<(), Refusal> {
         self.check_own_roles(framework, roles)?;
         self.ask_framework_again(now, framework);
-        let away = self.frameworks.get_ref(framework).is_some_and(|row| row.congested);
+        let away =
+            self.frameworks.get_ref(framework).is_some_and(|row| row.congested || row.capped);
         self.for_roles(framework, roles, |master, client| {
             let (allocator, mut world) = master.world();
             allocator.revive(&mut world, client, away);
@@ -671,6 +672,7 @@ impl Master<'_> {
     }
 
     pub(super) fn set_clients_away(&mut self, framework: Id, away: bool) {
+        let away = away || self.frameworks.get_ref(framework).is_some_and(|row| row.capped);
         let mut roles = self.frameworks.get_ref(framework).map_or(List::EMPTY, |row| row.roles);
         while let Some(RoleOf { client, subscribed }) = self.roles.step(&mut roles) {
             self.allocator.set_away(&self.names, client, away || !subscribed);

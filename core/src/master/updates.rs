@@ -5,14 +5,14 @@
 //! keeps a task until its last update was acknowledged, but its resources only until it ended.
 
 use super::meet::seconds;
-use super::rows::{AgentState, Framework, OF_FRAMEWORK, Task};
+use super::rows::{AgentState, Framework, OF_FRAMEWORK, Task, told_in};
 use super::{CHORE_BATCH, Cx, Fact, FrameworkState, Master, OF_AGENT, Output};
 use crate::Refusal;
 use crate::index::after;
 use crate::mutant::{Mutant, planted};
 use crate::resources::Holding;
 use crate::table::Id;
-use crate::wire::agent::AgentEvent;
+use crate::wire::agent::{AgentEvent, TaskTold};
 use crate::wire::call::{Capability, Ownership};
 use crate::wire::event::Event;
 use crate::wire::task::{Detail, Exit, Reason, Source, Status, TaskAt, TaskOf, TaskState};
@@ -48,6 +48,12 @@ impl Master<'_> {
             // Another copy is the one that counts: this one ends by the master's word.
             return self.acknowledge_unowned(cx, agent, framework, status);
         }
+        if let Some(row) = task.and_then(|id| self.tasks.get_ref(id))
+            && status.uuid.is_some_and(|sequence| sequence < row.forwarded)
+        {
+            // Acknowledged already, or nothing later had come: the agent ended before that was on its disk.
+            return self.acknowledge_unowned(cx, agent, framework, status);
+        }
         if let Some(task) = task {
             let now = cx.now;
             if let Some(row) = self.tasks.get_mut(task) {
@@ -58,6 +64,9 @@ impl Master<'_> {
                 row.forwarded = status.uuid.unwrap_or(row.forwarded);
                 row.attempt = status.detail().attempt;
                 row.container = status.detail().container.unwrap_or(row.container);
+            }
+            if status.uuid.is_some() {
+                self.note_executor(agent, task);
             }
             self.update_fact(cx, task, latest, &self.as_removed(owner, status), bodies);
             self.move_to(task, status.state, latest.is_terminal());
@@ -71,7 +80,35 @@ impl Master<'_> {
         }
         let state = self.told_state(agent, &row, status.state);
         self.pass_on(cx, owner, &Status { state, ..*status }, bodies);
+        // It was never accepted there: nobody acknowledges that, and nothing would ever end it here.
+        if status.uuid.is_none()
+            && status.state.is_terminal()
+            && let Some(task) = task
+        {
+            self.remove_dropped(cx, task);
+        }
         Ok(())
+    }
+
+    /// An agent has taken a task in, and so it has its executor.
+    fn note_executor(&mut self, agent: Id, task: Id) {
+        let session = self.agents.get_ref(agent).map_or(0, |row| told_in(row.session));
+        let executor = self.tasks.get_ref(task).and_then(|row| row.executor.checked_sub(1));
+        if let Some(row) = executor.and_then(|slot| self.executors.row_mut(slot)) {
+            row.seen = session;
+        }
+    }
+
+    /// Forgets a task that its agent did not take in, and an executor that came with nothing else.
+    fn remove_dropped(&mut self, cx: &mut Cx<'_>, task: Id) {
+        let executor = self.tasks.get_ref(task).and_then(|row| row.executor.checked_sub(1));
+        self.remove_task(cx, task);
+        let id = executor.and_then(|slot| self.executors.id_at(slot));
+        if let Some(id) = id
+            && self.executors.get_ref(id).is_some_and(|row| row.seen == 0 && row.tasks == 0)
+        {
+            self.remove_executor(cx, id);
+        }
     }
 
     /// A status as it is shown: what was killed because its framework is removed is so by the master
@@ -263,6 +300,33 @@ impl Master<'_> {
         cx.emit_with(Output::Fact(fact), shown);
     }
 
+    /// What was told of a task before this master knew of it.
+    pub(super) fn told_fact(
+        &mut self,
+        cx: &mut Cx<'_>,
+        task: Id,
+        told: &TaskTold<'_>,
+        bodies: &[BodyRef],
+    ) {
+        let detail = Detail {
+            reason: told.reason,
+            healthy: told.healthy,
+            public: told.public,
+            ..Detail::default()
+        };
+        let status = Status {
+            task: told.task.task,
+            state: told.state,
+            source: told.source,
+            agent: AgentId::NONE,
+            uuid: Some(told.uuid),
+            wall_us: told.wall_us,
+            detail: Some(detail),
+        };
+        let latest = self.tasks.get_ref(task).map_or(told.state, |row| row.state);
+        self.update_fact(cx, task, latest, &status, bodies);
+    }
+
     pub(super) fn task_state_fact(
         &mut self,
         cx: &mut Cx<'_>,
@@ -381,10 +445,14 @@ impl Master<'_> {
         let agent = self.agent_by_id(task.agent).and_then(|id| self.agents.get(id));
         let (state, unreachable) = match agent.map(|agent| agent.state) {
             Some(AgentState::Recovered | AgentState::Registering | AgentState::Settling) => return,
+            // Given up, which is not told everybody yet, and which the registry may not have (Mesos: an
+            // agent in transition).
+            Some(AgentState::Losing) => return,
+            Some(AgentState::Gone) if agent.is_some_and(|agent| agent.marks > 0) => return,
             Some(AgentState::Confirming | AgentState::Active | AgentState::Away) => {
                 (TaskState::Gone, false)
             }
-            Some(AgentState::Losing | AgentState::Unreachable) => (TaskState::Unreachable, true),
+            Some(AgentState::Unreachable) => (TaskState::Unreachable, true),
             Some(AgentState::Gone) => (TaskState::GoneByOperator, true),
             // An agent that has not come back since this master began to lead may have it.
             None if self.may_come_back(task.agent) => return,
@@ -398,6 +466,7 @@ impl Master<'_> {
             reason: Some(Reason::Reconciliation),
             message: match (state, unreachable) {
                 (TaskState::Gone, _) => "Reconciliation: Task is unknown to the agent",
+                (TaskState::GoneByOperator, _) => "Reconciliation: Task is gone",
                 (_, true) => "Reconciliation: Task is unreachable",
                 _ => "Reconciliation: Task is unknown",
             },

@@ -15,7 +15,7 @@ use crate::wire::{Check, Seq};
 pub const TABLES: usize = 13;
 /// Bytes of a slot of each table.
 pub const ENTRY: [u16; TABLES] =
-    [META_BYTES, 72, 24, 48, 512, 336, 64, 16, 32, 32, CELL_BYTES, 40, CELL_BYTES];
+    [META_BYTES, 72, 72, 48, 512, 336, 64, 16, 32, 32, CELL_BYTES, 40, CELL_BYTES];
 
 #[allow(clippy::cast_possible_truncation)] // 384
 const META_BYTES: u16 = META_MAX as u16;

@@ -91,6 +91,13 @@ pub enum Row<'a> {
     Removed(FrameworkId),
     /// A call of an operator that was done.
     Request(Request),
+    /// What the host of an agent is called, as far as a slot holds that: always 58 bytes.
+    Host {
+        /// Whose.
+        agent: AgentId,
+        /// As it said itself.
+        hostname: &'a str,
+    },
 }
 
 /// A call of an operator that was done, so that it is not done again.
@@ -110,6 +117,7 @@ impl<'a> Row<'a> {
         match self {
             Self::Weight { .. } | Self::Quota { .. } => Table::Roles,
             Self::Agent(_) => Table::Agents,
+            Self::Host { .. } => Table::Hosts,
             Self::Machine { .. } => Table::Windows,
             Self::Removed(_) => Table::Frameworks,
             Self::Request(_) => Table::Requests,

@@ -31,6 +31,143 @@ pub enum Step {
     Move,
 }
 
+/// Why a list is none that a step is about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Misfit {
+    /// Nothing is in it, or nothing of something.
+    Nothing,
+    /// The innermost reservation is none that an operation has made, or makes.
+    NotReserved,
+    /// What may be taken back at any time.
+    Revocable,
+    /// A volume, where only what is none is reserved or let go of.
+    Volume,
+    /// No volume.
+    NoVolume,
+    /// A volume is no number of anything.
+    NoAmount,
+    /// A volume of what is not reserved.
+    Unreserved,
+    /// A volume on a disk that has no directories.
+    WholeDisk,
+    /// A name of a volume, or of its place, that no directory has.
+    BadName,
+    /// Something else than disk grows or shrinks.
+    NoDisk,
+    /// A shared volume.
+    Shared,
+    /// A volume that is as large as its disk.
+    Mount,
+    /// The disk beside a volume is none that it could take in or give away.
+    OtherDisk,
+    /// A volume of which nothing would be left.
+    NothingLeft,
+    /// Both sides of a move do not differ in what operations have reserved, and in that alone.
+    NoMove,
+}
+
+impl Misfit {
+    /// The same for people.
+    pub const fn sentence(self) -> &'static str {
+        match self {
+            Self::Nothing => "an operation is about some resources, and about some of each",
+            Self::NotReserved => "the resources are not dynamically reserved",
+            Self::Revocable => "revocable resources are not reserved",
+            Self::Volume => {
+                "a persistent volume is not reserved or unreserved; destroy it first, and then \
+                 unreserve its disk"
+            }
+            Self::NoVolume => "not a persistent volume: its disk has no persistence id",
+            Self::NoAmount => "a persistent volume is an amount of disk",
+            Self::Unreserved => "persistent volumes cannot be created from unreserved resources",
+            Self::WholeDisk => "persistent volumes cannot be on disks of type RAW or BLOCK",
+            Self::BadName => "a persistence id and a container path are names of directories",
+            Self::NoDisk => "only persistent volumes of disk grow or shrink",
+            Self::Shared => "shared persistent volumes do not grow or shrink",
+            Self::Mount => "persistent volumes on disks of type MOUNT do not grow or shrink",
+            Self::OtherDisk => {
+                "the volume and the disk beside it must have one source, and the same reservations"
+            }
+            Self::NothingLeft => "a persistent volume must be larger than what it is shrunk by",
+            Self::NoMove => {
+                "'source' and 'resources' must be the same but for their dynamic reservations"
+            }
+        }
+    }
+}
+
+/// Why `list`, and for a move `source` beside it, is none that a step is about; none: it is. O(list).
+pub fn misfit(
+    step: Step,
+    source: &Seq<'_, Resource<'_>>,
+    list: &Seq<'_, Resource<'_>>,
+) -> Option<Misfit> {
+    let nothing = |resource: Resource<'_>| is_empty(&resource.value);
+    if list.is_empty() || list.iter().any(nothing) {
+        return Some(Misfit::Nothing);
+    }
+    match step {
+        Step::Move => {
+            let moves = || source.iter().zip(list.iter()).all(|(a, b)| can_move(&a, &b));
+            (source.len() != list.len() || !moves()).then_some(Misfit::NoMove)
+        }
+        Step::Grow | Step::Shrink => {
+            list.iter().find_map(|one| misfit_of(step, &one)).or_else(|| misfit_sizes(step, list))
+        }
+        Step::Reserve | Step::Unreserve | Step::Create | Step::Destroy => {
+            list.iter().find_map(|one| misfit_of(step, &one))
+        }
+    }
+}
+
+/// The same of one resource.
+fn misfit_of(step: Step, resource: &Resource<'_>) -> Option<Misfit> {
+    let traits = &resource.traits;
+    let innermost = traits.reservations.iter().last();
+    let dynamic = innermost.is_some_and(|layer| layer.kind == ReservationKind::Dynamic);
+    let volume = traits.disk.filter(|disk| !disk.persistence.is_empty());
+    let scalar = matches!(resource.value, Value::Scalar(_));
+    let checks: [(bool, Misfit); 4] = match step {
+        Step::Reserve | Step::Unreserve => [
+            (traits.revocable, Misfit::Revocable),
+            (volume.is_some(), Misfit::Volume),
+            (!dynamic, Misfit::NotReserved),
+            (false, Misfit::Nothing),
+        ],
+        Step::Create => {
+            let whole = |source| matches!(source, DiskSource::Block | DiskSource::Raw);
+            // Both are names of directories.
+            let bad = |name: &str| check_id("disk", name).is_err();
+            let Some(disk) = volume.filter(|_| scalar) else {
+                return Some(if scalar { Misfit::NoVolume } else { Misfit::NoAmount });
+            };
+            [
+                (innermost.is_none(), Misfit::Unreserved),
+                (whole(disk.source), Misfit::WholeDisk),
+                (bad(disk.persistence), Misfit::BadName),
+                (bad(disk.container_path), Misfit::BadName),
+            ]
+        }
+        Step::Destroy => [
+            (volume.is_none(), Misfit::NoVolume),
+            (!scalar, Misfit::NoAmount),
+            (false, Misfit::Nothing),
+            (false, Misfit::Nothing),
+        ],
+        // The volume, and the disk beside it.
+        Step::Grow | Step::Shrink => [
+            (resource.name != "disk", Misfit::NoDisk),
+            (!scalar, Misfit::NoAmount),
+            (traits.shared, Misfit::Shared),
+            (false, Misfit::Nothing),
+        ],
+        // It takes two lists.
+        Step::Move => return Some(Misfit::NoMove),
+    };
+    checks.into_iter().find_map(|(is, misfit)| is.then_some(misfit))
+}
+
 /// What goes and what comes. The holder of both is whoever asked for them.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Conversion {
@@ -55,18 +192,15 @@ impl Pool<'_> {
         from: &[Holding],
         total: Holding,
     ) -> Result<(), Refusal> {
-        if list.is_empty() || list.iter().any(|resource| is_empty(&resource.value)) {
+        if step == Step::Move || misfit(step, &Seq::EMPTY, list).is_some() {
             return Err(Refusal::BadOperation);
         }
-        for (place, resource) in list.iter().enumerate() {
-            self.check_step(names, step, &resource, total)?;
+        for (place, resource) in list.iter().enumerate().filter(|_| step == Step::Create) {
             let again = |earlier: Resource<'_>| volume_of(&earlier) == volume_of(&resource);
-            if step == Step::Create && list.iter().take(place).any(again) {
+            let known = self.volume_exists(names, total, &resource);
+            if known || list.iter().take(place).any(again) {
                 return Err(Refusal::Exists);
             }
-        }
-        if matches!(step, Step::Grow | Step::Shrink) {
-            check_resize(step, list)?;
         }
         let form = match step {
             Step::Reserve => Form::Unlayered,
@@ -112,45 +246,6 @@ impl Pool<'_> {
                 (list.len().saturating_mul(2).saturating_add(1), layers.saturating_add(1))
             }
         }
-    }
-
-    /// What one resource must be for a step.
-    fn check_step(
-        &self,
-        names: &Names<'_>,
-        step: Step,
-        resource: &Resource<'_>,
-        total: Holding,
-    ) -> Result<(), Refusal> {
-        let traits = &resource.traits;
-        let innermost = traits.reservations.iter().last();
-        let dynamic = innermost.is_some_and(|layer| layer.kind == ReservationKind::Dynamic);
-        let volume = traits.disk.is_some_and(|disk| !disk.persistence.is_empty());
-        let scalar = matches!(resource.value, Value::Scalar(_));
-        let fits = match step {
-            Step::Reserve | Step::Unreserve => dynamic && !traits.revocable && !volume,
-            Step::Create => {
-                let made = traits.disk.filter(|_| volume && innermost.is_some() && scalar);
-                made.is_some_and(|disk| {
-                    let whole = matches!(disk.source, DiskSource::Block | DiskSource::Raw);
-                    // Both are names of directories.
-                    let names = [disk.persistence, disk.container_path];
-                    !whole && names.iter().all(|name| check_id("disk", name).is_ok())
-                })
-            }
-            Step::Destroy => volume && scalar,
-            // It takes two lists.
-            Step::Move => false,
-            // The volume, and the disk beside it.
-            Step::Grow | Step::Shrink => resource.name == "disk" && scalar && !traits.shared,
-        };
-        if !fits {
-            return Err(Refusal::BadOperation);
-        }
-        if step == Step::Create && self.volume_exists(names, total, resource) {
-            return Err(Refusal::Exists);
-        }
-        Ok(())
     }
 
     /// True when the agent has a volume of that id in that role.
@@ -220,9 +315,7 @@ impl Pool<'_> {
         list: &Seq<'_, Resource<'_>>,
         from: &[Holding],
     ) -> Result<(), Refusal> {
-        let pairs = || source.iter().zip(list.iter());
-        if list.is_empty() || source.len() != list.len() || !pairs().all(|(a, b)| can_move(&a, &b))
-        {
+        if misfit(Step::Move, source, list).is_some() {
             return Err(Refusal::BadOperation);
         }
         if !self.contains_as(names, from, source, Form::AsIs) {
@@ -348,29 +441,30 @@ impl Pool<'_> {
 }
 
 /// A volume and disk of the same reservations and source, and something left of the volume.
-fn check_resize(step: Step, list: &Seq<'_, Resource<'_>>) -> Result<(), Refusal> {
+fn misfit_sizes(step: Step, list: &Seq<'_, Resource<'_>>) -> Option<Misfit> {
     let mut items = list.iter();
     let (Some(volume), Some(disk), None) = (items.next(), items.next(), items.next()) else {
-        return Err(Refusal::BadOperation);
+        return Some(Misfit::OtherDisk);
     };
     let (a, b) = (&volume.traits, &disk.traits);
     let (Value::Scalar(whole), Value::Scalar(some)) = (volume.value, disk.value) else {
-        return Err(Refusal::BadOperation);
+        return Some(Misfit::NoAmount);
     };
-    let is_volume = a.disk.is_some_and(|disk| {
-        let fixed = matches!(disk.source, DiskSource::Mount | DiskSource::Block | DiskSource::Raw);
-        !disk.persistence.is_empty() && !fixed
-    });
-    let beside = match (a.disk, b.disk) {
-        (Some(of), None) => of.source == DiskSource::Root,
-        (Some(of), Some(on)) => {
-            on.persistence.is_empty() && (of.source, of.root) == (on.source, on.root)
-        }
-        (None, _) => false,
+    let Some(of) = a.disk.filter(|disk| !disk.persistence.is_empty()) else {
+        return Some(Misfit::NoVolume);
     };
-    let same = a.reservations == b.reservations && !a.reservations.is_empty();
+    if matches!(of.source, DiskSource::Mount | DiskSource::Block | DiskSource::Raw) {
+        return Some(Misfit::Mount);
+    }
+    let beside = match b.disk {
+        None => of.source == DiskSource::Root,
+        Some(on) => on.persistence.is_empty() && (of.source, of.root) == (on.source, on.root),
+    };
+    if !beside || a.reservations != b.reservations || a.reservations.is_empty() {
+        return Some(Misfit::OtherDisk);
+    }
     let enough = step == Step::Grow || some.milli() < whole.milli();
-    if is_volume && beside && same && enough { Ok(()) } else { Err(Refusal::BadOperation) }
+    (!enough).then_some(Misfit::NothingLeft)
 }
 
 /// The same resource under another reservation: no layer that an agent's flags made is different, and

@@ -409,16 +409,12 @@ impl<'a> Driver<'a> {
         match &verb {
             // The driver subscribes by itself.
             Verb::Subscribe(_) => return Err(Refusal::OutOfTurn),
-            Verb::Accept(accept) => {
+            Verb::Accept(accept) | Verb::AcceptPart(accept) => {
                 for offer in accept.offers.iter() {
                     self.forget_offer(offer);
                 }
                 for operation in accept.operations.iter() {
-                    if let Operation::Launch { tasks } | Operation::LaunchGroup { tasks, .. } =
-                        operation
-                    {
-                        tasks.iter().for_each(|task| self.expect(&task));
-                    }
+                    operation.tasks().iter().for_each(|task| self.expect(&task));
                 }
             }
             Verb::Decline { offers, .. } => {

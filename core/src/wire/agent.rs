@@ -12,7 +12,9 @@ use super::check::{
 use super::ids::{AgentId, Body, ContainerId, Fence, FrameworkId, Session};
 use super::resource::{Attribute, Resource};
 use super::seq::{Seq, items};
-use super::task::{Copies, Exit, Launch, Restart, RestartRule, Status, TaskOf, TaskState};
+use super::task::{
+    Copies, Exit, Launch, Reason, Restart, RestartRule, Source, Status, TaskOf, TaskState,
+};
 use crate::limits::{ITEMS_PER_LIST_MAX, MESSAGE_MAX, ROLES_PER_FRAMEWORK_MAX, TASKS_PER_HEAD_MAX};
 
 /// What an agent tells the master.
@@ -97,6 +99,19 @@ pub enum AgentCall<'a> {
         session: Session,
         /// Those tasks, at most 256.
         tasks: Seq<'a, TaskRan<'a>>,
+    },
+    /// What was acknowledged last of what was told of tasks whose bodies were wanted, and of which
+    /// nothing else is to be told. Since protocol 3.
+    Told {
+        /// The session.
+        session: Session,
+        /// Those tasks, at most 256.
+        tasks: Seq<'a, TaskTold<'a>>,
+    },
+    /// It is about to go away for good, and ends its tasks: nothing new is for it. Since protocol 3.
+    Leaving {
+        /// The session.
+        session: Session,
     },
 }
 
@@ -258,6 +273,28 @@ pub struct TaskBodies<'a> {
     #[serde(borrow)]
     pub task: TaskOf<'a>,
     /// What everybody may see.
+    pub public: Body,
+}
+
+/// What was told of a task before, beside its state, which is that of the report.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TaskTold<'a> {
+    /// Which task.
+    #[serde(borrow)]
+    pub task: TaskOf<'a>,
+    /// In which state it was then.
+    pub state: TaskState,
+    /// Who said so.
+    pub source: Source,
+    /// Why.
+    pub reason: Option<Reason>,
+    /// Names that update.
+    pub uuid: u64,
+    /// When, in µs of Unix time.
+    pub wall_us: u64,
+    /// The result of its health check.
+    pub healthy: Option<bool>,
+    /// Labels, container status, check results.
     pub public: Body,
 }
 
@@ -507,7 +544,7 @@ pub struct OperationStatus<'a> {
     pub converted: Seq<'a, Resource<'a>>,
 }
 
-items!(; FrameworkHeld, ExecutorHeld, TaskHeld, TaskRan, TaskBodies, Verdict, OperationRef, OperationOf);
+items!(; FrameworkHeld, ExecutorHeld, TaskHeld, TaskRan, TaskBodies, TaskTold, Verdict, OperationRef, OperationOf);
 
 impl Check for AgentCall<'_> {
     fn check(&self) -> Result<(), Malformed> {
@@ -515,7 +552,7 @@ impl Check for AgentCall<'_> {
             Self::Register(register) => register.check(),
             Self::Report(report) => report.check(),
             Self::Bodies { tasks, .. } => tasks.check_up_to("bodies.tasks", TASKS_PER_HEAD_MAX),
-            Self::Settled { .. } | Self::Leave { .. } => Ok(()),
+            Self::Settled { .. } | Self::Leave { .. } | Self::Leaving { .. } => Ok(()),
             Self::Draining { grace_us, .. } => duration("draining.grace", grace_us.unwrap_or(0)),
             Self::Update { status, .. } => {
                 given("status.task", status.task)?;
@@ -528,6 +565,7 @@ impl Check for AgentCall<'_> {
                 resources.check_up_to("agent.resources", ITEMS_PER_LIST_MAX)
             }
             Self::Ran { tasks, .. } => tasks.check_up_to("ran.tasks", TASKS_PER_HEAD_MAX),
+            Self::Told { tasks, .. } => tasks.check_up_to("told.tasks", TASKS_PER_HEAD_MAX),
         }
     }
 }
@@ -591,6 +629,12 @@ impl Check for TaskRan<'_> {
 }
 
 impl Check for TaskBodies<'_> {
+    fn check(&self) -> Result<(), Malformed> {
+        self.task.check()
+    }
+}
+
+impl Check for TaskTold<'_> {
     fn check(&self) -> Result<(), Malformed> {
         self.task.check()
     }

@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use super::agent::OperationRef;
 use super::check::{
-    Check, Fault, Malformed, duration, given, name, nothing_to_check, require, role,
+    Check, Fault, Malformed, count, duration, given, name, nothing_to_check, require, role,
 };
 use super::ids::{AgentId, Body, FrameworkId, OfferId, Uuid};
 use super::resource::Resource;
@@ -127,6 +127,10 @@ pub enum Verb<'a> {
         /// A role's constraints each.
         roles: Seq<'a, Constraints<'a>>,
     },
+    /// Use offers of one agent, of which more is said: what is left of them stays with them, until
+    /// an [`Accept`](Self::Accept) ends them. So an answer of any length has its way, a head at a
+    /// time. Since protocol 3.
+    AcceptPart(Accept<'a>),
 }
 
 /// What a framework is, wants and may (Mesos: `FrameworkInfo` and what comes with it).
@@ -377,6 +381,20 @@ impl<'a> Operation<'a> {
         }
     }
 
+    /// What it launches; none for any other.
+    pub const fn tasks(&self) -> Seq<'a, Launch<'a>> {
+        match self {
+            Self::Launch { tasks } | Self::LaunchGroup { tasks, .. } => *tasks,
+            Self::Reserve(_)
+            | Self::Unreserve(_)
+            | Self::Create(_)
+            | Self::Destroy(_)
+            | Self::Grow { .. }
+            | Self::Shrink { .. }
+            | Self::Move { .. } => Seq::EMPTY,
+        }
+    }
+
     /// The same under another id. Launches have none.
     pub fn named(self, id: &'a str) -> Self {
         match self {
@@ -414,6 +432,32 @@ pub struct Request<'a> {
 
 items!(; Operation, Minimum, Quantities, Quantity, Request, Constraints, ConstraintGroup, Constraint);
 
+impl<'a> Verb<'a> {
+    /// What is made of offers, if this says so.
+    pub const fn accepted(&self) -> Option<&Accept<'a>> {
+        match self {
+            Self::Accept(accept) | Self::AcceptPart(accept) => Some(accept),
+            Self::Subscribe(_)
+            | Self::Teardown
+            | Self::Decline { .. }
+            | Self::AcceptInverse { .. }
+            | Self::DeclineInverse { .. }
+            | Self::Revive { .. }
+            | Self::Suppress { .. }
+            | Self::Kill { .. }
+            | Self::Shutdown { .. }
+            | Self::Acknowledge { .. }
+            | Self::AcknowledgeOperation { .. }
+            | Self::Reconcile { .. }
+            | Self::ReconcileOperations { .. }
+            | Self::Message { .. }
+            | Self::Request { .. }
+            | Self::UpdateFramework(_)
+            | Self::Constrain { .. } => None,
+        }
+    }
+}
+
 impl Check for Call<'_> {
     fn check(&self) -> Result<(), Malformed> {
         self.verb.check()
@@ -425,7 +469,7 @@ impl Check for Verb<'_> {
         match self {
             Self::Subscribe(subscribe) | Self::UpdateFramework(subscribe) => subscribe.check(),
             Self::Teardown => Ok(()),
-            Self::Accept(accept) => accept.check(),
+            Self::Accept(accept) | Self::AcceptPart(accept) => accept.check(),
             // A refusal longer than a year is cut to it, as Mesos does, not refused.
             Self::Decline { offers, .. }
             | Self::AcceptInverse { offers, .. }
@@ -470,7 +514,12 @@ fn check_roles(field: &'static str, roles: &Seq<'_, &str>) -> Result<(), Malform
 impl Check for Accept<'_> {
     fn check(&self) -> Result<(), Malformed> {
         self.offers.check()?;
-        self.operations.check_up_to("accept.operations", TASKS_PER_HEAD_MAX)
+        self.operations.check_up_to("accept.operations", TASKS_PER_HEAD_MAX)?;
+        let tasks = self.operations.iter().map(|operation| operation.tasks().len());
+        // One step tells of each of them.
+        let tasks = tasks.fold(0u32, u32::saturating_add);
+        let most = count(TASKS_PER_HEAD_MAX);
+        require(tasks <= most, "accept.tasks", Fault::TooMany(most))
     }
 }
 

@@ -116,8 +116,8 @@ choice! {
         Meta = 0,
         /// Admitted agents.
         Agents = 1,
-        /// Agents unreachable or gone.
-        Marks = 2,
+        /// What agents' hosts are called.
+        Hosts = 2,
         /// Frameworks.
         Frameworks = 3,
         /// Quota and weight of roles.
@@ -295,6 +295,11 @@ pub enum Gossip<'a> {
     /// The answer when it may.
     #[serde(borrow)]
     Joined(Joined<'a>),
+    /// In an envelope, from a leader that has a name for others: its host.
+    Called {
+        /// As they reach it.
+        hostname: &'a str,
+    },
 }
 
 impl Check for Row {
@@ -381,6 +386,7 @@ impl Check for Gossip<'_> {
             Self::Turned { message } => text("turned.message", message, MESSAGE_MAX),
             Self::Join(join) => text("join.address", join.address, NAME_MAX),
             Self::Joined(joined) => joined.check(),
+            Self::Called { hostname } => text("called.hostname", hostname, NAME_MAX),
         }
     }
 }

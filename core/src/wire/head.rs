@@ -59,19 +59,26 @@ impl Head<'_> {
     pub const fn since(&self) -> u16 {
         match self {
             Self::Event(Event::Waiting { .. }) => 2,
-            Self::Call(Call { verb: Verb::Constrain { .. }, .. })
+            Self::Call(Call { verb: Verb::Constrain { .. } | Verb::AcceptPart(_), .. })
             | Self::Svc(Svc::Open {
                 kind:
                     Stream::Explain { .. }
                     | Stream::Store { .. }
                     | Stream::Follow { .. }
+                    | Stream::Charter
+                    | Stream::Rekey { .. }
                     | Stream::Rows {
                         of:
                             Rows::Quotas | Rows::Weights | Rows::Machines | Rows::Masters | Rows::Audit,
                     },
                 ..
             })
-            | Self::AgentCall(AgentCall::Draining { .. } | AgentCall::Ran { .. })
+            | Self::AgentCall(
+                AgentCall::Draining { .. }
+                | AgentCall::Ran { .. }
+                | AgentCall::Told { .. }
+                | AgentCall::Leaving { .. },
+            )
             | Self::AgentEvent(
                 AgentEvent::Reactivate
                 | AgentEvent::ReconcileOperations { .. }
@@ -79,7 +86,12 @@ impl Head<'_> {
             )
             | Self::OperatorCall(_)
             | Self::OperatorEvent(_)
-            | Self::Link(Link::Prove { .. } | Link::Masters { .. } | Link::Splice { .. })
+            | Self::Link(
+                Link::Prove { .. }
+                | Link::Masters { .. }
+                | Link::Splice { .. }
+                | Link::Called { .. },
+            )
             | Self::Gossip(_) => 3,
             Self::Hello(_)
             | Self::Link(_)

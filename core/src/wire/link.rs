@@ -61,6 +61,11 @@ pub enum Link<'a> {
         /// `host:port` of that leader, as it was named.
         address: &'a str,
     },
+    /// From a master to agents: the name by which clients are shown it. Since protocol 3.
+    Called {
+        /// `--hostname`.
+        hostname: &'a str,
+    },
 }
 
 choice! {
@@ -96,6 +101,7 @@ impl Check for Link<'_> {
             Self::Prove { principal, .. } => text("prove.principal", principal, NAME_MAX),
             Self::Masters { addresses } => text("masters", addresses, MASTERS_TEXT_MAX),
             Self::Splice { address } => text("splice.address", address, NAME_MAX),
+            Self::Called { hostname } => text("called.hostname", hostname, NAME_MAX),
         }
     }
 }

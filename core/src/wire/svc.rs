@@ -121,6 +121,15 @@ pub enum Stream<'a> {
         /// From this byte on; negative counts from the end, and beyond it is the end.
         offset: i64,
     },
+    /// What the masters of a closed cluster have in common, as JSON: for a node that has joined as a
+    /// master, and nobody else. Since protocol 3.
+    Charter,
+    /// An agent that has joined has drawn another key, by which it is known from now on; done when a
+    /// majority of the masters has it. Since protocol 3.
+    Rekey {
+        /// Its public half.
+        key: [u8; 32],
+    },
 }
 
 /// What is done to a key of the store.
@@ -222,7 +231,9 @@ impl Check for Svc<'_> {
                 | Stream::Follow { of: LogsOf::Container(_), .. }
                 | Stream::Http { .. }
                 | Stream::Exec { .. }
-                | Stream::Rows { .. } => Ok(()),
+                | Stream::Rows { .. }
+                | Stream::Charter
+                | Stream::Rekey { .. } => Ok(()),
                 Stream::Explain { framework, agent, need, attributes } => {
                     name("explain.framework", framework)?;
                     name("explain.agent", agent)?;

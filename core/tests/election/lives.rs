@@ -3,7 +3,7 @@
 
 use mesita_core::election::Role;
 use mesita_core::mutant::Mutant;
-use mesita_core::registry::meta::Change;
+use mesita_core::registry::meta::{Change, bit};
 
 use crate::world::{MILLI, Net, World};
 
@@ -118,12 +118,22 @@ fn working_majority(world: &mut World) {
     world.fsync = (MILLI, 8 * MILLI);
     world.join(&core);
     world.say(format_args!("{core:?} work"));
+    for id in &core {
+        world.unhang(*id);
+        world.pause(*id, 0);
+        world.boot(*id);
+    }
+    // Who was away while others came is told of them by those that it knows: without these it can trust
+    // nobody, and is of no use to a majority.
+    let knows = |id: u8, other: u8| {
+        let roster = world.facts(id).meta.roster;
+        roster.has(other) || roster.before & bit(other) != 0
+    };
+    if core.iter().any(|id| core.iter().any(|other| !knows(*id, *other))) {
+        return;
+    }
     for id in voters {
-        if core.contains(&id) {
-            world.unhang(id);
-            world.pause(id, 0);
-            world.boot(id);
-        } else {
+        if !core.contains(&id) {
             match world.rng.below(5) {
                 0 => world.crash(id),
                 1 => world.deafen(id),

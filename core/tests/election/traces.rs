@@ -65,6 +65,7 @@ traces! {
     an_empty_disk_does_not_vote
     an_outvoted_leader_writes_nothing
     an_agent_that_obeyed_another_ends_a_reign
+    an_agent_of_a_later_generation_ends_a_master_for_good
     a_leaders_own_copy_counts_when_it_is_on_disk
     who_is_granted_and_does_not_vote_is_passed_over
     who_alone_can_lead_is_granted_all_the_time
@@ -594,6 +595,23 @@ fn an_agent_that_obeyed_another_ends_a_reign(mutant: Mutant) {
         world.step(old, &Input::Seen(Fence { epoch: fence.epoch + 1, ..fence })).unwrap();
         assert_eq!(world.open(), []);
         commits_within(world, 8);
+    });
+}
+
+fn an_agent_of_a_later_generation_ends_a_master_for_good(mutant: Mutant) {
+    seeded(3, mutant, |world| {
+        // Whoever leads next hears the same, until there is no majority any more.
+        for _ in 0..2 {
+            let old = leader(world);
+            let Fence { generation, .. } = world.peek(old).front.as_ref().unwrap().fence();
+            let later = Generation { number: generation.number + 1, nonce: 7 };
+            world.step(old, &Input::Seen(Fence { generation: later, epoch: 1 })).unwrap();
+            assert!(world.peek(old).front.as_ref().unwrap().facts().quarantined);
+            assert_eq!(world.open(), []);
+            world.run(12 * T);
+            assert!(!world.open().contains(&old), "{old} is back");
+        }
+        assert_eq!(world.open(), []);
     });
 }
 

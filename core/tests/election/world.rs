@@ -57,7 +57,7 @@ impl Outbox for Taken {
             Output::Leading(_) => Said::Leading,
             Output::Lost => Said::Lost,
             Output::Answer { ticket, result } => Said::Answer(*ticket, result.is_ok()),
-            Output::Quarantined => Said::Quarantined,
+            Output::Quarantined | Output::GivenUp { .. } => Said::Quarantined,
         });
     }
 }

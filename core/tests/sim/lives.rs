@@ -89,7 +89,9 @@ fn lives_under_faults_keep_every_promise() {
                 plan
             } else {
                 std::panic::set_hook(Box::new(|_| {}));
-                plan.shrunk(|plan| drop(live(plan)))
+                let least = plan.shrunk(|plan| drop(live(plan)));
+                drop(std::panic::take_hook());
+                least
             };
             panic!("life {seed}: {how}\n{}\n{:#?}", least.command(), least.faults);
         }
@@ -119,6 +121,8 @@ const KEPT: &[(u64, u64, &str)] = &[
     (3, 50, "a new leader told the end of a task before the updates that came before it"),
     (34, 130, "a late kill of a task that had ended was answered as if it had been lost"),
     (31, 20, "a master without room for another offer went round and round"),
+    (77_000_003, 21, "an agent that began again had a status told after a later one"),
+    (42_000_000, 30, "a task of an agent that was given up was told unreachable before its mark"),
 ];
 
 #[test]
@@ -128,6 +132,12 @@ fn lives_that_ended_badly_once_go_on() {
         let failed = Plan::of(*seed).fault(|plan| Cluster::new(plan).run(until));
         assert_eq!(failed, None, "life {seed}: {what}");
     }
+}
+
+/// A life whose end was bad once.
+#[test]
+fn an_executor_that_a_machine_lost_with_its_power_is_forgotten_in_any_session() {
+    assert_eq!(Plan::of(258).fault(|plan| drop(live(plan))), None);
 }
 
 #[test]
@@ -170,6 +180,23 @@ fn an_emptied_agent_stays_empty_until_it_is_offered_again() {
         cluster.heal_and_finish();
         cluster.check_finished();
     }
+}
+
+/// What runs on an agent whose disk is full goes on and ends as it does, and nothing is begun.
+#[test]
+fn an_agent_whose_disk_is_full_begins_nothing_until_there_is_room() {
+    let mut cluster = Cluster::new(&Plan::quiet(9, 1, 1, 2));
+    cluster.run(Time(20 * SECOND));
+    assert!(cluster.running_on(0) > 0);
+    cluster.fill(0, true);
+    let launches = cluster.launches();
+    cluster.run(Time(60 * SECOND));
+    assert_eq!((cluster.launches(), cluster.running_on(0)), (launches, 0));
+    cluster.fill(0, false);
+    cluster.run(Time(80 * SECOND));
+    assert!(cluster.launches() > launches, "nothing is launched any more");
+    cluster.heal_and_finish();
+    cluster.check_finished();
 }
 
 #[test]

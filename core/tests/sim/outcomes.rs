@@ -310,6 +310,47 @@ fn which_of_two_replaced_the_other_is_known_in_whatever_order_a_leader_hears_of_
     }
 }
 
+/// What was told and acknowledged is not told again, and what was only told is, by whoever comes next.
+#[test]
+fn an_agent_that_starts_again_says_nothing_twice() {
+    for compacts in [false, true] {
+        let mut cluster = Cluster::scripted(1);
+        cluster.go(5 * SECOND);
+        cluster.launch_on("task", 0, Restart::default());
+        cluster.go(5 * SECOND);
+        let once = [TaskState::Starting, TaskState::Running];
+        assert_eq!(cluster.history("task"), once);
+        for _ in 0..2 {
+            if compacts {
+                cluster.compact(0);
+                cluster.go(SECOND);
+            }
+            cluster.loses_agent(0);
+            cluster.go(30 * SECOND);
+            assert_eq!((cluster.history("task"), cluster.live().len()), (once.to_vec(), 1));
+        }
+        // Nobody hears the next word before its agent is gone, and back.
+        cluster.looks(0, false);
+        cluster.cut_off(0);
+        cluster.go(SECOND);
+        cluster.loses_agent(0);
+        cluster.go(SECOND);
+        cluster.reach(0);
+        cluster.go(30 * SECOND);
+        let then = [&once[..], &[TaskState::Running]].concat();
+        assert_eq!(cluster.history("task"), then);
+        // What is found anew is no news.
+        cluster.looks(0, true);
+        cluster.go(SECOND);
+        cluster.loses_agent(0);
+        cluster.go(20 * SECOND);
+        cluster.looks(0, true);
+        cluster.go(20 * SECOND);
+        let then = [&then[..], &[TaskState::Running]].concat();
+        assert_eq!(cluster.history("task"), then);
+    }
+}
+
 #[test]
 fn every_combination_comes_out_as_the_table_says() {
     let mut table = String::from(

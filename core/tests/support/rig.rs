@@ -10,6 +10,7 @@ use mesita_core::allocator::{self, Policy};
 use mesita_core::capacity::Capacity;
 use mesita_core::doors::Rights;
 use mesita_core::drive::{Drive, Sink};
+use mesita_core::limits::HEAD_MAX;
 use mesita_core::master::explain::Question;
 use mesita_core::master::{Config, Fact, Input, Master, Output, Storage};
 use mesita_core::resources::Amount;
@@ -44,6 +45,7 @@ pub fn config() -> Config {
         recovery_share_milli: 800,
         recovery_timeout_us: 600_000_000,
         removal_every_us: 0,
+        offers_per_caller_max: 0,
         allocator: allocator::Config {
             role_sorter: Policy::Drf,
             framework_sorter: Policy::Drf,
@@ -133,13 +135,23 @@ impl Rig {
 
     /// The master begins to lead, told of what the registry keeps.
     fn lead(&mut self) {
-        for fact in self.kept.clone().into_values() {
+        let kept = self.kept.clone();
+        // A host is told after its agent, if that was admitted.
+        let agent_of = |about: &str| about.strip_prefix("host ").map(str::to_owned);
+        let (hosts, rest): (Vec<_>, Vec<_>) =
+            kept.clone().into_iter().partition(|one| agent_of(&one.0).is_some());
+        let admitted = |about: &str| kept.contains_key(&agent_of(about).unwrap());
+        let hosts = hosts.into_iter().filter(|(about, _)| admitted(about));
+        for (_, fact) in rest.into_iter().chain(hosts) {
             let input = match postcard::from_bytes::<Fact<'_>>(&fact).unwrap() {
                 Fact::Weight { role, weight } => Input::Weight { role, weight },
                 Fact::Quota { role, guarantees, limits } => {
                     Input::Quota { role, guarantees, limits }
                 }
                 Fact::Admission(admission) => Input::Admitted(admission),
+                Fact::Agent { info, .. } => {
+                    Input::Hosted { agent: info.agent, hostname: info.hostname }
+                }
                 Fact::Machine { machine, window, down, .. } => {
                     Input::Machine { planned: Planned { machine, window }, down }
                 }
@@ -166,6 +178,7 @@ impl Rig {
             Fact::Weight { role, .. } => format!("weight {role}"),
             Fact::Quota { role, .. } => format!("quota {role}"),
             Fact::Admission(admission) => format!("{:?}", admission.agent),
+            Fact::Agent { info, .. } => format!("host {:?}", info.agent),
             Fact::Machine { row, .. } => format!("machine {row:?}"),
             Fact::MachineGone { row } => {
                 self.kept.remove(&format!("machine {row:?}"));
@@ -228,6 +241,7 @@ impl Rig {
                 self.said.push(format!("  fact: {}", show::fact(&fact)));
             }
             Output::Fact(_) | Output::KeepBody(_) | Output::DropBody(_) => {}
+            Output::Outranked { .. } => {}
             Output::Await { agent } => match &mut self.slow {
                 Some(waiting) => waiting.push(agent),
                 None => self.input(Input::Marked { agent }).unwrap(),
@@ -422,6 +436,10 @@ impl Rig {
                 let session = self.peer(name).session;
                 self.agent_call(name, AgentCall::Leave { session })
             }
+            ["says-leaving", name] => {
+                let session = self.peer(name).session;
+                self.agent_call(name, AgentCall::Leaving { session })
+            }
             ["totals", name, resources] => {
                 let session = self.peer(name).session;
                 self.agent_call(name, AgentCall::Totals { session, resources: wire(resources) })
@@ -442,7 +460,12 @@ impl Rig {
                 let (conn, since) = (self.conns[name], self.now);
                 self.input(Input::Closed { conn, since })
             }
-            ["accept", name, offers, ref tasks @ ..] => self.accept(name, offers, tasks),
+            ["accept", name, offers, ref tasks @ ..] => {
+                self.accept(name, offers, tasks, Verb::Accept)
+            }
+            ["accept-part", name, offers, ref tasks @ ..] => {
+                self.accept(name, offers, tasks, Verb::AcceptPart)
+            }
             ["decline", name, offers, ref options @ ..] => {
                 let offers = self.offers(name, offers);
                 let offers = scratch().seq::<OfferId>(offers).unwrap();
@@ -706,7 +729,13 @@ impl Rig {
             .unwrap_or_else(|| (made_up(offer), AgentId::NONE))
     }
 
-    fn accept(&mut self, name: &str, offers: &str, tasks: &[&str]) -> Result<(), Refusal> {
+    fn accept(
+        &mut self,
+        name: &str,
+        offers: &str,
+        tasks: &[&str],
+        verb: fn(Accept<'static>) -> Verb<'static>,
+    ) -> Result<(), Refusal> {
         let first = offers.split(',').next().unwrap();
         let (_, agent) = self.find_offer(name, first);
         let offers = self.offers(name, offers);
@@ -741,9 +770,9 @@ impl Rig {
             launches.push(launch);
         }
         flush(&mut launches, &mut operations);
-        let operations = scratch().seq::<Operation<'static>>(operations).unwrap();
+        let operations = roomy().seq::<Operation<'static>>(operations).unwrap();
         let offers = scratch().seq::<OfferId>(offers).unwrap();
-        self.call(name, Verb::Accept(Accept { offers, operations, refuse_us }))
+        self.call(name, verb(Accept { offers, operations, refuse_us }))
     }
 
     fn operated(
@@ -840,10 +869,15 @@ fn operation_of(word: &str) -> Option<Operation<'static>> {
     })
 }
 
+/// Memory for as much as a head holds.
+fn roomy() -> Scratch<'static> {
+    Scratch::new(Box::leak(vec![0; HEAD_MAX].into_boxed_slice()))
+}
+
 /// Launches so far are one operation.
 fn flush(launches: &mut Vec<Launch<'static>>, operations: &mut Vec<Operation<'static>>) {
     if !launches.is_empty() {
-        let tasks = scratch().seq::<Launch<'static>>(std::mem::take(launches)).unwrap();
+        let tasks = roomy().seq::<Launch<'static>>(std::mem::take(launches)).unwrap();
         operations.push(Operation::Launch { tasks });
     }
 }

@@ -394,6 +394,7 @@ pub fn all() -> Vec<(&'static str, Head<'static>)> {
         ("link.prove", Head::Link(Link::Prove { principal: "web", proof: [0xa5; 32] })),
         ("link.masters", Head::Link(Link::Masters { addresses: "10.0.0.1:5050,10.0.0.4:5050" })),
         ("link.splice", Head::Link(Link::Splice { address: "10.0.0.1:5050" })),
+        ("link.called", Head::Link(Link::Called { hostname: "rack-1" })),
         ("call.subscribe", call(Verb::Subscribe(subscribe()))),
         ("call.teardown", call(Verb::Teardown)),
         ("call.accept.launch", operate(Operation::Launch { tasks: tasks() })),
@@ -466,6 +467,14 @@ pub fn all() -> Vec<(&'static str, Head<'static>)> {
             }),
         ),
         ("call.update_framework", call(Verb::UpdateFramework(subscribe()))),
+        (
+            "call.accept_part",
+            call(Verb::AcceptPart(Accept {
+                offers: offers(),
+                operations: list![Operation<'static>; Operation::Launch { tasks: tasks() }],
+                refuse_us: None,
+            })),
+        ),
         ("call.constrain", call(Verb::Constrain { roles: constraints() })),
         ("operator.set_quota", operator(set_quota())),
         (
@@ -609,6 +618,7 @@ pub fn all() -> Vec<(&'static str, Head<'static>)> {
                 masters: "10.0.0.1:5050,10.0.0.2:5050",
             })),
         ),
+        ("gossip.called", gossip(Gossip::Called { hostname: "leader.example" })),
         (
             "event.subscribed",
             Head::Event(Event::Subscribed {
@@ -692,6 +702,22 @@ pub fn all() -> Vec<(&'static str, Head<'static>)> {
         ("agent.report", Head::AgentCall(AgentCall::Report(report()))),
         ("agent.ran", Head::AgentCall(AgentCall::Ran { session: SESSION, tasks: ran() })),
         (
+            "agent.told",
+            Head::AgentCall(AgentCall::Told {
+                session,
+                tasks: list![TaskTold<'static>; TaskTold {
+                    task: task_of,
+                    state: TaskState::Running,
+                    source: Source::Executor,
+                    reason: Some(Reason::TaskHealthCheckStatusUpdated),
+                    uuid: 1 << 32 | 3,
+                    wall_us: 1_795_000_000_000_000,
+                    healthy: Some(true),
+                    public: data,
+                }],
+            }),
+        ),
+        (
             "agent.bodies",
             Head::AgentCall(AgentCall::Bodies {
                 session,
@@ -727,6 +753,7 @@ pub fn all() -> Vec<(&'static str, Head<'static>)> {
             "agent.totals",
             Head::AgentCall(AgentCall::Totals { session, resources: usual_resources() }),
         ),
+        ("agent.leaving", Head::AgentCall(AgentCall::Leaving { session })),
         ("agent.leave", Head::AgentCall(AgentCall::Leave { session })),
         ("agent.event.reactivate", Head::AgentEvent(AgentEvent::Reactivate)),
         (
@@ -934,6 +961,8 @@ pub fn all() -> Vec<(&'static str, Head<'static>)> {
                 offset: -4_096,
             }),
         ),
+        ("svc.open.charter", stream(Stream::Charter)),
+        ("svc.open.rekey", stream(Stream::Rekey { key: [9; 32] })),
         (
             "svc.open.explain",
             stream(Stream::Explain {

@@ -32,6 +32,13 @@ pub(crate) struct Terms {
     pub(crate) agent: bool,
 }
 
+impl Terms {
+    /// Its tasks may be root's, by whatever name.
+    pub(crate) fn has_root(&self) -> bool {
+        self.users.iter().any(|user| user == "root" || user == "0")
+    }
+}
+
 /// A principal that is kept.
 #[derive(Clone, Debug)]
 pub(super) struct Principal {
@@ -70,7 +77,7 @@ impl Principal {
 
     /// Tasks of root only where that is said.
     pub(super) fn may_be_root(&self) -> bool {
-        self.terms.users.iter().any(|user| user == "root")
+        self.terms.has_root()
     }
 
     /// What it may do where no rule decides. What is not its own, it may not: other roles, other
@@ -79,9 +86,9 @@ impl Principal {
         let Terms { roles, users, operate, agent, .. } = &self.terms;
         if OF_ROLES.contains(&action) {
             object.is_some_and(|role| roles.iter().any(|of| covers(of, role)))
-        } else if action == Action::RunTask && users.is_empty() {
+        } else if OF_USERS.contains(&action) && users.is_empty() {
             object != Some("root") && object != Some("0")
-        } else if action == Action::RunTask {
+        } else if OF_USERS.contains(&action) {
             object.is_some_and(|user| users.iter().any(|of| of == user))
         } else if action == Action::RegisterAgent {
             *agent
@@ -100,6 +107,8 @@ const OF_ROLES: [Action; 4] = [
     Action::CreateVolume,
     Action::ResizeVolume,
 ];
+/// What is done as a user: tasks are run, and what they wrote is read by whose tasks they were.
+const OF_USERS: [Action; 2] = [Action::RunTask, Action::AccessSandbox];
 /// What is done to something of a principal.
 const OF_ITS_OWN: [Action; 4] = [
     Action::AccessStore,

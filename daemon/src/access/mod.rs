@@ -33,6 +33,7 @@ use hyper::{HeaderMap, StatusCode};
 use mesita_core::acls::Action;
 use mesita_core::doors::{PRINCIPAL, Rights};
 use mesita_core::wire::hello::Role;
+use serde::{Deserialize, Serialize};
 
 use crate::doors::{Caller, Denied};
 use crate::http::{Early, early};
@@ -57,7 +58,7 @@ pub(crate) struct Wanted {
 }
 
 /// Who must show a credential. Mesos: the flags `--authenticate_...`.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Copy, Debug, Default, Serialize, Deserialize)]
 pub(crate) struct Asks {
     /// Whoever reads.
     pub(crate) readonly: bool,
@@ -243,12 +244,13 @@ impl Access {
         Caller::new(format!("{PRINCIPAL}{principal}"), rights.and(any_user))
     }
 
-    /// True when a caller may bring agents: who operates the cluster, and who is kept for that.
+    /// True when a caller may bring agents: a node that has joined, who operates the cluster, and who
+    /// is kept for that.
     pub(crate) fn may_bring_agents(&self, caller: &Caller) -> bool {
         let kept = self.kept.borrow();
         match caller.principal().and_then(|principal| kept.get(principal)) {
             Some(_) => self.may(caller, Action::RegisterAgent, None),
-            None => caller.rights.has(Rights::OPERATE),
+            None => caller.is_node() || caller.rights.has(Rights::OPERATE),
         }
     }
 

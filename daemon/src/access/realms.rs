@@ -60,7 +60,7 @@ fn under_process(path: &str) -> &str {
 }
 
 /// The path by which `get_endpoints` of `--acls` names what tells of a daemon itself; none: the rules
-/// of what it tells of decide. Mesos has six of them, and no `/metrics`.
+/// of what it tells of decide. Mesos has six of them, and of `/metrics` but the snapshot.
 pub(crate) fn endpoint(path: &str) -> Option<&'static str> {
     let path = under_process(path);
     let path = path.strip_suffix(".json").unwrap_or(path);
@@ -70,6 +70,7 @@ pub(crate) fn endpoint(path: &str) -> Option<&'static str> {
         "/files/debug",
         "/logging/toggle",
         "/metrics",
+        "/metrics/containers",
         "/metrics/snapshot",
         "/monitor/statistics",
     ];

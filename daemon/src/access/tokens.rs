@@ -19,6 +19,8 @@ use crate::tls::Pin;
 pub(crate) const TOKENS: &str = ":tokens";
 /// The same of the nodes that have joined.
 pub(crate) const NODES: &str = ":nodes";
+/// The same of keys that nodes have changed to.
+pub(crate) const PROOFS: &str = ":proofs";
 /// What the first master of a cluster takes in from its `meta` when it leads: tokens by their ids.
 pub(crate) const FIRST_TOKENS: &str = "first-tokens";
 /// What a node that proves to have a token calls itself, before the id of the token.
@@ -28,18 +30,24 @@ pub(crate) const NODES_EACH: usize = 64;
 /// Bytes of one of them at the most: key, state, id of a token.
 const NODE_BYTES: usize = 32 + 1 + 5;
 const _: () = assert!(NODES_EACH * NODE_BYTES + 8 <= STORED_MAX);
+/// Keys that nodes have changed to, kept in one value: each is two of them.
+pub(crate) const PROOFS_EACH: usize = 63;
+const _: () = assert!(PROOFS_EACH * 64 + 8 <= STORED_MAX);
 
 /// What a node may join as.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
 pub(crate) enum NodeRole {
     /// It runs tasks.
     Agent,
+    /// It is one of those that decide, and is given all that they have in common.
+    Master,
 }
 
 impl fmt::Display for NodeRole {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Agent => "agent",
+            Self::Master => "master",
         })
     }
 }
@@ -71,6 +79,14 @@ pub(crate) struct Node {
     pub(crate) token: u32,
 }
 
+/// A node that proves who it is by another key than the one that it joined by.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Proof {
+    /// What it joined by: its name.
+    pub(crate) name: [u8; 32],
+    pub(crate) key: [u8; 32],
+}
+
 /// What a node is to the cluster.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) enum NodeState {
@@ -78,6 +94,8 @@ pub(crate) enum NodeState {
     Agent,
     /// It may be nothing any more.
     Revoked,
+    /// It may be a master.
+    Master,
 }
 
 impl fmt::Display for NodeState {
@@ -85,7 +103,18 @@ impl fmt::Display for NodeState {
         f.write_str(match self {
             Self::Agent => "agent",
             Self::Revoked => "revoked",
+            Self::Master => "master",
         })
+    }
+}
+
+impl NodeRole {
+    /// What a node that joins so is from then on.
+    pub(crate) fn state(self) -> NodeState {
+        match self {
+            Self::Agent => NodeState::Agent,
+            Self::Master => NodeState::Master,
+        }
     }
 }
 

@@ -32,7 +32,8 @@ impl AgentNode {
         attempt: usize,
         leader: Option<&str>,
     ) -> io::Result<Pipe> {
-        let Way::To(_, over) = way else { return way.dial(attempt, leader).await };
+        let Way::To(..) = way else { return way.dial(attempt, leader).await };
+        let over = &self.transport.borrow().clone();
         let address = way.shown(attempt, leader);
         let (address, own) = (address.as_str(), self.own.borrow().clone());
         let around = |by: String| {

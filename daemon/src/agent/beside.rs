@@ -189,7 +189,10 @@ impl AgentNode {
                 return Err(why);
             }
         };
-        self.keeper.send(&enter);
+        if let Err(why) = self.keeper.ask(&enter, None) {
+            self.beside.refused(id, &why);
+            return Err(why);
+        }
         let _abandoned = Abandoned { node: self, id };
         process.over().await
     }

@@ -3,17 +3,16 @@
 
 use std::collections::BTreeMap;
 use std::ffi::CString;
-use std::os::unix::ffi::OsStrExt;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use mesita_core::agent::HandLaunch;
 use mesita_core::wire::resource::{Resource, Value};
 use mesita_core::wire::{ContainerId, Seq, Session};
-use mesita_isolation::cgroups::At;
+use mesita_isolation::cgroups::{At, Part};
 use mesita_isolation::images::Image;
 use mesita_isolation::isolators::{Cap, ImageVolume, Stands, TaskLimits};
-use mesita_isolation::keeper::protocol::{Enter, Launch, Request, Stdio, User};
+use mesita_isolation::keeper::protocol::{Enter, Launch, Request, Stdio, User, path_text};
 use mesita_isolation::keeper::wall::{Bind, Wall};
 use mesita_isolation::{Isolation, sandbox, user};
 use prost::Message;
@@ -22,6 +21,7 @@ use super::devices::{Node, nodes_of};
 use super::docker;
 use super::fetch::Job;
 use super::images::Asked;
+use super::inner::Window;
 use super::volumes::Held;
 use super::walls;
 use crate::access::ForTasks;
@@ -49,7 +49,7 @@ pub(super) struct Names {
     pub(super) agent: String,
     /// What it has is allocated to this role.
     pub(super) role: String,
-    /// Where it is: its agent's address, for it has no other; empty if that does not listen.
+    /// Where it is: its own address, or its agent's; empty if that does not listen.
     pub(super) ip: String,
     /// What the operator gives all of them.
     pub(super) for_tasks: ForTasks,
@@ -80,6 +80,8 @@ pub(super) struct Plan {
     /// The same of images that it finds elsewhere.
     pub(super) wants_also: Vec<Place>,
     pub(super) finds: Vec<ImageVolume>,
+    /// The terminal that it asks for.
+    pub(super) terminal: Option<Option<Window>>,
 }
 
 /// An image that is to be found somewhere.
@@ -246,9 +248,12 @@ pub(super) fn build(
     let is_executor = plan.is_executor();
     let stands =
         plan.on.as_ref().map(|on| Stands { image: on.image.clone(), sandbox: directory.clone() });
-    let devices = nodes_of(&plan.devices)?.iter().map(Node::device).collect();
-    let limits = TaskLimits { stands, images: plan.finds, devices, ..plan.limits };
+    let held = nodes_of(&plan.devices)?;
+    let devices = held.iter().map(Node::device).collect();
+    let nodes = held.iter().flat_map(Node::in_root).collect();
+    let limits = TaskLimits { stands, images: plan.finds, devices, nodes, ..plan.limits };
     let failed = |error: mesita_isolation::Error| error.to_string();
+    isolation.admits(user.as_ref()).map_err(failed)?;
     if let (Some(around), Some(limits)) = (plan.at.inside, &plan.around) {
         isolation.prepare_around(around, limits).map_err(failed)?;
     }
@@ -256,7 +261,18 @@ pub(super) fn build(
     if !binds.is_empty() {
         prepared.mount(binds.into_iter().map(Wall::Bind), isolation.mounts().map_err(failed)?);
     }
+    let endpoint = match prepared.link() {
+        Some((host, _)) if is_executor => {
+            let endpoint = endpoint(&plan.address, host);
+            // Nothing was made of it but directories.
+            endpoint.inspect_err(|_| drop(isolation.cleanup(plan.at)))?
+        }
+        _ => plan.address.clone(),
+    };
     let mut variables = names(&plan.of, &directory);
+    if let Some((_, address)) = prepared.link() {
+        variables.insert("MESOS_CONTAINER_IP".to_owned(), address.to_string());
+    }
     if let Some(on) = &plan.on {
         stand_on(&mut variables, Path::new(&on.sandbox));
     }
@@ -264,8 +280,8 @@ pub(super) fn build(
         let hex: String = token.iter().map(|byte| format!("{byte:02x}")).collect();
         variables.extend([
             ("LIBPROCESS_PORT".to_owned(), "0".to_owned()),
-            ("MESOS_SLAVE_PID".to_owned(), format!("slave(1)@{}", plan.address)),
-            ("MESOS_AGENT_ENDPOINT".to_owned(), plan.address),
+            ("MESOS_SLAVE_PID".to_owned(), format!("slave(1)@{endpoint}")),
+            ("MESOS_AGENT_ENDPOINT".to_owned(), endpoint),
             ("MESOS_CHECKPOINT".to_owned(), "1".to_owned()),
             (
                 "MESOS_EXECUTOR_SHUTDOWN_GRACE_PERIOD".to_owned(),
@@ -281,7 +297,7 @@ pub(super) fn build(
     let mut launch = with_output(plan.request);
     let works = match &plan.on {
         Some(on) => {
-            let output = |name: &str| path(&Path::new(&on.sandbox).join(name));
+            let output = |name: &str| path_text(&Path::new(&on.sandbox).join(name));
             (launch.stdout, launch.stderr) = (output(sandbox::STDOUT), output(sandbox::STDERR));
             on.works().to_owned()
         }
@@ -289,6 +305,20 @@ pub(super) fn build(
     };
     let launch = program(command, variables, &works, user, launch);
     Ok(prepared.request(launch))
+}
+
+/// Where an executor reaches its agent, which listens at `address`, over a link whose end on this machine
+/// is `host`.
+fn endpoint(address: &str, host: Ipv4Addr) -> Result<String, String> {
+    let listens: Option<SocketAddr> = address.parse().ok();
+    match listens {
+        Some(at) if at.ip().is_loopback() => Err(format!(
+            "the agent listens at {at} alone, which an executor with a network of its own does not \
+             reach: give it an --ip that such do, as 0.0.0.0"
+        )),
+        Some(at) if at.ip().is_unspecified() => Ok(format!("{host}:{}", at.port())),
+        _ => Ok(address.to_owned()),
+    }
 }
 
 /// What is different in the environment of who stands on an image: where its sandbox is, and where
@@ -336,22 +366,24 @@ pub(super) fn beside(
     let mut variables = names(of, &directory);
     let directory =
         beside_in(isolation, inside, directory, Path::new(""), &mut variables, &mut user);
+    isolation.admits(user.as_ref()).map_err(|error| error.to_string())?;
     let launch = Launch { container: own, ..empty_launch() };
     let mut launch = program(command, variables, &directory, user, launch);
-    let walls = isolation.beside(inside).add_to(&mut launch);
+    let prepared = isolation.beside(inside, &TaskLimits::default());
+    let walls = prepared.map_err(|error| error.to_string())?.add_to(&mut launch);
     let enter = Enter { inside: inside.id, launch };
     Ok(Request::enter(enter, CString::default(), Stdio::Files, walls))
 }
 
 /// Where a container is that is inside of another's.
 pub(super) struct Inside<'i> {
-    /// The one that it ends with.
-    pub(super) at: At,
-    /// Itself.
-    pub(super) own: ContainerId,
+    /// Where it is in the cgroups of the one that it ends with.
+    pub(super) part: Part,
     /// Its sandbox, in the other's, whose owner is this; empty = that one.
     pub(super) below: &'i Path,
     pub(super) owner: &'i str,
+    /// What it asks for.
+    pub(super) limits: &'i TaskLimits,
 }
 
 impl Inside<'_> {
@@ -373,19 +405,21 @@ pub(super) fn enclosed(
 ) -> Result<(Enter, Vec<Wall>), String> {
     let (mut user, owner) =
         (resolved(&of.user, switch_user)?, resolved(inside.owner, switch_user)?);
-    let directory = sandbox::path(work_dir, inside.at);
+    let Part { of: at, id: own, .. } = inside.part;
+    let directory = sandbox::path(work_dir, at);
     if !inside.below.as_os_str().is_empty() {
         let made = sandbox::create_below(&directory, inside.below, owner.as_ref());
         made.map_err(|error| error.to_string())?;
     }
-    let prepared = isolation.enclose(inside.at, inside.own).map_err(|error| error.to_string())?;
     let mut variables = names(of, &inside.sandbox(&directory));
-    let directory =
-        beside_in(isolation, inside.at, directory, inside.below, &mut variables, &mut user);
-    let launch = with_output(Launch { container: inside.own, ..empty_launch() });
+    let directory = beside_in(isolation, at, directory, inside.below, &mut variables, &mut user);
+    isolation.admits(user.as_ref()).map_err(|error| error.to_string())?;
+    let prepared = isolation.enclose(inside.part, inside.limits);
+    let prepared = prepared.map_err(|error| error.to_string())?;
+    let launch = with_output(Launch { container: own, ..empty_launch() });
     let mut launch = program(command, variables, &directory, user, launch);
     let walls = prepared.add_to(&mut launch);
-    Ok((Enter { inside: inside.at.id, launch }, walls))
+    Ok((Enter { inside: at.id, launch }, walls))
 }
 
 /// What a container of its own is.
@@ -405,6 +439,7 @@ pub(super) fn alone(
     switch_user: bool,
 ) -> Result<Request, String> {
     let user = resolved(&of.user, switch_user)?;
+    isolation.admits(user.as_ref()).map_err(|error| error.to_string())?;
     let directory = sandbox::create(work_dir, alone.own, user.as_ref());
     let directory = directory.map_err(|error| error.to_string())?;
     let prepared =
@@ -418,11 +453,6 @@ pub(super) fn alone(
 fn with_output(launch: Launch) -> Launch {
     let (stdout, stderr) = (sandbox::STDOUT.to_owned(), sandbox::STDERR.to_owned());
     Launch { stdout: text(stdout), stderr: text(stderr), ..launch }
-}
-
-/// A path for the keeper.
-pub(super) fn path(path: &Path) -> CString {
-    CString::new(path.as_os_str().as_bytes()).unwrap_or_default()
 }
 
 pub(super) fn resolved(user: &str, switch_user: bool) -> Result<Option<User>, String> {
@@ -468,7 +498,7 @@ fn program(
         program: text(command.program),
         arguments: command.arguments.into_iter().map(text).collect(),
         environment: pairs.collect(),
-        directory: path(directory),
+        directory: path_text(directory),
         user,
         ..launch
     }
@@ -515,7 +545,7 @@ fn asked_disk(resources: &Seq<'_, Resource<'_>>) -> u64 {
 }
 
 /// True when CPUs among resources may be taken back.
-pub(super) fn revocable_cpus(resources: &Seq<'_, Resource<'_>>) -> bool {
+fn revocable_cpus(resources: &Seq<'_, Resource<'_>>) -> bool {
     resources.iter().any(|one| one.name == "cpus" && one.traits.revocable)
 }
 
@@ -525,9 +555,12 @@ fn bytes(milli: u64) -> u64 {
 }
 
 /// What a container may use, out of what it holds; what may be taken back, for little if so.
-pub(super) fn limits(launch: &HandLaunch<'_>, low_priority: bool) -> TaskLimits {
-    let (cpus_milli, mem_bytes) = asked(&launch.resources);
-    let [cpus, mem] = launch.limits;
+pub(super) fn limits(
+    resources: &Seq<'_, Resource<'_>>,
+    [cpus, mem]: [u64; 2],
+    low_priority: bool,
+) -> TaskLimits {
+    let (cpus_milli, mem_bytes) = asked(resources);
     let cap = |limit: u64, unit: fn(u64) -> u64| match limit {
         0 => None,
         u64::MAX => Some(Cap::Unlimited),
@@ -535,12 +568,12 @@ pub(super) fn limits(launch: &HandLaunch<'_>, low_priority: bool) -> TaskLimits 
     };
     TaskLimits {
         cpus_milli,
-        low_priority: low_priority && revocable_cpus(&launch.resources),
+        low_priority: low_priority && revocable_cpus(resources),
         cpus_limit: cap(cpus, |milli| milli),
         mem_bytes,
         mem_limit: cap(mem, bytes),
-        disk_bytes: Some(asked_disk(&launch.resources)),
-        ports: asked_ports(&launch.resources),
+        disk_bytes: Some(asked_disk(resources)),
+        ports: asked_ports(resources),
         ..TaskLimits::default()
     }
 }
@@ -566,5 +599,19 @@ pub(super) fn empty_launch() -> Launch {
         oom_score_adj: 0,
         stop_after_us: 0,
         grace_us: 0,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_agent_is_where_a_network_of_its_own_reaches_it() {
+        let host = Ipv4Addr::new(10, 213, 0, 2);
+        assert_eq!(endpoint("0.0.0.0:5051", host), Ok("10.213.0.2:5051".to_owned()));
+        assert_eq!(endpoint("[::]:5051", host), Ok("10.213.0.2:5051".to_owned()));
+        assert_eq!(endpoint("192.0.2.7:5051", host), Ok("192.0.2.7:5051".to_owned()));
+        assert!(endpoint("127.0.0.1:5051", host).unwrap_err().contains("does not reach"));
     }
 }

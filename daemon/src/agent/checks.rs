@@ -15,17 +15,19 @@ use mesita_core::agent::Input;
 use mesita_core::wire::ContainerId;
 use mesita_core::wire::task::Exit;
 use prost::Message;
-use smol::net::TcpStream;
 use smol_hyper::rt::FuturesIo;
 
-use super::AgentNode;
 use super::containers::Container;
+use super::{AgentNode, nobody};
 use crate::alarm;
 use crate::clock;
-use crate::command::Command;
+use crate::command::{Command, variables_of};
+use crate::conn::Pipe;
 use crate::pb::mesita::TaskPublic;
 use crate::pb::mesos::v1::{CheckStatusInfo, ContainerStatus, TaskStatus};
-use crate::v1::checks::{Check, Health, Look, Rhythm, found};
+use crate::tls::Outside;
+use crate::v1::checks::{Check, Health, Http, Look, Rhythm, found};
+use crate::v1::events::{network_info, own_address};
 
 /// Answers that lead elsewhere on the same server, one after the other.
 const REDIRECTS_MAX: usize = 5;
@@ -88,10 +90,17 @@ impl AgentNode {
         let known = container.as_ref().and_then(|one| one.docker());
         let known = known.map(|of| of.carried()).unwrap_or_default();
         let executor_pid = self.containers.pid(id);
-        let status = known.container_status.unwrap_or_default();
+        let mut status = known.container_status.unwrap_or_default();
+        if status.network_infos.is_empty() {
+            status.network_infos.extend(self.address_of(id).map(network_info));
+        }
         let container_status = Some(ContainerStatus { executor_pid, ..status });
         let carried = TaskStatus { check_status, container_status, ..known };
-        let Some(refs) = self.port.store(&[carried.encode_to_vec()]) else {
+        let refs = self.port.store(&[carried.encode_to_vec()]);
+        if let Some(container) = container {
+            *container.carried.borrow_mut() = carried;
+        }
+        let Some(refs) = refs else {
             log::error!("no room for what a check found; see --max-body-bytes");
             return;
         };
@@ -137,12 +146,14 @@ impl AgentNode {
                     Exit::Signal(signal) => Err(format!("the command ended by signal {signal}")),
                     Exit::Unseen => Err("nobody saw how the command ended".to_owned()),
                 },
-                Look::Http(address, port, path) => {
-                    ask(self.place_of(id, *address), *port, path).await
+                Look::Http(http) => {
+                    let address = self.place_of(id, http.address);
+                    self.is_no_daemons(SocketAddr::new(address, http.port))?;
+                    ask(&Http { address, ..http.clone() }).await
                 }
                 Look::Tcp(address, port) => {
-                    let address = self.place_of(id, *address);
-                    Ok(TcpStream::connect((address, *port)).await.is_ok().into())
+                    let server = SocketAddr::new(self.place_of(id, *address), *port);
+                    Ok(nobody::connect(server).await.is_ok().into())
                 }
             }
         };
@@ -155,14 +166,48 @@ impl AgentNode {
 impl AgentNode {
     /// Where a task listens: at the loopback address, unless its container has an address of its own.
     fn place_of(&self, id: ContainerId, loopback: IpAddr) -> IpAddr {
-        let container = self.containers.get(id);
-        container.and_then(|one| one.docker()?.address()).unwrap_or(loopback)
+        self.address_of(id).unwrap_or(loopback)
     }
 
+    /// The address of its own that a container has while it runs; none = its agent's.
+    pub(super) fn address_of(&self, id: ContainerId) -> Option<IpAddr> {
+        match self.containers.get(id).as_ref().and_then(|one| one.docker()) {
+            Some(of) => of.address(),
+            None => self.containers.isolation().address(self.containers.at(id)).map(IpAddr::V4),
+        }
+    }
+
+    /// Refuses what this agent answers itself, or its master on this machine: where this process is not
+    /// root's, they would take a task's question for that of their own user.
+    fn is_no_daemons(&self, server: SocketAddr) -> Result<(), String> {
+        let of_master = |leader: &String| {
+            let at: Option<SocketAddr> = leader.parse().ok();
+            at.is_some_and(|at| at.ip().is_loopback() && at.port() == server.port())
+        };
+        let own = own_address(&self.options.address).map(|(_, port)| port);
+        let is_own = own == Some(i32::from(server.port()));
+        if server.ip().is_loopback()
+            && (is_own || self.leader.borrow().as_ref().is_some_and(of_master))
+        {
+            return Err(format!(
+                "port {} is no task's: a daemon of Mesita is there",
+                server.port()
+            ));
+        }
+        Ok(())
+    }
+
+    /// Runs a command beside a task, with the variables that the task names and those of its own, which
+    /// win. Mesos: `Slave::getExecutorInfo`, whose environment the checker has.
     async fn run_in(&self, id: ContainerId, command: &Command) -> Result<Exit, String> {
         match self.containers.get(id) {
+            // That has the environment of its container.
             Some(one) if one.docker().is_some() => self.exec_docker(id, command).await,
-            _ => self.run_beside(id, command.clone()).await,
+            _ => {
+                let mut variables = variables_of(&self.tally.private_of(id));
+                variables.extend(command.variables.iter().cloned());
+                self.run_beside(id, Command { variables, ..command.clone() }).await
+            }
         }
     }
 }
@@ -171,7 +216,7 @@ impl AgentNode {
 fn is_healthy(look: &Look, found: i32) -> Result<(), String> {
     let (healthy, what) = match look {
         Look::Command(_) => (found == 0, "exit status"),
-        Look::Http(..) => ((200..400).contains(&found), "status code"),
+        Look::Http(_) => ((200..400).contains(&found), "status code"),
         Look::Tcp(..) => (found != 0, "connections"),
     };
     if healthy { Ok(()) } else { Err(format!("{what} {found}")) }
@@ -191,25 +236,32 @@ async fn while_runs(container: &Container, work: impl Future<Output = ()>) {
     futures_lite::future::or(work, over).await;
 }
 
-/// The status code of a GET. What leads elsewhere on the same server is followed, as curl does it for
-/// Mesos.
-async fn ask(address: IpAddr, port: u16, path: &str) -> Result<i32, String> {
-    let mut path = path.to_owned();
+/// The status code of a GET. What leads elsewhere on the same server is followed, and any certificate is
+/// taken, as curl does it for Mesos.
+async fn ask(of: &Http) -> Result<i32, String> {
+    let outside = of.secure.then(Outside::anybody).transpose()?;
+    let mut of = of.clone();
     for _ in 0..REDIRECTS_MAX {
-        let answer = ask_once(SocketAddr::new(address, port), &path).await?;
-        match same_server(&answer, address, port) {
-            Some(next) if answer.status().is_redirection() => path = next,
+        let answer = ask_once(&of, outside.as_ref()).await?;
+        match same_server(&answer, &of) {
+            Some(next) if answer.status().is_redirection() => of.path = next,
             _ => return Ok(answer.status().as_u16().into()),
         }
     }
     Err(format!("more than {REDIRECTS_MAX} redirections"))
 }
 
-async fn ask_once(server: SocketAddr, path: &str) -> Result<Response<()>, String> {
-    let failed = |error: &dyn std::fmt::Display| format!("GET http://{server}{path}: {error}");
-    let stream = TcpStream::connect(server).await.map_err(|error| failed(&error))?;
+async fn ask_once(of: &Http, outside: Option<&Outside>) -> Result<Response<()>, String> {
+    let (server, path) = (SocketAddr::new(of.address, of.port), &*of.path);
+    let failed =
+        |error: &dyn std::fmt::Display| format!("GET {}{server}{path}: {error}", scheme(of));
+    let stream = nobody::connect(server).await.map_err(|error| failed(&error))?;
+    let mut pipe = Pipe::tcp(stream).map_err(|error| failed(&error))?;
+    if let Some(outside) = outside {
+        pipe = outside.wrap(pipe, &of.address.to_string()).await.map_err(|why| failed(&why))?;
+    }
     let mut builder = hyper::client::conn::http1::Builder::new();
-    let shaken = builder.max_buf_size(ANSWER_MAX).handshake(FuturesIo::new(stream)).await;
+    let shaken = builder.max_buf_size(ANSWER_MAX).handshake(FuturesIo::new(pipe.join())).await;
     let (mut sender, connection) = shaken.map_err(|error| failed(&error))?;
     let host = HeaderValue::from_str(&server.to_string()).map_err(|error| failed(&error))?;
     let request = Request::builder()
@@ -234,14 +286,19 @@ async fn ask_once(server: SocketAddr, path: &str) -> Result<Response<()>, String
     futures_lite::future::or(answered, broken).await
 }
 
+fn scheme(of: &Http) -> &'static str {
+    if of.secure { "https://" } else { "http://" }
+}
+
 /// Where on the same server an answer leads.
-fn same_server(answer: &Response<()>, address: IpAddr, port: u16) -> Option<String> {
+fn same_server(answer: &Response<()>, of: &Http) -> Option<String> {
     let location = answer.headers().get(LOCATION)?.to_str().ok()?;
     if answer.status() == StatusCode::NOT_MODIFIED {
         return None;
     }
-    let own = [SocketAddr::new(address, port).to_string(), format!("localhost:{port}")];
-    let path = own.iter().find_map(|own| location.strip_prefix(&format!("http://{own}")));
+    let port = of.port;
+    let own = [SocketAddr::new(of.address, port).to_string(), format!("localhost:{port}")];
+    let path = own.iter().find_map(|own| location.strip_prefix(scheme(of))?.strip_prefix(&**own));
     let path = path.unwrap_or(location);
     (path.starts_with('/') && !path.starts_with("//")).then(|| path.to_owned())
 }
@@ -252,10 +309,10 @@ mod tests {
 
     #[test]
     fn only_what_stays_on_the_server_is_followed() {
-        let address: IpAddr = [127, 0, 0, 1].into();
+        let of = Http { secure: false, address: [127, 0, 0, 1].into(), port: 80, path: "/".into() };
         let leads = |location: &str| {
             let answer = Response::builder().status(302).header(LOCATION, location).body(());
-            same_server(&answer.unwrap(), address, 80)
+            same_server(&answer.unwrap(), &of)
         };
         assert_eq!(leads("/b"), Some("/b".to_owned()));
         assert_eq!(leads("http://127.0.0.1:80/c"), Some("/c".to_owned()));
@@ -266,7 +323,8 @@ mod tests {
     #[test]
     fn healthy_is_what_mesos_takes_for_it() {
         let here: IpAddr = [127, 0, 0, 1].into();
-        let http = Look::Http(here, 1, "/".to_owned());
+        let http = Http { secure: false, address: here, port: 1, path: "/".to_owned() };
+        let http = Look::Http(http);
         assert!(is_healthy(&http, 399).is_ok() && is_healthy(&http, 400).is_err());
         let command = Look::Command(Command::default());
         assert!(is_healthy(&command, 0).is_ok() && is_healthy(&command, 1).is_err());

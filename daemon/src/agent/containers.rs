@@ -1,60 +1,45 @@
-//! What the core wants done with containers, done by the hands: a bounded number of blocking steps
-//! at once, those of one container in order.
+//! Containers that the core knows, and what is known of each.
 
 use std::cell::{Cell, OnceCell, RefCell};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
-use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 use std::rc::Rc;
 use std::sync::Arc;
 
 use event_listener::Event;
 use mesita_core::agent::ledger::Record;
-use mesita_core::agent::{Hand, HandLaunch, Input};
-use mesita_core::limits::MESSAGE_MAX;
-use mesita_core::wire::task::{Kind, Reason, TaskOf};
-use mesita_core::wire::{AgentId, BodyRef, ContainerId, FrameworkId};
+use mesita_core::wire::task::{Kind, TaskOf};
+use mesita_core::wire::{AgentId, ContainerId, FrameworkId};
 use mesita_isolation::cgroups::At;
-use mesita_isolation::images::{self, Provisioner};
-use mesita_isolation::isolators::{ImageVolume, Limitation, Reason as LimitReason, TaskLimits};
-use mesita_isolation::keeper::protocol::{Ended, Launch, Left, Request};
-use mesita_isolation::{Isolation, Killed, sandbox};
-use prost::Message;
+use mesita_isolation::images::Provisioner;
+use mesita_isolation::keeper::protocol::{Ended, Left};
+use mesita_isolation::{Isolation, sandbox};
 use siphasher::sip128::{Hasher128, SipHasher24};
 use smol::lock::Semaphore;
 
-use super::AgentNode;
-use super::build::{
-    Begun, Names, On, Place, Plan, asked, begin, build, empty_launch, limits, resolved,
-    revocable_cpus,
-};
+use super::build::{Names, Plan};
 use super::docker;
-use super::images::Asked;
-use super::volumes::Held;
-use super::watch::Watch;
+use super::inner::Stdio;
+use super::limited::Limited;
 use crate::access::ForTasks;
-use crate::clock;
-use crate::command::image_of;
-use crate::pb::mesita::TaskPublic;
-use crate::pb::mesos::v1::{ContainerInfo, ExecutorInfo, volume};
-use crate::v1::events::own_address;
+use crate::pb::mesos::v1::TaskStatus;
 
 /// Containers that are remembered after their end.
-const RECENT_MAX: usize = 128;
+pub(super) const RECENT_MAX: usize = 128;
 /// Containers of one agent.
 pub(crate) struct Containers {
     /// What every task finds in its environment.
     for_tasks: ForTasks,
-    isolation: Arc<Isolation<'static>>,
-    provisioner: Option<Arc<Provisioner>>,
+    pub(super) isolation: Arc<Isolation<'static>>,
+    pub(super) provisioner: Option<Arc<Provisioner>>,
     pub(super) work_dir: PathBuf,
     key: [u8; 32],
-    switch_user: bool,
+    pub(super) switch_user: bool,
     hands: Semaphore,
     hands_max: usize,
-    known: RefCell<BTreeMap<ContainerId, Rc<Container>>>,
+    pub(super) known: RefCell<BTreeMap<ContainerId, Rc<Container>>>,
     /// Those that the core has forgotten last, for who asks late what they used.
-    recent: RefCell<VecDeque<(ContainerId, Rc<Container>)>>,
+    pub(super) recent: RefCell<VecDeque<(ContainerId, Rc<Container>)>>,
     /// The agent's id, and its cluster; none until it was admitted.
     id: Cell<Option<(AgentId, u64)>>,
     /// Sandboxes that are to go, by when.
@@ -66,60 +51,70 @@ pub(crate) struct Containers {
     pub(super) removed: Cell<u64>,
     pub(super) stuck: Cell<u64>,
     /// Launches that failed, and containers that could not be ended, or not without a trace.
-    unlaunched: Cell<u64>,
-    unkilled: Cell<u64>,
+    pub(super) unlaunched: Cell<u64>,
+    pub(super) unkilled: Cell<u64>,
+    /// Containers that only held others, and are being removed.
+    pub(super) clearing: Cell<u32>,
+    pub(super) cleared: Event,
 }
 
 /// A container that the core knows.
 #[derive(Default)]
 pub(crate) struct Container {
-    framework: Cell<FrameworkId>,
-    task: RefCell<String>,
-    executor: RefCell<String>,
-    user: RefCell<String>,
+    pub(super) framework: Cell<FrameworkId>,
+    pub(super) task: RefCell<String>,
+    pub(super) executor: RefCell<String>,
+    pub(super) user: RefCell<String>,
     /// The executor's container that it is inside of.
-    inside: Cell<Option<ContainerId>>,
+    pub(super) inside: Cell<Option<ContainerId>>,
     /// It has no process, and others are inside of it.
-    holds: Cell<bool>,
+    pub(super) holds: Cell<bool>,
     /// The limit it ran into while it ran.
-    limited: RefCell<Option<(Reason, String)>>,
+    pub(super) limited: RefCell<Option<Limited>>,
+    /// What updates of its task carry.
+    pub(super) carried: RefCell<TaskStatus>,
     /// How it ended.
-    ended: Cell<Option<Ended>>,
+    pub(super) ended: Cell<Option<Ended>>,
     /// Nothing of it runs, nor will: it ended, never began, or is forgotten.
-    over: Cell<bool>,
+    pub(super) over: Cell<bool>,
     /// Its process was started.
-    started: Cell<bool>,
+    pub(super) started: Cell<bool>,
     /// That process, as the agent sees it.
-    pid: Cell<Option<u32>>,
+    pub(super) pid: Cell<Option<u32>>,
     /// It is not to be started any more, if it was not yet.
-    abandoned: Cell<bool>,
-    /// Volumes that tasks of the executor in it have brought.
-    volumes: RefCell<Vec<Held>>,
+    pub(super) abandoned: Cell<bool>,
+    /// Tasks that the executor in it is not to be given, and why.
+    pub(super) unfit: RefCell<BTreeMap<String, String>>,
     /// What it used in all, for people.
-    summary: RefCell<String>,
+    pub(super) summary: RefCell<String>,
     /// Told when anything of this changes.
-    changed: Event,
-    steps: RefCell<VecDeque<Step>>,
-    busy: Cell<bool>,
+    pub(super) changed: Event,
+    pub(super) steps: RefCell<VecDeque<Step>>,
+    pub(super) busy: Cell<bool>,
+    /// Its terminal, and who reads what is written there.
+    pub(super) stdio: RefCell<Option<Rc<Stdio>>>,
+    pub(super) pumped: RefCell<Option<smol::Task<()>>>,
     /// What the keeper said of the launch.
-    launched: RefCell<Option<Result<u32, String>>>,
+    pub(super) launched: RefCell<Option<Result<u32, String>>>,
     /// What is known of it, if a Docker engine has it.
-    docker: OnceCell<docker::Of>,
+    pub(super) docker: OnceCell<docker::Of>,
 }
 
 /// What is said of a container when it comes to be known.
 #[derive(Default)]
-struct About<'a> {
-    task: &'a str,
-    executor: &'a str,
-    user: &'a str,
-    inside: Option<ContainerId>,
+pub(super) struct About<'a> {
+    pub(super) task: &'a str,
+    pub(super) executor: &'a str,
+    pub(super) user: &'a str,
+    pub(super) inside: Option<ContainerId>,
 }
 
 /// One thing to be done to a container.
-enum Step {
+pub(super) enum Step {
     Launch(Box<Plan>),
     Isolate(u32),
+    /// What it holds is more, or less.
+    Resize,
     /// Kills all of it.
     Kill,
     /// It ended: what is left goes.
@@ -155,6 +150,8 @@ impl Containers {
             stuck: Cell::default(),
             unlaunched: Cell::default(),
             unkilled: Cell::default(),
+            clearing: Cell::default(),
+            cleared: Event::new(),
         }
     }
 
@@ -187,19 +184,6 @@ impl Containers {
     pub(super) fn framework_of(&self, id: ContainerId) -> Option<FrameworkId> {
         let framework = self.get(id)?.framework.get();
         (!framework.is_none()).then_some(framework)
-    }
-
-    /// A task of the executor in a container brings volumes.
-    pub(super) fn brings(&self, id: ContainerId, volumes: Vec<Held>) {
-        let container = self.entry(id);
-        let mut known = container.volumes.borrow_mut();
-        let new = volumes.into_iter().filter(|one| !known.contains(one)).collect::<Vec<_>>();
-        known.extend(new);
-    }
-
-    /// The volumes that tasks of the executor in a container have brought.
-    fn brought(&self, id: ContainerId) -> Vec<Held> {
-        self.get(id).map(|container| container.volumes.borrow().clone()).unwrap_or_default()
     }
 
     /// True once a container's process was started.
@@ -263,7 +247,7 @@ impl Containers {
         self.about(id, task.framework, &About { task: task.task, user: &user, ..About::default() });
     }
 
-    fn about(&self, id: ContainerId, framework: FrameworkId, names: &About<'_>) {
+    pub(super) fn about(&self, id: ContainerId, framework: FrameworkId, names: &About<'_>) {
         let container = self.entry(id);
         container.framework.set(framework);
         container.inside.set(names.inside);
@@ -301,7 +285,7 @@ impl Containers {
         known.iter().filter(|(_, one)| one.docker().is_some()).map(|(id, _)| *id).collect()
     }
 
-    fn entry(&self, id: ContainerId) -> Rc<Container> {
+    pub(super) fn entry(&self, id: ContainerId) -> Rc<Container> {
         Rc::clone(self.known.borrow_mut().entry(id).or_default())
     }
 
@@ -387,6 +371,17 @@ impl Containers {
         of.map(|(id, _)| *id)
     }
 
+    /// Waits until nothing is removed any more.
+    pub(super) async fn all_cleared(&self) {
+        loop {
+            let cleared = self.cleared.listen();
+            if self.clearing.get() == 0 {
+                return;
+            }
+            cleared.await;
+        }
+    }
+
     /// Containers, and how many hands are busy.
     pub(super) fn gauges(&self) -> [(&'static str, u64); 4] {
         let busy = self.known.borrow().values().filter(|container| container.busy.get()).count();
@@ -459,6 +454,18 @@ impl Container {
         self.changed.notify(usize::MAX);
     }
 
+    /// Waits for what the keeper says of its launch.
+    pub(super) async fn launched(&self) -> Result<u32, String> {
+        loop {
+            let changed = self.changed.listen();
+            let launched = self.launched.borrow_mut().take();
+            match launched {
+                Some(launched) => return launched,
+                None => changed.await,
+            }
+        }
+    }
+
     /// Waits until it is not to be started any more.
     pub(super) async fn abandoned(&self) {
         loop {
@@ -478,495 +485,5 @@ impl Container {
     /// Waits until something of it changes.
     pub(super) fn changed(&self) -> event_listener::EventListener {
         self.changed.listen()
-    }
-}
-
-impl AgentNode {
-    /// Something to be done with a container.
-    pub(super) fn hand(&self, hand: &Hand<'_>, bodies: &[BodyRef]) {
-        match hand {
-            Hand::Launch(launch) => {
-                let id = launch.container;
-                let HandLaunch { framework, task, executor, user, inside, .. } = *launch;
-                self.stops(launch.stop_after_us);
-                self.containers.about(id, framework, &About { task, executor, user, inside });
-                let plan = self.plan(launch, bodies);
-                self.step(id, Step::Launch(Box::new(plan)));
-            }
-            Hand::Signal { container, signal } => {
-                if let Some(known) = self.containers.get(*container)
-                    && known.docker().is_some()
-                {
-                    return self.ask_to_end(*container, &known);
-                }
-                self.keeper.send(&Request::Signal { container: *container, signal: *signal });
-            }
-            Hand::Abandon { container } => {
-                if let Some(container) = self.containers.get(*container) {
-                    container.abandoned.set(true);
-                    container.changed.notify(usize::MAX);
-                }
-            }
-            Hand::Destroy { container } => self.step(*container, Step::Kill),
-            Hand::Forget { container } => self.forget(*container),
-            Hand::Keep { containers } => self.keep_only(&containers.iter().collect()),
-            Hand::Volumes { sequence, order, volumes } => {
-                self.order_volumes(*sequence, *order, volumes);
-            }
-            Hand::Clock => self.tell_clock(),
-        }
-    }
-
-    /// What a container is, by its names, its role and its address.
-    pub(super) fn names(&self, id: ContainerId) -> Names {
-        let ip = own_address(&self.options.address).map(|(ip, _)| ip.to_string());
-        let role = self.tally.role_of(id);
-        Names { role, ip: ip.unwrap_or_default(), ..self.containers.names(id) }
-    }
-
-    fn plan(&self, launch: &HandLaunch<'_>, bodies: &[BodyRef]) -> Plan {
-        let bytes =
-            |body: mesita_core::wire::Body| self.port.bodies.borrow().bytes(body.of(bodies));
-        let contained = container_of(launch, &bytes);
-        Plan {
-            request: Launch {
-                container: launch.container,
-                attempt: launch.attempt,
-                session: launch.session,
-                stop_after_us: launch.stop_after_us,
-                grace_us: if launch.stop_after_us > 0 { launch.grace_us } else { 0 },
-                ..empty_launch()
-            },
-            private: bytes(launch.private),
-            public: bytes(launch.public),
-            of: self.names(launch.container),
-            at: self.containers.at(launch.container),
-            around: launch.inside.map(|around| self.around(around)),
-            limits: limits(launch, self.options.spare.revocable_cpu_low_priority),
-            address: self.options.address.clone(),
-            volumes: Held::among(&launch.resources),
-            brought: self.containers.brought(launch.container),
-            devices: self.devices.among(&launch.resources),
-            docker: self.docker_asked(launch, &bytes(launch.public)),
-            wants: image_of(contained.as_ref()).map(Asked::of),
-            on: None,
-            wants_also: places_of(contained.as_ref()),
-            finds: Vec::new(),
-        }
-    }
-
-    /// What a launch stands on, when its image is there.
-    async fn stand(&self, container: &Container, plan: &Plan) -> Result<Option<On>, String> {
-        let Some(wants) = plan.wants.clone().transpose()? else { return Ok(None) };
-        let user = resolved(&plan.of.user, self.containers.switch_user)?;
-        let image = self.image_for(container, &wants, user).await?;
-        let Some(provisioner) = self.containers.provisioner.as_ref().map(Arc::clone) else {
-            return Ok(None);
-        };
-        let stand = move || {
-            if let (_, Some(why)) = provisioner.backend() {
-                log::warn!("images are copied for each task that stands on one: {why}");
-            }
-            let user = provisioner.user_of(&image)?;
-            Ok(On { image, user, sandbox: provisioner.sandbox().to_owned() })
-        };
-        let stands = self.containers.by_hand(stand).await;
-        stands.map(Some).map_err(|error: images::Error| error.to_string())
-    }
-
-    /// The images that a launch finds elsewhere, when they are there.
-    async fn find(&self, container: &Container, plan: &Plan) -> Result<Vec<ImageVolume>, String> {
-        let mut finds = Vec::new();
-        for Place { wants, to, read_only } in plan.wants_also.clone() {
-            if to.starts_with('/') && plan.wants.is_none() {
-                let why =
-                    format!("a volume at `{to}`, which is absolute, needs an image to stand on");
-                return Err(why);
-            }
-            let user = resolved(&plan.of.user, self.containers.switch_user)?;
-            let image = self.image_for(container, &wants?, user).await?;
-            finds.push(ImageVolume { image, to, read_only });
-        }
-        Ok(finds)
-    }
-
-    /// What all that is inside of an executor's container is to weigh, it included.
-    fn around(&self, around: ContainerId) -> TaskLimits {
-        let lists = self.tally.held_in(around);
-        let (cpus, mem) = lists.iter().map(|list| asked(&list.list())).fold((0, 0), |all, one| {
-            (u64::saturating_add(all.0, one.0), u64::saturating_add(all.1, one.1))
-        });
-        // One that holds what may be taken back makes all of them so.
-        let low_priority = self.options.spare.revocable_cpu_low_priority
-            && lists.iter().any(|list| revocable_cpus(&list.list()));
-        TaskLimits { cpus_milli: cpus, mem_bytes: mem, low_priority, ..TaskLimits::default() }
-    }
-
-    /// Puts a step behind those of the same container.
-    fn step(&self, id: ContainerId, step: Step) {
-        let container = self.containers.entry(id);
-        container.steps.borrow_mut().push_back(step);
-        if container.busy.replace(true) {
-            return;
-        }
-        let Some(me) = self.me.upgrade() else { return };
-        self.tasks.go(async move {
-            loop {
-                let step = container.steps.borrow_mut().pop_front();
-                let Some(step) = step else { break };
-                me.take(id, &container, step).await;
-            }
-            container.busy.set(false);
-        });
-    }
-
-    async fn take(&self, id: ContainerId, container: &Rc<Container>, step: Step) {
-        match step {
-            Step::Launch(plan) => match self.launch_by(id, container, *plan).await {
-                Ok(pid) => {
-                    container.started.set(true);
-                    container.set_pid(pid);
-                    self.tally.started(id);
-                    self.introduce(id);
-                    self.port.put(&Input::Started { container: id });
-                    self.begin_checks(id, container);
-                    self.bound_logs_of(id, false);
-                    if container.docker().is_none() {
-                        container.steps.borrow_mut().push_front(Step::Isolate(pid));
-                    }
-                }
-                Err(message) => {
-                    log::warn!("container {id}: {message}");
-                    count(&self.containers.unlaunched);
-                    container.set_over();
-                    let message = cut(&message);
-                    self.port.put(&Input::Unstarted { container: id, message });
-                }
-            },
-            Step::Isolate(pid) => {
-                let isolation = Arc::clone(&self.containers.isolation);
-                let at = self.containers.at(id);
-                let done = move || (isolation.isolate(at, pid), isolation.watch(at));
-                let (isolated, watched) = self.containers.by_hand(done).await;
-                if let Err(error) = isolated {
-                    log::warn!("container {id}: {error}");
-                }
-                match watched {
-                    Ok(watches) => self.watch(id, container, watches),
-                    Err(error) => log::warn!("container {id}: {error}"),
-                }
-            }
-            // Nothing of its own runs there: who is inside ends by itself.
-            Step::Kill if container.holds.get() => {}
-            Step::Kill if container.docker().is_some() => {
-                self.signal_docker(id, "SIGKILL".to_owned());
-            }
-            Step::Kill => self.kill(id).await,
-            Step::Finish(ended) => self.finish(id, container, ended).await,
-        }
-    }
-
-    async fn launch_by(
-        &self,
-        id: ContainerId,
-        container: &Rc<Container>,
-        plan: Plan,
-    ) -> Result<u32, String> {
-        self.docker.refuses(plan.docker.is_some())?;
-        if plan.docker.is_none() {
-            return self.launch(id, container, plan).await;
-        }
-        if plan.at.inside.is_some() {
-            return Err("Docker ContainerInfo is not supported on the task".to_owned());
-        }
-        self.containers.is_of_docker(id);
-        self.launch_docker(id, container, plan).await
-    }
-
-    async fn launch(
-        &self,
-        id: ContainerId,
-        container: &Rc<Container>,
-        plan: Plan,
-    ) -> Result<u32, String> {
-        // The directories of volumes are as the core thinks they are.
-        self.volumes.settled().await;
-        let on = self.stand(container, &plan).await?;
-        let finds = self.find(container, &plan).await?;
-        let plan = Plan { on, finds, ..plan };
-        let isolation = Arc::clone(&self.containers.isolation);
-        let work_dir = self.containers.work_dir.clone();
-        let (switch, token) = (self.containers.switch_user, self.containers.token(id));
-        let begun = {
-            let isolation = Arc::clone(&isolation);
-            self.containers
-                .by_hand(move || begin(plan, &isolation, &work_dir, switch, token))
-                .await?
-        };
-        let request = match begun {
-            Begun::Launch(request) => *request,
-            Begun::Fetch(mut ready) => {
-                self.fetch(container, ready.job()).await?;
-                self.containers.by_hand(move || build(*ready, &isolation, token)).await?
-            }
-        };
-        *container.launched.borrow_mut() = None;
-        self.keeper.send(&request);
-        let launched = loop {
-            let listener = container.changed.listen();
-            let launched = container.launched.borrow_mut().take();
-            match launched {
-                Some(launched) => break launched,
-                None => listener.await,
-            }
-        };
-        if launched.is_err() {
-            let isolation = Arc::clone(&self.containers.isolation);
-            let at = self.containers.at(id);
-            // What went wrong first is what is told.
-            let _ = self.containers.by_hand(move || isolation.cleanup(at)).await;
-        }
-        launched
-    }
-
-    /// Waits for the kernel to say that a container ran into a limit, and ends it then.
-    fn watch(&self, id: ContainerId, container: &Rc<Container>, watches: Vec<OwnedFd>) {
-        let Some(me) = self.me.upgrade() else { return };
-        for watch in watches {
-            let Ok(watch) = Watch::new(watch) else { continue };
-            let (me, container) = (Rc::clone(&me), Rc::clone(container));
-            self.tasks.go(async move {
-                loop {
-                    let ended = async {
-                        while !container.is_over() {
-                            container.changed.listen().await;
-                        }
-                        false
-                    };
-                    let told = async { watch.told().await.is_ok() };
-                    if !futures_lite::future::or(told, ended).await {
-                        return;
-                    }
-                    let isolation = Arc::clone(&me.containers.isolation);
-                    let at = me.containers.at(id);
-                    let limited = me.containers.by_hand(move || isolation.limitation(at)).await;
-                    if let Ok(Some(limitation)) = limited {
-                        *container.limited.borrow_mut() = Some(told_as(&limitation));
-                        me.step(id, Step::Kill);
-                        return;
-                    }
-                }
-            });
-        }
-    }
-
-    async fn kill(&self, id: ContainerId) {
-        let isolation = Arc::clone(&self.containers.isolation);
-        let at = self.containers.at(id);
-        match self.containers.by_hand(move || isolation.kill(at)).await {
-            Ok(Killed::All) => {}
-            Ok(Killed::AskKeeper) => {
-                self.keeper.send(&Request::Signal { container: id, signal: 9 });
-            }
-            Err(error) => {
-                log::error!("container {id}: {error}");
-                count(&self.containers.unkilled);
-                self.keeper.send(&Request::Signal { container: id, signal: 9 });
-            }
-        }
-    }
-
-    /// A container's process ended: what it ran into is found out, what is left of it goes, and
-    /// only then is the core told, for then what it held is free.
-    async fn finish(&self, id: ContainerId, container: &Rc<Container>, ended: Ended) {
-        let isolation = Arc::clone(&self.containers.isolation);
-        let at = self.containers.at(id);
-        let finished = move || {
-            let limit = isolation.ended(at, ended.exit);
-            let usage = isolation.usage(at);
-            let killed = isolation.kill(at).map(|_| ());
-            let cleaned = killed.and_then(|()| isolation.cleanup(at));
-            (limit, usage, cleaned)
-        };
-        let (limit, usage, cleaned) = self.containers.by_hand(finished).await;
-        if let Err(error) = &cleaned {
-            log::error!("container {id}: {error}");
-            count(&self.containers.unkilled);
-        }
-        let seen = limit.unwrap_or_default().map(|limitation| told_as(&limitation));
-        let limited = container.limited.take().or(seen);
-        let usage = usage.unwrap_or_default();
-        *container.summary.borrow_mut() = summary(&ended, usage.user_us, usage.mem_peak_bytes);
-        self.unbound_logs_of(id).await;
-        container.ended.set(Some(ended));
-        container.set_over();
-        let (limit, message) = match &limited {
-            Some((reason, message)) => (Some(*reason), cut(message)),
-            None => (None, ""),
-        };
-        self.port.put(&Input::Ended { container: id, exit: ended.exit, limit, message });
-    }
-
-    /// What a container uses now; what cannot be told is left out.
-    pub(super) async fn usage_of(&self, at: At) -> mesita_isolation::isolators::Usage {
-        if self.containers.get(at.id).is_some_and(|one| one.docker().is_some()) {
-            return self.usage_of_docker(at.id).await;
-        }
-        let isolation = Arc::clone(&self.containers.isolation);
-        let pid = self.containers.pid(at.id);
-        self.containers.by_hand(move || isolation.usage_of(at, pid)).await.unwrap_or_default()
-    }
-
-    /// Kills everything that runs: nobody is left who could tell how it ends.
-    pub(crate) async fn kill_all(&self) {
-        let known: Vec<ContainerId> = self.containers.known.borrow().keys().copied().collect();
-        let of_docker = self.containers.docker_ids();
-        for id in known.into_iter().filter(|id| !of_docker.contains(id)) {
-            let isolation = Arc::clone(&self.containers.isolation);
-            let at = self.containers.at(id);
-            if let Err(error) = self.containers.by_hand(move || isolation.kill(at)).await {
-                log::error!("container {id}: {error}");
-            }
-        }
-    }
-
-    /// The keeper says that a program runs.
-    pub(super) fn launched(&self, id: ContainerId, launched: Result<u32, String>) {
-        if let Some(container) = self.containers.get(id) {
-            *container.launched.borrow_mut() = Some(launched);
-            container.changed.notify(usize::MAX);
-        }
-    }
-
-    /// A container that ran on while the agent was away is watched again.
-    pub(super) fn runs_on(&self, id: ContainerId, pid: u32) {
-        self.step(id, Step::Isolate(pid));
-        if let Some(container) = self.containers.get(id) {
-            container.pid.set(Some(pid));
-            self.begin_checks(id, &container);
-            self.bound_logs_of(id, true);
-        }
-    }
-
-    /// The keeper says how a container ended.
-    pub(super) fn ended(&self, ended: Ended) {
-        self.step(ended.container, Step::Finish(ended));
-    }
-
-    /// The end of a container is on disk.
-    fn forget(&self, id: ContainerId) {
-        let at = self.containers.at(id);
-        let known = self.containers.known.borrow_mut().remove(&id);
-        let Some(container) = known else { return };
-        self.forget_inside(id);
-        let ended = container.ended.get().is_some();
-        if container.holds.get() {
-            self.clear(id);
-        }
-        if container.docker().is_some() {
-            self.forget_docker(id);
-        }
-        container.set_over();
-        {
-            let mut recent = self.containers.recent.borrow_mut();
-            recent.push_back((id, container));
-            if recent.len() > RECENT_MAX {
-                recent.pop_front();
-            }
-        }
-        if ended {
-            self.keeper.send(&Request::Forget { container: id });
-        }
-        let due = clock::now().after(self.options.keeping.delay_us);
-        self.containers.discard(due.0, at);
-    }
-
-    /// A container that only held others is no more.
-    fn clear(&self, id: ContainerId) {
-        let Some(me) = self.me.upgrade() else { return };
-        self.tasks.go(async move {
-            let isolation = Arc::clone(&me.containers.isolation);
-            let cleared = move || isolation.kill(id).and_then(|_| isolation.cleanup(id));
-            if let Err(error) = me.containers.by_hand(cleared).await {
-                log::error!("container {id}: {error}");
-                count(&me.containers.unkilled);
-            }
-        });
-    }
-
-    /// Every other container goes.
-    fn keep_only(&self, stay: &BTreeSet<ContainerId>) {
-        let known: Vec<ContainerId> = self.containers.known.borrow().keys().copied().collect();
-        for id in known.into_iter().filter(|id| !stay.contains(id)) {
-            self.containers.known.borrow_mut().remove(&id);
-            self.keeper.end_and_forget(id);
-        }
-        self.keep_only_inside(stay);
-        let isolation = Arc::clone(&self.containers.isolation);
-        let mut stay: Vec<ContainerId> = stay.iter().copied().collect();
-        stay.extend(self.inners.of_their_own());
-        let Some(me) = self.me.upgrade() else { return };
-        self.tasks.go(async move {
-            match me.containers.by_hand(move || isolation.recover(&stay)).await {
-                Ok(recovered) => {
-                    for name in recovered.removed {
-                        log::info!("container {name}, which nobody knows, is gone");
-                    }
-                    for error in recovered.stuck {
-                        log::error!("{error}");
-                    }
-                }
-                Err(error) => log::error!("{error}"),
-            }
-        });
-    }
-}
-
-/// What a launch says of its container.
-fn container_of(
-    launch: &HandLaunch<'_>,
-    bytes: &impl Fn(mesita_core::wire::Body) -> Arc<[u8]>,
-) -> Option<ContainerInfo> {
-    if launch.task.is_empty() {
-        ExecutorInfo::decode(&*bytes(launch.private)).unwrap_or_default().container
-    } else {
-        TaskPublic::decode(&*bytes(launch.public)).unwrap_or_default().container
-    }
-}
-
-/// Images that it asks for beside the one that it stands on.
-fn places_of(container: Option<&ContainerInfo>) -> Vec<Place> {
-    let volumes = container.map_or(&[][..], |container| &container.volumes);
-    let places = volumes.iter().filter_map(|volume| {
-        let wants = Asked::of(volume.image.as_ref()?);
-        let read_only = volume.mode() == volume::Mode::Ro;
-        Some(Place { wants, to: volume.container_path.clone(), read_only })
-    });
-    places.collect()
-}
-
-/// A limit as the core and frameworks know it.
-fn told_as(limitation: &Limitation) -> (Reason, String) {
-    let reason = match limitation.reason {
-        LimitReason::Memory => Reason::ContainerLimitationMemory,
-        LimitReason::Disk => Reason::ContainerLimitationDisk,
-    };
-    (reason, limitation.message.clone())
-}
-
-/// What a container used, for people.
-fn summary(ended: &Ended, user_us: Option<u64>, peak: Option<u64>) -> String {
-    let cpu_us = user_us.unwrap_or(0).max(ended.user_us.saturating_add(ended.system_us));
-    let peak = peak.unwrap_or(0).max(ended.max_rss_kib.saturating_mul(1024));
-    let tenths = peak / (1024 * 1024 / 10);
-    format!("cpu {} ms  mem peak {}.{} MB", cpu_us / 1000, tenths / 10, tenths % 10)
-}
-
-/// As much of a message as a status holds, in whole lines if it has several.
-pub(super) fn cut(message: &str) -> &str {
-    let whole = &message[..message.floor_char_boundary(MESSAGE_MAX)];
-    match whole.rfind('\n') {
-        Some(end) if whole.len() < message.len() => &whole[..end],
-        _ => whole,
     }
 }

@@ -6,16 +6,18 @@
 //! is gone runs on, and is named in the log.
 
 use std::cell::RefCell;
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::io;
 use std::mem::MaybeUninit;
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
-use std::path::{Path, PathBuf};
+use std::path::{Component, Path, PathBuf};
 
 use mesita_core::resources::text::{TextValue, items, resources};
 use mesita_core::wire::Seq;
 use mesita_core::wire::resource::{Resource, Value};
+use mesita_isolation::keeper::protocol::path_text;
+use mesita_isolation::keeper::wall::Node as InRoot;
 use mesita_isolation::sys::{Device, DeviceKind};
 use rustix::fs::inotify;
 use smol::Async;
@@ -37,6 +39,15 @@ const WORDS: usize = 4096;
 struct Places {
     dev: PathBuf,
     usb: PathBuf,
+}
+
+/// What is the same for all names of one device.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Key {
+    Path(PathBuf),
+    Usb(String),
+    /// A block device or not, with its numbers.
+    Node(bool, u32, u32),
 }
 
 impl Default for Places {
@@ -67,6 +78,17 @@ impl Node {
             access: Device::READ | Device::WRITE | Device::MAKE,
         }
     }
+
+    /// The same for a root of its own, under both of its names; one outside of `/dev` is not there.
+    pub(super) fn in_root(&self) -> Vec<InRoot> {
+        let (block, major, minor) = (self.block, self.major, self.minor);
+        let mut names = vec![&self.path, &self.named];
+        names.dedup();
+        let below = names.into_iter().filter_map(|name| name.strip_prefix("/dev").ok());
+        let plain =
+            |path: &&Path| path.components().all(|part| matches!(part, Component::Normal(_)));
+        below.filter(plain).map(|at| InRoot { path: path_text(at), block, major, minor }).collect()
+    }
 }
 
 /// What `--devices` names.
@@ -76,7 +98,7 @@ pub(super) struct Devices {
     text: String,
     places: Places,
     /// What is not there: the resource's name, and the item.
-    gone: RefCell<BTreeSet<(String, String)>>,
+    gone: RefCell<BTreeSet<Item>>,
 }
 
 /// What is wrong with `--devices`, beside these `--resources`.
@@ -92,8 +114,17 @@ pub(super) fn check(text: &str, beside: &str) -> Result<(), String> {
             return Err(format!("`{}` is in --resources, too", entry.name));
         }
     }
-    Ok(())
+    let devices = Devices { text: text.to_owned(), ..Devices::default() };
+    match devices.twice().next() {
+        Some(([one, other], _)) => {
+            Err(format!("{one} and {other} are one device, which two tasks would hold at once"))
+        }
+        None => Ok(()),
+    }
 }
+
+/// An item of a set: the resource's name, and the item.
+type Item = (String, String);
 
 impl Devices {
     pub(super) fn new(text: Option<&str>) -> Self {
@@ -126,12 +157,37 @@ impl Devices {
         })
     }
 
-    /// What is not there now.
-    fn look(&self) -> BTreeSet<(String, String)> {
+    /// All that is named, what was there when it was looked last before what was not.
+    fn items(&self) -> Vec<Item> {
+        let gone = self.gone.borrow();
         let all = self.sets().flat_map(|(name, _, inside)| {
             items(inside).map(move |item| (name.to_owned(), item.to_owned()))
         });
-        all.filter(|(_, item)| self.places.nodes(item).is_empty()).collect()
+        let mut all: Vec<Item> = all.collect();
+        all.sort_by_key(|item| gone.contains(item));
+        all
+    }
+
+    /// What is not there now, and what is there by another name already: two tasks do not hold one
+    /// device.
+    fn look(&self) -> BTreeSet<Item> {
+        let is_gone = |(_, item): &Item| self.places.nodes(item).is_empty();
+        let gone = self.items().into_iter().filter(is_gone);
+        gone.chain(self.twice().map(|(_, item)| item)).collect()
+    }
+
+    /// Items that are the same device as one before them, in words, and the second of them.
+    fn twice(&self) -> impl Iterator<Item = ([String; 2], Item)> {
+        let mut known = BTreeMap::<Key, Item>::new();
+        self.items().into_iter().filter_map(move |item| {
+            let keys = self.places.keys(&item.1);
+            let before = keys.iter().find_map(|key| known.get(key).cloned());
+            for key in keys {
+                known.entry(key).or_insert_with(|| item.clone());
+            }
+            let said = |(name, item): &Item| format!("`{item}` of `{name}`");
+            before.map(|before| ([said(&before), said(&item)], item))
+        })
     }
 
     /// Items of devices among resources.
@@ -182,6 +238,17 @@ impl Places {
             return None;
         }
         Some(if item.starts_with('/') { item.into() } else { self.dev.join(item) })
+    }
+
+    /// What an item is known by, while it is not there too.
+    fn keys(&self, item: &str) -> Vec<Key> {
+        let name = match self.named(item) {
+            Some(path) => Key::Path(path),
+            None => Key::Usb(item.to_ascii_lowercase()),
+        };
+        let nodes = self.nodes(item).into_iter();
+        let nodes = nodes.map(|node| Key::Node(node.block, node.major, node.minor));
+        std::iter::once(name).chain(nodes).collect()
     }
 
     /// The nodes of an item; none when it is not there.
@@ -332,6 +399,39 @@ mod tests {
         for bad in ["serial:2", "ports:{a}", "serial:[1-2]", "serial:{a,a}", "serial"] {
             assert!(check(bad, "").is_err(), "{bad}");
         }
+    }
+
+    #[test]
+    fn one_device_is_not_offered_twice() {
+        for bad in [
+            "a:{null};b:{null}",
+            "a:{null,/dev/null}",
+            "a(web):{full};b(shop):{/dev/../dev/full}",
+            "a:{ttyUSB9};b:{/dev/ttyUSB9}",
+            "a:{0403:ABCD};b:{0403:abcd}",
+        ] {
+            let said = check(bad, "").expect_err(bad);
+            assert!(said.contains("which two tasks would hold at once"), "{said}");
+        }
+        check("a:{null};b:{zero}", "").unwrap();
+    }
+
+    #[test]
+    fn a_device_that_comes_to_have_two_names_is_offered_by_the_one_that_was_there() {
+        let root = std::env::temp_dir().join(format!("mesita-names-{}", std::process::id()));
+        fs::create_dir_all(&root).unwrap();
+        let places = Places { dev: root.clone(), ..Places::default() };
+        let link = |name| std::os::unix::fs::symlink("/dev/null", root.join(name)).unwrap();
+        link("late");
+        let own = devices("a:{early};b:{late}", places);
+        assert_eq!(own.told(), "b:{late}");
+        link("early");
+        *own.gone.borrow_mut() = own.look();
+        assert_eq!(own.told(), "b:{late}");
+        fs::remove_file(root.join("late")).unwrap();
+        *own.gone.borrow_mut() = own.look();
+        assert_eq!(own.told(), "a:{early}");
+        fs::remove_dir_all(&root).unwrap();
     }
 
     #[test]

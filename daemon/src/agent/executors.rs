@@ -20,14 +20,17 @@ use mesita_core::limits::HEAD_MAX;
 use mesita_core::table::Id;
 use mesita_core::wire::agent::FrameworkHeld;
 use mesita_core::wire::call::Capability;
-use mesita_core::wire::executor::ExecutorEvent;
+use mesita_core::wire::executor::{ExecutorCall, ExecutorEvent, ExecutorUpdate};
 use mesita_core::wire::hello::Role;
-use mesita_core::wire::{AgentId, Body, BodyRef, ContainerId, FrameworkId, Head, Scratch, decode};
+use mesita_core::wire::task::{Detail, Reason, Source, Status, TaskState};
+use mesita_core::wire::{
+    AgentId, Body, BodyRef, ContainerId, FrameworkId, Head, Scratch, Seq, decode,
+};
 use prost::Message;
 
 use super::AgentNode;
+use super::hands::cut;
 use super::metrics::Awaited;
-use crate::alarm;
 use crate::describe;
 use crate::doors::{Denied, Inside};
 use crate::encoded::Resources;
@@ -37,8 +40,10 @@ use crate::http::{Early, Reply, early, request, status, stream};
 use crate::pb::mesita::FrameworkPublic;
 use crate::pb::mesos::v1 as pb;
 use crate::port::with_refs;
+use crate::v1::events::network_info;
 use crate::v1::executors::{self, Said, Telling};
 use crate::v1::resources::{Form, Stack, attributes, of_wire};
+use crate::{alarm, clock};
 use pb::executor::Call;
 use pb::executor::call::Type;
 
@@ -47,16 +52,30 @@ const HEARTBEAT_US: u64 = 1_800_000_000;
 
 /// Frameworks that are remembered when they have nothing here any more. Mesos: 50.
 const COMPLETED_MAX: usize = 50;
+/// Updates of executors that are remembered, should they come again.
+const HEARD_MAX: usize = 256;
 
 /// Streams of executors, and what is known of their frameworks.
 #[derive(Default)]
 pub(super) struct Executors {
     by_conn: RefCell<BTreeMap<Id, Rc<Executor>>>,
     /// Connections, streams or not, of those that subscribed; true for one that is to end.
-    heard: RefCell<BTreeMap<Id, bool>>,
+    heard: RefCell<BTreeMap<Id, (ContainerId, bool)>>,
     frameworks: RefCell<BTreeMap<FrameworkId, Known>>,
     /// Frameworks that have nothing here any more, the newest last.
     completed: RefCell<VecDeque<(FrameworkId, Known)>>,
+    /// Updates that executors have sent last, and whether they were confirmed.
+    heard_last: RefCell<VecDeque<(Heard, bool)>>,
+}
+
+/// An update of an executor's, which may send it again. One that was confirmed is confirmed again,
+/// and told to nobody. Mesos: `TaskStatusUpdateStream::update`.
+#[derive(PartialEq, Eq)]
+struct Heard {
+    container: ContainerId,
+    task: String,
+    uuid: Vec<u8>,
+    state: i32,
 }
 
 /// A framework.
@@ -154,11 +173,43 @@ impl Executors {
 
     /// Takes note of what an executor is told on a connection.
     pub(super) fn told(&self, conn: Id, event: &ExecutorEvent<'_>) {
-        if matches!(event, ExecutorEvent::Subscribed { .. }) {
-            self.heard.borrow_mut().insert(conn, false);
-        } else if matches!(event, ExecutorEvent::Shutdown) {
-            self.heard.borrow_mut().insert(conn, true);
+        let mut heard = self.heard.borrow_mut();
+        if let (ExecutorEvent::Acknowledged { task, uuid }, Some((container, _))) =
+            (event, heard.get(&conn))
+        {
+            for (one, confirmed) in self.heard_last.borrow_mut().iter_mut() {
+                let is = one.container == *container && one.task == *task && one.uuid == *uuid;
+                *confirmed |= is;
+            }
         }
+        if let ExecutorEvent::Subscribed { container, .. } = event {
+            heard.insert(conn, (*container, false));
+        } else if let (ExecutorEvent::Shutdown, Some((_, ends))) = (event, heard.get_mut(&conn)) {
+            *ends = true;
+        }
+    }
+
+    /// True for an update that came before and was confirmed; another one is remembered.
+    fn is_again(&self, said: Heard) -> bool {
+        let mut last = self.heard_last.borrow_mut();
+        if let Some((_, confirmed)) = last.iter().find(|(one, _)| *one == said) {
+            return *confirmed;
+        }
+        if last.len() >= HEARD_MAX {
+            last.pop_front();
+        }
+        last.push_back((said, false));
+        false
+    }
+
+    /// The container of the executor at a connection.
+    fn container_at(&self, conn: Id) -> Option<ContainerId> {
+        self.heard.borrow().get(&conn).map(|(container, _)| *container)
+    }
+
+    /// The executor in a container is there to be given tasks.
+    pub(super) fn has_subscribed(&self, container: ContainerId) -> bool {
+        self.heard.borrow().values().any(|(of, _)| *of == container)
     }
 
     /// A connection is gone.
@@ -169,7 +220,7 @@ impl Executors {
     /// How many have subscribed, and how many more of them are to end.
     pub(super) fn heard(&self) -> (u64, u64) {
         let heard = self.heard.borrow();
-        let ending = heard.values().filter(|ends| **ends).count();
+        let ending = heard.values().filter(|(_, ends)| *ends).count();
         ((heard.len() - ending) as u64, ending as u64)
     }
 
@@ -270,18 +321,38 @@ impl AgentNode {
             None if call.r#type() == Type::Heartbeat => return Ok(status(StatusCode::ACCEPTED)),
             None => return Err(early(StatusCode::FORBIDDEN, "Executor is not subscribed")),
         };
+        if let (Some(update), Some(container)) =
+            (&call.update, self.executors.container_at(executor.conn))
+        {
+            let status = &update.status;
+            let (task, uuid) = (status.task_id.value.clone(), status.uuid().to_vec());
+            let mut again = pb::executor::Event::default();
+            again.set_type(pb::executor::event::Type::Acknowledged);
+            again.acknowledged = Some(pb::executor::event::Acknowledged {
+                task_id: status.task_id.clone(),
+                uuid: uuid.clone(),
+            });
+            if self.executors.is_again(Heard { container, task, uuid, state: status.state }) {
+                executor.tell(&again);
+                return Ok(self::status(StatusCode::ACCEPTED));
+            }
+        }
         self.port.room().await;
         self.put_executor_call(executor.conn, said, |_| {})?;
         Ok(status(StatusCode::ACCEPTED))
     }
 
-    /// Says of what an executor tells which process that is. Mesos: `Slave::statusUpdate`.
+    /// Says of what an executor tells which process that is, and where, if that has an address of its
+    /// own. Mesos: `Slave::statusUpdate`.
     fn place_update(&self, call: &mut Call, framework: FrameworkId) {
         let container = self.containers.of_executor(framework, &call.executor_id.value);
         let pid = container.and_then(|container| self.containers.pid(container));
-        if let (Some(pid), Some(update)) = (pid, &mut call.update) {
+        if let (Some(container), Some(pid), Some(update)) = (container, pid, &mut call.update) {
             let into = update.status.container_status.get_or_insert_with(Default::default);
             into.executor_pid = Some(pid);
+            if into.network_infos.is_empty() {
+                into.network_infos.extend(self.address_of(container).map(network_info));
+            }
         }
     }
 
@@ -434,6 +505,47 @@ impl AgentNode {
             });
         });
         Ok(())
+    }
+
+    /// True for tasks that are not to be given to their executor: they have failed instead.
+    pub(super) fn keeps_back(&self, conn: Id, head: &[u8]) -> bool {
+        let container = self.executors.container_at(conn);
+        let Some(known) = container.and_then(|id| self.containers.get(id)) else { return false };
+        if known.unfit.borrow().is_empty() {
+            return false;
+        }
+        let Ok(Head::ExecutorEvent(event)) = decode(head) else { return false };
+        let names: Vec<&str> = if let ExecutorEvent::Launch { task } = &event {
+            vec![task.task]
+        } else if let ExecutorEvent::LaunchGroup { tasks } = &event {
+            tasks.iter().map(|task| task.task).collect()
+        } else {
+            return false;
+        };
+        let why = names.iter().find_map(|name| known.unfit.borrow().get(*name).cloned());
+        let Some(why) = why else { return false };
+        for task in names {
+            let detail = Detail {
+                reason: Some(Reason::ContainerUpdateFailed),
+                message: cut(&why),
+                ..Detail::default()
+            };
+            let status = Status {
+                task,
+                state: TaskState::Failed,
+                source: Source::Agent,
+                agent: AgentId::NONE,
+                uuid: None,
+                wall_us: clock::wall_us(),
+                detail: Some(detail),
+            };
+            // Of no name: the executor has said nothing that could be confirmed.
+            let call = ExecutorCall::Update(ExecutorUpdate { uuid: [0; 16], status });
+            // Our own types have no way to fail.
+            let head = postcard::to_allocvec(&Head::ExecutorCall(call)).unwrap_or_default();
+            self.port.put(&Input::Frame { conn, head: &head, bodies: Seq::EMPTY });
+        }
+        true
     }
 
     /// Tells an executor that listens on a stream; false for whoever does not.

@@ -64,6 +64,7 @@ impl AgentNode {
             }
             let mut sooner = me.sooner().await;
             let mut looked = clock::now();
+            let mut was_full = false;
             loop {
                 let listener = me.containers.garbage_changed.listen();
                 let first = me.containers.garbage.borrow().first().copied();
@@ -72,7 +73,9 @@ impl AgentNode {
                     continue;
                 };
                 let watch = looked.after(keeping.watch_us);
-                if clock::now() >= watch {
+                let full = std::mem::replace(&mut was_full, me.disk_full.get());
+                let filled = !full && was_full;
+                if filled || clock::now() >= watch {
                     sooner = me.sooner().await;
                     looked = clock::now();
                     continue;

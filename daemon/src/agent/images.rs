@@ -18,6 +18,7 @@ use mesita_isolation::images::{
     self, Digest, Image, Led, Name, Place, Platform, Provisioner, Pruned, Source,
 };
 use mesita_isolation::keeper::protocol::User;
+use mesita_isolation::tree;
 
 use super::AgentNode;
 use super::containers::Container;
@@ -208,7 +209,7 @@ impl AgentNode {
                     }
                     Err(why) => Err(why),
                 };
-                let removed = move || fs::remove_dir_all(&room);
+                let removed = move || tree::remove(&room);
                 if let Err(error) = self.containers.by_hand(removed).await {
                     log::warn!("what was fetched of an image stays until the next start: {error}");
                 }

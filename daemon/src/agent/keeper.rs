@@ -12,6 +12,7 @@ use futures_lite::{AsyncReadExt, AsyncWriteExt};
 use mesita_core::wire::ContainerId;
 use mesita_isolation::keeper::protocol::{Asked, DESCRIPTORS, Decoder, Reply, Request, encode};
 use mesita_isolation::keeper::{Client, lend};
+use mesita_isolation::tree;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::process::{Pid, PidfdFlags, pidfd_open};
 use smol::Async;
@@ -74,24 +75,33 @@ impl Link {
         })
     }
 
-    /// Asks the keeper for something. It reads as fast as it is asked.
+    /// Tells the keeper something that is never too long. It reads as fast as it is told.
     pub(super) fn send(&self, request: &Request) {
-        let mut queue = self.queue.borrow_mut();
-        if queue.is_empty() {
-            queue.push_back(Waiting::default());
+        if let Err(why) = self.ask(request, None) {
+            log::error!("{why}");
         }
-        if let Some(last) = queue.back_mut()
-            && let Err(malformed) = encode(request, &mut last.bytes)
-        {
-            log::error!("the keeper cannot be asked: {malformed}");
-        }
-        self.queued.notify(usize::MAX);
     }
 
-    /// The same, with descriptors that it is to use.
-    pub(super) fn send_with(&self, request: &Request, lent: [OwnedFd; DESCRIPTORS]) {
-        self.queue.borrow_mut().push_back(Waiting { bytes: Vec::new(), lent: Some(lent) });
-        self.send(request);
+    /// Asks the keeper for something, with descriptors that it is to use. What is too long is refused,
+    /// and its descriptors go nowhere.
+    pub(super) fn ask(
+        &self,
+        request: &Request,
+        lent: Option<[OwnedFd; DESCRIPTORS]>,
+    ) -> Result<(), String> {
+        let mut queue = self.queue.borrow_mut();
+        let mut own = Vec::new();
+        let into = match queue.back_mut() {
+            Some(last) if lent.is_none() => &mut last.bytes,
+            _ => &mut own,
+        };
+        encode(request, into)
+            .map_err(|malformed| format!("the keeper cannot be asked: {malformed}"))?;
+        if !own.is_empty() {
+            queue.push_back(Waiting { bytes: own, lent });
+        }
+        self.queued.notify(usize::MAX);
+        Ok(())
     }
 
     /// Kills a container that nobody knows.
@@ -111,12 +121,12 @@ impl Link {
                 continue;
             };
             let sent = match lent {
-                Some(lent) if !bytes.is_empty() => {
+                Some(lent) => {
                     let lent: Vec<BorrowedFd<'_>> = lent.iter().map(AsFd::as_fd).collect();
                     let first = |stream: &UnixStream| Ok(lend(stream, &bytes, &lent)?);
                     self.stream.write_with(first).await?
                 }
-                Some(_) | None => 0,
+                None => 0,
             };
             (&self.stream).write_all(&bytes[sent..]).await?;
         }
@@ -165,14 +175,14 @@ impl AgentNode {
         self.kill_all().await;
         let isolation = self.containers.isolation();
         let work_dir = self.work_dir().to_owned();
-        let ended = move || (isolation.end_without_keeper(), std::fs::remove_dir_all(work_dir));
+        let ended = move || (isolation.end_without_keeper(), tree::remove(&work_dir));
         let (ended, removed) = self.containers.by_hand(ended).await;
         match ended {
             Ok(recovered) => recovered.stuck.iter().for_each(|error| log::error!("{error}")),
             Err(error) => log::error!("{error}"),
         }
         if let Err(error) = removed {
-            log::error!("{}: {error}", self.work_dir().display());
+            log::error!("{error}");
         }
     }
 
@@ -222,7 +232,7 @@ impl AgentNode {
                 self.keeper.all_ended.set(true);
                 self.keeper.ended.notify(usize::MAX);
             }
-            Reply::Hello(_) | Reply::Listed { .. } | Reply::Busy { .. } => {
+            Reply::Hello(_) | Reply::Listed { .. } | Reply::Busy { .. } | Reply::Lent { .. } => {
                 log::debug!("the keeper says what was not asked: {reply:?}");
             }
         }

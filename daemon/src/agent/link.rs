@@ -13,7 +13,7 @@ use mesita_core::agent::Input;
 use mesita_core::time::Time;
 use mesita_core::wire::agent::AgentEvent;
 use mesita_core::wire::hello::Role;
-use mesita_core::wire::link::Link;
+use mesita_core::wire::link::{Link, Parting};
 use mesita_core::wire::svc::Stream;
 use mesita_core::wire::{BodyRef, Head, Session, decode};
 
@@ -166,6 +166,7 @@ impl AgentNode {
         self.master.set(Some(id));
         self.news.go_to(&address);
         self.timeout_us.set(0);
+        self.called.take();
         let head_max = conn.peer.head_max;
         self.port.put(&Input::Opened { conn: id, role: Role::Master, head_max });
         let alive = async {
@@ -190,6 +191,9 @@ impl AgentNode {
         self.port.put(&Input::Closed { conn: id });
         if let Ending::Redirect(address) = ending {
             return Outcome::Redirected(address);
+        }
+        if let Ending::Bye(Parting::Denied, _) = ending {
+            self.shows_other_key();
         }
         if registered {
             log::warn!("the master at {address} is gone: {ending}");
@@ -244,8 +248,9 @@ impl AgentNode {
             return;
         }
         *self.leader.borrow_mut() = Some(address.to_owned());
-        log::info!("registered with the master at {address}");
         self.has_joined();
+        self.ask_for_key();
+        log::info!("registered with the master at {address}");
         let timeout_us = self.timeout_us.get();
         // A third, not quite: two pings may be lost, and an idle node wakes up less than once a
         // second for it.
@@ -316,6 +321,7 @@ impl Talk for AgentNode {
                 conn.say(&Head::Link(Link::Pong { stamp, session }));
             }
             Link::Masters { addresses } => self.told_masters(addresses),
+            Link::Called { hostname } => *self.called.borrow_mut() = Some(hostname.to_owned()),
             Link::Redirect { .. } | Link::Bye { .. } | Link::Prove { .. } | Link::Splice { .. } => {
             }
         }

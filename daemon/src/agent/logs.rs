@@ -38,7 +38,9 @@ impl AgentNode {
             | Stream::Exec { .. }
             | Stream::Rows { .. }
             | Stream::Explain { .. }
-            | Stream::Store { .. } => {
+            | Stream::Store { .. }
+            | Stream::Charter
+            | Stream::Rekey { .. } => {
                 let message = "this kind of stream is not served by this release";
                 return refuse(conn, number, CloseReason::Unsupported, message);
             }

@@ -131,6 +131,7 @@ impl AgentNode {
         let with_process =
             executors.iter().filter(|one| self.containers.is_executor(one.container));
         let registering = in_state(TaskState::Staging)
+            + in_state(TaskState::Starting)
             + (with_process.count() as u64).saturating_sub(heard + ending);
         let terminating = in_state(TaskState::Killing) + ending;
         let running = (executors.len() as u64 + live).saturating_sub(registering + terminating);

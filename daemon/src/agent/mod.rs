@@ -5,23 +5,25 @@
 //! | `prepare` | before the first thread: work directory, key, ledger, keeper, machine |
 //! | `start` | what the core is told first: description, ledger, what still runs |
 //! | `link` | the way to the master, and its signs of life |
+//! | `rekey` | another key by which masters know it |
 //! | `around` | the way to a leader that this agent does not reach itself |
 //! | `news` | which of several masters leads |
 //! | `arrivals` | who connects: executors, and others, who are shown the way to the leader |
-//! | `containers` | what the core wants done with containers, by the hands |
+//! | `containers`, `hands` | what is known of containers; what the core wants done with them |
 //! | `build`, `garbage` | what a launch is made of; what is left of containers, and goes |
 //! | `devices` | devices as resources |
 //! | `docker` | tasks whose containers a Docker engine holds |
 //! | `fetch` | what commands need in their sandboxes |
 //! | `images` | what tasks stand on instead of the machine's own files |
 //! | `inner` | containers inside of others, and sessions |
-//! | `beside`, `checks` | processes beside tasks; checks and health checks |
+//! | `beside`, `checks`, `nobody` | processes beside tasks; checks and health checks; their connections |
 //! | `executors` | executors that speak Mesos' executor API |
 //! | `operator` | what it answers by the operator API |
-//! | `site`, `state`, `metrics`, `files` | what it answers over HTTP |
+//! | `site`, `state`, `metrics`, `usage`, `files` | what it answers over HTTP |
 //! | `spare` | what is offered twice, and taken back |
 //! | `tally` | what tasks and executors there are |
 //! | `keeper` | the conversation with the keeper |
+//! | `terminals` | terminals of tasks, and of what is inside of them |
 //! | `watch` | what the kernel tells by a descriptor |
 //! | `logs`, `bounds` | what tasks wrote, for streams; how much of it is kept |
 
@@ -38,20 +40,26 @@ mod executors;
 pub(crate) mod fetch;
 mod files;
 pub(crate) mod garbage;
+mod hands;
 mod images;
 mod inner;
 mod keeper;
+mod limited;
 mod link;
 mod logs;
 mod metrics;
 mod news;
+mod nobody;
 mod operator;
 pub(crate) mod prepare;
+mod rekey;
 mod site;
 mod spare;
 mod start;
 mod state;
 mod tally;
+mod terminals;
+mod usage;
 mod volumes;
 mod walls;
 mod watch;
@@ -61,10 +69,12 @@ use std::path::PathBuf;
 use std::rc::{Rc, Weak};
 
 use event_listener::Event;
+use mesita_core::agent::ledger::Record;
 use mesita_core::agent::{Input, Output};
 use mesita_core::drive::sent;
 use mesita_core::limits::VERSION_MAX;
 use mesita_core::table::Id;
+use mesita_core::wire::agent::AgentCall;
 use mesita_core::wire::link::Parting;
 use mesita_core::wire::{BodyRef, Fence, Head, decode};
 
@@ -196,12 +206,20 @@ pub(crate) struct AgentNode {
     learned: Learned,
     /// How they are reached.
     transport: RefCell<Transport>,
+    /// By which keys it is known to them.
+    keys: rekey::Keys,
     /// Somebody holds a task that stops when no master has answered for too long.
     renews: Cell<bool>,
     /// The newest reign that it has obeyed.
     seen: Cell<Fence>,
     /// Where the leader was seen last.
     leader: RefCell<Option<String>>,
+    /// Ends of terminals that an earlier agent has made, until what they belong to is taken over.
+    terminals: RefCell<terminals::Ends>,
+    /// What the master is called by its clients, if it says.
+    called: RefCell<Option<String>>,
+    /// Its disk has no room: no task is taken.
+    disk_full: Cell<bool>,
     /// The agent has left, or its keeper is gone: the process is to end.
     pub(crate) over: Over,
     /// Of the work directory, for as long as the process lives.
@@ -314,7 +332,8 @@ impl Node for AgentNode {
 
     fn output(&self, output: &[u8], bodies: &[BodyRef]) {
         if let Some((conn, head)) = sent(output) {
-            if self.tell_executor(conn, head, bodies) {
+            self.note_told(head, bodies);
+            if self.keeps_back(conn, head) || self.tell_executor(conn, head, bodies) {
                 return;
             }
             if let Some(conn) = self.conns.get(conn)
@@ -373,6 +392,11 @@ impl Node for AgentNode {
             Output::KeepBody(body) => self.port.bodies.borrow_mut().keep(body),
             Output::DropBody(body) => self.port.bodies.borrow_mut().drop(body),
             Output::Left => self.over.tell(Why::Left),
+            Output::Disk { full } => {
+                self.disk_full.set(full);
+                // What is left of containers that ended goes now.
+                self.containers.garbage_changed.notify(usize::MAX);
+            }
             Output::Resources { resources } => {
                 *self.has.borrow_mut() = Some(crate::encoded::Resources::of(&resources));
             }
@@ -381,32 +405,39 @@ impl Node for AgentNode {
 }
 
 impl AgentNode {
-    /// A task that an executor runs may bring volumes into its sandbox.
-    fn note_volumes(&self, record: &mesita_core::agent::ledger::Record<'_>, bodies: &[BodyRef]) {
-        use mesita_core::agent::ledger::Record;
-        use mesita_core::wire::task::Kind;
-        if let Record::Task { container, launch, .. } = record
-            && matches!(launch.kind, Kind::Executor | Kind::Given { .. })
-        {
-            let private = self.port.bodies.borrow().bytes(launch.private.of(bodies));
-            self.show_to_executor(*container, &launch.resources, &private);
+    /// What the master is told of tasks is told to others as well.
+    fn note_told(&self, head: &[u8], bodies: &[BodyRef]) {
+        if let Ok(Head::AgentCall(AgentCall::Update { framework, latest, status })) = decode(head) {
+            let store = self.port.bodies.borrow();
+            self.tally.told(framework, latest, &status, |body| store.bytes(body.of(bodies)));
         }
     }
 
-    fn persist(
-        &self,
-        sequence: u64,
-        sync: bool,
-        record: &mesita_core::agent::ledger::Record<'_>,
-        bodies: &[BodyRef],
-    ) {
-        use mesita_core::agent::ledger::Record;
-        self.note_volumes(record, bodies);
+    fn persist(&self, sequence: u64, sync: bool, record: &Record<'_>, bodies: &[BodyRef]) {
+        let (ends, around) = if let Record::Update { framework, status, .. } = record
+            && status.state.is_terminal()
         {
+            let of = (*framework, status.task);
+            (self.tally.given(of.0, of.1), self.tally.around(of.0, of.1))
+        } else {
+            (None, None)
+        };
+        let came = {
             let store = self.port.bodies.borrow();
             let cluster = self.own.borrow().cluster;
             self.executors.noted(record, cluster, |body| store.bytes(body.of(bodies)));
-            self.tally.noted(record, |body| store.bytes(body.of(bodies)));
+            self.tally.noted(record, |body| store.bytes(body.of(bodies)))
+        };
+        if let Some(row) = ends {
+            self.over_for_executor(&row);
+        }
+        if let Some(around) = around {
+            self.resize(around);
+        }
+        if let Record::Task { framework, launch, .. } = record
+            && came
+        {
+            self.came_to_executor(*framework, launch.task);
         }
         let turn = if matches!(record, Record::SnapshotBegins) {
             Turn::Begins

@@ -18,8 +18,9 @@ use super::AgentNode;
 use super::build::asked;
 use super::files;
 use super::inner::Chain;
-use super::site::{Also, Used, refused};
+use super::site::refused;
 use super::tally::Row;
+use super::usage::{Also, Used};
 use crate::clock;
 use crate::doors::Caller;
 use crate::http::body::Body;
@@ -66,9 +67,10 @@ impl AgentNode {
         if let Some(answer) = self.container_call(&call, &headers, &caller).await {
             return answer;
         }
-        // Whose sandbox it is may read it, whoever operates the agent.
-        let files = matches!(kind, Type::ListFiles | Type::ReadFile);
-        if !files && !caller.rights.has(Rights::OPERATE) {
+        // Whose sandbox it is may read it, and whose tasks they are is told of them, whoever operates
+        // the agent.
+        let own = matches!(kind, Type::ListFiles | Type::ReadFile | Type::GetTasks);
+        if !own && !caller.rights.has(Rights::OPERATE) {
             let message = "only root and the agent's own user may operate the agent";
             return Err(early(StatusCode::FORBIDDEN, message));
         }
@@ -265,13 +267,18 @@ impl AgentNode {
 
     fn told_tasks(&self, caller: &Caller) -> GetTasks {
         let mut told = GetTasks::default();
-        for row in self.tasks_seen(caller) {
+        let is_own = |row: &Row| self.is_of(row.framework, caller);
+        for row in self.tasks_seen(caller).into_iter().filter(is_own) {
             let over = row.state.is_terminal();
-            let into = if over { &mut told.terminated_tasks } else { &mut told.launched_tasks };
+            let into = match over {
+                true => &mut told.terminated_tasks,
+                false if self.is_queued(&row) => &mut told.queued_tasks,
+                false => &mut told.launched_tasks,
+            };
             into.push(self.told_task(&row));
         }
-        let completed = self.completed_seen(caller);
-        told.completed_tasks = completed.iter().map(|row| self.told_task(row)).collect();
+        let completed = self.completed_seen(caller).into_iter().filter(is_own);
+        told.completed_tasks = completed.map(|row| self.told_task(&row)).collect();
         told
     }
 
@@ -289,7 +296,10 @@ impl AgentNode {
             executor,
             agent,
             container: Some(pb::ContainerStatus {
-                network_infos: own.network_infos,
+                network_infos: match self.address_of(row.container) {
+                    Some(ip) => vec![events::network_info(ip)],
+                    None => own.network_infos,
+                },
                 ..container_status(&row.at().into(), pid)
             }),
             check: public.check,
@@ -397,7 +407,10 @@ fn disks(usage: &Usage) -> Option<pb::cgroup_info::blkio::Statistics> {
 
 /// What a container uses, and may use. Mesos: `MesosContainerizerProcess::usage`.
 pub(super) fn statistics(one: &Used) -> pb::ResourceStatistics {
-    let (cpus_milli, mem_bytes) = asked(&one.resources.list());
+    let held = one.resources.iter().map(|held| asked(&held.list()));
+    let (cpus_milli, mem_bytes) = held.fold(one.asked, |(cpus, mem), one| {
+        (cpus.saturating_add(one.0), mem.saturating_add(one.1))
+    });
     let cpus = |milli| double(Amount::from_milli(milli));
     let count = |value: Option<u64>| value.and_then(|value| u32::try_from(value).ok());
     pb::ResourceStatistics {
@@ -425,6 +438,14 @@ pub(super) fn statistics(one: &Used) -> pb::ResourceStatistics {
         disk_used_bytes: one.usage.disk_bytes,
         disk_limit_bytes: one.usage.disk_limit_bytes,
         blkio_statistics: disks(&one.usage),
+        net_rx_bytes: one.usage.net_received_bytes,
+        net_rx_packets: one.usage.net_received,
+        net_rx_dropped: one.usage.net_unreceived,
+        net_tx_bytes: one.usage.net_sent_bytes,
+        net_tx_packets: one.usage.net_sent,
+        net_tx_dropped: one.usage.net_unsent,
+        net_rx_rate_limit: one.usage.net_received_limit,
+        net_tx_rate_limit: one.usage.net_sent_limit,
         ..pb::ResourceStatistics::default()
     }
 }

@@ -5,7 +5,7 @@ use std::fmt;
 use std::fs::{self, File};
 use std::io;
 use std::os::fd::AsFd;
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -16,7 +16,7 @@ use mesita_isolation::images::{self, Provisioner, Store};
 use mesita_isolation::keeper::protocol::Welcome;
 use mesita_isolation::keeper::{self, Client, KeeperOptions};
 use mesita_isolation::sys::Linux;
-use mesita_isolation::{Isolation, Options, isolators, machine};
+use mesita_isolation::{Isolation, Options, isolators, machine, own};
 use rustix::fs::{FlockOperation, flock};
 
 use super::images::Registry;
@@ -38,6 +38,8 @@ pub(crate) struct Prepared {
     pub(crate) key: [u8; 32],
     /// What proves that it has it.
     pub(crate) proof: Option<Identity>,
+    /// What may prove it from now on: the masters say.
+    pub(crate) next: Option<Identity>,
     pub(crate) ledger: Ledger,
     pub(crate) records: Vec<ledger::Entry>,
     pub(crate) keeper: Client,
@@ -62,6 +64,8 @@ pub(crate) enum Error {
     Io(PathBuf, io::Error),
     /// Another agent has the work directory.
     Taken(PathBuf),
+    /// Something in the work directory is not the agent's.
+    Own(own::Error),
     /// The key.
     Identity(identity::Error),
     /// The ledger.
@@ -87,6 +91,7 @@ impl fmt::Display for Error {
                 "another process uses {}; give this one another --work-dir",
                 path.display()
             ),
+            Self::Own(error) => error.fmt(f),
             Self::Identity(error) => error.fmt(f),
             Self::Ledger(error) => error.fmt(f),
             Self::Keeper(error) => write!(f, "keeper: {error}"),
@@ -109,6 +114,34 @@ pub(crate) enum Life {
     OfThisProcess,
 }
 
+/// What tasks of other users lack where their agent is root and its work directory, or one above it,
+/// lets nobody else through.
+pub(crate) fn closed_to_users(work_dir: &Path) -> Option<String> {
+    let closed = |path: &&Path| fs::metadata(path).is_ok_and(|of| of.mode() & 0o001 == 0);
+    let closed = work_dir.ancestors().filter(closed).last()?.display();
+    rustix::process::geteuid().is_root().then(|| {
+        format!(
+            "other users cannot go through {closed}: their tasks fetch nothing, and have no volumes \
+             or containers in their sandboxes; `chmod o+x {closed}`, or --work-dir elsewhere"
+        )
+    })
+}
+
+/// Who else may put something in the place of what is the agent's: everybody where its work directory,
+/// or one above it, is everybody's to write. In one with the sticky bit only who made something moves it.
+pub(crate) fn open_to_others(work_dir: &Path) -> Option<String> {
+    let mode = |path: &Path| fs::metadata(path).map_or(0, |of| of.mode());
+    let is_open = |path: &&Path| {
+        let mode = mode(path);
+        mode & 0o002 != 0 && (*path == work_dir || mode & 0o1000 == 0)
+    };
+    let open = work_dir.ancestors().find(is_open)?.display();
+    Some(format!(
+        "everybody may write to {open}, and put something of theirs in the place of the agent's own; \
+         `chmod o-w {open}`, or --work-dir elsewhere"
+    ))
+}
+
 /// Prepares an agent. The caller has one thread.
 pub(crate) fn prepare(work_dir: &Path, holds: &Holds, life: Life) -> Result<Prepared, Error> {
     // Tasks go through directories that are made here, whatever the operator's own files are like.
@@ -117,9 +150,13 @@ pub(crate) fn prepare(work_dir: &Path, holds: &Holds, life: Life) -> Result<Prep
     let meta = work_dir.join("meta");
     let made = fs::DirBuilder::new().recursive(true).mode(0o711).create(&work_dir);
     made.map_err(at(&work_dir))?;
+    own::check(&work_dir).map_err(Error::Own)?;
+    for trouble in closed_to_users(&work_dir).into_iter().chain(open_to_others(&work_dir)) {
+        log::warn!("{trouble}");
+    }
     fs::DirBuilder::new().recursive(true).mode(0o700).create(&meta).map_err(at(&meta))?;
     let lock = lock(&meta.join("lock"))?;
-    let identity::Own { key, proof } = identity::own(&meta).map_err(Error::Identity)?;
+    let identity::Own { key, proof, next } = identity::own(&meta).map_err(Error::Identity)?;
     let (resources, attributes) = told(holds)?;
     let (ledger, records) = Ledger::open(&meta).map_err(Error::Ledger)?;
     let keeper = keeper::start(&KeeperOptions {
@@ -129,7 +166,7 @@ pub(crate) fn prepare(work_dir: &Path, holds: &Holds, life: Life) -> Result<Prep
         logs: life == Life::OfItsOwn,
         ..KeeperOptions::new(&work_dir)
     });
-    let keeper = keeper.map_err(Error::Keeper)?;
+    let mut keeper = keeper.map_err(Error::Keeper)?;
     let registry = holds.images.docker_registry.as_deref().map(Registry::of).transpose();
     let registry = registry.map_err(|bad| Error::Text("--docker-registry", bad))?;
     let provisioner = provisioner(holds, &work_dir, keeper.welcome()).map_err(Error::Images)?;
@@ -139,8 +176,17 @@ pub(crate) fn prepare(work_dir: &Path, holds: &Holds, life: Life) -> Result<Prep
         ..options(holds, key, keeper.welcome())?
     };
     let (isolation, degraded) = Isolation::new(&options, &LINUX).map_err(Error::Isolation)?;
+    // It removes our directories when it ends, whichever way we end, also before we have begun.
+    keeper.send(&isolation.remove_at_end()).map_err(Error::Keeper)?;
     for degraded in &degraded {
         log::warn!("isolation: {degraded}");
+    }
+    for place in isolation.withheld() {
+        log::warn!(
+            "isolation: tasks do not write below {}, though --writable says so: the work directory \
+             is there, and they have no mounts of their own; --work-dir elsewhere lets them",
+            place.display()
+        );
     }
     let resources = with_machine(&resources, options.total_mem_bytes, &work_dir)?;
     let told = isolation.attributes().into_iter().map(|(name, value)| format!("{name}:{value}"));
@@ -152,6 +198,7 @@ pub(crate) fn prepare(work_dir: &Path, holds: &Holds, life: Life) -> Result<Prep
     Ok(Prepared {
         key,
         proof,
+        next,
         ledger,
         records,
         keeper,

@@ -12,51 +12,26 @@ use mesita_core::acls::Action;
 use mesita_core::doors::Rights;
 use mesita_core::wire::FrameworkId;
 use mesita_isolation::cgroups::At;
-use mesita_isolation::isolators::Usage;
 use serde_json::{Map, Value, json};
 
 use super::AgentNode;
 use super::files::{self, BadPath};
-use super::inner::Chain;
-use super::operator::statistics;
 use super::tally::{ExecutorRow, Row};
+use super::usage::Also;
 use crate::access::Access;
 use crate::conn::carried::{self, ROOM, carry};
 use crate::conn::streams::Streams;
 use crate::conn::{Conn, Ends, Pipe};
 use crate::doors::{Caller, Denied};
-use crate::encoded::Resources;
 use crate::http;
 use crate::http::body::Body;
-use crate::http::{Answering, Early, Gauges, Reply, Site, Visit, early, only, pieces, status};
+use crate::http::{
+    Answering, Early, Gauges, Reply, Site, Visit, early, exposition, only, pieces, status,
+};
 use crate::io_thread::Tasks;
 use crate::legacy;
 use crate::legacy::pieces::Pieces;
 use crate::pb::mesos::v1 as pb;
-use crate::v1::events::framework_id;
-
-/// A container that runs, with what it uses.
-pub(super) struct Used {
-    pub(super) framework: FrameworkId,
-    /// Its executor; a command has one of its own name.
-    pub(super) executor: String,
-    pub(super) executor_name: String,
-    pub(super) source: String,
-    pub(super) chain: Chain,
-    /// Its process, if that is known.
-    pub(super) pid: Option<u32>,
-    pub(super) resources: Resources,
-    pub(super) usage: Usage,
-}
-
-/// Which containers are asked for beside those of tasks and executors.
-#[derive(Clone, Copy, Default)]
-pub(super) struct Also {
-    /// Those inside of others.
-    pub(super) nested: bool,
-    /// Those that belong to nobody.
-    pub(super) standalone: bool,
-}
 
 impl Site for AgentNode {
     fn kind(&self) -> &'static str {
@@ -87,6 +62,7 @@ impl Site for AgentNode {
             "cluster": (cluster != 0).then(|| format!("{cluster:016x}")),
             "leader": *self.leader.borrow(),
             "isolation": self.isolators(),
+            "disk_full": self.disk_full.get(),
             "trouble": self.doors.trouble(),
             // What it asks of whoever comes, and whether others can listen in.
             "authenticates": self.options.access.is_closed(),
@@ -127,6 +103,7 @@ impl Site for AgentNode {
             }
             "/state"
             | "/flags"
+            | "/metrics/containers"
             | "/metrics/snapshot"
             | "/containers"
             | "/monitor/statistics"
@@ -183,6 +160,9 @@ impl AgentNode {
             "/flags" => {
                 self.options.access.check(&visit.caller, Action::ViewFlags, None)?;
                 json!({ "flags": self.options.flags })
+            }
+            "/metrics/containers" => {
+                return Ok(exposition(self.container_metrics(&visit.caller).await));
             }
             "/metrics/snapshot" => self.snapshot(),
             "/containers" => {
@@ -246,83 +226,6 @@ impl AgentNode {
         all
     }
 
-    /// What runs, with what it uses; those inside of others only if they are asked for.
-    pub(super) async fn used(self: &Rc<Self>, also: Also) -> Vec<Used> {
-        let nested = also.nested;
-        let tasks = self.tally.tasks().into_iter().filter(|row| !row.state.is_terminal());
-        let own = tasks.filter(|row| row.executor.is_empty() || (nested && row.inside.is_some()));
-        let own = own.map(|row| {
-            let at = row.at();
-            let info = if row.executor.is_empty() {
-                self.command_executor(&row)
-            } else {
-                let executor_id = pb::ExecutorId { value: row.executor };
-                pb::ExecutorInfo { executor_id, ..pb::ExecutorInfo::default() }
-            };
-            (row.framework, info, at, row.resources)
-        });
-        let executors =
-            self.tally.executors().into_iter().map(|row| {
-                (row.framework, row.described(), At::from(row.container), row.resources)
-            });
-        let mut used = Vec::new();
-        for (framework, info, at, resources) in own.chain(executors) {
-            let usage = self.usage_of(at).await;
-            #[allow(deprecated)] // Old clients look at the source.
-            let source = info.source.unwrap_or_default();
-            let (executor, executor_name) = (info.executor_id.value, info.name.unwrap_or_default());
-            let (chain, pid) = (at.into(), self.containers.pid(at.id));
-            used.push(Used {
-                framework,
-                executor,
-                executor_name,
-                source,
-                chain,
-                pid,
-                resources,
-                usage,
-            });
-        }
-        used.extend(self.shown_inner(also).await);
-        used
-    }
-
-    /// The same as JSON. For a caller it tells of the containers themselves, of those that it sees.
-    async fn container_list(self: &Rc<Self>, caller: Option<&Caller>, also: Also) -> Value {
-        let mut rows = Vec::new();
-        let cluster = self.cluster();
-        for one in self.used(also).await {
-            let framework = one.framework;
-            if caller.is_some_and(|caller| !self.sees_container(framework, caller)) {
-                continue;
-            }
-            let mut row = json!({
-                "executor_id": one.executor,
-                "executor_name": one.executor_name,
-                "framework_id": framework_id(framework, cluster).value,
-                "source": one.source,
-                "statistics": legacy::message(&statistics(&one)),
-            });
-            if let Some(pressure) = pressure(&one.usage) {
-                row["pressure"] = pressure;
-            }
-            if caller.is_some() {
-                row["container_id"] = one.chain.name().into();
-                row["status"] = json!({"container_id": one.chain.json()});
-                if let Some(pid) = one.pid {
-                    row["status"]["executor_pid"] = pid.into();
-                }
-            }
-            if framework.is_none() {
-                for name in ["executor_id", "executor_name", "framework_id", "source"] {
-                    row.as_object_mut().and_then(|row| row.remove(name));
-                }
-            }
-            rows.push(row);
-        }
-        Value::Array(rows)
-    }
-
     /// The sandboxes that a caller may read, as paths.
     fn shown_files(&self, caller: &Caller) -> Value {
         let mut shown = Map::new();
@@ -338,20 +241,16 @@ impl AgentNode {
         Value::Object(shown)
     }
 
-    /// True when a caller sees what runs for a framework, as containers.
-    pub(super) fn sees_container(&self, framework: FrameworkId, caller: &Caller) -> bool {
-        if framework.is_none() {
-            return self.options.access.may(caller, Action::ViewStandaloneContainer, None);
-        }
-        let user = self.executors.user(framework);
-        self.options.access.may(caller, Action::ViewContainer, Some(&user))
-    }
-
     fn may_read(&self, framework: FrameworkId, caller: &Caller) -> bool {
         let user = self.executors.user(framework);
         if !self.options.access.may(caller, Action::AccessSandbox, Some(&user)) {
             return false;
         }
+        self.is_of(framework, caller)
+    }
+
+    /// True for whoever runs a framework, and for who operates the agent.
+    pub(super) fn is_of(&self, framework: FrameworkId, caller: &Caller) -> bool {
         caller.rights.has(Rights::OPERATE)
             || self.executors.owner(framework).is_some_and(|owner| owner == caller.name)
     }
@@ -513,20 +412,4 @@ pub(super) fn refused(bad: &BadPath) -> Early {
         }
         BadPath::Os(error) => early(StatusCode::INTERNAL_SERVER_ERROR, format!("{error}\n")),
     }
-}
-
-/// How short a container has been of CPU time, memory and disks, where the kernel tells: µs, and the
-/// part of the last ten seconds. Mesos has nothing like it.
-fn pressure(usage: &Usage) -> Option<Value> {
-    let of = |pressure: Option<mesita_isolation::cgroups::Pressure>| {
-        pressure.map(|one| {
-            let percent = f64::from(one.some_avg10) / 100.0;
-            json!({"some_us": one.some_us, "full_us": one.full_us, "some_percent_10s": percent})
-        })
-    };
-    let kinds =
-        [("cpu", usage.cpu_pressure), ("mem", usage.mem_pressure), ("io", usage.io_pressure)];
-    let told = kinds.into_iter().filter_map(|(kind, one)| Some((kind.to_owned(), of(one)?)));
-    let told: Map<String, Value> = told.collect();
-    (!told.is_empty()).then_some(Value::Object(told))
 }

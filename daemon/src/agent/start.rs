@@ -40,6 +40,7 @@ struct Rest {
     hostname: String,
     docker: super::docker::Prepared,
     lock: std::fs::File,
+    keys: super::rekey::Keys,
 }
 
 impl Ready {
@@ -60,7 +61,8 @@ impl Ready {
             hostname,
             docker,
             lock,
-            proof: _,
+            proof,
+            next,
             total_mem_bytes: _,
         } = prepared;
         let images = super::images::Images::new(provisioner, registry);
@@ -75,6 +77,7 @@ impl Ready {
             hostname,
             docker,
             lock,
+            keys: super::rekey::Keys::of(proof, next),
         };
         let store = match life {
             super::Life::OfItsOwn => Store::Ledger(ledger),
@@ -98,9 +101,6 @@ impl AgentNode {
         let boot = prepared.keeper.welcome().boot;
         let version = prepared.keeper.welcome().version;
         let mut keeper = prepared.keeper;
-        // The keeper removes our directories when it ends, whichever way we end.
-        let removed = keeper.send(&prepared.isolation.remove_at_end());
-        removed.map_err(std::io::Error::other)?;
         let own = Own {
             key: prepared.key,
             tasks_max: options.tasks_max,
@@ -117,6 +117,7 @@ impl AgentNode {
             options.switch_user,
             options.for_tasks.clone(),
         );
+        let terminals = keeper.terminals().map_err(std::io::Error::other)?;
         let link = keeper::Link::new(keeper)?;
         let bounds = super::bounds::Bounds::new(options.log_bytes_max);
         let fetcher = super::fetch::Fetcher::new(options.fetch.clone(), &prepared.work_dir);
@@ -155,10 +156,14 @@ impl AgentNode {
             session_changed: Event::new(),
             news: super::news::News::default(),
             transport: Default::default(),
+            keys: prepared.keys,
             learned: Default::default(),
             renews: std::cell::Cell::default(),
             seen: std::cell::Cell::default(),
             leader: std::cell::RefCell::default(),
+            called: std::cell::RefCell::default(),
+            terminals: std::cell::RefCell::new(terminals.into_iter().collect()),
+            disk_full: std::cell::Cell::default(),
             over: Over::default(),
             _lock: prepared.lock,
             options,
@@ -264,7 +269,6 @@ impl AgentNode {
                     self.own.borrow_mut().cluster = cluster;
                 }
                 keeps = matches!(record, Record::Resources { .. } | Record::Operated { .. });
-                self.note_volumes(&record, &refs);
                 let store = self.port.bodies.borrow();
                 let cluster = self.own.borrow().cluster;
                 self.executors.noted(&record, cluster, |body| store.bytes(body.of(&refs)));

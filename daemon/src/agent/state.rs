@@ -13,13 +13,12 @@ use super::AgentNode;
 use super::tally::{ExecutorRow, Row};
 use crate::catalog::rows::Status;
 use crate::doors::Caller;
-use crate::encoded::Resources;
-use crate::legacy::{self, ContainerStatus, Sum, TaskParts, TaskRow};
+use crate::legacy::{self, Contained, Sum, TaskParts};
 use crate::pb::mesita::TaskPublic;
 use crate::pb::mesos::v1 as pb;
 use crate::v1::about::built;
 use crate::v1::amounts::seconds;
-use crate::v1::events::{MESOS_VERSION, agent_id, framework_id};
+use crate::v1::events::{MESOS_VERSION, agent_id, framework_id, own_address};
 
 impl AgentNode {
     /// Everything that runs here, and where. Mesos: `Http::state`.
@@ -65,9 +64,7 @@ impl AgentNode {
             "unreserved_resources_allocated": unreserved_allocated,
             "resource_providers": [],
             "attributes": legacy::attributes(&info.attributes),
-            "master_hostname": self.leader.borrow().as_deref().and_then(|address| {
-                address.rsplit_once(':').map(|(host, _)| host.to_owned())
-            }),
+            "master_hostname": self.master_hostname(),
             "flags": flags.cloned().unwrap_or_default(),
             "frameworks": frameworks.collect::<Vec<Value>>(),
             "completed_frameworks": over.collect::<Vec<Value>>(),
@@ -85,6 +82,13 @@ impl AgentNode {
             told["estimated_drain_start_time_seconds"] = seconds(drain.since_us).into();
         }
         told
+    }
+
+    /// What the master that it is registered with is called, or where that is.
+    fn master_hostname(&self) -> Option<String> {
+        let called = self.called.borrow().clone();
+        let host = || Some(self.leader.borrow().as_deref()?.rsplit_once(':')?.0.to_owned());
+        called.or_else(host)
     }
 
     /// What tasks and executors hold: of what is reserved, by role, and of the rest.
@@ -112,47 +116,64 @@ impl AgentNode {
         completed: Vec<Row>,
     ) -> Value {
         let shown = framework_id(id, self.cluster()).value;
-        let told = |rows: &[&Row]| -> Vec<TaskRow> {
+        let told = |rows: &[&Row]| -> Vec<Value> {
             rows.iter().map(|row| self.task_row(row, &shown)).collect()
         };
-        let of = |rows: &[Row], name: &str| -> Vec<TaskRow> {
+        let of = |rows: &[Row], name: &str| -> Vec<Value> {
             told(&rows.iter().filter(|row| row.executor == name).collect::<Vec<_>>())
         };
         // A command runs under an executor of its own name. Mesos: `Slave::getExecutorInfo`.
-        let commands = |rows: &[Row], over: bool| -> Vec<Value> {
+        let commands = |rows: &[Row]| -> Vec<Value> {
             let commands = rows.iter().filter(|row| row.executor.is_empty());
             let told = commands.map(|row| {
-                let mut lists = [told(&[row]), Vec::new()];
-                lists.rotate_right(usize::from(over));
+                let mut lists = [told(&[row]), Vec::new(), Vec::new()];
+                lists.rotate_right(usize::from(row.state.is_terminal()));
                 let (info, at) = (self.command_executor(row), row.at());
-                self.executor_json(&info, Some(at), &row.role, Some(&row.resources), lists)
+                let resources = Sum::of(&row.resources.list());
+                self.executor_json(&info, Some(at), &row.role, resources, lists)
             });
             told.collect()
         };
+        let own = commands(&tasks);
+        // Mesos counts those among the completed whose end is not acknowledged yet.
+        let (ended, lives): (Vec<Row>, Vec<Row>) =
+            tasks.into_iter().partition(|row| row.state.is_terminal());
         let custom = executors.iter().map(|one: &ExecutorRow| {
             let (info, at) = (one.described(), one.container.into());
-            let lists = [of(&tasks, &one.name), of(&completed, &one.name)];
-            self.executor_json(&info, Some(at), &one.role, Some(&one.resources), lists)
+            let mut over = of(&ended, &one.name);
+            over.extend(of(&completed, &one.name));
+            let mut resources = Sum::default();
+            for held in self.tally.held_in(one.container) {
+                resources.join(&Sum::of(&held.list()));
+            }
+            let of_it = lives.iter().filter(|row| row.executor == one.name);
+            let (waits, has): (Vec<&Row>, Vec<&Row>) = of_it.partition(|row| self.is_queued(row));
+            let waits = waits.into_iter().map(|row| self.queued_row(row)).collect();
+            let lists = [told(&has), waits, over];
+            self.executor_json(&info, Some(at), &one.role, resources, lists)
         });
-        let gone = |row: &&Row| {
-            !row.executor.is_empty() && !executors.iter().any(|one| one.name == row.executor)
-        };
-        let mut ended = BTreeMap::<&str, Vec<&Row>>::new();
-        completed
-            .iter()
-            .filter(gone)
-            .for_each(|row| ended.entry(&row.executor).or_default().push(row));
-        let ended = ended.into_iter().map(|(name, rows)| {
-            let at = rows.first().map(|row| At::from(row.inside.unwrap_or(row.container)));
-            let public = rows.first().map(|row| TaskPublic::decode(&*row.public));
-            let info = pb::ExecutorInfo {
-                executor_id: pb::ExecutorId { value: name.to_owned() },
-                ..public.and_then(Result::ok).and_then(|one| one.executor).unwrap_or_default()
+        // An executor that is no more is there until the ends of its tasks are acknowledged.
+        let gone = |rows: &[Row]| -> Vec<Value> {
+            let is_gone = |row: &&Row| {
+                !row.executor.is_empty() && !executors.iter().any(|one| one.name == row.executor)
             };
-            self.executor_json(&info, at, "", None, [Vec::new(), told(&rows)])
-        });
-        let over: Vec<Value> = commands(&completed, true).into_iter().chain(ended).collect();
-        let live: Vec<Value> = commands(&tasks, false).into_iter().chain(custom).collect();
+            let mut by_name = BTreeMap::<&str, Vec<&Row>>::new();
+            let rows = rows.iter().filter(is_gone);
+            rows.for_each(|row| by_name.entry(&row.executor).or_default().push(row));
+            let told = by_name.into_iter().map(|(name, rows)| {
+                let at = rows.first().map(|row| At::from(row.inside.unwrap_or(row.container)));
+                let public = rows.first().map(|row| TaskPublic::decode(&*row.public));
+                let info = pb::ExecutorInfo {
+                    executor_id: pb::ExecutorId { value: name.to_owned() },
+                    ..public.and_then(Result::ok).and_then(|one| one.executor).unwrap_or_default()
+                };
+                let lists = [Vec::new(), Vec::new(), told(&rows)];
+                self.executor_json(&info, at, "", Sum::default(), lists)
+            });
+            told.collect()
+        };
+        let over = [commands(&completed), gone(&completed)].concat();
+        let live = [own, custom.collect(), gone(&ended)].concat();
         let mut told = json!({
             "id": shown,
             "name": framework.name,
@@ -178,15 +199,15 @@ impl AgentNode {
         told
     }
 
-    /// An executor with its tasks: those that live, and those that are over.
+    /// An executor with its tasks: those that it has, those that wait for it, and those that are over.
     #[allow(deprecated)] // Old clients look at the source.
     fn executor_json(
         &self,
         info: &pb::ExecutorInfo,
         at: Option<At>,
         role: &str,
-        resources: Option<&Resources>,
-        [tasks, completed]: [Vec<TaskRow>; 2],
+        resources: Sum,
+        [tasks, queued, completed]: [Vec<Value>; 3],
     ) -> Value {
         let mut told = json!({
             "id": info.executor_id.value,
@@ -194,9 +215,9 @@ impl AgentNode {
             "source": info.source(),
             "container": at.map(|at| at.id.to_string()),
             "directory": at.map(|at| self.containers.sandbox(at)),
-            "resources": resources.map(|list| Sum::of(&list.list())).unwrap_or_default(),
+            "resources": resources,
             "tasks": tasks,
-            "queued_tasks": [],
+            "queued_tasks": queued,
             "completed_tasks": completed,
         });
         let mut put = |name: &str, value: Option<Value>| {
@@ -222,40 +243,69 @@ impl AgentNode {
         }
     }
 
-    fn task_row(&self, row: &Row, framework: &str) -> TaskRow {
-        let pid = self.containers.pid(row.container);
-        let address = &self.options.address;
-        TaskRow::made(TaskParts {
+    /// It waits for its executor to subscribe. Mesos: `Executor::queuedTasks`.
+    pub(super) fn is_queued(&self, row: &Row) -> bool {
+        let waits = row.is_given() && row.state == TaskState::Staging;
+        waits && !self.executors.has_subscribed(row.container)
+    }
+
+    /// A task that waits. Mesos: `json(JSON::ObjectWriter*, const TaskInfo&)`.
+    fn queued_row(&self, row: &Row) -> Value {
+        let public = TaskPublic::decode(&*row.public).unwrap_or_default();
+        let agent = self.containers.id();
+        let mut told = json!({
+            "id": row.name,
+            "name": public.name(),
+            "slave_id": agent.map(|(id, cluster)| agent_id(id, cluster).value),
+            "resources": Sum::of(&row.resources.list()),
+            "role": row.role,
+            "executor_id": row.executor,
+        });
+        if let Some(discovery) = &public.discovery {
+            told["discovery"] = json!(legacy::message(discovery));
+        }
+        told
+    }
+
+    fn task_row(&self, row: &Row, framework: &str) -> Value {
+        let agent = self.containers.id();
+        let agent = agent.map(|(id, cluster)| agent_id(id, cluster).value);
+        let container = Contained {
+            id: row.container,
+            inside: row.inside,
+            ip: self
+                .address_of(row.container)
+                .or_else(|| own_address(&self.options.address).map(|(ip, _)| ip)),
+            executor_pid: self.containers.pid(row.container),
+        };
+        let parts = TaskParts {
             id: &row.name,
-            framework_id: framework.to_owned(),
+            framework_id: framework,
             executor_id: &row.executor,
-            slave_id: self
-                .containers
-                .id()
-                .map(|(id, cluster)| agent_id(id, cluster).value)
-                .unwrap_or_default(),
+            slave_id: &agent.unwrap_or_default(),
             state: self.state_of(row),
             role: &row.role,
             resources: &row.resources,
             public: &row.public,
             statuses: &self.statuses_of(row),
-            container: Some(ContainerStatus::of(row.container, row.inside, address, pid)),
-        })
+            container: Some(container),
+        };
+        parts.row()
     }
 
     /// What was told of a task, or is known without having been noted: that it runs.
     pub(super) fn statuses_of(&self, row: &Row) -> Vec<(TaskState, Status)> {
         let (mut all, state) = (row.statuses.clone(), self.state_of(row));
         if state != TaskState::Staging && all.last().is_none_or(|(last, _)| *last != state) {
-            all.push((state, Status { source: Source::Agent, ..Status::new(row.told_us) }));
+            all.push((state, Status { source: Source::Executor, ..Status::new(row.told_us) }));
         }
         all
     }
 
     /// A command of whose end nothing is known runs once its process was started.
     pub(super) fn state_of(&self, row: &Row) -> TaskState {
-        let staging = row.state == TaskState::Staging && row.has_own_container();
-        if staging && self.containers.has_started(row.container) {
+        let begins = matches!(row.state, TaskState::Staging | TaskState::Starting);
+        if begins && row.has_own_container() && self.containers.has_started(row.container) {
             TaskState::Running
         } else {
             row.state

@@ -6,16 +6,17 @@ use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
 use mesita_core::agent::ledger::Record;
-use mesita_core::wire::task::{Source, TaskState};
+use mesita_core::wire::task::{self as wire, TaskState};
 use mesita_core::wire::{Body, ContainerId, FrameworkId};
 use mesita_isolation::cgroups::At;
 use prost::Message;
 
+use super::volumes::Held;
 use crate::catalog::rows::{Status, keep_status};
 use crate::clock;
 use crate::command::without_secrets;
 use crate::encoded::{Encoded, Resources};
-use crate::pb::mesita::TaskPrivate;
+use crate::pb::mesita::{TaskPrivate, TaskPublic};
 use crate::pb::mesos::v1 as pb;
 use crate::v1::tasks::command_name;
 
@@ -54,6 +55,39 @@ impl Row {
         self.executor.is_empty() || self.inside.is_some()
     }
 
+    /// An executor of its framework runs it, in that one's container.
+    pub(super) fn is_given(&self) -> bool {
+        !self.has_own_container()
+    }
+
+    /// The volumes that it holds, where it finds them.
+    pub(super) fn volumes(&self) -> Vec<Held> {
+        let held = Held::among(&self.resources.list());
+        let asked = || TaskPrivate::decode(&*self.private).unwrap_or_default().volumes;
+        if held.is_empty() { held } else { Held::placed(held, &asked()) }
+    }
+
+    /// One more thing was told of it.
+    fn keep(&mut self, status: &wire::Status<'_>, sequence: u64, public: Arc<[u8]>) {
+        let detail = status.detail();
+        let new = Status {
+            source: status.source,
+            reason: detail.reason,
+            message: detail.message.into(),
+            healthy: detail.healthy,
+            told_us: status.wall_us,
+            public,
+            pid: None,
+            ip: None,
+            uuid: Some(sequence),
+        };
+        keep_status(&mut self.statuses, status.state, new);
+    }
+
+    fn has_told(&self, sequence: u64) -> bool {
+        self.statuses.iter().any(|(_, one)| one.uuid == Some(sequence))
+    }
+
     /// Where its container is.
     pub(super) fn at(&self) -> At {
         At { inside: self.inside, id: self.container }
@@ -84,8 +118,6 @@ impl ExecutorRow {
 #[derive(Default)]
 pub(super) struct Tally {
     tasks: RefCell<BTreeMap<(FrameworkId, String), Row>>,
-    /// Those that there were before a snapshot began, which says less of them.
-    before: RefCell<BTreeMap<(FrameworkId, String), Row>>,
     executors: RefCell<BTreeMap<(FrameworkId, String), ExecutorRow>>,
     completed: RefCell<VecDeque<Row>>,
     /// Ends of tasks by their state, and of executors, since the agent began.
@@ -108,8 +140,9 @@ pub(super) struct Drain {
 }
 
 impl Tally {
-    /// Takes in a record; `bytes` gives the bytes of a body that it names.
-    pub(super) fn noted(&self, record: &Record<'_>, bytes: impl Fn(Body) -> Arc<[u8]>) {
+    /// Takes in a record; `bytes` gives the bytes of a body that it names. True when it is of a task
+    /// that is new.
+    pub(super) fn noted(&self, record: &Record<'_>, bytes: impl Fn(Body) -> Arc<[u8]>) -> bool {
         match record {
             Record::Task { framework, role, container, launch, .. } => {
                 let grouped = launch.executor.and_then(|executor| {
@@ -119,10 +152,12 @@ impl Tally {
                 let known = self.executor_of(*framework, grouped.unwrap_or(*container));
                 let private = TaskPrivate::decode(&*bytes(launch.private)).unwrap_or_default();
                 let key = (*framework, launch.task.to_owned());
-                let before = self.before.borrow_mut().remove(&key);
-                let before = before.filter(|row| row.container == *container);
+                // A snapshot says again what is known, and less of it.
+                if self.tasks.borrow().get(&key).is_some_and(|row| row.container == *container) {
+                    return false;
+                }
                 let row = Row {
-                    statuses: before.map(|row| row.statuses).unwrap_or_default(),
+                    statuses: Vec::new(),
                     command: match known {
                         Some(_) => String::new(),
                         None => command_name(launch.task, &private.command.unwrap_or_default()),
@@ -140,6 +175,7 @@ impl Tally {
                     told_us: clock::wall_us(),
                 };
                 self.tasks.borrow_mut().insert(key, row);
+                return true;
             }
             Record::Executor { framework, container, executor, role, .. } => {
                 let row = ExecutorRow {
@@ -168,26 +204,35 @@ impl Tally {
                 let key = (*framework, status.task.to_owned());
                 if let Some(row) = self.tasks.borrow_mut().get_mut(&key) {
                     (row.state, row.told_us) = (status.state, status.wall_us);
-                    let told = row.statuses.iter().any(|(_, one)| one.uuid == Some(*sequence));
-                    if !told {
+                    if !row.has_told(*sequence) {
                         if status.state.is_terminal() {
                             self.ended.borrow_mut()[status.state as usize] += 1;
                             let command = u64::from(row.executor.is_empty());
                             self.executors_ended.set(self.executors_ended.get() + command);
                         }
-                        let detail = status.detail();
-                        let new = Status {
-                            source: status.source,
-                            reason: detail.reason,
-                            message: detail.message.into(),
-                            healthy: detail.healthy,
-                            told_us: status.wall_us,
-                            public: bytes(detail.public),
-                            pid: None,
-                            uuid: Some(*sequence),
-                        };
-                        keep_status(&mut row.statuses, status.state, new);
+                        row.keep(status, *sequence, bytes(status.detail().public));
                     }
+                }
+            }
+            // An update of the file before, if it is news.
+            Record::Said { framework, status, .. } => {
+                let key = (*framework, status.task.to_owned());
+                let sequence = status.uuid.unwrap_or(0);
+                if let Some(row) = self.tasks.borrow_mut().get_mut(&key)
+                    && !row.has_told(sequence)
+                {
+                    row.keep(status, sequence, bytes(status.detail().public));
+                    if !row.state.is_terminal() {
+                        (row.state, row.told_us) = (status.state, status.wall_us);
+                    }
+                }
+            }
+            Record::Told { task, state } => {
+                let key = (task.framework, task.task.to_owned());
+                if let Some(row) = self.tasks.borrow_mut().get_mut(&key)
+                    && !row.state.is_terminal()
+                {
+                    row.state = *state;
                 }
             }
             Record::Acknowledged { task, .. } | Record::Forgotten { task } => {
@@ -212,13 +257,9 @@ impl Tally {
                 let key = (*framework, operation.operation.to_owned());
                 self.operations.borrow_mut().remove(&key);
             }
-            Record::SnapshotBegins => {
-                self.operations.borrow_mut().clear();
-                *self.before.borrow_mut() = self.tasks.take();
-                self.executors.borrow_mut().clear();
-            }
-            Record::SnapshotEnds => self.before.borrow_mut().clear(),
-            Record::Started { .. }
+            Record::SnapshotBegins => self.operations.borrow_mut().clear(),
+            Record::SnapshotEnds
+            | Record::Started { .. }
             | Record::Admitted { .. }
             | Record::Fence(_)
             | Record::Framework(_)
@@ -227,11 +268,11 @@ impl Tally {
             | Record::Stamp { .. }
             | Record::Settled { .. }
             | Record::Unhealthy { .. }
-            | Record::Told { .. }
             | Record::Described { .. }
             | Record::Began { .. }
             | Record::Limits { .. } => {}
         }
+        false
     }
 
     /// What comes now is counted; what was read of earlier runs is not.
@@ -273,14 +314,45 @@ impl Tally {
         executors.values().find(of).map(|row| row.name.clone())
     }
 
-    /// The process in a container was started: the task in it runs.
-    pub(super) fn started(&self, container: ContainerId) {
+    /// What the master is told of a task; `latest` is known of it already.
+    pub(super) fn told(
+        &self,
+        framework: FrameworkId,
+        latest: TaskState,
+        status: &wire::Status<'_>,
+        public: impl FnOnce(Body) -> Arc<[u8]>,
+    ) {
+        let key = (framework, status.task.to_owned());
         let mut tasks = self.tasks.borrow_mut();
-        let own = |row: &&mut Row| row.container == container && row.has_own_container();
-        if let Some(row) = tasks.values_mut().find(own) {
-            let new = Status { source: Source::Agent, ..Status::new(clock::wall_us()) };
-            keep_status(&mut row.statuses, TaskState::Running, new);
+        let (Some(row), Some(uuid)) = (tasks.get_mut(&key), status.uuid) else { return };
+        if row.has_told(uuid) {
+            return;
         }
+        row.keep(status, uuid, public(status.detail().public));
+        if !row.state.is_terminal() {
+            (row.state, row.told_us) = (latest, status.wall_us);
+        }
+    }
+
+    /// Tasks that live and are run by the executor in a container.
+    pub(super) fn given_in(&self, container: ContainerId) -> Vec<Row> {
+        let tasks = self.tasks.borrow();
+        let lives =
+            |row: &&Row| row.container == container && row.is_given() && !row.state.is_terminal();
+        tasks.values().filter(lives).cloned().collect()
+    }
+
+    /// A task that lives and is run by an executor.
+    pub(super) fn given(&self, framework: FrameworkId, task: &str) -> Option<Row> {
+        let tasks = self.tasks.borrow();
+        let row = tasks.get(&(framework, task.to_owned()))?;
+        (row.is_given() && !row.state.is_terminal()).then(|| row.clone())
+    }
+
+    /// The executor in a container.
+    pub(super) fn executor_in(&self, container: ContainerId) -> Option<ExecutorRow> {
+        let executors = self.executors.borrow();
+        executors.values().find(|row| row.container == container).cloned()
     }
 
     /// What everybody may see of the task in a container; empty if there is none.
@@ -309,14 +381,41 @@ impl Tally {
         role.cloned().unwrap_or_default()
     }
 
-    /// What an executor in this container holds, and what those inside of it hold that live.
+    /// What an executor in this container holds, and what those tasks hold that it runs, or that are
+    /// inside of it.
     pub(super) fn held_in(&self, around: ContainerId) -> Vec<Resources> {
         let executors = self.executors.borrow();
         let own = executors.values().filter(|row| row.container == around);
         let own = own.map(|row| row.resources.clone());
         let tasks = self.tasks.borrow();
-        let lives = |row: &&Row| row.inside == Some(around) && !row.state.is_terminal();
+        let inside = |row: &Row| match row.inside {
+            Some(of) => of == around,
+            None => row.container == around && row.is_given(),
+        };
+        let lives = |row: &&Row| inside(row) && !row.state.is_terminal();
         own.chain(tasks.values().filter(lives).map(|row| row.resources.clone())).collect()
+    }
+
+    /// The container around a task that lives inside of one.
+    pub(super) fn around(&self, framework: FrameworkId, task: &str) -> Option<ContainerId> {
+        let tasks = self.tasks.borrow();
+        let row = tasks.get(&(framework, task.to_owned()))?;
+        row.inside.filter(|_| !row.state.is_terminal())
+    }
+
+    /// Some task lives inside of a container.
+    pub(super) fn lives_in(&self, around: ContainerId) -> bool {
+        let tasks = self.tasks.borrow();
+        tasks.values().any(|row| row.inside == Some(around) && !row.state.is_terminal())
+    }
+
+    /// A task that lives inside of a container has limits beside what it holds.
+    pub(super) fn limited_in(&self, around: ContainerId) -> bool {
+        let tasks = self.tasks.borrow();
+        let lives = |row: &&Row| row.inside == Some(around) && !row.state.is_terminal();
+        tasks.values().filter(lives).any(|row| {
+            TaskPublic::decode(&*row.public).is_ok_and(|public| !public.limits.is_empty())
+        })
     }
 
     /// How the agent is being emptied, if it is.
@@ -343,5 +442,64 @@ impl Tally {
     /// Executors that live.
     pub(super) fn executors(&self) -> Vec<ExecutorRow> {
         self.executors.borrow().values().cloned().collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use mesita_core::wire::task::{Kind, Launch, Restart, Status as WireStatus};
+    use mesita_core::wire::{AgentId, Seq};
+
+    use super::*;
+
+    #[test]
+    fn a_snapshot_says_again_what_is_known_and_changes_nothing() {
+        let (tally, framework) = (Tally::default(), FrameworkId { epoch: 1, number: 1 });
+        let noted = |record: Record<'_>| tally.noted(&record, |_| Arc::from([]));
+        let task = |name, counter| Record::Task {
+            framework,
+            role: "*",
+            user: "",
+            container: ContainerId { incarnation: 1, counter },
+            launch: launch(name),
+        };
+        let states = || -> Vec<TaskState> { tally.tasks().iter().map(|row| row.state).collect() };
+        assert!(noted(task("a", 1)) && noted(task("b", 2)));
+        let status = WireStatus {
+            task: "a",
+            state: TaskState::Running,
+            source: wire::Source::Executor,
+            agent: AgentId::NONE,
+            uuid: None,
+            wall_us: 1,
+            detail: None,
+        };
+        noted(Record::Update { framework, sequence: 1, status, uuid: [0; 16] });
+        assert!(!noted(Record::SnapshotBegins));
+        assert_eq!(
+            states(),
+            [TaskState::Running, TaskState::Staging],
+            "all of them, at any moment"
+        );
+        assert!(!noted(task("a", 1)), "it is the one that is known");
+        assert_eq!(states()[0], TaskState::Running);
+        assert!(noted(task("b", 3)), "it runs in another container: a new one of its name");
+    }
+
+    fn launch(task: &str) -> Launch<'_> {
+        Launch {
+            task,
+            agent: AgentId::NONE,
+            kind: Kind::Command,
+            resources: Seq::EMPTY,
+            limits: Seq::EMPTY,
+            executor: None,
+            user: "",
+            grace_us: None,
+            completion_us: None,
+            restart: Restart::default(),
+            public: Body::NONE,
+            private: Body::NONE,
+        }
     }
 }

@@ -11,16 +11,14 @@ use event_listener::Event;
 use mesita_core::agent::{Input, VolumeOrder};
 use mesita_core::limits::MESSAGE_MAX;
 use mesita_core::wire::resource::Resource;
-use mesita_core::wire::{ContainerId, Seq};
-use mesita_isolation::keeper::protocol::User;
+use mesita_core::wire::{ContainerId, FrameworkId, Seq};
+use mesita_isolation::keeper::protocol::{User, path_text};
 use mesita_isolation::keeper::wall::Bind;
-use mesita_isolation::sys::Failure;
 use mesita_isolation::volumes;
-use prost::Message;
+use prost::Message as _;
 
 use super::AgentNode;
-use super::build::path;
-use crate::pb::mesita::TaskPrivate;
+use super::tally::Row;
 use crate::pb::mesos::v1 as pb;
 use crate::v1::docker::Bound;
 use crate::v1::resources::role_of;
@@ -91,9 +89,16 @@ impl Held {
         Ok(path)
     }
 
+    /// Lets it disappear from there. Blocks.
+    fn hide(&self, work_dir: &Path, sandbox: &Path) -> Result<(), String> {
+        let hidden = volumes::path(work_dir, &self.role, &self.id)
+            .and_then(|path| volumes::unlink(&path, sandbox, &self.container_path));
+        hidden.map_err(|failure| self.failed(&failure))
+    }
+
     /// The same for who stands on an image, and finds there only what is mounted there. Blocks.
     pub(super) fn bind(&self, work_dir: &Path, user: Option<&User>) -> Result<Bind, String> {
-        let root = path(&self.given(work_dir, user)?);
+        let root = path_text(&self.given(work_dir, user)?);
         let to = CString::new(self.container_path.as_str()).unwrap_or_default();
         Ok(Bind { root, from: CString::default(), to, read_only: self.read_only })
     }
@@ -118,7 +123,7 @@ impl Held {
         given.map_err(|failure| self.failed(&failure))
     }
 
-    fn failed(&self, failure: &Failure) -> String {
+    fn failed(&self, failure: &dyn std::fmt::Display) -> String {
         format!("the persistent volume '{}': {failure}", self.id)
     }
 }
@@ -201,29 +206,109 @@ impl AgentNode {
         self.volumes.idle.notify(usize::MAX);
     }
 
-    /// A task of an executor brings volumes: they appear in the sandbox that both have, before the
-    /// executor hears of the task. A few calls of the kernel, so they are made at once.
-    pub(super) fn show_to_executor(
-        &self,
-        container: ContainerId,
-        resources: &Seq<'_, Resource<'_>>,
-        private: &[u8],
-    ) {
-        let held = Held::among(resources);
+    /// A task came to the executor in a container. Its volumes appear in the sandbox that both have,
+    /// before the executor hears of it: a few calls of the kernel, so they are made at once. Where
+    /// one cannot appear, the task is not given to the executor.
+    pub(super) fn came_to_executor(&self, framework: FrameworkId, task: &str) {
+        let Some(row) = self.tally.given(framework, task) else { return };
+        let (container, held) = (row.container, row.volumes());
+        self.resize(container);
         if held.is_empty() {
             return;
         }
-        let private = TaskPrivate::decode(private).unwrap_or_default();
-        let held = Held::placed(held, &private.volumes);
-        if self.containers.has_started(container) {
-            let sandbox = self.containers.sandbox(container);
-            for one in &held {
-                // Whose the executor is, it was given to when the executor began.
-                if let Err(message) = one.show(&self.work_dir, &sandbox, None) {
-                    log::error!("container {container}: {message}");
-                }
+        let others = self.shown_to_others(container, &row);
+        let taken = held.iter().find(|one| {
+            others.iter().any(|other| other.container_path == one.container_path && other != *one)
+        });
+        let why = match taken {
+            Some(one) => {
+                let Held { id, container_path, .. } = one;
+                Some(format!("the persistent volume '{id}': another one is at '{container_path}'"))
+            }
+            None if self.containers.has_started(container) => self.show_all(container, &held),
+            None => None,
+        };
+        if let Some(why) = why {
+            self.make_unfit(container, task, why);
+        }
+    }
+
+    /// A task of an executor is about to be over: what it alone has used is seen by nobody any more.
+    pub(super) fn over_for_executor(&self, row: &Row) {
+        self.resize(row.container);
+        let Some(known) = self.containers.get(row.container) else { return };
+        // One that never came to it has shown nothing.
+        if known.unfit.borrow_mut().remove(&row.name).is_some() {
+            return;
+        }
+        let held = row.volumes();
+        if held.is_empty() {
+            return;
+        }
+        let others = self.shown_to_others(row.container, row);
+        let sandbox = self.containers.sandbox(row.container);
+        for one in held.iter().filter(|one| !others.contains(one)) {
+            if let Err(message) = one.hide(&self.work_dir, &sandbox) {
+                log::error!("container {}: {message}", row.container);
             }
         }
-        self.containers.brings(container, held);
+    }
+
+    /// An executor began: whatever tasks have come since it was asked for have their volumes, too.
+    pub(super) fn show_given(&self, container: ContainerId) {
+        if !self.containers.is_executor(container) {
+            return;
+        }
+        for row in self.tally.given_in(container) {
+            if !self.is_unfit(container, &row.name)
+                && let Some(why) = self.show_all(container, &row.volumes())
+            {
+                self.make_unfit(container, &row.name, why);
+            }
+        }
+        self.resize(container);
+    }
+
+    /// The volumes that tasks of the executor in a container bring.
+    pub(super) fn brought(&self, container: ContainerId) -> Vec<Held> {
+        let given = self.tally.given_in(container);
+        let fit = given.iter().filter(|row| !self.is_unfit(container, &row.name));
+        let mut brought = Vec::new();
+        for one in fit.flat_map(Row::volumes) {
+            if !brought.contains(&one) {
+                brought.push(one);
+            }
+        }
+        brought
+    }
+
+    /// What is in an executor's sandbox beside the volumes of one task: its own, and those of others.
+    fn shown_to_others(&self, container: ContainerId, but: &Row) -> Vec<Held> {
+        let executor = self.tally.executor_in(container);
+        let mut shown = executor.map_or_else(Vec::new, |row| {
+            let asked = pb::ExecutorInfo::decode(&*row.info).unwrap_or_default().resources;
+            Held::placed(Held::among(&row.resources.list()), &asked)
+        });
+        let others = self.tally.given_in(container).into_iter().filter(|row| row.name != but.name);
+        let others = others.filter(|row| !self.is_unfit(container, &row.name));
+        shown.extend(others.flat_map(|row| row.volumes()));
+        shown
+    }
+
+    /// Why one of them cannot appear; the others do not either then.
+    fn show_all(&self, container: ContainerId, held: &[Held]) -> Option<String> {
+        let sandbox = self.containers.sandbox(container);
+        // Whose the executor is, it was given to when the executor began.
+        held.iter().find_map(|one| one.show(&self.work_dir, &sandbox, None).err())
+    }
+
+    fn is_unfit(&self, container: ContainerId, task: &str) -> bool {
+        let known = self.containers.get(container);
+        known.is_some_and(|known| known.unfit.borrow().contains_key(task))
+    }
+
+    fn make_unfit(&self, container: ContainerId, task: &str, why: String) {
+        log::warn!("container {container}: task '{task}': {why}");
+        self.containers.entry(container).unfit.borrow_mut().insert(task.to_owned(), why);
     }
 }

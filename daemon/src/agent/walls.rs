@@ -4,13 +4,14 @@ use std::path::Path;
 
 use mesita_isolation::cgroups::At;
 use mesita_isolation::isolators::{
-    Capabilities, Rlimit, Seccomp, Source, TaskLimits, VOLUMES_MAX, Volume,
+    Capabilities, Ipc, Rlimit, Seccomp, Source, TaskLimits, VOLUMES_MAX, Volume,
 };
 use mesita_isolation::keeper::protocol::User;
 use mesita_isolation::sandbox;
 
 use crate::pb::mesos::v1 as pb;
 use pb::capability_info::Capability;
+use pb::linux_info::IpcMode;
 
 /// Mesos' numbers of capabilities begin here, the kernel's with 0.
 const FIRST_CAPABILITY: i32 = Capability::Chown as i32;
@@ -20,6 +21,7 @@ pub(super) fn add(container: &pb::ContainerInfo, limits: &mut TaskLimits) -> Res
     if let Some(linux) = &container.linux_info {
         add_linux(linux, limits)?;
     }
+    limits.hostname.clone_from(&container.hostname);
     let rlimits = container.rlimit_info.iter().flat_map(|info| &info.rlimits);
     rlimits.map(rlimit).try_for_each(|rlimit| {
         let pushed = limits.rlimits.push(rlimit?);
@@ -82,6 +84,20 @@ fn add_linux(linux: &pb::LinuxInfo, limits: &mut TaskLimits) -> Result<(), Strin
     limits.effective_capabilities = effective.map(capabilities).transpose()?;
     let bounding = linux.bounding_capabilities.as_ref();
     limits.bounding_capabilities = bounding.map(capabilities).transpose()?;
+    // Mesos counts it in MB.
+    limits.shm_bytes = linux.shm_size.map(|mib| u64::from(mib) << 20);
+    limits.shares_processes = linux.share_pid_namespace();
+    limits.ipc = match linux.ipc_mode() {
+        IpcMode::Private => Some(Ipc::Private),
+        // Mesos: `NamespacesIPCIsolatorProcess::prepare`.
+        IpcMode::ShareParent if limits.shm_bytes.is_some() => {
+            return Err(
+                "Shared memory size is not supported with 'SHARE_PARENT' ipc mode".to_owned()
+            );
+        }
+        IpcMode::ShareParent => Some(Ipc::Parent),
+        IpcMode::Unknown => None,
+    };
     limits.seccomp = match &linux.seccomp {
         Some(asked) if asked.unconfined() && asked.profile_name.is_some() => {
             // Mesos: `validation::container::validate`.

@@ -105,9 +105,11 @@ pub(super) fn container_calls() -> Vec<serde_json::Value> {
     let command = json!({"shell": false, "value": "/bin/sh", "arguments": ["sh", "-c", "x"],
         "user": "pi", "environment": {"variables": [{"name": "A", "value": "b"}]}});
     let terminal = json!({"type": "MESOS", "tty_info": {"window_size": {"rows": 3, "columns": 4}}});
+    let apart = json!({"type": "MESOS", "linux_info": {"share_cgroups": false}});
     let stdin = json!({"type": "DATA", "data": {"type": "STDIN", "data": "AAEC"}});
     vec![
-        json!({"type": "LAUNCH_CONTAINER", "launch_container": {"container_id": {"value": "b"},
+        json!({"type": "LAUNCH_CONTAINER", "launch_container": {"container_id":
+            {"value": "b", "parent": {"value": "1-1"}}, "container": apart,
             "command": command, "resources": [scalar("cpus", 0.5), scalar("mem", 32.0)],
             "limits": {"cpus": {"value": 2.5}, "mem": {"value": "Infinity"}}}}),
         json!({"type": "LAUNCH_NESTED_CONTAINER", "launch_nested_container":

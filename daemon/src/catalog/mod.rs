@@ -6,7 +6,7 @@
 pub(crate) mod rows;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use mesita_core::allocator::node::WEIGHT_ONE;
 use mesita_core::master::Fact;
@@ -16,6 +16,7 @@ use mesita_core::wire::task::{Reason, Source, TaskState};
 use mesita_core::wire::{AgentId, Body, BodyRef, Fence, FrameworkId};
 
 use crate::encoded::{Described, Resources};
+use crate::legacy::Held;
 use rows::{
     Agent, Completed, Drain, Executor, Framework, Inverse, Machine, Offer, Operation, Quota,
     Status, Task,
@@ -59,6 +60,9 @@ pub(crate) struct Tables {
     pub(crate) happened: Happened,
     /// Whose word it is, and the cluster; none before this master led.
     pub(crate) leading: Option<(u64, Fence)>,
+    /// What its tasks and executors hold, once a reader has asked; shared by all who read the same
+    /// tasks and executors.
+    pub(crate) held: Arc<OnceLock<Held>>,
     /// Roles that are not told of.
     pub(crate) unseen_roles: Arc<BTreeSet<Box<str>>>,
     /// All that there is, where this is only what somebody sees of it.
@@ -86,6 +90,14 @@ impl Tables {
     pub(crate) fn told_first(&self) -> Self {
         let told = |_, agent: &Agent| agent.shown || !agent.is_known();
         Self { agents: self.agents.only(told), ..self.clone() }
+    }
+
+    /// What was held is not what is held. Readers of before keep theirs.
+    fn forget_held(&mut self) {
+        match Arc::get_mut(&mut self.held) {
+            Some(own) => drop(own.take()),
+            None => self.held = Arc::default(),
+        }
     }
 
     /// All that there is: what is summed up for agents.
@@ -166,6 +178,13 @@ impl<T: Clone> Table<T> {
         row.filter(|(of, _)| *of == id).map(|(_, row)| row)
     }
 
+    /// The row in this slot, whose ever it is.
+    pub(crate) fn at(&self, index: u32) -> Option<(Id, &T)> {
+        let index = index as usize;
+        let row = self.pages.get(index / PAGE)?.rows.get(index % PAGE)?.as_ref();
+        row.map(|(id, row)| (*id, row))
+    }
+
     /// All rows, in the order of their slots.
     pub(crate) fn iter(&self) -> impl Iterator<Item = (Id, &T)> {
         let rows = self.pages.iter().flat_map(|page| page.rows.iter().flatten());
@@ -235,6 +254,25 @@ impl Catalog {
         self.now.frameworks.iter().find(|(_, framework)| framework.id == id)
     }
 
+    /// A task was refused that never came to be: it is counted with those that were.
+    pub(crate) fn refused(&mut self, status: &mesita_core::wire::task::Status<'_>) {
+        let reason = status.detail().reason;
+        let never_was = matches!(
+            reason,
+            Some(
+                Reason::TaskInvalid
+                    | Reason::InvalidOffers
+                    | Reason::TaskUnauthorized
+                    | Reason::TaskGroupInvalid
+                    | Reason::TaskGroupUnauthorized
+            )
+        );
+        if status.source == Source::Master && never_was {
+            self.now.ended[status.state as usize] += 1;
+            self.now.happened.ended(status.state, status.source, reason);
+        }
+    }
+
     /// The newest task of this name, of this framework if one is given.
     pub(crate) fn task(&self, framework: FrameworkId, name: &str) -> Option<(Id, &Task)> {
         let ids = self.tasks_by_name.get(name)?;
@@ -255,6 +293,16 @@ impl Catalog {
         bytes: impl Fn(BodyRef) -> Arc<[u8]>,
     ) {
         let body = |body: Body| bytes(body.of(refs));
+        if matches!(
+            fact,
+            Fact::Task { .. }
+                | Fact::TaskState { .. }
+                | Fact::TaskGone { .. }
+                | Fact::Executor { .. }
+                | Fact::ExecutorGone { .. }
+        ) {
+            self.now.forget_held();
+        }
         match *fact {
             Fact::Leading { cluster, fence } => self.now.leading = Some((cluster, fence)),
             // The registry's, not the readers'.
@@ -325,7 +373,12 @@ impl Catalog {
                 ref resources,
                 public,
             } => {
-                let status = Status::new(wall_us);
+                let before = self.now.tasks.get(row);
+                let since_us = before.map_or(wall_us, |before| before.since_us);
+                let status =
+                    before.map_or_else(|| Status::new(wall_us), |before| before.status.clone());
+                let statuses = before.map_or_else(Vec::new, |before| before.statuses.clone());
+                let known = before.is_some();
                 let new = Task {
                     framework,
                     agent,
@@ -337,12 +390,12 @@ impl Catalog {
                     container,
                     resources: Resources::of(resources),
                     public: body(public),
-                    since_us: wall_us,
+                    since_us,
                     status,
-                    statuses: Vec::new(),
+                    statuses,
                 };
                 // An agent that comes back reports what is known.
-                if self.now.tasks.get(row).is_none() {
+                if !known {
                     self.tasks_by_name.entry(task.into()).or_default().push(row);
                 }
                 self.describe_executor(&new);
@@ -374,10 +427,11 @@ impl Catalog {
                     if container != Default::default() {
                         task.container = container;
                     }
-                    let (message, public) = (message.into(), body(public));
-                    let pid = rows::pid_of(&public);
+                    let public = body(public);
+                    let message = rows::message_of(message, &public);
+                    let (pid, ip) = rows::placed(&public);
                     task.status =
-                        Status { source, reason, message, healthy, told_us, public, pid, uuid };
+                        Status { source, reason, message, healthy, told_us, public, pid, ip, uuid };
                     rows::keep_status(&mut task.statuses, state, task.status.clone());
                 });
             }
@@ -514,6 +568,7 @@ impl Catalog {
         let (agent, framework) =
             (self.now.agents.get(task.agent), self.now.frameworks.get(task.framework));
         let (Some(agent), Some(framework)) = (agent, framework) else { return };
+        let lost_sight = matches!(agent.state, AgentState::Losing | AgentState::Unreachable);
         let completed = Completed {
             agent_id: agent.id,
             agent: agent.info.info().map_or("", |info| info.hostname).into(),
@@ -523,7 +578,9 @@ impl Catalog {
             user: framework.of_user().into(),
             task,
         };
-        let unreachable = completed.task.state == TaskState::Unreachable;
+        // Told as lost to who knows of no other word.
+        let lost = completed.task.state == TaskState::Lost && lost_sight;
+        let unreachable = completed.task.state == TaskState::Unreachable || lost;
         self.remember(completed, unreachable);
     }
 

@@ -1,7 +1,9 @@
 //! Rows of the catalog, and how they print as JSON.
 
+use std::net::IpAddr;
 use std::sync::Arc;
 
+use mesita_core::limits::NAME_MAX;
 use mesita_core::master::FrameworkInfo;
 use mesita_core::master::rows::{AgentState, Emptying, FrameworkState, Willing};
 use mesita_core::resources::Amount;
@@ -169,8 +171,18 @@ pub(crate) struct Status {
     pub(crate) public: Arc<[u8]>,
     /// The process that it was about, out of `public`.
     pub(crate) pid: Option<u32>,
+    /// The address of its container, if it has one of its own, out of the same.
+    pub(crate) ip: Option<IpAddr>,
     /// Names the update to its agent; none = there was nothing to acknowledge.
     pub(crate) uuid: Option<u64>,
+}
+
+impl Task {
+    /// The address of its container's own, which each of its statuses means, also one that was told
+    /// before there was any.
+    pub(crate) fn own_ip(&self) -> Option<IpAddr> {
+        self.statuses.iter().rev().find_map(|(_, status)| status.ip)
+    }
 }
 
 /// A task whose end was acknowledged, with what its rows said of its agent and framework.
@@ -243,12 +255,21 @@ pub(crate) fn keep_status(
     statuses.push((state, status));
 }
 
-/// The process that a status is about.
-pub(crate) fn pid_of(public: &[u8]) -> Option<u32> {
-    if public.is_empty() {
-        return None;
-    }
-    TaskStatus::decode(public).ok()?.container_status?.executor_pid
+/// What a status's body says of where its task is: the process, and an address of its container's own.
+pub(crate) fn placed(public: &[u8]) -> (Option<u32>, Option<IpAddr>) {
+    let place = || TaskStatus::decode(public).ok()?.container_status;
+    let Some(place) = (if public.is_empty() { None } else { place() }) else { return (None, None) };
+    let addresses = place.network_infos.iter().flat_map(|network| &network.ip_addresses);
+    let ip = addresses.into_iter().find_map(|address| address.ip_address().parse().ok());
+    (place.executor_pid, ip)
+}
+
+/// What was said with a status; of what a master is told of before it led, out of its body.
+pub(crate) fn message_of(message: &str, public: &[u8]) -> Box<str> {
+    let carried = || TaskStatus::decode(public).ok()?.message;
+    let carried = if message.is_empty() && !public.is_empty() { carried() } else { None };
+    carried
+        .map_or_else(|| message.into(), |whole| whole[..whole.floor_char_boundary(NAME_MAX)].into())
 }
 
 impl Status {
@@ -262,6 +283,7 @@ impl Status {
             told_us,
             public: Arc::from([]),
             pid: None,
+            ip: None,
             uuid: None,
         }
     }

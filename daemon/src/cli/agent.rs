@@ -1,5 +1,6 @@
 //! `mesita agent`
 
+use std::io::ErrorKind;
 use std::net::SocketAddr;
 use std::path::Path;
 use std::process::ExitCode;
@@ -8,6 +9,7 @@ use std::rc::Rc;
 use mesita_core::wire::link::Parting;
 
 use super::cluster::plan_agent;
+use super::join::token;
 use super::{
     Failure, OF_AGENT, USAGE, begin_again, check_access, default_work_dir, door, log_to_stderr,
     raise_descriptors,
@@ -42,13 +44,11 @@ pub(super) fn main(flags: Agent) -> Result<ExitCode, Failure> {
         let message = "an agent needs a master: --master HOST:PORT, or MESITA_MASTER";
         return Err(Failure::new(USAGE, message));
     }
-    let join = flags.join.as_deref().map(join).transpose()?;
     let work_dir = match &flags.work_dir {
         Some(work_dir) => work_dir.clone(),
         None => default_work_dir("agent")?,
     };
-    let joined = work_dir.join("meta/joined");
-    let pin = join.as_ref().map(|join| join.pin).or_else(|| pin_of(&flags, &joined));
+    let (join, pin) = known_by(&flags, &work_dir)?;
     reach(&flags, pin, None)?;
     // The keeper is made here, and takes nothing of what follows with it.
     let prepared = prepare(&work_dir, &flags.holds, Life::OfItsOwn).map_err(Failure::plain)?;
@@ -111,7 +111,7 @@ pub(super) fn main(flags: Agent) -> Result<ExitCode, Failure> {
                             agent.leave();
                         });
                     }
-                    Caught::HangUp => {}
+                    Caught::HangUp => agent.draw_key(),
                 }
             }
         };
@@ -126,7 +126,10 @@ pub(super) fn main(flags: Agent) -> Result<ExitCode, Failure> {
         agent.part_from_all(Parting::Leaving).await;
         match end {
             End::KeeperGone => agent.kill_all().await,
-            End::Left => agent.end_docker().await,
+            End::Left => {
+                agent.clears_up().await;
+                agent.end_docker().await;
+            }
             End::Signal | End::TooSmall => {}
         }
         end
@@ -144,34 +147,58 @@ pub(super) fn main(flags: Agent) -> Result<ExitCode, Failure> {
     }
 }
 
-/// The token of a flag, or of the file that it names.
-fn join(told: &str) -> Result<Join, Failure> {
-    let bad = |why: String| Failure::new(USAGE, format!("--join: {why}"));
-    let text = match told.starts_with(['/', '.']) {
-        true => std::fs::read_to_string(told).map_err(|error| bad(format!("{told}: {error}")))?,
-        false => told.to_owned(),
+/// The token of the flags, and by which key a node with these flags knows the masters.
+pub(super) fn known_by(
+    flags: &Agent,
+    work_dir: &Path,
+) -> Result<(Option<Join>, Option<Pin>), Failure> {
+    let join = flags.join.as_deref().map(token).transpose()?;
+    let pin = match &join {
+        Some(join) => Some(join.pin),
+        None => pin_of(flags, &work_dir.join("meta/joined"))?,
     };
-    text.parse().map_err(bad)
+    Ok((join, pin))
 }
 
-/// By which key this node has known the masters since it joined, if nobody says otherwise.
-fn pin_of(flags: &Agent, joined: &Path) -> Option<Pin> {
-    let said = flags.trusted.tls_ca_file.is_some() || flags.trusted.tls_pin.is_some();
-    let secure = flags.master.iter().any(|master| master.trim().starts_with("https://"));
-    let text = std::fs::read_to_string(joined).ok().filter(|_| secure && !said)?;
-    text.trim().parse().ok()
+/// By which key this node has known the masters since it joined, if nobody says otherwise. It speaks
+/// with no others, and in the clear with nobody.
+fn pin_of(flags: &Agent, joined: &Path) -> Result<Option<Pin>, Failure> {
+    let text = match std::fs::read_to_string(joined) {
+        Ok(text) => text,
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
+        Err(error) => return Err(Failure::plain(format!("{}: {error}", joined.display()))),
+    };
+    if !is_secure(flags) {
+        let why = "--master: this node has joined a cluster, and speaks with its masters by TLS: say \
+                   https://HOST:PORT";
+        return Err(Failure::new(USAGE, why));
+    }
+    if flags.trusted.tls_ca_file.is_some() || flags.trusted.tls_pin.is_some() {
+        return Ok(None);
+    }
+    let pin = text.trim().parse().map(Some);
+    pin.map_err(|_| {
+        let path = joined.display();
+        Failure::plain(format!(
+            "{path} does not hold the key of the masters; remove it, and --join"
+        ))
+    })
+}
+
+fn is_secure(flags: &Agent) -> bool {
+    flags.master.iter().any(|master| master.trim().starts_with("https://"))
 }
 
 /// Where the masters are, and how this node reaches them.
-fn reach(
+pub(super) fn reach(
     flags: &Agent,
     pin: Option<Pin>,
     node: Option<&Identity>,
 ) -> Result<(Vec<String>, Transport), Failure> {
-    let told = flags.trusted.trust();
+    // A token says by which key the masters are known, whatever the environment says of others.
+    let told = if flags.join.is_some() { Trust::default() } else { flags.trusted.trust() };
     let trust = Trust { pin: pin.or(told.pin), node, ..told };
-    let secure = flags.master.iter().any(|master| master.trim().starts_with("https://"));
-    if flags.join.is_some() && !secure {
+    if flags.join.is_some() && !is_secure(flags) {
         let why = "--join: a node joins by TLS: --master https://HOST:PORT";
         return Err(Failure::new(USAGE, why));
     }

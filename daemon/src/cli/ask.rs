@@ -10,6 +10,7 @@ use serde_json::Value;
 
 use super::{Failure, find, print};
 use crate::client::asker::Asker;
+use crate::conn::streams::Closed;
 use crate::flags::Where;
 use crate::{alarm, clock, random};
 
@@ -23,6 +24,20 @@ pub(super) async fn rows(at: &Where, kind: Stream<'_>) -> Result<Vec<Value>, Fai
 
 /// Everything of a stream that comes to an end.
 pub(super) async fn all(at: &Where, kind: Stream<'_>) -> Result<Vec<u8>, Failure> {
+    read(at, kind).await?.map_err(|closed| Failure::plain(closed.message))
+}
+
+/// The same; none when there is no such thing.
+pub(super) async fn found(at: &Where, kind: Stream<'_>) -> Result<Option<Vec<u8>>, Failure> {
+    match read(at, kind).await? {
+        Ok(text) => Ok(Some(text)),
+        Err(closed) if closed.reason == CloseReason::NotFound => Ok(None),
+        Err(closed) => Err(Failure::plain(closed.message)),
+    }
+}
+
+/// Everything of a stream, or how it ended before.
+async fn read(at: &Where, kind: Stream<'_>) -> Result<Result<Vec<u8>, Closed>, Failure> {
     let asker = find::ask(at).await?;
     understands(&asker, &Head::Svc(Svc::Open { stream: 0, kind, window: 0 }))?;
     let Some(handle) = asker.open(kind) else {
@@ -34,11 +49,11 @@ pub(super) async fn all(at: &Where, kind: Stream<'_>) -> Result<Vec<u8>, Failure
             match handle.read().await {
                 Ok(chunk) => text.extend_from_slice(&chunk),
                 Err(closed) if closed.reason == CloseReason::Done => return Ok(text),
-                Err(closed) => return Err(Failure::plain(closed.message)),
+                Err(closed) => return Err(closed),
             }
         }
     };
-    asker.during(reading).await.map_err(Failure::plain)?
+    asker.during(reading).await.map_err(Failure::plain)
 }
 
 /// Prints the rows of a stream, as lines of JSON or as a table.

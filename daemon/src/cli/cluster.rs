@@ -23,6 +23,7 @@ use crate::master::{self, MasterNode, whitelist};
 use crate::port::Port;
 use crate::random;
 use crate::seats::Blueprint;
+use crate::set::charter::Sources;
 use crate::set::standing::Standing;
 use crate::tls::Pin;
 
@@ -68,6 +69,7 @@ pub(crate) fn plan_master(
         reregister_us: recovery.agent_reregister_timeout.us,
         removal_share_milli: recovery.recovery_agent_removal_limit.milli,
         removal_every_us: recovery.agent_removal_rate_limit.map_or(0, |rate| rate.every_us),
+        offers_per_caller_max: decisions.max_offers_per_principal,
         recovery_share_milli: recovery.allocator_agent_recovery_factor.milli,
         recovery_timeout_us: recovery.allocator_recovery_timeout.us,
         allocator: allocator_config(decisions)?,
@@ -91,6 +93,7 @@ pub(crate) fn plan_master(
         access: Access::default(),
         flags: crate::flags::told(),
         audit: audit::Wanted::default(),
+        charter: Sources::default(),
         standing,
     };
     let weights = decisions.weights.clone().unwrap_or_default().0;
@@ -156,6 +159,12 @@ impl MasterPlan {
     pub(crate) fn guarded(mut self, access: Access, door: Rc<Door>, insecure: bool) -> Self {
         (self.options.access, self.options.insecure) = (access, insecure);
         self.options.door = door;
+        self
+    }
+
+    /// The same, for masters that join to be given this.
+    pub(crate) fn giving(mut self, charter: Sources) -> Self {
+        self.options.charter = charter;
         self
     }
 

@@ -35,17 +35,47 @@ pub(super) fn main(flags: &NewCluster) -> Result<ExitCode, Failure> {
         let why = format!("{} has a cluster already: give another --dir", directory.display());
         return Err(Failure::plain(why));
     }
-    let text = make(flags, &directory).map_err(Failure::plain)?;
-    super::print(text);
+    let made = make(flags, &directory).map_err(Failure::plain)?;
+    if flags.cloud_init {
+        eprint!("{}", made.to_do);
+        super::print(cloud_init(&made.master, &made.token));
+    } else {
+        super::print(made.to_do);
+    }
     Ok(ExitCode::SUCCESS)
 }
 
-/// Makes all files; what is to be done with them. The authority's certificate comes last: until it is
+/// What was made.
+struct Made {
+    /// How others reach its master.
+    master: String,
+    /// What the nodes of other machines join by.
+    token: String,
+    /// What is to be done with it, for whoever made it.
+    to_do: String,
+}
+
+/// User data of cloud-init(1) that makes a machine on which the package is an agent, as a service.
+fn cloud_init(master: &str, token: &str) -> String {
+    const FILE: &str = "/etc/mesita/agent.token";
+    let command = ["/usr/bin/mesita", "install", "agent", "--", "--master", master, "--join", FILE];
+    // A text, and a list of texts, of JSON are such of YAML.
+    let [file, token] = [FILE, token].map(|text| serde_json::json!(text));
+    let command = serde_json::json!(command);
+    format!(
+        "#cloud-config\n# For machines that have mesita at /usr/bin: their package, or an image with it.\n\
+         write_files:\n- path: {file}\n  permissions: '0600'\n  content: {token}\n\
+         runcmd:\n- {command}\n"
+    )
+}
+
+/// Makes all files. The authority's certificate comes last: until it is
 /// there nothing has been made.
-fn make(flags: &NewCluster, directory: &Path) -> Result<String, String> {
+fn make(flags: &NewCluster, directory: &Path) -> Result<Made, String> {
     let meta = directory.join("master/meta");
-    for path in [directory.to_owned(), meta.clone()] {
-        let made = DirBuilder::new().recursive(true).mode(0o700).create(&path);
+    // Tasks of the agent go through to their sandboxes; each file with a secret is closed by itself.
+    for (path, mode) in [(directory, 0o711), (&meta, 0o700)] {
+        let made = DirBuilder::new().recursive(true).mode(mode).create(path);
         made.map_err(|error| format!("{}: {error}", path.display()))?;
     }
     let node = rustix::system::uname().nodename().to_string_lossy().into_owned();
@@ -56,8 +86,10 @@ fn make(flags: &NewCluster, directory: &Path) -> Result<String, String> {
         identity::write(&file(name), text.as_bytes()).map_err(|error| error.to_string())
     };
     write("ca.key", &made.authority_key)?;
-    write("master.pem", &made.certificate)?;
-    write("master.key", &made.key)?;
+    write("master.pem", &made.signed.certificate)?;
+    write("master.key", &made.signed.key)?;
+    let gossip: [u8; 32] = crate::random::bytes();
+    identity::write(&file("gossip.key"), &gossip).map_err(|error| error.to_string())?;
     let served = Served::read(&file("master.pem"), &file("master.key"))?;
     let [own, others] = [(); 2].map(|()| Join::draw(served.anchor()));
     let token = |join: &Join, uses| {
@@ -76,19 +108,22 @@ fn make(flags: &NewCluster, directory: &Path) -> Result<String, String> {
     let at = |name: &str| file(name).display().to_string();
     // A text of JSON is one of TOML.
     let text = |name: &str| serde_json::Value::from(at(name)).to_string();
+    let address = together(&ip.to_string(), port);
     write(
         "master.toml",
         &format!(
-            "ip = \"{ip}\"\nport = {port}\nwork_dir = {}\ntls_cert_file = {}\ntls_key_file = {}\n\
+            "ip = \"{ip}\"\nport = {port}\nmasters = \"{address}\"\nwork_dir = {}\n\
+         gossip_key_file = {}\ntls_cert_file = {}\ntls_key_file = {}\ntls_ca_key_file = {}\n\
          credentials = {}\nauthenticate_agents = true\nauthenticate_http_readonly = true\n\
          authenticate_http_readwrite = true\nauthenticate_http_frameworks = true\n",
             text("master"),
+            text("gossip.key"),
             text("master.pem"),
             text("master.key"),
+            text("ca.key"),
             text("credentials"),
         ),
     )?;
-    let address = together(&ip.to_string(), port);
     write(
         "agent.toml",
         &format!(
@@ -98,11 +133,12 @@ fn make(flags: &NewCluster, directory: &Path) -> Result<String, String> {
         ),
     )?;
     write("ca.pem", &made.authority)?;
-    Ok(format!(
+    let to_do = format!(
         "cluster {name} is made in {dir}. Start its first master and agent, each under whatever keeps \
          it running:\n  mesita master --config {master}\n  mesita agent --config {agent}\n\
          On other machines, within a day, on up to {USES}:\n  mesita agent --master https://{address} \
-         --join {others}\nTo operate it:\n  export MESITA_MASTER=https://{address} \
+         --join {others}\nTwo more masters, so that any one may be gone: `mesita token create --role master \
+         --uses 2` prints what to start.\nTo operate it:\n  export MESITA_MASTER=https://{address} \
          MESITA_CREDENTIAL={operator} MESITA_TLS_CA_FILE={ca}\n",
         name = flags.name,
         dir = directory.display(),
@@ -110,5 +146,6 @@ fn make(flags: &NewCluster, directory: &Path) -> Result<String, String> {
         agent = at("agent.toml"),
         operator = at("operator"),
         ca = at("ca.pem"),
-    ))
+    );
+    Ok(Made { master: format!("https://{address}"), token: others.to_string(), to_do })
 }

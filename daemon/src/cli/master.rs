@@ -1,7 +1,7 @@
 //! `mesita master`
 
 use std::net::IpAddr;
-use std::os::unix::fs::DirBuilderExt;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::rc::Rc;
@@ -9,20 +9,26 @@ use std::rc::Rc;
 use mesita_core::wire::link::Parting;
 
 use super::cluster::{Home, plan_master};
+use super::join::{self, Joins};
 use super::{
-    Failure, USAGE, begin_again, check_access, default_work_dir, door, log_to_stderr,
+    Failure, USAGE, begin_again, check_access, default_work_dir, door, log_to_stderr, make_meta,
     raise_descriptors,
 };
 use crate::access::Access;
+use crate::access::tokens::Join as Token;
 use crate::agent::prepare::lock;
 use crate::alarm;
 use crate::audit::Audit;
-use crate::conn::listen::{accept, bind};
+use crate::conn::listen::{Door, accept, bind};
 use crate::flags::Master;
+use crate::identity;
 use crate::io_thread::Node;
 use crate::master::MasterNode;
 use crate::process::{Plan, Process};
-use crate::set::begin::{self, AGAIN, Begun, QUARANTINED, Wanted};
+use crate::set::begin::{self, AGAIN, Begun, GIVEN_UP, QUARANTINED, Wanted, together};
+use crate::set::bootstrap::Identity;
+use crate::set::charter::{Given, Sources};
+use crate::set::early::Early;
 use crate::set::node::{Over, SetNode};
 use crate::set::roster::REMOVED;
 use crate::set::standing::Standing;
@@ -39,22 +45,34 @@ enum End {
     Over(Over),
 }
 
-pub(super) fn main(flags: Master) -> Result<ExitCode, Failure> {
+pub(super) fn main(mut flags: Master) -> Result<ExitCode, Failure> {
     log_to_stderr(flags.common.logging_level);
-    let (ip, door) = (flags.listen.ip, door(&flags.listen)?);
-    let access = access(&flags)?;
     let work_dir = match &flags.work_dir {
         Some(work_dir) => work_dir.clone(),
         None => default_work_dir("master")?,
     };
+    let (ip, joins) = (flags.listen.ip, Joins::of(&flags)?);
+    let given = Given::of(&work_dir.join("meta"));
+    join::fill(&mut flags, &given);
+    bare(&mut flags.set.masters);
+    let asks_for = asks_for(&joins, &work_dir, &given)?;
+    // Who has to be told first lets nobody in meanwhile.
+    let mut open = asks_for.is_none().then(|| opened(&flags)).transpose()?;
     raise_descriptors();
-    let meta = work_dir.join("meta");
-    let made = std::fs::DirBuilder::new().recursive(true).mode(0o700).create(&meta);
-    made.map_err(|error| Failure::plain(format!("{}: {error}", meta.display())))?;
+    let meta = make_meta(&work_dir)?;
     let _lock = lock(&meta.join("lock")).map_err(Failure::plain)?;
     // A port that is taken is found out before anything is written.
     let listener = bind(ip, flags.port).map_err(Failure::plain)?;
-    let (of_registry, begun) = registry(&flags, ip, &meta)?;
+    let early = Early::new(&listener).map_err(Failure::plain)?;
+    if let Some(token) = asks_for {
+        take_charter(&mut flags, token, &meta, early)?;
+    }
+    let (door, access) = match open.take() {
+        Some(open) => open,
+        None => opened(&flags)?,
+    };
+    let joins = !matches!(joins, Joins::Not) || given.is_there();
+    let (of_registry, begun) = registry(&flags, joins, &meta, early)?;
     signals::block().map_err(Failure::plain)?;
     let standing = Rc::new(if flags.set.masters.is_empty() {
         Standing::alone(advertised(&flags))
@@ -66,7 +84,7 @@ pub(super) fn main(flags: Master) -> Result<ExitCode, Failure> {
     let insecure = flags.listen.insecure && !ip.is_loopback();
     let audited = flags.access.audited();
     Audit::open(&audited).map_err(|why| Failure::new(USAGE, why))?;
-    let plan = plan.called(flags.hostname.as_deref());
+    let plan = plan.called(flags.hostname.as_deref()).giving(sources(&flags));
     let plan = plan.placed(&flags.region, &flags.zone).audited(audited);
     let (seat, rest) = plan.guarded(access, Rc::clone(&door), insecure).part();
     let seats = vec![of_registry.seat, seat];
@@ -78,7 +96,7 @@ pub(super) fn main(flags: Master) -> Result<ExitCode, Failure> {
     if let Some(trouble) = master.doors.trouble() {
         log::warn!("{trouble}");
     }
-    let set = join(&mut process, begun, Rc::clone(&standing), &master)?;
+    let set = begin_election(&mut process, begun, Rc::clone(&standing), &master)?;
     let signals = Signals::new().map_err(Failure::plain)?;
     let nodes: [Rc<dyn Node>; 2] = [Rc::clone(&set) as _, Rc::clone(&master) as _];
     let end = process.run(&nodes, async {
@@ -111,10 +129,108 @@ pub(super) fn main(flags: Master) -> Result<ExitCode, Failure> {
     match end {
         End::Signal => Ok(ExitCode::SUCCESS),
         End::Over(Over::Quarantined) => Err(Failure::plain(QUARANTINED)),
+        End::Over(Over::GivenUp) => Err(Failure::plain(GIVEN_UP)),
         End::Over(Over::Removed) => Err(Failure::plain(REMOVED)),
         // Mesos: a master that lost its leadership ends, and whoever supervises it starts it anew.
         End::Over(Over::Lost) => Err(begin_again(Some(AGAIN))),
     }
+}
+
+/// Addresses as the list has them: by a token masters are reached by TLS, said or not.
+fn bare(masters: &mut [String]) {
+    for master in masters {
+        *master = master.trim().trim_start_matches("https://").trim_end_matches('/').to_owned();
+    }
+}
+
+/// The token by which this master is to be given what the others have in common; none: it has that, or
+/// needs none.
+fn asks_for<'j>(
+    joins: &'j Joins,
+    work_dir: &Path,
+    given: &Given,
+) -> Result<Option<&'j Token>, Failure> {
+    let Joins::By(token) = joins else { return Ok(None) };
+    if given.is_there() {
+        if given.pin() == Some(token.pin) {
+            return Ok(None);
+        }
+        let why = "this work directory is that of a master of another cluster than the token's: give \
+                   another --work-dir, or leave --join away";
+        return Err(Failure::new(USAGE, format!("--join: {why}")));
+    }
+    let identity = Identity::read(&work_dir.join("meta"));
+    let identity = identity.map_err(|refused| Failure::new(USAGE, refused))?;
+    // Later it is as if it was not given.
+    Ok(identity.is_none_or(|identity| !identity.formed).then_some(token))
+}
+
+/// Is given what the others have in common, and keeps it.
+fn take_charter(
+    flags: &mut Master,
+    token: &Token,
+    meta: &Path,
+    early: Early<'_>,
+) -> Result<(), Failure> {
+    let (host, port) = reached_at(flags, flags.listen.ip);
+    let own = identity::own(meta).map_err(Failure::plain)?;
+    let me = together(&host, port);
+    signals::spare_others().map_err(Failure::plain)?;
+    let charter = join::asked(flags, token, &me, &own, early)?;
+    if !charter.signs() && flags.listen.shown.tls_cert_file.is_none() {
+        let why = "the masters of this cluster keep no --tls-ca-key-file: give this one --tls-cert-file \
+                   and --tls-key-file of the authority that theirs are of, and the same --join";
+        return Err(Failure::new(USAGE, why));
+    }
+    let node = rustix::system::uname().nodename().to_string_lossy().into_owned();
+    let hosts = [host, node, "localhost".to_owned(), "127.0.0.1".to_owned()];
+    let hosts = flags.listen.shown.tls_cert_file.is_none().then_some(&hosts[..]);
+    charter.keep(meta, hosts, token.pin).map_err(Failure::plain)?;
+    let given = Given::of(meta);
+    join::fill(flags, &given);
+    // Whoever of them leads is to hear this one itself.
+    let known = given.masters().into_iter().filter(|one| *one != me);
+    flags.set.masters.extend(known);
+    flags.set.masters.sort_unstable();
+    flags.set.masters.dedup();
+    log::info!(
+        "this master has what the others have in common, in {}",
+        meta.join("given").display()
+    );
+    Ok(())
+}
+
+/// What a master that joins this one by a token is given.
+fn sources(flags: &Master) -> Sources {
+    let shown = &flags.listen.shown;
+    let authority = shown.tls_cert_file.clone().zip(flags.set.tls_ca_key_file.clone());
+    let wanted = flags.access.wanted();
+    Sources {
+        authority,
+        gossip: flags.set.gossip_key_file.clone(),
+        credentials: wanted.credentials,
+        acls: wanted.acls,
+        rates: wanted.rates,
+        asks: wanted.asks,
+    }
+}
+
+/// What is spoken at its port, and who may use it.
+fn opened(flags: &Master) -> Result<(Rc<Door>, Access), Failure> {
+    let door = door(&flags.listen)?;
+    if let Some(key) = &flags.set.tls_ca_key_file {
+        check_key(key).map_err(|why| Failure::new(USAGE, format!("--tls-ca-key-file {why}")))?;
+    }
+    Ok((door, access(flags)?))
+}
+
+/// Why the key of the authority is no secret.
+fn check_key(key: &Path) -> Result<(), String> {
+    let of = std::fs::metadata(key).map_err(|error| format!("{}: {error}", key.display()))?;
+    if of.mode() & 0o007 == 0 {
+        return Ok(());
+    }
+    Err(format!("{}: others can read or write it: chmod o= it", key.display()))
 }
 
 /// Who may use it.
@@ -128,14 +244,21 @@ fn access(flags: &Master) -> Result<Access, Failure> {
 }
 
 /// The registry of this master, found or made: its own, or that of a set.
-fn registry(flags: &Master, ip: IpAddr, meta: &Path) -> Result<(begin::Plan, Begun), Failure> {
+fn registry(
+    flags: &Master,
+    join: bool,
+    meta: &Path,
+    early: Early<'_>,
+) -> Result<(begin::Plan, Begun), Failure> {
+    let ip = flags.listen.ip;
     let capacity = flags.common.master_capacity();
     let key_files: &[PathBuf] = &flags.set.gossip_key_file;
     let wanted = Wanted {
         meta,
+        early,
         masters: &flags.set.masters,
         bootstrap: flags.set.bootstrap,
-        join: flags.set.join,
+        join,
         witness: flags.set.witness,
         key_files,
         ip,
@@ -161,7 +284,7 @@ fn reached_at(flags: &Master, ip: IpAddr) -> (String, u16) {
 }
 
 /// Starts a master's part in the election.
-fn join(
+fn begin_election(
     process: &mut Process,
     begun: Begun,
     standing: Rc<Standing>,

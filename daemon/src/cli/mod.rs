@@ -30,6 +30,7 @@ mod find;
 #[cfg(feature = "tls")]
 mod init;
 mod install;
+mod join;
 mod leader;
 mod logs;
 mod maintenance;
@@ -46,10 +47,13 @@ mod store;
 mod stream;
 mod tokens;
 mod top;
+mod usage;
 mod weights;
 
 use std::ffi::OsString;
 use std::fmt;
+use std::fs::DirBuilder;
+use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::rc::Rc;
@@ -241,6 +245,18 @@ fn credential(told: Option<&Path>) -> Result<Option<Rc<Credential>>, Failure> {
     let read = told.map(Credential::shown).transpose();
     let bad = |bad| Failure::new(USAGE, format!("--credential: {bad}"));
     Ok(read.map_err(bad)?.map(Rc::new))
+}
+
+/// Makes the `meta` of a master's work directory, which nobody else may look into. Those above it are
+/// not the master's alone: an agent's may be beside it, and its tasks go through to their sandboxes.
+fn make_meta(work_dir: &Path) -> Result<PathBuf, Failure> {
+    let meta = work_dir.join("meta");
+    let make = |path: &Path, mode| DirBuilder::new().recursive(true).mode(mode).create(path);
+    let above =
+        std::path::absolute(work_dir).ok().and_then(|path| path.parent().map(Path::to_owned));
+    let made = above.map_or(Ok(()), |above| make(&above, 0o711)).and_then(|()| make(&meta, 0o700));
+    made.map_err(|error| Failure::plain(format!("{}: {error}", meta.display())))?;
+    Ok(meta)
 }
 
 /// Lets this process have as many descriptors as it may: each connection takes one.

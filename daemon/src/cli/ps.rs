@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use mesita_core::wire::svc::{Rows, Stream};
 use serde_json::Value;
 
-use super::{Failure, ask, print};
+use super::{Failure, ask, print, usage};
 use crate::alarm;
 use crate::flags::Ps;
 
@@ -23,10 +23,13 @@ pub(super) fn main(flags: &Ps) -> Result<ExitCode, Failure> {
         let completed = alarm::block_on(ask::rows(at, completed))?;
         rows.splice(0..0, completed);
     }
-    let text = if flags.json {
-        rows.iter().map(|row| format!("{row}\n")).collect()
-    } else {
-        table(of, &rows)
+    if flags.usage {
+        alarm::block_on(usage::add(at, &mut rows));
+    }
+    let text = match (flags.json, flags.usage) {
+        (true, _) => rows.iter().map(|row| format!("{row}\n")).collect(),
+        (false, true) => usage::table(&rows),
+        (false, false) => table(of, &rows),
     };
     print(text);
     Ok(ExitCode::SUCCESS)

@@ -1,7 +1,6 @@
 //! `mesita registry`: what a master has on its disk, while it does not run.
 
 use std::io::Read;
-use std::os::unix::fs::DirBuilderExt;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -11,7 +10,7 @@ use mesita_core::wire::gossip::Table;
 use mesita_core::wire::operator::Planned;
 use serde_json::{Value, json};
 
-use super::{FAILED, Failure, USAGE, default_work_dir};
+use super::{FAILED, Failure, USAGE, default_work_dir, make_meta};
 use crate::agent::prepare::lock;
 use crate::flags::{Registry, RegistryAt, RegistryImport};
 use crate::set::bootstrap::Identity;
@@ -65,9 +64,7 @@ fn import(flags: &RegistryImport) -> Result<ExitCode, Failure> {
     if flags.new_generation {
         origin.begins_anew(crate::random::number()).map_err(Failure::plain)?;
     }
-    let meta = work_dir.join("meta");
-    let made = std::fs::DirBuilder::new().recursive(true).mode(0o700).create(&meta);
-    made.map_err(|error| Failure::plain(format!("{}: {error}", meta.display())))?;
+    let meta = make_meta(&work_dir)?;
     let _lock = lock(&meta.join("lock")).map_err(Failure::plain)?;
     for other in ["set", "registry", "origin", "key", "ledger"] {
         if meta.join(other).exists() {
@@ -201,6 +198,9 @@ fn row(cluster: u64, bytes: &[u8]) -> Value {
             "deactivated": deactivated,
             "draining": emptying.is_some(),
         }),
+        Some(Row::Host { agent, hostname }) => {
+            json!({ "agent": agent.shown(cluster).to_string(), "hostname": hostname })
+        }
         Some(Row::Machine { planned: Planned { machine, window }, down }) => json!({
             "hostname": machine.hostname,
             "ip": machine.ip,

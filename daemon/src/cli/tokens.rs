@@ -8,7 +8,9 @@ use serde_json::{Value, json};
 use super::leader::Leader;
 use super::ps::{columns, text};
 use super::{Failure, USAGE, ask, find, print};
-use crate::access::tokens::{Join, NODES, Node, NodeState, TOKENS, Token as Kept, kept, read};
+use crate::access::tokens::{
+    Join, NODES, Node, NodeRole, NodeState, TOKENS, Token as Kept, kept, read,
+};
 use crate::alarm;
 use crate::flags::{Ls, NodeOf, Nodes, TokenCreate, TokenOf, Tokens, Where};
 use crate::set::join::fingerprint;
@@ -56,7 +58,14 @@ fn create(flags: &TokenCreate) -> Result<ExitCode, Failure> {
     let asked_of = flags.at.master.as_deref().unwrap_or(find::DEFAULTS[0]);
     let asked_of = asked_of.split(',').next().unwrap_or_default().trim_start_matches("https://");
     let leader = health["leader"].as_str().unwrap_or(asked_of);
-    errln!("on the new node: mesita {} --master https://{leader} --join TOKEN", flags.role);
+    match flags.role {
+        NodeRole::Agent => {
+            errln!("on the new node: mesita agent --master https://{leader} --join TOKEN");
+        }
+        NodeRole::Master => errln!(
+            "on the new node: mesita master --ip ADDRESS --masters https://{leader} --join TOKEN"
+        ),
+    }
     Ok(ExitCode::SUCCESS)
 }
 
@@ -127,12 +136,14 @@ fn all(at: &Where, owner: &str) -> Result<Vec<(String, u64, Vec<u8>)>, Failure> 
     let rows = alarm::block_on(ask::rows(at, kind))?;
     let names = rows.iter().filter_map(|row| row["key"].as_str());
     let get = |name: &str| {
-        let bytes = asked(at, owner, name, Keep::Get)?;
+        let kind = Stream::Store { owner, key: name, verb: Keep::Get };
+        // Its time may be over meanwhile.
+        let Some(bytes) = alarm::block_on(ask::found(at, kind))? else { return Ok(None) };
         let (version, value) = bytes.split_at_checked(VERSION).unwrap_or_default();
         let version = version.try_into().map_or(0, u64::from_le_bytes);
-        Ok((name.to_owned(), version, value.to_vec()))
+        Ok(Some((name.to_owned(), version, value.to_vec())))
     };
-    names.map(get).collect()
+    names.filter_map(|name| get(name).transpose()).collect()
 }
 
 fn asked(at: &Where, owner: &str, key: &str, verb: Keep<'_>) -> Result<Vec<u8>, Failure> {

@@ -51,12 +51,20 @@ impl Asker {
         over: &Transport,
         credential: Option<Rc<Credential>>,
     ) -> Result<Self, Refused> {
-        let own = Own { credential, ..Own::new(Role::Client) };
+        Self::connect_as(&Own { credential, ..Own::new(Role::Client) }, addresses, over).await
+    }
+
+    /// The same, for who is no client.
+    pub(crate) async fn connect_as(
+        own: &Own,
+        addresses: &[String],
+        over: &Transport,
+    ) -> Result<Self, Refused> {
         let mut last = Refused::NoHello;
         for address in addresses {
             let mut address = address.clone();
             for _ in 0..REDIRECTS_MAX {
-                match Self::connect_to(&address, over, &own).await {
+                match Self::connect_to(&address, over, own).await {
                     Ok(asker) => return Ok(asker),
                     Err(Refused::Redirect(leader)) => address = leader,
                     Err(refused) => {

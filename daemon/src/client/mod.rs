@@ -37,7 +37,7 @@ const PATIENCE_US: u64 = 10_000_000;
 /// The longest first pause before a master is tried again, in µs; it is doubled up to 8 times that.
 const PAUSE_US: u64 = 125_000;
 /// Redirections that are followed in a row.
-const REDIRECTS_MAX: u32 = 8;
+pub(crate) const REDIRECTS_MAX: u32 = 8;
 
 /// What a framework does with what it is told.
 pub(crate) trait App {

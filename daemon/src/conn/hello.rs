@@ -214,7 +214,8 @@ fn read(own: &Hello<'_>, head: &Head<'_>) -> Result<Peer, Refused> {
             | Link::Pong { .. }
             | Link::Prove { .. }
             | Link::Masters { .. }
-            | Link::Splice { .. },
+            | Link::Splice { .. }
+            | Link::Called { .. },
         )
         | Head::Svc(_)
         | Head::Call(_)

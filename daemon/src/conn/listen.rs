@@ -235,7 +235,7 @@ fn is_tls(first: [u8; 4]) -> bool {
 
 /// True for the begin of a request. A frame's begin is its length, whose fourth byte is below that
 /// of any text in every frame that is not too long; one that is too long is told so as a frame.
-fn is_text(first: [u8; 4]) -> bool {
+pub(crate) fn is_text(first: [u8; 4]) -> bool {
     first.iter().all(|byte| matches!(byte, b'\r' | b'\n' | b' '..=b'~'))
 }
 

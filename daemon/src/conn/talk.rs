@@ -152,6 +152,7 @@ async fn listen(conn: &Rc<Conn>, frames: &mut Frames, side: &dyn Talk) -> Result
             | Link::Pong { .. }
             | Link::Masters { .. }
             | Link::Splice { .. }
+            | Link::Called { .. }
             | Link::Prove { .. }),
         ) => {
             unused();

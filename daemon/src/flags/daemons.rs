@@ -9,7 +9,7 @@ use mesita_core::capacity::Capacity;
 
 use super::amounts::{Rows, SizeClass, Timing, Weights, capacity, policy, weights};
 use super::fetch::Fetch;
-use super::text::{Duration, Rate, Share, Size};
+use super::text::{self, Duration, Rate, Share, Size};
 use super::tls::{Shown, Trusted};
 use super::{access, docker, images, spare, walls};
 
@@ -79,6 +79,10 @@ pub(crate) struct Decisions {
     /// An offer not answered for so long is taken back; 0 = never
     #[arg(long, value_name = "DURATION", default_value = "60secs")]
     pub(crate) offer_timeout: Duration,
+    /// Offers that all frameworks of one principal, or of one user without a credential, may hold
+    /// unanswered: more are not made until one of them was answered; 0 = any number
+    #[arg(long, value_name = "NUMBER", default_value_t = 0)]
+    pub(crate) max_offers_per_principal: u32,
     /// How long tasks of a framework that names no failover timeout live on without it
     #[arg(long, value_name = "DURATION", default_value = "60secs")]
     pub(crate) min_failover_timeout: Duration,
@@ -150,7 +154,7 @@ pub(crate) struct Master {
     pub(crate) work_dir: Option<PathBuf>,
     /// Name by which clients are shown this master and led to it, never looked up [default: its
     /// address]
-    #[arg(long, value_name = "NAME")]
+    #[arg(long, value_name = "NAME", value_parser = text::hostname)]
     pub(crate) hostname: Option<String>,
     /// Region that the master is in: agents of others are for frameworks that know of regions
     #[arg(long, value_name = "NAME", default_value = "")]
@@ -178,13 +182,19 @@ pub(crate) struct Set {
     /// Make a new cluster together with all others of --masters: once, on each of them
     #[arg(long, requires = "masters")]
     pub(crate) bootstrap: bool,
-    /// Follow a set that is there, whose masters --masters names: a new one, which `mesita masters
-    /// add` or `replace` lets in; later it is as if this was not given
-    #[arg(long, requires = "masters", conflicts_with = "bootstrap")]
-    pub(crate) join: bool,
+    /// Follow a set that is there, whose masters --masters names: a new one, which a token for masters
+    /// lets in, or a file of it, or without one `mesita masters add` or `replace`; later it is as if
+    /// this was not given
+    #[arg(long, value_name = "TOKEN|FILE", requires = "masters", conflicts_with = "bootstrap",
+          num_args = 0..=1, default_missing_value = "true")]
+    pub(crate) join: Option<String>,
     /// Vote and keep the registry, but never lead
     #[arg(long, requires = "masters")]
     pub(crate) witness: bool,
+    /// The key of the authority that has signed --tls-cert-file, as PEM, which others cannot read:
+    /// by it masters that join by a token are given certificates, and the key
+    #[arg(long, value_name = "FILE", requires = "tls_cert_file")]
+    pub(crate) tls_ca_key_file: Option<PathBuf>,
     /// File of 32 bytes that only the masters have, and their user reads; a second one is
     /// understood, too, while they are given another
     #[arg(long, value_name = "FILE,...", value_delimiter = ',')]
@@ -211,7 +221,7 @@ pub(crate) struct Holds {
     #[arg(long, value_name = "ATTRIBUTES")]
     pub(crate) attributes: Option<String>,
     /// Name of this host, never looked up [default: the kernel's node name]
-    #[arg(long, value_name = "NAME")]
+    #[arg(long, value_name = "NAME", value_parser = text::hostname)]
     pub(crate) hostname: Option<String>,
     /// Region that the agent is in, for frameworks
     #[arg(long, value_name = "NAME", default_value = "")]
@@ -284,9 +294,9 @@ pub(crate) struct Agent {
     pub(crate) master: Vec<String>,
     #[command(flatten)]
     pub(crate) trusted: Trusted,
-    /// The token by which it joins, or a file with it, once: `mesita token create` prints one
-    #[arg(long, value_name = "TOKEN|FILE", env = "MESITA_JOIN", conflicts_with_all = ["credential",
-          "tls_ca_file", "tls_pin"])]
+    /// The token by which it joins, or a file with it, once: `mesita token create` prints one. It
+    /// says by which key the masters are known, and stands for a --credential
+    #[arg(long, value_name = "TOKEN|FILE", env = "MESITA_JOIN")]
     pub(crate) join: Option<String>,
     #[command(flatten)]
     pub(crate) listen: Listen,

@@ -25,7 +25,13 @@ fn entry(value: &Value) -> Result<String, String> {
         if !["name", "type", "role", "reservations", "scalar", "ranges", "set"]
             .contains(&key.as_str())
         {
-            return Err(format!("`{key}` of `{name}` cannot be told by a flag"));
+            let why = match key.as_str() {
+                "disk" => {
+                    "an agent offers its root disk alone, none of type PATH, MOUNT, BLOCK or RAW"
+                }
+                _ => "a flag cannot tell it",
+            };
+            return Err(format!("`{key}` of `{name}`: {why}; leave it away"));
         }
     }
     let role = role(object)?;

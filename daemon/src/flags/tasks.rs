@@ -91,6 +91,9 @@ pub(crate) struct Ps {
     /// List tasks that ended lately, too
     #[arg(long, conflicts_with_all = ["agents", "frameworks"])]
     pub(crate) all: bool,
+    /// What tasks use of processors, memory, disk and network, as their agents say
+    #[arg(long, conflicts_with_all = ["agents", "frameworks"])]
+    pub(crate) usage: bool,
     /// As lines of JSON
     #[arg(long)]
     pub(crate) json: bool,

@@ -3,6 +3,8 @@
 use std::fmt;
 use std::str::FromStr;
 
+use mesita_core::limits::NAME_MAX;
+
 /// A duration: `5secs`, `5s`, `100ms`, `1.5hrs`. Mesos: `Duration::parse`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Duration {
@@ -129,6 +131,17 @@ impl fmt::Display for Size {
     }
 }
 
+/// A name of a host, which is told to people, in addresses of pages and to other machines.
+pub(crate) fn hostname(text: &str) -> Result<String, String> {
+    let bad = |c: char| c.is_control() || c.is_whitespace() || c == '/';
+    if text.is_empty() || text.len() > NAME_MAX || text.contains(bad) {
+        return Err(format!(
+            "no name of a host: 1 to {NAME_MAX} bytes, without blanks, control characters and `/`"
+        ));
+    }
+    Ok(text.to_owned())
+}
+
 /// A number with a fraction of at most three digits, times its unit.
 fn quantity(text: &str, units: &[(&[&str], u64)]) -> Option<u64> {
     let text = text.trim();
@@ -186,6 +199,16 @@ mod tests {
             assert_eq!(text.parse(), Ok(Size { bytes }), "{text}");
         }
         assert!("64 bytes".parse::<Size>().is_err());
+    }
+
+    #[test]
+    fn a_name_of_a_host_is_one_word() {
+        for good in ["rack-1", "10.0.0.1", "fe80::1", "größe.example"] {
+            assert_eq!(hostname(good), Ok(good.to_owned()));
+        }
+        for bad in ["", "a b", "a\nb", "a\tb", "a\u{7f}", "a/b", &"x".repeat(NAME_MAX + 1)] {
+            assert!(hostname(bad).is_err(), "{bad:?}");
+        }
     }
 
     #[test]

@@ -24,6 +24,10 @@ pub(crate) struct NewCluster {
     /// not root]
     #[arg(long, value_name = "DIR")]
     pub(crate) dir: Option<std::path::PathBuf>,
+    /// Print what makes other machines agents at their first start, for cloud-init, and tell the rest on
+    /// stderr
+    #[arg(long)]
+    pub(crate) cloud_init: bool,
 }
 
 /// `mesita token`

@@ -7,7 +7,7 @@ use std::str::FromStr;
 
 use clap::Args;
 use mesita_isolation::Options;
-use mesita_isolation::isolators::{Capabilities, Io};
+use mesita_isolation::isolators::{Capabilities, Io, Range};
 use mesita_isolation::sys::{Device, DeviceKind};
 
 use super::text::{Duration, Size};
@@ -29,11 +29,11 @@ pub(crate) struct Walls {
     #[arg(long, value_name = "NAME", requires = "seccomp_config_dir")]
     pub(crate) seccomp_profile_name: Option<String>,
     /// Where tasks may write besides their sandboxes and volumes
-    #[arg(long, value_name = "DIR,...", value_delimiter = ',',
+    #[arg(long, value_name = "DIR,...", value_delimiter = ',', value_parser = from_the_root,
           default_values = mesita_isolation::isolators::WRITABLE)]
     pub(crate) writable: Vec<PathBuf>,
     /// What of the host tasks may have mounted as volumes [default: nothing]
-    #[arg(long, value_name = "PATH,...", value_delimiter = ',')]
+    #[arg(long, value_name = "PATH,...", value_delimiter = ',', value_parser = from_the_root)]
     pub(crate) host_paths: Vec<PathBuf>,
     /// Devices that every task may use, how: `/dev/kvm:rw`
     #[arg(long, value_name = "PATH:rwm,...", value_delimiter = ',')]
@@ -44,12 +44,35 @@ pub(crate) struct Walls {
     /// From one look at a task's files to the next
     #[arg(long, value_name = "DURATION", default_value = "15secs")]
     pub(crate) container_disk_watch_interval: Duration,
+    /// The most that is in the /dev/shm of a task that does not say [default: as much as its memory]
+    #[arg(long, value_name = "SIZE")]
+    pub(crate) default_container_shm_size: Option<Size>,
+    /// Addresses of tasks where `namespaces/net` is on; agents of one machine have each their own
+    /// [default: 10.213.0.0/16]
+    #[arg(long, value_name = "ADDRESS/BITS")]
+    pub(crate) container_network: Option<Range>,
+    /// What comes to each of them in a second, where `network/bandwidth` is on [default: no limit]
+    #[arg(long, value_name = "SIZE")]
+    pub(crate) ingress_rate_limit_per_container: Option<Size>,
+    /// What leaves each of them [default: no limit]
+    #[arg(long, value_name = "SIZE")]
+    pub(crate) egress_rate_limit_per_container: Option<Size>,
     /// The most that a task reads from each disk in a second [default: no limit]
     #[arg(long, value_name = "SIZE")]
     pub(crate) task_io_read: Option<Size>,
     /// The most that it writes to each [default: no limit]
     #[arg(long, value_name = "SIZE")]
     pub(crate) task_io_write: Option<Size>,
+}
+
+/// A path that is the same wherever it is read.
+fn from_the_root(text: &str) -> Result<PathBuf, String> {
+    let path = PathBuf::from(text);
+    if path.is_absolute() {
+        Ok(path)
+    } else {
+        Err("expected a path from the root: /srv".to_owned())
+    }
 }
 
 impl Walls {
@@ -65,6 +88,10 @@ impl Walls {
         options.enforce_disk_quota = self.enforce_container_disk_quota;
         options.disk_watch_us = self.container_disk_watch_interval.us;
         let bytes = |size: Option<Size>| size.map(|size| size.bytes);
+        options.default_shm_bytes = bytes(self.default_container_shm_size);
+        options.container_network = self.container_network;
+        options.ingress_rate = bytes(self.ingress_rate_limit_per_container);
+        options.egress_rate = bytes(self.egress_rate_limit_per_container);
         options.task_io = Io {
             read_bytes: bytes(self.task_io_read),
             write_bytes: bytes(self.task_io_write),
@@ -108,6 +135,26 @@ impl FromStr for Allowed {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_place_to_write_or_to_mount_is_a_path_from_the_root() {
+        #[derive(clap::Parser)]
+        struct Own {
+            #[command(flatten)]
+            walls: Walls,
+        }
+        let read = |flag: &str, text: &str| {
+            <Own as clap::Parser>::try_parse_from(["x", flag, text]).map(|own| own.walls)
+        };
+        for flag in ["--writable", "--host-paths"] {
+            for bad in ["", "srv", "/srv,", "/srv,,/var/tmp"] {
+                let said = read(flag, bad).map(drop).expect_err(bad).to_string();
+                assert!(said.contains(flag), "{bad}: {said}");
+            }
+        }
+        let places = read("--writable", "/srv,/var/tmp").unwrap().writable;
+        assert_eq!(places, ["/srv", "/var/tmp"].map(PathBuf::from));
+    }
 
     #[test]
     fn a_device_is_named_by_its_path_and_how_it_may_be_used() {

@@ -36,6 +36,12 @@ impl Body {
         Self::Whole(Some(bytes.into()).filter(|bytes: &Bytes| !bytes.is_empty()))
     }
 
+    /// What it says, if it says all of it at once.
+    pub(crate) fn words(&self) -> &str {
+        let Self::Whole(Some(bytes)) = self else { return "" };
+        std::str::from_utf8(bytes).unwrap_or_default()
+    }
+
     /// True for what goes on for as long as somebody sends and reads it.
     pub(super) fn is_stream(&self) -> bool {
         match self {

@@ -196,10 +196,7 @@ async fn answer<S: Site>(visit: Visit, site: Rc<S>) -> Reply {
         "/system/stats.json" => crate::load::stats().into(),
         _ => {
             let (core, own) = site.gauges().await;
-            let mut response = text(StatusCode::OK, prometheus(site.kind(), &core, &own));
-            let kind = HeaderValue::from_static("text/plain; version=0.0.4; charset=utf-8");
-            response.headers_mut().insert(CONTENT_TYPE, kind);
-            return response;
+            return exposition(prometheus(site.kind(), &core, &own));
         }
     };
     let query = legacy::query(visit.request.uri().query());
@@ -257,6 +254,14 @@ pub(crate) fn text(status: StatusCode, text: impl Into<String>) -> Reply {
     let mut response = Response::new(Body::of(text.into()));
     *response.status_mut() = status;
     let kind = HeaderValue::from_static("text/plain; charset=utf-8");
+    response.headers_mut().insert(CONTENT_TYPE, kind);
+    response
+}
+
+/// An answer in Prometheus' text form.
+pub(crate) fn exposition(metrics: String) -> Reply {
+    let mut response = text(StatusCode::OK, metrics);
+    let kind = HeaderValue::from_static("text/plain; version=0.0.4; charset=utf-8");
     response.headers_mut().insert(CONTENT_TYPE, kind);
     response
 }

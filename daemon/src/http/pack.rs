@@ -1,7 +1,7 @@
 //! Answers packed by gzip for who takes that. Mesos: libprocess' `encoder.hpp`.
 
 use std::io::Write;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 
 use flate2::Compression;
 use flate2::write::GzEncoder;
@@ -29,9 +29,7 @@ impl Packed {
     pub(super) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Option<Bytes>> {
         loop {
             let Some(encoder) = self.encoder.as_mut() else { return Poll::Ready(None) };
-            if !self.pieces.has_rested(cx) {
-                return Poll::Pending;
-            }
+            ready!(self.pieces.poll_turn(cx));
             let Some(piece) = self.first.take().or_else(|| self.pieces.next()) else {
                 // A vector takes everything.
                 let end = self.encoder.take().map(|encoder| encoder.finish().unwrap_or_default());

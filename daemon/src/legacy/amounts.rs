@@ -1,6 +1,7 @@
 //! Resources as these endpoints tell them: `cpus`, `mem`, `disk` and `gpus` always, as numbers;
 //! ranges and sets as text. Mesos: `common/http.cpp`, `model(Resources)`.
 
+use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write;
 
@@ -10,12 +11,18 @@ use mesita_core::wire::resource::{Resource, Value};
 use serde::ser::SerializeMap;
 use serde::{Serialize, Serializer};
 
+use super::ink::Row;
 use crate::v1::amounts::double;
+
+/// Told of everything, whether there is any of it or not.
+const COMMON: [&str; 4] = ["disk", "mem", "gpus", "cpus"];
 
 /// A sum of resources.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Sum {
-    scalars: BTreeMap<String, u64>,
+    /// Thousandths of what is common, in that order.
+    common: [u64; COMMON.len()],
+    scalars: BTreeMap<Box<str>, u64>,
     ranges: BTreeMap<String, BTreeSet<(u64, u64)>>,
     sets: BTreeMap<String, BTreeSet<String>>,
 }
@@ -48,25 +55,35 @@ impl Sum {
     }
 
     fn put(&mut self, resource: &Resource<'_>) {
-        let revocable = if resource.traits.revocable { "_revocable" } else { "" };
-        let name = format!("{}{revocable}", resource.name);
+        let named = || format!("{}_revocable", resource.name);
+        let name = match resource.traits.revocable {
+            false => Cow::Borrowed(resource.name),
+            true => Cow::Owned(named()),
+        };
         match &resource.value {
-            Value::Scalar(amount) => *self.scalars.entry(name).or_default() += amount.milli(),
+            Value::Scalar(amount) => *self.scalar_mut(&name) += amount.milli(),
             Value::Ranges(ranges) => {
                 let ranges = ranges.iter().map(|range| (range.begin, range.end));
-                self.ranges.entry(name).or_default().extend(ranges);
+                self.ranges.entry(name.into_owned()).or_default().extend(ranges);
             }
             Value::Set(items) => {
                 let items = items.iter().map(str::to_owned);
-                self.sets.entry(name).or_default().extend(items);
+                self.sets.entry(name.into_owned()).or_default().extend(items);
             }
+        }
+    }
+
+    fn scalar_mut(&mut self, name: &str) -> &mut u64 {
+        match COMMON.iter().position(|common| *common == name) {
+            Some(place) => &mut self.common[place],
+            None => self.scalars.entry(name.into()).or_default(),
         }
     }
 
     /// Adds all of another.
     pub(crate) fn join(&mut self, other: &Self) {
-        for (name, milli) in &other.scalars {
-            *self.scalars.entry(name.clone()).or_default() += milli;
+        for (name, milli) in other.all_scalars() {
+            *self.scalar_mut(name) += milli;
         }
         for (name, ranges) in &other.ranges {
             self.ranges.entry(name.clone()).or_default().extend(ranges);
@@ -76,36 +93,52 @@ impl Sum {
         }
     }
 
+    fn all_scalars(&self) -> impl Iterator<Item = (&str, u64)> {
+        let common = COMMON.into_iter().zip(self.common);
+        common.chain(self.scalars.iter().map(|(name, milli)| (&**name, *milli)))
+    }
+
     /// Scalars that there is something of.
     pub(crate) fn scalars(&self) -> BTreeMap<&str, f64> {
-        let scalars = self.scalars.iter().filter(|(_, milli)| **milli > 0);
-        scalars.map(|(name, milli)| (name.as_str(), double(Amount::from_milli(*milli)))).collect()
+        let scalars = self.all_scalars().filter(|(_, milli)| *milli > 0);
+        scalars.map(|(name, milli)| (name, double(Amount::from_milli(milli)))).collect()
     }
 
     /// How much there is of a scalar.
     pub(crate) fn scalar(&self, name: &str) -> f64 {
-        double(Amount::from_milli(self.scalars.get(name).copied().unwrap_or_default()))
+        let found = self.all_scalars().find(|(of, _)| *of == name);
+        double(Amount::from_milli(found.map_or(0, |(_, milli)| milli)))
+    }
+
+    /// Ranges and sets as text, by name.
+    fn texts(&self) -> impl Iterator<Item = (&str, String)> {
+        let ranges = self.ranges.iter().map(|(name, ranges)| (&**name, ranges_text(ranges)));
+        let sets = self.sets.iter().map(|(name, items)| {
+            let items: Vec<&str> = items.iter().map(String::as_str).collect();
+            (&**name, format!("{{{}}}", items.join(", ")))
+        });
+        ranges.chain(sets)
+    }
+
+    /// Writes it as `Serialize` does.
+    pub(super) fn write(&self, into: &mut Row<'_>) {
+        for (name, milli) in self.all_scalars() {
+            into.key_of(name).thousandths(milli);
+        }
+        for (name, text) in self.texts() {
+            into.key_of(name).text(&text);
+        }
     }
 }
 
 impl Serialize for Sum {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         let mut map = serializer.serialize_map(None)?;
-        let common = ["disk", "mem", "gpus", "cpus"];
-        for name in common {
-            map.serialize_entry(name, &self.scalar(name))?;
+        for (name, milli) in self.all_scalars() {
+            map.serialize_entry(name, &double(Amount::from_milli(milli)))?;
         }
-        for (name, milli) in &self.scalars {
-            if !common.contains(&name.as_str()) {
-                map.serialize_entry(name, &double(Amount::from_milli(*milli)))?;
-            }
-        }
-        for (name, ranges) in &self.ranges {
-            map.serialize_entry(name, &ranges_text(ranges))?;
-        }
-        for (name, items) in &self.sets {
-            let items: Vec<&str> = items.iter().map(String::as_str).collect();
-            map.serialize_entry(name, &format!("{{{}}}", items.join(", ")))?;
+        for (name, text) in self.texts() {
+            map.serialize_entry(name, &text)?;
         }
         map.end()
     }

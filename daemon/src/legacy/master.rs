@@ -1,6 +1,7 @@
 //! What a master has under which path. Mesos: `master/readonly_handler.cpp`.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::rc::Rc;
 use std::sync::Arc;
 
 use mesita_core::master::rows::AgentState;
@@ -8,12 +9,13 @@ use mesita_core::table::Id;
 use serde::Serialize;
 use serde_json::{Value, json};
 
+use super::held::Holdings;
 use super::pieces::Pieces;
 use super::roles;
 use super::rows::{
-    AgentRow, Counts, ExecutorRow, FrameworkDetail, FrameworkHead, FullAgentRow, Holdings,
-    OfferRow, TaskRow,
+    AgentRow, Counts, ExecutorRow, FrameworkDetail, FrameworkHead, FullAgentRow, OfferRow,
 };
+use super::tasks::Tasks;
 use crate::catalog::Tables;
 use crate::catalog::rows::{Agent, Completed, Framework};
 use crate::pb::mesos::v1::MasterInfo;
@@ -114,7 +116,7 @@ fn state(pieces: &mut Pieces, tables: Tables, about: &About) {
         head["domain"] = json!(super::message(domain));
     }
     pieces.text(open(&head.to_string()));
-    let holdings = std::rc::Rc::new(Holdings::of(&tables));
+    let holdings = Rc::new(Holdings::of(&tables));
     agent_rows(pieces, "slaves", known_agents(&tables).collect(), &tables, &holdings, AgentRow::of);
     pieces.text(",");
     let recovered = recovered_agents(&tables).collect();
@@ -131,10 +133,10 @@ fn agent_rows<R: Serialize>(
     name: &'static str,
     ids: Vec<Id>,
     tables: &Tables,
-    holdings: &std::rc::Rc<Holdings>,
+    holdings: &Rc<Holdings>,
     row: impl Fn(&Tables, Id, &Agent, &Holdings) -> R + 'static,
 ) {
-    let (tables, holdings) = (tables.clone(), std::rc::Rc::clone(holdings));
+    let (tables, holdings) = (tables.clone(), Rc::clone(holdings));
     let mut ids = ids.into_iter();
     pieces.array(name, move || {
         let id = ids.next()?;
@@ -158,56 +160,71 @@ fn recovered_agents(tables: &Tables) -> impl Iterator<Item = Id> {
 fn framework_rows(
     pieces: &mut Pieces,
     tables: &Tables,
-    holdings: &std::rc::Rc<Holdings>,
+    holdings: &Rc<Holdings>,
     only: Option<&String>,
 ) {
-    let mut by_framework = BTreeMap::<Id, Vec<Id>>::new();
-    for (id, task) in tables.tasks.iter() {
-        by_framework.entry(task.framework).or_default().push(id);
-    }
-    let mut first = true;
-    for (id, framework) in tables.frameworks.iter() {
-        let own = by_framework.remove(&id).unwrap_or_default();
-        if only.is_none_or(|only| *only == shown(tables, framework.id)) {
-            pieces.text(if std::mem::take(&mut first) { "" } else { "," });
-            framework_row(pieces, tables, holdings, id, framework, own);
+    let wanted = |one: &Framework| only.is_none_or(|only| *only == shown(tables, one.id));
+    let mut ids = row_ids(&tables.frameworks, wanted);
+    let (tables, holdings) = (tables.clone(), Rc::clone(holdings));
+    let mut comma = "";
+    pieces.parts(move |pieces| {
+        let Some(id) = ids.next() else { return false };
+        if let Some(framework) = tables.frameworks.get(id) {
+            pieces.text(std::mem::replace(&mut comma, ","));
+            framework_row(pieces, &tables, &holdings, id, framework);
         }
-    }
+        true
+    });
 }
 
 /// Frameworks that are no more, or one of them.
 fn completed_frameworks(
     pieces: &mut Pieces,
     tables: &Tables,
-    holdings: &std::rc::Rc<Holdings>,
+    holdings: &Rc<Holdings>,
     only: Option<&String>,
 ) {
     let all = tables.completed_frameworks.iter();
     let wanted = all.filter(|(_, one)| only.is_none_or(|only| *only == shown(tables, one.id)));
     for (number, (id, framework)) in wanted.enumerate() {
         pieces.text(if number == 0 { "" } else { "," });
-        framework_row(pieces, tables, holdings, *id, framework, Vec::new());
+        framework_row(pieces, tables, holdings, *id, framework);
     }
 }
 
 fn framework_row(
     pieces: &mut Pieces,
     tables: &Tables,
-    holdings: &std::rc::Rc<Holdings>,
+    holdings: &Rc<Holdings>,
     id: Id,
     framework: &Framework,
-    tasks: Vec<Id>,
 ) {
     let detail = FrameworkDetail::of(tables, id, framework, holdings);
     pieces.text(open(&written(&detail)).to_owned());
-    task_rows(pieces, tables, "tasks", tasks);
+    let (of, held, mut places) = (tables.clone(), Rc::clone(holdings), holdings.tasks_of(id));
+    let mut rows = Tasks::of(tables);
+    pieces.rows("tasks", move |into| {
+        for place in places.by_ref() {
+            let task = held.task_at(place).and_then(|slot| of.tasks.at(slot));
+            let task = task.filter(|(_, task)| task.framework == id);
+            if let Some((_, task)) = task {
+                rows.write(into, task);
+                return true;
+            }
+        }
+        false
+    });
     pieces.text(",");
     over_rows(pieces, tables, "unreachable_tasks", &tables.unreachable, framework.id);
     pieces.text(",");
     over_rows(pieces, tables, "completed_tasks", &tables.completed, framework.id);
     pieces.text(",");
-    let (mut offers, of) = (row_ids(&tables.offers, |one| one.framework == id), tables.clone());
-    pieces.array("offers", move || Some(OfferRow::of(&of, of.offers.get(offers.next()?)?)));
+    let (of, held, mut places) = (tables.clone(), Rc::clone(holdings), holdings.offers_of(id));
+    pieces.array("offers", move || {
+        let mut offers = places.by_ref().filter_map(|place| of.offers.at(held.offer_at(place)?));
+        let (_, offer) = offers.find(|(_, offer)| offer.framework == id)?;
+        Some(OfferRow::of(&of, offer))
+    });
     pieces.text(",");
     let (mut ids, of) = (row_ids(&tables.executors, |one| one.framework == id), tables.clone());
     pieces.array("executors", move || Some(ExecutorRow::of(&of, of.executors.get(ids.next()?)?)));
@@ -222,11 +239,6 @@ fn row_ids<T: Clone>(
     ids.into_iter()
 }
 
-fn task_rows(pieces: &mut Pieces, tables: &Tables, name: &str, ids: Vec<Id>) {
-    let (tables, mut ids) = (tables.clone(), ids.into_iter());
-    pieces.array(name, move || Some(TaskRow::of(&tables, tables.tasks.get(ids.next()?)?)));
-}
-
 fn over_rows(
     pieces: &mut Pieces,
     tables: &Tables,
@@ -234,16 +246,17 @@ fn over_rows(
     list: &Arc<VecDeque<Completed>>,
     of: mesita_core::wire::FrameworkId,
 ) {
-    let (tables, list) = (tables.clone(), Arc::clone(list));
+    let (rows, list) = (Tasks::of(tables), Arc::clone(list));
     let mut next = 0;
-    pieces.array(name, move || {
-        loop {
-            let one = list.get(next)?;
+    pieces.rows(name, move |into| {
+        while let Some(one) = list.get(next) {
             next += 1;
             if one.framework_id == of {
-                return Some(TaskRow::completed(&tables, one));
+                rows.write_completed(into, one);
+                return true;
             }
         }
+        false
     });
 }
 
@@ -272,50 +285,61 @@ struct Counted<R> {
     others: BTreeMap<&'static str, Vec<String>>,
 }
 
+/// The tasks of one agent or framework by their states, and the frameworks or agents that they tie
+/// it to.
+#[derive(Default)]
+struct Ties {
+    counts: Counts,
+    to: BTreeSet<Id>,
+}
+
+/// Those of each agent, and of each framework: of tasks that live, and of those that are over. O(tasks)
+fn ties(tables: &Tables) -> (BTreeMap<Id, Ties>, BTreeMap<Id, Ties>) {
+    let (mut agents, mut frameworks) = (BTreeMap::new(), BTreeMap::new());
+    let over = tables.unreachable.iter().chain(tables.completed.iter()).map(|one| &one.task);
+    for task in tables.tasks.iter().map(|(_, task)| task).chain(over) {
+        let tie = |all: &mut BTreeMap<Id, Ties>, one, other| {
+            let ties = all.entry(one).or_default();
+            ties.counts.add(task.state);
+            ties.to.insert(other);
+        };
+        tie(&mut agents, task.agent, task.framework);
+        tie(&mut frameworks, task.framework, task.agent);
+    }
+    (agents, frameworks)
+}
+
 fn summary(pieces: &mut Pieces, tables: Tables, about: &About) {
     let holdings = Holdings::of(&tables);
     let cluster = tables.leading.map_or(0, |(cluster, _)| cluster);
-    let over = || tables.unreachable.iter().chain(tables.completed.iter()).map(|one| &one.task);
-    let counted = |of: &dyn Fn(Id, Id) -> bool| {
-        let mut counts = Counts::default();
-        let mut others = (BTreeMap::new(), BTreeMap::new());
-        let live = tables.tasks.iter().map(|(_, task)| task);
-        for task in live.chain(over()).filter(|task| of(task.framework, task.agent)) {
-            counts.add(task.state);
-            others.0.insert(task.framework, ());
-            others.1.insert(task.agent, ());
-        }
-        (counts, others)
-    };
-    let mut agents = Vec::new();
-    for id in known_agents(&tables) {
-        let Some(agent) = tables.agents.get(id) else { continue };
-        let (counts, (frameworks, _)) = counted(&|_, agent| agent == id);
-        let frameworks = frameworks.keys().filter_map(|id| tables.frameworks.get(*id));
-        let ids = frameworks.map(|one| shown(&tables, one.id)).collect();
-        let row = AgentRow::of(&tables, id, agent, &holdings);
-        let others = BTreeMap::from([("framework_ids", ids)]);
-        agents.push(written(&Counted { row, counts, others }));
-    }
-    let mut frameworks = Vec::new();
-    for (id, framework) in tables.frameworks.iter() {
-        let (counts, (_, on)) = counted(&|framework, _| framework == id);
-        let on = on.keys().filter_map(|id| tables.agents.get(*id));
-        let ids = on.map(|one| one.id.shown(cluster).to_string()).collect();
-        let row = FrameworkHead::of(&tables, id, framework, &holdings);
-        let others = BTreeMap::from([("slave_ids", ids)]);
-        frameworks.push(written(&Counted { row, counts, others }));
-    }
-    let hostname = written(&about.master.hostname);
-    pieces.text(format!(
-        "{{\"hostname\":{hostname},\"slaves\":[{}],\"frameworks\":[{}]}}",
-        agents.join(","),
-        frameworks.join(",")
-    ));
+    let (mut of_agents, mut of_frameworks) = ties(&tables);
+    let mut agents = known_agents(&tables).collect::<Vec<_>>().into_iter();
+    let mut frameworks = row_ids(&tables.frameworks, |_| true);
+    pieces.text(format!("{{\"hostname\":{},", written(&about.master.hostname)));
+    let (of, holdings) = (tables, Rc::new(holdings));
+    let (all, held) = (of.clone(), Rc::clone(&holdings));
+    pieces.array("slaves", move || {
+        let id = agents.next()?;
+        let row = AgentRow::of(&all, id, all.agents.get(id)?, &held);
+        let Ties { counts, to } = of_agents.remove(&id).unwrap_or_default();
+        let frameworks = to.iter().filter_map(|id| all.frameworks.get(*id));
+        let ids = frameworks.map(|one| shown(&all, one.id)).collect();
+        Some(Counted { row, counts, others: BTreeMap::from([("framework_ids", ids)]) })
+    });
+    pieces.text(",");
+    pieces.array("frameworks", move || {
+        let id = frameworks.next()?;
+        let row = FrameworkHead::of(&of, id, of.frameworks.get(id)?, &holdings);
+        let Ties { counts, to } = of_frameworks.remove(&id).unwrap_or_default();
+        let agents = to.iter().filter_map(|id| of.agents.get(*id));
+        let ids = agents.map(|one| one.id.shown(cluster).to_string()).collect();
+        Some(Counted { row, counts, others: BTreeMap::from([("slave_ids", ids)]) })
+    });
+    pieces.text("}");
 }
 
 fn slaves(pieces: &mut Pieces, tables: Tables, only: Option<&String>) {
-    let holdings = std::rc::Rc::new(Holdings::of(&tables));
+    let holdings = Rc::new(Holdings::of(&tables));
     let cluster = tables.leading.map_or(0, |(cluster, _)| cluster);
     let wanted = |id: &Id| {
         only.is_none_or(|only| {
@@ -333,7 +357,7 @@ fn slaves(pieces: &mut Pieces, tables: Tables, only: Option<&String>) {
 }
 
 fn frameworks(pieces: &mut Pieces, tables: Tables, only: Option<&String>) {
-    let holdings = std::rc::Rc::new(Holdings::of(&tables));
+    let holdings = Rc::new(Holdings::of(&tables));
     pieces.text("{\"frameworks\":[");
     framework_rows(pieces, &tables, &holdings, only);
     pieces.text("],\"completed_frameworks\":[");
@@ -372,11 +396,19 @@ fn tasks(pieces: &mut Pieces, tables: Tables, query: &BTreeMap<String, String>) 
     }
     let mut page = all.into_iter().skip(offset).take(limit);
     pieces.text("{");
-    pieces.array("tasks", move || match page.next()?.1 {
-        Ok(id) => Some(TaskRow::of(&tables, tables.tasks.get(id)?)),
-        Err(place) => {
+    let mut rows = Tasks::of(&tables);
+    pieces.rows("tasks", move |into| {
+        let Some((_, which)) = page.next() else { return false };
+        let over = |place: usize| {
             let over = || tables.completed.get(place.checked_sub(unreachable)?);
-            Some(TaskRow::completed(&tables, tables.unreachable.get(place).or_else(over)?))
+            tables.unreachable.get(place).or_else(over)
+        };
+        match which {
+            Ok(id) => {
+                let task = tables.tasks.get(id);
+                task.map(|task| rows.write(into, task)).is_some()
+            }
+            Err(place) => over(place).map(|one| rows.write_completed(into, one)).is_some(),
         }
     });
     pieces.text("}");

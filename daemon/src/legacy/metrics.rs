@@ -3,13 +3,18 @@
 use std::collections::BTreeMap;
 
 use mesita_core::master::rows::{AgentState, FrameworkState};
+use mesita_core::wire::Seq;
+use mesita_core::wire::agent::{OperationState, OperationStatus};
+use mesita_core::wire::call::Operation;
 use mesita_core::wire::task::TaskState;
 use serde_json::{Map, Value};
 
 use super::amounts::Sum;
+use super::held::all_used;
 use super::master::About;
 use super::roles::has_by_role;
 use crate::catalog::Tables;
+use crate::master::tallies::OPERATIONS;
 use crate::v1::amounts::double;
 
 /// Gauges and counters of a master.
@@ -23,6 +28,7 @@ pub(crate) fn snapshot(tables: &Tables, about: &About, wall_us: u64, leads: bool
     agents(tables, &mut put);
     frameworks(tables, &mut put);
     tasks(tables, &mut put);
+    operations(tables, &mut put);
     happened(tables, &mut put);
     allocator(tables, &mut put);
     Value::Object(told)
@@ -35,15 +41,9 @@ pub(crate) fn number(count: u64) -> f64 {
 }
 
 fn resources(tables: &Tables, put: &mut impl FnMut(String, f64) -> Option<Value>) {
-    let (mut total, mut used) = (Sum::default(), Sum::default());
+    let (mut total, mut used) = (Sum::default(), all_used(tables));
     for (_, agent) in tables.agents.iter().filter(|(_, one)| one.state == AgentState::Active) {
         total.add(&agent.resources.list());
-    }
-    for (_, task) in tables.tasks.iter().filter(|(_, task)| !task.latest.is_terminal()) {
-        used.add(&task.resources.list());
-    }
-    for (_, one) in tables.executors.iter() {
-        used.add(&one.resources.list());
     }
     for name in ["cpus", "mem", "disk", "gpus"] {
         for name in [name.to_owned(), format!("{name}_revocable")] {
@@ -139,7 +139,9 @@ fn tasks(tables: &Tables, put: &mut impl FnMut(String, f64) -> Option<Value>) {
         counts[task.state as usize] += 1;
     }
     // Of one that is unreachable there is no row.
-    counts[TaskState::Unreachable as usize] += tables.unreachable.len() as u64;
+    for one in tables.unreachable.iter().filter(|one| one.task.state == TaskState::Unreachable) {
+        counts[one.task.state as usize] += 1;
+    }
     for (name, state) in [
         ("staging", TaskState::Staging),
         ("starting", TaskState::Starting),
@@ -160,5 +162,59 @@ fn tasks(tables: &Tables, put: &mut impl FnMut(String, f64) -> Option<Value>) {
         ("gone_by_operator", TaskState::GoneByOperator),
     ] {
         put(format!("master/tasks_{name}"), number(tables.ended[state as usize]));
+    }
+}
+
+/// States of operations, as they are told.
+const OPERATION_STATES: [(&str, OperationState); 8] = [
+    ("pending", OperationState::Pending),
+    ("recovering", OperationState::Recovering),
+    ("unreachable", OperationState::Unreachable),
+    ("finished", OperationState::Finished),
+    ("failed", OperationState::Failed),
+    ("error", OperationState::Error),
+    ("dropped", OperationState::Dropped),
+    ("gone_by_operator", OperationState::GoneByOperator),
+];
+
+/// Operations whose end somebody is still to hear of, by their kind and state. Mesos:
+/// `Metrics::incrementOperationState`, which counts those that are known, and those of disks, of which
+/// there are none here.
+fn operations(tables: &Tables, put: &mut impl FnMut(String, f64) -> Option<Value>) {
+    let mut counts = BTreeMap::<(Option<&str>, OperationState), u64>::new();
+    for (_, row) in tables.operations.iter() {
+        let asked = row.asked.read::<Seq<'_, Operation<'_>>>().unwrap_or_default();
+        let status = row.status.as_ref().and_then(|one| one.read::<OperationStatus<'_>>());
+        let state = status.map_or(OperationState::Pending, |status| status.state);
+        let kind = asked.first().and_then(|operation| kind_of(&operation));
+        *counts.entry((None, state)).or_default() += 1;
+        if kind.is_some() {
+            *counts.entry((kind, state)).or_default() += 1;
+        }
+    }
+    // Launches end with their tasks.
+    let kinds = OPERATIONS.into_iter().filter(|kind| !kind.starts_with("launch"));
+    for kind in kinds.map(Some).chain([None]) {
+        let of = kind.map_or_else(String::new, |kind| format!("{kind}/"));
+        let mut total = 0;
+        for (name, state) in OPERATION_STATES {
+            let count = counts.get(&(kind, state)).copied().unwrap_or_default();
+            total += count;
+            put(format!("master/operations/{of}{name}"), number(count));
+        }
+        put(format!("master/operations/{of}total"), number(total));
+    }
+}
+
+/// What an operation is called; none for launches.
+fn kind_of(operation: &Operation<'_>) -> Option<&'static str> {
+    match operation {
+        Operation::Launch { .. } | Operation::LaunchGroup { .. } => None,
+        Operation::Reserve(_) | Operation::Move { .. } => Some("reserve"),
+        Operation::Unreserve(_) => Some("unreserve"),
+        Operation::Create(_) => Some("create"),
+        Operation::Destroy(_) => Some("destroy"),
+        Operation::Grow { .. } => Some("grow_volume"),
+        Operation::Shrink { .. } => Some("shrink_volume"),
     }
 }

@@ -5,23 +5,28 @@
 //! |---|---|
 //! | `pieces` | an answer that is written while it is read |
 //! | `amounts` | resources as these endpoints tell them |
-//! | `rows` | agents, frameworks, tasks as they tell them |
+//! | `ink` | JSON written by hand |
+//! | `rows` | agents, frameworks, executors and offers as they tell them |
+//! | `tasks` | tasks as they tell them |
+//! | `held` | what tasks, executors and offers hold, and whose they are |
 //! | `roles` | what roles have |
 //! | `master` | what a master has under which path |
 //! | `metrics` | `/metrics/snapshot` |
 
 mod amounts;
+mod held;
+mod ink;
 pub(crate) mod master;
 pub(crate) mod metrics;
 pub(crate) mod pieces;
 pub(crate) mod roles;
 mod rows;
+mod tasks;
 
 pub(crate) use amounts::Sum;
-pub(crate) use rows::{
-    AGENT_CAPABILITIES, ContainerStatus, TaskParts, TaskRow, address, attributes, full_by_role,
-    labels, message,
-};
+pub(crate) use held::Held;
+pub(crate) use rows::{AGENT_CAPABILITIES, address, attributes, full_by_role, labels, message};
+pub(crate) use tasks::{Contained, TaskParts};
 
 use std::collections::BTreeMap;
 

@@ -2,15 +2,21 @@
 //! memory. It is ASCII, as Mesos' is.
 
 use std::collections::VecDeque;
-use std::task::{Context, Poll};
+use std::future::Future;
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
 
 use hyper::body::Bytes;
 use serde::Serialize;
 
+use crate::alarm::{self, Turn};
 use crate::http::transcode::ascii;
 
-/// Bytes that are gathered before they are handed on.
-const PIECE: usize = 32 * 1024;
+/// Bytes that are gathered before they are handed on. A connection has one piece at a time, and as much
+/// again in what is being written.
+const PIECE: usize = 8 * 1024;
+/// The room that a piece has beside that: what a row is longer than what is left of it, as a rule.
+const BESIDE: usize = 1024;
 
 /// One step of an answer.
 type Step = Box<dyn FnOnce(&mut Vec<u8>)>;
@@ -21,9 +27,12 @@ type Steps = Box<dyn FnMut(&mut Vec<u8>) -> bool>;
 /// An answer in pieces.
 pub(crate) struct Pieces {
     steps: VecDeque<Source>,
-    /// It is somebody else's turn before the next piece.
-    rests: bool,
+    /// Waited for before the next piece.
+    turn: Option<Turn>,
 }
+
+/// Parts of an answer, one after the other until it says that there is no more.
+type Parts = Box<dyn FnMut(&mut Pieces) -> bool>;
 
 /// Where bytes come from.
 enum Source {
@@ -31,12 +40,14 @@ enum Source {
     Once(Step),
     /// Until it says that there is no more.
     Many(Steps),
+    /// From parts, each of which is made when those before it were read.
+    Parts(Parts),
 }
 
 impl Pieces {
     /// Nothing yet.
     pub(crate) fn new() -> Self {
-        Self { steps: VecDeque::new(), rests: false }
+        Self { steps: VecDeque::new(), turn: None }
     }
 
     /// Text as it is.
@@ -53,18 +64,41 @@ impl Pieces {
         name: &str,
         mut next: impl FnMut() -> Option<T> + 'static,
     ) {
-        self.text(format!("\"{name}\":["));
-        let mut first = true;
-        self.steps.push_back(Source::Many(Box::new(move |into| {
+        self.rows(name, move |into| {
             let Some(item) = next() else { return false };
-            if !std::mem::take(&mut first) {
-                into.push(b',');
-            }
             // A vector takes everything, and our own rows have no way to fail.
             let _ = serde_json::to_writer(into, &item);
             true
+        });
+    }
+
+    /// `"name":` and an array of what `next` writes, one after the other; when it is false, nothing
+    /// was written and that is the end.
+    pub(crate) fn rows(
+        &mut self,
+        name: &str,
+        mut next: impl FnMut(&mut Vec<u8>) -> bool + 'static,
+    ) {
+        self.text(format!("\"{name}\":["));
+        let mut first = true;
+        self.steps.push_back(Source::Many(Box::new(move |into| {
+            let before = into.len();
+            if !first {
+                into.push(b',');
+            }
+            let is_one = next(into);
+            if !is_one {
+                into.truncate(before);
+            }
+            first = false;
+            is_one
         })));
         self.text("]");
+    }
+
+    /// Parts that `next` adds, one after the other; when it is false, that was the end.
+    pub(crate) fn parts(&mut self, next: impl FnMut(&mut Self) -> bool + 'static) {
+        self.steps.push_back(Source::Parts(Box::new(next)));
     }
 
     /// Puts text before and behind everything.
@@ -76,24 +110,20 @@ impl Pieces {
 
     /// The next piece, when everybody else who is ready has had a turn.
     pub(crate) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Option<Bytes>> {
-        if !self.has_rested(cx) {
-            return Poll::Pending;
-        }
+        ready!(self.poll_turn(cx));
         Poll::Ready(self.next())
     }
 
-    /// False every other time: then whoever asks is woken to ask again.
-    pub(crate) fn has_rested(&mut self, cx: &Context<'_>) -> bool {
-        self.rests = !self.rests;
-        if self.rests {
-            cx.waker().wake_by_ref();
-        }
-        !self.rests
+    /// Ready once before each piece, when it may be made.
+    pub(crate) fn poll_turn(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        ready!(Pin::new(self.turn.get_or_insert_with(alarm::turn)).poll(cx));
+        self.turn = None;
+        Poll::Ready(())
     }
 
     /// The next piece; none after the last.
     pub(crate) fn next(&mut self) -> Option<Bytes> {
-        let mut piece = Vec::new();
+        let mut piece = Vec::with_capacity(PIECE.saturating_add(BESIDE));
         while piece.len() < PIECE {
             match self.steps.pop_front() {
                 None => break,
@@ -102,6 +132,14 @@ impl Pieces {
                     if more(&mut piece) {
                         self.steps.push_front(Source::Many(more));
                     }
+                }
+                Some(Source::Parts(mut more)) => {
+                    let mut part = Self::new();
+                    if more(&mut part) {
+                        self.steps.push_front(Source::Parts(more));
+                    }
+                    part.steps.append(&mut self.steps);
+                    self.steps = part.steps;
                 }
             }
         }

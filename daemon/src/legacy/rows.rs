@@ -1,14 +1,14 @@
-//! Agents, frameworks, tasks and roles as these endpoints tell them. Mesos: `master/http.cpp`,
+//! Agents, frameworks, executors and offers as these endpoints tell them. Mesos: `master/http.cpp`,
 //! `common/http.cpp`.
 
 use std::collections::BTreeMap;
 
 use mesita_core::master::rows::{AgentState, FrameworkState};
 use mesita_core::table::Id;
+use mesita_core::wire::Seq;
 use mesita_core::wire::call::Capability;
 use mesita_core::wire::resource::Resource;
 use mesita_core::wire::task::TaskState;
-use mesita_core::wire::{ContainerId, Seq};
 use prost::Message;
 use serde::Serialize;
 use serde::ser::SerializeMap;
@@ -16,15 +16,15 @@ use serde_json::value::RawValue;
 use serde_json::{Value, json};
 
 use super::amounts::{Sum, ranges_text};
+use super::held::Holdings;
 use crate::catalog::Tables;
-use crate::catalog::rows::{Agent, Completed, Drain, Executor, Framework, Offer, Status, Task};
-use crate::encoded::Resources;
-use crate::pb::mesita::{FrameworkPublic, TaskPublic};
-use crate::pb::mesos::v1::value::{Ranges, Scalar};
+use crate::catalog::rows::{Agent, Drain, Executor, Framework, Offer};
+use crate::pb::mesita::FrameworkPublic;
+use crate::pb::mesos::v1::value::Ranges;
 use crate::pb::mesos::v1::{Attribute, CommandInfo, ExecutorInfo, Labels};
 use crate::v1::amounts::seconds;
 use crate::v1::calls::capability_list;
-use crate::v1::events::{MESOS_VERSION, domain, own_address};
+use crate::v1::events::{MESOS_VERSION, domain};
 use crate::v1::reads;
 use crate::v1::resources::{self, Form, Stack, one_of_wire};
 
@@ -128,39 +128,6 @@ impl FullAgentRow {
     }
 }
 
-/// What tasks, executors and offers hold, by agent and by framework.
-#[derive(Debug, Default)]
-pub(super) struct Holdings {
-    pub(super) used_of_agent: BTreeMap<Id, Sum>,
-    pub(super) used_of_framework: BTreeMap<Id, Sum>,
-    pub(super) offered_of_agent: BTreeMap<Id, Sum>,
-    pub(super) offered_of_framework: BTreeMap<Id, Sum>,
-}
-
-impl Holdings {
-    /// Of all that there is.
-    pub(super) fn of(tables: &Tables) -> Self {
-        let (mut holdings, tables) = (Self::default(), tables.whole());
-        for (_, task) in tables.tasks.iter().filter(|(_, task)| !task.latest.is_terminal()) {
-            holdings.use_by(task.agent, task.framework, |sum| sum.add(&task.resources.list()));
-        }
-        for (_, one) in tables.executors.iter() {
-            holdings.use_by(one.agent, one.framework, |sum| sum.add(&one.resources.list()));
-        }
-        for (_, offer) in tables.offers.iter() {
-            let list = offer.resources.list();
-            holdings.offered_of_agent.entry(offer.agent).or_default().add(&list);
-            holdings.offered_of_framework.entry(offer.framework).or_default().add(&list);
-        }
-        holdings
-    }
-
-    fn use_by(&mut self, agent: Id, framework: Id, add: impl Fn(&mut Sum)) {
-        add(self.used_of_agent.entry(agent).or_default());
-        add(self.used_of_framework.entry(framework).or_default());
-    }
-}
-
 /// How an agent is being emptied, as Mesos' web page reads it.
 fn drain_info(drain: &Drain) -> Option<Value> {
     let told = crate::v1::maintenance::drain_info(drain)?;
@@ -187,7 +154,6 @@ impl AgentRow {
         let list = agent.resources.list();
         let (mut reserved_resources, unreserved_resources) = Sum::by_role(&list);
         reserved_resources.retain(|role, _| tables.sees_role(role));
-        let held = |of: &BTreeMap<Id, Sum>| of.get(&id).cloned().unwrap_or_default();
         Self {
             id: agent.id.shown(cluster).to_string(),
             hostname: info.map_or("", |info| info.hostname).to_owned(),
@@ -200,8 +166,8 @@ impl AgentRow {
             registered_time: seconds(agent.registered_us),
             reregistered_time: (agent.reregistered_us > 0).then(|| seconds(agent.reregistered_us)),
             resources: Sum::of(&list),
-            used_resources: held(&holdings.used_of_agent),
-            offered_resources: held(&holdings.offered_of_agent),
+            used_resources: holdings.used_of_agent(id),
+            offered_resources: holdings.offered_of_agent(id),
             reserved_resources,
             unreserved_resources,
             active: agent.state == AgentState::Active && !agent.deactivated,
@@ -256,14 +222,13 @@ pub(super) struct FrameworkDetail {
 impl FrameworkHead {
     pub(super) fn of(tables: &Tables, id: Id, framework: &Framework, holdings: &Holdings) -> Self {
         let cluster = tables.leading.map_or(0, |(cluster, _)| cluster);
-        let held = |of: &BTreeMap<Id, Sum>| of.get(&id).cloned().unwrap_or_default();
         let active = framework.state == FrameworkState::Active;
         let capabilities = capability_list(framework.capabilities).into_iter();
         Self {
             id: framework.id.shown(cluster).to_string(),
             name: framework.name.to_string(),
-            used_resources: held(&holdings.used_of_framework),
-            offered_resources: held(&holdings.offered_of_framework),
+            used_resources: holdings.used_of_framework(id),
+            offered_resources: holdings.offered_of_framework(id),
             capabilities: capabilities.map(|one| one.r#type().as_str_name()).collect(),
             hostname: framework.hostname.to_string(),
             webui_url: framework.webui_url.to_string(),
@@ -277,10 +242,8 @@ impl FrameworkHead {
 impl FrameworkDetail {
     pub(super) fn of(tables: &Tables, id: Id, framework: &Framework, holdings: &Holdings) -> Self {
         let head = FrameworkHead::of(tables, id, framework, holdings);
-        let mut resources = holdings.used_of_framework.get(&id).cloned().unwrap_or_default();
-        for (_, offer) in tables.offers.iter().filter(|(_, offer)| offer.framework == id) {
-            resources.add(&offer.resources.list());
-        }
+        let mut resources = head.used_resources.clone();
+        resources.join(&head.offered_resources);
         let many = framework.capabilities & Capability::MultiRole.bit() != 0;
         let roles: Vec<String> = framework.roles.iter().map(|role| role.to_string()).collect();
         let gone = framework.state != FrameworkState::Active;
@@ -302,183 +265,6 @@ impl FrameworkDetail {
             head,
         }
     }
-}
-
-/// A task.
-#[derive(Debug, Serialize)]
-pub(crate) struct TaskRow {
-    id: String,
-    name: String,
-    framework_id: String,
-    executor_id: String,
-    slave_id: String,
-    state: &'static str,
-    resources: Sum,
-    role: String,
-    statuses: Vec<StatusRow>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    labels: Option<Box<RawValue>>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    discovery: Option<Box<RawValue>>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    container: Option<Box<RawValue>>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    health_check: Option<Box<RawValue>>,
-    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
-    limits: BTreeMap<String, Value>,
-}
-
-#[derive(Debug, Serialize)]
-struct StatusRow {
-    state: &'static str,
-    timestamp: f64,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    container_status: Option<ContainerStatus>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    healthy: Option<bool>,
-}
-
-#[derive(Clone, Debug, Serialize)]
-pub(crate) struct ContainerStatus {
-    container_id: ContainerName,
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    network_infos: Vec<NetworkInfo>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    executor_pid: Option<u32>,
-}
-
-#[derive(Clone, Debug, Serialize)]
-struct NetworkInfo {
-    ip_addresses: [IpAddress; 1],
-}
-
-#[derive(Clone, Debug, Serialize)]
-struct IpAddress {
-    protocol: &'static str,
-    ip_address: String,
-}
-
-impl ContainerStatus {
-    /// Of a container, inside of another or not, on the agent at this address, which is its own.
-    /// Mesos: `Slave::statusUpdate`.
-    pub(crate) fn of(
-        container: ContainerId,
-        inside: Option<ContainerId>,
-        address: &str,
-        executor_pid: Option<u32>,
-    ) -> Self {
-        let name = |id: ContainerId, parent| ContainerName { value: id.to_string(), parent };
-        let parent = inside.map(|around| Box::new(name(around, None)));
-        let network_infos = own_address(address).map(|(ip, _)| NetworkInfo {
-            ip_addresses: [IpAddress {
-                protocol: if ip.is_ipv4() { "IPv4" } else { "IPv6" },
-                ip_address: ip.to_string(),
-            }],
-        });
-        Self {
-            container_id: name(container, parent),
-            network_infos: network_infos.into_iter().collect(),
-            executor_pid,
-        }
-    }
-}
-
-#[derive(Clone, Debug, Serialize)]
-struct ContainerName {
-    value: String,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    parent: Option<Box<ContainerName>>,
-}
-
-/// What a task's row is made of, at the master and at its agent.
-pub(crate) struct TaskParts<'p> {
-    pub(crate) id: &'p str,
-    pub(crate) framework_id: String,
-    /// Empty for a command at the master.
-    pub(crate) executor_id: &'p str,
-    pub(crate) slave_id: String,
-    pub(crate) state: TaskState,
-    pub(crate) role: &'p str,
-    pub(crate) resources: &'p Resources,
-    /// What everybody may see of it.
-    pub(crate) public: &'p [u8],
-    pub(crate) statuses: &'p [(TaskState, Status)],
-    pub(crate) container: Option<ContainerStatus>,
-}
-
-impl TaskRow {
-    pub(super) fn of(tables: &Tables, task: &Task) -> Self {
-        let cluster = tables.leading.map_or(0, |(cluster, _)| cluster);
-        let framework = tables.frameworks.get(task.framework);
-        let agent = tables.agents.get(task.agent);
-        Self::with(
-            tables,
-            task,
-            framework.map(|one| one.id.shown(cluster).to_string()).unwrap_or_default(),
-            agent.map(|one| one.id.shown(cluster).to_string()).unwrap_or_default(),
-        )
-    }
-
-    pub(super) fn completed(tables: &Tables, one: &Completed) -> Self {
-        let cluster = tables.leading.map_or(0, |(cluster, _)| cluster);
-        let framework = one.framework_id.shown(cluster).to_string();
-        Self::with(tables, &one.task, framework, one.agent_id.shown(cluster).to_string())
-    }
-
-    fn with(tables: &Tables, task: &Task, framework_id: String, slave_id: String) -> Self {
-        let agent = tables.agents.get(task.agent).and_then(|agent| agent.info.info());
-        let address = agent.map_or("", |info| info.address);
-        let contained = task.container != ContainerId::default();
-        Self::made(TaskParts {
-            id: &task.name,
-            framework_id,
-            executor_id: &task.executor,
-            slave_id,
-            state: task.state,
-            role: &task.role,
-            resources: &task.resources,
-            public: &task.public,
-            statuses: &task.statuses,
-            container: contained.then(|| ContainerStatus::of(task.container, None, address, None)),
-        })
-    }
-
-    /// Of these parts.
-    pub(crate) fn made(parts: TaskParts<'_>) -> Self {
-        let public = TaskPublic::decode(parts.public).unwrap_or_default();
-        let statuses = parts.statuses.iter().map(|(state, status)| StatusRow {
-            state: state.name(),
-            timestamp: seconds(status.told_us),
-            container_status: parts.container.clone().map(|own| ContainerStatus {
-                executor_pid: own.executor_pid.or(status.pid),
-                ..own
-            }),
-            healthy: status.healthy,
-        });
-        Self {
-            statuses: statuses.collect(),
-            id: parts.id.to_owned(),
-            name: public.name.unwrap_or_default(),
-            framework_id: parts.framework_id,
-            executor_id: parts.executor_id.to_owned(),
-            slave_id: parts.slave_id,
-            state: parts.state.name(),
-            resources: Sum::of(&parts.resources.list()),
-            role: parts.role.to_owned(),
-            labels: public.labels.as_ref().map(labels),
-            discovery: public.discovery.as_ref().map(message),
-            container: public.container.as_ref().map(message),
-            health_check: public.health_check.as_ref().map(message),
-            limits: limits(&public.limits),
-        }
-    }
-}
-
-/// How far a task may go above what it has; without a number where there is no limit.
-fn limits(of: &BTreeMap<String, Scalar>) -> BTreeMap<String, Value> {
-    let told =
-        |value: f64| -> Value { if value.is_finite() { value.into() } else { "Infinity".into() } };
-    of.iter().map(|(name, limit)| (name.clone(), told(limit.value))).collect()
 }
 
 /// Labels as a list.

@@ -120,7 +120,9 @@ impl MasterNode {
         }
         let known = self.doors.caller(ends);
         let access = &self.options.access;
-        let asked = *ends != Ends::Memory && access.asks_node(peer.role);
+        // Who runs it is no reason to be one of the masters.
+        let asked =
+            *ends != Ends::Memory && (peer.role == Role::Master || access.asks_node(peer.role));
         // A process inside of a task is let in by a credential alone.
         let may_prove = access.knows_any() && peer.version >= PROOF_SINCE;
         if !asked && (known.is_ok() || !may_prove) {
@@ -147,6 +149,7 @@ impl MasterNode {
         }
         access.count_refused();
         let message = match known {
+            _ if peer.role == Role::Master => BY_TOKEN.to_owned(),
             Err(denied) if !asked => denied.to_string(),
             Ok(_) | Err(_) => "the master asks for a credential that it knows: give --credential \
                                FILE, or MESITA_CREDENTIAL"
@@ -174,7 +177,9 @@ impl MasterNode {
             }
             Role::Agent | Role::Framework => true,
             Role::Client => false,
-            Role::Master | Role::Executor => {
+            Role::Master if caller.is_node() => false,
+            Role::Master => return Err((Parting::Denied, BY_TOKEN.to_owned())),
+            Role::Executor => {
                 let message = "a master speaks with agents, frameworks and clients";
                 return Err((Parting::Denied, message.to_owned()));
             }
@@ -199,6 +204,12 @@ impl MasterNode {
     /// Tells whoever stays where the masters are, each time that it changes.
     async fn tell_masters(&self, conn: &Conn) {
         let stays = matches!(conn.peer.role, Role::Agent | Role::Framework);
+        let called = self.options.hostname.as_deref().filter(|_| conn.peer.role == Role::Agent);
+        let called = called.map(|hostname| Head::Link(Link::Called { hostname }));
+        called
+            .iter()
+            .filter(|head| conn.peer.version >= head.since())
+            .for_each(|head| conn.say(head));
         let mut told = String::new();
         loop {
             told = self.options.standing.moved(&told).await;
@@ -224,6 +235,9 @@ impl MasterNode {
         }
     }
 }
+
+/// Said to who would be a master by something else.
+const BY_TOKEN: &str = "a master joins by a token: `mesita token create --role master` makes one";
 
 /// Says why, waits a moment for it to be read, and ends.
 async fn turn_away(writing: &mut Writing, reason: Parting, message: &str) {

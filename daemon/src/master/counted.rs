@@ -130,8 +130,9 @@ fn name_of(head: &Head<'_>) -> Option<&'static str> {
             Verb::ReconcileOperations { .. } => "messages_reconcile_operations",
             Verb::Message { .. } => "messages_framework_to_executor",
             Verb::Request { .. } => "messages_resource_request",
-            // Mesos has no name for these.
-            Verb::AcceptInverse { .. }
+            // Mesos has no name for these, and a part is counted with the last.
+            Verb::AcceptPart(_)
+            | Verb::AcceptInverse { .. }
             | Verb::DeclineInverse { .. }
             | Verb::Shutdown { .. }
             | Verb::UpdateFramework(_)

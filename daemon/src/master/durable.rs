@@ -8,6 +8,7 @@ use mesita_core::master::Fact;
 use mesita_core::registry::rows::Row;
 use mesita_core::table::Id;
 use mesita_core::wire::agent::AgentEvent;
+use mesita_core::wire::event::AgentInfo;
 use mesita_core::wire::gossip::Table;
 use mesita_core::wire::operator::{MachineId, OperatorCall, OperatorEvent, OperatorVerb, Planned};
 use mesita_core::wire::{BodyRef, Head, decode};
@@ -30,7 +31,21 @@ impl MasterNode {
         }
         let Some(set) = self.set() else { return };
         let row = match *fact {
-            Fact::Admission(admission) => Row::Agent(admission),
+            Fact::Admission(admission) => {
+                set.keep(&Row::Agent(admission));
+                let catalog = self.catalog.borrow();
+                let agent = catalog.agent(admission.agent);
+                let info = agent.and_then(|(_, agent)| agent.info.info());
+                let hostname = info.map_or("", |info| info.hostname);
+                return set.keep(&Row::Host { agent: admission.agent, hostname });
+            }
+            Fact::Agent { info: AgentInfo { agent, hostname, .. }, .. } => {
+                // One that is new is kept when it is admitted.
+                if set.has(&About::agent(agent)) {
+                    set.keep(&Row::Host { agent, hostname });
+                }
+                return;
+            }
             Fact::Machine { machine, window, down, .. } => {
                 Row::Machine { planned: Planned { machine, window }, down }
             }
@@ -46,11 +61,13 @@ impl MasterNode {
                 set.forget(&About::removed(instead_of));
                 Row::Removed(framework)
             }
-            Fact::Dismissed { agent } => return set.forget(&About::agent(agent)),
+            Fact::Dismissed { agent } => {
+                set.forget(&About::host(agent));
+                return set.forget(&About::agent(agent));
+            }
             Fact::Quota { role, guarantees, limits } => Row::Quota { role, guarantees, limits },
             Fact::Weight { role, weight } => Row::Weight { role, weight },
             Fact::Leading { .. }
-            | Fact::Agent { .. }
             | Fact::AgentState { .. }
             | Fact::AgentGone { .. }
             | Fact::Framework { .. }

@@ -312,6 +312,7 @@ const fn bar_sentence(bar: Bar) -> &'static str {
         Bar::Draining => "the agent is being emptied",
         Bar::Crowded => "as many offers of the agent are outstanding as may be",
         Bar::Unlisted => "the agent is not on the operator's list",
+        Bar::Leaving => "the agent ends its tasks and goes",
     }
 }
 
@@ -322,6 +323,7 @@ const fn bar_word(bar: Bar) -> &'static str {
         Bar::Draining => "agent_draining",
         Bar::Crowded => "agent_crowded",
         Bar::Unlisted => "agent_unlisted",
+        Bar::Leaving => "agent_leaving",
     }
 }
 
@@ -358,7 +360,9 @@ fn sentence(gate: &Gate, row: &Row<'_>, now: Time) -> String {
         Gate::AgentBarred(bar) => bar_sentence(*bar).to_owned(),
         Gate::Paused => "no offers are made: agents are still coming back".to_owned(),
         Gate::FrameworkAway => {
-            "the framework is not connected, or reads its stream too slowly".to_owned()
+            "the framework is not connected, reads its stream too slowly, or its principal has as many \
+             offers unanswered as it may"
+                .to_owned()
         }
         Gate::Suppressed => "the framework suppressed this role".to_owned(),
         Gate::Constraint(_) => match constraint {

@@ -113,7 +113,7 @@ impl Talk for MasterNode {
             }
         };
         let verdicts = if let Head::Call(call) = head
-            && let Verb::Accept(accept) = &call.verb
+            && let Some(accept) = call.verb.accepted()
         {
             let store = self.port.bodies.borrow();
             let may_run = self.may_run(call.framework);
@@ -121,6 +121,7 @@ impl Talk for MasterNode {
             Verdicts::on(
                 accept,
                 Vec::new(),
+                self.options.agent_timeout_us,
                 |body| store.bytes(body.of(&bodies)),
                 may_run,
                 may_operate,

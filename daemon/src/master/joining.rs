@@ -14,15 +14,21 @@ use mesita_core::doors::Rights;
 use mesita_core::time::Time;
 use mesita_core::wire::hello::Role;
 use mesita_core::wire::link::Parting;
+use mesita_core::wire::svc::{CloseReason, Keep};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
 
 use super::MasterNode;
+use super::proofs::RENEWED;
 use crate::access::tokens::{
-    FIRST_TOKENS, NODES, NODES_EACH, Node, NodeRole, NodeState, TOKEN, TOKENS, Token, credential,
-    kept, read,
+    FIRST_TOKENS, NODES, NODES_EACH, Node, NodeRole, NodeState, PROOFS, TOKEN, TOKENS, Token,
+    credential, kept, read,
 };
 use crate::access::{Shown, proves};
+use crate::conn::Conn;
 use crate::conn::hello::Peer;
-use crate::doors::Caller;
+use crate::conn::streams::{Streams, refuse};
+use crate::doors::{Caller, NODE};
 use crate::set::cells::{Name, Stored};
 use crate::set::join::fingerprint;
 use crate::{alarm, clock};
@@ -32,6 +38,8 @@ const PARTS: u64 = 8;
 const MINUTE_US: u64 = 60_000_000;
 /// Digits of a node's fingerprint in its name.
 const SHOWN: usize = 16;
+/// Digits of the id of a token.
+const ID: usize = 8;
 
 /// What a leader counts.
 #[derive(Default)]
@@ -44,7 +52,7 @@ pub(crate) struct Counting {
 
 impl MasterNode {
     /// What the cluster knows of a node's key.
-    fn node(&self, key: &[u8; 32]) -> Option<Node> {
+    pub(super) fn node(&self, key: &[u8; 32]) -> Option<Node> {
         let store = self.store.borrow();
         let mut all = store.of(NODES).filter_map(|one| read::<Vec<Node>>(&one.value));
         all.find_map(|nodes| nodes.into_iter().find(|node| node.key == *key))
@@ -56,15 +64,20 @@ impl MasterNode {
         peer: &Peer,
         proved: Option<&[u8; 32]>,
     ) -> Result<Option<Caller>, String> {
-        if proved.is_some_and(|key| *key != peer.key) {
+        let own = self.proof_of(&peer.key);
+        if own != peer.key && proved.is_some_and(|key| *key == peer.key) {
+            return Err(RENEWED.to_owned());
+        }
+        if proved.is_some_and(|key| *key != own) {
             return Err("the node says hello with another key than the one that it proves to have"
                 .to_owned());
         }
         match self.node(&peer.key).map(|node| node.state) {
             Some(NodeState::Revoked) => Err(REVOKED.to_owned()),
-            Some(NodeState::Agent) if proved.is_none() => Err(UNPROVED.to_owned()),
+            Some(_) if proved.is_none() => Err(UNPROVED.to_owned()),
             Some(NodeState::Agent) if peer.role == Role::Agent => Ok(Some(caller(&peer.key))),
-            Some(NodeState::Agent) | None => Ok(None),
+            Some(NodeState::Master) if peer.role == Role::Master => Ok(Some(caller(&peer.key))),
+            Some(NodeState::Agent | NodeState::Master) | None => Ok(None),
         }
     }
 
@@ -77,6 +90,9 @@ impl MasterNode {
     ) -> Option<Result<Caller, String>> {
         let id = shown.principal.strip_prefix(TOKEN)?;
         let done = self.join_now(id, shown, proved);
+        let who = proved.map(|key| format!("{NODE}{}", &fingerprint(key)[..SHOWN]));
+        let why = done.as_ref().err().map(String::as_str);
+        self.audit.note(who.as_deref().unwrap_or("nobody"), "join", id, why);
         if done.is_ok() {
             self.durable().await;
         }
@@ -100,8 +116,25 @@ impl MasterNode {
         }
         let Some(token) = known else { return Err(UNKNOWN.to_owned()) };
         match (token.role, shown.role) {
-            (NodeRole::Agent, Role::Agent) => {}
-            (NodeRole::Agent, _) => return Err("this token is for agents".to_owned()),
+            (NodeRole::Agent, Role::Agent) | (NodeRole::Master, Role::Master) => {}
+            (NodeRole::Agent, _) => return Err(OF_AGENTS.to_owned()),
+            (NodeRole::Master, _) => return Err(OF_MASTERS.to_owned()),
+        }
+        let state = token.role.state();
+        // It may have come by two ways at once, or again before it was answered: that is one use.
+        match self.node(key).map(|node| node.state) {
+            Some(NodeState::Revoked) => return Err(REVOKED.to_owned()),
+            Some(is) if is == state => return Ok(caller(key)),
+            Some(is) => {
+                return Err(format!(
+                    "this node has joined as one of another kind: it is {is} in `mesita node ls`; \
+                     start it on an empty work directory"
+                ));
+            }
+            None => {}
+        }
+        if token.role == NodeRole::Master {
+            self.judge_set()?;
         }
         if token.uses == 0 {
             let why =
@@ -113,10 +146,68 @@ impl MasterNode {
         if left_us == 0 {
             return Err(UNKNOWN.to_owned());
         }
-        self.add_node(Node { key: *key, state: NodeState::Agent, token: number })?;
+        let node = Node { key: *key, state, token: number };
+        self.keep_among(NODES, NODES_EACH, |of: &Node| of.key == *key, node)?;
         self.keep_value(name, &kept(&Token { uses: token.uses - 1, left_us, ..token }))?;
         log::info!("node {} joins by token {id}", &fingerprint(key)[..SHOWN]);
         Ok(caller(key))
+    }
+
+    /// True for a node that may be one of the masters, and is asked for by no operator.
+    pub(crate) fn may_follow(&self, key: &[u8; 32]) -> bool {
+        self.node(key).is_some_and(|node| node.state == NodeState::Master)
+    }
+
+    /// A master is about to be removed: one that has joined by a token does not come back by itself.
+    pub(crate) fn is_no_master(&self, key: &[u8; 32]) {
+        if !self.may_follow(key) {
+            return;
+        }
+        let name = {
+            let store = self.store.borrow();
+            let has = |one: &&Stored| {
+                let nodes = read::<Vec<Node>>(&one.value).unwrap_or_default();
+                nodes.iter().any(|node| node.key == *key)
+            };
+            store.of(NODES).find(has).map(|one| one.key.clone())
+        };
+        let Some(name) = name else { return };
+        let mut nodes = self.nodes(&name);
+        for node in nodes.iter_mut().filter(|node| node.key == *key) {
+            node.state = NodeState::Revoked;
+        }
+        if let Err(why) = self.keep_value((NODES.into(), name), &kept(&nodes)) {
+            log::warn!("{}: {why}", &fingerprint(key)[..SHOWN]);
+        }
+    }
+
+    /// Tells a new master what all of them have in common.
+    pub(super) fn give_charter(&self, conn: &Rc<Conn>, number: u32, window: u32) {
+        let masters = self.options.standing.masters();
+        match self.options.charter.read(&masters) {
+            Ok(charter) => {
+                let handle = Streams::serve(conn, number, window);
+                self.tasks.go(async move {
+                    if handle.write(&charter.bytes()).await.is_ok() {
+                        handle.close(CloseReason::Done, "");
+                    }
+                });
+            }
+            Err(why) => {
+                log::error!("a master cannot be told what masters have in common: {why}");
+                refuse(conn, number, CloseReason::Failed, &format!("the leader: {why}"));
+            }
+        }
+    }
+
+    /// Why nobody can be one of the masters here.
+    fn judge_set(&self) -> Result<(), String> {
+        if self.options.standing.in_set {
+            return Ok(());
+        }
+        let why = "this master is the only one of its cluster, and hears no others: start it with \
+                   --masters that names it, and --gossip-key-file";
+        Err(why.to_owned())
     }
 
     /// Why tokens are not kept: what is kept goes by the core, whose inputs are all in a journal.
@@ -127,6 +218,72 @@ impl MasterNode {
             return Err(why.to_owned());
         }
         Ok(())
+    }
+
+    /// Why what somebody wants to change of the nodes is no change that an operator makes: nodes come
+    /// by tokens, and are revoked for good.
+    pub(super) fn judge_nodes(
+        &self,
+        owner: &str,
+        name: &str,
+        verb: Keep<'_>,
+    ) -> Result<(), String> {
+        let is_token = |value: &[u8]| name.len() == ID && read::<Token>(value).is_some();
+        let is_of_master =
+            |value: &[u8]| read::<Token>(value).is_some_and(|token| token.role == NodeRole::Master);
+        match verb {
+            Keep::Put { value, .. } if owner == NODES => {
+                let (now, wanted) = (self.nodes(name), read::<Vec<Node>>(value));
+                let may_be = |(one, of): (&Node, &Node)| {
+                    one == of || *of == Node { state: NodeState::Revoked, ..*one }
+                };
+                let is_change = |wanted: &Vec<Node>| {
+                    now.len() == wanted.len() && now.iter().zip(wanted).all(may_be)
+                };
+                let why = "nodes join by tokens, and are revoked for good: `mesita node revoke`";
+                if !wanted.as_ref().is_some_and(is_change) {
+                    return Err(why.to_owned());
+                }
+                wanted.iter().flatten().zip(&now).try_for_each(|(of, one)| self.judge_end(of, one))
+            }
+            Keep::Remove { .. } if owner == NODES => {
+                Err("a node that was revoked stays so: another joins by a token".to_owned())
+            }
+            Keep::Put { .. } | Keep::Remove { .. } if owner == PROOFS => {
+                Err("a node changes its key itself: SIGHUP has an agent draw another".to_owned())
+            }
+            Keep::Put { value, .. } if owner == TOKENS && !is_token(value) => {
+                Err("this is no token: `mesita token create` makes one".to_owned())
+            }
+            Keep::Put { value, .. } if owner == TOKENS && is_of_master(value) => self.judge_set(),
+            Keep::Put { .. } | Keep::Get | Keep::Remove { .. } | Keep::List => Ok(()),
+        }
+    }
+
+    /// Why a node is not what it is to be from now on.
+    fn judge_end(&self, of: &Node, now: &Node) -> Result<(), String> {
+        let id = self.set().and_then(|set| set.id_of(&of.key));
+        match id.filter(|_| of != now) {
+            Some(id) => Err(format!(
+                "this node is master {id}: `mesita masters remove {id}` takes its vote, and revokes it"
+            )),
+            None => Ok(()),
+        }
+    }
+
+    /// The nodes that are kept in a value.
+    fn nodes(&self, name: &str) -> Vec<Node> {
+        let value = self.store.borrow().value(&(NODES.into(), name.into()));
+        value.as_deref().and_then(read::<Vec<Node>>).unwrap_or_default()
+    }
+
+    /// The fingerprints of the nodes that this value would revoke, as `mesita node ls` shows them.
+    pub(super) fn revoked(&self, name: &str, value: &[u8]) -> Vec<String> {
+        let now = self.nodes(name);
+        let wanted = read::<Vec<Node>>(value).unwrap_or_default().into_iter();
+        let is_revoked = |node: &Node| node.state == NodeState::Revoked;
+        let new = wanted.filter(|node| is_revoked(node) && !now.contains(node));
+        new.map(|node| fingerprint(&node.key)[..SHOWN].to_owned()).collect()
     }
 
     /// Takes in the tokens that were made with the cluster, once.
@@ -148,20 +305,29 @@ impl MasterNode {
         }
     }
 
-    /// Puts a node beside the others.
-    fn add_node(&self, node: Node) -> Result<(), String> {
-        let (name, mut nodes) = {
+    /// Keeps something among others of its kind, so many in one value, in the place of the one that it
+    /// is to replace.
+    pub(super) fn keep_among<T: Serialize + DeserializeOwned>(
+        &self,
+        owner: &str,
+        each: usize,
+        is: impl Fn(&T) -> bool,
+        one: T,
+    ) -> Result<(), String> {
+        let (name, mut all) = {
             let store = self.store.borrow();
-            let mut names = 0;
-            let open = store.of(NODES).find_map(|one| {
-                names += 1;
-                let nodes = read::<Vec<Node>>(&one.value)?;
-                (nodes.len() < NODES_EACH).then(|| (one.key.clone(), nodes))
-            });
-            open.unwrap_or_else(|| (format!("{names:04}").into(), Vec::new()))
+            let values = store.of(owner).map(|of| (of.key.clone(), read::<Vec<T>>(&of.value)));
+            let values: Vec<_> =
+                values.map(|(name, all)| (name, all.unwrap_or_default())).collect();
+            let fresh = format!("{:04}", values.len()).into();
+            let has = values.iter().position(|(_, all)| all.iter().any(&is));
+            let place = has.or_else(|| values.iter().position(|(_, all)| all.len() < each));
+            let value = place.and_then(|at| values.into_iter().nth(at));
+            value.unwrap_or_else(|| (fresh, Vec::new()))
         };
-        nodes.push(node);
-        self.keep_value((NODES.into(), name), &kept(&nodes))
+        all.retain(|other| !is(other));
+        all.push(one);
+        self.keep_value((owner.into(), name), &kept(&all))
     }
 
     /// Stores a value.
@@ -254,6 +420,11 @@ impl MasterNode {
 const UNKNOWN: &str = "the cluster does not know this token: it was revoked, or its time is over, or it is \
                        another cluster's; `mesita token create` makes a new one";
 
+/// Said to who has a token of the other kind.
+const OF_AGENTS: &str = "this token is for agents: `mesita token create --role master` makes one for \
+                         masters";
+const OF_MASTERS: &str = "this token is for masters: `mesita token create` makes one for agents";
+
 /// Said of who has the name of a node that has joined, and not its secret.
 const UNPROVED: &str = "this node has joined, and proves who it is by TLS: say https://HOST:PORT of \
                         the masters";
@@ -264,5 +435,5 @@ const REVOKED: &str = "this node was revoked: a machine comes back as a new one,
 
 /// A node as a caller: what it may do, it may do as an agent alone.
 fn caller(key: &[u8; 32]) -> Caller {
-    Caller::new(format!("node:{}", &fingerprint(key)[..SHOWN]), Rights::OPERATE)
+    Caller::new(format!("{NODE}{}", &fingerprint(key)[..SHOWN]), Rights::NONE)
 }

@@ -12,6 +12,7 @@ use serde_json::Value;
 
 use super::MasterNode;
 use super::operations::Answer;
+use super::operator::OPERATES_NOT;
 use crate::conn::Conn;
 use crate::doors::Caller;
 use crate::http::body::Body;
@@ -57,7 +58,7 @@ impl MasterNode {
             self.leads_or_not()?;
             only(visit.request.method(), &[Method::POST])?;
             if !visit.caller.rights.has(Rights::OPERATE) {
-                let message = "only root and the master's own user may operate the cluster";
+                let message = OPERATES_NOT;
                 return Err(early(StatusCode::FORBIDDEN, message));
             }
             let bytes = request::whole(&self.port.bodies, visit.request.into_body()).await?;

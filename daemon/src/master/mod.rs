@@ -10,6 +10,7 @@
 //! | `rights` | what `--acls` let callers do |
 //! | `site` | what it answers over HTTP |
 //! | `standby` | what it answers while another one leads |
+//! | `joining`, `proofs` | nodes that join by a token; the keys that they have changed to |
 //! | `agents` | what agents answer, served under `/agent/<id>/` |
 //! | `masters` | who the masters are, shown and changed |
 //! | `counted`, `tallies` | how much peers have said, by kind; frameworks, each |
@@ -31,6 +32,7 @@ mod maintenance;
 mod masters;
 mod operations;
 mod operator;
+mod proofs;
 mod quotas;
 pub(crate) mod requests;
 mod reservations;
@@ -41,7 +43,7 @@ mod standby;
 mod store;
 mod strangers;
 mod streams;
-mod tallies;
+pub(crate) mod tallies;
 mod verdicts;
 pub(crate) mod whitelist;
 
@@ -71,6 +73,7 @@ use crate::doors::{Caller, Doors};
 use crate::encoded::Described;
 use crate::io_thread::{Node, Tasks};
 use crate::port::Port;
+use crate::set::charter::Sources;
 use crate::set::node::SetNode;
 use crate::set::standing::Standing;
 use operator::Subscribers;
@@ -108,6 +111,8 @@ pub(crate) struct Options {
     pub(crate) flags: BTreeMap<String, String>,
     /// What is kept of who changed what.
     pub(crate) audit: audit::Wanted,
+    /// What a master is given that joins this one.
+    pub(crate) charter: Sources,
     /// Its place among the masters of the cluster.
     pub(crate) standing: Rc<Standing>,
 }
@@ -245,6 +250,9 @@ impl MasterNode {
     fn send_now(&self, conn: Id, head: &[u8], bodies: &[BodyRef]) {
         if let Ok(Head::Event(event)) = decode(head) {
             self.tallies.told(conn, &event);
+            if let Event::Update { status, .. } = &event {
+                self.catalog.borrow_mut().refused(status);
+            }
         }
         if self.tell_scheduler(conn, head, bodies) || self.answer_operation(conn, head) {
             return;
@@ -338,6 +346,11 @@ impl Node for MasterNode {
             Output::Fact(fact) => self.fact(&fact, bodies),
             Output::KeepBody(body) => self.port.bodies.borrow_mut().keep(body),
             Output::DropBody(body) => self.port.bodies.borrow_mut().drop(body),
+            Output::Outranked { fence } => {
+                if let Some(set) = self.of_set.borrow().upgrade() {
+                    set.is_outranked(fence);
+                }
+            }
             Output::Await { agent } => {
                 let me = self.me.clone();
                 self.when_durable(move || {

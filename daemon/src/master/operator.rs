@@ -13,6 +13,7 @@ use mesita_core::master::rows::AgentState;
 use mesita_core::table::Id;
 
 use super::MasterNode;
+use super::site::no_file;
 use crate::alarm;
 use crate::conn::Ends;
 use crate::doors::Caller;
@@ -92,6 +93,16 @@ impl Subscribers {
     }
 }
 
+/// Said of who may not use the operator API.
+pub(super) const OPERATES_NOT: &str = "only who operates the cluster may: root, the master's own user, \
+                                       and principals that operate it";
+
+/// True for a call that changes something, for whoever may.
+fn changes(kind: Type) -> bool {
+    let reads = ["GET_", "LIST_", "READ_", "SUBSCRIBE", "UNKNOWN"];
+    !reads.iter().any(|begin| kind.as_str_name().starts_with(begin))
+}
+
 impl MasterNode {
     /// `POST /api/v1`
     pub(super) async fn operator(self: Rc<Self>, visit: Visit) -> Reply {
@@ -104,19 +115,26 @@ impl MasterNode {
     async fn operator_call(self: &Rc<Self>, visit: Visit) -> Result<Reply, Early> {
         self.leads_or_not()?;
         let Visit { request, ends, caller } = visit;
-        if !caller.rights.has(Rights::OPERATE) {
-            let message = "only root and the master's own user may operate the cluster";
-            return Err(early(StatusCode::FORBIDDEN, message));
-        }
         let (call, headers) = request::message::<Call>(&self.port.bodies, request).await?;
         let kind = call.r#type();
+        if !caller.rights.has(Rights::OPERATE) {
+            if changes(kind) {
+                let what = kind.as_str_name().to_lowercase().replace('_', " ");
+                self.audit.note(&caller.name, &what, "", Some(OPERATES_NOT));
+            }
+            return Err(early(StatusCode::FORBIDDEN, OPERATES_NOT));
+        }
         if call.r#type.is_none() || kind == Type::Unknown {
             return Err(absent("type"));
         }
         if let Some(set) = &call.set_logging_level
             && kind == Type::SetLoggingLevel
         {
-            self.options.access.check(&caller, Action::SetLogLevel, None)?;
+            let may = self.options.access.check(&caller, Action::SetLogLevel, None);
+            let denied = may.as_ref().err().map(|reply| reply.body().words());
+            let of = set.level.to_string();
+            self.audit.note(&caller.name, "set logging level", &of, denied);
+            may?;
             let set = logging::asked(&self.tasks, set.level, &set.duration);
             set.map_err(|why| early(StatusCode::BAD_REQUEST, why))?;
             return Ok(status(StatusCode::OK));
@@ -135,7 +153,7 @@ impl MasterNode {
         let media = request::asked(&headers)?;
         // One long answer at a time, and what else waits goes on between two of them.
         let _turn = self.reading.acquire().await;
-        futures_lite::future::yield_now().await;
+        alarm::turn().await;
         if kind == Type::Subscribe {
             return Ok(self.operator_subscribes(media, &caller));
         }
@@ -243,10 +261,7 @@ impl MasterNode {
                 told.get_maintenance_status = Some(response::GetMaintenanceStatus { status });
             }
             Type::SetLoggingLevel => return Err(absent("set_logging_level")),
-            // As of every path that no file of a master is at: see `/files/debug`.
-            Type::ListFiles | Type::ReadFile => {
-                return Err(Box::new(status(StatusCode::NOT_FOUND)));
-            }
+            Type::ListFiles | Type::ReadFile => return Err(no_file()),
             Type::Unknown
             | Type::Subscribe
             | Type::UpdateWeights

@@ -8,27 +8,30 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::rc::Rc;
 
-use hyper::StatusCode;
 use hyper::header::{HeaderName, HeaderValue};
+use hyper::{HeaderMap, StatusCode};
 use mesita_core::Refusal;
 use mesita_core::doors::Rights;
 use mesita_core::limits::{HEAD_MAX, VERSION_MAX};
 use mesita_core::master::{Input, Judged};
 use mesita_core::table::Id;
-use mesita_core::wire::call::{Capability, Verb};
+use mesita_core::wire::call::Capability;
 use mesita_core::wire::event::Event;
 use mesita_core::wire::hello::Role;
 use mesita_core::wire::{BodyRef, FrameworkId, Head, Scratch, decode};
+use prost::Message;
 
 use super::MasterNode;
 use super::counted::Awaited;
 use super::strangers::Strangers;
 use super::verdicts::Verdicts;
 use crate::conn::Ends;
+use crate::doors::Caller;
 use crate::encoded::Described;
 use crate::http::media::Media;
 use crate::http::records::Records;
 use crate::http::{Early, Reply, Visit, early, request, status, stream};
+use crate::pb::mesita::FrameworkPublic;
 use crate::pb::mesos::v1 as pb;
 use crate::port::with_refs;
 use crate::set::begin::together;
@@ -115,7 +118,7 @@ impl MasterNode {
     }
 
     /// Waits until a principal's next call may go: see `--rate-limits`.
-    async fn its_turn(&self, caller: &crate::doors::Caller) -> Result<(), Early> {
+    async fn its_turn(&self, caller: &Caller) -> Result<(), Early> {
         let turn = self.options.access.rates.turn(caller.principal(), clock::now());
         let turn = turn.ok_or_else(|| {
             let message =
@@ -126,16 +129,22 @@ impl MasterNode {
         Ok(())
     }
 
-    /// A framework begins or ends: that is told of.
-    fn note_call(&self, call: &Call, caller: &crate::doors::Caller) {
+    /// Whether a framework has said that its tasks are to outlive their agent's restart.
+    fn checkpoints(&self, framework: FrameworkId) -> bool {
+        let catalog = self.catalog.borrow();
+        let known = catalog.framework(framework).map(|(_, row)| &row.public);
+        let public = known.and_then(|public| FrameworkPublic::decode(&**public).ok());
+        public.is_some_and(|public| public.checkpoint())
+    }
+
+    /// What is told of a call by which a framework begins or ends: what it is, whose, and why not.
+    fn noted(&self, call: &Call) -> Option<(&'static str, String, Option<String>)> {
         if let Some(subscribe) = &call.subscribe {
             let may = self.may_register(&subscribe.framework_info);
-            let name = &subscribe.framework_info.name;
-            self.audit.note(&caller.name, "subscribe", name, may.err().as_deref());
-        } else if call.r#type() == Type::Teardown {
-            let id = call.framework_id.as_ref().map_or("", |id| &id.value);
-            self.audit.note(&caller.name, "teardown", id, None);
+            return Some(("subscribe", subscribe.framework_info.name.clone(), may.err()));
         }
+        let id = || call.framework_id.as_ref().map(|id| id.value.clone()).unwrap_or_default();
+        (call.r#type() == Type::Teardown).then(|| ("teardown", id(), None))
     }
 
     async fn scheduler_call(self: &Rc<Self>, visit: Visit) -> Result<Reply, Early> {
@@ -149,15 +158,31 @@ impl MasterNode {
             request::asked(&headers)?;
         }
         self.its_turn(&caller).await?;
-        self.note_call(&call, &caller);
+        let noted = self.noted(&call);
+        let done = self.scheduler_does(call, &headers, ends, &caller).await;
+        if let Some((what, of, why)) = noted {
+            let refused = done.as_ref().err().map(|reply| reply.body().words());
+            self.audit.note(&caller.name, what, &of, refused.or(why.as_deref()));
+        }
+        done
+    }
+
+    /// Does what was understood, for whoever may.
+    async fn scheduler_does(
+        self: &Rc<Self>,
+        call: Call,
+        headers: &HeaderMap,
+        ends: Ends,
+        caller: &Caller,
+    ) -> Result<Reply, Early> {
         let stream = headers.get(STREAM_ID);
         if call.r#type() == Type::Subscribe {
-            let media = request::asked(&headers)?;
+            let media = request::asked(headers)?;
             if stream.is_some() {
                 let message = "Subscribe calls should not include the 'Mesos-Stream-Id' header";
                 return Err(early(StatusCode::BAD_REQUEST, message));
             }
-            return self.scheduler_subscribes(&call, media, ends, &caller);
+            return self.scheduler_subscribes(&call, media, ends, caller);
         }
         let scheduler = self.scheduler_of(&call, stream, caller.principal())?;
         if scheduler.caller != caller.name && !caller.rights.has(Rights::OPERATE) {
@@ -165,8 +190,12 @@ impl MasterNode {
             return Err(early(StatusCode::FORBIDDEN, message));
         }
         let (framework, cluster) = (scheduler.framework.get(), self.cluster());
+        if call.r#type() == Type::Unknown {
+            let message = "Received 'UNKNOWN' call";
+            return Err(early(StatusCode::NOT_IMPLEMENTED, message));
+        }
         if call.r#type() == Type::Reconcile {
-            let parts = calls::parts(call);
+            let parts = calls::reconciliations(call);
             let said = parts.iter().map(|part| calls::to_wire(part, framework, cluster));
             let said = said.collect::<Result<Vec<_>, _>>().map_err(refused)?;
             for (part, said) in parts.iter().zip(said) {
@@ -176,11 +205,18 @@ impl MasterNode {
             }
             return Ok(status(StatusCode::ACCEPTED));
         }
+        if call.r#type() == Type::Accept {
+            return self.accepts(&scheduler, call, cluster).await;
+        }
         let said = calls::to_wire(&call, framework, cluster).map_err(refused)?;
         if call.r#type() == Type::UpdateFramework {
             let info = call.update_framework.as_ref().map(|call| &call.framework_info);
             let may = info.map_or(Ok(()), |info| self.may_register(info));
             may.map_err(|why| early(StatusCode::FORBIDDEN, why))?;
+            if info.is_some_and(|info| info.checkpoint() != self.checkpoints(framework)) {
+                let message = "Updating 'FrameworkInfo.checkpoint' is unsupported";
+                return Err(early(StatusCode::BAD_REQUEST, message));
+            }
             let capabilities = call.update_framework.as_ref();
             let capabilities = capabilities.map(|call| calls::capabilities(&call.framework_info));
             let result = self.put_and_wait(&scheduler, said).await?;
@@ -202,6 +238,39 @@ impl MasterNode {
         }
         self.port.room().await;
         self.put_call(&scheduler, said, |_| {})?;
+        Ok(status(StatusCode::ACCEPTED))
+    }
+
+    /// Passes an ACCEPT on, in as many parts as it takes. There is room for all of it before any of it
+    /// is done, and all of it is done though the client be gone meanwhile.
+    async fn accepts(
+        self: &Rc<Self>,
+        scheduler: &Rc<Scheduler>,
+        call: Call,
+        cluster: u64,
+    ) -> Result<Reply, Early> {
+        let parts = calls::accepts(call, scheduler.framework.get(), cluster).map_err(refused)?;
+        let mut stored: Vec<(Said, Vec<BodyRef>)> = Vec::new();
+        for said in parts {
+            match self.stored(&said) {
+                Ok(refs) => stored.push((said, refs)),
+                Err(reply) => {
+                    stored.iter().for_each(|(_, refs)| self.port.drop_bodies(refs));
+                    return Err(reply);
+                }
+            }
+        }
+        let (sender, receiver) = async_channel::bounded::<()>(1);
+        let (me, scheduler) = (Rc::clone(self), Rc::clone(scheduler));
+        self.tasks.go(async move {
+            for (said, refs) in stored {
+                me.port.room().await;
+                me.put_stored(&scheduler, said, refs, |_| {});
+            }
+            drop(sender);
+        });
+        // Nothing is ever sent: it is closed when all is done.
+        let _ = receiver.recv().await;
         Ok(status(StatusCode::ACCEPTED))
     }
 
@@ -267,7 +336,7 @@ impl MasterNode {
         call: &Call,
         media: Media,
         ends: Ends,
-        caller: &crate::doors::Caller,
+        caller: &Caller,
     ) -> Result<Reply, Early> {
         let full = |what: &str| {
             early(StatusCode::SERVICE_UNAVAILABLE, format!("{what}: see --size on the master"))
@@ -389,30 +458,49 @@ impl MasterNode {
         said: Said,
         then: impl FnOnce(Result<(), Refusal>) + 'static,
     ) -> Result<(), Early> {
-        let Said { head, bodies, bad } = said;
+        let refs = self.stored(&said)?;
+        self.put_stored(scheduler, said, refs, then);
+        Ok(())
+    }
+
+    /// Stores what a call carries.
+    fn stored(&self, said: &Said) -> Result<Vec<BodyRef>, Early> {
         // What is wrong with it, and where, is said by name: the core only says that it is.
-        let awaited = match decode::<Head<'_>>(&head) {
-            Ok(head) => {
-                self.counted.said(&head);
-                if let Head::Call(call) = &head {
-                    self.tallies.said(call);
-                }
-                Awaited::of(&head)
-            }
-            Err(malformed) => return Err(early(StatusCode::BAD_REQUEST, malformed.to_string())),
-        };
-        let refs = self.port.store(&bodies).ok_or_else(|| {
+        if let Err(malformed) = decode::<Head<'_>>(&said.head) {
+            return Err(early(StatusCode::BAD_REQUEST, malformed.to_string()));
+        }
+        self.port.store(&said.bodies).ok_or_else(|| {
             let message = "no room for what the call carries: see --max-body-bytes on the master";
             early(StatusCode::SERVICE_UNAVAILABLE, message)
-        })?;
-        // A head that cannot be read is refused by the core, which says what is wrong with it.
-        let verdicts = if let Ok(Head::Call(call)) = decode(&head)
-            && let Verb::Accept(accept) = call.verb
+        })
+    }
+
+    /// Passes a call on to the core.
+    fn put_stored(
+        &self,
+        scheduler: &Rc<Scheduler>,
+        said: Said,
+        refs: Vec<BodyRef>,
+        then: impl FnOnce(Result<(), Refusal>) + 'static,
+    ) {
+        let Said { head, bad, .. } = said;
+        let read = decode::<Head<'_>>(&head).ok();
+        let awaited = read.as_ref().and_then(|head| {
+            self.counted.said(head);
+            if let Head::Call(call) = head {
+                self.tallies.said(call);
+            }
+            Awaited::of(head)
+        });
+        let verdicts = if let Some(Head::Call(call)) = &read
+            && let Some(accept) = call.verb.accepted()
         {
             let store = self.port.bodies.borrow();
             let may_run = self.may_run(call.framework);
             let may_operate = self.may_operate(call.framework);
-            Verdicts::on(&accept, bad, |body| store.bytes(body.of(&refs)), may_run, may_operate)
+            let timeout_us = self.options.agent_timeout_us;
+            let bytes = |body: mesita_core::wire::Body| store.bytes(body.of(&refs));
+            Verdicts::on(accept, bad, timeout_us, bytes, may_run, may_operate)
         } else {
             Verdicts::none()
         };
@@ -429,7 +517,6 @@ impl MasterNode {
                 then(result);
             });
         });
-        Ok(())
     }
 
     /// Tells a framework that listens on a stream; false for whoever does not.
@@ -513,7 +600,7 @@ impl MasterNode {
             let tables = me.catalog.borrow().now.clone();
             for (id, agent) in tables.agents.iter() {
                 me.judge(&scheduler, &[(id, &agent.info)]);
-                futures_lite::future::yield_now().await;
+                alarm::turn().await;
             }
         });
     }

@@ -143,6 +143,13 @@ impl Site for MasterNode {
     }
 }
 
+/// Said of every path, for a master has no files that it shows: see `/files/debug`.
+pub(super) fn no_file() -> Early {
+    let message =
+        "No such file or directory: a master logs to its standard error, and shows no files";
+    early(StatusCode::NOT_FOUND, message)
+}
+
 impl MasterNode {
     /// What was there to read before Mesos' v1 API; none when nothing is there.
     fn read(&self, visit: &Visit) -> Option<Reply> {
@@ -169,6 +176,7 @@ impl MasterNode {
         let function = query.get("jsonp").map(String::as_str);
         let found = match path {
             "/redirect" => return Some(self.redirect(&about)),
+            "/files/browse" | "/files/read" | "/files/download" => return Some(*no_file()),
             "/metrics/snapshot" => {
                 let mut pieces = Pieces::new();
                 pieces.text(self.snapshot(&tables, &about).to_string());
@@ -176,7 +184,10 @@ impl MasterNode {
             }
             _ => legacy::master::answer(path, &query, tables, &about)?,
         };
-        if let Err(reply) = only(visit.request.method(), &[Method::GET, Method::HEAD]) {
+        // Weights are put, too, but not here.
+        let methods = [Method::GET, Method::HEAD, Method::PUT];
+        let methods = if path == "/weights" { &methods[..] } else { &methods[..2] };
+        if let Err(reply) = only(visit.request.method(), methods) {
             return Some(*reply);
         }
         // What is true of itself, whoever leads.

@@ -67,8 +67,8 @@ impl MasterNode {
         match without_process(uri.path()) {
             // What is asked of this very process.
             "/flags" | "/masters" | "/metrics/snapshot" => None,
-            "/redirect" => Some(see(&format!("//{}", leader.address))),
-            _ => Some(see(&format!("//{}{path}", leader.address))),
+            "/redirect" => Some(see(&format!("//{}", leader.shown()))),
+            _ => Some(see(&format!("//{}{path}", leader.shown()))),
         }
     }
 

@@ -105,6 +105,10 @@ impl Store {
                     format!("`{}` does not exist, and version {expected} was expected", name.1);
                 Err((CloseReason::Conflict, why))
             }
+            Some(0) if has != 0 && *name.0 == *kept::OWNER => {
+                let why = format!("there is a principal `{}`: --replace changes its terms", name.1);
+                Err((CloseReason::Conflict, why))
+            }
             Some(expected) if expected != has => {
                 let why = format!("`{}` has version {has}, and {expected} was expected", name.1);
                 Err((CloseReason::Conflict, why))
@@ -159,6 +163,15 @@ impl Store {
     }
 }
 
+/// Said of what is not there.
+fn unknown(owner: &str, key: &str) -> String {
+    match owner {
+        kept::OWNER => format!("there is no principal `{key}`: `mesita principal ls` shows them"),
+        tokens::TOKENS => format!("there is no token `{key}`: `mesita token ls` shows them"),
+        _ => format!("there is no key `{key}`"),
+    }
+}
+
 /// What was asked for.
 struct Asked<'a> {
     owner: &'a str,
@@ -177,8 +190,9 @@ enum Done {
 impl MasterNode {
     /// Does what a caller asks; what comes of it when everything that it depends on is durable.
     async fn keep_or_tell(&self, caller: &Caller, asked: Asked<'_>) -> Result<Done, No> {
+        let revoked = self.revoked_by(&asked);
         let done = self.do_now(caller, &asked);
-        self.note_kept(caller, &asked, done.as_ref().err());
+        self.note_kept(caller, &asked, &revoked, done.as_ref().err());
         if done.is_err() {
             self.store.borrow_mut().refused += 1;
         }
@@ -201,7 +215,17 @@ impl MasterNode {
         let _ = receiver.recv().await;
     }
 
-    fn note_kept(&self, caller: &Caller, asked: &Asked<'_>, no: Option<&No>) {
+    /// The nodes that a change would revoke, if it is one of theirs.
+    fn revoked_by(&self, asked: &Asked<'_>) -> String {
+        match asked.verb {
+            Keep::Put { value, .. } if asked.owner == tokens::NODES => {
+                self.revoked(asked.key, value).join(",")
+            }
+            Keep::Put { .. } | Keep::Get | Keep::Remove { .. } | Keep::List => String::new(),
+        }
+    }
+
+    fn note_kept(&self, caller: &Caller, asked: &Asked<'_>, revoked: &str, no: Option<&No>) {
         let what = match asked.verb {
             Keep::Put { .. } if asked.owner == kept::OWNER => "add principal",
             Keep::Remove { .. } if asked.owner == kept::OWNER => "remove principal",
@@ -212,7 +236,8 @@ impl MasterNode {
             Keep::Remove { .. } => "remove stored",
             Keep::Get | Keep::List => return,
         };
-        self.audit.note(&caller.name, what, asked.key, no.map(|(_, why)| &**why));
+        let of = if revoked.is_empty() { asked.key } else { revoked };
+        self.audit.note(&caller.name, what, of, no.map(|(_, why)| &**why));
     }
 
     fn do_now(&self, caller: &Caller, asked: &Asked<'_>) -> Result<Done, No> {
@@ -223,17 +248,18 @@ impl MasterNode {
             return Err((CloseReason::Failed, why));
         }
         if owner == kept::OWNER {
-            self.judge_principal(key, asked.verb)?;
+            self.judge_principal(caller, key, asked.verb)?;
         }
         if owner == tokens::TOKENS && matches!(asked.verb, Keep::Put { .. }) {
             self.judge_tokens().map_err(|why| (CloseReason::Failed, why))?;
         }
+        self.judge_nodes(owner, key, asked.verb).map_err(|why| (CloseReason::Failed, why))?;
         let name: Name = (owner.into(), key.into());
         let mut store = self.store.borrow_mut();
         match asked.verb {
             Keep::Get => match store.entries.get(&name) {
                 Some(stored) => Ok(Done::Value(stored.clone())),
-                None => Err((CloseReason::NotFound, format!("there is no key `{key}`"))),
+                None => Err((CloseReason::NotFound, unknown(owner, key))),
             },
             Keep::Put { value, .. } if value.len() > STORED_MAX => {
                 let why = format!("a value has at most {STORED_MAX} bytes, not {}", value.len());
@@ -248,7 +274,7 @@ impl MasterNode {
             }
             Keep::Remove { expected } => {
                 if !store.remove(&name, expected)? {
-                    return Err((CloseReason::NotFound, format!("there is no key `{key}`")));
+                    return Err((CloseReason::NotFound, unknown(owner, key)));
                 }
                 if let Some(set) = self.set() {
                     set.forget_stored(&name);

@@ -4,6 +4,7 @@ use std::rc::Rc;
 
 use mesita_core::acls::Action;
 use mesita_core::doors::Rights;
+use mesita_core::wire::hello::Role;
 use mesita_core::wire::svc::{CloseReason, LogsOf, Rows, Stream, Svc};
 use mesita_core::wire::{AgentId, FrameworkId, Head};
 use serde_json::Value;
@@ -23,7 +24,21 @@ const GATHER: usize = 8 * 1024;
 impl MasterNode {
     /// Serves a stream that a peer asked for.
     pub(super) fn open_stream(&self, conn: &Rc<Conn>, number: u32, kind: Stream<'_>, window: u32) {
+        if let Stream::Rekey { key } = kind {
+            return self.take_key(conn, number, window, key);
+        }
+        // Whoever has an agent's key is to have that agent alone.
+        if conn.peer.role == Role::Agent {
+            let message = "an agent asks for nothing of the cluster: it opens no streams";
+            return refuse(conn, number, CloseReason::Denied, message);
+        }
+        if (conn.peer.role == Role::Master) != (kind == Stream::Charter) {
+            let message = "what masters have in common is for one that has joined, and it asks for \
+                           nothing else";
+            return refuse(conn, number, CloseReason::Denied, message);
+        }
         match kind {
+            Stream::Charter => self.give_charter(conn, number, window),
             Stream::Logs { agent, of, which, offset, follow } => {
                 let there = |of| Stream::Logs { agent: AgentId::NONE, of, which, offset, follow };
                 self.join_output(conn, number, window, self.find(conn, agent, of), there);
@@ -66,7 +81,7 @@ impl MasterNode {
                 self.open_store(conn, number, window, (owner, key, verb));
             }
             Stream::Http { agent } if agent.is_none() => self.serve_carried(conn, number, window),
-            Stream::Http { .. } | Stream::Exec { .. } => {
+            Stream::Http { .. } | Stream::Exec { .. } | Stream::Rekey { .. } => {
                 let message = "this kind of stream is not served by this release";
                 refuse(conn, number, CloseReason::Unsupported, message);
             }

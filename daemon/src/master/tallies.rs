@@ -8,7 +8,7 @@ use mesita_core::master::Fact;
 use mesita_core::master::rows::FrameworkState;
 use mesita_core::table::Id;
 use mesita_core::wire::FrameworkId;
-use mesita_core::wire::call::{Call, Operation, Verb};
+use mesita_core::wire::call::{Accept, Call, Operation, Verb};
 use mesita_core::wire::event::Event;
 use mesita_core::wire::task::TaskState;
 
@@ -52,7 +52,8 @@ const EVENTS: [&str; 11] = [
 /// The place of the last of them, which no core tells.
 const HEARTBEAT: usize = 10;
 
-const OPERATIONS: [&str; 10] = [
+/// Kinds of operations, as metrics call them.
+pub(crate) const OPERATIONS: [&str; 10] = [
     "launch",
     "launch_group",
     "reserve",
@@ -109,6 +110,14 @@ struct Tally {
     suppressed: BTreeSet<Box<str>>,
 }
 
+impl Tally {
+    fn operations_of(&mut self, accept: &Accept<'_>) {
+        for operation in accept.operations.iter() {
+            self.operations[place_of_operation(&operation)] += 1;
+        }
+    }
+}
+
 impl Tallies {
     /// Counts a call; the first of a new framework is counted when it is one.
     pub(super) fn said(&self, call: &Call<'_>) {
@@ -123,10 +132,9 @@ impl Tallies {
         match &call.verb {
             Verb::Accept(accept) => {
                 tally.offers[ACCEPTED] += accept.offers.len() as u64;
-                for operation in accept.operations.iter() {
-                    tally.operations[place_of_operation(&operation)] += 1;
-                }
+                tally.operations_of(accept);
             }
+            Verb::AcceptPart(accept) => tally.operations_of(accept),
             Verb::Decline { offers, .. } => tally.offers[DECLINED] += offers.len() as u64,
             Verb::Suppress { roles } if roles.is_empty() => {
                 tally.suppressed.insert("".into());
@@ -286,7 +294,7 @@ fn place_of_call(verb: &Verb<'_>) -> Option<usize> {
         Verb::Message { .. } => 14,
         Verb::Request { .. } => 15,
         Verb::UpdateFramework(_) => 16,
-        Verb::Constrain { .. } => return None,
+        Verb::AcceptPart(_) | Verb::Constrain { .. } => return None,
     })
 }
 

@@ -4,13 +4,15 @@
 
 use std::sync::Arc;
 
-use mesita_core::limits::MESSAGE_MAX;
+use mesita_core::Refusal;
+use mesita_core::limits::{HEAD_MAX, MESSAGE_MAX};
 use mesita_core::master::{OPERATION_PLACES, Verdict};
 use mesita_core::wire::call::{Accept, Operation};
 use mesita_core::wire::task::{Kind, Launch};
 use mesita_core::wire::{Body, Scratch, Seq, decode};
 
 use crate::command::{BadCommand, Command};
+use crate::flags::text::Duration;
 
 /// A task that is not to be launched.
 struct Bad {
@@ -20,6 +22,9 @@ struct Bad {
     denied: bool,
     why: String,
 }
+
+/// Bytes of the numbers beside a verdict's message.
+const NUMBERS: usize = 16;
 
 /// Verdicts on the tasks of one ACCEPT, in their wire form.
 pub(crate) struct Verdicts(Vec<u8>);
@@ -35,6 +40,7 @@ impl Verdicts {
     pub(crate) fn on(
         accept: &Accept<'_>,
         bad: Vec<(u16, String)>,
+        agent_timeout_us: u64,
         bytes: impl Fn(Body) -> Arc<[u8]>,
         may_run: impl Fn(&str, &str) -> Result<(), String>,
         may_operate: impl Fn(&Operation<'_>) -> Result<(), String>,
@@ -60,7 +66,9 @@ impl Verdicts {
             for task in tasks.iter() {
                 let executor = task.executor.or(around).map_or("", |executor| executor.user);
                 let known = bad.iter().any(|known| known.task == place);
-                let rule = task.check_restart().map_err(|why| (false, why.to_owned()));
+                let rule = task.check_restart().map_err(str::to_owned);
+                let rule = rule.and_then(|()| long_enough(&task, agent_timeout_us));
+                let rule = rule.map_err(|why| (false, why));
                 let wrong = look(&task, &bytes).map_err(|error| (false, error.to_string()));
                 let wrong = rule.and(wrong);
                 let wrong =
@@ -78,11 +86,13 @@ impl Verdicts {
         if bad.is_empty() {
             return Self::none();
         }
-        let mut memory = vec![0; bad.len() * (MESSAGE_MAX + 16)];
+        // All of them stand beside the head in one input, and go out in one step.
+        let most = MESSAGE_MAX.min((HEAD_MAX / bad.len()).saturating_sub(NUMBERS));
+        let mut memory = vec![0; bad.len() * (most + NUMBERS)];
         let verdicts = bad.iter().map(|one| Verdict {
             task: one.task,
             denied: one.denied,
-            message: cut(&one.why),
+            message: &one.why[..one.why.floor_char_boundary(most)],
         });
         let list = Scratch::new(&mut memory).seq::<Verdict<'static>>(verdicts);
         let Ok(list) = list else {
@@ -98,6 +108,15 @@ impl Verdicts {
     }
 }
 
+/// An agent that still waits for an answer has not lost its master.
+fn long_enough(task: &Launch<'_>, agent_timeout_us: u64) -> Result<(), String> {
+    let stop_us = task.restart.stop_after_us;
+    if stop_us == 0 || stop_us >= agent_timeout_us {
+        return Ok(());
+    }
+    Err(format!("{}, {}", Refusal::TooShort.sentence(), Duration { us: agent_timeout_us }))
+}
+
 fn look(task: &Launch<'_>, bytes: &impl Fn(Body) -> Arc<[u8]>) -> Result<(), BadCommand> {
     match task.kind {
         Kind::Command => Command::look(&bytes(task.private), &bytes(task.public)),
@@ -105,8 +124,4 @@ fn look(task: &Launch<'_>, bytes: &impl Fn(Body) -> Arc<[u8]>) -> Result<(), Bad
         Kind::Executor | Kind::Group { .. } | Kind::Given { .. } | Kind::Function { .. } => Ok(()),
         Kind::Container => Err(BadCommand::Unsupported("a container image's own entry point")),
     }
-}
-
-fn cut(message: &str) -> &str {
-    &message[..message.floor_char_boundary(MESSAGE_MAX)]
 }

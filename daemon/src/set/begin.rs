@@ -9,11 +9,13 @@ use mesita_core::registry::body::Shape;
 use mesita_core::registry::store::Facts;
 
 use super::bootstrap::{Identity, Maker, Refused};
+use super::early::Early;
 use super::join::Joiner;
 use super::origin::Origin;
 use super::roster::REMOVED;
 use super::sealed::Keys;
 use super::store::{DAMAGED, SetStore};
+use crate::access::tokens::FIRST_TOKENS;
 use crate::conn::listen::with_hint;
 use crate::disk_thread::Store;
 use crate::seats::Blueprint;
@@ -28,6 +30,8 @@ pub(super) const SIZES: [usize; 5] = [1, 2, 3, 5, 7];
 #[derive(Debug)]
 pub(crate) struct Wanted<'w> {
     pub(crate) meta: &'w Path,
+    /// Where it will be reached.
+    pub(crate) early: Early<'w>,
     /// All masters of the set; empty: this one is the only one.
     pub(crate) masters: &'w [String],
     pub(crate) bootstrap: bool,
@@ -95,7 +99,7 @@ pub(crate) fn begin(wanted: &Wanted<'_>) -> Result<(Plan, Begun), Refused> {
     let again = std::env::var_os(AGAIN).is_some();
     let identity = match (facts.formed, identity) {
         (true, Some(mut identity)) => {
-            refuse_formed(wanted, &facts, &key, again)?;
+            refuse_formed(wanted, &facts, &key, identity.given_up, again)?;
             identity.masters = masters;
             identity
         }
@@ -167,10 +171,11 @@ fn refuse_formed(
     wanted: &Wanted<'_>,
     facts: &Facts,
     key: &[u8; 32],
+    given_up: bool,
     again: bool,
 ) -> Result<(), Refused> {
     let sentence = if facts.quarantined {
-        QUARANTINED.to_owned()
+        if given_up { GIVEN_UP } else { QUARANTINED }.to_owned()
     } else if wanted.masters.is_empty() && facts.held != facts.accepted {
         DAMAGED.to_owned()
     } else if wanted.bootstrap && !again {
@@ -198,6 +203,11 @@ pub(crate) const QUARANTINED: &str = "the other masters remember more of this on
      copy of its work directory was put back, or one runs twice. Its id is over, so that nothing is \
      decided twice; the others go on. Remove it from the set and add a new one with an empty work \
      directory";
+
+/// Said of a master whose set was given up.
+pub(crate) const GIVEN_UP: &str = "an operator has given this set of masters up: its registry was imported elsewhere with \
+     --new-generation, and agents of this cluster follow that one. Nobody leads here again. To have this \
+     machine among the new masters, start it on an empty work directory with --join";
 
 /// Makes a cluster whose only master this is. What was drawn stays drawn.
 fn make_alone(
@@ -227,8 +237,17 @@ fn join(
 ) -> Result<Identity, Refused> {
     let (host, port) = &wanted.advertised;
     let address = together(host, *port);
-    Joiner { socket, keys, meta: wanted.meta, key, rows: wanted.rows, address: &address, masters }
-        .join()
+    Joiner {
+        socket,
+        keys,
+        meta: wanted.meta,
+        key,
+        rows: wanted.rows,
+        address: &address,
+        masters,
+        early: wanted.early,
+    }
+    .join()
 }
 
 /// Makes a set together with the others.
@@ -240,7 +259,9 @@ fn make(
     keys: &Keys,
     key: [u8; 32],
 ) -> Result<Identity, Refused> {
-    if !wanted.bootstrap {
+    // `mesita init` has said that it is the first one.
+    let is_first = wanted.meta.join(FIRST_TOKENS).exists() && masters.len() == 1;
+    if !wanted.bootstrap && !is_first {
         let text = "this work directory belongs to no set yet: to make one, start every master of \
                     the list once with --bootstrap; a master of a set that is already there is \
                     started with the work directory that it had; a new one of it with --join";
@@ -275,7 +296,7 @@ fn make(
         }
         _ => fresh,
     };
-    Maker { socket, keys, meta: wanted.meta, key, identity }.make()
+    Maker { socket, keys, meta: wanted.meta, key, identity, early: wanted.early }.make()
 }
 
 /// The list in the order that all masters have it in.

@@ -19,6 +19,7 @@ use mesita_core::wire::gossip::{Bootstrap, Gossip};
 use mesita_core::wire::{Generation, Head, decode};
 use serde::{Deserialize, Serialize};
 
+use super::early::Early;
 use super::origin::Past;
 use super::sealed::{DATAGRAM_MAX, Dropped, Keys, STRANGER};
 use crate::clock;
@@ -69,6 +70,9 @@ pub(crate) struct Identity {
     /// Where the masters were heard last, so that it finds them again whatever its flags say.
     #[serde(default)]
     pub(crate) known: Vec<String>,
+    /// Its set was given up: it was shown a later history.
+    #[serde(default)]
+    pub(crate) given_up: bool,
 }
 
 impl Identity {
@@ -77,7 +81,7 @@ impl Identity {
         let draw = crate::random::number();
         let members = Vec::new();
         let (formed, past, roster) = (false, None, None);
-        let known = Vec::new();
+        let (known, given_up) = (Vec::new(), false);
         Self {
             version: VERSION,
             masters,
@@ -90,6 +94,7 @@ impl Identity {
             past,
             roster,
             known,
+            given_up,
         }
     }
 
@@ -263,6 +268,7 @@ pub(crate) struct Maker<'m> {
     pub(crate) meta: &'m Path,
     pub(crate) key: [u8; 32],
     pub(crate) identity: Identity,
+    pub(crate) early: Early<'m>,
 }
 
 /// What is heard and of no use, by the reason: told at times, however much of it comes.
@@ -290,6 +296,8 @@ impl Maker<'_> {
     pub(crate) fn make(mut self) -> Result<Identity, Refused> {
         self.identity.write(self.meta)?;
         let mut heard: Vec<Option<Heard>> = vec![None; self.identity.masters.len()];
+        // A list of one is whole already.
+        self.keep(&heard)?;
         let (mut say_at, mut tell_at) = (clock::now(), clock::now());
         let mut strange = Strange::default();
         loop {
@@ -302,6 +310,7 @@ impl Maker<'_> {
                 self.tell(&heard);
                 tell_at = now.after(TOLD_EVERY_US);
             }
+            self.early.tell(&self.waits_for(&heard));
             if let Some((id, one)) = self.hear(&mut strange)?
                 && let Some(place) = heard.get_mut(id)
                 && *place != Some(one)
@@ -339,16 +348,32 @@ impl Maker<'_> {
         }
     }
 
+    /// What those are told who come meanwhile.
+    fn waits_for(&self, heard: &[Option<Heard>]) -> String {
+        let missing = self.missing(heard);
+        let waits = if missing.is_empty() {
+            "all of them are there, and agree in a moment".to_owned()
+        } else {
+            format!("it waits for {}, each started with --bootstrap", missing.join(", "))
+        };
+        format!("the set of this master is not made yet: {waits}")
+    }
+
     /// Says for whom it waits.
     fn tell(&self, heard: &[Option<Heard>]) {
-        let missing = self.identity.masters.iter().zip(heard).enumerate();
-        let missing: Vec<&str> = missing
-            .filter(|(at, (_, one))| one.is_none() && at + 1 != usize::from(self.identity.id))
-            .map(|(_, (master, _))| master.as_str())
-            .collect();
+        let missing = self.missing(heard);
         if !missing.is_empty() {
             log::info!("waiting for {}, each started with --bootstrap", missing.join(", "));
         }
+    }
+
+    /// Those that were not heard.
+    fn missing(&self, heard: &[Option<Heard>]) -> Vec<&str> {
+        let missing = self.identity.masters.iter().zip(heard).enumerate();
+        missing
+            .filter(|(at, (_, one))| one.is_none() && at + 1 != usize::from(self.identity.id))
+            .map(|(_, (master, _))| master.as_str())
+            .collect()
     }
 
     /// What comes within a moment: the place of another master, and what it said.
@@ -377,6 +402,7 @@ impl Maker<'_> {
             Gossip::Digest(_)
             | Gossip::Replica(_)
             | Gossip::Envelope(_)
+            | Gossip::Called { .. }
             | Gossip::Join(_)
             | Gossip::Joined(_) => Ok(None),
         }

@@ -12,6 +12,7 @@ use mesita_core::wire::{Head, decode};
 use sha2::{Digest, Sha256};
 
 use super::bootstrap::{Identity, Refused};
+use super::early::Early;
 use super::origin::Past;
 use super::sealed::{DATAGRAM_MAX, Keys, STRANGER};
 use crate::clock;
@@ -37,6 +38,7 @@ pub(super) struct Joiner<'j> {
     pub(super) address: &'j str,
     /// Masters of the set, as they were told.
     pub(super) masters: Vec<String>,
+    pub(super) early: Early<'j>,
 }
 
 impl Joiner<'_> {
@@ -61,6 +63,10 @@ impl Joiner<'_> {
                 );
                 tell_at = now.after(TOLD_EVERY_US);
             }
+            self.early.tell(&format!(
+                "this master asks to follow a set; an operator lets it by `mesita masters add {}`",
+                &name[..SHOWN]
+            ));
             match self.hear()? {
                 Some(Answer::Joined(identity)) => {
                     identity.write(self.meta)?;

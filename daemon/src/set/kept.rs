@@ -31,6 +31,8 @@ pub(crate) enum About {
     Removed(u32, u32),
     /// By its id.
     Request([u8; 16]),
+    /// By the agent's id.
+    Host(u32, u32),
 }
 
 impl About {
@@ -42,12 +44,18 @@ impl About {
             Row::Machine { planned, .. } => Self::machine(&planned.machine),
             Row::Removed(framework) => Self::removed(*framework),
             Row::Request(Request { id, .. }) => Self::Request(*id),
+            Row::Host { agent, .. } => Self::host(*agent),
         }
     }
 
     /// The row of an agent.
     pub(crate) fn agent(agent: AgentId) -> Self {
         Self::Agent(agent.epoch, agent.number)
+    }
+
+    /// The row of an agent's host.
+    pub(crate) fn host(agent: AgentId) -> Self {
+        Self::Host(agent.epoch, agent.number)
     }
 
     /// The row of a machine.
@@ -67,6 +75,7 @@ impl About {
             Self::Machine(..) => Table::Windows,
             Self::Removed(..) => Table::Frameworks,
             Self::Request(_) => Table::Requests,
+            Self::Host(..) => Table::Hosts,
         }
     }
 }
@@ -150,6 +159,11 @@ impl Rows {
         }
     }
 
+    /// True when there is such a row.
+    pub(super) fn has(&self, about: &About) -> bool {
+        self.rows.contains_key(about)
+    }
+
     /// The rows as they are.
     pub(super) fn all(&self) -> impl Iterator<Item = Row<'_>> {
         self.rows.values().filter_map(|(_, bytes)| Row::read(bytes))
@@ -184,7 +198,8 @@ impl Rows {
             return self.forget(&about);
         }
         let mut memory = [0; ROW_MAX];
-        let Ok(bytes) = row.write(&mut memory) else { return };
+        // What it said before is not so any more.
+        let Ok(bytes) = row.write(&mut memory) else { return self.forget(&about) };
         let known = self.rows.get(&about);
         if known.is_some_and(|(_, old)| old == bytes) {
             return;
@@ -374,7 +389,7 @@ const fn full(table: Table) -> Refusal {
         Table::Requests => Refusal::RequestsFull,
         Table::Meta
         | Table::Redo
-        | Table::Marks
+        | Table::Hosts
         | Table::Roles
         | Table::Principals
         | Table::Rules
@@ -389,6 +404,7 @@ fn says_nothing(row: &Row<'_>) -> bool {
     match row {
         Row::Weight { weight, .. } => *weight == 1_000,
         Row::Quota { guarantees, limits, .. } => guarantees.is_empty() && limits.is_empty(),
+        Row::Host { hostname, .. } => hostname.is_empty(),
         Row::Agent(_) | Row::Machine { .. } | Row::Removed(_) | Row::Request(_) => false,
     }
 }

@@ -4,7 +4,9 @@
 //! |---|---|
 //! | `begin` | from flags and a work directory to a master that may start, or a sentence why not |
 //! | `bootstrap` | how the masters of a list become a set, once |
+//! | `early` | what those are told who come before that |
 //! | `join` | how a new master comes to follow a set that is there |
+//! | `charter` | what one is given that joins a closed cluster by a token |
 //! | `roster` | who the masters are, and how an operator changes it |
 //! | `origin` | a registry as a text, taken from one master and given to another |
 //! | `sealed` | datagrams, which nobody else can read or write |
@@ -22,6 +24,8 @@
 pub(crate) mod begin;
 pub(crate) mod bootstrap;
 pub(crate) mod cells;
+pub(crate) mod charter;
+pub(crate) mod early;
 pub(crate) mod join;
 pub(crate) mod kept;
 pub(crate) mod node;

@@ -45,6 +45,8 @@ const BACKLOG_MAX: usize = 256 * 1024;
 const BUSY_US: u64 = 10_000;
 /// How often somebody who was removed is told so, in µs.
 const TURNED_US: u64 = 5_000_000;
+/// How often a leader says what its host is called, in µs.
+const NAME_US: u64 = 1_000_000;
 /// How often people are told of a master whose key is another one, in µs.
 const TOLD_US: u64 = 60_000_000;
 /// How often names of masters are looked up, in µs.
@@ -59,6 +61,8 @@ pub(crate) enum Over {
     Quarantined,
     /// An operator has removed it, and those who are left agree.
     Removed,
+    /// An operator has given its set up, and another history goes on.
+    GivenUp,
 }
 
 /// The IO side of the election.
@@ -67,7 +71,7 @@ pub(crate) struct SetNode {
     pub(super) tasks: Tasks,
     to_disk: Rc<ToDisk>,
     pub(super) standing: Rc<Standing>,
-    master: Rc<MasterNode>,
+    pub(super) master: Rc<MasterNode>,
     /// None when there is nobody else.
     socket: Option<Async<UdpSocket>>,
     pub(super) keys: Keys,
@@ -76,10 +80,14 @@ pub(crate) struct SetNode {
     meta: PathBuf,
     /// What it says is durable, and so is that it belongs to the set.
     formed: Cell<bool>,
+    /// Another history of its cluster goes on.
+    given_up: Cell<bool>,
     /// `host:port` for others.
     pub(super) address: String,
     nonce: u32,
     counter: Cell<u64>,
+    /// When others were told its host's name last.
+    said_name: Cell<Option<Time>>,
     /// The newest that was handed to the disk.
     pub(super) facts: RefCell<Facts>,
     pub(super) peers: RefCell<Peers>,
@@ -107,7 +115,7 @@ pub(crate) struct SetNode {
     turned: Cell<Time>,
     /// When people were told of another key.
     told_of_key: Cell<Option<Time>>,
-    me: Weak<Self>,
+    pub(super) me: Weak<Self>,
 }
 
 impl SetNode {
@@ -134,11 +142,13 @@ impl SetNode {
             keys,
             key,
             formed: Cell::new(identity.formed),
+            given_up: Cell::new(identity.given_up),
             identity,
             meta,
             address,
             nonce,
             counter: Cell::new(0),
+            said_name: Cell::new(None),
             facts: RefCell::default(),
             peers: RefCell::default(),
             places: RefCell::default(),
@@ -203,6 +213,11 @@ impl SetNode {
         }
     }
 
+    /// An agent has obeyed a later word than this master's.
+    pub(crate) fn is_outranked(&self, fence: Fence) {
+        self.port.put(&Input::Seen(fence));
+    }
+
     fn end(&self, over: Over) {
         self.leading.set(false);
         self.standing.lease.renew(Time(0));
@@ -256,6 +271,17 @@ impl SetNode {
         }));
         let envelope = postcard::to_allocvec(&envelope).unwrap_or_default();
         self.keys.seal(me, &self.key, &envelope)
+    }
+
+    /// A leader that has a name for others says so now and then, to who may come later too.
+    fn say_name(&self) {
+        let Some(hostname) = self.master.options.hostname.as_deref() else { return };
+        let now = clock::now();
+        let due = self.said_name.get().is_none_or(|at| now.since(at) >= NAME_US);
+        if self.leading.get() && due {
+            self.said_name.set(Some(now));
+            self.broadcast(&Head::Gossip(Gossip::Called { hostname }));
+        }
     }
 
     /// To everybody: where they were heard, and where the list says that they are.
@@ -418,6 +444,7 @@ impl SetNode {
             | Gossip::Bootstrap(_)
             | Gossip::Turned { .. }
             | Gossip::Join(_)
+            | Gossip::Called { .. }
             | Gossip::Joined(_) => Err(Dropped::Malformed),
         }
     }
@@ -447,6 +474,10 @@ impl SetNode {
         match gossip {
             Gossip::Digest(digest) if digest.sender == sender => self.hear(digest),
             Gossip::Replica(replica) => self.port.put(&Input::Replica { from: sender, replica }),
+            Gossip::Called { hostname } => {
+                self.peers.borrow_mut().call(sender, hostname);
+                self.follow(clock::now());
+            }
             Gossip::Digest(_)
             | Gossip::Envelope(_)
             | Gossip::Bootstrap(_)
@@ -505,8 +536,9 @@ impl SetNode {
             return;
         }
         let Some(address) = peers.address_of(id).map(str::to_owned) else { return };
+        let hostname = peers.name_of(id).map(str::to_owned);
         let fence = Fence { generation: facts.generation, epoch };
-        self.standing.follow(Leader { fence, id, address }, at.after(within));
+        self.standing.follow(Leader { fence, id, address, hostname }, at.after(within));
     }
 }
 
@@ -523,6 +555,7 @@ impl Node for SetNode {
             Output::Gossip(head) => {
                 self.is_formed();
                 self.broadcast(&head);
+                self.say_name();
             }
             Output::Send { to, head } => self.send(to, &head),
             Output::Persist(save) => self.persist(&save),
@@ -540,6 +573,12 @@ impl Node for SetNode {
             Output::Answer { ticket: roster::TICKET, result } => self.changes.answered(result),
             Output::Answer { result, .. } => self.answered(result),
             Output::Quarantined => self.end(Over::Quarantined),
+            Output::GivenUp { generation } => {
+                log::warn!("this cluster goes on elsewhere, as generation {generation}");
+                self.given_up.set(true);
+                self.write_identity();
+                self.end(Over::GivenUp);
+            }
         }
     }
 
@@ -563,6 +602,7 @@ impl SetNode {
     fn write_identity(&self) {
         let mut identity = self.identity.clone();
         identity.formed = self.formed.get();
+        identity.given_up = self.given_up.get();
         identity.known.clone_from(&self.known.borrow());
         if let Err(refused) = identity.write(&self.meta) {
             log::error!("{refused}");
@@ -615,7 +655,9 @@ impl SetNode {
             self.when_durable(move || Origin::is_done(&meta));
         }
         if self.standing.in_set {
-            self.standing.follow(Leader { fence, id, address: self.address.clone() }, Time::NEVER);
+            let address = self.address.clone();
+            let hostname = self.master.options.hostname.clone();
+            self.standing.follow(Leader { fence, id, address, hostname }, Time::NEVER);
             self.see_to_the_learner();
         }
     }
@@ -703,6 +745,8 @@ impl SetNode {
         all.sort_by_key(|row| match row {
             Row::Weight { role, .. } | Row::Quota { role, .. } => role.matches('/').count(),
             Row::Agent(_) | Row::Machine { .. } | Row::Removed(_) | Row::Request(_) => 0,
+            // After the agent's own.
+            Row::Host { .. } => 1,
         });
         for row in all {
             let input = match row {
@@ -711,6 +755,7 @@ impl SetNode {
                     master::Input::Quota { role, guarantees, limits }
                 }
                 Row::Agent(admission) => master::Input::Admitted(admission),
+                Row::Host { agent, hostname } => master::Input::Hosted { agent, hostname },
                 Row::Machine { planned, down } => master::Input::Machine { planned, down },
                 Row::Removed(framework) => master::Input::Removed { framework },
                 // The core has no part in this.
@@ -749,6 +794,11 @@ impl SetNode {
     pub(crate) fn keep(&self, row: &Row<'_>) {
         self.rows.borrow_mut().keep(row);
         self.propose();
+    }
+
+    /// True when something of that is kept.
+    pub(crate) fn has(&self, about: &About) -> bool {
+        self.rows.borrow().has(about)
     }
 
     /// All that is kept from now on belongs together, until it is let go.

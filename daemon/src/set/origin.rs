@@ -249,6 +249,7 @@ fn is_sound(row: &Row<'_>) -> bool {
             OperatorVerb::SetQuota { role, guarantees, limits, force: true }.check().is_ok()
         }
         Row::Agent(admission) => !admission.agent.is_none(),
+        Row::Host { agent, hostname } => !agent.is_none() && hostname.len() <= NAME_MAX,
         Row::Machine { planned, .. } => planned.check().is_ok(),
         Row::Removed(framework) => !framework.is_none(),
         Row::Request(_) => true,

@@ -22,6 +22,8 @@ struct Start {
     from: SocketAddr,
     /// Where it answers others.
     address: String,
+    /// What its host is called there; none: it has no other name.
+    hostname: Option<String>,
 }
 
 /// What is known of the other masters.
@@ -53,9 +55,7 @@ impl Peers {
         if known.is_some_and(|at| envelope.counter <= starts[at].counter) {
             return Err(Dropped::Replayed);
         }
-        if let Some(at) = known {
-            starts.remove(at);
-        }
+        let hostname = known.and_then(|at| starts.remove(at).hostname);
         // What an earlier start said is over.
         starts.retain(|start| start.incarnation == envelope.incarnation);
         starts.truncate(COPIES_MAX - 1);
@@ -65,6 +65,7 @@ impl Peers {
             counter: envelope.counter,
             from,
             address: envelope.address.to_owned(),
+            hostname,
         };
         starts.insert(0, start);
         Ok(())
@@ -125,6 +126,18 @@ impl Peers {
         self.starts.get(&id)?.first().map(|start| start.address.as_str())
     }
 
+    /// A master that was just heard says what its host is called.
+    pub(super) fn call(&mut self, id: u8, hostname: &str) {
+        if let Some(start) = self.starts.get_mut(&id).and_then(|starts| starts.first_mut()) {
+            start.hostname = Some(hostname.to_owned()).filter(|name| !name.is_empty());
+        }
+    }
+
+    /// What a master's host is called, if it has said so.
+    pub(super) fn name_of(&self, id: u8) -> Option<&str> {
+        self.starts.get(&id)?.first()?.hostname.as_deref()
+    }
+
     /// Everywhere that somebody was heard.
     pub(super) fn places(&self) -> impl Iterator<Item = SocketAddr> + '_ {
         self.starts.values().flatten().map(|start| start.from)
@@ -157,6 +170,11 @@ mod tests {
         assert_eq!(peers.note(2, &envelope(2, 9, 1), from), Ok(()));
         assert_eq!(peers.note(2, &envelope(1, 7, 6), from), Err(Dropped::Replayed));
         assert_eq!((peers.places().count(), peers.address_of(2)), (1, Some("a:1")));
+        peers.call(2, "pi2.example");
+        assert_eq!(peers.note(2, &envelope(2, 9, 2), from), Ok(()));
+        assert_eq!(peers.name_of(2), Some("pi2.example"));
+        assert_eq!(peers.note(2, &envelope(3, 1, 1), from), Ok(()), "it has begun anew");
+        assert_eq!(peers.name_of(2), None);
     }
 
     #[test]

@@ -58,6 +58,8 @@ pub(super) struct Changes {
     waits: RefCell<Option<Sender<Result<(), Refusal>>>>,
     /// Somebody sees to the learner's vote.
     promotes: Cell<bool>,
+    /// One that has joined by a token is let in.
+    admits: Cell<bool>,
 }
 
 impl Changes {
@@ -77,7 +79,9 @@ impl Changes {
 
     fn note(&self, asker: Asker, now: Time) {
         let mut askers = self.askers.borrow_mut();
-        askers.retain(|(one, at)| one.key != asker.key && now.since(*at) < FORGOTTEN_US);
+        // One that begins anew, with another key, is still one.
+        let other = |one: &Asker| one.key != asker.key && one.address != asker.address;
+        askers.retain(|(one, at)| other(one) && now.since(*at) < FORGOTTEN_US);
         if askers.len() >= ASKERS_MAX {
             askers.remove(0);
         }
@@ -106,6 +110,10 @@ impl SetNode {
         let fits = asker.rows == self.identity.rows;
         let known = facts.meta.roster.members.iter().find(|member| member.key == join.key);
         self.changes.note(asker, now);
+        let is_new = known.is_none() && fits && self.leading.get();
+        if is_new && self.master.may_follow(&join.key) {
+            return self.lets_follow(join.key, (!passed_on).then_some(from));
+        }
         if passed_on {
             return;
         }
@@ -114,6 +122,23 @@ impl SetNode {
             None if !fits => self.turn(from, OTHER_SIZE),
             None => self.pass_on_to_leader(join),
         }
+    }
+
+    /// A node that has joined as a master is named by its token.
+    fn lets_follow(&self, key: [u8; 32], asks_from: Option<SocketAddr>) {
+        let Some(me) = self.me.upgrade() else { return };
+        if self.changes.admits.replace(true) {
+            return;
+        }
+        self.tasks.go(async move {
+            let add = fingerprint(&key)[..SHOWN].to_owned();
+            let done = me.change_masters(&Wish { remove: 0, add, force: false }).await;
+            me.changes.admits.set(false);
+            let no = done.err().filter(|(refusal, _)| *refusal != Refusal::Busy);
+            if let (Some((_, why)), Some(place)) = (no, asks_from) {
+                me.turn(place, &why);
+            }
+        });
     }
 
     fn welcome(&self, id: u8, key: [u8; 32], to: SocketAddr) {
@@ -198,6 +223,8 @@ impl SetNode {
         self.comes_to_rest(&roster, add, remove)?;
         if let Some(id) = remove {
             self.others_answer(&roster, id).await?;
+            let left = roster.members.iter().find(|member| member.id == id);
+            left.iter().for_each(|member| self.master.is_no_master(&member.key));
             self.propose_change(Change::Remove { id }).await?;
             log::warn!("master {id} was removed by an operator");
             self.tell_of_unrest();
@@ -209,6 +236,12 @@ impl SetNode {
             self.see_to_the_learner();
         }
         Ok(())
+    }
+
+    /// Which of the masters has a key.
+    pub(crate) fn id_of(&self, key: &[u8; 32]) -> Option<u8> {
+        let facts = self.facts.borrow();
+        facts.meta.roster.members.iter().find(|member| member.key == *key).map(|member| member.id)
     }
 
     /// The key that an operator has named; none when it is one of the masters already.
@@ -481,5 +514,8 @@ mod tests {
         assert_eq!(asking.last(), Some(&asker(3)));
         assert!(!asking.contains(&asker(0)));
         assert_eq!(changes.asking(Time(19 + FORGOTTEN_US)), [asker(3)]);
+        let again = Asker { key: [33; 32], ..asker(3) };
+        changes.note(again.clone(), Time(21 + FORGOTTEN_US));
+        assert_eq!(changes.asking(Time(21 + FORGOTTEN_US)), [again], "it began anew");
     }
 }

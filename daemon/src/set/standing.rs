@@ -8,6 +8,7 @@ use mesita_core::wire::Fence;
 
 use crate::clock;
 use crate::lease::Lease;
+use crate::set::begin::together;
 
 /// Who leads, as far as it is known here.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -18,6 +19,24 @@ pub(crate) struct Leader {
     pub(crate) id: u8,
     /// `host:port` at which others reach it.
     pub(crate) address: String,
+    /// What its host is called for people and their tools, if it has such a name.
+    pub(crate) hostname: Option<String>,
+}
+
+impl Leader {
+    /// `host:port` as a page or a tool is shown it: by name, where it has one.
+    pub(crate) fn shown(&self) -> String {
+        let port = self.address.rsplit_once(':').and_then(|(_, port)| port.parse().ok());
+        match (&self.hostname, port) {
+            (Some(name), Some(port)) => together(name, port),
+            _ => self.address.clone(),
+        }
+    }
+
+    /// The same reign, at the same place, whatever that is called.
+    fn is(&self, other: &Self) -> bool {
+        (self.fence, self.id, &self.address) == (other.fence, other.id, &other.address)
+    }
 }
 
 /// A master's standing among the masters of its cluster.
@@ -105,7 +124,8 @@ impl Standing {
     pub(crate) async fn another(&self, than: Option<&Leader>) -> Leader {
         loop {
             let listener = self.changed.listen();
-            if let Some(leader) = self.leader().filter(|leader| Some(leader) != than) {
+            let other = |leader: &Leader| than.is_none_or(|than| !than.is(leader));
+            if let Some(leader) = self.leader().filter(other) {
                 return leader;
             }
             listener.await;

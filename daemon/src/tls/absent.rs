@@ -23,6 +23,16 @@ impl Outside {
         match pin {}
     }
 
+    /// Refuses, with what this build lacks.
+    pub(crate) fn anybody() -> Result<Self, String> {
+        Err(format!("it {ABSENT}"))
+    }
+
+    /// The same.
+    pub(crate) fn shown_by(&self, _: &Identity) -> Self {
+        match *self {}
+    }
+
     /// There is nobody to ask.
     pub(crate) async fn wrap(&self, _: Pipe, _: &str) -> Result<Pipe, String> {
         match *self {}
@@ -82,4 +92,15 @@ impl Served {
     pub(crate) async fn accept(&self, _: Pipe) -> io::Result<Pipe> {
         match *self {}
     }
+}
+
+/// What an authority signs: nothing in this build.
+pub(crate) struct Signed {
+    pub(crate) certificate: String,
+    pub(crate) key: String,
+}
+
+/// Refuses, with what this build lacks.
+pub(crate) fn sign(_: &str, _: &str, _: &[String]) -> Result<Signed, String> {
+    Err(format!("a certificate for a master {ABSENT}"))
 }

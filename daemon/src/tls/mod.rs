@@ -25,7 +25,9 @@ mod served;
 mod transport;
 
 #[cfg(not(feature = "tls"))]
-pub(crate) use absent::{Identity, Outside, Pin, Served};
+pub(crate) use absent::{Identity, Outside, Pin, Served, sign};
+#[cfg(feature = "tls")]
+pub(crate) use made::sign;
 #[cfg(feature = "tls")]
 pub(crate) use node::Identity;
 #[cfg(feature = "tls")]

@@ -50,6 +50,8 @@ enum By {
     Authorities { file: PathBuf, flag: &'static str },
     /// Their key.
     Pin,
+    /// They are not.
+    Nothing,
 }
 
 impl Outside {
@@ -78,8 +80,21 @@ impl Outside {
 
     /// A server that has this key, or one signed by it, whatever names and authorities there are.
     pub(crate) fn pinned(pin: Pin, node: Option<&Identity>) -> Result<Self, String> {
-        let verifier = Verifier::new(pin, provider().signature_verification_algorithms);
+        let verifier = Verifier::new(Some(pin), provider().signature_verification_algorithms);
         Self::of(verifier, node, By::Pin).map_err(|error| error.to_string())
+    }
+
+    /// Any server, whatever it shows.
+    pub(crate) fn anybody() -> Result<Self, String> {
+        let verifier = Verifier::new(None, provider().signature_verification_algorithms);
+        Self::of(verifier, None, By::Nothing).map_err(|error| error.to_string())
+    }
+
+    /// The same, for a node that has another key by now.
+    pub(crate) fn shown_by(&self, node: &Identity) -> Self {
+        let mut config = (*self.config).clone();
+        config.client_auth_cert_resolver = node.resolver();
+        Self { config: Arc::new(config), by: self.by.clone() }
     }
 
     /// `node` is who dials, to be known by its key: among nodes there is nothing older than TLS 1.3.

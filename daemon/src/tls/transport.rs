@@ -64,6 +64,14 @@ pub(crate) fn reached(
 }
 
 impl Transport {
+    /// The same, for a node that has another key by now.
+    pub(crate) fn shown_by(&self, node: &Identity) -> Self {
+        match self {
+            Self::Plain => Self::Plain,
+            Self::Tls(outside) => Self::Tls(outside.shown_by(node)),
+        }
+    }
+
     /// Makes a new connection what it is to be. `address` is `host:port`, as it was dialled.
     pub(crate) async fn wrap(&self, pipe: Pipe, address: &str) -> io::Result<Pipe> {
         match self {

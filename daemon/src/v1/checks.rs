@@ -19,10 +19,20 @@ pub(crate) const INTERVAL_MIN_US: u64 = 100_000;
 pub(crate) enum Look {
     /// How a command ends that runs beside the task.
     Command(Command),
-    /// How a server on this machine answers a GET: address, port, path.
-    Http(IpAddr, u16, String),
+    /// How a server on this machine answers a GET.
+    Http(Http),
     /// Whether something on this machine takes a connection.
     Tcp(IpAddr, u16),
+}
+
+/// A GET to a server on this machine.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Http {
+    /// By TLS, whatever certificate it shows.
+    pub(crate) secure: bool,
+    pub(crate) address: IpAddr,
+    pub(crate) port: u16,
+    pub(crate) path: String,
 }
 
 /// When it is looked at, all in µs.
@@ -71,7 +81,8 @@ impl Check {
             }
             Type::Http => {
                 let http = info.http.as_ref().ok_or_else(|| missing("http", "HTTP"))?;
-                Look::Http(here, port(http.port)?, path(http.path.as_deref(), "check")?)
+                let path = path(http.path.as_deref(), "check")?;
+                Look::Http(Http { secure: false, address: here, port: port(http.port)?, path })
             }
             Type::Tcp => {
                 let tcp = info.tcp.as_ref().ok_or_else(|| missing("tcp", "TCP"))?;
@@ -101,9 +112,12 @@ impl Health {
             }
             Type::Http => {
                 let http = info.http.as_ref().ok_or_else(|| missing("http", "HTTP"))?;
-                scheme(http.scheme())?;
-                let path = path(http.path.as_deref(), "health check")?;
-                Look::Http(address(http.protocol()), port(http.port)?, path)
+                Look::Http(Http {
+                    secure: is_secure(http.scheme())?,
+                    address: address(http.protocol()),
+                    port: port(http.port)?,
+                    path: path(http.path.as_deref(), "health check")?,
+                })
             }
             Type::Tcp => {
                 let tcp = info.tcp.as_ref().ok_or_else(|| missing("tcp", "TCP"))?;
@@ -161,12 +175,10 @@ fn path(path: Option<&str>, what: &str) -> Result<String, String> {
     }
 }
 
-fn scheme(scheme: &str) -> Result<(), String> {
+fn is_secure(scheme: &str) -> Result<bool, String> {
     match scheme {
-        "" | "http" => Ok(()),
-        "https" => Err("An HTTPS health check is not supported; ask over HTTP, or have a command \
-                        ask"
-        .to_owned()),
+        "" | "http" => Ok(false),
+        "https" => Ok(true),
         other => Err(format!("Unsupported HTTP health check scheme: '{other}'")),
     }
 }
@@ -221,7 +233,8 @@ mod tests {
     fn what_is_not_said_is_what_mesos_takes() {
         let read = health(r#"{"type":"HTTP","http":{"port":80}}"#).unwrap();
         let localhost = Ipv4Addr::LOCALHOST.into();
-        assert_eq!(read.look, Look::Http(localhost, 80, "/".to_owned()));
+        let http = Http { secure: false, address: localhost, port: 80, path: "/".to_owned() };
+        assert_eq!(read.look, Look::Http(http));
         let timeout_us = Some(20_000_000);
         let rhythm = Rhythm { delay_us: 15_000_000, interval_us: 10_000_000, timeout_us };
         assert_eq!((read.rhythm, read.grace_us, read.failures_max), (rhythm, 10_000_000, 3));
@@ -249,7 +262,6 @@ mod tests {
             ("{}", "HealthCheck must specify 'type'"),
             (r#"{"type":"TCP"}"#, "Expecting 'tcp' to be set for TCP health check"),
             (r#"{"type":"HTTP","http":{"port":80,"scheme":"ftp"}}"#, "scheme: 'ftp'"),
-            (r#"{"type":"HTTP","http":{"port":80,"scheme":"https"}}"#, "is not supported"),
             (r#"{"type":"TCP","tcp":{"port":7},"grace_period_seconds":-1}"#, "'grace_period"),
         ] {
             let why = health(json).unwrap_err();

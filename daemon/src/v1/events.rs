@@ -6,6 +6,7 @@ use std::sync::Arc;
 use mesita_core::wire::agent::OperationState;
 use mesita_core::wire::call::Capability;
 use mesita_core::wire::event::{AgentInfo, Event, InverseOffer, Offer, Unavailability};
+use mesita_core::wire::resource::AttributeValue;
 use mesita_core::wire::task::{Exit, Reason, Source, Status, TaskState};
 use mesita_core::wire::{AgentId, Body, ContainerId, FrameworkId, Uuid};
 use prost::Message;
@@ -176,7 +177,9 @@ impl Telling<'_> {
         told.set_state(state(status.state));
         told.set_source(source(status.source));
         told.reason = detail.reason.map(|reason| self::reason(reason).into());
-        if !detail.message.is_empty() {
+        // A message that is longer is carried whole.
+        let carried = told.message.as_ref().is_some_and(|whole| whole.starts_with(detail.message));
+        if !detail.message.is_empty() && !carried {
             told.message = Some(detail.message.to_owned());
         }
         // What the master says itself, it says now.
@@ -197,7 +200,8 @@ impl Telling<'_> {
         let container = detail.container.or_else(|| Some(known?.container));
         if let Some(container) = container.filter(|one| *one != ContainerId::default()) {
             let agent = self.agent(status.agent).and_then(|agent| agent.info.info());
-            let own = contained(container, agent.map_or("", |info| info.address));
+            let task = self.catalog.task(self.framework, status.task);
+            let own = placed(container, task.and_then(|(_, task)| task.own_ip()), agent.as_ref());
             let executor_pid = known.and_then(|task| task.status.pid);
             place(&mut told, &pb::ContainerStatus { executor_pid, ..own });
         }
@@ -295,22 +299,54 @@ pub(crate) fn own_address(address: &str) -> Option<(IpAddr, i32)> {
     Some((ip.trim_matches(['[', ']']).parse().ok()?, port.parse().ok()?))
 }
 
-/// A container and its address: its agent's, for none has one of its own.
-pub(crate) fn contained(container: ContainerId, address: &str) -> pb::ContainerStatus {
-    let id = pb::ContainerId { value: container.to_string(), ..Default::default() };
-    let network_infos = own_address(address).map(|(ip, _)| pb::NetworkInfo {
+/// A network in which somebody has an address.
+pub(crate) fn network_info(ip: IpAddr) -> pb::NetworkInfo {
+    pb::NetworkInfo {
         ip_addresses: vec![pb::network_info::IpAddress {
             // IPv4 and IPv6.
             protocol: Some(if ip.is_ipv4() { 1 } else { 2 }),
             ip_address: Some(ip.to_string()),
         }],
         ..pb::NetworkInfo::default()
-    });
+    }
+}
+
+/// A container and its agent's address, for those that have none of their own.
+pub(crate) fn contained(container: ContainerId, address: &str) -> pb::ContainerStatus {
+    let id = pb::ContainerId { value: container.to_string(), ..Default::default() };
+    let network_infos = own_address(address).map(|(ip, _)| network_info(ip));
     pb::ContainerStatus {
         container_id: Some(id),
         network_infos: network_infos.into_iter().collect(),
         ..Default::default()
     }
+}
+
+/// Where a container is: at an address of its own, as far as that is known; nowhere before, where each
+/// has one; else at its agent's.
+pub(crate) fn placed(
+    container: ContainerId,
+    own: Option<IpAddr>,
+    agent: Option<&AgentInfo<'_>>,
+) -> pb::ContainerStatus {
+    let of_agent = contained(container, agent.map_or("", |info| info.address));
+    let network_infos = match own {
+        Some(ip) => vec![network_info(ip)],
+        None if agent.is_some_and(parts_networks) => Vec::new(),
+        None => return of_agent,
+    };
+    pb::ContainerStatus { network_infos, ..of_agent }
+}
+
+/// True when an agent says that `namespaces/net` is on.
+fn parts_networks(agent: &AgentInfo<'_>) -> bool {
+    let told = agent.attributes.iter().filter_map(|attribute| match attribute.value {
+        AttributeValue::Text(text) if attribute.name == "isolation" => Some(text),
+        AttributeValue::Text(_) | AttributeValue::Scalar(_) | AttributeValue::Ranges(_) => None,
+    });
+    let families = told.flat_map(|text| text.split(','));
+    let mut names = families.filter_map(|family| family.strip_prefix("namespaces/"));
+    names.any(|names| names.split('+').any(|name| name == "net"))
 }
 
 /// Says of a status where its task is, and leaves what its executor said of that. Mesos:

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use mesita_core::limits::NAME_MAX;
 use mesita_core::wire::executor::{ExecutorCall, ExecutorEvent, ExecutorUpdate};
 use mesita_core::wire::task::{Detail, Exit, Launch, Reason, Source, Status, TaskState};
 use mesita_core::wire::{AgentId, Body, FrameworkId, Head, Scratch};
@@ -16,6 +17,8 @@ use pb::executor::{Call, Event, event};
 
 /// Memory for the lists of one call.
 const MEMORY: usize = 128 * 1024;
+/// Bytes of the message of a status. What is longer is cut, at its end.
+const CARRIED_MAX: usize = 16 * 1024;
 
 /// A call as the core takes it.
 #[derive(Debug, PartialEq, Eq)]
@@ -128,17 +131,24 @@ fn said(call: &ExecutorCall<'_>, bodies: Bodies) -> Result<Said, String> {
     Ok(Said { head, bodies: bodies.0 })
 }
 
+/// What a text begins with, of at most so many bytes.
+fn cut(text: &str, bytes: usize) -> &str {
+    &text[..text.floor_char_boundary(bytes)]
+}
+
 fn update<'s>(status: &'s pb::TaskStatus, bodies: &mut Bodies) -> ExecutorUpdate<'s> {
+    let whole = status.message();
     let public = pb::TaskStatus {
         check_status: status.check_status,
         labels: status.labels.clone(),
         container_status: status.container_status.clone(),
         limitation: status.limitation.clone(),
+        // Here as well: what the next master is told of it is this body.
+        message: (!whole.is_empty()).then(|| cut(whole, CARRIED_MAX).to_owned()),
         ..pb::TaskStatus::default()
     };
     let carried = public != pb::TaskStatus::default();
-    let message = status.message();
-    let message = &message[..message.floor_char_boundary(mesita_core::limits::MESSAGE_MAX)];
+    let message = cut(whole, NAME_MAX);
     let detail = Detail {
         reason: status.reason.and_then(|reason| {
             // Their numbers are ours.

@@ -258,14 +258,13 @@ fn task_of(tables: &Tables, row: &Task, framework: FrameworkId, agent: AgentId) 
     let public = TaskPublic::decode(&*row.public).unwrap_or_default();
     let executor = &row.executor;
     let host = tables.agents.get(row.agent).and_then(|agent| agent.info.info());
-    let address = host.map_or("", |info| info.address);
     let contained = row.container != Default::default();
     let of = StatusOf {
         cluster,
         task: &row.name,
         executor: if executor.is_empty() { &row.name } else { executor },
         agent,
-        container: contained.then(|| events::contained(row.container, address)),
+        container: contained.then(|| events::placed(row.container, row.own_ip(), host.as_ref())),
         check: public.check,
     };
     let statuses = row.statuses.iter().map(|(state, one)| of.told(*state, one));
@@ -305,12 +304,14 @@ pub(crate) struct StatusOf<'t> {
 impl StatusOf<'_> {
     /// One status of it.
     pub(crate) fn told(&self, state: TaskState, status: &Status) -> pb::TaskStatus {
-        let carried = pb::TaskStatus::decode(&*status.public).unwrap_or_default();
+        let mut carried = pb::TaskStatus::decode(&*status.public).unwrap_or_default();
+        let short = (!status.message.is_empty()).then(|| status.message.to_string());
+        let message = carried.message.take().or(short);
         let by_master = status.source == Source::Master;
         let uuid = |sequence| Uuid { agent: self.agent, sequence }.to_bytes().to_vec();
         let mut told = pb::TaskStatus {
             task_id: pb::TaskId { value: self.task.to_owned() },
-            message: (!status.message.is_empty()).then(|| status.message.to_string()),
+            message,
             agent_id: Some(agent_id(self.agent, self.cluster)),
             executor_id: (!by_master).then(|| pb::ExecutorId { value: self.executor.to_owned() }),
             timestamp: Some(seconds(status.told_us)),

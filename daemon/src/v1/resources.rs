@@ -32,6 +32,8 @@ pub(crate) enum BadResource {
     Ranges(String),
     /// Two forms of reservations that differ, or half of one.
     Reservation(String),
+    /// A reservation for everybody, and in which form.
+    Everybodys(String, &'static str),
     /// A reservation for what no role can be called, and why.
     Role(String, String),
     /// A volume where a task's outputs are.
@@ -60,6 +62,10 @@ impl fmt::Display for BadResource {
             Self::Reservation(name) => write!(
                 f,
                 "Resource '{name}' is reserved in two formats that differ, or without a role"
+            ),
+            Self::Everybodys(name, form) => write!(
+                f,
+                "Resource '{name}' is invalid: Invalid reservation: role \"*\" cannot be {form}"
             ),
             Self::Role(name, why) => {
                 write!(f, "Resource '{name}' has an invalid 'reservations.role': {why}")
@@ -216,13 +222,18 @@ pub(crate) fn stack(resource: &pb::Resource) -> Result<Vec<ReservationInfo>, Bad
     let bad = || BadResource::Reservation(resource.name.clone());
     let role = resource.role.as_deref().unwrap_or("*");
     let old = role != "*" || resource.reservation.is_some();
+    let everybodys = |form| Err(BadResource::Everybodys(resource.name.clone(), form));
+    if resource.reservations.iter().any(|layer| layer.role() == "*") {
+        return everybodys("reserved");
+    }
     if !resource.reservations.is_empty() {
         let named = resource.reservations.iter().all(|layer| !layer.role().is_empty());
         let one = named && (!old || agrees(resource));
         return if one { Ok(resource.reservations.clone()) } else { Err(bad()) };
     }
     if role == "*" {
-        return if resource.reservation.is_some() { Err(bad()) } else { Ok(Vec::new()) };
+        let reserved = resource.reservation.is_some();
+        return if reserved { everybodys("dynamically reserved") } else { Ok(Vec::new()) };
     }
     let dynamic = resource.reservation.clone();
     let kind = if dynamic.is_some() { ReservationType::Dynamic } else { ReservationType::Static };
@@ -563,6 +574,13 @@ mod tests {
         let bad = Err(BadResource::Reservation("cpus".to_owned()));
         let differ = pb::Resource { role: Some("db".to_owned()), ..new.clone() };
         assert_eq!(told(differ, NEW), bad);
+        let all = pb::Resource { role: Some("*".to_owned()), ..dynamic.clone() };
+        let why = told(all, OLD).unwrap_err().to_string();
+        assert!(why.ends_with("role \"*\" cannot be dynamically reserved"), "{why}");
+        let mut all = new.clone();
+        all.reservations[0].role = Some("*".to_owned());
+        let why = told(all, NEW).unwrap_err().to_string();
+        assert!(why.ends_with("role \"*\" cannot be reserved"), "{why}");
         let half = pb::Resource { role: None, reservations: new.reservations, ..dynamic.clone() };
         assert_eq!(told(half, NEW), bad);
         let layer = told(dynamic, NEW).unwrap().reservations.remove(0);

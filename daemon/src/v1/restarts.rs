@@ -66,7 +66,11 @@ fn one_of<T: Copy>(value: &str, of: &[(&str, T)]) -> Result<T, String> {
 /// A duration as Mesos writes them: `90secs`, `5mins`.
 fn micros(value: &str) -> Result<u64, String> {
     let duration = value.parse::<crate::flags::text::Duration>();
-    duration.map(|duration| duration.us).map_err(|why| why.to_string())
+    match duration.map(|duration| duration.us) {
+        // Without a time there is none: that is said by saying nothing.
+        Ok(0) => Err(format!("'{value}' is no time: leave it out to have none")),
+        other => other.map_err(|why| why.to_string()),
+    }
 }
 
 #[cfg(test)]
@@ -107,5 +111,9 @@ mod tests {
         let bad = of(Some(&labels(&[("mesita.reconcile", "both")]))).unwrap_err();
         assert!(bad.contains("keep-original, keep-replacement, longest-running"), "{bad}");
         assert!(of(Some(&labels(&[("mesita.stop-after", "soon")]))).is_err());
+        for label in ["mesita.stop-after", "mesita.lost-after"] {
+            let why = of(Some(&labels(&[(label, "0secs")]))).unwrap_err();
+            assert!(why.contains("'0secs' is no time: leave it out to have none"), "{why}");
+        }
     }
 }

@@ -60,6 +60,13 @@ impl fmt::Display for BadTask {
     }
 }
 
+impl BadTask {
+    /// True when it is only that something has no room.
+    pub(crate) const fn is_too_long(&self) -> bool {
+        matches!(self, Self::Resource(BadResource::TooMany))
+    }
+}
+
 impl From<BadResource> for BadTask {
     fn from(bad: BadResource) -> Self {
         Self::Resource(bad)
@@ -180,6 +187,12 @@ fn member(task: &pb::TaskInfo, executor: &pb::ExecutorInfo) -> Result<(), BadTas
     if task.command.is_none() && executor.command.is_none() {
         return Err(BadTask::Group("'TaskInfo.command' must be set"));
     }
+    if !task.limits.is_empty() && shares_cgroups(task) {
+        return Err(BadTask::Group(
+            "Resource limits may only be set for tasks within a task group when the \
+             'share_cgroups' field is set to 'false'.",
+        ));
+    }
     Ok(())
 }
 
@@ -190,7 +203,7 @@ pub(crate) fn group_executor(executor: &pb::ExecutorInfo) -> Result<(), BadTask>
         pb::executor_info::Type::Default if image_of(executor.container.as_ref()).is_some() => {
             Err(BadTask::Unsupported("an image of a 'DEFAULT' executor: its tasks have their own"))
         }
-        pb::executor_info::Type::Default if executor.command.is_none() => Ok(()),
+        pb::executor_info::Type::Default if executor.command.is_none() => apart(executor),
         pb::executor_info::Type::Default => {
             let why = "'ExecutorInfo.command' must not be set for 'DEFAULT' executor";
             Err(BadTask::Group(why))
@@ -202,8 +215,19 @@ pub(crate) fn group_executor(executor: &pb::ExecutorInfo) -> Result<(), BadTask>
     }
 }
 
+/// What an executor is inside of has no limits that it could share.
+fn apart(executor: &pb::ExecutorInfo) -> Result<(), BadTask> {
+    let linux = executor.container.as_ref().and_then(|container| container.linux_info.as_ref());
+    if linux.is_some_and(|linux| linux.share_cgroups == Some(true)) {
+        let why = "The 'share_cgroups' field cannot be set to 'true' on executor containers";
+        return Err(BadTask::Group(why));
+    }
+    Ok(())
+}
+
 /// The executor of a task by itself.
 fn custom(executor: &pb::ExecutorInfo) -> Result<(), BadTask> {
+    apart(executor)?;
     if executor.r#type() == pb::executor_info::Type::Default {
         return Err(BadTask::Group("An executor of type 'DEFAULT' is for task groups"));
     }
@@ -410,6 +434,10 @@ pub(crate) fn executor_to_wire<'s>(
     scratch: &mut Scratch<'s>,
 ) -> Result<Executor<'s>, BadTask> {
     if let Some(container) = &executor.container {
+        if container.tty_info.is_some() && executor.command.is_none() {
+            let why = "a terminal of a 'DEFAULT' executor: its tasks have their own";
+            return Err(BadTask::Unsupported(why));
+        }
         contained(container)?;
     }
     let grace = executor.shutdown_grace_period.as_ref();
@@ -433,6 +461,33 @@ pub(crate) fn executor_body(executor: &pb::ExecutorInfo) -> Vec<u8> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_container_without_an_image_may_have_volumes_and_a_terminal() {
+        let volume = |of: fn(&mut pb::Volume)| {
+            let mut volume =
+                pb::Volume { container_path: "data".to_owned(), ..pb::Volume::default() };
+            of(&mut volume);
+            let mut container =
+                pb::ContainerInfo { volumes: vec![volume], ..pb::ContainerInfo::default() };
+            container.set_type(pb::container_info::Type::Mesos);
+            container
+        };
+        let asking = |container| {
+            let task = pb::TaskInfo { container: Some(container), ..pb::TaskInfo::default() };
+            supported(&task, false).map_err(|bad| bad.to_string())
+        };
+        let host = volume(|volume| volume.host_path = Some("/srv".to_owned()));
+        asking(host.clone()).unwrap();
+        assert!(asking(volume(|_| {})).unwrap_err().contains("Only one of them"));
+        let terminal = pb::ContainerInfo { tty_info: Some(pb::TtyInfo::default()), ..host };
+        asking(terminal.clone()).unwrap();
+        let around = pb::ExecutorInfo { container: Some(terminal), ..pb::ExecutorInfo::default() };
+        let mut memory = [0; 1024];
+        let mut scratch = Scratch::new(&mut memory);
+        let told = executor_to_wire(&around, &mut Bodies::default(), &mut scratch);
+        assert!(told.unwrap_err().to_string().contains("its tasks have their own"));
+    }
 
     #[test]
     fn a_command_is_named_as_mesos_names_it() {

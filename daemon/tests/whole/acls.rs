@@ -336,7 +336,7 @@ fn reads_and_streams_leave_out_what_a_reader_may_not_see() {
         "view_containers": only(&["ops"], "users", &any()),
         "teardown_frameworks": only(&["ops"], "framework_principals", &some(&["ops"])),
         "get_endpoints": [
-            {"principals": any(), "paths": some(&["/containers", "/files/debug"])},
+            {"principals": any(), "paths": some(&["/containers", "/files/debug", "/metrics/containers"])},
             {"principals": some(&["ops"]), "paths": some(&["/metrics"])},
             {"principals": {"type": "NONE"}, "paths": any()},
         ],
@@ -389,6 +389,9 @@ fn reads_and_streams_leave_out_what_a_reader_may_not_see() {
     assert_eq!(ask(agent.port, "GET", "/monitor/statistics", &[], b"").status, 403);
     assert_eq!(ask(port, "GET", "/metrics", &[OPS], b"").status, 200);
     assert_eq!(ask(port, "GET", "/metrics", &[WEB], b"").status, 403);
+    let metrics = |who| ask(port, "GET", &below("/metrics/containers"), &[who], b"");
+    assert!(metrics(OPS).text().contains("executor=\"hidden\""), "{}", metrics(OPS).text());
+    assert_eq!((metrics(WEB).status, metrics(WEB).text()), (200, String::new()));
     // Whose framework it is decides who may end it.
     let teardown = json!({"type": "TEARDOWN", "teardown": {"framework_id": {"value": of}}});
     assert_eq!(call(port, WEB, &teardown).status, 403);

@@ -2,6 +2,8 @@
 
 use std::fs;
 
+use base64::Engine;
+use base64::prelude::BASE64_STANDARD;
 use serde_json::{Value, json};
 
 use crate::credentials::{EVERYBODY, credential, credentials};
@@ -32,6 +34,16 @@ fn every_change_is_told_with_who_asked_for_it_and_whether_they_might() {
         "weight_infos": [{"role": "shop", "weight": 2.0}]}});
     let basic = ("Authorization", "Basic b3BzOnBsYW50ZWQtM2Y5Yy1vcHM=");
     assert_eq!(post(master.port, "/api/v1", &[basic], &weights).status, 200);
+    // What is refused is told as that.
+    let teardown = json!({"type": "TEARDOWN", "framework_id": {"value": "no-such"}});
+    assert_eq!(post(master.port, "/api/v1/scheduler", &[basic], &teardown).status, 400);
+    let path = world.path("extra");
+    fs::write(&path, made.to_string()).unwrap();
+    let extra = format!("extra:{}", made["secret"].as_str().unwrap());
+    let extra = format!("Basic {}", BASE64_STANDARD.encode(extra));
+    let extra = ("Authorization", extra.as_str());
+    assert_eq!(post(master.port, "/api/v1", &[extra], &weights).status, 403);
+    assert_eq!(post(master.port, "/api/v1", &[extra], &json!({"type": "GET_STATE"})).status, 403);
     let told = did(&["audit", "--json"], ops);
     assert_eq!(told.status, 0, "{}", told.err);
     let rows: Vec<Value> =
@@ -50,6 +62,9 @@ fn every_change_is_told_with_who_asked_for_it_and_whether_they_might() {
     has("principal:web", "store", "key", "allowed");
     has("principal:ops", "add principal", "extra", "allowed");
     has("principal:ops", "set weight", "shop 2000/1000", "allowed");
+    has("principal:ops", "teardown", "no-such", "Framework");
+    has("principal:extra", "update weights", "", "only who operates the cluster");
+    assert!(!told.out.contains("get state"), "{}", told.out);
     let weights = rows.iter().filter(|row| row["what"] == "set weight").count();
     assert_eq!(weights, 1, "once, however often it is looked at: {rows:#?}");
     // What is read is no change.
@@ -62,8 +77,6 @@ fn every_change_is_told_with_who_asked_for_it_and_whether_they_might() {
     let table = did(&["audit"], ops).out;
     assert!(table.starts_with("TIME ") && table.contains("set quota"), "{table}");
     // The credential of a principal that operates nothing shows it none of this.
-    let path = world.path("extra");
-    fs::write(&path, made.to_string()).unwrap();
     use std::os::unix::fs::PermissionsExt;
     fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).unwrap();
     let refused = did(&["audit"], &format!("--credential={}", path.display()));

@@ -6,7 +6,8 @@ use std::net::{Shutdown, TcpStream};
 use mesita_core::wire::frame::{CRC, PREFIX, Prefix, overhead, seal};
 use mesita_core::wire::hello::{Hello, Role};
 use mesita_core::wire::link::{Link, Parting};
-use mesita_core::wire::{Head, decode, encode};
+use mesita_core::wire::svc::{CloseReason, Keep, LogsOf, Output, Rows, Stream, Svc};
+use mesita_core::wire::{AgentId, ContainerId, Head, decode, encode};
 
 use crate::http::ask;
 use crate::world::{Agent, Master, PATIENCE, Signal, World, eventually, get};
@@ -76,21 +77,76 @@ fn hello(change: impl FnOnce(&mut Hello<'static>)) -> Vec<u8> {
 }
 
 /// The goodbye in an answer, which may come after a hello.
-fn goodbye(mut answer: &[u8]) -> Option<(Parting, String)> {
+fn goodbye(answer: &[u8]) -> Option<(Parting, String)> {
+    in_answer(answer, |head| {
+        let Head::Link(Link::Bye { reason, message }) = head else { return None };
+        Some((reason, message.to_owned()))
+    })
+}
+
+/// How a stream ended that an answer tells of.
+fn closed(answer: &[u8]) -> Option<(CloseReason, String)> {
+    in_answer(answer, |head| {
+        let Head::Svc(Svc::Close { reason, message, .. }) = head else { return None };
+        Some((reason, message.to_owned()))
+    })
+}
+
+/// What is looked for in the heads of an answer; the first.
+fn in_answer<T>(mut answer: &[u8], wanted: impl Fn(Head<'_>) -> Option<T>) -> Option<T> {
     let own = Hello::of_this_release(Role::Client, "a test");
     let limits =
         mesita_core::wire::frame::Limits { frame_max: own.frame_max, head_max: own.head_max };
     while let Some((first, rest)) = answer.split_first_chunk::<PREFIX>() {
         let prefix = Prefix::parse(first, limits).unwrap();
         let (frame, after) = rest.split_at_checked(prefix.rest())?;
-        if let Head::Link(Link::Bye { reason, message }) =
-            decode(prefix.open(frame).unwrap().head).unwrap()
-        {
-            return Some((reason, message.to_owned()));
+        let found = wanted(decode(prefix.open(frame).unwrap().head).unwrap());
+        if found.is_some() {
+            return found;
         }
         answer = after;
     }
     None
+}
+
+/// Whoever has an agent's key has that agent, and nothing else of the cluster.
+#[test]
+fn an_agent_opens_no_streams_at_a_master() {
+    let world = World::new();
+    let master = world.master(&[]);
+    let container = ContainerId { incarnation: 1, counter: 1 };
+    let (agent, of, which) = (AgentId::NONE, LogsOf::Container(container), Output::Stdout);
+    let streams = [
+        Stream::Rows { of: Rows::Agents },
+        Stream::Rows { of: Rows::Audit },
+        Stream::Http { agent: AgentId::NONE },
+        Stream::Store { owner: ":tokens", key: "", verb: Keep::List },
+        Stream::Logs { agent, of, which, offset: 0, follow: false },
+        Stream::Follow { agent, of, which, offset: 0 },
+    ];
+    let ending = |role, kind| {
+        let mut stream = connect(master.port);
+        stream.write_all(&hello(|hello| hello.role = role)).unwrap();
+        let open = Svc::Open { stream: 1, kind, window: 65_536 };
+        stream.write_all(&frame_of(&Head::Svc(open))).unwrap();
+        let (mut answer, mut more) = (Vec::new(), [0; 4096]);
+        loop {
+            let len = stream.read(&mut more).unwrap();
+            assert!(len > 0, "closed, and nothing was said of the stream: {kind:?}");
+            answer.extend_from_slice(&more[..len]);
+            if let Some(told) = closed(&answer) {
+                return told;
+            }
+        }
+    };
+    for kind in streams {
+        let (reason, message) = ending(Role::Agent, kind);
+        assert_eq!(reason, CloseReason::Denied, "{kind:?}: {message}");
+        assert!(message.contains("an agent"), "{message}");
+    }
+    assert_eq!(ending(Role::Client, streams[0]).0, CloseReason::Done);
+    master.stop();
+    world.nothing_is_left();
 }
 
 #[test]
@@ -236,9 +292,10 @@ fn a_port_that_is_taken_is_told_by_every_daemon_before_it_begins() {
     let port = master.port.to_string();
     let work_dir = world.path("second");
     let work_dir = work_dir.to_str().unwrap();
+    let root = format!("--cgroups-root={}", world.name());
     for flags in [
         &["master", "--work-dir", work_dir][..],
-        &["agent", "--master", "127.0.0.1:1", "--work-dir", work_dir],
+        &["agent", "--master", "127.0.0.1:1", &root, "--work-dir", work_dir],
         &["dev"],
     ] {
         let said = world.told(&[flags, &["--port", &port]].concat());
@@ -259,7 +316,8 @@ fn a_work_directory_that_is_in_use_is_refused() {
     assert_eq!(said.status, 2, "clap takes a flag once: {}", said.err);
     let work_dir = agent.work_dir().to_str().unwrap().to_owned();
     let address = master.address();
-    let flags = ["agent", "--master", &address, "--port", &port, "--work-dir", &work_dir];
+    let root = format!("--cgroups-root={}", world.name());
+    let flags = ["agent", "--master", &address, "--port", &port, "--work-dir", &work_dir, &root];
     let said = world.told(&flags);
     assert_eq!(said.status, 1, "{}", said.err);
     assert!(said.err.contains("give this one another --work-dir"), "{}", said.err);
@@ -274,7 +332,9 @@ fn resources_that_do_not_parse_are_refused_with_the_place() {
     let work_dir = world.path("bad");
     let work_dir = work_dir.to_str().unwrap();
     let address = master.address();
-    let agent_flags = ["agent", "--master", &address, "--port", &port, "--work-dir", work_dir];
+    let root = format!("--cgroups-root={}", world.name());
+    let agent_flags =
+        ["agent", "--master", &address, "--port", &port, "--work-dir", work_dir, &root];
     let bad = [
         "cpus:four",
         "cpus",

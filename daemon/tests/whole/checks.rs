@@ -7,6 +7,9 @@ use std::sync::atomic::{AtomicU16, Ordering};
 
 use serde_json::{Value, json};
 
+use crate::certificates::Authority;
+use crate::http::post;
+use crate::reads::read_at;
 use crate::scheduler_api::{Framework, cluster, end, task};
 use crate::world::{World, eventually};
 
@@ -169,6 +172,77 @@ fn a_task_is_looked_after_by_the_next_agent() {
     end(&world, master, agent);
 }
 
+/// As the checks of those do who ask at a port that the task was given.
+#[test]
+fn a_check_has_the_variables_of_its_task() {
+    let world = World::new();
+    let (master, agent) = cluster(&world);
+    let mut framework = Framework::subscribe(&master, &json!({}));
+    let offer = framework.offer();
+    let variables = |pairs: &[(&str, &str)]| {
+        let each = pairs.iter().map(|(name, value)| json!({"name": name, "value": value}));
+        json!({"variables": each.collect::<Vec<Value>>()})
+    };
+    let command = json!({"value": "test $FOO-$BAR = task-check",
+        "environment": variables(&[("BAR", "check")])});
+    let mut task = watched(
+        &offer,
+        "told",
+        "sleep 1000",
+        json!({"type": "COMMAND",
+        "command": command, "grace_period_seconds": 0, "consecutive_failures": 1}),
+    );
+    task["command"]["environment"] = variables(&[("FOO", "task"), ("BAR", "task")]);
+    framework.launch(&offer, &[task]);
+    until(&mut framework, |status| status["healthy"] == true);
+    framework.accepted("KILL", &json!({"task_id": {"value": "told"}}));
+    framework.end_of("told");
+    end(&world, master, agent);
+}
+
+#[test]
+fn a_server_that_speaks_tls_is_asked_whatever_it_shows() {
+    let world = World::new();
+    let [certificate, key] = Authority::new(&world, "own").files(&world, "elsewhere");
+    let server = world.master(&["--tls-cert-file", &certificate, "--tls-key-file", &key]);
+    let (master, agent) = cluster(&world);
+    let mut framework = Framework::subscribe(&master, &json!({}));
+    let offer = framework.offer();
+    let health = json!({"type": "HTTP", "grace_period_seconds": 0, "consecutive_failures": 1,
+        "http": {"port": server.port, "path": "/health", "scheme": "https"}});
+    framework.launch(&offer, &[watched(&offer, "told", "sleep 1000", health)]);
+    until(&mut framework, |status| status["healthy"] == true);
+    framework.accepted("KILL", &json!({"task_id": {"value": "told"}}));
+    framework.end_of("told");
+    server.stop();
+    end(&world, master, agent);
+}
+
+/// The agent asks for its tasks, and nobody is to take that for its user's own word.
+#[test]
+fn no_check_operates_a_daemon() {
+    let world = World::new();
+    let (master, agent) = cluster(&world);
+    let other = world.master(&[]);
+    let mut framework = Framework::subscribe(&master, &json!({}));
+    let path = "/logging/toggle?level=2&duration=30secs";
+    for (name, port) in [("agents", agent.port), ("masters", master.port), ("others", other.port)] {
+        let check = json!({"type": "HTTP", "http": {"port": port, "path": path}});
+        let offer = framework.offer();
+        framework.launch(&offer, &[checked(&offer, name, "sleep 2", check)]);
+        let told = until(&mut framework, |status| {
+            assert_ne!(status["check_status"]["http"]["status_code"], 200, "{status}");
+            status["state"] == "TASK_FINISHED"
+        });
+        assert_eq!(told["task_id"]["value"], name);
+    }
+    for process in [master.process(), agent.process(), other.process()] {
+        assert!(!process.err().contains("the level of logging"), "{}", process.err());
+    }
+    other.stop();
+    end(&world, master, agent);
+}
+
 #[test]
 fn a_check_that_makes_no_sense_is_refused_in_a_sentence() {
     let world = World::new();
@@ -185,5 +259,76 @@ fn a_check_that_makes_no_sense_is_refused_in_a_sentence() {
     let words = "Task uses invalid check: Expecting 'tcp' to be set for TCP check";
     assert_eq!(status["message"], words);
     eventually(|| master.rows(&[]).is_empty(), || "no task".to_owned());
+    end(&world, master, agent);
+}
+
+#[test]
+fn the_next_master_knows_what_was_told_of_a_task_before_it_led() {
+    let world = World::new();
+    let (mut master, agent) = cluster(&world);
+    let mut framework = Framework::subscribe(&master, &json!({}));
+    let offer = framework.offer();
+    let health = json!({"type": "COMMAND", "command": {"value": "true"}});
+    framework.launch(&offer, &[watched(&offer, "watched", "sleep 1000", health)]);
+    let told = until(&mut framework, |status| status["healthy"] == true);
+    assert!(told["container_status"]["executor_pid"].is_u64(), "{told}");
+    let asked = json!({"tasks": [{"task_id": {"value": "watched"}}]});
+    framework.accepted("RECONCILE", &asked);
+    let before = until(&mut framework, |status| status["reason"] == "REASON_RECONCILIATION");
+    master.kill();
+    master.start();
+    let mut framework = Framework::subscribe(&master, &json!({"id": framework.id}));
+    let shown = || read_at(master.port, "/state")["frameworks"][0]["tasks"][0].clone();
+    eventually(|| shown()["statuses"][0].is_object(), || shown().to_string());
+    let shown = shown();
+    let [newest] = shown["statuses"].as_array().unwrap().as_slice() else { panic!("{shown}") };
+    assert_eq!((&newest["state"], &newest["healthy"]), (&json!("TASK_RUNNING"), &json!(true)));
+    assert_eq!(newest["timestamp"], told["timestamp"]);
+    let pid = &told["container_status"]["executor_pid"];
+    assert_eq!(&newest["container_status"]["executor_pid"], pid);
+    let tasks = post(master.port, "/api/v1", &[], &json!({"type": "GET_TASKS"})).text();
+    let tasks: Value = serde_json::from_str(&tasks).unwrap();
+    let task = &tasks["get_tasks"]["tasks"][0];
+    assert_eq!(task["statuses"][0]["healthy"], true, "{task}");
+    assert_eq!(task["statuses"][0]["reason"], "REASON_TASK_HEALTH_CHECK_STATUS_UPDATED");
+    framework.accepted("RECONCILE", &asked);
+    let after = until(&mut framework, |status| status["reason"] == "REASON_RECONCILIATION");
+    for field in ["state", "healthy", "container_status", "executor_id", "message"] {
+        assert_eq!(after[field], before[field], "{field}: {after}");
+    }
+    end(&world, master, agent);
+}
+
+#[test]
+fn the_next_master_knows_what_was_told_before_that_which_waits() {
+    let world = World::new();
+    let (mut master, agent) = cluster(&world);
+    let knows = json!({"capabilities": [{"type": "TASK_KILLING_STATE"}, {"type": "MULTI_ROLE"}]});
+    let mut framework = Framework::subscribe(&master, &knows);
+    let offer = framework.offer();
+    let gate = world.path("gate");
+    let stays = format!("trap '' TERM; until [ -e {} ]; do sleep 0.05; done", gate.display());
+    let mut stubborn = task(&offer, "stubborn", &stays);
+    stubborn["kill_policy"] = json!({"grace_period": {"nanoseconds": 60_000_000_000_u64}});
+    framework.launch(&offer, &[stubborn]);
+    let running = until(&mut framework, |status| status["state"] == "TASK_RUNNING");
+    framework.accepted("KILL", &json!({"task_id": {"value": "stubborn"}}));
+    // Nobody acknowledges this.
+    assert_eq!(framework.events.until("UPDATE")["status"]["state"], "TASK_KILLING");
+    master.kill();
+    master.start();
+    let shown = || read_at(master.port, "/state")["frameworks"][0]["tasks"][0].clone();
+    let states = || -> Vec<Value> {
+        let shown = shown();
+        let all = shown["statuses"].as_array().into_iter().flatten();
+        all.map(|status| status["state"].clone()).collect()
+    };
+    eventually(|| states() == ["TASK_RUNNING", "TASK_KILLING"], || format!("{:?}", states()));
+    assert_eq!(shown()["statuses"][0]["timestamp"], running["timestamp"]);
+    assert_eq!(shown()["state"], "TASK_KILLING");
+    std::fs::write(gate, "").unwrap();
+    let more = json!({"id": framework.id, "capabilities": knows["capabilities"]});
+    let mut framework = Framework::subscribe(&master, &more);
+    assert_eq!(framework.end_of("stubborn")["state"], "TASK_KILLED");
     end(&world, master, agent);
 }

@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 
 use crate::http::{Answer, Records, ask, post};
 use crate::scheduler_api::{Framework, task};
-use crate::world::{Master, World, eventually};
+use crate::world::{Master, World, eventually, is_root};
 
 const SCHEDULER: &str = "/api/v1/scheduler";
 /// In every secret of these tests, so that they are found wherever they are.
@@ -306,7 +306,9 @@ fn a_master_without_the_credentials_it_asks_for_does_not_start() {
         let said = world.told(&[&begin, flags].concat());
         assert!(said.status == 2 && said.err.contains(why), "{flags:?}: {}", said.err);
     }
-    let begin = ["agent", "--master", "127.0.0.1:1", "--credential=/nowhere/x", "--work-dir"];
+    let root = format!("--cgroups-root={}", world.name());
+    let begin =
+        ["agent", "--master", "127.0.0.1:1", "--credential=/nowhere/x", &root, "--work-dir"];
     let work_dir = world.path("agent").display().to_string();
     let said = world.told(&[&begin[..], &[&work_dir]].concat());
     assert!(said.status == 2 && said.err.contains("--credential: /nowhere/x"), "{}", said.err);
@@ -358,5 +360,47 @@ fn an_executor_shows_its_token_where_that_is_asked_for() {
     framework.accepted("TEARDOWN", &Value::Null);
     agent.leave();
     master.stop();
+    world.nothing_is_left();
+}
+
+#[test]
+fn what_a_task_is_told_in_secret_stands_in_no_file_of_the_cluster() {
+    let world = World::new();
+    let master = world.master(&[]);
+    let mut agent = master.agent(&["--logging-level=trace"]);
+    let mut framework = Framework::subscribe(&master, &json!({}));
+    let offer = framework.offer();
+    // "planted-3f9c-file"
+    let secret = |base64: &str| json!({"type": "VALUE", "value": {"data": base64}});
+    let gate = world.path("gate");
+    // A command is no secret, so it does not say what it is told.
+    let line = format!(
+        "case $KEY in plant*-env) ;; *) exit 9;; esac; [ ! -e .key ] || grep -q 3f9c-file .key || \
+         exit 8; touch seen; until [ -e {} ]; do sleep 0.05; done",
+        gate.display()
+    );
+    let mut told = task(&offer, "told", &line);
+    told["command"]["environment"] = json!({"variables": [
+        {"name": "KEY", "type": "SECRET", "secret": secret("cGxhbnRlZC0zZjljLWVudg==")}]});
+    if is_root() {
+        told["container"] = json!({"type": "MESOS", "volumes": [
+            {"mode": "RO", "container_path": ".key",
+             "source": {"type": "SECRET", "secret": secret("cGxhbnRlZC0zZjljLWZpbGU=")}}]});
+    }
+    framework.launch(&offer, &[told]);
+    while framework.status()["state"] != "TASK_RUNNING" {}
+    let work_dir = agent.work_dir().display().to_string();
+    let seen = || world.sandboxes(&work_dir).iter().any(|at| at.join("seen").exists());
+    eventually(seen, || "that it was told".to_owned());
+    assert_eq!(planted(&world.path("")), [] as [PathBuf; 0]);
+    // Nor does the next agent say it.
+    agent.kill();
+    agent.start();
+    fs::write(gate, "").unwrap();
+    assert_eq!(framework.end_of("told")["state"], "TASK_FINISHED");
+    assert_eq!(planted(&world.path("")), [] as [PathBuf; 0]);
+    agent.leave();
+    master.stop();
+    assert_eq!(planted(&world.path("")), [] as [PathBuf; 0]);
     world.nothing_is_left();
 }

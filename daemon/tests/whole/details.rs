@@ -83,6 +83,9 @@ fn metrics_tell_what_was_refused_and_leave_out_nothing_that_exporters_look_for()
         "event_queue_messages",
         "event_queue_dispatches",
         "event_queue_http_requests",
+        "operations/total",
+        "operations/unreserve/recovering",
+        "operations/create_disk/gone_by_operator",
     ] {
         let name = format!("master/{name}");
         assert_eq!(told[&name], 0.0, "{name}");

@@ -10,7 +10,12 @@ use crate::world::{Master, World, eventually, get, needs_root};
 
 /// Plugs something in.
 pub(crate) fn plug(path: &str) {
-    let made = Command::new("mknod").args(["-m", "666", path, "c", "1", "9"]).status();
+    plug_as(path, "9");
+}
+
+/// The same with a number of its own.
+fn plug_as(path: &str, number: &str) {
+    let made = Command::new("mknod").args(["-m", "666", path, "c", "1", number]).status();
     assert!(made.unwrap().success(), "{path}");
 }
 
@@ -65,7 +70,7 @@ fn a_device_is_offered_while_it_is_plugged_in_and_held_by_one() {
     assert_eq!(offered(&offer), std::slice::from_ref(&one), "what is not there is not offered");
     let ids = json!({"offer_ids": [offer["id"]], "filters": {"refuse_seconds": 0}});
     framework.accepted("DECLINE", &ids);
-    plug(&two);
+    plug_as(&two, "8");
     let offer = until(&mut framework, |offer| offered(offer).len() == 2);
     framework.launch(&offer, &[with_device(task(&offer, "holds", "sleep 1000"), &one)]);
     let offer = until(&mut framework, |offer| offered(offer) == std::slice::from_ref(&two));
@@ -90,9 +95,15 @@ fn a_device_is_offered_while_it_is_plugged_in_and_held_by_one() {
 #[test]
 fn what_is_no_set_of_devices_is_refused() {
     let world = World::new();
-    for (devices, why) in [("serial:2", "set of devices"), ("ports:{a}", "set of devices")] {
+    for (devices, why) in [
+        ("serial:2", "set of devices"),
+        ("ports:{a}", "set of devices"),
+        ("serial:{null};other:{/dev/null}", "which two tasks would hold at once"),
+    ] {
         let work_dir = format!("--work-dir={}", world.path("agent").display());
-        let said = world.told(&["agent", "--master=127.0.0.1:1", &work_dir, "--devices", devices]);
+        let root = format!("--cgroups-root={}", world.name());
+        let flags = ["agent", "--master=127.0.0.1:1", &work_dir, &root, "--devices", devices];
+        let said = world.told(&flags);
         assert!(said.status != 0 && said.err.contains(why), "{}", said.err);
     }
     world.nothing_is_left();

@@ -147,6 +147,138 @@ fn who_is_not_root_learns_what_that_costs_and_what_delegation_it_lacks() {
     found.tells("work dir", "fails", &format!("chown {user} /root"));
 }
 
+#[test]
+fn a_work_directory_that_nobody_else_goes_through_is_told() {
+    if !needs_root() {
+        return;
+    }
+    let world = World::new();
+    let closed = world.path("closed");
+    fs::create_dir(&closed).unwrap();
+    fs::set_permissions(&closed, fs::Permissions::from_mode(0o700)).unwrap();
+    let flag = format!("--work-dir={}", closed.join("agent").display());
+    let found = examine(&world, &[], &[&flag]);
+    found.tells("work dir", "degraded", &format!("`chmod o+x {}`", closed.display()));
+    fs::set_permissions(&closed, fs::Permissions::from_mode(0o711)).unwrap();
+    assert_eq!(examine(&world, &[], &[&flag]).of("work dir")["state"], "on");
+    // What a master makes for itself is in nobody's way.
+    let flag = format!("--work-dir={}", world.path("both/master").display());
+    let master = world.start(world.mesita(&["master", "--port", &world.port().to_string(), &flag]));
+    master.says("master at");
+    let mode = |path: &str| fs::metadata(world.path(path)).unwrap().permissions().mode() & 0o777;
+    assert_eq!((mode("both"), mode("both/master")), (0o711, 0o700));
+    master.signal(crate::world::Signal::TERM);
+    assert_eq!(master.end().status, 0);
+}
+
+#[test]
+fn a_work_directory_that_everybody_writes_is_told_by_doctor_and_by_the_agent() {
+    let world = World::new();
+    let open = world.path("open");
+    fs::create_dir(&open).unwrap();
+    let flag = format!("--work-dir={}", open.join("agent").display());
+    let mode = |path: &std::path::Path, mode| {
+        fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
+    };
+    mode(&open, 0o777);
+    let fix = format!("`chmod o-w {}`", open.display());
+    examine(&world, &[], &[&flag]).tells("work dir", "degraded", &fix);
+    // Nobody moves what another one has made there.
+    mode(&open, 0o1777);
+    assert_eq!(examine(&world, &[], &[&flag]).of("work dir")["state"], "on");
+    let flag = format!("--work-dir={}", open.display());
+    examine(&world, &[], &[&flag]).tells("work dir", "degraded", &fix);
+    let port = world.port().to_string();
+    let root = format!("--cgroups-root={}", world.name());
+    let agent = ["agent", "--master", "127.0.0.1:9", "--port", &port, &root, &flag];
+    let agent = world.start(world.mesita(&agent));
+    agent.says(&format!("warning: everybody may write to {}", open.display()));
+    agent.kill();
+}
+
+#[test]
+fn secrets_that_others_read_are_told_and_so_is_the_mode_that_they_are_to_have() {
+    let world = World::new();
+    let credential = world.secret("credential", br#"{"principal": "pis", "secret": "s"}"#);
+    let flag = format!("--credential={}", credential.display());
+    let found = examine(&world, &[], &["--isolation=posix/rlimits", &flag]);
+    assert_eq!(found.of("secrets")["state"], "on", "{}", found.said);
+    fs::set_permissions(&credential, fs::Permissions::from_mode(0o644)).unwrap();
+    let found = examine(&world, &[], &["--isolation=posix/rlimits", &flag]);
+    found.tells("secrets", "fails", &format!("`chmod 600 {}`", credential.display()));
+    assert_eq!(found.status, 1);
+    // What the agent has made itself, and somebody has opened.
+    let master = world.master(&[]);
+    let mut agent = master.agent(&[]);
+    agent.terminate();
+    let meta = agent.work_dir().join("meta");
+    fs::set_permissions(meta.join("secret"), fs::Permissions::from_mode(0o604)).unwrap();
+    fs::set_permissions(&meta, fs::Permissions::from_mode(0o755)).unwrap();
+    let flag = format!("--work-dir={}", agent.work_dir().display());
+    let root = format!("--cgroups-root={}", world.name());
+    let port = world.port().to_string();
+    let said = world.told(&["doctor", "--json", &root, "--port", &port, &flag]);
+    for fix in
+        [format!("chmod 600 {}/secret", meta.display()), format!("chmod 700 {}", meta.display())]
+    {
+        let told =
+            said.out.lines().any(|line| line.contains("\"degraded\"") && line.contains(&fix));
+        assert!(told, "{fix} in {}", said.out);
+    }
+    agent.start();
+    agent.process().says("registered with the master");
+    agent.leave();
+    master.stop();
+}
+
+#[test]
+fn a_docker_engine_and_isolators_of_a_name_are_told_before_anybody_asks_for_them() {
+    use std::io::{Read, Write};
+    let world = World::new();
+    let socket = world.path("docker.sock");
+    let flag = format!("--docker-socket={}", socket.display());
+    let found = examine(&world, &[], &[&flag]);
+    assert_eq!(found.of("docker")["state"], "-", "{}", found.said);
+    let names = ["namespaces/user", "namespaces/net", "network/bandwidth", "network/none"];
+    for name in names.into_iter().chain(["network/ports", "filesystem/shared"]) {
+        let row = found.of(name);
+        assert_eq!(row["state"], "-", "{row}");
+        let says = row["says"].as_str().unwrap();
+        let works = says.contains("would work");
+        assert!(works || says.contains("would not work here: "), "{row}");
+        let fix = row["fix"].as_str().unwrap();
+        assert!(!works || fix == format!("--isolation=all,{name}"), "{row}");
+        assert!(!says.contains("name one of the two"), "{row}");
+    }
+    // Flags of one that nobody names keep an agent from its start.
+    let range = "--container-network=10.99.0.0/16";
+    let found = examine(&world, &[], &[&flag, range]);
+    found.tells("isolators", "fails", "--isolation=all,namespaces/net");
+    if crate::world::is_root() {
+        let found = examine(&world, &[], &[&flag, range, "--isolation=all,namespaces/net"]);
+        assert_eq!(found.of("namespaces/net")["state"], "on", "{}", found.said);
+        assert_eq!(found.of("network/none")["state"], "-", "{}", found.said);
+    }
+    // Where one of them is named, what goes with it is judged by that.
+    let found = examine(&world, &[], &[&flag, "--isolation=all,network/none"]);
+    assert_ne!(found.of("network/none")["state"], "-", "{}", found.said);
+    let row = found.of("namespaces/net");
+    assert!(row["state"] == "-" && !row["says"].as_str().unwrap().contains("of the two"), "{row}");
+    let found = examine(&world, &[], &[&flag, "--containerizers=docker,mesos"]);
+    found.tells("docker", "off", "systemctl start docker");
+    let listener = std::os::unix::net::UnixListener::bind(&socket).unwrap();
+    let engine = std::thread::spawn(move || {
+        let (mut stream, _) = listener.accept().unwrap();
+        let _ = stream.read(&mut [0; 1024]);
+        let body = r#"{"Version": "20.10.5", "ApiVersion": "1.41"}"#;
+        stream.write_all(format!("HTTP/1.0 200 OK\r\n\r\n{body}").as_bytes()).unwrap();
+    });
+    let found = examine(&world, &[], &[&flag, "--containerizers=docker,mesos"]);
+    engine.join().unwrap();
+    let row = found.of("docker");
+    assert!(row["state"] == "on" && row["says"].as_str().unwrap().contains("20.10.5"), "{row}");
+}
+
 /// A namespace of mounts in which these commands of a shell were run first.
 fn mounted(script: &str) -> [&str; 6] {
     ["unshare", "--mount", "--", "sh", "-ec", script]

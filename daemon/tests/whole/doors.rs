@@ -1,6 +1,6 @@
 //! Who may do what: users of one machine, and processes inside tasks.
 
-use crate::world::{Master, NOBODY, Process, World, needs_root};
+use crate::world::{Master, NOBODY, Process, Signal, World, eventually, needs_root};
 
 /// `mesita run` as an ordinary user.
 fn run_as_nobody(world: &World, master: &Master<'_>, arguments: &[&str]) -> Process {
@@ -40,6 +40,36 @@ fn a_process_inside_a_task_may_not_use_the_cluster_that_runs_it() {
 }
 
 #[test]
+fn whoever_runs_a_task_looks_into_it_and_no_other_user_does() {
+    if !needs_root() {
+        return;
+    }
+    let world = World::new();
+    let master = world.master(&[]);
+    let agent = master.agent(&[]);
+    let task = run_as_nobody(&world, &master, &["--name", "own", "--", "sleep", "1000"]);
+    eventually(
+        || master.rows(&[]).iter().any(|row| row["state"] == "TASK_RUNNING"),
+        || format!("{:?} {}", master.rows(&[]), task.err()),
+    );
+    let exec = |user: u32| {
+        let user = user.to_string();
+        let wrapper = ["setpriv", "--reuid", &user, "--regid", &user, "--clear-groups"];
+        let words = ["exec", "--master", &master.address(), "own", "--", "id", "-u"];
+        world.start(world.wrapped(&wrapper, &words)).end()
+    };
+    let own = exec(NOBODY);
+    assert_eq!((own.status, own.out.as_str()), (0, "65534\n"), "{}", own.err);
+    let other = exec(NOBODY - 1);
+    assert!(other.status != 0 && other.out.is_empty(), "{}", other.err);
+    task.signal(Signal::TERM);
+    task.end();
+    agent.leave();
+    master.stop();
+    world.nothing_is_left();
+}
+
+#[test]
 fn a_task_runs_as_who_asked_for_it_and_as_nobody_else() {
     if !needs_root() {
         return;
@@ -51,7 +81,7 @@ fn a_task_runs_as_who_asked_for_it_and_as_nobody_else() {
     assert_eq!((said.status, said.out.as_str()), (0, "65534\n65534\n65534\n"), "{}", said.err);
     let said = run_as_nobody(&world, &master, &["--user", "root", "--", "id", "-u"]).end();
     assert_eq!((said.status, said.out.as_str()), (1, ""), "{}", said.err);
-    assert!(said.err.contains("may run tasks only as its own user"), "{}", said.err);
+    assert!(said.err.contains("may not run tasks as that user"), "{}", said.err);
     // Root may name anybody.
     let said = master.run(&["--user", "nobody", "--", "id", "-u"]).end();
     assert_eq!((said.status, said.out.as_str()), (0, "65534\n"), "{}", said.err);
@@ -95,12 +125,13 @@ fn an_ordinary_user_registers_no_agent_with_roots_master() {
     let wrapper = ["setpriv", "--reuid", &user, "--regid", &user, "--clear-groups"];
     let (port, work_dir) = (world.port().to_string(), world.temporary().join("agent"));
     let address = master.address();
-    let begin = ["agent", "--master", &address, "--port", &port, "--work-dir"];
+    let root = format!("--cgroups-root={}", world.name());
+    let begin = ["agent", "--master", &address, "--port", &port, &root, "--work-dir"];
     let arguments = [&begin[..], &[work_dir.to_str().unwrap()]].concat();
     let agent = world.start(world.wrapped(&wrapper, &arguments));
     agent.says("only root and the user that the master runs as may register agents");
     assert!(master.rows(&["--agents"]).is_empty());
-    agent.signal(crate::world::Signal::TERM);
+    agent.signal(Signal::TERM);
     assert_eq!(agent.end().status, 0);
     std::fs::remove_dir_all(work_dir).unwrap();
     master.stop();

@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 use crate::http::{Answer, Records, post};
-use crate::reads::read_at;
+use crate::reads::{operate_at, read_at};
 use crate::scheduler_api::{Framework, JSON, cluster, end, task};
 use crate::world::{self, Agent, World, eventually};
 
@@ -16,7 +16,7 @@ fn program(world: &World) -> String {
 }
 
 /// A line that says what it was told, and runs the program.
-fn long(world: &World) -> String {
+pub(crate) fn long(world: &World) -> String {
     format!("env > {}; exec {}", world.path("environment").display(), program(world))
 }
 
@@ -49,15 +49,20 @@ fn under(world: &World, offer: &Value, name: &str) -> Value {
 }
 
 /// The executor `x`, as far as it speaks: with what its process was told.
-struct Executor {
+pub(crate) struct Executor {
     port: u16,
     framework: Value,
     token: String,
-    events: Records,
+    pub(crate) events: Records,
 }
 
 impl Executor {
-    fn subscribe(world: &World, agent: &Agent<'_>, framework: &Value, tasks: &Value) -> Self {
+    pub(crate) fn subscribe(
+        world: &World,
+        agent: &Agent<'_>,
+        framework: &Value,
+        tasks: &Value,
+    ) -> Self {
         let file = world.path("environment");
         let read = || std::fs::read_to_string(&file).unwrap_or_default();
         let name = "MESOS_EXECUTOR_AUTHENTICATION_TOKEN=";
@@ -75,19 +80,29 @@ impl Executor {
         Self { port: agent.port, framework: framework.clone(), token, events }
     }
 
-    fn tell(&self, task: &str, state: &str) -> Answer {
+    pub(crate) fn tell(&self, task: &str, state: &str) -> Answer {
+        self.says(task, state, "")
+    }
+
+    fn says(&self, task: &str, state: &str, message: &str) -> Answer {
+        self.says_as(task, state, message, "MDEyMzQ1Njc4OWFiY2RlZg==")
+    }
+
+    fn says_as(&self, task: &str, state: &str, message: &str, uuid: &str) -> Answer {
         let call = json!({
             "type": "UPDATE", "framework_id": self.framework, "executor_id": {"value": "x"},
             "update": {"status": {
                 "task_id": {"value": task}, "state": state, "source": "SOURCE_EXECUTOR",
-                "uuid": "MDEyMzQ1Njc4OWFiY2RlZg==", "executor_id": {"value": "x"},
+                "timestamp": 12345.5,
+                "uuid": uuid, "executor_id": {"value": "x"},
+                "message": message,
             }},
         });
         post(self.port, PATH, &[("Authorization", &format!("Bearer {}", self.token))], &call)
     }
 
     /// The task that it is given next.
-    fn given(&mut self) -> Value {
+    pub(crate) fn given(&mut self) -> Value {
         self.events.until("LAUNCH")["task"]["task_id"]["value"].clone()
     }
 }
@@ -118,6 +133,123 @@ fn what_an_executor_has_it_is_not_given_again_when_its_agent_comes_back() {
     assert_eq!(status["state"], "TASK_FINISHED");
     framework.accepted("TEARDOWN", &Value::Null);
     executor.events.until("SHUTDOWN");
+    comes(&world, false);
+    end(&world, master, agent);
+}
+
+/// An executor forgets what its agent has taken, so the agent may not.
+#[test]
+fn what_an_executor_said_is_told_though_its_agent_is_gone_before_it_is_acknowledged() {
+    let world = World::new();
+    let (master, mut agent) = cluster(&world);
+    let mut framework = Framework::subscribe(&master, &json!({}));
+    let offer = framework.offer();
+    let tasks = [under(&world, &offer, "a")];
+    framework.launch(&offer, &tasks);
+    let mut executor = Executor::subscribe(&world, &agent, &framework.id, &json!([]));
+    assert_eq!(executor.given(), "a");
+    for (message, uuid) in
+        [("one", "MDEyMzQ1Njc4OWFiY2RlZg=="), ("two", "MDEyMzQ1Njc4OWFiY2RlMQ==")]
+    {
+        assert_eq!(executor.says_as("a", "TASK_RUNNING", message, uuid).status, 202);
+        assert_eq!(executor.events.until("ACKNOWLEDGED")["uuid"], uuid);
+    }
+    // The first of them, which nobody acknowledges; the second waits for that.
+    assert_eq!(framework.events.until("UPDATE")["status"]["message"], "one");
+    agent.kill();
+    drop(executor);
+    again(&mut agent);
+    let mut executor = Executor::subscribe(&world, &agent, &framework.id, &json!(tasks));
+    let told = [framework.status(), framework.status()];
+    assert_eq!(told.map(|status| status["message"].clone()), ["one", "two"]);
+    // It says it once more: the answer was lost, not the word.
+    let uuid = "MDEyMzQ1Njc4OWFiY2RlMQ==";
+    assert_eq!(executor.says_as("a", "TASK_RUNNING", "two", uuid).status, 202);
+    assert_eq!(executor.events.until("ACKNOWLEDGED")["uuid"], uuid);
+    assert_eq!(executor.says("a", "TASK_FINISHED", "three").status, 202);
+    assert_eq!(framework.status()["message"], "three");
+    framework.accepted("TEARDOWN", &Value::Null);
+    executor.events.until("SHUTDOWN");
+    comes(&world, false);
+    end(&world, master, agent);
+}
+
+#[test]
+fn a_task_that_waits_for_its_executor_is_told_as_queued() {
+    let world = World::new();
+    let (master, agent) = cluster(&world);
+    let mut framework = Framework::subscribe(&master, &json!({}));
+    let offer = framework.offer();
+    framework.launch(&offer, &[under(&world, &offer, "a")]);
+    let state = || read_at(agent.port, "/state")["frameworks"][0]["executors"][0].clone();
+    let ids = |list: &Value| -> Vec<Value> {
+        list.as_array().into_iter().flatten().map(|row| row["id"].clone()).collect()
+    };
+    let lists = || {
+        let state = state();
+        ["tasks", "queued_tasks"].map(|name| ids(&state[name]))
+    };
+    let tasks = || {
+        let answer = post(agent.port, "/api/v1", &[], &json!({"type": "GET_TASKS"}));
+        let told: Value = serde_json::from_slice(&answer.body).unwrap();
+        let told = &told["get_tasks"];
+        ["launched_tasks", "queued_tasks"].map(|name| told[name].as_array().map_or(0, Vec::len))
+    };
+    eventually(|| lists() == [vec![], vec![json!("a")]], || format!("{:?}", lists()));
+    assert_eq!(tasks(), [0, 1]);
+    let row = state()["queued_tasks"][0].clone();
+    assert_eq!((&row["executor_id"], &row["slave_id"]), (&json!("x"), &offer["agent_id"]["value"]));
+    assert_eq!((&row["role"], &row["resources"]["mem"]), (&json!("*"), &json!(32.0)));
+    let mut executor = Executor::subscribe(&world, &agent, &framework.id, &json!([]));
+    assert_eq!(executor.given(), "a");
+    assert_eq!((lists(), tasks()), ([vec![json!("a")], vec![]], [1, 0]));
+    framework.accepted("TEARDOWN", &Value::Null);
+    executor.events.until("SHUTDOWN");
+    comes(&world, false);
+    drop(executor);
+    end(&world, master, agent);
+}
+
+/// What went wrong is at the end of it.
+#[test]
+fn what_an_executor_says_of_a_task_is_told_whole() {
+    let world = World::new();
+    let (master, agent) = cluster(&world);
+    let mut framework = Framework::subscribe(&master, &json!({}));
+    let offer = framework.offer();
+    framework.launch(&offer, &[under(&world, &offer, "a")]);
+    let mut executor = Executor::subscribe(&world, &agent, &framework.id, &json!([]));
+    assert_eq!(executor.given(), "a");
+    let trace = format!("{}KeyError: \u{e9}", "  File x, line 1\n".repeat(200));
+    assert_eq!(executor.says("a", "TASK_FAILED", &trace).status, 202);
+    assert_eq!(framework.end_of("a")["message"], trace);
+    framework.accepted("TEARDOWN", &Value::Null);
+    drop(executor);
+    comes(&world, false);
+    end(&world, master, agent);
+}
+
+#[test]
+fn what_an_executor_said_last_is_known_to_the_next_master() {
+    let world = World::new();
+    let (mut master, agent) = cluster(&world);
+    let mut framework = Framework::subscribe(&master, &json!({}));
+    let offer = framework.offer();
+    framework.launch(&offer, &[under(&world, &offer, "a")]);
+    let mut executor = Executor::subscribe(&world, &agent, &framework.id, &json!([]));
+    assert_eq!(executor.given(), "a");
+    assert_eq!(executor.says("a", "TASK_RUNNING", "warming up").status, 202);
+    assert_eq!(framework.status()["message"], "warming up");
+    executor.events.until("ACKNOWLEDGED");
+    master.kill();
+    master.start();
+    let said = || operate_at(master.port, "GET_TASKS")["tasks"][0]["statuses"][0].clone();
+    eventually(|| said()["message"] == "warming up", || said().to_string());
+    let rows = || master.rows(&[])[0]["message"].clone();
+    assert_eq!(rows(), "warming up");
+    let framework = Framework::subscribe(&master, &json!({"id": framework.id}));
+    framework.accepted("TEARDOWN", &Value::Null);
+    drop(executor);
     comes(&world, false);
     end(&world, master, agent);
 }
@@ -308,6 +440,53 @@ fn a_custom_executor_is_given_a_group_at_once() {
     // What becomes of the other is the executor's to say.
     assert_eq!(executor.tell("two", "TASK_FINISHED").status, 202);
     assert_eq!(framework.end_of("two")["state"], "TASK_FINISHED");
+    framework.accepted("TEARDOWN", &Value::Null);
+    executor.events.until("SHUTDOWN");
+    comes(&world, false);
+    end(&world, master, agent);
+}
+
+#[test]
+fn an_executor_has_what_its_tasks_hold_and_its_agent_tells_how_they_are() {
+    let world = World::new();
+    let (master, agent) = cluster(&world);
+    let mut framework = Framework::subscribe(&master, &json!({}));
+    let offer = framework.offer();
+    framework.launch(&offer, &[under(&world, &offer, "a"), under(&world, &offer, "b")]);
+    let mut executor = Executor::subscribe(&world, &agent, &framework.id, &json!([]));
+    assert_eq!([executor.given(), executor.given()], ["a", "b"]);
+    let told = || read_at(agent.port, "/state")["frameworks"][0]["executors"][0].clone();
+    let soft = || read_at(agent.port, "/containers")[0]["statistics"].clone();
+    assert_eq!(told()["resources"]["mem"], 96.0, "{}", told());
+    assert_eq!(soft()["mem_soft_limit_bytes"], 96 << 20, "{}", soft());
+    // Where there are cgroups, and they are those that the kernel holds it to.
+    let limit = |mb: u64| soft()["mem_limit_bytes"].as_u64().is_none_or(|bytes| bytes == mb << 20);
+    eventually(|| limit(96), || soft().to_string());
+    assert_eq!(executor.tell("a", "TASK_RUNNING").status, 202);
+    let status = framework.status();
+    let told_then = (&status["state"], &status["timestamp"]);
+    assert_eq!(told_then, (&json!("TASK_RUNNING"), &json!(12345.5)));
+    let of = |list: &str, name: &str| {
+        let rows = told()[list].as_array().cloned().unwrap_or_default();
+        rows.into_iter().find(|row| row["id"] == name).unwrap_or_default()
+    };
+    let (a, b) = (of("tasks", "a"), of("tasks", "b"));
+    assert_eq!((&a["state"], &b["state"]), (&json!("TASK_RUNNING"), &json!("TASK_STAGING")));
+    assert_eq!(a["statuses"][0]["state"], "TASK_RUNNING", "{a}");
+    assert_eq!(read_at(agent.port, "/metrics/snapshot")["slave/tasks_running"], 1.0);
+    // Said again it is confirmed again, and told to nobody.
+    executor.events.until("ACKNOWLEDGED");
+    assert_eq!(executor.tell("a", "TASK_RUNNING").status, 202);
+    executor.events.until("ACKNOWLEDGED");
+    // An end that is not acknowledged yet is that of a task that is over.
+    assert_eq!(executor.tell("a", "TASK_FINISHED").status, 202);
+    eventually(|| of("completed_tasks", "a")["state"] == "TASK_FINISHED", || told().to_string());
+    assert_eq!(told()["resources"]["mem"], 64.0, "{}", told());
+    // One that is sent once more is confirmed once more, though nothing is left of the task.
+    assert_eq!(framework.status()["state"], "TASK_FINISHED");
+    executor.events.until("ACKNOWLEDGED");
+    assert_eq!(executor.tell("a", "TASK_FINISHED").status, 202);
+    executor.events.until("ACKNOWLEDGED");
     framework.accepted("TEARDOWN", &Value::Null);
     executor.events.until("SHUTDOWN");
     comes(&world, false);

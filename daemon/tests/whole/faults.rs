@@ -11,9 +11,9 @@ use std::time::Duration;
 
 use crate::lans::Lan;
 use crate::masters::{Set, copy_all, gated};
+use crate::network::or_skipped;
 use crate::world::{
-    Agent, Master, PATIENCE, Process, Signal, World, eventually, get, has_cgroups, needs_root,
-    within,
+    Agent, Master, Process, Signal, World, eventually, get, has_cgroups, needs_root,
 };
 
 /// A small file system in memory, at a directory of the test; gone with this.
@@ -81,46 +81,105 @@ fn full_disks_of_masters_stop_no_vote_and_no_change() {
     world.nothing_is_left();
 }
 
+/// A master, and an agent whose work directory has 32 MiB.
+fn on_a_small_disk<'w>(world: &'w World, flags: &[&str]) -> (Master<'w>, Agent<'w>, Disk) {
+    let master = world.master(&["--min-failover-timeout=60s", "--agent-timeout=30s"]);
+    let mut agent = Agent::new(world, &master.address(), flags);
+    let disk = Disk::new(agent.work_dir().to_owned(), 32);
+    agent.start();
+    agent.process().says("registered with the master");
+    (master, agent, disk)
+}
+
 #[test]
-fn an_agent_whose_disk_is_full_ends_with_the_reason_and_finds_its_tasks_again() {
+fn an_agent_whose_disk_is_full_takes_nothing_new_and_keeps_what_runs() {
     if !needs_root() {
         return;
     }
     let world = World::new();
-    let master = world.master(&["--min-failover-timeout=60s", "--agent-timeout=30s"]);
-    let mut agent = Agent::new(&world, &master.address(), &[]);
-    let disk = Disk::new(agent.work_dir().to_owned(), 32);
-    agent.start();
-    agent.process().says("registered with the master");
-    let gate = world.path("gate");
-    let line = format!("echo up; until [ -e {} ]; do sleep 0.05; done; exit 7", gate.display());
-    let run = master.run(&["--name", "long", "--command", &line]);
-    run.prints("up\n");
+    let (master, mut agent, disk) = on_a_small_disk(&world, &[]);
+    let gates = ["first", "second"].map(|name| world.path(name));
+    let runs = gates.each_ref().map(|gate| {
+        let line = format!("echo up; until [ -e {} ]; do sleep 0.05; done; exit 7", gate.display());
+        let name = gate.file_name().unwrap().to_str().unwrap();
+        let run = master.run(&["--name", name, "--command", &line]);
+        run.prints("up\n");
+        run
+    });
+    let [first, second] = runs;
+    let told = |what: &str| get(agent.port, "/health").contains(what);
+    assert!(told(r#""disk_full":false"#), "{}", get(agent.port, "/health"));
     disk.fill();
-    // A page of the ledger that was begun still takes a few records: then one finds no room.
-    let mut last = None;
-    let ends = || {
-        let one = last.take().unwrap_or_else(|| master.run(&["--", "true"]));
-        if !one.has_ended() {
-            last = Some(one);
-        }
-        agent.process().has_ended()
+    agent.process().says("is full: no task is taken until it has room; those that run go on");
+    eventually(|| told(r#""disk_full":true"#), || get(agent.port, "/health"));
+    let gauges = get(agent.port, "/metrics");
+    assert!(gauges.contains("mesita_agent_disk_full 1\n"), "{gauges}");
+    let refused = || {
+        let mark = world.path("ran");
+        let said = master.run(&["--command", &format!("echo ran > {}", mark.display())]).end();
+        assert!(
+            said.err.contains("the agent's disk is full; retry when it has room"),
+            "{}",
+            said.err
+        );
+        assert!(said.status != 0 && !mark.exists(), "{}", said.err);
     };
-    assert!(within(PATIENCE, ends), "it goes on: {}", agent.process().err());
-    agent.process().says("No space left on device");
-    agent.process().says("ending, to start from what is on disk");
-    assert!(!run.has_ended(), "{}", run.err());
-    disk.clear();
-    agent.start();
-    agent.process().says("registered with the master");
-    fs::write(gate, "").unwrap();
-    let said = run.end();
+    refused();
+    // What ends is told, and kept through a start: there was room for it all the while.
+    fs::write(&gates[0], "").unwrap();
+    let said = first.end();
     assert_eq!((said.status, said.out.as_str()), (7, "up\n"), "{}", said.err);
-    // The task that came at the wrong time has an end that was told, too.
-    if let Some(one) = last {
-        let said = one.end();
-        assert!(said.status == 0 || said.err.contains("TASK_"), "{}: {}", said.status, said.err);
+    agent.kill();
+    agent.start();
+    agent.process().says("is full: no task is taken until it has room; those that run go on");
+    agent.process().says("registered with the master");
+    refused();
+    disk.clear();
+    agent.process().says("has room again: tasks are taken");
+    let said = master.run(&["--", "true"]).end();
+    assert_eq!(said.status, 0, "{}", said.err);
+    fs::write(&gates[1], "").unwrap();
+    let said = second.end();
+    assert_eq!((said.status, said.out.as_str()), (7, "up\n"), "{}", said.err);
+    assert!(!agent.process().has_ended(), "{}", agent.process().err());
+    agent.leave();
+    master.stop();
+    drop(disk);
+    world.nothing_is_left();
+}
+
+#[test]
+fn ends_that_a_full_disk_has_no_room_for_wait_and_are_told_when_it_has() {
+    if !needs_root() {
+        return;
     }
+    let world = World::new();
+    let (master, mut agent, disk) = on_a_small_disk(&world, &["--resources=cpus:32;mem:1024"]);
+    let gate = world.path("gate");
+    let line = format!("until [ -e {} ]; do sleep 0.1; done; exit 7", gate.display());
+    let few = "--resources=cpus:1;mem:1";
+    let runs: Vec<_> = (0..24)
+        .map(|n| master.run(&["--name", &format!("t{n}"), few, "--command", &line]))
+        .collect();
+    (0..24).for_each(|n| master.sees(&format!("t{n}"), "TASK_RUNNING"));
+    // Nothing stays set aside, as on a file system that sets nothing aside.
+    agent.kill();
+    let ledger = File::options().write(true).open(agent.work_dir().join("meta/ledger")).unwrap();
+    ledger.set_len(ledger.metadata().unwrap().len()).unwrap();
+    disk.fill();
+    agent.start();
+    agent.process().says("is full: no task is taken until it has room; those that run go on");
+    fs::write(gate, "").unwrap();
+    agent.process().says("what was set aside is used up, too: ends of tasks wait for room");
+    assert!(get(agent.port, "/health").contains(r#""disk_full":true"#));
+    assert!(!agent.process().has_ended(), "{}", agent.process().err());
+    disk.clear();
+    for run in runs {
+        let said = run.end();
+        assert_eq!(said.status, 7, "{}", said.err);
+    }
+    agent.process().says("has room again: tasks are taken");
+    assert_eq!(master.run(&["--", "true"]).end().status, 0);
     agent.leave();
     master.stop();
     drop(disk);
@@ -275,10 +334,7 @@ fn a_leader_that_is_cut_off_or_deaf_makes_way_and_follows_when_it_hears_again() 
         return;
     }
     let world = World::new();
-    let lan = match Lan::new(&world, 4) {
-        Ok(lan) => lan,
-        Err(why) => return println!("SKIPPED: no network of namespaces can be made: {why}"),
-    };
+    let Some(lan) = or_skipped(Lan::new(&world, 4)) else { return };
     let all = [0, 1, 2];
     let masters = lan.masters(&["--bootstrap"]);
     masters.iter().for_each(|process| process.says("master at 10.79.0."));
@@ -313,6 +369,49 @@ fn a_leader_that_is_cut_off_or_deaf_makes_way_and_follows_when_it_hears_again() 
     }
     agent.signal(Signal::USR1);
     assert_eq!(agent.end().status, 0);
+    for process in masters {
+        process.signal(Signal::TERM);
+        assert_eq!(process.end().status, 0);
+    }
+    drop(lan);
+    world.nothing_is_left();
+}
+
+#[test]
+fn datagrams_that_are_lost_elect_nobody_and_keep_no_change_from_being_made() {
+    if !needs_root() {
+        return;
+    }
+    let world = World::new();
+    let Some(lan) = or_skipped(Lan::new(&world, 3)) else { return };
+    let all = [0, 1, 2];
+    if let Err(why) = all.iter().try_for_each(|at| lan.lose(*at, 5)) {
+        return println!("SKIPPED: the kernel loses no datagram by chance: {why}");
+    }
+    let masters = lan.masters(&["--bootstrap"]);
+    masters.iter().for_each(|process| process.says("master at 10.79.0."));
+    let first = lan.leader(&all);
+    let epoch = || lan.got(first, "/health")["epoch"].clone();
+    let before = epoch();
+    let list = lan.list();
+    let changes = |from: u32| {
+        for weight in from..from + 20 {
+            let weight = format!("ops={weight}");
+            let said = lan.start(0, &["weights", "set", &weight, "--master", &list]).end();
+            assert_eq!(said.status, 0, "{weight}: {}", said.err);
+        }
+    };
+    let began = std::time::Instant::now();
+    changes(1);
+    while began.elapsed() < Duration::from_secs(10) {
+        std::thread::sleep(Duration::from_millis(200));
+        assert_eq!(epoch(), before, "nobody else was elected");
+    }
+    // Nearly every third: whoever leads, changes are made.
+    all.iter().for_each(|at| lan.lose(*at, 30).unwrap());
+    changes(101);
+    let said = lan.start(0, &["weights", "ls", "--json", "--master", &list]).end();
+    assert!(said.out.contains("120"), "{}", said.out);
     for process in masters {
         process.signal(Signal::TERM);
         assert_eq!(process.end().status, 0);

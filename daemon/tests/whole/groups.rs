@@ -4,9 +4,10 @@ use std::collections::BTreeMap;
 
 use serde_json::{Value, json};
 
-use crate::reads::read_at;
+use crate::reads::{operate, read_at};
 use crate::scheduler_api::{Framework, cluster, end, task};
-use crate::world::{World, eventually};
+use crate::spare::weights;
+use crate::world::{World, eventually, has_cgroups};
 
 pub(crate) fn executor(id: &str) -> Value {
     json!({"type": "DEFAULT", "executor_id": {"value": id}, "name": "the pod",
@@ -50,7 +51,9 @@ fn executors(port: u16) -> Vec<Value> {
 #[test]
 fn a_group_runs_each_task_in_a_container_of_its_own_below_the_executors() {
     let world = World::new();
-    let (master, agent) = cluster(&world);
+    // An offer that is passed over while something else is waited for comes again soon.
+    let master = world.master(&["--offer-timeout=5secs"]);
+    let agent = master.agent(&["--resources", "cpus:2;mem:1024;ports:[31000-31009]"]);
     let mut framework = Framework::subscribe(&master, &json!({}));
     let offer = framework.offer();
     let tasks =
@@ -73,8 +76,9 @@ fn a_group_runs_each_task_in_a_container_of_its_own_below_the_executors() {
     let container = |told: &Value| told["container_status"]["container_id"]["value"].clone();
     assert_ne!(container(&told["one"]), container(&told["two"]));
     // The end of one that ended well leaves the other alone.
+    // What it holds is told with what its task holds that lives.
     let own = &executors(agent.port)[0];
-    assert_eq!((&own["id"], &own["resources"]["mem"]), (&json!("pod"), &json!(32.0)));
+    assert_eq!((&own["id"], &own["resources"]["mem"]), (&json!("pod"), &json!(64.0)));
     let at_master = &read_at(master.port, "/state")["frameworks"][0]["executors"][0];
     assert_eq!((&at_master["name"], &at_master["type"]), (&json!("the pod"), &json!("DEFAULT")));
     assert_eq!(at_master["labels"], json!([{"key": "k", "value": "v"}]));
@@ -234,5 +238,105 @@ fn a_group_outlives_its_agent_and_is_still_one() {
     assert_eq!(told["watched"]["healthy"], false);
     assert!(told["other"]["healthy"].is_null());
     assert_eq!(told["other"]["executor_id"]["value"], "pod");
+    end(&world, master, agent);
+}
+
+#[test]
+fn tasks_of_a_group_share_what_they_have_unless_they_ask_for_cgroups_of_their_own() {
+    if !has_cgroups("memory") {
+        return;
+    }
+    let world = World::new();
+    let (master, agent) = cluster(&world);
+    let mut framework = Framework::subscribe(&master, &json!({}));
+    // More than the 8 MB of the task, and less than those and the 128 of its executor.
+    let hungry = "x=$(head -c 20000000 /dev/zero | tr '\\0' a); echo ${#x}";
+    let offer = framework.offer();
+    let groups = [("shared", true), ("own", false)].map(|(name, shares)| {
+        let mut task = task(&offer, name, hungry);
+        task["resources"][1]["scalar"]["value"] = json!(8);
+        task["container"] = json!({"type": "MESOS", "linux_info": {"share_cgroups": shares}});
+        let mut around = executor(&format!("pod-{name}"));
+        around["resources"][1]["scalar"]["value"] = json!(128);
+        launch_group(&around, &[task])
+    });
+    accept(&framework, &offer, &groups);
+    let told = until(&mut framework, &[("shared", "TASK_FINISHED"), ("own", "TASK_FAILED")]);
+    assert_eq!(told["own"]["reason"], "REASON_CONTAINER_LIMITATION_MEMORY", "{}", told["own"]);
+    let limitation = json!({"resources": [{"name": "mem", "type": "SCALAR",
+        "scalar": {"value": 8.0}}]});
+    assert_eq!(told["own"]["limitation"], limitation, "{}", told["own"]);
+    assert!(told["own"]["container_status"]["executor_pid"].is_u64(), "{}", told["own"]);
+    // Whoever asks for the task is told the same.
+    let state = operate(&master, "GET_STATE");
+    let tasks = state["get_tasks"].as_object().unwrap().values();
+    let tasks = tasks.flat_map(|tasks| tasks.as_array().into_iter().flatten());
+    let own: Vec<_> = tasks.filter(|task| task["task_id"]["value"] == "own").collect();
+    let last = own[0]["statuses"].as_array().unwrap().last().unwrap();
+    assert_eq!(last["limitation"], limitation, "{last}");
+    framework.accepted("TEARDOWN", &Value::Null);
+    end(&world, master, agent);
+}
+
+#[test]
+fn what_a_group_cannot_ask_of_cgroups_is_told_in_mesos_words() {
+    let world = World::new();
+    let (master, agent) = cluster(&world);
+    let mut framework = Framework::subscribe(&master, &json!({}));
+    let offer = framework.offer();
+    let linux = |shares: bool| json!({"type": "MESOS", "linux_info": {"share_cgroups": shares}});
+    let mut limited = task(&offer, "limited", "true");
+    limited["limits"] = json!({"mem": {"value": 64}});
+    let mut unlike = [task(&offer, "shares", "true"), task(&offer, "apart", "true")];
+    unlike[1]["container"] = linux(false);
+    let mut around = executor("around");
+    around["container"] = linux(true);
+    let groups = [
+        launch_group(&executor("one"), &[limited]),
+        launch_group(&executor("two"), &unlike),
+        launch_group(&around, &[task(&offer, "inside", "true")]),
+    ];
+    accept(&framework, &offer, &groups);
+    let names = ["limited", "shares", "apart", "inside"];
+    let told = until(&mut framework, &names.map(|name| (name, "TASK_ERROR")));
+    for (name, words) in names.into_iter().zip([
+        "Resource limits may only be set for tasks within a task group when the 'share_cgroups' \
+         field is set to 'false'.",
+        "If set, the value of 'share_cgroups' must be the same for all tasks in each task group \
+         and under a single executor",
+        "must be the same for all tasks in each task group",
+        "The 'share_cgroups' field cannot be set to 'true' on executor containers",
+    ]) {
+        let message = told[name]["message"].as_str().unwrap();
+        assert!(message.contains(words), "{name}: {message}");
+    }
+    framework.accepted("TEARDOWN", &Value::Null);
+    end(&world, master, agent);
+}
+
+#[test]
+fn a_group_weighs_less_when_one_of_its_tasks_is_over() {
+    if !has_cgroups("cpu") {
+        return;
+    }
+    let world = World::new();
+    let (master, agent) = cluster(&world);
+    let mut framework = Framework::subscribe(&master, &json!({}));
+    let offer = framework.offer();
+    let gate = world.path("gate");
+    let waits = format!("until [ -e {} ]; do sleep 0.05; done", gate.display());
+    let tasks = [task(&offer, "brief", &waits), task(&offer, "long", "sleep 1000")];
+    accept(&framework, &offer, &[launch_group(&executor("pod"), &tasks)]);
+    until(&mut framework, &[("brief", "TASK_RUNNING"), ("long", "TASK_RUNNING")]);
+    let weight = || {
+        let all = [weights(&world, "cpu.shares"), weights(&world, "cpu.weight")].concat();
+        all.iter().filter_map(|text| text.parse::<u64>().ok()).sum::<u64>()
+    };
+    let both = weight();
+    std::fs::write(gate, "").unwrap();
+    until(&mut framework, &[("brief", "TASK_FINISHED")]);
+    eventually(|| weight() < both, || format!("{both}, and then {}", weight()));
+    assert!(weight() > 0, "{both}");
+    framework.accepted("TEARDOWN", &Value::Null);
     end(&world, master, agent);
 }

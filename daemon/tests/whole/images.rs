@@ -9,6 +9,7 @@ use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 use tar::{Builder, EntryType, Header};
 
+use crate::devices::with_device;
 use crate::http::post;
 use crate::scheduler_api::{Framework, end, task};
 use crate::world::{Agent, Master, World, eventually, get, is_root};
@@ -109,7 +110,8 @@ fn registry(world: &World) -> PathBuf {
 }
 
 fn cluster<'w>(world: &'w World, more: &[&str]) -> (Master<'w>, Agent<'w>) {
-    let master = world.master(&[]);
+    // An offer that is passed over while something else is waited for comes again soon.
+    let master = world.master(&["--offer-timeout=5secs"]);
     let registry = registry(world);
     let flag = format!("--docker-registry={}", registry.display());
     let agent = master.agent(&[&[&*flag, "--resources=cpus:4;mem:1024;disk:1000"], more].concat());
@@ -454,4 +456,32 @@ fn images_come_by_http_and_from_paths_and_a_store_is_one_agents() {
     let said = world.run_alone(&["--image", "../x"]).end();
     assert_eq!(said.status, 2, "{}", said.err);
     world.nothing_is_left();
+}
+
+#[test]
+fn a_task_on_an_image_finds_the_devices_that_it_holds_and_they_are_its_own() {
+    if !can_stand() || !Path::new("/dev/loop-control").exists() {
+        return;
+    }
+    let world = World::new();
+    let (master, agent) = cluster(&world, &["--devices=serial:{loop-control}"]);
+    let mut framework = Framework::subscribe(&master, &json!({}));
+    let offer = framework.offer();
+    // It is root's on the machine, and this user's in there.
+    let script = "exec 3</dev/loop-control && exit 7";
+    let mut holds = with_device(task(&offer, "holds", script), "loop-control");
+    holds["command"]["user"] = json!("nobody");
+    let lacks = task(&offer, "lacks", "test ! -e /dev/loop-control && exit 8");
+    framework.launch(&offer, &[on_image(holds, "plain"), on_image(lacks, "plain")]);
+    let mut ends = [("holds", "7"), ("lacks", "8")].map(|(name, status)| (name, status, false));
+    while ends.iter().any(|(.., ended)| !ended) {
+        let status = framework.status();
+        for (name, wanted, ended) in &mut ends {
+            if status["task_id"]["value"] == *name && status["state"] == "TASK_FAILED" {
+                assert!(status["message"].as_str().unwrap().ends_with(*wanted), "{status}");
+                *ended = true;
+            }
+        }
+    }
+    end(&world, master, agent);
 }

@@ -96,7 +96,7 @@ pub(crate) fn call(port: u16, path: &str, kind: &str, part: &Value) -> Answer {
     post(port, path, &[], &call)
 }
 
-fn shown(host: &Host<'_>, also: &Value) -> Vec<Value> {
+pub(crate) fn shown(host: &Host<'_>, also: &Value) -> Vec<Value> {
     let answer = host.call("GET_CONTAINERS", also);
     let told: Value = serde_json::from_str(&answer.text()).unwrap();
     told["get_containers"]["containers"].as_array().unwrap().clone()
@@ -184,7 +184,6 @@ fn what_is_wrong_with_a_call_about_containers_is_told_and_changes_nothing() {
         (json!({"command": {"value": "x".repeat(300_000)}}), "at most 196608"),
         (json!({"command": {"value": ""}}), "the command is empty"),
         (json!({"resources": mem}), "separate cgroups"),
-        (json!({"container": {"type": "MESOS", "tty_info": {}}}), "ContainerInfo is not supported"),
         (
             json!({"container": {"type": "MESOS", "mesos": {"image": {"type": "DOCKER",
             "docker": {"name": "x"}}}}}),
@@ -201,6 +200,44 @@ fn what_is_wrong_with_a_call_about_containers_is_told_and_changes_nothing() {
     let signal = json!({"container_id": id, "signal": 99});
     assert_eq!(host.call("KILL_CONTAINER", &signal).status, 400);
     assert!(shown(&host, &json!({"show_nested": true})).len() == 1);
+    host.end(&world);
+}
+
+#[test]
+fn a_container_inside_of_a_task_has_the_walls_that_it_asks_for_or_is_refused() {
+    if !needs_root() {
+        return;
+    }
+    let world = World::new();
+    let master = world.master(&[]);
+    let agent = master.agent(&["--effective-capabilities", "CHOWN,NET_RAW"]);
+    let host = Host::on(master, agent, |_| Vec::new());
+    let asks = |name: &str, container: Value| {
+        let command = json!({"value": "grep CapEff /proc/self/status; ulimit -n"});
+        let id = host.inside(name);
+        let part = json!({"container_id": id, "command": command, "container": container});
+        host.call("LAUNCH_NESTED_CONTAINER", &part)
+    };
+    let set = |names: &[&str]| {
+        let effective = json!({ "capabilities": names });
+        json!({"type": "MESOS", "linux_info": {"effective_capabilities": effective}})
+    };
+    let mut less = set(&["NET_RAW"]);
+    less["rlimit_info"] = json!({"rlimits": [{"type": "RLMT_NOFILE", "soft": 77, "hard": 77}]});
+    assert_eq!(asks("less", less).status, 200);
+    assert_eq!(host.waited(&host.inside("less"))["exit_status"], 0);
+    let said = std::fs::read_to_string(host.sandbox().join("containers/less/stdout")).unwrap();
+    assert_eq!(said, "CapEff:\t0000000000002000\n77\n");
+    let answer = asks("more", set(&["SYS_ADMIN"]));
+    let words = "effective capabilities requested are SYS_ADMIN, and only CHOWN,NET_RAW";
+    assert!(answer.status == 500 && answer.text().contains(words), "{}", answer.text());
+    let shm = json!({"type": "MESOS", "linux_info": {"shm_size": 8}});
+    let answer = asks("shm", shm);
+    assert!(
+        answer.status == 400 && answer.text().contains("shares the memory"),
+        "{}",
+        answer.text()
+    );
     host.end(&world);
 }
 
@@ -321,6 +358,19 @@ fn a_container_of_its_own_has_resources_and_outlives_the_agent() {
     assert_eq!(told["wait_container"]["exit_status"], 9, "{told}");
     assert_eq!(host.about("REMOVE_CONTAINER", &id).status, 200);
     assert_eq!(host.about("WAIT_CONTAINER", &id).status, 404);
+    if has_cgroups("memory") {
+        let part = json!({"container_id": id, "command": {"value": "tail /dev/zero"},
+            "resources": [{"name": "mem", "type": "SCALAR", "scalar": {"value": 16}}]});
+        assert_eq!(host.call("LAUNCH_CONTAINER", &part).status, 200);
+        let answer = host.about("WAIT_CONTAINER", &id);
+        let told: Value = serde_json::from_str(&answer.text()).unwrap();
+        let told = &told["wait_container"];
+        assert_eq!(told["reason"], "REASON_CONTAINER_LIMITATION_MEMORY", "{told}");
+        let limited = &told["limitation"]["resources"];
+        assert_eq!(limited[0]["name"], "mem", "{told}");
+        assert_eq!(limited[0]["scalar"]["value"], 16.0, "{told}");
+        assert_eq!(host.about("REMOVE_CONTAINER", &id).status, 200);
+    }
     host.end(&world);
 }
 
@@ -345,6 +395,10 @@ launch $OWN launched
 ask '{"type": "WAIT_NESTED_CONTAINER", "wait_nested_container": {"container_id":
     {"value": "kid", "parent": {"value": "'$OWN'"}}}}' waited
 launch $OTHER foreign
+ask '{"type": "LAUNCH_CONTAINER", "launch_container": {"container_id":
+    {"value": "again", "parent": {"value": "'$OWN'"}}, "command": {"value": "exit 4"}}}' launched-again
+ask '{"type": "WAIT_CONTAINER", "wait_container": {"container_id":
+    {"value": "again", "parent": {"value": "'$OWN'"}}}}' waited-again
 launch $OWN user ', "user": "daemon"'
 ask '{"type": "GET_STATE"}' state
 touch over
@@ -373,6 +427,9 @@ fn an_executor_has_containers_inside_of_its_own_and_of_no_other() {
     let read = |name: &str| std::fs::read_to_string(sandbox.join(name)).unwrap();
     assert!(read("launched").starts_with("HTTP/1.1 200 "), "{}", read("launched"));
     assert!(read("waited").contains("\"exit_status\":768"), "{}", read("waited"));
+    let again = read("launched-again");
+    assert!(again.starts_with("HTTP/1.1 200 "), "{again}");
+    assert!(read("waited-again").contains("\"exit_status\":1024"), "{}", read("waited-again"));
     assert!(read("foreign").starts_with("HTTP/1.1 403 "), "{}", read("foreign"));
     assert!(read("user").starts_with("HTTP/1.1 403 "), "{}", read("user"));
     assert!(read("state").starts_with("HTTP/1.1 403 "), "{}", read("state"));

@@ -1,6 +1,7 @@
 //! `mesita install`: what it writes below a root, a service that it starts, and nothing afterwards.
 
 use std::fs;
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
 use crate::world::{Said, Signal, World, eventually, needs_root};
@@ -51,6 +52,9 @@ fn an_image_gets_both_daemons_and_loses_them_one_by_one() {
     );
     let text = |path: &str| fs::read_to_string(root.join(path)).unwrap();
     assert_eq!(text("etc/mesita/master.toml"), "port = \"5060\"\n");
+    // There may be a token in it.
+    let mode = fs::metadata(root.join("etc/mesita/agent.toml")).unwrap().permissions().mode();
+    assert_eq!(mode & 0o777, 0o600);
     let unit = text("etc/systemd/system/mesita-agent.service");
     assert!(unit.contains("ExecStart=/usr/local/bin/mesita agent --config /etc/mesita/agent.toml"));
     let link = root.join("etc/systemd/system/multi-user.target.wants/mesita-agent.service");
@@ -65,6 +69,34 @@ fn an_image_gets_both_daemons_and_loses_them_one_by_one() {
     gone("master");
     gone("master");
     assert_eq!(names(&root), [""; 0]);
+    world.nothing_is_left();
+}
+
+#[test]
+fn what_init_prints_for_cloud_init_makes_a_machine_an_agent() {
+    let world = World::new();
+    let (directory, root) = (world.path("shop"), world.path("root"));
+    fs::create_dir(&root).unwrap();
+    let directory = directory.to_str().unwrap();
+    let init = ["init", "--name", "shop", "--ip", "10.0.0.1", "--dir", directory, "--cloud-init"];
+    let said = world.told(&init);
+    assert_eq!(said.status, 0, "{}", said.err);
+    assert!(said.err.contains("mesita master --config"), "{}", said.err);
+    assert!(said.out.starts_with("#cloud-config\n"), "{}", said.out);
+    let after = |key: &str| {
+        let value = said.out.lines().find_map(|line| line.trim().strip_prefix(key));
+        value.unwrap_or_else(|| panic!("{key} in {}", said.out)).to_owned()
+    };
+    let text = |key: &str| serde_json::from_str::<String>(&after(key)).unwrap();
+    assert!(said.err.contains(&text("content: ")), "{}", said.err);
+    let command = format!("[{}", after("- ["));
+    let command: Vec<String> = serde_json::from_str(&command).unwrap();
+    assert_eq!(command[..3], ["/usr/bin/mesita", "install", "agent"]);
+    let words: Vec<&str> = command[3..].iter().map(String::as_str).collect();
+    let said = install(&world, &root, &[&["agent", "--init=systemd"], &words[..]].concat());
+    assert_eq!(said.status, 0, "{}", said.err);
+    let config = fs::read_to_string(root.join("etc/mesita/agent.toml")).unwrap();
+    assert!(config.contains("https://10.0.0.1:5050") && config.contains(&text("- path: ")));
     world.nothing_is_left();
 }
 

@@ -86,6 +86,9 @@ fn what_agents_are_to_the_cluster_outlives_a_master_that_is_killed() {
     let told = ask(master.port, "GET", "/slaves", &[], b"");
     let told: Value = serde_json::from_slice(&told.body).unwrap();
     assert_eq!(told["recovered_slaves"][0]["id"], Value::String(second), "{told}");
+    assert_eq!(told["recovered_slaves"][0]["hostname"], "pi2", "{told}");
+    let named = |of: &str| id(&master, of);
+    assert_eq!(["pi1", "pi3"].map(named), [first, third]);
     assert_eq!(told["slaves"], json!([]));
     gone.start();
     gone.process().says("marked this agent gone");

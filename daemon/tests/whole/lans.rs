@@ -1,6 +1,7 @@
 //! Machines on one network, each a namespace: cables between two of them are cut, and addresses change.
 
 use std::cell::Cell;
+use std::process::Command;
 
 use serde_json::Value;
 
@@ -79,6 +80,20 @@ impl<'w> Lan<'w> {
         ip(&format!("-n {name} route {verb} blackhole {host}/32")).unwrap();
     }
 
+    /// Of the datagrams that arrive at a machine so many of a hundred are lost, by chance; an error where
+    /// the kernel has no filter for that.
+    pub(crate) fn lose(&self, at: usize, percent: u64) -> Result<(), String> {
+        let name = &self.machines[at].name;
+        // Classic BPF: of UDP, and with a random word below the threshold, the packet is dropped.
+        let below = percent * (1 << 32) / 100;
+        let program =
+            format!("6,48 0 0 23,21 0 3 17,32 0 0 4294963256,53 1 0 {below},6 0 0 2,6 0 0 0");
+        let _ = tc(name, &["qdisc", "delete", "dev", "cable", "clsact"]);
+        tc(name, &["qdisc", "add", "dev", "cable", "clsact"])?;
+        let filter = ["filter", "add", "dev", "cable", "ingress", "bpf", "da", "bytecode"];
+        tc(name, &[&filter[..], &[&program]].concat())
+    }
+
     /// Where the masters of the first three machines are, as flags take it.
     pub(crate) fn list(&self) -> String {
         [0, 1, 2].map(|at| self.master_at(at)).join(",")
@@ -134,4 +149,11 @@ impl<'w> Lan<'w> {
         );
         found.unwrap()
     }
+}
+
+pub(crate) fn tc(namespace: &str, arguments: &[&str]) -> Result<(), String> {
+    let said = Command::new("tc").args(["-n", namespace]).args(arguments).output();
+    let said = said.map_err(|error| format!("tc: {error}"))?;
+    let err = String::from_utf8_lossy(&said.stderr).into_owned();
+    if said.status.success() { Ok(()) } else { Err(err) }
 }

@@ -6,8 +6,10 @@
 // What other processes do is waited for by looking again and again, on the tests' own clock.
 #![allow(clippy::disallowed_methods)]
 
+mod accepts;
 mod acls;
 mod agent_api;
+mod apart;
 mod audits;
 mod bad_input;
 mod certificates;
@@ -22,7 +24,10 @@ mod doors;
 mod exec;
 mod executors;
 mod faults;
+mod faulty;
 mod fetches;
+#[cfg(feature = "tls")]
+mod field;
 mod frameworks;
 mod groups;
 mod http;
@@ -30,6 +35,9 @@ mod idle;
 mod images;
 mod inner;
 mod installs;
+mod isolators;
+#[cfg(feature = "tls")]
+mod joined_masters;
 mod journal;
 mod kept;
 mod kills;
@@ -45,6 +53,8 @@ mod pymesos;
 mod rates;
 mod reads;
 mod recorded;
+#[cfg(feature = "tls")]
+mod rekeys;
 mod requests;
 mod restarts;
 mod roles;
@@ -62,5 +72,6 @@ mod spare;
 #[cfg(feature = "tls")]
 mod splices;
 mod stores;
+mod terminals;
 mod volumes;
 mod world;

@@ -162,6 +162,33 @@ pub(crate) fn gated(world: &World, set: &Set<'_>) -> (Process, PathBuf) {
 }
 
 #[test]
+fn others_show_a_leader_by_the_name_that_it_has_for_clients() {
+    let world = World::new();
+    let mut set = Set::of(&world, 3, &[]);
+    for at in 0..3 {
+        let name = format!("--hostname=m{at}.example");
+        set.running[at] = Some(set.begin(at, &["--bootstrap", &name]));
+    }
+    for _ in 0..2 {
+        let leader = set.leader();
+        let there = format!("//m{leader}.example:{}", set.ports[leader]);
+        for at in set.alive() {
+            let shown = || get(set.ports[at], "/redirect");
+            let named = || shown().contains(&format!("Location: {there}\r\n"));
+            eventually(named, || format!("{there}: {}", shown()));
+        }
+        let other = set.alive().into_iter().find(|at| *at != leader).unwrap();
+        let answer = get(set.ports[other], "/state?x=1");
+        assert!(answer.contains(&format!("Location: {there}/state?x=1\r\n")), "{answer}");
+        if set.alive().len() == 3 {
+            set.kill(leader);
+        }
+    }
+    set.stop();
+    world.nothing_is_left();
+}
+
+#[test]
 fn a_leader_that_is_killed_is_followed_by_another_one_and_tasks_run_on() {
     let world = World::new();
     let mut set = Set::made(&world, &["--min-failover-timeout=60s"]);
@@ -299,6 +326,28 @@ fn without_a_majority_nobody_leads_and_tasks_run_on() {
 }
 
 #[test]
+fn who_asks_a_master_that_waits_for_the_others_is_told_for_whom() {
+    let world = World::new();
+    let mut set = Set::of(&world, 3, &[]);
+    set.running[0] = Some(set.begin(0, &["--bootstrap"]));
+    set.process(0).says("waiting for ");
+    let waits = format!(
+        "the set of this master is not made yet: it waits for {}, {}, each started with --bootstrap",
+        set.address(1),
+        set.address(2)
+    );
+    let said = world.told(&["masters", "ls", "--master", &set.address(0)]);
+    assert!(said.status != 0 && said.err.contains(&waits), "{}", said.err);
+    let answer = get(set.ports[0], "/health");
+    assert!(answer.starts_with("HTTP/1.1 503 ") && answer.contains(&waits), "{answer}");
+    (1..3).for_each(|at| set.running[at] = Some(set.begin(at, &["--bootstrap"])));
+    (0..3).for_each(|at| set.process(at).says("master at 127.0.0.1:"));
+    set.leader();
+    set.stop();
+    world.nothing_is_left();
+}
+
+#[test]
 fn a_majority_that_is_lost_for_good_is_given_up_by_an_operators_word() {
     let world = World::new();
     let mut set = Set::made(&world, &["--min-failover-timeout=60s"]);
@@ -331,12 +380,31 @@ fn a_majority_that_is_lost_for_good_is_given_up_by_an_operators_word() {
     let mark = world.marked();
     let run = ["run", mark.as_str(), "--master", &address, "--wait=30s", "--", "true"];
     assert_eq!(world.told(&run).status, 0);
-    // The others come back in spite of that; nobody who has heard of the new history obeys them.
+    // The others come back in spite of that. Nobody who has heard of the new history obeys them, and who
+    // leads them hears of it: that one ends, for good, and so on until there is no majority any more.
     alone.signal(Signal::TERM);
     assert_eq!(alone.end().status, 0);
     (0..3).for_each(|at| set.restart(at));
-    set.leader();
-    agent.process().says("a master that was replaced");
+    let ended = |set: &Set<'_>| (0..3).filter(|at| set.process(*at).has_ended()).count();
+    eventually(|| ended(&set) == 2, || format!("two of them end: {}", agent.process().err()));
+    for at in 0..3 {
+        if set.process(at).has_ended() {
+            let said = set.running[at].take().unwrap().end();
+            assert_eq!(said.status, 1, "{}", said.err);
+            assert!(
+                said.err.contains("this cluster goes on elsewhere, as generation 1"),
+                "{}",
+                said.err
+            );
+            let again = set.begin(at, &[]).end();
+            assert_ne!(again.status, 0, "{}", again.err);
+            for err in [said.err, again.err] {
+                assert!(err.contains("an operator has given this set of masters up"), "{err}");
+            }
+        } else {
+            assert_eq!(set.health(at)["leading"], false);
+        }
+    }
     agent.kill();
     set.stop();
     world.nothing_is_left();

@@ -21,6 +21,11 @@ pub(crate) fn ip(arguments: &str) -> Result<(), String> {
     }
 }
 
+/// What was made of namespaces; none, and the reason is said, where a machine makes none.
+pub(crate) fn or_skipped<T>(made: Result<T, String>) -> Option<T> {
+    made.inspect_err(|why| println!("SKIPPED: no network of namespaces can be made: {why}")).ok()
+}
+
 impl Namespace {
     pub(crate) fn new(name: &str) -> Result<Self, String> {
         ip(&format!("netns add {name}"))?;
@@ -93,10 +98,7 @@ fn an_agent_that_only_dials_out_shows_what_its_tasks_write() {
         return;
     }
     let world = World::new();
-    let [outside, inside] = match cable(&world) {
-        Ok(pair) => pair,
-        Err(why) => return println!("SKIPPED: no network namespace can be made: {why}"),
-    };
+    let Some([outside, inside]) = or_skipped(cable(&world)) else { return };
     let (work_dir, agent_dir) = (world.path("outside"), world.path("inside"));
     let [work_dir, agent_dir] = [&work_dir, &agent_dir].map(|path| path.to_str().unwrap());
     let flags = ["--ip", "10.77.0.1", "--insecure", "--port", "5050", "--work-dir", work_dir];
@@ -195,10 +197,7 @@ fn agents_behind_one_address_are_each_reached_under_their_own_id() {
         let other = third(&world, &outside)?;
         Ok([outside, inside, other])
     });
-    let [outside, inside, other] = match made {
-        Ok(all) => all,
-        Err(why) => return println!("SKIPPED: no network namespace can be made: {why}"),
-    };
+    let Some([outside, inside, other]) = or_skipped(made) else { return };
     let work_dir = world.path("outside");
     let flags = ["--ip", "10.77.0.1", "--insecure", "--port", "5050", "--work-dir"];
     let begin = [&["master"], &flags[..], &[work_dir.to_str().unwrap()]].concat();
@@ -248,10 +247,7 @@ fn without_a_word_the_cluster_of_this_host_is_used() {
         return;
     }
     let world = World::new();
-    let host = match Namespace::new(&format!("{}-h", world.name())) {
-        Ok(host) => host,
-        Err(why) => return println!("SKIPPED: no network namespace can be made: {why}"),
-    };
+    let Some(host) = or_skipped(Namespace::new(&format!("{}-h", world.name()))) else { return };
     let mark = world.marked();
     let run = || start(&world, &host, &["run", &mark, "--", "echo", "found"]).end();
     let announced = "private one-shot cluster";
@@ -292,4 +288,32 @@ fn without_a_word_the_cluster_of_this_host_is_used() {
     // Nothing holds an agent's keeper without a task but the agent.
     drop(host);
     world.nothing_is_left();
+}
+
+#[test]
+fn a_task_is_not_let_in_by_another_address_of_its_machine_either() {
+    if !needs_root() {
+        return;
+    }
+    let world = World::new();
+    let Some([outside, _inside]) = or_skipped(cable(&world)) else { return };
+    let (work_dir, agent_dir) = (world.path("master"), world.path("agent"));
+    let [work_dir, agent_dir] = [&work_dir, &agent_dir].map(|path| path.to_str().unwrap());
+    let flags = ["master", "--ip", "10.77.0.1", "--insecure", "--work-dir", work_dir];
+    let master = start(&world, &outside, &flags);
+    master.says("master at 10.77.0.1:5050");
+    let (root, at) = (format!("--cgroups-root={}", world.name()), ["--master", "10.77.0.1:5050"]);
+    let flags = ["agent", "--work-dir", agent_dir, &root];
+    let agent = start(&world, &outside, &[&flags[..], &at].concat());
+    agent.says("registered with the master at 10.77.0.1:5050");
+    let mark = world.marked();
+    let line = "bash -c 'exec 3<>/dev/tcp/10.77.0.1/5050; printf \"GET /state HTTP/1.0\\r\\n\\r\\n\" >&3; \
+                head -n 1 <&3'";
+    let run = ["run", &mark, "--user", "nobody", "--command", line];
+    let said = start(&world, &outside, &[&run[..], &at].concat()).end();
+    assert!(said.out.contains(" 403 "), "{}{}", said.out, said.err);
+    agent.signal(Signal::USR1);
+    assert_eq!(agent.end().status, 0);
+    master.signal(Signal::TERM);
+    assert_eq!(master.end().status, 0);
 }

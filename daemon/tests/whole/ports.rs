@@ -56,9 +56,10 @@ fn apart(test: impl FnOnce() + Send + 'static) {
 fn command(world: &World, subcommand: &str, port: u16) -> Vec<String> {
     let work_dir = world.path(&format!("{subcommand}-{port}")).display().to_string();
     let port = port.to_string();
+    let root = format!("--cgroups-root={}", world.name());
     let own: &[&str] = match subcommand {
         "master" => &["--work-dir", &work_dir],
-        "agent" => &["--work-dir", &work_dir, "--master", "127.0.0.1:1"],
+        "agent" => &["--work-dir", &work_dir, &root, "--master", "127.0.0.1:1"],
         "dev" => &["--agents", "1"],
         other => panic!("nobody told this test how `mesita {other}` is started, which has a port"),
     };

@@ -54,11 +54,11 @@ fn a_principal_that_was_added_may_do_what_is_its_own_and_nothing_else() {
     let mark = world.marked();
     let run = |more: &[&str]| {
         let begin = ["run", &mark, "--wait=5secs"];
-        said(&world, &master, &[&begin, more, &["--", "true"]].concat(), &shop)
+        said(&world, &master, &[&begin, more, &["--", "echo", "out"]].concat(), &shop)
     };
     for role in ["shop", "shop/till"] {
         let ran = run(&["--role", role, "--user=nobody"]);
-        assert_eq!(ran.status, 0, "{role}: {}", ran.err);
+        assert_eq!((ran.status, &*ran.out), (0, "out\n"), "{role}: {}", ran.err);
     }
     for (flags, why) in [
         (&["--role=*", "--user=nobody"][..], "Not authorized to use roles"),
@@ -95,6 +95,26 @@ fn a_principal_that_was_added_may_do_what_is_its_own_and_nothing_else() {
     world.nothing_is_left();
 }
 
+/// Who may not run tasks as root cannot make itself somebody who may.
+#[test]
+fn nobody_hands_on_that_root_runs_its_tasks_who_may_not_do_that_itself() {
+    let world = World::new();
+    let (master, operator) = closed(&world, &[]);
+    for user in ["root", "0"] {
+        let user = format!("--user={user}");
+        let more = ["principal", "add", "more", "--operate", "--role=*", &user];
+        let refused = said(&world, &master, &more, &operator);
+        assert_ne!(refused.status, 0, "{}", refused.out);
+        assert!(refused.err.contains("hands that on to nobody"), "{}", refused.err);
+    }
+    master.stop();
+    let rules = r#"--acls={"run_tasks": [{"principals": {"values": ["ops"]}, "users": {"values": ["root"]}}]}"#;
+    let (master, operator) = closed(&world, &[rules]);
+    add(&world, &master, &operator, &["more", "--role=*", "--user=root"]);
+    master.stop();
+    world.nothing_is_left();
+}
+
 #[test]
 fn another_secret_and_the_end_of_a_principal_count_at_once() {
     let world = World::new();
@@ -104,6 +124,7 @@ fn another_secret_and_the_end_of_a_principal_count_at_once() {
     assert_eq!(ps(&old), 0);
     let twice = said(&world, &master, &["principal", "add", "watch"], &operator);
     assert!(twice.status == 1 && twice.out.is_empty(), "{}", twice.err);
+    assert!(twice.err.contains("there is a principal `watch`: --replace"), "{}", twice.err);
     let again = ["principal", "add", "watch", "--role=watch", "--replace"];
     let again = said(&world, &master, &again, &operator);
     assert_eq!(again.status, 0, "{}", again.err);
@@ -136,7 +157,7 @@ fn another_secret_and_the_end_of_a_principal_count_at_once() {
     drop(waits);
     assert_ne!(ps(&new), 0);
     let gone = said(&world, &master, &["principal", "rm", "watch"], &operator);
-    assert!(gone.status == 1 && gone.err.contains("there is no key"), "{}", gone.err);
+    assert!(gone.status == 1 && gone.err.contains("there is no principal `watch`"), "{}", gone.err);
     // Those of the file are changed there.
     let taken = said(&world, &master, &["principal", "add", "web"], &operator);
     assert!(taken.err.contains("--credentials: change it there"), "{}", taken.err);

@@ -4,9 +4,9 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
-use crate::credentials::{EVERYBODY, credentials};
-use crate::http::{Records, post};
-use crate::world::World;
+use crate::credentials::{EVERYBODY, credential, credentials};
+use crate::http::{Records, ask, post};
+use crate::world::{Agent, World, eventually};
 
 const SCHEDULER: &str = "/api/v1/scheduler";
 const WEB: &str = "Basic d2ViOnBsYW50ZWQtM2Y5Yy13ZWI=";
@@ -24,6 +24,11 @@ fn subscribed(port: u16, shown: &str) -> (Records, Value, Vec<(String, String)>)
     let stream = events.headers.iter().find(|(name, _)| name == "Mesos-Stream-Id").unwrap();
     let headers = vec![("Authorization".to_owned(), shown.to_owned()), stream.clone()];
     (events, id, headers)
+}
+
+/// What is answered to who shows that.
+fn shown(port: u16, path: &str, authorization: &str) -> String {
+    ask(port, "GET", path, &[("Authorization", authorization)], b"").text()
 }
 
 fn revive(port: u16, id: &Value, headers: &[(String, String)]) -> u16 {
@@ -81,4 +86,36 @@ fn rates_that_make_no_sense_are_refused_at_the_start() {
     let said = world.told(&["master", "--work-dir", &work_dir, limits]);
     assert_eq!(said.status, 2, "{}", said.err);
     assert!(said.err.contains("--rate-limits: `a`: qps is 0.001 or more"), "{}", said.err);
+}
+
+#[test]
+fn a_principal_holds_no_more_offers_than_it_may_and_others_have_the_rest() {
+    let world = World::new();
+    let known = credentials(&world);
+    let flags = [&*known, "--max-offers-per-principal=1"];
+    let master = world.master(&[&flags[..], &EVERYBODY[..]].concat());
+    let port = master.port;
+    let (mut of_web, ..) = subscribed(port, WEB);
+    let (mut of_ops, ..) = subscribed(port, OPS);
+    let ((_, secret), more) = (credential(&world, "pis"), ["--resources=cpus:1;mem:64"]);
+    let flags = [&["--credential", &secret], &more[..]].concat();
+    let agents = [0, 1, 2].map(|_| master.agent(&flags));
+    let first = of_web.until("OFFERS");
+    assert_eq!(first["offers"].as_array().unwrap().len(), 1, "{first}");
+    let other = of_ops.until("OFFERS");
+    assert_eq!(other["offers"].as_array().unwrap().len(), 1, "{other}");
+    let gauge = |name: &str| {
+        let told = shown(port, "/metrics", OPS);
+        let line = told.lines().find(|line| line.starts_with(&format!("mesita_master_{name} ")));
+        line.map(|line| line.rsplit(' ').next().unwrap().parse::<u64>().unwrap())
+    };
+    // Of three agents one is offered to nobody.
+    eventually(
+        || gauge("offers_per_principal_refused_total").is_some_and(|count| count > 0),
+        || shown(port, "/metrics", OPS),
+    );
+    assert_eq!([gauge("offers"), gauge("offers_per_principal_max")], [Some(2), Some(1)]);
+    agents.into_iter().for_each(Agent::leave);
+    master.stop();
+    world.nothing_is_left();
 }

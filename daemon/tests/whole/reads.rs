@@ -28,12 +28,26 @@ fn read(master: &Master<'_>, path: &str) -> Value {
     serde_json::from_str(&answer.text()).unwrap_or_else(|_| panic!("{path}: {}", answer.text()))
 }
 
-fn operate(master: &Master<'_>, kind: &str) -> Value {
-    let answer = post(master.port, "/api/v1", &[], &json!({"type": kind}));
+pub(crate) fn operate(master: &Master<'_>, kind: &str) -> Value {
+    operate_at(master.port, kind)
+}
+
+pub(crate) fn operate_at(port: u16, kind: &str) -> Value {
+    let answer = post(port, "/api/v1", &[], &json!({"type": kind}));
     assert_eq!(answer.status, 200, "{kind}: {}", answer.text());
     let value: Value = serde_json::from_str(&answer.text()).unwrap();
     assert_eq!(value["type"], kind);
     value[kind.to_lowercase()].clone()
+}
+
+#[test]
+fn an_agent_names_its_master_as_that_is_called() {
+    let world = World::new();
+    let master = world.master(&["--hostname=called.example"]);
+    let agent = master.agent(&[]);
+    let named = || read_at(agent.port, "/state")["master_hostname"].clone();
+    eventually(|| named() == "called.example", || named().to_string());
+    end(&world, master, agent);
 }
 
 #[test]

@@ -128,19 +128,26 @@ fn a_rule_that_cannot_be_kept_is_refused() {
     let pair = [("stop-after", "60secs"), ("lost-after", "80secs"), ("restart", "always")];
     let twice = [("restart", "always"), ("unknown", "start")];
     let word = [("restart", "perhaps")];
+    let (short, none) = ([("stop-after", "9secs")], [("stop-after", "0secs")]);
     let tasks = [
         ruled(&offer, "pair", "sleep 1", &file, &pair),
         ruled(&offer, "twice", "sleep 1", &file, &twice),
         ruled(&offer, "word", "sleep 1", &file, &word),
+        ruled(&offer, "short", "sleep 1", &file, &short),
+        ruled(&offer, "none", "sleep 1", &file, &none),
     ];
     framework.launch(&offer, &tasks);
-    for _ in 0..3 {
+    for _ in 0..5 {
         let status = framework.status();
         assert_eq!(status["state"], "TASK_ERROR", "{status}");
         let why = status["message"].as_str().unwrap();
         let expected = match status["task_id"]["value"].as_str().unwrap() {
             "pair" => "0.75 of mesita.lost-after",
             "twice" => "mesita.copies=availability",
+            "short" => {
+                "mesita.stop-after is shorter than the --agent-timeout of the master, 10secs"
+            }
+            "none" => "'0secs' is no time: leave it out to have none",
             _ => "'perhaps' is none of never, on-failure, always",
         };
         assert!(why.contains(expected), "{why}");
@@ -300,7 +307,9 @@ fn where_two_of_one_id_meet_the_one_stays_that_the_rule_says() {
             };
             world.processes().iter().any(called)
         };
-        assert!(run("1111") && run("2222"), "{stays}: {:?}", world.processes());
+        // A shell was told to run that becomes the sleeper in a moment.
+        let both = || run("1111") && run("2222");
+        eventually(both, || format!("{stays}: {:?}", world.processes()));
         first.process().signal(Signal::CONT);
         let one = || (run("1111"), run("2222")) == (original, !original);
         eventually(one, || format!("{stays}: {:?}", world.processes()));

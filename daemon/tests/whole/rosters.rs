@@ -9,6 +9,7 @@ use serde_json::{Value, json};
 use crate::http::post;
 use crate::lans::Lan;
 use crate::masters::{Set, copy_all, gated, refused};
+use crate::network::or_skipped;
 use crate::world::{
     Agent, PATIENCE, Process, Said, Signal, World, eventually, get, needs_root, within,
 };
@@ -215,6 +216,21 @@ fn one_change_at_a_time_and_only_by_operators() {
 }
 
 #[test]
+fn a_list_of_one_is_a_set_that_others_can_follow() {
+    let world = World::new();
+    let mut set = Set::of(&world, 1, &[]);
+    set.running[0] = Some(set.begin(0, &["--bootstrap"]));
+    set.process(0).says("master at 127.0.0.1:");
+    set.leader();
+    set.newcomer(&[]);
+    let key = set.asking();
+    assert_eq!(set.change(&["add", &key]).status, 0);
+    set.voting(2);
+    set.stop();
+    world.nothing_is_left();
+}
+
+#[test]
 fn a_single_master_becomes_three() {
     let world = World::new();
     let mut set = Set::of(&world, 1, &[]);
@@ -324,10 +340,7 @@ fn masters_and_ten_agents_whose_addresses_all_change_at_once_form_again_unaided(
         return;
     }
     let world = World::new();
-    let lan = match Lan::new(&world, 13) {
-        Ok(lan) => lan,
-        Err(why) => return println!("SKIPPED: no network of namespaces can be made: {why}"),
-    };
+    let Some(lan) = or_skipped(Lan::new(&world, 13)) else { return };
     let names = |net: u8| {
         let line = |at: usize| format!("10.{net}.0.{} m{at}.test\n", at + 1);
         fs::write(world.path("hosts"), [0, 1, 2].map(line).concat()).unwrap();

@@ -174,6 +174,31 @@ fn a_task_that_ignores_sigterm_is_killed_after_its_grace() {
 }
 
 #[test]
+fn an_agent_that_leaves_is_not_offered_while_its_tasks_take_their_grace() {
+    let world = World::new();
+    let master = world.master(&[]);
+    let agent = master.agent(&[]);
+    let gate = world.path("gate");
+    let wait = format!("while [ ! -e {} ]; do sleep 0.1; done", gate.display());
+    let line = format!("trap 'echo asked' TERM; echo here; {wait}");
+    let run = master.run(&["--kill-grace", "60s", "--command", &line]);
+    run.prints("here\n");
+    std::thread::scope(|scope| {
+        scope.spawn(move || agent.leave());
+        run.prints("here\nasked\n");
+        let other = master.run(&["--resources", "cpus:0.1;mem:32", "--", "true"]);
+        other.says("waiting: ");
+        other.signal(Signal::INT);
+        let said = other.end();
+        assert!(!said.err.contains("TASK_"), "{}", said.err);
+        std::fs::write(&gate, "").unwrap();
+    });
+    run.end();
+    master.stop();
+    world.nothing_is_left();
+}
+
+#[test]
 fn sigterm_ends_a_run_with_its_task_which_may_say_goodbye() {
     let world = World::new();
     let line = "trap 'echo bye; exit 0' TERM; echo here; while true; do sleep 0.1; done";
@@ -238,7 +263,8 @@ fn what_fits_but_is_in_use_is_told_and_waited_for() {
     let occupant = master.run(&["--resources", "cpus:4;mem:64", "--command", &line]);
     occupant.says("TASK_RUNNING");
     let waiting = master.run(&["--resources", "cpus:2;mem:64", "--", "echo", "my turn"]);
-    waiting.says("waiting: the agents that have that much use it for other tasks now\n");
+    waiting
+        .says("waiting: the agents that have that much use it for other tasks, or take none now");
     std::fs::write(&gate, "").unwrap();
     assert_eq!(occupant.end().status, 0);
     let said = waiting.end();

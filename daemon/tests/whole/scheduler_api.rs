@@ -3,6 +3,7 @@
 use serde_json::{Value, json};
 
 use crate::http::{Answer, Records, ask, post};
+use crate::reads::read_at;
 use crate::world::{Agent, Master, World, eventually, get};
 
 const PATH: &str = "/api/v1/scheduler";
@@ -192,7 +193,7 @@ fn a_framework_lives_from_subscribe_to_teardown() {
     // What there cannot be is dropped without a word.
     framework.accepted("REVIVE", &json!({"roles": ["/bad"]}));
     framework.accepted("KILL", &json!({"task_id": {"value": ""}}));
-    let told = &crate::reads::read_at(master.port, "/frameworks")["frameworks"][0];
+    let told = &read_at(master.port, "/frameworks")["frameworks"][0];
     assert_eq!(told["labels"], json!([{"key": "k", "value": "v"}]));
     framework.accepted("TEARDOWN", &Value::Null);
     while framework.events.event().is_some() {}
@@ -278,6 +279,13 @@ fn what_is_wrong_with_a_call_has_the_code_and_the_words_of_mesos() {
         assert_eq!(answer.status, status, "{body}: {}", answer.text());
         assert!(answer.text().contains(words), "{body}: {}", answer.text());
     }
+    let answer = framework.call("UNKNOWN", &Value::Null);
+    assert_eq!((answer.status, &*answer.text()), (501, "Received 'UNKNOWN' call"));
+    let info = json!({"user": user(), "name": "x", "id": {"value": id}, "checkpoint": true, "roles": ["*"],
+        "capabilities": [{"type": "MULTI_ROLE"}]});
+    let answer = framework.call("UPDATE_FRAMEWORK", &json!({ "framework_info": info }));
+    let words = "Updating 'FrameworkInfo.checkpoint' is unsupported";
+    assert_eq!((answer.status, &*answer.text()), (400, words));
     let answer = ask(master.port, "GET", PATH, &[], b"");
     assert_eq!((answer.status, answer.header("Allow")), (405, Some("POST")));
     let words = "405 Method Not Allowed. Expecting one of { 'POST' }, but received 'GET'.";
@@ -351,6 +359,30 @@ fn a_task_that_cannot_be_is_told_so_and_the_one_beside_it_runs() {
         assert!(status["message"].as_str().unwrap().contains(words), "{status}");
     }
     assert_eq!(framework.end_of("well")["state"], "TASK_FINISHED");
+    let offer = framework.offer();
+    let id = &offer["id"];
+    for (name, offers, words) in [
+        ("twice", json!([id, id]), "Duplicate offer in offer list"),
+        ("none", json!([]), "No offers specified"),
+        ("gone", json!([{"value": "no-such"}]), "no longer valid"),
+    ] {
+        let launch =
+            json!({"type": "LAUNCH", "launch": {"task_infos": [task(&offer, name, "true")]}});
+        framework.accepted("ACCEPT", &json!({"offer_ids": offers, "operations": [launch]}));
+        let status = framework.end_of(name);
+        assert_eq!(status["reason"], "REASON_INVALID_OFFERS", "{status}");
+        assert!(status["message"].as_str().unwrap().contains(words), "{status}");
+    }
+    // They count as tasks that ended, though they never were.
+    let told = read_at(master.port, "/metrics/snapshot");
+    for (name, count) in [
+        ("tasks_error", 4.0),
+        ("task_error/source_master/reason_task_invalid", 4.0),
+        ("tasks_dropped", 3.0),
+        ("task_dropped/source_master/reason_invalid_offers", 3.0),
+    ] {
+        assert_eq!(told[&format!("master/{name}")], count, "{name}");
+    }
     framework.accepted("TEARDOWN", &Value::Null);
     end(&world, master, agent);
 }
@@ -398,12 +430,12 @@ fn a_scheduler_that_comes_back_takes_over_its_tasks() {
     let offer = old.offer();
     old.launch(&offer, &[task(&offer, "long", "sleep 1000")]);
     while old.status()["state"] != "TASK_RUNNING" {}
-    let told = || crate::reads::read_at(master.port, "/frameworks")["frameworks"][0].clone();
+    let told = || read_at(master.port, "/frameworks")["frameworks"][0].clone();
     assert_eq!(told()["reregistered_time"], Value::Null);
     let mut new = Framework::subscribe(&master, &json!({"id": old.id}));
     assert_eq!(new.id, old.id);
     assert!(told()["reregistered_time"].as_f64() > told()["registered_time"].as_f64());
-    let state = crate::reads::read_at(master.port, "/state")["frameworks"][0].clone();
+    let state = read_at(master.port, "/state")["frameworks"][0].clone();
     assert_eq!(state["reregistered_time"], told()["reregistered_time"]);
     let error = old.events.until("ERROR");
     assert_eq!(error["message"], "Framework failed over");
@@ -598,9 +630,7 @@ fn a_framework_that_asks_for_no_time_and_has_nothing_goes_when_it_leaves() {
     let answer = framework.call("UPDATE_FRAMEWORK", &update);
     let words = "Updating 'FrameworkInfo.user' is unsupported";
     assert!(answer.status == 400 && answer.text().contains(words), "{}", answer.text());
-    let left = || {
-        crate::reads::read_at(master.port, "/frameworks")["frameworks"].as_array().unwrap().len()
-    };
+    let left = || read_at(master.port, "/frameworks")["frameworks"].as_array().unwrap().len();
     assert_eq!(left(), 1);
     drop(framework);
     eventually(|| left() == 0, || "it is kept for a minute".to_owned());

@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use crate::certificates::Authority;
-use crate::network::{cable, start};
+use crate::network::{cable, or_skipped, start};
 use crate::world::{Agent, Master, Said, World, eventually, needs_root};
 
 /// What curl says of a URL, and its status.
@@ -184,10 +184,7 @@ fn other_machines_come_by_tls_and_with_a_credential_or_not_at_all() {
         return;
     }
     let world = World::new();
-    let [outside, inside] = match cable(&world) {
-        Ok(pair) => pair,
-        Err(why) => return println!("SKIPPED: no network namespace can be made: {why}"),
-    };
+    let Some([outside, inside]) = or_skipped(cable(&world)) else { return };
     let authority = Authority::new(&world, "ca");
     let [certificate, key] = authority.files(&world, "10.77.0.1");
     let [all, one] = credentials(&world);

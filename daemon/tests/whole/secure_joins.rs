@@ -1,14 +1,16 @@
 //! Nodes that join by a token, and are known by their key from then on.
 
+use std::fs::Permissions;
+use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
 use crate::certificates::Authority;
-use crate::network::{cable, start};
+use crate::network::{cable, or_skipped, start};
 use crate::secure_doors::credentials;
 use crate::world::{Agent, Master, Signal, World, eventually, needs_root, within};
 
 /// A master at whose port agents must show who they are, and the file of an operator's credential.
-fn master<'w>(world: &'w World, authority: &Authority) -> (Master<'w>, String) {
+pub(crate) fn master<'w>(world: &'w World, authority: &Authority) -> (Master<'w>, String) {
     let [certificate, key] = authority.files(world, "127.0.0.1");
     let [all, one] = credentials(world);
     let flags = ["--tls-cert-file", &certificate, "--tls-key-file", &key, "--credentials", &all];
@@ -16,7 +18,7 @@ fn master<'w>(world: &'w World, authority: &Authority) -> (Master<'w>, String) {
 }
 
 /// What `mesita token create` prints.
-fn token(master: &Master<'_>, world: &World, flags: &[&str]) -> String {
+pub(crate) fn token(master: &Master<'_>, world: &World, flags: &[&str]) -> String {
     let create = ["token", "create", "--master", &master.address()];
     let said = world.told(&[&create[..], flags].concat());
     assert_eq!(said.status, 0, "{}", said.err);
@@ -25,14 +27,14 @@ fn token(master: &Master<'_>, world: &World, flags: &[&str]) -> String {
 }
 
 /// Lines of `mesita node ls` or `mesita token ls`.
-fn listed(master: &Master<'_>, world: &World, what: &str) -> Vec<serde_json::Value> {
+pub(crate) fn listed(master: &Master<'_>, world: &World, what: &str) -> Vec<serde_json::Value> {
     let said = world.told(&[what, "ls", "--json", "--master", &master.address()]);
     assert_eq!(said.status, 0, "{}", said.err);
     said.out.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
 }
 
 /// An agent that reaches the master by TLS.
-fn agent<'w>(world: &'w World, master: &Master<'_>, flags: &[&str]) -> Agent<'w> {
+pub(crate) fn agent<'w>(world: &'w World, master: &Master<'_>, flags: &[&str]) -> Agent<'w> {
     Agent::new(world, &format!("https://{}", master.address()), flags)
 }
 
@@ -50,10 +52,37 @@ fn a_node_joins_once_and_needs_no_token_again() {
     let text = token(&master, &world, &[]);
     let file = world.path("token");
     std::fs::write(&file, format!("{text}\n")).unwrap();
+    std::fs::set_permissions(&file, Permissions::from_mode(0o644)).unwrap();
     let mut first = agent(&world, &master, &["--join", file.to_str().unwrap()]);
+    let said = world.start(first.command()).end();
+    assert!(said.status == 2 && said.err.contains("others can read or write it"), "{}", said.err);
+    std::fs::set_permissions(&file, Permissions::from_mode(0o600)).unwrap();
     first.start();
     first.process().says("registered with the master");
     assert!(first.work_dir().join("meta/joined").exists());
+    // It speaks with no others, and in the clear with nobody.
+    let work_dir = first.work_dir().display().to_string();
+    let plain = world.told(&["agent", "--work-dir", &work_dir, "--master", &master.address()]);
+    assert!(plain.status == 2 && plain.err.contains("by TLS"), "{}", plain.err);
+    let at = format!("https://{}", master.address().trim_start_matches("https://"));
+    let doctor = |more: &[&str]| {
+        let flags =
+            ["doctor", "--json", "--isolation=posix/rlimits", "--port", "0", "--master", &at];
+        let said = world.told(&[&flags[..], more].concat()).out;
+        let row = |line: &str| serde_json::from_str::<serde_json::Value>(line).unwrap();
+        let mut rows = said.lines().map(row);
+        rows.find(|row| row["check"].as_str().unwrap().starts_with("master")).unwrap()
+    };
+    let told = doctor(&["--work-dir", &work_dir]);
+    assert!(told["state"] == "on" && told["says"].as_str().unwrap().contains("takes"), "{told}");
+    let elsewhere = world.path("elsewhere").display().to_string();
+    let told = doctor(&["--work-dir", &elsewhere, "--join", &text]);
+    assert!(told["says"].as_str().unwrap().contains("the key that the token says"), "{told}");
+    let nobody =
+        doctor(&["--work-dir", &elsewhere, "--tls-pin", &crate::secure_doors::pin(&master)]);
+    assert!(nobody["state"] == "fails", "{nobody}");
+    let whole = doctor(&["--work-dir", &elsewhere, "--join", "v1.00"]);
+    assert!(whole["says"].as_str().unwrap().contains("not whole"), "{whole}");
     let nodes = listed(&master, &world, "node");
     assert!(nodes.len() == 1 && nodes[0]["state"] == "agent", "{nodes:?}");
     assert_eq!(listed(&master, &world, "token")[0]["uses"], 0);
@@ -179,6 +208,21 @@ fn a_node_that_was_revoked_is_spoken_with_no_more() {
     }
     let said = world.told(&[&revoke[..], &[&node[..12]]].concat());
     assert_eq!(said.status, 0, "{}", said.err);
+    let at = ["--master", &master.address()];
+    let noted = world.told(&[&["audit", "--json"], &at[..]].concat()).out;
+    let noted = noted.lines().map(|line| serde_json::from_str::<serde_json::Value>(line).unwrap());
+    let noted = noted.into_iter().find(|line| line["what"] == "revoke node").unwrap();
+    assert!(node.starts_with(noted["of"].as_str().unwrap()), "{noted}");
+    // For good, and nobody else is a node by that way.
+    for (words, why) in [
+        (&["put", "0000", "x", "--owner", ":nodes"][..], "mesita node revoke"),
+        (&["put", "0009", "x", "--owner", ":nodes"], "mesita node revoke"),
+        (&["rm", "0000", "--owner", ":nodes"], "stays so"),
+        (&["put", "x", "y", "--owner", ":tokens"], "mesita token create"),
+    ] {
+        let said = world.told(&[&["store"][..], words, &at].concat());
+        assert!(said.status != 0 && said.err.contains(why), "{words:?}: {}", said.err);
+    }
     agent_one.process().says("this node was revoked");
     assert_eq!(listed(&master, &world, "node")[0]["state"], "revoked");
     // Also by a token that is good for others, and after the master was there anew.
@@ -254,10 +298,7 @@ fn a_cluster_that_was_made_by_init_is_closed_and_others_join_by_its_line() {
         return;
     }
     let world = World::new();
-    let [outside, inside] = match cable(&world) {
-        Ok(pair) => pair,
-        Err(why) => return println!("SKIPPED: no network namespace can be made: {why}"),
-    };
+    let Some([outside, inside]) = or_skipped(cable(&world)) else { return };
     let directory = world.path("shop");
     let at = directory.to_str().unwrap();
     let init = ["init", "--name", "shop", "--ip", "10.77.0.1", "--dir", at];
@@ -267,10 +308,11 @@ fn a_cluster_that_was_made_by_init_is_closed_and_others_join_by_its_line() {
     assert!(again.status != 0 && again.err.contains("has a cluster already"), "{}", again.err);
     let file = |name: &str| format!("{at}/{name}");
     for name in ["ca.key", "master.key", "operator", "credentials", "agent.token", "master.toml"] {
-        use std::os::unix::fs::PermissionsExt;
         let mode = std::fs::metadata(file(name)).unwrap().permissions().mode();
         assert_eq!(mode & 0o077, 0, "{name}");
     }
+    let mode = std::fs::metadata(&directory).unwrap().permissions().mode();
+    assert_eq!(mode & 0o777, 0o711, "tasks of users go through to their sandboxes");
     let master = start(&world, &outside, &["master", "--config", &file("master.toml")]);
     master.says("master at 10.77.0.1:5050");
     let root = format!("--cgroups-root={}", world.name());
@@ -303,10 +345,7 @@ fn a_node_behind_nat_with_no_clock_joins_by_tls() {
         return;
     }
     let world = World::new();
-    let [outside, inside] = match cable(&world) {
-        Ok(pair) => pair,
-        Err(why) => return println!("SKIPPED: no network namespace can be made: {why}"),
-    };
+    let Some([outside, inside]) = or_skipped(cable(&world)) else { return };
     let authority = Authority::new(&world, "ca");
     // The address is none of the certificate's: nodes know masters by key.
     let [certificate, key] = authority.files(&world, "example.org");

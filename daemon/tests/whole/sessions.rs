@@ -6,6 +6,7 @@ use serde_json::{Value, json};
 
 use crate::http::{Records, Sending, post};
 use crate::inner::Host;
+use crate::scheduler_api::{Framework, cluster, end, task};
 use crate::world::{PATIENCE, World, eventually, lives, pids};
 
 const RECORDIO: [(&str, &str); 3] = [
@@ -70,7 +71,7 @@ fn until(records: &mut Records, all: &mut String, wanted: &str) {
     }
 }
 
-fn input(host: &Host<'_>, id: &Value) -> Sending {
+pub(crate) fn input(host: &Host<'_>, id: &Value) -> Sending {
     let mut sending = Sending::open(host.master.port, &host.path(), &INPUT);
     let first = json!({"type": "ATTACH_CONTAINER_INPUT", "attach_container_input":
         {"type": "CONTAINER_ID", "container_id": id}});
@@ -78,13 +79,13 @@ fn input(host: &Host<'_>, id: &Value) -> Sending {
     sending
 }
 
-fn io(sending: &mut Sending, io: &Value) {
+pub(crate) fn io(sending: &mut Sending, io: &Value) {
     let call = json!({"type": "ATTACH_CONTAINER_INPUT", "attach_container_input":
         {"type": "PROCESS_IO", "process_io": io}});
     sending.record(call.to_string().as_bytes());
 }
 
-fn types(sending: &mut Sending, text: &str) {
+pub(crate) fn types(sending: &mut Sending, text: &str) {
     let data = json!({"type": "STDIN", "data": encoded(text.as_bytes())});
     io(sending, &json!({"type": "DATA", "data": data}));
 }
@@ -93,6 +94,46 @@ fn status(host: &Host<'_>, id: &Value) -> Value {
     let answer = host.call("WAIT_NESTED_CONTAINER", &json!({ "container_id": id }));
     let told: Value = serde_json::from_str(&answer.text()).unwrap();
     told["wait_nested_container"]["exit_status"].clone()
+}
+
+/// What is too long for the keeper leaves nothing behind that the next one would get.
+#[test]
+fn a_session_that_asks_for_too_much_is_refused_and_the_next_one_is_its_own() {
+    let world = World::new();
+    let (master, agent) = cluster(&world);
+    let mut framework = Framework::subscribe(&master, &json!({}));
+    let offer = framework.offer();
+    // Each is short enough for a task, and for a container inside of it: a session has both.
+    let variables = |names: [&str; 2]| {
+        let all = names.map(|name| json!({"name": name, "value": "x".repeat(70_000)}));
+        json!({ "variables": all })
+    };
+    let mut large = task(&offer, "large", "sleep 1000");
+    large["command"]["environment"] = variables(["ONE", "TWO"]);
+    framework.launch(&offer, &[large]);
+    let status = loop {
+        let status = framework.status();
+        assert!(status["state"] != "TASK_FAILED", "{status}");
+        if status["state"] == "TASK_RUNNING" {
+            break status;
+        }
+    };
+    let parent = &status["container_status"]["container_id"];
+    let call = |id: &str, command: Value| {
+        json!({"type": "LAUNCH_NESTED_CONTAINER_SESSION", "launch_nested_container_session":
+            {"container_id": {"value": id, "parent": parent}, "command": command}})
+    };
+    for (long, next) in [("long1", "next1"), ("long2", "next2"), ("long3", "next3")] {
+        let command = json!({"value": "cat", "environment": variables(["THREE", "FOUR"])});
+        let refused = post(agent.port, "/api/v1", &RECORDIO, &call(long, command));
+        assert!(refused.status >= 400, "{}", refused.status);
+        assert!(refused.text().contains("a message to or from the keeper"), "{}", refused.text());
+        let next = call(next, json!({"value": "echo fine; echo $ONE | wc -c"}));
+        let next = Records::open(agent.port, "/api/v1", &RECORDIO, next.to_string().as_bytes());
+        assert_eq!(said(next)["STDOUT"], "fine\n70001\n");
+    }
+    framework.accepted("TEARDOWN", &Value::Null);
+    end(&world, master, agent);
 }
 
 #[test]

@@ -36,7 +36,7 @@ fn running(framework: &mut Framework, mut tasks: Vec<&str>) {
 }
 
 /// What containers weigh, in the file of that name: a task does not see where it is itself.
-fn weights(world: &World, file: &str) -> Vec<String> {
+pub(crate) fn weights(world: &World, file: &str) -> Vec<String> {
     let below = |path: &std::path::PathBuf| {
         let entries = std::fs::read_dir(path).into_iter().flatten().flatten();
         entries.map(|entry| entry.path()).filter(|path| path.is_dir()).collect::<Vec<_>>()
@@ -175,8 +175,9 @@ fn a_controller_that_could_never_say_anything_is_refused() {
         (["--resource-estimator=guess", "--port=1"], "fixed="),
     ] {
         let work_dir = format!("--work-dir={}", world.path("agent").display());
-        let said =
-            world.told(&[&["agent", "--master=127.0.0.1:1", &work_dir][..], &flags[..]].concat());
+        let root = format!("--cgroups-root={}", world.name());
+        let begin = ["agent", "--master=127.0.0.1:1", &work_dir, &root];
+        let said = world.told(&[&begin[..], &flags[..]].concat());
         assert!(said.status != 0 && said.err.contains(why), "{}", said.err);
     }
     world.nothing_is_left();

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use crate::certificates::Authority;
 use crate::lans::Lan;
+use crate::network::or_skipped;
 use crate::secure_doors::credentials;
 use crate::world::{Process, Signal, World, eventually, needs_root};
 
@@ -74,10 +75,7 @@ fn an_agent_that_reaches_a_standby_alone_is_joined_to_the_leader() {
         return;
     }
     let world = World::new();
-    let lan = match Lan::new(&world, 4) {
-        Ok(lan) => lan,
-        Err(why) => return println!("SKIPPED: no network of namespaces can be made: {why}"),
-    };
+    let Some(lan) = or_skipped(Lan::new(&world, 4)) else { return };
     let authority = Authority::new(&world, "ca");
     let [all, one] = credentials(&world);
     let mut masters = Masters::new(&lan, &authority, &all);

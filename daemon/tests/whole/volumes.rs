@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use serde_json::{Value, json};
 
+use crate::executors::{Executor, long};
 use crate::http::{ask, post};
 use crate::reads::read_at;
 use crate::scheduler_api::{Framework, end, task};
@@ -170,7 +171,12 @@ fn a_volume_outlives_tasks_agents_and_masters_until_it_is_destroyed() {
     // Wherever a task wants to find it.
     let elsewhere = volume(100.0, "db", "elsewhere");
     let reader = on(&offer, "reader", "cat elsewhere/file; test ! -e data", &elsewhere);
-    accept(&framework, &offer, &[launch(&[reader])]);
+    // What it leaves is not offered alone, but with what comes back from it.
+    framework.accepted(
+        "ACCEPT",
+        &json!({"offer_ids": [offer["id"]], "filters": {"refuse_seconds": 1000.0},
+                "operations": [launch(&[reader])]}),
+    );
     assert_eq!(framework.end_of("reader")["state"], "TASK_FINISHED");
     assert!(printed(&world, &master, "reader").contains("kept"));
     let offer = offer_with(&mut framework, 100.0);
@@ -202,6 +208,12 @@ fn the_end_of_an_operation_is_told_until_it_is_acknowledged_whoever_is_killed() 
     assert!(status["uuid"].is_null() && !status["message"].is_null(), "{status}");
     let first = operation(&mut framework);
     assert_eq!(first["state"], "OPERATION_FINISHED", "{first}");
+    let counts = |master: &Master<'_>| {
+        let told = read_at(master.port, "/metrics/snapshot");
+        ["finished", "reserve/finished", "reserve/total", "create/total"]
+            .map(|name| told[&format!("master/operations/{name}")].clone())
+    };
+    assert_eq!(counts(&master), [1.0, 1.0, 1.0, 0.0]);
     agent.kill();
     agent.start();
     let again = operation(&mut framework);
@@ -226,6 +238,7 @@ fn the_end_of_an_operation_is_told_until_it_is_acknowledged_whoever_is_killed() 
     assert_eq!(told["uuid"], first["uuid"]);
     acknowledge(&framework, &told);
     eventually(|| operations(&master).is_empty(), || "no operation".to_owned());
+    assert_eq!(counts(&master), [0.0; 4]);
     ask(&framework, json!([{"operation_id": {"value": "r"}, "agent_id": told["agent_id"]}]));
     loop {
         let told = operation(&mut framework);
@@ -262,6 +275,9 @@ fn operators_reserve_what_is_offered_and_make_volumes_of_it() {
     assert_eq!(call("RESERVE_RESOURCES", &much).0, 409);
     let plain = json!({"resources": [{"name": "cpus", "type": "SCALAR", "scalar": {"value": 1}}]});
     assert_eq!(call("RESERVE_RESOURCES", &plain).0, 400);
+    let anyone = call("RESERVE_RESOURCES", &json!({"resources": [reserved("cpus", 1.0, "*")]}));
+    let words = "Invalid reservation: role \"*\" cannot be reserved";
+    assert!(anyone.0 == 400 && anyone.1.contains(words), "{anyone:?}");
     let db = volume(100.0, "db", "data");
     assert_eq!(call("CREATE_VOLUMES", &json!({ "volumes": [db] })), done);
     assert!(directory(&agent, "db").is_dir());
@@ -491,8 +507,8 @@ fn who_holds_a_volume_to_read_it_cannot_write_there_by_any_path() {
     };
     assert_eq!(mode_at(master.port, "GET_TASKS", "tasks"), "RO");
     assert_eq!(mode_at(agent.port, "GET_TASKS", "launched_tasks"), "RO");
-    let printed = printed(&world, &master, "reader");
-    eventually(|| printed.matches("kept").count() == 2, || printed.clone());
+    let shown = || printed(&world, &master, "reader");
+    eventually(|| shown().matches("kept").count() == 2, shown);
     framework.accepted("KILL", &json!({"task_id": {"value": "reader"}}));
     assert_eq!(framework.end_of("reader")["state"], "TASK_KILLED");
     // In a task group as well, and an executor's own.
@@ -633,6 +649,51 @@ fn a_custom_executor_finds_the_volumes_of_its_tasks_in_its_sandbox() {
     framework.accepted("TEARDOWN", &Value::Null);
     end(&world, master, agent);
     drop(framework);
+}
+
+#[test]
+fn a_custom_executor_has_the_volume_of_a_task_only_as_long_as_that_lives() {
+    let world = World::new();
+    let (master, agent) = cluster(&world);
+    let mut framework = subscribe(&master, &json!({}));
+    let offer = framework.offer();
+    // What comes back is offered once it is asked for, all together.
+    framework.accepted("SUPPRESS", &Value::Null);
+    let volumes = ["va", "vb", "vc"].map(|id| volume(50.0, id, "data"));
+    let under = |offer: &Value, name: &str, volume: &Value| {
+        let mut task = on(offer, name, "", volume);
+        task.as_object_mut().unwrap().remove("command");
+        task["executor"] = json!({"executor_id": {"value": "x"}, "command": {"value": long(&world)},
+                   "resources": [{"name": "mem", "type": "SCALAR", "scalar": {"value": 32}}]});
+        task
+    };
+    let operations = [
+        reserve("r", &[reserved("disk", 150.0, "web")]),
+        create("c", &volumes),
+        launch(&[under(&offer, "ta", &volumes[0]), under(&offer, "tc", &volumes[2])]),
+    ];
+    accept(&framework, &offer, &operations);
+    let mut executor = Executor::subscribe(&world, &agent, &framework.id, &json!([]));
+    assert_eq!(executor.given(), "ta");
+    // Another one at the same place is somewhere else.
+    let status = framework.end_of("tc");
+    assert_eq!(status["reason"], "REASON_CONTAINER_UPDATE_FAILED", "{status}");
+    assert!(status["message"].as_str().unwrap().contains("another one is at 'data'"), "{status}");
+    let told = read_at(agent.port, "/state");
+    let sandbox = told["frameworks"][0]["executors"][0]["directory"].as_str().unwrap().to_owned();
+    let shown = || std::fs::read_link(PathBuf::from(&sandbox).join("data")).ok();
+    assert_eq!(shown(), Some(directory(&agent, "va")));
+    assert_eq!(executor.tell("ta", "TASK_FINISHED").status, 202);
+    assert_eq!(framework.end_of("ta")["state"], "TASK_FINISHED");
+    eventually(|| shown().is_none(), || format!("{:?}", shown()));
+    framework.accepted("REVIVE", &Value::Null);
+    let offer = offer_with(&mut framework, 50.0);
+    accept(&framework, &offer, &[launch(&[under(&offer, "tb", &volumes[1])])]);
+    assert_eq!(executor.given(), "tb");
+    assert_eq!(shown(), Some(directory(&agent, "vb")));
+    framework.accepted("TEARDOWN", &Value::Null);
+    executor.events.until("SHUTDOWN");
+    end(&world, master, agent);
 }
 
 /// As many volumes as fit: what an agent accepted it can read back, and take back.

@@ -90,7 +90,7 @@ impl World {
         let directory = std::env::temp_dir().join(&mark);
         fs::create_dir(&directory).unwrap();
         let world = Self { directory, mark, ports: Mutex::default(), started: AtomicU32::new(0) };
-        let all = fs::Permissions::from_mode(0o777);
+        let all = fs::Permissions::from_mode(0o1777);
         fs::create_dir(world.temporary()).unwrap();
         fs::set_permissions(world.temporary(), all).unwrap();
         world

@@ -4,11 +4,8 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 
 use super::remedy::{Delegation, Switch, switches_off};
-use super::{Cgroups, Controller, Place, pids, words};
+use super::{Cgroups, Controller, LEAF, Place, pids, words};
 use crate::sys::{Failure, Sys, Version};
-
-/// The leaf of v2 that an agent moves itself into.
-const LEAF: &str = "self";
 
 /// What [`Cgroups::find`] looks for.
 #[derive(Clone, Copy, Debug)]

@@ -24,6 +24,12 @@ pub(crate) use kill::kill_once;
 pub use kill::{Alive, kill, leave, remove};
 pub use remedy::{Boot, Switch};
 
+/// The leaf of a cgroup of v2 that hands controllers down, for the processes that were in it: the
+/// agent's own, and those of containers with parts that have limits of their own.
+pub(crate) const LEAF: &str = "self";
+/// How often processes are moved that are made while others are.
+const MOVES: u32 = 100;
+
 /// What a hierarchy controls, as far as tasks are put under it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Controller {
@@ -121,6 +127,26 @@ impl At {
     }
 }
 
+/// Where a process is that was told apart from a container's task: below the cgroups of the container.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Part {
+    /// The container.
+    pub of: At,
+    /// Another part of it that it counts for, which has limits of its own.
+    pub within: Option<ContainerId>,
+    /// Itself.
+    pub id: ContainerId,
+}
+
+impl Part {
+    /// Its directory below the one of all containers.
+    pub fn below(self, all: &Path) -> PathBuf {
+        let of = self.of.below(all);
+        let around = self.within.map_or(of.clone(), |id| of.join(id.to_string()));
+        around.join(self.id.to_string())
+    }
+}
+
 /// The directories that are ours, one for each hierarchy in use.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Cgroups {
@@ -158,6 +184,33 @@ impl Cgroups {
             for controller in &place.controllers {
                 find::enable(sys, &directory, *controller)?;
             }
+        }
+        Ok(())
+    }
+
+    /// Lets parts of a container that runs be limited. With v2 none can be that is beside a process:
+    /// those of the container move into a leaf, which takes everybody who joins it from now on.
+    pub(crate) fn divide(&self, sys: &dyn Sys, container: At) -> Result<(), Failure> {
+        let places = self.places.iter().filter(|place| place.version == Version::V2);
+        for place in places.filter(|place| !place.controllers.is_empty()) {
+            let directory = container.below(&place.directory);
+            let procs = directory.join("cgroup.procs");
+            let leaf = directory.join(LEAF);
+            sys.make(&leaf)?;
+            let mut divided = Ok(());
+            for _ in 0..MOVES {
+                for pid in pids(&sys.read(&procs)?) {
+                    // Gone meanwhile is as good.
+                    let _ = sys.write(&leaf.join("cgroup.procs"), &pid.to_string());
+                }
+                let mut controllers = place.controllers.iter();
+                divided = controllers.try_for_each(|one| find::enable(sys, &directory, *one));
+                // One was made while the others moved.
+                if !divided.as_ref().is_err_and(|failure| failure.errno == libc::EBUSY) {
+                    break;
+                }
+            }
+            divided?;
         }
         Ok(())
     }

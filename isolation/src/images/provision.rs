@@ -27,7 +27,7 @@ use serde::{Deserialize, Serialize};
 
 use super::unpack::{OPAQUE_ATTRIBUTE, resolve};
 use super::{Config, DOCUMENT_MAX, Digest, Error, Image, Store, malformed};
-use crate::keeper::protocol::{User, Welcome};
+use crate::keeper::protocol::{User, Welcome, path_text};
 use crate::keeper::root::{has_overlay, is_possible};
 use crate::keeper::wall::Root;
 use crate::sys::Failure;
@@ -220,7 +220,7 @@ impl Provisioner {
             // What went wrong first is what is told.
             let _ = self.remove(container);
         }
-        Ok(Root { sandbox: text(sandbox), ..provided? })
+        Ok(Root { sandbox: path_text(sandbox), ..provided? })
     }
 
     /// Makes what a container is to find at `to`, as its `number`th volume. To be removed with the
@@ -265,14 +265,14 @@ impl Provisioner {
             Vec::new()
         };
         Ok(Root {
-            at: text(&root),
-            layers: text(&self.store.layers_directory()),
+            at: path_text(&root),
+            layers: path_text(&self.store.layers_directory()),
             lower: lower
                 .iter()
                 .map(|digest| CString::new(digest.hex()).unwrap_or_default())
                 .collect(),
-            upper: text(&upper),
-            work: text(&work),
+            upper: path_text(&upper),
+            work: path_text(&work),
             sandbox: CString::default(),
             to: CString::new(self.sandbox.as_str()).unwrap_or_default(),
         })
@@ -337,11 +337,6 @@ fn read(directory: &Path) -> Option<Stands> {
     serde_json::from_slice(&text).ok()
 }
 
-/// A path for the kernel.
-fn text(path: &Path) -> CString {
-    CString::new(path.as_os_str().as_bytes()).unwrap_or_default()
-}
-
 /// True for what the options of a mount can say as it is.
 fn is_plain(path: &Path) -> bool {
     let bytes = path.as_os_str().as_bytes();
@@ -354,7 +349,7 @@ fn overlay(store: &Store) -> Result<(), Error> {
     let [lower, upper, work] = ["lower", "upper", "work"].map(|name| room.join(name));
     let made = [&lower, &upper, &work].into_iter().try_for_each(|path| make(path));
     let mounted = made.map_err(Error::from).and_then(|()| {
-        let mounted = has_overlay(&text(&lower), &text(&upper), &text(&work));
+        let mounted = has_overlay(&path_text(&lower), &path_text(&upper), &path_text(&work));
         mounted.map_err(|errno| Failure::new("mount", &upper, errno.raw_os_error()).into())
     });
     tree::remove(&room)?;
@@ -388,7 +383,7 @@ fn copy_one(from: &Path, to: &Path, links: &mut BTreeMap<u64, PathBuf>) -> io::R
     let there = fs::symlink_metadata(to).ok();
     let stays = there.as_ref().is_some_and(fs::Metadata::is_dir) && kind.is_dir();
     if there.is_some() && (!stays || is_opaque(from)) {
-        tree::remove_any(to).map_err(|failure| io::Error::from_raw_os_error(failure.errno))?;
+        tree::remove(to).map_err(|failure| io::Error::from_raw_os_error(failure.errno))?;
     }
     if kind.is_char_device() {
         return Ok(false);

@@ -16,8 +16,8 @@ use std::path::Path;
 
 use rustix::fs::{
     AtFlags, FileType, Gid, Mode, OFlags, ResolveFlags, Timespec, Timestamps, Uid, XattrFlags,
-    chownat, fchmod, fchown, fsetxattr, futimens, linkat, mkdirat, mknodat, openat, openat2,
-    statat, symlinkat, unlinkat,
+    chownat, fchmod, fchown, fsetxattr, futimens, linkat, mkdirat, mknodat, openat, statat,
+    symlinkat, unlinkat,
 };
 use rustix::io::Errno;
 
@@ -25,7 +25,7 @@ use super::digest::Hashing;
 use super::packing::Unpacked;
 use super::tape::{Entry, Kind, Reel, Tape};
 use super::{Bounds, Digest, Error};
-use crate::sys::Failure;
+use crate::sys::{Failure, open_within};
 
 /// What marks a name as removed, and what a directory as all there is of it.
 const REMOVED: &[u8] = b".wh.";
@@ -251,7 +251,6 @@ fn led_astray(entry: &Entry, errno: Errno) -> Error {
 
 /// A directory below another: nothing on the way is a link.
 pub(super) fn below(root: BorrowedFd<'_>, path: &[u8]) -> Result<OwnedFd, Errno> {
-    let path = if path.is_empty() { &b"."[..] } else { path };
     let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
     resolve(root, path, flags)
 }
@@ -259,7 +258,7 @@ pub(super) fn below(root: BorrowedFd<'_>, path: &[u8]) -> Result<OwnedFd, Errno>
 /// Opens what is below a directory, through no link.
 pub(super) fn resolve(root: BorrowedFd<'_>, path: &[u8], flags: OFlags) -> Result<OwnedFd, Errno> {
     let how = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_XDEV;
-    openat2(root, OsStr::from_bytes(path), flags, Mode::empty(), how)
+    open_within(root, path, flags, how)
 }
 
 /// Something that is held, to be changed.

@@ -17,16 +17,17 @@ mod posix;
 mod volume;
 
 use std::fmt;
+use std::net::Ipv4Addr;
 use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 
 use mesita_core::wire::task::Exit;
 
-use crate::cgroups::{At, Cgroups, Controller, Pressure, Why};
+use crate::cgroups::{At, Cgroups, Controller, Part, Place, Pressure, Why};
 use crate::images::Image;
 use crate::isolation::Options;
 use crate::keeper::protocol::{self, Namespaces, RLIMITS_MAX, Step, Trouble};
-use crate::keeper::wall::{PORTS_MAX, Wall};
+use crate::keeper::wall::{Node, PORTS_MAX, Wall};
 use crate::sys::{Device, Failure, Sys};
 
 pub use cgroups::devices::DEVICES_MAX;
@@ -34,6 +35,7 @@ pub use cgroups::mem::{MESSAGE_MAX, badness};
 pub use exec::{ANSWER_MAX, CALL_US};
 pub use linux::capabilities::Capabilities;
 pub use linux::landlock::WRITABLE;
+pub use namespaces::range::Range;
 pub use volume::{Source, VOLUMES_MAX, Volume};
 
 /// One aspect of a task that is held.
@@ -52,9 +54,19 @@ pub trait Isolator: fmt::Debug + Send + Sync {
         additions: &mut Additions,
     ) -> Result<(), Error>;
 
+    /// True when it limits parts of a container as well, which have cgroups below those of the
+    /// container, and tells what they use: then [`prepare`](Self::prepare),
+    /// [`watch`](Self::watch), [`limitation`](Self::limitation) and [`usage`](Self::usage) are
+    /// called for them, too.
+    fn limits_parts(&self) -> bool {
+        false
+    }
+
     /// Adds to a process that is started beside the container's task, in its namespaces, what keeps
-    /// it from having more privileges than a task has that asks for none.
-    fn beside(&self, _additions: &mut Additions) {}
+    /// it from having more privileges than a task has that asks for as much.
+    fn beside(&self, _limits: &TaskLimits, _additions: &mut Additions) -> Result<(), Error> {
+        Ok(())
+    }
 
     /// Does what can only be done to a process that exists.
     fn isolate(&self, _container: &Container<'_>, _pid: u32) -> Result<(), Error> {
@@ -86,6 +98,11 @@ pub trait Isolator: fmt::Debug + Send + Sync {
         Ok(())
     }
 
+    /// The address of its own that the container has while it runs.
+    fn address(&self, _container: &Container<'_>) -> Option<Ipv4Addr> {
+        None
+    }
+
     /// Undoes [`prepare`](Self::prepare); cgroup directories are removed by the caller.
     fn cleanup(&self, _container: &Container<'_>) -> Result<(), Error> {
         Ok(())
@@ -97,12 +114,22 @@ pub trait Isolator: fmt::Debug + Send + Sync {
 pub struct Container<'a> {
     /// Its name, and where it is.
     pub at: At,
+    /// The part of it that this is about; none = all of it.
+    pub part: Option<Part>,
     /// The kernel.
     pub sys: &'a dyn Sys,
     /// Where its cgroups are.
     pub cgroups: &'a Cgroups,
     /// The process that the keeper told, where that is of use.
     pub pid: Option<u32>,
+}
+
+impl Container<'_> {
+    /// Its directory in a hierarchy.
+    pub(crate) fn directory(&self, place: &Place) -> PathBuf {
+        let all = &place.directory;
+        self.part.map_or_else(|| self.at.below(all), |part| part.below(all))
+    }
 }
 
 /// What a task may use.
@@ -118,6 +145,18 @@ pub struct TaskLimits {
     pub mem_bytes: u64,
     /// Memory that it may use at the most, in bytes; none = what it asked for.
     pub mem_limit: Option<Cap>,
+    /// It asks for its agent's processes, and not for its own.
+    pub shares_processes: bool,
+    /// Whether it asks for IPC of its own, or for its agent's (Mesos: `LinuxInfo.ipc_mode`).
+    pub ipc: Option<Ipc>,
+    /// What it finds the host called; none = as it is.
+    pub hostname: Option<String>,
+    /// Memory that it shares, in bytes; none = as the flags say.
+    pub shm_bytes: Option<u64>,
+    /// What it is inside of limits it, together with all others there: it only weighs.
+    pub shared: bool,
+    /// It has no process, and is the limit of those inside of it.
+    pub holds: bool,
     /// Processes and threads; none = as the flags say.
     pub pids: Option<u32>,
     /// Limits of each process (Mesos: `RLimitInfo`).
@@ -126,6 +165,8 @@ pub struct TaskLimits {
     pub io: Option<Io>,
     /// Devices it was given, at most [`DEVICES_MAX`].
     pub devices: Vec<Device>,
+    /// The same by their names, for a root of its own, at most [`NODES_MAX`](crate::keeper::wall::NODES_MAX).
+    pub nodes: Vec<Node>,
     /// Capabilities that it asks for (Mesos: `LinuxInfo`); none = as the flags say.
     pub effective_capabilities: Option<Capabilities>,
     /// Those that its programs can ever get.
@@ -144,6 +185,15 @@ pub struct TaskLimits {
     pub stands: Option<Stands>,
     /// Images that it finds elsewhere.
     pub images: Vec<ImageVolume>,
+}
+
+/// Whose System V objects, POSIX queues and shared memory a task asks for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ipc {
+    /// Its own.
+    Private,
+    /// Those of what it is inside of.
+    Parent,
 }
 
 /// A filter of system calls.
@@ -191,6 +241,9 @@ pub struct ImageVolume {
 /// The name of the isolator that gives a task a root of its own.
 pub const FILESYSTEM_LINUX: &str = "filesystem/linux";
 
+/// The name of the isolator that gives a task users of its own.
+pub const NAMESPACES_USER: &str = "namespaces/user";
+
 /// A limit above a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Cap {
@@ -233,6 +286,8 @@ pub struct Limitation {
     pub reason: Reason,
     /// What a person reads, at most [`MESSAGE_MAX`] bytes.
     pub message: String,
+    /// How much of it, in bytes: of memory what it took at the most, of disk what it may take.
+    pub bytes: u64,
 }
 
 /// Which limit a container ran into.
@@ -305,6 +360,22 @@ pub struct Usage {
     pub disk_bytes: Option<u64>,
     /// The limit of those.
     pub disk_limit_bytes: Option<u64>,
+    /// Bytes that came to it by its link to the host's network,
+    pub net_received_bytes: Option<u64>,
+    /// packets of them,
+    pub net_received: Option<u64>,
+    /// and packets that did not, for they were too many.
+    pub net_unreceived: Option<u64>,
+    /// Bytes that left it,
+    pub net_sent_bytes: Option<u64>,
+    /// packets of them,
+    pub net_sent: Option<u64>,
+    /// and packets that did not.
+    pub net_unsent: Option<u64>,
+    /// Bytes that may come to it in a second; none = as many as there are.
+    pub net_received_limit: Option<u64>,
+    /// Bytes that may leave it.
+    pub net_sent_limit: Option<u64>,
 }
 
 /// Why something could not be done to a container.
@@ -341,6 +412,18 @@ pub enum Error {
     Outside(&'static str, String),
     /// The task holds more ports than it can be held to.
     Ports,
+    /// The task asks for something of its agent's that no task shares.
+    Shares(&'static str),
+    /// Directories of its own cannot be had in its sandbox.
+    Shared(String),
+    /// It would be root where users are its own, and is root of the host's files then.
+    Root,
+    /// It is one of a group, whose tasks would have a network each.
+    Grouped,
+    /// No address is left for its network.
+    Addresses,
+    /// The task asks for a name that no host has.
+    Hostname(String),
     /// A volume cannot be had: which, and why.
     Volume(String, &'static str),
     /// The task asks for something, and the isolator that does it is off.
@@ -356,13 +439,14 @@ impl fmt::Display for Error {
             Self::NoImages => {
                 f.write_str("the task asks for an image, and this agent has none of it")
             }
-            Self::Image(why) => f.write_str(why),
+            Self::Image(why) | Self::Shared(why) => f.write_str(why),
             Self::UnknownRlimit(name) => write!(f, "no such rlimit: {name}"),
             Self::Capabilities { what, asked, most } => {
-                write!(
-                    f,
-                    "{what} capabilities requested are {asked}, and only {most} are allowed; "
-                )?;
+                write!(f, "{what} capabilities requested are {asked}, and ")?;
+                match most.as_str() {
+                    "" => f.write_str("none are allowed; ")?,
+                    most => write!(f, "only {most} are allowed; ")?,
+                }
                 f.write_str("--effective-capabilities and --bounding-capabilities say which")
             }
             Self::NoProfile(name) => {
@@ -372,6 +456,21 @@ impl fmt::Display for Error {
                 write!(f, "profile `{}` is longer than the kernel takes", name.escape_debug())
             }
             Self::Outside(what, why) => write!(f, "{what}: {why}"),
+            Self::Shares(what) => {
+                write!(f, "the task asks to share the {what} of its agent, and no task does")
+            }
+            Self::Root => f.write_str(
+                "the task would run as root, or in its group, and own the machine's files in users \
+                 of its own as well: run it as another user",
+            ),
+            Self::Grouped => f.write_str(
+                "the tasks of a group share a network, and here each would have its own: launch it \
+                 where this isolator is off",
+            ),
+            Self::Addresses => f.write_str("all of --container-network is taken"),
+            Self::Hostname(name) => {
+                write!(f, "`{}` is no name of a host", name.escape_debug())
+            }
             Self::Ports => write!(f, "a task is held to at most {PORTS_MAX} ports"),
             Self::Volume(path, why) => write!(f, "volume `{}`: {why}", path.escape_debug()),
             Self::Off(what) => write!(f, "the task asks for {what}, and this isolator is off"),
@@ -434,7 +533,7 @@ impl Ground<'_> {
 }
 
 /// The first version of the keeper's protocol that has walls.
-const WALLS_SINCE: u16 = 3;
+pub(crate) const WALLS_SINCE: u16 = 3;
 
 /// Why an isolator cannot work here. Prints as what to do about it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -543,8 +642,12 @@ registry! {
     "namespaces/ipc" => namespaces::ipc(),
     "namespaces/uts" => namespaces::uts(),
     "namespaces/cgroup" => namespaces::cgroup(),
+    "namespaces/user" => namespaces::user() when named,
     "filesystem/linux" => filesystem::linux(),
+    "filesystem/shared" => filesystem::shared() when named,
     "volume/image" => volume::image(),
+    "namespaces/net" => namespaces::net() when named,
+    "network/bandwidth" => network::bandwidth() when named,
     "network/none" => network::none() when named,
     "network/ports" => network::ports() when named,
 }

@@ -5,18 +5,26 @@
 //! prepared in a [`Plan`]. The order of the steps is the order of [`Plan::join`] and
 //! [`Plan::become_task`]; the first that fails ends the process, and is reported by name.
 
+use std::collections::BTreeSet;
 use std::ffi::{CStr, CString};
-use std::os::fd::{AsFd, BorrowedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
-use rustix::fs::{CWD, FileType, Mode, OFlags, fcntl_setfl, fstat, open};
+use rustix::fs::{CWD, FileType, Mode, OFlags, fcntl_setfl, fstat, open, openat};
 use rustix::io::{Errno, write};
-use rustix::net::{SendFlags, send};
-use rustix::process::{DumpableBehavior, Gid, Resource, Uid, set_dumpable_behavior};
+use rustix::net::{
+    AddressFamily, RecvFlags, SendFlags, SocketFlags, SocketType, recv, send, socketpair,
+};
+use rustix::process::{
+    DumpableBehavior, Gid, Pid, Resource, Signal, Uid, getpid, set_dumpable_behavior,
+    set_parent_process_death_signal,
+};
+use rustix::thread::UnshareFlags;
 
-use super::protocol::{Launch, Namespaces, Stdio, Step};
+use super::protocol::{Cgroup, Launch, Namespaces, Stdio, Step};
 use super::wall::Wall;
 use super::walls::Walls;
-use crate::sys::{self, Strings};
+use crate::cgroups::LEAF;
+use crate::sys::{self, Cloner, Strings};
 
 /// Where a process stopped, and why: a [`protocol::Trouble`](super::protocol::Trouble) in the
 /// making.
@@ -30,13 +38,15 @@ pub(super) struct Plan<'a> {
     programs: Vec<CString>,
     arguments: Strings<'a>,
     environment: Strings<'a>,
-    /// `cgroup.procs` of every cgroup, and whether it is that of the unified hierarchy.
-    procs: Vec<(CString, bool)>,
+    /// `cgroup.procs` of every cgroup, and that of the leaf of one in the unified hierarchy.
+    procs: Vec<(CString, Option<CString>)>,
     user: Option<(Uid, Gid, Vec<Gid>)>,
     rlimits: Vec<(Resource, rustix::process::Rlimit)>,
     is_root: bool,
     oom_score_adj: Option<CString>,
     pub(super) maps: Maps,
+    /// Those of a user namespace that it begins in last of all.
+    users: Option<Maps>,
     /// Where below the launch's directory it works; none = there.
     below: Option<&'a CStr>,
     /// Unless these are files, it has what this process has.
@@ -44,7 +54,7 @@ pub(super) struct Plan<'a> {
     pub(super) walls: Walls<'a>,
 }
 
-/// `uid_map` and `gid_map` of a user namespace that has one user and one group, as outside.
+/// `uid_map` and `gid_map` of a user namespace whose users and groups are called as outside.
 #[derive(Debug)]
 pub(super) struct Maps {
     users: CString,
@@ -72,8 +82,13 @@ impl Badness {
     /// What a task has to write, if anything: an agent that may not lower the value has children
     /// that may not either, and needs not.
     fn of(self, added: i16) -> Option<i16> {
-        let adj = self.agent.saturating_add(added).clamp(-1000, 1000);
+        // At -1000 nobody is killed at a limit of its own, either.
+        let adj = self.agent.saturating_add(added).clamp(-999, 1000);
         (self.lowered || added != 0).then_some(adj)
+    }
+
+    fn text(self, added: i16) -> Option<CString> {
+        self.of(added).map(|adj| text(adj.to_string()))
     }
 }
 
@@ -104,21 +119,34 @@ impl<'a> Plan<'a> {
             rlimits.push((resource, limit));
         }
         let (uid, gid) = (rustix::process::geteuid(), rustix::process::getegid());
+        let mut user = user(launch, uid, gid)?;
+        if let (Some((.., groups)), true) = (&mut user, walls.contains(&Wall::Users)) {
+            // As `Maps::of` leaves it out.
+            groups.retain(|group| !group.is_root());
+        }
         Ok(Self {
             programs: programs(launch),
             arguments: Strings::new(&launch.arguments),
             environment: Strings::new(&launch.environment),
-            procs: launch.cgroups.iter().map(|at| (procs(&at.directory), at.unified)).collect(),
-            user: user(launch, uid, gid)?,
+            procs: launch.cgroups.iter().map(procs_of).collect(),
+            user,
             rlimits,
             is_root: uid.is_root(),
-            oom_score_adj: origin.badness.of(launch.oom_score_adj).map(|adj| text(adj.to_string())),
+            oom_score_adj: origin.badness.text(launch.oom_score_adj),
             maps: Maps::new(uid, gid),
+            users: walls.contains(&Wall::Users).then(|| Maps::of(launch, uid, gid)),
             below: None,
             stdio: Stdio::Files,
             walls: Walls::new(walls)?,
             launch,
         })
+    }
+
+    /// The same for a process beside a task, which is as likely to be killed as that is: they share a
+    /// limit, and who exceeds it is to go.
+    pub(super) fn no_better_than(self, task: i16, origin: &Origin) -> Self {
+        let added = task.max(self.launch.oom_score_adj);
+        Self { oom_score_adj: origin.badness.text(added), ..self }
     }
 
     /// The same with more of its own.
@@ -134,6 +162,11 @@ impl<'a> Plan<'a> {
     /// Where it works.
     pub(super) fn directory(&self) -> &CStr {
         &self.launch.directory
+    }
+
+    /// What it is in.
+    pub(super) fn cgroups(&self) -> &[Cgroup] {
+        &self.launch.cgroups
     }
 
     /// Whom it becomes, if that is somebody else.
@@ -153,9 +186,14 @@ impl<'a> Plan<'a> {
 
     /// Joins the cgroups, but for the unified one if it was `joined` already.
     pub(super) fn join(&self, joined: bool) -> Result<(), Trouble> {
-        let to_join = self.procs.iter().filter(|(_, unified)| !(joined && *unified));
-        for (procs, _) in to_join {
-            put(procs, b"0").map_err(step(Step::Cgroup))?;
+        let to_join = self.procs.iter().filter(|(_, leaf)| !joined || leaf.is_none());
+        for (procs, leaf) in to_join {
+            let put = match (put(procs, b"0"), leaf) {
+                // It hands controllers down, and so has its processes in a leaf.
+                (Err(Errno::BUSY), Some(leaf)) => put(leaf, b"0"),
+                (put, _) => put,
+            };
+            put.map_err(step(Step::Cgroup))?;
         }
         Ok(())
     }
@@ -192,12 +230,14 @@ impl<'a> Plan<'a> {
         let directory = open(self.launch.directory.as_c_str(), flags, Mode::empty())
             .map_err(step(Step::Directory))?;
         sys::new_keyring();
+        // Whoever it becomes there, it has given up all that it was outside.
+        self.users.as_ref().map_or(Ok(()), Maps::part)?;
         self.walls.before_user()?;
         self.become_user()?;
         self.walls.after_user()?;
         rustix::process::fchdir(&directory).map_err(step(Step::Directory))?;
         if let Some(below) = self.below {
-            rustix::process::chdir(below).map_err(step(Step::Directory))?;
+            enter_below(directory.as_fd(), below).map_err(step(Step::Directory))?;
         }
         if !sys::works_inside() {
             return Err((Step::Outside, 0));
@@ -206,7 +246,7 @@ impl<'a> Plan<'a> {
         match self.stdio {
             Stdio::Files => self.open_output()?,
             Stdio::Given => {}
-            Stdio::Terminal => {
+            Stdio::Terminal | Stdio::Kept => {
                 let terminal = rustix::process::ioctl_tiocsctty(rustix::stdio::stdin());
                 terminal.map_err(step(Step::Terminal))?;
             }
@@ -268,6 +308,62 @@ impl Maps {
         Self { users: map(uid.as_raw()), groups: map(gid.as_raw()) }
     }
 
+    /// Of the user that a launch is for, and its groups.
+    fn of(launch: &Launch, uid: Uid, gid: Gid) -> Self {
+        let Some(user) = &launch.user else { return Self::new(uid, gid) };
+        let mut groups: BTreeSet<u32> = user.groups.iter().copied().chain([user.gid]).collect();
+        // Who has privileges has them over what a group owns that is its own.
+        groups.remove(&0);
+        let lines: Vec<String> = groups.iter().map(|group| format!("{group} {group} 1")).collect();
+        Self { users: text(format!("{0} {0} 1", user.uid)), groups: text(lines.join("\n")) }
+    }
+
+    /// Parts this process's users from the host's. A copy of it, which stays outside, says which
+    /// there are: nobody inside may say that of others than itself.
+    fn part(&self) -> Result<(), Trouble> {
+        let failed = step(Step::Users);
+        let kind = (AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC);
+        let (ours, theirs) = socketpair(kind.0, kind.1, kind.2, None).map_err(&failed)?;
+        let inside = getpid();
+        let mut cloner = Cloner::new().map_err(|failure| (Step::Users, failure.errno))?;
+        let helper = cloner.spawn(sys::Clone::default(), None, &mut |_| {
+            self.write_for(inside, theirs.as_fd());
+            0
+        });
+        let helper = helper.map_err(|errno| (Step::Users, errno))?;
+        let mut answer = [0; 4];
+        let parted = sys::unshare(UnshareFlags::NEWUSER)
+            .and_then(|()| send(&ours, b"?", SendFlags::NOSIGNAL))
+            .and_then(|_| recv(&ours, &mut answer, RecvFlags::empty()));
+        if parted.is_err() {
+            let _ = i32::try_from(helper).map(|pid| sys::kill(pid, libc::SIGKILL));
+        }
+        sys::wait_for_child(helper);
+        match parted.map_err(&failed)?.0 {
+            // It ended without a word.
+            0 => Err((Step::Users, libc::EPIPE)),
+            _ => match i32::from_le_bytes(answer) {
+                0 => Ok(()),
+                errno => Err((Step::Users, errno)),
+            },
+        }
+    }
+
+    /// What that copy does: it has memory of its own. It waits until there is something to write, or
+    /// for as long as the process inside lives.
+    fn write_for(&self, inside: Pid, channel: BorrowedFd<'_>) {
+        let _ = set_parent_process_death_signal(Some(Signal::KILL));
+        let mut word = [0];
+        if !recv(channel, &mut word, RecvFlags::empty()).is_ok_and(|(got, _)| got == 1) {
+            return;
+        }
+        let file = |name: &str| text(format!("/proc/{}/{name}", inside.as_raw_nonzero()));
+        let written = put(&file("uid_map"), self.users.to_bytes())
+            .and_then(|()| put(&file("gid_map"), self.groups.to_bytes()));
+        let errno = written.map_or_else(Errno::raw_os_error, |()| 0);
+        let _ = send(channel, &errno.to_le_bytes(), SendFlags::NOSIGNAL);
+    }
+
     /// Maps this process's user, and nobody else, into the user namespace it was made in.
     pub(super) fn write(&self) -> Result<(), Trouble> {
         let write = || {
@@ -321,7 +417,7 @@ fn put(path: &CStr, text: &[u8]) -> Result<(), Errno> {
 fn append_to(path: &CStr) -> Result<impl AsFd, Errno> {
     let flags = OFlags::WRONLY | OFlags::APPEND | OFlags::CREATE | OFlags::NOFOLLOW;
     let flags = flags | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
-    let file = rustix::fs::openat(CWD, path, flags, Mode::from_raw_mode(0o644))?;
+    let file = openat(CWD, path, flags, Mode::from_raw_mode(0o644))?;
     if FileType::from_raw_mode(fstat(&file)?.st_mode) != FileType::RegularFile {
         return Err(Errno::INVAL);
     }
@@ -409,9 +505,27 @@ fn programs(launch: &Launch) -> Vec<CString> {
     joined.filter_map(|path| CString::new(path).ok()).collect()
 }
 
-fn procs(directory: &CStr) -> CString {
-    let path = [directory.to_bytes(), b"/cgroup.procs"].concat();
-    CString::new(path).unwrap_or_default()
+/// Goes on to a directory further inside. Who may write on the way there follows no link by it.
+fn enter_below(from: BorrowedFd<'_>, below: &CStr) -> Result<(), Errno> {
+    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let mut at = None;
+    for part in below.to_bytes().split(|byte| *byte == b'/').filter(|part| !part.is_empty()) {
+        if part == b".." {
+            return Err(Errno::INVAL);
+        }
+        let above = at.as_ref().map_or(from, OwnedFd::as_fd);
+        at = Some(openat(above, part, flags, Mode::empty())?);
+    }
+    rustix::process::fchdir(at.as_ref().map_or(from, OwnedFd::as_fd))
+}
+
+/// Where a process joins a cgroup, and where it does when that is divided.
+fn procs_of(cgroup: &Cgroup) -> (CString, Option<CString>) {
+    let procs = |leaf: &str| {
+        let path = [cgroup.directory.to_bytes(), leaf.as_bytes(), b"/cgroup.procs"].concat();
+        CString::new(path).unwrap_or_default()
+    };
+    (procs(""), cgroup.unified.then(|| procs(&format!("/{LEAF}"))))
 }
 
 /// Text made of numbers has no NUL.
@@ -502,6 +616,7 @@ mod tests {
         );
         let not = Badness { agent: 200, lowered: false };
         assert_eq!((not.of(0), not.of(300)), (None, Some(500)));
+        assert_eq!(Badness { agent: -1000, lowered: true }.of(0), Some(-999));
     }
 
     #[test]

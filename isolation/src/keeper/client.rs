@@ -7,12 +7,13 @@ use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::time::Duration;
 
-use mesita_core::wire::Session;
+use mesita_core::wire::{ContainerId, Session};
 use rustix::net::{
-    AddressFamily, SendAncillaryBuffer, SendAncillaryMessage, SendFlags, SocketFlags, SocketType,
-    connect as connect_to, sendmsg, socket_with,
+    AddressFamily, RecvFlags, SendAncillaryBuffer, SendAncillaryMessage, SendFlags, SocketFlags,
+    SocketType, connect as connect_to, sendmsg, socket_with,
 };
 
+use super::inside;
 use super::protocol::{
     DESCRIPTORS, Decoder, Held, Malformed, Namespaces, Reply, Request, VERSION_MAX, VERSION_MIN,
     Welcome, encode,
@@ -22,6 +23,9 @@ use crate::sys::Failure;
 
 /// How long a keeper may take to say hello and what it holds.
 const HELLO: Duration = Duration::from_secs(5);
+
+/// The first version that keeps ends of terminals.
+const TERMINALS_SINCE: u16 = 3;
 
 /// It said something else than was due.
 const NOT_NOW: Error = Error::Malformed(Malformed::NoMessage);
@@ -135,6 +139,47 @@ impl Client {
         }
     }
 
+    /// The ends of terminals that the keeper keeps for its agents, with the containers that they are
+    /// of. An older keeper keeps none.
+    pub fn terminals(&mut self) -> Result<Vec<(ContainerId, OwnedFd)>, Error> {
+        if self.welcome.version < TERMINALS_SINCE {
+            return Ok(Vec::new());
+        }
+        self.send(&Request::Terminals)?;
+        let timed = self.stream.set_read_timeout(Some(HELLO));
+        timed.map_err(|error| failed("read from", &error))?;
+        let (mut whose, mut ends) = (Vec::new(), Vec::new());
+        // What it says unasked meanwhile is for later.
+        let mut early = Vec::new();
+        loop {
+            while let Some(reply) = self.decoder.message().map_err(Error::Malformed)? {
+                let Reply::Lent { container } = reply else {
+                    encode(&reply, &mut early).map_err(Error::Malformed)?;
+                    continue;
+                };
+                let Some(container) = container else {
+                    self.decoder.put_back(early);
+                    if whose.len() != ends.len() {
+                        return Err(failed("read from", &rustix::io::Errno::MFILE.into()));
+                    }
+                    return Ok(whose.into_iter().zip(ends).collect());
+                };
+                whose.push(container);
+            }
+            let mut bytes = [0; 4096];
+            match inside::take(&self.stream, &mut bytes, RecvFlags::empty()) {
+                Ok((0, _)) => return Err(Error::Died),
+                Ok((len, lent)) => {
+                    self.decoder.push(&bytes[..len]);
+                    ends.extend(lent);
+                }
+                Err(rustix::io::Errno::INTR) => {}
+                Err(rustix::io::Errno::AGAIN) => return Err(self.silent()),
+                Err(errno) => return Err(failed("read from", &errno.into())),
+            }
+        }
+    }
+
     /// Reads a list to its end.
     fn list(&mut self) -> Result<Vec<Held>, Error> {
         let mut held = Vec::new();
@@ -173,12 +218,22 @@ pub fn lend(
     bytes: &[u8],
     lent: &[BorrowedFd<'_>],
 ) -> Result<usize, rustix::io::Errno> {
+    lend_by(stream, bytes, lent, SendFlags::NOSIGNAL)
+}
+
+/// The same by a call of this kind.
+pub(super) fn lend_by(
+    stream: impl AsFd,
+    bytes: &[u8],
+    lent: &[BorrowedFd<'_>],
+    flags: SendFlags,
+) -> Result<usize, rustix::io::Errno> {
     let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(DESCRIPTORS))];
     let mut control = SendAncillaryBuffer::new(&mut space);
     if !lent.is_empty() && !control.push(SendAncillaryMessage::ScmRights(lent)) {
         return Err(rustix::io::Errno::INVAL);
     }
-    sendmsg(stream, &[IoSlice::new(bytes)], &mut control, SendFlags::NOSIGNAL)
+    sendmsg(stream, &[IoSlice::new(bytes)], &mut control, flags)
 }
 
 /// A keeper that is gone breaks the stream.

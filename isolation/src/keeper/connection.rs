@@ -1,14 +1,14 @@
 //! A connection to the keeper, from its side.
 
 use std::collections::VecDeque;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, OwnedFd};
 
 use mesita_core::wire::ContainerId;
 use rustix::io::Errno;
-use rustix::net::{SendFlags, send};
+use rustix::net::{RecvFlags, SendFlags, send};
 
-use super::inside;
 use super::protocol::{DESCRIPTORS, Decoder, Malformed, Reply, Request, encode};
+use super::{client, inside};
 
 /// Bytes that wait for a slow reader before the keeper stops hearing its requests. What is said
 /// unasked, one end for each task, comes on top.
@@ -50,7 +50,7 @@ impl Connection {
     /// Takes what has arrived.
     pub(super) fn read(&mut self) -> Result<(), Closed> {
         let mut bytes = [0; CHUNK];
-        match inside::take(&self.socket, &mut bytes) {
+        match inside::take(&self.socket, &mut bytes, RecvFlags::DONTWAIT) {
             Ok((0, _)) => Err(Closed),
             Ok((len, lent)) => {
                 self.decoder.push(&bytes[..len]);
@@ -84,6 +84,19 @@ impl Connection {
         // No reply of ours is too long; and a reader that lacks one would wait for ever.
         let encoded = encode(reply, &mut self.out);
         debug_assert!(encoded.is_ok(), "{encoded:?}");
+    }
+
+    /// Sends a reply at once, and a descriptor with it.
+    pub(super) fn lend(&mut self, reply: &Reply, lent: &OwnedFd) -> Result<(), Closed> {
+        self.flush()?;
+        if self.has_output() {
+            return Err(Closed);
+        }
+        self.say(reply);
+        let flags = SendFlags::DONTWAIT | SendFlags::NOSIGNAL;
+        let sent = client::lend_by(&self.socket, &self.out, &[lent.as_fd()], flags);
+        self.sent = sent.map_err(|_| Closed)?;
+        self.flush()
     }
 
     /// True when bytes wait.

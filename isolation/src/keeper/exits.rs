@@ -6,18 +6,20 @@
 //! A torn or damaged record ends the file: what follows it was never told.
 //!
 //! The file is cut when nothing in it matters any more, and written anew without what was forgotten
-//! when it has grown to twice its size after the last time.
+//! when it has grown to twice its size after the last time. Room for what is still to come is set
+//! aside behind its end, so that a disk that others have filled takes no end from it.
 
 use std::collections::BTreeMap;
 use std::fs::{self, File, OpenOptions};
 use std::io::{Read, Write};
 use std::os::fd::{AsFd, BorrowedFd};
-use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 use mesita_core::wire::ContainerId;
 use mesita_core::wire::frame::CASTAGNOLI;
 use mesita_core::wire::task::Exit;
+use rustix::fs::{FallocateFlags, fallocate};
 use serde::{Deserialize, Serialize};
 
 use super::protocol::{Ended, Held, Left};
@@ -30,6 +32,8 @@ const FORMAT: u8 = 1;
 const SMALL: u64 = 64 * 1024;
 /// Bytes that a file takes on disk anyway.
 const BLOCK: u64 = 4096;
+/// Bytes that are set aside behind the end, and again when half of them are used: a thousand ends.
+const SET_ASIDE: u64 = 64 * 1024;
 /// Bytes before the postcard of a record.
 const FRAME: usize = 6;
 
@@ -54,6 +58,8 @@ pub(super) struct Exits {
     len: u64,
     /// Its length after it was last written anew.
     compact_len: u64,
+    /// Where the room ends that was set aside for it, as far as is known.
+    room: u64,
 }
 
 impl Exits {
@@ -72,7 +78,7 @@ impl Exits {
             Some([]) | None => &[],
         };
         let held = replay(records, boot);
-        let mut exits = Self { path, file, boot, len: 0, compact_len: 0 };
+        let mut exits = Self { path, file, boot, len: 0, compact_len: 0, room: 0 };
         exits.rewrite(&held)?;
         Ok((exits, held))
     }
@@ -127,31 +133,38 @@ impl Exits {
         self.file = file;
         self.len = u64::try_from(bytes.len()).unwrap_or(u64::MAX);
         self.compact_len = self.len;
+        self.room = self.len;
+        self.set_aside();
         Ok(())
+    }
+
+    /// Where the disk has none, or sets none aside, each record has to find its own.
+    fn set_aside(&mut self) {
+        let end = self.len.saturating_add(SET_ASIDE);
+        if self.room < end.saturating_sub(SET_ASIDE / 2) {
+            let len = end.saturating_sub(self.len);
+            if fallocate(&self.file, FallocateFlags::KEEP_SIZE, self.len, len).is_ok() {
+                self.room = end;
+            }
+        }
     }
 
     fn append(&mut self, record: Record) -> Result<(), Failure> {
         let mut bytes = Vec::with_capacity(128);
         push(&mut bytes, record);
-        let written = self.file.write_all(&bytes);
-        if let Err(error) = written {
-            // Half a record would hide all that follow it.
-            let _ = self.file.set_len(self.len);
-            return Err(Failure::io("append to", &self.path, &error));
-        }
+        // What a failed one has left of itself is written over, and torn until then.
+        let written = self.file.write_all_at(&bytes, self.len);
+        written.map_err(|error| Failure::io("append to", &self.path, &error))?;
         self.len = self.len.saturating_add(u64::try_from(bytes.len()).unwrap_or(0));
+        self.set_aside();
         Ok(())
     }
 }
 
 fn open(path: &Path, truncate: bool) -> Result<File, Failure> {
     let mut options = OpenOptions::new();
-    options.read(true).append(true).create(true).mode(0o600);
-    let file = options.open(path).map_err(|error| Failure::io("open", path, &error))?;
-    if truncate {
-        file.set_len(0).map_err(|error| Failure::io("truncate", path, &error))?;
-    }
-    Ok(file)
+    options.read(true).write(true).truncate(truncate).create(true).mode(0o600);
+    options.open(path).map_err(|error| Failure::io("open", path, &error))
 }
 
 /// Appends a record.

@@ -14,15 +14,23 @@ use rustix::mount::{MountFlags, mount};
 use rustix::net::{RecvFlags, recv};
 
 use super::child::{Maps, Plan, Report, Trouble, became_program};
-use super::inside;
+use super::inside::{self, Given};
 use super::protocol::{Namespaces, Step};
 use super::walls::part_mounts;
 use crate::sys::{self, Cloner};
 
 /// What a process made in a new pid namespace does; the result is its status.
-pub(super) fn run(plan: &Plan<'_>, channel: BorrowedFd<'_>, joined: bool) -> i32 {
-    match start(plan, channel, joined) {
+pub(super) fn run(
+    plan: &Plan<'_>,
+    given: Option<&Given>,
+    channel: BorrowedFd<'_>,
+    joined: bool,
+) -> i32 {
+    let started = given.map_or(Ok(()), inside::take_over);
+    match started.and_then(|()| start(plan, channel, joined)) {
         Ok((task, signals)) => {
+            // Who reads what the task writes is to see when it closes that.
+            let _ = given.map(|_| inside::let_go());
             inside::lend(inside::all(plan), channel);
             watch(task, &signals, channel);
             0
@@ -49,7 +57,7 @@ fn start(
     // So that a signal to the keeper's group is not one to its tasks.
     rustix::process::setsid().map_err(|errno| (Step::Session, errno.raw_os_error()))?;
     part(plan.namespaces(), &plan.maps)?;
-    plan.walls.part(plan.directory(), plan.owner())?;
+    plan.walls.part(plan.directory(), plan.owner(), plan.cgroups())?;
     let signals = SignalFd::with_flags(&SigSet::all(), SfdFlags::SFD_CLOEXEC)
         .map_err(|errno| (Step::Channel, errno as i32))?;
     let mut trouble = None;

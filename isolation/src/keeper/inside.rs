@@ -15,7 +15,7 @@ use nix::sys::signalfd::{SfdFlags, SignalFd};
 use rustix::fs::{Mode, OFlags, open};
 use rustix::io::{Errno, IoSlice, IoSliceMut};
 use rustix::net::{
-    RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer,
+    RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, ReturnFlags, SendAncillaryBuffer,
     SendAncillaryMessage, SendFlags, recvmsg, sendmsg,
 };
 use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
@@ -23,6 +23,7 @@ use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 use super::child::{Plan, Report, Trouble, became_program};
 use super::init::{pass_on, watch};
 use super::protocol::{DESCRIPTORS, Step};
+use super::stat::Stat;
 use crate::sys::{self, Cloner};
 
 /// Kinds of namespaces that a process 1 lends, in the order in which they are sent: the flag of
@@ -40,6 +41,9 @@ const KINDS: [(c_int, &str, LinkNameSpaceType); LENT_MAX] = [
 const LENT_MAX: usize = 7;
 /// How many of them the outer process enters by itself, for its child to be in.
 const OUTER: usize = 2;
+
+/// Standard input, output and error, as an agent sends them.
+pub(super) type Given = [OwnedFd; DESCRIPTORS];
 
 /// The namespaces of a task, as far as it has any of its own.
 #[derive(Debug, Default)]
@@ -74,17 +78,25 @@ pub(super) fn lend(parts: c_int, channel: BorrowedFd<'_>) {
 
 /// Takes one record from a channel, or what has arrived on a stream: its bytes, how many, and
 /// descriptors that came with it.
-pub(super) fn take(channel: &OwnedFd, bytes: &mut [u8]) -> Result<(usize, Vec<OwnedFd>), Errno> {
+pub(super) fn take(
+    channel: impl AsFd,
+    bytes: &mut [u8],
+    flags: RecvFlags,
+) -> Result<(usize, Vec<OwnedFd>), Errno> {
     let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(LENT_MAX))];
     let mut control = RecvAncillaryBuffer::new(&mut space);
-    let flags = RecvFlags::DONTWAIT | RecvFlags::CMSG_CLOEXEC;
-    let mut taken = recvmsg(channel, &mut [IoSliceMut::new(bytes)], &mut control, flags);
+    let flags = flags | RecvFlags::CMSG_CLOEXEC;
+    let mut taken = recvmsg(&channel, &mut [IoSliceMut::new(bytes)], &mut control, flags);
     if taken.as_ref().is_err_and(|errno| *errno == Errno::CONNRESET) {
         // It ended without reading what it was told last, which is said once, before its own last
         // word.
-        taken = recvmsg(channel, &mut [IoSliceMut::new(bytes)], &mut control, flags);
+        taken = recvmsg(&channel, &mut [IoSliceMut::new(bytes)], &mut control, flags);
     }
     let taken = taken?;
+    if taken.flags.contains(ReturnFlags::CTRUNC) {
+        // There was no room for all of them, and which is which is known by their order alone.
+        return Err(Errno::MFILE);
+    }
     let mut lent = Vec::new();
     for message in control.drain() {
         if let RecvAncillaryMessage::ScmRights(descriptors) = message {
@@ -127,15 +139,18 @@ impl Lent {
     }
 }
 
-/// What the outer process does; the result is its status.
+/// What the outer process does for the container that `of` is the first process of; the result is its
+/// status.
 pub(super) fn run(
     plan: &Plan<'_>,
+    of: u32,
     lent: &Lent,
     stdio: Option<&[OwnedFd; DESCRIPTORS]>,
     channel: BorrowedFd<'_>,
     joined: bool,
 ) -> i32 {
-    let started = stdio.map_or(Ok(()), take_over).and_then(|()| start(plan, lent, channel, joined));
+    let started =
+        stdio.map_or(Ok(()), take_over).and_then(|()| start(plan, of, lent, channel, joined));
     match started {
         Ok((inner, signals)) => {
             // Who reads what the inner one writes is to see when it closes that.
@@ -155,6 +170,7 @@ pub(super) fn run(
 
 fn start(
     plan: &Plan<'_>,
+    of: u32,
     lent: &Lent,
     channel: BorrowedFd<'_>,
     joined: bool,
@@ -177,7 +193,11 @@ fn start(
         trouble = Some(entered.map_or_else(|trouble| trouble, |()| plan.become_task(channel)));
         1
     });
-    let inner = inner.map_err(|errno| (Step::Clone, errno))?;
+    let inner = inner.map_err(|errno| match errno {
+        // So says the kernel as well when the first process of the namespace ends.
+        libc::ENOMEM if Stat::of(of).is_none_or(|stat| stat.is_ending) => (Step::NotRunning, 0),
+        errno => (Step::Clone, errno),
+    })?;
     match trouble {
         Some(trouble) => Err(trouble),
         None if became_program(inner) => Ok((inner, signals)),
@@ -186,7 +206,7 @@ fn start(
 }
 
 /// Has what its process is to read from and write to where that expects it.
-fn take_over(stdio: &[OwnedFd; DESCRIPTORS]) -> Result<(), Trouble> {
+pub(super) fn take_over(stdio: &[OwnedFd; DESCRIPTORS]) -> Result<(), Trouble> {
     let [input, output, error] = stdio;
     let taken = rustix::stdio::dup2_stdin(input)
         .and_then(|()| rustix::stdio::dup2_stdout(output))
@@ -195,7 +215,7 @@ fn take_over(stdio: &[OwnedFd; DESCRIPTORS]) -> Result<(), Trouble> {
 }
 
 /// Gives that up again, for nothing.
-fn let_go() -> Result<(), Errno> {
+pub(super) fn let_go() -> Result<(), Errno> {
     let null = open(c"/dev/null", OFlags::RDWR | OFlags::CLOEXEC, Mode::empty())?;
     rustix::stdio::dup2_stdin(&null)?;
     rustix::stdio::dup2_stdout(&null)?;

@@ -12,8 +12,9 @@
 //! | `serve`, `connection` | the loop: agent, children, clock |
 //! | `tasks` | the containers, from launch to forgotten |
 //! | `child`, `init`, `inside` | what a new process does before it is the task, or beside it |
-//! | [`wall`], `walls` | what more is put up around it |
+//! | [`wall`], `walls`, `view` | what more is put up around it |
 //! | `root` | a root of its own, of the layers of an image |
+//! | [`kin`] | who descends from a keeper, and is not heard by one |
 //! | `exits` | `meta/exits`, for when the keeper dies, too |
 //! | `client`, `left` | the agent's end, and what to do with the tasks of a dead keeper |
 
@@ -23,12 +24,15 @@ mod connection;
 mod exits;
 mod init;
 mod inside;
+pub mod kin;
 mod left;
+mod named;
 pub mod protocol;
 pub(crate) mod root;
 mod serve;
 pub(crate) mod stat;
 mod tasks;
+mod view;
 pub mod wall;
 mod walls;
 
@@ -62,6 +66,12 @@ use tasks::Tasks;
 
 pub use client::{Client, connect, lend};
 pub use left::end_left;
+
+/// The name of a keeper's process.
+const NAME: &CStr = c"mesita-keeper";
+
+/// Connections that wait to be accepted.
+const BACKLOG: i32 = 4;
 
 /// What a keeper is told when it is started.
 #[derive(Clone, Debug)]
@@ -240,7 +250,7 @@ fn listen_at(path: &Path) -> Result<OwnedFd, Failure> {
     let mask = rustix::process::umask(Mode::from_raw_mode(0o177));
     let bound = bind(&listener, &address);
     rustix::process::umask(mask);
-    bound.and_then(|()| listen(&listener, 4)).map_err(failed)?;
+    bound.and_then(|()| listen(&listener, BACKLOG)).map_err(failed)?;
     fs::rename(&new, path).map_err(|error| Failure::io("rename", &new, &error))?;
     Ok(listener)
 }
@@ -294,6 +304,10 @@ impl Born<'_> {
         // Held until the process ends, whichever way.
         std::mem::forget(self.lock);
         let origin = detach(self.options.logs)?;
+        if let Err(failure) = named::be_called_keeper(&self.options.work_dir) {
+            // Those that have it were told it by the agent's own arguments, too.
+            log(&failure);
+        }
         sys::forget_inherited_memory();
         let (namespaces, trouble) = try_namespaces();
         let trouble = trouble.map(|(step, errno)| protocol::Trouble { step, errno });
@@ -330,7 +344,7 @@ fn detach(logs: bool) -> Result<Origin, Failure> {
     // Not the agent's keys, nor those of whoever started it.
     sys::new_keyring();
     rustix::process::chdir(c"/").map_err(failed("chdir"))?;
-    rustix::thread::set_name(c"mesita-keeper").map_err(failed("prctl"))?;
+    rustix::thread::set_name(NAME).map_err(failed("prctl"))?;
     set_child_subreaper(Some(rustix::process::getpid())).map_err(failed("prctl"))?;
     set_dumpable_behavior(DumpableBehavior::NotDumpable).map_err(failed("prctl"))?;
     let path = "/proc/self/oom_score_adj";

@@ -11,6 +11,8 @@
 
 use std::ffi::CString;
 use std::fmt;
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
 
 use mesita_core::wire::task::Exit;
 use mesita_core::wire::{ContainerId, Session};
@@ -35,6 +37,11 @@ pub const CGROUPS_MAX: usize = 16;
 pub const REMOVED_MAX: usize = 2 * CGROUPS_MAX + 1;
 /// Kinds of resource limits that Linux knows.
 pub const RLIMITS_MAX: usize = 16;
+
+/// A path as it is said here. Ours have no NUL: they are made of the kernel's and of names.
+pub fn path_text(path: &Path) -> CString {
+    CString::new(path.as_os_str().as_bytes()).unwrap_or_default()
+}
 
 /// Agent → keeper.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -113,6 +120,17 @@ pub enum Request {
         /// As in `LaunchWith`. Those that part it from others are the task's and not looked at.
         walls: Vec<Wall>,
     },
+    /// Start a task that reads from and writes to descriptors. Answered as a launch. Since version 3.
+    LaunchOn {
+        /// The task.
+        launch: Box<Launch>,
+        /// As in `LaunchWith`.
+        walls: Vec<Wall>,
+        /// As in `EnterWith`.
+        stdio: Stdio,
+    },
+    /// The ends of terminals that are kept. Answered by `Lent`s. Since version 3.
+    Terminals,
 }
 
 impl Request {
@@ -120,6 +138,25 @@ impl Request {
     pub fn launch(launch: Launch, walls: Vec<Wall>) -> Self {
         let launch = Box::new(launch);
         if walls.is_empty() { Self::Launch(launch) } else { Self::LaunchWith { launch, walls } }
+    }
+
+    /// The same launch on descriptors; anything else stays as it is.
+    pub fn on(self, stdio: Stdio) -> Self {
+        let walls =
+            if let Self::LaunchWith { walls, .. } = &self { walls.clone() } else { Vec::new() };
+        let (Self::Launch(launch) | Self::LaunchWith { launch, .. }) = self else { return self };
+        Self::LaunchOn { launch, walls, stdio }
+    }
+
+    /// Whom the task runs as that is to be launched; none = the keeper's own user, or there is none.
+    pub fn user(&self) -> Option<&User> {
+        let (Self::Launch(launch)
+        | Self::LaunchWith { launch, .. }
+        | Self::LaunchOn { launch, .. }) = self
+        else {
+            return None;
+        };
+        launch.user.as_ref()
     }
 
     /// The same for a process beside a task.
@@ -145,6 +182,9 @@ pub enum Stdio {
     Given,
     /// The same, all of them one terminal, which becomes that of its session.
     Terminal,
+    /// The same of a terminal of which an end came along as well, which the keeper keeps for the agent
+    /// after this one: the terminal, its other end, and that again. Since version 3.
+    Kept,
 }
 
 /// A process beside a task: in its cgroups and namespaces. It ends with the task, is not written
@@ -280,6 +320,11 @@ pub enum Reply {
     Busy {
         /// So many.
         running: u32,
+    },
+    /// The end of a terminal that is kept, which comes along with the first byte of the message.
+    Lent {
+        /// Whose; none = that was all, and nothing comes along.
+        container: Option<ContainerId>,
     },
 }
 
@@ -521,6 +566,8 @@ steps! {
     Furnish = "cannot mount what belongs into its root",
     /// pivot_root(2).
     Pivot = "cannot make its root the only one",
+    /// Linking its network to the host's, and bounding what goes there.
+    Link = "cannot link its network to the host's",
 }
 
 impl fmt::Display for Step {
@@ -602,6 +649,12 @@ impl Decoder {
         self.bytes.drain(..self.taken);
         self.taken = 0;
         self.bytes.extend_from_slice(bytes);
+    }
+
+    /// Puts messages back that were given out already, before what was not.
+    pub fn put_back(&mut self, mut messages: Vec<u8>) {
+        messages.extend(self.bytes.drain(self.taken..));
+        (self.bytes, self.taken) = (messages, 0);
     }
 
     /// The next message, or none yet. After an error the stream is of no further use.

@@ -9,7 +9,7 @@
 //! | `/` | the layers, and above them a directory of the task's own; or a copy of all of them |
 //! | `/proc` | that of its pid namespace, without what tells of others, and read-only where it is theirs |
 //! | `/sys` | read-only, without firmware |
-//! | `/dev` | six devices that are nobody's, terminals, shared memory; read-only itself |
+//! | `/dev` | six devices of everybody's, those that it holds, terminals, shared memory; read-only |
 //! | `/etc/resolv.conf`, `hosts`, `hostname` | the host's, read-only: its network is the host's |
 //! | the sandbox, volumes | as they were asked for |
 //!
@@ -21,8 +21,8 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 
 use rustix::fs::{
-    CWD, FileType, Mode, OFlags, ResolveFlags, fstat, makedev, mkdirat, mknodat, open, openat2,
-    symlinkat,
+    AtFlags, CWD, FileType, Mode, OFlags, ResolveFlags, chownat, fstat, makedev, mkdirat, mknodat,
+    open, openat, symlinkat,
 };
 use rustix::io::Errno;
 use rustix::mount::{
@@ -30,11 +30,12 @@ use rustix::mount::{
     UnmountFlags, fsconfig_create, fsconfig_set_string, fsmount, fsopen, mount, mount_bind,
     mount_move, mount_remount, move_mount, open_tree, unmount,
 };
-use rustix::process::{chdir, chroot, fchdir, pivot_root, umask};
+use rustix::process::{Gid, Uid, chdir, chroot, fchdir, pivot_root, umask};
 
 use super::child::Trouble;
 use super::protocol::Step;
-use super::wall::{Bind, Root};
+use super::wall::{Bind, Node, Root};
+use crate::sys::open_within;
 
 /// The devices that every program may expect: their numbers are Linux'.
 const DEVICES: [(&CStr, u32, u32); 6] = [
@@ -67,6 +68,8 @@ const HIDDEN: [&CStr; 8] = [
 /// What of it a task cannot change, whoever it is.
 const READ_ONLY: [&CStr; 5] =
     [c"/proc/bus", c"/proc/fs", c"/proc/irq", c"/proc/sys", c"/proc/sysrq-trigger"];
+/// Bytes of shared memory, unless that is said.
+const SHARED: u64 = 64 << 20;
 /// Files of the host that belong to its network.
 const OF_NETWORK: [&CStr; 3] = [c"/etc/resolv.conf", c"/etc/hosts", c"/etc/hostname"];
 
@@ -75,17 +78,29 @@ fn harmless() -> MountFlags {
     MountFlags::NOSUID | MountFlags::NODEV
 }
 
+/// What a task has in `/dev` that others do not have.
+#[derive(Debug)]
+pub(super) struct Furniture<'f> {
+    /// Bytes of shared memory, if that was said.
+    pub(super) shared: Option<u64>,
+    /// Devices that it holds,
+    pub(super) devices: &'f [Node],
+    /// and whose they are.
+    pub(super) owner: (Uid, Gid),
+}
+
 /// Puts a root together and makes it the only one; `works` is where the task works in it.
 pub(super) fn change<'b>(
     root: &Root,
     works: &CStr,
+    own: &Furniture<'_>,
     binds: impl Iterator<Item = &'b Bind>,
 ) -> Result<(), Trouble> {
     let step = |step: Step| move |errno: Errno| (step, errno.raw_os_error());
     let how = ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS;
     let within = Within { root: layers(root).map_err(step(Step::Layers))?, how };
     let before = umask(Mode::empty());
-    let furnished = furnish(&within).map_err(step(Step::Furnish));
+    let furnished = furnish(&within, own).map_err(step(Step::Furnish));
     umask(before);
     furnished?;
     let sandbox = tree_of(&root.sandbox, c"").map_err(step(Step::Bind))?;
@@ -133,14 +148,14 @@ pub(super) fn layers(root: &Root) -> Result<OwnedFd, Errno> {
 }
 
 /// What every task finds, whatever its image.
-fn furnish(within: &Within) -> Result<(), Errno> {
+fn furnish(within: &Within, own: &Furniture<'_>) -> Result<(), Errno> {
     let safe = MountAttrFlags::MOUNT_ATTR_NOSUID
         | MountAttrFlags::MOUNT_ATTR_NODEV
         | MountAttrFlags::MOUNT_ATTR_NOEXEC;
     attach(&fresh(c"proc", &[], safe)?, &within.directory(c"/proc")?)?;
     let read_only = safe | MountAttrFlags::MOUNT_ATTR_RDONLY;
     attach(&fresh(c"sysfs", &[], read_only)?, &within.directory(c"/sys")?)?;
-    devices(within)?;
+    devices(within, own)?;
     HIDDEN.iter().try_for_each(|path| hide(within, path))?;
     READ_ONLY.iter().try_for_each(|path| keep_from_writing(within, path))?;
     for path in OF_NETWORK {
@@ -152,7 +167,7 @@ fn furnish(within: &Within) -> Result<(), Errno> {
     Ok(())
 }
 
-fn devices(within: &Within) -> Result<(), Errno> {
+fn devices(within: &Within, own: &Furniture<'_>) -> Result<(), Errno> {
     let (nosuid, noexec) = (MountAttrFlags::MOUNT_ATTR_NOSUID, MountAttrFlags::MOUNT_ATTR_NOEXEC);
     let nodev = MountAttrFlags::MOUNT_ATTR_NODEV;
     let options = [(c"mode", c"755"), (c"size", c"64k")];
@@ -164,6 +179,9 @@ fn devices(within: &Within) -> Result<(), Errno> {
     for (to, name) in LINKS {
         symlinkat(to, &dev, name)?;
     }
+    for node in own.devices {
+        give(&dev, node, own.owner)?;
+    }
     for name in [c"pts", c"shm"] {
         mkdirat(&dev, name, Mode::from_raw_mode(0o755))?;
     }
@@ -171,12 +189,38 @@ fn devices(within: &Within) -> Result<(), Errno> {
     let options = [(c"mode", c"620"), (c"ptmxmode", c"666"), (c"gid", c"5")];
     let terminals = fresh(c"devpts", &options, nosuid | noexec)?;
     attach(&terminals, &within.directory(c"/dev/pts")?)?;
-    let options = [(c"mode", c"1777"), (c"size", c"64m")];
+    let bytes = CString::new(own.shared.unwrap_or(SHARED).to_string()).map_err(|_| Errno::INVAL)?;
+    let options = [(c"mode", c"1777"), (c"size", bytes.as_c_str())];
     let shared = fresh(c"tmpfs", &options, nosuid | noexec | nodev)?;
     attach(&shared, &within.directory(c"/dev/shm")?)?;
     // Nobody adds a device; those that are there can be used.
     let flags = MountFlags::BIND | MountFlags::RDONLY | MountFlags::NOSUID | MountFlags::NOEXEC;
     remount(&dev, flags)
+}
+
+/// Makes a device that is a task's own, under the name that it has on the machine.
+fn give(dev: &OwnedFd, node: &Node, owner: (Uid, Gid)) -> Result<(), Errno> {
+    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let path = node.path.to_bytes();
+    let slash = path.iter().rposition(|byte| *byte == b'/');
+    let (above, name) = slash.map_or((&[][..], path), |at| (&path[..at], &path[at + 1..]));
+    let mut at = openat(dev, c".", flags, Mode::empty())?;
+    for part in above.split(|byte| *byte == b'/').filter(|part| !part.is_empty()) {
+        match mkdirat(&at, part, Mode::from_raw_mode(0o755)) {
+            Err(Errno::EXIST) | Ok(()) => {}
+            Err(errno) => return Err(errno),
+        }
+        at = openat(&at, part, flags, Mode::empty())?;
+    }
+    let kind = if node.block { FileType::BlockDevice } else { FileType::CharacterDevice };
+    let device = makedev(node.major, node.minor);
+    match mknodat(&at, name, kind, Mode::from_raw_mode(0o600), device) {
+        // One that everybody has.
+        Err(Errno::EXIST) => Ok(()),
+        made => made.and_then(|()| {
+            chownat(&at, name, Some(owner.0), Some(owner.1), AtFlags::SYMLINK_NOFOLLOW)
+        }),
+    }
 }
 
 /// Mounts something empty over what is there.
@@ -243,7 +287,7 @@ fn tree_of(root: &CStr, from: &CStr) -> Result<OwnedFd, Errno> {
         return copy_of(&found);
     }
     let beneath = ResolveFlags::BENEATH | ResolveFlags::NO_MAGICLINKS;
-    copy_of(&openat2(found, from, flags, Mode::empty(), beneath)?)
+    copy_of(&open_within(found, from.to_bytes(), flags, beneath)?)
 }
 
 /// A root that is being put together, or a directory that something is added to.
@@ -254,9 +298,7 @@ struct Within {
 
 impl Within {
     fn open(&self, path: &[u8], flags: OFlags) -> Result<OwnedFd, Errno> {
-        let flags = flags | OFlags::PATH | OFlags::CLOEXEC;
-        let path = if path.is_empty() { &b"."[..] } else { path };
-        openat2(&self.root, OsStr::from_bytes(path), flags, Mode::empty(), self.how)
+        open_within(&self.root, path, flags | OFlags::PATH | OFlags::CLOEXEC, self.how)
     }
 
     /// A directory, made if need be, whatever its image has on the way there.
@@ -334,7 +376,7 @@ fn enter(root: &OwnedFd) -> Result<(), Errno> {
 /// True if this kernel can do all that: Linux 5.6 and newer.
 pub(crate) fn is_possible() -> bool {
     let how = ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS;
-    openat2(CWD, c".", OFlags::PATH | OFlags::CLOEXEC, Mode::empty(), how).is_ok()
+    open_within(CWD, b"", OFlags::PATH | OFlags::CLOEXEC, how).is_ok()
 }
 
 /// True if overlayfs can be had here, with what is written in `upper`: it is mounted where nobody sees

@@ -17,11 +17,13 @@ use rustix::time::{
     timerfd_settime,
 };
 
+use super::BACKLOG;
 use super::connection::{Closed, Connection};
+use super::kin;
 use super::protocol::{
     Enter, LISTED_MAX, Reply, Request, Stdio, VERSION_MAX, VERSION_MIN, Welcome,
 };
-use super::tasks::{More, Tasks};
+use super::tasks::{More, On, Tasks};
 use super::wall::Wall;
 use crate::sys::{self, Failure};
 
@@ -43,6 +45,8 @@ pub(super) struct Keeper {
     ends_with_client: bool,
     /// It was asked to end, or its client is gone.
     leaving: bool,
+    /// It was said that a task tried to be let in, which is said once.
+    told: bool,
     /// Directories to be removed before it ends.
     pub(super) directories: Vec<PathBuf>,
 }
@@ -80,6 +84,7 @@ impl Keeper {
             welcome,
             ends_with_client,
             leaving: false,
+            told: false,
             directories: Vec::new(),
         })
     }
@@ -172,12 +177,12 @@ impl Keeper {
         self.greet()
     }
 
-    /// Lets in who runs as our own user, or as root.
+    /// Lets in who runs as our own user, or as root, and is no process of a task.
     fn accept(&mut self) {
-        while let Ok(socket) = accept_with(&self.listener, SocketFlags::CLOEXEC) {
-            let own = rustix::process::geteuid();
-            let known = socket_peercred(&socket).is_ok_and(|of| of.uid == own || of.uid.is_root());
-            if !known {
+        // All that had come by now: whoever hangs up and comes again at once keeps nobody waiting.
+        for _ in 0..=BACKLOG {
+            let Ok(socket) = accept_with(&self.listener, SocketFlags::CLOEXEC) else { return };
+            if !self.may_come_in(&socket) {
                 continue;
             }
             if self.waiting.len() == WAITING_MAX {
@@ -185,6 +190,26 @@ impl Keeper {
             }
             self.waiting.push(Connection::new(socket));
         }
+    }
+
+    /// Tasks may run as our own user, and root's do: they are known by what they descend from.
+    fn may_come_in(&mut self, socket: &OwnedFd) -> bool {
+        let own = rustix::process::geteuid();
+        let Ok(peer) = socket_peercred(socket) else { return false };
+        if peer.uid != own && !peer.uid.is_root() {
+            return false;
+        }
+        let pid = peer.pid.as_raw_nonzero().get().unsigned_abs();
+        // Its number was its own as long as it was looked at, if it has not ended by then.
+        if kin::is_no_task_of_ours(pid) && sys::peer_lives(socket.as_fd()) {
+            return true;
+        }
+        if !std::mem::replace(&mut self.told, true) {
+            super::log(&format_args!(
+                "process {pid} of a task wants to be its agent; it is refused"
+            ));
+        }
+        false
     }
 
     /// Reads from the connections that have not said hello; true when one has become the client.
@@ -264,8 +289,13 @@ impl Keeper {
         match request {
             // Said twice, it changes nothing but the session.
             Request::Hello { session, .. } => self.tasks.renew(session, 0),
-            Request::Launch(launch) => self.tasks.launch(&launch, &[]),
-            Request::LaunchWith { launch, walls } => self.tasks.launch(&launch, &walls),
+            Request::Launch(launch) => self.tasks.launch(&launch, &[], On::FILES),
+            Request::LaunchWith { launch, walls } => self.tasks.launch(&launch, &walls, On::FILES),
+            Request::LaunchOn { launch, walls, stdio } => {
+                let on = self.on(stdio);
+                self.tasks.launch(&launch, &walls, on);
+            }
+            Request::Terminals => self.lend_terminals(),
             Request::Enter(enter) => self.enter(&enter, c"", Stdio::Files, &[]),
             Request::EnterWith { enter, below, stdio } => self.enter(&enter, &below, stdio, &[]),
             Request::EnterBehind { enter, below, stdio, walls } => {
@@ -298,9 +328,28 @@ impl Keeper {
 
     /// Starts a process beside a task.
     fn enter(&mut self, enter: &Enter, below: &CStr, stdio: Stdio, walls: &[Wall]) {
+        let on = self.on(stdio);
+        self.tasks.enter(enter, More { below, on, walls });
+    }
+
+    /// What came along with the request that was read last, if it is of that kind.
+    fn on(&mut self, stdio: Stdio) -> On {
         let client = self.client.as_mut().filter(|_| stdio != Stdio::Files);
-        let given = client.and_then(Connection::descriptors);
-        self.tasks.enter(enter, &More { below, stdio, given, walls });
+        On { stdio, given: client.and_then(Connection::descriptors) }
+    }
+
+    /// Sends the ends of terminals that are kept. Who asks for them waits for them, and has room.
+    fn lend_terminals(&mut self) {
+        let Some(client) = &mut self.client else { return };
+        let mut lent = Ok(());
+        for (container, end) in self.tasks.terminals() {
+            lent =
+                lent.and_then(|()| client.lend(&Reply::Lent { container: Some(container) }, end));
+        }
+        client.say(&Reply::Lent { container: None });
+        if lent.is_err() {
+            self.lose_client();
+        }
     }
 
     /// Goes on with a list, as far as it finds room.

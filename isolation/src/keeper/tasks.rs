@@ -16,15 +16,15 @@ use std::path::PathBuf;
 use mesita_core::wire::task::Exit;
 use mesita_core::wire::{ContainerId, Session};
 use rustix::fs::{Mode, OFlags, open};
-use rustix::net::{AddressFamily, SendFlags, SocketFlags, SocketType, send, socketpair};
+use rustix::net::{AddressFamily, RecvFlags, SendFlags, SocketFlags, SocketType, send, socketpair};
 
 use super::child::{Origin, Plan, REPORT, Report, Trouble, became_program};
 use super::exits::Exits;
 use super::init;
-use super::inside::{self, Lent};
+use super::inside::{self, Given, Lent};
 use super::protocol::{
-    self, Asked, CGROUPS_MAX, DESCRIPTORS, Ended, Enter, Held, Launch, Left, Namespaces, Refused,
-    Reply, Stdio, Step,
+    self, Asked, CGROUPS_MAX, Ended, Enter, Held, Launch, Left, Namespaces, Refused, Reply, Stdio,
+    Step,
 };
 use super::wall::Wall;
 use crate::cgroups;
@@ -34,17 +34,32 @@ use crate::sys::{self, Cloner, Failure, Linux, Reaped};
 /// by itself when it was told to stop and has any grace at all.
 const KILL_AGAIN_US: u64 = 1_000_000;
 
+/// Ends of terminals that are kept: each is a descriptor, and takes one of the system's terminals. So many
+/// can be lent to an agent that begins before it reads the first.
+const TERMINALS_MAX: usize = 100;
+
 /// What a process beside a task has of its own.
 #[derive(Debug)]
 pub(super) struct More<'m> {
     /// Where it works below its launch's directory.
     pub(super) below: &'m CStr,
-    /// What it reads from and writes to,
-    pub(super) stdio: Stdio,
-    /// and the descriptors of that, if they came along.
-    pub(super) given: Option<[OwnedFd; DESCRIPTORS]>,
+    /// What it reads from and writes to.
+    pub(super) on: On,
     /// What is put up around it.
     pub(super) walls: &'m [Wall],
+}
+
+/// What a process reads from and writes to.
+#[derive(Debug)]
+pub(super) struct On {
+    pub(super) stdio: Stdio,
+    /// The descriptors of that, if they came along.
+    pub(super) given: Option<Given>,
+}
+
+impl On {
+    /// Files, as its launch says.
+    pub(super) const FILES: Self = Self { stdio: Stdio::Files, given: None };
 }
 
 /// A container that the keeper holds.
@@ -59,6 +74,10 @@ struct Task {
     /// ran.
     parts: c_int,
     lent: Option<Lent>,
+    /// The other end of its terminal, for the agent that comes next.
+    terminal: Option<OwnedFd>,
+    /// What was added to its `oom_score_adj`.
+    badness: i16,
     /// The container that it is inside of, beside its task.
     inside: Option<ContainerId>,
     /// It borrowed the keeper's memory on its way.
@@ -164,15 +183,17 @@ impl Tasks {
     }
 
     /// Starts a task. What becomes of it is said now or later.
-    pub(super) fn launch(&mut self, launch: &Launch, walls: &[Wall]) {
-        if let Err(trouble) = self.try_launch(launch, walls) {
+    pub(super) fn launch(&mut self, launch: &Launch, walls: &[Wall], on: On) {
+        if let Err(trouble) = self.try_launch(launch, walls, on) {
             self.refuse(launch.container, Asked::Launch, trouble);
         }
     }
 
-    fn try_launch(&mut self, launch: &Launch, walls: &[Wall]) -> Result<(), Trouble> {
+    fn try_launch(&mut self, launch: &Launch, walls: &[Wall], on: On) -> Result<(), Trouble> {
         self.admit(launch)?;
-        let plan = Plan::new(launch, walls, &self.origin)?;
+        let stdio = on.stdio;
+        let (given, terminal) = self.ends(on)?;
+        let plan = Plan::new(launch, walls, &self.origin)?.with(c"", stdio);
         let (cgroups, around) = self.places_of(launch)?;
         let unified = launch.cgroups.iter().find(|cgroup| cgroup.unified);
         let unified = unified.map(|cgroup| {
@@ -187,7 +208,7 @@ impl Tasks {
             return Err((Step::Late, 0));
         }
         let how = how(&plan);
-        let child = &mut |joined| child(&plan, theirs.as_fd(), joined);
+        let child = &mut |joined| child(&plan, given.as_ref(), theirs.as_fd(), joined);
         let pid = self.cloner.spawn(how, unified.as_ref().map(AsFd::as_fd), child);
         let pid = pid.map_err(|errno| (Step::Clone, errno))?;
         drop(theirs);
@@ -198,6 +219,8 @@ impl Tasks {
             channel: Some(ours),
             namespaced: launch.namespaces.pid,
             parts: inside::all(&plan),
+            terminal,
+            badness: launch.oom_score_adj,
             borrowed: how.borrows,
             recorded: false,
             cgroups,
@@ -213,17 +236,16 @@ impl Tasks {
     }
 
     /// Starts a process beside a task. What becomes of it is said now or later.
-    pub(super) fn enter(&mut self, enter: &Enter, more: &More<'_>) {
+    pub(super) fn enter(&mut self, enter: &Enter, more: More<'_>) {
         if let Err(trouble) = self.try_enter(enter, more) {
             self.refuse(enter.launch.container, Asked::Launch, trouble);
         }
     }
 
-    fn try_enter(&mut self, enter: &Enter, more: &More<'_>) -> Result<(), Trouble> {
-        let More { below, stdio, given, walls } = more;
-        if *stdio != Stdio::Files && given.is_none() {
-            return Err((Step::Stdio, libc::EBADF));
-        }
+    fn try_enter(&mut self, enter: &Enter, more: More<'_>) -> Result<(), Trouble> {
+        let More { below, on, walls } = more;
+        let stdio = on.stdio;
+        let (given, terminal) = self.ends(on)?;
         let launch = &enter.launch;
         self.admit_new(launch.container)?;
         let beside = self.held.get(&enter.inside).ok_or((Step::Unknown, 0))?;
@@ -236,11 +258,14 @@ impl Tasks {
             None if beside.parts == 0 => &none,
             None => return Err((Step::Inside, 0)),
         };
-        let plan = Plan::new(launch, walls, &self.origin)?.with(below, *stdio);
+        let plan = Plan::new(launch, walls, &self.origin)?.with(below, stdio);
+        let plan = plan.no_better_than(beside.badness, &self.origin);
         let (ours, theirs) = channel()?;
         let from_us = sys::boottime_us();
         let how = sys::Clone { borrows: false, namespaces: 0 };
-        let child = &mut |joined| inside::run(&plan, lent, given.as_ref(), theirs.as_fd(), joined);
+        let of = beside.left.pid;
+        let child =
+            &mut |joined| inside::run(&plan, of, lent, given.as_ref(), theirs.as_fd(), joined);
         let pid = self.cloner.spawn(how, None, child).map_err(|errno| (Step::Clone, errno))?;
         drop(theirs);
         let (container, attempt) = (launch.container, launch.attempt);
@@ -249,10 +274,36 @@ impl Tasks {
             channel: Some(ours),
             namespaced: true,
             inside: Some(enter.inside),
+            terminal,
             ..Task::found(left, State::Starting)
         };
         self.held.insert(container, task);
         Ok(())
+    }
+
+    /// What a process gets of the descriptors that came along, and the end of its terminal that stays
+    /// here.
+    fn ends(&self, on: On) -> Result<(Option<Given>, Option<OwnedFd>), Trouble> {
+        let failed = |error: std::io::Error| (Step::Stdio, error.raw_os_error().unwrap_or(0));
+        match (on.stdio, on.given) {
+            (Stdio::Files, _) => Ok((None, None)),
+            (_, None) => Err((Step::Stdio, libc::EBADF)),
+            (Stdio::Kept, _) if self.terminals().count() >= TERMINALS_MAX => {
+                Err((Step::Stdio, libc::EMFILE))
+            }
+            (Stdio::Kept, Some([terminal, end, _])) => {
+                let output = terminal.try_clone().map_err(failed)?;
+                let error = terminal.try_clone().map_err(failed)?;
+                Ok((Some([terminal, output, error]), Some(end)))
+            }
+            (Stdio::Given | Stdio::Terminal, given) => Ok((given, None)),
+        }
+    }
+
+    /// The ends of terminals that are kept.
+    pub(super) fn terminals(&self) -> impl Iterator<Item = (ContainerId, &OwnedFd)> {
+        let held = self.held.iter();
+        held.filter_map(|(&container, task)| Some((container, task.terminal.as_ref()?)))
     }
 
     /// Writes a task down as soon as it is known to be worth it: at the latest when the keeper
@@ -434,6 +485,7 @@ impl Tasks {
             return self.failed(container, (Step::Died, reaped.status & 0x7f));
         }
         let of_task = task.channel.take().and_then(|channel| last_word(&channel));
+        task.terminal = None;
         let (status, max_rss_kib) = of_task.unwrap_or((reaped.status, reaped.max_rss_kib));
         let (mut exit, core) = exit_of(status);
         if task.namespaced && of_task.is_none() && matches!(exit, Exit::Code(_)) {
@@ -572,6 +624,8 @@ impl Task {
             namespaced: false,
             parts: 0,
             lent: None,
+            terminal: None,
+            badness: 0,
             inside: None,
             borrowed: false,
             recorded: true,
@@ -656,15 +710,21 @@ pub(super) fn flags(namespaces: Namespaces, more: c_int) -> sys::Clone {
 }
 
 /// What the child of a plan does; the result is its status if it does not become the task.
-fn child(plan: &Plan<'_>, channel: std::os::fd::BorrowedFd<'_>, joined: bool) -> i32 {
+fn child(
+    plan: &Plan<'_>,
+    given: Option<&Given>,
+    channel: std::os::fd::BorrowedFd<'_>,
+    joined: bool,
+) -> i32 {
     if plan.namespaces().pid {
-        return init::run(plan, channel, joined);
+        return init::run(plan, given, channel, joined);
     }
-    let prepared = plan
-        .join(joined)
+    let prepared = given
+        .map_or(Ok(()), inside::take_over)
+        .and_then(|()| plan.join(joined))
         .and_then(|()| plan.set_badness())
         .and_then(|()| init::part(plan.namespaces(), &plan.maps))
-        .and_then(|()| plan.walls.part(plan.directory(), plan.owner()));
+        .and_then(|()| plan.walls.part(plan.directory(), plan.owner(), plan.cgroups()));
     let trouble = prepared.map_or_else(|trouble| trouble, |()| plan.become_task(channel));
     Report::Failed(trouble).send(channel);
     1
@@ -688,7 +748,7 @@ enum Heard {
 /// What a channel has to say by now.
 fn hear(channel: &OwnedFd) -> Heard {
     let mut bytes = [0; REPORT];
-    match inside::take(channel, &mut bytes) {
+    match inside::take(channel, &mut bytes, RecvFlags::DONTWAIT) {
         Ok((REPORT, lent)) => match Report::of_bytes(&bytes) {
             Some(Report::Started) => Heard::Started(lent),
             report => report.map_or(Heard::Nothing, Heard::Report),

@@ -17,6 +17,8 @@ pub const FILTER_MAX: usize = 4096;
 /// Bytes of a name of a host. Linux: `__NEW_UTS_LEN`.
 pub const HOSTNAME_MAX: usize = 64;
 
+/// Directories of one [`Wall::Closed`], pinned or kept.
+pub const KEPT_MAX: usize = 64;
 /// Ports of one task.
 pub const PORTS_MAX: usize = 8192;
 /// Bytes of a secret.
@@ -32,7 +34,7 @@ pub enum Wall {
         /// At most [`HOSTNAME_MAX`] bytes.
         hostname: CString,
     },
-    /// It sees its own cgroup as the topmost.
+    /// It sees its own cgroup as the topmost, and no other.
     Cgroup,
     /// No network but a loopback of its own.
     Network,
@@ -89,6 +91,67 @@ pub enum Wall {
         /// It cannot write there; else what it writes goes with it.
         read_only: bool,
     },
+    /// A directory in which it finds nothing but where it works, and what is kept. It has mounts of its
+    /// own.
+    Closed {
+        /// Absolute.
+        path: CString,
+        /// Directories that lead there, the outermost first, which it cannot move away.
+        pinned: Vec<CString>,
+        /// Absolute; those that are not there, or elsewhere, are left out.
+        kept: Vec<CString>,
+    },
+    /// Shared memory of its own, in `/dev/shm`. It has mounts of its own.
+    Shm {
+        /// The most that is in there.
+        bytes: u64,
+    },
+    /// Devices that are its user's alone, in a root of its own.
+    Devices {
+        /// At most [`NODES_MAX`].
+        nodes: Vec<Node>,
+    },
+    /// Users of its own: itself and its groups, as they are outside, and nobody else. What it may do
+    /// of what only root may it may do to them alone.
+    Users,
+    /// A network of its own, linked to the host's.
+    Link(Link),
+}
+
+/// Bytes of the name of an interface. Linux: `IFNAMSIZ`.
+pub const LINK_MAX: usize = 15;
+
+/// A link between the network of a task, where it is `eth0`, and the host's.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Link {
+    /// How the host finds its end called: at most [`LINK_MAX`] bytes.
+    pub name: CString,
+    /// The address of the host's end,
+    pub host: [u8; 4],
+    /// and of the task's: the two differ in their last bit.
+    pub own: [u8; 4],
+    /// Bytes that come to the task in a second; 0 = as many as there are.
+    pub ingress: u64,
+    /// Bytes that leave it.
+    pub egress: u64,
+}
+
+/// Names of devices in one root.
+pub const NODES_MAX: usize = 128;
+/// Each is found by its own name and by the one that was asked for, which may be a link.
+const _: () = assert!(NODES_MAX == 2 * crate::isolators::DEVICES_MAX);
+
+/// A device in a root.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Node {
+    /// Below `/dev`.
+    pub path: CString,
+    /// A block device; else a character device.
+    pub block: bool,
+    /// Its numbers.
+    pub major: u32,
+    /// Its numbers.
+    pub minor: u32,
 }
 
 /// What the root of a task is made of. Paths are absolute, and changed by nobody but root.
@@ -135,13 +198,16 @@ impl Wall {
             Self::Uts { .. } => Step::Hostname,
             Self::Cgroup => Step::CgroupView,
             Self::Network => Step::Loopback,
-            Self::Hidden { .. } => Step::Hidden,
+            Self::Hidden { .. } | Self::Closed { .. } => Step::Hidden,
             Self::ReadOnly { .. } => Step::ReadOnly,
             Self::Bind(_) | Self::Secret { .. } => Step::Bind,
             Self::Capabilities { .. } => Step::Capabilities,
             Self::Landlock { .. } | Self::Ports { .. } => Step::Landlock,
             Self::Seccomp { .. } => Step::Seccomp,
             Self::Root(_) | Self::Volume { .. } => Step::Layers,
+            Self::Shm { .. } | Self::Devices { .. } => Step::Furnish,
+            Self::Users => Step::Users,
+            Self::Link(_) => Step::Link,
         }
     }
 }

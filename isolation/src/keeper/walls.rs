@@ -1,18 +1,16 @@
 //! Putting up walls, by the process that they are around.
 //!
-//! [`Walls::part`] runs in process 1 of a pid namespace, which has memory of its own; the others run
-//! on borrowed memory, between clone and exec: they make system calls, and allocate, lock and free
-//! nothing. What they need was prepared in [`Walls::new`].
+//! [`Walls::part`] runs in process 1 of a pid namespace, which has memory of its own, or where there is
+//! no wall that needs any; the others run on borrowed memory, between clone and exec: they make system
+//! calls, and allocate, lock and free nothing. What they need was prepared in [`Walls::new`].
 
 use std::ffi::{CStr, CString};
 use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
 
-use rustix::fs::{
-    CWD, FileType, Mode, OFlags, ResolveFlags, fstat, mkdirat, open, openat, openat2,
-};
+use rustix::fs::{CWD, FileType, Mode, OFlags, ResolveFlags, fstat, mkdirat, open, openat};
 use rustix::io::Errno;
 use rustix::mount::{MountFlags, MountPropagationFlags, mount, mount_change, mount_remount};
-use rustix::process::{Gid, Uid};
+use rustix::process::{Gid, Uid, getegid, geteuid};
 use rustix::thread::{
     CapabilitySet, CapabilitySets, UnshareFlags, clear_ambient_capability_set,
     configure_capability_in_ambient_set, remove_capability_from_bounding_set, set_capabilities,
@@ -20,10 +18,12 @@ use rustix::thread::{
 };
 
 use super::child::Trouble;
-use super::protocol::Step;
-use super::root;
+use super::protocol::{Cgroup, Step};
+use super::root::{self, Furniture};
+use super::view::{self, Hierarchies};
 use super::wall::{
-    Bind, FILTER_MAX, HOSTNAME_MAX, LAYERS_MAX, PORTS_MAX, Root, SECRET_MAX, WALLS_MAX, Wall,
+    Bind, FILTER_MAX, HOSTNAME_MAX, KEPT_MAX, LAYERS_MAX, LINK_MAX, NODES_MAX, Node, PORTS_MAX,
+    Root, SECRET_MAX, WALLS_MAX, Wall,
 };
 use crate::sys;
 
@@ -58,10 +58,17 @@ impl<'w> Walls<'w> {
                     held.iter().map(count).sum::<usize>() <= PORTS_MAX
                 }
                 Wall::Root(root) => root.lower.len() <= LAYERS_MAX && is_absolute(&root.to),
+                Wall::Closed { path, pinned, kept } => {
+                    is_absolute(path) && pinned.len() <= KEPT_MAX && kept.len() <= KEPT_MAX
+                }
+                Wall::Devices { nodes } => nodes.len() <= NODES_MAX,
+                Wall::Link(link) => (1..=LINK_MAX).contains(&link.name.count_bytes()),
                 Wall::Volume { of, .. } => of.lower.len() <= LAYERS_MAX && !of.to.is_empty(),
                 Wall::Ipc
                 | Wall::Cgroup
                 | Wall::Network
+                | Wall::Users
+                | Wall::Shm { .. }
                 | Wall::Capabilities { .. }
                 | Wall::Landlock { .. } => true,
             };
@@ -82,36 +89,82 @@ impl<'w> Walls<'w> {
             | has(|wall| matches!(wall, Wall::Network), libc::CLONE_NEWNET)
     }
 
-    /// Those that it parts itself into once it is in its cgroups.
+    /// Those that it parts itself into once it is in its cgroups, and while it is in the host's network.
     pub(super) fn later(&self) -> libc::c_int {
-        if self.walls.contains(&Wall::Cgroup) { libc::CLONE_NEWCGROUP } else { 0 }
+        let has = |is: fn(&Wall) -> bool, flag| if self.walls.iter().any(is) { flag } else { 0 };
+        has(|wall| matches!(wall, Wall::Cgroup), libc::CLONE_NEWCGROUP)
+            | has(|wall| matches!(wall, Wall::Link(_)), libc::CLONE_NEWNET)
     }
 
-    /// Makes its namespaces what they should be; `works` is where it works.
-    pub(super) fn part(&self, works: &CStr, owner: Option<(Uid, Gid)>) -> Result<(), Trouble> {
+    /// Makes its namespaces what they should be; `works` is where it works, `cgroups` what it is in.
+    pub(super) fn part(
+        &self,
+        works: &CStr,
+        owner: Option<(Uid, Gid)>,
+        cgroups: &[Cgroup],
+    ) -> Result<(), Trouble> {
         let mut null = None;
         let (root, volumes) = (self.root(), self.volumes()?);
+        // Who sees those of the host may be on borrowed memory.
+        let hierarchies = self.walls.contains(&Wall::Cgroup);
+        let hierarchies = hierarchies.then(|| Hierarchies::of(cgroups, root.is_some()));
+        // What it does to the host's end it cannot do any more from a root of its own.
+        for wall in self.walls {
+            let Wall::Link(link) = wall else { continue };
+            let parted = sys::part_network(&sys::Link {
+                name: &link.name,
+                host: link.host.into(),
+                own: link.own.into(),
+                ingress: link.ingress,
+                egress: link.egress,
+            });
+            parted.map_err(|errno| (wall.step(), errno.raw_os_error()))?;
+        }
         match root {
             // With all that it has of the host, which is out of reach then.
-            Some(root) => root::change(root, works, self.binds().chain(&volumes))?,
+            Some(root) => {
+                let own = Furniture {
+                    shared: self.shared_memory(),
+                    devices: self.devices(),
+                    owner: owner.unwrap_or((geteuid(), getegid())),
+                };
+                root::change(root, works, &own, self.binds().chain(&volumes))?;
+            }
             None => root::add(works, volumes.iter())?,
         }
         // Mounts of the host come before what is hidden of it, so that no mount shows that again.
-        let order = |wall: &&Wall| matches!(wall, Wall::Hidden { .. } | Wall::ReadOnly { .. });
+        let order = |wall: &&Wall| {
+            matches!(wall, Wall::Hidden { .. } | Wall::ReadOnly { .. } | Wall::Closed { .. })
+        };
         let (late, early): (Vec<&Wall>, Vec<&Wall>) = self.walls.iter().partition(order);
         for wall in early.into_iter().chain(late) {
             let done = match wall {
                 Wall::Uts { hostname } if !hostname.is_empty() => {
                     rustix::system::sethostname(hostname.to_bytes())
                 }
-                Wall::Cgroup => sys::unshare(UnshareFlags::NEWCGROUP),
+                Wall::Cgroup => {
+                    let show = || hierarchies.as_ref().map_or(Ok(()), Hierarchies::show);
+                    sys::unshare(UnshareFlags::NEWCGROUP).and_then(|()| show())
+                }
                 Wall::Network => sys::raise_loopback(),
                 Wall::Bind(bind) if root.is_none() => mount_bind(bind, works),
+                Wall::Shm { bytes } if root.is_none() => view::share_memory(*bytes),
                 Wall::Secret { to, data } => mount_secret(to, data, works, owner),
                 Wall::Hidden { path } => hide(path, &mut null),
                 Wall::ReadOnly { path } => make_read_only(path),
+                Wall::Closed { path, pinned, kept } => {
+                    // What is mounted there is mounted for it.
+                    let bound = self.binds().map(|bind| bind.to.as_c_str());
+                    let bound = bound.filter(|to| is_absolute(to));
+                    let kept = kept.iter().map(CString::as_c_str).chain(bound).chain([works]);
+                    view::close(path, pinned, kept)
+                }
                 Wall::Uts { .. }
                 | Wall::Ipc
+                | Wall::Link(_)
+                | Wall::Users
+                | Wall::Shm { .. }
+                | Wall::Devices { .. }
                 | Wall::Bind(_)
                 | Wall::Root(_)
                 | Wall::Volume { .. }
@@ -130,6 +183,23 @@ impl<'w> Walls<'w> {
             let Wall::Root(root) = wall else { return None };
             Some(&**root)
         })
+    }
+
+    /// Bytes of its shared memory, if that was said.
+    fn shared_memory(&self) -> Option<u64> {
+        self.walls.iter().find_map(|wall| {
+            let Wall::Shm { bytes } = wall else { return None };
+            Some(*bytes)
+        })
+    }
+
+    /// Devices that are its own.
+    fn devices(&self) -> &[Node] {
+        let devices = self.walls.iter().find_map(|wall| {
+            let Wall::Devices { nodes } = wall else { return None };
+            Some(&nodes[..])
+        });
+        devices.unwrap_or_default()
     }
 
     fn binds(&self) -> impl Iterator<Item = &Bind> {
@@ -294,7 +364,7 @@ fn mount_bind(bind: &Bind, works: &CStr) -> Result<(), Errno> {
         root
     } else {
         let within = ResolveFlags::BENEATH | ResolveFlags::NO_MAGICLINKS;
-        openat2(&root, bind.from.as_c_str(), flags, Mode::empty(), within)?
+        sys::open_within(&root, bind.from.to_bytes(), flags, within)?
     };
     let directory = FileType::from_raw_mode(fstat(&from)?.st_mode) == FileType::Directory;
     let to = target(works, &bind.to, directory)?;
@@ -352,7 +422,7 @@ fn target(works: &CStr, to: &CStr, directory: bool) -> Result<OwnedFd, Errno> {
     }
     let works = &open(works, flags | OFlags::DIRECTORY, Mode::empty())?;
     let within = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_MAGICLINKS;
-    match openat2(works, to, flags, Mode::empty(), within) {
+    match sys::open_within(works, to.to_bytes(), flags, within) {
         Err(Errno::NOENT) => {}
         opened => return opened,
     }
@@ -377,16 +447,46 @@ fn target(works: &CStr, to: &CStr, directory: bool) -> Result<OwnedFd, Errno> {
         at = openat(&at, part, flags, Mode::empty())?;
     }
     // Made or found: it is what it should be, and no link.
-    openat2(works, to, flags, Mode::empty(), within)
+    sys::open_within(works, to.to_bytes(), flags, within)
 }
 
 /// A name of what a descriptor is of, whatever happens to its path. `/proc` is the kernel's: it was
 /// mounted by this process.
-fn link(of: &OwnedFd) -> String {
+pub(super) fn link(of: &OwnedFd) -> String {
     format!("/proc/self/fd/{}", of.as_raw_fd())
 }
 
 /// Nothing that is mounted from now on is seen elsewhere, nor the other way round.
 pub(super) fn part_mounts() -> Result<(), Errno> {
     mount_change(c"/", MountPropagationFlags::PRIVATE | MountPropagationFlags::REC)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::io::Read;
+
+    /// How often this thread has read before this, where the kernel counts that.
+    fn reads() -> u64 {
+        let mut told = [0; 512];
+        let own = std::fs::File::open("/proc/thread-self/io");
+        let length = own.and_then(|mut own| own.read(&mut told)).unwrap_or(0);
+        let told = String::from_utf8_lossy(&told[..length]).into_owned();
+        let count = told.lines().find_map(|line| line.strip_prefix("syscr: ")?.parse().ok());
+        count.unwrap_or(0)
+    }
+
+    #[test]
+    fn who_sees_the_cgroups_of_the_host_does_not_look_for_them() {
+        let walls = Walls::new(&[]).unwrap();
+        let cgroups = [Cgroup { directory: c"/sys/fs/cgroup".into(), unified: true }];
+        let before = [reads(), reads()];
+        walls.part(c"/", None, &cgroups).unwrap();
+        let read = reads() - before[1];
+        assert_eq!(
+            read,
+            before[1] - before[0],
+            "more than what counts: it may be borrowing memory"
+        );
+    }
 }

@@ -6,6 +6,8 @@
 //! removed; only what was handed down can be limited.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::ffi::CStr;
+use std::net::Ipv4Addr;
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard};
@@ -92,7 +94,7 @@ impl Fake {
         let fake = Self { state: Mutex::new(state) };
         fake.put("/proc/cmdline", "quiet\n");
         fake.put("/proc/sys/kernel/seccomp/actions_avail", "kill allow\n");
-        for kind in ["ipc", "uts", "cgroup", "net"] {
+        for kind in ["ipc", "uts", "cgroup", "net", "user"] {
             fake.put(&format!("/proc/self/ns/{kind}"), "");
         }
         fake.put("/proc/self/mountinfo", "22 1 0:20 / /sys rw - sysfs sysfs rw\n");
@@ -506,6 +508,11 @@ impl Sys for Fake {
 
     fn is_root(&self) -> bool {
         !self.lock().user
+    }
+
+    fn address_of(&self, interface: &CStr) -> Option<Ipv4Addr> {
+        let told = Path::new("/addresses").join(interface.to_str().ok()?);
+        self.read(&told).ok()?.parse().ok()
     }
 
     fn pid(&self) -> u32 {

@@ -1,7 +1,9 @@
 //! The real kernel.
 
+use std::ffi::CStr;
 use std::fs;
 use std::io::Write;
+use std::net::Ipv4Addr;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
@@ -157,6 +159,10 @@ impl Sys for Linux {
         let when = Itimerspec { it_interval: every, it_value: every };
         timerfd_settime(&alarm, TimerfdTimerFlags::empty(), &when).map_err(failed)?;
         Ok(alarm)
+    }
+
+    fn address_of(&self, interface: &CStr) -> Option<Ipv4Addr> {
+        super::link::address_of(interface).ok()
     }
 
     fn is_root(&self) -> bool {

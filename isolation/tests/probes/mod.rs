@@ -19,13 +19,14 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
+use mesita_core::wire::ContainerId;
 use mesita_core::wire::task::Exit;
 use mesita_isolation::isolators::{Rlimit, TaskLimits};
 use mesita_isolation::keeper::protocol::{Request, User};
 use mesita_isolation::sys::landlock_abi;
 use mesita_isolation::{Isolation, Options};
 
-use crate::walls::{LINUX, options};
+use crate::walls::{LINUX, options, remove};
 use crate::world::{NOBODY, World, program};
 use tries::Got;
 
@@ -53,12 +54,18 @@ enum Given {
     /// An object in the host's shared memory, or a queue.
     Shm,
     Queue,
+    /// A file of it in `/dev/shm`.
+    Shared,
     /// Somebody who listens on an abstract socket, or on the host's loopback.
     Abstract,
     Listener,
     /// A file in a directory that anybody may write to, and a name in it that is free.
     File,
     Name,
+    /// Files of its agent's work directory, and a directory that this is in, all below `--writable`.
+    Identity,
+    Ledger,
+    Above,
     /// The limit of its own memory, and the list of processes of the topmost cgroup.
     OwnLimit,
     Topmost,
@@ -73,7 +80,23 @@ pub(crate) struct Probe {
     walls: &'static [&'static str],
     /// A wall that is only there where it is named.
     named: Option<&'static str>,
+    /// Walls that are not there at all.
+    lacks: &'static [&'static str],
     given: Given,
+}
+
+impl Probe {
+    /// What its test is called: the same is tried by several.
+    pub(crate) fn title(&self) -> String {
+        let same = PROBES.iter().filter(|other| other.name == self.name).count() > 1;
+        let lacking = if self.lacks == SIGHT { "-without-mounts" } else { "" };
+        let by = self.named.map_or_else(String::new, |wall| format!("-by-{wall}"));
+        if same {
+            format!("{}-of-{:?}{lacking}{}", self.name, self.who, by.replace('/', "-"))
+        } else {
+            self.name.to_owned()
+        }
+    }
 }
 
 const fn probe(
@@ -82,7 +105,7 @@ const fn probe(
     walls: &'static [&'static str],
     given: Given,
 ) -> Probe {
-    Probe { name, who, walls, named: None, given }
+    Probe { name, who, walls, named: None, lacks: &[], given }
 }
 
 const GRANTS: &[&str] = &["linux/nnp", "linux/landlock", "linux/seccomp"];
@@ -108,6 +131,9 @@ const SYS: &[&str] = &[
 ];
 const WRITING: &[&str] = &["linux/landlock"];
 const MEMORY: &[&str] = &["cgroups/mem"];
+/// Whatever gives a task mounts of its own.
+const MOUNTED: &[&str] =
+    &["namespaces/pid", "namespaces/ipc", "namespaces/uts", "namespaces/cgroup", "linux/landlock"];
 
 /// All of them, by the rows of the list of measures that they are about.
 pub(crate) const PROBES: &[Probe] = &[
@@ -124,6 +150,17 @@ pub(crate) const PROBES: &[Probe] = &[
     probe("real-time", Root, &["linux/capabilities", "cgroups/cpu"], Given::Nothing),
     probe("mlock", Root, CAPABILITIES, Given::Nothing),
     probe("low-port", Root, CAPABILITIES, Given::Nothing),
+    // Who is granted all of them has them over users of its own.
+    Probe {
+        named: Some("namespaces/user"),
+        lacks: CAPABILITIES,
+        ..probe("chown", Root, &["namespaces/user"], Given::Nothing)
+    },
+    Probe {
+        named: Some("namespaces/user"),
+        lacks: CAPABILITIES,
+        ..probe("raw-socket", Root, &["namespaces/user"], Given::Nothing)
+    },
     // 3, 35, 36: calls, of both sorts of users.
     probe("bpf", Root, BOTH, Given::Nothing),
     probe("perf", Root, BOTH, Given::Nothing),
@@ -163,6 +200,7 @@ pub(crate) const PROBES: &[Probe] = &[
     probe("signal", Ordinary, SIGHT, Given::Process),
     probe("see", Ordinary, SIGHT, Given::Process),
     probe("shm", Ordinary, &["namespaces/ipc"], Given::Shm),
+    probe("shared-file", Ordinary, &["namespaces/ipc"], Given::Shared),
     probe("queue", Ordinary, &["namespaces/ipc"], Given::Queue),
     probe("hostname", Root, &["linux/capabilities", "linux/seccomp"], Given::Nothing),
     probe("abstract", Ordinary, WRITING, Given::Abstract),
@@ -187,9 +225,19 @@ pub(crate) const PROBES: &[Probe] = &[
     probe("truncate", Ordinary, WRITING, Given::File),
     probe("remove", Ordinary, WRITING, Given::File),
     probe("rename", Ordinary, WRITING, Given::File),
+    // 5, 32: its agent's.
+    probe("identity", Ordinary, SIGHT, Given::Identity),
+    probe("ledger", Ordinary, MOUNTED, Given::Ledger),
+    Probe { lacks: SIGHT, ..probe("ledger", Ordinary, WRITING, Given::Ledger) },
+    probe("identity", Root, SIGHT, Given::Identity),
+    probe("ledger", Root, MOUNTED, Given::Ledger),
+    probe("work-dir", Ordinary, MOUNTED, Given::Above),
+    probe("work-dir", Root, MOUNTED, Given::Above),
     // 18: cgroups.
     probe("own-limit", Root, SYS, Given::OwnLimit),
     probe("leave-cgroup", Root, SYS, Given::Topmost),
+    probe("cgroups-of-others", Root, &["namespaces/cgroup"], Given::Nothing),
+    probe("cgroups-of-all", Ordinary, &["namespaces/cgroup"], Given::Nothing),
     probe("host-cgroup", Root, &["namespaces/cgroup"], Given::Nothing),
     // 33: devices.
     probe("kmsg", Root, &["cgroups/devices"], Given::Nothing),
@@ -217,6 +265,7 @@ struct Host {
     directory: Option<PathBuf>,
     shm: Option<i32>,
     queue: Option<std::ffi::CString>,
+    shared: Option<PathBuf>,
     _abstract: Option<std::os::unix::net::UnixListener>,
     _listener: Option<std::net::TcpListener>,
 }
@@ -229,6 +278,9 @@ impl Drop for Host {
         }
         if let Some(directory) = &self.directory {
             let _ = std::fs::remove_dir_all(directory);
+        }
+        if let Some(shared) = &self.shared {
+            let _ = std::fs::remove_file(shared);
         }
         if let Some(shm) = self.shm {
             // SAFETY: removing an object touches no memory.
@@ -259,12 +311,13 @@ impl Host {
             directory: None,
             shm: None,
             queue: None,
+            shared: None,
             _abstract: None,
             _listener: None,
         };
         let name = format!("mesita-probe-{}", std::process::id());
         match given {
-            Given::Nothing | Given::OwnLimit => {}
+            Given::Nothing | Given::OwnLimit | Given::Identity | Given::Ledger | Given::Above => {}
             Given::Process => {
                 use std::os::unix::process::CommandExt;
                 let mut command = Command::new(program());
@@ -291,6 +344,13 @@ impl Host {
                 assert!(shm >= 0);
                 host.shm = Some(shm);
                 host.words.push(key.to_string());
+            }
+            Given::Shared => {
+                let file = Path::new("/dev/shm").join(name);
+                std::fs::write(&file, "precious").unwrap();
+                std::fs::set_permissions(&file, std::fs::Permissions::from_mode(0o666)).unwrap();
+                host.words.push(file.to_str().unwrap().to_owned());
+                host.shared = Some(file);
             }
             Given::Queue => {
                 let name = std::ffi::CString::new(format!("/{name}")).unwrap();
@@ -344,8 +404,19 @@ fn run(probe: &Probe, isolators: &[String]) -> Got {
     let mut host = Host::with(probe.given);
     let mut world = World::with(&[], as_user.then_some(NOBODY));
     let key = u64::from(std::process::id()) << 24 | 0x70_0000;
-    let options =
+    let mut options =
         Options { isolators: Some(isolators.to_vec()), ..options(world.client.welcome(), key) };
+    let work_dir = world.path().join("above/agent");
+    let given = match probe.given {
+        Given::Identity => Some(work_dir.join("meta/secret")),
+        Given::Ledger => Some(work_dir.join("meta/ledger")),
+        Given::Above => Some(world.path().join("above")),
+        _ => None,
+    };
+    if let Some(given) = &given {
+        options.work_dir = Some(work_dir.clone());
+        host.words.push(given.to_str().unwrap().to_owned());
+    }
     let isolation = match Isolation::new(&options, &LINUX) {
         Ok((isolation, _)) => isolation,
         // One that is only where it is named.
@@ -353,6 +424,13 @@ fn run(probe: &Probe, isolators: &[String]) -> Got {
     };
     let mut launch = world.role_plan(&["probe", probe.name]);
     let container = launch.container;
+    let mut output = world.path().join("out");
+    if given.is_some() {
+        let owner = as_user.then(|| User { uid: NOBODY, gid: NOBODY, groups: Vec::new() });
+        let sandbox = work_dir_of(&work_dir, container, owner.as_ref());
+        launch.directory = crate::world::text(&sandbox);
+        output = sandbox.join("out");
+    }
     if probe.given == Given::OwnLimit {
         let paths = isolation.remove_at_end();
         let Request::RemoveAtEnd { directories } = paths else { panic!() };
@@ -397,7 +475,7 @@ fn run(probe: &Probe, isolators: &[String]) -> Got {
     world.client.send(&Request::launch(launch, walls)).unwrap();
     world.launched(container);
     let exit = world.exit(container);
-    let said = world.output();
+    let said = std::fs::read_to_string(output).unwrap_or_default();
     let got = match (exit, said.trim_end().split_once(' ')) {
         (_, Some(("lacking", why))) => Got::Lacking(why.to_owned()),
         (_, Some(("held", why))) => Got::Held(why.to_owned()),
@@ -409,13 +487,24 @@ fn run(probe: &Probe, isolators: &[String]) -> Got {
     };
     isolation.kill(container).unwrap();
     isolation.cleanup(container).unwrap();
-    for directory in match isolation.remove_at_end() {
-        Request::RemoveAtEnd { directories } => directories,
-        _ => panic!(),
-    } {
-        let _ = std::fs::remove_dir(Path::new(directory.to_str().unwrap()));
-    }
+    remove(&isolation);
     got
+}
+
+/// An agent's work directory, all of it its user's, and the sandbox of a task there.
+fn work_dir_of(work_dir: &Path, container: ContainerId, owner: Option<&User>) -> PathBuf {
+    let meta = work_dir.join("meta");
+    std::fs::create_dir_all(&meta).unwrap();
+    std::fs::write(meta.join("secret"), "precious").unwrap();
+    std::fs::write(meta.join("ledger"), "precious").unwrap();
+    let own = owner.map(|user| user.uid);
+    let files = [meta.join("secret"), meta.join("ledger"), meta];
+    for path in files.iter().map(PathBuf::as_path).chain(work_dir.ancestors().take(2)) {
+        std::os::unix::fs::chown(path, own, own).unwrap();
+    }
+    let sandbox = mesita_isolation::sandbox::create(work_dir, container, owner).unwrap();
+    std::os::unix::fs::chown(work_dir.join("sandboxes"), own, own).unwrap();
+    sandbox
 }
 
 fn small(name: &str) -> Rlimit {
@@ -428,12 +517,11 @@ fn isolators(probe: &Probe) -> Vec<String> {
     let world = World::with(&[], as_user.then_some(NOBODY));
     let options = options(world.client.welcome(), u64::from(std::process::id()) << 24 | 0x71_0000);
     let (isolation, _) = Isolation::new(&options, &LINUX).unwrap();
-    let Request::RemoveAtEnd { directories } = isolation.remove_at_end() else { panic!() };
-    for directory in directories {
-        let _ = std::fs::remove_dir(Path::new(directory.to_str().unwrap()));
-    }
+    remove(&isolation);
     // Cgroups are root's here.
-    let own = |name: &&str| probe.who != Ordinary || !name.starts_with("cgroups/");
+    let own = |name: &&str| {
+        (probe.who != Ordinary || !name.starts_with("cgroups/")) && !probe.lacks.contains(name)
+    };
     let names = isolation.names().into_iter().filter(own).chain(probe.named);
     names.map(str::to_owned).collect()
 }

@@ -154,12 +154,22 @@ pub(crate) fn play(name: &str, words: Words<'_>) -> Got {
         "truncate" => of_io(OpenOptions::new().write(true).truncate(true).open(&words[0])),
         "remove" => of_io(std::fs::remove_file(&words[0])),
         "rename" => of_io(std::fs::rename(&words[0], format!("{}.gone", words[0]))),
+        "shared-file" => of_io(File::open(&words[0])),
+        "identity" => of_io(File::open(&words[0])),
+        "ledger" => of_io(OpenOptions::new().append(true).open(&words[0])),
+        "work-dir" => moved(&words[0]),
         // Rows 18 and 19: cgroups.
         "own-limit" => {
             let none = if words[0].ends_with("memory.max") { "max" } else { "-1" };
-            of_io(std::fs::write(&words[0], none))
+            // Of the host's, or its own as it finds it.
+            let v1 = "/sys/fs/cgroup/memory/memory.limit_in_bytes";
+            let places = [words[0].as_str(), v1, "/sys/fs/cgroup/memory.max"];
+            let mut tried = places.iter().map(|place| of_io(std::fs::write(place, none)));
+            tried.find(|got| *got == Through).unwrap_or(Held("none can be written".to_owned()))
         }
         "leave-cgroup" => of_io(std::fs::write(&words[0], "0")),
+        "cgroups-of-others" => finds_cgroups("mesita-whole"),
+        "cgroups-of-all" => finds_cgroups("cgroup.procs"),
         "host-cgroup" => sees_host_cgroup(),
         // Row 33: devices.
         "kmsg" => open_to_write("/dev/kmsg"),
@@ -345,6 +355,21 @@ fn hostname() -> Got {
 fn abstract_socket(words: Words<'_>) -> Got {
     let address = SocketAddr::from_abstract_name(words[0].as_bytes()).unwrap();
     of_io(UnixStream::connect_addr(&address))
+}
+
+/// Moves a directory away and back again.
+fn moved(path: &str) -> Got {
+    let away = format!("{path}.gone");
+    of_io(std::fs::rename(path, &away).and_then(|()| std::fs::rename(&away, path)))
+}
+
+/// Something of that name in any hierarchy of the host, at its top or one below.
+fn finds_cgroups(name: &str) -> Got {
+    let top = std::path::Path::new("/sys/fs/cgroup");
+    let Ok(hierarchies) = std::fs::read_dir(top) else { return Held("nothing there".to_owned()) };
+    let mut places = hierarchies.flatten().map(|one| one.path()).chain([top.to_owned()]);
+    let found = places.any(|place| place.join(name).exists());
+    if found { Through } else { Held("none of others".to_owned()) }
 }
 
 fn sees_host_cgroup() -> Got {

@@ -10,12 +10,14 @@ use std::time::Duration;
 use mesita_core::wire::task::Exit;
 use mesita_isolation::Isolation;
 use mesita_isolation::images::{Bounds, Digest, Image, Name, Platform, Provisioner, Source, Store};
-use mesita_isolation::isolators::{Stands, TaskLimits};
-use mesita_isolation::keeper::protocol::{Request, Step};
+use mesita_isolation::isolators::{DEVICES_MAX, Stands, TaskLimits};
+use mesita_isolation::keeper::protocol::Step;
+use mesita_isolation::keeper::wall::Node;
 use mesita_isolation::sys::{Linux, boottime_us};
 use tar::{Builder, EntryType, Header};
 
-use crate::walls::options;
+use crate::networks;
+use crate::walls::{options, remove};
 use crate::world::World;
 
 /// A program that needs no library.
@@ -139,6 +141,41 @@ pub(crate) fn a_task_stands_on_layers_and_leaves_nothing() {
         isolation.cleanup(container).unwrap();
         assert_eq!(fs::read_dir(work_dir.join("provisioner")).unwrap().count(), 0);
     }
+    // One with a network of its own stands there as well.
+    if !networks::is_lacking() {
+        options.container_network = Some(networks::range());
+        options.isolators.get_or_insert_default().push("namespaces/net".to_owned());
+        let (isolation, _) = Isolation::new(&options, &LINUX).unwrap();
+        let mut launch = world.plan(&["/bin/cat", "/proc/net/dev"]);
+        launch.directory = std::ffi::CString::new(SANDBOX).unwrap();
+        let stands = Stands { image: images[0].clone(), sandbox: work_dir.clone() };
+        let limits = TaskLimits { stands: Some(stands), ..TaskLimits::default() };
+        let container = launch.container;
+        let prepared = isolation.prepare(container, &limits).unwrap();
+        world.client.send(&prepared.request(launch)).unwrap();
+        world.launched(container);
+        assert_eq!(world.exit(container), Exit::Code(0), "{}", world.output());
+        assert!(world.output().contains("eth0:"), "{}", world.output());
+        isolation.cleanup(container).unwrap();
+    }
+    // It finds as many devices as it may hold, by the name that was asked for as well.
+    let node = |at: &str, number: usize| {
+        let path = std::ffi::CString::new(format!("{at}/{number}")).unwrap();
+        Node { path, block: false, major: 1, minor: 3 }
+    };
+    let nodes = (0..DEVICES_MAX).flat_map(|number| [node("own", number), node("linked", number)]);
+    let script = format!("cd /dev && ls own linked && echo > linked/{}", DEVICES_MAX - 1);
+    let mut launch = world.plan(&["/bin/sh", "-c", &script]);
+    launch.directory = std::ffi::CString::new(SANDBOX).unwrap();
+    let stands = Stands { image: images[0].clone(), sandbox: work_dir.clone() };
+    let nodes = nodes.collect();
+    let limits = TaskLimits { stands: Some(stands), nodes, ..TaskLimits::default() };
+    let container = launch.container;
+    let prepared = isolation.prepare(container, &limits).unwrap();
+    world.client.send(&prepared.request(launch)).unwrap();
+    world.launched(container);
+    assert_eq!(world.exit(container), Exit::Code(0), "{}", world.output());
+    isolation.cleanup(container).unwrap();
     // Through a link that is none of the image's own nobody goes.
     let mut launch = world.plan(&["/bin/sh", "-c", "true"]);
     launch.directory = std::ffi::CString::new(SANDBOX).unwrap();
@@ -157,8 +194,5 @@ pub(crate) fn a_task_stands_on_layers_and_leaves_nothing() {
         images[0].layers.len(),
         best.as_micros()
     );
-    let Request::RemoveAtEnd { directories } = isolation.remove_at_end() else { return };
-    for directory in directories {
-        let _ = fs::remove_dir(Path::new(directory.to_str().unwrap()));
-    }
+    remove(&isolation);
 }

@@ -279,3 +279,12 @@ pub(crate) fn a_list_longer_than_a_message_is_told_whole() {
     let held: Vec<ContainerId> = world.client.held().iter().map(Held::container).collect();
     assert_eq!(held, expected);
 }
+
+pub(crate) fn what_its_agent_was_called_with_is_no_more_to_be_seen() {
+    let world = World::with(&["max=7"], None);
+    let line = std::fs::read(format!("/proc/{}/cmdline", world.keeper)).unwrap();
+    let line = String::from_utf8_lossy(&line).trim_end_matches('\0').to_owned();
+    assert!(line.starts_with("mesita-keeper ") && !line.contains("max=7"), "{line}");
+    let work_dir = world.path().to_str().unwrap();
+    assert!(format!("mesita-keeper {work_dir}").starts_with(&line), "{line}");
+}

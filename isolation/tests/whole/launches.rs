@@ -5,6 +5,7 @@ use std::fs::File;
 use std::io::{self, Write};
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::PermissionsExt;
+use std::process::Command;
 
 use mesita_core::wire::Session;
 use mesita_core::wire::task::Exit;
@@ -15,7 +16,7 @@ use mesita_isolation::sys::boottime_us;
 use rustix::pipe::pipe;
 use rustix::process::Signal;
 
-use crate::world::{World, children, eventually, is_alive, status};
+use crate::world::{Agent, World, children, eventually, is_alive, program, status};
 
 pub(crate) fn a_task_ends_with_its_own_status() {
     let mut world = World::new();
@@ -79,7 +80,7 @@ pub(crate) fn orphans_are_collected() {
 
 pub(crate) fn usage_of_the_task_and_its_children_is_told() {
     let mut world = World::new();
-    let own = crate::world::program();
+    let own = program();
     let (container, _) = world.shell(&format!("{} role:burn 200; true", own.display()));
     let ended = world.ended(container);
     let used = ended.user_us + ended.system_us;
@@ -288,7 +289,15 @@ pub(crate) fn rlimits_are_those_of_the_task() {
 
 pub(crate) fn a_process_beside_a_task_ends_by_itself_or_with_it() {
     let mut world = World::new();
-    let (task, _) = world.shell("sleep 600");
+    let mut plan = world.plan(&["/bin/sh", "-c", "sleep 600"]);
+    plan.oom_score_adj = 300;
+    let task = world.send(plan);
+    world.launched(task);
+    // At a limit that both have in common it goes as soon as the task.
+    let score = world.beside(task, "echo badness $(cat /proc/self/oom_score_adj)");
+    world.launched(score);
+    assert_eq!(world.exit(score), Exit::Code(0));
+    world.said("badness 300");
     for code in [0, 7] {
         let check = world.beside(task, &format!("exit {code}"));
         world.launched(check);
@@ -362,4 +371,38 @@ pub(crate) fn what_an_agent_gives_is_what_a_process_beside_a_task_reads_and_writ
         || world.path().join("further/out").exists(),
         || "its output further down".to_owned(),
     );
+}
+
+pub(crate) fn a_task_is_not_heard_by_any_keeper() {
+    let (mut world, mut other) = (World::new(), World::new());
+    let connect = |world: &World| {
+        let (own, socket) = (program(), world.path().join("meta/keeper.sock"));
+        format!("{} role:connect {}", own.display(), socket.display())
+    };
+    let (ours, theirs) = (connect(&world), connect(&other));
+    let agent = |script: &str| {
+        let mut command = Command::new("/bin/sh");
+        command.args(["-c", script]);
+        Agent::of(command).first.clone()
+    };
+    // Who is in no task is heard: an agent that comes again. A keeper of nothing would end with it.
+    other.role(&["sleep", "600"]);
+    assert_eq!(agent(&theirs), "answered");
+    other.reattach();
+    // One whose parents are gone is its keeper's child by then.
+    let orphan = |script: &str| format!("(sleep 0.2; {script}) & exec setsid true");
+    for script in [ours.clone(), theirs.clone()] {
+        for script in [script.clone(), format!("({}); sleep 1", orphan(&script))] {
+            let (container, _) = world.shell(&script);
+            let said = || world.output().ends_with('\n');
+            eventually(said, || "a word of it".to_owned());
+            assert_eq!(world.output(), "closed\n", "{script}");
+            assert_eq!(world.exit(container), Exit::Code(0));
+            std::fs::remove_file(world.path().join("out")).unwrap();
+        }
+    }
+    let (container, _) = world.role(&["sleep", "600"]);
+    let beside = world.beside(container, &ours);
+    world.exit(beside);
+    assert_eq!(world.output(), "closed\n");
 }

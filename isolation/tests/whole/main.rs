@@ -14,6 +14,7 @@ mod keeper;
 mod launches;
 mod leaks;
 mod namespaces;
+mod networks;
 #[path = "../probes/mod.rs"]
 mod probes;
 mod roles;
@@ -64,6 +65,7 @@ fn main() {
             a_full_keeper_refuses_and_changes_nothing,
             a_task_whose_agent_lost_its_master_is_stopped_in_time,
             a_list_longer_than_a_message_is_told_whole,
+            what_its_agent_was_called_with_is_no_more_to_be_seen,
         }
         launches::{
             a_task_ends_with_its_own_status,
@@ -81,6 +83,7 @@ fn main() {
             rlimits_are_those_of_the_task,
             a_process_beside_a_task_ends_by_itself_or_with_it,
             what_an_agent_gives_is_what_a_process_beside_a_task_reads_and_writes,
+            a_task_is_not_heard_by_any_keeper,
         }
         agents::{
             an_agent_that_was_killed_finds_its_tasks_and_their_ends,
@@ -100,6 +103,7 @@ fn main() {
             ends_and_signals_are_those_of_the_task,
             nothing_outlives_the_task,
             nothing_outlives_the_keeper,
+            a_task_of_the_keepers_own_user_is_not_heard,
             a_killed_init_is_told_as_the_signal,
             who_may_burst_is_killed_first_without_a_privilege,
             a_process_beside_a_task_sees_what_it_sees,
@@ -116,11 +120,16 @@ fn main() {
             a_sandbox_that_the_keeper_alone_can_reach_is_entered,
             a_user_may_not_talk_to_the_keeper_of_another,
             no_new_privileges_hold_a_setuid_program,
+            root_among_users_of_its_own_is_none_outside,
             a_hanging_file_system_of_a_user_stops_that_task_alone,
             the_keeper_is_killed_last_when_memory_is_out,
         }
         images::{
             a_task_stands_on_layers_and_leaves_nothing,
+        }
+        networks::{
+            a_task_with_a_network_of_its_own_reaches_the_host_and_leaves_no_link,
+            no_more_comes_and_goes_by_a_link_than_it_may,
         }
     };
     let root = root.into_iter().map(|trial| trial.with_kind("needs root"));
@@ -132,6 +141,8 @@ fn main() {
             of_six_small_tasks_the_one_that_takes_too_much_is_killed_alone,
             a_child_beyond_the_memory_is_seen_while_its_parent_runs,
             a_fork_bomb_stays_below_its_limit,
+            a_task_finds_its_own_limits_and_no_other_cgroup,
+            shared_memory_is_the_tasks_own_and_bounded_and_goes_with_it,
             cpu_time_is_shared_by_the_requests,
             a_cap_on_the_cpu_holds,
             a_stubborn_task_leaves_nothing,
@@ -142,6 +153,7 @@ fn main() {
             leftovers_are_recovered_and_others_are_not_touched,
             a_namespaced_task_is_killed_by_its_cgroup,
             containers_inside_another_have_walls_of_their_own_and_end_with_it,
+            a_part_of_a_container_is_killed_alone_at_its_limit_and_at_the_containers_with_all,
             a_keeper_of_run_removes_the_cgroups,
             a_killed_keeper_leaves_tasks_that_their_cgroups_end,
             a_thousand_containers_leave_no_cgroup,
@@ -165,7 +177,7 @@ fn main() {
             probes::holds(probe);
             Ok(())
         };
-        let trial = Trial::test(format!("probes::{}", probe.name), run);
+        let trial = Trial::test(format!("probes::{}", probe.title()), run);
         match (probe.who, &missing, &lacking) {
             (probes::Who::User, None, _) => trial.with_kind(rootless),
             (probes::Who::User, Some(why), _) => {

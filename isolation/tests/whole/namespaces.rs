@@ -221,3 +221,15 @@ pub(crate) fn a_process_beside_a_task_sees_what_it_sees() {
     assert_eq!(world.exit(check), Exit::Signal(9));
     eventually(|| !is_alive(outer) && !is_alive(last), || "nothing is left".to_owned());
 }
+
+pub(crate) fn a_task_of_the_keepers_own_user_is_not_heard() {
+    let mut world = world();
+    let socket = world.path().join("meta/keeper.sock");
+    for namespaces in [world.namespaces, Namespaces::default()] {
+        world.namespaces = namespaces;
+        let (container, _) = world.role(&["connect", socket.to_str().unwrap()]);
+        assert_eq!(world.exit(container), Exit::Code(0));
+        assert_eq!(world.output(), "closed\n");
+        std::fs::remove_file(world.path().join("out")).unwrap();
+    }
+}

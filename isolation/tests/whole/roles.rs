@@ -32,11 +32,22 @@ pub(crate) fn play(role: &str, arguments: &[String]) {
         "spin" => spin(),
         "burn" => burn(number(0)),
         "loopback" => loopback(),
+        "talk" => talk(&arguments[0], number(1)),
         "write-disk" => write_disk(&arguments[0], number(1)),
         "take-disk" => take_disk(number(0)),
         "probe" => crate::probes::play(arguments),
         other => panic!("no role {other}"),
     }
+}
+
+/// Sends so many bytes to an address, says how many come back, and stays.
+fn talk(to: &str, bytes: u64) {
+    let mut stream = std::net::TcpStream::connect(to).unwrap();
+    stream.write_all(&vec![7; usize::try_from(bytes).unwrap()]).unwrap();
+    stream.shutdown(std::net::Shutdown::Write).unwrap();
+    let received = std::io::copy(&mut stream, &mut std::io::sink()).unwrap();
+    say(&format!("received {received}"));
+    nap(Duration::from_secs(600));
 }
 
 /// An agent: starts a keeper, says so, does what it is told line by line, and dies with its

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use mesita_core::wire::task::Exit;
 use mesita_isolation::keeper::protocol::{Held, Launch, Namespaces, Reply, Step, User};
+use mesita_isolation::keeper::wall::Wall;
 use mesita_isolation::sandbox;
 use rustix::process::Signal;
 
@@ -109,6 +110,51 @@ pub(crate) fn no_new_privileges_hold_a_setuid_program() {
         let output = run(&mut world, &script, |plan| plan.no_new_privs = no_new_privs);
         assert_eq!(output, euid, "no_new_privs: {no_new_privs}");
     }
+}
+
+/// A script that tells who it is, and tries what only root may: a file of root's among it.
+fn tries(secret: &std::path::Path) -> String {
+    format!(
+        "cat /proc/self/uid_map /proc/self/gid_map; id -u; id -G; grep CapEff /proc/self/status; \
+         cat {} >/dev/null 2>&1 && echo reads; touch own; chown 1 own 2>/dev/null && echo gives; \
+         hostname x 2>/dev/null && echo names; echo done",
+        secret.display()
+    )
+}
+
+pub(crate) fn root_among_users_of_its_own_is_none_outside() {
+    let mut world = World::new();
+    world.namespaces = BOTH[1];
+    let bits = (1 << 41) - 1;
+    let all = Wall::Capabilities { bounding: bits, effective: bits };
+    let secret = world.path().join("secret");
+    std::fs::write(&secret, "").unwrap();
+    std::fs::set_permissions(&secret, std::fs::Permissions::from_mode(0o600)).unwrap();
+    let tries = tries(&secret);
+    // Whoever has all capabilities of the machine may do all of it.
+    // A name that is changed is the task's alone.
+    let uts = Wall::Uts { hostname: c"".into() };
+    world.walls = vec![uts.clone(), all.clone()];
+    let output = run(&mut world, &tries, |_| {});
+    let tried = ["reads", "gives", "names"];
+    assert!(tried.iter().all(|what| output.contains(what)), "{output}");
+    world.walls = vec![uts, all, Wall::Users];
+    let output = run(&mut world, &tries, |_| {});
+    let lines: Vec<Vec<&str>> =
+        output.lines().map(|line| line.split_whitespace().collect()).collect();
+    assert_eq!(lines[0], ["65534", "65534", "1"], "{output}");
+    assert_eq!(lines[1..3], [["4242", "4242", "1"], ["65534", "65534", "1"]], "{output}");
+    assert_eq!(lines[3..5], [vec!["65534"], vec!["65534", "4242"]], "{output}");
+    // Root's file is nobody's, and it has all capabilities, to no avail.
+    assert!(output.contains("CapEff:\t000001ff"), "{output}");
+    assert!(tried.iter().all(|what| !output.contains(what)), "{output}");
+    // Nobody is in the group of root there.
+    let output = run(&mut world, "cat /proc/self/gid_map; id -G", |plan| {
+        plan.user = Some(User { groups: vec![0, 4242], ..nobody() });
+    });
+    let words: Vec<&str> = output.split_whitespace().collect();
+    assert_eq!(words.join(" "), "4242 4242 1 65534 65534 1 65534 4242", "{output}");
+    assert!(is_alive(world.keeper));
 }
 
 pub(crate) fn a_hanging_file_system_of_a_user_stops_that_task_alone() {

@@ -8,16 +8,17 @@ use std::time::Duration;
 
 use mesita_core::wire::ContainerId;
 use mesita_core::wire::task::Exit;
-use mesita_isolation::cgroups::At;
+use mesita_isolation::cgroups::{At, Part};
 use mesita_isolation::isolators::{Cap, Io, Reason, TaskLimits};
-use mesita_isolation::keeper::protocol::{Held, Namespaces, Request, Welcome};
+use mesita_isolation::keeper::protocol::{Enter, Held, Namespaces, Request, Stdio, Welcome};
 use mesita_isolation::sys::{Device, DeviceKind, Linux, Sys, Version};
 use mesita_isolation::{Isolation, Killed, Options, machine};
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::process::Signal;
 
 use crate::world::{
-    Agent, Directory, NOBODY, World, children, eventually, is_alive, kill, nap, program, within,
+    Agent, Directory, NOBODY, PATIENCE, World, children, eventually, is_alive, kill, nap, program,
+    within,
 };
 
 const MIB: u64 = 1 << 20;
@@ -40,12 +41,25 @@ pub(crate) fn missing() -> Option<String> {
     }
 }
 
-/// Removes the directories of an agent; others may use those above.
-fn remove(isolation: &Isolation<'_>) {
-    let Request::RemoveAtEnd { directories } = isolation.remove_at_end() else { return };
+/// Removes the directories of an agent, and those above that no other one uses. What cannot be
+/// removed at once can be a moment later, or it was left behind.
+pub(crate) fn remove(isolation: &Isolation<'_>) {
+    let Request::RemoveAtEnd { directories } = isolation.remove_at_end() else { panic!() };
     for directory in directories {
-        let _ = std::fs::remove_dir(Path::new(directory.to_str().unwrap()));
+        let path = Path::new(directory.to_str().unwrap());
+        let mut last = Ok(());
+        let gone = within(PATIENCE, || {
+            last = std::fs::remove_dir(path);
+            last.is_ok() || !path.exists() || children_of(path) > 0
+        });
+        assert!(gone || std::thread::panicking(), "{} stays: {last:?}", path.display());
     }
+}
+
+/// How many directories there are in one.
+fn children_of(path: &Path) -> usize {
+    let inside = std::fs::read_dir(path).into_iter().flatten().flatten();
+    inside.filter(|entry| entry.file_type().is_ok_and(|of| of.is_dir())).count()
 }
 
 /// Options of an agent with a key of its own.
@@ -75,9 +89,15 @@ pub(crate) struct Walls {
 impl Walls {
     /// With these isolators, or with all.
     pub(crate) fn with(isolators: Option<&[&str]>) -> Self {
+        Self::of(isolators, |_| {})
+    }
+
+    /// The same with other flags.
+    pub(crate) fn of(isolators: Option<&[&str]>, change: impl FnOnce(&mut Options)) -> Self {
         let (world, key) = (World::new(), new_key());
         let mut options = options(world.client.welcome(), key);
         options.isolators = isolators.map(|names| names.iter().map(|&n| n.to_owned()).collect());
+        change(&mut options);
         let (isolation, _) = Isolation::new(&options, &LINUX).unwrap();
         Self { world, isolation, key }
     }
@@ -306,6 +326,50 @@ pub(crate) fn a_cap_on_the_cpu_holds() {
     walls.end(container);
 }
 
+/// Runs a script of the shell behind all walls; what it said, and how it ended.
+fn script(walls: &mut Walls, limits: &TaskLimits, script: &str) -> (String, Exit) {
+    let plan = walls.world.plan(&["/bin/sh", "-c", script]);
+    let container = plan.container;
+    let request = walls.isolation.prepare(container, limits).unwrap().request(plan);
+    walls.world.client.send(&request).unwrap();
+    let exit = walls.world.exit(container);
+    walls.end(container);
+    let said = walls.world.output();
+    std::fs::remove_file(walls.world.path().join("out")).unwrap();
+    (said, exit)
+}
+
+pub(crate) fn a_task_finds_its_own_limits_and_no_other_cgroup() {
+    let mut walls = Walls::with(None);
+    let look = "cat /sys/fs/cgroup/memory/memory.limit_in_bytes /sys/fs/cgroup/memory.max; \
+                find /sys/fs/cgroup -mindepth 1 -name 'mesita*'; \
+                mkdir /sys/fs/cgroup/x /sys/fs/cgroup/memory/x; grep -c cgroup /proc/self/mounts";
+    let (said, _) = script(&mut walls, &limits(64), look);
+    let lines: Vec<&str> = said.lines().filter(|line| !line.contains(": ")).collect();
+    assert_eq!(lines[0], (64 * MIB).to_string(), "{said}");
+    assert_eq!(lines.len(), 2, "{said}");
+    assert!(
+        said.matches("ead-only file system").count() + said.matches("No such file").count() >= 2
+    );
+}
+
+pub(crate) fn shared_memory_is_the_tasks_own_and_bounded_and_goes_with_it() {
+    let mut walls = Walls::with(None);
+    let limited = TaskLimits { shm_bytes: Some(4 * MIB), ..limits(64) };
+    let name = format!("mesita-shm-{}", std::process::id());
+    let fill = |mib: u32| format!("dd if=/dev/zero of=/dev/shm/{name} bs=1048576 count={mib}");
+    let (said, exit) = script(&mut walls, &limited, &fill(3));
+    assert_eq!(exit, Exit::Code(0), "{said}");
+    let (said, exit) = script(&mut walls, &limited, &fill(8));
+    assert_eq!(exit, Exit::Code(1), "{said}");
+    assert!(said.contains("No space left"), "{said}");
+    // What is there counts as its memory.
+    let (_, exit) =
+        script(&mut walls, &TaskLimits { shm_bytes: Some(256 * MIB), ..limits(32) }, &fill(128));
+    assert_ne!(exit, Exit::Code(0));
+    assert!(!Path::new("/dev/shm").join(&name).exists());
+}
+
 /// A disk that is a file, for as long as this lives.
 struct Disk {
     device: String,
@@ -492,7 +556,16 @@ pub(crate) fn containers_inside_another_have_walls_of_their_own_and_end_with_it(
         assert_eq!(walls.isolation.usage(at).unwrap().mem_limit_bytes, Some(mib * MIB));
         inside.push((at, pid));
     }
-    assert_eq!(walls.isolation.usage(around).unwrap().mem_limit_bytes, None);
+    // One of those that share what is around them has no limit of its own.
+    let mut plan = walls.world.role_plan(&["sleep", "600"]);
+    let at = At { inside: Some(around), id: plan.container };
+    walls.isolation.prepare_around(around, &limits(128)).unwrap();
+    let shared = TaskLimits { shared: true, ..limits(32) };
+    walls.world.walls = walls.isolation.prepare(at, &shared).unwrap().add_to(&mut plan);
+    let third = walls.world.send(plan);
+    walls.world.launched(third);
+    assert_eq!(walls.isolation.usage(at).unwrap().mem_limit_bytes, None);
+    assert_eq!(walls.isolation.usage(around).unwrap().mem_limit_bytes, Some(128 * MIB));
     // One ends and leaves the other alone; then all of them.
     let (first, second) = (inside[0], inside[1]);
     assert_eq!(walls.isolation.kill(first.0), Ok(Killed::All));
@@ -501,8 +574,60 @@ pub(crate) fn containers_inside_another_have_walls_of_their_own_and_end_with_it(
     assert!(is_alive(second.1));
     assert_eq!(walls.isolation.kill(around), Ok(Killed::All));
     assert_eq!(walls.world.exit(second.0.id), Exit::Signal(9));
+    assert_eq!(walls.world.exit(third), Exit::Signal(9));
     walls.isolation.cleanup(around).unwrap();
     assert!(walls.directories(around).iter().all(|directory| !directory.exists()));
+}
+
+pub(crate) fn a_part_of_a_container_is_killed_alone_at_its_limit_and_at_the_containers_with_all() {
+    let mut walls = Walls::of_cgroups();
+    let (task, task_pid) = walls.run(&limits(96), &["sleep", "600"]);
+    let enter = |walls: &mut Walls, limits: &TaskLimits, words: &[&str]| {
+        let mut launch = walls.world.role_plan(words);
+        let id = launch.container;
+        let part = Part { of: task.into(), within: None, id };
+        let prepared = walls.isolation.enclose(part, limits).unwrap();
+        let behind = prepared.add_to(&mut launch);
+        let enter = Enter { inside: task, launch };
+        let request = Request::enter(enter, c"".into(), Stdio::Files, behind);
+        walls.world.client.send(&request).unwrap();
+        walls.world.launched(id);
+        part
+    };
+    let own = enter(&mut walls, &limits(32), &["hog", "64"]);
+    assert_eq!(walls.world.exit(own.id), Exit::Signal(9));
+    let told = walls.isolation.limitation_enclosed(own, Some(Exit::Signal(9))).unwrap();
+    assert_eq!(told.map(|told| told.reason), Some(Reason::Memory));
+    assert_eq!(walls.isolation.limitation(task), Ok(None), "it is not the container's");
+    assert!(is_alive(task_pid));
+    walls.isolation.disclose(own).unwrap();
+    // Who comes later joins what the container is in by now.
+    let mut launch = walls.world.plan(&["/bin/sh", "-c", "exit 5"]);
+    let check = launch.container;
+    let beside = walls.isolation.beside(task, &TaskLimits::default()).unwrap();
+    let behind = beside.add_to(&mut launch);
+    let enter_it = Request::enter(Enter { inside: task, launch }, c"".into(), Stdio::Files, behind);
+    walls.world.client.send(&enter_it).unwrap();
+    assert_eq!(walls.world.exit(check), Exit::Code(5));
+    let stays = enter(&mut walls, &limits(32), &["hog", "20"]);
+    walls.world.said("held");
+    let used = walls.isolation.usage_enclosed(stays).unwrap();
+    assert_eq!(used.mem_limit_bytes, Some(32 * MIB));
+    assert!(used.mem_bytes.unwrap() > 19 * MIB, "{used:?}");
+    assert!(walls.isolation.usage(task).unwrap().mem_bytes >= used.mem_bytes);
+    // What shares is held to what is left of the container's.
+    let shared = TaskLimits { shared: true, ..TaskLimits::default() };
+    let beyond = enter(&mut walls, &shared, &["hog", "200"]);
+    assert_eq!(walls.world.exit(beyond.id), Exit::Signal(9));
+    let told = || walls.isolation.limitation(task).unwrap().map(|told| told.reason);
+    eventually(|| told() == Some(Reason::Memory), || "the limit of the container".to_owned());
+    assert_eq!(walls.isolation.kill(task), Ok(Killed::All));
+    assert_eq!(walls.world.exit(stays.id), Exit::Signal(9));
+    for part in [stays, beyond] {
+        walls.isolation.disclose(part).unwrap();
+    }
+    walls.end(task);
+    assert!(walls.directories(task).iter().all(|directory| !directory.exists()));
 }
 
 pub(crate) fn a_keeper_of_run_removes_the_cgroups() {
@@ -688,7 +813,10 @@ pub(crate) fn degraded_without_the_memory_controller() {
     let world = World::new();
     let mut named = options(world.client.welcome(), new_key());
     named.isolators = Some(vec!["cgroups/mem".to_owned()]);
-    assert!(Isolation::new(&named, &LINUX).is_err(), "named, it must work");
+    if let Ok((isolation, _)) = Isolation::new(&named, &LINUX) {
+        remove(&isolation);
+        panic!("named, it must work; this machine has a memory controller");
+    }
     let key = new_key();
     let options = options(world.client.welcome(), key);
     let (isolation, degraded) = Isolation::new(&options, &LINUX).unwrap();

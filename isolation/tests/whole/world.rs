@@ -21,7 +21,7 @@ use mesita_isolation::keeper::{Client, Error, connect};
 use rustix::process::{Pid, Signal, kill_process};
 
 /// How long anything may take on a slow machine before it counts as never.
-const PATIENCE: Duration = Duration::from_secs(30);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
 /// Whom tests of ordinary users run as when the tests run as root.
 pub(crate) const NOBODY: u32 = 65_534;
 

@@ -102,7 +102,7 @@ impl Cluster {
                 if self.agents[agent].drive.take().is_none() {
                     return;
                 }
-                self.tear(agent);
+                self.tear(agent, self.agents[agent].written);
             }
             Node::Framework(framework) => {
                 let node = &mut self.frameworks[framework];
@@ -117,14 +117,14 @@ impl Cluster {
         self.at(delay, Happening::Restart { who });
     }
 
-    /// What was not synced may or may not be there.
-    fn tear(&mut self, agent: usize) {
-        let node = &self.agents[agent];
-        let unsure = node.file.len() - node.synced;
-        let kept = node.synced + self.rng.below(unsure as u32 + 1) as usize;
+    /// Of what follows on what is there for sure, nobody knows.
+    fn tear(&mut self, agent: usize, sure: usize) {
+        let unsure = self.agents[agent].file.len() - sure;
+        let kept = sure + self.rng.below(unsure as u32 + 1) as usize;
         let node = &mut self.agents[agent];
         node.file.truncate(kept);
         node.writes.clear();
+        node.written = kept;
     }
 
     /// The power of an agent's machine goes: nothing of what ran is there any more.
@@ -133,6 +133,9 @@ impl Cluster {
             return;
         }
         self.saw("a machine loses its power");
+        let node = &mut self.agents[agent];
+        // What the kernel had, the disk may not have.
+        node.written = node.synced;
         self.crash(Node::Agent(agent));
         let node = &mut self.agents[agent];
         node.containers.clear();

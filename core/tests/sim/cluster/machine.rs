@@ -18,8 +18,9 @@ pub(super) struct AgentNode {
     pub(super) life: u64,
     pub(super) clock: Clock,
     pub(super) boot: [u8; 16],
-    /// The file: records with their bodies, and how many of them the disk has for sure.
+    /// The file: records with their bodies, and how many of them the kernel has, and the disk, for sure.
     pub(super) file: Vec<(Vec<u8>, Vec<BodyRef>)>,
+    pub(super) written: usize,
     pub(super) synced: usize,
     pub(super) writes: VecDeque<Write>,
     disk_until: Time,
@@ -54,6 +55,7 @@ impl AgentNode {
             clock: Clock::drawn(rng),
             boot: [1; 16],
             file: vec![],
+            written: 0,
             synced: 0,
             writes: VecDeque::new(),
             disk_until: Time(0),
@@ -87,6 +89,7 @@ pub(super) struct Write {
 
 impl AgentNode {
     fn is_written(&mut self, write: &Write) {
+        self.written = self.written.max(write.len);
         if !write.sync {
             return;
         }
@@ -105,6 +108,7 @@ impl AgentNode {
             let start = before.iter().rposition(|(bytes, _)| *bytes == begins).unwrap();
             self.file.drain(..start);
             self.synced -= start;
+            self.written -= start;
             self.writes.iter_mut().for_each(|write| write.len -= start);
         }
     }
@@ -141,6 +145,7 @@ impl Cluster {
             agent::Output::KeepBody(_)
             | agent::Output::DropBody(_)
             | agent::Output::Resources { .. }
+            | agent::Output::Disk { .. }
             | agent::Output::Left => {}
         }
     }
@@ -313,6 +318,11 @@ impl Cluster {
     /// Tasks that run on an agent.
     pub fn running_on(&self, agent: usize) -> usize {
         self.agents[agent].containers.values().filter(|held| held.ended.is_none()).count()
+    }
+
+    /// Its disk is full, or has room again.
+    pub fn fill(&mut self, agent: usize, full: bool) {
+        self.tell_agent(agent, agent::Input::Disk { full });
     }
 
     pub fn compact(&mut self, agent: usize) {

@@ -215,6 +215,10 @@ impl Cluster {
                 self.fact(id, &fact);
             }
             master::Output::KeepBody(_) | master::Output::DropBody(_) => {}
+            master::Output::Outranked { fence } => {
+                // One that is gone by now hears nothing.
+                let _ = self.world.step(id, &mesita_core::election::Input::Seen(fence));
+            }
             master::Output::Await { agent } => self.when_durable(id, Ready::Marked(agent)),
         }
     }
@@ -228,7 +232,13 @@ impl Cluster {
             return;
         }
         match *fact {
-            Fact::Admission(admission) => node.rows.keep(&Row::Agent(admission)),
+            Fact::Admission(admission) => {
+                let agent = admission.agent;
+                node.rows.keep(&Row::Agent(admission));
+                let of = node.model.hosts.get(&(agent.epoch, agent.number));
+                let hostname = of.map_or("", |name| name);
+                node.rows.keep(&Row::Host { agent, hostname });
+            }
             Fact::Machine { machine, window, down, .. } => {
                 node.rows.keep(&Row::Machine { planned: Planned { machine, window }, down });
             }
@@ -241,7 +251,10 @@ impl Cluster {
                 node.rows.forget(&About::removed(instead_of));
                 node.rows.keep(&Row::Removed(framework));
             }
-            Fact::Dismissed { agent } => node.rows.forget(&About::agent(agent)),
+            Fact::Dismissed { agent } => {
+                node.rows.forget(&About::host(agent));
+                node.rows.forget(&About::agent(agent));
+            }
             Fact::Quota { role, guarantees, limits } => {
                 node.rows.keep(&Row::Quota { role, guarantees, limits });
             }
@@ -364,6 +377,8 @@ fn told_of(row: Row<'_>) -> Option<(usize, Vec<u8>)> {
         Row::Machine { planned, down } => (0, master::Input::Machine { planned, down }),
         Row::Removed(framework) => (0, master::Input::Removed { framework }),
         Row::Request(_) => return None,
+        // After the agent's own.
+        Row::Host { agent, hostname } => (1, master::Input::Hosted { agent, hostname }),
     };
     Some((depth, bytes_of(&input)))
 }

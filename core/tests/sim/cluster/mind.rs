@@ -15,6 +15,8 @@ pub(super) struct FrameworkNode {
     /// It launches nothing any more.
     pub(super) done: bool,
     pub(super) told: BTreeMap<String, TaskState>,
+    /// Every status that it was told, in order.
+    pub(super) history: Vec<(String, TaskState)>,
     /// The newest update of each task, by the number that its agent gave it.
     newest: BTreeMap<String, u64>,
     pub(super) over: bool,
@@ -34,6 +36,7 @@ impl FrameworkNode {
             next_task: 0,
             done: false,
             told: BTreeMap::new(),
+            history: vec![],
             newest: BTreeMap::new(),
             over: false,
         }
@@ -82,6 +85,7 @@ impl Cluster {
             self.strike(When::Told);
         }
         let node = &mut self.frameworks[framework];
+        node.history.push((status.task.to_owned(), status.state));
         let known = node.told.get(status.task).copied().unwrap_or(TaskState::Staging);
         if let Some(uuid) = status.uuid {
             let of = format!("{} of {:?}", status.task, status.agent);

@@ -447,8 +447,9 @@ impl Cluster {
             Happening::Exits { agent, container, exit } => self.exits(agent, container, exit),
             Happening::Ended { agent, life, container, exit } => {
                 if self.agents[agent].life == life {
-                    let (limit, message) = (None, "");
-                    self.tell_agent(agent, agent::Input::Ended { container, exit, limit, message });
+                    let (limit, message, status) = (None, "", BodyRef::NONE);
+                    let ended = agent::Input::Ended { container, exit, limit, message, status };
+                    self.tell_agent(agent, ended);
                 }
             }
             Happening::Restart { who } => self.restart(who),

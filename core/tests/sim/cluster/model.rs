@@ -70,6 +70,8 @@ pub(super) struct TaskRow {
 #[derive(Default)]
 pub(super) struct Model {
     pub(super) leading: bool,
+    /// What agents are called, by their ids.
+    pub(super) hosts: BTreeMap<(u32, u32), String>,
     pub(super) agents: BTreeMap<Id, AgentRow>,
     pub(super) offers: BTreeMap<Id, OfferRow>,
     pub(super) tasks: BTreeMap<Id, TaskRow>,
@@ -119,7 +121,9 @@ impl Model {
     fn fold(&mut self, fact: &Fact<'_>) {
         match fact {
             Fact::Leading { .. } => self.leading = true,
-            Fact::Agent { row, resources, .. } => {
+            Fact::Agent { row, resources, info, .. } => {
+                let id = (info.agent.epoch, info.agent.number);
+                self.hosts.insert(id, info.hostname.to_owned());
                 let before = self.agents.get(row).copied().unwrap_or_default();
                 self.agents.insert(*row, AgentRow { total: amounts(resources), ..before });
             }

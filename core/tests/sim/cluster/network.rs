@@ -13,6 +13,15 @@ pub(super) enum Cargo {
     Gone,
 }
 
+/// False for acknowledgements: an agent takes those of the connection that it has, and of no other.
+fn names_its_session(cargo: &Cargo) -> bool {
+    let Cargo::Head(head, _) = cargo else { return false };
+    let acknowledges = |event: &AgentEvent<'_>| {
+        matches!(event, AgentEvent::Acknowledge { .. } | AgentEvent::AcknowledgeOperation { .. })
+    };
+    !matches!(decode(head), Ok(Head::AgentEvent(event)) if acknowledges(&event))
+}
+
 /// Two ends of a connection: a master's, and that of whoever dialled. Each end has a number of its
 /// own for it, as daemons have.
 pub(super) struct Link {
@@ -169,13 +178,12 @@ impl Cluster {
     }
 
     /// What was on its way to an agent when its connection went may come up in the next one, as if it
-    /// had lain in a ring meanwhile.
+    /// had lain in a ring meanwhile: all but what is held to its connection and to no session.
     fn keep_leftover(&mut self, at: Node, number: u64, end: usize) {
         let Node::Agent(agent) = at else { return };
         if self.chance(300) {
             let rest = std::mem::take(&mut self.links.get_mut(&number).unwrap().flow[end]);
-            self.agents[agent].leftover =
-                rest.into_iter().filter(|cargo| matches!(cargo, Cargo::Head(..))).collect();
+            self.agents[agent].leftover = rest.into_iter().filter(names_its_session).collect();
         }
     }
 

@@ -119,6 +119,22 @@ impl Cluster {
         self.frameworks[0].told.get(task).copied().unwrap_or(TaskState::Unknown)
     }
 
+    /// Everything that the framework was told of a task, in order.
+    pub fn history(&self, task: &str) -> Vec<TaskState> {
+        let of = self.frameworks[0].history.iter().filter(|(of, _)| of == task);
+        of.map(|(_, state)| *state).collect()
+    }
+
+    /// The health check of everything that runs on an agent finds this.
+    pub fn looks(&mut self, agent: usize, healthy: bool) {
+        let lives =
+            |(id, held): (&ContainerId, &machine::Held)| held.ended.is_none().then_some(*id);
+        let all: Vec<_> = self.agents[agent].containers.iter().filter_map(lives).collect();
+        for container in all {
+            self.tell_agent(agent, agent::Input::Health { container, healthy, kill: false });
+        }
+    }
+
     /// Nothing goes between an agent and its master from now on.
     pub fn cut_off(&mut self, agent: usize) {
         let (there, master) = (Node::Agent(agent), Node::Master(1));
@@ -147,7 +163,7 @@ impl Cluster {
     /// An agent is killed, without its tasks, and started again. What it wrote is there.
     pub fn loses_agent(&mut self, agent: usize) {
         let node = &mut self.agents[agent];
-        node.synced = node.file.len();
+        node.written = node.file.len();
         self.crash(Node::Agent(agent));
     }
 
@@ -156,8 +172,10 @@ impl Cluster {
         self.crash(Node::Master(1));
     }
 
-    /// Power is cut, and comes back.
+    /// Power is cut, and comes back. What was written seconds ago is on the disk.
     pub fn loses_power(&mut self, agent: usize) {
+        let node = &mut self.agents[agent];
+        node.synced = node.file.len();
         self.reboot(agent);
     }
 }

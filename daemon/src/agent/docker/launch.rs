@@ -121,7 +121,7 @@ pub(super) fn room(limits: &TaskLimits, pids: u32, capped: bool, total: u64) -> 
         mem_bytes: limits.mem_bytes,
         mem_bytes_max,
         pids: limits.pids.unwrap_or(pids),
-        badness: mesita_isolation::isolators::badness(limits.mem_bytes, mem_bytes_max, total),
+        badness: mesita_isolation::isolators::badness(limits.mem_bytes, total),
     }
 }
 
@@ -289,7 +289,7 @@ mod tests {
     fn what_may_be_used_is_what_was_asked_for_unless_there_is_a_limit() {
         let asked = TaskLimits { cpus_milli: 500, mem_bytes: 64 << 20, ..TaskLimits::default() };
         let plain = room(&asked, 100, false, 1 << 30);
-        assert_eq!((plain.shares, plain.cpus_milli_max, plain.badness), (512, None, 0));
+        assert_eq!((plain.shares, plain.cpus_milli_max, plain.badness), (512, None, 1000 - 62));
         assert_eq!(plain.mem_bytes_max, Some(64 << 20));
         assert_eq!(room(&asked, 100, true, 0).cpus_milli_max, Some(500));
         let limits = TaskLimits {
@@ -299,6 +299,6 @@ mod tests {
         };
         let more = room(&limits, 100, true, 1 << 30);
         assert_eq!((more.cpus_milli_max, more.mem_bytes_max), (Some(2000), None));
-        assert!(more.badness > 0);
+        assert_eq!(more.badness, plain.badness);
     }
 }

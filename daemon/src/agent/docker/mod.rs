@@ -26,7 +26,7 @@ use std::rc::Rc;
 use event_listener::Event;
 use http_body_util::BodyExt;
 use hyper::Method;
-use mesita_core::agent::{HandLaunch, Input};
+use mesita_core::agent::HandLaunch;
 use mesita_core::wire::ContainerId;
 use mesita_core::wire::task::{Exit, Reason};
 use mesita_isolation::isolators::Usage;
@@ -35,7 +35,8 @@ use serde_json::json;
 
 use super::AgentNode;
 use super::build::resolved;
-use super::containers::{Container, cut};
+use super::containers::Container;
+use super::limited::Limited;
 use crate::alarm;
 use crate::clock;
 use crate::command::Command;
@@ -356,16 +357,13 @@ impl AgentNode {
             Ok(inspected) => inspected.end(),
             Err(trouble) => {
                 let why = format!("The container is not there any more: {trouble}");
-                (Exit::Unseen, Some((Reason::ExecutorTerminated, why)))
+                let reason = Reason::ExecutorTerminated;
+                (Exit::Unseen, Some(Limited { reason, message: why, bytes: 0 }))
             }
         };
         self.unbound_logs_of(id).await;
         container.set_over();
-        let (limit, message) = match &limit {
-            Some((reason, message)) => (Some(*reason), cut(message)),
-            None => (None, ""),
-        };
-        self.port.put(&Input::Ended { container: id, exit, limit, message });
+        self.tell_ended(id, container, exit, limit.as_ref());
     }
 
     /// A container of the engine's is to be asked to end.

@@ -5,6 +5,7 @@ use mesita_core::wire::task::{Exit, Reason};
 use mesita_isolation::isolators::Usage;
 use serde_json::Value;
 
+use crate::agent::limited::Limited;
 use crate::pb::mesos::v1 as pb;
 
 /// The label that Mesos tells the address of a container by.
@@ -20,6 +21,8 @@ pub(super) struct Inspected {
     pub(super) pid: u32,
     exit: u8,
     killed_for_memory: bool,
+    /// What it may take, in bytes; 0 = as much as there is.
+    memory: u64,
     /// What its image wants to be asked to end by.
     pub(super) stop_signal: String,
     /// The network that it is in, with its addresses there.
@@ -45,6 +48,7 @@ impl Inspected {
             pid: state["Pid"].as_u64().and_then(|pid| u32::try_from(pid).ok()).unwrap_or(0),
             exit: state["ExitCode"].as_u64().map_or(0, |code| (code & 0xff) as u8),
             killed_for_memory: state["OOMKilled"].as_bool().unwrap_or(false),
+            memory: told["HostConfig"]["Memory"].as_u64().unwrap_or(0),
             stop_signal: text(&told["Config"]["StopSignal"]),
             network,
             addresses,
@@ -52,12 +56,14 @@ impl Inspected {
     }
 
     /// How it ended, and the limit that it ended for.
-    pub(super) fn end(&self) -> (Exit, Option<(Reason, String)>) {
+    pub(super) fn end(&self) -> (Exit, Option<Limited>) {
         let limited = self.killed_for_memory && self.exit != 0;
         let limit = limited.then(|| {
             let why =
                 "Memory limit exceeded: the Docker engine says that the kernel killed it for that";
-            (Reason::ContainerLimitationMemory, why.to_owned())
+            let reason = Reason::ContainerLimitationMemory;
+            // How much it took nobody knows any more.
+            Limited { reason, message: why.to_owned(), bytes: self.memory }
         });
         (Exit::Code(self.exit), limit)
     }
@@ -132,7 +138,7 @@ mod tests {
             inspected(&json!({"Status": "exited", "ExitCode": code, "OOMKilled": killed})).end()
         };
         assert_eq!(ended(3, false), (Exit::Code(3), None));
-        assert_eq!(ended(137, true).1.unwrap().0, Reason::ContainerLimitationMemory);
+        assert_eq!(ended(137, true).1.unwrap().reason, Reason::ContainerLimitationMemory);
         assert_eq!(ended(0, true), (Exit::Code(0), None), "what it lost it did not need");
     }
 

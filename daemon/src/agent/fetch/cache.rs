@@ -12,6 +12,7 @@ use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 
 use event_listener::Event;
+use mesita_isolation::tree;
 
 use super::budget::Budget;
 use super::uri::Uri;
@@ -41,11 +42,8 @@ struct Kept {
 
 impl Cache {
     pub(super) fn new(directory: PathBuf, bytes_max: u64) -> Self {
-        match fs::remove_dir_all(&directory) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => {
-                log::warn!("{}: {error}", directory.display());
-            }
-            Ok(()) | Err(_) => {}
+        if let Err(error) = tree::remove(&directory) {
+            log::warn!("{error}");
         }
         let (kept, changed, counter) = (RefCell::default(), Event::new(), Cell::default());
         Self { directory, bytes_max, kept, changed, counter }

@@ -104,6 +104,17 @@ impl Written {
         }
     }
 
+    /// Waits until it ended.
+    pub(super) async fn ended(&self) {
+        loop {
+            let changed = self.changed();
+            if self.is_over() {
+                return;
+            }
+            changed.await;
+        }
+    }
+
     fn changed(&self) -> EventListener {
         match self {
             Self::Task(container) => container.changed(),

@@ -17,10 +17,12 @@ use mesita_isolation::sandbox;
 
 use super::attach::{Form, Input, Written, said};
 use super::chain::Chain;
-use super::stdio::Window;
+use super::stdio::{Stdio, Window};
 use super::{Class, Ending, Inner, SIGKILL, Start, State};
 use crate::agent::AgentNode;
 use crate::agent::build::asked as held;
+use crate::agent::limited::Limited;
+use crate::agent::walls;
 use crate::alarm;
 use crate::command::{Command, image_of};
 use crate::doors::{Caller, Denied};
@@ -29,10 +31,12 @@ use crate::http::media::{Media, is_stream};
 use crate::http::{Early, Reply, early, request, status};
 use crate::pb::mesos::v1 as pb;
 use crate::v1::amounts::amount;
+use crate::v1::events;
 use crate::v1::resources::to_wire;
 use crate::v1::tasks::contained;
 use pb::agent::call::Type;
 use pb::agent::{Call, Response, response};
+use pb::linux_info::IpcMode;
 
 /// What the name of a caller begins with that is an executor here; its container follows.
 const EXECUTOR: &str = "executor:";
@@ -53,6 +57,8 @@ const KILLS: [Type; 2] = [Type::KillNestedContainer, Type::KillContainer];
 struct Place {
     /// What it ends with; none: it is of its own.
     root: Option<At>,
+    /// The one around it that has limits of its own.
+    within: Option<ContainerId>,
     framework: FrameworkId,
     /// Whose the root is.
     owner: String,
@@ -109,8 +115,7 @@ impl AgentNode {
         caller: &Caller,
     ) -> Result<Reply, Early> {
         let chain = self.chain(asked.id)?;
-        let nested = chain.parent().is_some();
-        let start = start(asked, nested).map_err(|why| bad(&why))?;
+        let start = start(asked, chain.depth()).map_err(|why| bad(&why))?;
         let form = if asked.session { Some(Form::asked(headers)?) } else { None };
         let place = self.place(&chain)?;
         let class = match (place.root, asked.session) {
@@ -167,6 +172,10 @@ impl AgentNode {
             owner: if class == Class::Standalone { user.clone() } else { place.owner.clone() },
             state: State::Starting.into(),
             unwanted: false.into(),
+            limited: None.into(),
+            apart: class == Class::Nested && !start.limits.shared,
+            within: place.within,
+            asked: (start.limits.cpus_milli, start.limits.mem_bytes),
             stdio: None.into(),
             changed: event_listener::Event::new(),
             chain: chain.clone(),
@@ -187,8 +196,8 @@ impl AgentNode {
                 return Err(bad("'container_id' is that of a task's or an executor's container"));
             }
             let owner = mesita_isolation::user::name_of(rustix::process::geteuid().as_raw());
-            let (root, framework) = (None, FrameworkId::NONE);
-            return Ok(Place { root, framework, owner: owner.unwrap_or_default() });
+            let (root, within, framework) = (None, None, FrameworkId::NONE);
+            return Ok(Place { root, within, framework, owner: owner.unwrap_or_default() });
         };
         if let Some(id) = self.task_container(&parent) {
             return self.place_in(id, &parent);
@@ -198,7 +207,8 @@ impl AgentNode {
             return Err(missing(&parent));
         }
         let root = Some(around.root);
-        Ok(Place { root, framework: around.framework, owner: around.owner.clone() })
+        let within = if around.apart { Some(around.id) } else { around.within };
+        Ok(Place { root, within, framework: around.framework, owner: around.owner.clone() })
     }
 
     fn place_in(&self, id: ContainerId, parent: &Chain) -> Result<Place, Early> {
@@ -216,7 +226,7 @@ impl AgentNode {
         }
         let framework = self.containers.framework_of(id).unwrap_or(FrameworkId::NONE);
         let owner = self.containers.names(id).user;
-        Ok(Place { root: Some(self.containers.at(id)), framework, owner })
+        Ok(Place { root: Some(self.containers.at(id)), within: None, framework, owner })
     }
 
     /// The names of an id. That of a task in an executor's container may be left to begin with it, as
@@ -403,8 +413,8 @@ impl AgentNode {
         let stdio = inner.stdio.borrow().clone();
         match stdio {
             _ if inner.is_over() => Err(missing(&chain)),
-            Some(stdio) => Ok(self.listen(&stdio, form)),
-            None => {
+            Some(stdio) if !stdio.is_kept() => Ok(self.listen(&stdio, form)),
+            _ => {
                 let (sandbox, below) = (self.containers.sandbox(inner.root), inner.below());
                 Ok(self.follow(sandbox, below, Written::Inner(inner), form).await)
             }
@@ -453,6 +463,31 @@ impl AgentNode {
         answer
     }
 
+    /// What somebody wants to write to, and whose it is.
+    fn written_to(
+        &self,
+        id: &pb::ContainerId,
+        caller: &Caller,
+    ) -> Result<(Rc<Stdio>, Written), Early> {
+        let without = || bad("only a session, and what has a terminal, can be written to");
+        let chain = self.chain(id)?;
+        if let Some(id) = self.task_container(&chain) {
+            let place = self.place_in(id, &chain)?;
+            self.may_touch(caller, place.framework, Some(self.containers.at(id)))?;
+            self.check_container(caller, Action::AttachContainerInput, &place.owner)?;
+            let container = self.containers.get(id).ok_or_else(|| missing(&chain))?;
+            let stdio = container.stdio.borrow().clone().ok_or_else(without)?;
+            return Ok((stdio, Written::Task(container)));
+        }
+        let inner = self.named(id, caller, [Action::AttachContainerInput; 2])?;
+        let stdio = inner.stdio.borrow().clone();
+        let stdio = stdio.ok_or_else(|| match inner.is_over() {
+            true => missing(&inner.chain),
+            false => without(),
+        })?;
+        Ok((stdio, Written::Inner(inner)))
+    }
+
     async fn take_input(&self, input: &mut Input, caller: &Caller) -> Result<Reply, Early> {
         let first = alarm::within(request::BODY_US, input.next()).await.ok_or_else(|| {
             early(StatusCode::REQUEST_TIMEOUT, "the first record took longer than 30 s")
@@ -465,12 +500,7 @@ impl AgentNode {
         }
         let id = first.attach_container_input.as_ref().and_then(|one| one.container_id.as_ref());
         let id = id.ok_or_else(|| absent("attach_container_input.container_id"))?;
-        let inner = self.named(id, caller, [Action::AttachContainerInput; 2])?;
-        let stdio = inner.stdio.borrow().clone();
-        let stdio = stdio.ok_or_else(|| match inner.is_over() {
-            true => missing(&inner.chain),
-            false => bad("only a session can be written to"),
-        })?;
+        let (stdio, of) = self.written_to(id, caller)?;
         let conflict = || {
             let message = "Multiple input connections are not allowed";
             early(StatusCode::CONFLICT, message)
@@ -483,7 +513,7 @@ impl AgentNode {
             Ok(())
         };
         let over = async {
-            inner.ended().await;
+            of.ended().await;
             Ok(())
         };
         let ousted = async {
@@ -557,8 +587,43 @@ fn signal(call: &Call) -> Option<i32> {
     nested.or_else(|| call.kill_container.as_ref().and_then(|kill| kill.signal))
 }
 
-/// Checks what is to be started.
-fn start(asked: &Asked<'_>, nested: bool) -> Result<Start, String> {
+/// Whether it is in the cgroups of what it is inside of, which is `depth` containers, as far as that
+/// may be so. Mesos: `validation::agent::call::validate`.
+fn shares(asked: &Asked<'_>, depth: usize) -> Result<bool, String> {
+    let linux = asked.container.and_then(|container| container.linux_info.as_ref());
+    let said = linux.and_then(|linux| linux.share_cgroups);
+    if asked.session && said == Some(false) {
+        return Err("'launch_nested_container_session.container.linux_info' is invalid: \
+                    'share_cgroups' cannot be set to 'false' for nested container sessions"
+            .to_owned());
+    }
+    let call = asked.nested.unwrap_or("launch_container");
+    for (asks, what) in [
+        (!asked.resources.is_empty(), "specify resources"),
+        (!asked.limits.is_empty(), "specify resource limits"),
+        (said == Some(false), "set 'share_cgroups' to 'false'"),
+    ] {
+        if asks && depth > 1 {
+            return Err(format!(
+                "'{call}' is invalid: containers nested at the second level or greater cannot {what}"
+            ));
+        }
+    }
+    match (depth, said) {
+        (0, Some(true)) => {
+            Err("'launch_container' is invalid: containers without a parent cannot \
+                                set 'share_cgroups' to 'true'"
+                .to_owned())
+        }
+        (0, _) | (_, Some(false)) => Ok(false),
+        _ if asked.resources.is_empty() && asked.limits.is_empty() => Ok(true),
+        _ => Err("Resources may only be specified when using separate cgroups".to_owned()),
+    }
+}
+
+/// Checks what is to be started inside of so many others.
+fn start(asked: &Asked<'_>, depth: usize) -> Result<Start, String> {
+    let nested = depth > 0;
     if let Some(part) = asked.nested.filter(|_| !nested) {
         return Err(format!("Expecting '{part}.container_id.parent' to be present"));
     }
@@ -583,38 +648,45 @@ fn start(asked: &Asked<'_>, nested: bool) -> Result<Start, String> {
         );
     }
     let linux = container.and_then(|container| container.linux_info.as_ref());
-    let shares = linux.is_none_or(|linux| linux.share_cgroups());
-    let terminal = container.and_then(|container| container.tty_info.as_ref());
-    if terminal.is_some() && !asked.session {
-        return Err("The provided ContainerInfo is not supported: a terminal is for \
-                    LAUNCH_NESTED_CONTAINER_SESSION"
+    let private = |linux: &pb::LinuxInfo| linux.ipc_mode() == IpcMode::Private;
+    if nested && linux.is_some_and(|linux| linux.shm_size.is_some() || private(linux)) {
+        return Err("The provided ContainerInfo is not supported: a nested container shares the \
+                    memory of its parent"
             .to_owned());
     }
-    let limited = !asked.resources.is_empty() || !asked.limits.is_empty();
-    match nested {
-        true if limited => {
-            Err("Resources may only be specified when using separate cgroups".to_owned())
-        }
-        true if !shares => Err("The provided ContainerInfo is not supported: a nested container \
-                                shares the cgroups of its parent"
-            .to_owned()),
-        _ => Ok(()),
-    }?;
+    if nested && container.is_some_and(|container| container.hostname.is_some()) {
+        return Err(
+            "The provided ContainerInfo is not supported: a nested container finds the host \
+                    called as its parent does"
+                .to_owned(),
+        );
+    }
+    let terminal = container.and_then(|container| container.tty_info.as_ref());
+    let shared = shares(asked, depth)?;
     let window = |terminal: &pb::TtyInfo| {
         terminal.window_size.as_ref().map(|size| -> Window { (size.rows, size.columns) })
     };
-    Ok(Start { command, limits: limits(asked)?, terminal: terminal.map(window) })
+    let mut limits = TaskLimits { shared, ..limits(asked, nested)? };
+    container.map_or(Ok(()), |container| walls::add(container, &mut limits))?;
+    Ok(Start { command, limits, terminal: terminal.map(window) })
 }
 
-/// What one of its own may use: without a word about memory, as much as there is.
-fn limits(asked: &Asked<'_>) -> Result<TaskLimits, String> {
+/// What it may use: without a word about memory, as much as there is. One of its own is beside what is
+/// offered, and so has nothing that belongs to a role.
+#[allow(deprecated)] // Old clients reserve in the old form.
+fn limits(asked: &Asked<'_>, nested: bool) -> Result<TaskLimits, String> {
     let reserved = |one: &pb::Resource| {
-        one.disk.is_some() || one.shared.is_some() || !one.reservations.is_empty()
+        let role = one.role.as_ref().is_some_and(|role| role != "*");
+        role || !one.reservations.is_empty() || one.reservation.is_some()
     };
-    if asked.resources.iter().any(reserved) {
-        return Err(
-            "Resources of a container of its own are neither reserved nor volumes".to_owned()
-        );
+    let trouble = |one: &pb::Resource| match one {
+        one if reserved(one) => Some("must be unreserved"),
+        one if one.disk.is_some() || one.shared.is_some() => Some("may not use persistent volumes"),
+        one => one.revocable.as_ref().map(|_| "must be non-revocable"),
+    };
+    let own = asked.resources.iter().filter(|_| !nested);
+    if let Some(why) = own.into_iter().find_map(trouble) {
+        return Err(format!("'launch_container.resources' {why}"));
     }
     let mut memory = vec![0; MEMORY];
     let mut scratch = Scratch::new(&mut memory);
@@ -645,29 +717,20 @@ fn limits(asked: &Asked<'_>) -> Result<TaskLimits, String> {
 /// How one ended, as it is asked for.
 #[allow(deprecated)]
 fn waited(kind: Type, ending: Ending) -> Response {
-    let Ending { status: exit_status, limited: message } = ending;
-    let state = message.as_ref().map(|_| pb::TaskState::TaskFailed.into());
-    let reason = pb::task_status::Reason::ContainerLimitationMemory;
-    let reason = message.as_ref().map(|_| reason.into());
+    let Ending { status: exit_status, limited } = ending;
+    let state = limited.as_ref().map(|_| pb::TaskState::TaskFailed.into());
+    let reason = limited.as_ref().map(|limited| events::reason(limited.reason).into());
+    let limitation = limited.as_ref().and_then(Limited::resources);
+    let message = limited.map(|limited| limited.message);
     let mut told = Response::default();
     if kind == Type::WaitContainer {
         told.set_type(response::Type::WaitContainer);
-        told.wait_container = Some(response::WaitContainer {
-            exit_status,
-            state,
-            reason,
-            message,
-            ..Default::default()
-        });
+        told.wait_container =
+            Some(response::WaitContainer { exit_status, state, reason, limitation, message });
     } else {
         told.set_type(response::Type::WaitNestedContainer);
-        told.wait_nested_container = Some(response::WaitNestedContainer {
-            exit_status,
-            state,
-            reason,
-            message,
-            ..Default::default()
-        });
+        told.wait_nested_container =
+            Some(response::WaitNestedContainer { exit_status, state, reason, limitation, message });
     }
     told
 }
@@ -699,7 +762,7 @@ fn missing(chain: &Chain) -> Early {
 pub(crate) fn judge(call: &Call) -> Result<(), String> {
     if let Some(asked) = asked(call).filter(|_| STARTS.contains(&call.r#type())) {
         let chain = Chain::read(asked.id)?;
-        start(&asked, chain.parent().is_some())?;
+        start(&asked, chain.depth())?;
     }
     if let Some(Some(id)) = about(call) {
         Chain::read(id)?;

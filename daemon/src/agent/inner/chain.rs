@@ -40,6 +40,11 @@ impl Chain {
         (!around.is_empty()).then(|| Self(around.to_vec()))
     }
 
+    /// How many containers it is inside of.
+    pub(super) fn depth(&self) -> usize {
+        self.0.len().saturating_sub(1)
+    }
+
     /// The same inside of an executor's container.
     pub(super) fn in_executor(self, around: mesita_core::wire::ContainerId) -> Self {
         Self([vec![around.to_string()], self.0].concat())

@@ -19,6 +19,10 @@ pub(super) struct Kept {
     /// Where the container is that it is inside of; of one that is inside of none, its own id.
     pub(super) around: Option<ContainerId>,
     pub(super) root: ContainerId,
+    /// It has limits of its own, or is inside of one that has.
+    pub(super) apart: bool,
+    pub(super) within: Option<ContainerId>,
+    pub(super) asked: (u64, u64),
     pub(super) framework: FrameworkId,
     pub(super) user: String,
     pub(super) owner: String,

@@ -7,29 +7,35 @@
 //! | `calls` | the calls of the API about them |
 //! | `attach` | streams of what they read and write |
 //! | `stdio` | pipes and terminals of sessions |
+//! | `limits` | those that have limits of their own: what they use, and when they run into one |
 //! | `kept` | what the next agent must know |
 //!
 //! The core knows nothing of them: they hold no resources that are offered, and nobody waits for
-//! their end but who asks. Each that is inside of a task's container is in a cgroup below that one's
-//! and in its namespaces, and ends with it. Mesos: nested and standalone containers.
+//! their end but who asks. Each that is inside of a task's container is in a cgroup below that one's,
+//! with limits of its own if it asks for that (`share_cgroups: false`), and in its namespaces, and ends
+//! with it. Mesos: nested and standalone containers.
 
 mod attach;
 mod calls;
 mod chain;
 mod kept;
+mod limits;
 mod stdio;
 
 use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, BTreeSet};
+use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 use std::rc::Rc;
 
 use event_listener::Event;
 use mesita_core::wire::task::Exit;
-use mesita_core::wire::{ContainerId, FrameworkId, Seq, Session};
-use mesita_isolation::cgroups::At;
-use mesita_isolation::isolators::{TaskLimits, Usage};
-use mesita_isolation::keeper::protocol::{Held, Request, Stdio as From, User};
+use mesita_core::wire::{ContainerId, FrameworkId, Session};
+use mesita_isolation::cgroups::{At, Part};
+use mesita_isolation::isolators::TaskLimits;
+use mesita_isolation::keeper::protocol::{
+    DESCRIPTORS, Held, Request, Stdio as From, User, path_text,
+};
 use mesita_isolation::{Killed, sandbox};
 use serde::{Deserialize, Serialize};
 
@@ -37,20 +43,19 @@ use super::beside::{INCARNATION, Process};
 use super::build::{self, Names};
 use super::fetch::Job;
 use super::fetch::uri::Uri;
-use super::site::{Also, Used};
+use super::limited::Limited;
 use super::{AgentNode, Life};
 use crate::alarm;
 use crate::command::{Command, variables_of};
-use crate::encoded::Resources;
 #[cfg(any(test, fuzzing))]
 pub(crate) use calls::judge;
 pub(super) use chain::Chain;
 use kept::Kept;
-use stdio::{Stdio, Window};
+pub(super) use stdio::{Stdio, Window};
 
 /// How long what a session has said may take to be read once its process ended, in µs: somebody it
 /// has left behind may hold its outputs open.
-const LAST_WORDS_US: u64 = 1_000_000;
+pub(super) const LAST_WORDS_US: u64 = 1_000_000;
 const SIGKILL: u8 = 9;
 
 /// All of them, by name.
@@ -80,6 +85,12 @@ struct Inner {
     id: ContainerId,
     /// The container that it ends with: its task's or executor's, or the outermost of its own kind.
     root: At,
+    /// It has limits of its own, below those of the root.
+    apart: bool,
+    /// The one around it that has, if one does: what it uses counts as that one's.
+    within: Option<ContainerId>,
+    /// What it asked for of that: thousandths of CPUs, and bytes of memory.
+    asked: (u64, u64),
     class: Class,
     /// Of the root; none if that is of its own.
     framework: FrameworkId,
@@ -89,6 +100,8 @@ struct Inner {
     state: RefCell<State>,
     /// It is to be killed as soon as it runs.
     unwanted: Cell<bool>,
+    /// The limit of its own that it ran into while it ran.
+    limited: RefCell<Option<Limited>>,
     stdio: RefCell<Option<Rc<Stdio>>>,
     changed: Event,
 }
@@ -107,16 +120,16 @@ enum State {
 struct Ending {
     /// As wait(2) has it; none if nobody saw it.
     status: Option<i32>,
-    /// The limit it ran into, in a sentence.
-    limited: Option<String>,
+    /// The limit it ran into.
+    limited: Option<Limited>,
 }
 
 /// What is to be started.
 struct Start {
     command: Command,
-    /// Of one of its own.
+    /// What one of its own may use, and what any asks for of the walls around it.
     limits: TaskLimits,
-    /// A session's terminal.
+    /// Its terminal.
     terminal: Option<Option<Window>>,
 }
 
@@ -166,17 +179,22 @@ impl Inners {
 
 impl Inner {
     fn of(kept: Kept) -> Self {
-        let Kept { chain, id, around, root, framework, user, owner, ending } = kept;
+        let Kept { chain, id, around, root, apart, within, asked, .. } = kept;
+        let Kept { framework, user, owner, ending, .. } = kept;
         let class = if root == id { Class::Standalone } else { Class::Nested };
         let state = RefCell::new(ending.map_or(State::Running, State::Ended));
         Self {
             root: At { inside: around, id: root },
             unwanted: Cell::new(false),
+            limited: RefCell::default(),
             stdio: RefCell::default(),
             changed: Event::new(),
             chain,
             id,
             class,
+            apart,
+            within,
+            asked,
             framework,
             user,
             owner,
@@ -192,11 +210,19 @@ impl Inner {
             id: self.id,
             around: self.root.inside,
             root: self.root.id,
+            apart: self.apart,
+            within: self.within,
+            asked: self.asked,
             framework: self.framework,
             user: self.user.clone(),
             owner: self.owner.clone(),
             ending,
         }
+    }
+
+    /// Where it is in the cgroups of its root.
+    fn part(&self) -> Part {
+        Part { of: self.root, within: self.within, id: self.id }
     }
 
     fn is_over(&self) -> bool {
@@ -281,7 +307,7 @@ impl AgentNode {
         };
         if let Err(why) = started {
             log::info!("container {}: {why}", inner.chain);
-            self.clear_inner(&inner).await;
+            self.clear_inner(&inner, Exit::Unseen).await;
             self.inners.known.borrow_mut().remove(&inner.chain);
             inner.set(State::Failed(why));
             return;
@@ -301,9 +327,18 @@ impl AgentNode {
         if inner.class != Class::Session {
             self.bound_logs_in(inner.id, &self.sandbox_of(&inner), true);
         }
-        let pumped = stdio.clone().map(|stdio| self.tasks.spawn(async move { stdio.pump().await }));
+        self.watch_inner(&inner);
+        let mut pumped =
+            stdio.clone().map(|stdio| self.tasks.spawn(async move { stdio.pump().await }));
         let exit = process.over().await;
-        let limited = self.clear_inner(&inner).await;
+        let seen = self.clear_inner(&inner, exit.as_ref().map_or(Exit::Unseen, |exit| *exit)).await;
+        let limited = inner.limited.take().or(seen);
+        if stdio.as_ref().is_some_and(|stdio| stdio.is_kept())
+            && let Some(pumped) = pumped.take()
+        {
+            // Who reads its file is to find all of it there when it is over.
+            alarm::within(LAST_WORDS_US, pumped).await;
+        }
         self.unbound_logs_of(inner.id).await;
         let status = exit.ok().and_then(status_of);
         // Before it is over for others, who may remove it then.
@@ -345,13 +380,13 @@ impl AgentNode {
     async fn ask_for(&self, inner: &Rc<Inner>, start: Start) -> Result<(), String> {
         let isolation = self.containers.isolation();
         let (work_dir, switch) = (self.work_dir.clone(), self.containers.switches_user());
-        let (own, at, below) = (inner.id, inner.root, inner.below());
+        let (own, part, below) = (inner.id, inner.part(), inner.below());
         let names = self.names_of(inner);
         let Start { mut command, limits, terminal } = start;
         let uris = std::mem::take(&mut command.uris);
         if inner.class == Class::Session {
             // As the task has it, but for what is said otherwise.
-            let mut variables = variables_of(&self.tally.private_of(at.id));
+            let mut variables = variables_of(&self.tally.private_of(part.of.id));
             variables.append(&mut command.variables);
             command.variables = variables;
         }
@@ -363,30 +398,59 @@ impl AgentNode {
                 move || build::alone(&names, command, &alone, &isolation, &work_dir, switch);
             let launch = self.containers.by_hand(build).await?;
             self.fetch_into(inner, uris, user).await?;
-            self.keeper.send(&launch);
-            return Ok(());
+            let Some(window) = terminal else {
+                return self.keeper.ask(&launch, None);
+            };
+            let user = launch.user().cloned();
+            let lent = self.terminal_of(inner, window, user).await?;
+            return self.keeper.ask(&launch.on(From::Kept), Some(lent));
         }
         let owner = inner.owner.clone();
         let (enter, walls) = {
             let below = below.clone();
             let build = move || {
-                let inside = build::Inside { at, own, below: &below, owner: &owner };
+                let inside = build::Inside { part, below: &below, owner: &owner, limits: &limits };
                 build::enclosed(&names, command, &inside, &isolation, &work_dir, switch)
             };
             self.containers.by_hand(build).await?
         };
-        let below = build::path(&below);
+        let below = path_text(&below);
         if inner.class != Class::Session {
             self.fetch_into(inner, uris, enter.launch.user.clone()).await?;
-            self.keeper.send(&Request::enter(enter, below, From::Files, walls));
-            return Ok(());
+            let Some(window) = terminal else {
+                return self.keeper.ask(&Request::enter(enter, below, From::Files, walls), None);
+            };
+            let user = enter.launch.user.clone();
+            let lent = self.terminal_of(inner, window, user).await?;
+            let enter = Request::enter(enter, below, From::Kept, walls);
+            return self.keeper.ask(&enter, Some(lent));
         }
         let made = Stdio::new(terminal, enter.launch.user.as_ref());
         let (stdio, theirs) = made.map_err(|error| format!("what a session writes to: {error}"))?;
         let from = if stdio.is_terminal() { From::Terminal } else { From::Given };
         *inner.stdio.borrow_mut() = Some(Rc::new(stdio));
-        self.keeper.send_with(&Request::enter(enter, below, from, walls), theirs);
-        Ok(())
+        self.keeper.ask(&Request::enter(enter, below, from, walls), Some(theirs))
+    }
+
+    /// Gives it a terminal: what the keeper gets of it.
+    async fn terminal_of(
+        &self,
+        inner: &Inner,
+        window: Option<Window>,
+        user: Option<User>,
+    ) -> Result<[OwnedFd; DESCRIPTORS], String> {
+        let place = (self.containers.sandbox(inner.root), inner.below());
+        let (stdio, lent) = self.terminal_in(place, window, user).await?;
+        *inner.stdio.borrow_mut() = Some(Rc::new(stdio));
+        Ok(lent)
+    }
+
+    /// Takes over the terminal that an earlier agent has given it, if it has.
+    async fn readopt_terminal(&self, inner: &Inner) {
+        let place = (self.containers.sandbox(inner.root), inner.below());
+        if let Some(stdio) = self.terminal_again(inner.id, place).await {
+            *inner.stdio.borrow_mut() = Some(stdio);
+        }
     }
 
     /// Fetches what its command needs in its sandbox, until it is to be killed.
@@ -437,10 +501,10 @@ impl AgentNode {
     /// Kills all of it, if its cgroups can.
     async fn kill_inner(&self, inner: &Inner) -> bool {
         let isolation = self.containers.isolation();
-        let (root, id, class) = (inner.root, inner.id, inner.class);
+        let (part, class) = (inner.part(), inner.class);
         let kill = move || match class {
-            Class::Standalone => isolation.kill(id),
-            Class::Nested | Class::Session => isolation.kill_enclosed(root, id),
+            Class::Standalone => isolation.kill(part.id),
+            Class::Nested | Class::Session => isolation.kill_enclosed(part),
         };
         match self.containers.by_hand(kill).await {
             Ok(killed) => killed == Killed::All,
@@ -452,18 +516,20 @@ impl AgentNode {
     }
 
     /// Removes what is left of one whose process is gone; which limit it ran into, if any.
-    async fn clear_inner(&self, inner: &Inner) -> Option<String> {
+    async fn clear_inner(&self, inner: &Inner, exit: Exit) -> Option<Limited> {
         let isolation = self.containers.isolation();
-        let (root, id, class) = (inner.root, inner.id, inner.class);
+        let (part, class, apart) = (inner.part(), inner.class, inner.apart);
         let clear = move || match class {
             Class::Standalone => {
-                let limited = isolation.ended(id, Exit::Unseen).ok().flatten();
-                let cleared = isolation.kill(id).and_then(|_| isolation.cleanup(id));
-                (limited.map(|limit| limit.message), cleared)
+                let limited = isolation.ended(part.id, exit).ok().flatten();
+                let cleared = isolation.kill(part.id).and_then(|_| isolation.cleanup(part.id));
+                (limited.map(Limited::from), cleared)
             }
             Class::Nested | Class::Session => {
-                let cleared = isolation.kill_enclosed(root, id);
-                (None, cleared.and_then(|_| isolation.disclose(root, id)))
+                let limited = apart.then(|| isolation.limitation_enclosed(part, Some(exit)));
+                let limited = limited.and_then(Result::ok).flatten();
+                let cleared = isolation.kill_enclosed(part);
+                (limited.map(Limited::from), cleared.and_then(|_| isolation.disclose(part)))
             }
         };
         let (limited, cleared) = self.containers.by_hand(clear).await;
@@ -543,7 +609,11 @@ impl AgentNode {
                 Some(Held::Running { .. } | Held::Starting { .. }) => {
                     taken.insert(inner.id);
                     let process = self.beside.adopt(inner.id);
-                    self.tasks.go(Rc::clone(self).live_on(Rc::clone(&inner), process));
+                    let (me, inner) = (Rc::clone(self), Rc::clone(&inner));
+                    self.tasks.go(async move {
+                        me.readopt_terminal(&inner).await;
+                        me.live_on(inner, process).await;
+                    });
                 }
                 Some(Held::Ended(ended)) => {
                     taken.insert(inner.id);
@@ -578,57 +648,27 @@ impl AgentNode {
         let ids = held.iter().map(Held::container);
         let own = ids.clone().filter(|id| id.incarnation == INCARNATION && !taken.contains(id));
         let own: Vec<ContainerId> = own.collect();
-        let roots: Vec<At> = ids
-            .filter(|id| id.incarnation != INCARNATION)
-            .map(|id| self.containers.at(id))
-            .collect();
+        let roots = ids.filter(|id| id.incarnation != INCARNATION).map(|id| self.containers.at(id));
+        let roots = roots.map(|root| (root, None));
+        let apart = self.inners.all(|inner| inner.apart);
+        let apart = apart.iter().map(|inner| (inner.root, Some(inner.id)));
+        let around: Vec<(At, Option<ContainerId>)> = roots.chain(apart).collect();
         let me = Rc::clone(self);
         self.tasks.go(async move {
             let isolation = me.containers.isolation();
             let clear = move || {
-                for (root, id) in
-                    roots.iter().flat_map(|root| own.iter().map(move |id| (*root, *id)))
-                {
-                    let cleared = isolation.kill_enclosed(root, id);
-                    if let Err(error) = cleared.and_then(|_| isolation.disclose(root, id)) {
-                        log::error!("container {id}: {error}");
+                let parts = around.iter().flat_map(|(of, within)| {
+                    own.iter().map(|id| Part { of: *of, within: *within, id: *id })
+                });
+                for part in parts {
+                    let cleared = isolation.kill_enclosed(part);
+                    if let Err(error) = cleared.and_then(|_| isolation.disclose(part)) {
+                        log::error!("container {}: {error}", part.id);
                     }
                 }
             };
             me.containers.by_hand(clear).await;
         });
-    }
-
-    /// Those that run, as they are shown among other containers.
-    pub(super) async fn shown_inner(&self, also: Also) -> Vec<Used> {
-        let mut shown = Vec::new();
-        let wanted = |inner: &Inner| match inner.class {
-            Class::Standalone => also.standalone,
-            Class::Nested | Class::Session => also.nested,
-        };
-        for inner in self.inners.all(|inner| wanted(inner) && !inner.is_over()) {
-            let usage = match inner.class {
-                Class::Standalone => self.usage_of(inner.id.into()).await,
-                // What it uses counts as its root's.
-                Class::Nested | Class::Session => Usage::default(),
-            };
-            let names = self.containers.names(inner.root.id);
-            let executor = if names.executor.is_empty() { names.task } else { names.executor };
-            let (framework, chain) = (inner.framework, inner.chain.clone());
-            let (executor_name, source) = (executor.clone(), executor.clone());
-            let resources = Resources::of(&Seq::EMPTY);
-            shown.push(Used {
-                framework,
-                executor,
-                executor_name,
-                source,
-                chain,
-                pid: None,
-                resources,
-                usage,
-            });
-        }
-        shown
     }
 
     /// Whose files those of a container are, by name.

@@ -1,9 +1,12 @@
-//! What a session reads and writes: pipes or a terminal, and who listens.
+//! What a session reads and writes: pipes or a terminal, and who listens. A terminal of something that
+//! outlives its agent is kept by the keeper as well, and what is written there goes to a file, too.
 
 use std::cell::{Cell, RefCell};
-use std::io;
+use std::fs::File;
+use std::io::{self, Write};
 use std::os::fd::OwnedFd;
 use std::rc::Rc;
+use std::sync::Arc;
 
 use event_listener::Event;
 use mesita_core::time::Time;
@@ -32,7 +35,7 @@ const STUCK_US: u64 = 2_000_000;
 const END_OF_INPUT: [u8; 1] = [4];
 
 /// The agent's end of a session.
-pub(super) struct Stdio {
+pub(in crate::agent) struct Stdio {
     input: RefCell<Option<Rc<Async<OwnedFd>>>>,
     terminal: Option<Rc<Async<OwnedFd>>>,
     outputs: RefCell<Vec<(Of, Rc<Async<OwnedFd>>)>>,
@@ -44,10 +47,14 @@ pub(super) struct Stdio {
     stuck: Cell<Option<Time>>,
     another: Event,
     over: Cell<bool>,
+    /// Where all that it writes goes as well.
+    file: Option<Arc<File>>,
+    /// That file takes no more.
+    lost: Cell<bool>,
 }
 
 /// Rows and columns, as the API has them.
-pub(super) type Window = (u32, u32);
+pub(in crate::agent) type Window = (u32, u32);
 
 impl Stdio {
     /// A session's own ends, and those for its process. A terminal belongs to `user`.
@@ -74,18 +81,36 @@ impl Stdio {
         window: Option<Window>,
         user: Option<&User>,
     ) -> io::Result<(Self, [OwnedFd; DESCRIPTORS])> {
-        let flags = OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC;
-        let own = openpt(flags)?;
-        unlockpt(&own)?;
-        let theirs = ioctl_tiocgptpeer(&own, flags)?;
-        if let Some(user) = user {
-            fchown(&theirs, Some(Uid::from_raw(user.uid)), Some(Gid::from_raw(user.gid)))?;
-        }
-        let own = Rc::new(Async::new(own)?);
-        let stdio = Self::of(Rc::clone(&own), Some(Rc::clone(&own)), vec![(Of::Stdout, own)]);
+        let (own, theirs) = terminal(user)?;
+        let stdio = Self::of_terminal(own, None)?;
         // Without one it is as the kernel made it.
         window.map_or(Ok(()), |window| stdio.resize(window))?;
         Ok((stdio, [theirs.try_clone()?, theirs.try_clone()?, theirs]))
+    }
+
+    /// A terminal that outlives this agent: its end, and what the keeper gets. All that is written there
+    /// goes to a file.
+    pub(in crate::agent) fn kept(
+        window: Option<Window>,
+        user: Option<&User>,
+        file: File,
+    ) -> io::Result<(Self, [OwnedFd; DESCRIPTORS])> {
+        let (own, theirs) = terminal(user)?;
+        let lent = [theirs, own.try_clone()?, own.try_clone()?];
+        let stdio = Self::of_terminal(own, Some(file))?;
+        window.map_or(Ok(()), |window| stdio.resize(window))?;
+        Ok((stdio, lent))
+    }
+
+    /// The same that an earlier agent has begun.
+    pub(in crate::agent) fn adopted(own: OwnedFd, file: File) -> io::Result<Self> {
+        Self::of_terminal(own, Some(file))
+    }
+
+    fn of_terminal(own: OwnedFd, file: Option<File>) -> io::Result<Self> {
+        let own = Rc::new(Async::new(own)?);
+        let stdio = Self::of(Rc::clone(&own), Some(Rc::clone(&own)), vec![(Of::Stdout, own)]);
+        Ok(Self { file: file.map(Arc::new), ..stdio })
     }
 
     fn of(
@@ -103,6 +128,8 @@ impl Stdio {
             stuck: Cell::default(),
             another: Event::new(),
             over: Cell::new(false),
+            file: None,
+            lost: Cell::new(false),
         }
     }
 
@@ -144,6 +171,11 @@ impl Stdio {
         }
     }
 
+    /// True when what it writes is in a file, from which others read.
+    pub(super) fn is_kept(&self) -> bool {
+        self.file.is_some()
+    }
+
     /// True when it is a terminal.
     pub(super) fn is_terminal(&self) -> bool {
         self.terminal.is_some()
@@ -167,7 +199,7 @@ impl Stdio {
     }
 
     /// Reads its outputs to their end.
-    pub(super) async fn pump(&self) {
+    pub(in crate::agent) async fn pump(&self) {
         let mut outputs = std::mem::take(&mut *self.outputs.borrow_mut()).into_iter();
         let (first, second) = (outputs.next(), outputs.next());
         futures_lite::future::zip(self.pump_one(first), self.pump_one(second)).await;
@@ -180,9 +212,23 @@ impl Stdio {
             self.pace().await;
             // A terminal that nobody has open any more ends with an error.
             match from.read_with(|from| Ok(rustix::io::read(from, &mut buffer)?)).await {
-                Ok(len) if len > 0 => self.tell(&data(of, &buffer[..len])),
+                Ok(len) if len > 0 => {
+                    self.note(&buffer[..len]).await;
+                    self.tell(&data(of, &buffer[..len]));
+                }
                 Ok(_) | Err(_) => break,
             }
+        }
+    }
+
+    async fn note(&self, bytes: &[u8]) {
+        let Some(file) = self.file.as_ref().map(Arc::clone) else { return };
+        let bytes = bytes.to_vec();
+        let written = blocking::unblock(move || (&*file).write_all(&bytes)).await;
+        if let Err(error) = written
+            && !self.lost.replace(true)
+        {
+            log::warn!("what is written to a terminal is lost for its file: {error}");
         }
     }
 
@@ -200,7 +246,7 @@ impl Stdio {
     }
 
     /// It is over: who reads gets the rest, and then the end.
-    pub(super) fn close(&self) {
+    pub(in crate::agent) fn close(&self) {
         self.over.set(true);
         self.input.take();
         self.readers.borrow_mut().drain(..).for_each(|(records, _)| records.close());
@@ -228,6 +274,18 @@ impl Stdio {
         }
         self.stuck.set(None);
     }
+}
+
+/// A new terminal of a user's: our end, and that of who works on it.
+fn terminal(user: Option<&User>) -> io::Result<(OwnedFd, OwnedFd)> {
+    let flags = OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC;
+    let own = openpt(flags)?;
+    unlockpt(&own)?;
+    let theirs = ioctl_tiocgptpeer(&own, flags)?;
+    if let Some(user) = user {
+        fchown(&theirs, Some(Uid::from_raw(user.uid)), Some(Gid::from_raw(user.gid)))?;
+    }
+    Ok((own, theirs))
 }
 
 /// A piece of output.

@@ -1,18 +1,29 @@
-//! Whether each master answers, and why not.
+//! Whether each master takes an agent with these flags, and why not.
 
+use std::cell::RefCell;
 use std::io::ErrorKind;
-use std::rc::Rc;
+use std::path::Path;
+
+use mesita_core::wire::hello::Role;
+use mesita_core::wire::link::{Link, Parting};
+use mesita_core::wire::{Head, Session, decode};
 
 use super::{Finding, State};
-use crate::access::Credential;
-use crate::alarm;
-use crate::client::asker::Asker;
+use crate::bodies::Bodies;
+use crate::cli::agent::{known_by, reach};
+use crate::client::REDIRECTS_MAX;
 use crate::conn::frames::Broken;
-use crate::conn::hello::Refused;
+use crate::conn::hello::{self, Own, Refused};
+use crate::conn::{Pipe, dial};
 use crate::flags::Agent;
-use crate::tls::{Transport, reached};
+use crate::identity;
+use crate::tls::Transport;
+use crate::{alarm, random};
 
-pub(super) fn all(flags: &Agent) -> Vec<Finding> {
+/// How long a master may take to say something, in µs.
+const HELLO_US: u64 = 5_000_000;
+
+pub(super) fn all(flags: &Agent, work_dir: &Path) -> Vec<Finding> {
     let credential = match crate::cli::credential(flags.access.credential.as_deref()) {
         Ok(credential) => credential,
         Err(failure) => return vec![Finding::new("credential", State::Fails, failure.message)],
@@ -21,22 +32,68 @@ pub(super) fn all(flags: &Agent) -> Vec<Finding> {
         let sentence = "nobody was asked; --master names one, without which no agent starts";
         return vec![Finding::new("master", State::Skipped, sentence)];
     }
-    let (addresses, over) = match reached(&flags.master, flags.trusted.trust()) {
-        Ok(reached) => reached,
-        Err(why) => return vec![Finding::new("master", State::Fails, why)],
+    let meta = work_dir.join("meta");
+    // Reading it makes it, where there is none.
+    let own = meta.join("key").exists().then(|| identity::own(&meta).ok()).flatten();
+    let proof = own.as_ref().and_then(|own| own.proof.as_ref());
+    let known = known_by(flags, work_dir)
+        .and_then(|(join, pin)| Ok((join.is_some(), reach(flags, pin, proof)?)));
+    let (joins, (addresses, over)) = match known {
+        Ok(known) => known,
+        Err(failure) => return vec![Finding::new("master", State::Fails, failure.message)],
     };
-    addresses.iter().map(|address| asked(address, &over, credential.clone())).collect()
+    let key = own.as_ref().map_or_else(random::bytes, |own| own.key);
+    let credential = credential.filter(|_| !joins);
+    let own = Own { key, credential, ..Own::new(Role::Agent) };
+    addresses.iter().map(|address| asked(address, &over, &own, joins)).collect()
 }
 
-fn asked(address: &str, over: &Transport, credential: Option<Rc<Credential>>) -> Finding {
+/// `joins`: by a token, which is not used up here.
+fn asked(address: &str, over: &Transport, own: &Own, joins: bool) -> Finding {
     let of = format!("master {address}");
-    let addresses = [address.to_owned()];
-    match alarm::block_on(Asker::connect(&addresses, over, credential)) {
-        Ok(_) => Finding::on(of, "the leader answers"),
+    match alarm::block_on(greeted(address, over, own)) {
+        Ok(()) => Finding::on(of, "the leader answers, and takes this agent"),
+        Err(Refused::Bye(Parting::Denied, _)) if joins => {
+            Finding::on(of, "the leader answers, and has the key that the token says")
+        }
         Err(refused) => {
             let sentence = format!("{refused}; {}", remedy(&refused));
             Finding::new(of, State::Fails, sentence)
         }
+    }
+}
+
+/// Says hello as the agent would, and waits whether it is turned away; nothing is registered.
+async fn greeted(address: &str, over: &Transport, own: &Own) -> Result<(), Refused> {
+    let mut address = address.to_owned();
+    for _ in 0..REDIRECTS_MAX {
+        match hello_to(&address, over, own).await {
+            Err(Refused::Redirect(leader)) => address = leader,
+            told => return told,
+        }
+    }
+    Err(Refused::Redirect(address))
+}
+
+async fn hello_to(address: &str, over: &Transport, own: &Own) -> Result<(), Refused> {
+    let dialled = dial::connect(address, over).await;
+    let Pipe { reading, mut writing, .. } =
+        dialled.map_err(|error| Refused::Broken(Broken::Io(error)))?;
+    let store = RefCell::new(Bodies::new(0));
+    let greeting = hello::dial(reading, &mut writing, own, &store);
+    let (mut frames, _) = alarm::within(HELLO_US, greeting).await.ok_or(Refused::NoHello)??;
+    // Whoever is let in is answered, and whoever is to prove something first is turned away.
+    let ping = Head::Link(Link::Ping { stamp: 0, session: Session::default() });
+    hello::say(&mut writing, &ping).await?;
+    let more = alarm::within(HELLO_US, frames.next(&store)).await.ok_or(Refused::NoHello)?;
+    match decode(more?.head) {
+        Ok(Head::Link(Link::Bye { reason, message })) => {
+            Err(Refused::Bye(reason, message.to_owned()))
+        }
+        Ok(Head::Link(Link::Redirect { address, .. })) => {
+            Err(Refused::Redirect(address.to_owned()))
+        }
+        Ok(_) | Err(_) => Ok(()),
     }
 }
 

@@ -4,13 +4,15 @@
 //! isolation crate over a keeper of a temporary work directory, the port is bound, the masters are
 //! asked. Sentences say what is wrong, then after `; ` what to do, as those of the agent itself do.
 
+mod engine;
 mod machine;
 mod masters;
 mod place;
+mod secrets;
 
 use std::process::ExitCode;
 
-use mesita_isolation::isolators::REGISTRY;
+use mesita_isolation::isolators::{Entry, REGISTRY};
 use mesita_isolation::keeper::{self, KeeperOptions};
 use mesita_isolation::sys::Linux;
 use mesita_isolation::{Isolation, NotHere, Options};
@@ -19,6 +21,7 @@ use serde_json::json;
 use super::{FAILED, Failure, OF_AGENT, check_access, door, print};
 use crate::access::Access;
 use crate::agent::prepare;
+use crate::doors::Doors;
 use crate::flags::{Agent, Doctor};
 
 /// The agent would run, with something off or worse than it could be.
@@ -109,9 +112,11 @@ fn examine(flags: &Agent) -> Result<Vec<Finding>, Failure> {
     let mut found = isolators(flags);
     found.extend(machine::all());
     found.push(resources(flags, &work_dir));
+    found.push(engine::examined(&flags.holds.docker));
     found.extend(place::all(flags, &work_dir));
+    found.extend(secrets::all(flags, &work_dir));
     found.push(doors(flags));
-    found.extend(masters::all(flags));
+    found.extend(masters::all(flags, &work_dir));
     Ok(found)
 }
 
@@ -137,15 +142,41 @@ fn survey(flags: &Agent) -> Result<Vec<Finding>, String> {
     // Each of them is looked at, whichever are named; who named one cannot do without it.
     let named = std::mem::take(&mut options.isolators);
     let meant = meant(&options, named.as_deref()).map_err(|error| error.to_string())?;
-    let told = Isolation::survey(&options, &Linux).map_err(|error| error.to_string())?;
+    // Those that are on by name alone, too, where a look changes nothing of the machine's cgroups. One
+    // that gives a network and one that takes it away are not looked at together.
+    let by_name = |entry: &&Entry| {
+        entry.named && (entry.controllers.is_empty() || meant.contains(&entry.name))
+    };
+    let none = "network/none";
+    let (with, apart): (Vec<&str>, Vec<&str>) =
+        REGISTRY.iter().filter(by_name).map(|entry| entry.name).partition(|name| {
+            meant.contains(name)
+                || (*name != none && !(meant.contains(&none) && name.starts_with("namespaces/net")))
+        });
+    let rates = options.ingress_rate.or(options.egress_rate).is_some();
+    for (given, name) in
+        [(rates, "network/bandwidth"), (options.container_network.is_some(), "namespaces/net")]
+    {
+        if given && !meant.contains(&name) {
+            return Err(format!(
+                "isolator {name}: there are flags for it, and --isolation does not name it; \
+                 --isolation=all,{name}"
+            ));
+        }
+    }
+    let names = |names: &[&str]| Some(names.iter().map(|name| (*name).to_owned()).collect());
+    options.isolators = names(&[&["all"], &with[..]].concat());
+    let mut told = Isolation::survey(&options, &Linux).map_err(|error| error.to_string())?;
+    options.isolators = names(&apart);
+    (options.container_network, options.ingress_rate, options.egress_rate) = (None, None, None);
+    told.extend(Isolation::survey(&options, &Linux).map_err(|error| error.to_string())?);
     Ok(told.into_iter().map(|(name, why)| isolator(name, why, named.is_some(), &meant)).collect())
 }
 
 /// The isolators that the flag names.
 fn meant(options: &Options, named: Option<&[String]>) -> Result<Vec<&'static str>, NotHere> {
-    let all = || REGISTRY.iter().map(|entry| entry.name);
     Ok(match named {
-        None => all().collect(),
+        None => REGISTRY.iter().filter(|entry| !entry.named).map(|entry| entry.name).collect(),
         Some(_) => {
             let options = Options { isolators: named.map(<[String]>::to_vec), ..options.clone() };
             options.meant()?
@@ -159,8 +190,21 @@ fn isolator(
     named: bool,
     meant: &[&str],
 ) -> Finding {
-    let about = REGISTRY.iter().find(|entry| entry.name == name).map_or("", |entry| entry.about);
+    let entry = REGISTRY.iter().find(|entry| entry.name == name);
+    let about = entry.map_or("", |entry| entry.about);
+    let by_name = entry.is_some_and(|entry| entry.named);
     match why {
+        None if !meant.contains(&name) && by_name => Finding::new(
+            name,
+            State::Skipped,
+            format!("would work, and is on only where it is named; --isolation=all,{name}"),
+        ),
+        // What it says is what to do, as of every other one.
+        Some(why) if !meant.contains(&name) && by_name => Finding::new(
+            name,
+            State::Skipped,
+            format!("is on only where it is named, and would not work here: {why}"),
+        ),
         None if !meant.contains(&name) => {
             Finding::new(name, State::Skipped, "would work; --isolation leaves it out")
         }
@@ -187,7 +231,10 @@ fn doors(flags: &Agent) -> Finding {
         let access = Access::read("agent", "--http-credentials", &flags.access.wanted())?;
         check_access(&flags.listen, &access, OF_AGENT).map_err(|failure| failure.message)
     });
-    Finding::of_result("doors", read.map(|_| "credentials and rules can be read"))
+    match Doors::new(false).trouble() {
+        Some(trouble) if read.is_ok() => Finding::new("doors", State::Degraded, trouble),
+        _ => Finding::of_result("doors", read.map(|_| "credentials and rules can be read")),
+    }
 }
 
 fn table(found: &[Finding]) -> String {

@@ -7,6 +7,7 @@ use std::os::fd::AsFd;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 
+use mesita_isolation::own;
 use rustix::fs::{FallocateFlags, fallocate, statfs};
 
 use super::{Finding, State};
@@ -40,7 +41,16 @@ pub(super) fn all(flags: &Agent, work_dir: &Path) -> Vec<Finding> {
     let place = if running {
         Finding::on("work dir", format!("an agent uses {}", work_dir.display()))
     } else {
-        Finding::of_result("work dir", writable(&work_dir).and_then(|says| keyed(&work_dir, says)))
+        let own = || own::check(&work_dir).map_err(|error| error.to_string());
+        let says = writable(&work_dir).and_then(|says| own().map(|()| says));
+        Finding::of_result("work dir", says.and_then(|says| keyed(&work_dir, says)))
+    };
+    let open = prepare::open_to_others(&work_dir).or_else(|| prepare::closed_to_users(&work_dir));
+    let place = match open {
+        Some(trouble) if place.state == State::On => {
+            Finding::new("work dir", State::Degraded, trouble)
+        }
+        _ => place,
     };
     let mut found = vec![place, file_system(&nearest(&work_dir))];
     found.push(port(SocketAddr::new(flags.listen.ip, flags.port), running));

@@ -7,8 +7,8 @@ mod services;
 mod uninstall;
 
 use std::fs;
-use std::io;
-use std::os::unix::fs::{PermissionsExt, symlink};
+use std::io::{self, ErrorKind, Write};
+use std::os::unix::fs::{OpenOptionsExt, PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
@@ -64,7 +64,8 @@ fn install(place: &Place<'_>, flags: &Install) -> Result<(), Failure> {
     let config = config(place, flags)?;
     let program = program(place)?;
     if let Some(config) = config {
-        write(&place.at(&place.config()), &config, 0o644)?;
+        // A token may be in it, and others need not know where the rest is.
+        write(&place.at(&place.config()), &config, 0o600)?;
     }
     let service = Service { init, daemon: place.daemon };
     let file = place.at(&service.file());
@@ -123,7 +124,12 @@ fn program(place: &Place<'_>) -> Result<&'static str, Failure> {
 fn write(path: &Path, text: &str, mode: u32) -> Result<(), Failure> {
     parent(path)?;
     let new = path.with_extension("new");
-    let written = fs::write(&new, text)
+    let open =
+        || fs::OpenOptions::new().write(true).create(true).truncate(true).mode(mode).open(&new);
+    // One that was left over has the mode that it had.
+    let written = fs::remove_file(&new)
+        .or_else(|error| if error.kind() == ErrorKind::NotFound { Ok(()) } else { Err(error) })
+        .and_then(|()| open()?.write_all(text.as_bytes()))
         .and_then(|()| fs::set_permissions(&new, fs::Permissions::from_mode(mode)))
         .and_then(|()| fs::rename(&new, path));
     written.map_err(|error| failed(path, &error))?;
@@ -147,7 +153,7 @@ fn enable(link: &Path, to: &str) -> Result<(), Failure> {
 }
 
 fn failed(path: &Path, error: &io::Error) -> Failure {
-    let denied = error.kind() == io::ErrorKind::PermissionDenied;
+    let denied = error.kind() == ErrorKind::PermissionDenied;
     let hint = if denied { "; run it as root" } else { "" };
     Failure::plain(format!("{}: {error}{hint}", path.display()))
 }

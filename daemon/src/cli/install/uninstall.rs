@@ -8,6 +8,7 @@ use std::time::Duration;
 use mesita_core::wire::Session;
 use mesita_isolation::keeper;
 use mesita_isolation::keeper::protocol::{Held, Reply, Request};
+use mesita_isolation::tree;
 
 use super::services::Service;
 use super::{PROGRAMS, Place, failed};
@@ -56,7 +57,8 @@ fn data(work_dir: &Path, purge: bool) -> Result<(), Failure> {
         outln!("mesita: kept {}; --purge removes it, too", work_dir.display());
         return Ok(());
     }
-    fs::remove_dir_all(work_dir).map_err(|error| failed(work_dir, &error))?;
+    tree::remove(work_dir)
+        .map_err(|error| failed(work_dir, &std::io::Error::from_raw_os_error(error.errno)))?;
     outln!("mesita: removed {}", work_dir.display());
     // The one around it, unless there is more in it.
     let _ = work_dir.parent().map(fs::remove_dir);

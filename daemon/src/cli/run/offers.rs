@@ -135,10 +135,12 @@ impl App {
         true
     }
 
-    /// Says that agents have enough, only not now, when the master did not say what is short.
+    /// Says that agents have enough, only not for this, when the master did not say what is short.
     pub(super) fn told_nothing(&self) {
         if !self.answered.get() && self.is_connected() && self.waits() {
-            self.say_waiting("the agents that have that much use it for other tasks now", "");
+            let why = "the agents that have that much use it for other tasks, or take none now; \
+                       `mesita explain` tells which";
+            self.say_waiting(why, "");
         }
     }
 

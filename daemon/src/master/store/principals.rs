@@ -25,8 +25,13 @@ impl MasterNode {
         Err((CloseReason::Denied, denied(caller, action, None)))
     }
 
-    /// Refuses what is no principal, and to tell a secret.
-    pub(super) fn judge_principal(&self, name: &str, verb: Keep<'_>) -> Result<(), No> {
+    /// Refuses what is no principal, to tell a secret, and to hand on what a caller does not have.
+    pub(super) fn judge_principal(
+        &self,
+        caller: &Caller,
+        name: &str,
+        verb: Keep<'_>,
+    ) -> Result<(), No> {
         let no = |why: String| Err((CloseReason::Failed, why));
         match verb {
             Keep::Put { .. } if self.options.access.has_in_file(name) => {
@@ -38,7 +43,15 @@ impl MasterNode {
                     start the masters without"
                     .to_owned())
             }
-            Keep::Put { value, .. } => kept::read(name, value).map(|_| ()).or_else(no),
+            Keep::Put { value, .. } => match kept::read(name, value) {
+                Ok(terms) if terms.has_root() && !caller.rights.has(Rights::ANY_USER) => {
+                    let why = "who may not run tasks as root hands that on to nobody: root on the \
+                               master's machine may, and principals that `run_tasks` of --acls names";
+                    Err((CloseReason::Denied, why.to_owned()))
+                }
+                Ok(_) => Ok(()),
+                Err(why) => no(why),
+            },
             Keep::Get => no("secrets are not told".to_owned()),
             Keep::Remove { .. } | Keep::List => Ok(()),
         }

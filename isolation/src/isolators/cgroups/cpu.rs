@@ -48,6 +48,7 @@ fn weight(version: Version, limits: &TaskLimits) -> u64 {
 /// The cap in µs of every period; none = no cap.
 fn quota(caps: bool, limits: &TaskLimits) -> Option<u32> {
     let milli = match limits.cpus_limit {
+        _ if limits.shared => return None,
         Some(Cap::Unlimited) => return None,
         Some(Cap::At(milli)) => milli,
         None if caps => limits.cpus_milli,
@@ -75,13 +76,27 @@ fn set(
     container.sys.limit(at.version, &at.path, weight)?;
     // A kernel without CFS bandwidth control has no file to say "no cap" in.
     let file = Limit::CpuQuota(None).file(at.version);
+    let quota = quota.map(|own| own.min(around(container, &at).unwrap_or(u32::MAX)));
     if quota.is_some() || (!fresh && at.read(container, file).is_ok()) {
         container.sys.limit(at.version, &at.path, Limit::CpuQuota(quota))?;
     }
     Ok(())
 }
 
+/// The cap of what a part is inside of, in µs of every period, where it may ask for no more than that:
+/// v2 takes the least of both by itself.
+fn around(container: &Container<'_>, at: &Directory) -> Option<u32> {
+    container.part?;
+    let above = at.path.parent().filter(|_| at.version == Version::V1)?;
+    let quota = container.sys.read(&above.join(Limit::CpuQuota(None).file(at.version))).ok()?;
+    quota.trim().parse().ok()
+}
+
 impl Isolator for Cpu {
+    fn limits_parts(&self) -> bool {
+        true
+    }
+
     fn prepare(
         &self,
         container: &Container<'_>,
@@ -123,7 +138,10 @@ impl Isolator for Cpu {
 
 #[cfg(test)]
 mod tests {
+    use mesita_core::wire::ContainerId;
+
     use super::*;
+    use crate::cgroups::Part;
     use crate::isolation::Isolation;
     use crate::isolation::tests::{CONTAINER, isolation};
     use crate::sys::fake::Fake;
@@ -186,6 +204,25 @@ mod tests {
             }
             assert_eq!(v1.text(&format!("{V1}/cpu.cfs_quota_us")), quota_v1);
             assert_eq!(v2.text(&format!("{V2}/cpu.max")), max_v2);
+        }
+    }
+
+    #[test]
+    fn a_part_asks_for_no_more_than_what_is_around_it_has() {
+        let part = Part {
+            of: CONTAINER.into(),
+            within: None,
+            id: ContainerId { incarnation: 1, counter: 2 },
+        };
+        for (around, own, quota) in [
+            (Some(Cap::At(1000)), 2000, "100000"),
+            (Some(Cap::At(1000)), 500, "50000"),
+            (Some(Cap::Unlimited), 2000, "200000"),
+        ] {
+            let sys = Fake::v1();
+            let isolation = prepared(&sys, &limits(1000, around));
+            isolation.enclose(part, &limits(500, Some(Cap::At(own)))).unwrap();
+            assert_eq!(sys.text(&format!("{V1}/1-2/cpu.cfs_quota_us")), quota);
         }
     }
 

@@ -49,6 +49,7 @@ impl Isolator for Hugetlb {
     fn update(&self, container: &Container<'_>, limits: &TaskLimits) -> Result<(), Error> {
         let Some(at) = Directory::of(container, Controller::Hugetlb) else { return Ok(()) };
         let bytes = match limits.mem_limit {
+            _ if limits.shared => return Ok(()),
             Some(Cap::Unlimited) => return Ok(()),
             Some(Cap::At(bytes)) => bytes,
             None => limits.mem_bytes,

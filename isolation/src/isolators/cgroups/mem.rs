@@ -46,6 +46,7 @@ impl Mem {
     fn amounts(&self, limits: &TaskLimits) -> (u64, Option<u64>) {
         let kept = limits.mem_bytes.max(self.floor);
         match limits.mem_limit {
+            _ if limits.shared => (kept, None),
             None => (kept, Some(kept)),
             Some(Cap::At(limit)) => (kept, Some(limit.max(kept))),
             Some(Cap::Unlimited) => (kept, None),
@@ -53,11 +54,12 @@ impl Mem {
     }
 }
 
-/// Whom the kernel kills first when the whole machine is out, as `oom_score_adj`: those that may take
-/// more than they asked for, the more so the less they asked for. In bytes: what was asked for, what
-/// may be had (none = all), and what the machine has. Mesos: `calculateOOMScoreAdj`.
-pub fn badness(kept: u64, limit: Option<u64>, total: u64) -> i16 {
-    if limit.is_some_and(|limit| limit <= kept) || total == 0 {
+/// Whom the kernel kills first when the whole machine is out, as `oom_score_adj`: it adds what a
+/// process takes, so that who takes more than it asked for is beyond 1000, the more of it the sooner,
+/// and nobody else is. What is no task comes last. In bytes: what was asked for, and what the machine
+/// has. Mesos: `calculateOOMScoreAdj`, of those alone that may take more; Kubernetes: of burstable pods.
+pub fn badness(kept: u64, total: u64) -> i16 {
+    if total == 0 {
         return 0;
     }
     let asked = u64::min(1000, kept.saturating_mul(1000) / total);
@@ -82,16 +84,47 @@ fn current(container: &Container<'_>, at: &Directory) -> Result<Option<u64>, Err
     Ok(bytes.filter(|&bytes| bytes < UNLIMITED_V1))
 }
 
-/// How often the kernel killed here.
+/// Whether a limit was hit that holds here: the cgroup's own, or that of one around it among ours.
+/// Otherwise it is the machine that was out of memory, or what the agent itself is in. Who cannot be
+/// asked is taken at the kernel's word that it killed.
+fn was_full(container: &Container<'_>, at: &Directory) -> bool {
+    let ours = container.cgroups.place(Controller::Memory).map(|place| place.directory.as_path());
+    let around = at.path.ancestors().take_while(|above| Some(*above) != ours);
+    around.into_iter().any(|path| {
+        let read = |file: &str| container.sys.read(&path.join(file));
+        let hits = match at.version {
+            Version::V1 => read("memory.failcnt").ok().and_then(|text| text.trim().parse().ok()),
+            // Since Linux 5.2; those of before count what happened below it, too.
+            Version::V2 => {
+                let events = read("memory.events.local").or_else(|_| read("memory.events"));
+                events.ok().and_then(|events| keyed(&events, "oom"))
+            }
+        };
+        hits.is_none_or(|hits: u64| hits > 0)
+    })
+}
+
+/// How often the kernel killed here, and in what has its limit from here.
 fn kills(container: &Container<'_>, at: &Directory) -> Result<Option<u64>, Error> {
-    let file = match at.version {
-        Version::V1 => "memory.oom_control",
-        Version::V2 => "memory.events",
-    };
-    Ok(keyed(&at.read(container, file)?, "oom_kill"))
+    if at.version == Version::V2 {
+        return Ok(keyed(&at.read(container, "memory.events")?, "oom_kill"));
+    }
+    let of = |at: &Directory| Ok(keyed(&at.read(container, "memory.oom_control")?, "oom_kill"));
+    let own: Result<Option<u64>, Error> = of(at);
+    // There each cgroup counts for itself alone.
+    let below = container.sys.children(&at.path).unwrap_or_default().into_iter().map(|name| {
+        let below = Directory { version: at.version, path: at.path.join(name) };
+        let shares = current(container, &below).is_ok_and(|limit| limit.is_none());
+        shares.then(|| of(&below).ok().flatten()).flatten().unwrap_or(0)
+    });
+    Ok(own?.map(|own| below.fold(own, u64::saturating_add)))
 }
 
 impl Isolator for Mem {
+    fn limits_parts(&self) -> bool {
+        true
+    }
+
     fn prepare(
         &self,
         container: &Container<'_>,
@@ -110,7 +143,7 @@ impl Isolator for Mem {
                 container.sys.write(&group, "1")?;
             }
         }
-        additions.oom_score_adj = badness(kept, limit, self.total);
+        additions.oom_score_adj = badness(kept, self.total);
         Ok(())
     }
 
@@ -126,7 +159,7 @@ impl Isolator for Mem {
     ) -> Result<Option<Limitation>, Error> {
         let Some(at) = Directory::of(container, Controller::Memory) else { return Ok(None) };
         let killed = match kills(container, &at)? {
-            Some(kills) => kills > 0,
+            Some(kills) => kills > 0 && was_full(container, &at),
             // Linux before 4.13 does not count: a SIGKILL after the limit was hit is taken for it.
             None => {
                 let hits = at.number(container, "memory.failcnt")?.unwrap_or(0);
@@ -140,7 +173,8 @@ impl Isolator for Mem {
         self.usage(container, &mut usage)?;
         let statistics = at.read(container, "memory.stat").unwrap_or_default();
         let message = message(&usage, &statistics);
-        Ok(Some(Limitation { reason: Reason::Memory, message }))
+        let bytes = peak(&usage).unwrap_or(0);
+        Ok(Some(Limitation { reason: Reason::Memory, message, bytes }))
     }
 
     fn update(&self, container: &Container<'_>, limits: &TaskLimits) -> Result<(), Error> {
@@ -150,7 +184,8 @@ impl Isolator for Mem {
         let raises = match (current(container, &at)?, limit) {
             (Some(now), Some(then)) => then > now,
             (Some(_), None) => true,
-            (None, _) => false,
+            // A fresh one has none yet.
+            (None, _) => limits.holds,
         };
         if raises { set(container, &at, limit) } else { Ok(()) }
     }
@@ -185,12 +220,17 @@ impl Isolator for Mem {
     }
 }
 
+/// The most that it ever took: its limit, where the kernel does not remember.
+fn peak(usage: &Usage) -> Option<u64> {
+    usage.mem_peak_bytes.or(usage.mem_limit_bytes)
+}
+
 /// In the words of Mesos, as far as they fit.
 fn message(usage: &Usage, statistics: &str) -> String {
     let mut message = String::from("Memory limit exceeded: Requested: ");
     let shown = |bytes: Option<u64>| bytes.map_or_else(|| "unknown".to_owned(), size);
-    let peak = usage.mem_peak_bytes.or(usage.mem_limit_bytes);
-    let _ = write!(message, "{} Maximum Used: {}", shown(usage.mem_limit_bytes), shown(peak));
+    let most = shown(peak(usage));
+    let _ = write!(message, "{} Maximum Used: {most}", shown(usage.mem_limit_bytes));
     message.push_str("\n\nMEMORY STATISTICS:");
     for line in statistics.lines().filter(|line| !line.ends_with(" 0")) {
         if message.len() + 1 + line.len() > MESSAGE_MAX {
@@ -214,7 +254,9 @@ mod tests {
     use super::*;
     use crate::isolation::Isolation;
     use crate::isolation::tests::{CONTAINER, isolation};
+    use crate::sys::Sys;
     use crate::sys::fake::Fake;
+    use std::path::Path;
 
     const V1: &str = "/sys/fs/cgroup/memory/mesita/0001020304050607/1-1";
     const V2: &str = "/sys/fs/cgroup/mesita/0001020304050607/1-1";
@@ -264,13 +306,22 @@ mod tests {
     }
 
     #[test]
-    fn who_may_burst_is_killed_first_when_the_machine_is_out() {
-        let sys = Fake::v1();
-        // The test machine has 1,024 MiB.
-        let burst = limits(256 * MIB, Some(Cap::At(512 * MIB)));
-        assert_eq!(prepared(&sys, &burst).1, 750);
-        let sys = Fake::v1();
-        assert_eq!(prepared(&sys, &limits(256 * MIB, None)).1, 0);
+    fn who_takes_most_beyond_its_request_is_killed_first_when_the_machine_is_out() {
+        // The test machine has 1,024 MiB. The kernel adds thousandths of it that are taken.
+        let taking = |asked: u64, limit, taken: u64| {
+            let sys = Fake::v1();
+            i64::from(prepared(&sys, &limits(asked * MIB, limit)).1)
+                + (taken * 1000 / 1024).cast_signed()
+        };
+        let burst = Some(Cap::At(512 * MIB));
+        assert_eq!(taking(256, burst, 0), 750);
+        assert_eq!(taking(256, None, 0), 750);
+        let (far, near) = (taking(256, burst, 400), taking(64, burst, 128));
+        assert!(far > near && near > taking(512, None, 511), "{far} {near}");
+        // A process that is no task: its score is what it takes.
+        assert!(taking(32, None, 1) > 900);
+        let shared = TaskLimits { shared: true, ..limits(256 * MIB, None) };
+        assert_eq!(prepared(&Fake::v1(), &shared).1, 750);
     }
 
     #[test]
@@ -298,12 +349,36 @@ mod tests {
         sys.put(&format!("{V1}/memory.max_usage_in_bytes"), "33554432\n");
         sys.put(&format!("{V1}/memory.stat"), "cache 0\nrss 33000000\n");
         let limitation = ended(Exit::Code(0)).expect("a child was killed");
-        assert_eq!(limitation.reason, Reason::Memory);
+        assert_eq!((limitation.reason, limitation.bytes), (Reason::Memory, 32 * MIB));
         assert_eq!(
             limitation.message,
             "Memory limit exceeded: Requested: 32MB Maximum Used: 32MB\n\n\
              MEMORY STATISTICS:\nrss 33000000"
         );
+    }
+
+    #[test]
+    fn a_kill_for_want_of_the_machines_memory_is_no_limit_of_the_task() {
+        let v1 = Fake::v1();
+        let (isolation, _) = prepared(&v1, &limits(32 * MIB, None));
+        v1.put(&format!("{V1}/memory.oom_control"), "oom_kill 1\n");
+        v1.put(&format!("{V1}/memory.failcnt"), "0\n");
+        assert_eq!(isolation.ended(CONTAINER, Exit::Signal(9)), Ok(None));
+        v1.put(&format!("{V1}/memory.failcnt"), "3\n");
+        assert!(isolation.ended(CONTAINER, Exit::Signal(9)).unwrap().is_some());
+        // Of who is below without a limit of its own, and only of that one.
+        v1.put(&format!("{V1}/memory.oom_control"), "oom_kill 0\n");
+        v1.make(Path::new(&format!("{V1}/below"))).unwrap();
+        v1.put(&format!("{V1}/below/memory.oom_control"), "oom_kill 1\n");
+        assert!(isolation.ended(CONTAINER, Exit::Code(0)).unwrap().is_some());
+        v1.put(&format!("{V1}/below/memory.limit_in_bytes"), "1048576\n");
+        assert_eq!(isolation.ended(CONTAINER, Exit::Code(0)), Ok(None));
+        let v2 = Fake::v2("/", &[50]);
+        let (isolation, _) = prepared(&v2, &limits(32 * MIB, None));
+        v2.put(&format!("{V2}/memory.events"), "oom 0\noom_kill 1\n");
+        assert_eq!(isolation.ended(CONTAINER, Exit::Signal(9)), Ok(None));
+        v2.put(&format!("{V2}/memory.events"), "oom 1\noom_kill 1\n");
+        assert!(isolation.ended(CONTAINER, Exit::Signal(9)).unwrap().is_some());
     }
 
     #[test]

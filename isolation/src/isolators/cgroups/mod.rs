@@ -25,7 +25,7 @@ struct Directory {
 impl Directory {
     fn of(container: &Container<'_>, controller: Controller) -> Option<Self> {
         let place = container.cgroups.place(controller)?;
-        let path = container.at.below(&place.directory);
+        let path = container.directory(place);
         Some(Self { version: place.version, path })
     }
 

@@ -23,6 +23,10 @@ pub(crate) fn make(ground: &Ground<'_>) -> Result<Box<dyn Isolator>, Unusable> {
 }
 
 impl Isolator for Pids {
+    fn limits_parts(&self) -> bool {
+        true
+    }
+
     fn prepare(
         &self,
         container: &Container<'_>,

@@ -101,7 +101,7 @@ impl Isolator for Du {
                 "Disk usage cannot be counted: the sandbox holds more, or deeper, than is looked at"
             )
         };
-        Ok(Some(Limitation { reason: Reason::Disk, message }))
+        Ok(Some(Limitation { reason: Reason::Disk, message, bytes: limit }))
     }
 
     fn update(&self, container: &Container<'_>, limits: &TaskLimits) -> Result<(), Error> {

@@ -9,7 +9,7 @@ use mesita_core::wire::ContainerId;
 
 use crate::isolators::filesystem::Provisioned;
 use crate::isolators::{Additions, Container, Error, Ground, Isolator, TaskLimits, Unusable};
-use crate::keeper::wall::Wall;
+use crate::keeper::wall::{NODES_MAX, Wall};
 
 /// What it does.
 pub(crate) const ABOUT: &str = "a root of its own for a task with an image";
@@ -40,6 +40,10 @@ impl Isolator for Linux {
         let root = root.map_err(|error| Error::Image(error.to_string()))?;
         additions.namespaces = self.0.namespaces;
         additions.walls.push(Wall::Root(Box::new(root)));
+        if !limits.nodes.is_empty() {
+            let nodes = limits.nodes.iter().take(NODES_MAX).cloned().collect();
+            additions.walls.push(Wall::Devices { nodes });
+        }
         Ok(())
     }
 

@@ -1,6 +1,7 @@
 //! Isolators of what a task sees of files.
 
 pub(crate) mod linux;
+pub(crate) mod shared;
 
 use std::sync::Arc;
 

@@ -166,6 +166,10 @@ impl Isolator for Isolated {
         limits: &TaskLimits,
         additions: &mut Additions,
     ) -> Result<(), Error> {
+        self.beside(limits, additions)
+    }
+
+    fn beside(&self, limits: &TaskLimits, additions: &mut Additions) -> Result<(), Error> {
         let effective = granted(limits.effective_capabilities, self.effective, "effective")?;
         let bounding = match limits.bounding_capabilities {
             // Who asks for less does not keep the rest in reserve.
@@ -179,11 +183,6 @@ impl Isolator for Isolated {
         let (bounding, effective) = (bounding.0, effective.0);
         additions.walls.push(Wall::Capabilities { bounding, effective });
         Ok(())
-    }
-
-    fn beside(&self, additions: &mut Additions) {
-        let (bounding, effective) = (self.bounding.0, self.effective.0);
-        additions.walls.push(Wall::Capabilities { bounding, effective });
     }
 }
 
@@ -231,6 +230,8 @@ mod tests {
         assert_eq!(wall(most, [Some(""), Some("CHOWN")]), is("", "CHOWN"));
         let refused = wall(most, [Some("SYS_ADMIN"), None]).unwrap_err();
         assert!(refused.contains("SYS_ADMIN") && refused.contains("KILL,NET_RAW"), "{refused}");
+        let none = wall(["-", "-"], [Some("SYS_ADMIN"), None]).unwrap_err();
+        assert!(none.contains("are SYS_ADMIN, and none are allowed; "), "{none}");
         assert!(wall(most, [Some("KILL"), Some("CHOWN")]).is_err(), "not among its own");
         assert!(wall(["KILL", "CHOWN"], [None, None]).is_err(), "the flags contradict each other");
     }

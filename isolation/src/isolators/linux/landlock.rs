@@ -69,8 +69,9 @@ impl Isolator for Landlock {
         Ok(())
     }
 
-    fn beside(&self, additions: &mut Additions) {
+    fn beside(&self, _: &TaskLimits, additions: &mut Additions) -> Result<(), Error> {
         additions.walls.push(self.wall(&self.volumes));
+        Ok(())
     }
 }
 
@@ -89,6 +90,6 @@ mod tests {
         let [Wall::Landlock { writable }] = &prepared.additions.walls[..] else { panic!() };
         let expected = [c".", c"/tmp", c"/var/tmp", c"/dev", c"/proc", c"/volume"];
         assert!(writable.iter().map(CString::as_c_str).eq(expected), "{writable:?}");
-        assert_eq!(isolation.beside(CONTAINER).additions.walls.len(), 1);
+        assert_eq!(isolation.beside(CONTAINER, &limits).unwrap().additions.walls.len(), 1);
     }
 }

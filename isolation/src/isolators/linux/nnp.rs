@@ -17,15 +17,15 @@ impl Isolator for NoNewPrivs {
     fn prepare(
         &self,
         _: &Container<'_>,
-        _: &TaskLimits,
+        limits: &TaskLimits,
         additions: &mut Additions,
     ) -> Result<(), Error> {
-        self.beside(additions);
-        Ok(())
+        self.beside(limits, additions)
     }
 
-    fn beside(&self, additions: &mut Additions) {
+    fn beside(&self, _: &TaskLimits, additions: &mut Additions) -> Result<(), Error> {
         additions.no_new_privs = true;
+        Ok(())
     }
 }
 

@@ -96,17 +96,15 @@ impl Isolator for Filters {
         limits: &TaskLimits,
         additions: &mut Additions,
     ) -> Result<(), Error> {
+        self.beside(limits, additions)
+    }
+
+    fn beside(&self, limits: &TaskLimits, additions: &mut Additions) -> Result<(), Error> {
         if limits.seccomp != Some(Seccomp::Unconfined) {
             let program = self.program(limits, additions)?;
             additions.walls.push(Wall::Seccomp { program });
         }
         Ok(())
-    }
-
-    fn beside(&self, additions: &mut Additions) {
-        let limits = TaskLimits::default();
-        let program = self.program(&limits, additions).unwrap_or_else(|_| self.own.clone());
-        additions.walls.push(Wall::Seccomp { program });
     }
 }
 

@@ -2,7 +2,10 @@
 
 pub(crate) mod cgroup;
 pub(crate) mod ipc;
+pub(crate) mod net;
 pub(crate) mod pid;
+pub(crate) mod range;
+pub(crate) mod user;
 pub(crate) mod uts;
 
 use super::{Additions, Container, Error, Ground, Isolator, TaskLimits, Unusable};
@@ -54,7 +57,6 @@ mod tests {
     fn each_comes_with_a_process_1_that_holds_it() {
         let sys = Fake::bare();
         for (name, wall) in [
-            ("namespaces/ipc", Wall::Ipc),
             ("namespaces/uts", Wall::Uts { hostname: c"".into() }),
             ("namespaces/cgroup", Wall::Cgroup),
             ("network/none", Wall::Network),
@@ -63,7 +65,10 @@ mod tests {
             let prepared = isolation.prepare(CONTAINER, &TaskLimits::default()).unwrap();
             assert!(prepared.additions.namespaces.pid && prepared.additions.namespaces.mount);
             assert_eq!(prepared.additions.walls, [wall]);
-            assert_eq!(isolation.beside(CONTAINER).additions, Additions::default());
+            assert_eq!(
+                isolation.beside(CONTAINER, &TaskLimits::default()).unwrap().additions,
+                Additions::default()
+            );
         }
     }
 

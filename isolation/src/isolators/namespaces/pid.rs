@@ -5,7 +5,8 @@
 //! around them.
 //!
 //! Files of `/proc` and `/sys` that tell of the whole machine are hidden, and what changes it is
-//! read-only, cgroups as well, for a task of root too.
+//! read-only, cgroups as well, for a task of root too. Who asks for the processes of the agent
+//! (`share_pid_namespace`) is refused, as by Mesos with `--disallow_sharing_agent_pid_namespace`.
 
 use std::path::Path;
 
@@ -63,9 +64,12 @@ impl Isolator for Pid {
     fn prepare(
         &self,
         _: &Container<'_>,
-        _: &TaskLimits,
+        limits: &TaskLimits,
         additions: &mut Additions,
     ) -> Result<(), Error> {
+        if limits.shares_processes {
+            return Err(Error::Shares("processes"));
+        }
         additions.namespaces = self.namespaces;
         additions.walls.extend(self.walls.iter().cloned());
         Ok(())
@@ -87,6 +91,9 @@ mod tests {
         let prepared = isolation.prepare(CONTAINER, &TaskLimits::default()).unwrap();
         let expected = Namespaces { user: false, pid: true, mount: true };
         assert_eq!(prepared.additions.namespaces, expected);
+        let shares = TaskLimits { shares_processes: true, ..TaskLimits::default() };
+        let refused = isolation.prepare(CONTAINER, &shares).unwrap_err().to_string();
+        assert!(refused.contains("to share the processes of its agent"), "{refused}");
     }
 
     #[test]

@@ -37,8 +37,9 @@ impl Isolator for Ports {
         Ok(())
     }
 
-    fn beside(&self, additions: &mut Additions) {
+    fn beside(&self, _: &TaskLimits, additions: &mut Additions) -> Result<(), Error> {
         additions.walls.push(Wall::Ports { held: Vec::new() });
+        Ok(())
     }
 }
 

@@ -57,6 +57,10 @@ impl Isolator for Rlimits {
         limits: &TaskLimits,
         additions: &mut Additions,
     ) -> Result<(), Error> {
+        self.beside(limits, additions)
+    }
+
+    fn beside(&self, limits: &TaskLimits, additions: &mut Additions) -> Result<(), Error> {
         for limit in &limits.rlimits {
             let named = NAMES.iter().find(|(name, _)| *name == limit.name);
             let number = named.and_then(|&(_, number)| u8::try_from(number).ok());

@@ -1,0 +1,306 @@
+//! Masters that join a closed cluster by a token.
+
+use std::cell::RefCell;
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::path::PathBuf;
+
+use serde_json::Value;
+
+use crate::world::{Agent, Process, Said, Signal, World, eventually, is_root};
+
+/// A cluster that `mesita init` has made on loopback, and its masters.
+struct Shop<'w> {
+    world: &'w World,
+    directory: PathBuf,
+    ports: RefCell<Vec<u16>>,
+    running: Vec<Option<Process>>,
+}
+
+impl<'w> Shop<'w> {
+    /// Its first master leads.
+    fn new(world: &'w World, name: &str) -> Self {
+        let (directory, port) = (world.path(name), world.port());
+        let init = ["init", "--name", name, "--ip", "127.0.0.1", "--port", &port.to_string()];
+        let said = world.told(&[&init[..], &["--dir", directory.to_str().unwrap()]].concat());
+        assert_eq!(said.status, 0, "{}", said.err);
+        assert!(said.out.contains("mesita token create --role master"), "{}", said.out);
+        let ports = RefCell::new(vec![port]);
+        let mut shop = Self { world, directory, ports, running: vec![None] };
+        shop.start(0, &[]);
+        shop
+    }
+
+    fn file(&self, name: &str) -> String {
+        self.directory.join(name).display().to_string()
+    }
+
+    fn address(&self, at: usize) -> String {
+        format!("https://127.0.0.1:{}", self.ports.borrow()[at])
+    }
+
+    fn list(&self) -> String {
+        let all = (0..self.running.len()).map(|at| self.address(at));
+        all.collect::<Vec<_>>().join(",")
+    }
+
+    fn work_dir(&self, at: usize) -> PathBuf {
+        self.world.path(&format!("master-{}", self.ports.borrow()[at]))
+    }
+
+    /// Starts a master with these flags.
+    fn begin(&self, at: usize, more: &[&str]) -> Process {
+        if at == 0 {
+            let config = self.file("master.toml");
+            let begin = ["master", "--config", &config];
+            return self.world.start(self.world.mesita(&[&begin[..], more].concat()));
+        }
+        let (port, work_dir) = (self.ports.borrow()[at].to_string(), self.work_dir(at));
+        let mut command = self.world.mesita(&["master", "--port", &port, "--work-dir"]);
+        command.arg(work_dir).args(more);
+        self.world.start(command)
+    }
+
+    fn start(&mut self, at: usize, more: &[&str]) {
+        let process = self.begin(at, more);
+        process.says("master at 127.0.0.1:");
+        self.running[at] = Some(process);
+    }
+
+    /// A place for another master.
+    fn place(&mut self) -> usize {
+        self.ports.borrow_mut().push(self.world.port());
+        self.running.push(None);
+        self.running.len() - 1
+    }
+
+    /// Another master that joins by a token, and is one of them.
+    fn join(&mut self, token: &str) -> usize {
+        let (at, first) = (self.place(), self.address(0));
+        self.start(at, &["--masters", &first, "--join", token]);
+        at
+    }
+
+    fn kill(&mut self, at: usize) {
+        self.running[at].take().unwrap().kill();
+    }
+
+    /// What an operator is told.
+    fn told(&self, words: &[&str]) -> Said {
+        let (credential, authority) = (self.file("operator"), self.file("ca.pem"));
+        let list = self.list();
+        let by = ["--master", &list, "--credential", &credential, "--tls-ca-file", &authority];
+        self.world.told(&[words, &by].concat())
+    }
+
+    fn rows(&self, words: &[&str]) -> Vec<Value> {
+        let said = self.told(&[words, &["--json"]].concat());
+        said.out.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+    }
+
+    fn token(&self, flags: &[&str]) -> String {
+        let said = self.told(&[&["token", "create"], flags].concat());
+        assert_eq!(said.status, 0, "{}", said.err);
+        said.out.trim().to_owned()
+    }
+
+    /// Waits until so many vote, all of them heard.
+    fn voting(&self, count: usize) {
+        let rows = || self.rows(&["masters", "ls"]);
+        let well = |row: &&Value| row["votes"] == true && row["state"] != "silent";
+        let all = || {
+            let rows = rows();
+            rows.iter().filter(well).count() == count
+                && rows.iter().filter(|row| row["id"].is_u64()).count() == count
+        };
+        eventually(all, || format!("{count} that vote: {:?}", rows()));
+    }
+
+    fn stop(self) {
+        let all: Vec<Process> = self.running.into_iter().flatten().collect();
+        all.iter().for_each(|process| process.signal(Signal::TERM));
+        for process in all {
+            let said = process.end();
+            assert_eq!(said.status, 0, "{}", said.err);
+        }
+    }
+}
+
+/// A user whose tasks an agent of this one's runs, and who is not root.
+fn user() -> String {
+    if is_root() {
+        return "nobody".to_owned();
+    }
+    let said = std::process::Command::new("id").arg("-un").output().unwrap();
+    String::from_utf8(said.stdout).unwrap().trim().to_owned()
+}
+
+#[test]
+fn two_masters_join_by_one_token_and_the_set_goes_on_without_its_leader() {
+    let world = World::new();
+    let mut shop = Shop::new(&world, "shop");
+    let mut agent = Agent::new(&world, &shop.address(0), &["--join", &shop.file("agent.token")]);
+    agent.start();
+    agent.process().says("registered with the master");
+    let token = shop.token(&["--role", "master", "--uses", "2"]);
+    let second = shop.join(&token);
+    shop.voting(2);
+    let file = world.secret("token", token.as_bytes());
+    let third = shop.join(file.to_str().unwrap());
+    shop.voting(3);
+    let nodes = shop.rows(&["node", "ls"]);
+    let masters = nodes.iter().filter(|row| row["state"] == "master").count();
+    assert_eq!(masters, 2, "{nodes:?}");
+    let uses = |role: &str| {
+        let rows = shop.rows(&["token", "ls"]);
+        rows.into_iter().find(|row| row["role"] == role).map(|row| row["uses"].clone())
+    };
+    assert_eq!(uses("master"), Some(0.into()));
+    // What they were given nobody else reads.
+    let given = shop.work_dir(second).join("meta/given");
+    assert_eq!(fs::metadata(&given).unwrap().permissions().mode() & 0o777, 0o700);
+    for entry in fs::read_dir(&given).unwrap() {
+        let path = entry.unwrap().path();
+        assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600, "{path:?}");
+    }
+    // A master goes by the roster before its key does.
+    let key = nodes.iter().find(|row| row["state"] == "master").unwrap()["key"].clone();
+    let said = shop.told(&["node", "revoke", key.as_str().unwrap()]);
+    assert!(said.status != 0 && said.err.contains("mesita masters remove"), "{}", said.err);
+
+    shop.kill(0);
+    let again = || agent.process().err().matches("registered with the master at").count() >= 2;
+    eventually(again, || agent.process().err());
+    let mark = world.marked();
+    let user = user();
+    let said = shop.told(&["run", &mark, "--user", &user, "--command", "echo on"]);
+    assert_eq!((said.status, said.out.as_str()), (0, "on\n"), "{}", said.err);
+    // Each comes back as who it is: the first as it was made, others without a token.
+    shop.start(0, &[]);
+    shop.voting(3);
+    shop.kill(second);
+    let list = format!("127.0.0.1:{}", shop.ports.borrow()[0]);
+    shop.start(second, &["--masters", &list]);
+    shop.kill(third);
+    // The same command again is one that was done.
+    shop.start(third, &["--masters", &shop.address(0), "--join", &token]);
+    shop.voting(3);
+    // Nobody was told of a token or of what it gave.
+    for at in [second, third] {
+        let said = shop.running[at].as_ref().unwrap().err();
+        assert!(!said.contains(&token), "{said}");
+    }
+    agent.leave();
+    shop.stop();
+    world.nothing_is_left();
+}
+
+#[test]
+fn tokens_that_let_no_master_in_have_their_sentences_and_change_nothing() {
+    let world = World::new();
+    let mut shop = Shop::new(&world, "shop");
+    let mut other = Shop::new(&world, "other");
+    let of_agents = shop.token(&["--uses", "9"]);
+    let of_masters = shop.token(&["--role", "master", "--uses", "9"]);
+    let of_others = other.token(&["--role", "master"]);
+    let over = shop.token(&["--role", "master", "--expires", "1s"]);
+    let left = || shop.rows(&["token", "ls"]).iter().filter(|row| row["uses"] == 1).count();
+    eventually(|| left() == 1, || "the time is over".to_owned());
+    let (at, first) = (shop.place(), shop.address(0));
+    let (short, newer) =
+        (of_masters[..of_masters.len() - 1].to_owned(), of_masters.replacen("v1", "v2", 1));
+    for (bad, status, words) in [
+        (&of_agents, 1, "this token is for agents"),
+        (&of_others, 1, "has another key than"),
+        (&over, 1, "the cluster does not know this token"),
+        (&short, 2, "not whole"),
+        (&newer, 2, "form v2"),
+        (&"K10::server:x".to_owned(), 2, "no token"),
+    ] {
+        let said = shop.begin(at, &["--masters", &first, "--join", bad]).end();
+        assert_eq!(said.status, status, "{bad}: {}", said.err);
+        assert!(said.err.contains(words), "{bad}: {}", said.err);
+        assert!(!shop.work_dir(at).join("meta/given").exists(), "{bad}");
+    }
+    let me = format!("127.0.0.1:{}", shop.ports.borrow()[at]);
+    let said = shop.begin(at, &["--masters", &me, "--join", &of_masters]).end();
+    assert!(said.status == 2 && said.err.contains("names"), "{}", said.err);
+    // By a token for masters nobody is an agent.
+    let mut agent = Agent::new(&world, &first, &["--join", &of_masters]);
+    agent.start();
+    agent.process().says("this token is for masters");
+    agent.kill();
+    let uses = shop.rows(&["token", "ls"]).into_iter().map(|row| row["uses"].clone());
+    assert_eq!(uses.filter(|uses| *uses == 9).count(), 2);
+    assert!(shop.rows(&["node", "ls"]).is_empty());
+    assert_eq!(shop.rows(&["masters", "ls"]).len(), 1);
+    // What has joined one cluster is none of another.
+    shop.start(at, &["--masters", &first, "--join", &of_masters]);
+    shop.voting(2);
+    shop.kill(at);
+    let said = shop.begin(at, &["--masters", &other.address(0), "--join", &of_others]).end();
+    assert!(said.status == 2 && said.err.contains("another cluster"), "{}", said.err);
+    shop.start(at, &["--masters", &first, "--join", &of_masters]);
+    shop.voting(2);
+    // A single one that hears nobody makes no token for masters.
+    let alone = world.master(&[]);
+    let said = world.told(&["token", "create", "--role=master", "--master", &alone.address()]);
+    assert!(said.status != 0 && said.err.contains("TLS"), "{}", said.err);
+    alone.stop();
+    other.kill(0);
+    shop.stop();
+    world.nothing_is_left();
+}
+
+#[test]
+fn a_master_that_is_one_too_many_waits_for_a_place_and_has_it_after_a_power_cut_too() {
+    let world = World::new();
+    let mut shop = Shop::new(&world, "shop");
+    let token = shop.token(&["--role", "master", "--uses", "3"]);
+    let second = shop.join(&token);
+    shop.voting(2);
+    shop.join(&token);
+    shop.voting(3);
+    let (fourth, first) = (shop.place(), shop.address(0));
+    let words = ["--masters", &first, "--join", &token];
+    let waits = shop.begin(fourth, &words);
+    waits.says("have a second new master ask to follow");
+    assert!(shop.work_dir(fourth).join("meta/given").exists());
+    waits.kill();
+    let waits = shop.begin(fourth, &words);
+    waits.says("have a second new master ask to follow");
+    // Its use was one, and it is said by none.
+    let rows = shop.rows(&["token", "ls"]);
+    assert!(rows.iter().any(|row| row["role"] == "master" && row["uses"] == 0), "{rows:?}");
+    let asks = || {
+        let rows = shop.rows(&["masters", "ls"]);
+        rows.iter().find(|row| row["state"] == "asks").map(|row| row["key"].clone())
+    };
+    eventually(|| asks().is_some(), || "one that asks".to_owned());
+    let key = asks().unwrap().as_str().unwrap().to_owned();
+    let port = shop.ports.borrow()[second].to_string();
+    let rows = shop.rows(&["masters", "ls"]);
+    let of_second = |row: &&Value| row["address"].as_str().is_some_and(|at| at.ends_with(&port));
+    let lost = rows.iter().find(of_second).unwrap();
+    let (id, old) = (lost["id"].to_string(), lost["key"].clone());
+    shop.kill(second);
+    let silent = || shop.rows(&["masters", "ls"]).iter().any(|row| row["state"] == "silent");
+    eventually(silent, || format!("one that is silent: {:?}", shop.rows(&["masters", "ls"])));
+    let said = shop.told(&["masters", "replace", &id, &key]);
+    assert_eq!(said.status, 0, "{}", said.err);
+    waits.says("master at 127.0.0.1:");
+    shop.running[fourth] = Some(waits);
+    shop.voting(3);
+    // The one that was replaced is nobody any more, also where its disk has forgotten that.
+    let revoked = |row: &Value| row["key"] == old && row["state"] == "revoked";
+    assert!(shop.rows(&["node", "ls"]).iter().any(revoked), "{:?}", shop.rows(&["node", "ls"]));
+    let meta = shop.work_dir(second).join("meta");
+    for name in ["registry", "set"] {
+        fs::remove_file(meta.join(name)).unwrap();
+    }
+    fs::remove_dir_all(meta.join("given")).unwrap();
+    let said = shop.begin(second, &["--masters", &first, "--join", &token]).end();
+    assert!(said.status == 1 && said.err.contains("was revoked"), "{}", said.err);
+    shop.stop();
+    world.nothing_is_left();
+}

@@ -1,0 +1,182 @@
+//! What of the machine a task finds changed that has mounts of its own, beyond what is only hidden.
+//!
+//! This runs in process 1 of the task's pid namespace, before it starts the task, and has memory of its
+//! own.
+
+use std::ffi::{CStr, CString, OsStr};
+use std::os::fd::OwnedFd;
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::path::{Path, PathBuf};
+
+use rustix::fs::{Mode, OFlags, mkdirat, open, openat, readlink, symlinkat};
+use rustix::io::Errno;
+use rustix::mount::{MountFlags, mount, mount_bind, mount_bind_recursive, mount_remount};
+
+use super::protocol::Cgroup;
+use super::walls::link;
+use crate::sys;
+
+/// What no mount of these does.
+fn harmless() -> MountFlags {
+    MountFlags::NOSUID | MountFlags::NODEV | MountFlags::NOEXEC
+}
+
+/// Leaves nothing of a directory but `kept`, as far as they are there and below it; what is `pinned`
+/// is not to be moved away.
+pub(super) fn close<'k>(
+    path: &CStr,
+    pinned: &[CString],
+    kept: impl Iterator<Item = &'k CStr>,
+) -> Result<(), Errno> {
+    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    for pin in pinned {
+        // What something is mounted on can be neither renamed nor removed by who sees that.
+        let Ok(at) = open(pin, flags, Mode::empty()) else { continue };
+        mount_bind_recursive(link(&at).as_str(), link(&at).as_str())?;
+    }
+    let Ok(closed) = open(path, flags, Mode::empty()) else { return Ok(()) };
+    let own = real(&closed)?;
+    let mut found = Vec::new();
+    for path in kept {
+        let Ok(at) = open(path, flags, Mode::empty()) else { continue };
+        if let Ok(below) = real(&at)?.strip_prefix(&own) {
+            found.push((below.to_owned(), at));
+        }
+    }
+    // Whatever is below another one comes along with that.
+    found.sort_by(|(one, _), (other, _)| one.cmp(other));
+    found.dedup_by(|(later, _), (first, _)| later.starts_with(first));
+    if found.first().is_some_and(|(below, _)| below.as_os_str().is_empty()) {
+        return Err(Errno::INVAL);
+    }
+    let top = empty(&closed, path, c"mode=711,size=4k,nr_inodes=1k")?;
+    for (below, at) in found {
+        let to = directory(&top, below.as_os_str())?;
+        mount_bind_recursive(link(&at).as_str(), link(&to).as_str())?;
+    }
+    seal(path)
+}
+
+/// The path of what a descriptor is of.
+fn real(of: &OwnedFd) -> Result<PathBuf, Errno> {
+    let path = readlink(link(of).as_str(), Vec::new())?.into_bytes();
+    Ok(PathBuf::from(std::ffi::OsString::from_vec(path)))
+}
+
+/// Mounts memory with nothing in it over a directory, and finds it there.
+fn empty(over: &OwnedFd, path: &CStr, options: &CStr) -> Result<OwnedFd, Errno> {
+    mount(c"tmpfs", link(over).as_str(), c"tmpfs", harmless(), Some(options))?;
+    open(path, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())
+}
+
+/// A directory below another one, made on the way.
+fn directory(top: &OwnedFd, below: &OsStr) -> Result<OwnedFd, Errno> {
+    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let mut at = openat(top, c".", flags, Mode::empty())?;
+    for part in Path::new(below) {
+        match mkdirat(&at, part, Mode::from_raw_mode(0o711)) {
+            Err(Errno::EXIST) | Ok(()) => {}
+            Err(errno) => return Err(errno),
+        }
+        at = openat(&at, part, flags, Mode::empty())?;
+    }
+    Ok(at)
+}
+
+/// Nothing is added to what was mounted at a path.
+fn seal(path: &CStr) -> Result<(), Errno> {
+    mount_remount(path, MountFlags::BIND | MountFlags::RDONLY | harmless(), c"")
+}
+
+/// Cgroups of the task's own, found before it sees no others: where their hierarchies are mounted.
+#[derive(Debug)]
+pub(super) struct Hierarchies {
+    own: Vec<(PathBuf, OwnedFd)>,
+    /// They are mounts that are nowhere yet: where they were found is out of reach by then.
+    taken: bool,
+}
+
+/// Where cgroups are looked for.
+const CGROUPS: &CStr = c"/sys/fs/cgroup";
+
+impl Hierarchies {
+    /// Of a task with these cgroups; `taken` along to another root.
+    pub(super) fn of(own: &[Cgroup], taken: bool) -> Self {
+        let mounted = std::fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
+        let mounted: Vec<&Path> = mounted.lines().filter_map(mount_point_of_cgroups).collect();
+        let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let own = own.iter().filter_map(|cgroup| {
+            let path = Path::new(OsStr::from_bytes(cgroup.directory.to_bytes()));
+            let at = mounted.iter().filter(|at| path.starts_with(at));
+            let at = at.max_by_key(|at| at.as_os_str().len())?;
+            let found = open(cgroup.directory.as_c_str(), flags, Mode::empty()).ok()?;
+            let found = if taken { sys::clone_mounts(&found).ok()? } else { found };
+            Some(((*at).to_owned(), found))
+        });
+        Self { own: own.collect(), taken }
+    }
+
+    fn put(&self, own: &OwnedFd, over: &OwnedFd) -> Result<(), Errno> {
+        if self.taken {
+            return sys::attach_mounts(own, over);
+        }
+        mount_bind(link(own).as_str(), link(over).as_str())
+    }
+
+    /// Shows these in the place of the topmost ones, and no others.
+    pub(super) fn show(&self) -> Result<(), Errno> {
+        let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let Ok(over) = open(CGROUPS, flags, Mode::empty()) else { return Ok(()) };
+        let all = Path::new(OsStr::from_bytes(CGROUPS.to_bytes()));
+        if let Some((_, unified)) = self.own.iter().find(|(at, _)| at == all) {
+            self.put(unified, &over)?;
+            return seal(CGROUPS);
+        }
+        let top = empty(&over, CGROUPS, c"mode=755,size=4k,nr_inodes=128")?;
+        for (at, own) in &self.own {
+            let Ok(name) = at.strip_prefix(all) else { continue };
+            let to = directory(&top, name.as_os_str())?;
+            self.put(own, &to)?;
+            let shown = CString::new(at.as_os_str().as_bytes()).map_err(|_| Errno::INVAL)?;
+            seal(&shown)?;
+            // Programs look for `cpu`, and find `cpu,cpuacct`.
+            let controllers = name.as_os_str().as_bytes().split(|byte| *byte == b',');
+            for controller in controllers.filter(|one| *one != name.as_os_str().as_bytes()) {
+                symlinkat(name, &top, OsStr::from_bytes(controller))?;
+            }
+        }
+        seal(CGROUPS)
+    }
+}
+
+/// Where a hierarchy of cgroups is mounted, if a line of `mountinfo` is about one.
+fn mount_point_of_cgroups(line: &str) -> Option<&Path> {
+    let (mounted, of) = line.split_once(" - ")?;
+    let kind = of.split(' ').next()?;
+    let at = mounted.split(' ').nth(4)?;
+    ["cgroup", "cgroup2"].contains(&kind).then(|| Path::new(at))
+}
+
+/// Mounts shared memory of the task's own, of so many bytes.
+pub(super) fn share_memory(bytes: u64) -> Result<(), Errno> {
+    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let Ok(over) = open(c"/dev/shm", flags, Mode::empty()) else { return Ok(()) };
+    let flags = MountFlags::NOSUID | MountFlags::NODEV;
+    let options = CString::new(format!("mode=1777,size={bytes}")).map_err(|_| Errno::INVAL)?;
+    mount(c"tmpfs", link(&over).as_str(), c"tmpfs", flags, Some(options.as_c_str()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn hierarchies_of_both_versions_are_found_where_they_are_mounted() {
+        let v1 = "36 31 0:33 / /sys/fs/cgroup/memory rw,relatime - cgroup cgroup rw,memory";
+        let v2 = "41 31 0:38 / /sys/fs/cgroup rw,relatime shared:4 - cgroup2 cgroup2 rw,nsdelegate";
+        assert_eq!(mount_point_of_cgroups(v1), Some(Path::new("/sys/fs/cgroup/memory")));
+        assert_eq!(mount_point_of_cgroups(v2), Some(Path::new("/sys/fs/cgroup")));
+        let other = "31 23 0:28 / /sys/fs/cgroup rw,relatime - tmpfs tmpfs rw,mode=755";
+        assert_eq!(mount_point_of_cgroups(other), None);
+    }
+}

@@ -77,7 +77,7 @@ impl Agent<'_> {
         match record {
             Record::Started { incarnation, boot } => {
                 self.counters.incarnation = self.counters.incarnation.max(*incarnation);
-                self.replay_boot(*boot);
+                self.replay_boot(cx, *boot);
             }
             Record::Admitted { cluster, agent } => (self.cluster, self.agent) = (*cluster, *agent),
             Record::Fence(fence) => self.fence = *fence,
@@ -266,10 +266,7 @@ impl Agent<'_> {
         self.counters.recovered = true;
         self.counters.incarnation = self.counters.incarnation.saturating_add(1);
         (self.counters.update, self.counters.container) = (0, 0);
-        self.replay_boot(boot);
-        if self.clock.rebooted {
-            self.drop_past(cx);
-        }
+        self.replay_boot(cx, boot);
         let incarnation = self.counters.incarnation;
         // What starts without a master starts in this session.
         self.link.session = Session { incarnation, counter: 0 };

@@ -67,13 +67,14 @@ impl Agent<'_> {
         clock.was_synchronised = synchronised;
     }
 
-    /// The agent was started in this boot.
-    pub(super) fn replay_boot(&mut self, boot: [u8; 16]) {
+    /// The agent was started in this boot. What was not told before another one is past.
+    pub(super) fn replay_boot(&mut self, cx: &mut Cx<'_>, boot: [u8; 16]) {
         if boot != self.boot && self.boot != [0; 16] {
             let clock = &mut self.clock;
             let steady = clock.boot == self.boot && clock.boot_us >= STEADY_US;
             clock.reboots = if steady { 0 } else { clock.reboots.saturating_add(1) };
             clock.rebooted = true;
+            self.drop_past(cx);
         }
         self.boot = boot;
     }

@@ -519,12 +519,14 @@ impl Master<'_> {
                 }
             }
             let (verdicts, wanted) = (verdicts.end(), wanted.end());
+            // Asked first: an agent that has all verdicts is confirmed at once, and what was told
+            // before counts only until then.
+            if !wanted.is_empty() {
+                master.order(cx, agent, AgentEvent::Want { session, tasks: wanted }, &[]);
+            }
             if !verdicts.is_empty() || last {
                 let event = AgentEvent::Verdicts { fence, session, tasks: verdicts, last };
                 master.order(cx, agent, event, &[]);
-            }
-            if !wanted.is_empty() {
-                master.order(cx, agent, AgentEvent::Want { session, tasks: wanted }, &[]);
             }
         });
     }

@@ -351,6 +351,36 @@ fn an_agent_that_starts_again_says_nothing_twice() {
     }
 }
 
+/// What began after a reboot is told, whatever became of the agent before it found a master.
+#[test]
+fn an_agent_that_starts_again_after_a_reboot_has_lost_nothing_to_say() {
+    let restart = Restart {
+        rule: RestartRule::Always,
+        copies: Copies::Availability,
+        unknown: UnknownAge::Start,
+        ..Restart::default()
+    };
+    let mut cluster = Cluster::scripted(1);
+    cluster.go(5 * SECOND);
+    cluster.launch_on("task", 0, restart);
+    cluster.go(5 * SECOND);
+    let once = [TaskState::Starting, TaskState::Running];
+    assert_eq!(cluster.history("task"), once);
+    cluster.cut_off(0);
+    cluster.go(SECOND);
+    cluster.loses_power(0);
+    cluster.go(20 * SECOND);
+    assert_eq!(cluster.live(), ["task"]);
+    cluster.loses_agent(0);
+    cluster.go(5 * SECOND);
+    cluster.reach(0);
+    cluster.go(60 * SECOND);
+    // It is told that it is back, and of the reboot that it waits, that it begins, and that it runs.
+    let back = [TaskState::Unreachable, TaskState::Running];
+    let again = [TaskState::Starting, TaskState::Starting, TaskState::Running];
+    assert_eq!(cluster.history("task"), [&once[..], &back, &again].concat());
+}
+
 #[test]
 fn every_combination_comes_out_as_the_table_says() {
     let mut table = String::from(

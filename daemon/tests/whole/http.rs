@@ -2,6 +2,7 @@
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpStream;
+use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
@@ -121,6 +122,14 @@ impl Sending {
         self.0.write_all(&chunk).unwrap();
     }
 
+    /// True when an answer is there before it is ended, as of what is refused.
+    pub(crate) fn is_answered_within(&self, limit: Duration) -> bool {
+        self.0.set_read_timeout(Some(limit)).unwrap();
+        let is = self.0.peek(&mut [0]).is_ok();
+        self.0.set_read_timeout(Some(PATIENCE)).unwrap();
+        is
+    }
+
     /// Ends it; the answer.
     pub(crate) fn end(mut self) -> Answer {
         // Whoever answers before may be gone.
@@ -155,6 +164,8 @@ pub(crate) struct Records {
     pub(crate) headers: Vec<(String, String)>,
     /// What is here of the next record, of a stream that a master passes on.
     pending: Option<Vec<u8>>,
+    /// What came so far, for whoever waits in vain.
+    heard: Vec<Value>,
 }
 
 impl Records {
@@ -163,7 +174,7 @@ impl Records {
         let mut reader = open(port, "POST", path, headers, body);
         let (status, headers) = head(&mut reader);
         assert_eq!(status, 200);
-        Self { reader, headers, pending: None }
+        Self { reader, headers, pending: None, heard: Vec::new() }
     }
 
     /// The same by way of a master, who does not keep records together.
@@ -185,9 +196,17 @@ impl Records {
 
     /// The next event in JSON that is no heartbeat; none after the last.
     pub(crate) fn event(&mut self) -> Option<Value> {
+        self.event_before(Instant::now() + 2 * PATIENCE)
+    }
+
+    /// Heartbeats are not waited with for ever.
+    fn event_before(&mut self, deadline: Instant) -> Option<Value> {
         loop {
+            let told = || self.heard.iter().map(|event| format!("{event}\n")).collect::<String>();
+            assert!(Instant::now() < deadline, "in vain: an event after\n{}", told());
             let event: Value = serde_json::from_slice(&self.record()?).unwrap();
             if event["type"] != "HEARTBEAT" {
+                self.heard.push(event.clone());
                 return Some(event);
             }
         }
@@ -195,8 +214,10 @@ impl Records {
 
     /// The next event of a type; those before it are passed over.
     pub(crate) fn until(&mut self, kind: &str) -> Value {
+        let deadline = Instant::now() + 2 * PATIENCE;
         loop {
-            let event = self.event().unwrap_or_else(|| panic!("the stream ended before {kind}"));
+            let event = self.event_before(deadline);
+            let event = event.unwrap_or_else(|| panic!("the stream ended before {kind}"));
             assert!(event["type"] != "ERROR" || kind == "ERROR", "{event}");
             if event["type"] == kind {
                 return event[kind.to_lowercase()].clone();

@@ -180,8 +180,6 @@ impl Access {
         match realm {
             Realm::ReadOnly => self.asks.readonly,
             Realm::ReadWrite => self.asks.readwrite,
-            // An agent has no frameworks, and tells nobody so who shows nothing.
-            Realm::Scheduler if self.kind == "agent" => self.asks.readwrite,
             Realm::Scheduler => self.asks.frameworks,
         }
     }

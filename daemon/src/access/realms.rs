@@ -25,20 +25,34 @@ impl Realm {
     }
 }
 
-/// The realm of a path; none: everybody may ask, as in Mesos, or whoever answers looks by itself.
-pub(crate) fn realm(path: &str) -> Option<Realm> {
-    let own = ["/master", "/slave(1)"]
-        .iter()
-        .find_map(|process| path.strip_prefix(process).filter(|rest| rest.starts_with('/')));
-    let path = own.unwrap_or(path);
-    if let Some(rest) = path.strip_prefix("/agent/") {
-        // The agent's own answers, wherever they are served.
-        let inner = rest.find('/').map_or("/", |at| &rest[at..]);
-        return if inner.starts_with("/agent/") { Some(Realm::ReadOnly) } else { realm(inner) };
+/// The realm of a path of a daemon of a kind; none: everybody may ask, as in Mesos, or whoever answers
+/// looks by itself. It follows the routes of the daemon: what they take for the same has the same realm.
+pub(crate) fn realm(kind: &str, path: &str) -> Option<Realm> {
+    let path = under_process(path);
+    if kind == AGENT {
+        return of_agent(path);
     }
+    match path.strip_prefix("/agent/") {
+        // The agent's own answers, wherever they are served.
+        Some(rest) => of_agent(under_process(rest.find('/').map_or("/", |at| &rest[at..]))),
+        None if is_below(path, "/api/v1/scheduler") => Some(Realm::Scheduler),
+        None if path == "/redirect" => None,
+        None => of_any(path),
+    }
+}
+
+/// The kind of a daemon that runs tasks.
+const AGENT: &str = "agent";
+
+fn of_agent(path: &str) -> Option<Realm> {
+    // Executors show a token of their own.
+    let own = path.strip_suffix(".json").unwrap_or(path);
+    if is_below(own, "/api/v1/executor") { None } else { of_any(path) }
+}
+
+fn of_any(path: &str) -> Option<Realm> {
     match path.strip_suffix(".json").unwrap_or(path) {
-        "/health" | "/version" | "/redirect" | "/api/v1/executor" => None,
-        "/api/v1/scheduler" => Some(Realm::Scheduler),
+        "/health" | "/version" => None,
         "/teardown" | "/weights" | "/quota" | "/reserve" | "/unreserve" | "/create-volumes"
         | "/destroy-volumes" | "/logging/toggle" | "/store" | "/api/v1" => Some(Realm::ReadWrite),
         path if ["/api/v1/", "/maintenance/", "/machine/", "/masters/", "/quota/"]
@@ -49,6 +63,10 @@ pub(crate) fn realm(path: &str) -> Option<Realm> {
         }
         _ => Some(Realm::ReadOnly),
     }
+}
+
+fn is_below(path: &str, route: &str) -> bool {
+    path.strip_prefix(route).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
 }
 
 /// A path without the name of its process, under which libprocess serves everything, too.
@@ -90,30 +108,42 @@ mod tests {
 
     #[test]
     fn a_path_has_the_realm_that_mesos_gives_it() {
-        for (path, expected) in [
-            ("/health", None),
-            ("/master/health", None),
-            ("/redirect", None),
-            ("/slave(1)/api/v1/executor", None),
-            ("/api/v1/scheduler", Some(Realm::Scheduler)),
-            ("/master/api/v1/scheduler", Some(Realm::Scheduler)),
-            ("/api/v1", Some(Realm::ReadWrite)),
-            ("/api/v1/anything", Some(Realm::ReadWrite)),
-            ("/master/maintenance/status.json", Some(Realm::ReadWrite)),
-            ("/weights", Some(Realm::ReadWrite)),
-            ("/state.json", Some(Realm::ReadOnly)),
-            ("/metrics", Some(Realm::ReadOnly)),
-            ("/store", Some(Realm::ReadWrite)),
-            ("/masters", Some(Realm::ReadOnly)),
-            ("/masters/change", Some(Realm::ReadWrite)),
-            ("/agent/x/state", Some(Realm::ReadOnly)),
-            ("/agent/x/slave(1)/api/v1", Some(Realm::ReadWrite)),
-            ("/agent/x/api/v1/executor", None),
-            ("/agent/x/agent/y/health", Some(Realm::ReadOnly)),
-            ("/agent/x", Some(Realm::ReadOnly)),
-            ("", Some(Realm::ReadOnly)),
+        for (kind, path, expected) in [
+            ("master", "/health", None),
+            ("master", "/master/health", None),
+            ("agent", "/slave(1)/health", None),
+            ("master", "/redirect", None),
+            ("agent", "/redirect", Some(Realm::ReadOnly)),
+            ("agent", "/slave(1)/api/v1/executor", None),
+            ("agent", "/api/v1/executor/x", None),
+            ("agent", "/api/v1/executor.json", None),
+            ("agent", "/api/v1/executors", Some(Realm::ReadWrite)),
+            // It is the operator API there, as whatever else is below that.
+            ("master", "/api/v1/executor", Some(Realm::ReadWrite)),
+            ("master", "/api/v1/scheduler", Some(Realm::Scheduler)),
+            ("master", "/master/api/v1/scheduler", Some(Realm::Scheduler)),
+            ("master", "/api/v1/scheduler/", Some(Realm::Scheduler)),
+            ("master", "/api/v1/scheduler/x", Some(Realm::Scheduler)),
+            ("master", "/api/v1/scheduler.json", Some(Realm::ReadWrite)),
+            ("agent", "/api/v1/scheduler", Some(Realm::ReadWrite)),
+            ("master", "/agent/x/api/v1/scheduler", Some(Realm::ReadWrite)),
+            ("master", "/api/v1", Some(Realm::ReadWrite)),
+            ("master", "/api/v1/anything", Some(Realm::ReadWrite)),
+            ("master", "/master/maintenance/status.json", Some(Realm::ReadWrite)),
+            ("master", "/weights", Some(Realm::ReadWrite)),
+            ("master", "/state.json", Some(Realm::ReadOnly)),
+            ("master", "/metrics", Some(Realm::ReadOnly)),
+            ("master", "/store", Some(Realm::ReadWrite)),
+            ("master", "/masters", Some(Realm::ReadOnly)),
+            ("master", "/masters/change", Some(Realm::ReadWrite)),
+            ("master", "/agent/x/state", Some(Realm::ReadOnly)),
+            ("master", "/agent/x/slave(1)/api/v1", Some(Realm::ReadWrite)),
+            ("master", "/agent/x/api/v1/executor", None),
+            ("master", "/agent/x/agent/y/health", Some(Realm::ReadOnly)),
+            ("master", "/agent/x", Some(Realm::ReadOnly)),
+            ("master", "", Some(Realm::ReadOnly)),
         ] {
-            assert_eq!(realm(path), expected, "{path}");
+            assert_eq!(realm(kind, path), expected, "{path} of {kind}");
         }
     }
 }

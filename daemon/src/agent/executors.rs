@@ -298,7 +298,11 @@ impl AgentNode {
         request: Request<Incoming>,
         denied: Option<Denied>,
     ) -> Result<Reply, Early> {
-        let (mut call, headers) = request::message::<Call>(&self.port.bodies, request).await?;
+        let (mut call, headers) = if self.knows_executor(denied.as_ref(), request.headers()) {
+            request::message::<Call>(&self.port.bodies, request).await?
+        } else {
+            request::short_message::<Call>(&self.port.bodies, request).await?
+        };
         executors::validate(&call).map_err(|why| {
             if call.r#type() == Type::Update {
                 self.outcomes.came_of(Awaited::Update, Err(Refusal::Malformed));
@@ -307,7 +311,11 @@ impl AgentNode {
         })?;
         let media =
             if call.r#type() == Type::Subscribe { Some(request::asked(&headers)?) } else { None };
-        let framework = self.framework_of(&call)?;
+        let framework = match self.framework_of(&call) {
+            // Whoever that is, it changes nothing.
+            Err(_) if call.r#type() == Type::Heartbeat => return Ok(status(StatusCode::ACCEPTED)),
+            known => known?,
+        };
         self.check_executor(&call, framework, denied, &headers)?;
         self.place_update(&mut call, framework);
         let said = executors::to_wire(&call, framework)
@@ -398,6 +406,15 @@ impl AgentNode {
         let message = "only the executor itself may call: the connection is not from its \
                        container, and no token of its environment was shown";
         Err(early(StatusCode::FORBIDDEN, message))
+    }
+
+    /// True when some executor makes a request, of this agent: only then can it be the one that it
+    /// claims to be.
+    fn knows_executor(&self, denied: Option<&Denied>, headers: &HeaderMap) -> bool {
+        match denied {
+            Some(denied) => self.executor_behind(denied, headers).is_some(),
+            None => bearer(headers).is_some_and(|token| self.containers.proved(&token).is_some()),
+        }
     }
 
     /// The container of the executor that a request comes from, which is in it or shows its token.

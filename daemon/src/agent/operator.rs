@@ -45,6 +45,11 @@ use pb::agent::{Call, Response, call, response};
 /// Resources as operators see them.
 const FORM: Form = Form { stack: Stack::Both, allocated: true };
 
+/// True for a call that changes nothing.
+fn reads(kind: Type) -> bool {
+    ["GET_", "LIST_", "READ_"].iter().any(|begin| kind.as_str_name().starts_with(begin))
+}
+
 impl AgentNode {
     /// `POST /api/v1`
     pub(super) async fn operator(self: Rc<Self>, visit: Visit) -> Reply {
@@ -67,10 +72,8 @@ impl AgentNode {
         if let Some(answer) = self.container_call(&call, &headers, &caller).await {
             return answer;
         }
-        // Whose sandbox it is may read it, and whose tasks they are is told of them, whoever operates
-        // the agent.
-        let own = matches!(kind, Type::ListFiles | Type::ReadFile | Type::GetTasks);
-        if !own && !caller.rights.has(Rights::OPERATE) {
+        // Whoever may read what was there before this API may read it here, as far as that goes.
+        if !reads(kind) && !caller.rights.has(Rights::OPERATE) {
             let message = "only root and the agent's own user may operate the agent";
             return Err(early(StatusCode::FORBIDDEN, message));
         }
@@ -309,7 +312,8 @@ impl AgentNode {
             name: public.name.unwrap_or_default(),
             task_id: pb::TaskId { value: row.name.clone() },
             framework_id: framework_id(row.framework, self.cluster()),
-            executor_id: Some(pb::ExecutorId { value: executor.clone() }),
+            executor_id: (!row.executor.is_empty())
+                .then(|| pb::ExecutorId { value: row.executor.clone() }),
             agent_id,
             resources: of_holder(&row.resources.list(), &row.role, FORM, &public.read_only),
             statuses: statuses.iter().map(|(state, one)| of.told(*state, one)).collect(),

@@ -216,7 +216,7 @@ fn head(bytes: &[u8]) {
 pub fn http(bytes: &[u8]) {
     let service = service_fn(|request: Request<Incoming>| async move {
         let (path, query) = (request.uri().path().to_owned(), request.uri().query());
-        let _ = (crate::access::realm(&path), crate::legacy::query(query));
+        let _ = (crate::access::realm("master", &path), crate::legacy::query(query));
         let _ = Media::asked(request.headers());
         let bodies = std::cell::RefCell::new(crate::bodies::Bodies::new(1 << 24));
         let reply = match request::message::<pb::scheduler::Call>(&bodies, request).await {

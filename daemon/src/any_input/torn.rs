@@ -193,7 +193,7 @@ proptest! {
         let shown = hyper::header::HeaderValue::from_str(&format!("{scheme}{text}"));
         let known = crate::access::Credentials::default();
         prop_assert!(shown.is_err() || known.check(&shown.unwrap()).is_none());
-        let _ = crate::access::realm(&text);
+        let _ = crate::access::realm("agent", &text);
         let _ = crate::legacy::query(Some(&text));
     }
 }

@@ -122,7 +122,8 @@ pub(crate) async fn serve_as<S: Site + 'static>(
         let (site, caller, streams) = (Rc::clone(&site), caller.clone(), Rc::clone(&streams));
         let gzip = pack::takes_gzip(request.headers());
         async move {
-            if origin::is_foreign(request.method(), request.headers(), site.named()) {
+            if origin::is_foreign(request.method(), request.uri(), request.headers(), site.named())
+            {
                 log::info!("{}: {}: {}", ends.peer(), request.uri().path(), origin::SENTENCE);
                 return Ok(text(StatusCode::FORBIDDEN, origin::SENTENCE));
             }
@@ -132,7 +133,7 @@ pub(crate) async fn serve_as<S: Site + 'static>(
             let visitor = if ends == Ends::Memory || proven {
                 Ok(caller)
             } else {
-                let realm = realm(request.uri().path());
+                let realm = realm(site.kind(), request.uri().path());
                 site.access().visitor(realm, request.headers(), caller)
             };
             let reply = match visitor {

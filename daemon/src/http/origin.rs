@@ -15,8 +15,13 @@ pub(crate) const SENTENCE: &str = "a page of another site may read here and chan
 
 /// True for a request that would change something and is made for such a page; `own` is the name that
 /// the operator gave this daemon, if any.
-pub(crate) fn is_foreign(method: &Method, headers: &HeaderMap, own: Option<&str>) -> bool {
-    if [Method::GET, Method::HEAD].contains(method) {
+pub(crate) fn is_foreign(
+    method: &Method,
+    uri: &Uri,
+    headers: &HeaderMap,
+    own: Option<&str>,
+) -> bool {
+    if [Method::GET, Method::HEAD].contains(method) && !changes_by_reading(uri) {
         return false;
     }
     let text = |name: &str| headers.get(name).map(|value| value.to_str().unwrap_or_default());
@@ -33,6 +38,12 @@ pub(crate) fn is_foreign(method: &Method, headers: &HeaderMap, own: Option<&str>
     !nobodys || !authority.as_str().eq_ignore_ascii_case(host)
 }
 
+/// Mesos has the level of the log changed by what only reads elsewhere.
+fn changes_by_reading(uri: &Uri) -> bool {
+    let path = uri.path().strip_suffix(".json").unwrap_or(uri.path());
+    path.ends_with("/logging/toggle") && uri.query().is_some()
+}
+
 #[cfg(test)]
 mod tests {
     use hyper::header::HeaderValue;
@@ -43,7 +54,25 @@ mod tests {
         let named = named
             .iter()
             .map(|(name, value)| (name.parse().unwrap(), HeaderValue::from_static(value)));
-        is_foreign(method, &named.collect(), Some("master.example"))
+        is_foreign(method, &Uri::from_static("/state"), &named.collect(), Some("master.example"))
+    }
+
+    #[test]
+    fn the_level_of_the_log_is_changed_by_no_page_of_another_site() {
+        let evil = HeaderValue::from_static("http://evil.example");
+        let headers = [(ORIGIN, evil)].into_iter().collect();
+        for (uri, is) in [
+            ("/logging/toggle?level=3&duration=1hrs", true),
+            ("/agent/x/slave(1)/logging/toggle.json?level=1", true),
+            ("/logging/toggle", false),
+            ("/state?level=3", false),
+        ] {
+            assert_eq!(
+                is_foreign(&Method::GET, &uri.parse().unwrap(), &headers, None),
+                is,
+                "{uri}"
+            );
+        }
     }
 
     #[test]

@@ -10,12 +10,15 @@ use hyper::{HeaderMap, Method, Request, StatusCode};
 use prost::{Message, Name};
 
 use super::media::{BadType, Media};
+use super::transcode::BadMessage;
 use super::{Early, early, only};
 use crate::alarm;
 use crate::bodies::{Bodies, Reserved};
 
 /// Bytes of a body, also after it was unpacked. Frameworks send megabytes of task data.
 pub(crate) const BODY_MAX: usize = 16 * 1024 * 1024;
+/// The same of a caller of whom not more is needed, or of whom nothing is known yet.
+const SHORT_MAX: usize = 64 * 1024;
 /// How long a body may take, in µs.
 pub(crate) const BODY_US: u64 = 30_000_000;
 
@@ -23,6 +26,22 @@ pub(crate) const BODY_US: u64 = 30_000_000;
 pub(crate) async fn message<M: Message + Name + Default>(
     bodies: &RefCell<Bodies>,
     request: Request<Incoming>,
+) -> Result<(M, HeaderMap), Early> {
+    message_of(bodies, request, BODY_MAX).await
+}
+
+/// The same of a caller who may not send much: it is to be known before memory is taken for it.
+pub(crate) async fn short_message<M: Message + Name + Default>(
+    bodies: &RefCell<Bodies>,
+    request: Request<Incoming>,
+) -> Result<(M, HeaderMap), Early> {
+    message_of(bodies, request, SHORT_MAX).await
+}
+
+async fn message_of<M: Message + Name + Default>(
+    bodies: &RefCell<Bodies>,
+    request: Request<Incoming>,
+    max: usize,
 ) -> Result<(M, HeaderMap), Early> {
     only(request.method(), &[Method::POST])?;
     let media = Media::of_body(request.headers()).map_err(|bad| match bad {
@@ -33,9 +52,17 @@ pub(crate) async fn message<M: Message + Name + Default>(
         ),
     })?;
     let headers = request.headers().clone();
-    let bytes = body(bodies, request).await?;
-    let message =
-        media.read(&bytes).map_err(|bad| early(StatusCode::BAD_REQUEST, bad.to_string()))?;
+    let bytes = body(bodies, request, max).await?;
+    let message = media.read(&bytes).map_err(|bad| {
+        let status = match bad {
+            BadMessage::Large => StatusCode::PAYLOAD_TOO_LARGE,
+            BadMessage::Json(_)
+            | BadMessage::Convert(..)
+            | BadMessage::Protobuf(_)
+            | BadMessage::Missing(..) => StatusCode::BAD_REQUEST,
+        };
+        early(status, bad.to_string())
+    })?;
     Ok((message, headers))
 }
 
@@ -48,37 +75,45 @@ pub(crate) fn asked(headers: &HeaderMap) -> Result<Media, Early> {
 }
 
 /// The body of a request, unpacked; an answer when it is none.
-async fn body(bodies: &RefCell<Bodies>, request: Request<Incoming>) -> Result<Bytes, Early> {
+async fn body(
+    bodies: &RefCell<Bodies>,
+    request: Request<Incoming>,
+    max: usize,
+) -> Result<Bytes, Early> {
     let packed = match request.headers().get(CONTENT_ENCODING).map(|value| value.as_bytes()) {
         None | Some(b"identity") => false,
-        Some(b"gzip") => true,
+        Some(name) if name.eq_ignore_ascii_case(b"gzip") => true,
         Some(_) => {
             let message = "Content-Encoding: gzip and identity are understood";
             return Err(early(StatusCode::UNSUPPORTED_MEDIA_TYPE, message));
         }
     };
-    let bytes = whole(bodies, request.into_body()).await?;
-    if packed { unpack(&bytes) } else { Ok(bytes) }
+    let bytes = up_to(bodies, request.into_body(), max).await?;
+    if packed { unpack(&bytes, max) } else { Ok(bytes) }
 }
 
 /// All bytes of a body, as they come; of all bodies at once no more than `--max-body-bytes`.
 pub(crate) async fn whole(bodies: &RefCell<Bodies>, body: Incoming) -> Result<Bytes, Early> {
-    // Who says so at once is not waited for.
-    if body.size_hint().lower() > BODY_MAX as u64 {
-        return Err(too_large());
-    }
-    let late = || early(StatusCode::REQUEST_TIMEOUT, "the body took longer than 30 s");
-    alarm::within(BODY_US, collect(bodies, body)).await.unwrap_or_else(|| Err(late()))
+    up_to(bodies, body, BODY_MAX).await
 }
 
-async fn collect(bodies: &RefCell<Bodies>, body: Incoming) -> Result<Bytes, Early> {
-    let mut body = Limited::new(body, BODY_MAX);
+async fn up_to(bodies: &RefCell<Bodies>, body: Incoming, max: usize) -> Result<Bytes, Early> {
+    // Who says so at once is not waited for.
+    if body.size_hint().lower() > max as u64 {
+        return Err(too_large(max));
+    }
+    let late = || early(StatusCode::REQUEST_TIMEOUT, "the body took longer than 30 s");
+    alarm::within(BODY_US, collect(bodies, body, max)).await.unwrap_or_else(|| Err(late()))
+}
+
+async fn collect(bodies: &RefCell<Bodies>, body: Incoming, max: usize) -> Result<Bytes, Early> {
+    let mut body = Limited::new(body, max);
     let mut room = Room { bodies, held: None };
     let mut bytes = Vec::new();
     while let Some(frame) = body.frame().await {
         let frame = match frame {
             Ok(frame) => frame,
-            Err(error) if error.is::<LengthLimitError>() => return Err(too_large()),
+            Err(error) if error.is::<LengthLimitError>() => return Err(too_large(max)),
             Err(error) => {
                 let message = format!("the body cannot be read: {error}");
                 return Err(early(StatusCode::BAD_REQUEST, message));
@@ -119,12 +154,12 @@ impl Drop for Room<'_> {
     }
 }
 
-fn unpack(bytes: &[u8]) -> Result<Bytes, Early> {
+fn unpack(bytes: &[u8], max: usize) -> Result<Bytes, Early> {
     let mut unpacked = Vec::new();
-    let limit = BODY_MAX as u64 + 1;
+    let limit = max as u64 + 1;
     let read = flate2::read::GzDecoder::new(bytes).take(limit).read_to_end(&mut unpacked);
     match read {
-        Ok(_) if unpacked.len() > BODY_MAX => Err(too_large()),
+        Ok(_) if unpacked.len() > max => Err(too_large(max)),
         Ok(_) => Ok(unpacked.into()),
         Err(error) => Err(early(
             StatusCode::BAD_REQUEST,
@@ -133,8 +168,9 @@ fn unpack(bytes: &[u8]) -> Result<Bytes, Early> {
     }
 }
 
-fn too_large() -> Early {
-    early(StatusCode::PAYLOAD_TOO_LARGE, format!("a body has at most {BODY_MAX} bytes"))
+fn too_large(max: usize) -> Early {
+    let who = if max == SHORT_MAX { " of who is not known, or only reads," } else { "" };
+    early(StatusCode::PAYLOAD_TOO_LARGE, format!("a body{who} has at most {max} bytes"))
 }
 
 #[cfg(test)]
@@ -150,10 +186,10 @@ mod tests {
 
     #[test]
     fn a_packed_body_is_unpacked_up_to_the_bound() {
-        assert_eq!(unpack(&packed(b"hello")).ok().unwrap(), "hello");
+        assert_eq!(unpack(&packed(b"hello"), BODY_MAX).ok().unwrap(), "hello");
         let bomb = packed(&vec![0; BODY_MAX + 1]);
         assert!(bomb.len() < 100_000);
-        assert_eq!(unpack(&bomb).err().unwrap().status(), StatusCode::PAYLOAD_TOO_LARGE);
-        assert_eq!(unpack(b"no gzip").err().unwrap().status(), StatusCode::BAD_REQUEST);
+        assert_eq!(unpack(&bomb, BODY_MAX).err().unwrap().status(), StatusCode::PAYLOAD_TOO_LARGE);
+        assert_eq!(unpack(b"no gzip", BODY_MAX).err().unwrap().status(), StatusCode::BAD_REQUEST);
     }
 }

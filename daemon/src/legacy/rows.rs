@@ -202,6 +202,7 @@ pub(super) struct FrameworkDetail {
     #[serde(flatten)]
     head: FrameworkHead,
     user: String,
+    #[serde(skip_serializing_if = "String::is_empty")]
     principal: String,
     failover_timeout: f64,
     checkpoint: bool,

@@ -22,6 +22,7 @@ use crate::once::RequestId;
 use crate::pb::mesos::v1 as pb;
 use crate::port::with_refs;
 use crate::v1::amounts::amount;
+use crate::v1::calls::role_trouble;
 use pb::master::Call;
 use pb::master::call::{Type, UpdateQuota, UpdateWeights};
 
@@ -83,6 +84,9 @@ impl MasterNode {
             let bad = |why: String| {
                 early(StatusCode::BAD_REQUEST, format!("Invalid weight for role '{role}': {why}"))
             };
+            if let Some(why) = role_trouble(role) {
+                return Err(bad(why));
+            }
             let weight = amount(*weight).map_err(|bad_number| bad(format!("it {bad_number}")))?;
             let weight = u32::try_from(weight.milli()).unwrap_or(u32::MAX);
             if weight == 0 || weight > mesita_core::limits::WEIGHT_MAX {

@@ -23,7 +23,7 @@ use prost::Message;
 
 use super::MasterNode;
 use super::counted::Awaited;
-use super::strangers::Strangers;
+use super::strangers::{Strangers, nameless};
 use super::verdicts::Verdicts;
 use crate::conn::Ends;
 use crate::doors::Caller;
@@ -35,6 +35,7 @@ use crate::pb::mesita::FrameworkPublic;
 use crate::pb::mesos::v1 as pb;
 use crate::port::with_refs;
 use crate::set::begin::together;
+use crate::v1::amounts;
 use crate::v1::calls::{self, BadCall, Said};
 use crate::v1::events::{self, HEARTBEAT_US, MESOS_VERSION, Telling};
 use crate::v1::patterns::{Pattern, patterns};
@@ -195,6 +196,11 @@ impl MasterNode {
             return Err(early(StatusCode::NOT_IMPLEMENTED, message));
         }
         if call.r#type() == Type::Reconcile {
+            let mut call = call;
+            for mut status in nameless(&mut call, scheduler.capabilities.get()) {
+                status.timestamp = Some(amounts::seconds(clock::wall_us()));
+                scheduler.tell(&events::update(status));
+            }
             let parts = calls::reconciliations(call);
             let said = parts.iter().map(|part| calls::to_wire(part, framework, cluster));
             let said = said.collect::<Result<Vec<_>, _>>().map_err(refused)?;
@@ -208,8 +214,21 @@ impl MasterNode {
         if call.r#type() == Type::Accept {
             return self.accepts(&scheduler, call, cluster).await;
         }
+        if call.r#type() == Type::Decline {
+            let parts = calls::declines(call);
+            let said = parts.iter().map(|part| calls::to_wire(part, framework, cluster));
+            for said in said.collect::<Result<Vec<_>, _>>().map_err(refused)? {
+                self.port.room().await;
+                self.put_call(&scheduler, said, |_| {})?;
+            }
+            return Ok(status(StatusCode::ACCEPTED));
+        }
         let said = calls::to_wire(&call, framework, cluster).map_err(refused)?;
         if call.r#type() == Type::UpdateFramework {
+            let constraints = call.update_framework.as_ref();
+            let constraints = constraints.and_then(|call| call.offer_constraints.as_ref());
+            // Whatever cannot be said is refused before any of it is done.
+            let constrained = calls::constrain(constraints, framework).map_err(refused)?;
             let info = call.update_framework.as_ref().map(|call| &call.framework_info);
             let may = info.map_or(Ok(()), |info| self.may_register(info));
             may.map_err(|why| early(StatusCode::FORBIDDEN, why))?;
@@ -222,10 +241,7 @@ impl MasterNode {
             let result = self.put_and_wait(&scheduler, said).await?;
             result.map_err(|refusal| early(StatusCode::BAD_REQUEST, refusal.sentence()))?;
             scheduler.capabilities.set(capabilities.unwrap_or_default());
-            let constraints = call.update_framework.as_ref();
-            let constraints = constraints.and_then(|call| call.offer_constraints.as_ref());
-            let said = calls::constrain(constraints, framework).map_err(refused)?;
-            let result = self.put_and_wait(&scheduler, said).await?;
+            let result = self.put_and_wait(&scheduler, constrained).await?;
             result.map_err(|refusal| early(StatusCode::BAD_REQUEST, refusal.sentence()))?;
             scheduler.patterns.replace(patterns(constraints));
             self.judge_all(&scheduler);
@@ -357,6 +373,8 @@ impl MasterNode {
             let may = info.map_or(Ok(()), |info| self.may_register(info));
             may.map(|()| framework).map_err(BadCall::Framework)
         });
+        let constraints = call.subscribe.as_ref().and_then(|call| call.offer_constraints.as_ref());
+        calls::constrain(constraints, FrameworkId::NONE).map_err(refused)?;
         let said = framework.and_then(|framework| calls::to_wire(call, framework, cluster));
         let said = said.and_then(|said| match decode::<Head<'_>>(&said.head) {
             Ok(_) => Ok(said),

@@ -5,14 +5,41 @@ use std::cell::RefCell;
 use std::collections::VecDeque;
 
 use mesita_core::limits::NAME_MAX;
+use mesita_core::wire::call::Capability;
 
-use crate::pb::mesos::v1::TaskStatus;
 use crate::pb::mesos::v1::scheduler::Call;
+use crate::pb::mesos::v1::scheduler::call::reconcile;
+use crate::pb::mesos::v1::{TaskState, TaskStatus, task_status};
 use crate::v1::calls::NO_AGENT;
 use crate::v1::events::agent_id;
 
 /// Questions of one framework that wait for their answer; the oldest go first.
 const WAITING_MAX: usize = 1_024;
+
+/// Takes those tasks out of a call whose names are longer than any task's, so that nobody has them: each
+/// is answered so.
+pub(super) fn nameless(call: &mut Call, knows: u32) -> Vec<TaskStatus> {
+    let mut none = Vec::new();
+    if let Some(reconcile) = &mut call.reconcile {
+        let long = |task: &reconcile::Task| task.task_id.value.len() > NAME_MAX;
+        let (gone, rest) = std::mem::take(&mut reconcile.tasks).into_iter().partition(long);
+        reconcile.tasks = rest;
+        none = gone;
+    }
+    none.into_iter().map(|task| unknown(task, knows)).collect()
+}
+
+/// Mesos: `Master::_reconcileTasks`, of a task that nobody knows.
+fn unknown(task: reconcile::Task, knows: u32) -> TaskStatus {
+    let mut status =
+        TaskStatus { task_id: task.task_id, agent_id: task.agent_id, ..TaskStatus::default() };
+    let is_aware = knows & Capability::PartitionAware.bit() != 0;
+    status.set_state(if is_aware { TaskState::TaskUnknown } else { TaskState::TaskLost });
+    status.set_source(task_status::Source::Master);
+    status.set_reason(task_status::Reason::Reconciliation);
+    status.message = Some("Reconciliation: Task is unknown".to_owned());
+    status
+}
 
 /// Those that one framework asks after: the task, and what the agent is called.
 #[derive(Default)]

@@ -251,7 +251,16 @@ pub(crate) fn heartbeat() -> pb::scheduler::Event {
     pb::scheduler::Event { r#type: Some(Type::Heartbeat.into()), ..Default::default() }
 }
 
-/// The event that ends a stream.
+/// UPDATE, of a status that is made here.
+pub(crate) fn update(status: pb::TaskStatus) -> pb::scheduler::Event {
+    pb::scheduler::Event {
+        r#type: Some(Type::Update.into()),
+        update: Some(event::Update { status }),
+        ..Default::default()
+    }
+}
+
+/// ERROR, after which a stream ends.
 pub(crate) fn error(message: &str) -> pb::scheduler::Event {
     pb::scheduler::Event {
         r#type: Some(Type::Error.into()),

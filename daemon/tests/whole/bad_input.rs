@@ -425,6 +425,9 @@ fn a_page_of_another_site_may_read_and_change_nothing() {
             assert!(answer.text().contains("another site"), "{}", answer.text());
         }
     }
+    // Mesos has this one changed by GET.
+    let toggled = asked(master.port, "GET", "/logging/toggle?level=3&duration=1hrs", evil, "");
+    assert_eq!(toggled.status, 403, "{}", toggled.text());
     assert_eq!(asked(master.port, "GET", "/maintenance/schedule", evil, "").text(), "{}");
     assert_eq!(asked(master.port, "GET", "/state", evil, "").status, 200);
     end(&world, master, agent);
@@ -448,6 +451,50 @@ fn bodies_that_arrive_have_room_for_all_of_them_together() {
     eventually(|| asked().status == 200, || asked().text());
     master.stop();
     world.nothing_is_left();
+}
+
+/// The most memory that a process has had, in KiB.
+fn most_memory(pid: i32) -> u64 {
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
+    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap();
+    line.trim().trim_end_matches(" kB").parse().unwrap()
+}
+
+#[test]
+fn a_small_body_that_stands_for_much_memory_is_refused_before_it_takes_it() {
+    let world = World::new();
+    let (master, agent) = cluster(&world);
+    let before = most_memory(master.process().pid());
+    let headers = [("Content-Type", "application/json"), ("Content-Encoding", "gzip")];
+    let all = |begin: &str, item: &str, end: &str| {
+        let mut packed = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::best());
+        write!(packed, "{begin}{item}{}{end}", format!(",{item}").repeat(4_000_000)).unwrap();
+        packed.finish().unwrap()
+    };
+    for (begin, item, end) in [
+        (r#"{"type":"ACCEPT","framework_id":{"value":"x"},"accept":{"operations":["#, "{}", "]}}"),
+        (r#"{"type":"DECLINE","framework_id":{"value":"x"},"decline":{"offer_ids":["#, "{}", "]}}"),
+        (r#"{"type":"REVIVE","framework_id":{"value":"x"},"revive":{"roles":["#, "\"\"", "]}}"),
+    ] {
+        let body = all(begin, item, end);
+        assert!(body.len() < 64 * 1024);
+        for port in [master.port, agent.port] {
+            let path = if port == agent.port { "/api/v1/executor" } else { "/api/v1/scheduler" };
+            let answer = ask(port, "POST", path, &headers, &body);
+            assert_eq!(answer.status, 413, "{begin}: {}", answer.text());
+        }
+    }
+    // The body itself, unpacked, and twice as much for what it says.
+    let grown = most_memory(master.process().pid()) - before;
+    assert!(grown < 96 * 1024, "{grown} KiB");
+    let few = "{},".repeat(100) + "{}";
+    let call = format!(
+        r#"{{"type":"DECLINE","framework_id":{{"value":"x"}},"decline":{{"offer_ids":[{few}]}}}}"#
+    );
+    let answer = ask(master.port, "POST", "/api/v1/scheduler", &headers[..1], call.as_bytes());
+    assert!(answer.status == 400 && answer.body.len() < 2_000, "{}", answer.text());
+    is_well(&world, &master, &agent);
+    end(&world, master, agent);
 }
 
 #[test]

@@ -95,6 +95,13 @@ fn over_http_nothing_is_told_or_done_without_a_credential() {
         ("PUT", "/weights", "mesos-master-readwrite"),
         ("POST", SCHEDULER, "mesos-master-scheduler"),
         ("POST", "/master/api/v1/scheduler", "mesos-master-scheduler"),
+        // As the routes take them.
+        ("POST", "/api/v1/scheduler/", "mesos-master-scheduler"),
+        ("POST", "/master/api/v1/scheduler/x", "mesos-master-scheduler"),
+        ("POST", "/api/v1/scheduler.json", "mesos-master-readwrite"),
+        ("POST", "/api/v1/executor", "mesos-master-readwrite"),
+        ("POST", "/api/v1/executor/x", "mesos-master-readwrite"),
+        ("POST", "/agent/x/api/v1/scheduler", "mesos-master-readwrite"),
     ] {
         is_unauthorized(&ask(port, method, path, &[], b""), realm);
         for wrong in [WRONG, "Basic", "Basic !", "Bearer planted", "Negotiate abc"] {

@@ -39,6 +39,46 @@ fn a_process_inside_a_task_may_not_use_the_cluster_that_runs_it() {
     world.nothing_is_left();
 }
 
+/// README: everybody on the machine may read what runs.
+#[test]
+fn an_ordinary_user_reads_the_operator_api_and_changes_nothing_by_it() {
+    if !needs_root() {
+        return;
+    }
+    let world = World::new();
+    let master = world.master(&[]);
+    let agent = master.agent(&[]);
+    let user = NOBODY.to_string();
+    let asked = |port: u16, call: &str| {
+        let head = "POST /api/v1 HTTP/1.0\\r\\nContent-Type: application/json";
+        let script = format!(
+            "exec 3<>/dev/tcp/127.0.0.1/{port}; printf '{head}\\r\\nContent-Length: {}\\r\\n\\r\\n%s' \
+             '{call}' >&3; cat <&3",
+            call.len()
+        );
+        let mut command = std::process::Command::new("setpriv");
+        command.args(["--reuid", &user, "--regid", &user, "--clear-groups"]);
+        let said = command.args(["bash", "-c", &script]).output().unwrap();
+        String::from_utf8(said.stdout).unwrap()
+    };
+    for port in [master.port, agent.port] {
+        for kind in ["GET_VERSION", "GET_STATE", "GET_HEALTH"] {
+            let told = asked(port, &format!(r#"{{"type":"{kind}"}}"#));
+            assert!(told.starts_with("HTTP/1.0 200 OK") && told.contains(kind), "{told}");
+        }
+    }
+    for (port, call) in [
+        (master.port, r#"{"type":"UPDATE_WEIGHTS","update_weights":{"weight_infos":[]}}"#),
+        (agent.port, r#"{"type":"PRUNE_IMAGES","prune_images":{}}"#),
+    ] {
+        let told = asked(port, call);
+        assert!(told.starts_with("HTTP/1.0 403 "), "{told}");
+    }
+    agent.leave();
+    master.stop();
+    world.nothing_is_left();
+}
+
 #[test]
 fn whoever_runs_a_task_looks_into_it_and_no_other_user_does() {
     if !needs_root() {

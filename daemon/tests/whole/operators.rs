@@ -153,6 +153,24 @@ fn operates(master: &Master<'_>, call: &Value, status: u16) -> String {
     answer.text()
 }
 
+#[test]
+fn weights_are_all_set_or_none() {
+    let world = World::new();
+    let master = world.master(&[]);
+    let weights = json!([{"role": "fine", "weight": 2.0}, {"role": "/bad", "weight": 2.0}]);
+    let call = json!({"type": "UPDATE_WEIGHTS", "update_weights": {"weight_infos": weights}});
+    let told = operates(&master, &call, 400);
+    assert!(told.contains("Invalid weight for role '/bad': Role '/bad' "), "{told}");
+    assert!(!ask(&master, "GET_WEIGHTS").to_string().contains("fine"));
+    // Nothing is done for who could not read the answer.
+    let call = json!({"type": "UPDATE_WEIGHTS", "update_weights": {"weight_infos": [weights[0]]}});
+    let answer = post(master.port, "/api/v1", &[("Accept", "text/html")], &call);
+    assert_eq!(answer.status, 406, "{}", answer.text());
+    assert!(!ask(&master, "GET_WEIGHTS").to_string().contains("fine"));
+    master.stop();
+    world.nothing_is_left();
+}
+
 fn planned(host: &str) -> Value {
     let unavailability = json!({"start": {"nanoseconds": 1_795_000_000_000_000_000_i64},
                "duration": {"nanoseconds": 60_000_000_000_i64}});

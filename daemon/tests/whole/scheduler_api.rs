@@ -497,6 +497,72 @@ fn any_number_of_tasks_is_asked_after_by_one_call() {
 }
 
 #[test]
+fn a_task_whose_name_is_longer_than_any_is_unknown_as_others_are() {
+    let world = World::new();
+    let master = world.master(&[]);
+    let mut framework = Framework::subscribe(&master, &json!({}));
+    let named = |name: &str| json!({"task_id": {"value": name}});
+    let long = "y".repeat(10_000);
+    framework.accepted("RECONCILE", &json!({"tasks": [named(&long), named("fine")]}));
+    for name in [&*long, "fine"] {
+        let status = framework.status();
+        assert_eq!(status["task_id"]["value"], name);
+        assert_eq!(
+            [&status["state"], &status["reason"], &status["message"]],
+            ["TASK_UNKNOWN", "REASON_RECONCILIATION", "Reconciliation: Task is unknown"]
+        );
+    }
+    drop(framework);
+    master.stop();
+    world.nothing_is_left();
+}
+
+#[test]
+fn any_number_of_offers_is_declined_by_one_call() {
+    let world = World::new();
+    let (master, agent) = cluster(&world);
+    let mut framework = Framework::subscribe(&master, &json!({}));
+    let offer = framework.offer();
+    let cluster = framework.id["value"].as_str().unwrap().split('-').next().unwrap().to_owned();
+    let foreign = |number: u32| json!({"value": format!("{cluster}-1-O{}", number + 1_000_000)});
+    let mut ids: Vec<Value> = (0..5_000).map(foreign).collect();
+    ids.push(offer["id"].clone());
+    let now = json!({"refuse_seconds": 0.0});
+    framework.accepted("DECLINE", &json!({"offer_ids": ids, "filters": now}));
+    // It was among them.
+    assert_ne!(framework.offer()["id"], offer["id"]);
+    framework.accepted("TEARDOWN", &Value::Null);
+    end(&world, master, agent);
+}
+
+#[test]
+fn constraints_that_are_too_long_change_nothing() {
+    let world = World::new();
+    let master = world.master(&[]);
+    let framework = Framework::subscribe(&master, &json!({"name": "before"}));
+    let one = json!({"selector": {"attribute_name": "rack"},
+        "predicate": {"text_equals": {"value": "x".repeat(200)}}});
+    let all = vec![one; 400];
+    let constraints =
+        json!({"role_constraints": {"*": {"groups": [{"attribute_constraints": all}]}}});
+    let mut call = subscription(&json!({"name": "after"}));
+    let mut info = call["subscribe"]["framework_info"].clone();
+    info["id"] = framework.id.clone();
+    let answer = framework.call(
+        "UPDATE_FRAMEWORK",
+        &json!({"framework_info": info, "offer_constraints": constraints}),
+    );
+    assert_eq!(answer.status, 400, "{}", answer.text());
+    assert_eq!(read_at(master.port, "/frameworks")["frameworks"][0]["name"], "before");
+    call["subscribe"]["offer_constraints"] = constraints;
+    let answer = post(master.port, PATH, &[("Accept", "application/json")], &call);
+    assert_eq!(answer.status, 400, "{}", answer.text());
+    drop(framework);
+    master.stop();
+    world.nothing_is_left();
+}
+
+#[test]
 fn a_stream_that_nobody_reads_is_cut_off() {
     let world = World::new();
     let master = world.master(&["--max-stream-bytes", "64KiB"]);

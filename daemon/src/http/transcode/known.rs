@@ -6,21 +6,30 @@ use std::fmt;
 use serde::de::{DeserializeSeed, Deserializer, Error, IgnoredAny, MapAccess, SeqAccess, Visitor};
 use serde_json::{Map, Value as Json};
 
+use super::budget::Budget;
 use super::shape::{Field, Kind, Label, Message};
 
 /// Reads JSON, up to its end, as far as a message has it.
-pub(super) fn read(json: &[u8], of: &'static Message) -> serde_json::Result<Json> {
+pub(super) fn read(json: &[u8], of: &'static Message, budget: &Budget) -> serde_json::Result<Json> {
     // What is read past would not be looked at.
     let text = std::str::from_utf8(json).map_err(Error::custom)?;
     let mut from = serde_json::Deserializer::from_str(text);
-    let value = Known::Message(of).deserialize(&mut from)?;
+    let known = Known { what: What::Message(of), budget };
+    let value = known.deserialize(&mut from)?;
     from.end()?;
     Ok(value)
 }
 
-/// What of a value is kept.
+/// What of a value is kept, as long as there is memory for it.
 #[derive(Clone, Copy)]
-enum Known {
+struct Known<'b> {
+    what: What,
+    budget: &'b Budget,
+}
+
+/// What of it is kept.
+#[derive(Clone, Copy)]
+enum What {
     /// Fields that are this message's.
     Message(&'static Message),
     /// All items, each of that kind.
@@ -31,7 +40,7 @@ enum Known {
     Single,
 }
 
-impl Known {
+impl What {
     fn of(field: &Field) -> Self {
         match field.label {
             Label::List => Self::List(field.kind),
@@ -56,7 +65,19 @@ impl Known {
     }
 }
 
-impl<'de> DeserializeSeed<'de> for Known {
+impl Known<'_> {
+    /// What is inside of it.
+    const fn within(self, what: What) -> Self {
+        Self { what, ..self }
+    }
+
+    fn takes<E: Error>(self, kind: Kind) -> Result<(), E> {
+        let message = "it has more parts than there is memory for";
+        if self.budget.takes(kind) { Ok(()) } else { Err(E::custom(message)) }
+    }
+}
+
+impl<'de> DeserializeSeed<'de> for Known<'_> {
     type Value = Json;
 
     fn deserialize<D: Deserializer<'de>>(self, from: D) -> Result<Json, D::Error> {
@@ -64,7 +85,7 @@ impl<'de> DeserializeSeed<'de> for Known {
     }
 }
 
-impl<'de> Visitor<'de> for Known {
+impl<'de> Visitor<'de> for Known<'_> {
     type Value = Json;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -97,8 +118,9 @@ impl<'de> Visitor<'de> for Known {
 
     fn visit_seq<A: SeqAccess<'de>>(self, mut from: A) -> Result<Json, A::Error> {
         let mut items = Vec::new();
-        if let Self::List(kind) = self {
-            while let Some(item) = from.next_element_seed(Self::one(kind))? {
+        if let What::List(kind) = self.what {
+            while let Some(item) = from.next_element_seed(self.within(What::one(kind)))? {
+                self.takes(kind)?;
                 items.push(item);
             }
         } else {
@@ -110,13 +132,16 @@ impl<'de> Visitor<'de> for Known {
     fn visit_map<A: MapAccess<'de>>(self, mut from: A) -> Result<Json, A::Error> {
         let mut entries = Map::new();
         while let Some(key) = from.next_key::<String>()? {
-            let kept = match self {
-                Self::Message(of) => of.place(&key).map(|place| Self::of(&of.fields[place])),
-                Self::Map(kind) => Some(Self::one(kind)),
-                Self::List(_) | Self::Single => None,
+            let kept = match self.what {
+                What::Message(of) => of.place(&key).map(|place| What::of(&of.fields[place])),
+                What::Map(kind) => {
+                    self.takes(kind)?;
+                    Some(What::one(kind))
+                }
+                What::List(_) | What::Single => None,
             };
             match kept {
-                Some(kept) => drop(entries.insert(key, from.next_value_seed(kept)?)),
+                Some(kept) => drop(entries.insert(key, from.next_value_seed(self.within(kept))?)),
                 None => drop(from.next_value::<IgnoredAny>()?),
             }
         }
@@ -137,12 +162,12 @@ mod tests {
     fn what_a_message_does_not_have_is_read_past() {
         let text = br#"{"type":"DECLINE","x":[[1,{"y":[]}],"a"],"decline":{"z":{},"offer_ids":
             [{"value":"o","w":1},7],"filters":{"refuse_seconds":"2.5"}},"kill":[1,2],"n":-1.5}"#;
-        let kept = read(text, of("mesos.v1.scheduler.Call")).unwrap();
+        let kept = read(text, of("mesos.v1.scheduler.Call"), &Budget::boundless()).unwrap();
         let wanted = json!({"type": "DECLINE", "kill": [], "decline":
             {"offer_ids": [{"value": "o"}, 7], "filters": {"refuse_seconds": "2.5"}}});
         assert_eq!(kept, wanted);
         let map = br#"{"role":"r","limits":{"cpus":{"value":1.5,"x":1},"mem":{"value":2}}}"#;
-        let kept = read(map, of("mesos.v1.quota.QuotaConfig")).unwrap();
+        let kept = read(map, of("mesos.v1.quota.QuotaConfig"), &Budget::boundless()).unwrap();
         let wanted = json!({"role": "r", "limits": {"cpus": {"value": 1.5}, "mem": {"value": 2}}});
         assert_eq!(kept, wanted);
     }
@@ -151,8 +176,9 @@ mod tests {
     fn what_is_read_past_must_be_json_all_the_same() {
         let call = of("mesos.v1.scheduler.Call");
         for bad in [&br#"{"x":[1,}"#[..], b"{\"x\":\"\xff\"}", b"{} {}", b"{\"x\":tru}", b""] {
-            assert!(read(bad, call).is_err(), "{}", String::from_utf8_lossy(bad));
+            let read = read(bad, call, &Budget::boundless());
+            assert!(read.is_err(), "{}", String::from_utf8_lossy(bad));
         }
-        assert_eq!(read(b"[1,2,3]", call).unwrap(), json!([]));
+        assert_eq!(read(b"[1,2,3]", call, &Budget::boundless()).unwrap(), json!([]));
     }
 }

@@ -3,6 +3,7 @@
 //! and null are as good as absent; declared defaults are told, and of some answers empty lists.
 //! Mesos: stout's `protobuf.hpp`.
 
+mod budget;
 mod known;
 mod read;
 mod shape;
@@ -12,10 +13,14 @@ use std::fmt;
 
 use prost::{Message, Name};
 
+use budget::{Budget, MESSAGE_MAX};
 use read::read_message;
 use shape::{Label, Shaped, Value};
 pub(crate) use write::ascii;
 use write::write_message;
+
+/// Missing fields that one refusal names.
+const MISSING_MAX: usize = 20;
 
 /// Why bytes are no message, in Mesos' words.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -26,8 +31,10 @@ pub(crate) enum BadMessage {
     Convert(&'static str, String),
     /// No protobuf of this message.
     Protobuf(&'static str),
-    /// Fields that must be there are not.
+    /// Fields that must be there are not: some of them.
     Missing(&'static str, Vec<String>),
+    /// It has more parts than there is memory for.
+    Large,
 }
 
 impl fmt::Display for BadMessage {
@@ -43,6 +50,11 @@ impl fmt::Display for BadMessage {
                 "Failed to convert JSON into {name} protobuf: Missing required fields: {}",
                 paths.join(", ")
             ),
+            Self::Large => write!(
+                f,
+                "the parts of a message have at most {MESSAGE_MAX} bytes of memory: \
+                 send it as more than one"
+            ),
         }
     }
 }
@@ -50,8 +62,12 @@ impl fmt::Display for BadMessage {
 /// Reads a message from JSON.
 pub(crate) fn from_json<M: Message + Name + Default>(json: &[u8]) -> Result<M, BadMessage> {
     // Parsed whole first: what is no JSON is told apart from JSON of something else.
-    let value =
-        known::read(json, described::<M>()).map_err(|error| BadMessage::Json(error.to_string()))?;
+    let budget = Budget::of(MESSAGE_MAX);
+    let value = known::read(json, described::<M>(), &budget);
+    if budget.is_spent() {
+        return Err(BadMessage::Large);
+    }
+    let value = value.map_err(|error| BadMessage::Json(error.to_string()))?;
     if !value.is_object() {
         return Err(BadMessage::Convert(M::NAME, "Expecting a JSON object".to_owned()));
     }
@@ -67,15 +83,19 @@ pub(crate) fn from_json<M: Message + Name + Default>(json: &[u8]) -> Result<M, B
 /// Reads a message from its bytes. What must be there is looked for only when the message could
 /// not be told from one in which it is.
 pub(crate) fn from_protobuf<M: Message + Name + Default>(bytes: &[u8]) -> Result<M, BadMessage> {
-    let message =
-        Shaped::read(described::<M>(), bytes).map_err(|_| BadMessage::Protobuf(M::NAME))?;
+    let budget = Budget::of(MESSAGE_MAX);
+    let message = Shaped::read(described::<M>(), bytes, &budget);
+    if budget.is_spent() {
+        return Err(BadMessage::Large);
+    }
+    let message = message.map_err(|_| BadMessage::Protobuf(M::NAME))?;
     require::<M>(&message).map_err(|_| BadMessage::Protobuf(M::NAME))?;
     M::decode(bytes).map_err(|_| BadMessage::Protobuf(M::NAME))
 }
 
 /// Writes a message as JSON, in ASCII alone.
 pub(crate) fn to_json<M: Message + Name>(message: &M) -> Vec<u8> {
-    let whole = Shaped::read(described::<M>(), &message.encode_to_vec());
+    let whole = Shaped::read(described::<M>(), &message.encode_to_vec(), &Budget::boundless());
     let whole = whole.unwrap_or_else(|_| {
         mesita_core::stop(line!(), "a message that is not what it is described as");
     });
@@ -95,15 +115,21 @@ fn require<M: Name>(message: &Shaped) -> Result<(), BadMessage> {
     if missing.is_empty() { Ok(()) } else { Err(BadMessage::Missing(M::NAME, missing)) }
 }
 
-/// Collects the paths of required fields that are not there.
+/// Collects the paths of required fields that are not there, as many as a sentence holds.
 fn look_for_missing(message: &Shaped, path: &str, missing: &mut Vec<String>) {
     for (place, field) in message.of.fields.iter().enumerate() {
+        if missing.len() >= MISSING_MAX {
+            return;
+        }
         let at = format!("{path}{}", field.name);
         match message.get(place) {
             None if field.label == Label::Required => missing.push(at),
             Some(Value::Message(inner)) => look_for_missing(inner, &format!("{at}."), missing),
             Some(Value::List(items)) => {
                 for (index, item) in items.iter().enumerate() {
+                    if missing.len() >= MISSING_MAX {
+                        return;
+                    }
                     if let Value::Message(inner) = item {
                         look_for_missing(inner, &format!("{at}[{index}]."), missing);
                     }
@@ -194,6 +220,33 @@ mod tests {
         // The same message in protobuf: accept (4) with an offer id (1) that is empty.
         let bad = from_protobuf::<Call>(&[0x22, 2, 0x0a, 0]);
         assert_eq!(bad.unwrap_err().to_string(), "Failed to parse body into Call protobuf");
+    }
+
+    #[test]
+    fn a_message_of_many_small_parts_is_refused_before_it_takes_memory() {
+        let many = |item: &str, count: usize| vec![item; count].join(",");
+        let accept = |count| format!(r#"{{"accept":{{"operations":[{}]}}}}"#, many("{}", count));
+        assert!(from_json::<Call>(accept(1_000).as_bytes()).is_ok());
+        for (text, path) in [
+            (accept(100_000), "a list"),
+            (format!(r#"{{"revive":{{"roles":[{}]}}}}"#, many("\"\"", 1_000_000)), "texts"),
+        ] {
+            assert_eq!(from_json::<Call>(text.as_bytes()), Err(BadMessage::Large), "{path}");
+        }
+        // The same in protobuf: two bytes an operation.
+        let operations = [0x12, 0].repeat(100_000);
+        let mut call = vec![0x22];
+        prost::encoding::encode_varint(operations.len() as u64, &mut call);
+        call.extend(operations);
+        assert_eq!(from_protobuf::<Call>(&call), Err(BadMessage::Large));
+    }
+
+    #[test]
+    fn a_refusal_names_some_of_what_is_missing() {
+        let ids = vec!["{}"; 10_000].join(",");
+        let bad = from_json::<Call>(format!(r#"{{"decline":{{"offer_ids":[{ids}]}}}}"#).as_bytes());
+        let Err(BadMessage::Missing(_, paths)) = bad else { panic!("{bad:?}") };
+        assert_eq!(paths.len(), MISSING_MAX);
     }
 
     #[test]

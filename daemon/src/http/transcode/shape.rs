@@ -6,6 +6,8 @@ use std::collections::BTreeMap;
 use prost::bytes::Buf;
 use prost::encoding::{WireType, decode_key, decode_varint, encode_key, encode_varint};
 
+use super::budget::Budget;
+
 include!(concat!(env!("OUT_DIR"), "/shapes.rs"));
 
 /// Messages inside of each other, as prost takes them.
@@ -79,6 +81,11 @@ impl Message {
         &MESSAGES[usize::from(place)]
     }
 
+    /// How many there are.
+    pub(super) fn count() -> u16 {
+        u16::try_from(MESSAGES.len()).unwrap_or(u16::MAX)
+    }
+
     /// The message of a full name.
     pub(super) fn named(name: &str) -> Option<&'static Self> {
         let place = MESSAGES.binary_search_by(|of| of.name.cmp(name)).ok()?;
@@ -149,20 +156,24 @@ impl Shaped {
     }
 
     /// Reads protobuf; fields that are not known are passed over.
-    pub(super) fn read(of: &'static Message, bytes: &[u8]) -> Result<Self, Unshaped> {
+    pub(super) fn read(
+        of: &'static Message,
+        bytes: &[u8],
+        budget: &Budget,
+    ) -> Result<Self, Unshaped> {
         let mut message = Self::new(of);
-        message.merge(bytes, 0)?;
+        message.merge(bytes, budget, 0)?;
         Ok(message)
     }
 
-    fn merge(&mut self, mut bytes: &[u8], depth: u32) -> Result<(), Unshaped> {
+    fn merge(&mut self, mut bytes: &[u8], budget: &Budget, depth: u32) -> Result<(), Unshaped> {
         if depth > DEPTH_MAX {
             return Err(Unshaped);
         }
         while bytes.has_remaining() {
             let (number, wire) = decode_key(&mut bytes)?;
             match self.of.fields.binary_search_by_key(&number, |field| field.number) {
-                Ok(place) => self.merge_field(place, wire, &mut bytes, depth)?,
+                Ok(place) => self.merge_field(place, wire, &mut bytes, budget, depth)?,
                 Err(_) => skip(number, wire, &mut bytes, depth)?,
             }
         }
@@ -174,12 +185,20 @@ impl Shaped {
         place: usize,
         wire: WireType,
         bytes: &mut &[u8],
+        budget: &Budget,
         depth: u32,
     ) -> Result<(), Unshaped> {
         let Field { label, kind, .. } = self.of.fields[place];
+        let item = |wire: WireType, bytes: &mut &[u8]| match budget.takes(kind) {
+            true => value(kind, wire, bytes, budget, depth),
+            false => Err(Unshaped),
+        };
         match label {
             Label::Map => {
-                let (key, value) = entry(kind, part(wire, bytes)?, depth)?;
+                if !budget.takes(kind) {
+                    return Err(Unshaped);
+                }
+                let (key, value) = entry(kind, part(wire, bytes)?, budget, depth)?;
                 if let Value::Map(entries) = self.at(place, || Value::Map(BTreeMap::new())) {
                     entries.insert(key, value);
                 }
@@ -189,10 +208,10 @@ impl Shaped {
                 if wire == WireType::LengthDelimited && wire_of(kind) != wire {
                     let mut packed = part(wire, bytes)?;
                     while packed.has_remaining() {
-                        some.push(value(kind, wire_of(kind), &mut packed, depth)?);
+                        some.push(item(wire_of(kind), &mut packed)?);
                     }
                 } else {
-                    some.push(value(kind, wire, bytes, depth)?);
+                    some.push(item(wire, bytes)?);
                 }
                 if let Value::List(items) = self.at(place, || Value::List(Vec::new())) {
                     items.append(&mut some);
@@ -203,11 +222,11 @@ impl Shaped {
                 if let Kind::Message(of) = kind {
                     let none = || Value::Message(Self::new(Message::at(of)));
                     if let Value::Message(before) = self.at(place, none) {
-                        before.merge(part(wire, bytes)?, depth + 1)?;
+                        before.merge(part(wire, bytes)?, budget, depth + 1)?;
                     }
                     return Ok(());
                 }
-                self.set(place, value(kind, wire, bytes, depth)?);
+                self.set(place, value(kind, wire, bytes, budget, depth)?);
             }
         }
         Ok(())
@@ -267,7 +286,13 @@ fn fixed<const N: usize>(bytes: &mut &[u8]) -> Result<[u8; N], Unshaped> {
 
 /// One value. Numbers are cut to their width, as prost does it.
 #[allow(clippy::cast_possible_truncation, clippy::cast_possible_wrap)]
-fn value(kind: Kind, wire: WireType, bytes: &mut &[u8], depth: u32) -> Result<Value, Unshaped> {
+fn value(
+    kind: Kind,
+    wire: WireType,
+    bytes: &mut &[u8],
+    budget: &Budget,
+    depth: u32,
+) -> Result<Value, Unshaped> {
     if wire != wire_of(kind) {
         return Err(Unshaped);
     }
@@ -285,14 +310,19 @@ fn value(kind: Kind, wire: WireType, bytes: &mut &[u8], depth: u32) -> Result<Va
         Kind::Bytes => Value::Bytes(part(wire, bytes)?.to_vec()),
         Kind::Message(of) => {
             let mut inner = Shaped::new(Message::at(of));
-            inner.merge(part(wire, bytes)?, depth + 1)?;
+            inner.merge(part(wire, bytes)?, budget, depth + 1)?;
             Value::Message(inner)
         }
     })
 }
 
 /// An entry of a map, whose parts may be left out.
-fn entry(kind: Kind, mut bytes: &[u8], depth: u32) -> Result<(String, Value), Unshaped> {
+fn entry(
+    kind: Kind,
+    mut bytes: &[u8],
+    budget: &Budget,
+    depth: u32,
+) -> Result<(String, Value), Unshaped> {
     let (mut key, mut found) = (String::new(), None);
     while bytes.has_remaining() {
         match decode_key(&mut bytes)? {
@@ -300,7 +330,7 @@ fn entry(kind: Kind, mut bytes: &[u8], depth: u32) -> Result<(String, Value), Un
                 let text = std::str::from_utf8(part(wire, &mut bytes)?).map_err(|_| Unshaped)?;
                 text.clone_into(&mut key);
             }
-            (2, wire) => found = Some(value(kind, wire, &mut bytes, depth + 1)?),
+            (2, wire) => found = Some(value(kind, wire, &mut bytes, budget, depth + 1)?),
             (number, wire) => skip(number, wire, &mut bytes, depth)?,
         }
     }

@@ -38,7 +38,7 @@ mod roles;
 pub(super) use constraints::constraint;
 pub(crate) use constraints::{constrain, is_choosy};
 pub(crate) use frameworks::{capabilities, capability_list, revive};
-pub(crate) use parts::{accepts, reconciliations};
+pub(crate) use parts::{accepts, declines, reconciliations};
 pub(crate) use roles::role_trouble;
 
 /// Memory for the lists of one call: each is written once for every list that it is in.

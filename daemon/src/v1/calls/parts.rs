@@ -13,7 +13,7 @@ use crate::pb::mesos::v1 as pb;
 use pb::offer::Operation;
 use pb::offer::operation::{Launch, Type};
 use pb::scheduler::Call;
-use pb::scheduler::call::{Accept, Reconcile};
+use pb::scheduler::call::{Accept, Decline, Reconcile};
 
 /// Which part of an ACCEPT.
 #[derive(Clone, Copy, Debug)]
@@ -45,6 +45,23 @@ pub(crate) fn reconciliations(mut call: Call) -> Vec<Call> {
     }
     let part = |tasks| Call { reconcile: Some(Reconcile { tasks }), ..call.clone() };
     lists.into_iter().map(part).collect()
+}
+
+/// Offers that one part of a call names.
+const OFFERS: usize = 512;
+
+/// A call that names nothing but offers, as calls that each name some of them; any other as it is.
+pub(crate) fn declines(mut call: Call) -> Vec<Call> {
+    let lists = |all: Vec<pb::OfferId>| all.chunks(OFFERS).map(<[_]>::to_vec).collect::<Vec<_>>();
+    if let Some(decline) = call.decline.as_mut().filter(|one| one.offer_ids.len() > OFFERS) {
+        let all = lists(mem::take(&mut decline.offer_ids)).into_iter();
+        let part = |offer_ids| {
+            let decline = call.decline.clone();
+            Call { decline: decline.map(|one| Decline { offer_ids, ..one }), ..call.clone() }
+        };
+        return all.map(part).collect();
+    }
+    vec![call]
 }
 
 /// An ACCEPT for the core of this cluster, in as many parts as it takes: it is cut in half until

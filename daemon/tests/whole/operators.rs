@@ -164,7 +164,9 @@ fn weights_are_all_set_or_none() {
     assert!(!ask(&master, "GET_WEIGHTS").to_string().contains("fine"));
     // Nothing is done for who could not read the answer.
     let call = json!({"type": "UPDATE_WEIGHTS", "update_weights": {"weight_infos": [weights[0]]}});
-    let answer = post(master.port, "/api/v1", &[("Accept", "text/html")], &call);
+    let headers = [("Content-Type", "application/json"), ("Accept", "text/html")];
+    let body = call.to_string();
+    let answer = crate::http::ask(master.port, "POST", "/api/v1", &headers, body.as_bytes());
     assert_eq!(answer.status, 406, "{}", answer.text());
     assert!(!ask(&master, "GET_WEIGHTS").to_string().contains("fine"));
     master.stop();

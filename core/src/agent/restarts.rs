@@ -161,6 +161,10 @@ impl Agent<'_> {
         if !wanted {
             return false;
         }
+        if self.clock.rebooted && row.began == Time(0) && !self.link.registered {
+            // It ended before the machine was off, or may have: nobody knows for how long that was.
+            return self.comes_back(cx, id, message);
+        }
         let steady = row.began > Time(0) && cx.now.since(row.began) >= STEADY_US;
         let fails = if steady { 0 } else { row.fails };
         let wait = BACKOFF_MIN_US.checked_shl(fails.min(16)).unwrap_or(BACKOFF_MAX_US);
@@ -182,11 +186,13 @@ impl Agent<'_> {
         if row.restart.rule == RestartRule::Never {
             return false;
         }
-        let wait = if self.clock.rebooted { ASK_US } else { BACKOFF_MIN_US };
-        let held = self.is_held_back(cx, &row);
+        // A master that is there knows of the task, and has said what is to become of it.
+        let asks = !self.link.registered;
+        let wait = if asks && self.clock.rebooted { ASK_US } else { BACKOFF_MIN_US };
+        let held = asks && self.is_held_back(cx, &row);
         let due = if held { Time::NEVER } else { cx.now.after(wait) };
         if let Some(row) = self.tasks.get_mut(id) {
-            row.returns = true;
+            row.returns = asks;
         }
         self.wait_to_start(cx, id, due, message);
         true

@@ -381,6 +381,30 @@ fn an_agent_that_starts_again_after_a_reboot_has_lost_nothing_to_say() {
     assert_eq!(cluster.history("task"), [&once[..], &back, &again].concat());
 }
 
+/// How a task ended is known, and not for how long the machine was off: masters are asked first.
+#[test]
+fn a_task_that_ended_before_a_reboot_is_not_back_before_a_master_is_asked() {
+    for (copies, unknown, off_us, alone) in [
+        (Copies::Exclusive, UnknownAge::Hold, SECOND, false),
+        (Copies::Availability, UnknownAge::Start, 10 * SECOND, true),
+    ] {
+        let restart = Restart { rule: RestartRule::Always, copies, unknown, ..Restart::default() };
+        let mut cluster = Cluster::scripted(1);
+        cluster.go(5 * SECOND);
+        cluster.launch_on("task", 0, restart);
+        cluster.go(5 * SECOND);
+        cluster.cut_off(0);
+        cluster.loses_power_after_ends(0);
+        cluster.go(3 * SECOND);
+        assert!(cluster.live().is_empty(), "{copies:?}");
+        cluster.go(off_us);
+        assert_eq!(!cluster.live().is_empty(), alone, "{copies:?}");
+        cluster.reach(0);
+        cluster.go(30 * SECOND);
+        assert_eq!(cluster.live(), ["task"], "{copies:?}");
+    }
+}
+
 #[test]
 fn every_combination_comes_out_as_the_table_says() {
     let mut table = String::from(

@@ -172,6 +172,14 @@ impl Cluster {
         self.crash(Node::Master(1));
     }
 
+    /// Its tasks end, which is written down where the agent finds it; before it does, power is cut.
+    pub fn loses_power_after_ends(&mut self, agent: usize) {
+        let mut ended = std::mem::take(&mut self.agents[agent].containers);
+        ended.values_mut().for_each(|held| held.ended = Some(Exit::Signal(9)));
+        self.loses_power(agent);
+        self.agents[agent].containers = ended;
+    }
+
     /// Power is cut, and comes back. What was written seconds ago is on the disk.
     pub fn loses_power(&mut self, agent: usize) {
         let node = &mut self.agents[agent];

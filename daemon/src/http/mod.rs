@@ -4,6 +4,7 @@
 //! |---|---|
 //! | `request` | the body of a request, bounded in bytes and time |
 //! | `body`, `records` | the body of an answer: at once, or as a stream of records |
+//! | `long` | long answers, of all of them at once |
 //! | `origin` | which pages a browser may change something for |
 //! | `pack` | answers packed by gzip |
 //! | `patient` | connections whose other end does not read |
@@ -11,6 +12,7 @@
 //! | `transcode` | messages from and to JSON |
 
 pub(crate) mod body;
+pub(crate) mod long;
 pub(crate) mod media;
 mod origin;
 mod pack;

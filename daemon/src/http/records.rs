@@ -63,10 +63,14 @@ impl Records {
 
     /// Queues one record.
     pub(crate) fn push(&self, record: &[u8]) {
+        self.push_framed(framed(record).into());
+    }
+
+    /// Queues a record as it lies in a stream.
+    pub(crate) fn push_framed(&self, framed: Bytes) {
         if self.state.get() != State::Open {
             return;
         }
-        let framed = framed(record);
         let bytes = self.bytes.get() + self.weight(framed.len());
         if bytes > self.max && self.bytes.get() > 0 {
             self.cut();
@@ -74,7 +78,7 @@ impl Records {
             return;
         }
         self.bytes.set(bytes);
-        self.queue.borrow_mut().push_back(framed.into());
+        self.queue.borrow_mut().push_back(framed);
         if bytes > self.max / 2 && !self.congested.replace(true) {
             (self.on_level)(Level::Congested);
         }

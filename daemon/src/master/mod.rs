@@ -71,6 +71,7 @@ use crate::conn::outbox::Level;
 use crate::conns::Conns;
 use crate::doors::{Caller, Doors};
 use crate::encoded::Described;
+use crate::http::long::Long;
 use crate::io_thread::{Node, Tasks};
 use crate::port::Port;
 use crate::set::charter::Sources;
@@ -127,6 +128,8 @@ pub(crate) struct MasterNode {
     subscribers: Subscribers,
     /// The turn of whoever is told a long answer.
     reading: smol::lock::Semaphore,
+    /// Such answers, until they are read.
+    long: Long,
     waiting: RefCell<operations::Waiting>,
     pub(crate) doors: Doors,
     callers: RefCell<Vec<Caller>>,
@@ -172,6 +175,7 @@ impl MasterNode {
             schedulers: Schedulers::default(),
             subscribers: Subscribers::default(),
             reading: smol::lock::Semaphore::new(1),
+            long: Long::default(),
             waiting: RefCell::default(),
             doors,
             callers: RefCell::default(),

@@ -19,7 +19,7 @@ use crate::conn::Ends;
 use crate::doors::Caller;
 use crate::http::body::Body;
 use crate::http::media::Media;
-use crate::http::records::Records;
+use crate::http::records::{Records, framed};
 use crate::http::{Early, Reply, Visit, early, request, status, stream};
 use crate::logging;
 use crate::pb::mesos::v1 as pb;
@@ -173,10 +173,10 @@ impl MasterNode {
         let _turn = if is_long(kind) { Some(self.reading.acquire().await) } else { None };
         alarm::turn().await;
         if kind == Type::Subscribe {
-            return Ok(self.operator_subscribes(media, &caller));
+            return self.operator_subscribes(media, &caller);
         }
         let response = self.respond(kind, &ends, &caller)?;
-        let mut reply = Reply::new(Body::of(media.write(&response)));
+        let mut reply = Reply::new(Body::of(self.long.keep(media.write(&response))?));
         reply.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(media.name()));
         Ok(reply)
     }
@@ -307,7 +307,7 @@ impl MasterNode {
         Ok(told)
     }
 
-    fn operator_subscribes(self: &Rc<Self>, media: Media, caller: &Caller) -> Reply {
+    fn operator_subscribes(self: &Rc<Self>, media: Media, caller: &Caller) -> Result<Reply, Early> {
         let max = self.options.stream_bytes_max;
         let records = Records::new(max, |level| {
             if level == crate::conn::outbox::Level::Overrun {
@@ -328,7 +328,7 @@ impl MasterNode {
             }),
             ..Event::default()
         };
-        records.push(&media.write(&snapshot));
+        records.push_framed(self.long.keep(framed(&media.write(&snapshot)))?);
         records.push(&media.write(&beat()));
         let (caller, to) = (caller.clone(), Rc::clone(&records));
         let subscriber = Subscriber { number, media, caller, records: to };
@@ -352,7 +352,7 @@ impl MasterNode {
             futures_lite::future::or(of.left(), beats).await;
             me.subscribers.streams.borrow_mut().retain(|one| one.number != number);
         });
-        stream(records, media)
+        Ok(stream(records, media))
     }
 
     /// What a fact changes for who listens, told from the rows as they are before it is folded.

@@ -17,6 +17,7 @@ use crate::catalog::Tables;
 use crate::clock;
 use crate::conn::Ends;
 use crate::doors::{Caller, Denied};
+use crate::http::long::LONG_MAX;
 use crate::http::{
     Answering, Early, Gauges, Reply, Site, Visit, early, only, pieces, request, status,
 };
@@ -80,6 +81,8 @@ impl Site for MasterNode {
             own.extend(self.audit.gauges());
             own.extend(self.of_set.borrow().upgrade().iter().flat_map(|set| set.gauges()));
             own.push(("backlog_bytes", self.port.backlog_bytes() as u64));
+            own.push(("long_answer_bytes", self.long.bytes() as u64));
+            own.push(("long_answer_bytes_max", LONG_MAX as u64));
             let waiting = self.conns.all().iter().map(|conn| conn.outbox.bytes() as u64).sum();
             own.push(("outbox_bytes", waiting));
             (core, own)

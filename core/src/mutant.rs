@@ -124,6 +124,14 @@ mutants! {
     IgnoresLimits = 77,
     /// An update that is not acknowledged is sent again at once.
     NeverRests = 78,
+    /// A thread that has nothing to do sleeps without another look.
+    SleepsWithoutLook = 79,
+    /// The last bytes of a part of a frame are lost when they come alone.
+    LosesCutEnds = 80,
+    /// What follows a record in the same bytes is lost.
+    LosesCutRecords = 81,
+    /// A record overtakes those that wait beside a full ring.
+    OvertakesWhatWaits = 82,
 }
 
 impl Mutant {
@@ -164,12 +172,12 @@ pub fn plant(mutant: Mutant) {
 
 /// True when that bug is planted in this thread.
 #[cfg(feature = "mutants")]
-pub(crate) fn planted(mutant: Mutant) -> bool {
+pub fn planted(mutant: Mutant) -> bool {
     here::PLANTED.get() == mutant
 }
 
 /// False: nothing is planted in what ships.
 #[cfg(not(feature = "mutants"))]
-pub(crate) const fn planted(_: Mutant) -> bool {
+pub const fn planted(_: Mutant) -> bool {
     false
 }

@@ -8,13 +8,14 @@ use mesita_core::Refusal;
 use mesita_core::drive::OUTPUT_MAX;
 use mesita_core::drive::{STAMP, Sink, stamped};
 use mesita_core::limits::BODIES_PER_FRAME_MAX;
-use mesita_core::sync::{Consumer, Producer};
+use mesita_core::sync::Producer;
 use mesita_core::time::Time;
 use mesita_core::wire::BodyRef;
 
 use crate::bell::Bell;
 use crate::clock;
 use crate::journal::tap::Tap;
+use crate::machines::passing::{Ends, Side};
 use crate::passage::{
     BODY_REF, IN_ASK, IN_GAUGES, IN_INPUT, IN_STOP, IN_TOLD, OUT_ANSWER, OUT_DONE, OUT_GAUGES,
     OUT_LEASE, OUT_OUTPUT, OUT_STOPPED, RECORD_MAX, to_bytes,
@@ -27,7 +28,7 @@ const INPUTS_PER_TICK: u32 = 256;
 /// Time between two ticks at the most, in µs, while inputs come without a pause.
 const TICK_US: u64 = 5_000;
 /// Room that a step needs in the ring to IO: its outputs, and the word that it is done.
-const ROOM: usize = OUTPUT_MAX + 256;
+pub(crate) const ROOM: usize = OUTPUT_MAX + 256;
 /// The largest record of gauges.
 const GAUGES_MAX: usize = 8 * 1024;
 
@@ -35,14 +36,8 @@ const GAUGES_MAX: usize = 8 * 1024;
 pub(crate) struct Core {
     /// Who is stepped, by number.
     pub(crate) seats: Vec<Box<dyn Seat>>,
-    /// What masters say to each other, from the IO thread: it never waits for other work.
-    pub(crate) from_masters: Option<Consumer<'static>>,
-    /// Inputs from the IO thread.
-    pub(crate) from_io: Consumer<'static>,
-    /// Inputs from the disk thread.
-    pub(crate) from_disk: Consumer<'static>,
-    /// Outputs to the IO thread.
-    pub(crate) to_io: Producer<'static>,
+    /// Its ends of all rings.
+    pub(crate) ends: Ends<'static>,
     /// The core thread's own bell, the IO thread's.
     pub(crate) bell: &'static Bell,
     pub(crate) io_bell: &'static Bell,
@@ -72,19 +67,20 @@ impl Core {
                 self.io_bell.ring();
                 continue;
             }
-            let deadline = self.deadline();
-            let bell = self.bell;
-            let has_work = || self.has_work();
-            bell.rest(has_work, || match clock::until(deadline) {
-                Some(left) => drop(parker.park_timeout(left)),
-                None => parker.park(),
-            });
+            if self.bell.doze(|| self.ends.has_work()) {
+                let due = self.deadline();
+                match clock::until(self.ends.sleeps_until(due)) {
+                    Some(left) => drop(parker.park_timeout(left)),
+                    None => parker.park(),
+                }
+                self.bell.wake();
+            }
         }
         if let Some(tap) = &mut self.tap {
             tap.end(&mut self.seats);
         }
         // There is room: a step begins only when there is far more than this.
-        let _ = self.to_io.push(&[&[0, OUT_STOPPED]]);
+        let _ = self.ends.out.push(&[&[0, OUT_STOPPED]]);
         self.io_bell.ring();
     }
 
@@ -92,9 +88,9 @@ impl Core {
     fn work(&mut self, buffer: &mut [u8]) -> Option<bool> {
         let began = clock::now();
         let mut stepped = 0;
-        while stepped < INPUTS_PER_TICK && self.to_io.can_take(ROOM) {
-            let Some((disk, len)) = self.next(buffer) else { break };
-            if !self.record(buffer, len, disk) {
+        while stepped < INPUTS_PER_TICK {
+            let Some((side, len)) = self.ends.next(&mut buffer[STAMP..]) else { break };
+            if !self.record(buffer, len, side) {
                 return None;
             }
             stepped += 1;
@@ -109,23 +105,11 @@ impl Core {
         Some(stepped > 0 || ticked)
     }
 
-    /// Reads the next record into the buffer, behind the room for a stamp. The disk's come first:
-    /// there are few, and others wait for them. Those of the other masters follow.
-    fn next(&mut self, buffer: &mut [u8]) -> Option<(bool, usize)> {
-        let into = &mut buffer[STAMP..];
-        if let Some(record) = self.from_disk.pop(into) {
-            return Some((true, record.len()));
-        }
-        if let Some(record) = self.from_masters.as_mut().and_then(|ring| ring.pop(into)) {
-            return Some((false, record.len()));
-        }
-        self.from_io.pop(into).map(|record| (false, record.len()))
-    }
-
     /// Does what one record says; false at the end.
-    fn record(&mut self, buffer: &mut [u8], len: usize, disk: bool) -> bool {
+    fn record(&mut self, buffer: &mut [u8], len: usize, side: Side) -> bool {
         let [seat, kind] = [buffer[STAMP], buffer[STAMP + 1]];
-        debug_assert!(!disk || kind == IN_INPUT, "the disk thread only sends inputs");
+        let sent_so = side == Side::Io || kind == IN_INPUT;
+        debug_assert!(sent_so, "the disk thread only sends inputs");
         match kind {
             IN_INPUT | IN_TOLD => {
                 let result = self.step(seat, buffer, STAMP + 2, STAMP + len);
@@ -164,7 +148,7 @@ impl Core {
         if let Some(tap) = &mut self.tap {
             tap.step(number, &**seat, now, input);
         }
-        let mut outputs = Outputs { seat: number, to_io: &mut self.to_io };
+        let mut outputs = Outputs { seat: number, to_io: &mut self.ends.out };
         let stepped = seat.step(now, input, &mut outputs);
         if let Some(until) = seat.lease(now).filter(|until| *until != self.lease) {
             self.lease = until;
@@ -178,7 +162,7 @@ impl Core {
         let mut ticked = false;
         for number in 0..self.seats.len() {
             let Some(seat) = self.seats.get(number) else { break };
-            if seat.next_deadline() > clock::now() || !self.to_io.can_take(ROOM) {
+            if seat.next_deadline() > clock::now() || !self.ends.has_room() {
                 continue;
             }
             let tick = seat.tick();
@@ -199,14 +183,6 @@ impl Core {
     /// When the next tick is due.
     fn deadline(&self) -> Time {
         self.seats.iter().map(|seat| seat.next_deadline()).min().unwrap_or(Time::NEVER)
-    }
-
-    /// True when there is something that can be done now. Without room for outputs, nothing can.
-    fn has_work(&mut self) -> bool {
-        let masters = self.from_masters.as_mut();
-        let empty = masters.is_none_or(|ring| ring.is_empty());
-        let empty = empty && self.from_disk.is_empty() && self.from_io.is_empty();
-        self.to_io.can_take(ROOM) && !empty
     }
 
     /// Answers a question. It is no input, and in no journal.
@@ -245,7 +221,7 @@ impl Core {
     }
 
     fn push(&mut self, parts: &[&[u8]]) {
-        if self.to_io.push(parts).is_err() {
+        if self.ends.out.push(parts).is_err() {
             mesita_core::stop(line!(), "no room in the ring to IO that was looked for before");
         }
     }

@@ -57,6 +57,7 @@ mod ledger;
 mod legacy;
 mod load;
 mod logging;
+mod machines;
 mod master;
 mod memory;
 mod once;

@@ -15,8 +15,7 @@
 //!
 //! The same on the ring of the disk thread, but for gauges, questions and the end.
 
-use std::cell::{Cell, RefCell};
-use std::collections::VecDeque;
+use std::cell::RefCell;
 
 use event_listener::Event;
 use mesita_core::Refusal;
@@ -26,6 +25,7 @@ use mesita_core::time::Time;
 use mesita_core::wire::BodyRef;
 
 use crate::bell::Bell;
+use crate::machines::passing::Backlog;
 
 /// An input.
 pub(crate) const IN_INPUT: u8 = 0;
@@ -138,61 +138,36 @@ pub(crate) fn gauges(mut record: &[u8]) -> impl Iterator<Item = (&str, u64)> {
 /// What does not fit now waits here, in order; who can wait calls [`ToCore::room`] before, so
 /// little does.
 pub(crate) struct ToCore {
-    producer: RefCell<Producer<'static>>,
+    backlog: RefCell<Backlog<'static>>,
     bell: &'static Bell,
-    backlog: RefCell<VecDeque<Vec<u8>>>,
-    backlog_bytes: Cell<usize>,
     room: Event,
 }
 
 impl ToCore {
     pub(crate) fn new(producer: Producer<'static>, bell: &'static Bell) -> Self {
-        Self {
-            producer: RefCell::new(producer),
-            bell,
-            backlog: RefCell::default(),
-            backlog_bytes: Cell::new(0),
-            room: Event::new(),
-        }
+        Self { backlog: RefCell::new(Backlog::new(producer)), bell, room: Event::new() }
     }
 
     /// Passes a record on, now or as soon as there is room.
     pub(crate) fn push(&self, seat: u8, kind: u8, input: &[u8]) {
-        let header = [seat, kind];
-        let waits = !self.backlog.borrow().is_empty();
-        if waits || self.producer.borrow_mut().push(&[&header, input]).is_err() {
-            let record = [&header, input].concat();
-            self.backlog_bytes.set(self.backlog_bytes.get() + record.len());
-            self.backlog.borrow_mut().push_back(record);
-        }
+        self.backlog.borrow_mut().push(&[&[seat, kind], input]);
         self.bell.ring();
     }
 
     /// Passes on what waited. Called whenever the core thread may have read.
     pub(crate) fn flush(&self) {
         let mut backlog = self.backlog.borrow_mut();
-        if backlog.is_empty() {
-            return;
-        }
-        let mut producer = self.producer.borrow_mut();
-        while let Some(record) = backlog.front() {
-            if producer.push(&[record]).is_err() {
-                break;
+        if backlog.flush() {
+            self.bell.ring();
+            if backlog.is_empty() {
+                self.room.notify(usize::MAX);
             }
-            self.backlog_bytes.set(self.backlog_bytes.get() - record.len());
-            backlog.pop_front();
-        }
-        self.bell.ring();
-        if backlog.is_empty() {
-            self.room.notify(usize::MAX);
         }
     }
 
     /// True when something waits and the ring has room for it.
     pub(crate) fn can_flush(&self) -> bool {
-        let backlog = self.backlog.borrow();
-        let first = backlog.front().map(Vec::len);
-        first.is_some_and(|len| self.producer.borrow_mut().can_take(len))
+        self.backlog.borrow_mut().can_flush()
     }
 
     /// Waits until nothing waits: then a record is passed on at once, or nearly.
@@ -208,7 +183,7 @@ impl ToCore {
 
     /// Bytes that wait beside the ring.
     pub(crate) fn backlog_bytes(&self) -> usize {
-        self.backlog_bytes.get()
+        self.backlog.borrow().bytes()
     }
 
     /// The core thread may have room to go on.

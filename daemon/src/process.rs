@@ -13,11 +13,12 @@ use rustix::fs::OFlags;
 
 use crate::bell::Bell;
 use crate::bodies::Bodies;
-use crate::core_thread::Core;
+use crate::core_thread::{Core, ROOM};
 use crate::disk_thread::{Disk, Store, ToDisk};
 use crate::io_thread::{Io, Node, Tasks};
 use crate::journal::segments::Segments;
 use crate::journal::tap::Tap;
+use crate::machines::passing::Ends;
 use crate::memory::ring;
 use crate::passage::{IN_RING, OUT_RING, OfCore, ToCore};
 use crate::port::Port;
@@ -105,10 +106,13 @@ impl Process {
         };
         let core = Core {
             seats,
-            from_masters,
-            from_io: core_from_io,
-            from_disk: core_from_disk,
-            to_io: core_to_io,
+            ends: Ends {
+                disk: core_from_disk,
+                masters: from_masters,
+                io: core_from_io,
+                out: core_to_io,
+                room: ROOM,
+            },
             bell: core_bell,
             io_bell,
             tap,

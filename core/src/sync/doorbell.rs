@@ -6,6 +6,7 @@
 //! of them sees the other (Dekker, 1965), so that no ring is lost.
 
 use super::prim::{AtomicU32, Ordering, fence, mutant};
+use crate::mutant::{Mutant, planted};
 
 const AWAKE: u32 = 0;
 const ASLEEP: u32 = 1;
@@ -53,7 +54,8 @@ impl Doorbell {
         if !mutant("rest-without-fence") {
             fence(Ordering::SeqCst);
         }
-        let sleeps = mutant("rest-without-look") || !has_work();
+        let blind = mutant("rest-without-look") || planted(Mutant::SleepsWithoutLook);
+        let sleeps = blind || !has_work();
         if !sleeps {
             self.wake();
         }

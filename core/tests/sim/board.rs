@@ -1,4 +1,4 @@
-//! The board: every bug planted in masters and agents, which promise it breaks, and in how many lives
+//! The board: every bug planted in masters, agents and what is between them, which promise it breaks, and in how many lives
 //! that shows, or in which story: a life made for it, where chance would take too long. One that is not
 //! found fails the test, as does one that is not on the board.
 //!
@@ -38,6 +38,10 @@ const BOARD: &[(&str, &str, By)] = &[
     ("LetsItLieIdle", "C10", Lives(4)),
     ("IgnoresLimits", "C11", Lives(60)),
     ("NeverRests", "C12", Lives(20)),
+    ("SleepsWithoutLook", "C12", Lives(4)),
+    ("LosesCutEnds", "C9", Lives(4)),
+    ("LosesCutRecords", "C9", Lives(4)),
+    ("OvertakesWhatWaits", "C12", Lives(20)),
 ];
 
 const UNHEARD: &str = "agents are given up while ends wait for their acknowledgement";

@@ -24,9 +24,9 @@ use smol_hyper::rt::FuturesIo;
 use crate::agent::judge;
 use crate::conn::{Ends, Pipe};
 use crate::http::media::Media;
-use crate::http::records::{Pieces, framed};
 use crate::http::request;
 use crate::http::transcode::{from_json, from_protobuf, to_json};
+use crate::machines::recordio::{Pieces, framed};
 use crate::pb::mesos::v1 as pb;
 use crate::v1::{calls, executors};
 

@@ -10,7 +10,7 @@ use super::leader::Leader;
 use crate::flags::Where;
 use crate::http::body::Body;
 use crate::http::media::Media;
-use crate::http::records::Pieces;
+use crate::machines::recordio::Pieces;
 
 /// Bytes of one record that are taken.
 const RECORD_MAX: usize = 256 * 1024 * 1024;

@@ -23,12 +23,13 @@ use crate::bodies::Bodies;
 use crate::conn::dial::Way;
 use crate::conn::hello::{self, Own, Refused};
 use crate::conn::learned::Learned;
-use crate::conn::outbox::{Level, Outbox};
+use crate::conn::outbox::Outbox;
 use crate::conn::streams::{Handle, Streams, refuse};
 use crate::conn::talk::{Ending, Talk, talk};
 use crate::conn::{Conn, Pipe};
 use crate::doors::Caller;
 use crate::io_thread::Node;
+use crate::machines::waiting::Level;
 use crate::port::{Port, with_refs};
 use crate::{alarm, random};
 

@@ -1,4 +1,4 @@
-//! Bytes → frames.
+//! Bytes → frames: what reads for [`Assembly`], and has its bodies stored.
 
 use std::cell::RefCell;
 use std::fmt;
@@ -6,21 +6,17 @@ use std::io;
 use std::sync::Arc;
 
 use futures_lite::AsyncReadExt;
-use mesita_core::digest::of_body;
-use mesita_core::wire::frame::{BodyRow, Limits, PREFIX, Prefix};
+use mesita_core::wire::frame::Limits;
 use mesita_core::wire::{BodyRef, Malformed};
 
 use super::Reading;
 use crate::bodies::Bodies;
-
-/// Memory of a connection between two frames; a larger head takes more until it was read.
-const BUFFER: usize = 1024;
+use crate::machines::assembly::{Assembly, Bad, Whole};
 
 /// Reads frames.
 pub(crate) struct Frames {
     reading: Reading,
-    limits: Limits,
-    buffer: Vec<u8>,
+    assembly: Assembly,
 }
 
 /// A frame: the head's bytes, and its bodies in the store, each with one holder.
@@ -66,10 +62,19 @@ impl From<io::Error> for Broken {
     }
 }
 
+impl From<Bad> for Broken {
+    fn from(bad: Bad) -> Self {
+        match bad {
+            Bad::Malformed(malformed) => Self::Malformed(malformed),
+            Bad::Body => Self::Body,
+        }
+    }
+}
+
 impl Frames {
     /// A reader that takes frames within these limits.
     pub(crate) fn new(reading: Reading, limits: Limits) -> Self {
-        Self { reading, limits, buffer: Vec::new() }
+        Self { reading, assembly: Assembly::new(limits) }
     }
 
     /// What comes after the last frame that was read: nothing of it has been.
@@ -79,42 +84,22 @@ impl Frames {
 
     /// Reads the next frame. Nothing of it is kept when it is bad.
     pub(crate) async fn next(&mut self, store: &RefCell<Bodies>) -> Result<Received<'_>, Broken> {
-        let mut first = [0; PREFIX];
-        self.reading.read_exact(&mut first).await?;
-        let prefix = Prefix::parse(&first, self.limits).map_err(Broken::Malformed)?;
-        self.buffer.clear();
-        self.buffer.shrink_to(BUFFER);
-        self.buffer.resize(prefix.rest(), 0);
-        self.reading.read_exact(&mut self.buffer).await?;
-        let frame = prefix.open(&self.buffer).map_err(Broken::Malformed)?;
-        let rows: Vec<BodyRow> = frame.bodies().collect();
-        let bodies = read_bodies(&mut self.reading, &rows, store).await?;
-        Ok(Received { head: frame.head, bodies })
-    }
-}
-
-/// Reads bodies into the store. Room for all of them is set aside before the first byte.
-async fn read_bodies(
-    reading: &mut Reading,
-    rows: &[BodyRow],
-    store: &RefCell<Bodies>,
-) -> Result<Vec<BodyRef>, Broken> {
-    if rows.is_empty() {
-        return Ok(Vec::new());
-    }
-    let total = rows.iter().map(|row| u64::from(row.len)).sum();
-    let reserved = store.borrow_mut().reserve(total).ok_or(Broken::BodiesFull(total))?;
-    // Given back whatever happens, and if this future is dropped.
-    let mut arriving = Arriving { store, reserved: Some(reserved), bodies: Vec::new() };
-    for row in rows {
-        let mut bytes = vec![0; row.len as usize];
-        reading.read_exact(&mut bytes).await?;
-        if of_body(&bytes) != row.hash {
-            return Err(Broken::Body);
+        // Given back whatever happens, and if this future is dropped.
+        let mut arriving = Arriving { store, reserved: None, bodies: Vec::new() };
+        loop {
+            match self.assembly.take()? {
+                Some(Whole::Envelope(bytes)) => arriving.reserve(bytes)?,
+                Some(Whole::Body(bytes, hash)) => arriving.store(Arc::from(bytes), hash),
+                Some(Whole::Frame) => break,
+                None => match self.reading.read(self.assembly.room()).await? {
+                    0 => return Err(Broken::Closed),
+                    bytes => self.assembly.came(bytes),
+                },
+            }
         }
-        arriving.store(Arc::from(bytes), row.hash);
+        let bodies = std::mem::take(&mut arriving.bodies);
+        Ok(Received { head: self.assembly.head(), bodies })
     }
-    Ok(std::mem::take(&mut arriving.bodies))
 }
 
 struct Arriving<'s> {
@@ -124,6 +109,13 @@ struct Arriving<'s> {
 }
 
 impl Arriving<'_> {
+    /// Sets room for all bodies aside, before the first byte of them is read.
+    fn reserve(&mut self, bytes: u64) -> Result<(), Broken> {
+        let reserved = self.store.borrow_mut().reserve(bytes);
+        self.reserved = Some(reserved.ok_or(Broken::BodiesFull(bytes))?);
+        Ok(())
+    }
+
     fn store(&mut self, bytes: Arc<[u8]>, hash: u64) {
         if let Some(reserved) = &mut self.reserved {
             self.bodies.push(self.store.borrow_mut().store(reserved, bytes, hash));

@@ -1,10 +1,6 @@
-//! Frames → bytes: control frames first, the data of streams when none of those waits.
-//!
-//! A reader that does not keep up costs at most [`Outbox`]'s bound: at half of it whoever fills it
-//! is told, at all of it the connection is cut. Nothing is dropped from the middle.
+//! Frames → bytes, in the order and within the bound of what [waits](crate::machines::waiting).
 
-use std::cell::{Cell, RefCell};
-use std::collections::VecDeque;
+use std::cell::RefCell;
 use std::io;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -15,6 +11,7 @@ use mesita_core::wire::frame::{BodyRow, overhead, seal};
 use mesita_core::wire::{BodyRef, Head};
 
 use super::Writing;
+use crate::machines::waiting::{Level, Sort, State, Waiting, Weighs};
 use crate::set::standing::Standing;
 
 /// Bytes that are gathered for one write.
@@ -44,25 +41,16 @@ impl Packet {
         Self::new(&postcard::to_allocvec(head).unwrap_or_default(), &[], Vec::new())
     }
 
-    fn len(&self) -> usize {
-        self.bytes.len() + self.bodies.iter().map(|body| body.len()).sum::<usize>()
-    }
-
     /// A frame up to its bodies, and those.
     pub(crate) fn into_parts(self) -> (Vec<u8>, Vec<Arc<[u8]>>) {
         (self.bytes, self.bodies)
     }
 }
 
-/// What a connection's level means to whoever fills it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Level {
-    /// Half full: hold back.
-    Congested,
-    /// Empty again.
-    Drained,
-    /// Full: it was cut.
-    Overrun,
+impl Weighs for Packet {
+    fn bytes(&self) -> usize {
+        self.bytes.len() + self.bodies.iter().map(|body| body.len()).sum::<usize>()
+    }
 }
 
 /// Called when the level changes.
@@ -70,37 +58,18 @@ type OnLevel = Box<dyn Fn(Level)>;
 
 /// Frames that wait to be written.
 pub(crate) struct Outbox {
-    control: RefCell<VecDeque<Packet>>,
-    data: RefCell<VecDeque<Packet>>,
-    bytes: Cell<usize>,
-    max: usize,
-    state: Cell<State>,
-    congested: Cell<bool>,
+    waiting: RefCell<Waiting<Packet>>,
     changed: Event,
     on_level: OnLevel,
     /// Nothing is written while it is not held.
     lease: Option<Rc<Standing>>,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum State {
-    Open,
-    /// To be ended when all was written.
-    Closing,
-    /// To be ended now.
-    Cut,
-}
-
 impl Outbox {
     /// An outbox of at most `max` bytes.
     pub(crate) fn new(max: usize, on_level: impl Fn(Level) + 'static) -> Self {
         Self {
-            control: RefCell::default(),
-            data: RefCell::default(),
-            bytes: Cell::new(0),
-            max,
-            state: Cell::new(State::Open),
-            congested: Cell::new(false),
+            waiting: RefCell::new(Waiting::new(max)),
             changed: Event::new(),
             on_level: Box::new(on_level),
             lease: None,
@@ -120,65 +89,53 @@ impl Outbox {
 
     /// Queues a frame of the conversation.
     pub(crate) fn push(&self, packet: Packet) {
-        self.queue(&self.control, packet);
+        self.queue(Sort::Control, packet);
     }
 
     /// Queues a frame of a stream.
     pub(crate) fn push_data(&self, packet: Packet) {
-        self.queue(&self.data, packet);
+        self.queue(Sort::Data, packet);
     }
 
-    fn queue(&self, queue: &RefCell<VecDeque<Packet>>, packet: Packet) {
-        if self.state.get() != State::Open {
-            return;
-        }
-        let bytes = self.bytes.get() + self.weight(&packet);
-        if bytes > self.max && self.bytes.get() > 0 {
-            self.cut();
-            (self.on_level)(Level::Overrun);
-            return;
-        }
-        self.bytes.set(bytes);
-        queue.borrow_mut().push_back(packet);
-        if bytes > self.max / 2 && !self.congested.replace(true) {
-            (self.on_level)(Level::Congested);
+    fn queue(&self, sort: Sort, packet: Packet) {
+        let level = self.waiting.borrow_mut().push(sort, packet);
+        if let Some(level) = level {
+            (self.on_level)(level);
         }
         self.changed.notify(usize::MAX);
     }
 
-    /// What a frame counts for: its bytes, but a large one no more than a quarter of the bound. Its
-    /// receiver said that it takes it, and little is what waits behind it while it is on its way.
     fn weight(&self, packet: &Packet) -> usize {
-        packet.len().min(self.max / 4)
+        self.waiting.borrow().weight(packet)
     }
 
     /// Ends the connection when everything queued was written.
     pub(crate) fn close(&self) {
-        if self.state.get() == State::Open {
-            self.state.set(State::Closing);
+        if self.waiting.borrow_mut().close() {
             self.changed.notify(usize::MAX);
         }
     }
 
     /// Ends the connection now.
     pub(crate) fn cut(&self) {
-        self.state.set(State::Cut);
-        self.control.borrow_mut().clear();
-        self.data.borrow_mut().clear();
-        self.bytes.set(0);
+        self.waiting.borrow_mut().cut();
         self.changed.notify(usize::MAX);
     }
 
     /// Bytes that wait.
     pub(crate) fn bytes(&self) -> usize {
-        self.bytes.get()
+        self.waiting.borrow().bytes()
+    }
+
+    fn state(&self) -> State {
+        self.waiting.borrow().state()
     }
 
     /// Waits until the connection is to be ended now, whatever waits.
     pub(crate) async fn cut_short(&self) {
         loop {
             let listener = self.changed.listen();
-            if self.state.get() == State::Cut {
+            if self.state() == State::Cut {
                 return;
             }
             listener.await;
@@ -186,18 +143,16 @@ impl Outbox {
     }
 
     fn next(&self) -> Option<Packet> {
-        let control = self.control.borrow_mut().pop_front();
-        control.or_else(|| self.data.borrow_mut().pop_front())
+        self.waiting.borrow_mut().next()
     }
 
     /// Bytes were handed to the kernel.
-    fn written(&self, bytes: usize) {
-        let left = self.bytes.get().saturating_sub(bytes);
-        self.bytes.set(left);
-        if left == 0 {
-            if self.congested.replace(false) {
-                (self.on_level)(Level::Drained);
-            }
+    fn written(&self, weight: usize) {
+        let level = self.waiting.borrow_mut().read(weight);
+        if let Some(level) = level {
+            (self.on_level)(level);
+        }
+        if self.bytes() == 0 {
             self.changed.notify(usize::MAX);
         }
     }
@@ -209,7 +164,7 @@ pub(crate) async fn write(outbox: &Outbox, writing: &mut Writing) -> io::Result<
     loop {
         let listener = outbox.changed.listen();
         let Some(packet) = outbox.next() else {
-            match outbox.state.get() {
+            match outbox.state() {
                 State::Open => listener.await,
                 State::Closing | State::Cut => return writing.close().await,
             }

@@ -16,7 +16,7 @@ use smol_hyper::rt::FuturesIo;
 use super::given::Given;
 use super::kept::{Kept, Next};
 use super::{Driver, Error, Event, Task};
-use crate::http::records::Pieces;
+use crate::machines::recordio::Pieces;
 use crate::pb::mesos::v1 as pb;
 use crate::v1::amounts;
 use crate::{alarm, clock, random};

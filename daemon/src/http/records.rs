@@ -2,26 +2,19 @@
 //! chunk, bounded: a reader that does not keep up is cut off and never grows memory.
 
 use std::cell::{Cell, RefCell};
-use std::collections::VecDeque;
 use std::rc::Rc;
 use std::task::{Context, Poll, Waker, ready};
 
 use event_listener::Event;
 use hyper::body::Bytes;
 
-use crate::conn::outbox::Level;
+use crate::machines::recordio::framed;
+use crate::machines::waiting::{Level, Sort, State, Waiting, Weighs};
 use crate::set::standing::Standing;
-
-/// Digits of a record's length that are read.
-const LENGTH_MAX: usize = 20;
 
 /// Records that wait for their reader.
 pub(crate) struct Records {
-    queue: RefCell<VecDeque<Bytes>>,
-    bytes: Cell<usize>,
-    max: usize,
-    state: Cell<State>,
-    congested: Cell<bool>,
+    waiting: RefCell<Waiting<Bytes>>,
     reader: RefCell<Option<Waker>>,
     left: Cell<bool>,
     changed: Event,
@@ -30,24 +23,17 @@ pub(crate) struct Records {
     lease: Option<Rc<Standing>>,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum State {
-    Open,
-    /// To be ended when all was read.
-    Closing,
-    /// To be ended now.
-    Cut,
+impl Weighs for Bytes {
+    fn bytes(&self) -> usize {
+        self.len()
+    }
 }
 
 impl Records {
     /// At most `max` bytes that wait; `on_level` is called as for a connection's outbox.
     pub(crate) fn new(max: usize, on_level: impl Fn(Level) + 'static) -> Self {
         Self {
-            queue: RefCell::default(),
-            bytes: Cell::new(0),
-            max,
-            state: Cell::new(State::Open),
-            congested: Cell::new(false),
+            waiting: RefCell::new(Waiting::new(max)),
             reader: RefCell::default(),
             left: Cell::new(false),
             changed: Event::new(),
@@ -68,42 +54,29 @@ impl Records {
 
     /// Queues a record as it lies in a stream.
     pub(crate) fn push_framed(&self, framed: Bytes) {
-        if self.state.get() != State::Open {
+        if !self.is_open() {
             return;
         }
-        let bytes = self.bytes.get() + self.weight(framed.len());
-        if bytes > self.max && self.bytes.get() > 0 {
-            self.cut();
-            (self.on_level)(Level::Overrun);
-            return;
+        let level = self.waiting.borrow_mut().push(Sort::Control, framed);
+        match level {
+            Some(Level::Overrun) => self.cut(),
+            Some(Level::Congested | Level::Drained) | None => self.wake(),
         }
-        self.bytes.set(bytes);
-        self.queue.borrow_mut().push_back(framed);
-        if bytes > self.max / 2 && !self.congested.replace(true) {
-            (self.on_level)(Level::Congested);
+        if let Some(level) = level {
+            (self.on_level)(level);
         }
-        self.wake();
-    }
-
-    /// What a record counts for: its bytes, but a large one no more than a quarter of the bound.
-    /// It is what it is, and little is what waits behind it while it is being read.
-    fn weight(&self, len: usize) -> usize {
-        len.min(self.max / 4)
     }
 
     /// Ends the stream when everything queued was read.
     pub(crate) fn close(&self) {
-        if self.state.get() == State::Open {
-            self.state.set(State::Closing);
+        if self.waiting.borrow_mut().close() {
             self.wake();
         }
     }
 
     /// Ends the stream now, as if the connection broke.
     pub(crate) fn cut(&self) {
-        self.state.set(State::Cut);
-        self.queue.borrow_mut().clear();
-        self.bytes.set(0);
+        self.waiting.borrow_mut().cut();
         self.changed.notify(usize::MAX);
         self.wake();
     }
@@ -112,7 +85,7 @@ impl Records {
     pub(crate) async fn room(&self, bytes: usize) {
         loop {
             let listener = self.changed.listen();
-            if self.bytes.get() <= bytes || !self.is_open() {
+            if self.bytes() <= bytes || !self.is_open() {
                 return;
             }
             listener.await;
@@ -121,12 +94,12 @@ impl Records {
 
     /// True while somebody reads, and is to get more.
     pub(crate) fn is_open(&self) -> bool {
-        self.state.get() == State::Open
+        self.waiting.borrow().state() == State::Open
     }
 
     /// Bytes that wait.
     pub(crate) fn bytes(&self) -> usize {
-        self.bytes.get()
+        self.waiting.borrow().bytes()
     }
 
     /// Waits until nobody reads any more.
@@ -143,27 +116,31 @@ impl Records {
     /// Nobody reads any more, or nobody ever will.
     pub(crate) fn leave(&self) {
         self.left.set(true);
-        self.state.set(State::Cut);
+        self.waiting.borrow_mut().leave();
         self.changed.notify(usize::MAX);
     }
 
     /// The next record; none after the last, an error when the stream is cut.
     pub(super) fn poll(&self, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes, ()>>> {
         if let Some(standing) = &self.lease
-            && self.state.get() != State::Cut
+            && self.waiting.borrow().state() != State::Cut
         {
             ready!(standing.lease.poll_held(cx));
         }
-        if let Some(record) = self.queue.borrow_mut().pop_front() {
-            let left = self.bytes.get().saturating_sub(self.weight(record.len()));
-            self.bytes.set(left);
+        let next = self.waiting.borrow_mut().next();
+        if let Some(record) = next {
+            let mut waiting = self.waiting.borrow_mut();
+            let weight = waiting.weight(&record);
+            let level = waiting.read(weight);
+            drop(waiting);
             self.changed.notify(usize::MAX);
-            if left == 0 && self.congested.replace(false) {
-                (self.on_level)(Level::Drained);
+            if let Some(level) = level {
+                (self.on_level)(level);
             }
             return Poll::Ready(Some(Ok(record)));
         }
-        match self.state.get() {
+        let state = self.waiting.borrow().state();
+        match state {
             State::Open => {
                 *self.reader.borrow_mut() = Some(cx.waker().clone());
                 Poll::Pending
@@ -181,69 +158,8 @@ impl Records {
     }
 }
 
-/// A record as it lies in a stream.
-pub(crate) fn framed(record: &[u8]) -> Vec<u8> {
-    let mut framed = Vec::with_capacity(record.len() + 12);
-    framed.extend_from_slice(record.len().to_string().as_bytes());
-    framed.push(b'\n');
-    framed.extend_from_slice(record);
-    framed
-}
-
-/// Records out of the pieces that they come in.
-pub(crate) struct Pieces {
-    pending: Vec<u8>,
-    /// Bytes of one record.
-    max: usize,
-}
-
-impl Pieces {
-    /// Takes records of at most so many bytes.
-    pub(crate) const fn new(max: usize) -> Self {
-        Self { pending: Vec::new(), max }
-    }
-
-    /// The records that are whole with this piece; why it is none of a stream of records.
-    pub(crate) fn take(&mut self, bytes: &[u8]) -> Result<Vec<Vec<u8>>, String> {
-        self.pending.extend_from_slice(bytes);
-        let mut records = Vec::new();
-        while let Some(at) = self.pending.iter().position(|byte| *byte == b'\n') {
-            let len = std::str::from_utf8(&self.pending[..at]).ok();
-            let len: usize =
-                len.and_then(|text| text.parse().ok()).ok_or("no stream of records")?;
-            if len > self.max {
-                return Err(format!("a record of {len} bytes; at most {} may be", self.max));
-            }
-            if self.pending.len() < at + 1 + len {
-                return Ok(records);
-            }
-            let rest = self.pending.split_off(at + 1 + len);
-            records.push(self.pending.split_off(at + 1));
-            self.pending = rest;
-        }
-        if self.pending.len() > LENGTH_MAX {
-            return Err("no stream of records".to_owned());
-        }
-        Ok(records)
-    }
-}
-
 #[cfg(test)]
 mod tests {
-    #[test]
-    fn records_are_put_together_however_they_are_cut() {
-        let whole = b"2\n{}14\n{\"type\":\"a\"} \n3\n[1]";
-        for cut in 1..whole.len() {
-            let mut records = Pieces::new(100);
-            let mut all = records.take(&whole[..cut]).unwrap();
-            all.extend(records.take(&whole[cut..]).unwrap());
-            assert_eq!(all, [&b"{}"[..], b"{\"type\":\"a\"} \n", b"[1]"], "{cut}");
-        }
-        for bad in [&b"x\n"[..], b"-1\n", b"101\n", &[b'1'; 100]] {
-            assert!(Pieces::new(100).take(bad).is_err(), "{bad:?}");
-        }
-    }
-
     use super::*;
 
     fn read(records: &Records) -> Poll<Option<Result<Bytes, ()>>> {

@@ -19,9 +19,10 @@ use crate::conn::Ends;
 use crate::doors::Caller;
 use crate::http::body::Body;
 use crate::http::media::Media;
-use crate::http::records::{Records, framed};
+use crate::http::records::Records;
 use crate::http::{Early, Reply, Visit, early, request, status, stream};
 use crate::logging;
+use crate::machines::recordio::framed;
 use crate::pb::mesos::v1 as pb;
 use crate::v1::about as told_about;
 use crate::v1::amounts::seconds;
@@ -310,7 +311,7 @@ impl MasterNode {
     fn operator_subscribes(self: &Rc<Self>, media: Media, caller: &Caller) -> Result<Reply, Early> {
         let max = self.options.stream_bytes_max;
         let records = Records::new(max, |level| {
-            if level == crate::conn::outbox::Level::Overrun {
+            if level == crate::machines::waiting::Level::Overrun {
                 log::warn!("an operator's stream that reads too slowly was cut");
             }
         });

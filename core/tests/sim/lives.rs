@@ -48,6 +48,13 @@ const PROBES: &[(&str, u64)] = &[
     ("an agent is drained", 25),
     ("a quota is set", 30),
     ("a launch comes too late", 1),
+    ("a frame arrives in parts", 10_000),
+    ("a ring is full", 400),
+    ("a thread stalls", 400),
+    ("a thread that was about to sleep finds something", 400),
+    ("a connection is congested", 10),
+    ("a connection is cut whose reader is slow", 1),
+    ("a disk stalls", 20),
 ];
 
 fn number(name: &str) -> Option<u64> {
@@ -63,8 +70,8 @@ fn chosen(plan: Plan) -> Plan {
 
 #[test]
 fn a_life_without_faults_loses_nothing_and_leaves_nothing() {
-    for masters in [1, 3] {
-        let plan = Plan { lasts: 120 * SECOND, ..Plan::quiet(1, masters, 3, 3) };
+    for (masters, threads) in [(1, false), (3, false), (1, true), (3, true)] {
+        let plan = Plan { lasts: 120 * SECOND, threads, ..Plan::quiet(1, masters, 3, 3) };
         let cluster = live(&plan);
         let (steps, launches) = (cluster.steps, cluster.launches());
         assert!(steps > 2_000 && launches > 50, "{steps} steps, {launches} launches");
@@ -129,7 +136,7 @@ const KEPT: &[(u64, u64, &str)] = &[
 fn lives_that_ended_badly_once_go_on() {
     for (seed, seconds, what) in KEPT {
         let until = Time(seconds * SECOND);
-        let failed = Plan::of(*seed).fault(|plan| Cluster::new(plan).run(until));
+        let failed = Plan::of(*seed).at_once().fault(|plan| Cluster::new(plan).run(until));
         assert_eq!(failed, None, "life {seed}: {what}");
     }
 }
@@ -137,18 +144,21 @@ fn lives_that_ended_badly_once_go_on() {
 /// A life whose end was bad once.
 #[test]
 fn an_executor_that_a_machine_lost_with_its_power_is_forgotten_in_any_session() {
-    assert_eq!(Plan::of(258).fault(|plan| drop(live(plan))), None);
+    assert_eq!(Plan::of(258).at_once().fault(|plan| drop(live(plan))), None);
 }
 
 #[test]
 fn the_same_seed_is_the_same_life() {
-    let told = |seed| {
-        let mut cluster = Cluster::new(&Plan::of(seed));
+    let told = |seed, threads| {
+        let mut cluster = Cluster::new(&Plan { threads, ..Plan::of(seed) });
         cluster.run(Time(20 * SECOND));
         (cluster.steps, cluster.digest, cluster.world.digest.finish())
     };
-    assert_eq!(told(3), told(3));
-    assert_ne!(told(3), told(4));
+    for threads in [false, true] {
+        assert_eq!(told(3, threads), told(3, threads));
+        assert_ne!(told(3, threads), told(4, threads));
+    }
+    assert_ne!(told(3, false), told(3, true));
 }
 
 /// Nothing runs on an agent that was emptied, whatever crashes meanwhile, until it is offered again.

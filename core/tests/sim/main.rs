@@ -23,6 +23,10 @@ mod disk;
 #[path = "../../../daemon/src/set/kept.rs"]
 mod kept;
 mod lives;
+// What is done with bytes and records in a daemon: the same code, without its sockets and threads.
+#[allow(dead_code)]
+#[path = "../../../daemon/src/machines/mod.rs"]
+mod machines;
 #[allow(dead_code)]
 #[path = "../election/oracle.rs"]
 mod oracle;

@@ -20,6 +20,8 @@ pub struct Plan {
     pub t: u64,
     /// How long it lasts before it is healed, in µs.
     pub lasts: u64,
+    /// Every process has two threads, with rings between them; else each input is stepped at once.
+    pub threads: bool,
     /// What befalls it, by its number among all that the seed has: when, and what.
     pub faults: Vec<(usize, u64, When, Fault)>,
 }
@@ -27,7 +29,16 @@ pub struct Plan {
 impl Plan {
     /// A quiet life of so many.
     pub fn quiet(seed: u64, masters: u8, agents: usize, frameworks: usize) -> Self {
-        Self { seed, masters, agents, frameworks, t: SECOND / 2, lasts: 0, faults: vec![] }
+        Self {
+            seed,
+            masters,
+            agents,
+            frameworks,
+            t: SECOND / 2,
+            lasts: 0,
+            threads: false,
+            faults: vec![],
+        }
     }
 
     /// Two minutes of what a seed has in store.
@@ -37,8 +48,10 @@ impl Plan {
         let agents = 1 + dice.below(5) as usize;
         let frameworks = 1 + dice.below(4) as usize;
         let t = [150, 500, 500][dice.below(3) as usize] * 1_000;
-        let mut plan =
-            Self { lasts: 120 * SECOND, t, ..Self::quiet(seed, masters, agents, frameworks) };
+        // Drawn apart: without threads a seed is the life that it always was.
+        let threads = Rng::new(seed ^ 0x7468_7265_6164).below(4) > 0;
+        let quiet = Self::quiet(seed, masters, agents, frameworks);
+        let mut plan = Self { lasts: 120 * SECOND, t, threads, ..quiet };
         // Each sort of fault is left out of some lives, so that rare pairs get room.
         let sorts: Vec<bool> = (0..Fault::SORTS).map(|_| dice.below(3) > 0).collect();
         let count = 10 + dice.below(60) as usize;
@@ -57,6 +70,11 @@ impl Plan {
             .map(|(n, (at, when, (_, fault)))| (n, at, when, fault))
             .collect();
         plan
+    }
+
+    /// The same without threads.
+    pub fn at_once(self) -> Self {
+        Self { threads: false, ..self }
     }
 
     /// Only what is named of it happens.

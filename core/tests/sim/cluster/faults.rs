@@ -302,6 +302,7 @@ impl Cluster {
 
     /// Nothing goes wrong any more.
     pub(super) fn heal(&mut self) {
+        self.healed = true;
         self.queue.retain(|_, what| !matches!(what, Happening::Befalls { .. }));
         self.armed.clear();
         self.mend();

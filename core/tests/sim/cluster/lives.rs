@@ -34,6 +34,8 @@ impl Cluster {
         node.life += 1;
         node.ticking = Time::NEVER;
         node.session = None;
+        self.begin_threads(Node::Agent(agent));
+        let node = &mut self.agents[agent];
         let storage = agent::Storage::lend(&self.capacity, &mut Leak);
         let config = agent::Config {
             seed: 3,
@@ -68,6 +70,8 @@ impl Cluster {
         let node = &mut self.frameworks[framework];
         node.life += 1;
         node.ticking = Time::NEVER;
+        self.begin_threads(Node::Framework(framework));
+        let node = &mut self.frameworks[framework];
         let storage = scheduler::Storage::lend(&self.capacity, &mut Leak);
         let config = scheduler::Config { seed: 5, acknowledges: true };
         node.drive = Some(Drive::new(Driver::new(storage, config), buffer));
@@ -113,6 +117,7 @@ impl Cluster {
             }
         }
         self.paused.remove(&who);
+        self.end_threads(who);
         self.drop_links(who);
         self.at(delay, Happening::Restart { who });
     }
@@ -152,38 +157,70 @@ impl Cluster {
     }
 
     pub(super) fn tell_agent(&mut self, agent: usize, input: agent::Input<'_>) {
-        let now = self.local(Node::Agent(agent));
-        let wall_us = now.0.wrapping_add(self.agents[agent].clock.wall);
-        let bytes = bytes_of(&Stamped { wall_us, input });
-        let Some(mut drive) = self.agents[agent].drive.take() else { return };
+        self.tell_agent_by(Side::Io, agent, &bytes_of(&input));
+    }
+
+    /// What the disk thread says: a write is done.
+    pub(super) fn tell_agent_of_disk(&mut self, agent: usize, sequence: u64) {
+        let input = bytes_of(&agent::Input::Persisted { sequence });
+        self.tell_agent_by(Side::Disk, agent, &input);
+    }
+
+    fn tell_agent_by(&mut self, side: Side, agent: usize, input: &[u8]) {
+        if self.agents[agent].drive.is_none() || self.passes(Node::Agent(agent), side, input) {
+            return;
+        }
         let life = self.agents[agent].life;
+        let taken = self.step_agent(agent, input);
+        let deadline = self.agents[agent].drive.as_ref().map(Drive::next_deadline);
+        for (output, bodies) in taken.0 {
+            if self.agents[agent].life == life {
+                self.agent_output(agent, &output, &bodies);
+            }
+        }
+        self.schedule_tick(Node::Agent(agent), deadline.unwrap_or(Time::NEVER));
+    }
+
+    pub(super) fn step_agent(&mut self, agent: usize, input: &[u8]) -> Taken {
+        let now = self.local(Node::Agent(agent));
+        let bytes = self.stamp(agent, now, input);
+        self.note_launches(agent, input);
+        let Some(mut drive) = self.agents[agent].drive.take() else { return Taken::default() };
         let taken = self.step(&mut drive, now, &bytes, "agent");
         if self.steps.is_multiple_of(8) {
             let (gauges, max) = (drive.front().gauges(), &self.capacity);
             let within = gauges.tasks <= max.tasks && gauges.updates <= max.updates;
             assert!(within, "C12: agent {agent} has {gauges:?}");
         }
-        let deadline = drive.next_deadline();
         self.agents[agent].drive = Some(drive);
-        for (output, bodies) in taken.0 {
-            if self.agents[agent].life == life {
-                self.agent_output(agent, &output, &bodies);
-            }
+        for (output, _) in &taken.0 {
+            self.note_session(agent, output);
         }
-        self.schedule_tick(Node::Agent(agent), deadline);
+        taken
     }
 
     pub(super) fn tell_framework(&mut self, framework: usize, input: scheduler::Input<'_>) {
-        let bytes = bytes_of(&input);
-        let now = self.now;
-        let Some(mut drive) = self.frameworks[framework].drive.take() else { return };
-        let taken = self.step(&mut drive, now, &bytes, "driver");
-        let deadline = drive.next_deadline();
-        self.frameworks[framework].drive = Some(drive);
+        let (node, bytes) = (Node::Framework(framework), bytes_of(&input));
+        let lives = self.frameworks[framework].drive.is_some();
+        if !lives || self.passes(node, Side::Io, &bytes) {
+            return;
+        }
+        let taken = self.step_framework(framework, &bytes);
+        let deadline = self.frameworks[framework].drive.as_ref().map(Drive::next_deadline);
         for (output, bodies) in taken.0 {
             self.framework_output(framework, &output, &bodies);
         }
-        self.schedule_tick(Node::Framework(framework), deadline);
+        self.schedule_tick(node, deadline.unwrap_or(Time::NEVER));
+    }
+
+    pub(super) fn step_framework(&mut self, framework: usize, input: &[u8]) -> Taken {
+        let now = self.now;
+        let Some(mut drive) = self.frameworks[framework].drive.take() else {
+            return Taken::default();
+        };
+        let taken = self.step(&mut drive, now, input, "driver");
+        self.frameworks[framework].drive = Some(drive);
+        taken
     }
 }
 

@@ -33,7 +33,8 @@ pub(super) struct AgentNode {
     pub(super) link: Option<u64>,
     pub(super) hint: Option<u8>,
     pub(super) ticking: Time,
-    /// The newest word that it obeyed.
+    /// The newest word that it has, and the newest that it obeyed.
+    word: Fence,
     fence: Fence,
     pub(super) session: Option<Session>,
     /// Orders to launch that came too late: for another session, or by a deposed master.
@@ -67,6 +68,7 @@ impl AgentNode {
             link: None,
             hint: None,
             ticking: Time::NEVER,
+            word: Fence::default(),
             fence: Fence::default(),
             session: None,
             stale: BTreeSet::new(),
@@ -132,17 +134,10 @@ impl Cluster {
                 self.append(agent, sequence, &record, sync, bodies);
             }
             agent::Output::Hand(hand) => self.hand(agent, hand),
-            agent::Output::Session { session, .. } => {
-                let none = Session { incarnation: 0, counter: 0 };
-                self.agents[agent].session = Some(session).filter(|session| *session != none);
-            }
-            agent::Output::Identity { agent: id, fence, .. } => {
-                let node = &mut self.agents[agent];
-                assert!(fence.epoch >= node.fence.epoch, "C3: agent {agent} obeys {fence:?} again");
-                node.fence = fence;
-                node.id = Some(id);
-            }
-            agent::Output::KeepBody(_)
+            // Noted with the step.
+            agent::Output::Session { .. }
+            | agent::Output::Identity { .. }
+            | agent::Output::KeepBody(_)
             | agent::Output::DropBody(_)
             | agent::Output::Resources { .. }
             | agent::Output::Disk { .. }
@@ -159,7 +154,7 @@ impl Cluster {
         sync: bool,
         bodies: &[BodyRef],
     ) {
-        let done = self.now.after(self.delay());
+        let done = self.now.after(self.delay() + self.stall_of_disk());
         let node = &mut self.agents[agent];
         node.file.push((bytes_of(record), bodies.to_vec()));
         let ends = matches!(record, Record::SnapshotEnds);
@@ -167,6 +162,15 @@ impl Cluster {
         node.disk_until = node.disk_until.max(done);
         let (after, life) = (node.disk_until.since(self.now), node.life);
         self.at(after, Happening::Persisted { at: Node::Agent(agent), life, sequence });
+    }
+
+    /// How long a disk thread does nothing before a write.
+    fn stall_of_disk(&mut self) -> u64 {
+        let stalls = !self.threads.is_empty() && !self.healed && self.luck.below(300) == 0;
+        if stalls {
+            self.saw("a disk stalls");
+        }
+        if stalls { self.luck.below_u64(2 * SECOND) } else { 0 }
     }
 
     /// A write is done, and so is every one before it.
@@ -178,11 +182,15 @@ impl Cluster {
         while let Some(write) = node.writes.pop_front_if(|write| write.sequence <= sequence) {
             node.is_written(&write);
         }
-        self.tell_agent(agent, agent::Input::Persisted { sequence });
+        self.tell_agent_of_disk(agent, sequence);
         // Late and repeated news change nothing.
         if self.chance(20) {
             self.saw("a write is told to be done twice");
-            self.tell_agent(agent, agent::Input::Persisted { sequence });
+            if self.threads.is_empty() {
+                return self.tell_agent_of_disk(agent, sequence);
+            }
+            let after = self.luck.below_u64(SECOND);
+            self.at(after, Happening::Repeated { agent, life, sequence });
         }
     }
 
@@ -197,8 +205,33 @@ impl Cluster {
         assert!(!again, "C6: agent {agent} tells {status:?} after it was acknowledged for good");
     }
 
-    /// What arrives that orders a launch.
-    pub(super) fn note_launches(&mut self, agent: usize, head: &[u8]) {
+    /// Whom it obeys, with the step that says so.
+    pub(super) fn note_session(&mut self, agent: usize, output: &[u8]) {
+        if output[0] == mesita_core::drive::SEND {
+            return;
+        }
+        let node = &mut self.agents[agent];
+        match read::<agent::Output<'_>>(output) {
+            agent::Output::Session { session, .. } => {
+                let none = Session { incarnation: 0, counter: 0 };
+                node.session = Some(session).filter(|session| *session != none);
+                if node.session.is_some() {
+                    // Its disk has the word by now: what went before may be lost with its power.
+                    let (word, newest) = (node.word, node.fence);
+                    assert!(word.epoch >= newest.epoch, "C3: agent {agent} obeys {word:?} again");
+                    node.fence = word;
+                }
+            }
+            agent::Output::Identity { agent: id, fence, .. } => {
+                (node.word, node.id) = (fence, Some(id))
+            }
+            _ => {}
+        }
+    }
+
+    /// What is about to be stepped and orders a launch.
+    pub(super) fn note_launches(&mut self, agent: usize, input: &[u8]) {
+        let agent::Input::Frame { head, .. } = read::<agent::Input<'_>>(input) else { return };
         let node = &mut self.agents[agent];
         let Ok(Head::AgentEvent(AgentEvent::Launch { fence, session, framework, tasks, .. })) =
             decode(head)
@@ -301,7 +334,7 @@ impl Cluster {
         healthy: bool,
         kill: bool,
     ) {
-        let status = BodyRef { slot: 9, len: 5, hash: 1 };
+        let status = pipes::a_body();
         self.tell_agent(agent, agent::Input::Checked { container, status });
         self.tell_agent(agent, agent::Input::Health { container, healthy, kill });
     }

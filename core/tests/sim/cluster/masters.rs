@@ -124,6 +124,7 @@ impl Cluster {
         node.life += 1;
         node.rows = rows;
         node.drive = Some(Drive::new(front, buffer));
+        self.begin_threads(Node::Master(id));
         for (_, input) in inputs {
             self.tell_master_bytes(id, &input);
         }
@@ -140,6 +141,7 @@ impl Cluster {
         let life = node.life + 1;
         let buffer = node.drive.take().map(|_| ());
         *node = MasterNode { life, ..MasterNode::new(id, shape) };
+        self.end_threads(Node::Master(id));
         if buffer.is_some() {
             self.drop_links(Node::Master(id));
         }
@@ -158,22 +160,31 @@ impl Cluster {
     }
 
     fn tell_master_bytes(&mut self, id: u8, bytes: &[u8]) {
-        let now = self.local(Node::Master(id));
-        let Some(mut drive) = self.master(id).drive.take() else { return };
-        let life = self.master(id).life;
-        let taken = self.step(&mut drive, now, bytes, "master");
-        if self.steps.is_multiple_of(8) {
-            self.within_bounds(&drive.front().gauges());
+        let node = Node::Master(id);
+        if self.master(id).drive.is_none() || self.passes(node, Side::Io, bytes) {
+            return;
         }
-        let deadline = drive.next_deadline();
-        self.master(id).drive = Some(drive);
+        let life = self.master(id).life;
+        let taken = self.step_master(id, bytes);
+        let deadline = self.master(id).drive.as_ref().map(Drive::next_deadline);
         for (output, bodies) in taken.0 {
             if self.master(id).life == life {
                 self.master_output(id, &output, &bodies);
             }
         }
         self.check_tables(id);
-        self.schedule_tick(Node::Master(id), deadline);
+        self.schedule_tick(node, deadline.unwrap_or(Time::NEVER));
+    }
+
+    pub(super) fn step_master(&mut self, id: u8, input: &[u8]) -> Taken {
+        let now = self.local(Node::Master(id));
+        let Some(mut drive) = self.master(id).drive.take() else { return Taken::default() };
+        let taken = self.step(&mut drive, now, input, "master");
+        if self.steps.is_multiple_of(8) {
+            self.within_bounds(&drive.front().gauges());
+        }
+        self.master(id).drive = Some(drive);
+        taken
     }
 
     /// C12: every table within its bound.
@@ -198,7 +209,7 @@ impl Cluster {
         }
     }
 
-    fn master_output(&mut self, id: u8, output: &[u8], bodies: &[BodyRef]) {
+    pub(super) fn master_output(&mut self, id: u8, output: &[u8], bodies: &[BodyRef]) {
         match read::<master::Output<'_>>(output) {
             master::Output::Send { conn, head } => {
                 let welcome = matches!(head, Head::AgentEvent(AgentEvent::Registered { .. }));
@@ -337,6 +348,7 @@ impl Cluster {
     pub(super) fn probe(&mut self) {
         let t = self.world.t;
         self.at(t / 4, Happening::Probe);
+        self.nobody_oversleeps();
         let ids = self.world.ids();
         let quorum = ids.len() / 2 + 1;
         let (now, mut longest) = (self.now.0, 0);

@@ -2,7 +2,9 @@
 //! drivers between a network, disks, clocks and processes that a seed decides.
 //!
 //! Time is virtual, every message goes by its bytes, and everything that is random comes from the
-//! seed: the same seed is the same run, step by step. What must hold is checked from outside: from
+//! seed: the same seed is the same run, step by step. In most lives each process has two threads, with
+//! the daemon's own rings and bells between them; what goes over connections is always put together by
+//! the daemon's own machines. What must hold is checked from outside: from
 //! the facts a master tells, from what the fake kernels run, from what schedulers were told. The
 //! masters among themselves are those of [`World`], with its checks after each of their steps.
 //!
@@ -11,6 +13,8 @@
 //! | `masters` | who leads, what the registry keeps, who waits for it |
 //! | `lives` | agents and schedulers start, die and sleep |
 //! | `network` | connections: dialled, used in order, silent, cut |
+//! | `pipes` | their bytes, cut anywhere, and the machines that make frames of them |
+//! | `threads` | the two threads of a process, with rings, doorbells and stalls |
 //! | `machine` | an agent's disk, and a kernel whose processes end as the seed decides |
 //! | `mind` | what a scheduler makes of its offers, and what it was told |
 //! | `model` | what a master tells its readers, and what must hold of it |
@@ -22,7 +26,7 @@ use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::rc::Rc;
 
-use mesita_core::agent::{self, Agent, Hand, Stamped, ledger::Record};
+use mesita_core::agent::{self, Agent, Hand, ledger::Record};
 use mesita_core::capacity::Capacity;
 use mesita_core::doors::Rights;
 use mesita_core::drive::{BUFFER, Drive, Front, OUTPUT_MAX, Sink};
@@ -53,15 +57,21 @@ mod mind;
 mod model;
 mod network;
 mod operators;
+mod pipes;
 mod scripted;
+mod threads;
 
 use faults::{Fault, When};
 use machine::AgentNode;
 use masters::MasterNode;
 use mind::FrameworkNode;
 use model::*;
-use network::{Cargo, Link};
+use network::Link;
+use pipes::{Cargo, Pipe};
+use threads::{Thread, Threads};
 
+use crate::machines::passing::Side;
+use crate::machines::waiting::Waiting;
 use crate::plan::Plan;
 use crate::support::Leak;
 use crate::support::rig::{Rig, config};
@@ -101,6 +111,8 @@ pub enum Node {
 enum Happening {
     /// The next that is on its way arrives, unless its connection is gone by then.
     Deliver { to: Node, link: u64 },
+    /// What was not read of what arrived is.
+    Rest { to: Node, link: u64 },
     /// A connection is gone at this end.
     Closed { at: Node, link: u64 },
     /// Whoever dialled says that it is there.
@@ -113,6 +125,10 @@ enum Happening {
     Dial { who: Node },
     /// A write is done.
     Persisted { at: Node, life: u64, sequence: u64 },
+    /// The disk thread says once more what it said long ago.
+    Repeated { agent: usize, life: u64, sequence: u64 },
+    /// A thread has its turn.
+    Turn { at: Node, thread: Thread },
     /// What was decided is proposed once more.
     Propose { id: u8, life: u64 },
     /// A container runs.
@@ -141,8 +157,9 @@ impl Happening {
     /// Whose thread it needs.
     fn node(&self) -> Option<Node> {
         match self {
-            Self::Deliver { to, .. } => Some(*to),
+            Self::Deliver { to, .. } | Self::Rest { to, .. } => Some(*to),
             Self::Closed { at, .. }
+            | Self::Turn { at, .. }
             | Self::Watch { at, .. }
             | Self::Persisted { at, .. }
             | Self::Tick { at, .. } => Some(*at),
@@ -152,6 +169,7 @@ impl Happening {
             Self::Leftover { agent, .. }
             | Self::Started { agent, .. }
             | Self::Looked { agent, .. }
+            | Self::Repeated { agent, .. }
             | Self::Ended { agent, .. } => Some(Node::Agent(*agent)),
             Self::Decide { framework } => Some(Node::Framework(*framework)),
             Self::Exits { .. }
@@ -202,6 +220,15 @@ pub struct Cluster {
     /// How often each thing happened that a test wants to have happened.
     pub seen: BTreeMap<&'static str, u64>,
     buffers: Vec<&'static mut [u8]>,
+    /// The threads of each process; none = every input is stepped the moment it comes.
+    threads: BTreeMap<Node, Threads>,
+    /// Chance for what bytes and threads do: nothing else draws from it.
+    luck: Rng,
+    /// Bytes that wait in a connection at the most.
+    outbox_max: usize,
+    /// Nothing goes wrong any more.
+    healed: bool,
+    memory: Vec<u8>,
     trace: bool,
     /// Nothing ends and nobody decides by itself: see `scripted`.
     script: Option<scripted::Script>,
@@ -246,9 +273,17 @@ impl Cluster {
             grouped: 0,
             seen: BTreeMap::new(),
             buffers: vec![],
+            threads: BTreeMap::new(),
+            luck: Rng::new(plan.seed ^ 0x006c_7563_6b00),
+            outbox_max: usize::MAX,
+            healed: false,
+            memory: vec![0; 2 * BUFFER],
             trace: std::env::var_os("TRACE").is_some(),
             script: None,
         };
+        if plan.threads {
+            cluster.have_threads(plan);
+        }
         for number in 0..plan.agents {
             let node = AgentNode::new(number, &mut cluster.rng);
             cluster.agents.push(node);
@@ -348,7 +383,8 @@ impl Cluster {
     }
 
     fn schedule_tick(&mut self, at: Node, deadline: Time) {
-        if deadline == Time::NEVER {
+        if deadline == Time::NEVER || self.threads.contains_key(&at) {
+            // A thread knows by itself.
             return;
         }
         let due = self.due(at, deadline);
@@ -418,7 +454,8 @@ impl Cluster {
     }
 
     fn happen(&mut self, what: Happening) {
-        if let Some(until) = what.node().and_then(|node| self.sleeps_until(node)) {
+        let asleep = what.node().and_then(|node| self.sleeps_until(node));
+        if let Some(until) = asleep.or_else(|| self.stalls_until(&what)) {
             let after = until.since(self.now);
             return self.at(after, what);
         }
@@ -427,6 +464,7 @@ impl Cluster {
         }
         match what {
             Happening::Deliver { to, link } => self.deliver(to, link),
+            Happening::Rest { to, link } => self.read_rest(to, link),
             Happening::Closed { at, link } => self.closed(at, link),
             Happening::Ping { from, link } => self.ping(from, link),
             Happening::Watch { at, link } => self.watch(at, link),
@@ -435,6 +473,12 @@ impl Cluster {
             Happening::Persisted { at: Node::Agent(agent), life, sequence } => {
                 self.persisted(agent, life, sequence);
             }
+            Happening::Repeated { agent, life, sequence } => {
+                if self.agents[agent].life == life {
+                    self.tell_agent_of_disk(agent, sequence);
+                }
+            }
+            Happening::Turn { at, thread } => self.turn(at, thread),
             Happening::Propose { id, life } => {
                 if self.master(id).life == life {
                     self.propose(id);
@@ -465,6 +509,8 @@ impl Cluster {
     fn tell(&self, what: &Happening) {
         match what {
             Happening::Deliver { .. }
+            | Happening::Rest { .. }
+            | Happening::Turn { .. }
             | Happening::Tick { .. }
             | Happening::Persisted { .. }
             | Happening::Ping { .. }

@@ -1,17 +1,7 @@
 //! Connections: dialled, used in order, silent, cut at either end.
 
 use super::*;
-
-/// What goes over a connection.
-#[derive(Clone, Debug)]
-pub(super) enum Cargo {
-    Head(Vec<u8>, Vec<BodyRef>),
-    /// When it was said, by the clock of whoever dialled.
-    Ping(Time),
-    Pong(Time),
-    /// Nothing more comes.
-    Gone,
-}
+use crate::machines::waiting::{Level, Sort};
 
 /// False for acknowledgements: an agent takes those of the connection that it has, and of no other.
 fn names_its_session(cargo: &Cargo) -> bool {
@@ -27,9 +17,10 @@ fn names_its_session(cargo: &Cargo) -> bool {
 pub(super) struct Link {
     ends: [(Node, Id); 2],
     open: [bool; 2],
-    /// What is on its way to each end, and when the newest of it arrives.
-    flow: [VecDeque<Cargo>; 2],
+    /// What is on its way to each end, when the newest of it arrives, and what has arrived.
+    flow: [Waiting<Cargo>; 2],
     last: [Time; 2],
+    pipes: [Pipe; 2],
     /// When its last ping came, by the master's clock; when the newest that was answered was sent, by
     /// the other's.
     last_ping: Time,
@@ -116,9 +107,31 @@ impl Cluster {
         let Some(link) = self.links.get_mut(&number) else { return };
         let arrives = now.after(delay).max(link.last[to]);
         link.last[to] = arrives;
-        link.flow[to].push_back(cargo);
+        let level = link.flow[to].push(Sort::Control, cargo);
+        let (from, conn) = link.ends[1 - to];
         let to = link.ends[to].0;
         self.at(arrives.since(now), Happening::Deliver { to, link: number });
+        if let Some(level) = level {
+            self.is_at(from, conn, number, level);
+        }
+    }
+
+    /// What waits in a connection is another level of much.
+    fn is_at(&mut self, from: Node, conn: Id, number: u64, level: Level) {
+        match (from, level) {
+            (Node::Master(id), Level::Congested) => {
+                self.saw("a connection is congested");
+                self.tell_master(id, master::Input::Congested { conn });
+            }
+            (Node::Master(id), Level::Drained) => {
+                self.tell_master(id, master::Input::Drained { conn });
+            }
+            (Node::Agent(_) | Node::Framework(_), Level::Congested | Level::Drained) => {}
+            (Node::Master(_) | Node::Agent(_) | Node::Framework(_), Level::Overrun) => {
+                self.saw("a connection is cut whose reader is slow");
+                self.cut(number, None);
+            }
+        }
     }
 
     pub(super) fn close(&mut self, from: Node, conn: Id) {
@@ -182,8 +195,9 @@ impl Cluster {
     fn keep_leftover(&mut self, at: Node, number: u64, end: usize) {
         let Node::Agent(agent) = at else { return };
         if self.chance(300) {
-            let rest = std::mem::take(&mut self.links.get_mut(&number).unwrap().flow[end]);
-            self.agents[agent].leftover = rest.into_iter().filter(names_its_session).collect();
+            let flow = &mut self.links.get_mut(&number).unwrap().flow[end];
+            let rest = std::iter::from_fn(|| flow.next());
+            self.agents[agent].leftover = rest.filter(names_its_session).collect();
         }
     }
 
@@ -193,11 +207,15 @@ impl Cluster {
         let there = Node::Master(id);
         let conn = Id { index: self.free_slot(there), generation: number as u32 };
         let theirs = Id { index: 0, generation: number as u32 };
+        // Every other scheduler is told in records, as one that subscribed over HTTP.
+        let in_records = matches!(who, Node::Framework(framework) if framework % 2 == 1);
+        let max = self.outbox_max;
         let link = Link {
             ends: [(there, conn), (who, theirs)],
             open: [true, true],
-            flow: [VecDeque::new(), VecDeque::new()],
+            flow: [Waiting::new(max), Waiting::new(max)],
             last: [Time(0); 2],
+            pipes: [Pipe::new(false), Pipe::new(in_records)],
             last_ping: self.local(there),
             answered: self.local(who),
         };
@@ -250,10 +268,67 @@ impl Cluster {
         if self.blocked.contains(&(from, to)) {
             return self.at(AGAIN, Happening::Deliver { to, link: number });
         }
-        let conn = link.ends[end].1;
-        let Some(cargo) = link.flow[end].pop_front() else { return };
+        let Some(cargo) = link.flow[end].next() else { return };
+        let weight = link.flow[end].weight(&cargo);
+        let level = link.flow[end].read(weight);
+        let (from, conn) = link.ends[1 - end];
+        link.pipes[end].put(&cargo);
+        if let Some(level) = level {
+            self.is_at(from, conn, number, level);
+        }
+        self.reads(to, number);
+    }
+
+    /// What an end reads of what arrived: with threads, not all of it at once.
+    fn reads(&mut self, to: Node, number: u64) {
+        let Some(link) = self.links.get_mut(&number) else { return };
+        let end = usize::from(link.ends[0].0 != to);
+        let pipe = &mut link.pipes[end];
+        let some = !self.threads.is_empty() && !pipe.is_ended() && self.luck.below(4) == 0;
+        let mut left = pipe.len();
+        if some {
+            left = self.luck.below(left as u32 + 1) as usize;
+        }
+        let mut whole = vec![];
+        while left > 0 {
+            let piece = 1 + self.luck.below(2 * left as u32) as usize;
+            let piece = piece.min(left);
+            left -= piece;
+            pipe.read(piece, &mut whole);
+        }
+        let (rests, over) = (pipe.len() > 0, pipe.is_over());
+        for cargo in whole {
+            self.heard(to, number, cargo);
+        }
+        if over {
+            self.closed(to, number);
+        } else if rests {
+            self.saw("a frame arrives in parts");
+            let after = 1 + self.luck.below_u64(2 * MILLI);
+            self.at(after, Happening::Rest { to, link: number });
+        }
+    }
+
+    /// More of what arrived is read.
+    pub(super) fn read_rest(&mut self, to: Node, number: u64) {
+        let Some(link) = self.links.get_mut(&number) else { return };
+        let end = usize::from(link.ends[0].0 != to);
+        if link.open[end] && link.pipes[end].len() > 0 {
+            self.reads(to, number);
+        }
+    }
+
+    fn heard(&mut self, to: Node, number: u64, cargo: Cargo) {
+        let Some(link) = self.links.get_mut(&number) else { return };
+        let end = usize::from(link.ends[0].0 != to);
+        if !link.open[end] {
+            return;
+        }
         match cargo {
-            Cargo::Head(head, bodies) => self.arrives(to, conn, &head, &bodies),
+            Cargo::Head(head, bodies) => {
+                let conn = link.ends[end].1;
+                self.arrives(to, conn, &head, &bodies);
+            }
             Cargo::Ping(stamp) => {
                 let now = self.local(to);
                 self.links.get_mut(&number).unwrap().last_ping = now;
@@ -261,11 +336,8 @@ impl Cluster {
                     self.say_under_lease(id, number, Cargo::Pong(stamp));
                 }
             }
-            Cargo::Pong(stamp) => {
-                let link = self.links.get_mut(&number).unwrap();
-                link.answered = link.answered.max(stamp);
-            }
-            Cargo::Gone => self.closed(to, number),
+            Cargo::Pong(stamp) => link.answered = link.answered.max(stamp),
+            Cargo::Gone => {}
         }
     }
 
@@ -278,7 +350,6 @@ impl Cluster {
                 self.tell_master(id, master::Input::Frame { conn, head, bodies, verdicts });
             }
             Node::Agent(agent) => {
-                self.note_launches(agent, head);
                 self.tell_agent(agent, agent::Input::Frame { conn, head, bodies });
             }
             Node::Framework(framework) => {

@@ -2,6 +2,7 @@
 //!
 //! Mesos: `Master::offer`, `Master::decline`, `Master::removeOffer`.
 
+use super::caps::Counted;
 use super::rows::{BY_AGE, FrameworkState, OF_AGENT, OF_FRAMEWORK, Offer};
 use super::{Cx, Fact, Master, OFFERS_PER_AGENT_MAX, Output, REFUSE_DEFAULT_US};
 use crate::Refusal;
@@ -30,7 +31,7 @@ impl Master<'_> {
         let mut round = allocator.begin(&mut world, now);
         let mut made = heapless::Vec::<(u32, Id), ROUND_MAX>::new();
         let mut over = heapless::Vec::<Grant, ROUND_MAX>::new();
-        let mut bytes = cx.spent;
+        let (mut bytes, mut counted) = (cx.spent, Counted::default());
         loop {
             if made.is_full() || over.is_full() || self.offers.room() == 0 || bytes > OUTPUT_MAX / 2
             {
@@ -39,7 +40,7 @@ impl Master<'_> {
             }
             let (allocator, mut world) = self.world();
             let Some(grant) = allocator.next(&mut world, &mut round) else { break };
-            if self.is_at_cap(grant.framework) {
+            if self.reaches_cap(&mut counted, grant.framework) {
                 let pushed = over.push(grant);
                 invariant!(pushed.is_ok(), "a round takes back more offers than its bound");
                 continue;
@@ -48,6 +49,7 @@ impl Master<'_> {
             let each = self.pool.wire_bytes(&self.names, grant.held).saturating_add(OFFER_BYTES);
             bytes = bytes.saturating_add(each.saturating_mul(2));
             if let Some(offer) = self.make_offer(cx.now, grant) {
+                self.counts(&mut counted, grant.framework);
                 self.ask_back_offered(cx, offer);
                 let pushed = made.push((grant.framework, offer));
                 invariant!(pushed.is_ok(), "a round makes more offers than its bound");

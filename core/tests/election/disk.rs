@@ -17,6 +17,8 @@ pub enum Op {
 pub struct SimDisk {
     blocks: BTreeMap<u32, Box<[u8; BLOCK]>>,
     pub log: Vec<Op>,
+    /// Memory of blocks that were overwritten.
+    spare: Vec<Box<[u8; BLOCK]>>,
 }
 
 impl Disk for SimDisk {
@@ -33,7 +35,9 @@ impl Disk for SimDisk {
     }
 
     fn write(&mut self, block: u32, from: &[u8; BLOCK]) -> Result<(), DiskError> {
-        self.log.push(Op::Write(block, Box::new(*from)));
+        let mut bytes = self.spare.pop().unwrap_or_else(|| Box::new([0; BLOCK]));
+        bytes.copy_from_slice(from);
+        self.log.push(Op::Write(block, bytes));
         Ok(())
     }
 
@@ -55,16 +59,16 @@ pub enum Fate {
 impl SimDisk {
     /// Everything done so far is on disk.
     pub fn settle(&mut self) {
-        for op in std::mem::take(&mut self.log) {
+        for op in self.log.drain(..) {
             if let Op::Write(at, bytes) = op {
-                self.blocks.insert(at, bytes);
+                self.spare.extend(self.blocks.insert(at, bytes));
             }
         }
     }
 
     /// Nothing under way arrived.
     pub fn without_log(&self) -> Self {
-        Self { blocks: self.blocks.clone(), log: vec![] }
+        Self { blocks: self.blocks.clone(), log: vec![], spare: vec![] }
     }
 
     /// The power goes after `done` operations: what came before the last sync of them is there,

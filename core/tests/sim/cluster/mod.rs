@@ -228,7 +228,9 @@ pub struct Cluster {
     outbox_max: usize,
     /// Nothing goes wrong any more.
     healed: bool,
+    /// What is read of rings, by either thread.
     memory: Vec<u8>,
+    memory_of_outputs: Vec<u8>,
     trace: bool,
     /// Nothing ends and nobody decides by itself: see `scripted`.
     script: Option<scripted::Script>,
@@ -278,6 +280,7 @@ impl Cluster {
             outbox_max: usize::MAX,
             healed: false,
             memory: vec![0; 2 * BUFFER],
+            memory_of_outputs: vec![0; 2 * BUFFER],
             trace: std::env::var_os("TRACE").is_some(),
             script: None,
         };

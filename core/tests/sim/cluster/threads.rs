@@ -362,7 +362,7 @@ impl Cluster {
         if flushed {
             self.ring(node, Thread::Core);
         }
-        let mut memory = vec![0; RECORD_MAX];
+        let mut memory = std::mem::take(&mut self.memory_of_outputs);
         let (mut handled, batch) = (0, self.threads(node).batch);
         while handled < batch && self.life(node) == life {
             let Some(record) = self.threads(node).of_core.pop(&mut memory) else { break };
@@ -381,6 +381,7 @@ impl Cluster {
                 [..] => panic!("a record of the core that cannot be read"),
             }
         }
+        self.memory_of_outputs = memory;
         handled > 0
     }
 

@@ -303,6 +303,8 @@ impl Cluster {
     /// Nothing goes wrong any more.
     pub(super) fn heal(&mut self) {
         self.healed = true;
+        // A bound that is less than one answer is never kept.
+        self.outbox_max = usize::MAX;
         self.queue.retain(|_, what| !matches!(what, Happening::Befalls { .. }));
         self.armed.clear();
         self.mend();

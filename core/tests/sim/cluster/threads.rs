@@ -281,7 +281,7 @@ impl Cluster {
         }
         let deadline = self.deadline(node);
         let until = self.threads(node).ends.sleeps_until(deadline);
-        if until < deadline {
+        if until > deadline {
             self.saw("a tick waits for room");
         }
         if until != Time::NEVER {

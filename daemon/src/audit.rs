@@ -11,6 +11,7 @@ use std::io::{self, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
+use mesita_core::time::Time;
 use mesita_core::wire::AgentId;
 use mesita_core::wire::call::Operation;
 use mesita_core::wire::operator::OperatorVerb;
@@ -47,7 +48,23 @@ pub(crate) struct Audit {
     total: Cell<u64>,
     /// Lines that could not be written to the file.
     lost: Cell<u64>,
+    /// Who was refused lately, and asks again by itself.
+    refused: RefCell<Vec<Refused>>,
 }
+
+/// Somebody who was refused something, when that was told, and how often it was not since.
+#[derive(Debug)]
+struct Refused {
+    who: String,
+    what: &'static str,
+    told: Time,
+    left_out: u64,
+}
+
+/// The same refusal of the same caller is told once in so long, in µs.
+const REFUSED_EVERY_US: u64 = 60_000_000;
+/// As many of those are known at once; beyond them nothing is told of any other.
+const REFUSED_MAX: usize = 64;
 
 /// A file that begins anew when half of what it may have is in it; what was before stays beside it.
 #[derive(Debug)]
@@ -96,6 +113,39 @@ impl Audit {
             lines.pop_front();
         }
         lines.push_back(line);
+    }
+
+    /// The same of what a program asks for again by itself, as often as it likes: while it is refused, a
+    /// line in a minute tells of all of it.
+    pub(crate) fn note_seldom(&self, who: &str, what: &'static str, denied: Option<&str>) {
+        match denied {
+            None => self.note(who, what, "", None),
+            Some(why) => {
+                if let Some(why) = self.refused(clock::now(), who, what, why) {
+                    self.note(who, what, "", Some(&why));
+                }
+            }
+        }
+    }
+
+    /// What is told of a refusal now, if anything.
+    fn refused(&self, now: Time, who: &str, what: &'static str, why: &str) -> Option<String> {
+        let mut refused = self.refused.borrow_mut();
+        if let Some(of) = refused.iter_mut().find(|of| of.who == who && of.what == what) {
+            if now.since(of.told) < REFUSED_EVERY_US {
+                of.left_out += 1;
+                return None;
+            }
+            of.told = now;
+            let left_out = std::mem::take(&mut of.left_out);
+            return Some(format!("{why} ({left_out} times more since the line before)"));
+        }
+        refused.retain(|of| now.since(of.told) < REFUSED_EVERY_US);
+        if refused.len() >= REFUSED_MAX {
+            return None;
+        }
+        refused.push(Refused { who: who.to_owned(), what, told: now, left_out: 0 });
+        Some(why.to_owned())
     }
 
     /// A line of a few hundred bytes, written at once: whoever writes rarely waits for nobody.
@@ -202,6 +252,23 @@ mod tests {
         assert_eq!(lines[1]["of"].as_str().unwrap().len(), 255);
         assert_eq!(lines[1]["told"], "403 no.");
         assert_eq!(audit.gauges()[2].1, 3);
+    }
+
+    #[test]
+    fn who_is_refused_again_and_again_has_a_line_in_a_minute() {
+        let audit = audit(100, None, 0);
+        let now = Time(1);
+        let refused = |at: u64, who: &str| audit.refused(now.after(at), who, "change key", "no");
+        assert_eq!(refused(0, "one").as_deref(), Some("no"));
+        assert_eq!(refused(5, "other").as_deref(), Some("no"));
+        for at in 1..1_000 {
+            assert_eq!(refused(at, "one"), None);
+        }
+        let told = refused(REFUSED_EVERY_US, "one");
+        assert_eq!(told.as_deref(), Some("no (999 times more since the line before)"));
+        // However many ask.
+        let all = (0..1_000).filter(|n| refused(REFUSED_EVERY_US, &format!("node {n}")).is_some());
+        assert!(all.count() <= REFUSED_MAX);
     }
 
     #[test]

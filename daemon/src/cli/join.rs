@@ -176,14 +176,52 @@ pub(super) fn fill(flags: &mut Master, given: &Given) {
         flags.set.masters = given.masters();
     }
     let access = &mut flags.access;
-    if access.credentials.is_none() {
-        access.credentials = given.credentials();
-        let asks = given.asks();
-        access.authenticate_http_readonly |= asks.readonly;
-        access.authenticate_http_readwrite |= asks.readwrite;
-        access.authenticate_http_frameworks |= asks.frameworks;
-        access.authenticate_agents |= asks.agents;
-    }
+    access.credentials = access.credentials.take().or_else(|| given.credentials());
+    // Whoever is let in, the cluster asks for as much as its other masters do.
+    let asks = given.asks();
+    access.authenticate_http_readonly |= asks.readonly;
+    access.authenticate_http_readwrite |= asks.readwrite;
+    access.authenticate_http_frameworks |= asks.frameworks;
+    access.authenticate_agents |= asks.agents;
     access.acls = access.acls.take().or_else(|| given.acls().map(text));
     access.rate_limits = access.rate_limits.take().or_else(|| given.rates().map(text));
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::flags::{Cli, Command};
+    use clap::Parser;
+
+    fn master(words: &[&str]) -> Master {
+        let words = ["mesita", "master"].iter().chain(words);
+        let Command::Master(master) = Cli::try_parse_from(words).unwrap().command else {
+            unreachable!()
+        };
+        *master
+    }
+
+    #[test]
+    fn a_master_with_credentials_of_its_own_asks_for_what_the_others_ask_for() {
+        let meta = std::env::temp_dir().join(format!("mesita-fill-{}", std::process::id()));
+        let given = Given::of(&meta);
+        std::fs::create_dir_all(meta.join("given")).unwrap();
+        let write = |name: &str, text: &str| {
+            std::fs::write(meta.join("given").join(name), text).unwrap();
+        };
+        write("pin", "");
+        write("credentials", "{}");
+        let asks = crate::access::Asks { agents: true, readwrite: true, ..Default::default() };
+        write("asks", &serde_json::to_string(&asks).unwrap());
+        for (words, own) in [(&["--credentials", "/own"][..], true), (&[], false)] {
+            let mut flags = master(words);
+            fill(&mut flags, &given);
+            let access = &flags.access;
+            let is_own = access.credentials.as_deref() == Some(Path::new("/own"));
+            assert_eq!((is_own, access.credentials.is_some()), (own, true));
+            assert!(access.authenticate_agents && access.authenticate_http_readwrite, "{words:?}");
+            assert!(!access.authenticate_http_readonly && !access.authenticate_http_frameworks);
+        }
+        std::fs::remove_dir_all(meta).unwrap();
+    }
 }

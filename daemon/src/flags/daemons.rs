@@ -184,7 +184,7 @@ pub(crate) struct Set {
     pub(crate) bootstrap: bool,
     /// Follow a set that is there, whose masters --masters names: a new one, which a token for masters
     /// lets in, or a file of it, or without one `mesita masters add` or `replace`; later it is as if
-    /// this was not given
+    /// this was not given. No variable stands for it: MESITA_JOIN is an agent's
     #[arg(long, value_name = "TOKEN|FILE", requires = "masters", conflicts_with = "bootstrap",
           num_args = 0..=1, default_missing_value = "true")]
     pub(crate) join: Option<String>,

@@ -193,9 +193,11 @@ pub(crate) fn command() -> clap::Command {
     let names: Vec<String> =
         Cli::command().get_subcommands().map(|sub| sub.get_name().to_owned()).collect();
     names.into_iter().fold(Cli::command(), |command, name| {
+        let is_master = name == "master";
         command.mut_subcommand(name, |sub| {
             let units = units_of(&sub);
             let sub = sub.mut_args(named_as_in_mesos).mut_args(with_its_default);
+            let sub = if is_master { sub.mut_arg("join", without_a_variable) } else { sub };
             sub.after_help(format!(
                 "{units}Every flag can be a variable as well: --work-dir is MESITA_WORK_DIR."
             ))
@@ -229,6 +231,12 @@ fn with_its_default(arg: clap::Arg) -> clap::Arg {
     if let Some(long) = long { arg.long_help(long) } else { arg }
 }
 
+/// A flag that is meant where it is given: a token for agents in the environment of a machine says
+/// nothing to the master that runs there.
+fn without_a_variable(arg: clap::Arg) -> clap::Arg {
+    arg.env(clap::builder::Resettable::Reset)
+}
+
 fn named_as_in_mesos(arg: clap::Arg) -> clap::Arg {
     let Some(long) = arg.get_long().map(str::to_owned) else { return arg };
     let snake = long.replace('-', "_");
@@ -240,4 +248,21 @@ fn named_as_in_mesos(arg: clap::Arg) -> clap::Arg {
     };
     let arg = arg.hide_env(true);
     if snake == long { arg } else { arg.alias(snake) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::command;
+
+    #[test]
+    fn a_token_in_the_environment_is_for_agents_alone() {
+        let command = command();
+        let variable = |sub: &str| {
+            let sub = command.find_subcommand(sub).unwrap();
+            let arg = sub.get_arguments().find(|arg| arg.get_long() == Some("join")).unwrap();
+            arg.get_env().map(|name| name.to_owned())
+        };
+        assert_eq!(variable("agent").unwrap(), "MESITA_JOIN");
+        assert_eq!(variable("master"), None);
+    }
 }

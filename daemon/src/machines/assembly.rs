@@ -171,10 +171,11 @@ mod tests {
         bytes
     }
 
-    /// Heads with their bodies, of bytes that come in these pieces.
-    fn read<'p>(
-        pieces: impl IntoIterator<Item = &'p [u8]>,
-    ) -> Result<Vec<(Vec<u8>, Vec<Vec<u8>>)>, Bad> {
+    /// A head, and its bodies.
+    type Read = (Vec<u8>, Vec<Vec<u8>>);
+
+    /// What is read of bytes that come in these pieces.
+    fn read<'p>(pieces: impl IntoIterator<Item = &'p [u8]>) -> Result<Vec<Read>, Bad> {
         let (mut assembly, mut bodies, mut all) = (Assembly::new(LIMITS), vec![], vec![]);
         for mut piece in pieces {
             while !piece.is_empty() {

@@ -158,23 +158,30 @@ impl MasterNode {
         self.node(key).is_some_and(|node| node.state == NodeState::Master)
     }
 
-    /// A master is about to be removed: one that has joined by a token does not come back by itself.
+    /// A master is about to be removed: one that has joined by a token does not come back by itself, also
+    /// if this one leads no more before it could say so.
     pub(crate) fn is_no_master(&self, key: &[u8; 32]) {
-        if !self.may_follow(key) {
-            return;
-        }
+        self.becomes(key, NodeState::Master, NodeState::Revoked);
+    }
+
+    /// It was not removed after all.
+    pub(crate) fn is_master_still(&self, key: &[u8; 32]) {
+        self.becomes(key, NodeState::Revoked, NodeState::Master);
+    }
+
+    fn becomes(&self, key: &[u8; 32], from: NodeState, to: NodeState) {
         let name = {
             let store = self.store.borrow();
             let has = |one: &&Stored| {
                 let nodes = read::<Vec<Node>>(&one.value).unwrap_or_default();
-                nodes.iter().any(|node| node.key == *key)
+                nodes.iter().any(|node| node.key == *key && node.state == from)
             };
             store.of(NODES).find(has).map(|one| one.key.clone())
         };
         let Some(name) = name else { return };
         let mut nodes = self.nodes(&name);
         for node in nodes.iter_mut().filter(|node| node.key == *key) {
-            node.state = NodeState::Revoked;
+            node.state = to;
         }
         if let Err(why) = self.keep_value((NODES.into(), name), &kept(&nodes)) {
             log::warn!("{}: {why}", &fingerprint(key)[..SHOWN]);

@@ -26,7 +26,8 @@ impl MasterNode {
     pub(super) fn take_key(&self, conn: &Rc<Conn>, number: u32, window: u32, key: [u8; 32]) {
         let done = self.take_key_now(conn, key);
         let why = done.as_ref().err().map(String::as_str);
-        self.audit.note(&conn.caller.name, "change key", "", why);
+        // An agent asks again by itself.
+        self.audit.note_seldom(&conn.caller.name, "change key", why);
         if let Err(why) = &done {
             return refuse(conn, number, CloseReason::Denied, why);
         }

@@ -225,7 +225,12 @@ impl SetNode {
             self.others_answer(&roster, id).await?;
             let left = roster.members.iter().find(|member| member.id == id);
             left.iter().for_each(|member| self.master.is_no_master(&member.key));
-            self.propose_change(Change::Remove { id }).await?;
+            let done = self.propose_change(Change::Remove { id }).await;
+            let refused = |no: &No| no.0 != Refusal::OutcomeUnknown;
+            if done.as_ref().is_err_and(refused) && self.facts.borrow().meta.roster.has(id) {
+                left.iter().for_each(|member| self.master.is_master_still(&member.key));
+            }
+            done?;
             log::warn!("master {id} was removed by an operator");
             self.tell_of_unrest();
         }

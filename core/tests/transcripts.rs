@@ -96,6 +96,27 @@ fn frameworks_of_one_caller_hold_no_more_offers_than_it_may() {
     assert_eq!(rig.drive.front().gauges().offers, 4);
 }
 
+/// What would be more than its stream may hold waits for the reader, and is told once.
+#[test]
+fn a_scheduler_whose_stream_is_half_full_is_told_of_all_tasks_when_it_has_read() {
+    let mut rig = Rig::with(Capacity::tiny(), config(), 1);
+    rig.line("framework f1 *");
+    rig.line("agent s1 cpus:4;mem:4096");
+    rig.line("accept f1 O0.0 a=cpus:1;mem:128 b=cpus:1;mem:128");
+    let told = |said: &[String]| said.iter().filter(|line| line.contains("UPDATE")).count();
+    // After each of these the master must come to rest.
+    rig.line("congested f1");
+    assert_eq!(told(&rig.line("reconcile f1")), 0, "it reads nothing now");
+    assert_eq!(told(&rig.line("congested f1")), 0);
+    assert_eq!(told(&rig.line("drained f1")), 2);
+    assert_eq!(told(&rig.line("drained f1")), 0);
+    // One that comes by another stream is not kept waiting by the one before.
+    rig.line("congested f1");
+    rig.line("reconcile f1");
+    rig.line("framework f1 *");
+    assert_eq!(told(&rig.line("reconcile f1")), 2);
+}
+
 #[test]
 fn no_answer_to_an_offer_makes_a_step_say_more_than_its_bound() {
     let mut rig = Rig::with(Capacity::tiny(), config(), 1);

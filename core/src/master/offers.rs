@@ -362,7 +362,8 @@ impl Master<'_> {
             frameworks = frameworks.saturating_sub(1);
             let slot = turn(&mut self.counters.chore_framework, self.frameworks.high_water());
             let has_chore = self.frameworks.row(slot).is_some_and(|row| {
-                row.reconciling || (row.state == FrameworkState::Leaving && !row.told_all)
+                (row.reconciling && !row.congested)
+                    || (row.state == FrameworkState::Leaving && !row.told_all)
             });
             if let Some(id) = self.frameworks.id_at(slot).filter(|_| has_chore)
                 && self.do_framework_chore(cx, id)

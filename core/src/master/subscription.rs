@@ -56,8 +56,8 @@ impl Master<'_> {
         self.describe_framework(cx, framework, subscribe, bodies);
         if let Some(row) = self.frameworks.get_mut(framework) {
             row.conn = conn;
-            row.congested = false;
         }
+        self.set_congested(framework, false);
         if let Some(row) = self.conn_mut(conn) {
             row.who = framework;
         }
@@ -664,8 +664,8 @@ impl Master<'_> {
         if row.role != Role::Framework {
             return Ok(());
         }
-        if let Some(framework) = self.frameworks.get_mut(row.who) {
-            framework.congested = congested;
+        if self.frameworks.get(row.who).is_some() {
+            self.set_congested(row.who, congested);
             self.set_clients_away(row.who, congested);
         }
         Ok(())

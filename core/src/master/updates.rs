@@ -392,7 +392,9 @@ impl Master<'_> {
             let Some(row) = self.frameworks.get_mut(framework) else { return Ok(()) };
             row.reconciling = true;
             row.cursor = row.tasks.first(&self.tasks).map_or(0, |id| id.index.saturating_add(1));
-            self.counters.chores = self.counters.chores.saturating_add(1);
+            // Who reads too slowly for what it was told is told when it has read that.
+            let now = u32::from(!row.congested);
+            self.counters.chores = self.counters.chores.saturating_add(now);
             return Ok(());
         }
         for task in tasks.iter() {
@@ -408,8 +410,23 @@ impl Master<'_> {
         if let Some(row) = self.frameworks.get_mut(framework)
             && core::mem::take(&mut row.reconciling)
         {
-            self.counters.chores = self.counters.chores.saturating_sub(1);
+            let waits = u32::from(!row.congested);
+            self.counters.chores = self.counters.chores.saturating_sub(waits);
         }
+    }
+
+    /// A framework's stream is half full, or has room again: what is being told goes on then.
+    pub(super) fn set_congested(&mut self, framework: Id, congested: bool) {
+        let Some(row) = self.frameworks.get_mut(framework) else { return };
+        let before = core::mem::replace(&mut row.congested, congested);
+        if !row.reconciling || before == congested {
+            return;
+        }
+        self.counters.chores = if congested {
+            self.counters.chores.saturating_sub(1)
+        } else {
+            self.counters.chores.saturating_add(1)
+        };
     }
 
     /// Goes on with an implicit reconciliation. True when it is done.

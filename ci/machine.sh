@@ -49,6 +49,25 @@ root_of() {
   done
 }
 
+# with_modules NAME...: modules of the kernel that /init is to load.
+with_modules() {
+  for module in "$@"; do
+    find "$machines/kernel/lib/modules" -name "$module.ko*" -exec cp {} "$root/modules/" \;
+  done
+}
+
+# with_programs NAME...: programs of this machine, where it has them, with the libraries that they need.
+with_programs() {
+  for wanted in "$@"; do
+    path=$(command -v "$wanted") || continue
+    cp -L "$path" "$root/bin/$wanted"
+    for library in $(ldd "$path" 2>/dev/null | grep -o '/[^ ]*'); do
+      mkdir -p "$root$(dirname "$library")"
+      cp -L "$library" "$root$library"
+    done
+  done
+}
+
 machine_begins() {
   cat <<'INIT'
 #!/bin/busybox sh

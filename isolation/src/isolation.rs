@@ -23,7 +23,8 @@ use crate::cgroups::{self, Alive, At, Cgroups, Controller, Wanted};
 use crate::images::{self, Provisioner};
 use crate::isolators::{
     self, Additions, Capabilities, Container, Entry, Ground, Io, Ipc, Isolator, Limitation,
-    REGISTRY, Range, Seccomp, Source, TaskLimits, Unusable, Usage, WALLS_SINCE, WRITABLE, exec,
+    ProjectRange, REGISTRY, Range, Seccomp, Source, TaskLimits, Unusable, Usage, WALLS_SINCE,
+    WRITABLE, exec,
 };
 use crate::keeper::end_left;
 use crate::keeper::protocol::{
@@ -72,6 +73,12 @@ pub struct Options {
     pub enforce_disk_quota: bool,
     /// `--container-disk-watch-interval`: from one look at its files to the next, in µs.
     pub disk_watch_us: u64,
+    /// `--disk-project-range`: ids of projects that sandboxes get.
+    pub project_range: ProjectRange,
+    /// `--disk-quota-kill`: who takes more than its quota is ended.
+    pub disk_quota_kill: bool,
+    /// `--disk-quota-headroom`: how much more one can take until then, in bytes.
+    pub disk_quota_headroom: u64,
     /// `--container-network`: addresses of tasks with a network of their own.
     pub container_network: Option<Range>,
     /// `--ingress-rate-limit-per-container`: bytes that come to each in a second.
@@ -119,6 +126,9 @@ impl Options {
             work_dir: None,
             enforce_disk_quota: false,
             disk_watch_us: 15_000_000,
+            project_range: ProjectRange::default(),
+            disk_quota_kill: false,
+            disk_quota_headroom: 10 << 20,
             writable: WRITABLE.iter().map(PathBuf::from).collect(),
             keeper: keeper.pid,
             namespaces: keeper.namespaces,
@@ -712,6 +722,7 @@ fn chosen(options: &Options) -> Result<Vec<(&'static Entry, bool)>, NotHere> {
         "cgroups" => ["cgroups/cpu", "cgroups/mem", "cgroups/pids"].contains(&entry.name),
         "process" => ["posix/cpu", "posix/mem"].contains(&entry.name),
         "posix/disk" => entry.name == "disk/du",
+        "disk/xfs" => entry.name == "disk/quota",
         name => name == entry.name,
     };
     // What stands for whatever there is promises nothing of each.

@@ -16,6 +16,7 @@ pub(crate) mod fake;
 mod link;
 mod linux;
 mod paths;
+mod projects;
 mod walls;
 
 use std::ffi::{CStr, CString, c_char, c_int, c_void};
@@ -33,6 +34,8 @@ pub(crate) use link::{Link, part_network};
 pub use linux::Linux;
 pub(crate) use linux::timeout;
 pub(crate) use paths::open_within;
+pub use projects::{Project, Projects};
+pub(crate) use projects::{SET_ATTRIBUTES, SET_FLAGS};
 pub use walls::landlock_abi;
 pub(crate) use walls::*;
 
@@ -167,6 +170,17 @@ pub trait Sys: fmt::Debug + Send + Sync {
     fn can_restrict_ports(&self) -> bool;
     /// A descriptor that becomes readable every so many µs.
     fn alarm(&self, every_us: u64) -> Result<OwnedFd, Failure>;
+    /// What the file system of a directory does about projects.
+    fn projects(&self, at: &Path) -> Result<Projects, Failure>;
+    /// The project of a directory; 0 = none.
+    fn project_of(&self, directory: &Path) -> Result<u32, Failure>;
+    /// Gives a directory, with all that is and will be in it, to a project.
+    fn give_to_project(&self, directory: &Path, id: u32) -> Result<(), Failure>;
+    /// What a project has on the file system of a directory.
+    fn project(&self, at: &Path, id: u32) -> Result<Project, Failure>;
+    /// Limits what it may take, in bytes, from where on it is told and from where on it is refused
+    /// more; 0 = not.
+    fn limit_project(&self, at: &Path, id: u32, soft: u64, hard: u64) -> Result<(), Failure>;
     /// The address of an interface of this process's network.
     fn address_of(&self, interface: &CStr) -> Option<Ipv4Addr>;
     /// True for uid 0.

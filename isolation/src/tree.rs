@@ -224,6 +224,73 @@ pub(crate) fn size(root: &Path) -> Result<Size, Failure> {
     Ok(all)
 }
 
+/// What is done to an open file of a tree, and whether it is a directory.
+type Visit<'v> = &'v mut dyn FnMut(BorrowedFd<'_>, bool) -> Result<(), Errno>;
+
+/// Visits a directory, and all directories and plain files in it on its own file system, and follows
+/// no link. What is gone meanwhile is left out; a tree that is too deep, or holds too much, is an error.
+pub(crate) fn visit(root: &Path, what: Visit<'_>) -> Result<(), Failure> {
+    let failed = |errno: Errno| Failure::new("visit", root, errno.raw_os_error());
+    let flags = OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let first = open(root, flags, Mode::empty()).map_err(failed)?;
+    visit_all(first, what).map_err(failed)
+}
+
+fn visit_all(root: OwnedFd, what: Visit<'_>) -> Result<(), Errno> {
+    let device = fstat(&root)?.st_dev;
+    what(root.as_fd(), true)?;
+    let (mut above, mut files) = (vec![Dir::new(root)?], 0);
+    while let Some(directory) = above.last_mut() {
+        let Some(entry) = directory.read() else {
+            above.pop();
+            continue;
+        };
+        let entry = entry?;
+        if [c".", c".."].contains(&entry.file_name()) {
+            continue;
+        }
+        files += 1;
+        if files > FILES_MAX {
+            return Err(Errno::TOOBIG);
+        }
+        let Some((file, is_directory)) = held(directory.fd()?, entry.file_name(), device)? else {
+            continue;
+        };
+        what(file.as_fd(), is_directory)?;
+        if is_directory {
+            if above.len() == DEPTH_MAX {
+                return Err(Errno::NAMETOOLONG);
+            }
+            above.push(Dir::new(file)?);
+        }
+    }
+    Ok(())
+}
+
+/// Opens a directory or a plain file of this device, and nothing else.
+fn held(
+    at: BorrowedFd<'_>,
+    name: &CStr,
+    device: rustix::fs::Dev,
+) -> Result<Option<(OwnedFd, bool)>, Errno> {
+    let wanted =
+        |mode| matches!(FileType::from_raw_mode(mode), FileType::Directory | FileType::RegularFile);
+    // What a device or a pipe does when it is opened is not wanted.
+    let of = match statat(at, name, AtFlags::SYMLINK_NOFOLLOW) {
+        Ok(of) if wanted(of.st_mode) && of.st_dev == device => of,
+        Ok(_) | Err(Errno::NOENT) => return Ok(None),
+        Err(errno) => return Err(errno),
+    };
+    let flags = OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
+    let file = match openat(at, name, flags, Mode::empty()) {
+        Err(Errno::NOENT) => return Ok(None),
+        file => file?,
+    };
+    let same = fstat(&file)?;
+    let same = (same.st_ino, same.st_dev) == (of.st_ino, of.st_dev);
+    Ok(same.then_some((file, is_directory(of.st_mode))))
+}
+
 fn is_directory(mode: rustix::fs::RawMode) -> bool {
     FileType::from_raw_mode(mode) == FileType::Directory
 }
@@ -265,6 +332,32 @@ mod tests {
         });
         removed.unwrap().join().unwrap().unwrap();
         assert!(!root.exists());
+    }
+
+    #[test]
+    fn a_visit_sees_directories_and_files_and_follows_nothing() {
+        let (directory, outside) = (Directory::new("tree-visit"), Directory::new("tree-outside"));
+        let root = directory.path().join("root");
+        fs::create_dir_all(root.join("a/b")).unwrap();
+        fs::write(root.join("a/file"), "x").unwrap();
+        fs::write(outside.path().join("kept"), "").unwrap();
+        std::os::unix::fs::symlink(outside.path(), root.join("link")).unwrap();
+        let _listener = std::os::unix::net::UnixListener::bind(root.join("socket")).unwrap();
+        let mut seen = (0, 0);
+        visit(&root, &mut |_, is_directory| {
+            if is_directory {
+                seen.0 += 1
+            } else {
+                seen.1 += 1
+            }
+            Ok(())
+        })
+        .unwrap();
+        assert_eq!(seen, (3, 1));
+        deep(&root, DEPTH_MAX);
+        let refused = visit(&root, &mut |_, _| Ok(())).unwrap_err();
+        assert_eq!(refused.errno, libc::ENAMETOOLONG);
+        assert_eq!(visit(&root.join("link"), &mut |_, _| Ok(())).unwrap_err().errno, libc::ENOTDIR);
     }
 
     #[test]

@@ -7,7 +7,7 @@ use std::str::FromStr;
 
 use clap::Args;
 use mesita_isolation::Options;
-use mesita_isolation::isolators::{Capabilities, Io, Range};
+use mesita_isolation::isolators::{Capabilities, Io, ProjectRange, Range};
 use mesita_isolation::sys::{Device, DeviceKind};
 
 use super::text::{Duration, Size};
@@ -44,6 +44,16 @@ pub(crate) struct Walls {
     /// From one look at a task's files to the next
     #[arg(long, value_name = "DURATION", default_value = "15secs")]
     pub(crate) container_disk_watch_interval: Duration,
+    /// Projects of the file system that `disk/quota` gives to sandboxes; agents on one file system have
+    /// each their own [default: 5000-30000]
+    #[arg(long, value_name = "FIRST-LAST", alias = "xfs-project-range")]
+    pub(crate) disk_project_range: Option<ProjectRange>,
+    /// End tasks that take more than `disk/quota` lets them, instead of refusing them more
+    #[arg(long, alias = "xfs-kill-containers")]
+    pub(crate) disk_quota_kill: bool,
+    /// What they can take beyond it until then
+    #[arg(long, value_name = "SIZE", default_value = "10MB", alias = "xfs-quota-headroom")]
+    pub(crate) disk_quota_headroom: Size,
     /// The most that is in the /dev/shm of a task that does not say [default: as much as its memory]
     #[arg(long, value_name = "SIZE")]
     pub(crate) default_container_shm_size: Option<Size>,
@@ -87,6 +97,9 @@ impl Walls {
         options.allowed_devices = self.allowed_devices.iter().map(|one| one.device).collect();
         options.enforce_disk_quota = self.enforce_container_disk_quota;
         options.disk_watch_us = self.container_disk_watch_interval.us;
+        options.project_range = self.disk_project_range.unwrap_or_default();
+        options.disk_quota_kill = self.disk_quota_kill;
+        options.disk_quota_headroom = self.disk_quota_headroom.bytes;
         let bytes = |size: Option<Size>| size.map(|size| size.bytes);
         options.default_shm_bytes = bytes(self.default_container_shm_size);
         options.container_network = self.container_network;

@@ -279,6 +279,24 @@ fn a_docker_engine_and_isolators_of_a_name_are_told_before_anybody_asks_for_them
     assert!(row["state"] == "on" && row["says"].as_str().unwrap().contains("20.10.5"), "{row}");
 }
 
+#[test]
+fn a_file_system_without_quotas_of_projects_is_told_and_an_agent_that_needs_them_does_not_start() {
+    if !needs_root() {
+        return;
+    }
+    let world = World::new();
+    let work = world.path("work").display().to_string();
+    fs::create_dir(world.path("work")).unwrap();
+    // One that never has any.
+    let script = format!("mount -t tmpfs none {work}; exec \"$0\" \"$@\"");
+    let named = "--isolation=all,disk/xfs";
+    let found = examine(&world, &mounted(&script), &[named]);
+    found.tells("disk/quota", "fails", "tune2fs -O project,quota -Q prjquota");
+    assert!(found.of("disk/quota")["says"].as_str().unwrap().contains(&work), "{}", found.said);
+    let found = examine(&world, &mounted(&script), &[]);
+    assert_eq!(found.of("disk/quota")["state"], "-", "{}", found.said);
+}
+
 /// A namespace of mounts in which these commands of a shell were run first.
 fn mounted(script: &str) -> [&str; 6] {
     ["unshare", "--mount", "--", "sh", "-ec", script]

@@ -32,6 +32,7 @@ use crate::sys::{Device, Failure, Sys};
 
 pub use cgroups::devices::DEVICES_MAX;
 pub use cgroups::mem::{MESSAGE_MAX, badness};
+pub use disk::quota::ProjectRange;
 pub use exec::{ANSWER_MAX, CALL_US};
 pub use linux::capabilities::Capabilities;
 pub use linux::landlock::WRITABLE;
@@ -422,6 +423,10 @@ pub enum Error {
     Grouped,
     /// No address is left for its network.
     Addresses,
+    /// All projects of `--disk-project-range` have files.
+    Projects,
+    /// What was fetched takes more than the task may.
+    Full(String),
     /// The task asks for a name that no host has.
     Hostname(String),
     /// A volume cannot be had: which, and why.
@@ -467,6 +472,11 @@ impl fmt::Display for Error {
                 "the tasks of a group share a network, and here each would have its own: launch it \
                  where this isolator is off",
             ),
+            Self::Projects => f.write_str(
+                "all projects of --disk-project-range have files: give it a wider one, or keep \
+                 sandboxes for a shorter time by --gc-delay",
+            ),
+            Self::Full(how) => write!(f, "{how} before it begins: ask for more `disk`"),
             Self::Addresses => f.write_str("all of --container-network is taken"),
             Self::Hostname(name) => {
                 write!(f, "`{}` is no name of a host", name.escape_debug())
@@ -646,6 +656,7 @@ registry! {
     "filesystem/linux" => filesystem::linux(),
     "filesystem/shared" => filesystem::shared() when named,
     "volume/image" => volume::image(),
+    "disk/quota" => disk::quota() when named,
     "namespaces/net" => namespaces::net() when named,
     "network/bandwidth" => network::bandwidth() when named,
     "network/none" => network::none() when named,

@@ -14,7 +14,7 @@ use std::sync::{Mutex, MutexGuard};
 
 use rustix::event::{EventfdFlags, eventfd};
 
-use super::{Device, Failure, Limit, Sys, Version};
+use super::{Device, Failure, Limit, Project, Projects, Sys, Version};
 
 /// This process.
 const SELF: u32 = 50;
@@ -82,6 +82,11 @@ struct State {
     immortal: BTreeSet<u32>,
     refused: Vec<(PathBuf, i32)>,
     user: bool,
+    /// What the file system does about projects.
+    quotas: Projects,
+    /// Directories that have one, and what each has.
+    projects: BTreeMap<PathBuf, u32>,
+    project: BTreeMap<u32, Project>,
     /// A kernel before 5.14, without `cgroup.kill`.
     old: bool,
     log: Vec<String>,
@@ -196,6 +201,18 @@ impl Fake {
     /// We are not root.
     pub(crate) fn be_user(&self) {
         self.lock().user = true;
+    }
+
+    /// What the file system does about projects.
+    pub(crate) fn put_projects(&self, counted: bool, enforced: bool) {
+        self.lock().quotas = Projects { counted, enforced };
+    }
+
+    /// What a project has from now on; with no files it is nobody's.
+    pub(crate) fn put_project(&self, id: u32, bytes: u64, files: u64) {
+        let mut state = self.lock();
+        let of = state.project.entry(id).or_default();
+        (of.bytes, of.files) = (bytes, files);
     }
 
     /// The kernel cannot kill a cgroup by one write.
@@ -508,6 +525,34 @@ impl Sys for Fake {
 
     fn is_root(&self) -> bool {
         !self.lock().user
+    }
+
+    fn projects(&self, _: &Path) -> Result<Projects, Failure> {
+        Ok(self.lock().quotas)
+    }
+
+    fn project_of(&self, directory: &Path) -> Result<u32, Failure> {
+        Ok(self.lock().projects.get(directory).copied().unwrap_or(0))
+    }
+
+    fn give_to_project(&self, directory: &Path, id: u32) -> Result<(), Failure> {
+        let mut state = self.lock();
+        state.check("project", directory)?;
+        state.projects.insert(directory.to_owned(), id);
+        state.project.entry(id).or_default().files += 1;
+        state.log.push(format!("project {} {id}", directory.display()));
+        Ok(())
+    }
+
+    fn project(&self, _: &Path, id: u32) -> Result<Project, Failure> {
+        Ok(self.lock().project.get(&id).copied().unwrap_or_default())
+    }
+
+    fn limit_project(&self, _: &Path, id: u32, soft: u64, hard: u64) -> Result<(), Failure> {
+        let mut state = self.lock();
+        state.project.entry(id).or_default().soft_bytes = soft;
+        state.log.push(format!("limit {id} {soft} {hard}"));
+        Ok(())
     }
 
     fn address_of(&self, interface: &CStr) -> Option<Ipv4Addr> {

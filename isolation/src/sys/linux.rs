@@ -20,7 +20,7 @@ use rustix::time::{
     timerfd_settime,
 };
 
-use super::{Device, Failure, Limit, Sys, Version, devices};
+use super::{Device, Failure, Limit, Project, Projects, Sys, Version, devices, projects};
 
 /// The kernel this process runs on.
 #[derive(Clone, Copy, Debug, Default)]
@@ -159,6 +159,26 @@ impl Sys for Linux {
         let when = Itimerspec { it_interval: every, it_value: every };
         timerfd_settime(&alarm, TimerfdTimerFlags::empty(), &when).map_err(failed)?;
         Ok(alarm)
+    }
+
+    fn projects(&self, at: &Path) -> Result<Projects, Failure> {
+        projects::state(at)
+    }
+
+    fn project_of(&self, directory: &Path) -> Result<u32, Failure> {
+        projects::id(directory)
+    }
+
+    fn give_to_project(&self, directory: &Path, id: u32) -> Result<(), Failure> {
+        projects::give(directory, id)
+    }
+
+    fn project(&self, at: &Path, id: u32) -> Result<Project, Failure> {
+        projects::of(at, id)
+    }
+
+    fn limit_project(&self, at: &Path, id: u32, soft: u64, hard: u64) -> Result<(), Failure> {
+        projects::limit(at, id, soft, hard)
     }
 
     fn address_of(&self, interface: &CStr) -> Option<Ipv4Addr> {

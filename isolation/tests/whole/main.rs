@@ -17,6 +17,7 @@ mod namespaces;
 mod networks;
 #[path = "../probes/mod.rs"]
 mod probes;
+mod quotas;
 mod roles;
 mod users;
 mod walls;
@@ -126,6 +127,12 @@ fn main() {
         }
         images::{
             a_task_stands_on_layers_and_leaves_nothing,
+        }
+        quotas::{
+            a_sandbox_takes_no_more_than_its_disk_and_volumes_are_none_of_it,
+            who_takes_more_than_its_quota_is_told_where_that_is_wanted,
+            projects_are_used_again_when_nothing_is_left_of_them,
+            no_task_gives_its_files_another_project,
         }
         networks::{
             a_task_with_a_network_of_its_own_reaches_the_host_and_leaves_no_link,

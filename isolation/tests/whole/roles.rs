@@ -35,6 +35,8 @@ pub(crate) fn play(role: &str, arguments: &[String]) {
         "talk" => talk(&arguments[0], number(1)),
         "write-disk" => write_disk(&arguments[0], number(1)),
         "take-disk" => take_disk(number(0)),
+        "fill" => fill(number(0), &arguments[1]),
+        "escape-quota" => say(&format!("escaped {} of 3", crate::probes::tries::other_projects())),
         "probe" => crate::probes::play(arguments),
         other => panic!("no role {other}"),
     }
@@ -247,6 +249,27 @@ fn take_disk(mib: u64) {
     (0..mib).for_each(|_| file.write_all(&block).unwrap());
     file.sync_all().unwrap();
     std::fs::File::create("taken").unwrap();
+    nap(Duration::from_secs(600));
+}
+
+/// Writes so many MiB where it works, says how many it could and why not more, then three elsewhere, and
+/// waits to be killed.
+fn fill(mib: u64, elsewhere: &str) {
+    let write = |path: &std::path::Path, mib: u64| {
+        let mut file = std::fs::File::create(path).unwrap();
+        let block = vec![7; 1 << 20];
+        let written = (0..mib).try_for_each(|_| file.write_all(&block));
+        written.and_then(|()| file.sync_all()).err().and_then(|error| error.raw_os_error())
+    };
+    let told = |why: Option<i32>, mib: u64| match why {
+        None => format!("{mib} of {mib}"),
+        Some(errno) => format!("less of {mib}: {errno}"),
+    };
+    // What is said later has room from now on.
+    say("begins");
+    say(&format!("wrote {}", told(write("filled".as_ref(), mib), mib)));
+    let file = std::path::Path::new(elsewhere).join("volume");
+    say(&format!("outside {}", told(write(&file, 3), 3)));
     nap(Duration::from_secs(600));
 }
 

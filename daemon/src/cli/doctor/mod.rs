@@ -10,6 +10,7 @@ mod masters;
 mod place;
 mod secrets;
 
+use std::path::Path;
 use std::process::ExitCode;
 
 use mesita_isolation::isolators::{Entry, REGISTRY};
@@ -109,7 +110,7 @@ fn examine(flags: &Agent) -> Result<Vec<Finding>, Failure> {
         Some(work_dir) => work_dir.clone(),
         None => super::default_work_dir("agent")?,
     };
-    let mut found = isolators(flags);
+    let mut found = isolators(flags, &place::nearest(&work_dir));
     found.extend(machine::all());
     found.push(resources(flags, &work_dir));
     found.push(engine::examined(&flags.holds.docker));
@@ -120,15 +121,15 @@ fn examine(flags: &Agent) -> Result<Vec<Finding>, Failure> {
     Ok(found)
 }
 
-/// What each isolator would be, found out by making it.
-fn isolators(flags: &Agent) -> Vec<Finding> {
-    match survey(flags) {
+/// What each isolator would be, found out by making it, for sandboxes below `there`.
+fn isolators(flags: &Agent, there: &Path) -> Vec<Finding> {
+    match survey(flags, there) {
         Ok(found) => found,
         Err(sentence) => vec![Finding::new("isolators", State::Fails, sentence)],
     }
 }
 
-fn survey(flags: &Agent) -> Result<Vec<Finding>, String> {
+fn survey(flags: &Agent, there: &Path) -> Result<Vec<Finding>, String> {
     let work_dir = super::run::temporary().map_err(|failure| failure.message)?;
     let keeper = keeper::start(&KeeperOptions {
         ends_with_client: true,
@@ -138,7 +139,8 @@ fn survey(flags: &Agent) -> Result<Vec<Finding>, String> {
     let keeper = keeper.map_err(|error| format!("keeper: {error}"))?;
     let mut options = prepare::options(&flags.holds, crate::random::bytes(), keeper.welcome())
         .map_err(|error| error.to_string())?;
-    options.work_dir = Some(work_dir.clone());
+    // What holds for its file system holds for what is made there.
+    options.work_dir = Some(there.to_owned());
     // Each of them is looked at, whichever are named; who named one cannot do without it.
     let named = std::mem::take(&mut options.isolators);
     let meant = meant(&options, named.as_deref()).map_err(|error| error.to_string())?;
@@ -219,7 +221,7 @@ fn isolator(
 }
 
 /// What would be offered.
-fn resources(flags: &Agent, work_dir: &std::path::Path) -> Finding {
+fn resources(flags: &Agent, work_dir: &Path) -> Finding {
     let told = prepare::offered(&flags.holds, &place::nearest(work_dir));
     Finding::of_result("resources", told.map(|text| text.replace(';', " ")))
 }

@@ -8,7 +8,7 @@ use crate::keeper::wall::FILTER_MAX;
 
 /// What becomes of a call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Action(pub(super) u32);
+pub(crate) struct Action(pub(super) u32);
 
 impl Action {
     pub(super) const ALLOW: Self = Self(0x7fff_0000);
@@ -18,14 +18,14 @@ impl Action {
     pub(super) const KILL_PROCESS: Self = Self(0x8000_0000);
 
     /// It fails with this number.
-    pub(super) const fn errno(errno: i32) -> Self {
+    pub(crate) const fn errno(errno: i32) -> Self {
         Self(0x0005_0000 | errno.cast_unsigned() & 0xfff)
     }
 }
 
 /// How an argument compares.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Compare {
+pub(crate) enum Compare {
     Equal,
     NotEqual,
     Less,
@@ -38,18 +38,18 @@ pub(super) enum Compare {
 
 /// A condition on an argument, 0 to 5.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Condition {
-    pub(super) argument: u8,
-    pub(super) compare: Compare,
-    pub(super) value: u64,
+pub(crate) struct Condition {
+    pub(crate) argument: u8,
+    pub(crate) compare: Compare,
+    pub(crate) value: u64,
 }
 
 /// What becomes of a call of this number whose arguments meet all conditions.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Rule {
-    pub(super) number: u32,
-    pub(super) conditions: Vec<Condition>,
-    pub(super) action: Action,
+pub(crate) struct Rule {
+    pub(crate) number: u32,
+    pub(crate) conditions: Vec<Condition>,
+    pub(crate) action: Action,
 }
 
 /// Rules, and what becomes of what none of them is about.
@@ -77,7 +77,7 @@ const MACHINE: Option<u32> = if cfg!(target_arch = "x86_64") {
 };
 
 /// True where filters can be made.
-pub(super) const fn is_known_machine() -> bool {
+pub(crate) const fn is_known_machine() -> bool {
     MACHINE.is_some()
 }
 
@@ -208,6 +208,29 @@ impl Filter {
     }
 }
 
+/// A program that decides by these rules before it does what it did; none if it is longer than the
+/// kernel takes. Rules are by number alone, whichever machine a call was made as.
+pub(crate) fn before(rules: &[Rule], program: &[u64]) -> Option<Vec<u64>> {
+    let mut all = Vec::new();
+    for of in rules {
+        let block = rule(of);
+        let over = u32::try_from(block.len()).ok()?;
+        all.extend([
+            instruction(LOAD, 0, 0, NUMBER),
+            instruction(IF_EQUAL, 1, 0, of.number),
+            instruction(JUMP, 0, 0, over),
+        ]);
+        all.extend(block);
+    }
+    all.extend(program);
+    (all.len() <= FILTER_MAX).then_some(all)
+}
+
+/// A program that allows every call of this machine.
+pub(crate) fn open() -> Option<Vec<u64>> {
+    Filter { otherwise: Action::ALLOW, unknown_from: 0, rules: Vec::new() }.program()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -315,6 +338,33 @@ mod tests {
             [asked(1), asked(2), asked(3)],
             [Action::TRAP, Action::KILL_PROCESS, Action::LOG]
         );
+    }
+
+    #[test]
+    fn what_comes_before_a_program_decides_first_and_leaves_the_rest_to_it() {
+        let on = |value| Rule {
+            number: 7,
+            conditions: vec![Condition {
+                argument: 1,
+                compare: Compare::Masked(u32::MAX.into()),
+                value,
+            }],
+            action: Action::errno(libc::EPERM),
+        };
+        let rules = [on(3), on(4), Rule { conditions: Vec::new(), ..on(0) }];
+        let rules = [rules[0].clone(), rules[1].clone(), Rule { number: 9, ..rules[2].clone() }];
+        let program = before(&rules, &one(Compare::Equal, 5)).unwrap();
+        let asked = |number, first| run(&program, MACHINE.unwrap(), number, [0, first, 0, 0, 0, 0]);
+        let refused = Action::errno(libc::EPERM);
+        for first in [3, 4, 1 << 40 | 4] {
+            assert_eq!(asked(7, first), refused, "{first}");
+        }
+        assert_eq!(asked(7, 5), Action::TRAP);
+        assert_eq!(asked(7, 6), Action::ALLOW);
+        assert_eq!(asked(8, 3), Action::ALLOW);
+        assert_eq!(asked(9, 0), refused);
+        assert!(before(&rules, &vec![0; FILTER_MAX]).is_none());
+        assert_eq!(run(&open().unwrap(), MACHINE.unwrap(), 7, [0; 6]), Action::ALLOW);
     }
 
     #[test]

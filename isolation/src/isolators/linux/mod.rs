@@ -2,7 +2,7 @@
 
 mod calls;
 pub(crate) mod capabilities;
-mod filter;
+pub(crate) mod filter;
 pub(crate) mod landlock;
 pub(crate) mod nnp;
 mod profile;

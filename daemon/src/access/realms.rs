@@ -55,7 +55,7 @@ fn of_any(path: &str) -> Option<Realm> {
         "/health" | "/version" => None,
         "/teardown" | "/weights" | "/quota" | "/reserve" | "/unreserve" | "/create-volumes"
         | "/destroy-volumes" | "/logging/toggle" | "/store" | "/api/v1" => Some(Realm::ReadWrite),
-        path if ["/api/v1/", "/maintenance/", "/machine/", "/masters/", "/quota/"]
+        path if ["/api/v1/", "/images/", "/maintenance/", "/machine/", "/masters/", "/quota/"]
             .iter()
             .any(|below| path.starts_with(below)) =>
         {
@@ -141,6 +141,7 @@ mod tests {
             ("master", "/agent/x/api/v1/executor", None),
             ("master", "/agent/x/agent/y/health", Some(Realm::ReadOnly)),
             ("master", "/agent/x", Some(Realm::ReadOnly)),
+            ("master", "/agent/x/images/pull", Some(Realm::ReadWrite)),
             ("master", "", Some(Realm::ReadOnly)),
         ] {
             assert_eq!(realm(kind, path), expected, "{path} of {kind}");

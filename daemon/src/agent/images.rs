@@ -95,27 +95,51 @@ impl Images {
     }
 
     /// What is kept, and what came.
-    pub(super) fn gauges(&self) -> [(&'static str, u64); 7] {
+    pub(super) fn gauges(&self) -> [(&'static str, u64); 9] {
         let usage = self.provisioner.as_ref().map(|one| one.store().usage()).unwrap_or_default();
         [
             ("images_len", usage.images),
             ("image_layers_len", usage.layers),
             ("image_store_bytes", usage.bytes),
             ("image_store_bytes_max", usage.bytes_max),
+            ("image_blobs_bytes", self.blobs().map_or(0, images::Blobs::bytes)),
+            ("image_blobs_bytes_max", self.blobs().map_or(0, images::Blobs::bytes_max)),
             ("image_pulls_len", self.coming.borrow().len() as u64),
             ("image_pulls_succeeded", self.pulled.get()),
             ("image_pulls_failed", self.failed.get()),
         ]
     }
 
-    fn provisioner(&self) -> Result<Arc<Provisioner>, String> {
+    pub(super) fn provisioner(&self) -> Result<Arc<Provisioner>, String> {
         let have = self.provisioner.clone();
         have.map_err(|why| format!("this agent runs no images: {why}"))
+    }
+
+    fn blobs(&self) -> Option<&images::Blobs> {
+        self.provisioner.as_ref().ok().map(|one| one.store().blobs())
+    }
+
+    /// Where they come from.
+    pub(super) fn registry(&self) -> &Registry {
+        &self.registry
+    }
+
+    /// Says that an image is on its way, once nobody else says so.
+    pub(super) async fn coming(&self, name: &Name) -> Coming<'_> {
+        loop {
+            let name = name.text().to_owned();
+            let coming = self.coming.borrow().get(&name).map(Rc::clone);
+            let Some(coming) = coming else {
+                self.coming.borrow_mut().insert(name.clone(), Rc::new(Event::new()));
+                return Coming { images: self, name };
+            };
+            coming.listen().await;
+        }
     }
 }
 
 /// Says that an image is on its way for as long as it is.
-struct Coming<'i> {
+pub(super) struct Coming<'i> {
     images: &'i Images,
     name: String,
 }
@@ -283,7 +307,12 @@ impl AgentNode {
     }
 
     /// Brings one file.
-    async fn bring_part(&self, means: &Means, from: &str, to: &Path) -> Result<(), String> {
+    pub(super) async fn bring_part(
+        &self,
+        means: &Means,
+        from: &str,
+        to: &Path,
+    ) -> Result<(), String> {
         let from: Url = uri::url(from)?;
         let path = to.to_owned();
         let made = blocking::unblock(move || {
@@ -325,7 +354,7 @@ impl Blobs<'_> {
 }
 
 /// A document that was brought: of no more bytes than one may have.
-fn read(path: &Path) -> Result<Vec<u8>, String> {
+pub(super) fn read(path: &Path) -> Result<Vec<u8>, String> {
     let failed = |error: std::io::Error| format!("{}: {error}", path.display());
     if fs::metadata(path).map_err(failed)?.len() > images::DOCUMENT_MAX {
         return Err("one of its documents takes more than 1 MiB".to_owned());
@@ -334,7 +363,7 @@ fn read(path: &Path) -> Result<Vec<u8>, String> {
 }
 
 /// An image of a directory: an archive as Mesos has it, or a layout.
-fn in_directory(directory: &Path, name: &Name) -> Result<Source, images::Error> {
+pub(super) fn in_directory(directory: &Path, name: &Name) -> Result<Source, images::Error> {
     let Place::Registry(repository) = name.place() else {
         return Err(images::Error::Missing(format!("image {name}")));
     };

@@ -52,6 +52,7 @@ mod news;
 mod nobody;
 mod operator;
 pub(crate) mod prepare;
+mod pulls;
 mod rekey;
 mod site;
 mod spare;
@@ -193,6 +194,7 @@ pub(crate) struct AgentNode {
     spare: spare::Spare,
     devices: devices::Devices,
     images: images::Images,
+    pulls: pulls::Pulls,
     volumes: volumes::Volumes,
     bounds: bounds::Bounds,
     /// The connection to the master, if there is one.

@@ -262,6 +262,7 @@ fn provisioner(
     }
     let bounds = images::Bounds {
         store_bytes: flags.image_store_max.bytes,
+        blob_bytes: flags.image_blobs_max.bytes,
         layer_bytes: flags.image_layer_max.bytes,
         entries: flags.image_entries_max,
         ratio: flags.image_ratio_max,

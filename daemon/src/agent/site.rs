@@ -101,6 +101,10 @@ impl Site for AgentNode {
             path if path == "/api/v1" || path.starts_with("/api/v1/") => {
                 Ok(Box::pin(self.operator(visit)))
             }
+            path if path.starts_with("/images/") => {
+                let path = path.to_owned();
+                Ok(Box::pin(self.images_site(path, visit)))
+            }
             "/state"
             | "/flags"
             | "/metrics/containers"

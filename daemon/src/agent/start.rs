@@ -149,6 +149,7 @@ impl AgentNode {
             spare: super::spare::Spare::new(options.spare.clone()),
             devices: super::devices::Devices::new(options.devices.as_deref()),
             images: prepared.images,
+            pulls: Default::default(),
             volumes: super::volumes::Volumes::default(),
             bounds,
             master: std::cell::Cell::default(),

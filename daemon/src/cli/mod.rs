@@ -39,6 +39,7 @@ mod masters;
 mod output;
 mod principal;
 mod ps;
+mod pull;
 mod quota;
 mod registry;
 mod replay;
@@ -120,6 +121,7 @@ pub(crate) fn main(arguments: Vec<OsString>) -> ExitCode {
         Command::Drain(flags) => drain::drain(&flags),
         Command::Deactivate(flags) => drain::activate(&flags, true),
         Command::Reactivate(flags) => drain::activate(&flags, false),
+        Command::Pull(flags) => pull::main(&flags),
         Command::Maintenance(flags) => maintenance::main(&flags),
         Command::Doctor(flags) => doctor::main(&flags),
         Command::Install(flags) => install::main(&flags),

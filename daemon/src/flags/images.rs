@@ -28,6 +28,10 @@ pub(crate) struct Images {
     /// What all images take unpacked; the longest unused goes first
     #[arg(long, value_name = "SIZE", default_value = "8GiB")]
     pub(crate) image_store_max: Size,
+    /// What is kept packed of images that `mesita pull` brought, for other agents; the longest unused goes
+    /// first
+    #[arg(long, value_name = "SIZE", default_value = "1GiB")]
+    pub(crate) image_blobs_max: Size,
     /// What one layer takes, as it comes and unpacked
     #[arg(long, value_name = "SIZE", default_value = "2GiB")]
     pub(crate) image_layer_max: Size,

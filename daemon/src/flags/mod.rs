@@ -31,7 +31,7 @@ pub(crate) use daemons::{
     Agent, Common, Daemon, Decisions, Dev, Doctor, Holds, Init, Install, Listen, Master,
 };
 pub(crate) use operators::{
-    Drain, Ls, Machines, Maintenance, Masters, OfAgent, Plan, Principal, PrincipalAdd, Quota,
+    Drain, Ls, Machines, Maintenance, Masters, OfAgent, Plan, Principal, PrincipalAdd, Pull, Quota,
     QuotaSet, Registry, RegistryAt, RegistryImport, Replay, Store, StoreKey, StorePut, WeightsOf,
     WeightsSet,
 };
@@ -87,6 +87,8 @@ pub(crate) enum Command {
     Deactivate(OfAgent),
     /// Offer an agent again that was drained or deactivated
     Reactivate(OfAgent),
+    /// Bring an image to agents before a task needs it
+    Pull(Pull),
     /// Plan when machines will be absent, and take them down and up
     #[command(subcommand)]
     Maintenance(Maintenance),

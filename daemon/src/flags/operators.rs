@@ -6,7 +6,7 @@ use clap::{Args, Subcommand};
 
 use super::Where;
 use super::amounts::{Weights, weights};
-use super::text::Duration;
+use super::text::{Duration, Size};
 
 /// `mesita deactivate`, `mesita reactivate`
 #[derive(Clone, Debug, Args)]
@@ -28,6 +28,21 @@ pub(crate) struct Drain {
     /// Mark the agent gone then: it may never come back
     #[arg(long)]
     pub(crate) gone: bool,
+}
+
+/// `mesita pull`
+#[derive(Clone, Debug, Args)]
+pub(crate) struct Pull {
+    #[command(flatten)]
+    pub(crate) at: Where,
+    /// The image, as --docker-registry of the agents has it
+    pub(crate) image: String,
+    /// On which agents: all, or ids, hosts and attributes: `pi1,pi2`, `rack:r1;zone:a`, `all`
+    #[arg(long, value_name = "EXPR")]
+    pub(crate) agents: String,
+    /// What comes to each of them in a second [default: as much as there is]
+    #[arg(long, value_name = "SIZE")]
+    pub(crate) rate: Option<Size>,
 }
 
 /// `mesita maintenance`

@@ -4,10 +4,11 @@
 use std::cell::RefCell;
 use std::rc::Rc;
 
-use hyper::StatusCode;
+use hyper::body::Incoming;
+use hyper::client::conn::http1::SendRequest;
 use hyper::header::{AUTHORIZATION, CONNECTION, HOST, HeaderName, HeaderValue, ORIGIN};
 use hyper::http::uri::PathAndQuery;
-use hyper::{Request, Uri};
+use hyper::{Method, Request, Response, StatusCode, Uri};
 use mesita_core::wire::AgentId;
 use mesita_core::wire::svc::Stream;
 use smol_hyper::rt::FuturesIo;
@@ -18,9 +19,11 @@ use crate::bodies::Bodies;
 use crate::conn::Pipe;
 use crate::conn::carried::{Line, ROOM, carry};
 use crate::conn::streams::Streams;
+use crate::doors::Caller;
 use crate::http::body::Body;
 use crate::http::media::is_stream;
 use crate::http::{Early, Reply, Visit, early, request};
+use crate::legacy;
 
 /// How long an agent may take to begin its answer, in µs.
 const ANSWER_US: u64 = 30_000_000;
@@ -41,6 +44,49 @@ impl MasterNode {
             let message = "there is no such agent: a path is /agent/<agent id>/...";
             early(StatusCode::NOT_FOUND, message)
         })?;
+        let caller = visit.caller.clone();
+        if let Some(from) = giver(visit.request.method(), &path) {
+            return self.hand_on(&caller, &from, agent, path).await;
+        }
+        let mut sender = self.reach(agent, &caller).await?;
+        let mut passed = passed(&self.port.bodies, visit.request, path).await?;
+        if caller.principal().is_some() {
+            // It was for this master, and no agent has to see it.
+            passed.headers_mut().remove(AUTHORIZATION);
+        }
+        let streams = is_stream(passed.headers());
+        let answer = answer_of(&mut sender, passed, streams).await?;
+        Ok(answer.map(Body::Passed))
+    }
+
+    /// What one agent keeps becomes another one's, for who operates both: neither of them asks for it.
+    async fn hand_on(
+        self: &Rc<Self>,
+        caller: &Caller,
+        from: &str,
+        to: AgentId,
+        path: PathAndQuery,
+    ) -> Result<Reply, Early> {
+        let giver = AgentId::parse(from, self.cluster())
+            .ok_or_else(|| early(StatusCode::NOT_FOUND, format!("there is no agent `{from}`")))?;
+        let mut sender = self.reach(giver, caller).await?;
+        let asked = request_of(Method::GET, path.clone(), Body::of(""));
+        let given = answer_of(&mut sender, asked, false).await?;
+        if given.status() != StatusCode::OK {
+            return Ok(given.map(Body::Passed));
+        }
+        let mut taker = self.reach(to, caller).await?;
+        let put = request_of(Method::PUT, path, Body::Passed(given.into_body()));
+        let answer = answer_of(&mut taker, put, true).await?;
+        Ok(answer.map(Body::Passed))
+    }
+
+    /// A connection inside of the one that an agent has made, for what a caller asks.
+    async fn reach(
+        self: &Rc<Self>,
+        agent: AgentId,
+        caller: &Caller,
+    ) -> Result<SendRequest<Body>, Early> {
         let conn = self.connection_of(agent).ok_or_else(|| {
             early(StatusCode::SERVICE_UNAVAILABLE, "the agent is not connected now")
         })?;
@@ -51,38 +97,56 @@ impl MasterNode {
         let handle = Streams::open(&conn, Stream::Http { agent }).ok_or_else(full)?;
         let (near, far) = Pipe::pair(ROOM);
         self.tasks.go(carry(handle, far));
-        let line = Line(&visit.caller).to_string();
+        let line = Line(caller).to_string();
         let Pipe { reading, mut writing, ends, .. } = near;
-        let gone = || early(StatusCode::BAD_GATEWAY, "the agent does not answer");
         let said = futures_lite::AsyncWriteExt::write_all(&mut writing, line.as_bytes()).await;
         said.map_err(|_| gone())?;
         let io = FuturesIo::new(Pipe { reading, writing, ends, proved: None }.join());
-        let (mut sender, connection) =
+        let (sender, connection) =
             hyper::client::conn::http1::handshake(io).await.map_err(|_| gone())?;
         self.tasks.go(async move {
             if let Err(error) = connection.await {
                 log::debug!("an answer of an agent: {error}");
             }
         });
-        let mut passed = passed(&self.port.bodies, visit.request, path).await?;
-        if visit.caller.principal().is_some() {
-            // It was for this master, and no agent has to see it.
-            passed.headers_mut().remove(AUTHORIZATION);
-        }
-        let streams = is_stream(passed.headers());
-        let answered = sender.send_request(passed);
-        // Who goes on writing is answered when that is over.
-        let answer = match streams {
-            true => Some(answered.await),
-            false => alarm::within(ANSWER_US, answered).await,
-        };
-        let answer = answer.ok_or_else(|| {
-            early(StatusCode::GATEWAY_TIMEOUT, "the agent takes longer than 30 s")
-        })?;
-        let mut answer = answer.map_err(|_| gone())?.map(Body::Passed);
-        answer.headers_mut().remove(CONNECTION);
-        Ok(answer)
+        Ok(sender)
     }
+}
+
+fn gone() -> Early {
+    early(StatusCode::BAD_GATEWAY, "the agent does not answer")
+}
+
+/// What an agent answers. Who goes on writing is answered when that is over.
+async fn answer_of(
+    sender: &mut SendRequest<Body>,
+    request: Request<Body>,
+    streams: bool,
+) -> Result<Response<Incoming>, Early> {
+    let answered = sender.send_request(request);
+    let answer = match streams {
+        true => Some(answered.await),
+        false => alarm::within(ANSWER_US, answered).await,
+    };
+    let answer = answer
+        .ok_or_else(|| early(StatusCode::GATEWAY_TIMEOUT, "the agent takes longer than 30 s"))?;
+    let mut answer = answer.map_err(|_| gone())?;
+    answer.headers_mut().remove(CONNECTION);
+    Ok(answer)
+}
+
+/// A request of this master's own.
+fn request_of(method: Method, path: PathAndQuery, body: Body) -> Request<Body> {
+    let mut request = Request::new(body);
+    (*request.method_mut(), *request.uri_mut()) = (method, Uri::from(path));
+    request.headers_mut().insert(HOST, HeaderValue::from_static("agent"));
+    request
+}
+
+/// The agent whose content of an image another one is to have.
+fn giver(method: &Method, path: &PathAndQuery) -> Option<String> {
+    let is = method == Method::PUT && path.path().starts_with("/images/blobs/");
+    legacy::query(path.query().filter(|_| is)).remove("from")
 }
 
 /// The agent that a path names, and the path there.
@@ -95,7 +159,7 @@ fn named(uri: &Uri, cluster: u64) -> Option<(AgentId, PathAndQuery)> {
 /// The request as it goes on.
 async fn passed(
     bodies: &RefCell<Bodies>,
-    visit: Request<hyper::body::Incoming>,
+    visit: Request<Incoming>,
     path: PathAndQuery,
 ) -> Result<Request<Body>, Early> {
     let (mut parts, body) = visit.into_parts();

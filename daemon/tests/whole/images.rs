@@ -23,7 +23,7 @@ const PROGRAMS: [&str; 14] = [
 ];
 
 /// True when tasks can stand on images here; says why a test is skipped otherwise.
-fn can_stand() -> bool {
+pub(crate) fn can_stand() -> bool {
     let has = Path::new(BUSYBOX).exists();
     if !has || !is_root() {
         println!("SKIPPED: needs root, and {BUSYBOX} of Debian's busybox-static");
@@ -31,7 +31,7 @@ fn can_stand() -> bool {
     has && is_root()
 }
 
-fn hex(bytes: &[u8]) -> String {
+pub(crate) fn hex(bytes: &[u8]) -> String {
     Sha256::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
@@ -98,7 +98,7 @@ fn saved(name: &str, config: &Value) -> Vec<u8> {
 }
 
 /// A registry with an image that runs something by itself.
-fn registry(world: &World) -> PathBuf {
+pub(crate) fn registry(world: &World) -> PathBuf {
     let directory = world.path("registry");
     fs::create_dir_all(directory.join("acme")).unwrap();
     let config = json!({"Entrypoint": ["/bin/echo", "from the image:"], "Cmd": ["and", "more"],
@@ -129,7 +129,7 @@ fn provisioned(agent: &Agent<'_>) -> usize {
     fs::read_dir(agent.work_dir().join("provisioner")).unwrap().count()
 }
 
-fn gauge(agent: &Agent<'_>, name: &str) -> String {
+pub(crate) fn gauge(agent: &Agent<'_>, name: &str) -> String {
     let told = get(agent.port, "/metrics");
     let is = |line: &&str| !line.starts_with('#') && line.contains(&format!("_{name} "));
     let line = told.lines().find(is).unwrap_or_default();
@@ -393,7 +393,7 @@ fn serve(directory: PathBuf) -> u16 {
 }
 
 /// An image as a layout, its layers packed.
-fn lay_out(directory: &Path) {
+pub(crate) fn lay_out(directory: &Path) {
     let blobs = directory.join("blobs/sha256");
     fs::create_dir_all(&blobs).unwrap();
     let put = |bytes: &[u8]| {

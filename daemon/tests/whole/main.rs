@@ -49,6 +49,7 @@ mod node;
 mod operators;
 mod ports;
 mod principals;
+mod pulls;
 mod pymesos;
 mod rates;
 mod reads;

@@ -1,7 +1,7 @@
 //! Manifests and configurations: what of them is needed, out of JSON that may be anybody's.
 
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use super::{DOCUMENT_MAX, Digest, Error, LAYERS_MAX, Name, malformed};
 
@@ -131,6 +131,28 @@ pub fn led(index: &[u8], name: Option<&Name>, platform: Platform) -> Result<Led,
     let kind = text(one, "mediaType");
     let index = kind.contains("image.index") || kind.contains("manifest.list");
     digest(one).map(if index { Led::Index } else { Led::Manifest })
+}
+
+/// The manifest of an image that is made of these, by digest and bytes.
+pub(super) fn manifest(config: (Digest, u64), layers: &[(Digest, u64)]) -> String {
+    let of = |kind: &str, (digest, size): (Digest, u64)| {
+        let kind = format!("application/vnd.oci.image.{kind}");
+        json!({"mediaType": kind, "digest": digest.to_string(), "size": size})
+    };
+    // How a layer is packed is told by its first bytes.
+    let layers: Vec<Value> = layers.iter().map(|one| of("layer.v1.tar", *one)).collect();
+    let config = of("config.v1+json", config);
+    let kind = "application/vnd.oci.image.manifest.v1+json";
+    json!({"schemaVersion": 2, "mediaType": kind, "config": config, "layers": layers}).to_string()
+}
+
+/// The index of one image alone, whatever it is called.
+pub(super) fn index(manifest: (Digest, u64), platform: Platform) -> String {
+    let kind = "application/vnd.oci.image.manifest.v1+json";
+    let of = json!({"os": "linux", "architecture": platform.architecture});
+    let one = json!({"mediaType": kind, "digest": manifest.0.to_string(), "size": manifest.1,
+                     "platform": of});
+    json!({"schemaVersion": 2, "manifests": [one]}).to_string()
 }
 
 fn is_for(platform_of: &Value, platform: Platform) -> bool {

@@ -9,6 +9,7 @@
 //!
 //! | file | concern |
 //! |---|---|
+//! | `blobs` | content as it comes, by its digest, for others and for later |
 //! | `digest` | what content is known by |
 //! | `name` | what images are called |
 //! | `tape` | reading a tar, entry by entry, in bounded memory |
@@ -21,6 +22,7 @@
 //!
 //! Sources: OCI image specification 1.1 (layout, layer, manifest, config); Mesos: `provisioner/docker`.
 
+mod blobs;
 mod digest;
 mod documents;
 mod name;
@@ -37,18 +39,21 @@ use std::path::PathBuf;
 
 use crate::sys::Failure;
 
+pub use blobs::Blobs;
 pub use digest::Digest;
 pub use documents::{Config, Led, Platform, Wanted, layers_of, led, wanted};
 pub use name::{BadName, Name, Place};
 pub use provision::{Backend, Provisioner, Stands};
 pub use source::Source;
-pub use store::{Image, Layer, Pruned, Store, Usage};
+pub use store::{Image, Lacks, Layer, Pruned, Store, Usage};
 
 /// How much an image may be. Each is a flag of the agent's, which a refusal names.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Bounds {
     /// Bytes of all layers that are kept, unpacked (`--image-store-max`).
     pub store_bytes: u64,
+    /// Bytes of all that is kept of images as it comes (`--image-blobs-max`).
+    pub blob_bytes: u64,
     /// Bytes of one layer, as it comes and as a tar (`--image-layer-max`).
     pub layer_bytes: u64,
     /// Entries of one layer (`--image-entries-max`).
@@ -61,8 +66,8 @@ pub struct Bounds {
 
 impl Default for Bounds {
     fn default() -> Self {
-        let (store_bytes, layer_bytes) = (8 << 30, 2 << 30);
-        Self { store_bytes, layer_bytes, entries: 65_536, ratio: 100, depth: 64 }
+        let (store_bytes, blob_bytes, layer_bytes) = (8 << 30, 1 << 30, 2 << 30);
+        Self { store_bytes, blob_bytes, layer_bytes, entries: 65_536, ratio: 100, depth: 64 }
     }
 }
 

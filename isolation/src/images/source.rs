@@ -138,6 +138,28 @@ impl Source {
         if found == expected { Ok(bytes) } else { Err(Error::Digest { expected, found }) }
     }
 
+    /// Bytes of something.
+    pub(super) fn len(&self, path: &str) -> Result<u64, Error> {
+        let missing = || Error::Missing(format!("{path} in the image"));
+        match &self.kind {
+            SourceKind::Layout { directory, .. } => {
+                let flags = OFlags::PATH | OFlags::CLOEXEC;
+                let file = resolve(directory.as_fd(), path.as_bytes(), flags);
+                Ok(File::from(file.map_err(|_| missing())?).metadata()?.len())
+            }
+            SourceKind::Archive { places, .. } => {
+                let mut name = plain(path.as_bytes());
+                for _ in 0..LINKS_MAX {
+                    match places.get(&name).ok_or_else(missing)? {
+                        InArchive::Link(to) => name.clone_from(to),
+                        InArchive::At(_, size) => return Ok(*size),
+                    }
+                }
+                Err(missing())
+            }
+        }
+    }
+
     /// Opens something to be read.
     pub(super) fn read(&self, path: &str) -> Result<Box<dyn Read + '_>, Error> {
         let missing = || Error::Missing(format!("{path} in the image"));

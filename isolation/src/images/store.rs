@@ -4,6 +4,7 @@
 //! lock                 held by the one agent that uses the store
 //! layers/<hex>/        a layer, by the digest of its tar; <hex>.bytes says how large its files are
 //! images/<hex>.json    an image by the digest of its name; when it was last used is the file's time
+//! blobs/               content as it comes: `blobs`
 //! tmp/                 what is not whole yet, or about to go; emptied at the start
 //! ```
 //! Something is either there whole or not at all: it is put together under `tmp`, written through to
@@ -12,7 +13,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, DirBuilder, File};
-use std::io::Write;
+use std::io::{Read, Write};
 use std::os::fd::AsFd;
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
@@ -27,7 +28,7 @@ use serde::{Deserialize, Serialize};
 
 use super::documents::{self, Config, Configuration, Led, Platform, led, wanted};
 use super::unpack::unpack;
-use super::{Bounds, Digest, Error, Name, Place, Source, malformed};
+use super::{Blobs, Bounds, Digest, Error, Name, Place, Source, malformed};
 use crate::sys::Failure;
 use crate::tree;
 
@@ -91,6 +92,7 @@ pub struct Store {
     bounds: Bounds,
     state: Mutex<State>,
     number: AtomicU64,
+    blobs: Blobs,
     /// For as long as the store is open.
     _lock: File,
 }
@@ -105,9 +107,20 @@ struct State {
     used: u64,
 }
 
+/// What is not here of an image.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Lacks {
+    /// These at least.
+    These(Vec<Digest>),
+    /// Nothing; these are here.
+    Nothing(Vec<Digest>),
+}
+
 /// What an image is made of, where it comes from.
 struct Parts {
     id: Digest,
+    /// Where its configuration is.
+    config: String,
     configuration: Configuration,
     /// Where each layer is, and the digest of it as it is there, if that is known.
     layers: Vec<(String, Option<Digest>)>,
@@ -126,8 +139,9 @@ impl Store {
         let images = images(&directory.join("images"), &layers)?;
         let used = images.len() as u64;
         let state = State { images, layers, pinned: BTreeMap::new(), used };
+        let blobs = Blobs::open(&directory.join("blobs"), bounds.blob_bytes)?;
         let (directory, state) = (directory.to_owned(), Mutex::new(state));
-        Ok(Self { directory, bounds, state, number: AtomicU64::new(0), _lock: lock })
+        Ok(Self { directory, bounds, state, number: AtomicU64::new(0), blobs, _lock: lock })
     }
 
     /// Its bounds.
@@ -203,6 +217,117 @@ impl Store {
         kept
     }
 
+    /// What is kept of images as it comes.
+    pub fn blobs(&self) -> &Blobs {
+        &self.blobs
+    }
+
+    /// Keeps all that an image is made of as it comes, and tells the digest of the index that leads to
+    /// it; of an archive of `docker save` that is one of ours. Blocks.
+    pub fn pack(&self, name: &Name, mut source: Source) -> Result<Digest, Error> {
+        source.index(&self.bounds, || self.file())?;
+        if is_saved(&source, name) {
+            return self.pack_saved(name, &source);
+        }
+        let index = self.blobs.put(&source.document("index.json")?[..])?.0;
+        let mut kept = vec![index];
+        loop {
+            let missing = match self.lacks(name, index)? {
+                Lacks::Nothing(_) => return Ok(index),
+                Lacks::These(missing) => missing,
+            };
+            for digest in missing {
+                let (found, _) = self.pack_one(&source, &blob(digest), &kept)?;
+                same(digest, found)?;
+                kept.push(digest);
+            }
+        }
+    }
+
+    fn pack_saved(&self, name: &Name, source: &Source) -> Result<Digest, Error> {
+        let parts = parts(source, name)?;
+        let config = self.blobs.put(&source.document(&parts.config)?[..])?;
+        let (mut layers, mut kept) = (Vec::new(), vec![config.0]);
+        for (path, _) in &parts.layers {
+            let one = self.pack_one(source, path, &kept)?;
+            kept.push(one.0);
+            layers.push(one);
+        }
+        let manifest = self.blobs.put(documents::manifest(config, &layers).as_bytes())?;
+        let index = documents::index(manifest, Platform::own());
+        Ok(self.blobs.put(index.as_bytes())?.0)
+    }
+
+    fn pack_one(
+        &self,
+        source: &Source,
+        path: &str,
+        kept: &[Digest],
+    ) -> Result<(Digest, u64), Error> {
+        let max = self.bounds.layer_bytes;
+        self.blobs.make_room(source.len(path)?.min(max), kept)?;
+        let packed = self.blobs.put(source.read(path)?.take(max.saturating_add(1)))?;
+        if packed.1 <= max {
+            return Ok(packed);
+        }
+        let (what, flag) = ("a layer of the image takes bytes,", "--image-layer-max");
+        Err(Error::Over { what, flag, max })
+    }
+
+    /// What is not here of an image that an index leads to, by which it can be told what else is not:
+    /// to be asked again when that has come. Layers that are kept unpacked are here. Blocks.
+    pub fn lacks(&self, name: &Name, index: Digest) -> Result<Lacks, Error> {
+        let (mut at, mut named) = (index, Some(name));
+        let mut here = Vec::new();
+        for _ in 0..=INDEXES_MAX {
+            let Some(bytes) = self.blobs.document(at) else { return Ok(Lacks::These(vec![at])) };
+            match led(&bytes, named, Platform::own())? {
+                Led::Index(digest) => (at, named) = (digest, None),
+                Led::Manifest(digest) => return self.lacks_of(digest, here),
+            }
+            here.push(at);
+        }
+        Err(malformed("the index of the image leads to too many others"))
+    }
+
+    fn lacks_of(&self, manifest: Digest, mut here: Vec<Digest>) -> Result<Lacks, Error> {
+        let lacks = |digest| Ok(Lacks::These(vec![digest]));
+        let Some(bytes) = self.blobs.document(manifest) else { return lacks(manifest) };
+        let wanted = wanted(&bytes)?;
+        let Some(bytes) = self.blobs.document(wanted.config) else { return lacks(wanted.config) };
+        let plain = documents::configuration(&bytes, Platform::own())?.layers;
+        here.extend([manifest, wanted.config]);
+        let mut missing = Vec::new();
+        for ((packed, _), plain) in wanted.layers.iter().zip(plain) {
+            if self.blobs.has(*packed) {
+                here.push(*packed);
+            } else if !self.has_layer(plain) && !missing.contains(packed) {
+                missing.push(*packed);
+            }
+        }
+        here.sort_unstable();
+        here.dedup();
+        Ok(if missing.is_empty() { Lacks::Nothing(here) } else { Lacks::These(missing) })
+    }
+
+    /// Takes in an image of which nothing [lacks](Self::lacks): `of` is what is here. Blocks.
+    pub fn add_packed(
+        &self,
+        name: &Name,
+        index: Digest,
+        of: &[Digest],
+        in_use: &dyn Fn() -> BTreeSet<Digest>,
+    ) -> Result<Image, Error> {
+        let room = self.room()?;
+        let added = self.blobs.lay_out(&room, index, of).and_then(|()| {
+            let source = Source::open(&room, None)?;
+            self.add(name, source, in_use)
+        });
+        // What stays goes at the next start.
+        let _ = tree::remove(&room);
+        added
+    }
+
     /// Runs `record` while all layers of an image are there and stay: whoever is `in_use` afterwards
     /// keeps them. The image counts as used now.
     pub fn hold<T>(
@@ -248,6 +373,7 @@ impl Store {
         let going = self.sweep(&mut state, &needed, &mut pruned)?;
         drop(state);
         going.iter().try_for_each(|path| tree::remove(path))?;
+        self.blobs.clear()?;
         Ok(pruned)
     }
 
@@ -451,15 +577,20 @@ fn is_used(image: &Image, in_use: &BTreeSet<Digest>) -> bool {
     image.layers.iter().all(|layer| in_use.contains(&layer.digest))
 }
 
+/// True for an archive of `docker save`, and who is not named by what that has no digest of.
+fn is_saved(source: &Source, name: &Name) -> bool {
+    source.has("manifest.json") && name.digest().is_none()
+}
+
 /// What an image is made of.
 fn parts(source: &Source, name: &Name) -> Result<Parts, Error> {
-    if source.has("manifest.json") && name.digest().is_none() {
+    if is_saved(source, name) {
         let saved = documents::saved(&source.document("manifest.json")?, name)?;
         let (path, id) = saved.config;
         let configuration =
             documents::configuration(&source.verified(&path, id)?, Platform::own())?;
         let layers = saved.layers.into_iter().map(|path| (path, None)).collect();
-        return consistent(Parts { id, configuration, layers });
+        return consistent(Parts { id, config: path, configuration, layers });
     }
     let (mut index, mut named) = (source.document("index.json")?, Some(name));
     for _ in 0..INDEXES_MAX {
@@ -475,7 +606,8 @@ fn parts(source: &Source, name: &Name) -> Result<Parts, Error> {
         let configuration =
             documents::configuration(&source.verified(&blob(id), id)?, Platform::own())?;
         let layers = wanted.layers.into_iter().map(|(digest, _)| (blob(digest), Some(digest)));
-        return consistent(Parts { id, configuration, layers: layers.collect() });
+        let layers = layers.collect();
+        return consistent(Parts { id, config: blob(id), configuration, layers });
     }
     Err(malformed("the index of the image leads to too many others"))
 }
@@ -516,8 +648,8 @@ fn replace(path: &Path, bytes: &[u8]) -> Result<(), Failure> {
     written.map_err(|error| Failure::io("write", path, &error))
 }
 
-/// An image was used now. That it was not noted costs nobody more than fetching it again.
-fn touch(record: &Path) {
+/// Something was used now. That it was not noted costs nobody more than fetching it again.
+pub(super) fn touch(record: &Path) {
     let now = Timespec { tv_sec: 0, tv_nsec: UTIME_NOW };
     let times = Timestamps { last_access: now, last_modification: now };
     let _ = utimensat(CWD, record, &times, AtFlags::empty());

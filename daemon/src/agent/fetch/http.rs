@@ -8,14 +8,16 @@ use std::time::Duration;
 
 use http_body_util::{BodyExt, Empty, Limited};
 use hyper::body::{Bytes, Incoming};
-use hyper::header::{CONTENT_LENGTH, HOST, HeaderValue, LOCATION, USER_AGENT};
+use hyper::header::{
+    CONTENT_LENGTH, CONTENT_RANGE, HOST, HeaderValue, LOCATION, RANGE, USER_AGENT,
+};
 use hyper::{Method, Request, Response, StatusCode, Uri as Url};
 use serde_json::Value;
 use smol::Async;
 use smol_hyper::rt::FuturesIo;
 
-use super::Means;
 use super::uri::url;
+use super::{Means, Pace};
 use crate::agent::AgentNode;
 use crate::alarm;
 use crate::conn::Pipe;
@@ -38,7 +40,7 @@ impl AgentNode {
     ) -> Result<u64, String> {
         let mut from = from.clone();
         for _ in 0..REDIRECTS_MAX {
-            let answer = self.ask(means, &from).await?;
+            let answer = self.ask(means, &from, 0).await?;
             if answer.status() == StatusCode::OK {
                 return self.take_in(means, answer, into).await;
             }
@@ -50,7 +52,65 @@ impl AgentNode {
         Err(format!("the server leads elsewhere more than {REDIRECTS_MAX} times"))
     }
 
-    async fn ask(&self, means: &Means, from: &Url) -> Result<Response<Incoming>, String> {
+    /// Fetches what is missing of a file at the end of one that has its beginning, no faster than that is
+    /// to come; `more` is told how much does. A server that tells no parts tells it from its beginning.
+    pub(in crate::agent) async fn fetch_on(
+        &self,
+        means: &Means,
+        from: &Url,
+        into: Arc<File>,
+        pace: &Pace,
+        more: &dyn Fn(u64),
+    ) -> Result<(), String> {
+        let mut from = from.clone();
+        for _ in 0..REDIRECTS_MAX {
+            let begun = into.metadata().map_err(|error| error.to_string())?.len();
+            let answer = self.ask(means, &from, begun).await?;
+            match answer.status() {
+                StatusCode::PARTIAL_CONTENT if goes_on(&answer, begun) => {}
+                StatusCode::OK => into.set_len(0).map_err(|error| error.to_string())?,
+                // It has no more than that.
+                StatusCode::RANGE_NOT_SATISFIABLE if begun > 0 => return Ok(()),
+                other if other.is_redirection() => {
+                    from = next(&from, &answer)?;
+                    continue;
+                }
+                _ => return Err(self.refusal(answer).await),
+            }
+            return self.take_on(means, answer, into, pace, more).await;
+        }
+        Err(format!("the server leads elsewhere more than {REDIRECTS_MAX} times"))
+    }
+
+    /// Everything that comes is written before more is read: what breaks off is there.
+    async fn take_on(
+        &self,
+        means: &Means,
+        mut answer: Response<Incoming>,
+        into: Arc<File>,
+        pace: &Pace,
+        more: &dyn Fn(u64),
+    ) -> Result<(), String> {
+        loop {
+            let frame = alarm::within(self.fetcher.options.stall_us, answer.frame()).await;
+            let Some(frame) = frame.ok_or_else(|| self.silent())? else { return Ok(()) };
+            let Ok(bytes) = frame.map_err(|error| error.to_string())?.into_data() else {
+                continue;
+            };
+            let len = bytes.len() as u64;
+            means.budget.take(len).map_err(|error| error.to_string())?;
+            write(&into, bytes.into()).await?;
+            more(len);
+            pace.took(len).await;
+        }
+    }
+
+    async fn ask(
+        &self,
+        means: &Means,
+        from: &Url,
+        begun: u64,
+    ) -> Result<Response<Incoming>, String> {
         let host = from.host().unwrap_or_default().to_owned();
         let secure = from.scheme_str() == Some("https");
         let port = from.port_u16().unwrap_or(if secure { 443 } else { 80 });
@@ -78,7 +138,11 @@ impl AgentNode {
         let authority = from.authority().map_or_else(String::new, |of| of.as_str().to_owned());
         let host = authority.rsplit('@').next().unwrap_or_default();
         let path = from.path_and_query().map_or("/", |path| path.as_str());
-        let request = Request::builder()
+        let mut request = Request::builder();
+        if begun > 0 {
+            request = request.header(RANGE, format!("bytes={begun}-"));
+        }
+        let request = request
             .method(Method::GET)
             .uri(path)
             .header(HOST, HeaderValue::from_str(host).map_err(|error| error.to_string())?)
@@ -172,10 +236,17 @@ impl<'m> Sink<'m> {
     }
 }
 
-async fn write(into: &Arc<File>, bytes: Vec<u8>) -> Result<(), String> {
+/// Writes bytes at the end of a file.
+pub(in crate::agent) async fn write(into: &Arc<File>, bytes: Vec<u8>) -> Result<(), String> {
     let into = Arc::clone(into);
     let written = blocking::unblock(move || (&*into).write_all(&bytes));
     written.await.map_err(|error| error.to_string())
+}
+
+/// True for an answer that begins behind so many bytes.
+fn goes_on(answer: &Response<Incoming>, begun: u64) -> bool {
+    let range = answer.headers().get(CONTENT_RANGE).and_then(|range| range.to_str().ok());
+    range.is_some_and(|range| range.starts_with(&format!("bytes {begun}-")))
 }
 
 /// Connects to the first address of a host that answers.

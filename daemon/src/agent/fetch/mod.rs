@@ -10,6 +10,7 @@
 //! | `uri` | what is asked for, and where it goes |
 //! | `budget` | how much one task may still bring in |
 //! | `http` | servers |
+//! | `pace` | how fast something may come |
 //! | `hdfs` | files of HDFS |
 //! | `cache` | what is kept for others |
 //! | `unpack` | archives |
@@ -18,6 +19,7 @@ mod budget;
 mod cache;
 pub(crate) mod hdfs;
 mod http;
+mod pace;
 mod unpack;
 pub(crate) mod uri;
 
@@ -30,8 +32,10 @@ use std::sync::Arc;
 
 pub(super) use budget::Budget;
 use cache::Cache;
+pub(super) use http::write;
 use mesita_isolation::keeper::protocol::User;
 use mesita_isolation::user::with_files_of;
+pub(super) use pace::Pace;
 use rustix::fs::OFlags;
 use smol::lock::Semaphore;
 use uri::{Source, Uri};

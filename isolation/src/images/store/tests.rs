@@ -452,3 +452,48 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn an_image_goes_from_store_to_store_by_digests_alone() {
+    let layers = [tar_of(&[(FILE, "one", b"1")]), tar_of(&[(FILE, "two", b"22")])];
+    let saved = saved_of("app:v1", &[&layers[0], &layers[1]]);
+    let name = Name::parse("app:v1").unwrap();
+    let (first, second) = (Place::new(Bounds::default()), Place::new(Bounds::default()));
+    let path = first.directory.path().join("app.tar");
+    fs::write(&path, &saved).unwrap();
+    let index = first.store.pack(&name, Source::open(&path, None).unwrap()).unwrap();
+    let (mut rounds, mut brought) = (0, 0);
+    let here = loop {
+        let missing = match second.store.lacks(&name, index).unwrap() {
+            Lacks::Nothing(here) => break here,
+            Lacks::These(missing) => missing,
+        };
+        rounds += 1;
+        for digest in missing {
+            let (mut from, _) = first.store.blobs().read(digest).unwrap();
+            let mut to = second.store.blobs().part(digest).unwrap();
+            std::io::copy(&mut from, &mut to).unwrap();
+            second.store.blobs().finish(digest).unwrap();
+            brought += 1;
+        }
+    };
+    assert_eq!((rounds, brought), (4, 5), "index, manifest, configuration, both layers");
+    let image = second.store.add_packed(&name, index, &here, &nobody).unwrap();
+    assert_eq!(second.store.find(&name), Some(image.clone()));
+    assert_eq!(image.layers.len(), 2);
+    second.is_clean();
+    // A layer that is kept unpacked is not missing, and what is packed goes with what is pruned.
+    second.store.blobs().clear().unwrap();
+    for digest in here.iter().chain([&index]) {
+        if let Some((from, len)) = first.store.blobs().read(*digest)
+            && len < 1024
+        {
+            second.store.blobs().put(from).unwrap();
+        }
+    }
+    assert!(
+        matches!(second.store.lacks(&name, index), Ok(Lacks::Nothing(here)) if here.len() == 2)
+    );
+    first.store.prune(&|_| false, &nobody).unwrap();
+    assert_eq!(first.store.blobs().bytes(), 0);
+}

@@ -39,7 +39,9 @@ pub(super) struct Clock {
     /// Boots in a row that came before the machine was steady.
     reboots: u32,
     /// The machine was off since the ledger was written last.
-    pub(super) rebooted: bool,
+    rebooted: bool,
+    /// The first start of the agent after that: containers of earlier ones ended with the machine.
+    since: u32,
     /// When the next stamp is due; none while nothing here is started again by itself.
     due: Time,
 }
@@ -73,7 +75,7 @@ impl Agent<'_> {
             let clock = &mut self.clock;
             let steady = clock.boot == self.boot && clock.boot_us >= STEADY_US;
             clock.reboots = if steady { 0 } else { clock.reboots.saturating_add(1) };
-            clock.rebooted = true;
+            (clock.rebooted, clock.since) = (true, self.counters.incarnation);
             self.drop_past(cx);
         }
         self.boot = boot;
@@ -161,8 +163,8 @@ impl Agent<'_> {
         if !wanted {
             return false;
         }
-        if self.clock.rebooted && row.began == Time(0) && !self.link.registered {
-            // It ended before the machine was off, or may have: nobody knows for how long that was.
+        if row.container.incarnation < self.clock.since && !self.link.registered {
+            // It ended before the machine was off, and nobody knows for how long that was.
             return self.comes_back(cx, id, message);
         }
         let steady = row.began > Time(0) && cx.now.since(row.began) >= STEADY_US;

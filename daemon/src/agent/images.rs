@@ -124,10 +124,12 @@ impl Images {
         &self.registry
     }
 
-    /// Says that an image is on its way, once nobody else says so.
-    pub(super) async fn coming(&self, name: &Name) -> Coming<'_> {
+    /// Says that an image is pulled by an operator, once nobody else says so. Launches do not wait for
+    /// that: it may be slow.
+    pub(super) async fn pulling(&self, name: &Name) -> Coming<'_> {
         loop {
-            let name = name.text().to_owned();
+            // No image has a name with a space in it.
+            let name = format!("pulled {}", name.text());
             let coming = self.coming.borrow().get(&name).map(Rc::clone);
             let Some(coming) = coming else {
                 self.coming.borrow_mut().insert(name.clone(), Rc::new(Event::new()));

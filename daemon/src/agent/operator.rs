@@ -64,7 +64,11 @@ impl AgentNode {
             return self.attach_input(visit.request, &visit.caller).await;
         }
         let Visit { request, caller, .. } = visit;
-        let (call, headers) = request::message::<Call>(&self.port.bodies, request).await?;
+        let (call, headers) = if caller.rights.has(Rights::OPERATE) {
+            request::message::<Call>(&self.port.bodies, request).await?
+        } else {
+            request::short_message::<Call>(&self.port.bodies, request).await?
+        };
         let kind = call.r#type();
         if call.r#type.is_none() || kind == Type::Unknown {
             return Err(invalid("type"));

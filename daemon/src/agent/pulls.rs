@@ -153,7 +153,7 @@ impl AgentNode {
         provisioner: &Arc<Provisioner>,
         asked: &Asked,
     ) -> Result<Value, String> {
-        let _coming = self.images.coming(&asked.name).await;
+        let _pulling = self.images.pulling(&asked.name).await;
         let budget = Budget::new(self.options.fetch.bytes_max);
         let means = Means::new(&(String::new(), None), budget);
         let pace = Pace::new(asked.rate);
@@ -179,7 +179,8 @@ impl AgentNode {
             };
             for digest in missing {
                 let from = format!("{base}/blobs/sha256/{}", digest.hex());
-                self.bring_blob(provisioner, digest, &from, &means, &pace).await?;
+                // Nobody opens it before it is whole.
+                let _taken = self.bring_blob(provisioner, digest, &from, &means, &pace).await?;
                 let (one, finish) = (Arc::clone(provisioner), digest);
                 let finish = move || one.store().blobs().finish(finish);
                 let done = self.containers.by_hand(finish).await;
@@ -267,7 +268,7 @@ impl AgentNode {
         if brought.is_err() && blobs.begun(called) == 0 {
             blobs.forget_part(called);
         }
-        brought?;
+        let _taken = brought?;
         let (one, name) = (Arc::clone(provisioner), name.clone());
         let pack = move || {
             let blobs = one.store().blobs();
@@ -303,7 +304,7 @@ impl AgentNode {
         self.containers.by_hand(put).await
     }
 
-    /// Brings content from a server, from where it broke off.
+    /// Brings content from a server, from where it broke off. It is the caller's until it is finished.
     async fn bring_blob(
         &self,
         provisioner: &Arc<Provisioner>,
@@ -311,12 +312,13 @@ impl AgentNode {
         from: &str,
         means: &Means,
         pace: &Pace,
-    ) -> Result<(), String> {
-        let _taken = self.pulls.take(digest).ok_or("somebody else brings the same")?;
+    ) -> Result<Taken<'_>, String> {
+        let taken = self.pulls.take(digest).ok_or("somebody else brings the same")?;
         let from = super::fetch::uri::url(from)?;
         let file = self.part_of(provisioner, digest).await?;
         let more = |bytes: u64| self.pulls.bytes.set(self.pulls.bytes.get() + bytes);
-        self.fetch_on(means, &from, Arc::new(file), pace, &more).await
+        self.fetch_on(means, &from, Arc::new(file), pace, &more).await?;
+        Ok(taken)
     }
 
     /// Opens content that is not whole, with room for as much as a layer may be.

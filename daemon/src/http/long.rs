@@ -36,13 +36,15 @@ impl Drop for Kept {
 }
 
 impl Long {
-    /// An answer; refused when so many wait that there is no room for it.
-    pub(crate) fn keep(&self, bytes: Vec<u8>) -> Result<Bytes, Early> {
+    /// An answer; refused when so many wait that there is no room for it. Who only reads has half of the
+    /// room, so that it keeps nobody out who operates the cluster.
+    pub(crate) fn keep(&self, bytes: Vec<u8>, operates: bool) -> Result<Bytes, Early> {
         if bytes.len() < SHORT {
             return Ok(bytes.into());
         }
         let waiting = self.bytes();
-        if waiting > 0 && waiting + bytes.len() > LONG_MAX {
+        let max = if operates { LONG_MAX } else { LONG_MAX / 2 };
+        if waiting > 0 && waiting + bytes.len() > max {
             let message = format!(
                 "answers of {waiting} bytes wait for their readers, and there is no room for another: \
                  read them, and try again"
@@ -66,11 +68,13 @@ mod tests {
     #[test]
     fn long_answers_have_room_for_all_of_them_together() {
         let long = Long::default();
-        assert_eq!(long.keep(vec![1; SHORT - 1]).ok().unwrap().len(), SHORT - 1);
+        assert_eq!(long.keep(vec![1; SHORT - 1], false).ok().unwrap().len(), SHORT - 1);
         assert_eq!(long.bytes(), 0);
-        let half = long.keep(vec![2; LONG_MAX / 2 + 1]).ok().unwrap();
-        let refused = long.keep(vec![3; LONG_MAX / 2]).err().unwrap();
+        let half = long.keep(vec![2; LONG_MAX / 2 + 1], true).ok().unwrap();
+        let refused = long.keep(vec![3; LONG_MAX / 2], true).err().unwrap();
         assert_eq!(refused.status(), StatusCode::SERVICE_UNAVAILABLE);
+        assert!(long.keep(vec![3; SHORT], false).is_err(), "half is for who operates");
+        assert!(long.keep(vec![3; SHORT], true).is_ok());
         // What is sent in parts is there until the last of them.
         let part = half.slice(..10);
         drop(half);
@@ -78,6 +82,6 @@ mod tests {
         drop(part);
         assert_eq!(long.bytes(), 0);
         // One that is longer than all may be is told when it is alone.
-        assert!(long.keep(vec![4; LONG_MAX + 1]).is_ok());
+        assert!(long.keep(vec![4; LONG_MAX + 1], false).is_ok());
     }
 }

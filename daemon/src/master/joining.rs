@@ -160,8 +160,8 @@ impl MasterNode {
 
     /// A master is about to be removed: one that has joined by a token does not come back by itself, also
     /// if this one leads no more before it could say so.
-    pub(crate) fn is_no_master(&self, key: &[u8; 32]) {
-        self.becomes(key, NodeState::Master, NodeState::Revoked);
+    pub(crate) fn is_no_master(&self, key: &[u8; 32]) -> bool {
+        self.becomes(key, NodeState::Master, NodeState::Revoked)
     }
 
     /// It was not removed after all.
@@ -169,7 +169,8 @@ impl MasterNode {
         self.becomes(key, NodeState::Revoked, NodeState::Master);
     }
 
-    fn becomes(&self, key: &[u8; 32], from: NodeState, to: NodeState) {
+    /// False when it was not that before.
+    fn becomes(&self, key: &[u8; 32], from: NodeState, to: NodeState) -> bool {
         let name = {
             let store = self.store.borrow();
             let has = |one: &&Stored| {
@@ -178,7 +179,7 @@ impl MasterNode {
             };
             store.of(NODES).find(has).map(|one| one.key.clone())
         };
-        let Some(name) = name else { return };
+        let Some(name) = name else { return false };
         let mut nodes = self.nodes(&name);
         for node in nodes.iter_mut().filter(|node| node.key == *key) {
             node.state = to;
@@ -186,6 +187,7 @@ impl MasterNode {
         if let Err(why) = self.keep_value((NODES.into(), name), &kept(&nodes)) {
             log::warn!("{}: {why}", &fingerprint(key)[..SHOWN]);
         }
+        true
     }
 
     /// Tells a new master what all of them have in common.

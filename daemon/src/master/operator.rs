@@ -177,7 +177,7 @@ impl MasterNode {
             return self.operator_subscribes(media, &caller);
         }
         let response = self.respond(kind, &ends, &caller)?;
-        let mut reply = Reply::new(Body::of(self.long.keep(media.write(&response))?));
+        let mut reply = Reply::new(Body::of(self.long.keep(media.write(&response), operates)?));
         reply.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(media.name()));
         Ok(reply)
     }
@@ -310,6 +310,7 @@ impl MasterNode {
 
     fn operator_subscribes(self: &Rc<Self>, media: Media, caller: &Caller) -> Result<Reply, Early> {
         let max = self.options.stream_bytes_max;
+        let operates = caller.rights.has(Rights::OPERATE);
         let records = Records::new(max, |level| {
             if level == crate::machines::waiting::Level::Overrun {
                 log::warn!("an operator's stream that reads too slowly was cut");
@@ -329,7 +330,7 @@ impl MasterNode {
             }),
             ..Event::default()
         };
-        records.push_framed(self.long.keep(framed(&media.write(&snapshot)))?);
+        records.push_framed(self.long.keep(framed(&media.write(&snapshot)), operates)?);
         records.push(&media.write(&beat()));
         let (caller, to) = (caller.clone(), Rc::clone(&records));
         let subscriber = Subscriber { number, media, caller, records: to };

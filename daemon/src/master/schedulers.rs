@@ -197,9 +197,16 @@ impl MasterNode {
         }
         if call.r#type() == Type::Reconcile {
             let mut call = call;
-            for mut status in nameless(&mut call, scheduler.capabilities.get()) {
+            let unknown = nameless(&mut call, scheduler.capabilities.get());
+            // Without any task it would ask about all.
+            let is_over = !unknown.is_empty()
+                && call.reconcile.as_ref().is_none_or(|reconcile| reconcile.tasks.is_empty());
+            for mut status in unknown {
                 status.timestamp = Some(amounts::seconds(clock::wall_us()));
                 scheduler.tell(&events::update(status));
+            }
+            if is_over {
+                return Ok(status(StatusCode::ACCEPTED));
             }
             let parts = calls::reconciliations(call);
             let said = parts.iter().map(|part| calls::to_wire(part, framework, cluster));

@@ -224,10 +224,11 @@ impl SetNode {
         if let Some(id) = remove {
             self.others_answer(&roster, id).await?;
             let left = roster.members.iter().find(|member| member.id == id);
-            left.iter().for_each(|member| self.master.is_no_master(&member.key));
+            let revoked = left.is_some_and(|member| self.master.is_no_master(&member.key));
             let done = self.propose_change(Change::Remove { id }).await;
             let refused = |no: &No| no.0 != Refusal::OutcomeUnknown;
-            if done.as_ref().is_err_and(refused) && self.facts.borrow().meta.roster.has(id) {
+            let stays = revoked && self.facts.borrow().meta.roster.has(id);
+            if done.as_ref().is_err_and(refused) && stays {
                 left.iter().for_each(|member| self.master.is_master_still(&member.key));
             }
             done?;

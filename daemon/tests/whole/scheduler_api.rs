@@ -503,6 +503,9 @@ fn a_task_whose_name_is_longer_than_any_is_unknown_as_others_are() {
     let mut framework = Framework::subscribe(&master, &json!({}));
     let named = |name: &str| json!({"task_id": {"value": name}});
     let long = "y".repeat(10_000);
+    // The first asks about nothing else, and not about everything.
+    framework.accepted("RECONCILE", &json!({"tasks": [named(&long)]}));
+    assert_eq!(framework.status()["task_id"]["value"], *long);
     framework.accepted("RECONCILE", &json!({"tasks": [named(&long), named("fine")]}));
     for name in [&*long, "fine"] {
         let status = framework.status();

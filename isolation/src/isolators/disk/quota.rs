@@ -176,11 +176,20 @@ impl Quota {
             .collect()
     }
 
-    fn limit(&self, sys: &dyn Sys, at: &Path, id: u32, limits: &TaskLimits) -> Result<(), Error> {
+    /// Holds a sandbox to what its tasks hold, or to the least that it has to have.
+    fn limit(
+        &self,
+        sys: &dyn Sys,
+        at: &Path,
+        id: u32,
+        limits: &TaskLimits,
+        least: u64,
+    ) -> Result<(), Error> {
         let Some(bytes) = limits.disk_bytes.filter(|bytes| *bytes > 0) else {
             // As in `disk/du`: a task that holds no disk is not held to none.
             return Ok(());
         };
+        let bytes = bytes.max(least);
         let hard = bytes.saturating_add(self.headroom.unwrap_or(0));
         Ok(sys.limit_project(at, id, bytes, hard)?)
     }
@@ -210,7 +219,7 @@ impl Isolator for Quota {
         if let Some(most) = limits.disk_bytes.filter(|most| (1..taken).contains(most)) {
             return Err(Error::Full(message(taken, most)));
         }
-        self.limit(sys, &sandbox, id, limits)?;
+        self.limit(sys, &sandbox, id, limits, 0)?;
         self.beside(limits, additions)
     }
 
@@ -257,7 +266,12 @@ impl Isolator for Quota {
     fn update(&self, container: &Container<'_>, limits: &TaskLimits) -> Result<(), Error> {
         // What holds others has no files of its own.
         let Some((sandbox, id)) = self.known(container) else { return Ok(()) };
-        self.limit(container.sys, &sandbox, id, limits)
+        // What is left of a task that has ended is no reason to end those beside it.
+        let least = match self.headroom {
+            Some(_) => 0,
+            None => container.sys.project(&sandbox, id)?.bytes,
+        };
+        self.limit(container.sys, &sandbox, id, limits, least)
     }
 
     fn usage(&self, container: &Container<'_>, usage: &mut Usage) -> Result<(), Error> {
@@ -282,7 +296,7 @@ fn message(taken: u64, most: u64) -> String {
     format!("Disk usage ({}MB) exceeds quota ({}MB)", mb(taken), mb(most))
 }
 
-/// Calls by which who owns a file gives it another project: as ioctls, whose number is 32 bits of
+/// Calls by which limits are lifted, and by which who owns a file gives it another project: as ioctls, whose number is 32 bits of
 /// their second argument, and one of its own.
 fn denied() -> Vec<filter::Rule> {
     let ioctl = |number: u32| filter::Condition {
@@ -300,6 +314,9 @@ fn denied() -> Vec<filter::Rule> {
         rule(own, vec![ioctl(SET_ATTRIBUTES)]),
         rule(own, vec![ioctl(SET_FLAGS)]),
         rule(SYS_FILE_SETATTR, Vec::new()),
+        // Who administers the machine inside of its container would lift its own limit by these.
+        rule(u32::try_from(libc::SYS_quotactl).unwrap_or(0), Vec::new()),
+        rule(u32::try_from(libc::SYS_quotactl_fd).unwrap_or(0), Vec::new()),
     ]
 }
 

@@ -189,7 +189,10 @@ fn whoever_shows_no_credential_is_told_that_and_nothing_else() {
                 let plain = path.strip_suffix(".json").unwrap_or(path);
                 let open = OPEN.iter().any(|open| plain.ends_with(open));
                 // An executor shows its own token, in another realm.
-                let executors = plain.ends_with("/api/v1/executor");
+                let at_agent = subcommand == "agent" || plain.starts_with("/agent/");
+                let below = plain.split_once("/api/v1/executor").map(|(_, rest)| rest);
+                let executors =
+                    at_agent && below.is_some_and(|rest| rest.is_empty() || rest.starts_with('/'));
                 for method in ["GET", "POST"] {
                     let status = status(port, method, path);
                     let refused = status == 401 || executors && status >= 400;

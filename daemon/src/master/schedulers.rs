@@ -196,39 +196,13 @@ impl MasterNode {
             return Err(early(StatusCode::NOT_IMPLEMENTED, message));
         }
         if call.r#type() == Type::Reconcile {
-            let mut call = call;
-            let unknown = nameless(&mut call, scheduler.capabilities.get());
-            // Without any task it would ask about all.
-            let is_over = !unknown.is_empty()
-                && call.reconcile.as_ref().is_none_or(|reconcile| reconcile.tasks.is_empty());
-            for mut status in unknown {
-                status.timestamp = Some(amounts::seconds(clock::wall_us()));
-                scheduler.tell(&events::update(status));
-            }
-            if is_over {
-                return Ok(status(StatusCode::ACCEPTED));
-            }
-            let parts = calls::reconciliations(call);
-            let said = parts.iter().map(|part| calls::to_wire(part, framework, cluster));
-            let said = said.collect::<Result<Vec<_>, _>>().map_err(refused)?;
-            for (part, said) in parts.iter().zip(said) {
-                self.port.room().await;
-                scheduler.strangers.asked(part, cluster);
-                self.put_call(&scheduler, said, |_| {})?;
-            }
-            return Ok(status(StatusCode::ACCEPTED));
+            return self.reconciles(&scheduler, call, cluster).await;
         }
         if call.r#type() == Type::Accept {
             return self.accepts(&scheduler, call, cluster).await;
         }
         if call.r#type() == Type::Decline {
-            let parts = calls::declines(call);
-            let said = parts.iter().map(|part| calls::to_wire(part, framework, cluster));
-            for said in said.collect::<Result<Vec<_>, _>>().map_err(refused)? {
-                self.port.room().await;
-                self.put_call(&scheduler, said, |_| {})?;
-            }
-            return Ok(status(StatusCode::ACCEPTED));
+            return self.put_parts(&scheduler, &calls::declines(call), cluster).await;
         }
         let said = calls::to_wire(&call, framework, cluster).map_err(refused)?;
         if call.r#type() == Type::UpdateFramework {
@@ -261,6 +235,45 @@ impl MasterNode {
         }
         self.port.room().await;
         self.put_call(&scheduler, said, |_| {})?;
+        Ok(status(StatusCode::ACCEPTED))
+    }
+
+    /// Answers of tasks that cannot be, and asks the core about the rest.
+    async fn reconciles(
+        self: &Rc<Self>,
+        scheduler: &Rc<Scheduler>,
+        mut call: Call,
+        cluster: u64,
+    ) -> Result<Reply, Early> {
+        let unknown = nameless(&mut call, scheduler.capabilities.get());
+        // Without any task it would ask about all.
+        let is_over = !unknown.is_empty()
+            && call.reconcile.as_ref().is_none_or(|reconcile| reconcile.tasks.is_empty());
+        for mut status in unknown {
+            status.timestamp = Some(amounts::seconds(clock::wall_us()));
+            scheduler.tell(&events::update(status));
+        }
+        if is_over {
+            return Ok(status(StatusCode::ACCEPTED));
+        }
+        self.put_parts(scheduler, &calls::reconciliations(call), cluster).await
+    }
+
+    /// Passes the parts of a call on, one after the other. All of them can be said before any is.
+    async fn put_parts(
+        self: &Rc<Self>,
+        scheduler: &Rc<Scheduler>,
+        parts: &[Call],
+        cluster: u64,
+    ) -> Result<Reply, Early> {
+        let framework = scheduler.framework.get();
+        let said = parts.iter().map(|part| calls::to_wire(part, framework, cluster));
+        let said = said.collect::<Result<Vec<_>, _>>().map_err(refused)?;
+        for (part, said) in parts.iter().zip(said) {
+            self.port.room().await;
+            scheduler.strangers.asked(part, cluster);
+            self.put_call(scheduler, said, |_| {})?;
+        }
         Ok(status(StatusCode::ACCEPTED))
     }
 

@@ -47,19 +47,13 @@ impl Agent<'_> {
         why: Ordered,
     ) {
         let Some(row) = self.tasks.get(id).filter(|row| !row.state.is_terminal()) else { return };
-        let grace_us = grace_us.unwrap_or(row.grace_us);
         if row.ordered != Ordered::No {
-            if let Some(due) =
-                Some(cx.now.after(grace_us)).filter(|due| *due < self.kills.due(id.index))
-                && row.runner().is_none()
-            {
-                self.kills.set(id.index, due);
-            }
+            self.hasten_end(cx, id, grace_us);
             return;
         }
         if let Some(row) = self.tasks.get_mut(id) {
             row.ordered = why;
-            row.grace_us = grace_us;
+            row.name_grace(grace_us);
         }
         self.with_task_of(&row, |agent, task| {
             // A task that would be started again must not come back after its kill.
@@ -75,6 +69,24 @@ impl Agent<'_> {
         });
         if self.tasks.get_ref(id).is_some_and(|row| !row.kill_waits) {
             self.begin_end(cx, id);
+        }
+    }
+
+    /// A task that is to end already is told to once more. An executor hears of each kill, which may name
+    /// another grace; a command has what is left of the first one at the most.
+    fn hasten_end(&mut self, cx: &mut Cx<'_>, id: Id, grace_us: Option<u64>) {
+        let Some(row) = self.tasks.get_mut(id) else { return };
+        if let Some(executor) = row.runner() {
+            row.name_grace(grace_us);
+            let row = *row;
+            if row.ordered == Ordered::Kill && !row.kill_waits {
+                self.ask_executor_to_kill(cx, executor, id, &row);
+            }
+            return;
+        }
+        let due = cx.now.after(grace_us.unwrap_or(row.grace_us));
+        if due < self.kills.due(id.index) {
+            self.kills.set(id.index, due);
         }
     }
 

@@ -3,7 +3,7 @@
 //! Whoever subscribes was found to be that executor by the IO side: it holds the token that only
 //! its environment has.
 
-use super::rows::{OF_EXECUTOR, Ordered, Stage, Task, Update};
+use super::rows::{Executor, OF_EXECUTOR, Ordered, Stage, Task, Update};
 use super::{Agent, Config, Cx, Hand, Head, Output, named};
 use crate::Refusal;
 use crate::index::after;
@@ -34,12 +34,17 @@ impl Agent<'_> {
             self.give_tasks(cx, known, &tasks);
             return Ok(());
         }
+        if let ExecutorCall::Holds { framework, executor, tasks, .. } = call {
+            return self.executor_holds(framework, executor, &tasks);
+        }
         let (id, _) = self
             .executors
             .find(|row| row.conn == conn && conn.some().is_some())
             .ok_or(Refusal::WrongConnection)?;
         match call {
-            ExecutorCall::Subscribe { .. } | ExecutorCall::Heartbeat => Ok(()),
+            ExecutorCall::Subscribe { .. }
+            | ExecutorCall::Holds { .. }
+            | ExecutorCall::Heartbeat => Ok(()),
             ExecutorCall::Update(update) => self.executor_update(cx, id, &update, bodies),
             ExecutorCall::Message { data } => self.message_up(cx, id, data.of(bodies)),
         }
@@ -52,12 +57,7 @@ impl Agent<'_> {
         framework: FrameworkId,
         executor: &str,
     ) -> Result<Id, Refusal> {
-        let known = self
-            .framework_by_id(framework)
-            .and_then(|framework| self.executor_named(framework, executor));
-        let row = known.and_then(|id| Some((id, self.executors.get(id)?)));
-        let Some((id, row)) = row.filter(|(_, row)| row.stage != Stage::Ending && !row.builtin)
-        else {
+        let Some((id, row)) = self.executor_expected(framework, executor) else {
             let message = Refusal::UnknownExecutor.sentence();
             let event = Head::ExecutorEvent(ExecutorEvent::Error { message });
             cx.emit(Output::Send { conn, head: event });
@@ -67,6 +67,14 @@ impl Agent<'_> {
         if let Some(old) = row.conn.some() {
             let message = "the executor subscribed on another connection";
             cx.emit(Output::Close { conn: old, reason: Parting::Replaced, message });
+        }
+        if row.stage == Stage::Ending {
+            // It is to end, and may not have heard so. What it says of its tasks still counts.
+            if let Some(row) = self.executors.get_mut(id) {
+                row.conn = conn;
+            }
+            cx.emit(Output::Send { conn, head: Head::ExecutorEvent(ExecutorEvent::Shutdown) });
+            return Ok(id);
         }
         if let Some(row) = self.executors.get_mut(id) {
             row.conn = conn;
@@ -85,11 +93,43 @@ impl Agent<'_> {
         Ok(id)
     }
 
+    /// The executor of that name, if it may subscribe.
+    fn executor_expected(&self, framework: FrameworkId, name: &str) -> Option<(Id, Executor)> {
+        let id = self.executor_named(self.framework_by_id(framework)?, name)?;
+        let row = self.executors.get(id)?;
+        (!row.builtin).then_some((id, row))
+    }
+
+    /// An executor that is about to subscribe has those tasks: they are not handed to it again.
+    /// O(tasks of it · tasks that it names).
+    fn executor_holds(
+        &mut self,
+        framework: FrameworkId,
+        executor: &str,
+        has: &Seq<'_, &str>,
+    ) -> Result<(), Refusal> {
+        let (_, row) =
+            self.executor_expected(framework, executor).ok_or(Refusal::UnknownExecutor)?;
+        let mut next = row.tasks.first(&self.tasks);
+        while let Some(task) = next {
+            next = after(&self.tasks, OF_EXECUTOR, task);
+            let named = |row: &Task| has.iter().any(|name| self.names.is(row.name, name));
+            let is_held = self.tasks.get_ref(task).is_some_and(named);
+            if let Some(row) = self.tasks.get_mut(task).filter(|_| is_held)
+                && row.stage == Stage::Starting
+            {
+                row.stage = Stage::Running;
+            }
+        }
+        Ok(())
+    }
+
     /// Gives an executor that subscribed the tasks that it does not have yet: those of which it
     /// neither told anything before, nor says now that it has them. Whom it was to kill it hears
     /// again. O(tasks of it · tasks that it names).
     fn give_tasks(&mut self, cx: &mut Cx<'_>, executor: Id, has: &Seq<'_, &str>) {
-        let Some(row) = self.executors.get(executor) else { return };
+        let row = self.executors.get(executor).filter(|row| row.stage != Stage::Ending);
+        let Some(row) = row else { return };
         let mut next = row.tasks.first(&self.tasks);
         while let Some(task) = next {
             next = after(&self.tasks, OF_EXECUTOR, task);
@@ -178,7 +218,8 @@ impl Agent<'_> {
         match conn {
             Some(conn) if row.stage == Stage::Running => {
                 let name = self.text(row.name);
-                let event = ExecutorEvent::Kill { task: &name, grace_us: Some(row.grace_us) };
+                let grace_us = row.grace_named.then_some(row.grace_us);
+                let event = ExecutorEvent::Kill { task: &name, grace_us };
                 cx.emit(Output::Send { conn, head: Head::ExecutorEvent(event) });
             }
             _ if row.stage == Stage::Starting && row.is_given() => {

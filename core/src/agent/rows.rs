@@ -149,6 +149,8 @@ record! {
         pub limits: [u64; 2],
         /// From SIGTERM to SIGKILL, in µs.
         pub grace_us: u64,
+        /// A kill named that, not the task.
+        pub grace_named: bool,
         /// How long it may run, in µs; 0 = as long as it likes.
         pub completion_us: u64,
         /// When it is started again.
@@ -288,6 +290,13 @@ impl Task {
     /// The slot of the executor that runs it; none = the agent runs its command.
     pub const fn runner(&self) -> Option<u32> {
         if self.group == 0 || self.is_given() { self.executor.checked_sub(1) } else { None }
+    }
+
+    /// It is killed with this grace, if the kill names one.
+    pub(super) const fn name_grace(&mut self, grace_us: Option<u64>) {
+        if let Some(us) = grace_us {
+            (self.grace_us, self.grace_named) = (us, true);
+        }
     }
 
     /// Where two of its id meet, it stays if it has run longest.

@@ -239,6 +239,7 @@ impl Master<'_> {
             }
         }
         self.withdraw_offers(cx, framework);
+        self.withdraw_inverse(cx, framework);
     }
 
     /// Everything of a subscription that may change.

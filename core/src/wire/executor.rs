@@ -35,6 +35,19 @@ pub enum ExecutorCall<'a> {
     },
     /// It is still there.
     Heartbeat,
+    /// What its next `Subscribe` has no room to name. Whoever subscribes with more than fits says this
+    /// first, as often as needed, and tells its updates after that.
+    Holds {
+        /// Whose.
+        framework: FrameworkId,
+        /// Which.
+        executor: &'a str,
+        /// See `Subscribe`.
+        token: &'a [u8],
+        /// Tasks that it has: their ids.
+        #[serde(borrow)]
+        tasks: Seq<'a, &'a str>,
+    },
 }
 
 /// A status that an executor made.
@@ -111,6 +124,10 @@ impl Check for ExecutorCall<'_> {
                 given("subscribe.executor", executor)?;
                 tasks.check_up_to("subscribe.tasks", TASKS_PER_HEAD_MAX)?;
                 updates.check_up_to("subscribe.updates", TASKS_PER_HEAD_MAX)
+            }
+            Self::Holds { executor, tasks, .. } => {
+                given("holds.executor", executor)?;
+                tasks.check_up_to("holds.tasks", TASKS_PER_HEAD_MAX)
             }
             Self::Update(update) => update.check(),
             Self::Message { .. } | Self::Heartbeat => Ok(()),

@@ -878,6 +878,15 @@ pub fn all() -> Vec<(&'static str, Head<'static>)> {
         ("executor.message", Head::ExecutorCall(ExecutorCall::Message { data })),
         ("executor.heartbeat", Head::ExecutorCall(ExecutorCall::Heartbeat)),
         (
+            "executor.holds",
+            Head::ExecutorCall(ExecutorCall::Holds {
+                framework,
+                executor: "default",
+                token: &[1, 2, 3],
+                tasks: list![&'static str; "web.1"],
+            }),
+        ),
+        (
             "to_executor.subscribed",
             Head::ExecutorEvent(ExecutorEvent::Subscribed {
                 agent: AGENT,

@@ -82,7 +82,8 @@ impl AgentNode {
     /// True unless an executor claims to be one that it is not.
     pub(super) fn is_proved(&self, call: &ExecutorCall<'_>) -> bool {
         match call {
-            ExecutorCall::Subscribe { framework, executor, token, .. } => {
+            ExecutorCall::Subscribe { framework, executor, token, .. }
+            | ExecutorCall::Holds { framework, executor, token, .. } => {
                 self.containers.proves(*framework, executor, token)
             }
             // The core knows which connection subscribed.

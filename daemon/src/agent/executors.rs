@@ -321,7 +321,7 @@ impl AgentNode {
         let said = executors::to_wire(&call, framework)
             .map_err(|why| early(StatusCode::BAD_REQUEST, why))?;
         if let Some(media) = media {
-            return self.executor_subscribes(&call, framework, media, said);
+            return self.executor_subscribes(&call, framework, media, said).await;
         }
         let executor = match self.executors.named(framework, &call.executor_id.value) {
             Some(executor) => executor,
@@ -345,8 +345,10 @@ impl AgentNode {
                 return Ok(self::status(StatusCode::ACCEPTED));
             }
         }
-        self.port.room().await;
-        self.put_executor_call(executor.conn, said, |_| {})?;
+        for part in said {
+            self.port.room().await;
+            self.put_executor_call(executor.conn, part, |_| {})?;
+        }
         Ok(status(StatusCode::ACCEPTED))
     }
 
@@ -437,12 +439,12 @@ impl AgentNode {
         }
     }
 
-    fn executor_subscribes(
+    async fn executor_subscribes(
         self: &Rc<Self>,
         call: &Call,
         framework: FrameworkId,
         media: Media,
-        said: Said,
+        said: Vec<Said>,
     ) -> Result<Reply, Early> {
         let conn = self.conns.begin().ok_or_else(|| {
             early(StatusCode::SERVICE_UNAVAILABLE, "too many connections: see --size on the agent")
@@ -463,18 +465,21 @@ impl AgentNode {
         self.port.put(&Input::Opened { conn, role: Role::Executor, head_max });
         let (me, stream_of) = (Rc::clone(self), Rc::clone(&executor));
         self.tasks.go(async move { me.keep_executor(&stream_of).await });
-        let weak = Rc::downgrade(&executor);
-        let put = self.put_executor_call(conn, said, move |refusal| {
-            if let Some(executor) = weak.upgrade()
-                && !executor.told.get()
-            {
-                executor.tell(&executors::error(refusal));
-                executor.records.close();
+        for part in said {
+            let weak = Rc::downgrade(&executor);
+            self.port.room().await;
+            let put = self.put_executor_call(conn, part, move |refusal| {
+                if let Some(executor) = weak.upgrade()
+                    && !executor.told.get()
+                {
+                    executor.tell(&executors::error(refusal));
+                    executor.records.close();
+                }
+            });
+            if let Err(reply) = put {
+                records.leave();
+                return Err(reply);
             }
-        });
-        if let Err(reply) = put {
-            records.leave();
-            return Err(reply);
         }
         Ok(stream(records, media))
     }

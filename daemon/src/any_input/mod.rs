@@ -74,8 +74,9 @@ fn scheduler_call(call: &pb::scheduler::Call) {
 
 fn executor_call(call: &pb::executor::Call) {
     if executors::validate(call).is_ok() {
-        let said = executors::to_wire(call, FRAMEWORK);
-        let _ = said.map(|said| decode::<Head<'_>>(&said.head).is_ok());
+        for said in executors::to_wire(call, FRAMEWORK).into_iter().flatten() {
+            let _ = decode::<Head<'_>>(&said.head);
+        }
     }
 }
 

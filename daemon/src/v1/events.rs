@@ -231,16 +231,17 @@ impl Telling<'_> {
 
     fn failure(&self, agent: AgentId, executor: &str, exit: Exit) -> event::Failure {
         let status = match exit {
-            Exit::Unseen => None,
+            // There is one of every executor: clients do not ask whether it is there.
+            Exit::Unseen => -1,
             // As waitpid(2) has it.
-            Exit::Code(code) => Some(i32::from(code) << 8),
-            Exit::Signal(signal) => Some(i32::from(signal)),
+            Exit::Code(code) => i32::from(code) << 8,
+            Exit::Signal(signal) => i32::from(signal),
         };
         let executor =
             (!executor.is_empty()).then(|| pb::ExecutorId { value: executor.to_owned() });
         event::Failure {
             agent_id: Some(agent_id(agent, self.cluster)),
-            status: if executor.is_some() { status } else { None },
+            status: executor.as_ref().map(|_| status),
             executor_id: executor,
         }
     }

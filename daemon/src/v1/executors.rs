@@ -1,16 +1,18 @@
 //! The conversation with executors, both ways.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use mesita_core::limits::NAME_MAX;
+use mesita_core::limits::{HEAD_MAX, NAME_MAX, TASKS_PER_HEAD_MAX};
 use mesita_core::wire::executor::{ExecutorCall, ExecutorEvent, ExecutorUpdate};
 use mesita_core::wire::task::{Detail, Exit, Launch, Reason, Source, Status, TaskState};
-use mesita_core::wire::{AgentId, Body, FrameworkId, Head, Scratch};
+use mesita_core::wire::{AgentId, Body, FrameworkId, Head, Scratch, Seq};
 use prost::Message;
 
 use super::amounts::{duration_info, micros};
 use super::resources::{Form, Stack, of_wire};
 use super::tasks::Bodies;
+use crate::pb::mesita::TaskPrivate;
 use crate::pb::mesos::v1 as pb;
 use pb::executor::call::Type;
 use pb::executor::{Call, Event, event};
@@ -19,6 +21,12 @@ use pb::executor::{Call, Event, event};
 const MEMORY: usize = 128 * 1024;
 /// Bytes of the message of a status. What is longer is cut, at its end.
 const CARRIED_MAX: usize = 16 * 1024;
+
+/// Tasks that one head names, of the longest names.
+const NAMED_MAX: usize = 128;
+const _: () = assert!(NAMED_MAX <= TASKS_PER_HEAD_MAX && NAMED_MAX * 2 * NAME_MAX <= HEAD_MAX);
+/// What is said of a call that no head has room for.
+const TOO_LONG: &str = "The call takes more than 64 KiB; send it in parts";
 
 /// A call as the core takes it.
 #[derive(Debug, PartialEq, Eq)]
@@ -85,33 +93,18 @@ fn bad_check(status: &pb::CheckStatusInfo) -> Option<String> {
     Some(format!("Expecting 'check_status.{what}' to be set for {kind} check's status"))
 }
 
-/// A valid call for the core.
-pub(crate) fn to_wire(call: &Call, framework: FrameworkId) -> Result<Said, String> {
-    let mut memory = vec![0; MEMORY];
-    let mut scratch = Scratch::new(&mut memory);
+/// A valid call for the core, in as many parts as it takes, in their order.
+pub(crate) fn to_wire(call: &Call, framework: FrameworkId) -> Result<Vec<Said>, String> {
     let mut bodies = Bodies::default();
-    let full = |_| "The call takes more than 64 KiB; send it in parts".to_owned();
     let call = match call.r#type() {
         Type::Subscribe => {
-            let subscribe = call.subscribe.as_ref();
-            let tasks = subscribe.iter().flat_map(|one| &one.unacknowledged_tasks);
-            let tasks = tasks.map(|task| task.task_id.value.as_str());
-            let updates = subscribe.iter().flat_map(|one| &one.unacknowledged_updates);
-            let updates: Vec<ExecutorUpdate<'_>> =
-                updates.map(|one| update(&one.status, &mut bodies)).collect();
-            ExecutorCall::Subscribe {
-                framework,
-                executor: &call.executor_id.value,
-                // Whoever it is was found out already.
-                token: &[],
-                tasks: scratch.seq::<&'static str>(tasks).map_err(full)?,
-                updates: scratch.seq::<ExecutorUpdate<'static>>(updates).map_err(full)?,
-            }
+            let whole = subscribe(call, framework).ok();
+            return whole.map_or_else(|| in_parts(call, framework), |whole| Ok(vec![whole]));
         }
         Type::Update => {
             let none = pb::TaskStatus::default();
             let status = call.update.as_ref().map_or(&none, |one| &one.status);
-            return said(&ExecutorCall::Update(update(status, &mut bodies)), bodies);
+            return Ok(vec![said(&ExecutorCall::Update(update(status, &mut bodies)), bodies)?]);
         }
         Type::Message => {
             let data = call.message.as_ref().map_or(&[][..], |one| &one.data);
@@ -119,14 +112,74 @@ pub(crate) fn to_wire(call: &Call, framework: FrameworkId) -> Result<Said, Strin
         }
         Type::Heartbeat | Type::Unknown => ExecutorCall::Heartbeat,
     };
+    Ok(vec![said(&call, bodies)?])
+}
+
+/// A SUBSCRIBE with all that it names, if one head has room for it.
+fn subscribe(call: &Call, framework: FrameworkId) -> Result<Said, String> {
+    let (tasks, updates) = unacknowledged(call);
+    if tasks.len().max(updates.len()) > TASKS_PER_HEAD_MAX {
+        return Err(TOO_LONG.to_owned());
+    }
+    let mut memory = vec![0; MEMORY];
+    let mut scratch = Scratch::new(&mut memory);
+    let mut bodies = Bodies::default();
+    let full = |_| TOO_LONG.to_owned();
+    let updates: Vec<ExecutorUpdate<'_>> =
+        updates.into_iter().map(|status| update(status, &mut bodies)).collect();
+    let call = ExecutorCall::Subscribe {
+        framework,
+        executor: &call.executor_id.value,
+        // Whoever it is was found out already.
+        token: &[],
+        tasks: scratch.seq::<&'static str>(tasks).map_err(full)?,
+        updates: scratch.seq::<ExecutorUpdate<'static>>(updates).map_err(full)?,
+    };
     said(&call, bodies)
+}
+
+/// The same where there is no room: which tasks it has, that it is there, and what it told, each on
+/// its own.
+fn in_parts(call: &Call, framework: FrameworkId) -> Result<Vec<Said>, String> {
+    let (executor, token) = (&*call.executor_id.value, &[][..]);
+    let (tasks, updates) = unacknowledged(call);
+    let told = updates.iter().map(|status| &*status.task_id.value);
+    let names: BTreeSet<&str> = tasks.into_iter().chain(told).collect();
+    let names: Vec<&str> = names.into_iter().collect();
+    let mut parts = Vec::new();
+    let mut memory = vec![0; MEMORY];
+    for some in names.chunks(NAMED_MAX) {
+        let mut scratch = Scratch::new(&mut memory);
+        let tasks = scratch.seq::<&'static str>(some.iter().copied());
+        let tasks = tasks.map_err(|_| TOO_LONG.to_owned())?;
+        let holds = ExecutorCall::Holds { framework, executor, token, tasks };
+        parts.push(said(&holds, Bodies::default())?);
+    }
+    let (tasks, none) = (Seq::EMPTY, Seq::EMPTY);
+    let there = ExecutorCall::Subscribe { framework, executor, token, tasks, updates: none };
+    parts.push(said(&there, Bodies::default())?);
+    for status in updates {
+        let mut bodies = Bodies::default();
+        let update = ExecutorCall::Update(update(status, &mut bodies));
+        parts.push(said(&update, bodies)?);
+    }
+    Ok(parts)
+}
+
+/// What a SUBSCRIBE names: the tasks that nobody told of, and what was told of others.
+fn unacknowledged(call: &Call) -> (Vec<&str>, Vec<&pb::TaskStatus>) {
+    let of = || call.subscribe.iter();
+    let tasks = of().flat_map(|one| &one.unacknowledged_tasks);
+    let updates = of().flat_map(|one| &one.unacknowledged_updates);
+    let tasks = tasks.map(|task| task.task_id.value.as_str()).collect();
+    (tasks, updates.map(|one| &one.status).collect())
 }
 
 fn said(call: &ExecutorCall<'_>, bodies: Bodies) -> Result<Said, String> {
     // Our own types have no way to fail.
     let head = postcard::to_allocvec(&Head::ExecutorCall(*call)).unwrap_or_default();
-    if head.len() > mesita_core::limits::HEAD_MAX {
-        return Err("The call takes more than 64 KiB; send it in parts".to_owned());
+    if head.len() > HEAD_MAX {
+        return Err(TOO_LONG.to_owned());
     }
     Ok(Said { head, bodies: bodies.0 })
 }
@@ -260,6 +313,7 @@ impl Telling<'_> {
     /// A task out of its parts: the bodies have the numbers of TaskInfo, so that they are read as
     /// one.
     fn task(&self, launch: &Launch<'_>) -> pb::TaskInfo {
+        use pb::framework_info::capability::Type;
         let mut task = pb::TaskInfo::default();
         for body in [launch.public, launch.private] {
             // A part that cannot be read is left out, and what was read of it stays.
@@ -267,8 +321,14 @@ impl Telling<'_> {
         }
         task.task_id = pb::TaskId { value: launch.task.to_owned() };
         task.agent_id = self.agent.id.clone().unwrap_or_default();
-        let form = Form { stack: Stack::Old, allocated: true };
-        task.resources = of_wire(&launch.resources, "", form);
+        // With what is secret in it.
+        let private = TaskPrivate::decode(&*(self.bytes)(launch.private)).unwrap_or_default();
+        task.container = private.container.or(task.container);
+        let refined = Type::ReservationRefinement.into();
+        let refined = self.framework.capabilities.iter().any(|one| one.r#type == Some(refined));
+        let stack = if refined { Stack::New } else { Stack::Old };
+        task.resources = of_wire(&launch.resources, "", Form { stack, allocated: true });
+        task.max_completion_time = launch.completion_us.map(duration_info);
         task.executor = self.executor.cloned();
         task
     }
@@ -287,7 +347,7 @@ pub(crate) fn error(message: &str) -> Event {
 mod tests {
     use super::*;
     use crate::http::transcode::from_json;
-    use mesita_core::wire::{Seq, decode};
+    use mesita_core::wire::decode;
 
     const UPDATE: &str = r#"{"type":"UPDATE","framework_id":{"value":"f"},
         "executor_id":{"value":"e"},"update":{"status":{"task_id":{"value":"t"},
@@ -298,7 +358,9 @@ mod tests {
     fn an_update_is_said_with_what_it_carries() {
         let call: Call = from_json(UPDATE.as_bytes()).unwrap();
         validate(&call).unwrap();
-        let said = to_wire(&call, FrameworkId { epoch: 1, number: 1 }).unwrap();
+        let [said] = &to_wire(&call, FrameworkId { epoch: 1, number: 1 }).unwrap()[..] else {
+            panic!("more than one part");
+        };
         assert_eq!(said.bodies.len(), 2);
         assert_eq!(said.bodies[1], b"hi");
         let Ok(Head::ExecutorCall(ExecutorCall::Update(update))) = decode(&said.head) else {
@@ -331,10 +393,7 @@ mod tests {
             name: Some("name".to_owned()),
             ..crate::pb::mesita::TaskPublic::default()
         };
-        let private = crate::pb::mesita::TaskPrivate {
-            data: Some(b"data".to_vec()),
-            ..crate::pb::mesita::TaskPrivate::default()
-        };
+        let private = TaskPrivate { data: Some(b"data".to_vec()), ..TaskPrivate::default() };
         let bodies = [public.encode_to_vec(), private.encode_to_vec()];
         let bytes = |body: Body| body.index().map_or(Arc::from([]), |at| Arc::from(&*bodies[at]));
         let telling = Telling {

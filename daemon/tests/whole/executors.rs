@@ -63,6 +63,28 @@ impl Executor {
         framework: &Value,
         tasks: &Value,
     ) -> Self {
+        Self::subscribe_with(world, agent, framework, tasks, &json!([]))
+    }
+
+    fn subscribe_with(
+        world: &World,
+        agent: &Agent<'_>,
+        framework: &Value,
+        tasks: &Value,
+        updates: &Value,
+    ) -> Self {
+        let mut executor = Self::open(world, agent, framework, tasks, updates);
+        executor.events.until("SUBSCRIBED");
+        executor
+    }
+
+    fn open(
+        world: &World,
+        agent: &Agent<'_>,
+        framework: &Value,
+        tasks: &Value,
+        updates: &Value,
+    ) -> Self {
         let file = world.path("environment");
         let read = || std::fs::read_to_string(&file).unwrap_or_default();
         let name = "MESOS_EXECUTOR_AUTHENTICATION_TOKEN=";
@@ -71,12 +93,11 @@ impl Executor {
         let token = token().unwrap();
         let call = json!({
             "type": "SUBSCRIBE", "framework_id": framework, "executor_id": {"value": "x"},
-            "subscribe": {"unacknowledged_tasks": tasks, "unacknowledged_updates": []},
+            "subscribe": {"unacknowledged_tasks": tasks, "unacknowledged_updates": updates},
         });
         let bearer = format!("Bearer {token}");
         let headers = [&JSON[..], &[("Authorization", &bearer)]].concat();
-        let mut events = Records::open(agent.port, PATH, &headers, call.to_string().as_bytes());
-        events.until("SUBSCRIBED");
+        let events = Records::open(agent.port, PATH, &headers, call.to_string().as_bytes());
         Self { port: agent.port, framework: framework.clone(), token, events }
     }
 
@@ -131,6 +152,53 @@ fn what_an_executor_has_it_is_not_given_again_when_its_agent_comes_back() {
     assert_eq!(executor.tell("told", "TASK_FINISHED").status, 202);
     let status = framework.end_of("told");
     assert_eq!(status["state"], "TASK_FINISHED");
+    framework.accepted("TEARDOWN", &Value::Null);
+    executor.events.until("SHUTDOWN");
+    comes(&world, false);
+    end(&world, master, agent);
+}
+
+/// More than one frame between the agent's threads has room for.
+#[test]
+fn an_executor_may_name_any_number_of_tasks_and_updates_when_it_subscribes() {
+    let world = World::new();
+    let (master, mut agent) = cluster(&world);
+    let mut framework = Framework::subscribe(&master, &json!({}));
+    let offer = framework.offer();
+    let tasks = ["told", "named", "new"].map(|name| under(&world, &offer, name));
+    framework.launch(&offer, &tasks);
+    let mut executor = Executor::subscribe(&world, &agent, &framework.id, &json!([]));
+    assert_eq!([executor.given(), executor.given()], ["told", "named"]);
+    agent.kill();
+    drop(executor);
+    again(&mut agent);
+    // Beside those two it names many that nobody remembers.
+    let other = |number: usize| {
+        let mut task = tasks[1].clone();
+        task["task_id"]["value"] = json!(format!("{number:0200}"));
+        task
+    };
+    let update = |name: &str| {
+        let status = json!({
+            "task_id": {"value": name}, "state": "TASK_RUNNING", "source": "SOURCE_EXECUTOR",
+            "uuid": "MDEyMzQ1Njc4OWFiY2RlZg==", "executor_id": {"value": "x"},
+            "message": "m".repeat(200),
+        });
+        json!({"framework_id": framework.id, "status": status})
+    };
+    let named: Vec<Value> = (0..600).map(other).chain([tasks[1].clone()]).collect();
+    let told: Vec<Value> =
+        (0..300).map(|number| update(&format!("{number:0200}"))).chain([update("told")]).collect();
+    let mut executor =
+        Executor::subscribe_with(&world, &agent, &framework.id, &json!(named), &json!(told));
+    assert_eq!(executor.given(), "new");
+    let status = framework.status();
+    assert_eq!(
+        (&status["task_id"]["value"], &status["state"]),
+        (&json!("told"), &json!("TASK_RUNNING"))
+    );
+    assert_eq!(executor.tell("named", "TASK_FINISHED").status, 202);
+    assert_eq!(framework.end_of("named")["state"], "TASK_FINISHED");
     framework.accepted("TEARDOWN", &Value::Null);
     executor.events.until("SHUTDOWN");
     comes(&world, false);
@@ -331,6 +399,53 @@ fn an_executor_that_does_not_come_back_in_time_has_failed_its_tasks() {
     again(&mut agent);
     let status = framework.end_of("b");
     assert_eq!(status["reason"], "REASON_EXECUTOR_REREGISTRATION_TIMEOUT", "{status}");
+    comes(&world, false);
+    end(&world, master, agent);
+}
+
+/// Clients take the status of an executor's end without asking whether there is one.
+#[test]
+fn an_executor_that_could_not_be_started_has_a_status_too() {
+    let world = World::new();
+    let (master, agent) = cluster(&world);
+    let mut framework = Framework::subscribe(&master, &json!({}));
+    let offer = framework.offer();
+    let mut task = under(&world, &offer, "a");
+    task["executor"]["command"]["uris"] =
+        json!([{"value": world.path("nothing").display().to_string()}]);
+    framework.launch(&offer, &[task]);
+    let failure = framework.events.until("FAILURE");
+    assert_eq!(failure["executor_id"]["value"], "x", "{failure}");
+    assert_eq!(failure["status"], -1, "{failure}");
+    end(&world, master, agent);
+}
+
+#[test]
+fn an_executor_hears_of_each_kill_and_of_a_grace_that_one_names() {
+    let world = World::new();
+    let (master, agent) = cluster(&world);
+    let mut framework = Framework::subscribe(&master, &json!({}));
+    let offer = framework.offer();
+    let mut task = under(&world, &offer, "a");
+    task["max_completion_time"] = json!({"nanoseconds": 5_000_000_000_u64});
+    framework.launch(&offer, &[task]);
+    let mut executor = Executor::subscribe(&world, &agent, &framework.id, &json!([]));
+    let given = executor.events.until("LAUNCH")["task"].clone();
+    assert_eq!(given["max_completion_time"]["nanoseconds"], 5_000_000_000_u64, "{given}");
+    let mut kill = json!({"task_id": {"value": "a"}});
+    framework.accepted("KILL", &kill);
+    let told = executor.events.until("KILL");
+    assert!(told["kill_policy"].is_null(), "{told}");
+    kill["kill_policy"] = json!({"grace_period": {"nanoseconds": 1_000_000_000}});
+    framework.accepted("KILL", &kill);
+    let told = executor.events.until("KILL");
+    assert_eq!(told["kill_policy"]["grace_period"]["nanoseconds"], 1_000_000_000, "{told}");
+    framework.accepted("TEARDOWN", &Value::Null);
+    executor.events.until("SHUTDOWN");
+    // Whoever comes again while it is to end hears that once more, and is heard.
+    drop(executor);
+    let mut executor = Executor::open(&world, &agent, &framework.id, &json!([]), &json!([]));
+    executor.events.until("SHUTDOWN");
     comes(&world, false);
     end(&world, master, agent);
 }

@@ -162,7 +162,8 @@ impl Core {
         let mut ticked = false;
         for number in 0..self.seats.len() {
             let Some(seat) = self.seats.get(number) else { break };
-            if seat.next_deadline() > clock::now() || !self.ends.has_room() {
+            let due = seat.next_deadline();
+            if due > clock::now() || !self.ends.has_room() {
                 continue;
             }
             let tick = seat.tick();
@@ -174,6 +175,7 @@ impl Core {
             let _ = self.step(number, buffer, STAMP, end);
             if allocates {
                 times::ALLOCATIONS.took(clock::now().since(began));
+                times::LATENCIES.took(began.since(due));
             }
             ticked = true;
         }

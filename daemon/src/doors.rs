@@ -126,7 +126,9 @@ impl Doors {
             Ends::Memory => Ok(self.local(self.own_uid)),
             Ends::Tcp { local, peer } if !peer.ip().to_canonical().is_loopback() => {
                 // A task of this machine may come by another of its addresses.
-                let socket = self.open.then(|| self.sockets.find(*peer, *local)).flatten();
+                let is_here = peer.ip() == local.ip();
+                let is_asked = self.open || is_here;
+                let socket = is_asked.then(|| self.sockets.find(*peer, *local)).flatten();
                 if let Some(inside) = socket.and_then(|socket| self.inside(&socket)) {
                     return Err(Denied::Inside(inside));
                 }

@@ -9,6 +9,8 @@ const RECENT_MAX: usize = 1_000;
 
 /// What one part of the allocator took each time, written by the core thread.
 pub(crate) static ALLOCATIONS: Times = Times::new();
+/// How long each of those waited for its turn after it was due.
+pub(crate) static LATENCIES: Times = Times::new();
 /// What it took until a change was durable.
 pub(crate) static STORES: Times = Times::new();
 

@@ -211,7 +211,11 @@ impl Credentials {
         }
         let bad = |why: String| BadFile { path: path.to_owned(), why };
         let form = "{\"credentials\": [{\"principal\": \"...\", \"secret\": \"...\"}]}";
-        let file: File = json(path, form)?;
+        let bytes = whole(path)?;
+        let file: File = match lines(&bytes) {
+            Some(credentials) => File { credentials },
+            None => serde_json::from_slice(&bytes).map_err(|error| bad(expected(&error, form)))?,
+        };
         if file.credentials.len() > CREDENTIALS_MAX {
             return Err(bad(format!("more than {CREDENTIALS_MAX} credentials")));
         }
@@ -284,6 +288,29 @@ pub(super) fn check<'c>(
 
 /// Reads a file of secrets: JSON that only its owner, and whom that trusts, can read.
 fn json<T: DeserializeOwned>(path: &Path, form: &str) -> Result<T, BadFile> {
+    let bad = |why: String| BadFile { path: path.to_owned(), why };
+    serde_json::from_slice(&whole(path)?).map_err(|error| bad(expected(&error, form)))
+}
+
+/// Credentials in the form before JSON, which Mesos still reads: a principal and a secret on each line.
+/// None for everything else.
+fn lines(bytes: &[u8]) -> Option<Vec<Row>> {
+    let text =
+        std::str::from_utf8(bytes).ok().filter(|text| !text.trim_start().starts_with('{'))?;
+    let given = text.lines().filter(|line| !line.trim().is_empty());
+    let rows: Option<Vec<Row>> = given
+        .map(|line| {
+            let mut words = line.split_whitespace();
+            let (principal, secret) = (words.next()?, words.next()?);
+            let row = Row { principal: principal.to_owned(), secret: Some(secret.to_owned()) };
+            words.next().is_none().then_some(row)
+        })
+        .collect();
+    rows.filter(|rows| !rows.is_empty())
+}
+
+/// A file with secrets, which others must not read.
+fn whole(path: &Path) -> Result<Vec<u8>, BadFile> {
     let path = path.to_str().and_then(|text| text.strip_prefix("file://")).map_or(path, Path::new);
     let bad = |why: String| BadFile { path: path.to_owned(), why };
     let mut file = fs::File::open(path).map_err(|error| bad(error.to_string()))?;
@@ -297,7 +324,7 @@ fn json<T: DeserializeOwned>(path: &Path, form: &str) -> Result<T, BadFile> {
     if bytes.len() as u64 > FILE_MAX {
         return Err(bad("larger than 1 MiB".to_owned()));
     }
-    serde_json::from_slice(&bytes).map_err(|error| bad(expected(&error, form)))
+    Ok(bytes)
 }
 
 #[cfg(test)]

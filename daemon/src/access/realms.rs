@@ -53,9 +53,18 @@ fn of_agent(path: &str) -> Option<Realm> {
 fn of_any(path: &str) -> Option<Realm> {
     match path.strip_suffix(".json").unwrap_or(path) {
         "/health" | "/version" => None,
-        "/teardown" | "/weights" | "/quota" | "/reserve" | "/unreserve" | "/create-volumes"
-        | "/destroy-volumes" | "/logging/toggle" | "/store" | "/api/v1" => Some(Realm::ReadWrite),
-        path if ["/api/v1/", "/images/", "/maintenance/", "/machine/", "/masters/", "/quota/"]
+        "/teardown"
+        | "/weights"
+        | "/quota"
+        | "/reserve"
+        | "/unreserve"
+        | "/create-volumes"
+        | "/destroy-volumes"
+        | "/logging/toggle"
+        | "/store"
+        | "/api/v1"
+        | "/maintenance/schedule" => Some(Realm::ReadWrite),
+        path if ["/api/v1/", "/images/", "/machine/", "/masters/", "/quota/"]
             .iter()
             .any(|below| path.starts_with(below)) =>
         {
@@ -129,7 +138,8 @@ mod tests {
             ("master", "/agent/x/api/v1/scheduler", Some(Realm::ReadWrite)),
             ("master", "/api/v1", Some(Realm::ReadWrite)),
             ("master", "/api/v1/anything", Some(Realm::ReadWrite)),
-            ("master", "/master/maintenance/status.json", Some(Realm::ReadWrite)),
+            ("master", "/master/maintenance/status.json", Some(Realm::ReadOnly)),
+            ("master", "/maintenance/schedule", Some(Realm::ReadWrite)),
             ("master", "/weights", Some(Realm::ReadWrite)),
             ("master", "/state.json", Some(Realm::ReadOnly)),
             ("master", "/metrics", Some(Realm::ReadOnly)),

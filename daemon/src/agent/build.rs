@@ -293,6 +293,9 @@ pub(super) fn build(
             ("MESOS_RECOVERY_TIMEOUT".to_owned(), "15mins".to_owned()),
             ("MESOS_SUBSCRIPTION_BACKOFF_MAX".to_owned(), "2secs".to_owned()),
         ]);
+        // As the agent's own. Mesos: `executorEnvironment`.
+        let ip = std::env::var("LIBPROCESS_IP").ok();
+        variables.extend(ip.map(|ip| ("LIBPROCESS_IP".to_owned(), ip)));
     }
     let mut launch = with_output(plan.request);
     let works = match &plan.on {

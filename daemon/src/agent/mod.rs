@@ -87,6 +87,7 @@ use crate::conn::learned::Learned;
 use crate::conns::Conns;
 use crate::disk_thread::{Job, ToDisk, Turn};
 use crate::doors::Doors;
+use crate::http::idle::Idle;
 use crate::io_thread::{Node, Tasks};
 use crate::machines::waiting::Level;
 use crate::port::Port;
@@ -176,6 +177,7 @@ pub(crate) struct AgentNode {
     has: RefCell<Option<crate::encoded::Resources>>,
     attributes: String,
     conns: Conns,
+    idle: Idle,
     doors: Doors,
     own: RefCell<Own>,
     containers: Containers,

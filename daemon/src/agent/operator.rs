@@ -328,6 +328,7 @@ impl AgentNode {
             health_check: public.health_check,
             kill_policy: public.kill_policy,
             limits: public.limits,
+            user: public.user,
             ..pb::Task::default()
         };
         told.status_update_uuid = told.statuses.last().and_then(|status| status.uuid.clone());

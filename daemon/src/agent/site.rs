@@ -25,6 +25,7 @@ use crate::conn::{Conn, Ends, Pipe};
 use crate::doors::{Caller, Denied};
 use crate::http;
 use crate::http::body::Body;
+use crate::http::idle::Idle;
 use crate::http::{
     Answering, Early, Gauges, Reply, Site, Visit, early, exposition, only, pieces, status,
 };
@@ -54,6 +55,10 @@ impl Site for AgentNode {
         &self.tasks
     }
 
+    fn idle(&self) -> &Idle {
+        &self.idle
+    }
+
     fn health(&self) -> Value {
         let cluster = self.own.borrow().cluster;
         json!({
@@ -74,6 +79,7 @@ impl Site for AgentNode {
         Box::pin(async {
             let core = self.port.gauges().await;
             let mut own = self.conns.gauges().to_vec();
+            own.extend(self.idle.gauges());
             own.extend(self.port.bodies.borrow().gauges());
             own.extend(self.containers.gauges());
             own.extend(self.executors.gauges());

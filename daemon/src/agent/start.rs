@@ -19,6 +19,7 @@ use crate::conns::Conns;
 use crate::describe::{MEMORY, attributes, resources_and};
 use crate::disk_thread::{Store, ToDisk};
 use crate::doors::Doors;
+use crate::http::idle::Idle;
 use crate::io_thread::Tasks;
 use crate::ledger::Entry;
 use crate::port::{Port, with_refs};
@@ -133,6 +134,7 @@ impl AgentNode {
             has: std::cell::RefCell::default(),
             attributes: prepared.attributes,
             conns: Conns::new(options.conns_max),
+            idle: Idle::of(options.conns_max as usize),
             doors: Doors::new(options.insecure),
             own: std::cell::RefCell::new(own),
             containers,

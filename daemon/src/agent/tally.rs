@@ -12,7 +12,7 @@ use mesita_isolation::cgroups::At;
 use prost::Message;
 
 use super::volumes::Held;
-use crate::catalog::rows::{Status, keep_status};
+use crate::catalog::rows::{Carried, Status, keep_status};
 use crate::clock;
 use crate::command::without_secrets;
 use crate::encoded::{Encoded, Resources};
@@ -76,6 +76,7 @@ impl Row {
             message: detail.message.into(),
             healthy: detail.healthy,
             told_us: status.wall_us,
+            more: Carried::of(&public).more,
             public,
             pid: None,
             ip: None,

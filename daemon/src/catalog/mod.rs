@@ -18,8 +18,8 @@ use mesita_core::wire::{AgentId, Body, BodyRef, Fence, FrameworkId};
 use crate::encoded::{Described, Resources};
 use crate::legacy::Held;
 use rows::{
-    Agent, Completed, Drain, Executor, Framework, Inverse, Machine, Offer, Operation, Quota,
-    Status, Task,
+    Agent, Carried, Completed, Drain, Executor, Framework, Inverse, Machine, Offer, Operation,
+    Quota, Status, Task,
 };
 
 /// Rows of a page.
@@ -189,6 +189,19 @@ impl<T: Clone> Table<T> {
     pub(crate) fn iter(&self) -> impl Iterator<Item = (Id, &T)> {
         let rows = self.pages.iter().flat_map(|page| page.rows.iter().flatten());
         rows.map(|(id, row)| (*id, row))
+    }
+
+    /// The first row from a slot on of which `is` is true; the slot comes to be the one behind it.
+    pub(crate) fn next(&self, slot: &mut u32, is: impl Fn(&T) -> bool) -> Option<(Id, &T)> {
+        let end = u32::try_from(self.pages.len() * PAGE).unwrap_or(u32::MAX);
+        while *slot < end {
+            let row = self.at(*slot);
+            *slot += 1;
+            if let Some((id, row)) = row.filter(|(_, row)| is(row)) {
+                return Some((id, row));
+            }
+        }
+        None
     }
 
     /// Those rows alone; pages that have no others are shared.
@@ -429,9 +442,19 @@ impl Catalog {
                     }
                     let public = body(public);
                     let message = rows::message_of(message, &public);
-                    let (pid, ip) = rows::placed(&public);
-                    task.status =
-                        Status { source, reason, message, healthy, told_us, public, pid, ip, uuid };
+                    let Carried { pid, ip, more } = Carried::of(&public);
+                    task.status = Status {
+                        source,
+                        reason,
+                        message,
+                        healthy,
+                        told_us,
+                        public,
+                        pid,
+                        ip,
+                        more,
+                        uuid,
+                    };
                     rows::keep_status(&mut task.statuses, state, task.status.clone());
                 });
             }

@@ -19,7 +19,7 @@ use serde_json::{Map, Value, json};
 use super::Tables;
 use crate::encoded::{Described, Encoded, Resources, attribute_text, number};
 use crate::pb::mesita::TaskPublic;
-use crate::pb::mesos::v1::{ExecutorInfo, TaskStatus};
+use crate::pb::mesos::v1::{ExecutorInfo, NetworkInfo, TaskStatus};
 
 /// Statuses of a task that are remembered.
 const STATUSES_MAX: usize = 8;
@@ -173,6 +173,8 @@ pub(crate) struct Status {
     pub(crate) pid: Option<u32>,
     /// The address of its container, if it has one of its own, out of the same.
     pub(crate) ip: Option<IpAddr>,
+    /// There is more in that than these two which `/state` tells.
+    pub(crate) more: bool,
     /// Names the update to its agent; none = there was nothing to acknowledge.
     pub(crate) uuid: Option<u64>,
 }
@@ -242,12 +244,17 @@ impl Completed {
     }
 }
 
-/// Keeps one more status of a task, the newest last.
+/// Keeps one more status of a task, the newest last; instead of the last one, where that was of the same
+/// state. Mesos: `Master::updateTask`.
 pub(crate) fn keep_status(
     statuses: &mut Vec<(TaskState, Status)>,
     state: TaskState,
     status: Status,
 ) {
+    if let Some((_, last)) = statuses.last_mut().filter(|(of, _)| *of == state) {
+        *last = status;
+        return;
+    }
     if statuses.len() >= STATUSES_MAX {
         // Its beginning and what came last tell most.
         statuses.remove(1);
@@ -255,13 +262,35 @@ pub(crate) fn keep_status(
     statuses.push((state, status));
 }
 
-/// What a status's body says of where its task is: the process, and an address of its container's own.
-pub(crate) fn placed(public: &[u8]) -> (Option<u32>, Option<IpAddr>) {
-    let place = || TaskStatus::decode(public).ok()?.container_status;
-    let Some(place) = (if public.is_empty() { None } else { place() }) else { return (None, None) };
-    let addresses = place.network_infos.iter().flat_map(|network| &network.ip_addresses);
-    let ip = addresses.into_iter().find_map(|address| address.ip_address().parse().ok());
-    (place.executor_pid, ip)
+/// What a status's body says of its task, of what `/state` tells.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Carried {
+    /// The process.
+    pub(crate) pid: Option<u32>,
+    /// An address of its container's own.
+    pub(crate) ip: Option<IpAddr>,
+    /// Labels, or more of its networks than that.
+    pub(crate) more: bool,
+}
+
+impl Carried {
+    /// Of a body.
+    pub(crate) fn of(public: &[u8]) -> Self {
+        let told = if public.is_empty() { None } else { TaskStatus::decode(public).ok() };
+        let Some(told) = told else { return Self::default() };
+        let place = told.container_status.unwrap_or_default();
+        let addresses = place.network_infos.iter().flat_map(|network| &network.ip_addresses);
+        let ip = addresses.clone().find_map(|address| address.ip_address().parse().ok());
+        let plain = |network: &NetworkInfo| {
+            let bare = NetworkInfo {
+                ip_addresses: network.ip_addresses.clone(),
+                ..NetworkInfo::default()
+            };
+            *network == bare
+        };
+        let bare = addresses.count() <= 1 && place.network_infos.iter().all(plain);
+        Self { pid: place.executor_pid, ip, more: told.labels.is_some() || !bare }
+    }
 }
 
 /// What was said with a status; of what a master is told of before it led, out of its body.
@@ -284,6 +313,7 @@ impl Status {
             public: Arc::from([]),
             pid: None,
             ip: None,
+            more: false,
             uuid: None,
         }
     }
@@ -388,6 +418,11 @@ impl Agent {
     /// True when all that is known of it is what the registry keeps.
     pub(crate) const fn is_recovered(&self) -> bool {
         matches!(self.state, AgentState::Recovered)
+    }
+
+    /// True when it is here, and what it has may be offered.
+    pub(crate) const fn is_active(&self) -> bool {
+        matches!(self.state, AgentState::Active) && !self.deactivated
     }
 
     /// True when it is registered, or was and may come back.

@@ -196,12 +196,15 @@ pub(crate) fn command() -> clap::Command {
         Cli::command().get_subcommands().map(|sub| sub.get_name().to_owned()).collect();
     names.into_iter().fold(Cli::command(), |command, name| {
         let is_master = name == "master";
+        let is_daemon = is_master || name == "agent";
         command.mut_subcommand(name, |sub| {
             let units = units_of(&sub);
-            let sub = sub.mut_args(named_as_in_mesos).mut_args(with_its_default);
+            let named = |arg| named_as_in_mesos(arg, is_daemon);
+            let sub = sub.mut_args(named).mut_args(with_its_default);
             let sub = if is_master { sub.mut_arg("join", without_a_variable) } else { sub };
+            let of_mesos = if is_daemon { ", or MESOS_WORK_DIR" } else { "" };
             sub.after_help(format!(
-                "{units}Every flag can be a variable as well: --work-dir is MESITA_WORK_DIR."
+                "{units}Every flag can be a variable as well: --work-dir is MESITA_WORK_DIR{of_mesos}."
             ))
         })
     })
@@ -239,11 +242,18 @@ fn without_a_variable(arg: clap::Arg) -> clap::Arg {
     arg.env(clap::builder::Resettable::Reset)
 }
 
-fn named_as_in_mesos(arg: clap::Arg) -> clap::Arg {
+/// A flag under its name in Mesos, too; of a daemon also as the variable that it has there, where ours is
+/// not given.
+fn named_as_in_mesos(arg: clap::Arg, is_daemon: bool) -> clap::Arg {
     let Some(long) = arg.get_long().map(str::to_owned) else { return arg };
     let snake = long.replace('-', "_");
-    let variable = format!("MESITA_{}", snake.to_uppercase());
-    let arg = if arg.get_env().is_none() && long != "help" && long != "version" {
+    let name = snake.to_uppercase();
+    let own = arg.get_env().map(ToOwned::to_owned);
+    let own = own.unwrap_or_else(|| format!("MESITA_{name}").into());
+    let of_mesos = OsString::from(format!("MESOS_{name}"));
+    let given = |variable: &OsString| std::env::var_os(variable).is_some();
+    let variable = if is_daemon && !given(&own) && given(&of_mesos) { of_mesos } else { own };
+    let arg = if long != "help" && long != "version" {
         arg.env(clap::builder::OsStr::from(variable))
     } else {
         arg

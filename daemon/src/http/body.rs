@@ -8,6 +8,7 @@ use std::task::{Context, Poll};
 use hyper::body::{Bytes, Frame, SizeHint};
 
 use super::pack::Packed;
+use super::patient::Doing;
 use super::records::Records;
 use crate::legacy::pieces::Pieces;
 
@@ -25,6 +26,38 @@ pub(crate) enum Body {
     Passed(hyper::body::Incoming),
     /// What somebody else feeds.
     Fed(Pin<Box<async_channel::Receiver<Bytes>>>),
+}
+
+/// A body that says when it was sent, or its connection is gone: then the next request is waited for.
+pub(super) struct Sent {
+    pub(super) body: Body,
+    pub(super) doing: Rc<Doing>,
+}
+
+impl Drop for Sent {
+    fn drop(&mut self) {
+        self.doing.answers.set(false);
+    }
+}
+
+impl hyper::body::Body for Sent {
+    type Data = Bytes;
+    type Error = io::Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, io::Error>>> {
+        Pin::new(&mut self.body).poll_frame(cx)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
 }
 
 /// The reading end of records: they are told when it goes.

@@ -5,30 +5,31 @@
 //! | `request` | the body of a request, bounded in bytes and time |
 //! | `body`, `records` | the body of an answer: at once, or as a stream of records |
 //! | `long` | long answers, of all of them at once |
+//! | `path` | paths as libprocess reads them |
 //! | `origin` | which pages a browser may change something for |
 //! | `pack` | answers packed by gzip |
-//! | `patient` | connections whose other end does not read |
+//! | `patient` | how long a connection waits for its other end |
+//! | `idle` | connections on which nothing is asked |
 //! | `media` | JSON or protobuf: which one it is, which one is wanted |
 //! | `transcode` | messages from and to JSON |
 
 pub(crate) mod body;
+pub(crate) mod idle;
 pub(crate) mod long;
 pub(crate) mod media;
 mod origin;
 mod pack;
+mod path;
 mod patient;
 pub(crate) mod records;
 pub(crate) mod request;
 pub(crate) mod transcode;
 
-use std::cell::Cell;
 use std::convert::Infallible;
 use std::fmt::Write;
 use std::future::Future;
 use std::pin::Pin;
 use std::rc::Rc;
-use std::task::{Context, Poll};
-use std::time::Duration;
 
 use hyper::body::Incoming;
 use hyper::header::{ALLOW, CONTENT_TYPE, HeaderValue};
@@ -39,7 +40,6 @@ use serde_json::{Value, json};
 use smol_hyper::rt::FuturesIo;
 
 use crate::access::{Access, endpoint, realm};
-use crate::alarm::{self, Alarm};
 use crate::conn::{Ends, Pipe};
 use crate::doors::{Caller, Denied};
 use crate::io_thread::Tasks;
@@ -49,15 +49,14 @@ use crate::logging;
 use crate::passage::gauges;
 use crate::v1::about::built;
 use crate::v1::events::MESOS_VERSION;
-use body::Body;
+use body::{Body, Sent};
+use idle::Idle;
 use media::Media;
 use mesita_core::acls::Action;
 use mesita_core::doors::Rights;
-use patient::{Patient, UNREAD_US};
+use patient::{Doing, HEAD_US, Patience, Patient, UNREAD_US};
 use records::Records;
 
-/// How long a request's head may take.
-const HEAD: Duration = Duration::from_secs(30);
 /// Bytes of a connection's buffer.
 const BUFFER: usize = 16 * 1024;
 
@@ -94,6 +93,8 @@ pub(crate) trait Site {
     fn named(&self) -> Option<&str>;
     /// What goes on beside what it answers.
     fn tasks(&self) -> &Tasks;
+    /// Connections to it on which nothing is asked.
+    fn idle(&self) -> &Idle;
     /// What it says of its health, beside that it is there.
     fn health(&self) -> Value;
     /// Its gauges: the core's, as they were told, and the IO side's own.
@@ -118,16 +119,21 @@ pub(crate) async fn serve_as<S: Site + 'static>(
 ) {
     let ends = pipe.ends;
     let peer = ends.peer();
-    let streams = Rc::new(Cell::new(false));
-    let patient = Patient::new(pipe.join(), UNREAD_US, Rc::clone(&streams));
-    let service = service_fn(move |request: Request<Incoming>| {
-        let (site, caller, streams) = (Rc::clone(&site), caller.clone(), Rc::clone(&streams));
+    let doing = Rc::new(Doing::default());
+    let times = Patience { unread: UNREAD_US, head: HEAD_US };
+    let patient = Patient::new(pipe.join(), times, Rc::clone(&doing), site.idle().clone());
+    let service = service_fn(move |mut request: Request<Incoming>| {
+        if let Some(uri) = path::plain(request.uri()) {
+            *request.uri_mut() = uri;
+        }
+        let (site, caller, doing) = (Rc::clone(&site), caller.clone(), Rc::clone(&doing));
+        doing.answers.set(true);
         let gzip = pack::takes_gzip(request.headers());
         async move {
             if origin::is_foreign(request.method(), request.uri(), request.headers(), site.named())
             {
                 log::info!("{}: {}: {}", ends.peer(), request.uri().path(), origin::SENTENCE);
-                return Ok(text(StatusCode::FORBIDDEN, origin::SENTENCE));
+                return Ok(answered(text(StatusCode::FORBIDDEN, origin::SENTENCE), doing));
             }
             let proven = caller.as_ref().is_ok_and(|known| known.principal().is_some());
             // Whoever is in this process, comes through it, or has proven who it is has been looked
@@ -153,17 +159,25 @@ pub(crate) async fn serve_as<S: Site + 'static>(
                 }
             };
             let reply = if gzip { pack::packed(reply) } else { reply };
-            streams.set(reply.body().is_stream());
-            Ok::<_, Infallible>(reply)
+            Ok::<_, Infallible>(answered(reply, doing))
         }
     });
     let mut builder = http1::Builder::new();
     // Names of headers as Mesos writes them: not every client knows that case is nothing.
     builder.title_case_headers(true);
-    builder.timer(Alarms).header_read_timeout(HEAD).max_buf_size(BUFFER);
+    // `Patient` has the times: hyper would take a client that is silent for one that is slow.
+    builder.header_read_timeout(None).max_buf_size(BUFFER);
     if let Err(error) = builder.serve_connection(FuturesIo::new(patient), service).await {
         log::debug!("{peer}: {error}");
     }
+}
+
+/// An answer that says when it was sent.
+fn answered(reply: Reply, doing: Rc<Doing>) -> Response<Sent> {
+    doing.streams.set(reply.body().is_stream());
+    let status = reply.status();
+    doing.served.set(status.is_success() || status.is_redirection());
+    reply.map(|body| Sent { body, doing })
 }
 
 async fn answer<S: Site>(visit: Visit, site: Rc<S>) -> Reply {
@@ -328,31 +342,4 @@ fn prometheus(kind: &str, core: &[u8], own: &[(&'static str, u64)]) -> String {
         let _ = write!(text, "# TYPE mesita_{kind}_refused_total counter\n{refused}");
     }
     text
-}
-
-/// hyper's timers, by the alarms of this thread.
-#[derive(Clone, Copy, Debug)]
-struct Alarms;
-
-/// A timer of hyper.
-struct Sleep(Alarm);
-
-impl Future for Sleep {
-    type Output = ();
-
-    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
-        Pin::new(&mut self.0).poll(cx)
-    }
-}
-
-impl hyper::rt::Sleep for Sleep {}
-
-impl hyper::rt::Timer for Alarms {
-    fn sleep(&self, duration: Duration) -> Pin<Box<dyn hyper::rt::Sleep>> {
-        Box::pin(Sleep(alarm::after(u64::try_from(duration.as_micros()).unwrap_or(u64::MAX))))
-    }
-
-    fn sleep_until(&self, deadline: std::time::Instant) -> Pin<Box<dyn hyper::rt::Sleep>> {
-        self.sleep(deadline.saturating_duration_since(self.now()))
-    }
 }

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::ops::Range;
+use std::rc::Rc;
 
 use mesita_core::table::Id;
 
@@ -77,29 +78,29 @@ impl Tables {
 /// What there is of all at one moment, for one answer.
 #[derive(Debug)]
 pub(super) struct Holdings {
-    all: Tables,
+    seen: Rc<Tables>,
     agents_offers: Grouped,
     frameworks_offers: Grouped,
 }
 
 impl Holdings {
-    pub(super) fn of(tables: &Tables) -> Self {
-        let all = tables.whole().clone();
+    pub(super) fn of(tables: &Rc<Tables>) -> Self {
+        let offers = &tables.whole().offers;
         Self {
-            agents_offers: Grouped::of(&all.offers, |offer| offer.agent),
-            frameworks_offers: Grouped::of(&all.offers, |offer| offer.framework),
-            all,
+            agents_offers: Grouped::of(offers, |offer| offer.agent),
+            frameworks_offers: Grouped::of(offers, |offer| offer.framework),
+            seen: Rc::clone(tables),
         }
     }
 
     /// What an agent's tasks and executors hold.
     pub(super) fn used_of_agent(&self, agent: Id) -> Sum {
-        self.all.all_held().by_agent.get(&agent).cloned().unwrap_or_default()
+        self.seen.all_held().by_agent.get(&agent).cloned().unwrap_or_default()
     }
 
     /// What a framework's tasks and executors hold.
     pub(super) fn used_of_framework(&self, framework: Id) -> Sum {
-        self.all.all_held().by_framework.get(&framework).cloned().unwrap_or_default()
+        self.seen.all_held().by_framework.get(&framework).cloned().unwrap_or_default()
     }
 
     /// What is offered of an agent.
@@ -115,7 +116,8 @@ impl Holdings {
     fn offered(&self, offers: &Grouped, of: Id, owner: impl Fn(&Offer) -> Id) -> Sum {
         let mut sum = Sum::default();
         for (_, slot) in offers.slots(of) {
-            if let Some((_, offer)) = self.all.offers.at(*slot).filter(|(_, one)| owner(one) == of)
+            if let Some((_, offer)) =
+                self.seen.whole().offers.at(*slot).filter(|(_, one)| owner(one) == of)
             {
                 sum.add(&offer.resources.list());
             }
@@ -125,12 +127,12 @@ impl Holdings {
 
     /// Where a framework's tasks are: see [`Holdings::task_at`].
     pub(super) fn tasks_of(&self, framework: Id) -> Range<usize> {
-        self.all.all_held().tasks.places(framework)
+        self.seen.all_held().tasks.places(framework)
     }
 
     /// The slot of the task in a place, which may be another's or of nobody seen.
     pub(super) fn task_at(&self, place: usize) -> Option<u32> {
-        self.all.all_held().tasks.slot(place)
+        self.seen.all_held().tasks.slot(place)
     }
 
     /// Where a framework's offers are: see [`Holdings::offer_at`].
@@ -188,19 +190,20 @@ mod tests {
         fold(&mut catalog, task(0, 0));
         fold(&mut catalog, task(1, 1));
         fold(&mut catalog, task(2, 0));
-        let before = Holdings::of(&catalog.now);
+        let moment = |catalog: &Catalog| Holdings::of(&Rc::new(catalog.now.clone()));
+        let before = moment(&catalog);
         let cpus = |of: &Holdings| {
             let all = [of.used_of_agent(id(0)), of.used_of_framework(id(0))];
             all.map(|sum| sum.scalar("cpus").to_string())
         };
         // Not asked before the next change: those of before are still told to who reads them.
         fold(&mut catalog, Fact::TaskGone { row: id(2) });
-        assert_eq!(cpus(&Holdings::of(&catalog.now)), ["2", "1"]);
+        assert_eq!(cpus(&moment(&catalog)), ["2", "1"]);
         assert_eq!(cpus(&before), ["3", "2"]);
         let slots = |of: &Holdings| -> Vec<u32> {
             of.tasks_of(id(0)).filter_map(|place| of.task_at(place)).collect()
         };
         assert_eq!(slots(&before), [0, 2]);
-        assert_eq!(slots(&Holdings::of(&catalog.now)), [0]);
+        assert_eq!(slots(&moment(&catalog)), [0]);
     }
 }

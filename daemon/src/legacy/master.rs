@@ -4,7 +4,6 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::rc::Rc;
 use std::sync::Arc;
 
-use mesita_core::master::rows::AgentState;
 use mesita_core::table::Id;
 use serde::Serialize;
 use serde_json::{Value, json};
@@ -41,6 +40,12 @@ pub(crate) struct About {
     pub(crate) flags: BTreeMap<String, String>,
 }
 
+/// True for what grows with the cluster, and is read from a moment of its own.
+pub(crate) fn is_long(path: &str) -> bool {
+    let path = path.strip_suffix(".json").unwrap_or(path);
+    matches!(path, "/state" | "/state-summary" | "/slaves" | "/frameworks" | "/tasks")
+}
+
 /// The answer at a path; none when nothing is there.
 pub(crate) fn answer(
     path: &str,
@@ -50,6 +55,7 @@ pub(crate) fn answer(
 ) -> Option<Pieces> {
     let path = path.strip_suffix(".json").unwrap_or(path);
     let mut pieces = Pieces::new();
+    let tables = Rc::new(tables);
     match path {
         "/state" => state(&mut pieces, tables, about),
         "/state-summary" => summary(&mut pieces, tables, about),
@@ -79,10 +85,10 @@ fn text<M: prost::Message + prost::Name>(message: &M) -> String {
     String::from_utf8_lossy(&crate::http::transcode::to_json(message)).into_owned()
 }
 
-fn state(pieces: &mut Pieces, tables: Tables, about: &About) {
+fn state(pieces: &mut Pieces, tables: Rc<Tables>, about: &About) {
     let master = &about.master;
-    let agents = |state: fn(AgentState) -> bool| {
-        let agents = tables.agents.iter().filter(|(_, agent)| state(agent.state));
+    let agents = |is: fn(&Agent) -> bool| {
+        let agents = tables.agents.iter().filter(|(_, agent)| is(agent));
         // Mesos tells these as doubles.
         f64::from(u32::try_from(agents.count()).unwrap_or(u32::MAX))
     };
@@ -95,14 +101,9 @@ fn state(pieces: &mut Pieces, tables: Tables, about: &About) {
         "pid": master.pid,
         "hostname": master.hostname,
         "capabilities": capabilities.collect::<Vec<&str>>(),
-        "activated_slaves": agents(|state| state == AgentState::Active),
-        "deactivated_slaves": agents(|state| {
-            use AgentState::{Active, Gone, Losing, Unreachable};
-            !matches!(state, Active | Losing | Unreachable | Gone)
-        }),
-        "unreachable_slaves": agents(|state| {
-            matches!(state, AgentState::Losing | AgentState::Unreachable)
-        }),
+        "activated_slaves": agents(Agent::is_active),
+        "deactivated_slaves": agents(|agent| agent.is_known() && !agent.is_active()),
+        "unreachable_slaves": agents(|agent| agent.unreachable_us().is_some()),
         "leader": master.pid,
         "leader_info": {
             "id": master.id, "pid": master.pid, "port": master.port, "hostname": master.hostname,
@@ -114,13 +115,13 @@ fn state(pieces: &mut Pieces, tables: Tables, about: &About) {
     }
     if let Some(domain) = &master.domain {
         head["domain"] = json!(super::message(domain));
+        head["leader_info"]["domain"] = head["domain"].clone();
     }
     pieces.text(open(&head.to_string()));
     let holdings = Rc::new(Holdings::of(&tables));
-    agent_rows(pieces, "slaves", known_agents(&tables).collect(), &tables, &holdings, AgentRow::of);
+    agent_rows(pieces, "slaves", Agent::is_known, &tables, &holdings, AgentRow::of);
     pieces.text(",");
-    let recovered = recovered_agents(&tables).collect();
-    agent_rows(pieces, "recovered_slaves", recovered, &tables, &holdings, AgentRow::of);
+    agent_rows(pieces, "recovered_slaves", Agent::is_recovered, &tables, &holdings, AgentRow::of);
     pieces.text(",\"frameworks\":[");
     framework_rows(pieces, &tables, &holdings, None);
     pieces.text("],\"completed_frameworks\":[");
@@ -131,48 +132,35 @@ fn state(pieces: &mut Pieces, tables: Tables, about: &About) {
 fn agent_rows<R: Serialize>(
     pieces: &mut Pieces,
     name: &'static str,
-    ids: Vec<Id>,
-    tables: &Tables,
+    is: impl Fn(&Agent) -> bool + 'static,
+    tables: &Rc<Tables>,
     holdings: &Rc<Holdings>,
     row: impl Fn(&Tables, Id, &Agent, &Holdings) -> R + 'static,
 ) {
-    let (tables, holdings) = (tables.clone(), Rc::clone(holdings));
-    let mut ids = ids.into_iter();
+    let (tables, holdings) = (Rc::clone(tables), Rc::clone(holdings));
+    let mut next = 0;
     pieces.array(name, move || {
-        let id = ids.next()?;
-        let agent = tables.agents.get(id)?;
+        let (id, agent) = tables.agents.next(&mut next, &is)?;
         Some(row(&tables, id, agent, &holdings))
     });
-}
-
-/// Agents that are registered, or were and may come back.
-fn known_agents(tables: &Tables) -> impl Iterator<Item = Id> {
-    let agents = tables.agents.iter();
-    agents.filter(|(_, agent)| agent.is_known()).map(|(id, _)| id)
-}
-
-/// Agents that the registry has and that have not come back to this master.
-fn recovered_agents(tables: &Tables) -> impl Iterator<Item = Id> {
-    tables.agents.iter().filter(|(_, agent)| agent.is_recovered()).map(|(id, _)| id)
 }
 
 /// Whole frameworks, or one of them.
 fn framework_rows(
     pieces: &mut Pieces,
-    tables: &Tables,
+    tables: &Rc<Tables>,
     holdings: &Rc<Holdings>,
     only: Option<&String>,
 ) {
-    let wanted = |one: &Framework| only.is_none_or(|only| *only == shown(tables, one.id));
-    let mut ids = row_ids(&tables.frameworks, wanted);
-    let (tables, holdings) = (tables.clone(), Rc::clone(holdings));
-    let mut comma = "";
+    let (tables, holdings, only) = (Rc::clone(tables), Rc::clone(holdings), only.cloned());
+    let (mut next, mut comma) = (0, "");
     pieces.parts(move |pieces| {
-        let Some(id) = ids.next() else { return false };
-        if let Some(framework) = tables.frameworks.get(id) {
-            pieces.text(std::mem::replace(&mut comma, ","));
-            framework_row(pieces, &tables, &holdings, id, framework);
-        }
+        let wanted = |one: &Framework| only.as_ref().is_none_or(|id| *id == shown(&tables, one.id));
+        let Some((id, framework)) = tables.frameworks.next(&mut next, wanted) else {
+            return false;
+        };
+        pieces.text(std::mem::replace(&mut comma, ","));
+        framework_row(pieces, &tables, &holdings, id, framework);
         true
     });
 }
@@ -180,7 +168,7 @@ fn framework_rows(
 /// Frameworks that are no more, or one of them.
 fn completed_frameworks(
     pieces: &mut Pieces,
-    tables: &Tables,
+    tables: &Rc<Tables>,
     holdings: &Rc<Holdings>,
     only: Option<&String>,
 ) {
@@ -194,14 +182,14 @@ fn completed_frameworks(
 
 fn framework_row(
     pieces: &mut Pieces,
-    tables: &Tables,
+    tables: &Rc<Tables>,
     holdings: &Rc<Holdings>,
     id: Id,
     framework: &Framework,
 ) {
     let detail = FrameworkDetail::of(tables, id, framework, holdings);
     pieces.text(open(&written(&detail)).to_owned());
-    let (of, held, mut places) = (tables.clone(), Rc::clone(holdings), holdings.tasks_of(id));
+    let (of, held, mut places) = (Rc::clone(tables), Rc::clone(holdings), holdings.tasks_of(id));
     let mut rows = Tasks::of(tables);
     pieces.rows("tasks", move |into| {
         for place in places.by_ref() {
@@ -219,34 +207,29 @@ fn framework_row(
     pieces.text(",");
     over_rows(pieces, tables, "completed_tasks", &tables.completed, framework.id);
     pieces.text(",");
-    let (of, held, mut places) = (tables.clone(), Rc::clone(holdings), holdings.offers_of(id));
+    let (of, held, mut places) = (Rc::clone(tables), Rc::clone(holdings), holdings.offers_of(id));
     pieces.array("offers", move || {
         let mut offers = places.by_ref().filter_map(|place| of.offers.at(held.offer_at(place)?));
         let (_, offer) = offers.find(|(_, offer)| offer.framework == id)?;
         Some(OfferRow::of(&of, offer))
     });
     pieces.text(",");
-    let (mut ids, of) = (row_ids(&tables.executors, |one| one.framework == id), tables.clone());
-    pieces.array("executors", move || Some(ExecutorRow::of(&of, of.executors.get(ids.next()?)?)));
+    let (of, mut next) = (Rc::clone(tables), 0);
+    pieces.array("executors", move || {
+        let (_, executor) = of.executors.next(&mut next, |one| one.framework == id)?;
+        Some(ExecutorRow::of(&of, executor))
+    });
     pieces.text("}");
-}
-
-fn row_ids<T: Clone>(
-    table: &crate::catalog::Table<T>,
-    is: impl Fn(&T) -> bool,
-) -> std::vec::IntoIter<Id> {
-    let ids: Vec<Id> = table.iter().filter(|(_, row)| is(row)).map(|(id, _)| id).collect();
-    ids.into_iter()
 }
 
 fn over_rows(
     pieces: &mut Pieces,
-    tables: &Tables,
+    tables: &Rc<Tables>,
     name: &str,
     list: &Arc<VecDeque<Completed>>,
     of: mesita_core::wire::FrameworkId,
 ) {
-    let (rows, list) = (Tasks::of(tables), Arc::clone(list));
+    let (mut rows, list) = (Tasks::of(tables), Arc::clone(list));
     let mut next = 0;
     pieces.rows(name, move |into| {
         while let Some(one) = list.get(next) {
@@ -300,7 +283,7 @@ fn ties(tables: &Tables) -> (BTreeMap<Id, Ties>, BTreeMap<Id, Ties>) {
     for task in tables.tasks.iter().map(|(_, task)| task).chain(over) {
         let tie = |all: &mut BTreeMap<Id, Ties>, one, other| {
             let ties = all.entry(one).or_default();
-            ties.counts.add(task.state);
+            ties.counts.add(task.latest);
             ties.to.insert(other);
         };
         tie(&mut agents, task.agent, task.framework);
@@ -309,27 +292,26 @@ fn ties(tables: &Tables) -> (BTreeMap<Id, Ties>, BTreeMap<Id, Ties>) {
     (agents, frameworks)
 }
 
-fn summary(pieces: &mut Pieces, tables: Tables, about: &About) {
+fn summary(pieces: &mut Pieces, tables: Rc<Tables>, about: &About) {
     let holdings = Holdings::of(&tables);
     let cluster = tables.leading.map_or(0, |(cluster, _)| cluster);
     let (mut of_agents, mut of_frameworks) = ties(&tables);
-    let mut agents = known_agents(&tables).collect::<Vec<_>>().into_iter();
-    let mut frameworks = row_ids(&tables.frameworks, |_| true);
     pieces.text(format!("{{\"hostname\":{},", written(&about.master.hostname)));
     let (of, holdings) = (tables, Rc::new(holdings));
-    let (all, held) = (of.clone(), Rc::clone(&holdings));
+    let (all, held, mut next) = (Rc::clone(&of), Rc::clone(&holdings), 0);
     pieces.array("slaves", move || {
-        let id = agents.next()?;
-        let row = AgentRow::of(&all, id, all.agents.get(id)?, &held);
+        let (id, agent) = all.agents.next(&mut next, Agent::is_known)?;
+        let row = AgentRow::of(&all, id, agent, &held);
         let Ties { counts, to } = of_agents.remove(&id).unwrap_or_default();
         let frameworks = to.iter().filter_map(|id| all.frameworks.get(*id));
         let ids = frameworks.map(|one| shown(&all, one.id)).collect();
         Some(Counted { row, counts, others: BTreeMap::from([("framework_ids", ids)]) })
     });
     pieces.text(",");
+    let mut next = 0;
     pieces.array("frameworks", move || {
-        let id = frameworks.next()?;
-        let row = FrameworkHead::of(&of, id, of.frameworks.get(id)?, &holdings);
+        let (id, framework) = of.frameworks.next(&mut next, |_| true)?;
+        let row = FrameworkHead::of(&of, id, framework, &holdings);
         let Ties { counts, to } = of_frameworks.remove(&id).unwrap_or_default();
         let agents = to.iter().filter_map(|id| of.agents.get(*id));
         let ids = agents.map(|one| one.id.shown(cluster).to_string()).collect();
@@ -338,25 +320,26 @@ fn summary(pieces: &mut Pieces, tables: Tables, about: &About) {
     pieces.text("}");
 }
 
-fn slaves(pieces: &mut Pieces, tables: Tables, only: Option<&String>) {
+fn slaves(pieces: &mut Pieces, tables: Rc<Tables>, only: Option<&String>) {
     let holdings = Rc::new(Holdings::of(&tables));
     let cluster = tables.leading.map_or(0, |(cluster, _)| cluster);
-    let wanted = |id: &Id| {
-        only.is_none_or(|only| {
-            let agent = tables.agents.get(*id);
-            agent.is_some_and(|agent| agent.id.shown(cluster).to_string() == *only)
-        })
+    let wanted = |state: fn(&Agent) -> bool| {
+        let only = only.cloned();
+        move |agent: &Agent| {
+            let named = || agent.id.shown(cluster).to_string();
+            state(agent) && only.as_ref().is_none_or(|only| *only == named())
+        }
     };
-    let here = known_agents(&tables).filter(wanted).collect();
-    let recovered = recovered_agents(&tables).filter(wanted).collect();
     pieces.text("{");
+    let here = wanted(Agent::is_known);
     agent_rows(pieces, "slaves", here, &tables, &holdings, FullAgentRow::of);
     pieces.text(",");
+    let recovered = wanted(Agent::is_recovered);
     agent_rows(pieces, "recovered_slaves", recovered, &tables, &holdings, AgentRow::of);
     pieces.text("}");
 }
 
-fn frameworks(pieces: &mut Pieces, tables: Tables, only: Option<&String>) {
+fn frameworks(pieces: &mut Pieces, tables: Rc<Tables>, only: Option<&String>) {
     let holdings = Rc::new(Holdings::of(&tables));
     pieces.text("{\"frameworks\":[");
     framework_rows(pieces, &tables, &holdings, only);
@@ -365,9 +348,11 @@ fn frameworks(pieces: &mut Pieces, tables: Tables, only: Option<&String>) {
     pieces.text("],\"unregistered_frameworks\":[]}");
 }
 
-fn tasks(pieces: &mut Pieces, tables: Tables, query: &BTreeMap<String, String>) {
+fn tasks(pieces: &mut Pieces, tables: Rc<Tables>, query: &BTreeMap<String, String>) {
+    // What is no number is not asked for, and less than none is all. Mesos: `numify` to a `size_t`.
     let number = |name: &str, default: usize| {
-        query.get(name).and_then(|text| text.parse().ok()).unwrap_or(default)
+        let asked = query.get(name).and_then(|text| text.trim().parse::<i64>().ok());
+        asked.map_or(default, |number| usize::try_from(number).unwrap_or(usize::MAX))
     };
     let (limit, offset) = (number("limit", TASKS), number("offset", 0));
     let (framework, name) = (query.get("framework_id"), query.get("task_id"));

@@ -14,6 +14,7 @@ use super::held::all_used;
 use super::master::About;
 use super::roles::has_by_role;
 use crate::catalog::Tables;
+use crate::catalog::rows::Agent;
 use crate::master::tallies::OPERATIONS;
 use crate::v1::amounts::double;
 
@@ -42,7 +43,7 @@ pub(crate) fn number(count: u64) -> f64 {
 
 fn resources(tables: &Tables, put: &mut impl FnMut(String, f64) -> Option<Value>) {
     let (mut total, mut used) = (Sum::default(), all_used(tables));
-    for (_, agent) in tables.agents.iter().filter(|(_, one)| one.state == AgentState::Active) {
+    for (_, agent) in tables.agents.iter().filter(|(_, one)| one.is_known()) {
         total.add(&agent.resources.list());
     }
     for name in ["cpus", "mem", "disk", "gpus"] {
@@ -68,10 +69,27 @@ fn allocator(tables: &Tables, put: &mut impl FnMut(String, f64) -> Option<Value>
     let of = |role: &str, name: &str, what: &str| {
         format!("allocator/mesos/quota/roles/{role}/resources/{name}/{what}")
     };
+    let mut all = Sum::default();
+    for (_, agent) in tables.agents.iter().filter(|(_, one)| one.is_known()) {
+        all.add(&agent.resources.list());
+    }
     for (role, has) in has_by_role(tables) {
         for (name, sum) in has.consumed.scalars() {
             put(of(&role, name, "consumed"), sum);
         }
+        let mut taken = has.allocated;
+        taken.join(&has.offered);
+        let mut dominant = 0.0_f64;
+        for (name, sum) in taken.scalars() {
+            put(of(&role, name, "offered_or_allocated"), sum);
+            let of_all = all.scalar(name);
+            dominant = dominant.max(if of_all > 0.0 { sum / of_all } else { 0.0 });
+        }
+        put(format!("allocator/mesos/roles/{role}/shares/dominant"), dominant);
+    }
+    // What comes for the allocator is decided as it comes.
+    for name in ["allocator/event_queue_dispatches", "allocator/mesos/event_queue_dispatches"] {
+        put(name.to_owned(), 0.0);
     }
     for (role, quota) in tables.quotas.iter() {
         for (what, amounts) in [("guarantee", &quota.guarantees), ("limit", &quota.limits)] {
@@ -88,6 +106,12 @@ fn happened(tables: &Tables, put: &mut impl FnMut(String, f64) -> Option<Value>)
         ("slave_registrations", it.registrations),
         ("slave_reregistrations", it.reregistrations),
         ("slave_removals", it.removals),
+        ("slave_removals/reason_unhealthy", it.unreachable),
+        ("slave_removals/reason_unregistered", it.removals.saturating_sub(it.unreachable)),
+        ("slave_removals/reason_registered", 0),
+        // Whatever comes is answered, and no answer is kept for another reader.
+        ("dropped_messages", 0),
+        ("http_cache_hits", 0),
         ("recovery_slave_removals", it.recovery_removals),
         // Whoever is to be given up is given up at once, so that none is called off.
         ("slave_unreachable_scheduled", it.unreachable),
@@ -106,20 +130,19 @@ fn happened(tables: &Tables, put: &mut impl FnMut(String, f64) -> Option<Value>)
 }
 
 fn agents(tables: &Tables, put: &mut impl FnMut(String, f64) -> Option<Value>) {
-    let mut states = BTreeMap::<AgentState, u64>::new();
-    for (_, agent) in tables.agents.iter() {
-        *states.entry(agent.state).or_default() += 1;
+    let count = |is: fn(&Agent) -> bool| {
+        number(tables.agents.iter().filter(|(_, agent)| is(agent)).count() as u64)
+    };
+    let away = |agent: &Agent| agent.state == AgentState::Away;
+    for (name, count) in [
+        ("active", count(Agent::is_active)),
+        ("inactive", count(|agent| agent.is_known() && !agent.is_active())),
+        ("connected", count(|agent| agent.is_known() && agent.state != AgentState::Away)),
+        ("disconnected", count(away)),
+        ("unreachable", count(|agent| agent.unreachable_us().is_some())),
+    ] {
+        put(format!("master/slaves_{name}"), count);
     }
-    let of = |state| states.get(&state).copied().unwrap_or_default();
-    let active = of(AgentState::Active);
-    let away = of(AgentState::Away);
-    let lost = of(AgentState::Losing) + of(AgentState::Unreachable);
-    let all = states.values().sum::<u64>() - of(AgentState::Gone);
-    put("master/slaves_active".to_owned(), number(active));
-    put("master/slaves_inactive".to_owned(), number(all - active - lost));
-    put("master/slaves_connected".to_owned(), number(all - away - lost));
-    put("master/slaves_disconnected".to_owned(), number(away));
-    put("master/slaves_unreachable".to_owned(), number(lost));
 }
 
 fn frameworks(tables: &Tables, put: &mut impl FnMut(String, f64) -> Option<Value>) {
@@ -135,8 +158,8 @@ fn frameworks(tables: &Tables, put: &mut impl FnMut(String, f64) -> Option<Value
 
 fn tasks(tables: &Tables, put: &mut impl FnMut(String, f64) -> Option<Value>) {
     let mut counts = [0u64; 14];
-    for (_, task) in tables.tasks.iter().filter(|(_, task)| !task.state.is_terminal()) {
-        counts[task.state as usize] += 1;
+    for (_, task) in tables.tasks.iter().filter(|(_, task)| !task.latest.is_terminal()) {
+        counts[task.latest as usize] += 1;
     }
     // Of one that is unreachable there is no row.
     for one in tables.unreachable.iter().filter(|one| one.task.state == TaskState::Unreachable) {

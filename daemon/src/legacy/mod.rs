@@ -4,6 +4,7 @@
 //! | file | concern |
 //! |---|---|
 //! | `pieces` | an answer that is written while it is read |
+//! | `moments` | how many of them are read from moments of their own at once |
 //! | `amounts` | resources as these endpoints tell them |
 //! | `ink` | JSON written by hand |
 //! | `rows` | agents, frameworks, executors and offers as they tell them |
@@ -18,6 +19,7 @@ mod held;
 mod ink;
 pub(crate) mod master;
 pub(crate) mod metrics;
+pub(crate) mod moments;
 pub(crate) mod pieces;
 pub(crate) mod roles;
 mod rows;

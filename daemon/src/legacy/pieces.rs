@@ -9,6 +9,7 @@ use std::task::{Context, Poll, ready};
 use hyper::body::Bytes;
 use serde::Serialize;
 
+use super::moments::Moment;
 use crate::alarm::{self, Turn};
 use crate::http::transcode::ascii;
 
@@ -29,6 +30,8 @@ pub(crate) struct Pieces {
     steps: VecDeque<Source>,
     /// Waited for before the next piece.
     turn: Option<Turn>,
+    /// Held as long as it is read.
+    moment: Option<Moment>,
 }
 
 /// Parts of an answer, one after the other until it says that there is no more.
@@ -47,7 +50,7 @@ enum Source {
 impl Pieces {
     /// Nothing yet.
     pub(crate) fn new() -> Self {
-        Self { steps: VecDeque::new(), turn: None }
+        Self { steps: VecDeque::new(), turn: None, moment: None }
     }
 
     /// Text as it is.
@@ -101,6 +104,11 @@ impl Pieces {
         self.steps.push_back(Source::Parts(Box::new(next)));
     }
 
+    /// What it tells is of a moment, which it holds until it was read.
+    pub(crate) fn hold(&mut self, moment: Moment) {
+        self.moment = Some(moment);
+    }
+
     /// Puts text before and behind everything.
     pub(crate) fn wrap(&mut self, before: String, behind: &'static str) {
         let before = move |into: &mut Vec<u8>| into.extend_from_slice(before.as_bytes());
@@ -118,6 +126,9 @@ impl Pieces {
     pub(crate) fn poll_turn(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         ready!(Pin::new(self.turn.get_or_insert_with(alarm::turn)).poll(cx));
         self.turn = None;
+        if let Some(moment) = &self.moment {
+            moment.is_read();
+        }
         Poll::Ready(())
     }
 

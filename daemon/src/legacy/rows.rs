@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 
-use mesita_core::master::rows::{AgentState, FrameworkState};
+use mesita_core::master::rows::FrameworkState;
 use mesita_core::table::Id;
 use mesita_core::wire::Seq;
 use mesita_core::wire::call::Capability;
@@ -170,7 +170,7 @@ impl AgentRow {
             offered_resources: holdings.offered_of_agent(id),
             reserved_resources,
             unreserved_resources,
-            active: agent.state == AgentState::Active && !agent.deactivated,
+            active: agent.is_active(),
             deactivated: agent.deactivated,
             drain_info: drain_info(&agent.drain),
             estimated_drain_start_time_seconds: (agent.drain.since_us > 0)
@@ -247,7 +247,7 @@ impl FrameworkDetail {
         resources.join(&head.offered_resources);
         let many = framework.capabilities & Capability::MultiRole.bit() != 0;
         let roles: Vec<String> = framework.roles.iter().map(|role| role.to_string()).collect();
-        let gone = framework.state != FrameworkState::Active;
+        let gone = framework.state == FrameworkState::Leaving;
         let public = FrameworkPublic::decode(&*framework.public).unwrap_or_default();
         Self {
             user: framework.user.to_string(),
@@ -376,8 +376,15 @@ impl ExecutorRow {
 pub(super) struct OfferRow {
     id: String,
     framework_id: String,
+    allocation_info: Allocation,
     slave_id: String,
     resources: Sum,
+}
+
+/// The role that an offer is for.
+#[derive(Debug, Serialize)]
+struct Allocation {
+    role: String,
 }
 
 impl OfferRow {
@@ -388,6 +395,7 @@ impl OfferRow {
         Self {
             id: offer.id.shown(cluster).to_string(),
             framework_id: framework.map(|of| of.id.shown(cluster).to_string()).unwrap_or_default(),
+            allocation_info: Allocation { role: offer.role.to_string() },
             slave_id: agent.map(|of| of.id.shown(cluster).to_string()).unwrap_or_default(),
             resources: Sum::of(&offer.resources.list()),
         }

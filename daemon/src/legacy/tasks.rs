@@ -2,6 +2,7 @@
 //! written by hand. Mesos: `common/http.cpp`, `JSON::Object model(Task)`.
 
 use std::net::IpAddr;
+use std::rc::Rc;
 
 use mesita_core::table::Id;
 use mesita_core::wire::ContainerId;
@@ -17,7 +18,9 @@ use crate::catalog::Tables;
 use crate::catalog::rows::{Agent, Completed, Status, Task};
 use crate::encoded::Resources;
 use crate::pb::mesita::TaskPublic;
-use crate::v1::events::own_address;
+use crate::pb::mesos::v1 as pb;
+use crate::pb::mesos::v1::{ContainerStatus, TaskStatus};
+use crate::v1::events::{network_info, own_address, place};
 
 /// What a task's row is made of, at the master and at its agent.
 pub(crate) struct TaskParts<'p> {
@@ -45,11 +48,32 @@ pub(crate) struct Contained {
     pub(crate) executor_pid: Option<u32>,
 }
 
-/// Writes the rows of tasks, of which many have the framework or the agent of the one before.
+/// Writes the rows of tasks, of which many have the framework, the agent or the resources of the one
+/// before.
 pub(super) struct Tasks {
-    tables: Tables,
+    tables: Rc<Tables>,
     framework: (Id, String),
     agent: OfAgent,
+    had: Had,
+}
+
+/// Resources as they were told last.
+#[derive(Default)]
+struct Had {
+    of: Resources,
+    text: Vec<u8>,
+}
+
+impl Had {
+    /// Resources as these endpoints tell them.
+    fn told(&mut self, resources: &Resources) -> &[u8] {
+        if self.text.is_empty() || self.of != *resources {
+            self.of.clone_from(resources);
+            self.text.clear();
+            Row::write(&mut self.text, |row| Sum::of(&resources.list()).write(row));
+        }
+        &self.text
+    }
 }
 
 /// What tasks tell of their agent.
@@ -62,9 +86,14 @@ struct OfAgent {
 
 impl Tasks {
     /// Of the tables of one moment.
-    pub(super) fn of(tables: &Tables) -> Self {
+    pub(super) fn of(tables: &Rc<Tables>) -> Self {
         let framework = (Id::default(), String::new());
-        Self { tables: tables.clone(), framework, agent: OfAgent::default() }
+        Self {
+            tables: Rc::clone(tables),
+            framework,
+            agent: OfAgent::default(),
+            had: Had::default(),
+        }
     }
 
     /// Writes the row of a task.
@@ -83,16 +112,16 @@ impl Tasks {
                 ip: ip(agent),
             };
         }
-        parts(task, &self.framework.1, &self.agent.id, self.agent.ip).write(into);
+        parts(task, &self.framework.1, &self.agent.id, self.agent.ip).write(into, &mut self.had);
     }
 
     /// Writes the row of a task that is over or unreachable.
-    pub(super) fn write_completed(&self, into: &mut Vec<u8>, one: &Completed) {
+    pub(super) fn write_completed(&mut self, into: &mut Vec<u8>, one: &Completed) {
         let cluster = self.tables.leading.map_or(0, |(cluster, _)| cluster);
         let framework = one.framework_id.shown(cluster).to_string();
         let agent = one.agent_id.shown(cluster).to_string();
         let ip = ip(self.tables.agents.get(one.task.agent));
-        parts(&one.task, &framework, &agent, ip).write(into);
+        parts(&one.task, &framework, &agent, ip).write(into, &mut self.had);
     }
 }
 
@@ -114,7 +143,7 @@ fn parts<'p>(
         framework_id,
         executor_id: &task.executor,
         slave_id,
-        state: task.state,
+        state: task.latest,
         role: &task.role,
         resources: &task.resources,
         public: &task.public,
@@ -127,13 +156,13 @@ impl TaskParts<'_> {
     /// The row as a value.
     pub(crate) fn row(&self) -> Value {
         let mut text = Vec::new();
-        self.write(&mut text);
+        self.write(&mut text, &mut Had::default());
         // Our own rows have no way to fail.
         serde_json::from_slice(&text).unwrap_or_default()
     }
 
     /// Writes the row.
-    pub(super) fn write(&self, into: &mut Vec<u8>) {
+    fn write(&self, into: &mut Vec<u8>, had: &mut Had) {
         let public = TaskPublic::decode(self.public).unwrap_or_default();
         Row::write(into, |row| {
             row.key("id").text(self.id);
@@ -142,11 +171,14 @@ impl TaskParts<'_> {
             row.key("executor_id").text(self.executor_id);
             row.key("slave_id").word(self.slave_id);
             row.key("state").word(self.state.name());
-            row.key("resources").object(|row| Sum::of(&self.resources.list()).write(row));
+            row.key("resources").raw(had.told(self.resources));
             row.key("role").text(self.role);
             row.key("statuses").objects(self.statuses, |row, (state, status)| {
                 self.write_status(row, *state, status);
             });
+            if let Some(user) = &public.user {
+                row.key("user").text(user);
+            }
             let mut put = |name, value: Option<Box<RawValue>>| {
                 if let Some(value) = value {
                     row.key(name).raw(value.get().as_bytes());
@@ -173,7 +205,9 @@ impl TaskParts<'_> {
     fn write_status(&self, row: &mut Row<'_>, state: TaskState, status: &Status) {
         row.key("state").word(state.name());
         row.key("timestamp").seconds(status.told_us);
-        if let Some(container) = self.container {
+        if status.more {
+            self.write_carried(row, status);
+        } else if let Some(container) = self.container {
             row.key("container_status").object(|row| container.write(row, status.pid));
         }
         if let Some(healthy) = status.healthy {
@@ -182,7 +216,35 @@ impl TaskParts<'_> {
     }
 }
 
+impl TaskParts<'_> {
+    /// Labels, and all that was said of networks.
+    fn write_carried(&self, row: &mut Row<'_>, status: &Status) {
+        let mut told = TaskStatus::decode(&*status.public).unwrap_or_default();
+        if let Some(labels) = told.labels.as_ref().map(labels) {
+            row.key("labels").raw(labels.get().as_bytes());
+        }
+        if let Some(container) = self.container {
+            place(&mut told, &container.status(status.pid));
+        }
+        if let Some(container) = told.container_status.as_ref().map(message) {
+            row.key("container_status").raw(container.get().as_bytes());
+        }
+    }
+}
+
 impl Contained {
+    /// The same as a message.
+    fn status(&self, pid: Option<u32>) -> ContainerStatus {
+        let id = |id: ContainerId| pb::ContainerId { value: id.to_string(), parent: None };
+        let parent = self.inside.map(|around| Box::new(id(around)));
+        ContainerStatus {
+            container_id: Some(pb::ContainerId { parent, ..id(self.id) }),
+            network_infos: self.ip.map(network_info).into_iter().collect(),
+            executor_pid: self.executor_pid.or(pid),
+            ..ContainerStatus::default()
+        }
+    }
+
     fn write(&self, row: &mut Row<'_>, pid: Option<u32>) {
         row.key("container_id").object(|row| {
             row.key("value").shown(self.id);

@@ -70,8 +70,10 @@ use crate::conn::listen::Door;
 use crate::conns::Conns;
 use crate::doors::{Caller, Doors};
 use crate::encoded::Described;
+use crate::http::idle::Idle;
 use crate::http::long::Long;
 use crate::io_thread::{Node, Tasks};
+use crate::legacy::moments::Moments;
 use crate::machines::waiting::Level;
 use crate::port::Port;
 use crate::set::charter::Sources;
@@ -130,6 +132,8 @@ pub(crate) struct MasterNode {
     reading: smol::lock::Semaphore,
     /// Such answers, until they are read.
     long: Long,
+    idle: Idle,
+    moments: Moments,
     waiting: RefCell<operations::Waiting>,
     pub(crate) doors: Doors,
     callers: RefCell<Vec<Caller>>,
@@ -166,6 +170,7 @@ impl MasterNode {
             port,
             tasks,
             conns: Conns::new(options.conns_max),
+            idle: Idle::of(options.conns_max as usize),
             audit: Audit::open(&options.audit).unwrap_or_else(|why| {
                 // It could be opened when the flags were looked at.
                 log::error!("{why}");
@@ -176,6 +181,7 @@ impl MasterNode {
             subscribers: Subscribers::default(),
             reading: smol::lock::Semaphore::new(1),
             long: Long::default(),
+            moments: Moments::default(),
             waiting: RefCell::default(),
             doors,
             callers: RefCell::default(),

@@ -190,18 +190,9 @@ impl MasterNode {
 /// What the core says of an operation, for an HTTP client.
 pub(super) fn answered((result, message): Answer) -> Result<(), Early> {
     result.map_err(|refusal| {
-        // A race with offers, as in Mesos, or an agent that is away: to be tried again.
-        let passes = matches!(
-            refusal,
-            Refusal::NotAvailable
-                | Refusal::InUse
-                | Refusal::AgentAway
-                | Refusal::OutcomeUnknown
-                | Refusal::OperationsFull
-                | Refusal::QueueFull
-                | Refusal::RequestsFull
-                | Refusal::RequestReused
-        );
+        // A race with offers, as in Mesos, an agent that is away, or no room: to be tried again.
+        let passes = refusal.http() == 503
+            || matches!(refusal, Refusal::NotAvailable | Refusal::InUse | Refusal::RequestReused);
         let status = if refusal == Refusal::Denied || passes {
             StatusCode::from_u16(refusal.http()).unwrap_or_default()
         } else {

@@ -11,6 +11,7 @@ use mesita_core::doors::Rights;
 use mesita_core::master::Fact;
 use mesita_core::master::rows::AgentState;
 use mesita_core::table::Id;
+use mesita_core::wire::task::Reason;
 
 use super::MasterNode;
 use super::site::no_file;
@@ -397,8 +398,14 @@ impl MasterNode {
             Fact::Task { row, .. } => {
                 tables.tasks.get(row).is_none().then_some(Change::TaskAdded(row))
             }
-            Fact::TaskState { row, state, .. } => {
-                (tables.tasks.get(row)?.state != state).then_some(Change::TaskUpdated(row))
+            // What a check found is told, too, though the state stays. Mesos: `Master::updateTask`.
+            Fact::TaskState { row, state, reason, .. } => {
+                let checked = matches!(
+                    reason,
+                    Some(Reason::TaskCheckStatusUpdated | Reason::TaskHealthCheckStatusUpdated)
+                );
+                let changes = tables.tasks.get(row)?.state != state;
+                (changes || checked).then_some(Change::TaskUpdated(row))
             }
             Fact::Leading { .. }
             | Fact::Agent { .. }

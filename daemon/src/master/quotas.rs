@@ -28,7 +28,8 @@ use pb::master::call::UpdateQuota;
 use pb::quota::QuotaRequest;
 
 impl MasterNode {
-    /// UPDATE_QUOTA: all of them or none; what was set before the one that is refused is set back.
+    /// UPDATE_QUOTA: all of them or none, in whatever order they can be; when one is refused, what was
+    /// set before it is set back.
     pub(super) async fn update_quota(
         self: &Rc<Self>,
         update: &UpdateQuota,
@@ -56,16 +57,30 @@ impl MasterNode {
             self.options.access.check(caller, Action::UpdateQuota, Some(role))?;
         }
         let before = self.catalog.borrow().now.quotas.clone();
-        for (done, (role, quota)) in wanted.iter().enumerate() {
-            let set = self.set_quota(role, quota, update.force(), caller).await;
-            let Err(refused) = set.and_then(answered) else { continue };
-            for (role, _) in wanted.iter().take(done) {
-                let old = before.get(*role).cloned().unwrap_or_default();
-                // What was true a moment ago is true again.
-                let _ = self.set_quota(role, &old, true, caller).await;
+        let (mut left, mut done) = (wanted.iter().collect::<Vec<_>>(), Vec::new());
+        while !left.is_empty() {
+            let (mut later, mut refused) = (Vec::new(), None);
+            let asked = left.len();
+            for change @ (role, quota) in left {
+                match self.set_quota(role, quota, update.force(), caller).await.and_then(answered) {
+                    Ok(()) => done.push(*role),
+                    // What another role gives up may be what this one needs.
+                    Err(reply) => {
+                        later.push(change);
+                        refused.get_or_insert(reply);
+                    }
+                }
             }
-            self.forget_request(caller);
-            return Err(refused);
+            if let Some(reply) = refused.filter(|_| later.len() == asked) {
+                for role in done {
+                    let old = before.get(role).cloned().unwrap_or_default();
+                    // What was true a moment ago is true again.
+                    let _ = self.set_quota(role, &old, true, caller).await;
+                }
+                self.forget_request(caller);
+                return Err(reply);
+            }
+            left = later;
         }
         Ok(())
     }

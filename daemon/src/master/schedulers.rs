@@ -219,9 +219,13 @@ impl MasterNode {
             }
             let capabilities = call.update_framework.as_ref();
             let capabilities = capabilities.map(|call| calls::capabilities(&call.framework_info));
-            let result = self.put_and_wait(&scheduler, said).await?;
-            result.map_err(|refusal| early(StatusCode::BAD_REQUEST, refusal.sentence()))?;
-            scheduler.capabilities.set(capabilities.unwrap_or_default());
+            // What it is told once the core knows is told in its new form.
+            let before = scheduler.capabilities.replace(capabilities.unwrap_or_default());
+            let result = self.put_and_wait(&scheduler, said).await;
+            if !matches!(result, Ok(Ok(()))) {
+                scheduler.capabilities.set(before);
+            }
+            result?.map_err(|refusal| early(StatusCode::BAD_REQUEST, refusal.sentence()))?;
             let result = self.put_and_wait(&scheduler, constrained).await?;
             result.map_err(|refusal| early(StatusCode::BAD_REQUEST, refusal.sentence()))?;
             scheduler.patterns.replace(patterns(constraints));
@@ -234,6 +238,7 @@ impl MasterNode {
             return Ok(status(StatusCode::ACCEPTED));
         }
         self.port.room().await;
+        scheduler.strangers.asked(&call, cluster);
         self.put_call(&scheduler, said, |_| {})?;
         Ok(status(StatusCode::ACCEPTED))
     }
@@ -285,6 +290,7 @@ impl MasterNode {
         call: Call,
         cluster: u64,
     ) -> Result<Reply, Early> {
+        scheduler.strangers.asked(&call, cluster);
         let parts = calls::accepts(call, scheduler.framework.get(), cluster).map_err(refused)?;
         let mut stored: Vec<(Said, Vec<BodyRef>)> = Vec::new();
         for said in parts {
@@ -622,8 +628,9 @@ impl MasterNode {
                 (Ok(()), None) => {}
             }
         });
-        if calls::is_choosy(constraints) {
-            let _ = self.put_call(scheduler, calls::revive(&subscribe, framework), |_| {});
+        let again = calls::revive(&subscribe, framework);
+        if let Some(revive) = again.filter(|_| calls::is_choosy(constraints)) {
+            let _ = self.put_call(scheduler, revive, |_| {});
         }
     }
 

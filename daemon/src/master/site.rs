@@ -17,6 +17,8 @@ use crate::catalog::Tables;
 use crate::clock;
 use crate::conn::Ends;
 use crate::doors::{Caller, Denied};
+use crate::http::body::Body;
+use crate::http::idle::Idle;
 use crate::http::long::LONG_MAX;
 use crate::http::{
     Answering, Early, Gauges, Reply, Site, Visit, early, only, pieces, request, status,
@@ -49,6 +51,10 @@ impl Site for MasterNode {
         &self.tasks
     }
 
+    fn idle(&self) -> &Idle {
+        &self.idle
+    }
+
     fn health(&self) -> Value {
         let leading = self.catalog.borrow().now.leading;
         json!({
@@ -70,6 +76,7 @@ impl Site for MasterNode {
         Box::pin(async {
             let core = self.port.gauges().await;
             let mut own = self.conns.gauges().to_vec();
+            own.extend(self.idle.gauges());
             own.extend(self.port.bodies.borrow().gauges());
             own.extend(self.catalog.borrow().gauges());
             own.extend(self.store.borrow().gauges());
@@ -81,6 +88,7 @@ impl Site for MasterNode {
             own.extend(self.audit.gauges());
             own.extend(self.of_set.borrow().upgrade().iter().flat_map(|set| set.gauges()));
             own.push(("backlog_bytes", self.port.backlog_bytes() as u64));
+            own.extend(self.moments.gauges());
             own.push(("long_answer_bytes", self.long.bytes() as u64));
             own.push(("long_answer_bytes_max", LONG_MAX as u64));
             let waiting = self.conns.all().iter().map(|conn| conn.outbox.bytes() as u64).sum();
@@ -134,6 +142,7 @@ impl Site for MasterNode {
             "/store" => Ok(Box::pin(self.visit_store(visit))),
             "/masters" => Ok(Box::pin(std::future::ready(self.get_masters(&visit)))),
             "/masters/change" => Ok(Box::pin(self.post_masters(visit))),
+            path if legacy::master::is_long(path) => Ok(Box::pin(self.read_in_turn(visit))),
             _ => match self.read(&visit) {
                 Some(reply) => Ok(Box::pin(std::future::ready(reply))),
                 None => Err(Box::new(visit)),
@@ -154,6 +163,16 @@ pub(super) fn no_file() -> Early {
 }
 
 impl MasterNode {
+    /// What grows with the cluster, when it may hold a moment for it.
+    async fn read_in_turn(self: Rc<Self>, visit: Visit) -> Reply {
+        let moment = self.moments.take().await;
+        let mut reply = self.read(&visit).unwrap_or_else(|| status(StatusCode::NOT_FOUND));
+        if let Body::Pieces(pieces) = reply.body_mut() {
+            pieces.hold(moment);
+        }
+        reply
+    }
+
     /// What was there to read before Mesos' v1 API; none when nothing is there.
     fn read(&self, visit: &Visit) -> Option<Reply> {
         let uri = visit.request.uri();
@@ -187,10 +206,15 @@ impl MasterNode {
             }
             _ => legacy::master::answer(path, &query, tables, &about)?,
         };
-        // Weights are put, too, but not here.
-        let methods = [Method::GET, Method::HEAD, Method::PUT];
-        let methods = if path == "/weights" { &methods[..] } else { &methods[..2] };
-        if let Err(reply) = only(visit.request.method(), methods) {
+        // What else is done there is not done here.
+        let also = match path {
+            "/weights" => &[Method::PUT][..],
+            "/maintenance/schedule" => &[Method::POST],
+            "/quota" => &[Method::POST, Method::DELETE],
+            _ => &[],
+        };
+        let methods = [&[Method::GET, Method::HEAD], also].concat();
+        if let Err(reply) = only(visit.request.method(), &methods) {
             return Some(*reply);
         }
         // What is true of itself, whoever leads.
@@ -204,7 +228,9 @@ impl MasterNode {
 
     /// What `/metrics/snapshot` and GET_METRICS tell: of the cluster while it leads, of itself always.
     pub(super) fn snapshot(&self, tables: &Tables, about: &About) -> Value {
-        let mut told = metrics::snapshot(tables, about, clock::wall_us(), self.leads());
+        // Numbers are of all, whoever reads them; frameworks have names.
+        let whole = tables.whole();
+        let mut told = metrics::snapshot(whole, about, clock::wall_us(), self.leads());
         for (name, count) in self.counted.all() {
             told[format!("master/{name}")] = metrics::number(count).into();
         }
@@ -232,6 +258,7 @@ impl MasterNode {
         put("registrar/state_fetch_ms".to_owned(), times::fetch_ms());
         let mut put = |name, value| put(name, value);
         times::STORES.told("registrar/state_store_ms", &mut put);
+        times::LATENCIES.told("allocator/mesos/allocation_run_latency_ms", &mut put);
         let runs = times::ALLOCATIONS.told("allocator/mesos/allocation_run_ms", &mut put);
         put("allocator/mesos/allocation_runs".to_owned(), metrics::number(runs));
     }
@@ -250,9 +277,11 @@ impl MasterNode {
             let rows = value.as_array().ok_or_else(|| bad("expected a list"))?;
             let read = rows.iter().map(|row| {
                 let role = row["role"].as_str().ok_or_else(|| bad("a weight without a role"))?;
+                // Mesos' reader takes text for a number.
                 let weight =
-                    row["weight"].as_f64().ok_or_else(|| bad("a role without a weight"))?;
-                Ok((role.to_owned(), weight))
+                    row["weight"].as_f64().or_else(|| row["weight"].as_str()?.parse().ok());
+                let weight = weight.ok_or_else(|| bad("a role without a weight"))?;
+                Ok((role.trim().to_owned(), weight))
             });
             let weights = read.collect::<Result<Vec<_>, Early>>()?;
             self.update_weights(weights, &visit.caller).await

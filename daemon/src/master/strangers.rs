@@ -1,4 +1,4 @@
-//! Agents that a framework asks after and that are none of this cluster, by what it calls them: the
+//! Agents that a framework names and that are none of this cluster, by what it calls them: the
 //! answer names them as the question did.
 
 use std::cell::RefCell;
@@ -9,7 +9,7 @@ use mesita_core::wire::call::Capability;
 
 use crate::pb::mesos::v1::scheduler::Call;
 use crate::pb::mesos::v1::scheduler::call::reconcile;
-use crate::pb::mesos::v1::{TaskState, TaskStatus, task_status};
+use crate::pb::mesos::v1::{AgentId, TaskState, TaskStatus, task_status};
 use crate::v1::calls::NO_AGENT;
 use crate::v1::events::agent_id;
 
@@ -41,16 +41,31 @@ fn unknown(task: reconcile::Task, knows: u32) -> TaskStatus {
     status
 }
 
-/// Those that one framework asks after: the task, and what the agent is called.
+/// Tasks that a call is about, each with the agent that it names.
+fn named(call: &Call) -> impl Iterator<Item = (&str, &AgentId)> {
+    let asked = call.reconcile.iter().flat_map(|call| &call.tasks);
+    let asked = asked.map(|task| (&task.task_id, task.agent_id.as_ref()));
+    let killed = call.kill.iter().map(|kill| (&kill.task_id, kill.agent_id.as_ref()));
+    let operations = call.accept.iter().flat_map(|accept| &accept.operations);
+    let launched = operations.flat_map(|operation| {
+        let alone = operation.launch.iter().flat_map(|launch| &launch.task_infos);
+        let groups = operation.launch_group.iter();
+        alone.chain(groups.flat_map(|launch| &launch.task_group.tasks))
+    });
+    let launched = launched.map(|task| (&task.task_id, Some(&task.agent_id)));
+    let all = asked.chain(killed).chain(launched);
+    all.filter_map(|(task, agent)| Some((task.value.as_str(), agent?)))
+}
+
+/// Those that one framework names: the task, and what the agent is called.
 #[derive(Default)]
 pub(super) struct Strangers(RefCell<VecDeque<(String, String)>>);
 
 impl Strangers {
-    /// Takes note of the agents of a RECONCILE that are none of the cluster's.
+    /// Takes note of the agents of a call that are none of the cluster's, with the task of each.
     pub(super) fn asked(&self, call: &Call, cluster: u64) {
         let mut waiting = self.0.borrow_mut();
-        for task in call.reconcile.iter().flat_map(|call| &call.tasks) {
-            let (task, Some(agent)) = (&task.task_id.value, &task.agent_id) else { continue };
+        for (task, agent) in named(call) {
             let shown = task.len() <= NAME_MAX && agent.value.len() <= NAME_MAX;
             if !shown || mesita_core::wire::AgentId::parse(&agent.value, cluster).is_some() {
                 continue;
@@ -58,7 +73,7 @@ impl Strangers {
             if waiting.len() == WAITING_MAX {
                 waiting.pop_front();
             }
-            waiting.push_back((task.clone(), agent.value.clone()));
+            waiting.push_back((task.to_owned(), agent.value.clone()));
         }
     }
 
@@ -70,7 +85,7 @@ impl Strangers {
         }
         let of = waiting.iter().position(|(task, _)| *task == status.task_id.value);
         if let Some((_, value)) = of.and_then(|at| waiting.remove(at)) {
-            status.agent_id = Some(crate::pb::mesos::v1::AgentId { value });
+            status.agent_id = Some(AgentId { value });
         }
     }
 }
@@ -78,8 +93,8 @@ impl Strangers {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::pb::mesos::v1::TaskId;
     use crate::pb::mesos::v1::scheduler::call::{Reconcile, reconcile};
-    use crate::pb::mesos::v1::{AgentId, TaskId};
 
     fn asks(tasks: &[(&str, &str)]) -> Call {
         let task = |(task, agent): &(&str, &str)| reconcile::Task {

@@ -17,8 +17,9 @@ pub(crate) fn flags(flags: &BTreeMap<String, String>) -> Vec<pb::Flag> {
 pub(crate) fn version() -> pb::VersionInfo {
     pb::VersionInfo {
         version: MESOS_VERSION.to_owned(),
-        build_date: BUILD_DATE.map(str::to_owned),
-        build_time: build_time(),
+        build_date: Some(BUILD_DATE.unwrap_or_default().to_owned()),
+        build_time: Some(build_time()),
+        build_user: Some(String::new()),
         git_sha: GIT_SHA.map(str::to_owned),
         ..pb::VersionInfo::default()
     }
@@ -31,15 +32,17 @@ const BUILD_TIME: Option<&str> = option_env!("MESITA_BUILD_TIME");
 /// See `BUILD_DATE`.
 const GIT_SHA: Option<&str> = option_env!("MESITA_GIT_SHA");
 
-fn build_time() -> Option<f64> {
-    BUILD_TIME?.parse().ok()
+/// 0 of what was not built as a release.
+fn build_time() -> f64 {
+    BUILD_TIME.and_then(|time| time.parse().ok()).unwrap_or(0.0)
 }
 
-/// The same as fields of JSON, as far as it is known.
+/// The same as fields of JSON. Nobody is told as who has built it: a release is the same whoever builds it.
 pub(crate) fn built() -> impl Iterator<Item = (&'static str, Value)> {
     let told = [
-        ("build_date", BUILD_DATE.map(Value::from)),
-        ("build_time", build_time().map(Value::from)),
+        ("build_date", Some(BUILD_DATE.unwrap_or_default().into())),
+        ("build_time", Some(build_time().into())),
+        ("build_user", Some("".into())),
         ("git_sha", GIT_SHA.map(Value::from)),
     ];
     told.into_iter().filter_map(|(name, value)| Some((name, value?)))

@@ -1,6 +1,6 @@
 //! What the operator API tells of the catalog's rows.
 
-use mesita_core::master::rows::{AgentState, FrameworkState};
+use mesita_core::master::rows::FrameworkState;
 use mesita_core::resources::Amount;
 use mesita_core::table::Id;
 use mesita_core::wire::call::Capability;
@@ -12,11 +12,12 @@ use std::collections::BTreeMap;
 
 use super::amounts::{double, seconds};
 use super::calls::capability_list;
-use super::events::{self, MESOS_VERSION, agent_id, domain, framework_id};
+use super::events::{self, MESOS_VERSION, agent_id, domain, framework_id, offer_id};
 use super::maintenance;
 use super::resources::{Form, Stack, attributes, of_holder, of_wire, one_of_wire};
 use crate::catalog::Tables;
-use crate::catalog::rows::{Agent, Completed, Executor, Framework, Status, Task};
+use crate::catalog::rows::{Agent, Completed, Executor, Framework, Offer, Status, Task};
+use crate::encoded::Resources;
 use crate::legacy::address;
 use crate::legacy::roles::{Has, has_by_role};
 use crate::pb::mesita::{FrameworkPublic, TaskPublic};
@@ -51,8 +52,10 @@ pub(crate) fn state(tables: &Tables) -> GetState {
 pub(crate) fn agents(tables: &Tables) -> GetAgents {
     let known = tables.agents.iter().filter(|(_, agent)| !agent.is_lost());
     let (recovered, here): (Vec<_>, Vec<_>) = known.partition(|(_, row)| row.is_recovered());
-    let agents = here.into_iter().map(|(id, row)| agent(tables, id, row)).collect();
-    let infos = recovered.into_iter().map(|(id, row)| agent(tables, id, row).agent_info);
+    let mut found = Found::all(tables.whole(), &OF_AGENT);
+    let mut told = |id, row| with_found(tables, row, &found.remove(&id).unwrap_or_default());
+    let agents = here.into_iter().map(|(id, row)| told(id, row)).collect();
+    let infos = recovered.into_iter().map(|(id, row)| told(id, row).agent_info);
     GetAgents { agents, recovered_agents: infos.collect() }
 }
 
@@ -67,24 +70,73 @@ fn seen_of_wire(
     seen.map(|one| one_of_wire(&one, role, form)).collect()
 }
 
+/// What tasks that live, executors and offers somebody has.
+#[derive(Default)]
+struct Found<'t> {
+    tasks: Vec<&'t Task>,
+    executors: Vec<&'t Executor>,
+    offers: Vec<&'t Offer>,
+}
+
+/// Whose each of them is.
+struct Owner {
+    task: fn(&Task) -> Id,
+    executor: fn(&Executor) -> Id,
+    offer: fn(&Offer) -> Id,
+}
+
+const OF_AGENT: Owner =
+    Owner { task: |one| one.agent, executor: |one| one.agent, offer: |one| one.agent };
+const OF_FRAMEWORK: Owner =
+    Owner { task: |one| one.framework, executor: |one| one.framework, offer: |one| one.framework };
+
+impl<'t> Found<'t> {
+    /// What everybody has, at once: O(n log n), where each on its own is O(n).
+    fn all(tables: &'t Tables, owner: &Owner) -> BTreeMap<Id, Self> {
+        let mut all = BTreeMap::<Id, Self>::new();
+        for task in tables.tasks.iter().map(|(_, row)| row).filter(|row| !row.latest.is_terminal())
+        {
+            all.entry((owner.task)(task)).or_default().tasks.push(task);
+        }
+        for (_, executor) in tables.executors.iter() {
+            all.entry((owner.executor)(executor)).or_default().executors.push(executor);
+        }
+        for (_, offer) in tables.offers.iter() {
+            all.entry((owner.offer)(offer)).or_default().offers.push(offer);
+        }
+        all
+    }
+
+    /// What one has.
+    fn of(tables: &'t Tables, owner: &Owner, id: Id) -> Self {
+        let tasks = tables.tasks.iter().map(|(_, row)| row);
+        let executors = tables.executors.iter().map(|(_, row)| row);
+        let offers = tables.offers.iter().map(|(_, row)| row);
+        let lives = |row: &&Task| (owner.task)(row) == id && !row.latest.is_terminal();
+        Self {
+            tasks: tasks.filter(lives).collect(),
+            executors: executors.filter(|row| (owner.executor)(row) == id).collect(),
+            offers: offers.filter(|row| (owner.offer)(row) == id).collect(),
+        }
+    }
+}
+
 /// One agent.
 pub(crate) fn agent(tables: &Tables, id: Id, row: &Agent) -> get_agents::Agent {
+    with_found(tables, row, &Found::of(tables.whole(), &OF_AGENT, id))
+}
+
+fn with_found(tables: &Tables, row: &Agent, found: &Found<'_>) -> get_agents::Agent {
     let info = row.info.info();
     let (ip, port) = address(info.map_or("", |info| info.address));
     let list = row.resources.list();
     let own = Form { allocated: false, ..FORM };
-    let all = tables.whole();
-    let tasks = all.tasks.iter().filter(|(_, task)| task.agent == id);
-    let mut allocated = Vec::new();
-    for (_, task) in tasks.filter(|(_, task)| !task.latest.is_terminal()) {
-        allocated.extend(seen_of_wire(tables, &task.resources.list(), &task.role, FORM));
-    }
-    for (_, one) in all.executors.iter().filter(|(_, one)| one.agent == id) {
-        allocated.extend(seen_of_wire(tables, &one.resources.list(), &one.role, FORM));
-    }
-    let offers = all.offers.iter().filter(|(_, offer)| offer.agent == id);
-    let offered =
-        offers.flat_map(|(_, one)| seen_of_wire(tables, &one.resources.list(), &one.role, FORM));
+    let of_tasks = found.tasks.iter().map(|one| (&one.resources, &one.role));
+    let of_executors = found.executors.iter().map(|one| (&one.resources, &one.role));
+    let seen =
+        |(list, role): (&Resources, &Box<str>)| seen_of_wire(tables, &list.list(), role, FORM);
+    let allocated = of_tasks.chain(of_executors).flat_map(seen).collect();
+    let offered = found.offers.iter().map(|one| (&one.resources, &one.role)).flat_map(seen);
     get_agents::Agent {
         agent_info: pb::AgentInfo {
             hostname: info.map_or("", |info| info.hostname).to_owned(),
@@ -94,7 +146,7 @@ pub(crate) fn agent(tables: &Tables, id: Id, row: &Agent) -> get_agents::Agent {
             id: Some(agent_id(row.id, cluster(tables))),
             domain: info.and_then(|info| domain(info.region, info.zone)),
         },
-        active: row.state == AgentState::Active && !row.deactivated,
+        active: row.is_active(),
         deactivated: Some(row.deactivated),
         version: MESOS_VERSION.to_owned(),
         pid: Some(format!("slave(1)@{ip}:{port}")),
@@ -139,29 +191,36 @@ fn summed(resources: Vec<pb::Resource>) -> Vec<pb::Resource> {
 
 /// Frameworks that this master knows.
 pub(crate) fn frameworks(tables: &Tables) -> GetFrameworks {
-    let rows = tables.frameworks.iter().map(|(id, row)| framework(tables, id, row));
-    let gone = tables.completed_frameworks.iter().map(|(id, row)| framework(tables, *id, row));
+    let mut found = Found::all(tables, &OF_FRAMEWORK);
+    let mut told =
+        |id, row| framework_with(tables, id, row, &found.remove(&id).unwrap_or_default());
     GetFrameworks {
-        frameworks: rows.collect(),
-        completed_frameworks: gone.collect(),
+        frameworks: tables.frameworks.iter().map(|(id, row)| told(id, row)).collect(),
+        completed_frameworks: {
+            let gone = tables.completed_frameworks.iter();
+            gone.map(|(id, row)| told(*id, row)).collect()
+        },
         ..GetFrameworks::default()
     }
 }
 
 /// One framework.
 pub(crate) fn framework(tables: &Tables, id: Id, row: &Framework) -> get_frameworks::Framework {
+    framework_with(tables, id, row, &Found::of(tables, &OF_FRAMEWORK, id))
+}
+
+fn framework_with(
+    tables: &Tables,
+    id: Id,
+    row: &Framework,
+    found: &Found<'_>,
+) -> get_frameworks::Framework {
     let active = row.state == FrameworkState::Active;
-    let mut allocated = Vec::new();
-    let own = tables.tasks.iter().filter(|(_, task)| task.framework == id);
-    for (_, task) in own.filter(|(_, task)| !task.latest.is_terminal()) {
-        allocated.extend(of_wire(&task.resources.list(), &task.role, FORM));
-    }
-    for (_, one) in tables.whole().executors.iter().filter(|(_, one)| one.framework == id) {
-        allocated.extend(of_wire(&one.resources.list(), &one.role, FORM));
-    }
-    let offers = tables.offers.iter().filter(|(_, offer)| offer.framework == id);
-    let offered: Vec<pb::Resource> =
-        offers.flat_map(|(_, one)| of_wire(&one.resources.list(), &one.role, FORM)).collect();
+    let of_tasks = found.tasks.iter().map(|one| (&one.resources, &one.role));
+    let of_executors = found.executors.iter().map(|one| (&one.resources, &one.role));
+    let told = |(list, role): (&Resources, &Box<str>)| of_wire(&list.list(), role, FORM);
+    let allocated = of_tasks.chain(of_executors).flat_map(told).collect();
+    let offered = found.offers.iter().map(|one| (&one.resources, &one.role)).flat_map(told);
     get_frameworks::Framework {
         framework_info: framework_info(tables, row),
         active,
@@ -170,12 +229,31 @@ pub(crate) fn framework(tables: &Tables, id: Id, row: &Framework) -> get_framewo
         registered_time: Some(time(row.registered_us)),
         // Mesos: the first time counts as one, too.
         reregistered_time: Some(time(row.registered_us.max(row.reregistered_us))),
-        unregistered_time: (!active).then(|| time(row.since_us)),
+        unregistered_time: (row.state == FrameworkState::Leaving).then(|| time(row.since_us)),
         allocated_resources: summed(allocated),
-        offered_resources: summed(offered),
+        offered_resources: summed(offered.collect()),
+        offers: found.offers.iter().map(|one| offer(tables, row, one)).collect(),
         inverse_offers: maintenance::inverse_offers(tables, id),
         offer_constraints: Some(offer_constraints(row)),
         ..get_frameworks::Framework::default()
+    }
+}
+
+/// An offer that a framework has not answered.
+fn offer(tables: &Tables, of: &Framework, row: &Offer) -> pb::Offer {
+    let agent = tables.agents.get(row.agent);
+    let info = agent.and_then(|agent| agent.info.info());
+    let role = Some(row.role.to_string());
+    pb::Offer {
+        id: offer_id(row.id, cluster(tables)),
+        framework_id: framework_id(of.id, cluster(tables)),
+        agent_id: agent_id(agent.map_or(AgentId::NONE, |agent| agent.id), cluster(tables)),
+        hostname: info.as_ref().map_or("", |info| info.hostname).to_owned(),
+        resources: of_wire(&row.resources.list(), &row.role, FORM),
+        attributes: info.as_ref().map(|info| attributes(&info.attributes)).unwrap_or_default(),
+        allocation_info: Some(pb::resource::AllocationInfo { role }),
+        domain: info.and_then(|info| domain(info.region, info.zone)),
+        ..pb::Offer::default()
     }
 }
 
@@ -283,6 +361,7 @@ fn task_of(tables: &Tables, row: &Task, framework: FrameworkId, agent: AgentId) 
         health_check: public.health_check,
         kill_policy: public.kill_policy,
         limits: public.limits,
+        user: public.user,
         ..pb::Task::default()
     };
     told.status_update_uuid = told.statuses.last().and_then(|status| status.uuid.clone());

@@ -344,7 +344,15 @@ fn public(task: &pb::TaskInfo, executor: Option<&pb::ExecutorInfo>) -> TaskPubli
         kill_policy: task.kill_policy,
         check: task.check.clone(),
         read_only: resources::read_only(&task.resources),
+        user: user_of(task),
     }
+}
+
+/// Whom a task's command names, or its executor's. Mesos: `protobuf::createTask`.
+fn user_of(task: &pb::TaskInfo) -> Option<String> {
+    let of_executor = task.executor.as_ref().and_then(|executor| executor.command.as_ref());
+    let user = |command: &pb::CommandInfo| command.user.clone();
+    task.command.as_ref().and_then(user).or_else(|| of_executor.and_then(user))
 }
 
 fn secrets(container: &pb::ContainerInfo) -> impl Iterator<Item = &pb::Secret> {
@@ -452,9 +460,20 @@ pub(crate) fn executor_to_wire<'s>(
     })
 }
 
-/// What is carried of an executor. Two of one id must be equal in it; its framework's id is known.
+/// What is carried of an executor. Two of one id must be equal in it; its framework's id is known. What
+/// has no order has one here, for clients list it in any. Mesos: `operator==(ExecutorInfo, ExecutorInfo)`.
 pub(crate) fn executor_body(executor: &pb::ExecutorInfo) -> Vec<u8> {
-    let carried = pb::ExecutorInfo { framework_id: None, ..executor.clone() };
+    let mut carried = pb::ExecutorInfo { framework_id: None, ..executor.clone() };
+    for resource in &mut carried.resources {
+        resource.allocation_info = None;
+    }
+    carried.resources.sort_by_cached_key(pb::Resource::encode_to_vec);
+    if let Some(command) = &mut carried.command {
+        command.uris.sort_by(|one, other| one.value.cmp(&other.value));
+        // Of two variables of one name the last one counts.
+        let variables = command.environment.iter_mut().flat_map(|all| Some(&mut all.variables));
+        variables.for_each(|all| all.sort_by(|one, other| one.name.cmp(&other.name)));
+    }
     carried.encode_to_vec()
 }
 
@@ -487,6 +506,32 @@ mod tests {
         let mut scratch = Scratch::new(&mut memory);
         let told = executor_to_wire(&around, &mut Bodies::default(), &mut scratch);
         assert!(told.unwrap_err().to_string().contains("its tasks have their own"));
+    }
+
+    #[test]
+    fn executors_are_the_same_in_whatever_order_they_are_described() {
+        let read = |json: &str| -> pb::ExecutorInfo {
+            crate::http::transcode::from_json(json.as_bytes()).unwrap()
+        };
+        let one = read(
+            r#"{"executor_id":{"value":"x"},"command":{"value":"a",
+                "uris":[{"value":"http://a"},{"value":"http://b"}],
+                "environment":{"variables":[{"name":"A","value":"1"},{"name":"B","value":"2"}]}},
+                "resources":[{"name":"cpus","type":"SCALAR","scalar":{"value":1}},
+                    {"name":"mem","type":"SCALAR","scalar":{"value":32}}]}"#,
+        );
+        let other = read(
+            r#"{"executor_id":{"value":"x"},"framework_id":{"value":"f"},"command":{"value":"a",
+                "uris":[{"value":"http://b"},{"value":"http://a"}],
+                "environment":{"variables":[{"name":"B","value":"2"},{"name":"A","value":"1"}]}},
+                "resources":[{"name":"mem","type":"SCALAR","scalar":{"value":32},
+                    "allocation_info":{"role":"r"}},
+                    {"name":"cpus","type":"SCALAR","scalar":{"value":1}}]}"#,
+        );
+        assert_eq!(executor_body(&one), executor_body(&other));
+        let mut changed = other;
+        changed.resources[0].scalar = Some(pb::value::Scalar { value: 64.0 });
+        assert_ne!(executor_body(&one), executor_body(&changed));
     }
 
     #[test]

@@ -48,6 +48,37 @@ fn connect(port: u16) -> TcpStream {
     stream
 }
 
+/// Clients keep one connection for all of their calls, and executors say nothing for as long as a task
+/// takes; a head that was begun is another thing.
+#[test]
+fn whoever_asks_nothing_may_stay_and_a_head_that_does_not_end_may_not() {
+    let world = World::new();
+    let (master, agent) = cluster(&world);
+    let began = std::time::Instant::now();
+    let ask = |stream: &mut TcpStream| {
+        stream.write_all(b"GET /health HTTP/1.1\r\nHost: x\r\n\r\n").unwrap();
+        let mut first = [0; 15];
+        stream.read_exact(&mut first).unwrap();
+        assert_eq!(&first, b"HTTP/1.1 200 OK");
+        // The rest of it.
+        let mut rest = [0; 4096];
+        while !rest.windows(2).any(|two| two == b"}\n" || two[0] == b'}') {
+            assert!(stream.read(&mut rest).unwrap() > 0);
+        }
+    };
+    let mut idle = [master.port, agent.port].map(connect);
+    idle.iter_mut().for_each(ask);
+    let mut slow = [master.port, agent.port].map(connect);
+    slow.iter_mut().for_each(|stream| stream.write_all(b"GET /health HT").unwrap());
+    for stream in &mut slow {
+        // It says nothing, and closes.
+        assert_eq!(stream.read(&mut [0; 16]).unwrap_or(0), 0);
+    }
+    assert!(began.elapsed() > std::time::Duration::from_secs(29), "{:?}", began.elapsed());
+    idle.iter_mut().for_each(ask);
+    end(&world, master, agent);
+}
+
 /// Sends bytes, and gives what was answered until the daemon closed.
 fn answer_to(port: u16, bytes: &[u8]) -> Vec<u8> {
     let mut stream = connect(port);

@@ -3,6 +3,7 @@
 use serde_json::{Value, json};
 
 use crate::http::{Records, ask, post};
+use crate::scheduler_api::{self, Framework};
 use crate::world::{Agent, Master, World, eventually};
 
 fn cluster(world: &World) -> (Master<'_>, Agent<'_>) {
@@ -239,6 +240,43 @@ fn who_subscribes_hears_what_changes() {
     eventually(gone, || "the stream is still there".to_owned());
     master.stop();
     world.nothing_is_left();
+}
+
+/// Mesos' own command line asks so.
+#[test]
+fn paths_and_queries_are_read_as_libprocess_reads_them() {
+    let world = World::new();
+    let (master, agent) = cluster(&world);
+    for name in ["a", "b"] {
+        assert_eq!(master.run(&["--name", name, "--", "true"]).end().status, 0);
+    }
+    let count = |query: &str| read(&master, query)["tasks"].as_array().unwrap().len();
+    eventually(|| count("/tasks") == 2, || read(&master, "/tasks").to_string());
+    assert_eq!(count("/tasks?order=asc&limit=-1"), 2);
+    assert_eq!(count("/tasks?limit=1"), 1);
+    assert_eq!(count("/tasks?limit=many"), 2);
+    assert_eq!(read(&master, "/master/frameworks/")["frameworks"], json!([]));
+    assert_eq!(read_at(agent.port, "/slave%281%29/state/")["frameworks"], json!([]));
+    end(&world, master, agent);
+}
+
+/// What somebody has not acknowledged yet is over all the same.
+#[test]
+fn a_task_is_told_as_it_is_not_as_its_framework_was_told() {
+    let world = World::new();
+    let (master, agent) = cluster(&world);
+    let mut framework = Framework::subscribe(&master, &json!({}));
+    let offer = framework.offer();
+    framework.launch(&offer, &[scheduler_api::task(&offer, "a", "sleep 1")]);
+    framework.events.until("UPDATE");
+    let task = || read(&master, "/state")["frameworks"][0]["tasks"][0].clone();
+    eventually(|| task()["state"] == "TASK_FINISHED", || task().to_string());
+    let told = task()["statuses"].clone();
+    assert!(!told.to_string().contains("TASK_FINISHED"), "{told}");
+    let offers = read(&master, "/state")["frameworks"][0]["offers"].clone();
+    assert_eq!(offers[0]["allocation_info"], json!({"role": "*"}), "{offers}");
+    framework.accepted("TEARDOWN", &Value::Null);
+    end(&world, master, agent);
 }
 
 pub(crate) fn read_at(port: u16, path: &str) -> Value {

@@ -482,7 +482,8 @@ impl AgentNode {
         let inner = self.named(id, caller, [Action::AttachContainerInput; 2])?;
         let stdio = inner.stdio.borrow().clone();
         let stdio = stdio.ok_or_else(|| match inner.is_over() {
-            true => missing(&inner.chain),
+            // Clients know that by this: there is nothing to write to, and its output may go on.
+            true => early(StatusCode::INTERNAL_SERVER_ERROR, "the container has ended"),
             false => without(),
         })?;
         Ok((stdio, Written::Inner(inner)))

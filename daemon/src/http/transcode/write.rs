@@ -93,7 +93,7 @@ fn plain<T: Serialize + ?Sized>(value: &T, into: &mut Vec<u8>) {
 /// in strings, where it may be escaped.
 pub(crate) fn ascii(json: Vec<u8>) -> Vec<u8> {
     let plain = |byte: &u8| byte.is_ascii() && *byte != 0x7f;
-    if json.iter().all(plain) {
+    if json.is_ascii() && !json.contains(&0x7f) {
         return json;
     }
     let mut told = Vec::with_capacity(json.len().saturating_mul(2));

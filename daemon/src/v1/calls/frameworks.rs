@@ -128,22 +128,35 @@ impl<'s> Writer<'s> {
     }
 }
 
-/// The call that wants offers in all roles but those that a subscription suppresses.
-pub(crate) fn revive(call: &pb::scheduler::call::Subscribe, framework: FrameworkId) -> Said {
+/// The call that wants offers in all roles but those that a subscription suppresses; none when there
+/// are no others.
+#[allow(deprecated)] // Frameworks without MULTI_ROLE have a role and no roles.
+pub(crate) fn revive(
+    call: &pb::scheduler::call::Subscribe,
+    framework: FrameworkId,
+) -> Option<Said> {
     let mut memory = vec![0; MEMORY];
-    let wanted = |role: &&String| !call.suppressed_roles.contains(role);
-    let roles = call.framework_info.roles.iter().filter(wanted).map(String::as_str);
+    let info = &call.framework_info;
+    let own = if info.roles.is_empty() { std::slice::from_ref(&info.role) } else { &[][..] };
+    let own = own.iter().map(|role| role.as_deref().unwrap_or("*"));
+    let roles = info.roles.iter().map(String::as_str).chain(own);
+    let wanted = |role: &&str| !call.suppressed_roles.iter().any(|one| one == role);
+    let wanted: Vec<&str> = roles.filter(wanted).collect();
+    if wanted.is_empty() {
+        return None;
+    }
     // All of them, when it names none to be left out.
     let roles = if call.suppressed_roles.is_empty() {
         Seq::EMPTY
     } else {
-        Scratch::new(&mut memory).seq::<&'static str>(roles).unwrap_or_default()
+        Scratch::new(&mut memory).seq::<&'static str>(wanted).unwrap_or_default()
     };
     let head = Head::Call(call::Call { framework, ticket: 0, verb: Verb::Revive { roles } });
     // Our own types have no way to fail.
     let head = postcard::to_allocvec(&head).unwrap_or_default();
-    Said { head, bodies: Vec::new(), bad: Vec::new() }
+    Some(Said { head, bodies: Vec::new(), bad: Vec::new() })
 }
+
 /// Capabilities of the wire, and of the API.
 const CAPABILITIES: [(Capability, pb::framework_info::capability::Type); 8] = {
     use pb::framework_info::capability::Type;

@@ -121,7 +121,7 @@ pub(crate) fn validate(call: &Call) -> Result<(), BadCall> {
     }
     if call.r#type() == Type::Subscribe {
         let Some(subscribe) = &call.subscribe else { return missing("subscribe") };
-        if subscribe.framework_info.id != call.framework_id {
+        if named(&subscribe.framework_info.id) != named(&call.framework_id) {
             let why = "'framework_id' differs from 'subscribe.framework_info.id'";
             return Err(BadCall::Invalid(why.to_owned()));
         }
@@ -168,12 +168,17 @@ pub(crate) fn validate(call: &Call) -> Result<(), BadCall> {
         }
     }
     if let Some(UpdateFramework { framework_info, .. }) = &call.update_framework
-        && framework_info.id != call.framework_id
+        && named(&framework_info.id) != named(&call.framework_id)
     {
         let why = "'framework_id' differs from 'update_framework.framework_info.id'";
         return Err(BadCall::Invalid(why.to_owned()));
     }
     Ok(())
+}
+
+/// An id; one that is empty is none.
+fn named(id: &Option<pb::FrameworkId>) -> &str {
+    id.as_ref().map_or("", |id| &id.value)
 }
 
 fn uuid(bytes: &[u8]) -> Result<Uuid, BadCall> {

@@ -33,17 +33,14 @@ use crate::v1::about;
 use crate::v1::amounts::{double, duration_info, seconds};
 use crate::v1::events::{self, framework_id};
 use crate::v1::operations;
-use crate::v1::reads::{StatusOf, time};
-use crate::v1::resources::{Form, Stack, of_holder, of_wire};
+use crate::v1::reads::{KEPT, StatusOf, time};
+use crate::v1::resources::{of_holder, of_wire};
 use pb::agent::call::Type;
 use pb::agent::response::{
     GetAgent, GetContainers, GetExecutors, GetFrameworks, GetState, GetTasks, get_containers,
     get_executors, get_frameworks,
 };
 use pb::agent::{Call, Response, call, response};
-
-/// Resources as operators see them.
-const FORM: Form = Form { stack: Stack::Both, allocated: true };
 
 /// True for a call that changes nothing.
 fn reads(kind: Type) -> bool {
@@ -250,7 +247,7 @@ impl AgentNode {
     fn told_executors(&self, caller: &Caller) -> GetExecutors {
         let command = |row: &Row| get_executors::Executor {
             executor_info: pb::ExecutorInfo {
-                resources: of_wire(&row.resources.list(), &row.role, FORM),
+                resources: of_wire(&row.resources.list(), &row.role, KEPT),
                 ..self.command_executor(row)
             },
         };
@@ -263,7 +260,7 @@ impl AgentNode {
             let described = one.described();
             let executor_info = pb::ExecutorInfo {
                 framework_id: Some(framework_id(one.framework, cluster)),
-                resources: of_holder(&one.resources.list(), &one.role, FORM, &described.resources),
+                resources: of_holder(&one.resources.list(), &one.role, KEPT, &described.resources),
                 ..described
             };
             get_executors::Executor { executor_info }
@@ -319,7 +316,7 @@ impl AgentNode {
             executor_id: (!row.executor.is_empty())
                 .then(|| pb::ExecutorId { value: row.executor.clone() }),
             agent_id,
-            resources: of_holder(&row.resources.list(), &row.role, FORM, &public.read_only),
+            resources: of_holder(&row.resources.list(), &row.role, KEPT, &public.read_only),
             statuses: statuses.iter().map(|(state, one)| of.told(*state, one)).collect(),
             status_update_state: Some(events::state(state).into()),
             labels: public.labels,

@@ -56,7 +56,7 @@ fn line(event: &Value) -> Option<String> {
             format!(
                 "{}  STAGING  {} on {}",
                 clock_time(now),
-                text(&task["name"]),
+                text(&task["task_id"]["value"]),
                 short(&task["agent_id"])
             )
         }

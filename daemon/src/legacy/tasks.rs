@@ -40,7 +40,7 @@ pub(crate) struct TaskParts<'p> {
 
 /// A container, inside of another or not, and the address of its agent, which is its own.
 /// Mesos: `Slave::statusUpdate`.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Contained {
     pub(crate) id: ContainerId,
     pub(crate) inside: Option<ContainerId>,
@@ -57,23 +57,52 @@ pub(super) struct Tasks {
     had: Had,
 }
 
-/// Resources as they were told last.
+/// What was told last, and is likely to be told again: resources, the network of an agent, and where a
+/// task is.
 #[derive(Default)]
 struct Had {
-    of: Resources,
-    text: Vec<u8>,
+    resources: (Resources, Vec<u8>),
+    network: (Option<IpAddr>, Vec<u8>),
+    place: (Option<(Contained, Option<u32>)>, Vec<u8>),
 }
 
 impl Had {
     /// Resources as these endpoints tell them.
-    fn told(&mut self, resources: &Resources) -> &[u8] {
-        if self.text.is_empty() || self.of != *resources {
-            self.of.clone_from(resources);
-            self.text.clear();
-            Row::write(&mut self.text, |row| Sum::of(&resources.list()).write(row));
+    fn resources(&mut self, resources: &Resources) -> &[u8] {
+        let (of, text) = &mut self.resources;
+        if text.is_empty() || of != resources {
+            of.clone_from(resources);
+            text.clear();
+            Row::write(text, |row| Sum::of(&resources.list()).write(row));
         }
-        &self.text
+        text
     }
+
+    /// The status of a container with that process.
+    fn place(&mut self, container: Contained, pid: Option<u32>) -> &[u8] {
+        if self.place.0 != Some((container, pid)) {
+            if let Some(ip) = container.ip.filter(|ip| self.network.0 != Some(*ip)) {
+                self.network = (Some(ip), network(ip));
+            }
+            self.place.0 = Some((container, pid));
+            self.place.1.clear();
+            let network = &self.network.1;
+            Row::write(&mut self.place.1, |row| container.write(row, pid, network));
+        }
+        &self.place.1
+    }
+}
+
+/// The networks of what has one address.
+fn network(ip: IpAddr) -> Vec<u8> {
+    let mut text = Vec::new();
+    Row::write(&mut text, |row| {
+        row.key("ip_addresses").objects([ip], |row, ip| {
+            row.key("protocol").word(if ip.is_ipv4() { "IPv4" } else { "IPv6" });
+            row.key("ip_address").shown(ip);
+        });
+    });
+    [&b"["[..], &text, b"]"].concat()
 }
 
 /// What tasks tell of their agent.
@@ -171,10 +200,10 @@ impl TaskParts<'_> {
             row.key("executor_id").text(self.executor_id);
             row.key("slave_id").word(self.slave_id);
             row.key("state").word(self.state.name());
-            row.key("resources").raw(had.told(self.resources));
+            row.key("resources").raw(had.resources(self.resources));
             row.key("role").text(self.role);
             row.key("statuses").objects(self.statuses, |row, (state, status)| {
-                self.write_status(row, *state, status);
+                self.write_status(row, *state, status, had);
             });
             if let Some(user) = &public.user {
                 row.key("user").text(user);
@@ -202,13 +231,13 @@ impl TaskParts<'_> {
         });
     }
 
-    fn write_status(&self, row: &mut Row<'_>, state: TaskState, status: &Status) {
+    fn write_status(&self, row: &mut Row<'_>, state: TaskState, status: &Status, had: &mut Had) {
         row.key("state").word(state.name());
         row.key("timestamp").seconds(status.told_us);
         if status.more {
             self.write_carried(row, status);
         } else if let Some(container) = self.container {
-            row.key("container_status").object(|row| container.write(row, status.pid));
+            row.key("container_status").raw(had.place(container, status.pid));
         }
         if let Some(healthy) = status.healthy {
             row.key("healthy").plain(healthy);
@@ -245,20 +274,15 @@ impl Contained {
         }
     }
 
-    fn write(&self, row: &mut Row<'_>, pid: Option<u32>) {
+    fn write(&self, row: &mut Row<'_>, pid: Option<u32>, network: &[u8]) {
         row.key("container_id").object(|row| {
             row.key("value").shown(self.id);
             if let Some(around) = self.inside {
                 row.key("parent").object(|row| row.key("value").shown(around));
             }
         });
-        if let Some(ip) = self.ip {
-            row.key("network_infos").objects([ip], |row, ip| {
-                row.key("ip_addresses").objects([ip], |row, ip| {
-                    row.key("protocol").word(if ip.is_ipv4() { "IPv4" } else { "IPv6" });
-                    row.key("ip_address").shown(ip);
-                });
-            });
+        if self.ip.is_some() {
+            row.key("network_infos").raw(network);
         }
         if let Some(pid) = self.executor_pid.or(pid) {
             row.key("executor_pid").plain(pid);

@@ -29,6 +29,9 @@ use pb::master::response::{
 
 /// Resources as operators see them.
 const FORM: Form = Form { stack: Stack::Both, allocated: true };
+/// Those of a task or an executor, and those that an agent was described with, which Mesos tells as it
+/// keeps them.
+pub(crate) const KEPT: Form = Form { stack: Stack::New, allocated: true };
 
 pub(super) fn cluster(tables: &Tables) -> u64 {
     tables.leading.map_or(0, |(cluster, _)| cluster)
@@ -141,7 +144,7 @@ fn with_found(tables: &Tables, row: &Agent, found: &Found<'_>) -> get_agents::Ag
         agent_info: pb::AgentInfo {
             hostname: info.map_or("", |info| info.hostname).to_owned(),
             port: Some(port.into()),
-            resources: seen_of_wire(tables, &list, "", own),
+            resources: seen_of_wire(tables, &list, "", Form { allocated: false, ..KEPT }),
             attributes: info.map(|info| attributes(&info.attributes)).unwrap_or_default(),
             id: Some(agent_id(row.id, cluster(tables))),
             domain: info.and_then(|info| domain(info.region, info.zone)),
@@ -302,7 +305,7 @@ fn executor(tables: &Tables, row: &Executor) -> get_executors::Executor {
         executor_info: pb::ExecutorInfo {
             executor_id: pb::ExecutorId { value: row.name.to_string() },
             framework_id: framework.map(|one| framework_id(one.id, cluster)),
-            resources: of_holder(&row.resources.list(), &row.role, FORM, &described.resources),
+            resources: of_holder(&row.resources.list(), &row.role, KEPT, &described.resources),
             ..described
         },
         agent_id: agent_id(agent, cluster),
@@ -352,7 +355,7 @@ fn task_of(tables: &Tables, row: &Task, framework: FrameworkId, agent: AgentId) 
         framework_id: framework_id(framework, cluster),
         executor_id: (!executor.is_empty()).then(|| pb::ExecutorId { value: executor.to_string() }),
         agent_id: agent_id(agent, cluster),
-        resources: of_holder(&row.resources.list(), &row.role, FORM, &public.read_only),
+        resources: of_holder(&row.resources.list(), &row.role, KEPT, &public.read_only),
         statuses: statuses.collect(),
         status_update_state: Some(events::state(row.state).into()),
         labels: public.labels,

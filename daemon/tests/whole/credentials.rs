@@ -91,7 +91,7 @@ fn over_http_nothing_is_told_or_done_without_a_credential() {
         ("POST", "/agent/x/api/v1", "mesos-master-readwrite"),
         ("POST", "/api/v1", "mesos-master-readwrite"),
         ("POST", "/teardown", "mesos-master-readwrite"),
-        ("GET", "/maintenance/status", "mesos-master-readwrite"),
+        ("GET", "/maintenance/status", "mesos-master-readonly"),
         ("PUT", "/weights", "mesos-master-readwrite"),
         ("POST", SCHEDULER, "mesos-master-scheduler"),
         ("POST", "/master/api/v1/scheduler", "mesos-master-scheduler"),

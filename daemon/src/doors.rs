@@ -129,8 +129,11 @@ impl Doors {
                 let is_here = peer.ip() == local.ip();
                 let is_asked = self.open || is_here;
                 let socket = is_asked.then(|| self.sockets.find(*peer, *local)).flatten();
-                if let Some(inside) = socket.and_then(|socket| self.inside(&socket)) {
+                if let Some(inside) = socket.as_ref().and_then(|socket| self.inside(socket)) {
                     return Err(Denied::Inside(inside));
+                }
+                if is_here && socket.is_none() {
+                    return Err(Denied::Unknown);
                 }
                 let rights = if self.open { Rights::OPERATE } else { Rights::NONE };
                 Ok(Caller::new(ANYONE, rights))

@@ -34,7 +34,11 @@ pub(crate) fn realm(kind: &str, path: &str) -> Option<Realm> {
     }
     match path.strip_prefix("/agent/") {
         // The agent's own answers, wherever they are served.
-        Some(rest) => of_agent(under_process(rest.find('/').map_or("/", |at| &rest[at..]))),
+        Some(rest) => match under_process(rest.find('/').map_or("/", |at| &rest[at..])) {
+            // The agent does not have to be asked by everybody.
+            "/health" | "/version" => Some(Realm::ReadOnly),
+            path => of_agent(path),
+        },
         None if is_below(path, "/api/v1/scheduler") => Some(Realm::Scheduler),
         None if path == "/redirect" => None,
         None => of_any(path),

@@ -7,13 +7,13 @@ use mesita_core::agent::Input;
 use mesita_core::wire::executor::ExecutorCall;
 use mesita_core::wire::hello::Role;
 use mesita_core::wire::link::{Link, Parting};
-use mesita_core::wire::{Fence, Head};
+use mesita_core::wire::{Fence, Head, decode};
 
 use super::AgentNode;
 use crate::conn::hello;
 use crate::conn::listen::{Arrival, STRANGER_US, Stranger, Welcome};
 use crate::conn::outbox::Outbox;
-use crate::conn::talk::talk;
+use crate::conn::talk::{Talk, talk};
 use crate::conn::{Conn, Pipe};
 use crate::doors::Caller;
 use crate::{alarm, http};
@@ -22,10 +22,7 @@ impl Welcome for AgentNode {
     async fn arrived(self: Rc<Self>, arrival: Arrival, stranger: Stranger) {
         match arrival {
             Arrival::Native(pipe) => self.native(pipe, || stranger.known()).await,
-            Arrival::Http(pipe) => {
-                stranger.known();
-                http::serve(pipe, self).await;
-            }
+            Arrival::Http(pipe) => http::serve(pipe, self, stranger).await,
         }
     }
 }
@@ -35,7 +32,7 @@ impl AgentNode {
         let Pipe { reading, mut writing, ends, .. } = pipe;
         let own = self.own.borrow().clone();
         let greeted = hello::hear(reading, &mut writing, &own, &self.port.bodies);
-        let (frames, peer) = match alarm::within(STRANGER_US, greeted).await {
+        let (mut frames, peer) = match alarm::within(STRANGER_US, greeted).await {
             Some(Ok(greeted)) => greeted,
             Some(Err(refused)) => return log::info!("{}: {refused}", ends.peer()),
             None => return,
@@ -59,19 +56,32 @@ impl AgentNode {
             }
             return;
         }
-        let Some(id) = self.conns.begin() else { return };
         if hello::welcome(&mut writing, &own).await.is_err() {
-            self.conns.end(id);
             return;
         }
+        // It proves itself by its token, with its first call; until then it has no seat.
+        let said = alarm::within(STRANGER_US, frames.next(&self.port.bodies)).await;
+        let Some(Ok(received)) = said else { return };
+        let (first, bodies) = (received.head.to_vec(), received.bodies);
+        let first_call = decode::<Head<'_>>(&first);
+        let Ok(call @ Head::ExecutorCall(subscribes)) = first_call else {
+            return self.port.drop_bodies(&bodies);
+        };
+        if !proves_itself(&subscribes) || !self.is_proved(&subscribes) {
+            return self.port.drop_bodies(&bodies);
+        }
+        let Some(id) = self.conns.begin() else { return self.port.drop_bodies(&bodies) };
         known();
+        frames.widen(own.limits());
         let outbox = Outbox::new(self.options.stream_bytes_max, self.on_level("an executor"));
-        // An executor proves itself by its token, with its first call.
         let caller = Caller::new("", Default::default());
         let conn = Conn::new(id, ends, peer, caller, outbox);
         self.conns.add(&conn);
         let head_max = conn.peer.head_max;
         self.port.put(&Input::Opened { conn: id, role: Role::Executor, head_max });
+        if let Err(why) = self.head(&conn, &call, &first, bodies) {
+            log::info!("executor at {}: {why}", ends.peer());
+        }
         let ending = talk(&conn, frames, writing, &*self).await;
         log::debug!("executor at {}: {ending}", ends.peer());
         self.conns.end(id);
@@ -92,4 +102,9 @@ impl AgentNode {
             }
         }
     }
+}
+
+/// True for a call that says by which token its caller is who it is.
+const fn proves_itself(call: &ExecutorCall<'_>) -> bool {
+    matches!(call, ExecutorCall::Subscribe { .. } | ExecutorCall::Holds { .. })
 }

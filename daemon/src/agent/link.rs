@@ -14,7 +14,7 @@ use mesita_core::time::Time;
 use mesita_core::wire::agent::AgentEvent;
 use mesita_core::wire::hello::Role;
 use mesita_core::wire::link::{Link, Parting};
-use mesita_core::wire::svc::Stream;
+use mesita_core::wire::svc::{CloseReason, Stream};
 use mesita_core::wire::{BodyRef, Head, Session, decode};
 
 use super::AgentNode;
@@ -24,6 +24,7 @@ use crate::conn::dial::{Way, connect};
 use crate::conn::frames::Frames;
 use crate::conn::hello::{self, Peer, Refused};
 use crate::conn::outbox::Outbox;
+use crate::conn::streams::refuse;
 use crate::conn::talk::{Ending, Talk, talk};
 use crate::conn::{Conn, Ends, Pipe, Writing};
 use crate::doors::Caller;
@@ -328,6 +329,11 @@ impl Talk for AgentNode {
     }
 
     fn open(&self, conn: &Rc<Conn>, stream: u32, kind: Stream<'_>, window: u32) {
+        // It says for whom it asks, and is believed.
+        if conn.peer.role != Role::Master {
+            let message = "only an agent's master opens streams to it";
+            return refuse(conn, stream, CloseReason::Denied, message);
+        }
         self.open_stream(conn, stream, kind, window);
     }
 

@@ -134,12 +134,14 @@ fn make(flags: &NewCluster, directory: &Path) -> Result<Made, String> {
     )?;
     write("ca.pem", &made.authority)?;
     let to_do = format!(
-        "cluster {name} is made in {dir}. Start its first master and agent, each under whatever keeps \
-         it running:\n  mesita master --config {master}\n  mesita agent --config {agent}\n\
+        "cluster {name} is made in {dir}. Start its first master and agent:\n  \
+         mesita master --config {master}\n  mesita agent --config {agent}\n\
+         or have them begin with the machine:\n  mesita install master -- --config {master}\n  \
+         mesita install agent -- --config {agent}\n\
          On other machines, within a day, on up to {USES}:\n  mesita agent --master https://{address} \
          --join {others}\nTwo more masters, so that any one may be gone: `mesita token create --role master \
          --uses 2` prints what to start.\nTo operate it:\n  export MESITA_MASTER=https://{address} \
-         MESITA_CREDENTIAL={operator} MESITA_TLS_CA_FILE={ca}\n",
+         MESITA_CREDENTIAL={operator} MESITA_TLS_CA_FILE={ca}\n  mesita run --user nobody -- echo hello\n",
         name = flags.name,
         dir = directory.display(),
         master = at("master.toml"),

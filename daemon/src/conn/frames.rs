@@ -77,6 +77,11 @@ impl Frames {
         Self { reading, assembly: Assembly::new(limits) }
     }
 
+    /// Takes frames within other limits from now on, between two of them.
+    pub(crate) fn widen(&mut self, limits: Limits) {
+        self.assembly.limit(limits);
+    }
+
     /// What comes after the last frame that was read: nothing of it has been.
     pub(crate) fn into_rest(self) -> Reading {
         self.reading

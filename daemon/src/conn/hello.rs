@@ -6,7 +6,7 @@ use std::rc::Rc;
 
 use futures_lite::AsyncWriteExt;
 use mesita_core::limits::{FRAME_MAX, HEAD_MAX, HEAD_MIN};
-use mesita_core::wire::frame::Limits;
+use mesita_core::wire::frame::{Limits, overhead};
 use mesita_core::wire::hello::{AuthScheme, Hello, Mismatch, Role, agree};
 use mesita_core::wire::link::{Link, Parting};
 use mesita_core::wire::{Generation, Head, decode};
@@ -105,6 +105,13 @@ impl Own {
         Limits { frame_max: u32::try_from(FRAME_MAX).unwrap_or(u32::MAX), head_max: self.head_max }
     }
 
+    /// Those of a peer that is not known yet: it has nothing to say that is long, and no room is set
+    /// aside for it.
+    pub(crate) fn short(&self) -> Limits {
+        let frame_max = u32::try_from(HEAD_MAX + overhead(0)).unwrap_or(u32::MAX);
+        Limits { frame_max, ..self.limits() }
+    }
+
     /// The hello as it goes over the wire.
     pub(crate) fn bytes(&self) -> Vec<u8> {
         Packet::of(&Head::Hello(self.hello())).into_parts().0
@@ -152,14 +159,15 @@ pub(crate) async fn welcome(writing: &mut Writing, own: &Own) -> Result<[u8; 16]
     Ok(hello.nonce)
 }
 
-/// Reads a hello, and answers it only when there is nothing in common: in a sentence.
+/// Reads a hello, and answers it only when there is nothing in common: in a sentence. What comes after it
+/// is short, until whoever says it is known: see [`Frames::widen`].
 pub(crate) async fn hear(
     reading: Reading,
     writing: &mut Writing,
     own: &Own,
     store: &RefCell<Bodies>,
 ) -> Result<(Frames, Peer), Refused> {
-    let mut frames = Frames::new(reading, own.limits());
+    let mut frames = Frames::new(reading, own.short());
     let answered = take(&mut frames, own, store).await;
     match answered {
         Ok(peer) => Ok((frames, peer)),

@@ -106,7 +106,9 @@ fn ask(diag: &OwnedFd, peer: SocketAddr, local: SocketAddr) -> io::Result<Option
         })
     });
     let header = response.header;
-    Ok(Some(Socket { uid: header.uid, inode: header.inode.into(), cgroup }))
+    // A socket that nobody has any more has none, and is told as root's.
+    let is_somebodys = header.inode != 0;
+    Ok(is_somebodys.then_some(Socket { uid: header.uid, inode: header.inode.into(), cgroup }))
 }
 
 fn question(peer: SocketAddr, local: SocketAddr) -> NetlinkMessage<SockDiagMessage> {
@@ -182,8 +184,12 @@ mod tests {
             assert_eq!(told.uid, rustix::process::geteuid().as_raw());
             let asked = Sockets::new().find(ends.0, ends.1).expect("a socket");
             assert_eq!(told, Socket { cgroup: None, ..asked });
+            // The kernel would say of one that nobody has any more that it is root's.
+            let accepted = listener.accept().unwrap();
             drop(stream);
-            drop(listener);
+            assert_eq!(Sockets::new().find(ends.0, ends.1), None);
+            assert_eq!(Sockets::Listed.find(ends.0, ends.1), None);
+            drop((accepted, listener));
             let nobody = "127.0.0.1:1".parse().unwrap();
             assert_eq!(Sockets::Listed.find(nobody, ends.1), None);
         }

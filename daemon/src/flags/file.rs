@@ -11,7 +11,13 @@ pub(crate) fn given(
     subcommand: &str,
     flags: &[String],
 ) -> Result<Vec<(String, String)>, clap::Error> {
-    let command = super::command();
+    let mut command = super::command();
+    let config = config_of(flags);
+    let of_file = match &config {
+        Some(path) => read(&command, subcommand, Path::new(path))?,
+        None => Vec::new(),
+    };
+    command = with_values(command, subcommand, &of_file);
     let arguments = ["mesita", subcommand].into_iter().chain(flags.iter().map(String::as_str));
     let matches = command.clone().try_get_matches_from(arguments)?;
     let (Some(of), Some(sub)) =
@@ -26,7 +32,22 @@ pub(crate) fn given(
         let values = values.map(|value| absolute(arg, &value.to_string_lossy()));
         Some((arg.get_long()?.to_owned(), values.collect::<Vec<_>>().join(",")))
     });
-    Ok(said.collect())
+    let mut said: Vec<(String, String)> = said.filter(|(name, _)| name != "config").collect();
+    let known = |name: &str| sub.get_arguments().find(|arg| arg.get_long() == Some(name));
+    for (name, value) in of_file {
+        if !said.iter().any(|(of, _)| *of == name) {
+            let value = known(&name).map_or_else(|| value.clone(), |arg| absolute(arg, &value));
+            said.push((name, value));
+        }
+    }
+    Ok(said)
+}
+
+/// The file that `--config` names among flags.
+fn config_of(flags: &[String]) -> Option<String> {
+    let next = flags.iter().position(|flag| flag == "--config").and_then(|at| flags.get(at + 1));
+    let joined = || flags.iter().find_map(|flag| flag.strip_prefix("--config="));
+    next.map(String::as_str).or_else(joined).map(str::to_owned)
 }
 
 /// The value of a flag, and where that is a path, one that leads from the root.
@@ -56,6 +77,16 @@ pub(super) fn with_file(
     subcommand: &str,
     path: &Path,
 ) -> Result<clap::Command, clap::Error> {
+    let values = read(&command, subcommand, path)?;
+    Ok(with_values(command, subcommand, &values))
+}
+
+/// What a file says.
+fn read(
+    command: &clap::Command,
+    subcommand: &str,
+    path: &Path,
+) -> Result<Vec<(String, String)>, clap::Error> {
     let bad = |message: String| {
         let text = format!("{}: {message}\n", path.display());
         clap::Error::raw(clap::error::ErrorKind::ValueValidation, text)
@@ -79,7 +110,15 @@ pub(super) fn with_file(
             })?,
         ));
     }
-    Ok(command.mut_subcommand(subcommand, |sub| {
+    Ok(values)
+}
+
+fn with_values(
+    command: clap::Command,
+    subcommand: &str,
+    values: &[(String, String)],
+) -> clap::Command {
+    command.mut_subcommand(subcommand, |sub| {
         sub.mut_args(|arg| {
             let long = arg.get_long().map(str::to_owned);
             let value = values.iter().find(|(name, _)| Some(name) == long.as_ref());
@@ -90,7 +129,7 @@ pub(super) fn with_file(
                 }
             }
         })
-    }))
+    })
 }
 
 fn in_words(value: &toml::Value) -> Option<String> {

@@ -40,6 +40,7 @@ use serde_json::{Value, json};
 use smol_hyper::rt::FuturesIo;
 
 use crate::access::{Access, endpoint, realm};
+use crate::conn::listen::Stranger;
 use crate::conn::{Ends, Pipe};
 use crate::doors::{Caller, Denied};
 use crate::io_thread::Tasks;
@@ -106,9 +107,9 @@ pub(crate) trait Site {
 }
 
 /// Serves one connection to its end.
-pub(crate) async fn serve<S: Site + 'static>(pipe: Pipe, site: Rc<S>) {
+pub(crate) async fn serve<S: Site + 'static>(pipe: Pipe, site: Rc<S>, stranger: Stranger) {
     let caller = site.caller(&pipe.ends);
-    serve_as(pipe, site, caller).await;
+    serve_stranger(pipe, site, caller, Some(stranger)).await;
 }
 
 /// Serves one connection of a caller that is known.
@@ -117,9 +118,18 @@ pub(crate) async fn serve_as<S: Site + 'static>(
     site: Rc<S>,
     caller: Result<Caller, Denied>,
 ) {
+    serve_stranger(pipe, site, caller, None).await;
+}
+
+async fn serve_stranger<S: Site + 'static>(
+    pipe: Pipe,
+    site: Rc<S>,
+    caller: Result<Caller, Denied>,
+    stranger: Option<Stranger>,
+) {
     let ends = pipe.ends;
     let peer = ends.peer();
-    let doing = Rc::new(Doing::default());
+    let doing = Rc::new(Doing::of(stranger));
     let times = Patience { unread: UNREAD_US, head: HEAD_US };
     let patient = Patient::new(pipe.join(), times, Rc::clone(&doing), site.idle().clone());
     let service = service_fn(move |mut request: Request<Incoming>| {
@@ -176,7 +186,7 @@ pub(crate) async fn serve_as<S: Site + 'static>(
 fn answered(reply: Reply, doing: Rc<Doing>) -> Response<Sent> {
     doing.streams.set(reply.body().is_stream());
     let status = reply.status();
-    doing.served.set(status.is_success() || status.is_redirection());
+    doing.answered(status.is_success() || status.is_redirection());
     reply.map(|body| Sent { body, doing })
 }
 

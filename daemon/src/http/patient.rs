@@ -1,7 +1,7 @@
 //! How long a connection waits for its other end: an answer for its reader, a head for its end, and the
 //! next request for as long as its client wants.
 
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
 use std::io;
 use std::pin::Pin;
 use std::rc::Rc;
@@ -11,6 +11,7 @@ use futures_lite::{AsyncRead, AsyncWrite};
 
 use super::idle::{Idle, Place};
 use crate::alarm::{self, Alarm};
+use crate::conn::listen::Stranger;
 
 /// How long nothing of an answer may be read, in µs.
 pub(crate) const UNREAD_US: u64 = 60_000_000;
@@ -19,7 +20,7 @@ pub(crate) const UNREAD_US: u64 = 60_000_000;
 pub(super) const HEAD_US: u64 = 30_000_000;
 
 /// What a connection does, as whoever answers says.
-#[derive(Debug, Default)]
+#[derive(Default)]
 pub(super) struct Doing {
     /// A request is being read or answered.
     pub(super) answers: Cell<bool>,
@@ -27,6 +28,23 @@ pub(super) struct Doing {
     pub(super) streams: Cell<bool>,
     /// The last request was not refused.
     pub(super) served: Cell<bool>,
+    /// Who has not been given anything yet makes room for others.
+    stranger: RefCell<Option<Stranger>>,
+}
+
+impl Doing {
+    /// Of a connection of nobody known, or of somebody.
+    pub(super) fn of(stranger: Option<Stranger>) -> Self {
+        Self { stranger: RefCell::new(stranger), ..Self::default() }
+    }
+
+    /// A request is answered, and was refused or not.
+    pub(super) fn answered(&self, served: bool) {
+        self.served.set(served);
+        if let Some(stranger) = self.stranger.borrow_mut().take_if(|_| served) {
+            stranger.known();
+        }
+    }
 }
 
 /// Times of a connection, in µs.

@@ -97,6 +97,11 @@ pub(crate) async fn whole(bodies: &RefCell<Bodies>, body: Incoming) -> Result<By
     up_to(bodies, body, BODY_MAX).await
 }
 
+/// The same of who is not known.
+pub(crate) async fn short(bodies: &RefCell<Bodies>, body: Incoming) -> Result<Bytes, Early> {
+    up_to(bodies, body, SHORT_MAX).await
+}
+
 async fn up_to(bodies: &RefCell<Bodies>, body: Incoming, max: usize) -> Result<Bytes, Early> {
     // Who says so at once is not waited for.
     if body.size_hint().lower() > max as u64 {

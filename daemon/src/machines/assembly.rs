@@ -70,6 +70,11 @@ impl Assembly {
         }
     }
 
+    /// Other limits for what comes from now on.
+    pub(crate) fn limit(&mut self, limits: Limits) {
+        self.limits = limits;
+    }
+
     /// Where the next bytes go: at least one, if [`Assembly::take`] has nothing.
     pub(crate) fn room(&mut self) -> &mut [u8] {
         let filled = self.filled;

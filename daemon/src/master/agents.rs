@@ -9,6 +9,7 @@ use hyper::client::conn::http1::SendRequest;
 use hyper::header::{AUTHORIZATION, CONNECTION, HOST, HeaderName, HeaderValue, ORIGIN};
 use hyper::http::uri::PathAndQuery;
 use hyper::{Method, Request, Response, StatusCode, Uri};
+use mesita_core::doors::{ANYONE, Rights};
 use mesita_core::wire::AgentId;
 use mesita_core::wire::svc::Stream;
 use smol_hyper::rt::FuturesIo;
@@ -48,8 +49,15 @@ impl MasterNode {
         if let Some(from) = giver(visit.request.method(), &path) {
             return self.hand_on(&caller, &from, agent, path).await;
         }
+        // An executor's token is the agent's to look at: who shows none has nothing to ask it.
+        let is_stranger = caller.name == ANYONE && !caller.rights.has(Rights::OPERATE);
+        if is_stranger && !visit.request.headers().contains_key(AUTHORIZATION) {
+            let message = "401 Unauthorized. Expecting the token of the executor's environment, \
+                           MESOS_EXECUTOR_AUTHENTICATION_TOKEN, as a bearer token.";
+            return Err(early(StatusCode::UNAUTHORIZED, message));
+        }
+        let mut passed = passed(&self.port.bodies, visit.request, path, is_stranger).await?;
         let mut sender = self.reach(agent, &caller).await?;
-        let mut passed = passed(&self.port.bodies, visit.request, path).await?;
         if caller.principal().is_some() {
             // It was for this master, and no agent has to see it.
             passed.headers_mut().remove(AUTHORIZATION);
@@ -161,6 +169,7 @@ async fn passed(
     bodies: &RefCell<Bodies>,
     visit: Request<Incoming>,
     path: PathAndQuery,
+    is_stranger: bool,
 ) -> Result<Request<Body>, Early> {
     let (mut parts, body) = visit.into_parts();
     parts.uri = Uri::from(path);
@@ -174,6 +183,7 @@ async fn passed(
     }
     parts.headers.insert(HOST, HeaderValue::from_static("agent"));
     let body = match is_stream(&parts.headers) {
+        _ if is_stranger => Body::of(request::short(bodies, body).await?),
         true => Body::Passed(body),
         false => Body::of(request::whole(bodies, body).await?),
     };

@@ -24,11 +24,7 @@ impl Welcome for MasterNode {
     async fn arrived(self: Rc<Self>, arrival: Arrival, stranger: Stranger) {
         match arrival {
             Arrival::Native(pipe) => self.native(pipe, || stranger.known()).await,
-            Arrival::Http(pipe) => {
-                // Requests have times of their own.
-                stranger.known();
-                http::serve(pipe, self).await;
-            }
+            Arrival::Http(pipe) => http::serve(pipe, self, stranger).await,
         }
     }
 }
@@ -48,8 +44,15 @@ impl MasterNode {
             }
         };
         if self.options.standing.in_set && !self.leads() {
-            known();
-            return self.show_the_way(frames, writing, &peer).await;
+            // As far as one that does not lead can tell: others make room for who comes after them.
+            let trusted = match self.joined(&peer, proved.as_ref()) {
+                Ok(node) => node.is_some() || !self.options.access.asks_node(peer.role),
+                Err(why) => return turn_away(&mut writing, Parting::Denied, &why).await,
+            };
+            if trusted {
+                known();
+            }
+            return self.show_the_way(frames, writing, &peer, trusted).await;
         }
         let Ok(nonce) = hello::welcome(&mut writing, &own).await else { return };
         let mut frames = frames;
@@ -66,6 +69,7 @@ impl MasterNode {
             }
         };
         known();
+        frames.widen(own.limits());
         let max = match peer.role {
             Role::Agent => self.options.agent_bytes_max,
             Role::Framework | Role::Client | Role::Master | Role::Executor => {

@@ -8,6 +8,7 @@ use std::rc::Rc;
 
 use mesita_core::Refusal;
 use mesita_core::master::Input;
+use mesita_core::wire::agent::AgentCall;
 use mesita_core::wire::call::{Call, Subscribe, Verb};
 use mesita_core::wire::event::Event;
 use mesita_core::wire::hello::Role;
@@ -76,6 +77,12 @@ impl Talk for MasterNode {
         if !fits {
             self.port.drop_bodies(&bodies);
             return Err("a message that has no place on this connection");
+        }
+        if let Head::AgentCall(AgentCall::Register(register)) = head
+            && register.key != conn.peer.key
+        {
+            self.port.drop_bodies(&bodies);
+            return Err("an agent registers under the key that it said hello with");
         }
         if conn.peer.role == Role::Client && !self.introduce_operator(conn) {
             self.port.drop_bodies(&bodies);

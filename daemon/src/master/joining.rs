@@ -92,7 +92,13 @@ impl MasterNode {
         let done = self.join_now(id, shown, proved);
         let who = proved.map(|key| format!("{NODE}{}", &fingerprint(key)[..SHOWN]));
         let why = done.as_ref().err().map(String::as_str);
-        self.audit.note(who.as_deref().unwrap_or("nobody"), "join", id, why);
+        match why {
+            // Whoever it is may ask as often as it likes.
+            Some(why) => {
+                self.audit.note_seldom(who.as_deref().unwrap_or("nobody"), "join", Some(why));
+            }
+            None => self.audit.note(who.as_deref().unwrap_or("nobody"), "join", id, None),
+        }
         if done.is_ok() {
             self.durable().await;
         }

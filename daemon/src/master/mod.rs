@@ -133,6 +133,8 @@ pub(crate) struct MasterNode {
     /// Such answers, until they are read.
     long: Long,
     idle: Idle,
+    /// Agents that this master joins to the leader, and does not know.
+    strangers_joined: Cell<u32>,
     moments: Moments,
     waiting: RefCell<operations::Waiting>,
     pub(crate) doors: Doors,
@@ -171,6 +173,7 @@ impl MasterNode {
             tasks,
             conns: Conns::new(options.conns_max),
             idle: Idle::of(options.conns_max as usize),
+            strangers_joined: Cell::default(),
             audit: Audit::open(&options.audit).unwrap_or_else(|why| {
                 // It could be opened when the flags were looked at.
                 log::error!("{why}");

@@ -53,6 +53,13 @@ struct Subscriber {
 }
 
 impl Subscribers {
+    /// Ends the streams of callers that are not let in any more.
+    pub(super) fn end_those_of(&self, is_gone: impl Fn(&str) -> bool) {
+        let streams = self.streams.borrow();
+        let gone = streams.iter().filter(|one| is_gone(&one.caller.name));
+        gone.for_each(|one| one.records.close());
+    }
+
     /// Nobody listens.
     fn is_empty(&self) -> bool {
         self.streams.borrow().is_empty()

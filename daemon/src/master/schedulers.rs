@@ -76,6 +76,13 @@ pub(crate) struct Scheduler {
 }
 
 impl Schedulers {
+    /// Ends the streams of callers that are not let in any more.
+    pub(super) fn end_those_of(&self, is_gone: impl Fn(&str) -> bool) {
+        let streams = self.by_conn.borrow();
+        let gone = streams.values().filter(|one| is_gone(&one.caller));
+        gone.for_each(|one| one.records.close());
+    }
+
     fn of_conn(&self, conn: Id) -> Option<Rc<Scheduler>> {
         self.by_conn.borrow().get(&conn).map(Rc::clone)
     }

@@ -24,6 +24,9 @@ use crate::set::standing::Leader;
 /// How long somebody waits here for a leader to be known, in µs.
 const WAIT_US: u64 = 5_000_000;
 
+/// One in so many connections may be of agents that a standby joins to the leader without knowing them.
+const STRANGERS_PART: u32 = 4;
+
 impl MasterNode {
     /// True while it may answer for the cluster.
     pub(super) fn leads(&self) -> bool {
@@ -74,10 +77,16 @@ impl MasterNode {
 
     /// Speaks with whoever has said hello to a master that does not lead: shows the way, now or
     /// when there is one. Agents are told each time that it changes.
-    pub(super) async fn show_the_way(&self, frames: Frames, mut writing: Writing, peer: &Peer) {
+    pub(super) async fn show_the_way(
+        &self,
+        frames: Frames,
+        mut writing: Writing,
+        peer: &Peer,
+        trusted: bool,
+    ) {
         let standing = &self.options.standing;
         if peer.role == Role::Agent {
-            return self.keep_told(frames, writing, peer).await;
+            return self.keep_told(frames, writing, peer, trusted).await;
         }
         let known = alarm::within(WAIT_US, standing.another(None)).await;
         let said = match &known {
@@ -94,7 +103,13 @@ impl MasterNode {
         }
     }
 
-    async fn keep_told(&self, mut frames: Frames, mut writing: Writing, peer: &Peer) {
+    async fn keep_told(
+        &self,
+        mut frames: Frames,
+        mut writing: Writing,
+        peer: &Peer,
+        trusted: bool,
+    ) {
         let own = self.own.borrow().clone();
         if hello::welcome(&mut writing, &own).await.is_err() {
             return;
@@ -114,7 +129,7 @@ impl MasterNode {
         };
         let telling = self.tell_who_leads(&mut writing, peer, &asked);
         if let Some(leader) = futures_lite::future::or(telling, listening).await {
-            self.join_to(&leader, frames, writing).await;
+            self.join_to(&leader, frames, writing, trusted).await;
         }
     }
 
@@ -151,8 +166,8 @@ impl MasterNode {
     }
 
     /// Passes an agent's bytes on to the leader, and the leader's to it: it does not reach that itself.
-    async fn join_to(&self, address: &str, frames: Frames, mut writing: Writing) {
-        let (reason, message) = match self.way_to(address).await {
+    async fn join_to(&self, address: &str, frames: Frames, mut writing: Writing, trusted: bool) {
+        let (reason, message) = match self.way_to(address, trusted).await {
             Ok((far, _seat)) => {
                 let splice = Head::Link(Link::Splice { address });
                 if hello::say(&mut writing, &splice).await.is_ok() {
@@ -173,17 +188,25 @@ impl MasterNode {
     }
 
     /// A connection to the leader for somebody else, and the seat that it takes here.
-    async fn way_to(&self, address: &str) -> Result<(Pipe, Seat<'_>), (Parting, String)> {
+    /// Those that this master does not know have few of them.
+    async fn way_to(
+        &self,
+        address: &str,
+        trusted: bool,
+    ) -> Result<(Pipe, Seat<'_>), (Parting, String)> {
         let known = self.another_leads().filter(|leader| leader.address == address);
         let Some(leader) = known else {
             let message = format!("{address} is not known to lead");
             return Err((Parting::NoLeader, message));
         };
-        let Some(id) = self.conns.begin() else {
+        let strangers = &self.strangers_joined;
+        let has_room = trusted || strangers.get() < self.options.conns_max / STRANGERS_PART;
+        let Some(id) = has_room.then(|| self.conns.begin()).flatten() else {
             let message = "too many connections: see --size on the master".to_owned();
             return Err((Parting::Overloaded, message));
         };
-        let seat = Seat { node: self, id };
+        strangers.set(strangers.get() + u32::from(!trusted));
+        let seat = Seat { node: self, id, trusted };
         let far = splice::onward(&leader.address).await;
         let far =
             far.map_err(|error| (Parting::NoLeader, format!("no way to {address}: {error}")))?;
@@ -237,11 +260,14 @@ impl Asked {
 struct Seat<'m> {
     node: &'m MasterNode,
     id: Id,
+    trusted: bool,
 }
 
 impl Drop for Seat<'_> {
     fn drop(&mut self) {
         self.node.conns.end(self.id);
+        let strangers = &self.node.strangers_joined;
+        strangers.set(strangers.get() - u32::from(!self.trusted));
     }
 }
 

@@ -14,6 +14,7 @@ use mesita_core::wire::svc::{CloseReason, Keep};
 use serde_json::{Value, json};
 
 use super::MasterNode;
+use crate::access::tokens::{NodeRole, Token};
 use crate::access::{denied, kept, tokens};
 use crate::conn::Conn;
 use crate::conn::streams::{Handle, Streams};
@@ -250,6 +251,7 @@ impl MasterNode {
         if owner == kept::OWNER {
             self.judge_principal(caller, key, asked.verb)?;
         }
+        self.judge_maker(caller, owner, asked.verb)?;
         if owner == tokens::TOKENS && matches!(asked.verb, Keep::Put { .. }) {
             self.judge_tokens().map_err(|why| (CloseReason::Failed, why))?;
         }
@@ -258,6 +260,7 @@ impl MasterNode {
         let mut store = self.store.borrow_mut();
         match asked.verb {
             Keep::Get => match store.entries.get(&name) {
+                Some(stored) if owner == tokens::TOKENS => Ok(Done::Value(without_secret(stored))),
                 Some(stored) => Ok(Done::Value(stored.clone())),
                 None => Err((CloseReason::NotFound, unknown(owner, key))),
             },
@@ -304,6 +307,29 @@ impl MasterNode {
             return Err((CloseReason::Denied, denied(caller, action, Some(owner))));
         }
         Ok(owner)
+    }
+
+    /// Whoever makes a token of masters makes a master, which is given the cluster's keys and credentials;
+    /// whoever revokes a node may take one away.
+    fn judge_maker(&self, caller: &Caller, owner: &str, verb: Keep<'_>) -> Result<(), No> {
+        let needs: &[Action] = match verb {
+            Keep::Put { value, .. } if owner == tokens::TOKENS => {
+                let token = tokens::read::<Token>(value);
+                match token.is_none_or(|token| token.role == NodeRole::Master) {
+                    true => &[Action::ChangeMasters, Action::ChangePrincipals],
+                    false => &[],
+                }
+            }
+            Keep::Put { .. } | Keep::Remove { .. } if owner == tokens::NODES => {
+                &[Action::ChangeMasters]
+            }
+            Keep::Put { .. } | Keep::Remove { .. } | Keep::Get | Keep::List => &[],
+        };
+        let access = &self.options.access;
+        match needs.iter().find(|action| !access.may(caller, **action, None)) {
+            Some(action) => Err((CloseReason::Denied, denied(caller, *action, None))),
+            None => Ok(()),
+        }
     }
 
     /// Serves a stream that asks for something of the store.
@@ -495,4 +521,11 @@ mod tests {
         assert_eq!(store.of("a").count(), KEYS_MAX);
         assert_eq!(store.of("aa").count(), 0);
     }
+}
+
+/// A token as it is told: its terms, and nothing that proves anything.
+fn without_secret(stored: &Stored) -> Stored {
+    let token = tokens::read::<Token>(&stored.value);
+    let shown = token.map(|token| tokens::kept(&Token { secret: [0; 32], ..token }));
+    Stored { value: shown.unwrap_or_default().into(), ..stored.clone() }
 }

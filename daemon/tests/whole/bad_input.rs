@@ -180,6 +180,30 @@ fn an_agent_opens_no_streams_at_a_master() {
     world.nothing_is_left();
 }
 
+/// Whoever is let in to speak as an executor has proved that first, and asks for nobody else.
+#[test]
+fn nobody_but_its_master_opens_streams_at_an_agent() {
+    let world = World::new();
+    let (master, agent) = cluster(&world);
+    let container = ContainerId { incarnation: 1, counter: 1 };
+    let (of, which) = (LogsOf::Container(container), Output::Stdout);
+    let id = AgentId::NONE;
+    for kind in [
+        Stream::Http { agent: id },
+        Stream::Logs { agent: id, of, which, offset: 0, follow: false },
+        Stream::Follow { agent: id, of, which, offset: 0 },
+    ] {
+        let hello = hello(|hello| hello.role = Role::Executor);
+        let open = frame_of(&Head::Svc(Svc::Open { stream: 1, kind, window: 65_536 }));
+        let data = b"caller 3 local:root\nGET /state HTTP/1.1\r\nHost: x\r\n\r\n";
+        let data = frame_of(&Head::Svc(Svc::Data { stream: 1, from_opener: true, bytes: data }));
+        let answer = answer_to(agent.port, &[hello, open, data].concat());
+        let text = String::from_utf8_lossy(&answer);
+        assert!(!text.contains("HTTP/1.1") && closed(&answer).is_none(), "{kind:?}: {text}");
+    }
+    end(&world, master, agent);
+}
+
 #[test]
 fn garbage_is_closed_with_a_reason_and_disturbs_nobody() {
     let world = World::new();

@@ -132,6 +132,25 @@ fn a_script_of_openrc_is_one_of_the_shell() {
     assert_eq!(fs::read_link(runlevel).unwrap(), Path::new("/etc/init.d/mesita-agent"));
 }
 
+/// What `init` makes is written for the daemons to be started by hand.
+#[test]
+fn a_file_of_flags_becomes_the_services_own() {
+    let world = World::new();
+    let (root, config) = (world.path("root"), world.path("made.toml"));
+    fs::create_dir(&root).unwrap();
+    fs::write(&config, "port = 5050\nauthenticate_agents = true\nmasters = \"10.0.0.1:5050\"\n")
+        .unwrap();
+    let config = format!("--config={}", config.display());
+    let said = install(&world, &root, &["master", "--init=systemd", "--", &config, "--port=5060"]);
+    assert_eq!(said.status, 0, "{}", said.err);
+    let text = fs::read_to_string(root.join("etc/mesita/master.toml")).unwrap();
+    let mut lines: Vec<&str> = text.lines().collect();
+    lines.sort_unstable();
+    let expected =
+        ["authenticate-agents = \"true\"", "masters = \"10.0.0.1:5050\"", "port = \"5060\""];
+    assert_eq!(lines, expected);
+}
+
 #[test]
 fn what_would_not_start_is_refused_and_nothing_is_written() {
     let world = World::new();
@@ -140,7 +159,7 @@ fn what_would_not_start_is_refused_and_nothing_is_written() {
     for (arguments, told) in [
         (&["agent", "--init=systemd"][..], "an agent needs a master"),
         (&["agent", "--init=systemd", "--", "--master=a:1", "--port=x"], "--port"),
-        (&["master", "--init=systemd", "--", "--config=x"], "give the flags themselves"),
+        (&["master", "--init=systemd", "--", "--config=x"], "x: No such file"),
         (&["master"], "neither systemd nor OpenRC"),
     ] {
         let said = install(&world, &root, arguments);

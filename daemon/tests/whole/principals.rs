@@ -6,8 +6,9 @@ use std::path::Path;
 use serde_json::Value;
 
 use crate::credentials::{EVERYBODY, credential, credentials};
-use crate::http::ask;
+use crate::http::{Records, ask};
 use crate::masters::Set;
+use crate::scheduler_api::{JSON, subscription};
 use crate::world::{Master, Said, World, eventually, needs_root};
 
 /// A master that asks everybody, and what its operator shows.
@@ -111,6 +112,42 @@ fn nobody_hands_on_that_root_runs_its_tasks_who_may_not_do_that_itself() {
     let rules = r#"--acls={"run_tasks": [{"principals": {"values": ["ops"]}, "users": {"values": ["root"]}}]}"#;
     let (master, operator) = closed(&world, &[rules]);
     add(&world, &master, &operator, &["more", "--role=*", "--user=root"]);
+    master.stop();
+    world.nothing_is_left();
+}
+
+/// A token of masters makes one, and with that all keys of the cluster are its own.
+#[test]
+fn a_rule_on_masters_is_one_on_their_tokens() {
+    let world = World::new();
+    let rules = r#"--acls={"change_masters": [{"principals": {"values": ["ops"]}, "masters": {"type": "NONE"}}]}"#;
+    let (master, operator) = closed(&world, &[rules]);
+    let owner = "--owner=:tokens";
+    let refused = said(&world, &master, &["store", "put", "00000001", "x", owner], &operator);
+    assert_ne!(refused.status, 0, "{}", refused.out);
+    assert!(refused.err.contains("`change_masters` of --acls"), "{}", refused.err);
+    master.stop();
+    world.nothing_is_left();
+}
+
+#[test]
+fn streams_over_http_end_with_their_principal() {
+    let world = World::new();
+    let (master, operator) = closed(&world, &[]);
+    let (_, secret) = add(&world, &master, &operator, &["watch", "--role=watch"]);
+    let bearer = format!("Bearer {secret}");
+    let headers = [&JSON[..], &[("Authorization", &*bearer)]].concat();
+    let mut call = subscription(&serde_json::json!({"roles": ["watch"], "user": "nobody"}));
+    call["subscribe"]["framework_info"]["principal"] = "watch".into();
+    let open = |path: &str, body: &str| Records::open(master.port, path, &headers, body.as_bytes());
+    let mut framework = open("/api/v1/scheduler", &call.to_string());
+    framework.until("SUBSCRIBED");
+    let mut events = open("/api/v1", r#"{"type": "SUBSCRIBE"}"#);
+    events.until("SUBSCRIBED");
+    assert_eq!(said(&world, &master, &["principal", "rm", "watch"], &operator).status, 0);
+    while framework.event().is_some() {}
+    while events.event().is_some() {}
+    drop((framework, events));
     master.stop();
     world.nothing_is_left();
 }

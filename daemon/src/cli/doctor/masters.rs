@@ -44,6 +44,8 @@ pub(super) fn all(flags: &Agent, work_dir: &Path) -> Vec<Finding> {
     };
     let key = own.as_ref().map_or_else(random::bytes, |own| own.key);
     let credential = credential.filter(|_| !joins);
+    // One that has joined already is let in by its key, or is not.
+    let joins = joins && !meta.join("joined").exists();
     let own = Own { key, credential, ..Own::new(Role::Agent) };
     addresses.iter().map(|address| asked(address, &over, &own, joins)).collect()
 }
@@ -54,7 +56,9 @@ fn asked(address: &str, over: &Transport, own: &Own, joins: bool) -> Finding {
     match alarm::block_on(greeted(address, over, own)) {
         Ok(()) => Finding::on(of, "the leader answers, and takes this agent"),
         Err(Refused::Bye(Parting::Denied, _)) if joins => {
-            Finding::on(of, "the leader answers, and has the key that the token says")
+            let sentence = "the leader answers, and has the key that the token says; whether it lets \
+                            this node in by it was not tried, for that would use it";
+            Finding::on(of, sentence)
         }
         Err(refused) => {
             let sentence = format!("{refused}; {}", remedy(&refused));
@@ -85,15 +89,22 @@ async fn hello_to(address: &str, over: &Transport, own: &Own) -> Result<(), Refu
     // Whoever is let in is answered, and whoever is to prove something first is turned away.
     let ping = Head::Link(Link::Ping { stamp: 0, session: Session::default() });
     hello::say(&mut writing, &ping).await?;
-    let more = alarm::within(HELLO_US, frames.next(&store)).await.ok_or(Refused::NoHello)?;
-    match decode(more?.head) {
-        Ok(Head::Link(Link::Bye { reason, message })) => {
-            Err(Refused::Bye(reason, message.to_owned()))
+    let no_leader =
+        || Refused::Bye(Parting::NoLeader, "the master knows of none that leads".to_owned());
+    loop {
+        let more = alarm::within(HELLO_US, frames.next(&store)).await.ok_or_else(no_leader)?;
+        match decode(more?.head) {
+            Ok(Head::Link(Link::Bye { reason, message })) => {
+                return Err(Refused::Bye(reason, message.to_owned()));
+            }
+            Ok(Head::Link(Link::Redirect { address, .. })) => {
+                return Err(Refused::Redirect(address.to_owned()));
+            }
+            Ok(Head::Link(Link::Pong { .. })) => return Ok(()),
+            // Told to whoever is there, by one that does not lead as well.
+            Ok(_) => {}
+            Err(malformed) => return Err(Broken::Malformed(malformed).into()),
         }
-        Ok(Head::Link(Link::Redirect { address, .. })) => {
-            Err(Refused::Redirect(address.to_owned()))
-        }
-        Ok(_) | Err(_) => Ok(()),
     }
 }
 
@@ -105,6 +116,9 @@ fn remedy(refused: &Refused) -> &'static str {
             "another program listens there: is it a master of Mesita, and that its --port?"
         }
         Refused::Mismatch(_) => "install releases on both that are at most one apart",
+        Refused::Bye(Parting::NoLeader, _) => {
+            "see `/health` of each master: a majority must be there"
+        }
         Refused::Auth | Refused::Bye(..) => "see --credential, and the master's log",
         Refused::Redirect(_) => "the masters do not agree on who leads: see `/health` of each",
     }

@@ -82,10 +82,6 @@ fn install(place: &Place<'_>, flags: &Install) -> Result<(), Failure> {
 fn config(place: &Place<'_>, flags: &Install) -> Result<Option<String>, Failure> {
     let given = file::given(place.daemon.name(), &flags.flags);
     let given = given.map_err(|error| Failure::new(USAGE, error))?;
-    if given.iter().any(|(name, _)| name == "config") {
-        let message = "the service has a file of its own: give the flags themselves, not --config";
-        return Err(Failure::new(USAGE, message));
-    }
     let there = place.at(&place.config()).exists();
     if given.is_empty() && there {
         return Ok(None);

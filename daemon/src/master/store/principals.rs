@@ -2,7 +2,7 @@
 //! are told to nobody.
 
 use mesita_core::acls::Action;
-use mesita_core::doors::Rights;
+use mesita_core::doors::{PRINCIPAL, Rights};
 use mesita_core::wire::svc::{CloseReason, Keep};
 use serde_json::{Value, json};
 
@@ -69,6 +69,11 @@ impl MasterNode {
                 conn.outbox.close();
             }
         }
+        let is_gone = |caller: &str| {
+            caller.strip_prefix(PRINCIPAL).is_some_and(|principal| access.is_gone(principal))
+        };
+        self.schedulers.end_those_of(is_gone);
+        self.subscribers.end_those_of(is_gone);
     }
 }
 

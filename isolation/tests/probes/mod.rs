@@ -2,7 +2,8 @@
 //!
 //! A probe is first shown to get through with its walls taken away, so that it can fail honestly, and
 //! then to be held by all of them. The ones of root need it; the others run as an ordinary user, or
-//! as nobody where the tests run as root. `tries` has what they do.
+//! as nobody where the tests run as root. `tries` has what they do, and `races` those that have to be
+//! tried often.
 
 // Probes are system calls that no library makes.
 #![allow(
@@ -12,6 +13,7 @@
     clippy::cast_possible_truncation
 )]
 
+pub(crate) mod races;
 pub(crate) mod tries;
 
 use std::os::linux::net::SocketAddrExt;

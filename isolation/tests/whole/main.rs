@@ -24,6 +24,7 @@ mod walls;
 mod world;
 
 use libtest_mimic::{Arguments, Failed, Trial};
+use probes::races;
 
 /// A test by the path of its function.
 macro_rules! trials {
@@ -95,6 +96,16 @@ fn main() {
             two_agents_do_not_have_two_keepers,
         }
     };
+    let races = trials! {
+        races::{
+            a_directory_is_made_where_it_is_wanted,
+            a_file_of_output_is_made_where_it_is_wanted,
+            a_directory_inside_is_removed_and_none_outside,
+            a_tree_is_removed_and_nothing_outside,
+            a_task_writes_its_output_to_no_file_outside,
+            a_process_beside_a_task_begins_inside,
+        }
+    };
     let rootless = namespaces::ROOTLESS;
     let missing = namespaces::missing();
     let namespaces = trials! {
@@ -125,6 +136,7 @@ fn main() {
             a_hanging_file_system_of_a_user_stops_that_task_alone,
             the_keeper_is_killed_last_when_memory_is_out,
         }
+        races::{ a_volume_is_mounted_inside }
         images::{
             a_task_stands_on_layers_and_leaves_nothing,
         }
@@ -207,7 +219,8 @@ fn main() {
     let degraded = degraded
         .into_iter()
         .map(|trial| trial.with_kind("needs cgroup_disable=memory").with_ignored_flag(true));
-    let trials = anywhere.into_iter().chain(namespaces).chain(held).chain(root).chain(degraded);
+    let trials =
+        anywhere.into_iter().chain(races).chain(namespaces).chain(held).chain(root).chain(degraded);
     let trials = trials.collect();
     let conclusion = libtest_mimic::run(&Arguments::from_args(), trials);
     world::clean_up();

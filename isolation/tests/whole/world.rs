@@ -268,6 +268,18 @@ impl World {
         exit
     }
 
+    /// How it ended, if it could be launched, and lets go of it.
+    pub(crate) fn outcome(&mut self, of: ContainerId) -> Option<Exit> {
+        let exit = self.wait(|reply| match reply {
+            Reply::Ended(ended) if ended.container == of => Some(Some(ended.exit)),
+            Reply::Refused(refused) if refused.container == of => Some(None),
+            _ => None,
+        });
+        self.early.clear();
+        let forget = Request::Forget { container: of };
+        exit.inspect(|_| self.client.send(&forget).unwrap())
+    }
+
     pub(crate) fn signal(&mut self, container: ContainerId, signal: Signal) {
         let signal = u8::try_from(signal.as_raw()).unwrap();
         self.client.send(&Request::Signal { container, signal }).unwrap();

@@ -1,5 +1,5 @@
 //! Nothing is left: after many launches with every sort of death in between, there is no process,
-//! cgroup, mount, namespace, loop device or file that was not there before.
+//! cgroup, mount, namespace, loop device, link or file that was not there before.
 //!
 //! `MESITA_LAUNCHES` says how many; `ci/nightly` asks for 10,000.
 
@@ -11,6 +11,7 @@ use mesita_isolation::isolators::TaskLimits;
 use mesita_isolation::keeper::protocol::{Held, Request};
 use rustix::process::Signal;
 
+use crate::networks;
 use crate::walls::{Walls, limits};
 use crate::world::{Agent, children, eventually, kill};
 
@@ -20,6 +21,7 @@ struct Machine {
     mounts: usize,
     loops: usize,
     namespaces: usize,
+    links: usize,
     files: BTreeSet<String>,
 }
 
@@ -33,9 +35,18 @@ impl Machine {
             mounts: count(std::fs::read_to_string("/proc/self/mountinfo").unwrap()),
             loops,
             namespaces: namespaces(work_dir),
+            links: links(),
             files: files.map(|file| file.file_name().into_string().unwrap()).collect(),
         }
     }
+}
+
+/// Ends of networks that have an address of this test's own.
+fn links() -> usize {
+    let routes = std::fs::read_to_string("/proc/net/fib_trie").unwrap();
+    let range = networks::range().to_string();
+    let ours = range.rsplit_once('.').map_or("", |(ours, _)| ours);
+    routes.lines().filter(|line| line.contains(&format!("-- {ours}."))).count()
 }
 
 /// Namespaces of processes that work below a directory, or did.
@@ -64,13 +75,20 @@ impl Dice {
 pub(crate) fn nothing_is_left_of_many_launches_and_every_sort_of_death() {
     let launches = std::env::var("MESITA_LAUNCHES").ok().and_then(|text| text.parse().ok());
     let launches: u64 = launches.unwrap_or(300);
-    let mut walls = Walls::with(None);
+    let linked = (!networks::is_lacking()).then_some("namespaces/net");
+    let isolators: Vec<&str> = ["all"].into_iter().chain(linked).collect();
+    let mut walls = Walls::of(Some(&isolators), |options| {
+        options.container_network = Some(networks::range());
+    });
     let (mut dice, mut deaths) = (Dice(0x2545_f491_4f6c_dd1d), [0u32; 5]);
     // The file that tasks write to is there from the first of them on.
     let (first, _) = walls.run(&limits(64), &["exit", "0"]);
     walls.world.exit(first);
     walls.isolation.kill(first).unwrap();
     walls.isolation.cleanup(first).unwrap();
+    // The kernel takes networks down in its own time.
+    let unlinked = || eventually(|| links() == 0, || format!("{} links", links()));
+    unlinked();
     let before = Machine::now(walls.world.path());
     for number in 0..launches {
         let few = TaskLimits { pids: Some(32), ..limits(64) };
@@ -114,6 +132,7 @@ pub(crate) fn nothing_is_left_of_many_launches_and_every_sort_of_death() {
     }
     let keeper = walls.world.keeper;
     eventually(|| children(keeper).is_empty(), || format!("{:?}", children(keeper)));
+    unlinked();
     assert_eq!(Machine::now(walls.world.path()), before);
     assert_eq!(walls.containers(), [] as [std::path::PathBuf; 0]);
     println!("{launches} containers, by death {deaths:?}: nothing left");

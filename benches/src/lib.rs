@@ -15,6 +15,7 @@ pub mod launches;
 pub mod load;
 mod mesos;
 pub mod reregister;
+pub mod resident;
 pub mod results;
 mod says;
 mod set;

@@ -3,7 +3,7 @@
 //! `mesita-benches CASE [--agents N] [--frameworks N] [--quick]` runs a case of the allocator's,
 //! `list` names them; `results FILE DIRECTORY` makes a page and a plot of what they printed.
 //! `reregister [AGENTS]` is about a master's core. `mesita-benches [--binary PATH] footprint [SECONDS]`,
-//! `idle [SECONDS]`, `launches [TASKS]`, `load [SECONDS]`, `failover [TRIALS] [TIMING]` and `rejoin
+//! `idle [SECONDS]`, `launches [TASKS]`, `resident`, `load [SECONDS]`, `failover [TRIALS] [TIMING]` and `rejoin
 //! [AGENTS]` and `tls [HANDSHAKES]` need a binary, `target/dist/mesita` if not given, which `ci/dist` builds.
 
 use std::path::PathBuf;
@@ -11,7 +11,7 @@ use std::process::ExitCode;
 
 use mesita_benches::allocation::{self, Size};
 use mesita_benches::{
-    Counting, codec, failover, footprint, idle, launches, load, reregister, results, tls,
+    Counting, codec, failover, footprint, idle, launches, load, reregister, resident, results, tls,
 };
 
 // So that a5 can tell that nothing is allocated.
@@ -19,7 +19,7 @@ use mesita_benches::{
 static HEAP: Counting = Counting;
 
 const USAGE: &str = "usage: mesita-benches CASE [--agents N] [--frameworks N] [--quick] | list | results FILE DIRECTORY | reregister [AGENTS]\n       \
-                     mesita-benches [--binary PATH] footprint [SECONDS] | idle [SECONDS] | launches [TASKS] | load [SECONDS] | \
+                     mesita-benches [--binary PATH] footprint [SECONDS] | idle [SECONDS] | launches [TASKS] | resident | load [SECONDS] | \
                      failover [TRIALS] [fast|default|slow] | rejoin [AGENTS] | tls [HANDSHAKES]";
 
 fn main() -> ExitCode {
@@ -62,6 +62,7 @@ fn main() -> ExitCode {
     let result = match words.first().map(String::as_str) {
         Some("footprint") => number(60).map(|seconds| footprint::print(&binary, seconds)),
         Some("launches") => number(200).map(|tasks| launches::print(&binary, tasks)),
+        Some("resident") => Ok(resident::print(&binary)),
         Some("load") => number(20).map(|seconds| load::print(&binary, seconds)),
         Some("idle") => number(600).map(|seconds| idle::print(&binary, seconds)),
         Some("reregister") => number(10_000)

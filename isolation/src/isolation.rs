@@ -429,6 +429,10 @@ impl<'s> Isolation<'s> {
                 return Err(Error::Isolator(name, error));
             }
         }
+        if let Err(error) = isolators::deny_set_ids(limits, &mut additions) {
+            let _ = self.cleanup(at);
+            return Err(Error::Isolator(isolators::LINUX_CAPABILITIES, error));
+        }
         if let Some(work_dir) = &self.work_dir {
             work_dir.keep_out(at, limits, &mut additions);
         }
@@ -446,6 +450,12 @@ impl<'s> Isolation<'s> {
             return Err(Error::Isolator(name, isolators::Error::Root));
         }
         Ok(())
+    }
+
+    /// Whether somebody owns what is root's; none = the agent's own user.
+    pub fn is_of_root(&self, user: Option<&User>) -> bool {
+        let own = |user: &User| user.uid == 0 || user.gid == 0 || user.groups.contains(&0);
+        self.sys.is_root() && user.is_none_or(own)
     }
 
     /// Nobody is told that a wall is there which is not.
@@ -509,6 +519,8 @@ impl<'s> Isolation<'s> {
         self.can_all(limits)?;
         let mut additions = Additions::default();
         self.each(|isolator| isolator.beside(limits, &mut additions))?;
+        isolators::deny_set_ids(limits, &mut additions)
+            .map_err(|error| Error::Isolator(isolators::LINUX_CAPABILITIES, error))?;
         if let Some(work_dir) = &self.work_dir {
             work_dir.keep_out_beside(&mut additions);
         }

@@ -251,7 +251,8 @@ pub(super) fn build(
     let held = nodes_of(&plan.devices)?;
     let devices = held.iter().map(Node::device).collect();
     let nodes = held.iter().flat_map(Node::in_root).collect();
-    let limits = TaskLimits { stands, images: plan.finds, devices, nodes, ..plan.limits };
+    let root = isolation.is_of_root(user.as_ref());
+    let limits = TaskLimits { stands, images: plan.finds, devices, nodes, root, ..plan.limits };
     let failed = |error: mesita_isolation::Error| error.to_string();
     isolation.admits(user.as_ref()).map_err(failed)?;
     if let (Some(around), Some(limits)) = (plan.at.inside, &plan.around) {
@@ -370,9 +371,10 @@ pub(super) fn beside(
     let directory =
         beside_in(isolation, inside, directory, Path::new(""), &mut variables, &mut user);
     isolation.admits(user.as_ref()).map_err(|error| error.to_string())?;
+    let root = isolation.is_of_root(user.as_ref());
     let launch = Launch { container: own, ..empty_launch() };
     let mut launch = program(command, variables, &directory, user, launch);
-    let prepared = isolation.beside(inside, &TaskLimits::default());
+    let prepared = isolation.beside(inside, &TaskLimits { root, ..TaskLimits::default() });
     let walls = prepared.map_err(|error| error.to_string())?.add_to(&mut launch);
     let enter = Enter { inside: inside.id, launch };
     Ok(Request::enter(enter, CString::default(), Stdio::Files, walls))
@@ -417,7 +419,9 @@ pub(super) fn enclosed(
     let mut variables = names(of, &inside.sandbox(&directory));
     let directory = beside_in(isolation, at, directory, inside.below, &mut variables, &mut user);
     isolation.admits(user.as_ref()).map_err(|error| error.to_string())?;
-    let prepared = isolation.enclose(inside.part, inside.limits);
+    let root = isolation.is_of_root(user.as_ref());
+    let limits = TaskLimits { root, ..inside.limits.clone() };
+    let prepared = isolation.enclose(inside.part, &limits);
     let prepared = prepared.map_err(|error| error.to_string())?;
     let launch = with_output(Launch { container: own, ..empty_launch() });
     let mut launch = program(command, variables, &directory, user, launch);
@@ -445,8 +449,9 @@ pub(super) fn alone(
     isolation.admits(user.as_ref()).map_err(|error| error.to_string())?;
     let directory = sandbox::create(work_dir, alone.own, user.as_ref());
     let directory = directory.map_err(|error| error.to_string())?;
-    let prepared =
-        isolation.prepare(alone.own, &alone.limits).map_err(|error| error.to_string())?;
+    let root = isolation.is_of_root(user.as_ref());
+    let limits = TaskLimits { root, ..alone.limits.clone() };
+    let prepared = isolation.prepare(alone.own, &limits).map_err(|error| error.to_string())?;
     let (container, session) = (alone.own, alone.session);
     let launch = with_output(Launch { container, session, ..empty_launch() });
     let launch = program(command, names(of, &directory), &directory, user, launch);

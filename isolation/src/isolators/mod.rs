@@ -36,6 +36,7 @@ pub use disk::quota::ProjectRange;
 pub use exec::{ANSWER_MAX, CALL_US};
 pub use linux::capabilities::Capabilities;
 pub use linux::landlock::WRITABLE;
+pub(crate) use linux::set_ids::deny as deny_set_ids;
 pub use namespaces::range::Range;
 pub use volume::{Source, VOLUMES_MAX, Volume};
 
@@ -172,6 +173,8 @@ pub struct TaskLimits {
     pub effective_capabilities: Option<Capabilities>,
     /// Those that its programs can ever get.
     pub bounding_capabilities: Option<Capabilities>,
+    /// It runs as root, or in root's group.
+    pub root: bool,
     /// The filter of system calls that it asks for; none = as the flags say.
     pub seccomp: Option<Seccomp>,
     /// What its files may take, in bytes; none = as much as there is.
@@ -241,6 +244,9 @@ pub struct ImageVolume {
 
 /// The name of the isolator that gives a task a root of its own.
 pub const FILESYSTEM_LINUX: &str = "filesystem/linux";
+
+/// The name of the isolator that keeps from a task what only root may do.
+pub(crate) const LINUX_CAPABILITIES: &str = "linux/capabilities";
 
 /// The name of the isolator that gives a task users of its own.
 pub const NAMESPACES_USER: &str = "namespaces/user";

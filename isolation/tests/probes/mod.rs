@@ -141,6 +141,9 @@ const MOUNTED: &[&str] =
 pub(crate) const PROBES: &[Probe] = &[
     // 1, 2: privileges.
     probe("setuid", Switched, GRANTS, Given::Setuid),
+    probe("set-user-id", Root, CAPABILITIES, Given::Nothing),
+    probe("set-group-id", Root, CAPABILITIES, Given::Nothing),
+    probe("born-set-user-id", Root, CAPABILITIES, Given::Nothing),
     probe("bounding", Root, CAPABILITIES, Given::Nothing),
     probe("raw-socket", Root, CAPABILITIES, Given::Nothing),
     probe("packet-socket", Root, CAPABILITIES, Given::Nothing),
@@ -461,6 +464,7 @@ fn run(probe: &Probe, isolators: &[String]) -> Got {
         cpus_milli: 1000,
         mem_bytes: if probe.walls == MEMORY { 32 } else { 400 } * MIB,
         pids: Some(40),
+        root: probe.who == Root,
         rlimits: [small("RLMT_MEMLOCK")].into_iter().collect(),
         ..TaskLimits::default()
     };

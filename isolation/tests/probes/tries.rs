@@ -75,6 +75,9 @@ pub(crate) fn play(name: &str, words: Words<'_>) -> Got {
     match name {
         // Rows 1 and 2: privileges.
         "setuid" => setuid(words),
+        "set-user-id" => set_id(0o4755),
+        "set-group-id" => set_id(0o2755),
+        "born-set-user-id" => born_set_user_id(),
         "bounding" => bounding(),
         "raw-socket" => of_call(socket(libc::AF_INET, libc::SOCK_RAW, libc::IPPROTO_ICMP)),
         "packet-socket" => of_call(socket(libc::AF_PACKET, libc::SOCK_RAW, 0)),
@@ -205,6 +208,33 @@ fn socket(family: i32, kind: i32, protocol: i32) -> Result<c_long, i32> {
 fn setuid(words: Words<'_>) -> Got {
     let out = Command::new(&words[0]).arg("role:euid").output().unwrap().stdout;
     if out.starts_with(b"0\n") { Through } else { Held("still the same user".to_owned()) }
+}
+
+/// A program of its own that others would run as its owner: a file that is there already.
+fn set_id(mode: u32) -> Got {
+    use std::os::unix::fs::PermissionsExt;
+    std::fs::write("left", "").unwrap();
+    of_io(std::fs::set_permissions("left", std::fs::Permissions::from_mode(mode)))
+}
+
+/// The same of one that is made so, by each call that makes one.
+fn born_set_user_id() -> Got {
+    use std::os::unix::fs::OpenOptionsExt;
+    let _ = std::fs::remove_file("born");
+    let mut born = OpenOptions::new();
+    let born = of_io(born.write(true).create(true).mode(0o4755).open("born"));
+    let flags = (libc::O_TMPFILE | libc::O_WRONLY) as usize;
+    let nameless = [-100isize as usize, c".".as_ptr() as usize, flags, 0o4755, 0, 0];
+    let nameless = of_call(call(libc::SYS_openat, nameless));
+    let how = [(libc::O_CREAT | libc::O_WRONLY) as u64, 0o4755, 0];
+    let path = c"how".as_ptr() as usize;
+    let how = [-100isize as usize, path, how.as_ptr() as usize, size_of_val(&how), 0, 0];
+    let how = of_call(call(libc::SYS_openat2, how));
+    let node = [-100isize as usize, c"node".as_ptr() as usize, 0o104_755, 0, 0, 0];
+    let node = of_call(call(libc::SYS_mknodat, node));
+    let all = [born, nameless, how, node];
+    let through = all.iter().find(|got| **got == Through).cloned();
+    through.unwrap_or_else(|| Held(format!("{all:?}")))
 }
 
 fn bounding() -> Got {

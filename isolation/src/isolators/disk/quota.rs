@@ -27,9 +27,9 @@ use crate::isolators::linux::filter;
 use crate::isolators::{
     Additions, Container, Error, Ground, Isolator, Limitation, Reason, TaskLimits, Unusable, Usage,
 };
-use crate::keeper::wall::Wall;
 use crate::sandbox;
 use crate::sys::{SET_ATTRIBUTES, SET_FLAGS, Sys};
+use crate::tree::VISITED_MAX;
 
 /// What it does.
 pub(crate) const ABOUT: &str = "files of a sandbox take no more than its `disk`, by project quotas of ext4 or xfs; only where it is named";
@@ -224,20 +224,11 @@ impl Isolator for Quota {
     }
 
     fn beside(&self, _: &TaskLimits, additions: &mut Additions) -> Result<(), Error> {
-        let filter = additions.walls.iter_mut().find_map(|wall| {
-            let Wall::Seccomp { program } = wall else { return None };
-            Some(program)
-        });
-        let long = || Error::LongProfile("of disk/quota".to_owned());
-        let denied = denied();
-        match filter {
-            Some(program) => *program = filter::before(&denied, program).ok_or_else(long)?,
-            None => {
-                let program = filter::open().and_then(|open| filter::before(&denied, &open));
-                additions.walls.push(Wall::Seccomp { program: program.ok_or_else(long)? });
-            }
+        if filter::put_before(&denied(), &mut additions.walls) {
+            Ok(())
+        } else {
+            Err(Error::LongProfile("of disk/quota".to_owned()))
         }
-        Ok(())
     }
 
     fn watch(&self, container: &Container<'_>) -> Result<Option<OwnedFd>, Error> {
@@ -326,6 +317,7 @@ mod tests {
     use crate::Options;
     use crate::isolation::Isolation;
     use crate::isolation::tests::{CONTAINER, options};
+    use crate::keeper::wall::Wall;
     use crate::sys::fake::Fake;
     use crate::testing::Directory;
 

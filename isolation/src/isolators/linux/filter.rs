@@ -4,7 +4,7 @@
 //! as, and arguments of 64 bits in halves. A call as another machine (32 bits on one of 64) fails as
 //! one that does not exist, for its numbers are not those of the rules.
 
-use crate::keeper::wall::FILTER_MAX;
+use crate::keeper::wall::{FILTER_MAX, Wall};
 
 /// What becomes of a call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -210,7 +210,7 @@ impl Filter {
 
 /// A program that decides by these rules before it does what it did; none if it is longer than the
 /// kernel takes. Rules are by number alone, whichever machine a call was made as.
-pub(crate) fn before(rules: &[Rule], program: &[u64]) -> Option<Vec<u64>> {
+fn before(rules: &[Rule], program: &[u64]) -> Option<Vec<u64>> {
     let mut all = Vec::new();
     for of in rules {
         let block = rule(of);
@@ -226,8 +226,26 @@ pub(crate) fn before(rules: &[Rule], program: &[u64]) -> Option<Vec<u64>> {
     (all.len() <= FILTER_MAX).then_some(all)
 }
 
+/// Has what a process is behind decide by these rules first; false if that is longer than the kernel takes.
+pub(crate) fn put_before(rules: &[Rule], walls: &mut Vec<Wall>) -> bool {
+    let there = walls.iter_mut().find_map(|wall| {
+        let Wall::Seccomp { program } = wall else { return None };
+        Some(program)
+    });
+    let decides = match &there {
+        Some(program) => before(rules, program),
+        None => open().and_then(|open| before(rules, &open)),
+    };
+    let Some(decides) = decides else { return false };
+    match there {
+        Some(program) => *program = decides,
+        None => walls.push(Wall::Seccomp { program: decides }),
+    }
+    true
+}
+
 /// A program that allows every call of this machine.
-pub(crate) fn open() -> Option<Vec<u64>> {
+fn open() -> Option<Vec<u64>> {
     Filter { otherwise: Action::ALLOW, unknown_from: 0, rules: Vec::new() }.program()
 }
 

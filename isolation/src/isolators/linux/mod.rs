@@ -7,3 +7,4 @@ pub(crate) mod landlock;
 pub(crate) mod nnp;
 mod profile;
 pub(crate) mod seccomp;
+pub(crate) mod set_ids;

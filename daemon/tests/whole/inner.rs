@@ -231,6 +231,14 @@ fn a_container_inside_of_a_task_has_the_walls_that_it_asks_for_or_is_refused() {
     let answer = asks("more", set(&["SYS_ADMIN"]));
     let words = "effective capabilities requested are SYS_ADMIN, and only CHOWN,NET_RAW";
     assert!(answer.status == 500 && answer.text().contains(words), "{}", answer.text());
+    // The processes of its parent it has, and no others.
+    let processes =
+        |shares: bool| json!({"type": "MESOS", "linux_info": {"share_pid_namespace": shares}});
+    assert_eq!(asks("sharing", processes(true)).status, 200);
+    assert_eq!(host.waited(&host.inside("sharing"))["exit_status"], 0);
+    let answer = asks("apart", processes(false));
+    let words = "has the processes of its parent";
+    assert!(answer.status == 400 && answer.text().contains(words), "{}", answer.text());
     let shm = json!({"type": "MESOS", "linux_info": {"shm_size": 8}});
     let answer = asks("shm", shm);
     assert!(

@@ -132,6 +132,11 @@ impl Container<'_> {
         let all = &place.directory;
         self.part.map_or_else(|| self.at.below(all), |part| part.below(all))
     }
+
+    /// Why it does not get what is around it, in place of its own.
+    pub(crate) const fn refuses_to_share(&self, what: &'static str) -> Error {
+        if self.at.inside.is_some() { Error::SharesGroup(what) } else { Error::Shares(what) }
+    }
 }
 
 /// What a task may use.
@@ -421,6 +426,8 @@ pub enum Error {
     Ports,
     /// The task asks for something of its agent's that no task shares.
     Shares(&'static str),
+    /// A task of a group asks for what its executor would have, if it were a process.
+    SharesGroup(&'static str),
     /// Directories of its own cannot be had in its sandbox.
     Shared(String),
     /// It would be root where users are its own, and is root of the host's files then.
@@ -470,6 +477,11 @@ impl fmt::Display for Error {
             Self::Shares(what) => {
                 write!(f, "the task asks to share the {what} of its agent, and no task does")
             }
+            Self::SharesGroup(what) => write!(
+                f,
+                "the task asks to share the {what} of its group's executor, which is the agent itself: \
+                 each task of a group has its own"
+            ),
             Self::Root => f.write_str(
                 "the task would run as root, or in its group, and own the machine's files in users \
                  of its own as well: run it as another user",

@@ -655,6 +655,12 @@ fn start(asked: &Asked<'_>, depth: usize) -> Result<Start, String> {
                     memory of its parent"
             .to_owned());
     }
+    let apart = linux.and_then(|linux| linux.share_pid_namespace) == Some(false);
+    if nested && apart && !asked.session {
+        return Err("The provided ContainerInfo is not supported: a nested container has the \
+                    processes of its parent, and 'share_pid_namespace' cannot be 'false'"
+            .to_owned());
+    }
     if nested && container.is_some_and(|container| container.hostname.is_some()) {
         return Err(
             "The provided ContainerInfo is not supported: a nested container finds the host \

@@ -35,12 +35,12 @@ pub(crate) fn make(ground: &Ground<'_>) -> Result<Box<dyn Isolator>, Unusable> {
 impl Isolator for Ipc {
     fn prepare(
         &self,
-        _: &Container<'_>,
+        container: &Container<'_>,
         limits: &TaskLimits,
         additions: &mut Additions,
     ) -> Result<(), Error> {
         if limits.ipc == Some(isolators::Ipc::Parent) {
-            return Err(Error::Shares("IPC"));
+            return Err(container.refuses_to_share("IPC"));
         }
         let memory = match limits.mem_limit {
             Some(Cap::At(bytes)) => Some(bytes),

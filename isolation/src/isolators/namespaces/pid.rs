@@ -6,7 +6,8 @@
 //!
 //! Files of `/proc` and `/sys` that tell of the whole machine are hidden, and what changes it is
 //! read-only, cgroups as well, for a task of root too. Who asks for the processes of the agent
-//! (`share_pid_namespace`) is refused, as by Mesos with `--disallow_sharing_agent_pid_namespace`.
+//! (`share_pid_namespace`) is refused, as by Mesos with `--disallow_sharing_agent_pid_namespace`; so is, of a group, who asks for those of
+//! its executor, which has no process. A container inside of a task has that one's processes.
 
 use std::path::Path;
 
@@ -63,12 +64,12 @@ pub(crate) fn make(ground: &Ground<'_>) -> Result<Box<dyn Isolator>, Unusable> {
 impl Isolator for Pid {
     fn prepare(
         &self,
-        _: &Container<'_>,
+        container: &Container<'_>,
         limits: &TaskLimits,
         additions: &mut Additions,
     ) -> Result<(), Error> {
         if limits.shares_processes {
-            return Err(Error::Shares("processes"));
+            return Err(container.refuses_to_share("processes"));
         }
         additions.namespaces = self.namespaces;
         additions.walls.extend(self.walls.iter().cloned());
@@ -79,6 +80,7 @@ impl Isolator for Pid {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::cgroups::At;
     use crate::isolation::tests::{CONTAINER, isolation, options};
     use crate::isolation::{Isolation, NotHere};
     use crate::keeper::protocol::{Step, Trouble};
@@ -94,6 +96,9 @@ mod tests {
         let shares = TaskLimits { shares_processes: true, ..TaskLimits::default() };
         let refused = isolation.prepare(CONTAINER, &shares).unwrap_err().to_string();
         assert!(refused.contains("to share the processes of its agent"), "{refused}");
+        let grouped = At { inside: Some(CONTAINER), ..At::from(CONTAINER) };
+        let refused = isolation.prepare(grouped, &shares).unwrap_err().to_string();
+        assert!(refused.contains("each task of a group has its own"), "{refused}");
     }
 
     #[test]

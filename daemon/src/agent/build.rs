@@ -123,11 +123,10 @@ pub(super) struct Ready {
 
 /// The first half of a launch, all of it blocking: command, user, sandbox.
 fn ready(mut plan: Plan, work_dir: &Path, switch_user: bool) -> Result<Ready, String> {
-    let mut grace_us = SHUTDOWN_GRACE_US;
+    let grace_us = plan.grace_us();
     let command = if plan.is_executor() {
         let info = ExecutorInfo::decode(&*plan.private);
         let info = info.map_err(|_| "the executor's description cannot be read")?;
-        grace_us = info.shutdown_grace_period.as_ref().and_then(duration).unwrap_or(grace_us);
         Ok(info.command.unwrap_or_default())
     } else {
         command_of(&plan.private)
@@ -187,8 +186,15 @@ impl Ready {
 }
 
 impl Plan {
-    fn is_executor(&self) -> bool {
+    pub(super) fn is_executor(&self) -> bool {
         self.of.task.is_empty()
+    }
+
+    /// From being asked to end to being ended, of an executor, in µs.
+    pub(super) fn grace_us(&self) -> u64 {
+        let info = self.is_executor().then(|| ExecutorInfo::decode(&*self.private).ok()).flatten();
+        let asked = info.and_then(|info| duration(info.shutdown_grace_period.as_ref()?));
+        asked.unwrap_or(SHUTDOWN_GRACE_US)
     }
 
     /// How its framework describes its container, if it does.
@@ -278,25 +284,7 @@ pub(super) fn build(
         stand_on(&mut variables, Path::new(&on.sandbox));
     }
     if is_executor {
-        let hex: String = token.iter().map(|byte| format!("{byte:02x}")).collect();
-        variables.extend([
-            ("LIBPROCESS_PORT".to_owned(), "0".to_owned()),
-            ("MESOS_SLAVE_PID".to_owned(), format!("slave(1)@{endpoint}")),
-            ("MESOS_AGENT_ENDPOINT".to_owned(), endpoint),
-            ("MESOS_CHECKPOINT".to_owned(), "1".to_owned()),
-            (
-                "MESOS_EXECUTOR_SHUTDOWN_GRACE_PERIOD".to_owned(),
-                Duration { us: grace_us }.to_string(),
-            ),
-            ("MESITA_EXECUTOR_TOKEN".to_owned(), hex.clone()),
-            ("MESOS_EXECUTOR_AUTHENTICATION_TOKEN".to_owned(), hex),
-            ("MESOS_HTTP_COMMAND_EXECUTOR".to_owned(), "0".to_owned()),
-            ("MESOS_RECOVERY_TIMEOUT".to_owned(), "15mins".to_owned()),
-            ("MESOS_SUBSCRIPTION_BACKOFF_MAX".to_owned(), "2secs".to_owned()),
-        ]);
-        // As the agent's own. Mesos: `executorEnvironment`.
-        let ip = std::env::var("LIBPROCESS_IP").ok();
-        variables.extend(ip.map(|ip| ("LIBPROCESS_IP".to_owned(), ip)));
+        variables.extend(of_executor(endpoint, grace_us, token));
     }
     let mut launch = with_output(plan.request);
     let works = match &plan.on {
@@ -309,6 +297,31 @@ pub(super) fn build(
     };
     let launch = program(command, variables, &works, user, launch);
     Ok(prepared.request(launch))
+}
+
+/// What the environment of an executor says beside its names: where its agent is, and by what that
+/// knows it.
+pub(super) fn of_executor(
+    endpoint: String,
+    grace_us: u64,
+    token: [u8; 16],
+) -> impl Iterator<Item = (String, String)> {
+    let hex: String = token.iter().map(|byte| format!("{byte:02x}")).collect();
+    let told = [
+        ("LIBPROCESS_PORT", "0".to_owned()),
+        ("MESOS_SLAVE_PID", format!("slave(1)@{endpoint}")),
+        ("MESOS_AGENT_ENDPOINT", endpoint),
+        ("MESOS_CHECKPOINT", "1".to_owned()),
+        ("MESOS_EXECUTOR_SHUTDOWN_GRACE_PERIOD", Duration { us: grace_us }.to_string()),
+        ("MESITA_EXECUTOR_TOKEN", hex.clone()),
+        ("MESOS_EXECUTOR_AUTHENTICATION_TOKEN", hex),
+        ("MESOS_HTTP_COMMAND_EXECUTOR", "0".to_owned()),
+        ("MESOS_RECOVERY_TIMEOUT", "15mins".to_owned()),
+        ("MESOS_SUBSCRIPTION_BACKOFF_MAX", "2secs".to_owned()),
+    ];
+    // As the agent's own. Mesos: `executorEnvironment`.
+    let ip = std::env::var("LIBPROCESS_IP").ok().map(|ip| ("LIBPROCESS_IP", ip));
+    told.into_iter().chain(ip).map(|(name, value)| (name.to_owned(), value))
 }
 
 /// Where an executor reaches its agent, which listens at `address`, over a link whose end on this machine

@@ -20,6 +20,7 @@ use prost::Message;
 use super::AgentNode;
 use super::build::{Begun, Names, On, Place, Plan, begin, build, empty_launch, limits, resolved};
 use super::containers::{About, Container, RECENT_MAX, Step, count};
+use super::docker;
 use super::images::Asked;
 use super::limited::Limited;
 use super::terminals;
@@ -105,12 +106,12 @@ impl AgentNode {
             volumes: Held::among(&launch.resources),
             brought: self.brought(launch.container),
             devices: self.devices.among(&launch.resources),
-            docker: self.docker_asked(launch, &bytes(launch.public)),
             wants: image_of(contained.as_ref()).map(Asked::of),
             on: None,
             wants_also: places_of(contained.as_ref()),
             finds: Vec::new(),
             terminal: terminals::asked(contained.as_ref()),
+            docker: docker::Asked::of(contained, &launch.resources),
         }
     }
 
@@ -267,6 +268,9 @@ impl AgentNode {
                 let (at, limits) = (self.containers.at(id), self.held_by(id));
                 if container.is_over() || !container.started.get() {
                     return;
+                }
+                if container.docker().is_some() {
+                    return self.resize_docker(id, &limits).await;
                 }
                 // Its tasks are about to begin, so this waits for no hand.
                 let resized = blocking::unblock(move || isolation.update(at, &limits)).await;

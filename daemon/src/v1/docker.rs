@@ -22,6 +22,10 @@ const PERIOD_US: u64 = 100_000;
 /// The engine makes no container with less memory.
 const MEM_MIN: u64 = 6 << 20;
 
+/// What may be changed of a container that runs.
+const UPDATED: [&str; 6] =
+    ["CpuShares", "CpuPeriod", "CpuQuota", "Memory", "MemorySwap", "MemoryReservation"];
+
 /// What a container may use.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Room {
@@ -101,6 +105,40 @@ pub(crate) fn check(
     let command = command.map_or(Ok(Command::default()), Command::for_engine);
     let command = command.map_err(|bad| bad.to_string())?;
     create(container, &command, Facts::any()).map(|_| ())
+}
+
+/// Why an executor in such a container could not speak with its agent, if so.
+pub(crate) fn reaches_agent(container: &pb::ContainerInfo) -> Result<(), String> {
+    match container.docker.as_ref().map(network) {
+        Some(Network::None) => Err(
+            "an executor without a network does not reach its agent: 'DockerInfo.network' NONE \
+                 is for tasks"
+                .to_owned(),
+        ),
+        Some(Network::Host | Network::Bridge | Network::User) | None => Ok(()),
+    }
+}
+
+/// Where an executor in such a container reaches its agent, which listens at `address`.
+pub(crate) fn endpoint(container: &pb::ContainerInfo, address: &str) -> Result<String, String> {
+    let shares = container.docker.as_ref().map(network) == Some(Network::Host);
+    let listens = address.parse::<std::net::SocketAddr>().ok().map(|at| at.ip());
+    match listens {
+        Some(ip) if !shares && (ip.is_loopback() || ip.is_unspecified()) => Err(format!(
+            "the agent listens at {address}, by which an executor in another network than the host's \
+             does not find it: give the agent an --ip that containers reach"
+        )),
+        _ => Ok(address.to_owned()),
+    }
+}
+
+/// What the engine is told when a container may use more or less than before
+/// (`POST /containers/NAME/update`).
+pub(crate) fn update(room: &Room) -> Value {
+    let mut made = Made::default();
+    made.room(room);
+    made.host.retain(|key, _| UPDATED.contains(&key.as_str()));
+    Value::Object(made.host)
 }
 
 /// The network of a container.
@@ -587,6 +625,36 @@ mod tests {
         assert!(!told(Some(32 << 20)).contains_key("MemoryReservation"));
         assert_eq!(told(Some(64 << 20))["MemoryReservation"], 32 << 20);
         assert!(!told(None).contains_key("Memory"));
+    }
+
+    #[test]
+    fn an_executor_is_told_of_an_agent_that_it_reaches() {
+        let in_network = |network: Network| {
+            let mut info = pb::container_info::DockerInfo::default();
+            info.set_network(network);
+            container(info)
+        };
+        let (host, bridge) = (in_network(Network::Host), in_network(Network::Bridge));
+        let loopback = "127.0.0.1:5051";
+        assert_eq!(endpoint(&host, loopback).unwrap(), loopback);
+        for nowhere in [loopback, "0.0.0.0:5051"] {
+            assert!(endpoint(&bridge, nowhere).unwrap_err().contains("--ip"));
+        }
+        assert_eq!(endpoint(&bridge, "10.0.0.1:5051").unwrap(), "10.0.0.1:5051");
+        assert!(reaches_agent(&in_network(Network::None)).is_err());
+    }
+
+    #[test]
+    fn what_is_updated_of_a_container_is_what_it_may_use() {
+        let room = Room {
+            shares: 2048,
+            mem_bytes: 32 << 20,
+            mem_bytes_max: Some(32 << 20),
+            ..Room::default()
+        };
+        let bytes = 32 << 20;
+        let expected = json!({"CpuShares": 2048, "Memory": bytes, "MemorySwap": bytes});
+        assert_eq!(update(&room), expected);
     }
 
     #[test]

@@ -136,6 +136,12 @@ pub(crate) fn to_wire<'s>(
                    executor's own may be read-only,";
         return Err(BadTask::Unsupported(why));
     }
+    let in_docker = runs_it.and_then(|executor| executor.container.as_ref());
+    if in_docker.is_some_and(docker::is_docker) && task.resources.iter().any(is_persistent) {
+        let why = "a persistent volume of a task whose executor is in a container of type DOCKER; that \
+                   executor's own";
+        return Err(BadTask::Unsupported(why));
+    }
     supported(task, group.is_some())?;
     let kind = match (group, &task.executor) {
         (Some((group, executor)), _) if executor.command.is_some() => Kind::Given { group },
@@ -170,6 +176,11 @@ pub(crate) fn to_wire<'s>(
     };
     launch.check_restart().map_err(|why| BadTask::Restart(why.to_owned()))?;
     Ok(launch)
+}
+
+/// A part of a disk that outlives its task.
+fn is_persistent(resource: &pb::Resource) -> bool {
+    resource.disk.as_ref().is_some_and(|disk| disk.persistence.is_some())
 }
 
 /// Whether a task is in the cgroups of its executor.
@@ -265,9 +276,7 @@ fn supported(task: &pb::TaskInfo, grouped: bool) -> Result<(), BadTask> {
 /// A container that asks for nothing that no agent has.
 pub(crate) fn contained(container: &pb::ContainerInfo) -> Result<(), BadTask> {
     if docker::is_docker(container) {
-        return Err(BadTask::Unsupported(
-            "a container of type DOCKER for an executor or a container",
-        ));
+        return Err(BadTask::Unsupported("a container of type DOCKER inside of another"));
     }
     if container.docker.is_some() {
         return Err(BadTask::Unsupported("a container image"));
@@ -446,7 +455,14 @@ pub(crate) fn executor_to_wire<'s>(
             let why = "a terminal of a 'DEFAULT' executor: its tasks have their own";
             return Err(BadTask::Unsupported(why));
         }
-        contained(container)?;
+        if executor.command.is_none() {
+            nothing_to_have(container)?;
+        }
+        if docker::is_docker(container) {
+            in_engine(executor, container)?;
+        } else {
+            contained(container)?;
+        }
     }
     let grace = executor.shutdown_grace_period.as_ref();
     Ok(Executor {
@@ -458,6 +474,46 @@ pub(crate) fn executor_to_wire<'s>(
             .transpose()?,
         body: bodies.put(executor_body(executor)),
     })
+}
+
+/// What an executor that has no process could not be given.
+fn nothing_to_have(container: &pb::ContainerInfo) -> Result<(), BadTask> {
+    let linux = container.linux_info.as_ref();
+    let shares = |linux: &pb::LinuxInfo| pb::LinuxInfo {
+        share_cgroups: linux.share_cgroups,
+        ..pb::LinuxInfo::default()
+    };
+    let asked = [
+        (
+            linux.is_some_and(|linux| *linux != shares(linux)),
+            "'linux_info' of a 'DEFAULT' executor, but for 'share_cgroups': its tasks have their own,",
+        ),
+        (
+            container.rlimit_info.is_some(),
+            "'rlimit_info' of a 'DEFAULT' executor: its tasks have their own",
+        ),
+        (
+            container.hostname.is_some(),
+            "'hostname' of a 'DEFAULT' executor: its tasks have their own",
+        ),
+        (
+            !container.volumes.is_empty(),
+            "volumes of a 'DEFAULT' executor: its tasks have their own",
+        ),
+    ];
+    let asked = asked.into_iter().find(|(asked, _)| *asked);
+    asked.map_or(Ok(()), |(_, what)| Err(BadTask::Unsupported(what)))
+}
+
+/// An executor in a container of a Docker engine. Mesos: `validation::executor::type`.
+fn in_engine(executor: &pb::ExecutorInfo, container: &pb::ContainerInfo) -> Result<(), BadTask> {
+    if executor.command.is_none() {
+        return Err(BadTask::Group(
+            "'ExecutorInfo.container.type' must be 'MESOS' for 'DEFAULT' executor",
+        ));
+    }
+    docker::check(container, executor.command.as_ref()).map_err(BadTask::Container)?;
+    docker::reaches_agent(container).map_err(BadTask::Container)
 }
 
 /// What is carried of an executor. Two of one id must be equal in it; its framework's id is known. What
@@ -480,6 +536,43 @@ pub(crate) fn executor_body(executor: &pb::ExecutorInfo) -> Vec<u8> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn an_executor_is_refused_what_it_could_not_have() {
+        let asks = |of: fn(&mut pb::ContainerInfo), command: Option<pb::CommandInfo>| {
+            let mut container = pb::ContainerInfo::default();
+            container.set_type(pb::container_info::Type::Mesos);
+            of(&mut container);
+            let container = Some(container);
+            let executor = pb::ExecutorInfo { container, command, ..pb::ExecutorInfo::default() };
+            let (mut bodies, mut memory) = (Bodies::default(), vec![0; 4096]);
+            let told = executor_to_wire(&executor, &mut bodies, &mut Scratch::new(&mut memory));
+            told.map(|_| ()).map_err(|bad| bad.to_string())
+        };
+        let any = Some(pb::CommandInfo { value: Some("x".to_owned()), ..Default::default() });
+        let linux = |container: &mut pb::ContainerInfo| {
+            let linux = pb::LinuxInfo { share_pid_namespace: Some(true), ..Default::default() };
+            container.linux_info = Some(linux);
+        };
+        let shares = |container: &mut pb::ContainerInfo| {
+            let linux = pb::LinuxInfo { share_cgroups: Some(false), ..Default::default() };
+            container.linux_info = Some(linux);
+        };
+        let named = |container: &mut pb::ContainerInfo| container.hostname = Some("x".to_owned());
+        let docker = |container: &mut pb::ContainerInfo| *container = docker::of_image("x");
+        asks(shares, None).unwrap();
+        asks(linux, any.clone()).unwrap();
+        asks(docker, any.clone()).unwrap();
+        assert!(asks(linux, None).unwrap_err().contains("'linux_info' of a 'DEFAULT' executor"));
+        assert!(asks(named, None).unwrap_err().contains("'hostname' of a 'DEFAULT' executor"));
+        assert!(asks(docker, None).unwrap_err().contains("must be 'MESOS'"));
+        let apart = |container: &mut pb::ContainerInfo| {
+            *container = docker::of_image("x");
+            let none = pb::container_info::docker_info::Network::None;
+            container.docker.as_mut().unwrap().set_network(none);
+        };
+        assert!(asks(apart, any).unwrap_err().contains("does not reach its agent"));
+    }
 
     #[test]
     fn a_container_without_an_image_may_have_volumes_and_a_terminal() {

@@ -12,12 +12,13 @@ use std::time::Duration;
 use serde_json::{Value, json};
 
 use crate::devices::{offered, plug, until, with_device};
+use crate::executors::Executor;
 use crate::reads::read_at;
 use crate::scheduler_api::{Framework, task};
 use crate::world::{Agent, Master, Process, Signal, World, eventually, needs_root};
 
 /// The programs of the image: links to busybox.
-const PROGRAMS: [&str; 7] = ["sh", "sleep", "echo", "cat", "id", "dd", "tr"];
+const PROGRAMS: [&str; 9] = ["sh", "sleep", "echo", "cat", "id", "dd", "tr", "env", "wget"];
 
 /// An engine with one image, `bb:1`.
 struct Engine<'w> {
@@ -362,6 +363,83 @@ fn a_container_runs_on_while_its_agent_is_dead_and_nothing_of_it_is_lost() {
     assert!(names().contains(&"/stranger".to_owned()));
     framework.accepted("KILL", &json!({"task_id": {"value": "waits"}}));
     assert_eq!(framework.end_of("waits")["state"], "TASK_KILLED");
+    agent.leave();
+    master.stop();
+    engine.stop();
+}
+
+/// A task of the executor `x`, which is in a container and says who it is and what its agent answers.
+fn under(world: &World, offer: &Value, name: &str) -> Value {
+    let mut task = task(offer, name, "");
+    task.as_object_mut().unwrap().remove("command");
+    let line = "wget -q -O $MESOS_SANDBOX/reached http://$MESOS_AGENT_ENDPOINT/version; \
+                env > /told/environment; exec sleep 1000";
+    // What is told goes where the test looks for it.
+    let told = json!({"container_path": "/told", "mode": "RW", "host_path": world.path("")});
+    task["executor"] = json!({"executor_id": {"value": "x"},
+        "command": {"value": line, "user": "root"}, "resources": task["resources"],
+        "container": {"type": "DOCKER", "docker": {"image": "bb:1"}, "volumes": [told]}});
+    task
+}
+
+#[test]
+fn an_executor_in_a_container_is_given_its_tasks_and_outlives_its_agent() {
+    let world = World::new();
+    let Some(engine) = Engine::start(&world, &[]) else { return };
+    let (master, mut agent) = cluster(&world, &engine.socket(), &[]);
+    let mut framework = Framework::subscribe(&master, &json!({}));
+    let offer = framework.offer();
+    let tasks = ["first", "second"].map(|name| under(&world, &offer, name));
+    framework.launch(&offer, &tasks[..1]);
+    let mut executor = Executor::subscribe(&world, &agent, &framework.id, &json!([]));
+    assert_eq!(executor.given(), "first");
+    assert_eq!(executor.tell("first", "TASK_RUNNING").status, 202);
+    assert_eq!(framework.status()["state"], "TASK_RUNNING");
+    let reached = wrote(&agent, "reached");
+    assert!(reached.iter().any(|answer| answer.contains("version")), "{reached:?}");
+    let environment = fs::read_to_string(world.path("environment")).unwrap();
+    for line in ["MESOS_EXECUTOR_ID=x\n", "MESOS_SANDBOX=/mnt/mesos/sandbox\n"] {
+        assert!(environment.contains(line), "{environment}");
+    }
+    let name = engine.containers()[0].0.clone();
+    let memory = || {
+        let told = engine.ask("GET", &format!("/containers{name}/json"), &Value::Null);
+        told["HostConfig"]["Memory"].as_u64().unwrap()
+    };
+    let of_one = memory();
+
+    agent.kill();
+    drop(executor);
+    agent.start();
+    agent.process().says("registered with the master");
+    let mut executor = Executor::subscribe(&world, &agent, &framework.id, &json!([tasks[0]]));
+    let offer = framework.offer();
+    let mut second = tasks[1].clone();
+    second["agent_id"] = offer["agent_id"].clone();
+    framework.launch(&offer, &[second]);
+    assert_eq!(executor.given(), "second");
+    eventually(|| memory() > of_one, || format!("more than {of_one}"));
+    framework.accepted("KILL", &json!({"task_id": {"value": "first"}}));
+    assert_eq!(executor.events.until("KILL")["task_id"]["value"], "first");
+    assert_eq!(executor.tell("first", "TASK_KILLED").status, 202);
+    assert_eq!(framework.end_of("first")["state"], "TASK_KILLED");
+
+    // It does not end by itself, and is ended.
+    let agent_id = offer["agent_id"].clone();
+    framework.accepted("SHUTDOWN", &json!({"executor_id": {"value": "x"}, "agent_id": agent_id}));
+    executor.events.until("SHUTDOWN");
+    assert_eq!(framework.end_of("second")["state"], "TASK_FAILED");
+    let over = || engine.containers().iter().all(|(_, state)| state == "exited");
+    eventually(over, || format!("{:?}", engine.containers()));
+
+    // What cannot be is said.
+    let offer = framework.offer();
+    let mut alone = under(&world, &offer, "alone");
+    alone["executor"]["container"]["docker"]["network"] = json!("NONE");
+    framework.launch(&offer, &[alone]);
+    let status = framework.end_of("alone");
+    assert!(status["message"].as_str().unwrap().contains("does not reach its agent"), "{status}");
+    framework.accepted("TEARDOWN", &Value::Null);
     agent.leave();
     master.stop();
     engine.stop();

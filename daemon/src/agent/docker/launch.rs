@@ -16,7 +16,7 @@ use super::Docker;
 use super::engine::{Trouble, quoted};
 use super::{AGENT_LABEL, CONTAINER_LABEL};
 use crate::agent::AgentNode;
-use crate::agent::build::{Names, Plan, names, resolved};
+use crate::agent::build::{Names, Plan, names, of_executor, resolved};
 use crate::agent::containers::Container;
 use crate::agent::devices::nodes_of;
 use crate::agent::fetch::Job;
@@ -24,7 +24,7 @@ use crate::alarm;
 use crate::command::Command;
 use crate::pb::mesita::TaskPrivate;
 use crate::pb::mesos::v1 as pb;
-use crate::v1::docker::{Facts, Room, SANDBOX, create};
+use crate::v1::docker::{Facts, Room, SANDBOX, create, endpoint, update};
 
 /// Bytes of a line that the engine says while it pulls.
 const LINE_MAX: usize = 64 * 1024;
@@ -66,9 +66,14 @@ fn ready(
     work_dir: &std::path::Path,
     switch_user: bool,
     name: &str,
+    token: [u8; 16],
 ) -> Result<Ready, String> {
-    let private = TaskPrivate::decode(&*plan.private).unwrap_or_default();
-    let command = Command::for_engine(&private.command.unwrap_or_default());
+    let command = if plan.is_executor() {
+        pb::ExecutorInfo::decode(&*plan.private).unwrap_or_default().command
+    } else {
+        TaskPrivate::decode(&*plan.private).unwrap_or_default().command
+    };
+    let command = Command::for_engine(&command.unwrap_or_default());
     let command = command.map_err(|bad| bad.to_string())?;
     let user = resolved(&plan.of.user, switch_user)?;
     let directory = sandbox::create(work_dir, plan.at, user.as_ref());
@@ -81,8 +86,13 @@ fn ready(
     let devices = devices.map(|node| (text(&node.path), text(&node.named))).collect();
     // Of root, or of the agent's own user who may use the engine: both are the machine's masters.
     let other = user.as_ref().filter(|user| user.uid != 0).map(|user| (user.uid, user.gid));
+    let mut variables = variables(&plan.of, name, &directory);
+    if let Some(asked) = plan.docker.as_ref().filter(|_| plan.is_executor()) {
+        let endpoint = endpoint(&asked.container, &plan.address)?;
+        variables.extend(of_executor(endpoint, plan.grace_us(), token));
+    }
     let facts = Facts {
-        variables: variables(&plan.of, name, &directory),
+        variables,
         sandbox: directory.to_string_lossy().into_owned(),
         volumes,
         devices,
@@ -136,9 +146,9 @@ impl AgentNode {
         // The directories of volumes are as the core thinks they are.
         self.volumes.settled().await;
         let (work_dir, switch) = (self.work_dir.clone(), self.containers.switches_user());
-        let name = self.docker.name(id);
+        let (name, token) = (self.docker.name(id), self.containers.token(id));
         let own = name.clone();
-        let begin = move || ready(&plan, &work_dir, switch, &own).map(|ready| (ready, plan));
+        let begin = move || ready(&plan, &work_dir, switch, &own, token).map(|ready| (ready, plan));
         let (mut ready, plan) = self.containers.by_hand(begin).await?;
         let Some(asked) = plan.docker else { return Err("no container is asked for".to_owned()) };
         let uris = std::mem::take(&mut ready.command.uris);
@@ -179,6 +189,18 @@ impl AgentNode {
                 self.undo_docker(name);
                 Err(why)
             }
+        }
+    }
+
+    /// What the tasks of an executor hold is more, or less: so is what its container may use.
+    pub(in crate::agent) async fn resize_docker(&self, id: ContainerId, limits: &TaskLimits) {
+        let (pids, capped, total) = self.options.docker_room;
+        let path = format!("/containers/{}/update", self.docker.name(id));
+        let wanted = update(&room(limits, pids, capped, total));
+        match self.docker.engine.call(Method::POST, &path, Some(&wanted)).await {
+            // It ended meanwhile.
+            Ok(_) | Err(Trouble::Refused(404 | 409, _)) => {}
+            Err(trouble) => log::warn!("container {id}: what it may use is as before: {trouble}"),
         }
     }
 

@@ -1,4 +1,4 @@
-//! Tasks whose containers a Docker engine holds (Mesos: `slave/containerizer/docker.cpp`, without the
+//! Tasks and executors whose containers a Docker engine holds (Mesos: `slave/containerizer/docker.cpp`, without the
 //! command line of Docker and without an executor beside each task).
 //!
 //! | file | concern |
@@ -26,7 +26,6 @@ use std::rc::Rc;
 use event_listener::Event;
 use http_body_util::BodyExt;
 use hyper::Method;
-use mesita_core::agent::HandLaunch;
 use mesita_core::wire::ContainerId;
 use mesita_core::wire::task::{Exit, Reason};
 use mesita_isolation::isolators::Usage;
@@ -437,32 +436,25 @@ impl AgentNode {
         }
     }
 
-    /// What a launch asks the engine for; nothing, if it is for the agent itself.
-    pub(super) fn docker_asked(
-        &self,
-        launch: &HandLaunch<'_>,
-        public: &[u8],
-    ) -> Option<Box<Asked>> {
-        if launch.task.is_empty() {
-            return None;
-        }
-        let public = TaskPublic::decode(public).unwrap_or_default();
-        Asked::of(public.container, &launch.resources)
-    }
-
     /// True for the container of a task that asked the engine for it.
     fn asked_docker(&self, id: ContainerId) -> bool {
         let public = TaskPublic::decode(&*self.tally.public_of(id)).unwrap_or_default();
         public.container.as_ref().is_some_and(is_docker)
     }
 
-    /// Containers of tasks that the ledger knows, and that run as far as anybody knows: they are told
+    /// Containers of tasks and executors that the ledger knows, and that run as far as anybody knows: they are told
     /// to, and looked after as soon as the engine answers.
     pub(super) fn docker_survivors(&self) -> Vec<ContainerId> {
         let rows = self.tally.tasks().into_iter();
         let rows = rows.filter(|row| row.has_own_container() && !row.state.is_terminal());
         let own = rows.filter(|row| self.asked_docker(row.container));
-        let own: Vec<ContainerId> = own.map(|row| row.container).collect();
+        let executors = self
+            .tally
+            .executors()
+            .into_iter()
+            .filter(|executor| executor.described().container.as_ref().is_some_and(is_docker));
+        let executors = executors.map(|executor| executor.container);
+        let own: Vec<ContainerId> = own.map(|row| row.container).chain(executors).collect();
         for id in &own {
             self.containers.is_of_docker(*id);
         }

@@ -167,6 +167,8 @@ fn move_up(
 pub(crate) const DEPTH_MAX: usize = 128;
 /// Files that are looked at.
 const FILES_MAX: usize = 200_000;
+/// Files that are visited: those of some archives as large as one may be.
+pub(crate) const VISITED_MAX: usize = 10 * FILES_MAX;
 
 /// What the files of a tree take.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -250,7 +252,7 @@ fn visit_all(root: OwnedFd, what: Visit<'_>) -> Result<(), Errno> {
             continue;
         }
         files += 1;
-        if files > FILES_MAX {
+        if files > VISITED_MAX {
             return Err(Errno::TOOBIG);
         }
         let Some((file, is_directory)) = held(directory.fd()?, entry.file_name(), device)? else {

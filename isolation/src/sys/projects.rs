@@ -124,17 +124,37 @@ pub(crate) fn id(directory: &Path) -> Result<u32, Failure> {
     attributes(opened.as_fd()).map(|of| of.project).map_err(failed)
 }
 
-/// Gives a directory, and all that is in it, to a project; what is made there later has it, too.
+/// Gives a directory, and all that is in it, to a project; what is made there later has it, too. If that
+/// fails, what was given is given back.
 pub(crate) fn give(directory: &Path, id: u32) -> Result<(), Failure> {
+    let before = self::id(directory)?;
+    let given = give_all(directory, id);
+    if given.is_err() {
+        // It comes as far as that did.
+        let _ = give_all(directory, before);
+    }
+    given
+}
+
+/// The directory itself comes last: what has the project has it with all that is in it.
+fn give_all(directory: &Path, id: u32) -> Result<(), Failure> {
+    let mut itself = true;
     tree::visit(directory, &mut |file, is_directory| {
-        let mut of = attributes(file)?;
-        of.project = id;
-        if is_directory {
-            of.flags |= INHERIT;
-        }
-        // SAFETY: the call reads a structure of the type that its number says.
-        unsafe { ioctl(file, Setter::<SET_ATTRIBUTES, Attributes>::new(of)) }
-    })
+        if std::mem::take(&mut itself) { Ok(()) } else { set(file, is_directory, id) }
+    })?;
+    let failed = |errno: Errno| Failure::new("give project", directory, errno.raw_os_error());
+    let opened = opened(directory).map_err(failed)?;
+    set(opened.as_fd(), true, id).map_err(failed)
+}
+
+fn set(file: BorrowedFd<'_>, is_directory: bool, id: u32) -> Result<(), Errno> {
+    let mut of = attributes(file)?;
+    of.project = id;
+    if is_directory {
+        of.flags = if id == 0 { of.flags & !INHERIT } else { of.flags | INHERIT };
+    }
+    // SAFETY: the call reads a structure of the type that its number says.
+    unsafe { ioctl(file, Setter::<SET_ATTRIBUTES, Attributes>::new(of)) }
 }
 
 fn attributes(file: BorrowedFd<'_>) -> Result<Attributes, Errno> {

@@ -156,7 +156,7 @@ impl Quota {
             if (of.bytes, of.files) == (0, 0) {
                 // What an earlier one might do is not this one's.
                 sys.limit_project(sandbox, id, 0, 0)?;
-                sys.give_to_project(sandbox, id)?;
+                give(sys, sandbox, id)?;
                 return Ok(id);
             }
             if *next == first {
@@ -213,7 +213,7 @@ impl Isolator for Quota {
             }
         };
         for path in self.written(sys, container.at.id) {
-            sys.give_to_project(&path, id)?;
+            give(sys, &path, id)?;
         }
         let taken = sys.project(&sandbox, id)?.bytes;
         if let Some(most) = limits.disk_bytes.filter(|most| (1..taken).contains(most)) {
@@ -278,6 +278,17 @@ impl Isolator for Quota {
             Some((sandbox, id)) => Ok(container.sys.limit_project(&sandbox, id, 0, 0)?),
             None => Ok(()),
         }
+    }
+}
+
+/// Gives a directory with all that is in it to a project.
+fn give(sys: &dyn Sys, directory: &Path, id: u32) -> Result<(), Error> {
+    match sys.give_to_project(directory, id) {
+        Err(failure) if failure.errno == libc::E2BIG => Err(Error::Outside(
+            "disk/quota",
+            format!("there are more than {VISITED_MAX} files before it begins"),
+        )),
+        given => Ok(given?),
     }
 }
 

@@ -239,8 +239,14 @@ impl AgentNode {
                 let mut tried = Vec::new();
                 for archive in name.archives() {
                     let from = format!("{base}/{archive}");
-                    match self.begin_with_archive(provisioner, name, &from, means, pace).await {
-                        Err(why) if why.contains("404") => tried.push(format!("{archive}: {why}")),
+                    let begun =
+                        self.begin_with_archive(provisioner, name, &from, means, pace).await;
+                    let part = Digest::of(from.as_bytes());
+                    match begun {
+                        // It is not there, or not for us: it may be there in another way.
+                        Err(why) if provisioner.store().blobs().begun(part) == 0 => {
+                            tried.push(format!("{archive}: {why}"));
+                        }
                         begun => return begun,
                     }
                 }
@@ -255,6 +261,26 @@ impl AgentNode {
 
     /// An archive is content whose digest nobody knows: until it is whole it goes by where it is from.
     async fn begin_with_archive(
+        &self,
+        provisioner: &Arc<Provisioner>,
+        name: &Name,
+        from: &str,
+        means: &Means,
+        pace: &Pace,
+    ) -> Result<Digest, String> {
+        let called = Digest::of(from.as_bytes());
+        let resumed = provisioner.store().blobs().begun(called) > 0;
+        match self.pack_archive(provisioner, name, from, means, pace).await {
+            // Another one may be there by now, which does not go on where that one broke off.
+            Err(why) if resumed && provisioner.store().blobs().begun(called) == 0 => {
+                log::info!("{from} is fetched anew: {why}");
+                self.pack_archive(provisioner, name, from, means, pace).await
+            }
+            packed => packed,
+        }
+    }
+
+    async fn pack_archive(
         &self,
         provisioner: &Arc<Provisioner>,
         name: &Name,
@@ -317,7 +343,14 @@ impl AgentNode {
         let from = super::fetch::uri::url(from)?;
         let file = self.part_of(provisioner, digest).await?;
         let more = |bytes: u64| self.pulls.bytes.set(self.pulls.bytes.get() + bytes);
-        self.fetch_on(means, &from, Arc::new(file), pace, &more).await?;
+        let blobs = provisioner.store().blobs();
+        let fits = |bytes| blobs.has_room_for(bytes).map_err(|error| error.to_string());
+        let brought = self.fetch_on(means, &from, Arc::new(file), pace, &more, &fits).await;
+        if brought.is_err() && fits(blobs.begun(digest).saturating_add(1)).is_err() {
+            // It is never kept.
+            blobs.forget_part(digest);
+        }
+        brought?;
         Ok(taken)
     }
 
@@ -425,7 +458,12 @@ impl AgentNode {
     ) -> Result<(), String> {
         let (file, mut at) = (Arc::new(file), begun);
         let max = provisioner.store().bounds().layer_bytes;
-        while let Some(frame) = body.frame().await {
+        let stall_us = self.options.fetch.stall_us;
+        let silent = || {
+            let ms = stall_us / 1000;
+            format!("nothing comes for the {ms} ms of --fetcher-stall-timeout")
+        };
+        while let Some(frame) = alarm::within(stall_us, body.frame()).await.ok_or_else(silent)? {
             let frame = frame.map_err(|error| format!("it broke off after {at} bytes: {error}"))?;
             let Ok(bytes) = frame.into_data() else { continue };
             at += bytes.len() as u64;

@@ -35,7 +35,9 @@ impl Server {
                 let head = String::from_utf8_lossy(&head[..len]).into_owned();
                 let path = head.split(' ').nth(1).unwrap_or_default().trim_start_matches('/');
                 let Ok(bytes) = fs::read(directory.join(path)) else {
-                    let _ = write!(stream, "HTTP/1.1 404 x\r\nContent-Length: 0\r\n\r\n");
+                    // Some say of what is not there that it is not for everybody.
+                    let status = if path.ends_with(".tar") { 403 } else { 404 };
+                    let _ = write!(stream, "HTTP/1.1 {status} x\r\nContent-Length: 0\r\n\r\n");
                     continue;
                 };
                 let from = head.to_lowercase().split_once("range: bytes=").map(|(_, rest)| {
@@ -127,6 +129,27 @@ fn an_image_comes_to_the_agents_that_are_meant_and_from_one_to_the_next() {
     let asked = ["pull", "--master", &address, "laid/out", "--agents", "all"];
     let said = world.start(world.wrapped(&nobody, &asked)).end();
     assert!(said.status == 1 && said.out.contains("only who operates"), "{said:?}");
+    end_all(&world, master, agents);
+}
+
+#[test]
+fn what_is_too_large_to_be_kept_is_refused_before_it_comes() {
+    if !can_stand() {
+        return;
+    }
+    let world = World::new();
+    let directory = registry(&world);
+    lay_out(&directory.join("laid/out"));
+    let server = Server::new(directory);
+    let master = world.master(&[]);
+    let agents = hosts(&master, &[&[&server.flag(), "--image-blobs-max=64KiB"]]);
+    for image in ["laid/out", "acme/app:v1"] {
+        let said = pull(&world, &master, &[image, "--agents", "pi1"]);
+        assert!(said.status == 1 && said.out.contains("--image-blobs-max"), "{said:?}");
+    }
+    let blobs = fs::read_dir(agents[0].work_dir().join("images/blobs")).unwrap().flatten();
+    let sizes: Vec<u64> = blobs.map(|entry| entry.metadata().unwrap().len()).collect();
+    assert!(sizes.iter().all(|size| *size < 4096), "documents alone: {sizes:?}");
     end_all(&world, master, agents);
 }
 

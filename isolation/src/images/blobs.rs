@@ -157,7 +157,12 @@ impl Blobs {
             fs::remove_file(&path).map_err(|error| Failure::io("remove", &path, &error))?;
             have = have.saturating_sub(len);
         }
-        if have.saturating_add(more) <= self.max {
+        self.has_room_for(have.saturating_add(more))
+    }
+
+    /// An error if so many bytes are more than are ever kept.
+    pub fn has_room_for(&self, bytes: u64) -> Result<(), Error> {
+        if bytes <= self.max {
             return Ok(());
         }
         let what = "content of images as it comes takes bytes,";

@@ -297,16 +297,20 @@ impl Store {
         let Some(bytes) = self.blobs.document(wanted.config) else { return lacks(wanted.config) };
         let plain = documents::configuration(&bytes, Platform::own())?.layers;
         here.extend([manifest, wanted.config]);
-        let mut missing = Vec::new();
-        for ((packed, _), plain) in wanted.layers.iter().zip(plain) {
+        let (mut missing, mut needed) = (Vec::new(), 0_u64);
+        for ((packed, size), plain) in wanted.layers.iter().zip(plain) {
             if self.blobs.has(*packed) {
                 here.push(*packed);
             } else if !self.has_layer(plain) && !missing.contains(packed) {
                 missing.push(*packed);
+                needed = needed.saturating_add(*size);
             }
         }
         here.sort_unstable();
         here.dedup();
+        // Before any of it is fetched.
+        let kept = here.iter().filter_map(|digest| Some(self.blobs.read(*digest)?.1));
+        self.blobs.has_room_for(kept.fold(needed, u64::saturating_add))?;
         Ok(if missing.is_empty() { Lacks::Nothing(here) } else { Lacks::These(missing) })
     }
 

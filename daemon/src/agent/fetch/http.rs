@@ -53,7 +53,8 @@ impl AgentNode {
     }
 
     /// Fetches what is missing of a file at the end of one that has its beginning, no faster than that is
-    /// to come; `more` is told how much does. A server that tells no parts tells it from its beginning.
+    /// to come; `more` is told how much does, and `fits` is asked about all of it, as soon as that is
+    /// announced. A server that tells no parts tells it from its beginning.
     pub(in crate::agent) async fn fetch_on(
         &self,
         means: &Means,
@@ -61,6 +62,7 @@ impl AgentNode {
         into: Arc<File>,
         pace: &Pace,
         more: &dyn Fn(u64),
+        fits: &dyn Fn(u64) -> Result<(), String>,
     ) -> Result<(), String> {
         let mut from = from.clone();
         for _ in 0..REDIRECTS_MAX {
@@ -77,7 +79,11 @@ impl AgentNode {
                 }
                 _ => return Err(self.refusal(answer).await),
             }
-            return self.take_on(means, answer, into, pace, more).await;
+            let begun = into.metadata().map_err(|error| error.to_string())?.len();
+            let announced = answer.headers().get(CONTENT_LENGTH).and_then(|len| len.to_str().ok());
+            let announced = announced.and_then(|len| len.parse().ok()).unwrap_or(0);
+            fits(begun.saturating_add(announced))?;
+            return self.take_on(means, answer, into, pace, more, fits).await;
         }
         Err(format!("the server leads elsewhere more than {REDIRECTS_MAX} times"))
     }
@@ -90,7 +96,9 @@ impl AgentNode {
         into: Arc<File>,
         pace: &Pace,
         more: &dyn Fn(u64),
+        fits: &dyn Fn(u64) -> Result<(), String>,
     ) -> Result<(), String> {
+        let mut at = into.metadata().map_err(|error| error.to_string())?.len();
         loop {
             let frame = alarm::within(self.fetcher.options.stall_us, answer.frame()).await;
             let Some(frame) = frame.ok_or_else(|| self.silent())? else { return Ok(()) };
@@ -98,6 +106,8 @@ impl AgentNode {
                 continue;
             };
             let len = bytes.len() as u64;
+            at += len;
+            fits(at)?;
             means.budget.take(len).map_err(|error| error.to_string())?;
             write(&into, bytes.into()).await?;
             more(len);

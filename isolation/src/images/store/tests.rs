@@ -497,3 +497,27 @@ fn an_image_goes_from_store_to_store_by_digests_alone() {
     first.store.prune(&|_| false, &nobody).unwrap();
     assert_eq!(first.store.blobs().bytes(), 0);
 }
+
+#[test]
+fn an_image_that_is_never_kept_is_refused_by_its_manifest() {
+    let layers = [tar_of(&[(FILE, "one", b"1")]), tar_of(&[(FILE, "two", b"22")])];
+    let name = Name::parse("app:v1").unwrap();
+    let first = Place::new(Bounds::default());
+    let small = Place::new(Bounds { blob_bytes: 3000, ..Bounds::default() });
+    let path = first.directory.path().join("app.tar");
+    fs::write(&path, saved_of("app:v1", &[&layers[0], &layers[1]])).unwrap();
+    let index = first.store.pack(&name, Source::open(&path, None).unwrap()).unwrap();
+    let refused = loop {
+        let missing = match small.store.lacks(&name, index) {
+            Ok(Lacks::These(missing)) => missing,
+            Ok(Lacks::Nothing(here)) => panic!("{here:?}"),
+            Err(refused) => break refused.to_string(),
+        };
+        for digest in missing {
+            let (from, len) = first.store.blobs().read(digest).unwrap();
+            assert!(len < 1000, "no layer is asked for");
+            small.store.blobs().put(from).unwrap();
+        }
+    };
+    assert!(refused.contains("--image-blobs-max"), "{refused}");
+}

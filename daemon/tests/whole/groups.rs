@@ -225,7 +225,6 @@ fn a_group_outlives_its_agent_and_is_still_one() {
     agent.kill();
     agent.start();
     agent.process().says("registered");
-    while !healthy(&framework.status()) {}
     let own = executors(agent.port).remove(0);
     assert_eq!(own["tasks"].as_array().unwrap().len(), 2, "{own}");
     for task in own["tasks"].as_array().unwrap() {

@@ -152,6 +152,30 @@ fn on_each(key: u64, test: impl Fn(Site), change: impl Fn(&mut Options)) {
     }
 }
 
+pub(crate) fn a_sandbox_is_given_to_a_project_as_a_whole_or_not_at_all() {
+    on_each(0x7105, is_whole, |_| {});
+}
+
+fn is_whole(site: Site) {
+    let container = ContainerId { incarnation: 1, counter: 99 };
+    let sandbox = sandbox::create(&site.mounted.at, container, None).unwrap();
+    fs::write(sandbox.join("file"), "x").unwrap();
+    // Deeper than is looked at.
+    let deep: PathBuf = ["deep"; 140].iter().collect();
+    fs::create_dir_all(sandbox.join(deep)).unwrap();
+    let limits = TaskLimits { disk_bytes: Some(4 * MIB), ..TaskLimits::default() };
+    let given = || (5000..=5002).map(|id| site.of(id).files).sum::<u64>();
+    // A next attempt finds nothing of the one before it.
+    for _ in 0..2 {
+        site.isolation.prepare(container, &limits).unwrap_err();
+        assert_eq!(given(), 0);
+    }
+    fs::remove_dir_all(sandbox.join("deep")).unwrap();
+    site.isolation.prepare(container, &limits).unwrap();
+    assert_eq!(given(), 2, "the directory and its file");
+    site.isolation.cleanup(container).unwrap();
+}
+
 pub(crate) fn a_sandbox_takes_no_more_than_its_disk_and_volumes_are_none_of_it() {
     on_each(0x7101, holds, |_| {});
 }

@@ -75,7 +75,7 @@ fn main() {
     let all: &[(&str, Option<&[&str]>)] =
         &[("keeper, cgroups", Some(&["cgroups"])), ("keeper, every isolator", None)];
     for &(name, isolators) in all {
-        let welcome = bench.client.welcome().clone();
+        let welcome = *bench.client.welcome();
         let Some(isolation) = isolation(isolators, Ok(None), &welcome) else { continue };
         if !isolation.has_cgroups() {
             continue;
@@ -91,7 +91,7 @@ fn main() {
         }
     }
     let (image, provisioner) = bench.image();
-    let welcome = bench.client.welcome().clone();
+    let welcome = *bench.client.welcome();
     match isolation(None, Ok(provisioner), &welcome) {
         Some(isolation) if isolation.names().contains(&"filesystem/linux") => {
             bench.on_image("keeper, every isolator, an image", &image, &isolation);

@@ -10,6 +10,10 @@ use serde::{Deserialize, Serialize};
 use crate::image::{BadImage, Image, Reader, Writer};
 use crate::record::Zero;
 
+mod full;
+
+pub use full::Full;
+
 record! {
     /// Names one row of one table, once: index and generation, both u32. Zero names none.
     ///
@@ -46,10 +50,6 @@ pub struct Slot<T> {
 impl<T: Zero> Zero for Slot<T> {
     const ZERO: Self = Self { generation: 0, next: 0, value: T::ZERO };
 }
-
-/// No slot left: the capacity is `Table::capacity`, and nothing was changed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Full;
 
 /// Rows of `T`. The memory is the caller's; its length is the capacity.
 #[derive(Debug)]

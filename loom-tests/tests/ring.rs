@@ -7,7 +7,7 @@ use loom::sync::Arc;
 use loom::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use loom::sync::{Condvar, Mutex};
 use loom::thread;
-use mesita_core::sync::{Consumer, Doorbell, Producer, Ring, Word};
+use mesita_loom_tests::sync::{Consumer, Doorbell, Producer, Ring, Word};
 
 /// A ring of `words` words, both ends of it alive until the end of the model.
 fn ring(words: usize) -> (Producer<'static>, Consumer<'static>) {

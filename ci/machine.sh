@@ -60,7 +60,7 @@ with_modules() {
 with_programs() {
   for wanted in "$@"; do
     path=$(command -v "$wanted") || continue
-    cp -L "$path" "$root/bin/$wanted"
+    cp -L "$path" "$root/bin/$(basename "$wanted")"
     for library in $(ldd "$path" 2>/dev/null | grep -o '/[^ ]*'); do
       mkdir -p "$root$(dirname "$library")"
       cp -L "$library" "$root$library"

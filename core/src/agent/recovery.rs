@@ -120,7 +120,10 @@ impl Agent<'_> {
                 self.replay_task(cx, *framework, role, user, *container, launch, bodies)?;
             }
             Record::Attempt { task, attempt, container } => {
-                if let Some(row) = self.task_of(task).and_then(|id| self.tasks.get_mut(id)) {
+                // A file that was being written anew names again what was read before.
+                let begins = |row: &&mut Task| *attempt > row.attempt && !row.state.is_terminal();
+                let row = self.task_of(task).and_then(|id| self.tasks.get_mut(id));
+                if let Some(row) = row.filter(begins) {
                     (row.attempt, row.container) = (*attempt, *container);
                     (row.ordered, row.since) = (Ordered::No, Time(0));
                     row.state = TaskState::Starting;
@@ -148,7 +151,10 @@ impl Agent<'_> {
                 }
             }
             Record::Told { task, state } => {
-                if let Some(row) = self.task_of(task).and_then(|id| self.tasks.get_mut(id)) {
+                // An end is what its own record says, which is to be told.
+                let lives = |row: &&mut Task| row.state.is_live() && state.is_live();
+                let row = self.task_of(task).and_then(|id| self.tasks.get_mut(id));
+                if let Some(row) = row.filter(lives) {
                     (row.state, row.stage) = (*state, Stage::Running);
                 }
             }
@@ -452,7 +458,7 @@ impl Agent<'_> {
                 let (attempt, container) = (row.attempt, row.container);
                 agent.persist(cx, Record::Attempt { task, attempt, container }, false, &[]);
             }
-            if row.runner().is_some() && row.state != TaskState::Staging {
+            if row.runner().is_some() && row.state.is_live() && row.state != TaskState::Staging {
                 let state = row.state;
                 agent.persist(cx, Record::Told { task, state }, false, &[]);
             }

@@ -22,6 +22,7 @@ mod disk;
 #[allow(dead_code)]
 #[path = "../../../daemon/src/set/kept.rs"]
 mod kept;
+mod ledgers;
 mod lives;
 // What is done with bytes and records in a daemon: the same code, without its sockets and threads.
 #[allow(dead_code)]

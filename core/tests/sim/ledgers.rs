@@ -1,0 +1,249 @@
+//! What an agent makes of its ledger, record by record, whatever of it was written when it died.
+
+use mesita_core::agent::ledger::Record;
+use mesita_core::agent::{self, Agent, Hand};
+use mesita_core::capacity::Capacity;
+use mesita_core::drive::{BUFFER, Drive, Front, STAMP, stamped};
+use mesita_core::time::Time;
+use mesita_core::wire::agent::{FrameworkHeld, Register};
+use mesita_core::wire::call::Ownership;
+use mesita_core::wire::task::{
+    Detail, Executor, Exit, Kind, Launch, Restart, RestartRule, Source, Status, TaskOf, TaskState,
+};
+use mesita_core::wire::{AgentId, Body, ContainerId, Fence, FrameworkId, Seq, Session, encode};
+
+use crate::cluster::Taken;
+
+use crate::support::Leak;
+use crate::support::rig::Rig;
+use crate::support::text::wire;
+
+const SECOND: u64 = 1_000_000;
+const FRAMEWORK: FrameworkId = FrameworkId { epoch: 1, number: 1 };
+const CONTAINER: ContainerId = ContainerId { incarnation: 1, counter: 1 };
+
+/// An agent that no master is heard by, on a disk that is never late.
+struct Alone {
+    drive: Drive<'static, Agent<'static>>,
+    now: Time,
+    /// What it wrote since it was started.
+    written: Vec<Vec<u8>>,
+    launched: Vec<(String, u32)>,
+    destroyed: Vec<ContainerId>,
+}
+
+fn bytes_of(record: &Record<'_>) -> Vec<u8> {
+    encode(record, &mut [0; 4096]).unwrap().to_vec()
+}
+
+fn records(all: &[Record<'_>]) -> Vec<Vec<u8>> {
+    all.iter().map(bytes_of).collect()
+}
+
+fn read(record: &[u8]) -> Record<'_> {
+    postcard::from_bytes(record).unwrap()
+}
+
+impl Alone {
+    /// One that reads this, and finds these containers, in a boot of that number.
+    fn begin(file: &[Vec<u8>], now: u64, boot: u8, runs: &[ContainerId]) -> Self {
+        let capacity = Capacity { head_max: 16_384, ..Capacity::tiny() };
+        let config = agent::Config {
+            seed: 3,
+            task_kinds: Kind::Command.bit(),
+            switch_user: true,
+            body_bytes_max: 1 << 20,
+            registration_us: 60 * SECOND,
+            reregistration_us: 15 * SECOND,
+        };
+        let front = Agent::new(agent::Storage::lend(&capacity, &mut Leak), config).unwrap();
+        let drive = Drive::new(front, Box::leak(vec![0; BUFFER].into_boxed_slice()));
+        let (written, launched, destroyed) = (vec![], vec![], vec![]);
+        let mut alone = Self { drive, now: Time(now), written, launched, destroyed };
+        alone.tell(&agent::Input::Describe(description()));
+        for record in file {
+            alone.tell(&agent::Input::Record { record, bodies: Seq::EMPTY });
+        }
+        for &container in runs {
+            alone.tell(&agent::Input::Container { container, ended: None });
+        }
+        alone.tell(&agent::Input::Recovered { boot: [boot; 16] });
+        alone
+    }
+
+    fn tell(&mut self, input: &agent::Input<'_>) {
+        let input = encode(input, &mut [0; 8192]).unwrap().to_vec();
+        self.step(&input);
+    }
+
+    fn step(&mut self, input: &[u8]) {
+        let mut into = vec![0; input.len() + STAMP];
+        let bytes = stamped(self.now.0 + 1, input, &mut into).unwrap().to_vec();
+        let mut taken = Taken::default();
+        self.drive.step(self.now, &bytes, &mut taken).unwrap();
+        let mut newest = None;
+        for (output, _) in &taken.0 {
+            match postcard::from_bytes::<agent::Output<'_>>(output).unwrap() {
+                agent::Output::Persist { sequence, record, .. } => {
+                    newest = Some(sequence);
+                    self.written.push(bytes_of(&record));
+                }
+                agent::Output::Hand(Hand::Launch(launch)) => {
+                    self.launched.push((launch.task.to_owned(), launch.attempt));
+                }
+                agent::Output::Hand(Hand::Destroy { container }) => self.destroyed.push(container),
+                _ => {}
+            }
+        }
+        if let Some(sequence) = newest {
+            self.tell(&agent::Input::Persisted { sequence });
+        }
+    }
+
+    /// Goes on for so long.
+    fn go(&mut self, us: u64) {
+        let until = self.now.after(us);
+        while self.drive.next_deadline() <= until {
+            self.now = self.now.max(self.drive.next_deadline());
+            self.step(<Agent<'_> as Front>::tick());
+        }
+        self.now = until;
+    }
+
+    /// Writes its file anew.
+    fn compacted(&mut self) -> Vec<Vec<u8>> {
+        self.written.clear();
+        self.tell(&agent::Input::Compact);
+        self.go(0);
+        let ends = bytes_of(&Record::SnapshotEnds);
+        assert_eq!(self.written.last(), Some(&ends));
+        std::mem::take(&mut self.written)
+    }
+
+    /// The states that its file tells of a task.
+    fn tells(&mut self) -> Vec<TaskState> {
+        let file = self.compacted();
+        let states = file.iter().filter_map(|record| match read(record) {
+            Record::Update { status, .. } => Some(status.state),
+            _ => None,
+        });
+        states.collect()
+    }
+}
+
+fn description() -> Register<'static> {
+    Register {
+        session: Session { incarnation: 1, counter: 1 },
+        agent: AgentId::NONE,
+        seen: Fence::default(),
+        cluster: 0,
+        key: [1; 32],
+        hostname: "n1",
+        region: "",
+        zone: "",
+        address: "",
+        attributes: Seq::EMPTY,
+        resources: wire("cpus:4;mem:4096"),
+        tasks_max: 0,
+        task_kinds: 0,
+        reports: 0,
+    }
+}
+
+/// A start in boot 1, and the framework.
+fn begins<'a>() -> Vec<Record<'a>> {
+    let framework = FrameworkHeld {
+        framework: FRAMEWORK,
+        name: "test",
+        user: "pi",
+        principal: "",
+        caller: "",
+        failover_us: 0,
+        capabilities: 0,
+        roles: Seq::EMPTY,
+        owned: Ownership::Scheduler,
+    };
+    let started = Record::Started { incarnation: 1, boot: [1; 16] };
+    vec![started, Record::Framework(framework)]
+}
+
+fn task<'a>(launch: Launch<'a>) -> Record<'a> {
+    Record::Task { framework: FRAMEWORK, role: "*", user: "pi", container: CONTAINER, launch }
+}
+
+fn launch() -> Launch<'static> {
+    Rig::launch("t", AgentId::NONE, "cpus:1;mem:64")
+}
+
+const T: TaskOf<'static> = TaskOf { framework: FRAMEWORK, task: "t" };
+
+fn update(sequence: u64, state: TaskState, attempt: u32, executor: &str) -> Record<'_> {
+    let exit = if state.is_terminal() { Exit::Code(0) } else { Exit::Unseen };
+    let detail = Detail { exit, executor, attempt, ..Detail::default() };
+    let status = Status {
+        task: "t",
+        state,
+        source: Source::Executor,
+        agent: AgentId::NONE,
+        uuid: Some(sequence),
+        wall_us: 1,
+        detail: Some(detail),
+    };
+    Record::Update { framework: FRAMEWORK, sequence, status, uuid: [0; 16] }
+}
+
+/// An executor told that its task runs, and how it ended, and nobody acknowledged either.
+#[test]
+fn the_end_of_an_executors_task_outlives_a_ledger_that_is_written_anew() {
+    let executor = Executor {
+        id: "e",
+        resources: wire("cpus:1;mem:64"),
+        user: "",
+        grace_us: None,
+        body: Body::NONE,
+    };
+    let launch = Launch { kind: Kind::Executor, executor: Some(executor), ..launch() };
+    let mut file = begins();
+    file.extend([
+        Record::Executor {
+            framework: FRAMEWORK,
+            role: "*",
+            user: "pi",
+            container: CONTAINER,
+            executor,
+        },
+        task(launch),
+        update(1, TaskState::Running, 0, "e"),
+        update(2, TaskState::Finished, 0, "e"),
+    ]);
+    let mut file = records(&file);
+    for _ in 0..2 {
+        let mut alone = Alone::begin(&file, SECOND, 1, &[CONTAINER]);
+        file = alone.compacted();
+        assert_eq!(alone.tells(), [TaskState::Running, TaskState::Finished]);
+    }
+}
+
+/// A file that was being written anew is read behind the older one, however far it came.
+#[test]
+fn a_task_that_has_ended_stays_so_wherever_the_new_ledger_breaks_off() {
+    let restart = Restart { rule: RestartRule::OnFailure, ..Restart::default() };
+    let mut old = begins();
+    let again = ContainerId { counter: 2, ..CONTAINER };
+    old.extend([
+        task(Launch { restart, ..launch() }),
+        update(1, TaskState::Running, 0, ""),
+        Record::Attempt { task: T, attempt: 1, container: again },
+        update(2, TaskState::Running, 1, ""),
+        update(3, TaskState::Finished, 1, ""),
+    ]);
+    let old = records(&old);
+    let new = Alone::begin(&old, SECOND, 1, &[]).compacted();
+    for len in 0..new.len() {
+        let file = [&old[..], &new[..len]].concat();
+        let mut alone = Alone::begin(&file, SECOND, 1, &[]);
+        alone.go(60 * SECOND);
+        assert_eq!(alone.launched, [], "{len} of {} records", new.len());
+        assert_eq!(alone.tells().last(), Some(&TaskState::Finished), "{len}");
+    }
+}

@@ -244,6 +244,12 @@ impl MasterNode {
         if drops && decode::<Head<'_>>(&said.head).is_err() {
             return Ok(status(StatusCode::ACCEPTED));
         }
+        if call.r#type() == Type::Teardown {
+            // That it is gone is kept by a majority, or nobody was told so.
+            let _ = self.put_and_wait(&scheduler, said).await?;
+            self.durable().await;
+            return Ok(status(StatusCode::ACCEPTED));
+        }
         self.port.room().await;
         scheduler.strangers.asked(&call, cluster);
         self.put_call(&scheduler, said, |_| {})?;

@@ -91,6 +91,7 @@ fn parsed(mut name: &[u8]) -> Option<DistinguishedName> {
         let value = match kind {
             UTF8 => DnValue::Utf8String(text.to_owned()),
             PRINTABLE => DnValue::PrintableString(text.try_into().ok()?),
+            IA5 => DnValue::Ia5String(text.try_into().ok()?),
             _ => return None,
         };
         all.push(DnType::from_oid(&numbers(oid)?), value);
@@ -101,6 +102,7 @@ fn parsed(mut name: &[u8]) -> Option<DistinguishedName> {
 const OID: u8 = 0x06;
 const UTF8: u8 = 0x0c;
 const PRINTABLE: u8 = 0x13;
+const IA5: u8 = 0x16;
 const SEQUENCE: u8 = 0x30;
 const SET: u8 = 0x31;
 
@@ -191,6 +193,8 @@ mod tests {
         name.push(DnType::CountryName, DnValue::PrintableString("DE".try_into().unwrap()));
         name.push(DnType::OrganizationName, &*long);
         name.push(DnType::CommonName, "a shop");
+        let component = DnType::from_oid(&[0, 9, 2342, 19_200_300, 100, 1, 25]);
+        name.push(component, DnValue::Ia5String("example".try_into().unwrap()));
         let mut params = CertificateParams::default();
         params.distinguished_name = name.clone();
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);

@@ -430,6 +430,10 @@ impl<'a> Election<'a> {
         if !self.has_peers() || !begun || self.muted_at_start() {
             return;
         }
+        if self.soft.said.sequence == u32::MAX {
+            self.count_again();
+            return;
+        }
         let mut row = self.own_row(cx.now);
         let said = self.soft.said;
         let news = Row { sequence: 0, echo_stamp: 0, heard: 0, ..row }
@@ -437,7 +441,7 @@ impl<'a> Election<'a> {
         if !beat && !news {
             return;
         }
-        row.sequence = said.sequence.saturating_add(1);
+        row.sequence = said.sequence.wrapping_add(1);
         self.soft.said = row;
         let mut memory = [0; 1280];
         let mut scratch = crate::wire::Scratch::new(&mut memory);
@@ -453,6 +457,18 @@ impl<'a> Election<'a> {
             rows: rows.unwrap_or_default(),
         };
         cx.emit(&Output::Gossip(Head::Gossip(crate::wire::gossip::Gossip::Digest(digest))));
+    }
+
+    /// Its count is used up. It counts from the beginning as after a start: when that is on disk.
+    fn count_again(&mut self) {
+        self.soft.disk.promise(|facts| facts.incarnation = facts.incarnation.saturating_add(1));
+        self.soft.said.sequence = 0;
+    }
+
+    /// As if it had spoken so often: nobody waits for years.
+    #[cfg(feature = "mutants")]
+    pub fn spoke(&mut self, times: u32) {
+        self.soft.said.sequence = times;
     }
 
     fn muted_at_start(&self) -> bool {

@@ -75,6 +75,29 @@ traces! {
     who_missed_a_change_of_the_roster_grants_by_the_count_of_the_asker
 }
 
+/// Masters count what they say, and begin again when no number is left.
+#[cfg(feature = "mutants")]
+#[test]
+fn a_master_that_has_spoken_four_billion_times_is_heard_on() {
+    seeded(3, Mutant::None, |world| {
+        let leader = leader(world);
+        for id in world.ids() {
+            let node = world.node(id);
+            node.front.as_mut().expect("it runs").spoke(u32::MAX - 5 * u32::from(id));
+        }
+        world.run(10 * T);
+        assert_eq!(world.open(), [leader]);
+        commits_within(world, 1);
+        let again = |id: &u8| world.facts(*id).incarnation == 2;
+        assert!(world.ids().iter().all(again), "somebody did not begin again");
+        // Whoever starts then is known by a later start.
+        let other = others(world, leader)[0];
+        world.crash_for(other, 5 * MILLI);
+        world.run(8 * T);
+        assert_eq!((world.open(), is_quarantined(world, other)), (vec![leader], false));
+    });
+}
+
 fn seeded(masters: u8, mutant: Mutant, trace: impl Fn(&mut World)) {
     for seed in 1..=SEEDS {
         let mut world = World::new(seed * 7_919, masters, T, mutant);

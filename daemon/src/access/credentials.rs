@@ -295,8 +295,8 @@ fn json<T: DeserializeOwned>(path: &Path, form: &str) -> Result<T, BadFile> {
 /// Credentials in the form before JSON, which Mesos still reads: a principal and a secret on each line.
 /// None for everything else.
 fn lines(bytes: &[u8]) -> Option<Vec<Row>> {
-    let text =
-        std::str::from_utf8(bytes).ok().filter(|text| !text.trim_start().starts_with('{'))?;
+    let is_json = |text: &&str| text.trim_start().starts_with(['{', '[', '"']);
+    let text = std::str::from_utf8(bytes).ok().filter(|text| !is_json(text))?;
     let given = text.lines().filter(|line| !line.trim().is_empty());
     let rows: Option<Vec<Row>> = given
         .map(|line| {

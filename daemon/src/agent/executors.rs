@@ -465,6 +465,8 @@ impl AgentNode {
         self.port.put(&Input::Opened { conn, role: Role::Executor, head_max });
         let (me, stream_of) = (Rc::clone(self), Rc::clone(&executor));
         self.tasks.go(async move { me.keep_executor(&stream_of).await });
+        // Whoever goes while it is put leaves with it.
+        let reply = stream(records, media);
         for part in said {
             let weak = Rc::downgrade(&executor);
             self.port.room().await;
@@ -476,12 +478,9 @@ impl AgentNode {
                     executor.records.close();
                 }
             });
-            if let Err(reply) = put {
-                records.leave();
-                return Err(reply);
-            }
+            put?;
         }
-        Ok(stream(records, media))
+        Ok(reply)
     }
 
     /// Keeps a stream alive until its reader is gone.

@@ -196,7 +196,7 @@ pub(crate) fn command() -> clap::Command {
         Cli::command().get_subcommands().map(|sub| sub.get_name().to_owned()).collect();
     names.into_iter().fold(Cli::command(), |command, name| {
         let is_master = name == "master";
-        let is_daemon = is_master || name == "agent";
+        let is_daemon = is_master || name == "agent" || name == "doctor";
         command.mut_subcommand(name, |sub| {
             let units = units_of(&sub);
             let named = |arg| named_as_in_mesos(arg, is_daemon);

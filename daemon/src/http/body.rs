@@ -36,7 +36,7 @@ pub(super) struct Sent {
 
 impl Drop for Sent {
     fn drop(&mut self) {
-        self.doing.answers.set(false);
+        self.doing.sent();
     }
 }
 

@@ -4,7 +4,7 @@
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
 use std::rc::Rc;
-use std::task::Waker;
+use std::task::{Context, Poll, Waker};
 
 /// All of them.
 #[derive(Clone)]
@@ -19,7 +19,7 @@ struct All {
 }
 
 /// The place of one of them; whoever has none any more is to end.
-pub(super) struct Place {
+pub(crate) struct Place {
     all: Rc<All>,
     number: u64,
 }
@@ -49,6 +49,11 @@ impl Idle {
         Place { all: Rc::clone(&self.0), number }
     }
 
+    /// A place for one more, which is told when it must end by who waits for that.
+    pub(crate) fn place(&self) -> Place {
+        self.sit(Waker::noop())
+    }
+
     /// How many there are, and may be, and how many have ended for others.
     pub(crate) fn gauges(&self) -> [(&'static str, u64); 3] {
         [
@@ -60,6 +65,15 @@ impl Idle {
 }
 
 impl Place {
+    /// Waits until it must end.
+    pub(crate) async fn is_lost(&self) {
+        let lost = |cx: &mut Context<'_>| match self.stays(cx.waker()) {
+            true => Poll::Pending,
+            false => Poll::Ready(()),
+        };
+        std::future::poll_fn(lost).await;
+    }
+
     /// True while it may stay; `waker` is told when not.
     pub(super) fn stays(&self, waker: &Waker) -> bool {
         let mut waiting = self.all.waiting.borrow_mut();

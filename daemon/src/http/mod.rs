@@ -54,7 +54,7 @@ use body::{Body, Sent};
 use idle::Idle;
 use media::Media;
 use mesita_core::acls::Action;
-use mesita_core::doors::Rights;
+use mesita_core::doors::{ANYONE, Rights};
 use patient::{Doing, HEAD_US, Patience, Patient, UNREAD_US};
 use records::Records;
 
@@ -133,7 +133,9 @@ async fn serve_stranger<S: Site + 'static>(
     let times = Patience { unread: UNREAD_US, head: HEAD_US };
     let patient = Patient::new(pipe.join(), times, Rc::clone(&doing), site.idle().clone());
     let service = service_fn(move |mut request: Request<Incoming>| {
-        if let Some(uri) = path::plain(request.uri()) {
+        // What is passed on was read so where it came in.
+        let is_new = ends != Ends::Memory;
+        if let Some(uri) = is_new.then(|| path::plain(request.uri())).flatten() {
             *request.uri_mut() = uri;
         }
         let (site, caller, doing) = (Rc::clone(&site), caller.clone(), Rc::clone(&doing));
@@ -154,6 +156,11 @@ async fn serve_stranger<S: Site + 'static>(
                 let realm = realm(site.kind(), request.uri().path());
                 site.access().visitor(realm, request.headers(), caller)
             };
+            if let Ok(Ok(caller)) = &visitor
+                && (caller.name != ANYONE || caller.rights != Rights::NONE)
+            {
+                doing.let_in();
+            }
             let reply = match visitor {
                 Ok(Ok(caller)) => answer(Visit { request, ends, caller }, site).await,
                 Ok(Err(denied)) => match site.outcast(request, denied) {

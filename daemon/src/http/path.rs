@@ -4,15 +4,27 @@ use hyper::http::uri::{PathAndQuery, Uri};
 
 use crate::legacy::decoded;
 
-/// The same with the path as our routes have it; none when it has that already. It is asked before
-/// anybody looks at what may be done there.
+/// The same with the path as our routes have it; none when it has that already.
 pub(super) fn plain(uri: &Uri) -> Option<Uri> {
     let path = uri.path();
-    let (first, rest) = path.strip_prefix('/')?.split_once('/').unwrap_or((&path[1..], ""));
+    // Those of agents are read here as well, before anybody looks at what may be done there.
+    let around = path.strip_prefix("/agent/").map_or(0, |rest| {
+        let id = rest.find('/').unwrap_or(rest.len());
+        path.len() - rest.len() + id
+    });
+    let (around, own) = path.split_at(around);
+    let own = own.strip_prefix('/').unwrap_or(own);
+    let (first, rest) =
+        own.split_once('/').map_or((own, None), |(first, rest)| (first, Some(rest)));
     let first = if first.contains('%') { decoded(first) } else { first.to_owned() };
-    let whole = if rest.is_empty() { format!("/{first}") } else { format!("/{first}/{rest}") };
+    let rest = rest.map_or_else(String::new, |rest| format!("/{rest}"));
+    let whole = format!("{around}/{first}{rest}");
     let ends = whole.trim_end_matches('/').len().max(1);
     let whole = &whole[..ends];
+    // What leads there only when it is read so leads nowhere.
+    if around.is_empty() && first == "agent" && !own.starts_with("agent") {
+        return None;
+    }
     if whole == path {
         return None;
     }
@@ -41,6 +53,12 @@ mod tests {
             ("/quota/a%2Fb", None),
             ("/%00", None),
             ("/a%20b/c", None),
+            ("/agent/x/%61pi/v1", Some("/agent/x/api/v1")),
+            ("/agent/x/slave%281%29/state/", Some("/agent/x/slave(1)/state")),
+            ("/agent/x/state", None),
+            ("/agent/x/", Some("/agent/x")),
+            ("/agent/x", None),
+            ("/%61gent/x/%61pi/v1", None),
         ] {
             let uri: Uri = given.parse().unwrap();
             let told = plain(&uri).map(|uri| uri.to_string());

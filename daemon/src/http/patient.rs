@@ -5,7 +5,7 @@ use std::cell::{Cell, RefCell};
 use std::io;
 use std::pin::Pin;
 use std::rc::Rc;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, Waker};
 
 use futures_lite::{AsyncRead, AsyncWrite};
 
@@ -30,6 +30,8 @@ pub(super) struct Doing {
     pub(super) served: Cell<bool>,
     /// Who has not been given anything yet makes room for others.
     stranger: RefCell<Option<Stranger>>,
+    /// Who waited for more while it was answered: it is to wait for the next request from then on.
+    reader: RefCell<Option<Waker>>,
 }
 
 impl Doing {
@@ -38,12 +40,27 @@ impl Doing {
         Self { stranger: RefCell::new(stranger), ..Self::default() }
     }
 
+    /// Whoever asks is let in.
+    pub(super) fn let_in(&self) {
+        if let Some(stranger) = self.stranger.borrow_mut().take() {
+            stranger.known();
+        }
+    }
+
     /// A request is answered, and was refused or not.
     pub(super) fn answered(&self, served: bool) {
         self.served.set(served);
-        if let Some(stranger) = self.stranger.borrow_mut().take_if(|_| served) {
-            stranger.known();
+        if served {
+            self.let_in();
         }
+    }
+
+    /// The answer was sent. hyper reads no further by itself: it has looked, while it answered, whether
+    /// there is more.
+    pub(super) fn sent(&self) {
+        self.answers.set(false);
+        let reader = self.reader.borrow_mut().take();
+        reader.into_iter().for_each(Waker::wake);
     }
 }
 
@@ -105,6 +122,7 @@ impl<P: AsyncRead + Unpin> AsyncRead for Patient<P> {
         let read = Pin::new(&mut self.pipe).poll_read(cx, into);
         if self.doing.answers.get() {
             (self.head, self.place) = (None, None);
+            *self.doing.reader.borrow_mut() = Some(cx.waker().clone());
             return read;
         }
         if read.is_ready() {

@@ -44,15 +44,8 @@ impl MasterNode {
             }
         };
         if self.options.standing.in_set && !self.leads() {
-            // As far as one that does not lead can tell: others make room for who comes after them.
-            let trusted = match self.joined(&peer, proved.as_ref()) {
-                Ok(node) => node.is_some() || !self.options.access.asks_node(peer.role),
-                Err(why) => return turn_away(&mut writing, Parting::Denied, &why).await,
-            };
-            if trusted {
-                known();
-            }
-            return self.show_the_way(frames, writing, &peer, trusted).await;
+            known();
+            return self.show_the_way(frames, writing, &peer).await;
         }
         let Ok(nonce) = hello::welcome(&mut writing, &own).await else { return };
         let mut frames = frames;

@@ -133,8 +133,10 @@ pub(crate) struct MasterNode {
     /// Such answers, until they are read.
     long: Long,
     idle: Idle,
-    /// Agents that this master joins to the leader, and does not know.
-    strangers_joined: Cell<u32>,
+    /// Agents that wait here for a leader, or to be joined to it.
+    guests: Idle,
+    /// Those that this master has joined to the leader.
+    joined_here: Cell<u32>,
     moments: Moments,
     waiting: RefCell<operations::Waiting>,
     pub(crate) doors: Doors,
@@ -173,7 +175,8 @@ impl MasterNode {
             tasks,
             conns: Conns::new(options.conns_max),
             idle: Idle::of(options.conns_max as usize),
-            strangers_joined: Cell::default(),
+            guests: Idle::of(options.conns_max as usize),
+            joined_here: Cell::default(),
             audit: Audit::open(&options.audit).unwrap_or_else(|why| {
                 // It could be opened when the flags were looked at.
                 log::error!("{why}");

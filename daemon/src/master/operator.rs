@@ -57,7 +57,7 @@ impl Subscribers {
     pub(super) fn end_those_of(&self, is_gone: impl Fn(&str) -> bool) {
         let streams = self.streams.borrow();
         let gone = streams.iter().filter(|one| is_gone(&one.caller.name));
-        gone.for_each(|one| one.records.close());
+        gone.for_each(|one| one.records.cut());
     }
 
     /// Nobody listens.

@@ -72,7 +72,7 @@ impl MasterNode {
                 }
             }
             if let Some(reply) = refused.filter(|_| later.len() == asked) {
-                for role in done {
+                for role in done.into_iter().rev() {
                     let old = before.get(role).cloned().unwrap_or_default();
                     // What was true a moment ago is true again.
                     let _ = self.set_quota(role, &old, true, caller).await;

@@ -80,7 +80,7 @@ impl Schedulers {
     pub(super) fn end_those_of(&self, is_gone: impl Fn(&str) -> bool) {
         let streams = self.by_conn.borrow();
         let gone = streams.values().filter(|one| is_gone(&one.caller));
-        gone.for_each(|one| one.records.close());
+        gone.for_each(|one| one.records.cut());
     }
 
     fn of_conn(&self, conn: Id) -> Option<Rc<Scheduler>> {

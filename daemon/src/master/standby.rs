@@ -24,8 +24,8 @@ use crate::set::standing::Leader;
 /// How long somebody waits here for a leader to be known, in µs.
 const WAIT_US: u64 = 5_000_000;
 
-/// One in so many connections may be of agents that a standby joins to the leader without knowing them.
-const STRANGERS_PART: u32 = 4;
+/// One in so many connections may be of agents that a standby joins to the leader.
+const JOINED_PART: u32 = 2;
 
 impl MasterNode {
     /// True while it may answer for the cluster.
@@ -77,16 +77,13 @@ impl MasterNode {
 
     /// Speaks with whoever has said hello to a master that does not lead: shows the way, now or
     /// when there is one. Agents are told each time that it changes.
-    pub(super) async fn show_the_way(
-        &self,
-        frames: Frames,
-        mut writing: Writing,
-        peer: &Peer,
-        trusted: bool,
-    ) {
+    pub(super) async fn show_the_way(&self, frames: Frames, mut writing: Writing, peer: &Peer) {
         let standing = &self.options.standing;
         if peer.role == Role::Agent {
-            return self.keep_told(frames, writing, peer, trusted).await;
+            // Who they are only the leader can tell: they stay, as many as there is room for.
+            let place = self.guests.place();
+            let told = self.keep_told(frames, writing, peer);
+            return futures_lite::future::or(told, place.is_lost()).await;
         }
         let known = alarm::within(WAIT_US, standing.another(None)).await;
         let said = match &known {
@@ -103,13 +100,7 @@ impl MasterNode {
         }
     }
 
-    async fn keep_told(
-        &self,
-        mut frames: Frames,
-        mut writing: Writing,
-        peer: &Peer,
-        trusted: bool,
-    ) {
+    async fn keep_told(&self, mut frames: Frames, mut writing: Writing, peer: &Peer) {
         let own = self.own.borrow().clone();
         if hello::welcome(&mut writing, &own).await.is_err() {
             return;
@@ -129,7 +120,7 @@ impl MasterNode {
         };
         let telling = self.tell_who_leads(&mut writing, peer, &asked);
         if let Some(leader) = futures_lite::future::or(telling, listening).await {
-            self.join_to(&leader, frames, writing, trusted).await;
+            self.join_to(&leader, frames, writing).await;
         }
     }
 
@@ -166,8 +157,8 @@ impl MasterNode {
     }
 
     /// Passes an agent's bytes on to the leader, and the leader's to it: it does not reach that itself.
-    async fn join_to(&self, address: &str, frames: Frames, mut writing: Writing, trusted: bool) {
-        let (reason, message) = match self.way_to(address, trusted).await {
+    async fn join_to(&self, address: &str, frames: Frames, mut writing: Writing) {
+        let (reason, message) = match self.way_to(address).await {
             Ok((far, _seat)) => {
                 let splice = Head::Link(Link::Splice { address });
                 if hello::say(&mut writing, &splice).await.is_ok() {
@@ -188,25 +179,19 @@ impl MasterNode {
     }
 
     /// A connection to the leader for somebody else, and the seat that it takes here.
-    /// Those that this master does not know have few of them.
-    async fn way_to(
-        &self,
-        address: &str,
-        trusted: bool,
-    ) -> Result<(Pipe, Seat<'_>), (Parting, String)> {
+    async fn way_to(&self, address: &str) -> Result<(Pipe, Seat<'_>), (Parting, String)> {
         let known = self.another_leads().filter(|leader| leader.address == address);
         let Some(leader) = known else {
             let message = format!("{address} is not known to lead");
             return Err((Parting::NoLeader, message));
         };
-        let strangers = &self.strangers_joined;
-        let has_room = trusted || strangers.get() < self.options.conns_max / STRANGERS_PART;
+        let has_room = self.joined_here.get() < self.options.conns_max.div_ceil(JOINED_PART);
         let Some(id) = has_room.then(|| self.conns.begin()).flatten() else {
             let message = "too many connections: see --size on the master".to_owned();
             return Err((Parting::Overloaded, message));
         };
-        strangers.set(strangers.get() + u32::from(!trusted));
-        let seat = Seat { node: self, id, trusted };
+        self.joined_here.set(self.joined_here.get() + 1);
+        let seat = Seat { node: self, id };
         let far = splice::onward(&leader.address).await;
         let far =
             far.map_err(|error| (Parting::NoLeader, format!("no way to {address}: {error}")))?;
@@ -260,14 +245,12 @@ impl Asked {
 struct Seat<'m> {
     node: &'m MasterNode,
     id: Id,
-    trusted: bool,
 }
 
 impl Drop for Seat<'_> {
     fn drop(&mut self) {
         self.node.conns.end(self.id);
-        let strangers = &self.node.strangers_joined;
-        strangers.set(strangers.get() - u32::from(!self.trusted));
+        self.node.joined_here.set(self.node.joined_here.get() - 1);
     }
 }
 

@@ -180,6 +180,32 @@ fn an_agent_opens_no_streams_at_a_master() {
     world.nothing_is_left();
 }
 
+#[test]
+fn the_connection_that_is_idle_longest_makes_room() {
+    let world = World::new();
+    let master = world.master(&["--size=tiny"]);
+    let ask = |stream: &mut TcpStream| {
+        stream.write_all(b"GET /version HTTP/1.1\r\nHost: x\r\n\r\n").unwrap();
+        let mut first = [0; 4096];
+        assert!(stream.read(&mut first).unwrap() > 0);
+    };
+    let mut first = connect(master.port);
+    ask(&mut first);
+    let idle = |count: &str| {
+        let text = get(master.port, "/metrics");
+        text.contains(&format!("\nmesita_master_idle_connections {count}\n"))
+    };
+    eventually(|| idle("1"), || get(master.port, "/metrics"));
+    let mut others: Vec<TcpStream> = (0..24).map(|_| connect(master.port)).collect();
+    others.iter_mut().for_each(ask);
+    eventually(|| idle("24"), || get(master.port, "/metrics"));
+    assert_eq!(first.read(&mut [0; 1]).unwrap(), 0, "it is closed");
+    others.iter_mut().rev().take(8).for_each(ask);
+    drop((first, others));
+    master.stop();
+    world.nothing_is_left();
+}
+
 /// Whoever is let in to speak as an executor has proved that first, and asks for nobody else.
 #[test]
 fn nobody_but_its_master_opens_streams_at_an_agent() {

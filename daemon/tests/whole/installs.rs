@@ -97,6 +97,10 @@ fn what_init_prints_for_cloud_init_makes_a_machine_an_agent() {
     assert_eq!(said.status, 0, "{}", said.err);
     let config = fs::read_to_string(root.join("etc/mesita/agent.toml")).unwrap();
     assert!(config.contains("https://10.0.0.1:5050") && config.contains(&text("- path: ")));
+    // What was written for it goes with it.
+    fs::write(root.join("etc/mesita/agent.token"), text("content: ")).unwrap();
+    assert_eq!(install(&world, &root, &["agent", "--uninstall"]).status, 0);
+    assert_eq!(names(&root), [""; 0]);
     world.nothing_is_left();
 }
 

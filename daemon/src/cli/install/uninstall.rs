@@ -20,7 +20,7 @@ const KILL: Duration = Duration::from_secs(20);
 
 /// Removes all that `install` wrote; that something is not there is what was wanted.
 pub(super) fn all(place: &Place<'_>, purge: bool) -> Result<(), Failure> {
-    let work_dir = work_dir(place);
+    let (work_dir, token) = (work_dir(place), token(place));
     let services = [Init::Systemd, Init::Openrc].map(|init| Service { init, daemon: place.daemon });
     let there: Vec<Service> =
         services.into_iter().filter(|one| place.at(&one.file()).exists()).collect();
@@ -40,6 +40,7 @@ pub(super) fn all(place: &Place<'_>, purge: bool) -> Result<(), Failure> {
         }
     }
     remove(&place.at(&place.config()))?;
+    token.map_or(Ok(()), |token| remove(&token))?;
     // What is not empty has the other daemon's.
     let _ = fs::remove_dir(place.at("/etc/mesita"));
     if !place.at("/etc/mesita").exists() {
@@ -65,10 +66,23 @@ fn data(work_dir: &Path, purge: bool) -> Result<(), Failure> {
     Ok(())
 }
 
+/// What the file of flags says.
+fn flags(place: &Place<'_>) -> toml::Table {
+    let text = fs::read_to_string(place.at(&place.config())).unwrap_or_default();
+    text.parse().unwrap_or_default()
+}
+
+/// The file with the token that the node has joined by, if it is among ours.
+fn token(place: &Place<'_>) -> Option<PathBuf> {
+    let table = flags(place);
+    let path = table.get("join")?.as_str()?;
+    let is_ours = Path::new(path).parent() == Some(Path::new("/etc/mesita"));
+    is_ours.then(|| place.at(path))
+}
+
 /// The work directory that the file of flags names, or that a service has without.
 fn work_dir(place: &Place<'_>) -> PathBuf {
-    let text = fs::read_to_string(place.at(&place.config())).unwrap_or_default();
-    let table: toml::Table = text.parse().unwrap_or_default();
+    let table = flags(place);
     let told = table.get("work-dir").or_else(|| table.get("work_dir"));
     let usual = || format!("/var/lib/mesita/{}", place.daemon.name());
     place.at(&told.and_then(|told| told.as_str()).map_or_else(usual, str::to_owned))

@@ -52,6 +52,12 @@ impl Bodies {
         fits.then_some(Reserved(bytes))
     }
 
+    /// Room for bodies that were here before, and are in memory already: there is always some.
+    pub(crate) fn reserve_again(&mut self, bytes: u64) -> Reserved {
+        self.bytes = self.bytes.saturating_add(bytes);
+        Reserved(bytes)
+    }
+
     /// Gives room back that was not used.
     pub(crate) fn release(&mut self, reserved: Reserved) {
         self.bytes -= reserved.0;

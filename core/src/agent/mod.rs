@@ -542,6 +542,8 @@ struct Counters {
     ending: u32,
     /// Its disk has no room for anything new.
     disk_full: bool,
+    /// Why a record of its ledger could not be read: it does not start.
+    unread: Option<Refusal>,
 }
 
 /// An agent. All its memory is lent.

@@ -1,6 +1,7 @@
 //! How an agent starts: it reads its ledger, hears what the keeper still has, and goes on.
 //!
-//! Records come first, in order, then containers, then [`Input::Recovered`]. What the ledger has
+//! Records come first, in order, then containers, then [`Input::Recovered`], which is refused if a
+//! record was not understood or has no room: an agent that has forgotten something would end it. What the ledger has
 //! and the keeper does not is lost to the restart; what the keeper has and the ledger does not was
 //! never promised to anyone, and is cleaned away.
 //!
@@ -28,18 +29,18 @@ impl Agent<'_> {
         match input {
             Input::Describe(register) => self.describe(cx, &register),
             Input::Record { record, bodies } => {
-                let record: Record<'_> = decode(record).map_err(|_| Refusal::Malformed)?;
-                let mut stored = heapless::Vec::<BodyRef, BODIES_PER_FRAME_MAX>::new();
-                for body in bodies.iter() {
-                    stored.push(body).map_err(|_| Refusal::Malformed)?;
+                if let Err(refusal) = self.read(cx, record, &bodies) {
+                    // Without it the rest would be taken for all there is: see below.
+                    self.counters.unread = self.counters.unread.or(Some(refusal));
                 }
-                self.replay(cx, &record, &stored)
+                Ok(())
             }
             Input::Container { container, ended } => {
                 self.survived(cx, container, ended);
                 Ok(())
             }
             Input::Recovered { boot } => {
+                self.counters.unread.map_or(Ok(()), Err)?;
                 self.make_again()?;
                 self.begin(cx, boot);
                 Ok(())
@@ -65,6 +66,20 @@ impl Agent<'_> {
             | Input::Preempt { .. }
             | Input::Health { .. } => Err(Refusal::OutOfTurn),
         }
+    }
+
+    fn read(
+        &mut self,
+        cx: &mut Cx<'_>,
+        record: &[u8],
+        bodies: &Seq<'_, BodyRef>,
+    ) -> Result<(), Refusal> {
+        let record: Record<'_> = decode(record).map_err(|_| Refusal::Malformed)?;
+        let mut stored = heapless::Vec::<BodyRef, BODIES_PER_FRAME_MAX>::new();
+        for body in bodies.iter() {
+            stored.push(body).map_err(|_| Refusal::Malformed)?;
+        }
+        self.replay(cx, &record, &stored)
     }
 
     /// Applies one record. What it is about may be unknown: then it was forgotten later.

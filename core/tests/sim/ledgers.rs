@@ -1,5 +1,6 @@
 //! What an agent makes of its ledger, record by record, whatever of it was written when it died.
 
+use mesita_core::Refusal;
 use mesita_core::agent::ledger::Record;
 use mesita_core::agent::{self, Agent, Hand};
 use mesita_core::capacity::Capacity;
@@ -8,7 +9,8 @@ use mesita_core::time::Time;
 use mesita_core::wire::agent::{FrameworkHeld, Register};
 use mesita_core::wire::call::Ownership;
 use mesita_core::wire::task::{
-    Detail, Executor, Exit, Kind, Launch, Restart, RestartRule, Source, Status, TaskOf, TaskState,
+    Detail, Executor, Exit, Kind, Launch, Restart, RestartRule, Source, Status, TaskOf,
+    TaskState,
 };
 use mesita_core::wire::{AgentId, Body, ContainerId, Fence, FrameworkId, Seq, Session, encode};
 
@@ -28,7 +30,7 @@ struct Alone {
     now: Time,
     /// What it wrote since it was started.
     written: Vec<Vec<u8>>,
-    launched: Vec<(String, u32)>,
+    launched: Vec<(ContainerId, u32)>,
     destroyed: Vec<ContainerId>,
 }
 
@@ -47,7 +49,17 @@ fn read(record: &[u8]) -> Record<'_> {
 impl Alone {
     /// One that reads this, and finds these containers, in a boot of that number.
     fn begin(file: &[Vec<u8>], now: u64, boot: u8, runs: &[ContainerId]) -> Self {
-        let capacity = Capacity { head_max: 16_384, ..Capacity::tiny() };
+        let mut alone = Self::reads(file, now, Capacity::tiny());
+        for &container in runs {
+            alone.tell(&agent::Input::Container { container, ended: None });
+        }
+        alone.tell(&agent::Input::Recovered { boot: [boot; 16] });
+        alone
+    }
+
+    /// One that has read this, and no more.
+    fn reads(file: &[Vec<u8>], now: u64, capacity: Capacity) -> Self {
+        let capacity = Capacity { head_max: 16_384, ..capacity };
         let config = agent::Config {
             seed: 3,
             task_kinds: Kind::Command.bit(),
@@ -64,23 +76,23 @@ impl Alone {
         for record in file {
             alone.tell(&agent::Input::Record { record, bodies: Seq::EMPTY });
         }
-        for &container in runs {
-            alone.tell(&agent::Input::Container { container, ended: None });
-        }
-        alone.tell(&agent::Input::Recovered { boot: [boot; 16] });
         alone
     }
 
     fn tell(&mut self, input: &agent::Input<'_>) {
-        let input = encode(input, &mut [0; 8192]).unwrap().to_vec();
-        self.step(&input);
+        self.tried(input).unwrap();
     }
 
-    fn step(&mut self, input: &[u8]) {
+    fn tried(&mut self, input: &agent::Input<'_>) -> Result<(), Refusal> {
+        let input = encode(input, &mut [0; 8192]).unwrap().to_vec();
+        self.step(&input)
+    }
+
+    fn step(&mut self, input: &[u8]) -> Result<(), Refusal> {
         let mut into = vec![0; input.len() + STAMP];
         let bytes = stamped(self.now.0 + 1, input, &mut into).unwrap().to_vec();
         let mut taken = Taken::default();
-        self.drive.step(self.now, &bytes, &mut taken).unwrap();
+        let result = self.drive.step(self.now, &bytes, &mut taken);
         let mut newest = None;
         for (output, _) in &taken.0 {
             match postcard::from_bytes::<agent::Output<'_>>(output).unwrap() {
@@ -89,7 +101,7 @@ impl Alone {
                     self.written.push(bytes_of(&record));
                 }
                 agent::Output::Hand(Hand::Launch(launch)) => {
-                    self.launched.push((launch.task.to_owned(), launch.attempt));
+                    self.launched.push((launch.container, launch.attempt));
                 }
                 agent::Output::Hand(Hand::Destroy { container }) => self.destroyed.push(container),
                 _ => {}
@@ -98,6 +110,7 @@ impl Alone {
         if let Some(sequence) = newest {
             self.tell(&agent::Input::Persisted { sequence });
         }
+        result
     }
 
     /// Goes on for so long.
@@ -105,7 +118,7 @@ impl Alone {
         let until = self.now.after(us);
         while self.drive.next_deadline() <= until {
             self.now = self.now.max(self.drive.next_deadline());
-            self.step(<Agent<'_> as Front>::tick());
+            self.step(<Agent<'_> as Front>::tick()).unwrap();
         }
         self.now = until;
     }
@@ -246,4 +259,16 @@ fn a_task_that_has_ended_stays_so_wherever_the_new_ledger_breaks_off() {
         assert_eq!(alone.launched, [], "{len} of {} records", new.len());
         assert_eq!(alone.tells().last(), Some(&TaskState::Finished), "{len}");
     }
+}
+
+/// Without the record all that it was about would be lost, or end.
+#[test]
+fn an_agent_that_cannot_keep_all_of_its_ledger_does_not_start() {
+    let file = records(&[&begins()[..], &[task(launch())]].concat());
+    let again = agent::Input::Recovered { boot: [1; 16] };
+    let mut alone = Alone::reads(&file, SECOND, Capacity { tasks: 0, ..Capacity::tiny() });
+    assert_eq!(alone.tried(&again), Err(Refusal::TasksFull));
+    let mut alone = Alone::reads(&[&file[..], &[vec![255]]].concat(), SECOND, Capacity::tiny());
+    assert_eq!(alone.tried(&again), Err(Refusal::Malformed));
+    assert_eq!(alone.written, [] as [Vec<u8>; 0]);
 }

@@ -88,6 +88,11 @@ impl Ready {
     }
 }
 
+/// What went wrong with the keeper.
+fn of_keeper(error: impl std::fmt::Display) -> std::io::Error {
+    std::io::Error::other(format!("keeper: {error}"))
+}
+
 impl AgentNode {
     /// The IO side of the agent in the seat of `port`; tells its core everything it starts with.
     pub(crate) fn start(
@@ -118,8 +123,8 @@ impl AgentNode {
             options.switch_user,
             options.for_tasks.clone(),
         );
-        let terminals = keeper.terminals().map_err(std::io::Error::other)?;
-        let link = keeper::Link::new(keeper)?;
+        let terminals = keeper.terminals().map_err(of_keeper)?;
+        let link = keeper::Link::new(keeper).map_err(of_keeper)?;
         let bounds = super::bounds::Bounds::new(options.log_bytes_max);
         let fetcher = super::fetch::Fetcher::new(options.fetch.clone(), &prepared.work_dir);
         let docker = super::docker::Docker::new(prepared.docker, tasks.clone());
@@ -175,7 +180,7 @@ impl AgentNode {
         node.describe();
         let began = crate::clock::now();
         for entry in records {
-            node.recover(&entry);
+            node.recover(&entry)?;
         }
         node.recovery_us.set(crate::clock::now().since(began));
         node.tally.count_from_here();
@@ -213,8 +218,8 @@ impl AgentNode {
             let (Err(refusal), Some(node)) = (result, of.upgrade()) else { return };
             log::error!(
                 "this agent has less than what frameworks have reserved of it and keep on it, or less \
-                 room for it ({refusal}): start it with --resources, --size and --capacity of at least \
-                 as much as before"
+                 room for what its ledger knows ({refusal}): start it with --resources, --size and \
+                 --capacity of at least as much as before"
             );
             node.over.tell(super::Why::TooSmall);
         }
@@ -258,45 +263,42 @@ impl AgentNode {
         );
     }
 
-    /// A record of the ledger.
-    fn recover(&self, entry: &Entry) {
-        let mut keeps = false;
+    /// A record of the ledger. One that is not understood, or has no room, keeps the agent from
+    /// starting: what it knew no more it would end.
+    fn recover(&self, entry: &Entry) -> std::io::Result<()> {
+        let record = decode::<Record<'_>>(&entry.record).map_err(|malformed| {
+            std::io::Error::other(format!(
+                "a record of meta/ledger is not understood ({malformed}): use the release that wrote \
+                 it; to start without what it knew, end this agent's tasks and move its work dir away"
+            ))
+        })?;
         let refs = self.store(entry);
-        match decode::<Record<'_>>(&entry.record) {
-            Ok(record) => {
-                self.containers.recovered(&record);
-                if let Record::Task { launch, .. } = record {
-                    self.stops(launch.restart.stop_after_us);
-                }
-                if let Record::Admitted { cluster, .. } = record {
-                    self.own.borrow_mut().cluster = cluster;
-                }
-                keeps = matches!(record, Record::Resources { .. } | Record::Operated { .. });
-                let store = self.port.bodies.borrow();
-                let cluster = self.own.borrow().cluster;
-                self.executors.noted(&record, cluster, |body| store.bytes(body.of(&refs)));
-                self.tally.noted(&record, |body| store.bytes(body.of(&refs)));
-            }
-            Err(malformed) => log::error!("a record of the ledger is passed over: {malformed}"),
+        self.containers.recovered(&record);
+        if let Record::Task { launch, .. } = record {
+            self.stops(launch.restart.stop_after_us);
+        }
+        if let Record::Admitted { cluster, .. } = record {
+            self.own.borrow_mut().cluster = cluster;
+        }
+        {
+            let store = self.port.bodies.borrow();
+            let cluster = self.own.borrow().cluster;
+            self.executors.noted(&record, cluster, |body| store.bytes(body.of(&refs)));
+            self.tally.noted(&record, |body| store.bytes(body.of(&refs)));
         }
         with_refs(&refs, |bodies| {
             let input = Input::Record { record: &entry.record, bodies };
-            if keeps {
-                self.port.put_then(&input, refs.clone(), self.or_too_small());
-            } else {
-                self.port.put_with(&input, refs.clone());
-            }
+            self.port.put_with(&input, refs.clone());
         });
+        Ok(())
     }
 
-    /// Puts a record's bodies into the store. They were in it before.
+    /// Puts a record's bodies into the store, also those that others took the place of long ago: they
+    /// go as the core has read on.
     fn store(&self, entry: &Entry) -> Vec<BodyRef> {
         let mut store = self.port.bodies.borrow_mut();
         let bytes = entry.bodies.iter().map(|(body, _)| body.len() as u64).sum();
-        let Some(mut reserved) = store.reserve(bytes) else {
-            log::error!("the ledger's bodies do not fit; see --max-body-bytes");
-            return Vec::new();
-        };
+        let mut reserved = store.reserve_again(bytes);
         let bodies = entry.bodies.iter();
         bodies.map(|(body, hash)| store.store(&mut reserved, body.clone(), *hash)).collect()
     }

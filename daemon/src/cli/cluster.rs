@@ -347,6 +347,6 @@ impl AgentRest {
         to_disk: Rc<ToDisk>,
     ) -> Result<Rc<AgentNode>, Failure> {
         let node = AgentNode::start(self.ready, port, tasks, to_disk, self.options);
-        node.map_err(|error| Failure::new(FAILED, format!("keeper: {error}")))
+        node.map_err(|error| Failure::new(FAILED, error.to_string()))
     }
 }

@@ -164,6 +164,13 @@ impl Agent<'_> {
         }
     }
 
+    /// How long a task may run counts from when it began, whichever agent saw that.
+    pub(super) fn bound_completion(&mut self, cx: &Cx<'_>, id: Id) {
+        let Some(row) = self.tasks.get(id).filter(|row| row.completion_us > 0) else { return };
+        let from = if row.since > Time(0) { row.since } else { cx.now };
+        self.completions.set(id.index, from.after(row.completion_us));
+    }
+
     /// Tasks that ran as long as they may: no grace for them (Mesos: `max_completion_time`).
     pub(super) fn end_overdue(&mut self, cx: &mut Cx<'_>) {
         while let Some(slot) = self.completions.expired(cx.now) {

@@ -546,10 +546,7 @@ impl Agent<'_> {
                 }
                 self.note_begin(cx, &row);
                 self.tell(cx, id, TaskState::Running, None, "");
-                if row.completion_us > 0 {
-                    let due = cx.now.after(row.completion_us);
-                    self.completions.set(id.index, due);
-                }
+                self.bound_completion(cx, id);
                 Ok(())
             }
             // A kill came between: its signal waited for a process to send it to.

@@ -223,7 +223,7 @@ pub enum Record<'a> {
         /// It.
         public: Body,
     },
-    /// A task has begun to run, of those that stay if they have run longest.
+    /// A task has begun to run, of those that stay if they have run longest, or run so long at most.
     Began {
         /// Which.
         #[serde(borrow)]
@@ -240,6 +240,13 @@ pub enum Record<'a> {
         status: Status<'a>,
         /// The executor's own name of it.
         uuid: [u8; 16],
+    },
+    /// The machine was off before the boot that the agent started in.
+    Rebooted {
+        /// So often in a row, before it was steady.
+        reboots: u32,
+        /// The first start of the agent after that.
+        since: u32,
     },
 }
 
@@ -275,6 +282,7 @@ impl Record<'_> {
             | Self::Described { .. }
             | Self::Began { .. }
             | Self::Said { .. }
+            | Self::Rebooted { .. }
             | Self::Limits { .. } => false,
         }
     }
@@ -313,6 +321,7 @@ impl Check for Record<'_> {
             | Self::SnapshotEnds
             | Self::Draining { .. }
             | Self::Described { .. }
+            | Self::Rebooted { .. }
             | Self::Reactivated => Ok(()),
         }
     }

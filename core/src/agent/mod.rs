@@ -544,6 +544,8 @@ struct Counters {
     disk_full: bool,
     /// Why a record of its ledger could not be read: it does not start.
     unread: Option<Refusal>,
+    /// Verdicts had tasks ended or forgotten, which is to be on disk before anybody is told so.
+    judged: bool,
 }
 
 /// An agent. All its memory is lent.

@@ -196,7 +196,8 @@ impl Agent<'_> {
             Record::Stamp { boot, boot_us, wall_us, synchronised } => {
                 self.replay_stamp(*boot, *boot_us, *wall_us, *synchronised);
             }
-            // Nothing here makes these yet; a later release's are kept by refusing its file.
+            Record::Rebooted { reboots, since } => self.replay_reboots(*reboots, *since),
+            // What it followed is what counts; nothing makes limits yet.
             Record::Settled { .. }
             | Record::SnapshotBegins
             | Record::SnapshotEnds
@@ -332,6 +333,7 @@ impl Agent<'_> {
                 if matches!(row.state, TaskState::Staging | TaskState::Starting) {
                     self.tell(cx, id, TaskState::Running, None, "");
                 }
+                self.bound_completion(cx, id);
                 if matches!(row.ordered, Ordered::Kill | Ordered::Unhealthy) {
                     if let Some(row) = self.tasks.get_mut(id) {
                         row.stage = Stage::Ending;
@@ -477,7 +479,7 @@ impl Agent<'_> {
                 let state = row.state;
                 agent.persist(cx, Record::Told { task, state }, false, &[]);
             }
-            if row.stays_if_longest() && row.since > Time(0) {
+            if row.began_counts() && row.since > Time(0) {
                 let boot_us = row.since.0;
                 agent.persist(cx, Record::Began { task, boot_us }, false, &[]);
             }

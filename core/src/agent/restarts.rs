@@ -113,7 +113,7 @@ impl Agent<'_> {
 
     /// A task has begun to run: an agent that is started meanwhile is to know since when.
     pub(super) fn note_begin(&mut self, cx: &mut Cx<'_>, row: &Task) {
-        if row.stays_if_longest() {
+        if row.began_counts() {
             let boot_us = cx.now.0;
             self.with_task_of(row, |agent, task| {
                 agent.persist(cx, Record::Began { task, boot_us }, false, &[]);
@@ -127,9 +127,18 @@ impl Agent<'_> {
         self.restarts.next().min(stamp)
     }
 
-    /// Writes down the newest stamp, in a ledger that is made anew.
+    /// What a ledger that was made anew has of boots before.
+    pub(super) const fn replay_reboots(&mut self, reboots: u32, since: u32) {
+        (self.clock.rebooted, self.clock.reboots, self.clock.since) = (true, reboots, since);
+    }
+
+    /// Writes down the newest stamp and the reboots, in a ledger that is made anew.
     pub(super) fn snapshot_stamp(&mut self, cx: &mut Cx<'_>) {
         let Clock { boot, boot_us, wall_us, was_synchronised: synchronised, .. } = self.clock;
+        let Clock { rebooted, reboots, since, .. } = self.clock;
+        if rebooted {
+            self.persist(cx, Record::Rebooted { reboots, since }, false, &[]);
+        }
         if wall_us > 0 {
             self.persist(cx, Record::Stamp { boot, boot_us, wall_us, synchronised }, false, &[]);
         }

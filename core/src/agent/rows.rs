@@ -304,6 +304,11 @@ impl Task {
         matches!(self.restart.on_return, OnReturn::LongestRunning)
     }
 
+    /// When it began counts also under the next agent.
+    pub(super) const fn began_counts(&self) -> bool {
+        self.stays_if_longest() || self.completion_us > 0
+    }
+
     /// Its executor is given it with all of its group.
     pub const fn is_given(&self) -> bool {
         self.group & GIVEN != 0

@@ -516,6 +516,10 @@ impl Agent<'_> {
             self.fence = fence;
             self.persist(cx, Record::Fence(fence), true, &[]);
         }
+        if core::mem::take(&mut self.counters.judged) {
+            // A master that hears that its verdicts are kept does not give them again.
+            self.persist(cx, Record::Settled { session }, true, &[]);
+        }
         // Everything written so far, the effects of verdicts among it, comes before obedience.
         self.link.fence_record = self.counters.record;
         self.link.admitted = true;
@@ -563,8 +567,12 @@ impl Agent<'_> {
             match fate {
                 // What comes back is started when all verdicts are kept: see `obey`.
                 Fate::Keep | Fate::Restart => {}
-                Fate::Kill => self.kill_task(cx, id, None),
+                Fate::Kill => {
+                    self.counters.judged = true;
+                    self.kill_task(cx, id, None);
+                }
                 Fate::Forget => {
+                    self.counters.judged = true;
                     self.persist(cx, Record::Forgotten { task }, false, &[]);
                     self.forget_task(cx, id);
                 }

@@ -9,8 +9,8 @@ use mesita_core::time::Time;
 use mesita_core::wire::agent::{FrameworkHeld, Register};
 use mesita_core::wire::call::Ownership;
 use mesita_core::wire::task::{
-    Detail, Executor, Exit, Kind, Launch, Restart, RestartRule, Source, Status, TaskOf,
-    TaskState,
+    Copies, Detail, Executor, Exit, Kind, Launch, Restart, RestartRule, Source, Status, TaskOf,
+    TaskState, UnknownAge,
 };
 use mesita_core::wire::{AgentId, Body, ContainerId, Fence, FrameworkId, Seq, Session, encode};
 
@@ -271,4 +271,52 @@ fn an_agent_that_cannot_keep_all_of_its_ledger_does_not_start() {
     let mut alone = Alone::reads(&[&file[..], &[vec![255]]].concat(), SECOND, Capacity::tiny());
     assert_eq!(alone.tried(&again), Err(Refusal::Malformed));
     assert_eq!(alone.written, [] as [Vec<u8>; 0]);
+}
+
+/// How long it may run is no matter of who looks.
+#[test]
+fn a_task_that_may_run_so_long_ends_then_under_whichever_agent() {
+    let restart = Restart {
+        rule: RestartRule::Always,
+        copies: Copies::Availability,
+        unknown: UnknownAge::Start,
+        ..Restart::default()
+    };
+    let completion_us = Some(10 * SECOND);
+    let mut file = begins();
+    file.push(task(Launch { restart, completion_us, ..launch() }));
+    // It begins at 21 s, for the second time.
+    let mut alone = Alone::begin(&records(&file), 20 * SECOND, 1, &[]);
+    alone.go(SECOND);
+    let [(container, 1)] = alone.launched[..] else { panic!("{:?}", alone.launched) };
+    alone.tell(&agent::Input::Started { container });
+    let mut file = [records(&file), alone.written].concat();
+    for began in [23, 25] {
+        let mut next = Alone::begin(&file, began * SECOND, 1, &[container]);
+        file = next.compacted();
+        next.go((30 - began) * SECOND);
+        assert_eq!(next.destroyed, []);
+        next.go(SECOND);
+        assert_eq!(next.destroyed, [container]);
+    }
+}
+
+/// A task that waits for a master since its machine was off waits on, whoever is started meanwhile.
+#[test]
+fn a_ledger_written_anew_knows_that_the_machine_was_off() {
+    let restart = Restart {
+        rule: RestartRule::Always,
+        copies: Copies::Availability,
+        unknown: UnknownAge::Hold,
+        ..Restart::default()
+    };
+    let mut file = begins();
+    file.extend([task(Launch { restart, ..launch() }), update(1, TaskState::Running, 0, "")]);
+    let mut file = records(&file);
+    for _ in 0..3 {
+        let mut alone = Alone::begin(&file, SECOND, 2, &[]);
+        alone.go(60 * SECOND);
+        assert_eq!(alone.launched, []);
+        file = alone.compacted();
+    }
 }

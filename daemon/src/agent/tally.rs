@@ -197,7 +197,10 @@ impl Tally {
             }
             Record::Attempt { task, container, .. } => {
                 let key = (task.framework, task.task.to_owned());
-                if let Some(row) = self.tasks.borrow_mut().get_mut(&key) {
+                // A snapshot says again what is known.
+                if let Some(row) = self.tasks.borrow_mut().get_mut(&key)
+                    && row.container != *container
+                {
                     (row.container, row.state) = (*container, TaskState::Staging);
                 }
             }
@@ -271,6 +274,7 @@ impl Tally {
             | Record::Unhealthy { .. }
             | Record::Described { .. }
             | Record::Began { .. }
+            | Record::Rebooted { .. }
             | Record::Limits { .. } => {}
         }
         false

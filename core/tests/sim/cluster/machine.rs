@@ -126,6 +126,7 @@ impl Cluster {
         match read::<agent::Output<'_>>(output) {
             agent::Output::Send { conn, head } => {
                 self.check_update(agent, &head);
+                self.check_settled(agent, &head);
                 self.send(at, conn, &head, bodies);
             }
             agent::Output::Close { conn, .. } => self.close(at, conn),
@@ -203,6 +204,20 @@ impl Cluster {
         let ends = status.state.is_terminal();
         assert!(kept || !ends, "C6: agent {agent} tells {status:?} before its disk has it");
         assert!(!again, "C6: agent {agent} tells {status:?} after it was acknowledged for good");
+    }
+
+    /// C9: verdicts are on disk before they are told to be kept.
+    fn check_settled(&mut self, agent: usize, head: &Head<'_>) {
+        let Head::AgentCall(AgentCall::Settled { .. }) = head else { return };
+        let node = &self.agents[agent];
+        let forgets = |(bytes, _): &&(Vec<u8>, Vec<BodyRef>)| {
+            matches!(read::<Record<'_>>(bytes), Record::Forgotten { .. })
+        };
+        let unsure = node.file[node.synced..].iter().filter(forgets).count();
+        assert_eq!(unsure, 0, "C9: agent {agent} has forgotten tasks that its disk still knows");
+        if node.file.iter().any(|one| forgets(&one)) {
+            self.saw("a verdict that forgets a task is kept");
+        }
     }
 
     /// Whom it obeys, with the step that says so.

@@ -60,6 +60,8 @@ struct Part {
     bytes: u64,
     /// Where the room ends that it has on the disk, as far as is known.
     room: u64,
+    /// It has something that the disk may not have.
+    unsynced: bool,
 }
 
 /// Why something was not written.
@@ -80,13 +82,23 @@ impl From<io::Error> for Failed {
 
 impl Part {
     fn new(file: File, bytes: u64) -> Self {
-        Self { file, bytes, room: bytes }
+        Self { file, bytes, room: bytes, unsynced: false }
     }
 
     /// Appends, whole or not at all. What an attempt before has left of it is written over.
     fn append(&mut self, whole: &[u8]) -> Result<(), Failed> {
+        self.unsynced = true;
         self.file.write_all_at(whole, self.bytes)?;
         self.bytes += whole.len() as u64;
+        Ok(())
+    }
+
+    /// Waits until all of it is on disk.
+    fn sync(&mut self) -> io::Result<()> {
+        if self.unsynced {
+            self.file.sync_data()?;
+            self.unsynced = false;
+        }
         Ok(())
     }
 
@@ -193,6 +205,8 @@ impl Ledger {
     ) -> Result<(), Failed> {
         if turn == Turn::Begins {
             self.asked = false;
+            // From here on the new file alone is synced, and its records come after these.
+            self.current.sync().map_err(Failed::Io)?;
             match begin(&self.path.with_extension("new")) {
                 Ok(file) => self.new = Some(Part::new(file, MAGIC.len() as u64)),
                 // No room for a second file: all that was to be in it goes where everything is. That
@@ -211,9 +225,9 @@ impl Ledger {
 
     /// The new file is whole: it becomes the ledger.
     fn take_over(&mut self) -> Result<(), Failed> {
-        let Some(new) = &self.new else { return Ok(()) };
+        let Some(new) = &mut self.new else { return Ok(()) };
         // A disk that finds no room for what it took has lost it.
-        new.file.sync_data().map_err(Failed::Io)?;
+        new.sync().map_err(Failed::Io)?;
         fs::rename(self.path.with_extension("new"), &self.path)?;
         sync_directory(&self.path).map_err(Failed::Io)?;
         if let Some(new) = self.new.take() {
@@ -224,7 +238,7 @@ impl Ledger {
 
     /// Waits until all that was appended is on disk.
     pub(crate) fn sync(&mut self) -> io::Result<()> {
-        self.new.as_ref().unwrap_or(&self.current).file.sync_data()
+        self.new.as_mut().unwrap_or(&mut self.current).sync()
     }
 
     /// True once when the file has grown to twice what it was.

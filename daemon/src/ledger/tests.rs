@@ -65,6 +65,21 @@ fn what_is_in_a_ledger_is_told_by_neither_its_file_nor_a_new_one() {
     assert_eq!(heads(&entries), [b"one", b"two", b"six"]);
 }
 
+/// What is told to be on disk after a batch is, in whichever of the two files it went.
+#[test]
+fn what_was_written_before_a_new_file_begins_is_on_disk_by_then() {
+    let meta = Meta::new("ledger-begins");
+    let (mut ledger, _) = Ledger::open(&meta.0).unwrap();
+    append(&mut ledger, Turn::Append, b"end");
+    append(&mut ledger, Turn::Begins, b"new");
+    ledger.sync().unwrap();
+    let unsynced = |part: &Part| part.unsynced;
+    assert_eq!(
+        (unsynced(&ledger.current), ledger.new.as_ref().map(unsynced)),
+        (false, Some(false))
+    );
+}
+
 #[test]
 fn a_torn_end_is_cut_off_and_a_damaged_middle_or_a_lost_key_is_refused() {
     let meta = Meta::new("ledger-damage");

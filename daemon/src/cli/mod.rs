@@ -274,8 +274,14 @@ fn raise_descriptors() {
 /// why it did not.
 fn begin_again(variable: Option<&str>) -> Failure {
     use std::os::unix::process::CommandExt;
-    let program = std::env::current_exe().unwrap_or_else(|_| "/proc/self/exe".into());
-    let mut command = std::process::Command::new(program);
-    command.args(std::env::args_os().skip(1)).envs(variable.map(|name| (name, "1")));
-    Failure::plain(format!("cannot begin again: {}", command.exec()))
+    let become_one = |program: &Path| {
+        let mut command = std::process::Command::new(program);
+        command.args(std::env::args_os().skip(1)).envs(variable.map(|name| (name, "1")));
+        command.exec()
+    };
+    // Where it was replaced or removed meanwhile, its path ends in words of the kernel.
+    let path = std::env::current_exe().map(|path| become_one(&path));
+    let error = become_one(Path::new("/proc/self/exe"));
+    log::debug!("{path:?}, then {error}");
+    Failure::plain(format!("cannot begin again: {error}"))
 }

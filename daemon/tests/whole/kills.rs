@@ -1,5 +1,6 @@
 //! `kill -9` of every process that there is, what comes of it, and that nothing is left.
 
+use std::process::Command;
 use std::time::Duration;
 
 use crate::world::{
@@ -122,6 +123,32 @@ fn tasks_of_a_keeper_that_was_killed_are_lost_and_a_new_keeper_comes() {
     // The agent is itself again.
     assert_eq!(master.run(&["--", "true"]).end().status, 0);
     agent.leave();
+    master.stop();
+    world.nothing_is_left();
+}
+
+#[test]
+fn an_agent_whose_binary_was_removed_meanwhile_begins_again_all_the_same() {
+    let world = World::new();
+    let master = world.master(&[]);
+    let told = Agent::new(&world, &master.address(), &[]).command();
+    let binary = world.binary();
+    let mut command = Command::new(&binary);
+    command.args(told.get_args());
+    for (name, value) in told.get_envs() {
+        match value {
+            Some(value) => command.env(name, value),
+            None => command.env_remove(name),
+        };
+    }
+    let agent = world.start(command);
+    agent.says("registered with the master");
+    std::fs::remove_file(binary).unwrap();
+    send(world.process("mesita-keeper"), Signal::KILL);
+    agent.says("starting again, with a new keeper");
+    assert_eq!(master.run(&["--", "true"]).end().status, 0, "{}", agent.err());
+    agent.signal(Signal::USR1);
+    assert_eq!(agent.end().status, 0);
     master.stop();
     world.nothing_is_left();
 }

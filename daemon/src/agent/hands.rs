@@ -21,6 +21,7 @@ use super::AgentNode;
 use super::build::{Begun, Names, On, Place, Plan, begin, build, empty_launch, limits, resolved};
 use super::containers::{About, Container, RECENT_MAX, Step, count};
 use super::docker;
+use super::fresh;
 use super::images::Asked;
 use super::limited::Limited;
 use super::terminals;
@@ -326,7 +327,7 @@ impl AgentNode {
                 .by_hand(move || begin(plan, &isolation, &work_dir, switch, token))
                 .await?
         };
-        let request = match begun {
+        let mut request = match begun {
             Begun::Launch(request) => *request,
             Begun::Fetch(mut ready) => {
                 self.fetch(container, ready.job()).await?;
@@ -334,10 +335,19 @@ impl AgentNode {
             }
         };
         *container.launched.borrow_mut() = None;
-        let launched = match self.ask_for_task(id, container, request, terminal).await {
-            Ok(()) => container.launched().await,
-            Err(why) => Err(why),
+        let launched = async {
+            loop {
+                self.in_session(container, &mut request).await?;
+                self.ask_for_task(id, container, request.clone(), terminal).await?;
+                let launched = container.launched().await;
+                // A busy machine was slow: as long as a master answers, it may still begin.
+                let late = launched.as_ref().is_err_and(|why| why == fresh::TOO_LATE);
+                if !late || fresh::is_alone(&mut request) {
+                    return launched;
+                }
+            }
         };
+        let launched = launched.await;
         if launched.is_err() {
             container.stdio.take();
             let isolation = Arc::clone(&self.containers.isolation);

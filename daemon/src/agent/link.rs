@@ -18,6 +18,7 @@ use mesita_core::wire::svc::{CloseReason, Stream};
 use mesita_core::wire::{BodyRef, Head, Session, decode};
 
 use super::AgentNode;
+use super::fresh::session_us;
 use super::metrics::Awaited;
 use crate::bodies::Bodies;
 use crate::conn::dial::{Way, connect};
@@ -255,7 +256,7 @@ impl AgentNode {
         let timeout_us = self.timeout_us.get();
         // A third, not quite: two pings may be lost, and an idle node wakes up less than once a
         // second for it.
-        let (every, silence) = (timeout_us / 3, timeout_us / 4 * 3);
+        let (every, silence) = (timeout_us / 3, session_us(timeout_us));
         let mut next = clock::now();
         loop {
             let now = clock::now();
@@ -315,6 +316,7 @@ impl Talk for AgentNode {
                 let sent = Time(stamp);
                 if ours && sent > conn.heard.get() && sent <= clock::now() {
                     conn.heard.set(sent);
+                    self.answered(sent);
                     self.renew(session, sent);
                 }
             }

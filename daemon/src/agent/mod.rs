@@ -10,6 +10,7 @@
 //! | `news` | which of several masters leads |
 //! | `arrivals` | who connects: executors, and others, who are shown the way to the leader |
 //! | `containers`, `hands` | what is known of containers; what the core wants done with them |
+//! | `fresh` | whether a launch may still begin |
 //! | `build`, `garbage` | what a launch is made of; what is left of containers, and goes |
 //! | `devices` | devices as resources |
 //! | `docker` | tasks whose containers a Docker engine holds |
@@ -39,6 +40,7 @@ pub(crate) mod docker;
 mod executors;
 pub(crate) mod fetch;
 mod files;
+mod fresh;
 pub(crate) mod garbage;
 mod hands;
 mod images;
@@ -75,6 +77,7 @@ use mesita_core::agent::{Input, Output};
 use mesita_core::drive::sent;
 use mesita_core::limits::VERSION_MAX;
 use mesita_core::table::Id;
+use mesita_core::time::Time;
 use mesita_core::wire::agent::AgentCall;
 use mesita_core::wire::link::Parting;
 use mesita_core::wire::{BodyRef, Fence, Head, decode};
@@ -204,6 +207,8 @@ pub(crate) struct AgentNode {
     /// Silence for so long ends the session, in µs; 0 = there is no session.
     timeout_us: Cell<u64>,
     session_changed: Event,
+    /// When the newest question was asked that a master has answered; 0 = none has.
+    contact: Cell<Time>,
     /// Who leads, as other masters say.
     news: News,
     /// Where masters are beside the addresses that it was given.
@@ -375,12 +380,16 @@ impl Node for AgentNode {
             }
             Output::Hand(hand) => self.hand(&hand, bodies),
             Output::Session { session, timeout_us } => {
+                let none = session == Default::default();
                 if let Some(conn) = self.master.get().and_then(|id| self.conns.get(id)) {
                     conn.session.set(session);
-                    conn.heard.set(crate::clock::now());
+                    let asked = conn.heard.replace(crate::clock::now());
+                    if !none {
+                        // It answers the registration, which went out after that.
+                        self.answered(asked);
+                    }
                 }
                 self.inners.session.set(self.inners.session.get().max(session));
-                let none = session == Default::default();
                 self.timeout_us.set(if none { 0 } else { timeout_us });
                 self.session_changed.notify(usize::MAX);
             }

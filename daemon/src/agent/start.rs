@@ -162,6 +162,7 @@ impl AgentNode {
             master: std::cell::Cell::default(),
             timeout_us: std::cell::Cell::default(),
             session_changed: Event::new(),
+            contact: std::cell::Cell::default(),
             news: super::news::News::default(),
             transport: Default::default(),
             keys: prepared.keys,

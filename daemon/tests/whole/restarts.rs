@@ -1,7 +1,10 @@
 //! Tasks that are started again by their rule: after an end, after a reboot, with no master at all.
 
+use std::io::{Read, Write};
+use std::net::TcpListener;
 use std::path::Path;
 use std::process::Command;
+use std::sync::mpsc;
 use std::time::Duration;
 
 use serde_json::{Value, json};
@@ -253,6 +256,53 @@ fn a_task_stops_by_itself_when_no_master_answers() {
         || rows().iter().any(|row| row["state"] == "TASK_RUNNING"),
         || format!("that it runs: {:?}", rows()),
     );
+    agent.leave();
+    master.stop();
+    world.nothing_is_left();
+}
+
+/// A server that is asked for one file and keeps whoever asks waiting until it may answer.
+fn gated_file() -> (String, mpsc::Receiver<()>, mpsc::Sender<()>) {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let uri = format!("http://{}/file", listener.local_addr().unwrap());
+    let ((asks, asked), (open, opened)) = (mpsc::channel(), mpsc::channel());
+    std::thread::spawn(move || {
+        let (mut stream, _) = listener.accept().unwrap();
+        let _ = stream.read(&mut [0; 4096]);
+        let _ = asks.send(());
+        if opened.recv().is_ok() {
+            let _ = stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nhi");
+        }
+    });
+    (uri, asked, open)
+}
+
+/// What was ordered begins only while its master could not have given it up, and not in vain when
+/// another session has kept it.
+#[test]
+fn a_launch_that_outlasts_its_session_begins_in_the_next_one_and_not_before() {
+    let world = World::new();
+    let mut master = world.master(&["--agent-timeout=2s"]);
+    let agent = master.agent(&["--resources", "cpus:2;mem:1024"]);
+    let (uri, asked, open) = gated_file();
+    let mut framework = Framework::subscribe(&master, &json!({}));
+    let offer = framework.offer();
+    let file = world.path("late");
+    let mut task = ruled(&offer, "late", "exec sleep 600", &file, &[]);
+    task["command"]["uris"] = json!([{"value": uri}]);
+    framework.launch(&offer, &[task]);
+    asked.recv().unwrap();
+    master.kill();
+    agent.process().says("is gone:");
+    open.send(()).unwrap();
+    agent.process().says("a launch that is ready waits for a master that answers");
+    assert_eq!(runs(&file), 0);
+    master.start();
+    let mut again = Framework::subscribe(&master, &json!({"id": framework.id}));
+    begins(&file, 1);
+    again.accepted("KILL", &json!({"task_id": {"value": "late"}}));
+    assert_eq!(again.end_of("late")["state"], "TASK_KILLED");
+    again.accepted("TEARDOWN", &Value::Null);
     agent.leave();
     master.stop();
     world.nothing_is_left();

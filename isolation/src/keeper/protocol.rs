@@ -148,6 +148,17 @@ impl Request {
         Self::LaunchOn { launch, walls, stdio }
     }
 
+    /// The task that is to be launched, if one is.
+    pub fn launch_mut(&mut self) -> Option<&mut Launch> {
+        let (Self::Launch(launch)
+        | Self::LaunchWith { launch, .. }
+        | Self::LaunchOn { launch, .. }) = self
+        else {
+            return None;
+        };
+        Some(launch)
+    }
+
     /// Whom the task runs as that is to be launched; none = the keeper's own user, or there is none.
     pub fn user(&self) -> Option<&User> {
         let (Self::Launch(launch)

@@ -204,7 +204,7 @@ impl Tasks {
         let unified = unified.transpose()?;
         let (ours, theirs) = channel()?;
         let from_us = sys::boottime_us();
-        if launch.deadline_us != 0 && from_us >= launch.deadline_us {
+        if [launch.deadline_us, self.silent_us(launch)].iter().any(|&us| us != 0 && from_us >= us) {
             return Err((Step::Late, 0));
         }
         let how = how(&plan);
@@ -323,6 +323,15 @@ impl Tasks {
         self.admit_new(launch.container)?;
         self.newest = launch.session;
         Ok(())
+    }
+
+    /// When a task that is not there yet would have been told to stop, as its agent does not hear
+    /// from its master; 0 = never, as far as is known.
+    const fn silent_us(&self, launch: &Launch) -> u64 {
+        if launch.stop_after_us == 0 || self.contact_us == 0 {
+            return 0;
+        }
+        self.contact_us.saturating_add(launch.stop_after_us)
     }
 
     /// Whether there is room for one more container, of this id.
@@ -690,7 +699,9 @@ impl Task {
         if self.told_us != 0 {
             return self.told_us.saturating_add(self.grace_us.max(KILL_AGAIN_US));
         }
-        contact_us.max(self.left.from_us).saturating_add(self.stop_after_us)
+        // A start is no word of the master. One that was never heard counts from there.
+        let from_us = if contact_us == 0 { self.left.from_us } else { contact_us };
+        from_us.saturating_add(self.stop_after_us)
     }
 }
 
@@ -815,6 +826,7 @@ mod tests {
         (task.stop_after_us, task.grace_us) = (1000, 50);
         assert_eq!(task.deadline_us(0), 1100, "no contact yet: from its start");
         assert_eq!(task.deadline_us(500), 1500);
+        assert_eq!(task.deadline_us(50), 1050, "it began while the master was silent");
         task.told_us = 1500;
         assert_eq!(task.deadline_us(9000), 1500 + KILL_AGAIN_US);
         task.grace_us = 5_000_000;

@@ -260,6 +260,21 @@ pub(crate) fn a_launch_after_its_deadline_is_refused() {
     assert_eq!(world.output(), "it ran\n");
 }
 
+pub(crate) fn a_task_that_would_be_stopped_by_now_is_not_started() {
+    let mut world = World::new();
+    let contact_us = boottime_us() - 1_000_000;
+    let session = Session { incarnation: 1, counter: 1 };
+    world.client.send(&Request::Renew { session, contact_us }).unwrap();
+    let mut launch = |stop_after_us| {
+        let mut plan = world.plan(&["/bin/true"]);
+        plan.stop_after_us = stop_after_us;
+        world.send(plan)
+    };
+    let (late, in_time) = (launch(900_000), launch(60_000_000));
+    assert_eq!(world.refused(late).trouble.step, Step::Late);
+    assert_eq!(world.exit(in_time), Exit::Code(0));
+}
+
 pub(crate) fn a_container_is_launched_once() {
     let mut world = World::new();
     let mut plan = world.plan(&["/bin/true"]);

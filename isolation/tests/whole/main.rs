@@ -81,6 +81,7 @@ fn main() {
             a_task_inherits_nothing_but_what_it_was_given,
             a_launch_of_an_older_session_is_refused,
             a_launch_after_its_deadline_is_refused,
+            a_task_that_would_be_stopped_by_now_is_not_started,
             a_container_is_launched_once,
             rlimits_are_those_of_the_task,
             a_process_beside_a_task_ends_by_itself_or_with_it,

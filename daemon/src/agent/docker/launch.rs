@@ -150,6 +150,7 @@ impl AgentNode {
         let own = name.clone();
         let begin = move || ready(&plan, &work_dir, switch, &own, token).map(|ready| (ready, plan));
         let (mut ready, plan) = self.containers.by_hand(begin).await?;
+        let attempt = plan.request.attempt;
         let Some(asked) = plan.docker else { return Err("no container is asked for".to_owned()) };
         let uris = std::mem::take(&mut ready.command.uris);
         if !uris.is_empty() {
@@ -170,6 +171,7 @@ impl AgentNode {
         let info = asked.container.docker.unwrap_or_default();
         let begun = async {
             self.pull(&info.image, info.force_pull_image()).await?;
+            self.may_begin(container, attempt).await?;
             self.docker.begin(&name, &wanted).await.map_err(|trouble| trouble.to_string())
         };
         let dropped = async {

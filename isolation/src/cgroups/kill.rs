@@ -9,7 +9,8 @@ use crate::sys::{Failure, Limit, Sys, Version};
 /// Rounds of killing and waiting, and the longest wait of each in ms: 10 s in all.
 const ROUNDS: u32 = 100;
 const WAIT_MS: u32 = 100;
-/// Attempts to remove a cgroup whose last process is about to be gone, and ms between them.
+/// Attempts to remove a cgroup whose last process is about to be gone, and ms between them: at first it
+/// is likely to be gone sooner.
 const REMOVALS: u32 = 100;
 const REMOVAL_MS: u32 = 10;
 /// Directories below one container's that are looked at.
@@ -86,9 +87,11 @@ pub fn remove(sys: &dyn Sys, directories: &[PathBuf]) -> Result<(), Failure> {
 
 fn remove_one(sys: &dyn Sys, directory: &Path) -> Result<(), Failure> {
     let mut result = sys.remove(directory);
-    for _ in 0..REMOVALS {
+    for attempt in 0..REMOVALS {
         match &result {
-            Err(failure) if failure.errno == libc::EBUSY => sys.wait(&[], REMOVAL_MS),
+            Err(failure) if failure.errno == libc::EBUSY => {
+                sys.wait(&[], REMOVAL_MS.min(1 << attempt.min(REMOVAL_MS)));
+            }
             Ok(()) | Err(_) => break,
         }
         result = sys.remove(directory);

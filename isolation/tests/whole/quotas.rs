@@ -174,6 +174,7 @@ fn is_whole(site: Site) {
     site.isolation.prepare(container, &limits).unwrap();
     assert_eq!(given(), 2, "the directory and its file");
     site.isolation.cleanup(container).unwrap();
+    remove(&site.isolation);
 }
 
 pub(crate) fn a_sandbox_takes_no_more_than_its_disk_and_volumes_are_none_of_it() {

@@ -134,12 +134,11 @@ fn with_found(tables: &Tables, row: &Agent, found: &Found<'_>) -> get_agents::Ag
     let (ip, port) = address(info.map_or("", |info| info.address));
     let list = row.resources.list();
     let own = Form { allocated: false, ..FORM };
-    let of_tasks = found.tasks.iter().map(|one| (&one.resources, &one.role));
-    let of_executors = found.executors.iter().map(|one| (&one.resources, &one.role));
-    let seen =
-        |(list, role): (&Resources, &Box<str>)| seen_of_wire(tables, &list.list(), role, FORM);
+    let of_tasks = found.tasks.iter().map(|one| (&one.resources, &*one.role));
+    let of_executors = found.executors.iter().map(|one| (&one.resources, &*one.role));
+    let seen = |(list, role): (&Resources, &str)| seen_of_wire(tables, &list.list(), role, FORM);
     let allocated = of_tasks.chain(of_executors).flat_map(seen).collect();
-    let offered = found.offers.iter().map(|one| (&one.resources, &one.role)).flat_map(seen);
+    let offered = found.offers.iter().map(|one| (&one.resources, &*one.role)).flat_map(seen);
     get_agents::Agent {
         agent_info: pb::AgentInfo {
             hostname: info.map_or("", |info| info.hostname).to_owned(),
@@ -219,11 +218,11 @@ fn framework_with(
     found: &Found<'_>,
 ) -> get_frameworks::Framework {
     let active = row.state == FrameworkState::Active;
-    let of_tasks = found.tasks.iter().map(|one| (&one.resources, &one.role));
-    let of_executors = found.executors.iter().map(|one| (&one.resources, &one.role));
-    let told = |(list, role): (&Resources, &Box<str>)| of_wire(&list.list(), role, FORM);
+    let of_tasks = found.tasks.iter().map(|one| (&one.resources, &*one.role));
+    let of_executors = found.executors.iter().map(|one| (&one.resources, &*one.role));
+    let told = |(list, role): (&Resources, &str)| of_wire(&list.list(), role, FORM);
     let allocated = of_tasks.chain(of_executors).flat_map(told).collect();
-    let offered = found.offers.iter().map(|one| (&one.resources, &one.role)).flat_map(told);
+    let offered = found.offers.iter().map(|one| (&one.resources, &*one.role)).flat_map(told);
     get_frameworks::Framework {
         framework_info: framework_info(tables, row),
         active,

@@ -3,5 +3,6 @@
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
+    mesita_isolation::keeper::remember_first_threads();
     mesita::main(std::env::args_os().collect())
 }

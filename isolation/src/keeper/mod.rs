@@ -44,6 +44,7 @@ use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use mesita_core::wire::Session;
 use nix::sys::signal::{SigSet, Signal};
@@ -197,10 +198,23 @@ fn address(path: &Path) -> Result<(SocketAddrUnix, Option<OwnedFd>), Failure> {
     Ok((SocketAddrUnix::new(short).map_err(failed)?, Some(directory)))
 }
 
+/// Threads that the process had when it began.
+static AT_FIRST: AtomicUsize = AtomicUsize::new(1);
+
+/// Remembers how many threads there are before any of ours: where an emulator runs the process, its own are seen
+/// among them, and a fork is safe all the same. For a program to call before all else.
+pub fn remember_first_threads() {
+    AT_FIRST.store(threads(), Ordering::Relaxed);
+}
+
+fn threads() -> usize {
+    fs::read_dir("/proc/self/task").map_or(1, Iterator::count)
+}
+
 /// Makes everything that can fail, then forks.
 fn fork(options: &KeeperOptions) -> Result<Client, Error> {
-    let threads = fs::read_dir("/proc/self/task").map_or(1, Iterator::count);
-    if threads > 1 {
+    let threads = threads();
+    if threads > AT_FIRST.load(Ordering::Relaxed) {
         return Err(Error::Threads(threads));
     }
     // The keeper is in no directory of ours, so its paths must lead from the root.
@@ -345,7 +359,11 @@ fn detach(logs: bool) -> Result<Origin, Failure> {
     sys::new_keyring();
     rustix::process::chdir(c"/").map_err(failed("chdir"))?;
     rustix::thread::set_name(NAME).map_err(failed("prctl"))?;
-    set_child_subreaper(Some(rustix::process::getpid())).map_err(failed("prctl"))?;
+    let adopts = set_child_subreaper(Some(rustix::process::getpid()));
+    // An emulator of a processor may refuse it; there, tasks are run to see that they run.
+    if AT_FIRST.load(Ordering::Relaxed) == 1 {
+        adopts.map_err(failed("prctl"))?;
+    }
     set_dumpable_behavior(DumpableBehavior::NotDumpable).map_err(failed("prctl"))?;
     let path = "/proc/self/oom_score_adj";
     let agent = fs::read_to_string(path).ok().and_then(|text| text.trim().parse().ok());

@@ -457,6 +457,13 @@ const fn status_of(reason: CloseReason) -> StatusCode {
     }
 }
 
+/// A token as it is told: its terms, and nothing that proves anything.
+fn without_secret(stored: &Stored) -> Stored {
+    let token = tokens::read::<Token>(&stored.value);
+    let shown = token.map(|token| tokens::kept(&Token { secret: [0; 32], ..token }));
+    Stored { value: shown.unwrap_or_default(), ..stored.clone() }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -521,11 +528,4 @@ mod tests {
         assert_eq!(store.of("a").count(), KEYS_MAX);
         assert_eq!(store.of("aa").count(), 0);
     }
-}
-
-/// A token as it is told: its terms, and nothing that proves anything.
-fn without_secret(stored: &Stored) -> Stored {
-    let token = tokens::read::<Token>(&stored.value);
-    let shown = token.map(|token| tokens::kept(&Token { secret: [0; 32], ..token }));
-    Stored { value: shown.unwrap_or_default().into(), ..stored.clone() }
 }

@@ -237,7 +237,6 @@ fn framework_with(
         offers: found.offers.iter().map(|one| offer(tables, row, one)).collect(),
         inverse_offers: maintenance::inverse_offers(tables, id),
         offer_constraints: Some(offer_constraints(row)),
-        ..get_frameworks::Framework::default()
     }
 }
 

@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 use crate::http::{Answer, Records, post};
 use crate::reads::{operate_at, read_at};
 use crate::scheduler_api::{Framework, JSON, cluster, end, task};
-use crate::world::{self, Agent, World, eventually};
+use crate::world::{self, Agent, Master, World, eventually};
 
 const PATH: &str = "/api/v1/executor";
 
@@ -128,16 +128,33 @@ impl Executor {
     }
 }
 
+/// A framework with three tasks under one executor, which has two of them.
+fn three(
+    world: &World,
+    master: &Master<'_>,
+    agent: &Agent<'_>,
+) -> (Framework, [Value; 3], Executor) {
+    let mut framework = Framework::subscribe(master, &json!({}));
+    let offer = framework.offer();
+    let tasks = ["told", "named", "new"].map(|name| under(world, &offer, name));
+    framework.launch(&offer, &tasks);
+    let mut executor = Executor::subscribe(world, agent, &framework.id, &json!([]));
+    assert_eq!([executor.given(), executor.given()], ["told", "named"]);
+    (framework, tasks, executor)
+}
+
+/// The framework goes, and its executor with it.
+fn torn_down(world: &World, framework: &Framework, executor: &mut Executor) {
+    framework.accepted("TEARDOWN", &Value::Null);
+    executor.events.until("SHUTDOWN");
+    comes(world, false);
+}
+
 #[test]
 fn what_an_executor_has_it_is_not_given_again_when_its_agent_comes_back() {
     let world = World::new();
     let (master, mut agent) = cluster(&world);
-    let mut framework = Framework::subscribe(&master, &json!({}));
-    let offer = framework.offer();
-    let tasks = ["told", "named", "new"].map(|name| under(&world, &offer, name));
-    framework.launch(&offer, &tasks);
-    let mut executor = Executor::subscribe(&world, &agent, &framework.id, &json!([]));
-    assert_eq!([executor.given(), executor.given()], ["told", "named"]);
+    let (mut framework, tasks, mut executor) = three(&world, &master, &agent);
     assert_eq!(executor.tell("told", "TASK_STAGING").status, 400);
     assert_eq!(executor.tell("told", "TASK_RUNNING").status, 202);
     executor.events.until("ACKNOWLEDGED");
@@ -152,9 +169,7 @@ fn what_an_executor_has_it_is_not_given_again_when_its_agent_comes_back() {
     assert_eq!(executor.tell("told", "TASK_FINISHED").status, 202);
     let status = framework.end_of("told");
     assert_eq!(status["state"], "TASK_FINISHED");
-    framework.accepted("TEARDOWN", &Value::Null);
-    executor.events.until("SHUTDOWN");
-    comes(&world, false);
+    torn_down(&world, &framework, &mut executor);
     end(&world, master, agent);
 }
 
@@ -163,12 +178,7 @@ fn what_an_executor_has_it_is_not_given_again_when_its_agent_comes_back() {
 fn an_executor_may_name_any_number_of_tasks_and_updates_when_it_subscribes() {
     let world = World::new();
     let (master, mut agent) = cluster(&world);
-    let mut framework = Framework::subscribe(&master, &json!({}));
-    let offer = framework.offer();
-    let tasks = ["told", "named", "new"].map(|name| under(&world, &offer, name));
-    framework.launch(&offer, &tasks);
-    let mut executor = Executor::subscribe(&world, &agent, &framework.id, &json!([]));
-    assert_eq!([executor.given(), executor.given()], ["told", "named"]);
+    let (mut framework, tasks, executor) = three(&world, &master, &agent);
     agent.kill();
     drop(executor);
     again(&mut agent);
@@ -199,9 +209,7 @@ fn an_executor_may_name_any_number_of_tasks_and_updates_when_it_subscribes() {
     );
     assert_eq!(executor.tell("named", "TASK_FINISHED").status, 202);
     assert_eq!(framework.end_of("named")["state"], "TASK_FINISHED");
-    framework.accepted("TEARDOWN", &Value::Null);
-    executor.events.until("SHUTDOWN");
-    comes(&world, false);
+    torn_down(&world, &framework, &mut executor);
     end(&world, master, agent);
 }
 
@@ -236,9 +244,7 @@ fn what_an_executor_said_is_told_though_its_agent_is_gone_before_it_is_acknowled
     assert_eq!(executor.events.until("ACKNOWLEDGED")["uuid"], uuid);
     assert_eq!(executor.says("a", "TASK_FINISHED", "three").status, 202);
     assert_eq!(framework.status()["message"], "three");
-    framework.accepted("TEARDOWN", &Value::Null);
-    executor.events.until("SHUTDOWN");
-    comes(&world, false);
+    torn_down(&world, &framework, &mut executor);
     end(&world, master, agent);
 }
 
@@ -555,9 +561,7 @@ fn a_custom_executor_is_given_a_group_at_once() {
     // What becomes of the other is the executor's to say.
     assert_eq!(executor.tell("two", "TASK_FINISHED").status, 202);
     assert_eq!(framework.end_of("two")["state"], "TASK_FINISHED");
-    framework.accepted("TEARDOWN", &Value::Null);
-    executor.events.until("SHUTDOWN");
-    comes(&world, false);
+    torn_down(&world, &framework, &mut executor);
     end(&world, master, agent);
 }
 
@@ -602,8 +606,6 @@ fn an_executor_has_what_its_tasks_hold_and_its_agent_tells_how_they_are() {
     executor.events.until("ACKNOWLEDGED");
     assert_eq!(executor.tell("a", "TASK_FINISHED").status, 202);
     executor.events.until("ACKNOWLEDGED");
-    framework.accepted("TEARDOWN", &Value::Null);
-    executor.events.until("SHUTDOWN");
-    comes(&world, false);
+    torn_down(&world, &framework, &mut executor);
     end(&world, master, agent);
 }

@@ -429,7 +429,7 @@ impl<'s> Isolation<'s> {
                 return Err(Error::Isolator(name, error));
             }
         }
-        if let Err(error) = isolators::deny_set_ids(limits, &mut additions) {
+        if let Err(error) = isolators::deny_set_ids(self.sys, limits, &mut additions) {
             let _ = self.cleanup(at);
             return Err(Error::Isolator(isolators::LINUX_CAPABILITIES, error));
         }
@@ -519,7 +519,7 @@ impl<'s> Isolation<'s> {
         self.can_all(limits)?;
         let mut additions = Additions::default();
         self.each(|isolator| isolator.beside(limits, &mut additions))?;
-        isolators::deny_set_ids(limits, &mut additions)
+        isolators::deny_set_ids(self.sys, limits, &mut additions)
             .map_err(|error| Error::Isolator(isolators::LINUX_CAPABILITIES, error))?;
         if let Some(work_dir) = &self.work_dir {
             work_dir.keep_out_beside(&mut additions);

@@ -156,6 +156,8 @@ pub trait Sys: fmt::Debug + Send + Sync {
     ) -> Result<(), Failure>;
     /// Why that cannot be done with v2, if it cannot.
     fn can_program_devices(&self) -> Result<(), Failure>;
+    /// Whether a process's system calls can be filtered.
+    fn can_filter_calls(&self) -> bool;
     /// Whether a process can be told where it may write.
     fn can_restrict_writing(&self) -> bool;
     /// Sends a signal to one process.

@@ -543,6 +543,12 @@ impl Ground<'_> {
         if able { Ok(()) } else { Err(Unusable::OldKeeper) }
     }
 
+    /// Filters of system calls.
+    fn require_filters(&self) -> Result<(), Unusable> {
+        let able = linux::filter::can_filter(self.sys);
+        if able { Ok(()) } else { Err(Unusable::Kernel("filters of system calls")) }
+    }
+
     /// Namespaces for a task with mounts of its own.
     pub(crate) fn require_mounts(&self) -> Result<Namespaces, Unusable> {
         self.require_walls()?;

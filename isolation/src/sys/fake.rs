@@ -89,6 +89,8 @@ struct State {
     project: BTreeMap<u32, Project>,
     /// A kernel before 5.14, without `cgroup.kill`.
     old: bool,
+    /// A kernel without filters of system calls.
+    unfiltered: bool,
     log: Vec<String>,
 }
 
@@ -98,7 +100,6 @@ impl Fake {
         let state = State::default();
         let fake = Self { state: Mutex::new(state) };
         fake.put("/proc/cmdline", "quiet\n");
-        fake.put("/proc/sys/kernel/seccomp/actions_avail", "kill allow\n");
         for kind in ["ipc", "uts", "cgroup", "net", "user"] {
             fake.put(&format!("/proc/self/ns/{kind}"), "");
         }
@@ -213,6 +214,11 @@ impl Fake {
         let mut state = self.lock();
         let of = state.project.entry(id).or_default();
         (of.bytes, of.files) = (bytes, files);
+    }
+
+    /// The kernel has no filters of system calls.
+    pub(crate) fn filter_no_calls(&self) {
+        self.lock().unfiltered = true;
     }
 
     /// The kernel cannot kill a cgroup by one write.
@@ -491,6 +497,10 @@ impl Sys for Fake {
     fn can_program_devices(&self) -> Result<(), Failure> {
         let user = self.lock().user;
         if user { Err(Failure::plain("bpf", libc::EPERM)) } else { Ok(()) }
+    }
+
+    fn can_filter_calls(&self) -> bool {
+        !self.lock().unfiltered
     }
 
     fn can_restrict_writing(&self) -> bool {

@@ -107,6 +107,10 @@ impl Sys for Linux {
         devices::can_program()
     }
 
+    fn can_filter_calls(&self) -> bool {
+        super::walls::can_filter_calls()
+    }
+
     fn can_restrict_writing(&self) -> bool {
         super::landlock_abi() >= super::LANDLOCK_ABI_MIN
     }

@@ -103,6 +103,16 @@ pub(crate) fn works_inside() -> bool {
     }
 }
 
+/// Whether the kernel has such filters (since 4.14, when it can first be asked). What emulates a
+/// processor may have files of the machine's kernel, and no such call.
+pub(crate) fn can_filter_calls() -> bool {
+    const GET_ACTION_AVAIL: c_int = 2;
+    let action: u32 = libc::SECCOMP_RET_ERRNO;
+    // SAFETY: the kernel reads the number, which is there, before the call returns.
+    done(unsafe { libc::syscall(libc::SYS_seccomp, GET_ACTION_AVAIL, 0, &raw const action) })
+        .is_ok()
+}
+
 /// Filters the system calls of this thread, and of the programs that it becomes. It must not be able
 /// to get new privileges.
 pub(crate) fn filter_calls(filter: &[libc::sock_filter]) -> Result<(), i32> {

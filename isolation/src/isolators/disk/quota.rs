@@ -105,9 +105,7 @@ pub(crate) fn make(ground: &Ground<'_>) -> Result<Box<dyn Isolator>, Unusable> {
         return Err(Unusable::Flag("project quotas take an agent that is root".to_owned()));
     }
     ground.require_walls()?;
-    if !filter::is_known_machine() {
-        return Err(Unusable::Kernel("filters of system calls"));
-    }
+    ground.require_filters()?;
     has_quotas(ground.sys, &work_dir)?;
     let range = options.project_range;
     let headroom = options.disk_quota_kill.then_some(options.disk_quota_headroom);

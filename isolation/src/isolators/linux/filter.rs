@@ -5,6 +5,7 @@
 //! one that does not exist, for its numbers are not those of the rules.
 
 use crate::keeper::wall::{FILTER_MAX, Wall};
+use crate::sys::Sys;
 
 /// What becomes of a call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -76,9 +77,9 @@ const MACHINE: Option<u32> = if cfg!(target_arch = "x86_64") {
     None
 };
 
-/// True where filters can be made.
-pub(crate) const fn is_known_machine() -> bool {
-    MACHINE.is_some()
+/// True where filters can be made and the kernel takes them.
+pub(crate) fn can_filter(sys: &dyn Sys) -> bool {
+    MACHINE.is_some() && sys.can_filter_calls()
 }
 
 /// On x86-64, the bit of calls with pointers of 32 bits.

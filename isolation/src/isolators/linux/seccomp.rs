@@ -7,7 +7,6 @@
 
 use std::path::Path;
 
-use super::filter::is_known_machine;
 use super::profile::{PROFILE_MAX, Profile, Profiles, own};
 use crate::isolators::{
     Additions, Container, Error, Ground, Isolator, Seccomp, TaskLimits, Unusable,
@@ -33,10 +32,7 @@ struct Filters {
 
 pub(crate) fn make(ground: &Ground<'_>) -> Result<Box<dyn Isolator>, Unusable> {
     ground.require_walls()?;
-    let has = ground.sys.exists(Path::new("/proc/sys/kernel/seccomp/actions_avail"));
-    if !has || !is_known_machine() {
-        return Err(Unusable::Kernel("filters of system calls"));
-    }
+    ground.require_filters()?;
     let options = ground.options;
     let profiles = match &options.seccomp_config_dir {
         Some(directory) => profiles(ground.sys, directory).map_err(Unusable::Flag)?,
@@ -130,6 +126,18 @@ mod tests {
         assert_eq!(prepared.additions.walls, []);
         let refused = isolation.prepare(CONTAINER, &asking(Seccomp::Profile("x.json".into())));
         assert!(refused.unwrap_err().to_string().contains("x.json"));
+    }
+
+    #[test]
+    fn it_is_off_where_the_kernel_filters_no_calls_and_so_is_what_others_would_filter() {
+        let sys = Fake::hybrid();
+        sys.filter_no_calls();
+        let (isolation, off) = Isolation::new(&options(None), &sys).unwrap();
+        let off: Vec<_> = off.iter().map(ToString::to_string).collect();
+        assert!(matches!(&off[..], [why] if why.contains("filters of system calls")), "{off:?}");
+        let limits = TaskLimits { root: true, ..TaskLimits::default() };
+        let walls = isolation.prepare(CONTAINER, &limits).unwrap().additions.walls;
+        assert!(!walls.iter().any(|wall| matches!(wall, Wall::Seccomp { .. })), "{walls:?}");
     }
 
     #[test]

@@ -3,11 +3,13 @@
 //! `linux/nnp` keeps tasks from gaining anything by such a program; a user of the machine is behind no
 //! wall. So where `linux/capabilities` is on, a task that runs as root, or in its group, and was not
 //! granted FSETID, by which the kernel knows who may set these bits, sets none: the calls that would fail
-//! with `EPERM`, whatever else of `linux/seccomp` it has.
+//! with `EPERM`, whatever else of `linux/seccomp` it has. A kernel without filters of system calls keeps
+//! nobody from it.
 
 use super::filter::{self, Action, Compare, Condition, Rule};
 use crate::isolators::{Additions, Error, TaskLimits};
 use crate::keeper::wall::Wall;
+use crate::sys::Sys;
 
 /// Set-user-ID and set-group-ID.
 const BITS: [u64; 2] = [0o4000, 0o2000];
@@ -19,9 +21,13 @@ const FSETID: u64 = 1 << 4;
 const SYS_FCHMODAT2: i64 = 452;
 
 /// Adds the wall, where it is wanted.
-pub(crate) fn deny(limits: &TaskLimits, additions: &mut Additions) -> Result<(), Error> {
+pub(crate) fn deny(
+    sys: &dyn Sys,
+    limits: &TaskLimits,
+    additions: &mut Additions,
+) -> Result<(), Error> {
     let lacks = |wall: &Wall| matches!(wall, Wall::Capabilities { effective, .. } if effective & FSETID == 0);
-    if !limits.root || !filter::is_known_machine() || !additions.walls.iter().any(lacks) {
+    if !limits.root || !additions.walls.iter().any(lacks) || !filter::can_filter(sys) {
         return Ok(());
     }
     if filter::put_before(&rules(), &mut additions.walls) {

@@ -102,8 +102,12 @@ impl<'w> Field<'w> {
         self.asked(words).end()
     }
 
+    /// What is listed; nothing, and why not, where that was not answered.
     fn rows(&self, words: &[&str]) -> Vec<Value> {
         let said = self.told(&[words, &["--json"]].concat());
+        if said.status != 0 {
+            eprintln!("{words:?} ended with {}: {}", said.status, said.err);
+        }
         said.out.lines().map(|line| serde_json::from_str(line).unwrap_or_default()).collect()
     }
 

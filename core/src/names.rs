@@ -175,7 +175,7 @@ impl<'a> Names<'a> {
         }
         let mut place = self.buckets.get(self.bucket_of(text)?)?.first;
         while let Some(entry) = self.entry(place) {
-            if usize::from(entry.len) == text.len() && self.pieces(entry).eq(text.bytes()) {
+            if self.spells(entry, text) {
                 return Some(Name { place });
             }
             place = entry.chain;
@@ -207,8 +207,8 @@ impl<'a> Names<'a> {
         let mut text = Text::new();
         let Some(entry) = self.entry(name.place) else { return text };
         let mut bytes = heapless::Vec::<u8, NAME_MAX>::new();
-        for byte in self.pieces(entry) {
-            let pushed = bytes.push(byte);
+        for piece in self.pieces(entry) {
+            let pushed = bytes.extend_from_slice(piece);
             invariant!(pushed.is_ok(), "a name longer than its limit");
         }
         // Only whole texts were interned, so the bytes are text again.
@@ -226,9 +226,7 @@ impl<'a> Names<'a> {
     /// True when the name's text is `text`. O(text), without a copy.
     pub fn is(&self, name: Name, text: &str) -> bool {
         match self.entry(name.place) {
-            Some(entry) => {
-                usize::from(entry.len) == text.len() && self.pieces(entry).eq(text.bytes())
-            }
+            Some(entry) => self.spells(entry, text),
             None => text.is_empty(),
         }
     }
@@ -236,7 +234,9 @@ impl<'a> Names<'a> {
     /// Orders two names by the bytes of their texts. O(shared prefix).
     pub fn cmp(&self, left: Name, right: Name) -> core::cmp::Ordering {
         match (self.entry(left.place), self.entry(right.place)) {
-            (Some(left), Some(right)) => self.pieces(left).cmp(self.pieces(right)),
+            (Some(left), Some(right)) => {
+                self.pieces(left).flatten().cmp(self.pieces(right).flatten())
+            }
             (left, right) => left.is_some().cmp(&right.is_some()),
         }
     }
@@ -260,16 +260,21 @@ impl<'a> Names<'a> {
         usize::try_from(hasher.finish().checked_rem(buckets)?).ok()
     }
 
-    fn pieces(&self, entry: Entry) -> impl Iterator<Item = u8> + '_ {
-        let mut next = entry.first;
+    /// The text of an entry, a cell at a time.
+    fn pieces(&self, entry: Entry) -> impl Iterator<Item = &[u8]> + '_ {
+        let (mut next, mut left) = (entry.first, usize::from(entry.len));
         core::iter::from_fn(move || {
             let cell = self.cells.get(next.checked_sub(1)? as usize)?;
-            next = cell.next;
-            Some(&cell.text)
+            let piece = cell.text.get(..left.min(CELL_TEXT))?;
+            (next, left) = (cell.next, left.saturating_sub(CELL_TEXT));
+            Some(piece)
         })
-        .flatten()
-        .copied()
-        .take(usize::from(entry.len))
+    }
+
+    /// Whether the text of an entry is this. Pieces of equal texts are cut alike.
+    fn spells(&self, entry: Entry, text: &str) -> bool {
+        usize::from(entry.len) == text.len()
+            && self.pieces(entry).eq(text.as_bytes().chunks(CELL_TEXT))
     }
 
     /// Writes `text` into fresh cells, last piece first, and returns the first one's place.

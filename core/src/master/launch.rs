@@ -440,7 +440,7 @@ impl Master<'_> {
                 return Err(Bad::invalid("A limit is for cpus or mem, and not below the request"));
             }
         }
-        self.pool.admit(&self.names, &task.resources).map_err(Bad::full)
+        self.pool.admit(&self.names, &task.resources).map(drop).map_err(Bad::full)
     }
 
     fn check_resources(

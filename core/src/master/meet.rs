@@ -139,12 +139,12 @@ impl Master<'_> {
 
     /// Room for one task, beside that of the one that it takes the place of.
     fn has_room_for(&mut self, held: &TaskHeld<'_>) -> bool {
-        let admitted = self.pool.admit(&self.names, &held.resources).is_ok();
-        let need = self.pool.need(&self.names, &held.resources).saturating_mul(2);
+        let need = self.pool.admit(&self.names, &held.resources);
+        let fits = need.is_ok_and(|need| need.saturating_mul(2) <= self.pool.room());
         let role = self.framework_by_id(held.framework).is_some_and(|framework| {
             self.allocator.client(&self.names, held.role, framework.index).is_some()
         });
-        admitted && role && need <= self.pool.room() && self.names.has_room_for([held.task])
+        fits && role && self.names.has_room_for([held.task])
     }
 
     /// Asks for what everybody may see of a task.

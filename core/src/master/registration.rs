@@ -14,6 +14,7 @@ use super::{CHORE_BATCH, Cx, Fact, Master, Output};
 use crate::Refusal;
 use crate::allocator::hosts::Description;
 use crate::index::after;
+use crate::limits::TASKS_PER_HEAD_MAX;
 use crate::names::Name;
 use crate::registry::rows::Life;
 use crate::resources::{Holding, Quantities};
@@ -123,8 +124,7 @@ impl Master<'_> {
 
     /// Room for all that an agent has, twice: in all, and what of it is free.
     fn check_has(&self, register: &Register<'_>) -> Result<(), Refusal> {
-        self.pool.admit(&self.names, &register.resources)?;
-        let need = self.pool.need(&self.names, &register.resources);
+        let need = self.pool.admit(&self.names, &register.resources)?;
         if need.saturating_mul(2) > self.pool.room() {
             return Err(Refusal::ResourcesFull);
         }
@@ -287,13 +287,17 @@ impl Master<'_> {
         if count(executors.clone().count()) > self.executors.room() {
             return Err(Refusal::ExecutorsFull);
         }
-        let tasks = report.tasks.iter().filter(|held| {
-            let framework = self.framework_by_id(held.framework);
-            framework.is_none_or(|id| {
+        // It is asked once for each of them which are new.
+        let mut are_new = heapless::Vec::<bool, TASKS_PER_HEAD_MAX>::new();
+        for held in report.tasks.iter() {
+            let is_new = self.framework_by_id(held.framework).is_none_or(|id| {
                 self.task_named(id, held.task)
-                    .is_none_or(|known| self.gives_way(agent, known, held))
-            })
-        });
+                    .is_none_or(|known| self.gives_way(agent, known, &held))
+            });
+            are_new.push(is_new).map_err(|_| Refusal::TasksFull)?;
+        }
+        let tasks = report.tasks.iter().zip(&are_new);
+        let tasks = tasks.filter_map(|(held, &is_new)| is_new.then_some(held));
         if count(tasks.clone().count()) > self.tasks.room() {
             return Err(Refusal::TasksFull);
         }
@@ -309,8 +313,7 @@ impl Master<'_> {
         let mut sums = Quantities::NONE;
         let of_executors = executors.map(|held| held.resources);
         for resources in tasks.map(|held| held.resources).chain(of_executors) {
-            self.pool.admit(&self.names, &resources)?;
-            parts = parts.saturating_add(self.pool.need(&self.names, &resources));
+            parts = parts.saturating_add(self.pool.admit(&self.names, &resources)?);
             let volumes = resources.iter().filter(|resource| resource.traits.shared);
             shared = volumes.fold(shared, |n, _| n.saturating_add(1));
             self.add_wire(&mut sums, &resources);
@@ -331,7 +334,12 @@ impl Master<'_> {
         let of_executors = report.executors.iter().map(|held| (held.framework, held.role));
         let of_tasks = report.tasks.iter().map(|held| (held.framework, held.role));
         let mut pairs = heapless::Vec::<(FrameworkId, &str), PAIRS_MAX>::new();
+        let mut last = None;
         for (id, role) in of_frameworks.chain(of_executors).chain(of_tasks) {
+            // Most are one framework's tasks in one role.
+            if last.replace((id, role)) == Some((id, role)) {
+                continue;
+            }
             let framework = self.framework_by_id(id);
             let known = framework
                 .is_some_and(|id| self.allocator.client(&self.names, role, id.index).is_some());
@@ -752,8 +760,7 @@ impl Master<'_> {
         if row.state != AgentState::Active {
             return Err(Refusal::OutOfTurn);
         }
-        self.pool.admit(&self.names, resources)?;
-        let need = self.pool.need(&self.names, resources);
+        let need = self.pool.admit(&self.names, resources)?;
         let has = self.allocator.agent_holdings(agent.index).map_or(Holding::EMPTY, |has| has.0);
         let parts = need.saturating_add(self.pool.parts_of(has)).saturating_add(16);
         if parts.saturating_mul(4) > self.pool.room() {

@@ -1,14 +1,12 @@
 //! What resources are: identities, interned and counted, and how one becomes another.
 
 use super::holding::PLAIN;
-use super::pool::{Pool, WELL_KNOWN};
+use super::pool::{Pool, WELL_KNOWN, well_known};
 use crate::limits::KINDS_MAX;
 use crate::names::{Name, Names};
 use crate::slab::List;
 use crate::table::{Full, Id};
-use crate::wire::resource::{
-    Disk, DiskSource, Reservation, ReservationKind, Resource, Traits, Value,
-};
+use crate::wire::resource::{Disk, DiskSource, Reservation, ReservationKind, Resource, Value};
 
 choice! {
     /// The form of a resource's value.
@@ -238,11 +236,7 @@ impl Pool<'_> {
 
     /// The identity of a resource, if it exists.
     pub(super) fn find(&self, names: &Names<'_>, resource: &Resource<'_>) -> Option<IdentId> {
-        let traits = &resource.traits;
-        let plain = Traits { allocated_to: traits.allocated_to, ..Traits::PLAIN };
-        if *traits == plain
-            && let Some(known) = WELL_KNOWN.iter().position(|(name, _)| *name == resource.name)
-        {
+        if let Some(known) = well_known(resource) {
             return Some(IdentId { place: u16::try_from(known).ok()?.saturating_add(1) });
         }
         self.find_as(names, resource, Form::AsIs)

@@ -43,6 +43,14 @@ pub(super) const WELL_KNOWN: [(&str, Shape); 5] = [
     ("ports", Shape::Ranges),
 ];
 
+/// Where the identity of a resource stands among those that always exist, if it is one of them.
+pub(super) fn well_known(resource: &Resource<'_>) -> Option<usize> {
+    if !resource.traits.is_bare() {
+        return None;
+    }
+    WELL_KNOWN.iter().position(|(name, _)| *name == resource.name)
+}
+
 /// The memory of a [`Pool`].
 #[derive(Debug)]
 pub struct Memory<'a> {
@@ -110,8 +118,9 @@ impl<'a> Pool<'a> {
         (self.idents.room(), self.layers.room())
     }
 
-    /// Checks that `list` is valid and that [`Pool::take`] will have room for it. O(list).
-    pub fn admit(&self, names: &Names<'_>, list: &Seq<'_, Resource<'_>>) -> Result<(), Refusal> {
+    /// Checks that `list` is valid and that [`Pool::take`] will have room for it. What it says is
+    /// [`Pool::need`] of it. O(list).
+    pub fn admit(&self, names: &Names<'_>, list: &Seq<'_, Resource<'_>>) -> Result<u32, Refusal> {
         let mut need = Need::default();
         let mut sums = heapless::Vec::<(&str, u64), { KINDS_MAX + 1 }>::new();
         for resource in list.iter() {
@@ -144,7 +153,7 @@ impl<'a> Pool<'a> {
         if need.names && !names.has_room_for(new) {
             return Err(Refusal::NamesFull);
         }
-        Ok(())
+        Ok(need.parts)
     }
 
     /// Parts that `list` takes beside plain amounts, at the most: for those who take it twice.
@@ -412,7 +421,8 @@ impl<'a> Pool<'a> {
         if contradicts || !refines(&traits.reservations) {
             return Err(Refusal::BadResource);
         }
-        let name = names.find(resource.name);
+        // What is always known is of that shape alone.
+        let name = if well_known.is_none() { names.find(resource.name) } else { None };
         let other = name
             .and_then(|name| self.idents.find(|ident| ident.name == name && ident.shape != shape));
         if other.is_some() {
@@ -460,10 +470,7 @@ struct Need {
 
 impl Need {
     fn count(&mut self, pool: &Pool<'_>, names: &Names<'_>, resource: &Resource<'_>) {
-        let traits = &resource.traits;
-        let plain = Traits { allocated_to: traits.allocated_to, ..Traits::PLAIN };
-        let place = WELL_KNOWN.iter().position(|(name, _)| *name == resource.name);
-        let place = place.filter(|_| *traits == plain);
+        let place = well_known(resource);
         let parts = match resource.value {
             Value::Scalar(_) => u32::from(place.is_none_or(|place| place >= PLAIN)),
             Value::Ranges(ranges) => ranges.len(),
@@ -473,7 +480,7 @@ impl Need {
         // What is there already needs nothing, what comes twice is counted twice.
         if place.is_none() && pool.find(names, resource).is_none() {
             self.idents = self.idents.saturating_add(1);
-            self.layers = self.layers.saturating_add(traits.reservations.len());
+            self.layers = self.layers.saturating_add(resource.traits.reservations.len());
             self.names = true;
         }
         self.names |= matches!(resource.value, Value::Set(_));

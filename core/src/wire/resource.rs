@@ -164,7 +164,13 @@ impl Traits<'_> {
 
     /// True when nothing is said.
     pub fn is_plain(&self) -> bool {
-        *self == Self::PLAIN
+        self.allocated_to.is_empty() && self.is_bare()
+    }
+
+    /// True when nothing is said, but to whom it may be allocated.
+    pub fn is_bare(&self) -> bool {
+        let owned = !self.reservations.is_empty() || !self.provider.is_empty();
+        !owned && self.disk.is_none() && !self.revocable && !self.shared
     }
 }
 

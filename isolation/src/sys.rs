@@ -35,7 +35,7 @@ pub use linux::Linux;
 pub(crate) use linux::timeout;
 pub(crate) use paths::open_within;
 pub use projects::{Project, Projects};
-pub(crate) use projects::{SET_ATTRIBUTES, SET_FLAGS};
+pub(crate) use projects::{SET_ATTRIBUTES, SET_FLAGS, SYS_QUOTACTL_FD};
 pub use walls::landlock_abi;
 pub(crate) use walls::*;
 

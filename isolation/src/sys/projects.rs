@@ -1,7 +1,7 @@
 //! Projects of a file system: ids of files by which it counts and limits what they take, whoever they
 //! belong to. quotactl(2), ioctl_xfs_fsgetxattr(2).
 
-use std::ffi::CString;
+use std::ffi::{CString, c_long};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
@@ -12,6 +12,9 @@ use rustix::ioctl::{Getter, Opcode, Setter, ioctl, opcode};
 
 use super::{Failure, last};
 use crate::tree;
+
+/// Since Linux 5.14; the same number everywhere.
+pub(crate) const SYS_QUOTACTL_FD: c_long = 443;
 
 /// What a project has.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -174,8 +177,7 @@ fn control(at: &Path, call: u32, id: u32, data: *mut u8) -> Result<(), Failure> 
     let directory = opened(at).map_err(|errno| failed(errno.raw_os_error()))?;
     let command = call << 8 | OF_PROJECTS;
     // SAFETY: `data` is of the type that the command reads or fills in, and outlives the call.
-    let done =
-        unsafe { libc::syscall(libc::SYS_quotactl_fd, directory.as_raw_fd(), command, id, data) };
+    let done = unsafe { libc::syscall(SYS_QUOTACTL_FD, directory.as_raw_fd(), command, id, data) };
     match if done == 0 { 0 } else { last() } {
         0 => Ok(()),
         // Before Linux 5.14 the device has to be named.

@@ -28,7 +28,7 @@ use crate::isolators::{
     Additions, Container, Error, Ground, Isolator, Limitation, Reason, TaskLimits, Unusable, Usage,
 };
 use crate::sandbox;
-use crate::sys::{SET_ATTRIBUTES, SET_FLAGS, Sys};
+use crate::sys::{SET_ATTRIBUTES, SET_FLAGS, SYS_QUOTACTL_FD, Sys};
 use crate::tree::VISITED_MAX;
 
 /// What it does.
@@ -316,7 +316,7 @@ fn denied() -> Vec<filter::Rule> {
         rule(SYS_FILE_SETATTR, Vec::new()),
         // Who administers the machine inside of its container would lift its own limit by these.
         rule(u32::try_from(libc::SYS_quotactl).unwrap_or(0), Vec::new()),
-        rule(u32::try_from(libc::SYS_quotactl_fd).unwrap_or(0), Vec::new()),
+        rule(u32::try_from(SYS_QUOTACTL_FD).unwrap_or(0), Vec::new()),
     ]
 }
 

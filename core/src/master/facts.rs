@@ -7,7 +7,8 @@
 use serde::{Deserialize, Serialize};
 
 use super::rows::{AgentState, Emptying, FrameworkState, Willing};
-use crate::registry::rows::Admission;
+use crate::digest::of_body;
+use crate::registry::rows::{Admission, Owned};
 use crate::table::Id;
 use crate::wire::agent::OperationStatus;
 use crate::wire::call::{Operation, Ownership, Quantity};
@@ -292,6 +293,11 @@ pub enum Fact<'a> {
         /// Its row.
         row: Id,
     },
+    /// The registry is to have nothing of a framework any more: nobody has heard of it for too long.
+    Unheard {
+        /// Which.
+        framework: FrameworkId,
+    },
 }
 
 /// A framework's description.
@@ -322,4 +328,17 @@ pub struct FrameworkInfo<'a> {
     pub owned: Ownership,
     /// The rest of its description.
     pub public: Body,
+}
+
+impl FrameworkInfo<'_> {
+    /// What the registry keeps of it.
+    pub fn kept(&self) -> Owned {
+        let failover_us = if self.owned == Ownership::Master { u64::MAX } else { self.failover_us };
+        Owned {
+            framework: self.framework,
+            caller: of_body(self.caller.as_bytes()),
+            principal: of_body(self.principal.as_bytes()),
+            failover_us,
+        }
+    }
 }

@@ -30,6 +30,8 @@ impl Image for Master<'_> {
         self.inverse_timers.export(to);
         export_used(self.conns, |row| row.generation != 0, to);
         export_used(self.callers, |row| !row.name.is_empty(), to);
+        export_used(self.removed, |framework| !framework.is_none(), to);
+        export_used(self.owned, |owner| !owner.framework.is_none(), to);
     }
 
     fn import(&mut self, from: &mut Reader<'_>) -> Result<(), BadImage> {
@@ -52,6 +54,8 @@ impl Image for Master<'_> {
         self.inverse_timers.import(from)?;
         import_used(self.conns, from)?;
         import_used(self.callers, from)?;
+        import_used(self.removed, from)?;
+        import_used(self.owned, from)?;
         self.index_again();
         Ok(())
     }

@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use super::Fact;
 use crate::doors::Rights;
-use crate::registry::rows::Admission;
+use crate::registry::rows::{Admission, Owned};
 use crate::table::Id;
 use crate::time::Time;
 use crate::wire::call::Quantity;
@@ -142,6 +142,8 @@ pub enum Input<'a> {
         /// Its host.
         hostname: &'a str,
     },
+    /// A framework that the registry has; before this master leads.
+    Owned(Owned),
 }
 
 /// What a pattern says of an agent.

@@ -49,6 +49,7 @@ mod meet;
 mod offers;
 mod operations;
 mod operators;
+mod owners;
 mod registration;
 pub mod rows;
 mod subscription;
@@ -56,6 +57,7 @@ mod updates;
 
 pub use facts::{Fact, FrameworkInfo};
 pub use input::{Input, Judged, OPERATION_PLACES, Outbox, Output, Verdict};
+use owners::Owner;
 use rows::{
     Agent, Caller, Conn, Executor, Framework, FrameworkState, Hint, Inverse, Machine, OF_AGENT,
     OF_FRAMEWORK, Offer, Operation, RoleOf, Task, Willing,
@@ -167,6 +169,7 @@ pub struct Storage<'a> {
     framework_buckets: &'a mut [Bucket],
     framework_timers: &'a mut [Timer],
     removed: &'a mut [FrameworkId],
+    owned: &'a mut [Owner],
     roles: &'a mut [slab::Node<RoleOf>],
     hints: &'a mut [slab::Node<Hint>],
     tasks: &'a mut [Slot<Task>],
@@ -202,6 +205,7 @@ impl<'a> Storage<'a> {
             framework_buckets: lender.lend(c.frameworks),
             framework_timers: lender.lend(c.frameworks),
             removed: lender.lend(c.frameworks),
+            owned: lender.lend(c.frameworks),
             roles: lender.lend(c.clients),
             hints: lender.lend(c.clients.saturating_mul(2)),
             tasks: lender.lend(c.tasks),
@@ -239,6 +243,8 @@ pub struct Master<'a> {
     framework_timers: Timers<'a>,
     /// Frameworks that were removed, the newest.
     removed: &'a mut [FrameworkId],
+    /// Those that the registry has, until they are heard of; the first ones are in use.
+    owned: &'a mut [Owner],
     roles: Slab<'a, RoleOf>,
     hints: Slab<'a, Hint>,
     tasks: Table<'a, Task>,
@@ -284,6 +290,9 @@ struct Counters {
     planner_ticket: u32,
     /// Frameworks removed so far: where the next one is put down.
     removed: u32,
+    /// Frameworks of the registry that were not heard of yet, and when the first is given up.
+    owned: u32,
+    owned_until: Time,
     /// Requests to give something back that found no room.
     unasked: u64,
     /// Offers that were not made because their caller has as many as it may.
@@ -371,6 +380,7 @@ impl<'a> Master<'a> {
             frameworks_by_id: Index::new(storage.framework_buckets, seed),
             framework_timers: Timers::new(storage.framework_timers),
             removed: storage.removed,
+            owned: storage.owned,
             roles: Slab::new(storage.roles),
             hints: Slab::new(storage.hints),
             tasks: Table::new(storage.tasks),
@@ -404,6 +414,7 @@ impl<'a> Master<'a> {
             framework_buckets: self.frameworks_by_id.release(),
             framework_timers: self.framework_timers.release(),
             removed: self.removed,
+            owned: self.owned,
             roles: self.roles.release(),
             hints: self.hints.release(),
             tasks: self.tasks.release(),
@@ -449,6 +460,7 @@ impl<'a> Master<'a> {
             .min(self.agent_timers.next().max(self.counters.next_removal))
             .min(self.recovery_ends())
             .min(self.framework_timers.next())
+            .min(self.first_owner())
             .min(self.inverse_timers.next())
             .min(self.allocator.next_expiry())
             .min(offer.map_or(Time::NEVER, |offer| offer.expires))
@@ -516,6 +528,7 @@ impl<'a> Master<'a> {
             Input::Hosted { agent, hostname } => self.recall_host(cx, agent, hostname),
             Input::Machine { planned, down } => self.recall_machine(&planned, down),
             Input::Removed { framework } => self.recall_removed(framework),
+            Input::Owned(owned) => self.recall_owned(owned),
             Input::Marked { agent } => self.marked(agent),
         }
     }
@@ -686,6 +699,7 @@ impl<'a> Master<'a> {
         (self.cluster, self.fence) = (cluster, fence);
         self.counters.leads_since = cx.now;
         self.begin_recovery(cx.now);
+        self.await_owners(cx.now);
         cx.fact(Fact::Leading { cluster, fence });
         Ok(())
     }

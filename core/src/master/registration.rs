@@ -364,7 +364,7 @@ impl Master<'_> {
             }
             return;
         }
-        if self.was_removed(held.framework) {
+        if self.was_removed(held.framework) || !self.is_owned_by(held.framework, held.caller) {
             return;
         }
         let mut intern = |text: &str| self.names.intern(text).unwrap_or(Name::EMPTY);
@@ -382,6 +382,7 @@ impl Master<'_> {
         };
         let Ok(id) = self.frameworks.insert(row) else { return };
         self.index_framework(id);
+        self.heard_of(held.framework);
         for role in held.roles.iter() {
             self.client_for(id, role, false);
         }

@@ -123,6 +123,10 @@ impl Master<'_> {
             }
         }
         let (caller, rights) = self.caller_of(conn);
+        if known.is_none() {
+            let all = rights.has(Rights::OPERATE);
+            self.check_comes_back(id, (!all).then_some(caller), subscribe.principal)?;
+        }
         if let Some(row) = known.and_then(|known| self.frameworks.get_ref(known)) {
             if row.state == FrameworkState::Leaving {
                 return Err(Refusal::FrameworkRemoved);
@@ -216,6 +220,7 @@ impl Master<'_> {
         let row = Framework { id, caller: keep(caller), ..bytemuck::Zeroable::zeroed() };
         let framework = self.frameworks.insert(row).map_err(|_| Refusal::FrameworksFull)?;
         self.index_framework(framework);
+        self.heard_of(id);
         // User and principal are those of the first subscription for good.
         let user = self.names.intern(subscribe.user).unwrap_or(Name::EMPTY);
         let principal = self.names.intern(subscribe.principal).unwrap_or(Name::EMPTY);
@@ -349,6 +354,7 @@ impl Master<'_> {
                 self.remove(cx, framework);
             }
         }
+        self.expire_owners(cx);
     }
 
     /// TEARDOWN.
@@ -381,7 +387,7 @@ impl Master<'_> {
     }
 
     /// Remembers that a framework was removed, beyond this master; of too many, the newest. O(1).
-    fn put_down(&mut self, cx: &mut Cx<'_>, framework: FrameworkId) {
+    pub(super) fn put_down(&mut self, cx: &mut Cx<'_>, framework: FrameworkId) {
         let Some(place) = self.counters.removed.checked_rem(count(self.removed.len())) else {
             return;
         };

@@ -98,6 +98,21 @@ pub enum Row<'a> {
         /// As it said itself.
         hostname: &'a str,
     },
+    /// A framework that is not removed.
+    Framework(Owned),
+}
+
+/// What is kept of a framework: enough to know whose it is when it comes back.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Owned {
+    /// Its id.
+    pub framework: FrameworkId,
+    /// The hash of its caller's name, by [`of_body`](crate::digest::of_body).
+    pub caller: u64,
+    /// The hash of the principal that it named.
+    pub principal: u64,
+    /// How long it may be away, in µs; `u64::MAX` = for good.
+    pub failover_us: u64,
 }
 
 /// A call of an operator that was done, so that it is not done again.
@@ -119,7 +134,7 @@ impl<'a> Row<'a> {
             Self::Agent(_) => Table::Agents,
             Self::Host { .. } => Table::Hosts,
             Self::Machine { .. } => Table::Windows,
-            Self::Removed(_) => Table::Frameworks,
+            Self::Removed(_) | Self::Framework(_) => Table::Frameworks,
             Self::Request(_) => Table::Requests,
         }
     }
@@ -158,6 +173,16 @@ mod tests {
         slot[..1].copy_from_slice(&EMPTY);
         assert_eq!(Row::read(&slot), None);
         assert_eq!(Row::read(&[9, 0, 0]), None, "of a later release");
+    }
+
+    #[test]
+    fn a_framework_with_the_largest_numbers_fits_its_slot() {
+        let most = u64::MAX;
+        let framework = FrameworkId { epoch: u32::MAX, number: u32::MAX };
+        let owned = Owned { framework, caller: most, principal: most, failover_us: most };
+        let mut slot = [0; ROW_MAX];
+        assert!(Row::Framework(owned).write(&mut slot).is_ok());
+        assert_eq!(Row::read(&slot), Some(Row::Framework(owned)));
     }
 
     #[test]

@@ -156,6 +156,7 @@ impl Rig {
                     Input::Machine { planned: Planned { machine, window }, down }
                 }
                 Fact::Removed { framework, .. } => Input::Removed { framework },
+                Fact::Framework { info, .. } => Input::Owned(info.kept()),
                 fact => panic!("{fact:?} is not kept"),
             };
             self.input(input).unwrap();
@@ -187,6 +188,21 @@ impl Rig {
             Fact::Removed { framework, instead_of } => {
                 self.kept.remove(&format!("{instead_of:?}"));
                 format!("{framework:?}")
+            }
+            Fact::Framework { info, .. } => {
+                let about = format!("{:?}", info.framework);
+                // One that was removed stays so.
+                let removed = self.kept.get(&about).is_some_and(|kept| {
+                    matches!(postcard::from_bytes(kept), Ok(Fact::Removed { .. }))
+                });
+                if removed {
+                    return;
+                }
+                about
+            }
+            Fact::Unheard { framework } => {
+                self.kept.remove(&format!("{framework:?}"));
+                return;
             }
             Fact::Dismissed { agent } => {
                 self.kept.remove(&format!("{agent:?}"));

@@ -343,6 +343,7 @@ pub fn fact(fact: &Fact<'_>) -> String {
         }
         Fact::OperationState { status, .. } => format!("operation {}", operation_status(status)),
         Fact::OperationGone { .. } => "operation gone".into(),
+        Fact::Unheard { framework: id } => format!("keep nothing of {}", framework(*id)),
     }
 }
 

@@ -319,7 +319,10 @@ impl Catalog {
         match *fact {
             Fact::Leading { cluster, fence } => self.now.leading = Some((cluster, fence)),
             // The registry's, not the readers'.
-            Fact::Admission(_) | Fact::Dismissed { .. } | Fact::Removed { .. } => {}
+            Fact::Admission(_)
+            | Fact::Dismissed { .. }
+            | Fact::Removed { .. }
+            | Fact::Unheard { .. } => {}
             Fact::Agent { row, ref info, ref resources, tasks_max, .. } => {
                 let before = self.now.agents.get(row);
                 let state = before.map_or_else(Default::default, |agent| agent.state);

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use mesita_core::registry::body::Shape;
-use mesita_core::registry::rows::{Admission, Life, Request, Row};
+use mesita_core::registry::rows::{Admission, Life, Owned, Request, Row};
 use mesita_core::wire::gossip::Table;
 use mesita_core::wire::operator::Planned;
 use serde_json::{Value, json};
@@ -211,6 +211,10 @@ fn row(cluster: u64, bytes: &[u8]) -> Value {
         Some(Row::Request(Request { id, .. })) => {
             json!({ "request": format!("{:032x}", u128::from_be_bytes(id)) })
         }
+        Some(Row::Framework(Owned { framework, failover_us, .. })) => json!({
+            "framework": framework.shown(cluster).to_string(),
+            "failover_us": (failover_us < u64::MAX).then_some(failover_us),
+        }),
         Some(Row::Removed(framework)) => {
             json!({ "removed_framework": framework.shown(cluster).to_string() })
         }

@@ -58,9 +58,11 @@ impl MasterNode {
                 return;
             }
             Fact::Removed { framework, instead_of } => {
-                set.forget(&About::removed(instead_of));
+                set.forget(&About::framework(instead_of));
                 Row::Removed(framework)
             }
+            Fact::Framework { info, .. } => Row::Framework(info.kept()),
+            Fact::Unheard { framework } => return set.forget(&About::framework(framework)),
             Fact::Dismissed { agent } => {
                 set.forget(&About::host(agent));
                 return set.forget(&About::agent(agent));
@@ -70,7 +72,6 @@ impl MasterNode {
             Fact::Leading { .. }
             | Fact::AgentState { .. }
             | Fact::AgentGone { .. }
-            | Fact::Framework { .. }
             | Fact::FrameworkState { .. }
             | Fact::FrameworkGone { .. }
             | Fact::Task { .. }

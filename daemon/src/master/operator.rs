@@ -431,6 +431,7 @@ impl MasterNode {
             | Fact::InverseGone { .. }
             | Fact::Admission(_)
             | Fact::Removed { .. }
+            | Fact::Unheard { .. }
             | Fact::Dismissed { .. }
             | Fact::AgentResources { .. }
             | Fact::Operation { .. }

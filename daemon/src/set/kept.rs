@@ -27,8 +27,8 @@ pub(crate) enum About {
     Agent(u32, u32),
     /// By host name and address.
     Machine(Box<str>, Box<str>),
-    /// By its id.
-    Removed(u32, u32),
+    /// By its id, removed or not.
+    Framework(u32, u32),
     /// By its id.
     Request([u8; 16]),
     /// By the agent's id.
@@ -42,7 +42,8 @@ impl About {
             Row::Quota { role, .. } => Self::Quota((*role).into()),
             Row::Agent(Admission { agent, .. }) => Self::agent(*agent),
             Row::Machine { planned, .. } => Self::machine(&planned.machine),
-            Row::Removed(framework) => Self::removed(*framework),
+            Row::Removed(framework) => Self::framework(*framework),
+            Row::Framework(owned) => Self::framework(owned.framework),
             Row::Request(Request { id, .. }) => Self::Request(*id),
             Row::Host { agent, .. } => Self::host(*agent),
         }
@@ -63,9 +64,9 @@ impl About {
         Self::Machine(machine.hostname.into(), machine.ip.into())
     }
 
-    /// The row of a framework that was removed.
-    pub(crate) fn removed(framework: FrameworkId) -> Self {
-        Self::Removed(framework.epoch, framework.number)
+    /// The row of a framework, removed or not.
+    pub(crate) fn framework(framework: FrameworkId) -> Self {
+        Self::Framework(framework.epoch, framework.number)
     }
 
     const fn table(&self) -> Table {
@@ -73,7 +74,7 @@ impl About {
             Self::Weight(_) | Self::Quota(_) => Table::Roles,
             Self::Agent(..) => Table::Agents,
             Self::Machine(..) => Table::Windows,
-            Self::Removed(..) => Table::Frameworks,
+            Self::Framework(..) => Table::Frameworks,
             Self::Request(_) => Table::Requests,
             Self::Host(..) => Table::Hosts,
         }
@@ -204,7 +205,11 @@ impl Rows {
         if known.is_some_and(|(_, old)| old == bytes) {
             return;
         }
-        let slot = known.map(|(slot, _)| *slot).or_else(|| self.free_slot(row.table()));
+        // One that was removed stays so.
+        if matches!(row, Row::Framework(_)) && known.is_some_and(|(_, old)| is_removed(old)) {
+            return;
+        }
+        let slot = known.map(|(slot, _)| *slot).or_else(|| self.slot_for(row));
         let Some(slot) = slot else {
             return log::error!("no room in the registry for what was decided: see --size");
         };
@@ -220,6 +225,20 @@ impl Rows {
             self.used.remove(&(about.table(), slot));
             self.ask(about.table(), slot, EMPTY.to_vec());
         }
+    }
+
+    /// A slot for a row. That somebody owns a framework counts more than that the one that was removed
+    /// first does not come back.
+    fn slot_for(&mut self, row: &Row<'_>) -> Option<u32> {
+        if let Some(slot) = self.free_slot(row.table()) {
+            return Some(slot);
+        }
+        if matches!(row, Row::Framework(_)) {
+            let removed = self.rows.iter().find(|(_, (_, bytes))| is_removed(bytes));
+            let oldest = removed.map(|(about, _)| about.clone())?;
+            self.forget(&oldest);
+        }
+        self.free_slot(row.table())
     }
 
     /// A slot that nothing is in; something is from now on.
@@ -405,8 +424,16 @@ fn says_nothing(row: &Row<'_>) -> bool {
         Row::Weight { weight, .. } => *weight == 1_000,
         Row::Quota { guarantees, limits, .. } => guarantees.is_empty() && limits.is_empty(),
         Row::Host { hostname, .. } => hostname.is_empty(),
-        Row::Agent(_) | Row::Machine { .. } | Row::Removed(_) | Row::Request(_) => false,
+        Row::Agent(_)
+        | Row::Machine { .. }
+        | Row::Removed(_)
+        | Row::Framework(_)
+        | Row::Request(_) => false,
     }
+}
+
+fn is_removed(bytes: &[u8]) -> bool {
+    matches!(Row::read(bytes), Some(Row::Removed(_)))
 }
 
 #[cfg(test)]

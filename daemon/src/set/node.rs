@@ -744,7 +744,11 @@ impl SetNode {
         // What a role is guaranteed is looked at beside what the roles above it are.
         all.sort_by_key(|row| match row {
             Row::Weight { role, .. } | Row::Quota { role, .. } => role.matches('/').count(),
-            Row::Agent(_) | Row::Machine { .. } | Row::Removed(_) | Row::Request(_) => 0,
+            Row::Agent(_)
+            | Row::Machine { .. }
+            | Row::Removed(_)
+            | Row::Framework(_)
+            | Row::Request(_) => 0,
             // After the agent's own.
             Row::Host { .. } => 1,
         });
@@ -758,6 +762,7 @@ impl SetNode {
                 Row::Host { agent, hostname } => master::Input::Hosted { agent, hostname },
                 Row::Machine { planned, down } => master::Input::Machine { planned, down },
                 Row::Removed(framework) => master::Input::Removed { framework },
+                Row::Framework(owned) => master::Input::Owned(owned),
                 // The core has no part in this.
                 Row::Request(request) => {
                     self.master.requests.borrow_mut().found(request);

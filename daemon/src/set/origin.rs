@@ -252,6 +252,7 @@ fn is_sound(row: &Row<'_>) -> bool {
         Row::Host { agent, hostname } => !agent.is_none() && hostname.len() <= NAME_MAX,
         Row::Machine { planned, .. } => planned.check().is_ok(),
         Row::Removed(framework) => !framework.is_none(),
+        Row::Framework(owned) => !owned.framework.is_none(),
         Row::Request(_) => true,
     }
 }

@@ -55,7 +55,7 @@ const GET_ATTRIBUTES: Opcode = opcode::read::<Attributes>(b'X', 31);
 /// `FS_IOC_FSSETXATTR`, by which an owner gives a file another project.
 pub(crate) const SET_ATTRIBUTES: Opcode = opcode::write::<Attributes>(b'X', 32);
 /// `FS_IOC_SETFLAGS`, by which an owner ends that a directory hands its project on.
-pub(crate) const SET_FLAGS: Opcode = opcode::write::<std::ffi::c_long>(b'f', 2);
+pub(crate) const SET_FLAGS: Opcode = opcode::write::<c_long>(b'f', 2);
 
 /// The kernel's `struct if_dqblk`.
 #[repr(C)]

@@ -259,9 +259,11 @@ impl Cluster {
                 }
             }
             Fact::Removed { framework, instead_of } => {
-                node.rows.forget(&About::removed(instead_of));
+                node.rows.forget(&About::framework(instead_of));
                 node.rows.keep(&Row::Removed(framework));
             }
+            Fact::Framework { info, .. } => node.rows.keep(&Row::Framework(info.kept())),
+            Fact::Unheard { framework } => node.rows.forget(&About::framework(framework)),
             Fact::Dismissed { agent } => {
                 node.rows.forget(&About::host(agent));
                 node.rows.forget(&About::agent(agent));
@@ -388,6 +390,7 @@ fn told_of(row: Row<'_>) -> Option<(usize, Vec<u8>)> {
         Row::Agent(admission) => (0, master::Input::Admitted(admission)),
         Row::Machine { planned, down } => (0, master::Input::Machine { planned, down }),
         Row::Removed(framework) => (0, master::Input::Removed { framework }),
+        Row::Framework(owned) => (0, master::Input::Owned(owned)),
         Row::Request(_) => return None,
         // After the agent's own.
         Row::Host { agent, hostname } => (1, master::Input::Hosted { agent, hostname }),

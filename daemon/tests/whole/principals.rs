@@ -3,7 +3,9 @@
 use std::fs;
 use std::path::Path;
 
-use serde_json::Value;
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use serde_json::{Value, json};
 
 use crate::credentials::{EVERYBODY, credential, credentials};
 use crate::http::{Records, ask};
@@ -92,6 +94,39 @@ fn a_principal_that_was_added_may_do_what_is_its_own_and_nothing_else() {
     let listed = said(&world, &master, &["principal", "ls", "--json"], &operator);
     assert!(!listed.out.contains(&secret));
     agent.leave();
+    master.stop();
+    world.nothing_is_left();
+}
+
+/// An id is no secret: a master that never heard of a framework knows whose it is.
+#[test]
+fn a_framework_of_a_master_that_was_killed_is_its_principals_alone() {
+    let world = World::new();
+    let (mut master, operator) = closed(&world, &[]);
+    let [shop, thief] = ["shop", "thief"].map(|name| {
+        let (_, secret) = add(&world, &master, &operator, &[name, "--role=shop", "--user=nobody"]);
+        format!("Basic {}", STANDARD.encode(format!("{name}:{secret}")))
+    });
+    let subscribe = |master: &Master<'_>, shown: &str, more: Value| {
+        let mut call = subscription(&json!({ "user": "nobody", "roles": ["shop"] }));
+        let info = &mut call["subscribe"]["framework_info"];
+        info["failover_timeout"] = json!(600.0);
+        if !more.is_null() {
+            info["id"] = more.clone();
+            call["framework_id"] = more;
+        }
+        let headers = [&JSON[..], &[("Authorization", shown)]].concat();
+        Records::open(master.port, "/api/v1/scheduler", &headers, call.to_string().as_bytes())
+    };
+    let id = subscribe(&master, &shop, Value::Null).until("SUBSCRIBED")["framework_id"].clone();
+    for _ in 0..2 {
+        master.kill();
+        master.start();
+        let refused = subscribe(&master, &thief, id.clone()).event().unwrap();
+        assert_eq!(refused["error"]["message"], "this caller may not do that", "{refused}");
+        let mut again = subscribe(&master, &shop, id.clone());
+        assert_eq!(again.until("SUBSCRIBED")["framework_id"], id);
+    }
     master.stop();
     world.nothing_is_left();
 }

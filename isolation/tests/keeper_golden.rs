@@ -186,6 +186,22 @@ fn requests() -> Vec<(&'static str, Request)> {
                 }],
             },
         ),
+        (
+            "request.launch-in-group",
+            Request::LaunchWith {
+                launch: Box::new(launch()),
+                walls: vec![Wall::Group { of: CONTAINER }],
+            },
+        ),
+        (
+            "request.enter-parted",
+            Request::EnterBehind {
+                enter: Box::new(Enter { inside: CONTAINER, launch: launch() }),
+                below: c"".into(),
+                stdio: Stdio::Files,
+                walls: vec![Wall::Processes],
+            },
+        ),
     ]
 }
 

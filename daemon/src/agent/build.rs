@@ -387,7 +387,8 @@ pub(super) fn beside(
     let root = isolation.is_of_root(user.as_ref());
     let launch = Launch { container: own, ..empty_launch() };
     let mut launch = program(command, variables, &directory, user, launch);
-    let prepared = isolation.beside(inside, &TaskLimits { root, ..TaskLimits::default() });
+    let limits = TaskLimits { root, shares_processes: true, ..TaskLimits::default() };
+    let prepared = isolation.beside(inside, &limits);
     let walls = prepared.map_err(|error| error.to_string())?.add_to(&mut launch);
     let enter = Enter { inside: inside.id, launch };
     Ok(Request::enter(enter, CString::default(), Stdio::Files, walls))
@@ -397,6 +398,8 @@ pub(super) fn beside(
 pub(super) struct Inside<'i> {
     /// Where it is in the cgroups of the one that it ends with.
     pub(super) part: Part,
+    /// The one whose namespaces it enters.
+    pub(super) enters: ContainerId,
     /// Its sandbox, in the other's, whose owner is this; empty = that one.
     pub(super) below: &'i Path,
     pub(super) owner: &'i str,
@@ -439,7 +442,7 @@ pub(super) fn enclosed(
     let launch = with_output(Launch { container: own, ..empty_launch() });
     let mut launch = program(command, variables, &directory, user, launch);
     let walls = prepared.add_to(&mut launch);
-    Ok((Enter { inside: at.id, launch }, walls))
+    Ok((Enter { inside: inside.enters, launch }, walls))
 }
 
 /// What a container of its own is.

@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use crate::reads::{operate, read_at};
 use crate::scheduler_api::{Framework, cluster, end, task};
 use crate::spare::weights;
-use crate::world::{World, eventually, has_cgroups};
+use crate::world::{Agent, World, eventually, has_cgroups, needs_root};
 
 pub(crate) fn executor(id: &str) -> Value {
     json!({"type": "DEFAULT", "executor_id": {"value": id}, "name": "the pod",
@@ -273,6 +273,85 @@ fn tasks_of_a_group_share_what_they_have_unless_they_ask_for_cgroups_of_their_ow
     let own: Vec<_> = tasks.filter(|task| task["task_id"]["value"] == "own").collect();
     let last = own[0]["statuses"].as_array().unwrap().last().unwrap();
     assert_eq!(last["limitation"], limitation, "{last}");
+    framework.accepted("TEARDOWN", &Value::Null);
+    end(&world, master, agent);
+}
+
+#[test]
+fn tasks_of_a_group_that_ask_for_it_see_each_others_processes_and_those_of_nobody_else() {
+    if !needs_root() {
+        return;
+    }
+    let world = World::new();
+    let (master, mut agent) = cluster(&world);
+    let mut framework = Framework::subscribe(&master, &json!({}));
+    let offer = framework.offer();
+    let sees = "echo $(readlink /proc/self/ns/pid) $(cat /proc/1/comm) > sees";
+    let asks = |name: &str, command: String, shares: bool| {
+        let mut task = task(&offer, name, &command);
+        task["container"] = json!({"type": "MESOS", "linux_info": {"share_pid_namespace": shares}});
+        task
+    };
+    let waits = |then: &str| format!("{sees}; while test ! -e go; do sleep 0.1; done; {then}");
+    // A check is among the processes of its task.
+    let mut one = asks("one", waits("exit 0"), true);
+    one["check"] = json!({"type": "COMMAND", "command": {"command": {
+        "value": "test $(cat /proc/1/comm) = mesita-group"}},
+        "delay_seconds": 0, "interval_seconds": 0.1});
+    let two = asks("two", waits("kill -9 $(cat victim); sleep 1000"), true);
+    let apart = asks("apart", waits("exit 0"), false);
+    accept(&framework, &offer, &[launch_group(&executor("pod"), &[one, two, apart])]);
+    let names = ["one", "two", "apart"];
+    let mut told = until(&mut framework, &names.map(|name| (name, "TASK_RUNNING")));
+    let checked = |one: &Value| one["check_status"]["command"]["exit_code"] == 0;
+    while !checked(&told["one"]) {
+        let status = framework.status();
+        told.insert(status["task_id"]["value"].as_str().unwrap().to_owned(), status);
+    }
+    let sandboxes = |agent: &Agent<'_>| {
+        let own = executors(agent.port).remove(0);
+        let below = std::path::Path::new(own["directory"].as_str().unwrap()).join("containers");
+        let of = |name: &str| {
+            let container = &told[name]["container_status"]["container_id"]["value"];
+            below.join(container.as_str().unwrap())
+        };
+        names.map(of)
+    };
+    let sandboxes = sandboxes(&agent);
+    let seen = sandboxes.each_ref().map(|sandbox| {
+        let read = || std::fs::read_to_string(sandbox.join("sees")).unwrap_or_default();
+        eventually(|| !read().is_empty(), || format!("{}", sandbox.display()));
+        read()
+    });
+    assert!(seen[0] == seen[1] && seen[0].ends_with(" mesita-group\n"), "{seen:?}");
+    assert!(seen[0] != seen[2] && seen[2].ends_with(" mesita-init\n"), "{seen:?}");
+    // They are so under the agent that comes next; one that ends well leaves the others alone.
+    agent.kill();
+    agent.start();
+    agent.process().says("registered");
+    for at in [0, 2] {
+        std::fs::write(sandboxes[at].join("go"), "").unwrap();
+    }
+    until(&mut framework, &[("one", "TASK_FINISHED"), ("apart", "TASK_FINISHED")]);
+    // Who comes later to the same executor is among them as well.
+    framework.accepted("REVIVE", &Value::Null);
+    let again = framework.offer();
+    let mut late = asks("late", format!("{sees}; echo $$ > pid; sleep 1000"), true);
+    late["agent_id"] = again["agent_id"].clone();
+    accept(&framework, &again, &[launch_group(&executor("pod"), &[late])]);
+    let late = until(&mut framework, &[("late", "TASK_RUNNING")]).remove("late").unwrap();
+    let late = &late["container_status"]["container_id"]["value"];
+    let late = sandboxes[0].parent().unwrap().join(late.as_str().unwrap());
+    eventually(|| late.join("pid").exists(), || "its number".to_owned());
+    assert_eq!(std::fs::read_to_string(late.join("sees")).unwrap(), seen[0]);
+    // What one user may do to its own processes it may do to those of the others.
+    eventually(
+        || std::fs::copy(late.join("pid"), sandboxes[1].join("victim")).unwrap() > 0,
+        || "it".into(),
+    );
+    std::fs::write(sandboxes[1].join("go"), "").unwrap();
+    let told = until(&mut framework, &[("late", "TASK_FAILED")]);
+    assert!(told["late"]["message"].as_str().unwrap().contains("signal"), "{}", told["late"]);
     framework.accepted("TEARDOWN", &Value::Null);
     end(&world, master, agent);
 }

@@ -317,10 +317,15 @@ fn volumes_and_the_tasks_of_a_group_are_in_the_root_of_an_image() {
         json!({"type": "MESOS", "volumes": [at("tools", "RO"), at("scratch", "RW")]});
     let mut both = on_image(task(&offer, "both", "cat /opt/tools/made-of && ls /opt"), "plain");
     both["container"]["volumes"] = json!([at("/opt/tools", "RO")]);
-    let group = [
-        on_image(task(&offer, "one", "cat /made-of; pwd"), "plain"),
-        task(&offer, "two", "test ! -e /made-of"),
+    let mut group = [
+        on_image(task(&offer, "one", "cat /made-of /proc/1/comm; pwd"), "plain"),
+        task(&offer, "two", "test ! -e /made-of && test $(cat /proc/1/comm) = mesita-group"),
     ];
+    // What they have in common is processes, and no root.
+    for task in &mut group {
+        task["container"]["type"] = json!("MESOS");
+        task["container"]["linux_info"] = json!({"share_pid_namespace": true});
+    }
     framework.accepted(
         "ACCEPT",
         &json!({"offer_ids": [offer["id"]], "filters": {"refuse_seconds": 0.1}, "operations": [
@@ -342,7 +347,7 @@ fn volumes_and_the_tasks_of_a_group_are_in_the_root_of_an_image() {
     let file = agent.work_dir().join("volumes/roles/web/db/file");
     assert_eq!(fs::read_to_string(file).unwrap(), "kept\n");
     let said = world.told(&["logs", "--master", &master.address(), "one"]);
-    assert_eq!(said.out, "two layers\n/mnt/mesos/sandbox\n");
+    assert_eq!(said.out, "two layers\nmesita-group\n/mnt/mesos/sandbox\n");
     for (name, expected) in [("finder", "two layers\nbin\n"), ("both", "two layers\ntools\n")] {
         let said = world.told(&["logs", "--master", &master.address(), name]).out;
         assert!(said.starts_with(expected), "{name}: {said}");

@@ -2,6 +2,8 @@
 
 use std::path::PathBuf;
 
+use base64::Engine;
+use base64::prelude::BASE64_STANDARD;
 use serde_json::{Value, json};
 
 use crate::http::{Answer, post};
@@ -231,14 +233,6 @@ fn a_container_inside_of_a_task_has_the_walls_that_it_asks_for_or_is_refused() {
     let answer = asks("more", set(&["SYS_ADMIN"]));
     let words = "effective capabilities requested are SYS_ADMIN, and only CHOWN,NET_RAW";
     assert!(answer.status == 500 && answer.text().contains(words), "{}", answer.text());
-    // The processes of its parent it has, and no others.
-    let processes =
-        |shares: bool| json!({"type": "MESOS", "linux_info": {"share_pid_namespace": shares}});
-    assert_eq!(asks("sharing", processes(true)).status, 200);
-    assert_eq!(host.waited(&host.inside("sharing"))["exit_status"], 0);
-    let answer = asks("apart", processes(false));
-    let words = "has the processes of its parent";
-    assert!(answer.status == 400 && answer.text().contains(words), "{}", answer.text());
     let shm = json!({"type": "MESOS", "linux_info": {"shm_size": 8}});
     let answer = asks("shm", shm);
     assert!(
@@ -246,6 +240,88 @@ fn a_container_inside_of_a_task_has_the_walls_that_it_asks_for_or_is_refused() {
         "{}",
         answer.text()
     );
+    host.end(&world);
+}
+
+/// What a script prints of the processes that it sees: the namespace, its own number, and how many there
+/// are; and of what is hidden of the machine, and kept.
+const SEES: &str = "echo $(readlink /proc/self/ns/pid) $$ $(ls -d /proc/[0-9]* | wc -l) \
+    $(head -c 1 /proc/kcore 2>/dev/null | wc -c) \
+    $(sh -c 'echo 1 > /proc/sys/kernel/panic_on_oops' 2>/dev/null || echo kept)";
+
+#[test]
+fn a_container_inside_of_another_has_processes_of_its_own_unless_it_asks_for_its_parents() {
+    if !needs_root() {
+        return;
+    }
+    let world = World::new();
+    let mut host = Host::new(&world);
+    let launch = |host: &Host<'_>, id: &Value, then: &str, shares: Value| {
+        let info = json!({"type": "MESOS", "linux_info": {"share_pid_namespace": shares}});
+        let command = json!({"value": format!("{SEES}; touch seen; {then}")});
+        let part = json!({"container_id": id, "command": command, "container": info});
+        let answer = host.call("LAUNCH_NESTED_CONTAINER", &part);
+        assert_eq!(answer.status, 200, "{}", answer.text());
+    };
+    let seen = |host: &Host<'_>, below: &str| {
+        let sandbox = host.sandbox().join(below);
+        eventually(|| sandbox.join("seen").exists(), || format!("what {below} sees"));
+        let said = std::fs::read_to_string(sandbox.join("stdout")).unwrap();
+        let words: Vec<String> = said.split_whitespace().map(str::to_owned).collect();
+        assert_eq!(words[3..], ["0", "kept"], "{said}");
+        (words[0].clone(), words[1].clone(), words[2].parse::<u32>().unwrap())
+    };
+    // One that is in its parent's finds the task there, and each other one process 1 and itself.
+    let (shares, own, plain) = (host.inside("shares"), host.inside("own"), host.inside("plain"));
+    launch(&host, &shares, "kill -0 2", json!(true));
+    let parents = seen(&host, "containers/shares");
+    assert_eq!(host.waited(&shares)["exit_status"], 0);
+    launch(&host, &own, "trap 'exit 6' TERM; while :; do sleep 0.1; done", json!(false));
+    let first = seen(&host, "containers/own");
+    assert!(first.0 != parents.0 && first.1 == "2" && first.2 <= 5, "{first:?}");
+    launch(&host, &plain, "setsid sleep 1234 & exit 0", Value::Null);
+    let second = seen(&host, "containers/plain");
+    assert!(![&parents.0, &first.0].contains(&&second.0), "{second:?}");
+    assert_eq!(host.waited(&plain)["exit_status"], 0);
+    // What is inside of it is in its namespaces, of which a session has no others: also when another
+    // agent starts that.
+    let session = |host: &Host<'_>, inside: &Value, name: &str| {
+        let id = json!({"value": name, "parent": inside});
+        let command = json!({"value": "readlink /proc/self/ns/pid"});
+        let part = json!({"container_id": id, "command": command});
+        let path = host.path();
+        let answer = call(host.master.port, &path, "LAUNCH_NESTED_CONTAINER_SESSION", &part);
+        assert_eq!(answer.status, 200, "{}", answer.text());
+        // The first record, behind its length.
+        let text = answer.text();
+        let mut records = serde_json::Deserializer::from_str(text.split_once('\n').unwrap().1);
+        let told = <Value as serde::Deserialize>::deserialize(&mut records).unwrap();
+        let bytes = BASE64_STANDARD.decode(told["data"]["data"].as_str().unwrap()).unwrap();
+        String::from_utf8(bytes).unwrap()
+    };
+    let ask = |host: &Host<'_>, name: &str| {
+        let deep = json!({"value": name, "parent": own});
+        launch(host, &deep, "exit 3", json!(true));
+        assert_eq!(seen(host, &format!("containers/own/containers/{name}")).0, first.0);
+        assert_eq!(host.waited(&deep)["exit_status"], 3 << 8);
+        assert_eq!(session(host, &own, &format!("of-{name}")).trim(), first.0);
+        let beside = session(host, &host.container, &format!("beside-{name}"));
+        assert_eq!(beside.trim(), parents.0);
+    };
+    ask(&host, "before");
+    host.agent.kill();
+    host.agent.start();
+    eventually(|| host.about("WAIT_NESTED_CONTAINER", &plain).status == 200, || "the agent".into());
+    ask(&host, "after");
+    let deep = json!({"value": "deep", "parent": own});
+    launch(&host, &deep, "sleep 1000", Value::Null);
+    let third = seen(&host, "containers/own/containers/deep");
+    assert!(![&parents.0, &first.0].contains(&&third.0), "{third:?}");
+    // It hears a signal, and ends with all that is inside.
+    let kill = json!({"container_id": own, "signal": 15});
+    assert_eq!(host.call("KILL_NESTED_CONTAINER", &kill).status, 200);
+    assert_eq!(host.waited(&own)["exit_status"], 6 << 8);
+    assert_eq!(host.waited(&deep)["exit_status"], 9);
     host.end(&world);
 }
 

@@ -152,7 +152,7 @@ pub struct TaskLimits {
     pub mem_bytes: u64,
     /// Memory that it may use at the most, in bytes; none = what it asked for.
     pub mem_limit: Option<Cap>,
-    /// It asks for its agent's processes, and not for its own.
+    /// It asks for the processes of what it is inside of, or of its agent, and not for its own.
     pub shares_processes: bool,
     /// Whether it asks for IPC of its own, or for its agent's (Mesos: `LinuxInfo.ipc_mode`).
     pub ipc: Option<Ipc>,

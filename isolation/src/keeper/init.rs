@@ -5,6 +5,7 @@
 //! the channel. When it ends, the kernel kills whatever else lives in the namespace; it ends when
 //! the task does, and also when the keeper is dead, for then nobody would ever know of the task.
 
+use std::ffi::{CStr, c_int};
 use std::os::fd::{AsRawFd, BorrowedFd};
 
 use nix::sys::signal::SigSet;
@@ -12,12 +13,16 @@ use nix::sys::signalfd::{SfdFlags, SignalFd};
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::mount::{MountFlags, mount};
 use rustix::net::{RecvFlags, recv};
+use rustix::thread::UnshareFlags;
 
 use super::child::{Maps, Plan, Report, Trouble, became_program};
 use super::inside::{self, Given};
 use super::protocol::{Namespaces, Step};
 use super::walls::part_mounts;
 use crate::sys::{self, Cloner};
+
+/// For people who look at the process list.
+const NAME: &CStr = c"mesita-init";
 
 /// What a process made in a new pid namespace does; the result is its status.
 pub(super) fn run(
@@ -27,11 +32,41 @@ pub(super) fn run(
     joined: bool,
 ) -> i32 {
     let started = given.map_or(Ok(()), inside::take_over);
-    match started.and_then(|()| start(plan, channel, joined)) {
+    let started = started.and_then(|()| start(plan, channel, joined));
+    serve(started, given.is_some(), inside::all(plan), channel)
+}
+
+/// What one does in a pid namespace within that of a task, in whose namespaces it begins: `lends` are
+/// those that it is in at last. The result is its status.
+pub(super) fn run_within(
+    plan: &Plan<'_>,
+    (given, lends): (bool, c_int),
+    channel: BorrowedFd<'_>,
+) -> i32 {
+    sys::close_all_but_on_any_kernel([channel.as_raw_fd()]);
+    let _ = rustix::thread::set_name(NAME);
+    let parted = sys::unshare(UnshareFlags::NEWNS);
+    let started = parted
+        .map_err(|errno| (Step::Mounts, errno.raw_os_error()))
+        .and_then(|()| furnish(plan))
+        .and_then(|()| begin(plan, channel));
+    serve(started, given, lends, channel)
+}
+
+/// Tells what became of the start, and serves until the end; the result is the status.
+fn serve(
+    started: Result<(u32, SignalFd), Trouble>,
+    given: bool,
+    lends: c_int,
+    channel: BorrowedFd<'_>,
+) -> i32 {
+    match started {
         Ok((task, signals)) => {
-            // Who reads what the task writes is to see when it closes that.
-            let _ = given.map(|_| inside::let_go());
-            inside::lend(inside::all(plan), channel);
+            if given {
+                // Who reads what the task writes is to see when it closes that.
+                let _ = inside::let_go();
+            }
+            inside::lend(lends, channel);
             watch(task, &signals, channel);
             0
         }
@@ -52,12 +87,23 @@ fn start(
     plan.join(joined)?;
     plan.set_badness()?;
     sys::close_all_but_on_any_kernel([channel.as_raw_fd()]);
-    // For people who look at the process list; nothing depends on it.
-    let _ = rustix::thread::set_name(c"mesita-init");
+    // Nothing depends on it.
+    let _ = rustix::thread::set_name(NAME);
     // So that a signal to the keeper's group is not one to its tasks.
     rustix::process::setsid().map_err(|errno| (Step::Session, errno.raw_os_error()))?;
     part(plan.namespaces(), &plan.maps)?;
     plan.walls.part(plan.directory(), plan.owner(), plan.cgroups())?;
+    begin(plan, channel)
+}
+
+/// Makes the mounts of who has some of its own what they should be, among users who are there already.
+pub(super) fn furnish(plan: &Plan<'_>) -> Result<(), Trouble> {
+    part(Namespaces { user: false, pid: true, mount: true }, &plan.maps)?;
+    plan.walls.part(plan.directory(), plan.owner(), plan.cgroups())
+}
+
+/// Starts the task.
+fn begin(plan: &Plan<'_>, channel: BorrowedFd<'_>) -> Result<(u32, SignalFd), Trouble> {
     let signals = SignalFd::with_flags(&SigSet::all(), SfdFlags::SFD_CLOEXEC)
         .map_err(|errno| (Step::Channel, errno as i32))?;
     let mut trouble = None;
@@ -104,7 +150,7 @@ pub(super) fn watch(task: u32, signals: &SignalFd, channel: BorrowedFd<'_>) {
             return;
         }
         if word && !take_word(task, channel) {
-            return;
+            return pass_on(task, libc::SIGKILL);
         }
     }
 }
@@ -122,7 +168,7 @@ fn take_signal(signals: &SignalFd, task: u32, channel: BorrowedFd<'_>) -> bool {
 }
 
 /// Takes what the keeper says: a signal for the task, in one byte; false when the keeper is dead.
-fn take_word(task: u32, channel: BorrowedFd<'_>) -> bool {
+pub(super) fn take_word(task: u32, channel: BorrowedFd<'_>) -> bool {
     let mut word = [0];
     match recv(channel, &mut word, RecvFlags::DONTWAIT) {
         Ok((0, _)) => false,
@@ -135,14 +181,23 @@ fn take_word(task: u32, channel: BorrowedFd<'_>) -> bool {
     }
 }
 
-pub(super) fn pass_on(task: u32, signal: i32) {
-    // The group may be gone already; its leader's end is about to be seen.
-    let _ = i32::try_from(task).map(|task| sys::kill(-task, signal));
+/// Sends a signal to the group of a process that was not collected yet, or to it alone as long as it has
+/// made no group.
+fn pass_on(task: u32, signal: i32) {
+    let Ok(task) = i32::try_from(task) else { return };
+    if sys::kill(-task, signal) == Err(libc::ESRCH) {
+        // It may have ended, which is about to be seen.
+        let _ = sys::kill(task, signal);
+    }
 }
 
 /// Collects every child that has ended; false when the task was among them.
 fn reap(task: u32, channel: BorrowedFd<'_>) -> bool {
     while let Ok(Some(pid)) = sys::ended_child() {
+        if pid == task {
+            // Before the number can be used again. Below a process 1 the rest ends anyway.
+            pass_on(task, libc::SIGKILL);
+        }
         let Ok(reaped) = sys::reap(pid) else { break };
         if pid == task {
             Report::Ended(reaped.status, reaped.max_rss_kib).send(channel);

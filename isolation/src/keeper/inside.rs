@@ -4,6 +4,10 @@
 //! Two processes are needed, for nobody enters a pid namespace but by having a child there: the
 //! outer one, a copy of the keeper, stays in the keeper's namespaces, starts the inner one, passes
 //! signals on, and tells the keeper how it ended. The outer one ends with either.
+//!
+//! A task that has its processes in common with others is such an inner process as well, with all else
+//! of its own. A process beside a task that has processes of its own stands below a process 1, as a task
+//! does, and the outer one only waits for that.
 
 use std::ffi::c_int;
 use std::mem::MaybeUninit;
@@ -12,18 +16,21 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 
 use nix::sys::signal::SigSet;
 use nix::sys::signalfd::{SfdFlags, SignalFd};
+use rustix::event::{PollFd, PollFlags, poll};
 use rustix::fs::{Mode, OFlags, open};
 use rustix::io::{Errno, IoSlice, IoSliceMut};
 use rustix::net::{
     RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, ReturnFlags, SendAncillaryBuffer,
     SendAncillaryMessage, SendFlags, recvmsg, sendmsg,
 };
+use rustix::process::{Signal, WaitOptions, getpid};
 use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 
 use super::child::{Plan, Report, Trouble, became_program};
-use super::init::{pass_on, watch};
-use super::protocol::{DESCRIPTORS, Step};
+use super::init::{self, watch};
+use super::protocol::{DESCRIPTORS, Namespaces, Step};
 use super::stat::Stat;
+use super::tasks::{Heard, hear};
 use crate::sys::{self, Cloner};
 
 /// Kinds of namespaces that a process 1 lends, in the order in which they are sent: the flag of
@@ -64,11 +71,16 @@ pub(super) fn lend(parts: c_int, channel: BorrowedFd<'_>) {
     let own: Result<Vec<OwnedFd>, Errno> = wanted
         .map(|(_, path, _)| open(*path, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty()))
         .collect();
+    // All of them or none: their order says which is which.
+    send_started(&own.unwrap_or_default(), channel);
+}
+
+/// Tells the keeper that the task runs, with what it lends.
+fn send_started(own: &[OwnedFd], channel: BorrowedFd<'_>) {
     let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(LENT_MAX))];
     let mut control = SendAncillaryBuffer::new(&mut space);
-    // All of them or none: their order says which is which.
-    let lent: Vec<BorrowedFd<'_>> = own.iter().flatten().map(AsFd::as_fd).collect();
-    if own.is_err() || !control.push(SendAncillaryMessage::ScmRights(&lent)) {
+    let lent: Vec<BorrowedFd<'_>> = own.iter().map(AsFd::as_fd).collect();
+    if lent.is_empty() || !control.push(SendAncillaryMessage::ScmRights(&lent)) {
         return Report::Started.send(channel);
     }
     let bytes = Report::Started.to_bytes();
@@ -139,28 +151,55 @@ impl Lent {
     }
 }
 
-/// What the outer process does for the container that `of` is the first process of; the result is its
-/// status.
+/// Whose namespaces a process enters, and what it has of its own.
+#[derive(Debug)]
+pub(super) struct Place<'p> {
+    /// The first process there.
+    pub(super) of: u32,
+    /// The namespaces.
+    pub(super) lent: &'p Lent,
+    pub(super) own: Own,
+}
+
+/// What a process has of its own that enters namespaces.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Own {
+    /// Nothing.
+    Nothing,
+    /// Processes, and mounts for that; it is in these namespaces then, as flags of clone(2).
+    Processes(c_int),
+    /// All that a task has but for users and processes.
+    Rest,
+}
+
+/// What the outer process does; the result is its status.
 pub(super) fn run(
     plan: &Plan<'_>,
-    of: u32,
-    lent: &Lent,
+    place: &Place<'_>,
     stdio: Option<&[OwnedFd; DESCRIPTORS]>,
     channel: BorrowedFd<'_>,
     joined: bool,
 ) -> i32 {
-    let started =
-        stdio.map_or(Ok(()), take_over).and_then(|()| start(plan, of, lent, channel, joined));
+    let prepared =
+        stdio.map_or(Ok(()), take_over).and_then(|()| prepare(plan, place.lent, channel, joined));
+    let started = prepared.and_then(|()| match place.own {
+        Own::Nothing => beside(plan, place, channel).map(Some),
+        Own::Rest => among(plan, place, channel).map(Some),
+        Own::Processes(lends) => {
+            above(plan, place, (stdio.is_some(), lends), channel).map(|()| None)
+        }
+    });
     match started {
-        Ok((inner, signals)) => {
+        Ok(Some(Started { inner, signals, lent })) => {
             // Who reads what the inner one writes is to see when it closes that.
             let _ = stdio.map(|_| let_go());
-            Report::Started.send(channel);
+            send_started(&lent, channel);
             watch(inner, &signals, channel);
-            // The keeper may be dead: then nobody waits for it any more.
-            pass_on(inner, libc::SIGKILL);
+            // When the keeper is dead it was not collected yet, and the end of its namespace waits for that.
+            sys::wait_for_child(inner);
             0
         }
+        Ok(None) => 0,
         Err(trouble) => {
             Report::Failed(trouble).send(channel);
             1
@@ -168,40 +207,160 @@ pub(super) fn run(
     }
 }
 
-fn start(
+/// An inner process that runs, and what it lends.
+struct Started {
+    inner: u32,
+    signals: SignalFd,
+    lent: Vec<OwnedFd>,
+}
+
+/// Brings the outer process to where its child begins.
+fn prepare(
     plan: &Plan<'_>,
-    of: u32,
     lent: &Lent,
     channel: BorrowedFd<'_>,
     joined: bool,
-) -> Result<(u32, SignalFd), Trouble> {
+) -> Result<(), Trouble> {
     plan.join(joined)?;
     plan.set_badness()?;
     sys::close_all_but_on_any_kernel(lent.kept(channel));
     // For people who look at the process list; nothing depends on it.
     let _ = rustix::thread::set_name(c"mesita-inside");
     rustix::process::setsid().map_err(|errno| (Step::Session, errno.raw_os_error()))?;
-    lent.enter(0..OUTER)?;
-    let signals = SignalFd::with_flags(&SigSet::all(), SfdFlags::SFD_CLOEXEC)
-        .map_err(|errno| (Step::Channel, errno as i32))?;
-    let mut trouble = None;
-    let how = sys::Clone { borrows: true, namespaces: 0 };
-    let mut cloner = Cloner::new().map_err(|failure| (Step::Clone, failure.errno))?;
-    let inner = cloner.spawn(how, None, &mut |_| {
-        // The outer one keeps the keeper's mounts: in its `/proc` it finds the inner one.
-        let entered = lent.enter(OUTER..LENT_MAX);
-        trouble = Some(entered.map_or_else(|trouble| trouble, |()| plan.become_task(channel)));
-        1
-    });
-    let inner = inner.map_err(|errno| match errno {
+    lent.enter(0..OUTER)
+}
+
+/// All signals, of which none was lost: they were blocked before this process was made.
+fn signals() -> Result<SignalFd, Trouble> {
+    let signals = SignalFd::with_flags(&SigSet::all(), SfdFlags::SFD_CLOEXEC);
+    signals.map_err(|errno| (Step::Channel, errno as i32))
+}
+
+fn cloner() -> Result<Cloner, Trouble> {
+    Cloner::new().map_err(|failure| (Step::Clone, failure.errno))
+}
+
+/// Why there is no process in the namespace that `of` is the first one of.
+fn refused(errno: i32, of: u32) -> Trouble {
+    match errno {
         // So says the kernel as well when the first process of the namespace ends.
         libc::ENOMEM if Stat::of(of).is_none_or(|stat| stat.is_ending) => (Step::NotRunning, 0),
         errno => (Step::Clone, errno),
-    })?;
+    }
+}
+
+/// Why one did not become a program that has ended before.
+fn died(inner: u32) -> Trouble {
+    (Step::Died, sys::reap(inner).map_or(0, |reaped| reaped.status & 0x7f))
+}
+
+/// Starts a process beside a task.
+fn beside(plan: &Plan<'_>, place: &Place<'_>, channel: BorrowedFd<'_>) -> Result<Started, Trouble> {
+    let signals = signals()?;
+    let mut trouble = None;
+    let how = sys::Clone { borrows: true, namespaces: 0 };
+    let inner = cloner()?.spawn(how, None, &mut |_| {
+        // The outer one keeps the keeper's mounts: in its `/proc` it finds the inner one.
+        let entered = place.lent.enter(OUTER..LENT_MAX);
+        trouble = Some(entered.map_or_else(|trouble| trouble, |()| plan.become_task(channel)));
+        1
+    });
+    let inner = inner.map_err(|errno| refused(errno, place.of))?;
     match trouble {
         Some(trouble) => Err(trouble),
-        None if became_program(inner) => Ok((inner, signals)),
-        None => Err((Step::Died, sys::reap(inner).map_or(0, |reaped| reaped.status & 0x7f))),
+        None if became_program(inner) => Ok(Started { inner, signals, lent: Vec::new() }),
+        None => Err(died(inner)),
+    }
+}
+
+/// Starts a task among the processes of others.
+fn among(plan: &Plan<'_>, place: &Place<'_>, channel: BorrowedFd<'_>) -> Result<Started, Trouble> {
+    let signals = signals()?;
+    let (ours, theirs) = super::tasks::channel()?;
+    let own = Namespaces { user: false, pid: false, mount: true };
+    let how = super::tasks::flags(own, plan.walls.flags());
+    let inner = cloner()?.spawn(how, None, &mut |_| {
+        let trouble = match init::furnish(plan) {
+            Ok(()) => {
+                lend(all(plan), theirs.as_fd());
+                plan.become_task(theirs.as_fd())
+            }
+            Err(trouble) => trouble,
+        };
+        Report::Failed(trouble).send(theirs.as_fd());
+        1
+    });
+    let inner = inner.map_err(|errno| refused(errno, place.of))?;
+    drop(theirs);
+    match settle(inner, &ours, channel) {
+        Ok(lent) => Ok(Started { inner, signals, lent }),
+        Err(trouble) => {
+            let _ = i32::try_from(inner).map(|pid| sys::kill(pid, libc::SIGKILL));
+            Err(trouble)
+        }
+    }
+}
+
+/// Waits until the inner process is the task's program, or never will be: what it lends.
+fn settle(inner: u32, ours: &OwnedFd, channel: BorrowedFd<'_>) -> Result<Vec<OwnedFd>, Trouble> {
+    let mut lent = Vec::new();
+    loop {
+        let mut ready =
+            [PollFd::new(ours, PollFlags::IN), PollFd::from_borrowed_fd(channel, PollFlags::IN)];
+        if poll(&mut ready, None).is_err() {
+            continue;
+        }
+        let [report, word] = ready.map(|fd| !fd.revents().is_empty());
+        if word && !init::take_word(inner, channel) {
+            return Err((Step::Channel, libc::EPIPE));
+        }
+        match if report { hear(ours, RecvFlags::DONTWAIT) } else { Heard::Nothing } {
+            Heard::Started(own) => lent = own,
+            Heard::Report(Report::Failed(trouble)) => return Err(trouble),
+            Heard::Closed if became_program(inner) => return Ok(lent),
+            Heard::Closed => return Err(died(inner)),
+            Heard::Report(_) | Heard::Nothing => {}
+        }
+    }
+}
+
+/// Has a process 1 of a pid namespace within the one that was entered, and waits for its end: it tells
+/// the keeper all there is to tell.
+fn above(
+    plan: &Plan<'_>,
+    place: &Place<'_>,
+    (given, lends): (bool, c_int),
+    channel: BorrowedFd<'_>,
+) -> Result<(), Trouble> {
+    // Who has entered a pid namespace for its children alone makes none in there: one of them does, and
+    // is gone then.
+    let mut cloner = [cloner()?, cloner()?];
+    let [between, first] = &mut cloner;
+    let mut made = Ok(());
+    let how = sys::Clone { borrows: true, namespaces: 0 };
+    let between = between.spawn(how, None, &mut |_| {
+        made = place.lent.enter(OUTER..LENT_MAX).and_then(|()| {
+            let namespaces = libc::CLONE_PARENT | libc::CLONE_NEWPID;
+            let how = sys::Clone { borrows: false, namespaces };
+            let child = &mut |_| init::run_within(plan, (given, lends), channel);
+            first.spawn(how, None, child).map(|_| ()).map_err(|errno| refused(errno, place.of))
+        });
+        0
+    });
+    between.map_err(|errno| refused(errno, place.of))?;
+    made?;
+    if given {
+        let _ = let_go();
+    }
+    loop {
+        match rustix::process::wait(WaitOptions::empty()) {
+            // Killed with the namespace around it: so does this one end, for it told nobody.
+            Ok(Some((_, status))) if status.signaled() => {
+                let _ = rustix::process::kill_process(getpid(), Signal::KILL);
+            }
+            Err(Errno::CHILD) => return Ok(()),
+            Ok(_) | Err(_) => {}
+        }
     }
 }
 

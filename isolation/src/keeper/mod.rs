@@ -12,6 +12,7 @@
 //! | `serve`, `connection` | the loop: agent, children, clock |
 //! | `tasks` | the containers, from launch to forgotten |
 //! | `child`, `init`, `inside` | what a new process does before it is the task, or beside it |
+//! | `group` | process 1 of tasks that have their processes in common |
 //! | [`wall`], `walls`, `view` | what more is put up around it |
 //! | `root` | a root of its own, of the layers of an image |
 //! | [`kin`] | who descends from a keeper, and is not heard by one |
@@ -22,6 +23,7 @@ mod child;
 mod client;
 mod connection;
 mod exits;
+mod group;
 mod init;
 mod inside;
 pub mod kin;

@@ -57,7 +57,8 @@ pub enum Request {
     },
     /// Start a task. Answered by `Launched` or `Refused`.
     Launch(Box<Launch>),
-    /// Send a signal to a task's process group; SIGKILL reaches its whole pid namespace.
+    /// Send a signal to a task's process group; SIGKILL reaches its whole pid namespace, if that is its
+    /// own.
     /// Answered only if refused.
     Signal {
         /// Whose.
@@ -117,7 +118,8 @@ pub enum Request {
         below: CString,
         /// As in `EnterWith`.
         stdio: Stdio,
-        /// As in `LaunchWith`. Those that part it from others are the task's and not looked at.
+        /// As in `LaunchWith`. Those that part it from others are the task's and not looked at, unless it
+        /// has processes of its own.
         walls: Vec<Wall>,
     },
     /// Start a task that reads from and writes to descriptors. Answered as a launch. Since version 3.
@@ -202,7 +204,8 @@ pub enum Stdio {
 /// down for the next keeper, and its end is told and forgotten as that of a task.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Enter {
-    /// The container whose namespaces it enters, which runs.
+    /// The container whose namespaces it enters, which runs: a task's, or that of a process beside one
+    /// that has processes of its own.
     pub inside: ContainerId,
     /// The process. Its container's id is new to the keeper, its cgroups are those of `inside`; its
     /// session and its own namespaces are not looked at.
@@ -316,7 +319,8 @@ pub enum Reply {
         container: ContainerId,
         /// Which attempt.
         attempt: u32,
-        /// The keeper's child: the process, or process 1 of its pid namespace.
+        /// The keeper's child: the process, process 1 of its pid namespace, or of one in the namespace of
+        /// others who waits for it outside.
         pid: u32,
         /// When it was made, in µs of CLOCK_BOOTTIME.
         started_us: u64,

@@ -20,8 +20,9 @@ use rustix::net::{AddressFamily, RecvFlags, SendFlags, SocketFlags, SocketType, 
 
 use super::child::{Origin, Plan, REPORT, Report, Trouble, became_program};
 use super::exits::Exits;
+use super::group::Groups;
 use super::init;
-use super::inside::{self, Given, Lent};
+use super::inside::{self, Given, Lent, Own, Place};
 use super::protocol::{
     self, Asked, CGROUPS_MAX, Ended, Enter, Held, Launch, Left, Namespaces, Refused, Reply, Stdio,
     Step,
@@ -80,6 +81,8 @@ struct Task {
     badness: i16,
     /// The container that it is inside of, beside its task.
     inside: Option<ContainerId>,
+    /// The group whose processes it is among.
+    group: Option<ContainerId>,
     /// It borrowed the keeper's memory on its way.
     borrowed: bool,
     /// It is in the file, for the keeper that comes after this one.
@@ -109,6 +112,7 @@ pub(super) struct Tasks {
     held: BTreeMap<ContainerId, Task>,
     containers_max: u32,
     exits: Exits,
+    groups: Groups,
     cloner: Cloner,
     origin: Origin,
     /// The directories that cgroups of containers were in, with their hierarchy's kind.
@@ -142,6 +146,7 @@ impl Tasks {
             held: held.collect(),
             containers_max,
             exits,
+            groups: Groups::default(),
             cloner: Cloner::new()?,
             origin,
             parents: heapless::Vec::new(),
@@ -185,6 +190,7 @@ impl Tasks {
     /// Starts a task. What becomes of it is said now or later.
     pub(super) fn launch(&mut self, launch: &Launch, walls: &[Wall], on: On) {
         if let Err(trouble) = self.try_launch(launch, walls, on) {
+            self.leave_groups();
             self.refuse(launch.container, Asked::Launch, trouble);
         }
     }
@@ -207,8 +213,13 @@ impl Tasks {
         if [launch.deadline_us, self.silent_us(launch)].iter().any(|&us| us != 0 && from_us >= us) {
             return Err((Step::Late, 0));
         }
-        let how = how(&plan);
-        let child = &mut |joined| child(&plan, given.as_ref(), theirs.as_fd(), joined);
+        let group = plan.walls.group();
+        let among = group.map(|of| self.groups.enter(of, &plan, &mut self.cloner)).transpose()?;
+        let how = if among.is_some() { sys::Clone::default() } else { how(&plan) };
+        let child = &mut |joined| match &among {
+            Some(place) => inside::run(&plan, place, given.as_ref(), theirs.as_fd(), joined),
+            None => child(&plan, given.as_ref(), theirs.as_fd(), joined),
+        };
         let pid = self.cloner.spawn(how, unified.as_ref().map(AsFd::as_fd), child);
         let pid = pid.map_err(|errno| (Step::Clone, errno))?;
         drop(theirs);
@@ -221,6 +232,7 @@ impl Tasks {
             parts: inside::all(&plan),
             terminal,
             badness: launch.oom_score_adj,
+            group,
             borrowed: how.borrows,
             recorded: false,
             cgroups,
@@ -249,7 +261,8 @@ impl Tasks {
         let launch = &enter.launch;
         self.admit_new(launch.container)?;
         let beside = self.held.get(&enter.inside).ok_or((Step::Unknown, 0))?;
-        if beside.state != State::Running || beside.inside.is_some() {
+        // Who is beside a task and has nothing of its own is nothing to be inside of.
+        if beside.state != State::Running || (beside.inside.is_some() && beside.parts == 0) {
             return Err((Step::NotRunning, 0));
         }
         let none = Lent::default();
@@ -263,9 +276,12 @@ impl Tasks {
         let (ours, theirs) = channel()?;
         let from_us = sys::boottime_us();
         let how = sys::Clone { borrows: false, namespaces: 0 };
-        let of = beside.left.pid;
+        let own = walls.contains(&Wall::Processes);
+        let parts = if own { beside.parts | libc::CLONE_NEWPID | libc::CLONE_NEWNS } else { 0 };
+        let own = if own { Own::Processes(parts) } else { Own::Nothing };
+        let place = Place { of: beside.left.pid, lent, own };
         let child =
-            &mut |joined| inside::run(&plan, of, lent, given.as_ref(), theirs.as_fd(), joined);
+            &mut |joined| inside::run(&plan, &place, given.as_ref(), theirs.as_fd(), joined);
         let pid = self.cloner.spawn(how, None, child).map_err(|errno| (Step::Clone, errno))?;
         drop(theirs);
         let (container, attempt) = (launch.container, launch.attempt);
@@ -274,6 +290,7 @@ impl Tasks {
             channel: Some(ours),
             namespaced: true,
             inside: Some(enter.inside),
+            parts,
             terminal,
             ..Task::found(left, State::Starting)
         };
@@ -386,7 +403,7 @@ impl Tasks {
         let Some(channel) = task.channel.as_ref().filter(|_| task.state == State::Starting) else {
             return;
         };
-        match (hear(channel), task.namespaced) {
+        match (hear(channel, RecvFlags::DONTWAIT), task.namespaced) {
             (Heard::Report(Report::Failed(trouble)), _) => self.failed(container, trouble),
             (Heard::Started(lent), _) => {
                 task.lent = Lent::of(task.parts, lent);
@@ -414,6 +431,7 @@ impl Tasks {
     /// The program will not run. Its process ends by itself and is collected as nobody's.
     fn failed(&mut self, container: ContainerId, trouble: Trouble) {
         let failed = self.held.remove(&container);
+        self.leave_groups();
         if failed.is_some_and(|task| task.recorded && task.inside.is_none()) {
             note(self.exits.forgotten(container));
             self.shorten();
@@ -470,6 +488,7 @@ impl Tasks {
                 Ok(None) => return false,
                 Err(_) => return true,
             };
+            self.groups.ended(pid);
             let of = self.held.iter().find(|(_, task)| task.is_alive() && task.left.pid == pid);
             let container = of.map(|(&container, task)| {
                 // Before the number can be used again: what is left of the task's group ends
@@ -519,9 +538,16 @@ impl Tasks {
         }
         self.said.push(Reply::Ended(ended));
         self.end_beside(container);
+        self.leave_groups();
         if self.ending || self.held.get(&container).is_some_and(|task| task.told_us != 0) {
             self.kill_cgroups(container);
         }
+    }
+
+    /// Ends groups that no task is in any more.
+    fn leave_groups(&mut self) {
+        let held = &self.held;
+        self.groups.keep(|of| held.values().any(|task| task.is_alive() && task.group == Some(of)));
     }
 
     /// Ends what runs beside a task that has ended.
@@ -636,6 +662,7 @@ impl Task {
             terminal: None,
             badness: 0,
             inside: None,
+            group: None,
             borrowed: false,
             recorded: true,
             cgroups: 0,
@@ -673,13 +700,18 @@ impl Task {
         let kills = i32::from(signal) == libc::SIGKILL;
         match &self.channel {
             // Who stands outside of a pid namespace does not end it with itself.
-            Some(channel) if self.namespaced && (!kills || self.inside.is_some()) => {
+            Some(channel) if self.namespaced && (!kills || self.is_outside()) => {
                 let flags = SendFlags::DONTWAIT | SendFlags::NOSIGNAL;
                 send(channel, &[signal], flags).map(|_| ()).map_err(|errno| errno.raw_os_error())
             }
             _ if self.namespaced => sys::kill(self.number(), i32::from(signal)),
             _ => self.signal_group(i32::from(signal)),
         }
+    }
+
+    /// Its process is not in the pid namespace of its program.
+    const fn is_outside(&self) -> bool {
+        self.inside.is_some() || self.group.is_some()
     }
 
     /// A child that has not made its session yet has no group of its own.
@@ -742,24 +774,29 @@ fn child(
 }
 
 /// A channel to a new process: the keeper's end, and its own.
-fn channel() -> Result<(OwnedFd, OwnedFd), Trouble> {
+pub(super) fn channel() -> Result<(OwnedFd, OwnedFd), Trouble> {
     let kind = (AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC);
     let pair = socketpair(kind.0, kind.1, kind.2, None);
     pair.map_err(|errno| (Step::Channel, errno.raw_os_error()))
 }
 
-enum Heard {
+/// What a channel may say.
+#[derive(Debug)]
+pub(super) enum Heard {
+    /// A record.
     Report(Report),
     /// That the program runs, with what its process 1 lends.
     Started(Vec<OwnedFd>),
+    /// Nothing any more.
     Closed,
+    /// Nothing so far, or nothing that makes sense.
     Nothing,
 }
 
 /// What a channel has to say by now.
-fn hear(channel: &OwnedFd) -> Heard {
+pub(super) fn hear(channel: &OwnedFd, flags: RecvFlags) -> Heard {
     let mut bytes = [0; REPORT];
-    match inside::take(channel, &mut bytes, RecvFlags::DONTWAIT) {
+    match inside::take(channel, &mut bytes, flags) {
         Ok((REPORT, lent)) => match Report::of_bytes(&bytes) {
             Some(Report::Started) => Heard::Started(lent),
             report => report.map_or(Heard::Nothing, Heard::Report),
@@ -773,7 +810,7 @@ fn hear(channel: &OwnedFd) -> Heard {
 /// How a task ended, by the process 1 above it: status and largest resident set in KiB.
 fn last_word(channel: &OwnedFd) -> Option<(i32, u64)> {
     let mut word = None;
-    while let Heard::Report(report) = hear(channel) {
+    while let Heard::Report(report) = hear(channel, RecvFlags::DONTWAIT) {
         if let Report::Ended(status, max_rss_kib) = report {
             word = Some((status, max_rss_kib));
         }

@@ -6,6 +6,7 @@
 
 use std::ffi::CString;
 
+use mesita_core::wire::ContainerId;
 use serde::{Deserialize, Serialize};
 
 use super::protocol::Step;
@@ -116,6 +117,14 @@ pub enum Wall {
     Users,
     /// A network of its own, linked to the host's.
     Link(Link),
+    /// Of a process beside a task: processes of its own within the task's, and mounts of its own for a
+    /// `/proc` that shows them. All of them end with it.
+    Processes,
+    /// Of a task that has processes of its own: it has them in common with all tasks that say the same.
+    Group {
+        /// What they are all inside of, which may have no process.
+        of: ContainerId,
+    },
 }
 
 /// Bytes of the name of an interface. Linux: `IFNAMSIZ`.
@@ -194,7 +203,7 @@ impl Wall {
     /// The step that fails if this does.
     pub(super) const fn step(&self) -> Step {
         match self {
-            Self::Ipc => Step::Clone,
+            Self::Ipc | Self::Processes | Self::Group { .. } => Step::Clone,
             Self::Uts { .. } => Step::Hostname,
             Self::Cgroup => Step::CgroupView,
             Self::Network => Step::Loopback,

@@ -7,6 +7,7 @@
 use std::ffi::{CStr, CString};
 use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
 
+use mesita_core::wire::ContainerId;
 use rustix::fs::{CWD, FileType, Mode, OFlags, ResolveFlags, fstat, mkdirat, open, openat};
 use rustix::io::Errno;
 use rustix::mount::{MountFlags, MountPropagationFlags, mount, mount_change, mount_remount};
@@ -68,6 +69,8 @@ impl<'w> Walls<'w> {
                 | Wall::Cgroup
                 | Wall::Network
                 | Wall::Users
+                | Wall::Processes
+                | Wall::Group { .. }
                 | Wall::Shm { .. }
                 | Wall::Capabilities { .. }
                 | Wall::Landlock { .. } => true,
@@ -79,6 +82,14 @@ impl<'w> Walls<'w> {
     /// True when there are none.
     pub(super) fn is_empty(&self) -> bool {
         self.walls.is_empty()
+    }
+
+    /// Whose processes it has, if it has them in common with others.
+    pub(super) fn group(&self) -> Option<ContainerId> {
+        self.walls.iter().find_map(|wall| {
+            let Wall::Group { of } = wall else { return None };
+            Some(*of)
+        })
     }
 
     /// The namespaces that its process is made in.
@@ -163,6 +174,8 @@ impl<'w> Walls<'w> {
                 | Wall::Ipc
                 | Wall::Link(_)
                 | Wall::Users
+                | Wall::Processes
+                | Wall::Group { .. }
                 | Wall::Shm { .. }
                 | Wall::Devices { .. }
                 | Wall::Bind(_)

@@ -120,6 +120,9 @@ fn main() {
             a_killed_init_is_told_as_the_signal,
             who_may_burst_is_killed_first_without_a_privilege,
             a_process_beside_a_task_sees_what_it_sees,
+            who_has_processes_of_its_own_beside_a_task_sees_itself_alone,
+            tasks_of_a_group_have_their_processes_in_common,
+            a_group_ends_with_its_last_task_and_with_its_keeper,
             each_step_that_fails_is_named,
         }
     };

@@ -3,6 +3,7 @@
 
 use std::ffi::CString;
 
+use mesita_core::wire::ContainerId;
 use mesita_core::wire::task::Exit;
 use mesita_isolation::keeper::protocol::{Held, Launch, Namespaces, Step};
 use mesita_isolation::keeper::wall::Wall;
@@ -220,6 +221,157 @@ pub(crate) fn a_process_beside_a_task_sees_what_it_sees() {
     assert_eq!(world.exit(task), Exit::Signal(9));
     assert_eq!(world.exit(check), Exit::Signal(9));
     eventually(|| !is_alive(outer) && !is_alive(last), || "nothing is left".to_owned());
+}
+
+/// What a script prints of the processes that it sees, the first of them by its name.
+const SEE: &str = "echo at $(readlink /proc/self/ns/pid) $$ below $(cat /proc/1/comm)";
+
+/// What a task has printed by [`SEE`] after this word: namespace, own number, and the name of process 1.
+fn seen(world: &World, word: &str) -> (String, String, String) {
+    world.said(&format!("{word} at "));
+    let output = world.output();
+    let line = output.lines().find_map(|line| line.strip_prefix(&format!("{word} at "))).unwrap();
+    let words: Vec<&str> = line.split(' ').collect();
+    (words[0].to_owned(), words[1].to_owned(), words[3].to_owned())
+}
+
+/// A script that prints that, with a word of its own, and goes on.
+fn sees(word: &str, then: &str) -> String {
+    format!("{}; {then}", SEE.replace("echo", &format!("echo {word}")))
+}
+
+pub(crate) fn who_has_processes_of_its_own_beside_a_task_sees_itself_alone() {
+    let mut world = world();
+    let (task, init) = world.shell(&sees("task", "sleep 600"));
+    let around = seen(&world, "task");
+    let parted = || vec![Wall::Processes, Wall::Hidden { path: c"/proc/timer_list".into() }];
+    let script = sees("own", "ls -d /proc/[0-9]*; wc -c < /proc/timer_list; exit 3");
+    let own = world.beside_behind(task, &script, parted());
+    world.launched(own);
+    assert_eq!(world.exit(own), Exit::Code(3));
+    let (namespace, number, first) = seen(&world, "own");
+    assert!(namespace != around.0 && number == "2" && first == "mesita-init", "{first}");
+    let output = world.output();
+    let shown = output.lines().filter(|line| line.starts_with("/proc/")).count();
+    assert!(shown <= 3, "process 1, the shell and `ls`: {output}");
+    // Whoever is beside that one sees what it sees; a signal reaches it, and all of it ends with it.
+    let script = "trap 'exit 4' TERM; while :; do sleep 0.05; done";
+    let own = world.beside_behind(task, &sees("again", script), parted());
+    world.launched(own);
+    let again = seen(&world, "again");
+    let inner = world.beside(own, &sees("inner", "sleep 600"));
+    world.launched(inner);
+    assert_eq!(seen(&world, "inner").0, again.0);
+    world.signal(own, Signal::TERM);
+    assert_eq!(world.exit(own), Exit::Code(4));
+    assert_eq!(world.exit(inner), Exit::Signal(9));
+    // Killed, it leaves nothing, and the task runs on.
+    let own = world.beside_behind(task, &sees("killed", "setsid sleep 600 & wait"), parted());
+    let outer = world.launched(own);
+    seen(&world, "killed");
+    let all = descendants(outer);
+    world.signal(own, Signal::KILL);
+    assert_eq!(world.exit(own), Exit::Signal(9));
+    let lives = |all: &[u32]| all.iter().any(|&pid| is_alive(pid));
+    eventually(|| !lives(&all), || format!("the end of {all:?}"));
+    // It ends with the task.
+    let own = world.beside_behind(task, &sees("last", "sleep 600"), parted());
+    let outer = world.launched(own);
+    seen(&world, "last");
+    let all = descendants(outer);
+    kill(init, Signal::KILL);
+    assert_eq!(world.exit(task), Exit::Signal(9));
+    world.exit(own);
+    eventually(|| !lives(&all) && !is_alive(outer), || format!("the end of {all:?}"));
+    eventually(|| children(world.keeper).is_empty(), || "no zombie".to_owned());
+    // Where there is no such program, nothing is left of it either.
+    let (task, _) = world.shell("sleep 600");
+    let refused = world.beside_behind(task, "true", vec![Wall::ReadOnly { path: c"x".into() }]);
+    assert_eq!(world.refused(refused).trouble.step, Step::Request);
+}
+
+/// What tasks of these tests are in a group of.
+const GROUP: ContainerId = ContainerId { incarnation: 9, counter: 9 };
+
+fn grouped() -> World {
+    let mut world = world();
+    world.walls = vec![Wall::Group { of: GROUP }];
+    world
+}
+
+pub(crate) fn tasks_of_a_group_have_their_processes_in_common() {
+    let mut world = grouped();
+    let (one, _) = world.shell(&sees("one", "sleep 600 & echo $! > one; wait; exit 5"));
+    let first = seen(&world, "one");
+    assert_eq!(first.2, "mesita-group");
+    let script = sees("two", "ls -d /proc/[0-9]*; kill -9 $(cat one); echo killed; sleep 600");
+    let (two, _) = world.shell(&script);
+    let second = seen(&world, "two");
+    assert!(second.0 == first.0 && second.1 != first.1, "{second:?}");
+    // One may do to the other what its user may.
+    world.said("killed");
+    assert_eq!(world.exit(one), Exit::Code(5));
+    assert!(world.output().contains(&format!("/proc/{}\n", first.1)), "{}", world.output());
+    // Process 1 is killed by nobody there; who is beside one sees the same.
+    let beside = world.beside(two, &sees("beside", "kill -9 1; kill -TERM 1; exit 0"));
+    world.launched(beside);
+    world.outcome(beside);
+    assert_eq!(seen(&world, "beside").0, first.0);
+    // Others have their own, in the same group's mounts and all.
+    world.walls = vec![Wall::Group { of: ContainerId { counter: 8, ..GROUP } }];
+    let (other, _) = world.shell(&sees("other", "exit 7"));
+    assert_ne!(seen(&world, "other").0, first.0);
+    assert_eq!(world.exit(other), Exit::Code(7));
+    world.walls = Vec::new();
+    let (alone, _) = world.shell(&sees("alone", "exit 8"));
+    assert!(seen(&world, "alone").2 == "mesita-init");
+    assert_eq!(world.exit(alone), Exit::Code(8));
+    // A signal and a kill reach the task that they are for, and no other.
+    world.walls = vec![Wall::Group { of: GROUP }];
+    let script = sees("told", "trap 'exit 6' TERM; echo ready; while :; do sleep 0.05; done");
+    let (told, _) = world.shell(&script);
+    world.said("ready");
+    world.signal(told, Signal::TERM);
+    assert_eq!(world.exit(told), Exit::Code(6));
+    let (killed, _) = world.shell(&sees("killed", "sleep 600 & sleep 601"));
+    seen(&world, "killed");
+    world.signal(killed, Signal::KILL);
+    assert_eq!(world.exit(killed), Exit::Signal(9));
+    let missing = world.plan(&["/no/such"]);
+    let missing = world.send(missing);
+    assert_eq!(world.refused(missing).trouble.step, Step::Execute);
+    assert!(world.list().iter().any(|held| held.container() == two));
+    world.signal(two, Signal::KILL);
+    assert_eq!(world.exit(two), Exit::Signal(9));
+    eventually(|| children(world.keeper).is_empty(), || "no process 1".to_owned());
+}
+
+pub(crate) fn a_group_ends_with_its_last_task_and_with_its_keeper() {
+    let mut world = grouped();
+    // What a task has left behind in another session is its group's until that ends.
+    let (stray, _) = world.shell("setsid sleep 600 & exit 0");
+    assert_eq!(world.exit(stray), Exit::Code(0));
+    eventually(|| children(world.keeper).is_empty(), || "no stray".to_owned());
+    // A task that never began leaves none either.
+    let missing = world.plan(&["/no/such"]);
+    let missing = world.send(missing);
+    world.refused(missing);
+    eventually(|| children(world.keeper).is_empty(), || "nothing".to_owned());
+    // Who is in it ends with process 1.
+    let (task, outer) = world.shell(&sees("task", "sleep 600"));
+    seen(&world, "task");
+    let holder = children(world.keeper).into_iter().find(|&pid| pid != outer).unwrap();
+    kill(holder, Signal::KILL);
+    assert_eq!(world.exit(task), Exit::Signal(9));
+    let (_, outer) = world.shell(&sees("again", "setsid sleep 600 & sleep 601"));
+    seen(&world, "again");
+    let all: Vec<u32> = children(world.keeper).into_iter().chain(descendants(outer)).collect();
+    assert!(all.len() >= 3, "{all:?}");
+    kill(world.keeper, Signal::KILL);
+    eventually(|| all.iter().all(|&pid| !is_alive(pid)), || format!("the end of {all:?}"));
+    let next = Agent::start(world.path(), &[], user());
+    world.keeper = next.keeper();
+    world.reattach();
 }
 
 pub(crate) fn a_task_of_the_keepers_own_user_is_not_heard() {

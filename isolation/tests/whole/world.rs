@@ -185,10 +185,20 @@ impl World {
 
     /// Starts a script of the shell beside the task of a container.
     pub(crate) fn beside(&mut self, inside: ContainerId, script: &str) -> ContainerId {
+        self.beside_behind(inside, script, Vec::new())
+    }
+
+    /// The same behind walls.
+    pub(crate) fn beside_behind(
+        &mut self,
+        inside: ContainerId,
+        script: &str,
+        walls: Vec<Wall>,
+    ) -> ContainerId {
         let launch = self.plan(&["/bin/sh", "-c", script]);
         let container = launch.container;
         let enter = Enter { inside, launch };
-        let request = Request::enter(enter, c"".into(), Given::Files, Vec::new());
+        let request = Request::enter(enter, c"".into(), Given::Files, walls);
         self.client.send(&request).unwrap();
         container
     }

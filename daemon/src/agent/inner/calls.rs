@@ -174,6 +174,7 @@ impl AgentNode {
             unwanted: false.into(),
             limited: None.into(),
             apart: class == Class::Nested && !start.limits.shared,
+            parted: false.into(),
             within: place.within,
             asked: (start.limits.cpus_milli, start.limits.mem_bytes),
             stdio: None.into(),
@@ -655,12 +656,6 @@ fn start(asked: &Asked<'_>, depth: usize) -> Result<Start, String> {
                     memory of its parent"
             .to_owned());
     }
-    let apart = linux.and_then(|linux| linux.share_pid_namespace) == Some(false);
-    if nested && apart && !asked.session {
-        return Err("The provided ContainerInfo is not supported: a nested container has the \
-                    processes of its parent, and 'share_pid_namespace' cannot be 'false'"
-            .to_owned());
-    }
     if nested && container.is_some_and(|container| container.hostname.is_some()) {
         return Err(
             "The provided ContainerInfo is not supported: a nested container finds the host \
@@ -675,6 +670,8 @@ fn start(asked: &Asked<'_>, depth: usize) -> Result<Start, String> {
     };
     let mut limits = TaskLimits { shared, ..limits(asked, nested)? };
     container.map_or(Ok(()), |container| walls::add(container, &mut limits))?;
+    // Mesos: a session is of the class DEBUG, which enters all namespaces of its parent.
+    limits.shares_processes |= asked.session;
     Ok(Start { command, limits, terminal: terminal.map(window) })
 }
 

@@ -28,6 +28,8 @@ pub(super) struct Kept {
     pub(super) owner: String,
     /// Once it ended.
     pub(super) ending: Option<Ending>,
+    /// It has processes of its own.
+    pub(super) parted: bool,
 }
 
 fn directory(work_dir: &Path) -> PathBuf {
@@ -58,8 +60,10 @@ pub(super) fn read(work_dir: &Path) -> Vec<Kept> {
     let entries = fs::read_dir(directory(work_dir)).into_iter().flatten().flatten();
     let mut all = Vec::new();
     for entry in entries {
-        let read = fs::read(entry.path()).ok();
-        match read.and_then(|bytes| postcard::from_bytes::<Kept>(&bytes).ok()) {
+        let mut bytes = fs::read(entry.path()).unwrap_or_default();
+        // Agents before this one wrote no last field, which says no then; what is more is not looked at.
+        bytes.push(0);
+        match postcard::from_bytes::<Kept>(&bytes).ok() {
             Some(kept) if entry.file_name().to_str() == Some(&kept.id.to_string()) => {
                 all.push(kept);
             }

@@ -36,6 +36,7 @@ use mesita_isolation::isolators::TaskLimits;
 use mesita_isolation::keeper::protocol::{
     DESCRIPTORS, Held, Request, Stdio as From, User, path_text,
 };
+use mesita_isolation::keeper::wall::Wall;
 use mesita_isolation::{Killed, sandbox};
 use serde::{Deserialize, Serialize};
 
@@ -87,6 +88,8 @@ struct Inner {
     root: At,
     /// It has limits of its own, below those of the root.
     apart: bool,
+    /// It has processes of its own, within those of what it is inside of.
+    parted: Cell<bool>,
     /// The one around it that has, if one does: what it uses counts as that one's.
     within: Option<ContainerId>,
     /// What it asked for of that: thousandths of CPUs, and bytes of memory.
@@ -147,6 +150,13 @@ impl Inners {
         self.known.borrow().values().filter(|inner| which(inner)).map(Rc::clone).collect()
     }
 
+    /// The container whose namespaces one is in that is inside of others.
+    fn around(&self, inner: &Inner) -> ContainerId {
+        let parted = self.all(|one| one.parted.get() && inner.chain.is_inside(&one.chain));
+        let nearest = parted.iter().max_by_key(|one| one.chain.depth());
+        nearest.map_or(inner.root.id, |one| one.id)
+    }
+
     /// Makes room for one more: the oldest session that is over goes first.
     fn has_room(&self) -> bool {
         let mut known = self.known.borrow_mut();
@@ -180,12 +190,13 @@ impl Inners {
 impl Inner {
     fn of(kept: Kept) -> Self {
         let Kept { chain, id, around, root, apart, within, asked, .. } = kept;
-        let Kept { framework, user, owner, ending, .. } = kept;
+        let Kept { framework, user, owner, ending, parted, .. } = kept;
         let class = if root == id { Class::Standalone } else { Class::Nested };
         let state = RefCell::new(ending.map_or(State::Running, State::Ended));
         Self {
             root: At { inside: around, id: root },
             unwanted: Cell::new(false),
+            parted: Cell::new(parted),
             limited: RefCell::default(),
             stdio: RefCell::default(),
             changed: Event::new(),
@@ -217,6 +228,7 @@ impl Inner {
             user: self.user.clone(),
             owner: self.owner.clone(),
             ending,
+            parted: self.parted.get(),
         }
     }
 
@@ -406,14 +418,17 @@ impl AgentNode {
             return self.keeper.ask(&launch.on(From::Kept), Some(lent));
         }
         let owner = inner.owner.clone();
+        let enters = self.inners.around(inner);
         let (enter, walls) = {
             let below = below.clone();
             let build = move || {
-                let inside = build::Inside { part, below: &below, owner: &owner, limits: &limits };
+                let (below, owner, limits) = (&below, &owner, &limits);
+                let inside = build::Inside { part, enters, below, owner, limits };
                 build::enclosed(&names, command, &inside, &isolation, &work_dir, switch)
             };
             self.containers.by_hand(build).await?
         };
+        inner.parted.set(walls.contains(&Wall::Processes));
         let below = path_text(&below);
         if inner.class != Class::Session {
             self.fetch_into(inner, uris, enter.launch.user.clone()).await?;

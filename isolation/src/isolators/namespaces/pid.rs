@@ -6,8 +6,10 @@
 //!
 //! Files of `/proc` and `/sys` that tell of the whole machine are hidden, and what changes it is
 //! read-only, cgroups as well, for a task of root too. Who asks for the processes of the agent
-//! (`share_pid_namespace`) is refused, as by Mesos with `--disallow_sharing_agent_pid_namespace`; so is, of a group, who asks for those of
-//! its executor, which has no process. A container inside of a task has that one's processes.
+//! (`share_pid_namespace`) is refused, as by Mesos with `--disallow_sharing_agent_pid_namespace`. Tasks of
+//! a group that ask for those of their executor have one namespace in common, which nobody else is in. A
+//! container inside of another has processes of its own, within that one's, unless it asks for them;
+//! commands of checks and sessions have that one's.
 
 use std::path::Path;
 
@@ -56,6 +58,12 @@ fn masks(ground: &Ground<'_>) -> Vec<Wall> {
     hidden.chain(kept.map(|path| Wall::ReadOnly { path: text(path) })).collect()
 }
 
+/// It is about what the `/proc` of a process shows anew.
+fn is_of_proc(wall: &Wall) -> bool {
+    let (Wall::Hidden { path } | Wall::ReadOnly { path }) = wall else { return false };
+    path.to_bytes().starts_with(b"/proc/")
+}
+
 pub(crate) fn make(ground: &Ground<'_>) -> Result<Box<dyn Isolator>, Unusable> {
     let namespaces = ground.require_namespaces()?;
     Ok(Box::new(Pid { namespaces, walls: masks(ground) }))
@@ -69,10 +77,22 @@ impl Isolator for Pid {
         additions: &mut Additions,
     ) -> Result<(), Error> {
         if limits.shares_processes {
-            return Err(container.refuses_to_share("processes"));
+            let Some(of) = container.at.inside else {
+                return Err(container.refuses_to_share("processes"));
+            };
+            additions.walls.push(Wall::Group { of });
         }
         additions.namespaces = self.namespaces;
         additions.walls.extend(self.walls.iter().cloned());
+        Ok(())
+    }
+
+    fn beside(&self, limits: &TaskLimits, additions: &mut Additions) -> Result<(), Error> {
+        if !limits.shares_processes {
+            additions.walls.push(Wall::Processes);
+            // The rest of the machine's is hidden where it begins.
+            additions.walls.extend(self.walls.iter().filter(|wall| is_of_proc(wall)).cloned());
+        }
         Ok(())
     }
 }
@@ -97,8 +117,26 @@ mod tests {
         let refused = isolation.prepare(CONTAINER, &shares).unwrap_err().to_string();
         assert!(refused.contains("to share the processes of its agent"), "{refused}");
         let grouped = At { inside: Some(CONTAINER), ..At::from(CONTAINER) };
-        let refused = isolation.prepare(grouped, &shares).unwrap_err().to_string();
-        assert!(refused.contains("each task of a group has its own"), "{refused}");
+        let prepared = isolation.prepare(grouped, &shares).unwrap();
+        assert_eq!(prepared.additions.namespaces, expected);
+        assert_eq!(prepared.additions.walls, [Wall::Group { of: CONTAINER }]);
+        let prepared = isolation.prepare(grouped, &TaskLimits::default()).unwrap();
+        assert_eq!(prepared.additions.walls, []);
+    }
+
+    #[test]
+    fn who_is_beside_a_task_has_what_it_has_or_processes_within_its() {
+        let sys = Fake::bare();
+        sys.put("/proc/kcore", "");
+        sys.put("/sys/firmware", "");
+        let isolation = isolation(&sys, &["namespaces/pid"]);
+        let beside = |shares_processes| {
+            let limits = TaskLimits { shares_processes, ..TaskLimits::default() };
+            isolation.beside(CONTAINER, &limits).unwrap().additions.walls
+        };
+        assert_eq!(beside(true), []);
+        let hidden = Wall::Hidden { path: c"/proc/kcore".into() };
+        assert_eq!(beside(false), [Wall::Processes, hidden]);
     }
 
     #[test]

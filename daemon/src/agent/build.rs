@@ -361,11 +361,16 @@ fn beside_in(
     let own = if below.as_os_str().is_empty() { works.clone() } else { works.join(below) };
     stand_on(variables, &own);
     variables.extend(of_image(&stands.config.env));
-    if user.as_ref().is_some_and(|user| user.uid == 0) {
-        // As the task itself, whose the sandbox is.
-        *user = stands.user.or(user.take());
-    }
+    *user = in_image(Some(&stands), user.take());
     works
+}
+
+/// Whom somebody becomes beside a task that may stand on an image: of root's whom that says, as the task
+/// itself, whose the sandbox is.
+fn in_image(stands: Option<&mesita_isolation::images::Stands>, user: Option<User>) -> Option<User> {
+    let of_root = user.as_ref().is_some_and(|user| user.uid == 0);
+    let said = stands.filter(|_| of_root).and_then(|stands| stands.user.clone());
+    said.or(user)
 }
 
 /// A process beside a task: its command, as the task's user, in its sandbox, with its names.
@@ -429,6 +434,7 @@ pub(super) fn enclosed(
     let Part { of: at, id: own, .. } = inside.part;
     let directory = sandbox::path(work_dir, at);
     if !inside.below.as_os_str().is_empty() {
+        let owner = in_image(isolation.stands(at).as_ref(), owner);
         let made = sandbox::create_below(&directory, inside.below, owner.as_ref());
         made.map_err(|error| error.to_string())?;
     }

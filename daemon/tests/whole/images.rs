@@ -273,6 +273,25 @@ fn a_task_on_an_image_outlives_its_agent_and_can_be_looked_into() {
         exec("cat /made-of; pwd; echo $GREETING"),
         "two layers\n/mnt/mesos/sandbox\nhello\n"
     );
+    // A container inside of it finds the image as well, and processes of its own.
+    let told = post(agent.port, "/api/v1", &[], &json!({"type": "GET_CONTAINERS"})).text();
+    let told: Value = serde_json::from_str(&told).unwrap();
+    let around = told["get_containers"]["containers"][0]["container_id"].clone();
+    let id = json!({"value": "inner", "parent": around});
+    let script = "cat /made-of /proc/1/comm; echo $$; exit 3";
+    let call = |kind: &str, part: Value| {
+        let answer =
+            post(agent.port, "/api/v1", &[], &json!({"type": kind.to_uppercase(), kind: part}));
+        assert_eq!(answer.status, 200, "{}", answer.text());
+        answer.text()
+    };
+    call("launch_nested_container", json!({"container_id": id, "command": {"value": script}}));
+    let waited = call("wait_nested_container", json!({"container_id": id}));
+    assert!(waited.contains(&format!("{}", 3 << 8)), "{waited}");
+    let seen = exec("cat containers/inner/stdout");
+    assert_eq!(seen, "two layers\nmesita-init\n2\n");
+    call("remove_nested_container", json!({"container_id": id}));
+    assert!(exec("echo containers/*").starts_with("containers/*"));
     // An image in use stays.
     assert_eq!(post(agent.port, "/api/v1", &[], &json!({"type": "PRUNE_IMAGES"})).status, 200);
     assert_eq!(gauge(&agent, "images_len"), "1");

@@ -117,6 +117,28 @@ pub fn create_below(sandbox: &Path, below: &Path, owner: Option<&User>) -> Resul
     with_files_of(owner, || go_below(top, sandbox, below, true))?.map(drop)
 }
 
+/// The same in a sandbox around others', which is nobody's of them: its first part is made there, and given
+/// to who wants it first.
+pub fn create_around(sandbox: &Path, below: &Path, owner: Option<&User>) -> Result<(), Error> {
+    if let (Some(Component::Normal(first)), Some(owner)) = (below.components().next(), owner) {
+        let path = sandbox.join(first);
+        let failed = |call, errno: Errno| Failure::new(call, &path, errno.raw_os_error());
+        let top = held(sandbox)?;
+        match mkdirat(&top, first, Mode::from_raw_mode(0o700)) {
+            Ok(()) => {
+                let flags = OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+                let made = openat(&top, first, flags, Mode::empty());
+                let made = made.map_err(|errno| failed("open", errno))?;
+                let (uid, gid) = (Uid::from_raw(owner.uid), Gid::from_raw(owner.gid));
+                fchown(&made, Some(uid), Some(gid)).map_err(|errno| failed("chown", errno))?;
+            }
+            Err(Errno::EXIST) => {}
+            Err(errno) => return Err(failed("mkdir", errno).into()),
+        }
+    }
+    create_below(sandbox, below, owner)
+}
+
 /// Opens a file of output further inside of a sandbox, to be appended to, and makes it if need be, in the
 /// same way. Anything there but a file of the owner's is refused.
 pub fn output(sandbox: &Path, below: &Path, name: &str) -> Result<File, Error> {

@@ -43,7 +43,9 @@ pub(super) fn add_volumes(
     for asked in container.volumes.iter().filter(|asked| asked.image.is_none()) {
         let source = source(asked, work_dir, at)?;
         if let Source::Sandbox { of, path } = &source {
-            let made = sandbox::create_below(of, Path::new(path), user);
+            let own = *of == sandbox::path(work_dir, at);
+            let make = if own { sandbox::create_below } else { sandbox::create_around };
+            let made = make(of, Path::new(path), user);
             made.map_err(|error| error.to_string())?;
         }
         limits.volumes.push(Volume {

@@ -357,6 +357,38 @@ fn tasks_of_a_group_that_ask_for_it_see_each_others_processes_and_those_of_nobod
 }
 
 #[test]
+fn tasks_of_a_group_have_a_directory_of_their_executors_in_common_whoever_they_are() {
+    if !needs_root() {
+        return;
+    }
+    let world = World::new();
+    let (master, agent) = cluster(&world);
+    let mut framework = Framework::subscribe(&master, &json!({}));
+    let offer = framework.offer();
+    let groups = [("one", "nobody"), ("two", "root")].map(|(pod, user)| {
+        let tasks = [
+            ("writes", "echo kept > common/new && mv common/new common/file"),
+            ("reads", "while test ! -e common/file; do sleep 0.1; done; grep -q kept common/file"),
+        ];
+        let tasks = tasks.map(|(name, script)| {
+            let mut task = task(&offer, &format!("{name}-{pod}"), script);
+            task["command"]["user"] = json!(user);
+            let of = json!({"type": "SANDBOX_PATH",
+                "sandbox_path": {"type": "PARENT", "path": "shared/deep"}});
+            let volume = json!({"container_path": "common", "mode": "RW", "source": of});
+            task["container"] = json!({"type": "MESOS", "volumes": [volume]});
+            task
+        });
+        launch_group(&executor(pod), &tasks)
+    });
+    accept(&framework, &offer, &groups);
+    let names = ["writes-one", "reads-one", "writes-two", "reads-two"];
+    until(&mut framework, &names.map(|name| (name, "TASK_FINISHED")));
+    framework.accepted("TEARDOWN", &Value::Null);
+    end(&world, master, agent);
+}
+
+#[test]
 fn what_a_group_cannot_ask_of_cgroups_is_told_in_mesos_words() {
     let world = World::new();
     let (master, agent) = cluster(&world);

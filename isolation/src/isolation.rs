@@ -578,6 +578,11 @@ impl<'s> Isolation<'s> {
         self.each(|isolator| isolator.update(&container, limits))
     }
 
+    /// Holds a persistent volume to its size, before anybody uses it that may take that much.
+    pub fn hold_volume(&self, volume: &Path, bytes: u64) -> Result<(), Error> {
+        self.each(|isolator| isolator.hold_volume(self.sys, volume, bytes))
+    }
+
     /// What a container uses and used.
     pub fn usage(&self, at: impl Into<At>) -> Result<Usage, Error> {
         self.usage_of(at, None)

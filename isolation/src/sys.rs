@@ -178,6 +178,8 @@ pub trait Sys: fmt::Debug + Send + Sync {
     fn project_of(&self, directory: &Path) -> Result<u32, Failure>;
     /// Gives a directory, with all that is and will be in it, to a project.
     fn give_to_project(&self, directory: &Path, id: u32) -> Result<(), Failure>;
+    /// The same, but for what is in it already.
+    fn give_empty_to_project(&self, directory: &Path, id: u32) -> Result<(), Failure>;
     /// What a project has on the file system of a directory.
     fn project(&self, at: &Path, id: u32) -> Result<Project, Failure>;
     /// Limits what it may take, in bytes, from where on it is told and from where on it is refused

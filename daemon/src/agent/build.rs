@@ -237,6 +237,9 @@ pub(super) fn begin(
     switch_user: bool,
     token: [u8; 16],
 ) -> Result<Begun, String> {
+    for volume in plan.placed_volumes() {
+        volume.hold(work_dir, isolation)?;
+    }
     let ready = ready(plan, work_dir, switch_user)?;
     if ready.has_to_fetch() {
         return Ok(Begun::Fetch(Box::new(ready)));
@@ -565,13 +568,17 @@ fn asked_ports(resources: &Seq<'_, Resource<'_>>) -> Vec<(u16, u16)> {
 }
 
 /// The bytes of disk among resources that are no volume.
-fn asked_disk(resources: &Seq<'_, Resource<'_>>) -> u64 {
+pub(super) fn asked_disk(resources: &Seq<'_, Resource<'_>>) -> u64 {
     let plain = |one: &Resource<'_>| one.name == "disk" && one.traits.disk.is_none();
-    let amounts = resources.iter().filter(plain).map(|resource| match resource.value {
+    resources.iter().filter(plain).map(|one| bytes_of(&one)).fold(0, u64::saturating_add)
+}
+
+/// The bytes of a resource that Mesos counts in MB.
+pub(super) fn bytes_of(resource: &Resource<'_>) -> u64 {
+    match resource.value {
         Value::Scalar(amount) => bytes(amount.milli()),
         Value::Ranges(_) | Value::Set(_) => 0,
-    });
-    amounts.fold(0, u64::saturating_add)
+    }
 }
 
 /// True when CPUs among resources may be taken back.

@@ -18,7 +18,9 @@ use mesita_isolation::keeper::protocol::{Ended, Launch, Request};
 use prost::Message;
 
 use super::AgentNode;
-use super::build::{Begun, Names, On, Place, Plan, begin, build, empty_launch, limits, resolved};
+use super::build::{
+    Begun, Names, On, Place, Plan, asked_disk, begin, build, empty_launch, limits, resolved,
+};
 use super::containers::{About, Container, RECENT_MAX, Step, count};
 use super::docker;
 use super::fresh;
@@ -185,8 +187,11 @@ impl AgentNode {
         let TaskLimits { cpus_milli, mem_bytes, low_priority, .. } = self.held_by(around);
         let limited = self.tally.limited_in(around).then_some(Cap::Unlimited);
         let (cpus_limit, mem_limit) = (limited, limited);
+        // What its tasks hold of the disk is each one's own.
+        let own = self.tally.executor_in(around);
+        let disk_bytes = own.map(|row| asked_disk(&row.resources.list()));
         let around = TaskLimits { cpus_milli, mem_bytes, low_priority, ..TaskLimits::default() };
-        TaskLimits { cpus_limit, mem_limit, ..around }
+        TaskLimits { cpus_limit, mem_limit, disk_bytes, ..around }
     }
 
     /// A task of the executor in a container has come, or ended: what they hold together is more, or

@@ -14,10 +14,11 @@ use mesita_core::wire::resource::Resource;
 use mesita_core::wire::{ContainerId, FrameworkId, Seq};
 use mesita_isolation::keeper::protocol::{User, path_text};
 use mesita_isolation::keeper::wall::Bind;
-use mesita_isolation::volumes;
+use mesita_isolation::{Isolation, volumes};
 use prost::Message as _;
 
 use super::AgentNode;
+use super::build::bytes_of;
 use super::tally::Row;
 use crate::pb::mesos::v1 as pb;
 use crate::v1::docker::Bound;
@@ -31,6 +32,8 @@ pub(super) struct Held {
     container_path: String,
     shared: bool,
     read_only: bool,
+    /// Its size.
+    bytes: u64,
 }
 
 impl Held {
@@ -44,6 +47,7 @@ impl Held {
                 container_path: disk.container_path.to_owned(),
                 shared: resource.traits.shared,
                 read_only: false,
+                bytes: bytes_of(&resource),
             })
         });
         held.collect()
@@ -69,6 +73,13 @@ impl Held {
     pub(super) fn bound(&self, work_dir: &Path, user: Option<&User>) -> Result<Bound, String> {
         let from = self.given(work_dir, user)?.to_string_lossy().into_owned();
         Ok(Bound { from, name: self.container_path.clone(), read_only: self.read_only })
+    }
+
+    /// Holds it to its size. Blocks.
+    pub(super) fn hold(&self, work_dir: &Path, isolation: &Isolation<'_>) -> Result<(), String> {
+        let path = volumes::create(work_dir, &self.role, &self.id);
+        let path = path.map_err(|failure| self.failed(&failure))?;
+        isolation.hold_volume(&path, self.bytes).map_err(|error| self.failed(&error))
     }
 
     /// Whoever holds it only reads it.
@@ -299,7 +310,11 @@ impl AgentNode {
     fn show_all(&self, container: ContainerId, held: &[Held]) -> Option<String> {
         let sandbox = self.containers.sandbox(container);
         // Whose the executor is, it was given to when the executor began.
-        held.iter().find_map(|one| one.show(&self.work_dir, &sandbox, None).err())
+        let isolation = self.containers.isolation();
+        held.iter().find_map(|one| {
+            let held = one.hold(&self.work_dir, &isolation);
+            held.and_then(|()| one.show(&self.work_dir, &sandbox, None)).err()
+        })
     }
 
     fn is_unfit(&self, container: ContainerId, task: &str) -> bool {

@@ -19,7 +19,7 @@ mod volume;
 use std::fmt;
 use std::net::Ipv4Addr;
 use std::os::fd::OwnedFd;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use mesita_core::wire::task::Exit;
 
@@ -92,6 +92,11 @@ pub trait Isolator: fmt::Debug + Send + Sync {
 
     /// Changes the limits of a container that runs.
     fn update(&self, _container: &Container<'_>, _limits: &TaskLimits) -> Result<(), Error> {
+        Ok(())
+    }
+
+    /// Holds a persistent volume to its size, whoever uses it.
+    fn hold_volume(&self, _sys: &dyn Sys, _volume: &Path, _bytes: u64) -> Result<(), Error> {
         Ok(())
     }
 
@@ -182,7 +187,8 @@ pub struct TaskLimits {
     pub root: bool,
     /// The filter of system calls that it asks for; none = as the flags say.
     pub seccomp: Option<Seccomp>,
-    /// What its files may take, in bytes; none = as much as there is.
+    /// What its files may take, in bytes; none = as much as there is. Of what holds others: those that
+    /// are in none of theirs.
     pub disk_bytes: Option<u64>,
     /// Ports that it holds, from and to.
     pub ports: Vec<(u16, u16)>,

@@ -554,6 +554,10 @@ impl Sys for Fake {
         Ok(())
     }
 
+    fn give_empty_to_project(&self, directory: &Path, id: u32) -> Result<(), Failure> {
+        self.give_to_project(directory, id)
+    }
+
     fn project(&self, _: &Path, id: u32) -> Result<Project, Failure> {
         Ok(self.lock().project.get(&id).copied().unwrap_or_default())
     }

@@ -177,6 +177,10 @@ impl Sys for Linux {
         projects::give(directory, id)
     }
 
+    fn give_empty_to_project(&self, directory: &Path, id: u32) -> Result<(), Failure> {
+        projects::give_itself(directory, id)
+    }
+
     fn project(&self, at: &Path, id: u32) -> Result<Project, Failure> {
         projects::of(at, id)
     }

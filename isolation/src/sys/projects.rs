@@ -145,6 +145,11 @@ fn give_all(directory: &Path, id: u32) -> Result<(), Failure> {
     tree::visit(directory, &mut |file, is_directory| {
         if std::mem::take(&mut itself) { Ok(()) } else { set(file, is_directory, id) }
     })?;
+    give_itself(directory, id)
+}
+
+/// Gives a directory to a project, and what will be made in it.
+pub(crate) fn give_itself(directory: &Path, id: u32) -> Result<(), Failure> {
     let failed = |errno: Errno| Failure::new("give project", directory, errno.raw_os_error());
     let opened = opened(directory).map_err(failed)?;
     set(opened.as_fd(), true, id).map_err(failed)

@@ -147,6 +147,7 @@ fn main() {
         quotas::{
             a_sandbox_is_given_to_a_project_as_a_whole_or_not_at_all,
             a_sandbox_takes_no_more_than_its_disk_and_volumes_are_none_of_it,
+            a_volume_and_what_is_around_a_group_take_no_more_than_their_size,
             who_takes_more_than_its_quota_is_told_where_that_is_wanted,
             projects_are_used_again_when_nothing_is_left_of_them,
             no_task_gives_its_files_another_project,

@@ -9,10 +9,11 @@ use std::process::Command;
 
 use mesita_core::wire::ContainerId;
 use mesita_core::wire::task::Exit;
+use mesita_isolation::cgroups::At;
 use mesita_isolation::isolators::{Reason, TaskLimits};
 use mesita_isolation::keeper::protocol::{Request, User};
 use mesita_isolation::sys::{Project, Sys};
-use mesita_isolation::{Isolation, Options, sandbox};
+use mesita_isolation::{Isolation, Options, sandbox, volumes};
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::process::Signal;
 
@@ -207,6 +208,70 @@ fn holds(mut site: Site) {
     site.end(below);
     site.end(beyond);
     remove(&site.isolation);
+}
+
+pub(crate) fn a_volume_and_what_is_around_a_group_take_no_more_than_their_size() {
+    on_each(0x7106, bounds, |options| options.project_range = "5000-5009".parse().unwrap());
+}
+
+fn bounds(mut site: Site) {
+    let at = site.mounted.at.clone();
+    let user = User { uid: NOBODY, gid: NOBODY, groups: vec![NOBODY] };
+    let volume = volumes::create(&at, "web", "db").unwrap();
+    volumes::give(&volume, Some(&user), false).unwrap();
+    // What is there already is in it.
+    fs::write(volume.join("before"), vec![7; 1 << 20]).unwrap();
+    site.isolation.hold_volume(&volume, 2 * MIB).unwrap();
+    let words = ["fill", "1", volume.to_str().unwrap()];
+    let (first, sandbox) = site.run(4 * MIB, &words, true);
+    said(&sandbox, "wrote 1 of 1");
+    said(&sandbox, "outside less of 3");
+    let taken = |path: &Path| {
+        let id = LINUX.project_of(path).unwrap();
+        (site_of(&at, id).bytes, id)
+    };
+    assert!((MIB..=2 * MIB).contains(&taken(&volume).0), "{:?}", taken(&volume));
+    assert_ne!(taken(&volume).1, taken(&sandbox).1);
+    site.end(first);
+    // Another agent, and a volume that was resized: what its next task writes has room.
+    site.restart();
+    site.isolation.hold_volume(&volume, 8 * MIB).unwrap();
+    let (second, sandbox) = site.run(4 * MIB, &words, true);
+    said(&sandbox, "outside 3 of 3");
+    site.end(second);
+    let (_, id) = taken(&volume);
+    volumes::remove(&at, "web", "db").unwrap();
+    rustix::fs::sync();
+    eventually(|| site_of(&at, id).files == 0, || format!("{:?}", site_of(&at, id)));
+    // A volume of the sandbox around a task is that of its executor, and its own sandbox is not.
+    let around = ContainerId { incarnation: 1, counter: 900 };
+    let mut plan = site.world.role_plan(&["fill", "3", "../../shared"]);
+    let inside = At { inside: Some(around), id: plan.container };
+    let own = sandbox::create(&at, inside, Some(&user)).unwrap();
+    let of_all = sandbox::path(&at, around);
+    sandbox::create_around(&of_all, Path::new("shared"), Some(&user)).unwrap();
+    let limits = |mib: u64| TaskLimits { disk_bytes: Some(mib * MIB), ..TaskLimits::default() };
+    site.isolation.prepare_around(around, &limits(2)).unwrap();
+    let prepared = site.isolation.prepare(inside, &limits(4)).unwrap();
+    plan.directory = CString::new(own.to_str().unwrap()).unwrap();
+    plan.user = Some(user);
+    let request: Request = prepared.request(plan);
+    site.world.client.send(&request).unwrap();
+    site.world.launched(inside.id);
+    said(&own, "wrote 3 of 3");
+    said(&own, "outside less of 3");
+    assert!((MIB..=2 * MIB).contains(&taken(&of_all).0), "{:?}", taken(&of_all));
+    let used = |at: At| site.isolation.usage(at).unwrap().disk_bytes.unwrap();
+    assert!(used(inside) >= 3 * MIB && used(around.into()) <= 2 * MIB);
+    site.world.signal(inside.id, Signal::KILL);
+    site.world.exit(inside.id);
+    site.isolation.cleanup(inside).unwrap();
+    site.isolation.cleanup(around).unwrap();
+    remove(&site.isolation);
+}
+
+fn site_of(at: &Path, id: u32) -> Project {
+    LINUX.project(at, id).unwrap()
 }
 
 pub(crate) fn who_takes_more_than_its_quota_is_told_where_that_is_wanted() {

@@ -148,7 +148,12 @@ impl AgentNode {
         let (work_dir, switch) = (self.work_dir.clone(), self.containers.switches_user());
         let (name, token) = (self.docker.name(id), self.containers.token(id));
         let own = name.clone();
-        let begin = move || ready(&plan, &work_dir, switch, &own, token).map(|ready| (ready, plan));
+        let isolation = self.containers.isolation();
+        let begin = move || {
+            let mut volumes = plan.placed_volumes().into_iter();
+            volumes.try_for_each(|volume| volume.hold(&work_dir, &isolation))?;
+            ready(&plan, &work_dir, switch, &own, token).map(|ready| (ready, plan))
+        };
         let (mut ready, plan) = self.containers.by_hand(begin).await?;
         let attempt = plan.request.attempt;
         let Some(asked) = plan.docker else { return Err("no container is asked for".to_owned()) };

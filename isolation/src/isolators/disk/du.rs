@@ -107,7 +107,8 @@ impl Isolator for Du {
     fn update(&self, container: &Container<'_>, limits: &TaskLimits) -> Result<(), Error> {
         let file = self.file(container.at);
         let failed = |error: std::io::Error| Failure::io("write", &file, &error);
-        match limits.disk_bytes {
+        // Of what holds others all would be counted, and nobody looks at it.
+        match limits.disk_bytes.filter(|_| !limits.holds) {
             // A sandbox cannot be nothing: a task that holds no disk is not held to none.
             None | Some(0) => Ok(()),
             Some(bytes) => {

@@ -4,7 +4,11 @@
 //! has, and so has all that is ever made in there. What is more than the task's `disk` fails with
 //! `EDQUOT`, of xfs with `ENOSPC`; with `--disk-quota-kill` there is some room beyond it, and who uses that is ended, as is,
 //! either way, whom the kernel let have more, for root may. What a task writes to an image's files
-//! counts, where layers are put upon each other; persistent volumes do not. Mesos: `disk/xfs`.
+//! counts, where layers are put upon each other. Mesos: `disk/xfs`.
+//!
+//! A persistent volume is a project as well, and takes no more than its size, whoever writes there. What is
+//! around a group is one, without the sandboxes of the tasks in it: its files, which are volumes of those
+//! tasks, take no more than the `disk` of the executor itself.
 //!
 //! Which sandbox has which project is in the file system, and so is how much it may take: an agent that
 //! comes back knows all of it. An id is free when the kernel counts no file of it, so one is never
@@ -136,31 +140,53 @@ impl Quota {
         sandbox::path(&self.work_dir, at)
     }
 
+    /// The project of ours that a directory has.
+    fn project_of(&self, sys: &dyn Sys, directory: &Path) -> Option<u32> {
+        sys.project_of(directory).ok().filter(|id| self.range.contains(*id))
+    }
+
     /// The project of a container, if it has one of ours, and where its sandbox is.
     fn known(&self, container: &Container<'_>) -> Option<(PathBuf, u32)> {
         let sandbox = self.sandbox(container.at);
-        let id = container.sys.project_of(&sandbox).ok()?;
-        self.range.contains(id).then_some((sandbox, id))
+        let id = self.project_of(container.sys, &sandbox)?;
+        Some((sandbox, id))
     }
 
-    /// A project that nobody has, given to the sandbox. O(range) at worst.
-    fn take(&self, sys: &dyn Sys, sandbox: &Path) -> Result<u32, Error> {
+    /// The project of a directory: its own, or one that nobody has, given to it. O(range) at worst.
+    fn take(
+        &self,
+        sys: &dyn Sys,
+        directory: &Path,
+        give: impl Fn(u32) -> Result<(), Error>,
+    ) -> Result<u32, Error> {
         let mut next = self.next.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(id) = self.project_of(sys, directory) {
+            return Ok(id);
+        }
         let first = *next;
         loop {
             let id = *next;
             *next = self.range.after(id);
-            let of = sys.project(sandbox, id)?;
+            let of = sys.project(directory, id)?;
             if (of.bytes, of.files) == (0, 0) {
                 // What an earlier one might do is not this one's.
-                sys.limit_project(sandbox, id, 0, 0)?;
-                give(sys, sandbox, id)?;
+                sys.limit_project(directory, id, 0, 0)?;
+                give(id)?;
                 return Ok(id);
             }
             if *next == first {
                 return Err(Error::Projects);
             }
         }
+    }
+
+    /// Holds what is around a group to what is its own.
+    fn limit_around(&self, container: &Container<'_>, limits: &TaskLimits) -> Result<(), Error> {
+        let (sys, sandbox) = (container.sys, self.sandbox(container.at));
+        let Some(bytes) = limits.disk_bytes.filter(|bytes| *bytes > 0) else { return Ok(()) };
+        let id = self.take(sys, &sandbox, |id| give_around(sys, &sandbox, id))?;
+        // Nobody looks at it who would end anybody: there is no room beyond.
+        Ok(sys.limit_project(&sandbox, id, bytes, bytes)?)
     }
 
     /// What a container on an image, or with volumes of images, writes to.
@@ -201,15 +227,8 @@ impl Isolator for Quota {
         additions: &mut Additions,
     ) -> Result<(), Error> {
         let sys = container.sys;
-        let (sandbox, id) = match self.known(container) {
-            // From an earlier attempt.
-            Some(known) => known,
-            None => {
-                let sandbox = self.sandbox(container.at);
-                let id = self.take(sys, &sandbox)?;
-                (sandbox, id)
-            }
-        };
+        let sandbox = self.sandbox(container.at);
+        let id = self.take(sys, &sandbox, |id| give(sys, &sandbox, id))?;
         for path in self.written(sys, container.at.id) {
             give(sys, &path, id)?;
         }
@@ -253,7 +272,9 @@ impl Isolator for Quota {
     }
 
     fn update(&self, container: &Container<'_>, limits: &TaskLimits) -> Result<(), Error> {
-        // What holds others has no files of its own.
+        if limits.holds {
+            return self.limit_around(container, limits);
+        }
         let Some((sandbox, id)) = self.known(container) else { return Ok(()) };
         // What is left of a task that has ended is no reason to end those beside it.
         let least = match self.headroom {
@@ -261,6 +282,11 @@ impl Isolator for Quota {
             None => container.sys.project(&sandbox, id)?.bytes,
         };
         self.limit(container.sys, &sandbox, id, limits, least)
+    }
+
+    fn hold_volume(&self, sys: &dyn Sys, volume: &Path, bytes: u64) -> Result<(), Error> {
+        let id = self.take(sys, volume, |id| give(sys, volume, id))?;
+        Ok(sys.limit_project(volume, id, bytes, bytes)?)
     }
 
     fn usage(&self, container: &Container<'_>, usage: &mut Usage) -> Result<(), Error> {
@@ -288,6 +314,15 @@ fn give(sys: &dyn Sys, directory: &Path, id: u32) -> Result<(), Error> {
         )),
         given => Ok(given?),
     }
+}
+
+/// The same of what is around a group, all of it or nothing: what its tasks have in there is their own.
+fn give_around(sys: &dyn Sys, sandbox: &Path, id: u32) -> Result<(), Error> {
+    let mut names = sys.children(sandbox)?;
+    names.retain(|name| name != sandbox::INSIDE);
+    let all = |id: u32| names.iter().try_for_each(|name| give(sys, &sandbox.join(name), id));
+    let given = all(id).and_then(|()| Ok(sys.give_empty_to_project(sandbox, id)?));
+    given.inspect_err(|_| drop(all(0)))
 }
 
 /// In the words of Mesos.
@@ -424,8 +459,60 @@ mod tests {
         sys.put_project(7, 3 * MIB, 2);
         let refused = isolation.prepare(CONTAINER, &limits(2 * MIB)).unwrap_err().to_string();
         assert!(refused.contains("before it begins"), "{refused}");
-        // What holds others has no project, and its limits are those of the others.
-        isolation.prepare_around(container(5), &limits(MIB)).unwrap();
+        // What holds others, and no disk itself, has no project.
+        isolation.prepare_around(container(5), &limits(0)).unwrap();
+        assert!(sys.log().iter().all(|line| !line.contains("1-5")));
+    }
+
+    #[test]
+    fn what_is_around_a_group_has_a_project_and_no_sandbox_of_a_task_in_it() {
+        let (sys, directory, options) = ground("7-9");
+        let options = Options { disk_quota_kill: true, ..options };
+        let (isolation, _) = Isolation::new(&options, &sys).unwrap();
+        let inside = At { inside: Some(CONTAINER), id: container(5) };
+        let around = sandbox::path(directory.path(), CONTAINER);
+        let task = sandbox::create(directory.path(), inside, None).unwrap();
+        for below in ["containers", "shared"] {
+            sys.put_directory(around.join(below).to_str().unwrap());
+        }
+        for _ in 0..2 {
+            isolation.prepare_around(CONTAINER, &limits(MIB)).unwrap();
+        }
+        isolation.prepare(inside, &limits(2 * MIB)).unwrap();
+        let given: Vec<String> =
+            sys.log().into_iter().filter(|line| line.starts_with("project ")).collect();
+        let (around, shared, task) = (around.display(), around.join("shared"), task.display());
+        let shared = shared.display();
+        let expected = [
+            format!("project {shared} 7"),
+            format!("project {around} 7"),
+            format!("project {task} 8"),
+        ];
+        assert_eq!(given, expected);
+        assert!(sys.log().contains(&format!("limit 7 {MIB} {MIB}")), "{:?}", sys.log());
+        assert_eq!(isolation.usage(CONTAINER).unwrap().disk_limit_bytes, Some(MIB));
+        isolation.cleanup(CONTAINER).unwrap();
+        assert_eq!(sys.log().last().unwrap(), "limit 7 0 0");
+    }
+
+    #[test]
+    fn a_volume_is_held_to_its_size_whoever_uses_it() {
+        let (sys, directory, options) = ground("7-9");
+        let (isolation, _) = Isolation::new(&options, &sys).unwrap();
+        let volume = directory.path().join("volumes/roles/web/db");
+        isolation.hold_volume(&volume, MIB).unwrap();
+        let (again, _) = Isolation::new(&options, &sys).unwrap();
+        again.hold_volume(&volume, 2 * MIB).unwrap();
+        let at = volume.display();
+        let done = [
+            "limit 7 0 0".to_owned(),
+            format!("project {at} 7"),
+            format!("limit 7 {MIB} {MIB}"),
+            format!("limit 7 {} {}", 2 * MIB, 2 * MIB),
+        ];
+        assert_eq!(sys.log(), done);
+        let (none, _) = Isolation::new(&crate::isolation::tests::options(None), &sys).unwrap();
+        none.hold_volume(&volume, MIB).unwrap();
     }
 
     #[test]

@@ -62,6 +62,7 @@ fn main() -> ExitCode {
         roles: Vec::new(),
         failover: Duration::ZERO,
         credential: std::env::var_os("MESITA_CREDENTIAL").map(Into::into),
+        insecure: std::env::var_os("MESITA_INSECURE").is_some(),
         resume: None,
     };
     match run(&masters, &framework, event) {

@@ -83,6 +83,7 @@ fn be_framework(masters: &str, wanted: usize, line: &str) -> Result<(), framewor
         roles: Vec::new(),
         failover: Duration::ZERO,
         credential: std::env::var_os("MESITA_CREDENTIAL").map(Into::into),
+        insecure: std::env::var_os("MESITA_INSECURE").is_some(),
         resume: None,
     };
     let (line, mut launched, mut ended) = (line.to_owned(), 0, 0);

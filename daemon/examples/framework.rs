@@ -103,6 +103,7 @@ fn main() -> ExitCode {
         roles: Vec::new(),
         failover: Duration::from_secs(3_600),
         credential: std::env::var_os("MESITA_CREDENTIAL").map(Into::into),
+        insecure: std::env::var_os("MESITA_INSECURE").is_some(),
         resume,
     };
     let (id, command) = (String::new(), command.clone());

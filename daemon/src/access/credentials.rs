@@ -137,7 +137,7 @@ impl Credential {
 
     /// What tasks find in their environment when the operator wants that: where the masters are, and
     /// this credential, for themselves and for Mesos' own frameworks.
-    pub(crate) fn for_tasks(&self, masters: &str) -> ForTasks {
+    pub(crate) fn for_tasks(&self, masters: &str, insecure: bool) -> ForTasks {
         let secret = String::from_utf8_lossy(self.secret()).into_owned();
         let whole = serde_json::json!({"principal": self.principal, "secret": secret});
         let variables = [
@@ -146,7 +146,9 @@ impl Credential {
             ("DEFAULT_PRINCIPAL", self.principal.clone()),
             ("DEFAULT_SECRET", secret),
         ];
-        ForTasks(variables.map(|(name, value)| (name.to_owned(), value)).into_iter().collect())
+        let insecure = insecure.then(|| ("MESITA_INSECURE", "true".to_owned()));
+        let all = variables.into_iter().chain(insecure);
+        ForTasks(all.map(|(name, value)| (name.to_owned(), value)).collect())
     }
 
     /// One that is in no file. A secret that is too long proves nothing.

@@ -197,7 +197,8 @@ pub(super) fn reach(
 ) -> Result<(Vec<String>, Transport), Failure> {
     // A token says by which key the masters are known, whatever the environment says of others.
     let told = if flags.join.is_some() { Trust::default() } else { flags.trusted.trust() };
-    let trust = Trust { pin: pin.or(told.pin), node, ..told };
+    let insecure = flags.listen.insecure;
+    let trust = Trust { pin: pin.or(told.pin), node, insecure, ..told };
     if flags.join.is_some() && !is_secure(flags) {
         let why = "--join: a node joins by TLS: --master https://HOST:PORT";
         return Err(Failure::new(USAGE, why));
@@ -215,5 +216,6 @@ fn credential(flag: &str, path: Option<&Path>) -> Result<Option<Rc<Credential>>,
 /// What tasks find in their environment.
 fn credential_of_tasks(flags: &Agent) -> Result<ForTasks, Failure> {
     let read = credential("--task-credential", flags.access.task_credential.as_deref())?;
-    Ok(read.map(|one| one.for_tasks(&flags.master.join(","))).unwrap_or_default())
+    let masters = flags.master.join(",");
+    Ok(read.map(|one| one.for_tasks(&masters, flags.listen.insecure)).unwrap_or_default())
 }

@@ -501,8 +501,8 @@ mod tests {
     use serde_json::json;
 
     fn of(framework: Option<&str>) -> TaskAt {
-        let at =
-            crate::flags::Where { master: None, credential: None, trusted: Default::default() };
+        let trusted = Default::default();
+        let at = crate::flags::Where { master: None, credential: None, trusted, insecure: false };
         TaskAt { at, task: "web".to_owned(), framework: framework.map(str::to_owned) }
     }
 

@@ -26,7 +26,7 @@ pub(super) fn addresses(at: &Where) -> Result<(Vec<String>, Transport), Failure>
     let Some(said) = at.master.as_deref() else {
         return Ok((DEFAULTS.map(str::to_owned).to_vec(), Transport::Plain));
     };
-    let reached = reached(said.split(','), at.trusted.trust());
+    let reached = reached(said.split(','), at.trust());
     reached.map_err(|why| Failure::new(USAGE, format!("--master: {why}")))
 }
 

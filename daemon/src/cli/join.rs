@@ -83,7 +83,7 @@ pub(super) fn asked(
         let why = format!("--masters names {me} alone, which is this one: name one that is there");
         return Err(Failure::new(USAGE, why));
     }
-    let trust = Trust { pin: Some(token.pin), node: own.proof.as_ref(), ca_file: None };
+    let trust = Trust { pin: Some(token.pin), node: own.proof.as_ref(), ..Trust::default() };
     let (addresses, over) = reached(&others, trust).map_err(|why| Failure::new(USAGE, why))?;
     let credential = Some(Rc::new(token.credential()));
     let own = Own { key: own.key, credential, ..Own::new(Role::Master) };

@@ -74,6 +74,17 @@ impl Ends {
             Self::Tcp { peer, .. } => peer.to_string(),
         }
     }
+
+    /// True when both are on this machine.
+    pub(crate) fn are_here(&self) -> bool {
+        match self {
+            Self::Memory => true,
+            Self::Tcp { local, peer } => {
+                let [local, peer] = [local, peer].map(|end| end.ip().to_canonical());
+                peer.is_loopback() || peer == local
+            }
+        }
+    }
 }
 
 impl Pipe {

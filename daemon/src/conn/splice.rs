@@ -14,7 +14,7 @@ use mesita_core::wire::{Head, decode};
 
 use super::dial::connect;
 use super::hello::{self, Own};
-use super::{Ends, Pipe, Reading, Writing};
+use super::{Pipe, Reading, Writing};
 use crate::bodies::Bodies;
 use crate::tls::Transport;
 
@@ -30,6 +30,9 @@ pub(crate) async fn around(
     store: &RefCell<Bodies>,
 ) -> io::Result<Pipe> {
     let other = |why: &dyn std::fmt::Display| io::Error::other(format!("{by}: {why}"));
+    if matches!(over, Transport::Plain) {
+        return Err(other(&"what is said in the clear stays within this machine"));
+    }
     let Pipe { reading, mut writing, ends, .. } = connect(by, over).await?;
     let greeted = hello::dial(reading, &mut writing, own, store).await;
     let (mut frames, peer) = greeted.map_err(|refused| other(&refused))?;
@@ -58,15 +61,8 @@ pub(crate) async fn around(
 /// Refused where that would be a connection within this machine: it would be taken for one of the
 /// user that this process runs as.
 pub(crate) async fn onward(leader: &str) -> io::Result<Pipe> {
-    let pipe = connect(leader, &Transport::Plain).await?;
-    let is_here = match pipe.ends {
-        Ends::Memory => true,
-        Ends::Tcp { local, peer } => {
-            let [local, peer] = [local.ip().to_canonical(), peer.ip().to_canonical()];
-            peer.is_loopback() || peer == local
-        }
-    };
-    if is_here {
+    let pipe = connect(leader, &Transport::Anywhere).await?;
+    if pipe.ends.are_here() {
         return Err(io::Error::other("it is on the machine of the master that was asked"));
     }
     Ok(pipe)

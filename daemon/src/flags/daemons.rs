@@ -53,7 +53,7 @@ pub(crate) struct Listen {
     #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1")]
     pub(crate) ip: IpAddr,
     /// Listen where other machines reach it, without TLS or passwords: anyone may do anything but
-    /// run tasks as root
+    /// run tasks as root. An agent speaks with masters of other machines in the clear, too
     #[arg(long)]
     pub(crate) insecure: bool,
     #[command(flatten)]

@@ -7,6 +7,7 @@ use clap::Args;
 use super::restart::RestartRule;
 use super::text::Duration;
 use super::tls::Trusted;
+use crate::tls::Trust;
 
 /// Where the cluster is.
 #[derive(Clone, Debug, Args)]
@@ -20,6 +21,16 @@ pub(crate) struct Where {
     pub(crate) credential: Option<PathBuf>,
     #[command(flatten)]
     pub(crate) trusted: Trusted,
+    /// Speak with masters of other machines in the clear, too: who is on the way may read and change all
+    #[arg(long, env = "MESITA_INSECURE")]
+    pub(crate) insecure: bool,
+}
+
+impl Where {
+    /// How far masters are trusted.
+    pub(crate) fn trust(&self) -> Trust<'_> {
+        Trust { insecure: self.insecure, ..self.trusted.trust() }
+    }
 }
 
 /// `mesita run`

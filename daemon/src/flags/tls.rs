@@ -33,6 +33,6 @@ pub(crate) struct Trusted {
 impl Trusted {
     /// The same, for who dials.
     pub(crate) fn trust(&self) -> Trust<'_> {
-        Trust { ca_file: self.tls_ca_file.as_deref(), pin: self.tls_pin, node: None }
+        Trust { ca_file: self.tls_ca_file.as_deref(), pin: self.tls_pin, ..Trust::default() }
     }
 }

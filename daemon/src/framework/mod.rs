@@ -72,6 +72,9 @@ pub struct Framework {
     /// File with the principal and secret that it shows masters which ask for them:
     /// `{"principal": "...", "secret": "..."}`, or that itself; none = it shows none.
     pub credential: Option<PathBuf>,
+    /// That it speaks with masters of other machines in the clear, too, where all that is said can be
+    /// read and changed on the way.
+    pub insecure: bool,
     /// Its id of an earlier run, as [`Event::Subscribed`] has told it: its tasks are its own again.
     pub resume: Option<String>,
 }
@@ -430,8 +433,8 @@ pub fn run(
     });
     let driver = Rc::clone(&telling.driver);
     client.serve(telling as Rc<dyn App>);
-    let (addresses, over) =
-        reached(masters.split(','), Trust::default()).map_err(Error::Invalid)?;
+    let trust = Trust { insecure: framework.insecure, ..Trust::default() };
+    let (addresses, over) = reached(masters.split(','), trust).map_err(Error::Invalid)?;
     let nodes: [Rc<dyn Node>; 1] = [Rc::clone(&client) as Rc<dyn Node>];
     process.run(&nodes, async {
         describe(&client, framework)?;

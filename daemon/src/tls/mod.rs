@@ -38,6 +38,30 @@ pub(crate) use pin::Pin;
 pub(crate) use served::Served;
 pub(crate) use transport::{Transport, Trust, reached};
 
+/// For whom else the last certificate of a chain signs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Signer {
+    /// For this cluster alone: it has the key of that.
+    OfTheCluster,
+    /// Nobody has said.
+    OfWhomever,
+}
+
+/// Why a connection is none by TLS, and what to do about it.
+#[derive(Debug)]
+pub(crate) struct NoTls {
+    pub(crate) says: String,
+    pub(crate) fix: &'static str,
+}
+
+impl std::fmt::Display for NoTls {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.says)
+    }
+}
+
+impl std::error::Error for NoTls {}
+
 /// What is said of anything that needs TLS in a build that has none.
 #[cfg(not(feature = "tls"))]
 pub(crate) const ABSENT: &str = "needs TLS, which this build is without (Cargo's feature `tls`)";

@@ -111,7 +111,17 @@ fn an_agent_that_only_dials_out_shows_what_its_tasks_write() {
     // The agent listens at loopback alone: from outside its namespace nobody reaches it.
     let root = format!("--cgroups-root={}", world.name());
     let flags = ["--master", "10.77.0.1:5050", "--work-dir", agent_dir, &root, "--hostname=behind"];
-    let agent = start(&world, &inside, &[&["agent"], &flags[..]].concat());
+    let begin = [&["agent"], &flags[..]].concat();
+    // Nothing is said in the clear on a cable unless somebody wants that.
+    for words in [&begin[..], &["ps", "--master", "10.77.0.1:5050"]] {
+        let said = start(&world, &inside, words).end();
+        assert!(
+            said.status == 2 && said.err.contains("say https://10.77.0.1:5050"),
+            "{}",
+            said.err
+        );
+    }
+    let agent = start(&world, &inside, &[&begin[..], &["--insecure"]].concat());
     agent.says("registered with the master at 10.77.0.1:5050");
     let mut probe = world.command_in(&outside.wrapper(), "bash");
     probe.args(["-c", "exec 3<>/dev/tcp/10.77.0.2/5051"]);
@@ -164,7 +174,7 @@ fn behind(world: &World, namespace: &Namespace, name: &str, port: &str) -> Proce
     let work_dir = world.path(name);
     let root = format!("--cgroups-root={}", world.name());
     let begin = ["agent", "--master", "10.77.0.1:5050", "--hostname=behind", &root];
-    let more = ["--port", port, "--resources=cpus:1;mem:128", "--work-dir"];
+    let more = ["--insecure", "--port", port, "--resources=cpus:1;mem:128", "--work-dir"];
     let flags = [&begin[..], &more, &[work_dir.to_str().unwrap()]].concat();
     let agent = start(world, namespace, &flags);
     agent.says("registered with the master at 10.77.0.1:5050");

@@ -321,7 +321,7 @@ fn masters_and_agents_that_were_all_renumbered_find_each_other_by_their_names() 
     renumber(11);
     let before = [0, 1, 2].map(|at| master(at, 11, &["--bootstrap"]));
     before.iter().for_each(|process| process.says("master at 127.0."));
-    let agent = with_hosts(&world, Agent::new(&world, &list, &[]).command());
+    let agent = with_hosts(&world, Agent::new(&world, &list, &["--insecure"]).command());
     agent.says("registered with the master at m");
     before.into_iter().for_each(Process::kill);
     renumber(12);
@@ -363,7 +363,8 @@ fn masters_and_ten_agents_whose_addresses_all_change_at_once_form_again_unaided(
     let gate = world.path("gate");
     let line = format!("echo up; until [ -e {} ]; do sleep 0.05; done; exit 7", gate.display());
     let mark = world.marked();
-    let run = ["run", &mark, "--master", &list, "--user", "nobody", "--command", &line];
+    let begin = ["run", &mark, "--insecure", "--master", &list];
+    let run = [&begin[..], &["--user", "nobody", "--command", &line]].concat();
     let run = start(3, world.mesita(&run));
     run.prints("up\n");
 

@@ -205,7 +205,7 @@ fn other_machines_come_by_tls_and_with_a_credential_or_not_at_all() {
     assert!(said.out.contains("400 Bad Request"), "{}{}", said.out, said.err);
     assert!(said.out.contains("say https://HOST:PORT"), "{}", said.out);
     let ps = ["ps", "--agents", "--credential", &one, "--master"];
-    let said = start(&world, &inside, &[&ps[..], &["10.77.0.1:5050"]].concat()).end();
+    let said = start(&world, &inside, &[&ps[..], &["10.77.0.1:5050", "--insecure"]].concat()).end();
     assert!(said.status == 4 && said.err.contains("say https://HOST:PORT"), "{}", said.err);
     // Without a credential it is told nothing but what all may know.
     let trusts = ["--cacert", authority.flag()];

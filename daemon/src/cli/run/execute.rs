@@ -53,6 +53,9 @@ struct Flags {
     /// File with the principal and secret to show the master
     #[arg(long, value_name = "FILE", env = "MESITA_CREDENTIAL", hide_env = true)]
     credential: Option<PathBuf>,
+    /// Speak with masters of other machines in the clear, too
+    #[arg(long, env = "MESITA_INSECURE", hide_env = true)]
+    insecure: bool,
     /// Accepted for Mesos' sake: every framework is checkpointed here
     #[arg(long, value_name = "BOOL", num_args = 0..=1, default_missing_value = "true",
           require_equals = true)]
@@ -109,6 +112,7 @@ pub(crate) fn main(arguments: Vec<OsString>) -> Result<ExitCode, Failure> {
             master: Some(address.clone()),
             credential: flags.credential,
             trusted: Default::default(),
+            insecure: flags.insecure,
         };
         on_cluster(job, Voice::Mesos, &address, &at)?
     };

@@ -20,6 +20,7 @@ use mesita_core::wire::ContainerId;
 use mesita_core::wire::task::Exit;
 
 use crate::cgroups::{self, Alive, At, Cgroups, Controller, Wanted};
+use crate::host::{self, Host};
 use crate::images::{self, Provisioner};
 use crate::isolators::{
     self, Additions, Capabilities, Container, Entry, Ground, Io, Ipc, Isolator, Limitation,
@@ -293,6 +294,7 @@ pub struct Isolation<'s> {
     provisioner: Option<Arc<Provisioner>>,
     mounts: Result<Namespaces, Unusable>,
     work_dir: Option<WorkDir>,
+    host: Option<Host>,
 }
 
 impl<'s> Isolation<'s> {
@@ -318,7 +320,11 @@ impl<'s> Isolation<'s> {
         let is_closed = isolators.iter().any(|(name, _)| parts(name));
         let work_dir = options.work_dir.as_ref().filter(|_| options.keeper_version >= WALLS_SINCE);
         let work_dir = work_dir.map(|path| WorkDir::new(path, &options.writable, is_closed));
-        Ok((Self { sys, cgroups, isolators, off, provisioner, mounts, work_dir }, degraded))
+        let names: Vec<&str> = isolators.iter().map(|(name, _)| *name).collect();
+        let host =
+            Host::new(&names, &options.writable).filter(|_| options.keeper_version >= host::SINCE);
+        let own = Self { sys, cgroups, isolators, off, provisioner, mounts, work_dir, host };
+        Ok((own, degraded))
     }
 
     /// Tells of each isolator that `--isolation` means whether [`new`](Self::new) could use it, by
@@ -435,6 +441,10 @@ impl<'s> Isolation<'s> {
         }
         if let Some(work_dir) = &self.work_dir {
             work_dir.keep_out(at, limits, &mut additions);
+        }
+        if let Some(host) = &self.host {
+            let work_dir = self.work_dir.as_ref().map(WorkDir::path);
+            host.put_around(at, limits, work_dir, &mut additions);
         }
         Ok(Prepared { cgroups: self.joined(at), additions })
     }

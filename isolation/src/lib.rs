@@ -43,6 +43,7 @@
 #![deny(unsafe_code)]
 
 pub mod cgroups;
+mod host;
 pub mod images;
 mod isolation;
 pub mod isolators;

@@ -48,6 +48,11 @@ impl WorkDir {
         Self { path: path_text(&path), pinned, reached, is_closed }
     }
 
+    /// Where it is.
+    pub(crate) fn path(&self) -> &Path {
+        Path::new(OsStr::from_bytes(self.path.to_bytes()))
+    }
+
     /// Where tasks cannot write though `--writable` says so.
     pub(crate) fn withheld(&self) -> &[PathBuf] {
         if self.is_closed { &[] } else { &self.reached }
@@ -61,8 +66,7 @@ impl WorkDir {
         }
         if additions.namespaces.mount {
             let (path, pinned) = (self.path.clone(), self.pinned.clone());
-            let own = Path::new(OsStr::from_bytes(self.path.to_bytes()));
-            let around = at.inside.map(|around| sandbox::path(own, around));
+            let around = at.inside.map(|around| sandbox::path(self.path(), around));
             let kept = limits.writable.iter().chain(&around).map(|path| path_text(path)).collect();
             additions.walls.push(Wall::Closed { path, pinned, kept });
         } else {

@@ -14,7 +14,7 @@ use mesita_isolation::keeper::protocol::{
     Asked, Cgroup, Decoder, Ended, Enter, Held, Launch, Left, Malformed, Namespaces, Refused,
     Reply, Request, Rlimit, Stdio, Step, Trouble, User, Welcome, encode,
 };
-use mesita_isolation::keeper::wall::{Bind, Link, Node, Root, Wall};
+use mesita_isolation::keeper::wall::{Bind, Host, Link, Node, Root, Wall};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
@@ -169,6 +169,17 @@ fn requests() -> Vec<(&'static str, Request)> {
                     own: [10, 213, 0, 1],
                     ingress: 300,
                     egress: 1,
+                })],
+            },
+        ),
+        (
+            "request.launch-still",
+            Request::LaunchWith {
+                launch: Box::new(launch()),
+                walls: vec![Wall::Host(Host {
+                    writable: vec![c"/tmp".into()],
+                    hidden: vec![c"/run".into()],
+                    shown: vec![c"/run/systemd/resolve".into()],
                 })],
             },
         ),

@@ -256,6 +256,9 @@ pub struct ImageVolume {
 /// The name of the isolator that gives a task a root of its own.
 pub const FILESYSTEM_LINUX: &str = "filesystem/linux";
 
+/// The name of the isolator that keeps a task from writing elsewhere.
+pub(crate) const LINUX_LANDLOCK: &str = "linux/landlock";
+
 /// The name of the isolator that keeps from a task what only root may do.
 pub(crate) const LINUX_CAPABILITIES: &str = "linux/capabilities";
 

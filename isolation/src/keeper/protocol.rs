@@ -22,7 +22,7 @@ use super::wall::Wall;
 use crate::sys::errno_text;
 
 /// The protocol spoken by this release.
-pub const VERSION_MAX: u16 = 3;
+pub const VERSION_MAX: u16 = 4;
 /// The oldest protocol this release still speaks.
 pub const VERSION_MIN: u16 = 1;
 /// Bytes of one message. Arguments and environment of a task are in one message.

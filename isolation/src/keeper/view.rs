@@ -8,11 +8,14 @@ use std::os::fd::OwnedFd;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{Mode, OFlags, mkdirat, open, openat, readlink, symlinkat};
+use rustix::fs::{
+    CWD, FileType, Mode, OFlags, fstat, mkdirat, mknodat, open, openat, readlink, symlinkat,
+};
 use rustix::io::Errno;
 use rustix::mount::{MountFlags, mount, mount_bind, mount_bind_recursive, mount_remount};
 
 use super::protocol::Cgroup;
+use super::wall::Host;
 use super::walls::link;
 use crate::sys;
 
@@ -86,6 +89,104 @@ fn directory(top: &OwnedFd, below: &OsStr) -> Result<OwnedFd, Errno> {
 /// Nothing is added to what was mounted at a path.
 fn seal(path: &CStr) -> Result<(), Errno> {
     mount_remount(path, MountFlags::BIND | MountFlags::RDONLY | harmless(), c"")
+}
+
+/// What stays a task's own to change wherever it may write: what its namespaces have there, and nodes of
+/// devices do not.
+const OWN: [&CStr; 4] = [c"/proc", c"/dev/mqueue", c"/dev/pts", c"/dev/shm"];
+
+/// A part of the machine that a task keeps as it is: where that is, and a mount of it that is nowhere yet.
+struct Part {
+    path: PathBuf,
+    at: OwnedFd,
+    tree: OwnedFd,
+}
+
+impl Part {
+    /// What is at a path, if anything.
+    fn of(path: &CStr) -> Result<Option<Self>, Errno> {
+        let Ok(at) = open(path, OFlags::PATH | OFlags::CLOEXEC, Mode::empty()) else {
+            return Ok(None);
+        };
+        let (path, tree) = (real(&at)?, sys::clone_mounts(&at)?);
+        Ok(Some(Self { path, at, tree }))
+    }
+
+    fn all<'p>(paths: impl Iterator<Item = &'p CStr>) -> Result<Vec<Self>, Errno> {
+        let mut parts: Vec<Self> =
+            paths.filter_map(|path| Self::of(path).transpose()).collect::<Result<_, _>>()?;
+        // Whatever is below another one comes along with that.
+        parts.sort_by(|one, other| one.path.cmp(&other.path));
+        parts.dedup_by(|later, first| later.path.starts_with(&first.path));
+        Ok(parts)
+    }
+}
+
+/// Makes all that is mounted read-only, but for what a task was `given` and its own, and leaves nothing
+/// of hidden directories but that, and what is shown there.
+pub(super) fn keep_still<'g>(
+    host: &'g Host,
+    given: impl Iterator<Item = &'g CStr>,
+) -> Result<(), Errno> {
+    let own = OWN.into_iter().chain(host.writable.iter().map(CString::as_c_str));
+    let own = Part::all(own.chain(given))?;
+    if own.first().is_some_and(|part| part.path == Path::new("/")) {
+        return Ok(());
+    }
+    let shown = Part::all(host.shown.iter().map(CString::as_c_str))?;
+    let is_still = match sys::set_mounts_read_only(CWD, c"/") {
+        Err(Errno::NOSYS) => false,
+        done => done.map(|()| true)?,
+    };
+    for path in &host.hidden {
+        hide_all_but(path, &shown, &own)?;
+    }
+    let is_hidden = |part: &&Part| {
+        let mut hidden = host.hidden.iter().map(|path| OsStr::from_bytes(path.to_bytes()));
+        hidden.any(|path| part.path.starts_with(path) && part.path != Path::new(path))
+    };
+    let mut open = own.iter().filter(|part| is_still && !is_hidden(part));
+    open.try_for_each(|part| sys::attach_mounts(&part.tree, &part.at))
+}
+
+/// Leaves nothing of a directory but these parts of it, the ones to be read, the others as they are.
+fn hide_all_but(path: &CStr, shown: &[Part], own: &[Part]) -> Result<(), Errno> {
+    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let Ok(hidden) = open(path, flags, Mode::empty()) else { return Ok(()) };
+    let top = Path::new(OsStr::from_bytes(path.to_bytes()));
+    if own.iter().any(|part| top.starts_with(&part.path)) {
+        return Ok(());
+    }
+    let empty = empty(&hidden, path, c"mode=755,size=4k,nr_inodes=1k")?;
+    for part in shown {
+        let Ok(below) = part.path.strip_prefix(top) else { continue };
+        sys::set_mounts_read_only(&part.tree, c"").or_else(not_there)?;
+        sys::attach_mounts(&part.tree, place(&empty, below, &part.at)?)?;
+    }
+    for part in own {
+        let Ok(below) = part.path.strip_prefix(top) else { continue };
+        sys::attach_mounts(&part.tree, place(&empty, below, &part.at)?)?;
+    }
+    seal(path)
+}
+
+/// A call that this kernel does not have.
+fn not_there(errno: Errno) -> Result<(), Errno> {
+    if errno == Errno::NOSYS { Ok(()) } else { Err(errno) }
+}
+
+/// Something of the same kind as `like` to mount that on, made below `top`.
+fn place(top: &OwnedFd, below: &Path, like: &OwnedFd) -> Result<OwnedFd, Errno> {
+    if FileType::from_raw_mode(fstat(like)?.st_mode) == FileType::Directory {
+        return directory(top, below.as_os_str());
+    }
+    let above = directory(top, below.parent().unwrap_or(Path::new("")).as_os_str())?;
+    let name = below.file_name().ok_or(Errno::INVAL)?;
+    match mknodat(&above, name, FileType::RegularFile, Mode::from_raw_mode(0o600), 0) {
+        Err(Errno::EXIST) | Ok(()) => {}
+        Err(errno) => return Err(errno),
+    }
+    openat(&above, name, OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC, Mode::empty())
 }
 
 /// Cgroups of the task's own, found before it sees no others: where their hierarchies are mounted.

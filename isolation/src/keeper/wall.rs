@@ -125,6 +125,24 @@ pub enum Wall {
         /// What they are all inside of, which may have no process.
         of: ContainerId,
     },
+    /// What it finds of the machine's own files, in mounts of its own, where it has no other root.
+    Host(Host),
+}
+
+/// Places of each sort in one [`Host`].
+pub const PLACES_MAX: usize = 512;
+
+/// The machine's own files, for who stands on them. Paths are absolute; one that is not there is left out.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Host {
+    /// It changes nothing, neither files nor what the kernel knows about them, but below these, where it
+    /// works, what is mounted for it, in `/proc`, and in what of `/dev` is no device. Where the kernel is
+    /// older than Linux 5.12 nothing is kept from it.
+    pub writable: Vec<CString>,
+    /// Directories in which it finds nothing else than what it was given. One that is a link is left out.
+    pub hidden: Vec<CString>,
+    /// What it finds there all the same, and only reads.
+    pub shown: Vec<CString>,
 }
 
 /// Bytes of the name of an interface. Linux: `IFNAMSIZ`.
@@ -217,6 +235,7 @@ impl Wall {
             Self::Shm { .. } | Self::Devices { .. } => Step::Furnish,
             Self::Users => Step::Users,
             Self::Link(_) => Step::Link,
+            Self::Host(_) => Step::ReadOnly,
         }
     }
 }

@@ -23,8 +23,8 @@ use super::protocol::{Cgroup, Step};
 use super::root::{self, Furniture};
 use super::view::{self, Hierarchies};
 use super::wall::{
-    Bind, FILTER_MAX, HOSTNAME_MAX, KEPT_MAX, LAYERS_MAX, LINK_MAX, NODES_MAX, Node, PORTS_MAX,
-    Root, SECRET_MAX, WALLS_MAX, Wall,
+    Bind, FILTER_MAX, HOSTNAME_MAX, Host, KEPT_MAX, LAYERS_MAX, LINK_MAX, NODES_MAX, Node,
+    PLACES_MAX, PORTS_MAX, Root, SECRET_MAX, WALLS_MAX, Wall,
 };
 use crate::sys;
 
@@ -63,6 +63,10 @@ impl<'w> Walls<'w> {
                     is_absolute(path) && pinned.len() <= KEPT_MAX && kept.len() <= KEPT_MAX
                 }
                 Wall::Devices { nodes } => nodes.len() <= NODES_MAX,
+                Wall::Host(Host { writable, hidden, shown }) => {
+                    let few = [writable, hidden, shown].map(|all| all.len() <= PLACES_MAX);
+                    few.iter().all(|few| *few)
+                }
                 Wall::Link(link) => (1..=LINK_MAX).contains(&link.name.count_bytes()),
                 Wall::Volume { of, .. } => of.lower.len() <= LAYERS_MAX && !of.to.is_empty(),
                 Wall::Ipc
@@ -173,6 +177,7 @@ impl<'w> Walls<'w> {
                 Wall::Uts { .. }
                 | Wall::Ipc
                 | Wall::Link(_)
+                | Wall::Host(_)
                 | Wall::Users
                 | Wall::Processes
                 | Wall::Group { .. }
@@ -186,6 +191,13 @@ impl<'w> Walls<'w> {
                 | Wall::Ports { .. }
                 | Wall::Seccomp { .. } => Ok(()),
             };
+            done.map_err(|errno| (wall.step(), errno.raw_os_error()))?;
+        }
+        // Of all that was mounted for it by then.
+        for wall in self.walls {
+            let Wall::Host(host) = wall else { continue };
+            let given = self.given().filter(|to| is_absolute(to)).chain([works]);
+            let done = view::keep_still(host, given);
             done.map_err(|errno| (wall.step(), errno.raw_os_error()))?;
         }
         Ok(())
@@ -219,6 +231,14 @@ impl<'w> Walls<'w> {
         self.walls.iter().filter_map(|wall| {
             let Wall::Bind(bind) = wall else { return None };
             Some(bind)
+        })
+    }
+
+    /// Where something was mounted for it.
+    fn given(&self) -> impl Iterator<Item = &CStr> {
+        self.walls.iter().filter_map(|wall| match wall {
+            Wall::Bind(Bind { to, .. }) | Wall::Secret { to, .. } => Some(to.as_c_str()),
+            _ => None,
         })
     }
 

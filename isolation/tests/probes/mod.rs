@@ -64,6 +64,10 @@ enum Given {
     /// A file in a directory that anybody may write to, and a name in it that is free.
     File,
     Name,
+    /// A file of its user's, elsewhere than it writes.
+    Own,
+    /// Somebody who listens where services of the machine do.
+    Service,
     /// Files of its agent's work directory, and a directory that this is in, all below `--writable`.
     Identity,
     Ledger,
@@ -132,6 +136,8 @@ const SYS: &[&str] = &[
     "linux/landlock",
 ];
 const WRITING: &[&str] = &["linux/landlock"];
+/// What makes a task change nothing of the machine's, in mounts of its own.
+const STILL: &[&str] = &["filesystem/linux", "linux/landlock"];
 const MEMORY: &[&str] = &["cgroups/mem"];
 /// Whatever gives a task mounts of its own.
 const MOUNTED: &[&str] =
@@ -226,10 +232,20 @@ pub(crate) const PROBES: &[Probe] = &[
     probe("timers", Root, HIDDEN, Given::Nothing),
     probe("slabs", Root, HIDDEN, Given::Nothing),
     probe("sysfs", Root, SYS, Given::Nothing),
-    probe("write", Ordinary, WRITING, Given::Name),
-    probe("truncate", Ordinary, WRITING, Given::File),
-    probe("remove", Ordinary, WRITING, Given::File),
-    probe("rename", Ordinary, WRITING, Given::File),
+    probe("write", Ordinary, STILL, Given::Name),
+    Probe { lacks: SIGHT, ..probe("write", Ordinary, WRITING, Given::Name) },
+    Probe { lacks: SIGHT, ..probe("truncate", Ordinary, WRITING, Given::File) },
+    Probe { lacks: SIGHT, ..probe("remove", Ordinary, WRITING, Given::File) },
+    Probe { lacks: SIGHT, ..probe("rename", Ordinary, WRITING, Given::File) },
+    // What changes a file without writing it, and whoever serves the machine.
+    probe("mode", Root, STILL, Given::Own),
+    probe("mode", Ordinary, STILL, Given::Own),
+    probe("owner", Root, STILL, Given::Own),
+    probe("times", Root, STILL, Given::Own),
+    probe("attribute", Root, STILL, Given::Own),
+    probe("flags", Root, STILL, Given::Own),
+    probe("service", Root, STILL, Given::Service),
+    probe("service", Ordinary, STILL, Given::Service),
     // 5, 32: its agent's.
     probe("identity", Ordinary, SIGHT, Given::Identity),
     probe("ledger", Ordinary, MOUNTED, Given::Ledger),
@@ -309,7 +325,7 @@ fn outside() -> PathBuf {
 }
 
 impl Host {
-    fn with(given: Given) -> Self {
+    fn with(given: Given, owner: Option<u32>) -> Self {
         let mut host = Self {
             words: Vec::new(),
             process: None,
@@ -381,9 +397,25 @@ impl Host {
                 host.words.push(listener.local_addr().unwrap().to_string());
                 host._listener = Some(listener);
             }
-            Given::File | Given::Name => {
+            Given::Service => {
+                let socket = Path::new("/run").join(name);
+                let Ok(listener) = std::os::unix::net::UnixListener::bind(&socket) else {
+                    return host;
+                };
+                let all = std::fs::Permissions::from_mode(0o666);
+                std::fs::set_permissions(&socket, all).unwrap();
+                host._abstract = Some(listener);
+                host.words.push(socket.to_str().unwrap().to_owned());
+                host.shared = Some(socket);
+            }
+            Given::File | Given::Name | Given::Own => {
                 let directory = outside();
                 let file = directory.join("file");
+                if given == Given::Own {
+                    std::fs::write(&file, "precious").unwrap();
+                    let own = owner.map(|_| NOBODY);
+                    std::os::unix::fs::chown(&file, own, own).unwrap();
+                }
                 if given == Given::File {
                     std::fs::write(&file, "precious").unwrap();
                     let all = std::fs::Permissions::from_mode(0o666);
@@ -406,7 +438,7 @@ impl Host {
 /// Runs a probe with these isolators; what it says, or that it was killed for what it did.
 fn run(probe: &Probe, isolators: &[String]) -> Got {
     let as_user = probe.who == Ordinary && rustix::process::geteuid().is_root();
-    let mut host = Host::with(probe.given);
+    let mut host = Host::with(probe.given, as_user.then_some(NOBODY));
     let mut world = World::with(&[], as_user.then_some(NOBODY));
     let key = u64::from(std::process::id()) << 24 | 0x70_0000;
     let mut options =
@@ -449,8 +481,8 @@ fn run(probe: &Probe, isolators: &[String]) -> Got {
         isolation.cleanup(container).unwrap();
         host.words.push(found);
     }
-    if probe.given == Given::Queue && host.words.is_empty() {
-        return Got::Lacking("no queues".to_owned());
+    if matches!(probe.given, Given::Queue | Given::Service) && host.words.is_empty() {
+        return Got::Lacking("no queues, or no services of ours".to_owned());
     }
     launch
         .arguments

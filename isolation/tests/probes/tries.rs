@@ -157,6 +157,15 @@ pub(crate) fn play(name: &str, words: Words<'_>) -> Got {
         "truncate" => of_io(OpenOptions::new().write(true).truncate(true).open(&words[0])),
         "remove" => of_io(std::fs::remove_file(&words[0])),
         "rename" => of_io(std::fs::rename(&words[0], format!("{}.gone", words[0]))),
+        "mode" => {
+            use std::os::unix::fs::PermissionsExt;
+            of_io(std::fs::set_permissions(&words[0], std::fs::Permissions::from_mode(0o600)))
+        }
+        "owner" => of_io(std::os::unix::fs::chown(&words[0], Some(0), Some(0))),
+        "times" => of_io(times(&words[0])),
+        "attribute" => attribute(&words[0]),
+        "flags" => flags(&words[0]),
+        "service" => of_io(UnixStream::connect(&words[0])),
         "shared-file" => of_io(File::open(&words[0])),
         "identity" => of_io(File::open(&words[0])),
         "ledger" => of_io(OpenOptions::new().append(true).open(&words[0])),
@@ -364,6 +373,40 @@ fn of_x32() -> Got {
     match call(0x4000_0000 | libc::SYS_getpid, [0; 6]) {
         Ok(_) => Through,
         Err(_) => Held("no such call".to_owned()),
+    }
+}
+
+/// The times of a file, by its name alone.
+fn times(path: &str) -> std::io::Result<()> {
+    let path = CString::new(path).unwrap();
+    let done = call(libc::SYS_utimensat, [-100isize as usize, path.as_ptr() as usize, 0, 0, 0, 0]);
+    done.map(drop).map_err(Error::from_raw_os_error)
+}
+
+fn attribute(path: &str) -> Got {
+    let path = CString::new(path).unwrap();
+    let name = c"user.mesita".as_ptr() as usize;
+    match call(libc::SYS_setxattr, [path.as_ptr() as usize, name, name, 1, 0, 0]) {
+        Err(libc::EOPNOTSUPP) => Lacking("no attributes".to_owned()),
+        done => {
+            of_call(done.map_err(|errno| if errno == libc::EROFS { libc::EPERM } else { errno }))
+        }
+    }
+}
+
+/// Flags of a file that is only read: those that it has, which changes nothing.
+fn flags(path: &str) -> Got {
+    use std::os::fd::AsRawFd;
+    let file = File::open(path).unwrap();
+    let mut has = [0_u64; 2];
+    let (get, set) = (0x8008_6601_usize, 0x4008_6602_usize);
+    let fd = file.as_raw_fd() as usize;
+    if call(libc::SYS_ioctl, [fd, get, has.as_mut_ptr() as usize, 0, 0, 0]).is_err() {
+        return Lacking("no flags of files".to_owned());
+    }
+    match call(libc::SYS_ioctl, [fd, set, has.as_ptr() as usize, 0, 0, 0]) {
+        Ok(_) => Through,
+        Err(errno) => Held(Error::from_raw_os_error(errno).to_string()),
     }
 }
 

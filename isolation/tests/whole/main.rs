@@ -167,6 +167,7 @@ fn main() {
             a_child_beyond_the_memory_is_seen_while_its_parent_runs,
             a_fork_bomb_stays_below_its_limit,
             a_task_finds_its_own_limits_and_no_other_cgroup,
+            where_services_are_a_task_finds_what_is_its_own_or_named_and_nothing_else,
             shared_memory_is_the_tasks_own_and_bounded_and_goes_with_it,
             cpu_time_is_shared_by_the_requests,
             a_cap_on_the_cpu_holds,

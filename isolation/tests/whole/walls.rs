@@ -11,6 +11,7 @@ use mesita_core::wire::task::Exit;
 use mesita_isolation::cgroups::{At, Part};
 use mesita_isolation::isolators::{Cap, Io, Reason, TaskLimits};
 use mesita_isolation::keeper::protocol::{Enter, Held, Namespaces, Request, Stdio, Welcome};
+use mesita_isolation::keeper::wall::{Host, Wall};
 use mesita_isolation::sys::{Device, DeviceKind, Linux, Sys, Version};
 use mesita_isolation::{Isolation, Killed, Options, machine};
 use rustix::event::{PollFd, PollFlags, poll};
@@ -351,6 +352,43 @@ pub(crate) fn a_task_finds_its_own_limits_and_no_other_cgroup() {
     assert!(
         said.matches("ead-only file system").count() + said.matches("No such file").count() >= 2
     );
+}
+
+/// A directory where services have theirs, which goes away with its owner.
+struct BesideServices(PathBuf);
+
+impl Drop for BesideServices {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_dir_all(&self.0);
+    }
+}
+
+pub(crate) fn where_services_are_a_task_finds_what_is_its_own_or_named_and_nothing_else() {
+    let mut world = World::new();
+    let top = BesideServices(PathBuf::from(format!("/run/mesita-whole-{}", std::process::id())));
+    for name in ["works", "named", "shown", "other"] {
+        std::fs::create_dir_all(top.0.join(name)).unwrap();
+    }
+    std::fs::write(top.0.join("file"), "told\n").unwrap();
+    let at = |name: &str| crate::world::text(&top.0.join(name));
+    world.namespaces = Namespaces { user: false, pid: true, mount: true };
+    world.walls = vec![Wall::Host(Host {
+        writable: vec![at("named"), c"/tmp".into(), c"/nonexistent".into()],
+        hidden: vec![c"/run".into(), c"/var/run".into()],
+        shown: vec![at("shown"), at("file"), c"/run/nonexistent".into()],
+    })];
+    let script = "cd ..; exec 2>/dev/null; ls /run | wc -l; ls; cat file; echo x >works/a && \
+                  echo x >named/a && rm works/a && chmod 700 named && echo may; echo x >shown/a || \
+                  chmod 700 shown || chmod 777 /run || echo x >new || chmod 755 /etc/passwd || echo held";
+    let mut launch = world.plan(&["/bin/sh", "-c", script]);
+    launch.directory = at("works");
+    let container = world.send(launch);
+    world.launched(container);
+    assert_eq!(world.exit(container), Exit::Code(0));
+    let said = std::fs::read_to_string(top.0.join("works/out")).unwrap();
+    assert_eq!(said, "1\nfile\nnamed\nshown\nworks\ntold\nmay\nheld\n");
+    assert!(top.0.join("named/a").exists() && top.0.join("other").exists());
+    assert!(!top.0.join("shown/a").exists() && !top.0.join("works/a").exists());
 }
 
 pub(crate) fn shared_memory_is_the_tasks_own_and_bounded_and_goes_with_it() {

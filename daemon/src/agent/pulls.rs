@@ -26,7 +26,7 @@ use mesita_isolation::images::{Digest, Lacks, Name, Place, Provisioner, Source};
 use serde_json::{Value, json};
 
 use super::AgentNode;
-use super::fetch::{Budget, Means, Pace};
+use super::fetch::{Budget, Means, Pace, Part};
 use super::files;
 use super::images::{Registry, in_directory, read};
 use crate::alarm;
@@ -345,7 +345,9 @@ impl AgentNode {
         let more = |bytes: u64| self.pulls.bytes.set(self.pulls.bytes.get() + bytes);
         let blobs = provisioner.store().blobs();
         let fits = |bytes| blobs.has_room_for(bytes).map_err(|error| error.to_string());
-        let brought = self.fetch_on(means, &from, Arc::new(file), pace, &more, &fits).await;
+        let tagged = |tag: Option<&str>| blobs.set_tag(digest, tag);
+        let part = Part { into: Arc::new(file), tag: blobs.tag(digest), tagged: &tagged };
+        let brought = self.fetch_on(means, &from, part, pace, &more, &fits).await;
         if brought.is_err() && fits(blobs.begun(digest).saturating_add(1)).is_err() {
             // It is never kept.
             blobs.forget_part(digest);

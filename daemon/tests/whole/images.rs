@@ -97,6 +97,17 @@ fn saved(name: &str, config: &Value) -> Vec<u8> {
     tar.into_inner().unwrap()
 }
 
+/// The same archive with something before all of it.
+pub(crate) fn preceded(archive: &[u8]) -> Vec<u8> {
+    /// What says that nothing follows.
+    const END: usize = 1024;
+    let mut tar = Builder::new(Vec::new());
+    append(&mut tar, EntryType::Regular, "before", 0o644, &[7; 1000]);
+    let mut bytes = tar.into_inner().unwrap();
+    bytes.truncate(bytes.len() - END);
+    [bytes.as_slice(), archive].concat()
+}
+
 /// A registry with an image that runs something by itself.
 pub(crate) fn registry(world: &World) -> PathBuf {
     let directory = world.path("registry");

@@ -3,20 +3,21 @@
 
 use std::fs;
 use std::io::{Read, Write};
-use std::net::TcpListener;
+use std::net::{TcpListener, TcpStream};
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Instant;
 
-use crate::images::{can_stand, gauge, hex, lay_out, registry};
+use crate::images::{can_stand, gauge, hex, lay_out, preceded, registry};
 use crate::scheduler_api::end;
 use crate::world::{Agent, Master, NOBODY, Said, World};
 
 /// A server of a directory that gives no more than `most` bytes of a body at once, and goes on where it
-/// is asked to; it counts the bytes of bodies.
+/// is asked to, unless that is of another version and it tells versions; it counts the bytes of bodies.
 struct Server {
     port: u16,
+    tells: Arc<AtomicBool>,
     most: Arc<AtomicU64>,
     given: Arc<AtomicU64>,
 }
@@ -26,7 +27,9 @@ impl Server {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let port = listener.local_addr().unwrap().port();
         let (most, given) = (Arc::new(AtomicU64::new(u64::MAX)), Arc::new(AtomicU64::new(0)));
-        let server = Self { port, most: Arc::clone(&most), given: Arc::clone(&given) };
+        let tells = Arc::new(AtomicBool::new(false));
+        let (known, counted) = (Arc::clone(&most), Arc::clone(&given));
+        let server = Self { port, tells: Arc::clone(&tells), most: known, given: counted };
         std::thread::spawn(move || {
             for stream in listener.incoming() {
                 let mut stream = stream.unwrap();
@@ -40,7 +43,13 @@ impl Server {
                     let _ = write!(stream, "HTTP/1.1 {status} x\r\nContent-Length: 0\r\n\r\n");
                     continue;
                 };
-                let from = head.to_lowercase().split_once("range: bytes=").map(|(_, rest)| {
+                let tag = format!("\"{}\"", hex(&bytes));
+                let head = head.to_lowercase();
+                let tells = tells.load(Ordering::Relaxed);
+                let other = head.contains("if-range:") && !head.contains(&tag);
+                let tag = if tells { format!("\r\nETag: {tag}") } else { String::new() };
+                let head = if other { "" } else { head.as_str() };
+                let from = head.split_once("\r\nrange: bytes=").map(|(_, rest)| {
                     let digits = rest.split('-').next().unwrap();
                     digits.parse::<usize>().unwrap()
                 });
@@ -56,7 +65,8 @@ impl Server {
                 let length = body.len();
                 let part = usize::try_from(most.load(Ordering::Relaxed)).unwrap().min(length);
                 given.fetch_add(part as u64, Ordering::Relaxed);
-                let _ = write!(stream, "HTTP/1.1 {status}\r\nContent-Length: {length}\r\n\r\n")
+                let head = format!("{status}{tag}\r\nContent-Length: {length}\r\n\r\n");
+                let _ = write!(stream, "HTTP/1.1 {head}")
                     .and_then(|()| stream.write_all(&body[..part]));
             }
         });
@@ -195,5 +205,83 @@ fn what_broke_off_goes_on_where_it_was_and_no_faster_than_it_may() {
     // The archive came anew at that rate, and of the layer a half.
     assert!(took > 8.0, "{took} s for three times the half, twice and once");
     assert!(!part.exists());
+    end_all(&world, master, agents);
+}
+
+#[test]
+fn an_archive_that_is_another_one_by_now_comes_anew() {
+    if !can_stand() {
+        return;
+    }
+    let world = World::new();
+    let server = Server::new(registry(&world));
+    let master = world.master(&[]);
+    let agents = hosts(&master, &[&[&server.flag()]]);
+    let archive = world.path("registry/acme/app:v1.tar");
+    let mut bytes = fs::read(&archive).unwrap();
+    // A server that tells versions gives all of the other one at once; else it is found out when what came
+    // makes no sense, and then it is asked for again.
+    for (tells, times) in [(true, 0), (false, 1)] {
+        server.tells.store(tells, Ordering::Relaxed);
+        server.most.store(900_000, Ordering::Relaxed);
+        let before = server.given.load(Ordering::Relaxed);
+        let said = pull(&world, &master, &["acme/app:v1", "--agents", "pi1"]);
+        assert!(said.out.contains("pi1: FAILED"), "{said:?}");
+        bytes = preceded(&bytes);
+        fs::write(&archive, &bytes).unwrap();
+        server.most.store(u64::MAX, Ordering::Relaxed);
+        let said = pull(&world, &master, &["acme/app:v1", "--agents", "pi1"]);
+        assert_eq!((said.status, said.err.as_str()), (0, ""), "{}", said.out);
+        let whole = bytes.len() as u64;
+        let given = server.given.load(Ordering::Relaxed) - before;
+        assert_eq!(given, 900_000 + whole + times * (whole - 900_000), "{tells}");
+    }
+    // One that did not change goes on where it broke off.
+    server.tells.store(true, Ordering::Relaxed);
+    server.most.store(900_000, Ordering::Relaxed);
+    let before = server.given.load(Ordering::Relaxed);
+    pull(&world, &master, &["acme/app:v1", "--agents", "pi1"]);
+    server.most.store(u64::MAX, Ordering::Relaxed);
+    let said = pull(&world, &master, &["acme/app:v1", "--agents", "pi1"]);
+    assert_eq!(said.status, 0, "{said:?}");
+    assert_eq!(server.given.load(Ordering::Relaxed) - before, bytes.len() as u64);
+    let blobs = fs::read_dir(agents[0].work_dir().join("images/blobs")).unwrap().flatten();
+    let left: Vec<_> = blobs.filter(|entry| entry.path().extension().is_some()).collect();
+    assert!(left.is_empty(), "{left:?}");
+    end_all(&world, master, agents);
+}
+
+#[test]
+fn who_sends_content_and_falls_silent_is_let_go_and_goes_on_later() {
+    if !can_stand() {
+        return;
+    }
+    let world = World::new();
+    let master = world.master(&[]);
+    let agents = hosts(&master, &[&["--fetcher-stall-timeout=300ms"]]);
+    let content = [7; 5000];
+    let name = hex(&content);
+    let put = |offset: usize, sent: &[u8]| {
+        let mut stream = TcpStream::connect(("127.0.0.1", agents[0].port)).unwrap();
+        let length = content.len() - offset;
+        let head = format!(
+            "PUT /images/blobs/{name}?offset={offset} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\
+             Content-Length: {length}\r\n\r\n"
+        );
+        stream.write_all(head.as_bytes()).unwrap();
+        stream.write_all(sent).unwrap();
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).unwrap();
+        answer
+    };
+    let answer = put(0, &content[..2000]);
+    assert!(answer.starts_with("HTTP/1.1 400"), "{answer}");
+    assert!(answer.contains("nothing comes for the 300 ms of --fetcher-stall-timeout"), "{answer}");
+    // What came is there, and nobody holds it.
+    let answer = put(0, &content);
+    assert!(answer.starts_with("HTTP/1.1 409") && answer.contains("2000 bytes"), "{answer}");
+    let answer = put(2000, &content[2000..]);
+    assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
+    assert_eq!(fs::read(agents[0].work_dir().join("images/blobs").join(name)).unwrap(), content);
     end_all(&world, master, agents);
 }

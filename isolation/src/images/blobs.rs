@@ -4,6 +4,7 @@
 //! ```text
 //! blobs/<hex>        whole
 //! blobs/<hex>.part   its beginning
+//! blobs/<hex>.tag    what its server calls the version that this is the beginning of
 //! ```
 //! Nothing needs what is here once an image is unpacked: what was not used for longest goes first when
 //! there is no more room.
@@ -22,6 +23,10 @@ use crate::sys::Failure;
 
 /// The end of the name of what is not whole.
 const PART: &str = "part";
+/// The end of the name of what is said of that.
+const TAG: &str = "tag";
+/// Bytes of a tag; a longer one is none.
+const TAG_MAX: usize = 1024;
 /// The beginning of the name of what is taken in, whatever it is.
 const FRESH: &str = "fresh-";
 
@@ -89,9 +94,33 @@ impl Blobs {
         Ok(open.map_err(|error| Failure::io("open", &path, &error))?)
     }
 
+    /// What the server calls the version that the beginning here is of, if it said so. Blocks.
+    pub fn tag(&self, digest: Digest) -> Option<String> {
+        fs::read_to_string(self.tag_path(digest)).ok().filter(|tag| tag.len() <= TAG_MAX)
+    }
+
+    /// Notes what it calls the version that is about to come from its beginning. One that cannot be noted
+    /// is none. Blocks.
+    pub fn set_tag(&self, digest: Digest, tag: Option<&str>) {
+        let path = self.tag_path(digest);
+        let noted = tag.filter(|tag| tag.len() <= TAG_MAX).is_some_and(|tag| {
+            let mut file = File::options();
+            let file = file.write(true).create(true).truncate(true).mode(0o600).open(&path);
+            file.and_then(|mut file| file.write_all(tag.as_bytes())).is_ok()
+        });
+        if !noted {
+            let _ = fs::remove_file(path);
+        }
+    }
+
+    fn tag_path(&self, digest: Digest) -> PathBuf {
+        self.path(digest).with_extension(TAG)
+    }
+
     /// Lets go of one that is not whole. One that is not there is as good.
     pub fn forget_part(&self, digest: Digest) {
         let _ = fs::remove_file(self.part_path(digest));
+        self.set_tag(digest, None);
     }
 
     /// Where one is that is not whole.
@@ -111,6 +140,7 @@ impl Blobs {
         }
         // What a power cut takes is not told as whole.
         file.sync_all().map_err(failed)?;
+        self.set_tag(digest, None);
         Ok(fs::rename(&part, self.path(digest)).map_err(failed)?)
     }
 
@@ -225,11 +255,17 @@ mod tests {
         let mut text = String::new();
         file.read_to_string(&mut text).unwrap();
         assert_eq!((text.as_str(), len), ("half and half", 13));
+        assert_eq!(blobs.tag(digest), None);
         let other = Digest::of(b"other");
         blobs.part(other).unwrap().write_all(b"changed").unwrap();
+        for (tag, kept) in [("\"a\"".to_owned(), true), ("x".repeat(TAG_MAX + 1), false)] {
+            blobs.set_tag(other, Some(&tag));
+            assert_eq!(blobs.tag(other), kept.then_some(tag));
+        }
+        blobs.set_tag(other, Some("\"b\""));
         let refused = blobs.finish(other).unwrap_err().to_string();
         assert!(refused.contains("changed or cut off"), "{refused}");
-        assert!(!blobs.has(other) && blobs.begun(other) == 0);
+        assert!(!blobs.has(other) && blobs.begun(other) == 0 && blobs.tag(other).is_none());
         assert_eq!(blobs.put(&b"x"[..]).unwrap(), (Digest::of(b"x"), 1));
         assert_eq!(blobs.bytes(), 14);
         blobs.clear().unwrap();

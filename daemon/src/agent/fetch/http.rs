@@ -9,7 +9,8 @@ use std::time::Duration;
 use http_body_util::{BodyExt, Empty, Limited};
 use hyper::body::{Bytes, Incoming};
 use hyper::header::{
-    CONTENT_LENGTH, CONTENT_RANGE, HOST, HeaderValue, LOCATION, RANGE, USER_AGENT,
+    CONTENT_LENGTH, CONTENT_RANGE, DATE, ETAG, HOST, HeaderValue, IF_RANGE, LAST_MODIFIED,
+    LOCATION, RANGE, USER_AGENT,
 };
 use hyper::{Method, Request, Response, StatusCode, Uri as Url};
 use serde_json::Value;
@@ -30,6 +31,22 @@ const HEAD_MAX: usize = 64 * 1024;
 /// Bytes that are written at once.
 const CHUNK: usize = 256 * 1024;
 
+/// A file whose beginning may be here.
+pub(in crate::agent) struct Part<'p> {
+    pub(in crate::agent) into: Arc<File>,
+    /// What its server calls the version that this is of, if it said so,
+    pub(in crate::agent) tag: Option<String>,
+    /// and who notes that of one that comes from its beginning.
+    pub(in crate::agent) tagged: &'p (dyn Fn(Option<&str>) + 'p),
+}
+
+/// What a server is told of what is here.
+#[derive(Clone, Copy, Default)]
+struct Begun<'b> {
+    bytes: u64,
+    tag: Option<&'b str>,
+}
+
 impl AgentNode {
     /// Fetches a file into one that is open; how long it is.
     pub(in crate::agent) async fn fetch_from(
@@ -40,7 +57,7 @@ impl AgentNode {
     ) -> Result<u64, String> {
         let mut from = from.clone();
         for _ in 0..REDIRECTS_MAX {
-            let answer = self.ask(means, &from, 0).await?;
+            let answer = self.ask(means, &from, Begun::default()).await?;
             if answer.status() == StatusCode::OK {
                 return self.take_in(means, answer, into).await;
             }
@@ -54,12 +71,13 @@ impl AgentNode {
 
     /// Fetches what is missing of a file at the end of one that has its beginning, no faster than that is
     /// to come; `more` is told how much does, and `fits` is asked about all of it, as soon as that is
-    /// announced. A server that tells no parts tells it from its beginning.
+    /// announced. A server that tells no parts, or has another version by now, tells it from its
+    /// beginning.
     pub(in crate::agent) async fn fetch_on(
         &self,
         means: &Means,
         from: &Url,
-        into: Arc<File>,
+        Part { into, tag, tagged }: Part<'_>,
         pace: &Pace,
         more: &dyn Fn(u64),
         fits: &dyn Fn(u64) -> Result<(), String>,
@@ -67,10 +85,14 @@ impl AgentNode {
         let mut from = from.clone();
         for _ in 0..REDIRECTS_MAX {
             let begun = into.metadata().map_err(|error| error.to_string())?.len();
-            let answer = self.ask(means, &from, begun).await?;
+            let asked = Begun { bytes: begun, tag: tag.as_deref() };
+            let answer = self.ask(means, &from, asked).await?;
             match answer.status() {
                 StatusCode::PARTIAL_CONTENT if goes_on(&answer, begun) => {}
-                StatusCode::OK => into.set_len(0).map_err(|error| error.to_string())?,
+                StatusCode::OK => {
+                    into.set_len(0).map_err(|error| error.to_string())?;
+                    tagged(tag_of(&answer));
+                }
                 // It has no more than that.
                 StatusCode::RANGE_NOT_SATISFIABLE if begun > 0 => return Ok(()),
                 other if other.is_redirection() => {
@@ -119,7 +141,7 @@ impl AgentNode {
         &self,
         means: &Means,
         from: &Url,
-        begun: u64,
+        begun: Begun<'_>,
     ) -> Result<Response<Incoming>, String> {
         let host = from.host().unwrap_or_default().to_owned();
         let secure = from.scheme_str() == Some("https");
@@ -149,8 +171,11 @@ impl AgentNode {
         let host = authority.rsplit('@').next().unwrap_or_default();
         let path = from.path_and_query().map_or("/", |path| path.as_str());
         let mut request = Request::builder();
-        if begun > 0 {
-            request = request.header(RANGE, format!("bytes={begun}-"));
+        if begun.bytes > 0 {
+            request = request.header(RANGE, format!("bytes={}-", begun.bytes));
+            if let Some(tag) = begun.tag {
+                request = request.header(IF_RANGE, tag);
+            }
         }
         let request = request
             .method(Method::GET)
@@ -257,6 +282,16 @@ pub(in crate::agent) async fn write(into: &Arc<File>, bytes: Vec<u8>) -> Result<
 fn goes_on(answer: &Response<Incoming>, begun: u64) -> bool {
     let range = answer.headers().get(CONTENT_RANGE).and_then(|range| range.to_str().ok());
     range.is_some_and(|range| range.starts_with(&format!("bytes {begun}-")))
+}
+
+/// What the server calls this version of a file, byte by byte: its tag, or when it was changed, unless
+/// that is now and it may change again. RFC 9110, 13.1.5.
+fn tag_of(answer: &Response<Incoming>) -> Option<&str> {
+    let text = |name| answer.headers().get(name).and_then(|value| value.to_str().ok());
+    match text(ETAG) {
+        Some(tag) => Some(tag).filter(|tag| tag.starts_with('"')),
+        None => text(LAST_MODIFIED).filter(|at| text(DATE).is_some_and(|now| now != *at)),
+    }
 }
 
 /// Connects to the first address of a host that answers.

@@ -32,7 +32,7 @@ use std::sync::Arc;
 
 pub(super) use budget::Budget;
 use cache::Cache;
-pub(super) use http::write;
+pub(super) use http::{Part, write};
 use mesita_isolation::keeper::protocol::User;
 use mesita_isolation::user::with_files_of;
 pub(super) use pace::Pace;

@@ -12,7 +12,7 @@ use tar::{Builder, EntryType, Header};
 use crate::devices::with_device;
 use crate::http::post;
 use crate::scheduler_api::{Framework, end, task};
-use crate::world::{Agent, Master, World, eventually, get, is_root};
+use crate::world::{Agent, Master, NOBODY, World, eventually, get, is_root};
 
 /// A program that needs no library.
 const BUSYBOX: &str = "/bin/busybox";
@@ -310,6 +310,47 @@ fn a_task_on_an_image_outlives_its_agent_and_can_be_looked_into() {
     let said = run.end();
     assert_eq!((said.status, said.out.as_str()), (0, "up\nbye\n"), "{}", said.err);
     eventually(|| provisioned(&agent) == 0, || "the root goes with its task".to_owned());
+    end(&world, master, agent);
+}
+
+#[test]
+fn a_task_on_an_image_may_be_among_users_of_its_own() {
+    if !can_stand() {
+        return;
+    }
+    let world = World::new();
+    let (master, agent) = cluster(&world, &["--isolation=all,namespaces/user"]);
+    let mut framework = Framework::subscribe(&master, &json!({"user": "root"}));
+    let offer = framework.offer();
+    let looks = "cat /made-of /proc/self/uid_map && cd /mnt/mesos/sandbox && echo x > file && echo x > /tmp/file";
+    let mut own = on_image(task(&offer, "own", looks), "plain");
+    own["command"]["user"] = json!("nobody");
+    // Of root's it is whom its image names, and who that would be root is refused.
+    let named = on_image(task(&offer, "named", looks), "acme/app:v1");
+    let refused = on_image(task(&offer, "refused", looks), "plain");
+    framework.launch(&offer, &[own, named, refused]);
+    let mut left = vec!["own", "named", "refused"];
+    while !left.is_empty() {
+        let status = framework.status();
+        let state = status["state"].as_str().unwrap();
+        if ["TASK_STARTING", "TASK_RUNNING"].contains(&state) {
+            continue;
+        }
+        let name = status["task_id"]["value"].as_str().unwrap().to_owned();
+        left.retain(|one| *one != name);
+        if name == "refused" {
+            let message = status["message"].as_str().unwrap();
+            assert!(state == "TASK_FAILED" && message.contains("would run as root"), "{status}");
+            continue;
+        }
+        assert_eq!(state, "TASK_FINISHED", "{status}");
+        let said = world.told(&["logs", "--master", &master.address(), &name]).out;
+        let user = if name == "own" { NOBODY } else { 1234 };
+        let words: Vec<&str> = said.split_whitespace().collect();
+        let user = user.to_string();
+        assert_eq!(words, ["two", "layers", &user, &user, "1"], "{said}");
+    }
+    drop(framework);
     end(&world, master, agent);
 }
 

@@ -14,6 +14,7 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
 use crate::tls::Identity;
+use crate::{room, secrets};
 
 /// A node's own key.
 #[derive(Clone, Debug)]
@@ -32,6 +33,12 @@ pub(crate) enum Error {
     Io(PathBuf, io::Error),
     /// It is not 32 bytes.
     Length(PathBuf),
+    /// It is no secret: why.
+    Open(PathBuf, String),
+    /// Neither key nor secret is there, in a directory of somebody who had both.
+    Gone(PathBuf),
+    /// The secret is not there, by which others know this node.
+    NoSecret(PathBuf),
     /// The key is not that of the secret beside it.
     Another(PathBuf),
 }
@@ -39,10 +46,30 @@ pub(crate) enum Error {
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Io(path, error) => write!(f, "{}: {error}", path.display()),
+            Self::Io(path, error) => {
+                write!(f, "{}: {error}{}", path.display(), room::hint(error))
+            }
+            Self::Open(path, why) => write!(
+                f,
+                "{}: {why}. Whoever has read it can be this node: `mesita node revoke` it, and have it join \
+                 again with an empty work dir",
+                path.display()
+            ),
             Self::Length(path) => write!(
                 f,
                 "{} is not 32 bytes; without it this is another node: move the work dir away",
+                path.display()
+            ),
+            Self::Gone(path) => write!(
+                f,
+                "{} and `secret` beside it are gone, by which the cluster knows this node, and what it was \
+                 told is still here: put both back, or move the work dir away, for a new node",
+                path.display()
+            ),
+            Self::NoSecret(path) => write!(
+                f,
+                "{} is gone, by which this node proves who it is in the cluster that it has joined: put it \
+                 back, or move the work dir away, for a new node that joins by a token",
                 path.display()
             ),
             Self::Another(path) => write!(
@@ -57,10 +84,21 @@ impl fmt::Display for Error {
 
 impl std::error::Error for Error {}
 
+/// Why this is no directory to make a key in: `known` is a file of somebody whom others know by the one
+/// that was there.
+pub(crate) fn is_whole(meta: &Path, known: &str) -> Result<(), Error> {
+    let has = |name: &str| meta.join(name).exists();
+    match (has("key"), has("secret")) {
+        (false, false) if has(known) => Err(Error::Gone(meta.join("key"))),
+        (true, false) if has("joined") => Err(Error::NoSecret(meta.join("secret"))),
+        _ => Ok(()),
+    }
+}
+
 /// Reads the key of a work directory's `meta`, or makes it.
 pub(crate) fn own(meta: &Path) -> Result<Own, Error> {
     let (key_file, secret_file) = (meta.join("key"), meta.join("secret"));
-    let (key, secret) = (read(&key_file)?, read(&secret_file)?);
+    let (key, secret) = (read(&key_file)?, read_secret(&secret_file)?);
     if let (Some(key), None) = (key, secret) {
         return Ok(Own { key, proof: None, next: None });
     }
@@ -75,7 +113,7 @@ pub(crate) fn own(meta: &Path) -> Result<Own, Error> {
         write(&key_file, &key)?;
         return Ok(Own { key, proof, next: None });
     };
-    let next = read(&meta.join(NEXT))?.and_then(|drawn| Identity::of(&drawn).ok());
+    let next = read_secret(&meta.join(NEXT))?.and_then(|drawn| Identity::of(&drawn).ok());
     let renewed = read(&meta.join(RENEWED))?.unwrap_or(key);
     if made.key() == renewed {
         return Ok(Own { key, proof, next });
@@ -128,6 +166,14 @@ fn read(path: &Path) -> Result<Option<[u8; 32]>, Error> {
     }
 }
 
+/// The same of what nobody else may know.
+fn read_secret(path: &Path) -> Result<Option<[u8; 32]>, Error> {
+    match fs::metadata(path).map(|of| secrets::judge(&of)) {
+        Ok(Err(why)) => Err(Error::Open(path.to_owned(), why)),
+        Ok(Ok(())) | Err(_) => read(path),
+    }
+}
+
 /// Writes a file that is there whole or not at all.
 pub(crate) fn write(path: &Path, bytes: &[u8]) -> Result<(), Error> {
     let new = path.with_extension("new");
@@ -159,6 +205,13 @@ mod tests {
         fs::write(meta.join("key"), [1; 32]).unwrap();
         assert!(own(&meta).unwrap_err().to_string().contains("is not the key"));
         fs::write(meta.join("key"), first.key).unwrap();
+        let open_to = |mode: u32| {
+            let mode = std::os::unix::fs::PermissionsExt::from_mode(mode);
+            fs::set_permissions(meta.join("secret"), mode).unwrap();
+        };
+        open_to(0o666);
+        assert!(own(&meta).unwrap_err().to_string().contains("others can read or write it"));
+        open_to(0o600);
         let next = draw_next(&meta).unwrap();
         let before = fs::read(meta.join("secret")).unwrap();
         let own_now = own(&meta).unwrap();
@@ -179,6 +232,17 @@ mod tests {
         assert!(unproved.key == [1; 32] && unproved.proof.is_none());
         fs::write(meta.join("key"), [1; 31]).unwrap();
         assert!(own(&meta).unwrap_err().to_string().contains("is not 32 bytes"));
+        // A token is for nothing where others know another node.
+        fs::write(meta.join("joined"), "").unwrap();
+        let why = is_whole(&meta, "ledger").unwrap_err().to_string();
+        assert!(why.contains("secret is gone, by which this node proves"), "{why}");
+        fs::remove_file(meta.join("joined")).unwrap();
+        is_whole(&meta, "ledger").unwrap();
+        fs::remove_file(meta.join("key")).unwrap();
+        is_whole(&meta, "ledger").unwrap();
+        fs::write(meta.join("ledger"), "").unwrap();
+        let why = is_whole(&meta, "ledger").unwrap_err().to_string();
+        assert!(why.contains("are gone, by which the cluster knows"), "{why}");
         fs::remove_dir_all(&meta).unwrap();
     }
 }

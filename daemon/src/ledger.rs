@@ -148,7 +148,9 @@ pub(crate) enum Error {
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Io(path, error) => write!(f, "{}: {error}", path.display()),
+            Self::Io(path, error) => {
+                write!(f, "{}: {error}{}", path.display(), room::hint(error))
+            }
             Self::Newer(path) => write!(
                 f,
                 "{} was written by a later release; use that one, or a new --work-dir",

@@ -71,6 +71,7 @@ mod process;
 mod random;
 mod room;
 mod seats;
+mod secrets;
 mod set;
 mod signals;
 mod times;

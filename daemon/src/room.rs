@@ -12,6 +12,11 @@ pub(crate) fn is_none(error: &io::Error) -> bool {
     matches!(errno, Some(Errno::NOSPC | Errno::DQUOT)) || error.kind() == io::ErrorKind::StorageFull
 }
 
+/// What to do about an error, where that is that there is no room.
+pub(crate) fn hint(error: &io::Error) -> &'static str {
+    if is_none(error) { "; remove something from that disk, or --work-dir elsewhere" } else { "" }
+}
+
 /// Sets room aside for a file, from one byte to another, and leaves its length as it is.
 pub(crate) fn set_aside(file: &File, from: u64, to: u64) -> io::Result<()> {
     let len = to.saturating_sub(from);

@@ -74,6 +74,7 @@ pub(super) fn told<T>(
     let path = Path::new(told.strip_prefix("file://").unwrap_or(told));
     let bad = |why: String| format!("{}: {why}", path.display());
     let of = fs::metadata(path).map_err(|error| bad(error.to_string()))?;
+    crate::secrets::judge_rules(&of).map_err(bad)?;
     if of.len() > FILE_MAX {
         return Err(bad("larger than 1 MiB".to_owned()));
     }

@@ -7,7 +7,6 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::fs;
 use std::io::Read;
-use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use base64::Engine;
@@ -17,6 +16,8 @@ use hyper::header::HeaderValue;
 use mesita_core::limits::NAME_MAX;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
+
+use crate::secrets;
 
 /// Credentials in one file.
 pub(crate) const CREDENTIALS_MAX: usize = 1_024;
@@ -317,9 +318,7 @@ fn whole(path: &Path) -> Result<Vec<u8>, BadFile> {
     let bad = |why: String| BadFile { path: path.to_owned(), why };
     let mut file = fs::File::open(path).map_err(|error| bad(error.to_string()))?;
     let of = file.metadata().map_err(|error| bad(error.to_string()))?;
-    if of.mode() & 0o007 != 0 {
-        return Err(bad("others can read or write it: chmod o= it".to_owned()));
-    }
+    secrets::judge(&of).map_err(bad)?;
     let mut bytes = Vec::new();
     let read = Read::by_ref(&mut file).take(FILE_MAX + 1).read_to_end(&mut bytes);
     read.map_err(|error| bad(error.to_string()))?;

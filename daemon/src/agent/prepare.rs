@@ -24,6 +24,7 @@ use crate::flags::images::{Backend, Provider};
 use crate::flags::{Holds, json};
 use crate::identity;
 use crate::ledger::{self, Ledger};
+use crate::room;
 use crate::tls::Identity;
 
 /// Ports that are offered when nobody says. Mesos: the same.
@@ -85,7 +86,9 @@ pub(crate) enum Error {
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Io(path, error) => write!(f, "{}: {error}", path.display()),
+            Self::Io(path, error) => {
+                write!(f, "{}: {error}{}", path.display(), room::hint(error))
+            }
             Self::Taken(path) => write!(
                 f,
                 "another process uses {}; give this one another --work-dir",
@@ -156,6 +159,7 @@ pub(crate) fn prepare(work_dir: &Path, holds: &Holds, life: Life) -> Result<Prep
     }
     fs::DirBuilder::new().recursive(true).mode(0o700).create(&meta).map_err(at(&meta))?;
     let lock = lock(&meta.join("lock"))?;
+    identity::is_whole(&meta, "ledger").map_err(Error::Identity)?;
     let identity::Own { key, proof, next } = identity::own(&meta).map_err(Error::Identity)?;
     let (resources, attributes) = told(holds)?;
     let (ledger, records) = Ledger::open(&meta).map_err(Error::Ledger)?;

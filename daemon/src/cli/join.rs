@@ -2,7 +2,6 @@
 
 use std::collections::BTreeSet;
 use std::io::ErrorKind;
-use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::rc::Rc;
 
@@ -18,6 +17,7 @@ use crate::conn::frames::Broken;
 use crate::conn::hello::{Own, Refused};
 use crate::flags::Master;
 use crate::identity;
+use crate::secrets;
 use crate::set::charter::{CHARTER_MAX, Charter, Given};
 use crate::set::early::Early;
 use crate::tls::{Transport, Trust, reached};
@@ -34,10 +34,7 @@ pub(super) fn token(told: &str) -> Result<Join, Failure> {
         return told.parse().map_err(bad);
     }
     let of_file = |why: String| bad(format!("{told}: {why}"));
-    let about = std::fs::metadata(path).map_err(|error| of_file(error.to_string()))?;
-    if about.mode() & 0o007 != 0 {
-        return Err(of_file("others can read or write it: chmod o= it".to_owned()));
-    }
+    secrets::check(path).map_err(of_file)?;
     let text = std::fs::read_to_string(path).map_err(|error| of_file(error.to_string()))?;
     text.parse().map_err(bad)
 }

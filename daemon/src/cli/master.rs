@@ -1,7 +1,6 @@
 //! `mesita master`
 
 use std::net::IpAddr;
-use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::rc::Rc;
@@ -25,6 +24,7 @@ use crate::identity;
 use crate::io_thread::Node;
 use crate::master::MasterNode;
 use crate::process::{Plan, Process};
+use crate::secrets;
 use crate::set::begin::{self, AGAIN, Begun, GIVEN_UP, QUARANTINED, Wanted, together};
 use crate::set::bootstrap::Identity;
 use crate::set::charter::{Given, Sources};
@@ -219,18 +219,11 @@ fn sources(flags: &Master) -> Sources {
 fn opened(flags: &Master) -> Result<(Rc<Door>, Access), Failure> {
     let door = door(&flags.listen)?;
     if let Some(key) = &flags.set.tls_ca_key_file {
-        check_key(key).map_err(|why| Failure::new(USAGE, format!("--tls-ca-key-file {why}")))?;
+        secrets::check(key).map_err(|why| {
+            Failure::new(USAGE, format!("--tls-ca-key-file {}: {why}", key.display()))
+        })?;
     }
     Ok((door, access(flags)?))
-}
-
-/// Why the key of the authority is no secret.
-fn check_key(key: &Path) -> Result<(), String> {
-    let of = std::fs::metadata(key).map_err(|error| format!("{}: {error}", key.display()))?;
-    if of.mode() & 0o007 == 0 {
-        return Ok(());
-    }
-    Err(format!("{}: others can read or write it: chmod o= it", key.display()))
 }
 
 /// Who may use it.

@@ -11,13 +11,12 @@ use std::cell::RefCell;
 use std::fmt;
 use std::fs;
 use std::io::Read;
-use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use chacha20poly1305::aead::inout::InOutBuf;
 use chacha20poly1305::{AeadInOut, KeyInit, XChaCha20Poly1305};
 
-use crate::random;
+use crate::{random, secrets};
 
 /// How a datagram begins: name and version of the form.
 const MAGIC: [u8; 4] = *b"msg1";
@@ -47,8 +46,8 @@ pub(crate) struct Keys {
 pub(crate) enum BadKey {
     /// The file cannot be read.
     Unreadable(PathBuf, std::io::Error),
-    /// Others can read or write it, so that it is no secret.
-    Open(PathBuf),
+    /// It is no secret: why.
+    Open(PathBuf, String),
     /// It holds something else than a key.
     Length(PathBuf, usize),
 }
@@ -57,9 +56,7 @@ impl fmt::Display for BadKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Unreadable(path, error) => write!(f, "{}: {error}", path.display()),
-            Self::Open(path) => {
-                write!(f, "{}: others can read or write it: chmod o= it", path.display())
-            }
+            Self::Open(path, why) => write!(f, "{}: {why}", path.display()),
             Self::Length(path, len) => write!(
                 f,
                 "{}: a gossip key is 32 bytes, not {len}: make one with `head -c 32 /dev/urandom`, \
@@ -209,9 +206,8 @@ fn ring(paths: &[PathBuf]) -> Result<Vec<XChaCha20Poly1305>, BadKey> {
 fn read(path: &Path) -> Result<XChaCha20Poly1305, BadKey> {
     let unreadable = |error| BadKey::Unreadable(path.to_owned(), error);
     let mut file = fs::File::open(path).map_err(unreadable)?;
-    if file.metadata().map_err(unreadable)?.mode() & 0o007 != 0 {
-        return Err(BadKey::Open(path.to_owned()));
-    }
+    let judged = secrets::judge(&file.metadata().map_err(unreadable)?);
+    judged.map_err(|why| BadKey::Open(path.to_owned(), why))?;
     let mut bytes = Vec::new();
     file.read_to_end(&mut bytes).map_err(unreadable)?;
     let len = bytes.len();

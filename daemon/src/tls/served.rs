@@ -20,6 +20,7 @@ use super::pin::Pin;
 use super::split;
 use crate::conn::Pipe;
 
+use crate::secrets;
 /// Bytes of a certificate with its chain, and of a key.
 const FILE_MAX: u64 = 1 << 20;
 
@@ -115,9 +116,7 @@ fn read(certificate: &Path, key: &Path) -> Result<Kept, String> {
         stamp(certificate).map_err(|error| of_certificate(&error))?,
         stamp(key).map_err(|error| of_key(&error))?,
     ];
-    if key.metadata().map_err(|error| of_key(&error))?.mode() & 0o007 != 0 {
-        return Err(of_key(&"others can read or write it: chmod o= it"));
-    }
+    secrets::check(key).map_err(|why| of_key(&why))?;
     let text = bytes(certificate).map_err(|error| of_certificate(&error))?;
     let chain: Vec<CertificateDer<'static>> =
         CertificateDer::pem_slice_iter(&text).collect::<Result<_, _>>().unwrap_or_default();

@@ -218,13 +218,17 @@ fn secrets_that_others_read_are_told_and_so_is_the_mode_that_they_are_to_have() 
     let root = format!("--cgroups-root={}", world.name());
     let port = world.port().to_string();
     let said = world.told(&["doctor", "--json", &root, "--port", &port, &flag]);
-    for fix in
-        [format!("chmod 600 {}/secret", meta.display()), format!("chmod 700 {}", meta.display())]
-    {
-        let told =
-            said.out.lines().any(|line| line.contains("\"degraded\"") && line.contains(&fix));
-        assert!(told, "{fix} in {}", said.out);
+    // Without its secret no agent goes by its name; the rest it closes itself.
+    for (state, fix) in [
+        ("fails", format!("chmod 600 {}/secret", meta.display())),
+        ("degraded", format!("chmod 700 {}", meta.display())),
+    ] {
+        let is = |line: &&str| line.contains(&format!("\"{state}\"")) && line.contains(&fix);
+        assert!(said.out.lines().any(|line| is(&line)), "{fix} in {}", said.out);
     }
+    let refused = world.start(agent.command()).end();
+    assert!(refused.err.contains("others can read or write it"), "{}", refused.err);
+    fs::set_permissions(meta.join("secret"), fs::Permissions::from_mode(0o600)).unwrap();
     agent.start();
     agent.process().says("registered with the master");
     agent.leave();
@@ -314,6 +318,36 @@ fn a_work_directory_that_is_read_only_names_the_mount() {
     let found = examine(&world, &mounted(&script), &["--isolation=posix/rlimits"]);
     found.tells("work dir", "fails", &format!("mount -o remount,rw {work}`"));
     assert_eq!(found.status, 1, "{}", found.said);
+}
+
+#[test]
+fn a_work_directory_on_a_full_disk_is_told() {
+    if !needs_root() {
+        return;
+    }
+    let world = World::new();
+    let work = world.path("work").display().to_string();
+    fs::create_dir(world.path("work")).unwrap();
+    // A directory can be made there, and nothing be written.
+    let script = format!(
+        "mount -t tmpfs -o size=64k none {work}; head -c 60k /dev/zero >{work}/all; exec \"$0\" \"$@\""
+    );
+    let found = examine(&world, &mounted(&script), &["--isolation=posix/rlimits"]);
+    found.tells("work dir", "fails", "remove something there");
+    let said = world
+        .start(world.wrapped(
+            &mounted(&script),
+            &[
+                "agent",
+                "--master=127.0.0.1:1",
+                &format!("--work-dir={work}"),
+                &format!("--cgroups-root={}", world.name()),
+            ],
+        ))
+        .end();
+    let told =
+        said.err.contains("No space left on device") && said.err.contains("remove something");
+    assert!(said.status != 0 && told, "{}", said.err);
 }
 
 #[test]

@@ -75,6 +75,8 @@ fn an_agent_changes_its_key_under_its_tasks_and_the_one_before_is_refused() {
     agent.kill();
     fs::rename(secret(&agent, "secret"), secret(&agent, "secret.next")).unwrap();
     fs::write(secret(&agent, "secret"), &before).unwrap();
+    let closed = std::os::unix::fs::PermissionsExt::from_mode(0o600);
+    fs::set_permissions(secret(&agent, "secret"), closed).unwrap();
     fs::remove_file(secret(&agent, "renewed")).unwrap();
     agent.start();
     agent.process().says(RENEWED);

@@ -1,7 +1,7 @@
 //! Where an agent would be: its work directory, the file system of that, its port.
 
 use std::fs;
-use std::io::{self, ErrorKind};
+use std::io::{self, ErrorKind, Write};
 use std::net::SocketAddr;
 use std::os::fd::AsFd;
 use std::os::unix::fs::DirBuilderExt;
@@ -70,12 +70,24 @@ fn is_used(work_dir: &Path) -> bool {
     lock.exists() && matches!(prepare::lock(&lock), Err(prepare::Error::Taken(_)))
 }
 
-/// Makes something there, and takes it away again.
+/// What an agent writes before its first task, as much as that may be.
+const TRIED: [u8; 16 * 1024] = [0; 16 * 1024];
+
+/// Makes something there that is on the disk, and takes it away again.
 fn writable(work_dir: &Path) -> Result<String, String> {
     let there = nearest(work_dir);
     let trial = there.join(format!(".mesita-doctor-{}", std::process::id()));
-    let made =
-        fs::DirBuilder::new().mode(0o700).create(&trial).and_then(|()| fs::remove_dir(&trial));
+    let made = fs::DirBuilder::new().mode(0o700).create(&trial).and_then(|()| {
+        let file = trial.join("written");
+        let write = || {
+            let mut file = fs::File::create_new(&file)?;
+            file.write_all(&TRIED)?;
+            file.sync_all()
+        };
+        let written = write();
+        let _ = fs::remove_file(&file);
+        fs::remove_dir(&trial).and(written)
+    });
     match made {
         Ok(()) if there == work_dir => Ok(format!("{} can be written", work_dir.display())),
         Ok(()) => Ok(format!("{} can be made", work_dir.display())),

@@ -6,10 +6,13 @@ use std::path::{Path, PathBuf};
 
 use super::{Finding, State};
 use crate::flags::Agent;
+use crate::secrets;
 
 const OF: &str = "secrets";
 /// What in `meta` is the agent's alone.
-const KEPT: [&str; 6] = ["key", "secret", "secret.next", "joined", "ledger", "ledger.key"];
+const KEPT: [&str; 4] = ["key", "joined", "ledger", "ledger.key"];
+/// What no agent goes by, and no master, that others could have.
+const PROOFS: [&str; 2] = ["secret", "secret.next"];
 
 /// One finding for each file that is open to others, or that all are closed.
 pub(super) fn all(flags: &Agent, work_dir: &Path) -> Vec<Finding> {
@@ -27,6 +30,9 @@ pub(super) fn all(flags: &Agent, work_dir: &Path) -> Vec<Finding> {
     files.extend(join.map(|path| ("--join", path)));
     let meta = work_dir.join("meta");
     files.extend(KEPT.map(|name| ("its own", meta.join(name))));
+    files.extend(PROOFS.map(|name| ("--work-dir", meta.join(name))));
+    let given = fs::read_dir(meta.join("given")).into_iter().flatten().flatten();
+    files.extend(given.map(|entry| ("--work-dir", entry.path())));
     let there = files.iter().filter(|(_, path)| fs::metadata(path).is_ok()).count();
     let mut found: Vec<Finding> =
         files.iter().filter_map(|(of, path)| open(of, path, "600")).collect();
@@ -40,15 +46,22 @@ pub(super) fn all(flags: &Agent, work_dir: &Path) -> Vec<Finding> {
 /// What others may do with a file that should be nobody else's.
 fn open(of: &str, path: &Path, mode: &str) -> Option<Finding> {
     let found = fs::metadata(path).ok()?;
+    // What a flag names the agent refuses to read then; what is its own it has made closed.
+    let state = if of.starts_with("--") { State::Fails } else { State::Degraded };
+    let shown = path.display();
     let may = match found.mode() & 0o007 {
-        0 => return None,
+        0 => {
+            let why = secrets::judge(&found).err()?;
+            return Some(Finding::new(
+                OF,
+                state,
+                format!("{shown} ({of}): {}", why.replacen(": ", "; ", 1)),
+            ));
+        }
         bits if bits & 0o002 != 0 => "can write",
         bits if bits & 0o004 != 0 => "can read",
         _ => "can enter",
     };
-    // What a flag names the agent refuses to read then; what is its own it has made closed.
-    let state = if of.starts_with("--") { State::Fails } else { State::Degraded };
-    let shown = path.display();
     let sentence = format!(
         "everybody {may} {shown} ({of}, mode {:04o}); `chmod {mode} {shown}`, and put another secret \
          in its place: it may be known",

@@ -24,7 +24,7 @@ use crate::flags::Agent;
 use crate::io_thread::Node;
 use crate::process::{Plan, Process};
 use crate::signals::{self, Caught, Signals};
-use crate::tls::{Identity, Pin, Transport, Trust, reached};
+use crate::tls::{Identity, Pin, Signer, Transport, Trust, reached};
 
 /// How long a leaving agent waits for the ends of its tasks to be acknowledged, in µs.
 const LEAVE_US: u64 = 10_000_000;
@@ -39,7 +39,7 @@ enum End {
 
 pub(super) fn main(flags: Agent) -> Result<ExitCode, Failure> {
     log_to_stderr(flags.common.logging_level);
-    let (ip, door) = (flags.listen.ip, door(&flags.listen)?);
+    let (ip, door) = (flags.listen.ip, door(&flags.listen, Signer::OfWhomever)?);
     if flags.master.is_empty() {
         let message = "an agent needs a master: --master HOST:PORT, or MESITA_MASTER";
         return Err(Failure::new(USAGE, message));

@@ -10,7 +10,7 @@ use crate::access::tokens::{FIRST_TOKENS, Join, NodeRole, Token, kept};
 use crate::flags::NewCluster;
 use crate::identity;
 use crate::set::begin::together;
-use crate::tls::{Served, made};
+use crate::tls::{Served, Signer, made};
 
 /// How long the first tokens count, and for how many nodes beside this one they are.
 const DAY_US: u64 = 24 * 3_600_000_000;
@@ -90,7 +90,7 @@ fn make(flags: &NewCluster, directory: &Path) -> Result<Made, String> {
     write("master.key", &made.signed.key)?;
     let gossip: [u8; 32] = crate::random::bytes();
     identity::write(&file("gossip.key"), &gossip).map_err(|error| error.to_string())?;
-    let served = Served::read(&file("master.pem"), &file("master.key"))?;
+    let served = Served::read(&file("master.pem"), &file("master.key"), Signer::OfTheCluster)?;
     let [own, others] = [(); 2].map(|()| Join::draw(served.anchor()));
     let token = |join: &Join, uses| {
         let role = NodeRole::Agent;

@@ -33,6 +33,7 @@ use crate::set::node::{Over, SetNode};
 use crate::set::roster::REMOVED;
 use crate::set::standing::Standing;
 use crate::signals::{self, Caught, Signals};
+use crate::tls::Signer;
 
 /// How long connections may take to read that the master ends, in µs.
 const GOODBYE_US: u64 = 500_000;
@@ -217,7 +218,11 @@ fn sources(flags: &Master) -> Sources {
 
 /// What is spoken at its port, and who may use it.
 fn opened(flags: &Master) -> Result<(Rc<Door>, Access), Failure> {
-    let door = door(&flags.listen)?;
+    let signer = match flags.set.tls_ca_key_file {
+        Some(_) => Signer::OfTheCluster,
+        None => Signer::OfWhomever,
+    };
+    let door = door(&flags.listen, signer)?;
     if let Some(key) = &flags.set.tls_ca_key_file {
         secrets::check(key).map_err(|why| {
             Failure::new(USAGE, format!("--tls-ca-key-file {}: {why}", key.display()))

@@ -63,7 +63,7 @@ use crate::access::{Access, Credential};
 use crate::conn::listen::Door;
 use crate::flags::{self, Cli, Command, Listen};
 use crate::logging;
-use crate::tls::Served;
+use crate::tls::{Served, Signer};
 
 /// The end of a subcommand that failed: a sentence, and a status.
 #[derive(Debug)]
@@ -206,10 +206,10 @@ fn default_work_dir(kind: &str) -> Result<PathBuf, Failure> {
 }
 
 /// What is spoken where a daemon listens, or why it may not listen there.
-fn door(listen: &Listen) -> Result<Rc<Door>, Failure> {
+fn door(listen: &Listen, signer: Signer) -> Result<Rc<Door>, Failure> {
     let shown = &listen.shown;
     let files = shown.tls_cert_file.as_deref().zip(shown.tls_key_file.as_deref());
-    let tls = files.map(|(certificate, key)| Served::read(certificate, key)).transpose();
+    let tls = files.map(|(certificate, key)| Served::read(certificate, key, signer)).transpose();
     let tls = tls.map_err(|why| Failure::new(USAGE, why))?;
     if listen.insecure && !listen.ip.is_loopback() {
         log::warn!("--insecure: others reach {}, and can listen in; see /health", listen.ip);

@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::access::Asks;
 use crate::identity;
-use crate::tls::{self, Pin};
+use crate::tls::{self, Pin, Signer};
 
 /// The version of the text.
 const VERSION: u32 = 1;
@@ -128,7 +128,9 @@ impl Charter {
             write(KEY, signed.key.as_bytes())?;
             write(AUTHORITY_KEY, key.as_bytes())?;
             // Nodes believe that key alone.
-            if tls::Served::read(&new.join(CHAIN), &new.join(KEY))?.anchor() != pin {
+            let (chain, key) = (new.join(CHAIN), new.join(KEY));
+            let served = tls::Served::read(&chain, &key, Signer::OfTheCluster)?;
+            if served.anchor() != pin {
                 return Err(
                     "the authority of the masters is not the one that the token names: give them a \
                      --tls-cert-file that ends with its certificate, and its --tls-ca-key-file, and \
@@ -268,7 +270,8 @@ mod tests {
         assert!(!given.is_there() && given.certificate().is_none());
         let charter = Charter::parse(&sources.read("a:1,b:2").unwrap().bytes()).unwrap();
         identity::write(&file("secret"), made.signed.key.as_bytes()).unwrap();
-        let pin = tls::Served::read(&file("chain"), &file("secret")).unwrap().anchor();
+        let pin = tls::Served::read(&file("chain"), &file("secret"), Signer::OfTheCluster);
+        let pin = pin.unwrap().anchor();
         let hosts = ["10.0.0.2".to_owned()];
         let foreign: Pin = "ab".repeat(32).parse().unwrap();
         let refused = charter.keep(&meta, Some(&hosts), foreign).unwrap_err();
@@ -287,7 +290,7 @@ mod tests {
         }
         charter.keep(&meta, Some(&hosts), pin).unwrap();
         let [chain, key] = given.certificate().unwrap();
-        let served = tls::Served::read(&chain, &key).unwrap();
+        let served = tls::Served::read(&chain, &key, Signer::OfTheCluster).unwrap();
         assert!(fs::read_to_string(&chain).unwrap().ends_with(&made.authority));
         assert_eq!(served.anchor(), pin);
         assert_eq!(fs::read(&given.gossip()[0]).unwrap(), [7; 32]);

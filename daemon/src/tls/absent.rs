@@ -5,7 +5,7 @@ use std::io;
 use std::path::Path;
 use std::str::FromStr;
 
-use super::ABSENT;
+use super::{ABSENT, NoTls, Signer};
 use crate::conn::Pipe;
 
 /// Authorities that vouch for servers of others: there are none in this build.
@@ -79,7 +79,7 @@ pub(crate) enum Served {}
 
 impl Served {
     /// Refuses, with what this build lacks.
-    pub(crate) fn read(_: &Path, _: &Path) -> Result<Self, String> {
+    pub(crate) fn read(_: &Path, _: &Path, _: Signer) -> Result<Self, String> {
         Err(format!("--tls-cert-file {ABSENT}"))
     }
 

@@ -105,18 +105,40 @@ const PRINTABLE: u8 = 0x13;
 const IA5: u8 = 0x16;
 const SEQUENCE: u8 = 0x30;
 const SET: u8 = 0x31;
+const VERSION: u8 = 0xa0;
 
-/// The first element of DER: its tag, its content, and what is behind it. None of a name is so long
-/// that its length takes more than a byte after the first.
+/// True for a certificate that names itself as who has issued it (RFC 5280 §4.1): a root.
+pub(super) fn is_root(der: &[u8]) -> bool {
+    issuer_and_subject(der).is_some_and(|[issuer, subject]| issuer == subject)
+}
+
+fn issuer_and_subject(der: &[u8]) -> Option<[&[u8]; 2]> {
+    let (SEQUENCE, certificate, []) = element(der)? else { return None };
+    let (SEQUENCE, mut to_be_signed, _) = element(certificate)? else { return None };
+    // In front of the issuer: a version that may be left out, a number, how it is signed.
+    if let (VERSION, _, rest) = element(to_be_signed)? {
+        to_be_signed = rest;
+    }
+    let (_, _, rest) = element(to_be_signed)?;
+    let (_, _, rest) = element(rest)?;
+    let (SEQUENCE, issuer, rest) = element(rest)? else { return None };
+    let (_dates, _, rest) = element(rest)?;
+    let (SEQUENCE, subject, _) = element(rest)? else { return None };
+    Some([issuer, subject])
+}
+
+/// The first element of DER: its tag, its content, and what is behind it. No certificate is so long that
+/// its length takes more than two bytes after the first.
 fn element(der: &[u8]) -> Option<(u8, &[u8], &[u8])> {
     let (&tag, rest) = der.split_first()?;
     let (&len, rest) = rest.split_first()?;
-    let (len, rest) = match len {
-        0..=0x7f => (len, rest),
-        0x81 => rest.split_first().map(|(len, rest)| (*len, rest))?,
+    let (len, rest) = match (len, rest) {
+        (0..=0x7f, _) => (len.into(), rest),
+        (0x81, [len, rest @ ..]) => ((*len).into(), rest),
+        (0x82, [high, low, rest @ ..]) => (u16::from_be_bytes([*high, *low]).into(), rest),
         _ => return None,
     };
-    let (content, rest) = rest.split_at_checked(len.into())?;
+    let (content, rest) = rest.split_at_checked(len)?;
     Some((tag, content, rest))
 }
 
@@ -143,7 +165,7 @@ fn numbers(oid: &[u8]) -> Option<Vec<u64>> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::tls::Served;
+    use crate::tls::{Served, Signer};
     use std::fs;
     use std::os::unix::fs::PermissionsExt;
 
@@ -159,7 +181,7 @@ mod tests {
             fs::write(&certificate, &signed.certificate).unwrap();
             fs::write(&key, &signed.key).unwrap();
             fs::set_permissions(&key, fs::Permissions::from_mode(0o600)).unwrap();
-            Served::read(&certificate, &key).unwrap().anchor()
+            Served::read(&certificate, &key, Signer::OfTheCluster).unwrap().anchor()
         };
         assert_eq!(anchor(&made.signed), anchor(&again));
         let mut roots = RootCertStore::empty();

@@ -15,12 +15,13 @@ use futures_rustls::rustls::server::{Acceptor, NoServerSessionStorage};
 use futures_rustls::rustls::version::TLS13;
 use futures_rustls::rustls::{ALL_VERSIONS, Error, ServerConfig};
 
+use super::made::is_root;
 use super::node::{AnyNode, PROTOCOL, key_of};
 use super::pin::Pin;
-use super::split;
+use super::{Signer, split};
 use crate::conn::Pipe;
-
 use crate::secrets;
+
 /// Bytes of a certificate with its chain, and of a key.
 const FILE_MAX: u64 = 1 << 20;
 
@@ -29,6 +30,7 @@ const FILE_MAX: u64 = 1 << 20;
 pub(crate) struct Served {
     certificate: PathBuf,
     key: PathBuf,
+    signer: Signer,
     kept: RefCell<Kept>,
 }
 
@@ -48,11 +50,11 @@ type Stamp = (i64, i64, u64, u64);
 
 impl Served {
     /// Reads both files, or says what is wrong with them.
-    pub(crate) fn read(certificate: &Path, key: &Path) -> Result<Self, String> {
-        let kept = read(certificate, key)?;
+    pub(crate) fn read(certificate: &Path, key: &Path, signer: Signer) -> Result<Self, String> {
+        let kept = read(certificate, key, signer)?;
         log::info!("clients may speak TLS, and know this daemon by --tls-pin {}", kept.pin);
         let kept = RefCell::new(kept);
-        Ok(Self { certificate: certificate.to_owned(), key: key.to_owned(), kept })
+        Ok(Self { certificate: certificate.to_owned(), key: key.to_owned(), signer, kept })
     }
 
     /// Takes a connection in; one step of the client costs about 0.1 ms.
@@ -72,7 +74,9 @@ impl Served {
         Ok(Pipe { proved, ..split(stream, ends) })
     }
 
-    /// SHA-256 of the key that signs whatever this daemon shows, or of its own.
+    /// SHA-256 of the key by which nodes know the masters: that of the authority behind this daemon's
+    /// certificate, where that is the cluster's own or a root, else this daemon's own. An authority in
+    /// between signs for others, too, and each of them could pass for a master.
     pub(crate) fn anchor(&self) -> Pin {
         self.kept.borrow().anchor
     }
@@ -85,7 +89,7 @@ impl Served {
         if before == [certificate, key] {
             return;
         }
-        match read(&self.certificate, &self.key) {
+        match read(&self.certificate, &self.key, self.signer) {
             Ok(kept) => {
                 log::info!("the certificate of this daemon is another one; its key {}", kept.pin);
                 *self.kept.borrow_mut() = kept;
@@ -104,7 +108,7 @@ fn stamp(path: &Path) -> io::Result<Stamp> {
     Ok((of.mtime(), of.mtime_nsec(), of.ino(), of.size()))
 }
 
-fn read(certificate: &Path, key: &Path) -> Result<Kept, String> {
+fn read(certificate: &Path, key: &Path, signer: Signer) -> Result<Kept, String> {
     const CERTIFICATE: &str = "--tls-cert-file";
     const KEY: &str = "--tls-key-file";
     let at = |flag: &str, path: &Path, error: &dyn std::fmt::Display| {
@@ -127,10 +131,12 @@ fn read(certificate: &Path, key: &Path) -> Result<Kept, String> {
     let text = bytes(key).map_err(|error| of_key(&error))?;
     let private = PrivateKeyDer::from_pem_slice(&text)
         .map_err(|_| of_key(&"has no private key in it (`-----BEGIN PRIVATE KEY-----`)"))?;
-    let last = chain.last().map_or(Ok(pin), Pin::of).map_err(|error| of_certificate(&error))?;
+    let vouches = |last: &&CertificateDer<'_>| signer == Signer::OfTheCluster || is_root(last);
+    let anchor = chain.last().filter(vouches).map_or(Ok(pin), Pin::of);
+    let anchor = anchor.map_err(|error| of_certificate(&error))?;
     let configs = configs(chain, &private).map_err(|error| of_key(&error))?;
     let [outside, nodes] = configs.map(Arc::new);
-    Ok(Kept { outside, nodes, pin, anchor: last, stamps })
+    Ok(Kept { outside, nodes, pin, anchor, stamps })
 }
 
 /// How clients of the outside are spoken with, and how nodes.
@@ -160,4 +166,65 @@ fn bytes(path: &Path) -> io::Result<Vec<u8>> {
     let mut bytes = Vec::new();
     File::open(path)?.take(FILE_MAX).read_to_end(&mut bytes)?;
     Ok(bytes)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::tls::pin::Verifier;
+    use futures_rustls::pki_types::{ServerName, UnixTime};
+    use futures_rustls::rustls::client::danger::ServerCertVerifier;
+    use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair};
+    use std::fs;
+    use std::os::unix::fs::PermissionsExt;
+
+    fn authority(name: &str) -> (CertificateParams, KeyPair) {
+        let mut params = CertificateParams::default();
+        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        params.distinguished_name.push(DnType::CommonName, name);
+        (params, KeyPair::generate().unwrap())
+    }
+
+    #[test]
+    fn an_authority_in_between_vouches_for_no_master_unless_it_is_the_clusters_own() {
+        let (params, key) = authority("a root");
+        let root = params.self_signed(&key).unwrap();
+        let by_root = Issuer::new(params, key);
+        let (params, key) = authority("for all the world");
+        let between = params.signed_by(&key, &by_root).unwrap();
+        let by_between = Issuer::new(params, key);
+        let server = |host: &str| {
+            let key = KeyPair::generate().unwrap();
+            let params = CertificateParams::new(vec![host.to_owned()]).unwrap();
+            (params.signed_by(&key, &by_between).unwrap(), key)
+        };
+        let ((own, own_key), (other, _)) = (server("master.example"), server("mallory.example"));
+        let directory = std::env::temp_dir().join(format!("mesita-served-{}", std::process::id()));
+        fs::create_dir(&directory).unwrap();
+        let [chain, key] = ["chain", "key"].map(|name| directory.join(name));
+        fs::write(&key, own_key.serialize_pem()).unwrap();
+        fs::set_permissions(&key, fs::Permissions::from_mode(0o600)).unwrap();
+        let anchor = |texts: &[String], signer: Signer| {
+            fs::write(&chain, texts.concat()).unwrap();
+            Served::read(&chain, &key, signer).unwrap().anchor()
+        };
+        let short = [own.pem(), between.pem()];
+        let long = [own.pem(), between.pem(), root.pem()];
+        let pin = |of: &rcgen::Certificate| Pin::of(of.der()).unwrap();
+        assert_eq!(anchor(&short, Signer::OfWhomever), pin(&own));
+        assert_eq!(anchor(&short, Signer::OfTheCluster), pin(&between));
+        assert_eq!(anchor(&long, Signer::OfWhomever), pin(&root));
+        assert_eq!(anchor(&short[..1], Signer::OfWhomever), pin(&own));
+        // Who has a certificate of the same authority is no master by that.
+        let known = |signer: Signer, shown: &rcgen::Certificate| {
+            let algorithms = ring::default_provider().signature_verification_algorithms;
+            let verifier = Verifier::new(Some(anchor(&short, signer)), algorithms);
+            let name = ServerName::try_from("master.example").unwrap();
+            let chain = [between.der().clone()];
+            let now = UnixTime::since_unix_epoch(std::time::Duration::from_secs(1_767_225_600));
+            verifier.verify_server_cert(shown.der(), &chain, &name, &[], now).is_ok()
+        };
+        assert!(known(Signer::OfWhomever, &own) && !known(Signer::OfWhomever, &other));
+        fs::remove_dir_all(directory).unwrap();
+    }
 }

@@ -24,6 +24,7 @@ use crate::access::Access;
 use crate::agent::prepare;
 use crate::doors::Doors;
 use crate::flags::{Agent, Doctor};
+use crate::tls::Signer;
 
 /// The agent would run, with something off or worse than it could be.
 const DEGRADED: u8 = 5;
@@ -228,7 +229,7 @@ fn resources(flags: &Agent, work_dir: &Path) -> Finding {
 
 /// The address, and who may come in.
 fn doors(flags: &Agent) -> Finding {
-    let door = door(&flags.listen).map_err(|failure| failure.message);
+    let door = door(&flags.listen, Signer::OfWhomever).map_err(|failure| failure.message);
     let read = door.and_then(|_| {
         let access = Access::read("agent", "--http-credentials", &flags.access.wanted())?;
         check_access(&flags.listen, &access, OF_AGENT).map_err(|failure| failure.message)

@@ -165,6 +165,11 @@ impl MasterNode {
     }
 
     /// A master is about to be removed: one that has joined by a token does not come back by itself, also
+    /// True for a node that may be nothing any more.
+    pub(crate) fn is_revoked(&self, key: &[u8; 32]) -> bool {
+        self.node(key).is_some_and(|node| node.state == NodeState::Revoked)
+    }
+
     /// if this one leads no more before it could say so.
     pub(crate) fn is_no_master(&self, key: &[u8; 32]) -> bool {
         self.becomes(key, NodeState::Master, NodeState::Revoked)
@@ -368,8 +373,7 @@ impl MasterNode {
             self.counting.changed.notify(usize::MAX);
         }
         if owner == NODES {
-            let revoked = |key| self.node(key).is_some_and(|of| of.state == NodeState::Revoked);
-            for conn in self.conns.all().iter().filter(|conn| revoked(&conn.peer.key)) {
+            for conn in self.conns.all().iter().filter(|conn| self.is_revoked(&conn.peer.key)) {
                 log::warn!("{}: {REVOKED}", conn.ends.peer());
                 conn.part(Parting::Denied, REVOKED);
             }
@@ -445,7 +449,7 @@ const UNPROVED: &str = "this node has joined, and proves who it is by TLS: say h
                         the masters";
 
 /// Said of a node that may be nothing any more.
-const REVOKED: &str = "this node was revoked: a machine comes back as a new one, with an empty work \
+pub(crate) const REVOKED: &str = "this node was revoked: a machine comes back as a new one, with an empty work \
                        directory and a token";
 
 /// A node as a caller: what it may do, it may do as an agent alone.

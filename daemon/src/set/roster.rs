@@ -19,6 +19,7 @@ use super::begin::SIZES;
 use super::join::{Asker, EVERY_US, SHOWN, fingerprint};
 use super::node::SetNode;
 use super::sealed::STRANGER;
+use crate::master::joining::REVOKED;
 use crate::{alarm, clock};
 
 /// Those who ask to follow that are remembered; the one that was silent longest goes first.
@@ -109,6 +110,12 @@ impl SetNode {
         let passed_on = asker.address != from.to_string() && self.is_peer(from);
         let fits = asker.rows == self.identity.rows;
         let known = facts.meta.roster.members.iter().find(|member| member.key == join.key);
+        if known.is_none() && self.master.is_revoked(&join.key) {
+            if !passed_on {
+                self.turn(from, REVOKED);
+            }
+            return;
+        }
         self.changes.note(asker, now);
         let is_new = known.is_none() && fits && self.leading.get();
         if is_new && self.master.may_follow(&join.key) {
@@ -272,6 +279,10 @@ impl SetNode {
         })?;
         if asker.rows != self.identity.rows {
             return Err((Refusal::Malformed, OTHER_SIZE.to_owned()));
+        }
+        // It may have been a moment ago.
+        if self.master.is_revoked(&asker.key) {
+            return Err((Refusal::UnknownMaster, REVOKED.to_owned()));
         }
         Ok(Some(asker.key))
     }
@@ -445,7 +456,8 @@ impl SetNode {
         let mut rows: Vec<Value> = roster.members.iter().map(|one| self.row(one)).collect();
         let known = |key: &[u8; 32]| roster.members.iter().any(|member| member.key == *key);
         let asking = self.changes.asking(clock::now());
-        rows.extend(asking.iter().filter(|asker| !known(&asker.key)).map(|asker| {
+        let may = |asker: &&Asker| !known(&asker.key) && !self.master.is_revoked(&asker.key);
+        rows.extend(asking.iter().filter(may).map(|asker| {
             let fits = asker.rows == self.identity.rows;
             json!({
                 "address": asker.address,

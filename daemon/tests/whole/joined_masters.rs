@@ -301,6 +301,49 @@ fn a_master_that_is_one_too_many_waits_for_a_place_and_has_it_after_a_power_cut_
     fs::remove_dir_all(meta.join("given")).unwrap();
     let said = shop.begin(second, &["--masters", &first, "--join", &token]).end();
     assert!(said.status == 1 && said.err.contains("was revoked"), "{}", said.err);
+    // Nor is it one that an operator could let in again.
+    let gossip = format!("--gossip-key-file={}", shop.file("gossip.key"));
+    let asks = shop.begin(second, &[&gossip, "--masters", &first, "--join"]);
+    asks.says("this node was revoked");
+    let rows = shop.rows(&["masters", "ls"]);
+    assert!(rows.iter().all(|row| row["id"].is_u64()), "{rows:?}");
+    for words in [&["masters", "add"][..], &["masters", "replace", &id]] {
+        let said = shop.told(&[words, &[old.as_str().unwrap()]].concat());
+        assert_ne!(said.status, 0, "{words:?}: {}", said.out);
+    }
+    asks.kill();
+    shop.stop();
+    world.nothing_is_left();
+}
+
+#[test]
+fn a_cluster_of_init_is_given_another_key_for_its_datagrams_without_a_restart() {
+    let world = World::new();
+    let mut shop = Shop::new(&world, "shop");
+    let token = shop.token(&["--role", "master"]);
+    let second = shop.join(&token);
+    shop.voting(2);
+    let places = [shop.directory.clone(), shop.work_dir(second).join("meta/given")];
+    let again = |count: usize, times: usize| {
+        shop.running.iter().flatten().for_each(|process| process.signal(Signal::HUP));
+        let words = format!("{count} gossip keys were read again");
+        let said = |process: &Process| process.err().matches(&words).count() >= times;
+        eventually(
+            || shop.running.iter().flatten().all(said),
+            || format!("{words}, {times} times"),
+        );
+    };
+    again(1, 1);
+    for (name, times) in [("gossip2.key", 1), ("gossip.key", 2)] {
+        for place in &places {
+            fs::write(place.join(name), [9; 32]).unwrap();
+            fs::set_permissions(place.join(name), fs::Permissions::from_mode(0o600)).unwrap();
+        }
+        again(2, times);
+    }
+    places.iter().for_each(|place| fs::remove_file(place.join("gossip2.key")).unwrap());
+    again(1, 2);
+    shop.voting(2);
     shop.stop();
     world.nothing_is_left();
 }

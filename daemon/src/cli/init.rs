@@ -113,7 +113,7 @@ fn make(flags: &NewCluster, directory: &Path) -> Result<Made, String> {
         "master.toml",
         &format!(
             "ip = \"{ip}\"\nport = {port}\nmasters = \"{address}\"\nwork_dir = {}\n\
-         gossip_key_file = {}\ntls_cert_file = {}\ntls_key_file = {}\ntls_ca_key_file = {}\n\
+         gossip_key_file = [{}, {}]\ntls_cert_file = {}\ntls_key_file = {}\ntls_ca_key_file = {}\n\
          credentials = {}\nauthenticate_agents = true\nauthenticate_http_readonly = true\n\
          authenticate_http_readwrite = true\nauthenticate_http_frameworks = true\n",
             text("master"),
@@ -125,6 +125,7 @@ fn make(flags: &NewCluster, directory: &Path) -> Result<Made, String> {
         ),
     )?;
     write(
+            text("gossip2.key"),
         "agent.toml",
         &format!(
             "master = \"https://{address}\"\nwork_dir = {}\njoin = {}\n",

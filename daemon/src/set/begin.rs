@@ -327,6 +327,9 @@ fn sorted(masters: &[String]) -> Result<Vec<String>, Refused> {
 /// The keys that were given; those on one machine may do without.
 fn keys(wanted: &Wanted<'_>, masters: &[String]) -> Result<Keys, Refused> {
     if !wanted.key_files.is_empty() {
+        for later in wanted.key_files.iter().skip(1).filter(|path| !path.exists()) {
+            log::info!("--gossip-key-file {}: not there yet; SIGHUP looks again", later.display());
+        }
         let keys = Keys::read(wanted.key_files);
         return keys.map_err(|bad| Refused::Sentence(format!("--gossip-key-file {bad}")));
     }

@@ -67,7 +67,9 @@ impl Sources {
             let last = chain.rfind(CERTIFICATE).map_or("", |at| &chain[at..]);
             Ok::<_, String>((last.to_owned(), text(key)?))
         };
-        let gossip = self.gossip.iter().map(|path| {
+        // A second one is there while they are given another.
+        let there = self.gossip.iter().enumerate().filter(|(at, path)| *at == 0 || path.exists());
+        let gossip = there.map(|(_, path)| {
             fs::read(path).map(|key| STANDARD.encode(key)).map_err(|error| of(path, &error))
         });
         Ok(Charter {
@@ -198,9 +200,10 @@ impl Given {
         self.file(AUTHORITY_KEY)
     }
 
-    /// The keys of datagrams.
+    /// The keys of datagrams, and where a second one would be.
     pub(crate) fn gossip(&self) -> Vec<PathBuf> {
-        GOSSIP.iter().filter_map(|name| self.file(name)).collect()
+        let has = self.file(GOSSIP[0]).is_some();
+        GOSSIP.iter().filter(|_| has).map(|name| self.0.join(name)).collect()
     }
 
     /// Whom the others let in.
@@ -294,7 +297,9 @@ mod tests {
         assert!(fs::read_to_string(&chain).unwrap().ends_with(&made.authority));
         assert_eq!(served.anchor(), pin);
         assert_eq!(fs::read(&given.gossip()[0]).unwrap(), [7; 32]);
-        assert_eq!((given.gossip().len(), given.rates()), (1, None));
+        // The second one is looked for as often as they are read.
+        assert_eq!((given.gossip().len(), given.rates()), (2, None));
+        assert!(!given.gossip()[1].exists());
         assert_eq!(given.masters(), ["a:1", "b:2"]);
         assert!(given.asks().agents && !given.asks().readonly);
         assert!(fs::read_to_string(given.acls().unwrap()).unwrap().contains("permissive"));

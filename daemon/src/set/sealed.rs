@@ -70,7 +70,7 @@ impl fmt::Display for BadKey {
 impl std::error::Error for BadKey {}
 
 impl Keys {
-    /// Reads keys, each a file of 32 bytes.
+    /// Reads keys, each a file of 32 bytes. Of a second one nothing may be there yet.
     pub(crate) fn read(paths: &[PathBuf]) -> Result<Self, BadKey> {
         let ring = RefCell::new(ring(paths)?);
         Ok(Self { ring, files: paths.to_vec() })
@@ -82,7 +82,7 @@ impl Keys {
             true => return Ok(0),
             false => ring(&self.files)?,
         };
-        Ok(self.files.len())
+        Ok(self.ring.borrow().len())
     }
 
     /// What is used where all masters are on one machine and nobody gave a key.
@@ -200,7 +200,9 @@ fn bound(sender: u8, owner: &[u8; KEY]) -> [u8; MAGIC.len() + 1 + KEY] {
 }
 
 fn ring(paths: &[PathBuf]) -> Result<Vec<XChaCha20Poly1305>, BadKey> {
-    paths.iter().map(|path| read(path)).collect()
+    let is_there = |at: usize, path: &Path| at == 0 || path.exists();
+    let there = paths.iter().enumerate().filter(|(at, path)| is_there(*at, path));
+    there.map(|(_, path)| read(path)).collect()
 }
 
 fn read(path: &Path) -> Result<XChaCha20Poly1305, BadKey> {

@@ -11,13 +11,13 @@ use std::io::{self, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
-use mesita_core::time::Time;
 use mesita_core::wire::AgentId;
 use mesita_core::wire::call::Operation;
 use mesita_core::wire::operator::OperatorVerb;
 use serde_json::{Value, json};
 
 use crate::clock;
+use crate::seldom::Seldom;
 
 /// Bytes of the names in a line: all of a principal and of a role, the beginning of anything longer.
 const NAME_SHOWN: usize = 255;
@@ -49,22 +49,12 @@ pub(crate) struct Audit {
     /// Lines that could not be written to the file.
     lost: Cell<u64>,
     /// Who was refused lately, and asks again by itself.
-    refused: RefCell<Vec<Refused>>,
+    refused: Seldom,
+    /// Those that nobody knows were refused so often, and last like this: one line, which takes the place
+    /// of no other.
+    strangers: RefCell<Option<(u64, Value)>>,
+    strangers_told: Seldom,
 }
-
-/// Somebody who was refused something, when that was told, and how often it was not since.
-#[derive(Debug)]
-struct Refused {
-    who: String,
-    what: &'static str,
-    told: Time,
-    left_out: u64,
-}
-
-/// The same refusal of the same caller is told once in so long, in µs.
-const REFUSED_EVERY_US: u64 = 60_000_000;
-/// As many of those are known at once; beyond them nothing is told of any other.
-const REFUSED_MAX: usize = 64;
 
 /// A file that begins anew when half of what it may have is in it; what was before stays beside it.
 #[derive(Debug)]
@@ -94,20 +84,8 @@ impl Audit {
     /// Takes note of what somebody asked for: `what` by its name, `of` to which thing.
     pub(crate) fn note(&self, who: &str, what: &str, of: &str, denied: Option<&str>) {
         let told = denied.map_or("allowed", |why| why.lines().next().unwrap_or("denied"));
-        let line = json!({
-            "time_us": clock::wall_us(),
-            "who": shown(who),
-            "what": what,
-            "of": shown(of),
-            "told": shown(told),
-        });
-        self.total.set(self.total.get() + 1);
-        if let Err(error) = self.write(&line.to_string()) {
-            if self.lost.get() == 0 {
-                log::error!("--audit-log: {error}; lines are lost from now on: see /metrics");
-            }
-            self.lost.set(self.lost.get() + 1);
-        }
+        let line = line(who, what, of, told);
+        self.to_file(&line);
         let mut lines = self.lines.borrow_mut();
         while lines.len() >= self.wanted.lines_max.max(1) {
             lines.pop_front();
@@ -115,37 +93,45 @@ impl Audit {
         lines.push_back(line);
     }
 
+    fn to_file(&self, line: &Value) {
+        self.total.set(self.total.get() + 1);
+        if let Err(error) = self.write(&line.to_string()) {
+            if self.lost.get() == 0 {
+                log::error!("--audit-log: {error}; lines are lost from now on: see /metrics");
+            }
+            self.lost.set(self.lost.get() + 1);
+        }
+    }
+
     /// The same of what a program asks for again by itself, as often as it likes: while it is refused, a
     /// line in a minute tells of all of it.
     pub(crate) fn note_seldom(&self, who: &str, what: &'static str, denied: Option<&str>) {
         match denied {
             None => self.note(who, what, "", None),
-            Some(why) => {
-                if let Some(why) = self.refused(clock::now(), who, what, why) {
+            Some(why) => match self.refused.says(clock::now(), &format!("{who} {what}")) {
+                None => {}
+                Some(0) => self.note(who, what, "", Some(why)),
+                Some(left_out) => {
+                    let why = format!("{why} ({left_out} times more since the line before)");
                     self.note(who, what, "", Some(&why));
                 }
-            }
+            },
         }
     }
 
-    /// What is told of a refusal now, if anything.
-    fn refused(&self, now: Time, who: &str, what: &'static str, why: &str) -> Option<String> {
-        let mut refused = self.refused.borrow_mut();
-        if let Some(of) = refused.iter_mut().find(|of| of.who == who && of.what == what) {
-            if now.since(of.told) < REFUSED_EVERY_US {
-                of.left_out += 1;
-                return None;
-            }
-            of.told = now;
-            let left_out = std::mem::take(&mut of.left_out);
-            return Some(format!("{why} ({left_out} times more since the line before)"));
+    /// Somebody was refused something whom the cluster does not know: whoever reaches it may be that, under
+    /// as many names as it likes.
+    pub(crate) fn note_stranger(&self, who: &str, what: &str, why: &str) {
+        let times = self.strangers.borrow().as_ref().map_or(1, |(times, _)| times + 1);
+        let told = match times {
+            1 => why.to_owned(),
+            _ => format!("{why} (and {} times more, of anybody unknown)", times - 1),
+        };
+        let line = line(who, what, "", &told);
+        if self.strangers_told.says(clock::now(), "strangers").is_some() {
+            self.to_file(&line);
         }
-        refused.retain(|of| now.since(of.told) < REFUSED_EVERY_US);
-        if refused.len() >= REFUSED_MAX {
-            return None;
-        }
-        refused.push(Refused { who: who.to_owned(), what, told: now, left_out: 0 });
-        Some(why.to_owned())
+        *self.strangers.borrow_mut() = Some((times, line));
     }
 
     /// A line of a few hundred bytes, written at once: whoever writes rarely waits for nobody.
@@ -166,9 +152,12 @@ impl Audit {
         Ok(())
     }
 
-    /// The newest lines, the oldest of them first.
+    /// The newest lines, the oldest of them first; of all those that nobody knows the newest one.
     pub(crate) fn rows(&self) -> Vec<Value> {
-        self.lines.borrow().iter().cloned().collect()
+        let strangers = self.strangers.borrow().as_ref().map(|(_, line)| line.clone());
+        let mut rows: Vec<Value> = self.lines.borrow().iter().cloned().chain(strangers).collect();
+        rows.sort_by_key(|line| line["time_us"].as_u64());
+        rows
     }
 
     /// Lines in memory, the most of them, all there were, and those that a file did not take.
@@ -180,6 +169,16 @@ impl Audit {
             ("audit_lost_total", self.lost.get()),
         ]
     }
+}
+
+fn line(who: &str, what: &str, of: &str, told: &str) -> Value {
+    json!({
+        "time_us": clock::wall_us(),
+        "who": shown(who),
+        "what": what,
+        "of": shown(of),
+        "told": shown(told),
+    })
 }
 
 fn shown(text: &str) -> &str {
@@ -255,20 +254,31 @@ mod tests {
     }
 
     #[test]
-    fn who_is_refused_again_and_again_has_a_line_in_a_minute() {
+    fn who_is_refused_again_and_again_has_one_line() {
         let audit = audit(100, None, 0);
-        let now = Time(1);
-        let refused = |at: u64, who: &str| audit.refused(now.after(at), who, "change key", "no");
-        assert_eq!(refused(0, "one").as_deref(), Some("no"));
-        assert_eq!(refused(5, "other").as_deref(), Some("no"));
-        for at in 1..1_000 {
-            assert_eq!(refused(at, "one"), None);
+        for _ in 0..1_000 {
+            audit.note_seldom("node:one", "change key", Some("no"));
         }
-        let told = refused(REFUSED_EVERY_US, "one");
-        assert_eq!(told.as_deref(), Some("no (999 times more since the line before)"));
-        // However many ask.
-        let all = (0..1_000).filter(|n| refused(REFUSED_EVERY_US, &format!("node {n}")).is_some());
-        assert!(all.count() <= REFUSED_MAX);
+        audit.note_seldom("node:other", "change key", Some("no"));
+        assert_eq!(audit.rows().len(), 2);
+    }
+
+    #[test]
+    fn who_is_known_to_nobody_takes_the_place_of_no_line() {
+        let path = std::env::temp_dir().join(format!("mesita-strangers-{}", std::process::id()));
+        let audit = audit(3, Some(path.clone()), 1_000_000);
+        audit.note("local:root", "drain", "an agent", None);
+        for number in 0..1_000 {
+            audit.note_stranger(&format!("node:{number}"), "join", "no such token");
+        }
+        let rows = audit.rows();
+        assert_eq!(rows.len(), 2);
+        assert_eq!(rows[0]["what"], "drain");
+        assert_eq!(rows[1]["who"], "node:999");
+        assert!(rows[1]["told"].as_str().unwrap().contains("999 times more"), "{rows:?}");
+        let file = fs::read_to_string(&path).unwrap();
+        fs::remove_file(&path).unwrap();
+        assert_eq!(file.lines().count(), 2, "{file}");
     }
 
     #[test]

@@ -72,6 +72,7 @@ mod random;
 mod room;
 mod seats;
 mod secrets;
+mod seldom;
 mod set;
 mod signals;
 mod times;

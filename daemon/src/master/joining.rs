@@ -94,9 +94,7 @@ impl MasterNode {
         let why = done.as_ref().err().map(String::as_str);
         match why {
             // Whoever it is may ask as often as it likes.
-            Some(why) => {
-                self.audit.note_seldom(who.as_deref().unwrap_or("nobody"), "join", Some(why));
-            }
+            Some(why) => self.audit.note_stranger(who.as_deref().unwrap_or("nobody"), "join", why),
             None => self.audit.note(who.as_deref().unwrap_or("nobody"), "join", id, None),
         }
         if done.is_ok() {

@@ -11,7 +11,7 @@ use mesita_core::wire::{Fence, Head, decode};
 
 use super::AgentNode;
 use crate::conn::hello;
-use crate::conn::listen::{Arrival, STRANGER_US, Stranger, Welcome};
+use crate::conn::listen::{Arrival, STRANGER_US, Stranger, Welcome, say};
 use crate::conn::outbox::Outbox;
 use crate::conn::talk::{Talk, talk};
 use crate::conn::{Conn, Pipe};
@@ -34,7 +34,9 @@ impl AgentNode {
         let greeted = hello::hear(reading, &mut writing, &own, &self.port.bodies);
         let (mut frames, peer) = match alarm::within(STRANGER_US, greeted).await {
             Some(Ok(greeted)) => greeted,
-            Some(Err(refused)) => return log::info!("{}: {refused}", ends.peer()),
+            Some(Err(refused)) => {
+                return say(log::Level::Info, &ends, &refused.to_string());
+            }
             None => return,
         };
         let leader = self.leader.borrow().clone();

@@ -3,7 +3,7 @@
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
 use std::io;
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::rc::Rc;
 
 use futures_lite::{AsyncReadExt, AsyncWriteExt, StreamExt};
@@ -13,13 +13,15 @@ use smol::net::{TcpListener, TcpStream};
 
 use super::outbox::Packet;
 use super::{Ends, Pipe};
-use crate::alarm;
 use crate::io_thread::Tasks;
+use crate::seldom::Seldom;
 use crate::tls::Served;
+use crate::{alarm, clock};
 
 /// How long a stranger may take to say what it is, in µs.
 pub(crate) const STRANGER_US: u64 = 10_000_000;
-/// Strangers at once; the one that has been silent longest makes room for the next.
+/// Strangers at once; of those who come from where the most do, the one that has been silent longest makes
+/// room for the next.
 pub(crate) const STRANGERS_MAX: usize = 256;
 /// How long nothing is accepted when the process has no descriptor left, in µs.
 const PAUSE_US: u64 = 100_000;
@@ -57,22 +59,46 @@ impl Door {
     /// True when somebody at the other end of this may speak without TLS. Who has this machine's own
     /// address is on this machine: the kernel takes no packet of that kind from a wire.
     fn lets_in_the_clear(&self, ends: &Ends) -> bool {
-        match ends {
-            Ends::Memory => true,
-            Ends::Tcp { local, peer } => {
-                let [local, peer] = [local.ip().to_canonical(), peer.ip().to_canonical()];
-                !self.tls_only || peer.is_loopback() || peer == local
-            }
-        }
+        !self.tls_only || ends.are_here()
     }
 }
 
 /// Connections that have not said what they are.
 #[derive(Default)]
 struct Strangers {
-    tasks: RefCell<BTreeMap<u64, smol::Task<()>>>,
+    tasks: RefCell<BTreeMap<u64, (IpAddr, smol::Task<()>)>>,
     next: Cell<u64>,
     dropped: Cell<u64>,
+}
+
+impl Strangers {
+    /// Ends one of them. Dropping a task ends it, and closes its connection.
+    fn make_room(&self) {
+        let mut tasks = self.tasks.borrow_mut();
+        let goes = goes(tasks.iter().map(|(number, (from, _))| (*number, *from)));
+        if goes.and_then(|number| tasks.remove(&number)).is_some() {
+            self.dropped.set(self.dropped.get() + 1);
+        }
+    }
+}
+
+/// The first of those of a place that the most are of: whoever fills all places has only its own to lose.
+fn goes(all: impl Iterator<Item = (u64, IpAddr)>) -> Option<u64> {
+    let mut of_places: BTreeMap<IpAddr, (usize, u64)> = BTreeMap::new();
+    for (number, from) in all {
+        let (count, _first) = of_places.entry(from).or_insert((0, number));
+        *count += 1;
+    }
+    let most = of_places.into_values().max_by_key(|(count, first)| (*count, u64::MAX - first));
+    most.map(|(_, first)| first)
+}
+
+/// Where somebody is: a machine has 64 bits of an address of IPv6 to itself (RFC 4291 §2.5.1).
+fn place(ip: IpAddr) -> IpAddr {
+    match ip.to_canonical() {
+        IpAddr::V6(ip) => Ipv6Addr::from_bits(ip.to_bits() & !u128::from(u64::MAX)).into(),
+        v4 @ IpAddr::V4(_) => v4,
+    }
 }
 
 /// One of them.
@@ -84,7 +110,7 @@ pub(crate) struct Stranger {
 impl Stranger {
     /// It is no stranger any more: nobody makes room by ending it.
     pub(crate) fn known(self) {
-        if let Some(task) = self.strangers.tasks.borrow_mut().remove(&self.number) {
+        if let Some((_, task)) = self.strangers.tasks.borrow_mut().remove(&self.number) {
             task.detach();
         }
     }
@@ -132,16 +158,16 @@ pub(crate) async fn accept<W: Welcome + 'static>(
                     futures_lite::future::yield_now().await;
                 }
                 if strangers.tasks.borrow().len() >= STRANGERS_MAX {
-                    // Dropping a task ends it, and closes its connection.
-                    strangers.tasks.borrow_mut().pop_first();
-                    strangers.dropped.set(strangers.dropped.get() + 1);
+                    strangers.make_room();
                 }
+                // Who is gone already is nowhere, and is soon found to be.
+                let from = stream.peer_addr().map_or(Ipv4Addr::UNSPECIFIED.into(), |of| of.ip());
                 let number = strangers.next.get();
                 strangers.next.set(number + 1);
                 let stranger = Stranger { strangers: Rc::clone(&strangers), number };
                 let task =
                     tasks.spawn(meet(stream, stranger, Rc::clone(&door), Rc::clone(&welcome)));
-                strangers.tasks.borrow_mut().insert(number, task);
+                strangers.tasks.borrow_mut().insert(number, (place(from), task));
             }
             Err(error) => {
                 log::warn!("cannot accept a connection: {error}");
@@ -158,7 +184,7 @@ async fn meet<W: Welcome>(stream: TcpStream, stranger: Stranger, door: Rc<Door>,
         welcome.arrived(arrival, stranger).await;
     }
     // Its own entry: it ends anyway.
-    if let Some(task) = strangers.tasks.borrow_mut().remove(&number) {
+    if let Some((_, task)) = strangers.tasks.borrow_mut().remove(&number) {
         task.detach();
     }
 }
@@ -169,16 +195,17 @@ async fn recognise(stream: TcpStream, door: &Door) -> io::Result<Option<Arrival>
     let ends = pipe.ends;
     if is_tls(first) {
         let Some(tls) = &door.tls else {
-            log::info!(
-                "{}: speaks TLS, which this port does not: see --tls-cert-file",
-                ends.peer()
+            say(
+                log::Level::Info,
+                &ends,
+                "speaks TLS, which this port does not: see --tls-cert-file",
             );
             return turned_away(pipe, &NO_TLS).await;
         };
         let (pipe, first) = match tls.accept(pipe).await {
             Ok(pipe) => begin(pipe).await?,
             Err(error) => {
-                log::info!("{}: no TLS came about: {error}", ends.peer());
+                say(log::Level::Info, &ends, &format!("no TLS came about: {error}"));
                 return Err(error);
             }
         };
@@ -187,7 +214,7 @@ async fn recognise(stream: TcpStream, door: &Door) -> io::Result<Option<Arrival>
     if door.lets_in_the_clear(&ends) {
         return Ok(Some(arrival(pipe, first)));
     }
-    log::info!("{}: does not speak TLS", ends.peer());
+    say(log::Level::Info, &ends, "does not speak TLS");
     if is_text(first) {
         let head = "HTTP/1.1 400 Bad Request\r\nContent-Type: text/plain; charset=utf-8\r\n\
                     Connection: close\r\nContent-Length:";
@@ -198,8 +225,25 @@ async fn recognise(stream: TcpStream, door: &Door) -> io::Result<Option<Arrival>
     turned_away(pipe, &Packet::of(&Head::Link(bye)).into_parts().0).await
 }
 
+/// Says what is wrong with who has come, once in a minute: whoever likes may come, as often as it likes.
+pub(crate) fn say(level: log::Level, ends: &Ends, sentence: &str) {
+    match SAID.with(|said| said.says(clock::now(), sentence)) {
+        None => {}
+        Some(0) => log::log!(level, "{}: {sentence}", ends.peer()),
+        Some(left_out) => {
+            let more = format!("(and {left_out} times more since it was said last)");
+            log::log!(level, "{}: {sentence} {more}", ends.peer());
+        }
+    }
+}
+
+thread_local! {
+    /// Of the thread that takes connections in.
+    static SAID: Seldom = Seldom::default();
+}
+
 /// What is answered to who does not speak TLS where that has to be.
-const ONLY_TLS: &str = "other machines speak TLS with this port: say https://HOST:PORT";
+pub(crate) const ONLY_TLS: &str = "other machines speak TLS with this port: say https://HOST:PORT";
 /// What is answered to who speaks TLS where nobody does: a fatal alert, handshake_failure (RFC 8446
 /// §6).
 const NO_TLS: [u8; 7] = [21, 3, 3, 0, 2, 2, 40];
@@ -241,4 +285,24 @@ pub(crate) fn is_text(first: [u8; 4]) -> bool {
 
 fn io_cursor(first: [u8; 4]) -> futures_lite::io::Cursor<[u8; 4]> {
     futures_lite::io::Cursor::new(first)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_fills_all_places_makes_room_out_of_its_own() {
+        let at = |text: &str| place(text.parse().unwrap());
+        let mut all: Vec<(u64, IpAddr)> = vec![(0, at("10.0.0.1")), (1, at("10.0.0.2"))];
+        all.extend((2..250).map(|number| (number, at("10.0.0.9"))));
+        all.push((250, at("10.0.0.2")));
+        assert_eq!(goes(all.iter().copied()), Some(2));
+        // Of many that have one each, the first.
+        assert_eq!(goes(all[..2].iter().copied()), Some(0));
+        assert_eq!(goes([].into_iter()), None);
+        assert_eq!(at("2001:db8::1"), at("2001:db8::ffff:1"), "one machine");
+        assert_ne!(at("2001:db8::1"), at("2001:db8:0:1::1"));
+        assert_eq!(at("::ffff:10.0.0.1"), at("10.0.0.1"));
+    }
 }

@@ -40,7 +40,7 @@ use serde_json::{Value, json};
 use smol_hyper::rt::FuturesIo;
 
 use crate::access::{Access, endpoint, realm};
-use crate::conn::listen::Stranger;
+use crate::conn::listen::{Stranger, say};
 use crate::conn::{Ends, Pipe};
 use crate::doors::{Caller, Denied};
 use crate::io_thread::Tasks;
@@ -144,7 +144,7 @@ async fn serve_stranger<S: Site + 'static>(
         async move {
             if origin::is_foreign(request.method(), request.uri(), request.headers(), site.named())
             {
-                log::info!("{}: {}: {}", ends.peer(), request.uri().path(), origin::SENTENCE);
+                say(log::Level::Info, &ends, origin::SENTENCE);
                 return Ok(answered(text(StatusCode::FORBIDDEN, origin::SENTENCE), doing));
             }
             let proven = caller.as_ref().is_ok_and(|known| known.principal().is_some());
@@ -166,12 +166,12 @@ async fn serve_stranger<S: Site + 'static>(
                 Ok(Err(denied)) => match site.outcast(request, denied) {
                     Some(answering) => answering.await,
                     None => {
-                        log::info!("{}: {denied}", ends.peer());
+                        say(log::Level::Info, &ends, &denied.to_string());
                         text(StatusCode::FORBIDDEN, denied.to_string())
                     }
                 },
                 Err(reply) => {
-                    log::info!("{}: {}: no credential", ends.peer(), request.uri().path());
+                    say(log::Level::Info, &ends, "shows no credential where one is needed");
                     *reply
                 }
             };

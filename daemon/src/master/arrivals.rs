@@ -13,7 +13,7 @@ use super::MasterNode;
 use crate::access::{PROOF_SINCE, Shown, denied};
 use crate::conn::frames::Frames;
 use crate::conn::hello::{self, Peer};
-use crate::conn::listen::{Arrival, STRANGER_US, Stranger, Welcome};
+use crate::conn::listen::{Arrival, STRANGER_US, Stranger, Welcome, say};
 use crate::conn::outbox::Outbox;
 use crate::conn::talk::{Ending, talk};
 use crate::conn::{Conn, Ends, Pipe, Writing};
@@ -39,8 +39,7 @@ impl MasterNode {
         let (frames, peer) = match greeted {
             Ok(greeted) => greeted,
             Err(refused) => {
-                log::info!("{}: {refused}", ends.peer());
-                return;
+                return say(log::Level::Info, &ends, &refused.to_string());
             }
         };
         if self.options.standing.in_set && !self.leads() {
@@ -57,7 +56,7 @@ impl MasterNode {
         let (id, caller, number) = match admitted {
             Ok(admitted) => admitted,
             Err((reason, message)) => {
-                log::warn!("{} ({}): {message}", ends.peer(), peer.software);
+                say(log::Level::Warn, &ends, &message);
                 return turn_away(&mut writing, reason, &message).await;
             }
         };

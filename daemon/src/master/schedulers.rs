@@ -26,6 +26,7 @@ use super::counted::Awaited;
 use super::strangers::{Strangers, nameless};
 use super::verdicts::Verdicts;
 use crate::conn::Ends;
+use crate::conn::listen::say;
 use crate::doors::Caller;
 use crate::encoded::Described;
 use crate::http::media::Media;
@@ -422,7 +423,7 @@ impl MasterNode {
         let said = match said {
             Ok(said) => said,
             Err(BadCall::Framework(why)) => {
-                log::info!("{}: a framework is refused: {why}", ends.peer());
+                say(log::Level::Info, &ends, &format!("a framework is refused: {why}"));
                 let records = Rc::new(Records::new(self.options.stream_bytes_max, |_| {}));
                 records.push(&media.write(&events::error(&why)));
                 records.close();

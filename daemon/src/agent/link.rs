@@ -4,7 +4,7 @@
 //! say who that is: it moves there at once, also when the old leader's cable was pulled. A leader that
 //! it cannot reach it is joined to by one of them (`around`).
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::future::Future;
 use std::pin::Pin;
 use std::rc::Rc;
@@ -76,9 +76,8 @@ impl AgentNode {
             }
             attempt += 1;
             redirects = 0;
-            let grown = (1u64 << failures.min(32)).min(BACKOFF_MAX);
+            let pause = self.pause(failures);
             failures = failures.saturating_add(1);
-            let pause = random::below(self.options.backoff_us.saturating_mul(grown)).max(1);
             let comes = self.news.another(told.as_deref());
             alarm::within(pause, comes).await;
         }
@@ -101,20 +100,30 @@ impl AgentNode {
 
     /// Stays connected to one of several masters, to hear from it who leads, for as long as it is one.
     async fn keep_in_touch(self: Rc<Self>, address: String) {
+        let heard = Cell::new(false);
+        let mut failures = 0;
         loop {
             self.news.not_at(&address).await;
             if self.learned.is_left(&address) {
                 return;
             }
-            let listening = self.listen_to(&address);
+            let listening = self.listen_to(&address, &heard);
             futures_lite::future::or(listening, self.news.at(&address)).await;
             self.news.unheard(&address);
             log::debug!("not in touch with {address}");
-            alarm::after(random::below(self.options.backoff_us).max(1)).await;
+            failures = if heard.replace(false) { 0 } else { failures + 1 };
+            alarm::after(self.pause(failures)).await;
         }
     }
 
-    async fn listen_to(&self, address: &str) {
+    /// A pause after so many failures in a row, in µs: it grows, and no two nodes have the same.
+    fn pause(&self, failures: u32) -> u64 {
+        let grown = (1u64 << failures.min(32)).min(BACKOFF_MAX);
+        random::below(self.options.backoff_us.saturating_mul(grown)).max(1)
+    }
+
+    /// `heard` becomes true when it says who leads.
+    async fn listen_to(&self, address: &str, heard: &Cell<bool>) {
         let over = self.transport.borrow().clone();
         let Ok(Pipe { reading, mut writing, .. }) = connect(address, &over).await else { return };
         let own = self.own.borrow().clone();
@@ -131,8 +140,12 @@ impl AgentNode {
                 Ok(Head::Link(Link::Redirect { fence, address: leader, .. })) => {
                     log::debug!("{address} says that {leader} leads, in epoch {}", fence.epoch);
                     self.news.tell(fence, leader, address);
+                    heard.set(true);
                 }
-                Ok(Head::Link(Link::Masters { addresses })) => self.told_masters(addresses),
+                Ok(Head::Link(Link::Masters { addresses })) => {
+                    self.told_masters(addresses);
+                    heard.set(true);
+                }
                 Ok(Head::Link(Link::Bye { .. })) | Err(_) => return,
                 Ok(_) => {}
             }

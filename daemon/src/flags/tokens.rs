@@ -35,7 +35,7 @@ pub(crate) struct NewCluster {
 pub(crate) enum Tokens {
     /// Make a token, and print it: masters keep no more of it than a proof needs
     Create(TokenCreate),
-    /// List tokens: for how many nodes, and for how long, as it was written down last
+    /// List tokens: for how many more nodes, and for how long
     Ls(Ls),
     /// Let nobody join by a token any more; who has, stays
     Revoke(TokenOf),

@@ -359,7 +359,7 @@ impl MasterNode {
     }
 
     /// How long a token may still be used.
-    fn left_of(&self, id: &str, token: &Token) -> u64 {
+    pub(super) fn left_of(&self, id: &str, token: &Token) -> u64 {
         let since = self.counting.since.borrow();
         let gone = since.get(id).map_or(0, |(_, since, _)| clock::now().since(*since));
         token.left_us.saturating_sub(gone)

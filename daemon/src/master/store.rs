@@ -260,7 +260,9 @@ impl MasterNode {
         let mut store = self.store.borrow_mut();
         match asked.verb {
             Keep::Get => match store.entries.get(&name) {
-                Some(stored) if owner == tokens::TOKENS => Ok(Done::Value(without_secret(stored))),
+                Some(stored) if owner == tokens::TOKENS => {
+                    Ok(Done::Value(self.shown_token(stored)))
+                }
                 Some(stored) => Ok(Done::Value(stored.clone())),
                 None => Err((CloseReason::NotFound, unknown(owner, key))),
             },
@@ -289,6 +291,16 @@ impl MasterNode {
             }
             Keep::List => Ok(Done::List(store.of(&name.0).map(told).collect())),
         }
+    }
+
+    /// A token as it is told: its terms by now, and nothing that proves anything.
+    fn shown_token(&self, stored: &Stored) -> Stored {
+        let token = tokens::read::<Token>(&stored.value);
+        let shown = token.map(|token| {
+            let left_us = self.left_of(&stored.key, &token);
+            tokens::kept(&Token { secret: [0; 32], left_us, ..token })
+        });
+        Stored { value: shown.unwrap_or_default(), ..stored.clone() }
     }
 
     /// Whose keys a caller means: everybody has their own, operators those of all.
@@ -455,13 +467,6 @@ const fn status_of(reason: CloseReason) -> StatusCode {
             StatusCode::BAD_REQUEST
         }
     }
-}
-
-/// A token as it is told: its terms, and nothing that proves anything.
-fn without_secret(stored: &Stored) -> Stored {
-    let token = tokens::read::<Token>(&stored.value);
-    let shown = token.map(|token| tokens::kept(&Token { secret: [0; 32], ..token }));
-    Stored { value: shown.unwrap_or_default(), ..stored.clone() }
 }
 
 #[cfg(test)]

@@ -254,7 +254,7 @@ fn what_a_leader_has_counted_and_let_in_its_successor_knows() {
         command.args(["--credentials", &all, "--authenticate-agents"]);
         world.start(command)
     });
-    let create = ["token", "create", "--uses", "2", "--master", &list];
+    let create = ["token", "create", "--uses", "2", "--expires=1hrs", "--master", &list];
     let text = std::cell::RefCell::new(String::new());
     let made = || {
         let said = world.told(&create);
@@ -299,6 +299,13 @@ fn a_cluster_that_was_made_by_init_is_closed_and_others_join_by_its_line() {
     }
     let world = World::new();
     let Some([outside, inside]) = or_skipped(cable(&world)) else { return };
+    // What is left of it now, whenever it was written down.
+    let left = || {
+        let said = world.told(&["token", "ls", "--json", "--master", &list]).out;
+        let row = said.lines().next().map(serde_json::from_str::<serde_json::Value>);
+        row.and_then(Result::ok).and_then(|row| row["seconds"].as_u64())
+    };
+    eventually(|| left().is_some_and(|seconds| seconds < 3_600), || format!("{:?}", left()));
     let directory = world.path("shop");
     let at = directory.to_str().unwrap();
     let init = ["init", "--name", "shop", "--ip", "10.77.0.1", "--dir", at];

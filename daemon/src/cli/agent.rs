@@ -160,8 +160,8 @@ pub(super) fn known_by(
     Ok((join, pin))
 }
 
-/// By which key this node has known the masters since it joined, if nobody says otherwise. It speaks
-/// with no others, and in the clear with nobody.
+/// By which key this node has known the masters since it joined, whatever the environment says of
+/// authorities. It speaks with no others, and in the clear with nobody.
 fn pin_of(flags: &Agent, joined: &Path) -> Result<Option<Pin>, Failure> {
     let text = match std::fs::read_to_string(joined) {
         Ok(text) => text,
@@ -173,16 +173,22 @@ fn pin_of(flags: &Agent, joined: &Path) -> Result<Option<Pin>, Failure> {
                    https://HOST:PORT";
         return Err(Failure::new(USAGE, why));
     }
-    if flags.trusted.tls_ca_file.is_some() || flags.trusted.tls_pin.is_some() {
-        return Ok(None);
-    }
-    let pin = text.trim().parse().map(Some);
-    pin.map_err(|_| {
-        let path = joined.display();
+    let path = joined.display();
+    let pin: Pin = text.trim().parse().map_err(|_| {
         Failure::plain(format!(
             "{path} does not hold the key of the masters; remove it, and --join"
         ))
-    })
+    })?;
+    match flags.trusted.tls_pin.filter(|other| *other != pin) {
+        None => Ok(Some(pin)),
+        Some(_) => {
+            let why = format!(
+                "--tls-pin, or MESITA_TLS_PIN, is another key than that of the cluster which this node has \
+                 joined, in {path}: leave it away, or give an empty --work-dir for another cluster"
+            );
+            Err(Failure::new(USAGE, why))
+        }
+    }
 }
 
 fn is_secure(flags: &Agent) -> bool {

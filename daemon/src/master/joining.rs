@@ -443,7 +443,7 @@ const OF_AGENTS: &str = "this token is for agents: `mesita token create --role m
 const OF_MASTERS: &str = "this token is for masters: `mesita token create` makes one for agents";
 
 /// Said of who has the name of a node that has joined, and not its secret.
-const UNPROVED: &str = "this node has joined, and proves who it is by TLS: say https://HOST:PORT of \
+pub(crate) const UNPROVED: &str = "this node has joined, and proves who it is by TLS: say https://HOST:PORT of \
                         the masters";
 
 /// Said of a node that may be nothing any more.

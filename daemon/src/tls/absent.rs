@@ -34,7 +34,7 @@ impl Outside {
     }
 
     /// There is nobody to ask.
-    pub(crate) async fn wrap(&self, _: Pipe, _: &str) -> Result<Pipe, String> {
+    pub(crate) async fn wrap(&self, _: Pipe, _: &str) -> Result<Pipe, NoTls> {
         match *self {}
     }
 }

@@ -17,7 +17,7 @@ use futures_rustls::rustls::{ALL_VERSIONS, CertificateError, ClientConfig, Error
 
 use super::node::{Identity, PROTOCOL};
 use super::pin::{Pin, Verifier};
-use super::split;
+use super::{NoTls, split};
 use crate::clock;
 use crate::conn::Pipe;
 
@@ -120,9 +120,12 @@ impl Outside {
     }
 
     /// Makes a connection one of TLS with the server that has this name or address.
-    pub(crate) async fn wrap(&self, pipe: Pipe, host: &str) -> Result<Pipe, String> {
+    pub(crate) async fn wrap(&self, pipe: Pipe, host: &str) -> Result<Pipe, NoTls> {
         let bare = host.trim_start_matches('[').trim_end_matches(']').to_owned();
-        let name = ServerName::try_from(bare).map_err(|_| format!("`{host}` is no host's name"))?;
+        let name = ServerName::try_from(bare).map_err(|_| NoTls {
+            says: format!("`{host}` is no host's name"),
+            fix: "say https://HOST:PORT",
+        })?;
         let ends = pipe.ends;
         let connector = TlsConnector::from(Arc::clone(&self.config));
         let stream = connector.connect(name, pipe.join()).await;
@@ -131,17 +134,22 @@ impl Outside {
     }
 
     /// Why a server is not talked to.
-    fn sentence(&self, host: &str, error: &io::Error) -> String {
+    fn sentence(&self, host: &str, error: &io::Error) -> NoTls {
         let inner = error.get_ref().and_then(|inner| inner.downcast_ref::<Error>());
         let why = match inner {
             Some(Error::InvalidCertificate(why)) => why,
             Some(Error::InvalidMessage(_)) => {
-                return format!("{host} answers, but speaks no TLS there");
+                let says = format!("{host} answers, but speaks no TLS there");
+                return NoTls { says, fix: NO_MASTER };
             }
             Some(Error::AlertReceived(alert)) => {
-                return format!("{host} refuses TLS ({alert:?}); perhaps it speaks none there");
+                let says = format!("{host} refuses TLS ({alert:?}); perhaps it speaks none there");
+                return NoTls { says, fix: NO_MASTER };
             }
-            Some(_) | None => return format!("no TLS with {host}: {error}"),
+            Some(_) | None => {
+                let says = format!("no TLS with {host}: {error}");
+                return NoTls { says, fix: "its log says more" };
+            }
         };
         let what = match (kind(why), &self.by) {
             (Kind::Stranger, By::Authorities { file, flag }) => {
@@ -154,13 +162,30 @@ impl Outside {
                     .to_owned(),
             (Kind::Bad | Kind::Stranger, _) => format!("is refused: {why}"),
         };
-        format!("the certificate of {host} {what}")
+        let fix = match (kind(why), &self.by) {
+            (Kind::Stranger, By::Authorities { .. }) => {
+                "--tls-ca-file is to name the authority of the masters, or --tls-pin their key"
+            }
+            (Kind::Over | Kind::Early, _) => {
+                "look at `date` here, then renew the certificate there"
+            }
+            (Kind::Another, _) => "name the host as its certificate does",
+            (_, By::Pin) => {
+                "the token, --tls-pin or `meta/joined` of the work dir is of another cluster: give \
+                 those of this one, and an empty --work-dir"
+            }
+            _ => "look at the --tls-cert-file there",
+        };
+        NoTls { says: format!("the certificate of {host} {what}"), fix }
     }
 }
 
 fn provider() -> Arc<CryptoProvider> {
     Arc::new(ring::default_provider())
 }
+
+/// What to do where nobody speaks TLS.
+const NO_MASTER: &str = "is it a master of Mesita that has a --tls-cert-file, and that its --port?";
 
 /// What is wrong with a certificate.
 enum Kind {

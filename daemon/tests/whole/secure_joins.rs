@@ -81,6 +81,10 @@ fn a_node_joins_once_and_needs_no_token_again() {
     let nobody =
         doctor(&["--work-dir", &elsewhere, "--tls-pin", &crate::secure_doors::pin(&master)]);
     assert!(nobody["state"] == "fails", "{nobody}");
+    // Of another cluster, and in the clear.
+    let wrong = "ab".repeat(32);
+    let other = doctor(&["--work-dir", &elsewhere, "--tls-pin", &wrong]);
+    assert!(other["fix"].as_str().unwrap().contains("is of another cluster"), "{other}");
     let whole = doctor(&["--work-dir", &elsewhere, "--join", "v1.00"]);
     assert!(whole["says"].as_str().unwrap().contains("not whole"), "{whole}");
     let nodes = listed(&master, &world, "node");
@@ -103,12 +107,37 @@ fn a_node_joins_once_and_needs_no_token_again() {
     let said = world.told(&["token", "revoke", id, "--master", &master.address()]);
     assert_eq!(said.status, 0, "{}", said.err);
     assert!(listed(&master, &world, "token").is_empty());
+    // The key that it has joined by counts, whatever the environment says.
+    first.now_with(&["--tls-pin", &wrong]);
+    let said = world.start(first.command()).end();
+    assert!(said.status == 2 && said.err.contains("is another key than that"), "{}", said.err);
+    let other = Authority::new(&world, "other");
+    first.now_with(&["--tls-ca-file", other.flag()]);
+    // Without its secret it is nobody, and says so before it asks anybody.
+    let secret = first.work_dir().join("meta/secret");
+    let aside = world.path("secret");
+    std::fs::rename(&secret, &aside).unwrap();
+    let said = world.start(first.command()).end();
+    assert!(said.status != 0 && said.err.contains("meta/secret is gone"), "{}", said.err);
+    std::fs::rename(&aside, &secret).unwrap();
+    std::fs::set_permissions(&secret, Permissions::from_mode(0o666)).unwrap();
+    let said = world.start(first.command()).end();
+    assert!(said.err.contains("meta/secret: others can read or write it"), "{}", said.err);
+    std::fs::set_permissions(&secret, Permissions::from_mode(0o600)).unwrap();
     master.kill();
     master.start();
     first.start();
     first.process().says("registered with the master");
     let said = master.run(&["--command", "echo by key"]).end();
     assert_eq!((said.status, said.out.as_str()), (0, "by key\n"), "{}", said.err);
+    // A token is not used up for a directory whose node is another one.
+    let mut lost = agent(&world, &master, &["--join", &token(&master, &world, &[])]);
+    std::fs::create_dir_all(lost.work_dir().join("meta")).unwrap();
+    std::fs::write(lost.work_dir().join("meta/ledger"), "").unwrap();
+    let said = world.start(lost.command()).end();
+    assert!(said.status != 0 && said.err.contains("move the work dir away"), "{}", said.err);
+    assert_eq!(listed(&master, &world, "token")[0]["uses"], 1);
+    lost.now_with(&[]);
     // Nobody reads a token out of what is told of the agent.
     let told = crate::world::get(first.port, "/flags");
     assert!(!told.contains("v1.") && !master.process().err().contains(&text), "{told}");
@@ -225,6 +254,13 @@ fn a_node_that_was_revoked_is_spoken_with_no_more() {
     }
     agent_one.process().says("this node was revoked");
     assert_eq!(listed(&master, &world, "node")[0]["state"], "revoked");
+    agent_one.kill();
+    let work_dir = agent_one.work_dir().display().to_string();
+    let to = format!("https://{}", master.address());
+    let doctor = ["doctor", "--isolation=posix/rlimits", "--port=0", "--work-dir", &work_dir];
+    let told = world.told(&[&doctor[..], &["--master", &to]].concat()).out;
+    assert!(told.contains("`mesita token create` makes a token"), "{told}");
+    agent_one.start();
     // Also by a token that is good for others, and after the master was there anew.
     agent_one.kill();
     master.kill();
@@ -263,6 +299,13 @@ fn what_a_leader_has_counted_and_let_in_its_successor_knows() {
     };
     eventually(made, || "a leader makes a token".to_owned());
     let text = text.into_inner();
+    // What is left of it now, whenever it was written down.
+    let left = || {
+        let said = world.told(&["token", "ls", "--json", "--master", &list]).out;
+        let row = said.lines().next().map(serde_json::from_str::<serde_json::Value>);
+        row.and_then(Result::ok).and_then(|row| row["seconds"].as_u64())
+    };
+    eventually(|| left().is_some_and(|seconds| seconds < 3_600), || format!("{:?}", left()));
     let secure = list.split(',').map(|one| format!("https://{one}")).collect::<Vec<_>>().join(",");
     let mut one = Agent::new(&world, &secure, &["--join", &text]);
     one.start();
@@ -299,13 +342,6 @@ fn a_cluster_that_was_made_by_init_is_closed_and_others_join_by_its_line() {
     }
     let world = World::new();
     let Some([outside, inside]) = or_skipped(cable(&world)) else { return };
-    // What is left of it now, whenever it was written down.
-    let left = || {
-        let said = world.told(&["token", "ls", "--json", "--master", &list]).out;
-        let row = said.lines().next().map(serde_json::from_str::<serde_json::Value>);
-        row.and_then(Result::ok).and_then(|row| row["seconds"].as_u64())
-    };
-    eventually(|| left().is_some_and(|seconds| seconds < 3_600), || format!("{:?}", left()));
     let directory = world.path("shop");
     let at = directory.to_str().unwrap();
     let init = ["init", "--name", "shop", "--ip", "10.77.0.1", "--dir", at];

@@ -156,7 +156,8 @@ impl AgentNode {
         if secure {
             let outside = self.outside(means).await?;
             let wrapped = alarm::within(stall_us, outside.wrap(pipe, &host)).await;
-            pipe = wrapped.ok_or_else(|| self.silent())??;
+            let wrapped = wrapped.ok_or_else(|| self.silent())?;
+            pipe = wrapped.map_err(|why| why.to_string())?;
         }
         let mut builder = hyper::client::conn::http1::Builder::new();
         let io = FuturesIo::new(pipe.join());

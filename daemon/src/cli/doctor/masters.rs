@@ -14,10 +14,12 @@ use crate::cli::agent::{known_by, reach};
 use crate::client::REDIRECTS_MAX;
 use crate::conn::frames::Broken;
 use crate::conn::hello::{self, Own, Refused};
+use crate::conn::listen::ONLY_TLS;
 use crate::conn::{Pipe, dial};
 use crate::flags::Agent;
 use crate::identity;
-use crate::tls::Transport;
+use crate::master::joining::{REVOKED, UNPROVED};
+use crate::tls::{NoTls, Transport};
 use crate::{alarm, random};
 
 /// How long a master may take to say something, in µs.
@@ -111,13 +113,22 @@ async fn hello_to(address: &str, over: &Transport, own: &Own) -> Result<(), Refu
 /// What to do about a master that is not reached.
 fn remedy(refused: &Refused) -> &'static str {
     match refused {
-        Refused::Broken(Broken::Io(error)) => of_io(error.kind()),
+        Refused::Broken(Broken::Io(error)) => {
+            let tls = error.get_ref().and_then(|why| why.downcast_ref::<NoTls>());
+            tls.map_or_else(|| of_io(error.kind()), |tls| tls.fix)
+        }
         Refused::Broken(_) | Refused::NoHello => {
             "another program listens there: is it a master of Mesita, and that its --port?"
         }
         Refused::Mismatch(_) => "install releases on both that are at most one apart",
         Refused::Bye(Parting::NoLeader, _) => {
             "see `/health` of each master: a majority must be there"
+        }
+        Refused::Bye(_, why) if why == ONLY_TLS || why == UNPROVED => {
+            "say https://HOST:PORT in --master"
+        }
+        Refused::Bye(_, why) if why == REVOKED => {
+            "`mesita token create` makes a token, by which it joins with an empty --work-dir"
         }
         Refused::Auth | Refused::Bye(..) => "see --credential, and the master's log",
         Refused::Redirect(_) => "the masters do not agree on who leads: see `/health` of each",

@@ -130,7 +130,7 @@ pub(crate) fn duration(field: &'static str, us: u64) -> Result<(), Malformed> {
 /// A role path by Mesos' rules (`roles.cpp`): `*`, or components parted by `/`, none of them
 /// empty, `.`, `..`, `*`, beginning with `-`, or holding white space or control characters of ASCII;
 /// depth at most 16.
-pub(crate) fn role(field: &'static str, role: &str) -> Result<(), Malformed> {
+pub fn role(field: &'static str, role: &str) -> Result<(), Malformed> {
     given(field, role)?;
     if role == "*" {
         return Ok(());

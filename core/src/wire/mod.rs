@@ -37,8 +37,8 @@ pub mod seq;
 pub mod svc;
 pub mod task;
 
-pub use check::{Check, Fault, Malformed};
-pub(crate) use check::{id as check_id, role as check_role};
+pub(crate) use check::id as check_id;
+pub use check::{Check, Fault, Malformed, role as check_role};
 pub use head::Head;
 pub use ids::{
     AgentId, Body, BodyRef, ContainerId, Fence, FrameworkId, Generation, OfferId, Session, Uuid,

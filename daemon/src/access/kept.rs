@@ -8,9 +8,13 @@ use std::collections::BTreeMap;
 
 use mesita_core::acls::Action;
 use mesita_core::doors::Rights;
+use mesita_core::wire::check_role;
 use serde::{Deserialize, Serialize};
 
 use super::credentials::Credential;
+
+/// Bytes of a user's name: what Linux takes (`LOGIN_NAME_MAX`).
+const USER_MAX: usize = 255;
 
 /// The owner of their values: no principal has a colon, and no local user an empty kind.
 pub(crate) const OWNER: &str = ":principals";
@@ -37,6 +41,30 @@ impl Terms {
     pub(crate) fn has_root(&self) -> bool {
         self.users.iter().any(|user| user == "root" || user == "0")
     }
+
+    /// Refuses roles and users that nobody has.
+    pub(crate) fn check(&self) -> Result<(), String> {
+        for role in &self.roles {
+            // `a/%` is all below `a`.
+            let path = role.strip_suffix("/%").unwrap_or(role);
+            check_role("role", path).map_err(|_| {
+                format!(
+                    "`{}` is no role: names parted by `/`, or with `/%` behind them",
+                    role.escape_debug()
+                )
+            })?;
+        }
+        match self.users.iter().find(|user| !is_user(user)) {
+            Some(user) => Err(format!("`{}` is no user's name or number", user.escape_debug())),
+            None => Ok(()),
+        }
+    }
+}
+
+/// True for what may be called a user: passwd(5) parts its fields by colons.
+fn is_user(name: &str) -> bool {
+    let fits = |byte: u8| byte.is_ascii_graphic() && byte != b':' && byte != b'/' || byte >= 0x80;
+    !name.is_empty() && name.len() <= USER_MAX && !name.starts_with('-') && name.bytes().all(fits)
 }
 
 /// A principal that is kept.
@@ -136,6 +164,24 @@ mod tests {
 
     fn principal(terms: &str) -> Principal {
         known("web", terms.as_bytes()).unwrap()
+    }
+
+    #[test]
+    fn roles_and_users_that_cannot_be_are_no_terms() {
+        let terms = |roles: &[&str], users: &[&str]| {
+            let all = |of: &[&str]| of.iter().map(|&one| one.to_owned()).collect();
+            Terms { roles: all(roles), users: all(users), ..Terms::default() }.check()
+        };
+        assert_eq!(
+            terms(&["*", "web", "web/a/%", "a.b"], &["root", "www-data", "1000", "j\u{e9}"]),
+            Ok(())
+        );
+        for bad in ["", "a//b", "a/", "/a", "-a", "a b", "/%", "a/../b"] {
+            assert!(terms(&[bad], &[]).unwrap_err().contains("is no role"), "{bad}");
+        }
+        for bad in ["", "no such:user", "a b", "a:b", "a/b", "-a", "a\n"] {
+            assert!(terms(&[], &[bad]).unwrap_err().contains("is no user"), "{bad}");
+        }
     }
 
     #[test]

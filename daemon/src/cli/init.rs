@@ -7,6 +7,7 @@ use std::process::ExitCode;
 
 use super::{Failure, USAGE};
 use crate::access::tokens::{FIRST_TOKENS, Join, NodeRole, Token, kept};
+use crate::agent::prepare::open_to_others;
 use crate::flags::NewCluster;
 use crate::identity;
 use crate::set::begin::together;
@@ -30,6 +31,12 @@ pub(super) fn main(flags: &NewCluster) -> Result<ExitCode, Failure> {
     if flags.ip.is_unspecified() {
         let why = "--ip: an address by which other machines reach this one, not every address";
         return Err(Failure::new(USAGE, why));
+    }
+    if let Some(trouble) = open_to_others(&directory) {
+        return Err(Failure::plain(format!("--dir: {trouble}").replace("--work-dir", "--dir")));
+    }
+    if flags.cloud_init && flags.ip.is_loopback() {
+        return Err(Failure::new(USAGE, format!("--ip: no other machine reaches {}", flags.ip)));
     }
     if directory.join("ca.pem").exists() {
         let why = format!("{} has a cluster already: give another --dir", directory.display());
@@ -118,6 +125,7 @@ fn make(flags: &NewCluster, directory: &Path) -> Result<Made, String> {
          authenticate_http_readwrite = true\nauthenticate_http_frameworks = true\n",
             text("master"),
             text("gossip.key"),
+            text("gossip2.key"),
             text("master.pem"),
             text("master.key"),
             text("ca.key"),
@@ -125,7 +133,6 @@ fn make(flags: &NewCluster, directory: &Path) -> Result<Made, String> {
         ),
     )?;
     write(
-            text("gossip2.key"),
         "agent.toml",
         &format!(
             "master = \"https://{address}\"\nwork_dir = {}\njoin = {}\n",
@@ -139,10 +146,16 @@ fn make(flags: &NewCluster, directory: &Path) -> Result<Made, String> {
          mesita master --config {master}\n  mesita agent --config {agent}\n\
          or have them begin with the machine:\n  mesita install master -- --config {master}\n  \
          mesita install agent -- --config {agent}\n\
-         On other machines, within a day, on up to {USES}:\n  mesita agent --master https://{address} \
+         {elsewhere}, within a day, on up to {USES}:\n  mesita agent --master https://{address} \
          --join {others}\nTwo more masters, so that any one may be gone: `mesita token create --role master \
          --uses 2` prints what to start.\nTo operate it:\n  export MESITA_MASTER=https://{address} \
          MESITA_CREDENTIAL={operator} MESITA_TLS_CA_FILE={ca}\n  mesita run --user nobody -- echo hello\n",
+        elsewhere = match ip.is_loopback() {
+            true =>
+                "No other machine reaches this address, or can join: for that, make a cluster at another \
+                     --ip. Here, with a --work-dir each",
+            false => "On other machines",
+        },
         name = flags.name,
         dir = directory.display(),
         master = at("master.toml"),

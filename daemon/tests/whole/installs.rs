@@ -79,6 +79,20 @@ fn what_init_prints_for_cloud_init_makes_a_machine_an_agent() {
     fs::create_dir(&root).unwrap();
     let directory = directory.to_str().unwrap();
     let init = ["init", "--name", "shop", "--ip", "10.0.0.1", "--dir", directory, "--cloud-init"];
+    // Not where everybody could put keys of theirs in the place of its own.
+    let open = world.path("open");
+    fs::create_dir(&open).unwrap();
+    fs::set_permissions(&open, fs::Permissions::from_mode(0o777)).unwrap();
+    let begin = ["init", "--name", "shop", "--ip", "127.0.0.1", "--dir"];
+    let refused = world.told(&[&begin[..], &[open.to_str().unwrap()]].concat());
+    assert!(refused.status != 0 && refused.err.contains("everybody may write"), "{}", refused.err);
+    assert_eq!(fs::read_dir(&open).unwrap().count(), 0);
+    let here = world.path("here");
+    let here = [&begin[..], &[here.to_str().unwrap()]].concat();
+    let refused = world.told(&[&here[..], &["--cloud-init"]].concat());
+    assert!(refused.status == 2 && refused.err.contains("no other machine"), "{}", refused.err);
+    let said = world.told(&here);
+    assert!(said.status == 0 && said.out.contains("No other machine reaches"), "{}", said.out);
     let said = world.told(&init);
     assert_eq!(said.status, 0, "{}", said.err);
     assert!(said.err.contains("mesita master --config"), "{}", said.err);

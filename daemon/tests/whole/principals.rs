@@ -143,6 +143,21 @@ fn nobody_hands_on_that_root_runs_its_tasks_who_may_not_do_that_itself() {
         assert_ne!(refused.status, 0, "{}", refused.out);
         assert!(refused.err.contains("hands that on to nobody"), "{}", refused.err);
     }
+    // Nor other users than its own, by name or by naming none.
+    let (some, _) = add(&world, &master, &operator, &["some", "--operate", "--user=nobody,daemon"]);
+    for (users, why) in
+        [(&["--user=www-data"][..], "tasks as `www-data`"), (&[], "name them by --user")]
+    {
+        let more = [&["principal", "add", "less"][..], users].concat();
+        let refused = said(&world, &master, &more, &some);
+        assert!(refused.status != 0 && refused.err.contains(why), "{users:?}: {}", refused.err);
+    }
+    add(&world, &master, &some, &["less", "--user=nobody"]);
+    // What cannot be is told before it is kept.
+    for (flag, why) in [("--role=a//b", "is no role"), ("--user=no such:user", "is no user")] {
+        let refused = said(&world, &master, &["principal", "add", "never", flag], &operator);
+        assert!(refused.status != 0 && refused.err.contains(why), "{flag}: {}", refused.err);
+    }
     master.stop();
     let rules = r#"--acls={"run_tasks": [{"principals": {"values": ["ops"]}, "users": {"values": ["root"]}}]}"#;
     let (master, operator) = closed(&world, &[rules]);

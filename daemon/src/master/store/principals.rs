@@ -7,6 +7,7 @@ use mesita_core::wire::svc::{CloseReason, Keep};
 use serde_json::{Value, json};
 
 use super::{MasterNode, No};
+use crate::access::kept::Terms;
 use crate::access::{denied, kept};
 use crate::doors::Caller;
 use crate::set::cells::Stored;
@@ -49,11 +50,30 @@ impl MasterNode {
                                master's machine may, and principals that `run_tasks` of --acls names";
                     Err((CloseReason::Denied, why.to_owned()))
                 }
-                Ok(_) => Ok(()),
+                Ok(terms) => terms.check().or_else(no).and_then(|()| self.judge_users(caller, &terms)),
                 Err(why) => no(why),
             },
             Keep::Get => no("secrets are not told".to_owned()),
             Keep::Remove { .. } | Keep::List => Ok(()),
+        }
+    }
+
+    /// Who may run tasks as some users alone hands on no others.
+    fn judge_users(&self, caller: &Caller, terms: &Terms) -> Result<(), No> {
+        let may = |user: Option<&str>| {
+            let may = self.options.access.may(caller, Action::RunTask, user);
+            may || caller.rights.has(Rights::ANY_USER)
+        };
+        let denied = |why: String| Err((CloseReason::Denied, why));
+        match terms.users.iter().find(|user| !may(Some(user))) {
+            Some(user) => {
+                denied(format!("who may not run tasks as `{user}` hands that on to nobody"))
+            }
+            None if terms.users.is_empty() && !may(None) => denied(
+                "who may run tasks as some users alone hands on no more than those: name them by --user"
+                    .to_owned(),
+            ),
+            None => Ok(()),
         }
     }
 

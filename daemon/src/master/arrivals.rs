@@ -10,6 +10,7 @@ use mesita_core::wire::link::{Link, Parting};
 use mesita_core::wire::{Head, decode};
 
 use super::MasterNode;
+use super::standby::Arrived;
 use crate::access::{PROOF_SINCE, Shown, denied};
 use crate::conn::frames::Frames;
 use crate::conn::hello::{self, Peer};
@@ -44,7 +45,8 @@ impl MasterNode {
         };
         if self.options.standing.in_set && !self.leads() {
             known();
-            return self.show_the_way(frames, writing, &peer).await;
+            let arrived = Arrived { ends: &ends, proved: proved.as_ref(), peer: &peer };
+            return self.show_the_way(frames, writing, &arrived).await;
         }
         let Ok(nonce) = hello::welcome(&mut writing, &own).await else { return };
         let mut frames = frames;

@@ -110,15 +110,8 @@ impl MasterNode {
         proved: Option<&[u8; 32]>,
     ) -> Result<Caller, String> {
         let key = proved.ok_or("a node joins by TLS: say https://HOST:PORT of the masters")?;
+        let (number, token) = self.token_of(id, shown).ok_or(UNKNOWN)?;
         let name: Name = (TOKENS.into(), id.into());
-        let value = self.store.borrow().value(&name);
-        let known = value.as_deref().and_then(read::<Token>);
-        let number = u32::from_str_radix(id, 16).unwrap_or_default();
-        let of = known.map(|token| credential(number, &token.secret));
-        if !proves(of.as_ref(), shown) {
-            return Err(UNKNOWN.to_owned());
-        }
-        let Some(token) = known else { return Err(UNKNOWN.to_owned()) };
         match (token.role, shown.role) {
             (NodeRole::Agent, Role::Agent) | (NodeRole::Master, Role::Master) => {}
             (NodeRole::Agent, _) => return Err(OF_AGENTS.to_owned()),
@@ -157,17 +150,27 @@ impl MasterNode {
         Ok(caller(key))
     }
 
+    /// The token that somebody proves to have.
+    pub(super) fn token_of(&self, id: &str, shown: &Shown<'_>) -> Option<(u32, Token)> {
+        let value = self.store.borrow().value(&(TOKENS.into(), id.into()));
+        let known = value.as_deref().and_then(read::<Token>);
+        let number = u32::from_str_radix(id, 16).unwrap_or_default();
+        let of = known.map(|token| credential(number, &token.secret));
+        // Without one as much is reckoned.
+        known.filter(|_| proves(of.as_ref(), shown)).map(|token| (number, token))
+    }
+
     /// True for a node that may be one of the masters, and is asked for by no operator.
     pub(crate) fn may_follow(&self, key: &[u8; 32]) -> bool {
         self.node(key).is_some_and(|node| node.state == NodeState::Master)
     }
 
-    /// A master is about to be removed: one that has joined by a token does not come back by itself, also
     /// True for a node that may be nothing any more.
     pub(crate) fn is_revoked(&self, key: &[u8; 32]) -> bool {
         self.node(key).is_some_and(|node| node.state == NodeState::Revoked)
     }
 
+    /// A master is about to be removed: one that has joined by a token does not come back by itself, also
     /// if this one leads no more before it could say so.
     pub(crate) fn is_no_master(&self, key: &[u8; 32]) -> bool {
         self.becomes(key, NodeState::Master, NodeState::Revoked)

@@ -26,6 +26,7 @@ mod arrivals;
 mod counted;
 mod durable;
 mod explain;
+mod guests;
 mod heads;
 pub(crate) mod joining;
 mod maintenance;
@@ -136,7 +137,7 @@ pub(crate) struct MasterNode {
     /// Agents that wait here for a leader, or to be joined to it.
     guests: Idle,
     /// Those that this master has joined to the leader.
-    joined_here: Cell<u32>,
+    joined_here: guests::Joined,
     moments: Moments,
     waiting: RefCell<operations::Waiting>,
     pub(crate) doors: Doors,
@@ -176,7 +177,7 @@ impl MasterNode {
             conns: Conns::new(options.conns_max),
             idle: Idle::of(options.conns_max as usize),
             guests: Idle::of(options.conns_max as usize),
-            joined_here: Cell::default(),
+            joined_here: guests::Joined::default(),
             audit: Audit::open(&options.audit).unwrap_or_else(|why| {
                 // It could be opened when the flags were looked at.
                 log::error!("{why}");

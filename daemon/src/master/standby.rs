@@ -13,10 +13,13 @@ use mesita_core::wire::link::{Link, Parting};
 use mesita_core::wire::{Head, decode};
 
 use super::MasterNode;
+use super::guests::Whose;
 use super::site::without_process;
+use crate::access::Shown;
 use crate::alarm;
 use crate::conn::frames::Frames;
 use crate::conn::hello::{self, Peer};
+use crate::conn::listen::say;
 use crate::conn::{Ends, Pipe, Writing, splice};
 use crate::http::{Early, Reply, Visit, early, status};
 use crate::set::standing::Leader;
@@ -77,12 +80,18 @@ impl MasterNode {
 
     /// Speaks with whoever has said hello to a master that does not lead: shows the way, now or
     /// when there is one. Agents are told each time that it changes.
-    pub(super) async fn show_the_way(&self, frames: Frames, mut writing: Writing, peer: &Peer) {
+    pub(super) async fn show_the_way(
+        &self,
+        frames: Frames,
+        mut writing: Writing,
+        arrived: &Arrived<'_>,
+    ) {
         let standing = &self.options.standing;
-        if peer.role == Role::Agent {
-            // Who they are only the leader can tell: they stay, as many as there is room for.
+        if arrived.peer.role == Role::Agent {
+            // Who they are matters to nobody before they ask for more: they stay, as many as there is
+            // room for.
             let place = self.guests.place();
-            let told = self.keep_told(frames, writing, peer);
+            let told = self.keep_told(frames, writing, arrived);
             return futures_lite::future::or(told, place.is_lost()).await;
         }
         let known = alarm::within(WAIT_US, standing.another(None)).await;
@@ -100,27 +109,44 @@ impl MasterNode {
         }
     }
 
-    async fn keep_told(&self, mut frames: Frames, mut writing: Writing, peer: &Peer) {
+    async fn keep_told(&self, mut frames: Frames, mut writing: Writing, arrived: &Arrived<'_>) {
         let own = self.own.borrow().clone();
-        if hello::welcome(&mut writing, &own).await.is_err() {
-            return;
-        }
+        let Ok(nonce) = hello::welcome(&mut writing, &own).await else { return };
         let asked = Asked::default();
+        let proof = RefCell::new(None);
         // Whatever else an agent says to a standby is for nobody; that it goes is.
         let listening = async {
             while let Ok(received) = frames.next(&self.port.bodies).await {
                 self.port.drop_bodies(&received.bodies);
-                if let Ok(Head::Link(Link::Splice { address })) = decode(received.head) {
-                    // What follows is not for this master.
-                    asked.ask(address);
-                    std::future::pending::<()>().await;
+                match decode(received.head) {
+                    Ok(Head::Link(Link::Prove { principal, proof: shown })) => {
+                        proof.replace(Some((principal.to_owned(), shown)));
+                    }
+                    Ok(Head::Link(Link::Splice { address })) => {
+                        // What follows is not for this master.
+                        asked.ask(address);
+                        std::future::pending::<()>().await;
+                    }
+                    Ok(_) | Err(_) => {}
                 }
             }
             None
         };
+        let Arrived { ends, proved, peer } = *arrived;
         let telling = self.tell_who_leads(&mut writing, peer, &asked);
         if let Some(leader) = futures_lite::future::or(telling, listening).await {
-            self.join_to(&leader, frames, writing).await;
+            let proof = proof.into_inner();
+            let shown = proof.as_ref().map(|(principal, proof)| Shown {
+                principal,
+                proof: *proof,
+                nonces: [peer.nonce, nonce],
+                role: peer.role,
+            });
+            let from = self.guest(ends, proved, peer, shown.as_ref()).await;
+            if from.is_none() {
+                say(log::Level::Info, ends, NO_GUEST);
+            }
+            self.join_to(&leader, from, frames, writing).await;
         }
     }
 
@@ -157,8 +183,14 @@ impl MasterNode {
     }
 
     /// Passes an agent's bytes on to the leader, and the leader's to it: it does not reach that itself.
-    async fn join_to(&self, address: &str, frames: Frames, mut writing: Writing) {
-        let (reason, message) = match self.way_to(address).await {
+    async fn join_to(
+        &self,
+        address: &str,
+        from: Option<Whose>,
+        frames: Frames,
+        mut writing: Writing,
+    ) {
+        let (reason, message) = match self.way_to(address, from).await {
             Ok((far, _seat)) => {
                 let splice = Head::Link(Link::Splice { address });
                 if hello::say(&mut writing, &splice).await.is_ok() {
@@ -179,19 +211,28 @@ impl MasterNode {
     }
 
     /// A connection to the leader for somebody else, and the seat that it takes here.
-    async fn way_to(&self, address: &str) -> Result<(Pipe, Seat<'_>), (Parting, String)> {
+    async fn way_to(
+        &self,
+        address: &str,
+        from: Option<Whose>,
+    ) -> Result<(Pipe, Seat<'_>), (Parting, String)> {
+        let from = from.ok_or((Parting::Denied, NO_GUEST.to_owned()))?;
         let known = self.another_leads().filter(|leader| leader.address == address);
         let Some(leader) = known else {
             let message = format!("{address} is not known to lead");
             return Err((Parting::NoLeader, message));
         };
-        let has_room = self.joined_here.get() < self.options.conns_max.div_ceil(JOINED_PART);
-        let Some(id) = has_room.then(|| self.conns.begin()).flatten() else {
-            let message = "too many connections: see --size on the master".to_owned();
-            return Err((Parting::Overloaded, message));
+        let full =
+            || (Parting::Overloaded, "too many connections: see --size on the master".into());
+        let max = self.options.conns_max.div_ceil(JOINED_PART);
+        if !self.joined_here.begin(&from, max) {
+            return Err(full());
+        }
+        let Some(id) = self.conns.begin() else {
+            self.joined_here.end(&from);
+            return Err(full());
         };
-        self.joined_here.set(self.joined_here.get() + 1);
-        let seat = Seat { node: self, id };
+        let seat = Seat { node: self, id, from };
         let far = splice::onward(&leader.address).await;
         let far =
             far.map_err(|error| (Parting::NoLeader, format!("no way to {address}: {error}")))?;
@@ -209,6 +250,18 @@ impl MasterNode {
         }
     }
 }
+
+/// Who has said hello, and what is known of it.
+pub(super) struct Arrived<'a> {
+    pub(super) ends: &'a Ends,
+    /// The key that it has proved to have.
+    pub(super) proved: Option<&'a [u8; 32]>,
+    pub(super) peer: &'a Peer,
+}
+
+/// Said to who would be joined to the leader, and is nobody that may be an agent.
+const NO_GUEST: &str = "only nodes that have joined, and those who show a credential or a token, are joined \
+                        to the leader";
 
 /// What an agent is told next, or wants.
 enum Told {
@@ -245,12 +298,13 @@ impl Asked {
 struct Seat<'m> {
     node: &'m MasterNode,
     id: Id,
+    from: Whose,
 }
 
 impl Drop for Seat<'_> {
     fn drop(&mut self) {
         self.node.conns.end(self.id);
-        self.node.joined_here.set(self.node.joined_here.get() - 1);
+        self.node.joined_here.end(&self.from);
     }
 }
 

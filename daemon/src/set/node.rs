@@ -23,7 +23,7 @@ use smol::Async;
 
 use super::begin::Begun;
 use super::bootstrap::Identity;
-use super::cells::{Cells, Name, Stored};
+use super::cells::{self, Cells, Name, Stored};
 use super::kept::{About, Rows};
 use super::origin::Origin;
 use super::peers::Peers;
@@ -589,6 +589,9 @@ impl Node for SetNode {
     }
 }
 
+/// A slot of a table, and what is in it.
+type Slot = (Table, u32, Vec<u8>);
+
 impl SetNode {
     /// It speaks, so its disk has that it belongs to the set: said once, for ever.
     fn is_formed(&self) {
@@ -662,24 +665,53 @@ impl SetNode {
         }
     }
 
-    /// Reads slots from a number on; the number that it goes on with.
-    async fn read_rows(&self, from: u64) -> Option<u64> {
+    /// Reads slots from a number on, and the number that it goes on with.
+    async fn read_slots(&self, from: u64) -> (Option<u64>, Vec<Slot>) {
         let answer = self.port.ask(&(from, ())).await;
         let part = postcard::take_from_bytes::<Result<Option<u64>, Refusal>>(&answer);
-        let Ok((Ok(next), mut bytes)) = part else { return None };
+        let Ok((Ok(next), mut bytes)) = part else { return (None, Vec::new()) };
+        let mut slots = Vec::new();
+        while let Ok((slot, rest)) = postcard::take_from_bytes::<Slot>(bytes) {
+            slots.push(slot);
+            bytes = rest;
+        }
+        (next, slots)
+    }
+
+    /// Tells the master what is stored, as far as this one knows: it does not lead.
+    pub(crate) async fn tell_stored(&self) {
+        let (mut from, mut all) = (Some(0), Vec::new());
+        while let Some(at) = from {
+            let (next, slots) = self.read_slots(at).await;
+            all.extend(slots);
+            from = next;
+        }
+        // Then it is told by [`Self::begin_store`].
+        if self.leading.get() {
+            return;
+        }
+        let mut store = self.master.store.borrow_mut();
+        store.begin(self.facts.borrow().promised, self.shape.slots(Table::Store));
+        for stored in cells::stored(&all) {
+            store.found(stored);
+        }
+        drop(store);
+        self.master.principals_changed();
+    }
+
+    /// Takes in slots from a number on; the number that it goes on with.
+    async fn read_rows(&self, from: u64) -> Option<u64> {
+        let (next, slots) = self.read_slots(from).await;
         let mut rows = self.rows.borrow_mut();
-        while let Ok(((table, slot, row), rest)) =
-            postcard::take_from_bytes::<(Table, u32, &[u8])>(bytes)
-        {
+        for (table, slot, row) in slots {
             if table == Table::Store {
-                self.read.borrow_mut().insert(slot, row.to_vec());
+                self.read.borrow_mut().insert(slot, row.clone());
             }
             if table == Table::Redo {
-                self.begun.borrow_mut().insert(slot, row.to_vec());
+                self.begun.borrow_mut().insert(slot, row);
             } else {
-                rows.found(table, slot, row);
+                rows.found(table, slot, &row);
             }
-            bytes = rest;
         }
         next
     }

@@ -99,6 +99,30 @@ fn an_agent_that_reaches_a_standby_alone_is_joined_to_the_leader() {
     agent.says(&by(first, only));
     agent.says(&registered(first));
     masters.process(only).says("an agent is joined to the leader");
+    // Who shows nothing is joined to nobody.
+    let begin = |name: &str, work_dir: &str, more: &[&str]| {
+        let root = format!("--cgroups-root={}", world.name());
+        let work_dir = world.path(work_dir).display().to_string();
+        let port = world.port().to_string();
+        let flags = ["agent", "--master", &list, "--work-dir", &work_dir, "--port", &port];
+        lan.start(AGENT, &[&flags[..], &["--hostname", name, &root], more].concat())
+    };
+    let nobody = begin("nobody", "nobody", &["--tls-ca-file", &ca]);
+    masters.process(only).says("only nodes that have joined");
+    assert!(!nobody.err().contains("by way of"), "{}", nobody.err());
+    nobody.kill();
+    // Who has a token is, and by its key from then on.
+    let at_leader = format!("https://{}", lan.master_at(first));
+    let create = ["token", "create", "--master", &at_leader, "--credential", &one];
+    let said = lan.start(first, &[&create[..], &["--tls-ca-file", &ca]].concat()).end();
+    assert_eq!(said.status, 0, "{}", said.err);
+    for join in [&["--join", said.out.trim()][..], &[]] {
+        let node = begin("node", "node", join);
+        node.says(&by(first, only));
+        node.says(&registered(first));
+        node.signal(Signal::TERM);
+        assert_eq!(node.end().status, 0);
+    }
     // Orders, updates and what tasks write go through.
     let (run, gate) = gated(&lan, first, &one, "near");
     std::fs::write(gate, "").unwrap();

@@ -15,7 +15,8 @@ use crate::keeper::protocol::path_text;
 use crate::keeper::wall::{self, Wall};
 use crate::sandbox;
 
-/// The first version of the keeper's protocol that has this wall.
+/// The first version of the keeper's protocol that has this wall, and those that part processes inside of
+/// others.
 pub(crate) const SINCE: u16 = 4;
 
 /// Where services of the machine have their sockets. Mostly the second is a link to the first.

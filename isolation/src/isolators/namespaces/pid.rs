@@ -13,6 +13,7 @@
 
 use std::path::Path;
 
+use crate::host;
 use crate::isolators::{Additions, Container, Error, Ground, Isolator, TaskLimits, Unusable};
 use crate::keeper::protocol::Namespaces;
 use crate::keeper::wall::Wall;
@@ -43,6 +44,8 @@ const READ_ONLY: [&str; 6] =
 #[derive(Debug)]
 struct Pid {
     namespaces: Namespaces,
+    /// What is inside of others can have processes of its own, or in common. An older keeper cannot.
+    parts: bool,
     walls: Vec<Wall>,
 }
 
@@ -66,7 +69,8 @@ fn is_of_proc(wall: &Wall) -> bool {
 
 pub(crate) fn make(ground: &Ground<'_>) -> Result<Box<dyn Isolator>, Unusable> {
     let namespaces = ground.require_namespaces()?;
-    Ok(Box::new(Pid { namespaces, walls: masks(ground) }))
+    let parts = ground.options.keeper_version >= host::SINCE;
+    Ok(Box::new(Pid { namespaces, parts, walls: masks(ground) }))
 }
 
 impl Isolator for Pid {
@@ -77,7 +81,7 @@ impl Isolator for Pid {
         additions: &mut Additions,
     ) -> Result<(), Error> {
         if limits.shares_processes {
-            let Some(of) = container.at.inside else {
+            let Some(of) = container.at.inside.filter(|_| self.parts) else {
                 return Err(container.refuses_to_share("processes"));
             };
             additions.walls.push(Wall::Group { of });
@@ -88,7 +92,7 @@ impl Isolator for Pid {
     }
 
     fn beside(&self, limits: &TaskLimits, additions: &mut Additions) -> Result<(), Error> {
-        if !limits.shares_processes {
+        if self.parts && !limits.shares_processes {
             additions.walls.push(Wall::Processes);
             // The rest of the machine's is hidden where it begins.
             additions.walls.extend(self.walls.iter().filter(|wall| is_of_proc(wall)).cloned());
@@ -105,6 +109,19 @@ mod tests {
     use crate::isolation::{Isolation, NotHere};
     use crate::keeper::protocol::{Step, Trouble};
     use crate::sys::fake::Fake;
+
+    #[test]
+    fn an_older_keeper_is_asked_for_nothing_that_it_does_not_know() {
+        let sys = Fake::bare();
+        let own = Some(&["namespaces/pid"][..]);
+        let old = crate::Options { keeper_version: host::SINCE - 1, ..options(own) };
+        let (isolation, _) = Isolation::new(&old, &sys).unwrap();
+        let inside = At { id: CONTAINER, inside: Some(CONTAINER) };
+        let shares = TaskLimits { shares_processes: true, ..TaskLimits::default() };
+        assert!(isolation.prepare(inside, &shares).is_err());
+        let beside = isolation.beside(CONTAINER, &TaskLimits::default()).unwrap();
+        assert!(!beside.additions.walls.contains(&Wall::Processes));
+    }
 
     #[test]
     fn a_task_gets_what_the_keeper_could_make() {

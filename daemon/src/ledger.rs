@@ -269,6 +269,9 @@ impl Ledger {
     }
 }
 
+/// What a disk writes whole or not at all.
+const SECTOR: usize = 512;
+
 /// A new file with its magic, on disk under its name.
 fn begin(path: &Path) -> Result<File, Failed> {
     let mut options = OpenOptions::new();
@@ -337,10 +340,11 @@ fn read(path: &Path, seal: &Seal, records: &mut Vec<Entry>) -> Result<Option<u64
                 records.push(record);
                 rest = after;
             }
-            None if goes_on(rest, |bytes| opened(seal, bytes).is_some()) => {
-                return Err(Error::Damaged(path.to_owned(), at as u64));
-            }
             None => {
+                let goes_on = goes_on(rest, |bytes| opened(seal, bytes).is_some());
+                if goes_on.is_some_and(|next| !never_written(&bytes[..at + next], at)) {
+                    return Err(Error::Damaged(path.to_owned(), at as u64));
+                }
                 log::warn!("{}: the last {} bytes are torn", path.display(), rest.len());
                 return Ok(Some(at as u64));
             }
@@ -359,7 +363,7 @@ fn sealed(path: &Path, frames: &[u8], seal: &Seal) -> Result<Vec<u8>, Error> {
         bytes.extend(seal.seal(one, &[] as &[&[u8]]).map_err(io)?);
         rest = after;
     }
-    if goes_on(rest, |bytes| frame(bytes).is_some()) {
+    if goes_on(rest, |bytes| frame(bytes).is_some()).is_some() {
         let at = MAGIC.len() + frames.len() - rest.len();
         return Err(Error::Damaged(path.to_owned(), at as u64));
     }
@@ -395,9 +399,21 @@ fn frame(bytes: &[u8]) -> Option<(Entry, &[u8])> {
     Some((Entry { record: frame.head.to_vec(), bodies }, rest))
 }
 
-/// True when a whole frame follows somewhere behind a bad one: then it is damage and no torn end.
-fn goes_on(bytes: &[u8], is_whole: impl Fn(&[u8]) -> bool) -> bool {
-    (1..bytes.len()).any(|at| is_whole(&bytes[at..]))
+/// Where a whole frame follows behind a bad one, if one does: then it is no torn end.
+fn goes_on(bytes: &[u8], is_whole: impl Fn(&[u8]) -> bool) -> Option<usize> {
+    (1..bytes.len()).find(|at| is_whole(&bytes[*at..]))
+}
+
+/// True when the disk never got a sector of the bad frame that begins at `at`, where the next one ends
+/// `bytes`: it is zero, which nothing sealed is. A kernel writes pages in any order, so what is behind it may
+/// have come before the power went; but a sync leaves none out, so nothing behind it was promised.
+fn never_written(bytes: &[u8], at: usize) -> bool {
+    let frame = &bytes[at..];
+    let (first, rest) = frame.split_at(frame.len().min(SECTOR - at % SECTOR));
+    [first]
+        .into_iter()
+        .chain(rest.chunks_exact(SECTOR))
+        .any(|sector| sector.iter().all(|byte| *byte == 0))
 }
 
 #[cfg(test)]

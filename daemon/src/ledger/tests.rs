@@ -107,6 +107,42 @@ fn a_torn_end_is_cut_off_and_a_damaged_middle_or_a_lost_key_is_refused() {
     assert_eq!(Ledger::open(&meta.0).unwrap().1, []);
 }
 
+/// Pages reach a disk in any order before they are synced.
+#[test]
+fn what_the_power_took_is_cut_off_with_what_lies_behind_it() {
+    let meta = Meta::new("ledger-power");
+    let path = meta.0.join("ledger");
+    let mut ledger = Ledger::open(&meta.0).unwrap().0;
+    let head = |number: usize| format!("{number:0300}").into_bytes();
+    let heads_of = |count| (0..count).map(head).collect::<Vec<_>>();
+    (0..40).for_each(|number| append(&mut ledger, Turn::Append, &head(number)));
+    drop(ledger);
+    let whole = fs::read(&path).unwrap();
+    let begins: Vec<usize> = {
+        let (seal, mut rest) = (Seal::of(&meta.0, true).unwrap(), &whole[8..]);
+        std::iter::from_fn(|| {
+            let at = whole.len() - rest.len();
+            rest = seal.open(rest)?.1;
+            Some(at)
+        })
+        .collect()
+    };
+    assert_eq!(begins.len(), 40);
+    for (page, more) in [(4_096, 0), (8_192, 0), (4_096, 512), (8_192, 3_584)] {
+        let mut holed = whole.clone();
+        let lost = page + more..(page + 4_096).min(whole.len());
+        holed[lost.clone()].fill(0);
+        fs::write(&path, holed).unwrap();
+        let before = begins.iter().filter(|at| **at < lost.start).count() - 1;
+        let (_, found) = Ledger::open(&meta.0).unwrap();
+        assert_eq!(heads(&found), heads_of(before), "{lost:?}");
+        // It goes on from there.
+        assert_eq!(fs::metadata(&path).unwrap().len(), begins[before] as u64);
+        fs::write(&path, &whole).unwrap();
+    }
+    assert_eq!(heads(&Ledger::open(&meta.0).unwrap().1).len(), 40);
+}
+
 #[test]
 fn a_ledger_of_an_earlier_build_is_sealed_before_it_is_read() {
     let meta = Meta::new("ledger-plain");

@@ -321,7 +321,7 @@ fn masters_and_agents_that_were_all_renumbered_find_each_other_by_their_names() 
     renumber(11);
     let before = [0, 1, 2].map(|at| master(at, 11, &["--bootstrap"]));
     before.iter().for_each(|process| process.says("master at 127.0."));
-    let agent = with_hosts(&world, Agent::new(&world, &list, &["--insecure"]).command());
+    let agent = with_hosts(&world, Agent::new(&world, &list, &[]).command());
     agent.says("registered with the master at m");
     before.into_iter().for_each(Process::kill);
     renumber(12);
@@ -358,7 +358,7 @@ fn masters_and_ten_agents_whose_addresses_all_change_at_once_form_again_unaided(
     });
     masters.iter().for_each(|process| process.says("master at 0.0.0.0:"));
     let agents: Vec<Process> =
-        (3..13).map(|at| start(at, Agent::new(&world, &list, &[]).command())).collect();
+        (3..13).map(|at| start(at, Agent::new(&world, &list, &["--insecure"]).command())).collect();
     agents.iter().for_each(|agent| agent.says("registered with the master at m"));
     let gate = world.path("gate");
     let line = format!("echo up; until [ -e {} ]; do sleep 0.05; done; exit 7", gate.display());

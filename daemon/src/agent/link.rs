@@ -37,6 +37,8 @@ use mesita_isolation::keeper::protocol::Request;
 const PATIENCE_US: u64 = 10_000_000;
 /// Redirections that are followed in a row.
 const REDIRECTS_MAX: u32 = 8;
+/// Troubles that are known to have been told.
+const SAID_MAX: usize = 16;
 /// Pauses grow up to so many times the first one.
 const BACKOFF_MAX: u64 = 16;
 
@@ -50,7 +52,7 @@ impl AgentNode {
         }
         let (mut attempt, mut redirects, mut failures) = (0, 0u32, 0u32);
         let mut leader = None;
-        let mut said = String::new();
+        let mut said: Vec<String> = Vec::new();
         loop {
             let told = leader.take().or_else(|| self.news.leader());
             let told = told.or_else(|| self.learned.turn(attempt));
@@ -64,13 +66,14 @@ impl AgentNode {
                 }
                 // Each says that another one leads: none does yet.
                 Outcome::Redirected(_) => {}
-                Outcome::Registered => (failures, said) = (0, String::new()),
+                Outcome::Registered => (failures, said) = (0, Vec::new()),
                 Outcome::Failed(why) => {
                     self.news.failed_at(told.as_deref());
-                    // The same trouble is told once.
-                    if why != said {
+                    // The same trouble is told once, also where each master has one of its own.
+                    if !said.contains(&why) {
                         log::warn!("{why}; trying again");
-                        said = why;
+                        said.truncate(SAID_MAX - 1);
+                        said.insert(0, why);
                     }
                 }
             }

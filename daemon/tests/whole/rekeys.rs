@@ -1,6 +1,7 @@
 //! Nodes draw themselves other keys while they run.
 
 use std::fs;
+use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
 use crate::certificates::Authority;
@@ -17,6 +18,12 @@ fn registered(agent: &Agent<'_>, times: usize) {
 
 fn secret(agent: &Agent<'_>, name: &str) -> std::path::PathBuf {
     agent.work_dir().join("meta").join(name)
+}
+
+/// Puts a secret there that nobody else reads.
+fn put(path: &Path, bytes: &[u8]) {
+    fs::write(path, bytes).unwrap();
+    fs::set_permissions(path, fs::Permissions::from_mode(0o600)).unwrap();
 }
 
 #[test]
@@ -74,9 +81,7 @@ fn an_agent_changes_its_key_under_its_tasks_and_the_one_before_is_refused() {
     let now = fs::read(secret(&agent, "secret")).unwrap();
     agent.kill();
     fs::rename(secret(&agent, "secret"), secret(&agent, "secret.next")).unwrap();
-    fs::write(secret(&agent, "secret"), &before).unwrap();
-    let closed = std::os::unix::fs::PermissionsExt::from_mode(0o600);
-    fs::set_permissions(secret(&agent, "secret"), closed).unwrap();
+    put(&secret(&agent, "secret"), &before);
     fs::remove_file(secret(&agent, "renewed")).unwrap();
     agent.start();
     agent.process().says(RENEWED);
@@ -84,7 +89,7 @@ fn an_agent_changes_its_key_under_its_tasks_and_the_one_before_is_refused() {
     assert_eq!(fs::read(secret(&agent, "secret")).unwrap(), now);
     // They have not: it is asked for again.
     agent.kill();
-    fs::write(secret(&agent, "secret.next"), [9; 32]).unwrap();
+    put(&secret(&agent, "secret.next"), &[9; 32]);
     agent.start();
     agent.process().says(RENEWED);
     registered(&agent, 2);

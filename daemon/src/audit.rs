@@ -152,12 +152,11 @@ impl Audit {
         Ok(())
     }
 
-    /// The newest lines, the oldest of them first; of all those that nobody knows the newest one.
+    /// The newest lines, the oldest of them first; at the end the newest one of all those that
+    /// nobody knows.
     pub(crate) fn rows(&self) -> Vec<Value> {
         let strangers = self.strangers.borrow().as_ref().map(|(_, line)| line.clone());
-        let mut rows: Vec<Value> = self.lines.borrow().iter().cloned().chain(strangers).collect();
-        rows.sort_by_key(|line| line["time_us"].as_u64());
-        rows
+        self.lines.borrow().iter().cloned().chain(strangers).collect()
     }
 
     /// Lines in memory, the most of them, all there were, and those that a file did not take.

@@ -153,11 +153,16 @@ pub(super) fn known_by(
     work_dir: &Path,
 ) -> Result<(Option<Join>, Option<Pin>), Failure> {
     let join = flags.join.as_deref().map(token).transpose()?;
-    let pin = match &join {
-        Some(join) => Some(join.pin),
-        None => pin_of(flags, &work_dir.join("meta/joined"))?,
-    };
-    Ok((join, pin))
+    let joined = work_dir.join("meta/joined");
+    let Some(join) = join else { return Ok((None, pin_of(flags, &joined)?)) };
+    let known = std::fs::read_to_string(joined).ok().and_then(|text| text.trim().parse().ok());
+    if known.is_some_and(|known: Pin| known != join.pin) {
+        let why = "--join: this work directory is that of a node of another cluster than the token's: give an \
+                   empty --work-dir, or leave --join away";
+        return Err(Failure::new(USAGE, why));
+    }
+    let pin = Some(join.pin);
+    Ok((Some(join), pin))
 }
 
 /// By which key this node has known the masters since it joined, whatever the environment says of

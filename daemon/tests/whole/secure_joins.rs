@@ -111,6 +111,14 @@ fn a_node_joins_once_and_needs_no_token_again() {
     first.now_with(&["--tls-pin", &wrong]);
     let said = world.start(first.command()).end();
     assert!(said.status == 2 && said.err.contains("is another key than that"), "{}", said.err);
+    let foreign = text.replacen(text.split('.').nth(1).unwrap(), &wrong, 1);
+    first.now_with(&["--join", &foreign]);
+    let said = world.start(first.command()).end();
+    assert!(
+        said.status == 2 && said.err.contains("another cluster than the token's"),
+        "{}",
+        said.err
+    );
     let other = Authority::new(&world, "other");
     first.now_with(&["--tls-ca-file", other.flag()]);
     // Without its secret it is nobody, and says so before it asks anybody.

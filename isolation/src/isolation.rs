@@ -9,6 +9,7 @@
 
 mod parts;
 
+use std::collections::BTreeSet;
 use std::fmt;
 use std::net::Ipv4Addr;
 use std::os::fd::OwnedFd;
@@ -68,6 +69,8 @@ pub struct Options {
     pub seccomp_config_dir: Option<PathBuf>,
     /// `--seccomp-profile-name`: the one of a task that names none; none = the built-in one.
     pub seccomp_profile_name: Option<String>,
+    /// `--seccomp-unconfined`: a task may ask for no filter of system calls.
+    pub seccomp_unconfined: bool,
     /// Where sandboxes are.
     pub work_dir: Option<PathBuf>,
     /// `--enforce-container-disk-quota`: a task that takes more disk than it holds is ended.
@@ -120,6 +123,7 @@ impl Options {
             bounding_capabilities: None,
             seccomp_config_dir: None,
             seccomp_profile_name: None,
+            seccomp_unconfined: false,
             container_network: None,
             ingress_rate: None,
             egress_rate: None,
@@ -295,6 +299,8 @@ pub struct Isolation<'s> {
     mounts: Result<Namespaces, Unusable>,
     work_dir: Option<WorkDir>,
     host: Option<Host>,
+    /// Every task has mounts of its own, unless it has a root of its own.
+    is_parted: bool,
 }
 
 impl<'s> Isolation<'s> {
@@ -317,13 +323,14 @@ impl<'s> Isolation<'s> {
         let off = degraded.iter().map(|degraded| degraded.isolator).collect();
         let provisioner = options.provisioner.clone().unwrap_or_default();
         let parts = |name: &str| name.starts_with("namespaces/") || name == "network/none";
-        let is_closed = isolators.iter().any(|(name, _)| parts(name));
+        let is_parted = isolators.iter().any(|(name, _)| parts(name));
         let work_dir = options.work_dir.as_ref().filter(|_| options.keeper_version >= WALLS_SINCE);
-        let work_dir = work_dir.map(|path| WorkDir::new(path, &options.writable, is_closed));
+        let work_dir = work_dir.map(|path| WorkDir::new(path, &options.writable, is_parted));
         let names: Vec<&str> = isolators.iter().map(|(name, _)| *name).collect();
         let host =
             Host::new(&names, &options.writable).filter(|_| options.keeper_version >= host::SINCE);
-        let own = Self { sys, cgroups, isolators, off, provisioner, mounts, work_dir, host };
+        let own =
+            Self { sys, cgroups, isolators, off, provisioner, mounts, work_dir, host, is_parted };
         Ok((own, degraded))
     }
 
@@ -402,7 +409,11 @@ impl<'s> Isolation<'s> {
             let places = self.cgroups.places().iter();
             let directories: Vec<_> = places.map(|place| place.directory.join(&name)).collect();
             let gone = cgroups::kill(self.sys, &directories).map_err(Error::Alive);
-            match gone.and_then(|()| self.remove(&directories)) {
+            let gone = gone.and_then(|()| {
+                recovered.stuck.extend(self.clean_unknown(&name, &directories));
+                self.remove(&directories)
+            });
+            match gone {
                 Ok(()) => recovered.removed.push(name),
                 Err(error) => recovered.stuck.push(error),
             }
@@ -412,6 +423,18 @@ impl<'s> Isolation<'s> {
             isolator.recover(&known).map_err(|error| Error::Isolator(name, error))?;
         }
         Ok(recovered)
+    }
+
+    /// Has isolators undo what they may have done for a container that nobody knows, and for those inside
+    /// of it. What went wrong is told, and keeps nothing else from being undone.
+    fn clean_unknown(&self, name: &str, directories: &[PathBuf]) -> Vec<Error> {
+        let Some(id) = ContainerId::parse(name) else { return Vec::new() };
+        let inside = directories.iter().flat_map(|at| self.sys.children(at).unwrap_or_default());
+        let inside: BTreeSet<String> = inside.collect();
+        let inside = inside.iter().filter_map(|name| ContainerId::parse(name));
+        let inside = inside.map(|inner| At { inside: Some(id), id: inner });
+        let all = inside.chain([At::from(id)]);
+        all.filter_map(|at| self.undo(at).err()).collect()
     }
 
     /// Sets up everything for a container that is about to be launched. If it cannot be, nothing
@@ -425,7 +448,10 @@ impl<'s> Isolation<'s> {
                 return Err(Error::Isolator(isolator, isolators::Error::NoImages));
             }
         }
-        self.cgroups.make(self.sys, at).map_err(Error::Cgroups)?;
+        if let Err(failure) = self.cgroups.make(self.sys, at) {
+            let _ = self.remove(&self.cgroups.of(at));
+            return Err(Error::Cgroups(failure));
+        }
         let mut additions = Additions::default();
         let container = self.container(at);
         for (name, isolator) in &self.isolators {
@@ -445,6 +471,10 @@ impl<'s> Isolation<'s> {
         if let Some(host) = &self.host {
             let work_dir = self.work_dir.as_ref().map(WorkDir::path);
             host.put_around(at, limits, work_dir, &mut additions);
+        }
+        if let Err(error) = isolators::deny_truncating(self.sys, &mut additions) {
+            let _ = self.cleanup(at);
+            return Err(Error::Isolator(isolators::LINUX_LANDLOCK, error));
         }
         Ok(Prepared { cgroups: self.joined(at), additions })
     }
@@ -534,10 +564,20 @@ impl<'s> Isolation<'s> {
         if let Some(work_dir) = &self.work_dir {
             work_dir.keep_out_beside(&mut additions);
         }
+        // Others are where the task is.
+        if !self.is_parted {
+            isolators::deny_truncating(self.sys, &mut additions)
+                .map_err(|error| Error::Isolator(isolators::LINUX_LANDLOCK, error))?;
+        }
         Ok(Prepared { cgroups: self.joined(at), additions })
     }
 
-    /// The container's process exists: `pid`.
+    /// Whether a container has to be [isolated](Self::isolate) when its process exists, which takes time.
+    pub fn isolates(&self) -> bool {
+        self.isolators.iter().any(|(name, _)| name.starts_with(exec::PREFIX))
+    }
+
+    /// The container's process exists: `pid`. Once for each.
     pub fn isolate(&self, at: impl Into<At>, pid: u32) -> Result<(), Error> {
         let at = at.into();
         let container = self.container(at);
@@ -638,13 +678,19 @@ impl<'s> Isolation<'s> {
     /// Undoes [`prepare`](Self::prepare). Everything is tried; the first failure is told.
     pub fn cleanup(&self, at: impl Into<At>) -> Result<(), Error> {
         let at = at.into();
+        let undone = self.undo(at);
+        undone.and(self.remove(&self.cgroups.of(at)))
+    }
+
+    /// Has all isolators undo what they did for a container, the last first.
+    fn undo(&self, at: At) -> Result<(), Error> {
         let container = self.container(at);
         let mut result = Ok(());
         for (name, isolator) in self.isolators.iter().rev() {
             let cleaned = isolator.cleanup(&container);
             result = result.and(cleaned.map_err(|error| Error::Isolator(name, error)));
         }
-        result.and(self.remove(&self.cgroups.of(at)))
+        result
     }
 
     fn remove(&self, directories: &[PathBuf]) -> Result<(), Error> {

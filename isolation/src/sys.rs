@@ -160,6 +160,8 @@ pub trait Sys: fmt::Debug + Send + Sync {
     fn can_filter_calls(&self) -> bool;
     /// Whether a process can be told where it may write.
     fn can_restrict_writing(&self) -> bool;
+    /// Whether that says of cutting files short, too.
+    fn can_restrict_truncating(&self) -> bool;
     /// Sends a signal to one process.
     fn signal(&self, pid: u32, signal: i32) -> Result<(), Failure>;
     /// Waits up to `ms` for the end of one of `pids`, or for nothing when there are none.

@@ -170,60 +170,80 @@ const FILES_MAX: usize = 200_000;
 /// Files that are visited: those of some archives as large as one may be.
 pub(crate) const VISITED_MAX: usize = 10 * FILES_MAX;
 
-/// What the files of a tree take.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Size {
-    /// Bytes of disk.
-    pub(crate) bytes: u64,
-    /// All of it was seen: it is no deeper than [`DEPTH_MAX`], and no more than can be looked at.
-    pub(crate) whole: bool,
-}
+/// Trees that were found [`DEPTH_MAX`] deep and not looked into yet: each takes a descriptor.
+const DEEPER_MAX: usize = 64;
 
 /// What the files of a tree take on its own file system: no link is followed, and what has several
 /// names is counted once. It may change meanwhile.
-pub(crate) fn size(root: &Path) -> Result<Size, Failure> {
-    let failed = |errno: Errno| Failure::new("list", root, errno.raw_os_error());
-    let flags = OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-    let first = open(root, flags, Mode::empty()).map_err(failed)?;
-    let device = fstat(&first).map_err(failed)?.st_dev;
-    let mut above = vec![Dir::new(first).map_err(failed)?];
-    let (mut all, mut seen, mut files) = (Size { bytes: 0, whole: true }, BTreeSet::new(), 0);
-    while !above.is_empty() {
-        let depth = above.len();
-        let Some(directory) = above.last_mut() else { break };
+#[derive(Debug)]
+pub(crate) struct Walk {
+    device: u64,
+    above: Vec<Dir>,
+    /// What is too deep to be held beside what is above it.
+    deeper: Vec<OwnedFd>,
+    bytes: u64,
+    /// Files with several names.
+    seen: BTreeSet<u64>,
+}
+
+const OPENED: OFlags = OFlags::DIRECTORY.union(OFlags::NOFOLLOW).union(OFlags::CLOEXEC);
+
+impl Walk {
+    /// Of the tree in a directory.
+    pub(crate) fn new(root: &Path) -> Result<Self, Failure> {
+        let failed = |errno: Errno| Failure::new("list", root, errno.raw_os_error());
+        let first = open(root, OPENED, Mode::empty()).map_err(failed)?;
+        let device = fstat(&first).map_err(failed)?.st_dev;
+        let above = vec![Dir::new(first).map_err(failed)?];
+        Ok(Self { device, above, deeper: Vec::new(), bytes: 0, seen: BTreeSet::new() })
+    }
+
+    /// Looks at so many files, no more than [`FILES_MAX`]: bytes of disk of all that it has looked at, and
+    /// where to go on if that is not all.
+    pub(crate) fn on(mut self) -> (u64, Option<Self>) {
+        for _ in 0..FILES_MAX {
+            if self.above.is_empty() {
+                let Some(next) = self.deeper.pop() else { return (self.bytes, None) };
+                self.above.extend(Dir::new(next));
+                continue;
+            }
+            self.step();
+        }
+        (self.bytes, Some(self))
+    }
+
+    fn step(&mut self) {
+        let depth = self.above.len();
+        let Some(directory) = self.above.last_mut() else { return };
         // What cannot be read any more is gone.
         let Some(Ok(entry)) = directory.read() else {
-            above.pop();
-            continue;
+            self.above.pop();
+            return;
         };
         let name = entry.file_name();
         if [c".", c".."].contains(&name) {
-            continue;
+            return;
         }
-        let Ok(at) = directory.fd() else { continue };
-        let Ok(of) = statat(at, name, AtFlags::SYMLINK_NOFOLLOW) else { continue };
-        files += 1;
-        if files > FILES_MAX {
-            all.whole = false;
-            break;
+        let Ok(at) = directory.fd() else { return };
+        let Ok(of) = statat(at, name, AtFlags::SYMLINK_NOFOLLOW) else { return };
+        let is_one = of.st_nlink <= 1 || is_directory(of.st_mode);
+        // Of more than can be remembered none is counted.
+        let mut is_new = || self.seen.len() < FILES_MAX && self.seen.insert(of.st_ino);
+        if of.st_dev != self.device || !(is_one || is_new()) {
+            return;
         }
-        if of.st_dev != device
-            || (of.st_nlink > 1 && !is_directory(of.st_mode) && !seen.insert(of.st_ino))
-        {
-            continue;
+        self.bytes = self.bytes.saturating_add(u64::try_from(of.st_blocks).unwrap_or(0) * 512);
+        if !is_directory(of.st_mode) {
+            return;
         }
-        all.bytes = all.bytes.saturating_add(u64::try_from(of.st_blocks).unwrap_or(0) * 512);
-        if is_directory(of.st_mode) {
-            if depth == DEPTH_MAX {
-                all.whole = false;
-                continue;
-            }
-            // One that was closed to everybody is its owner's to open again.
-            let below = openat(at, name, flags, Mode::empty()).and_then(Dir::new);
-            above.extend(below);
+        // One that was closed to everybody is its owner's to open again.
+        let Ok(below) = openat(at, name, OPENED, Mode::empty()) else { return };
+        if depth < DEPTH_MAX {
+            self.above.extend(Dir::new(below));
+        } else if self.deeper.len() < DEEPER_MAX {
+            self.deeper.push(below);
         }
     }
-    Ok(all)
 }
 
 /// What is done to an open file of a tree, and whether it is a directory.

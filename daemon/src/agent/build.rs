@@ -267,9 +267,11 @@ pub(super) fn build(
     if let (Some(around), Some(limits)) = (plan.at.inside, &plan.around) {
         isolation.prepare_around(around, limits).map_err(failed)?;
     }
+    // Before anything is made of it.
+    let mounts = if binds.is_empty() { None } else { Some(isolation.mounts().map_err(failed)?) };
     let mut prepared = isolation.prepare(plan.at, &limits).map_err(failed)?;
-    if !binds.is_empty() {
-        prepared.mount(binds.into_iter().map(Wall::Bind), isolation.mounts().map_err(failed)?);
+    if let Some(namespaces) = mounts {
+        prepared.mount(binds.into_iter().map(Wall::Bind), namespaces);
     }
     let endpoint = match prepared.link() {
         Some((host, _)) if is_executor => {

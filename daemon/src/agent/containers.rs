@@ -77,6 +77,8 @@ pub(crate) struct Container {
     pub(super) ended: Cell<Option<Ended>>,
     /// Nothing of it runs, nor will: it ended, never began, or is forgotten.
     pub(super) over: Cell<bool>,
+    /// Why it may not be, though its process was started: that ends.
+    pub(super) unisolated: RefCell<Option<String>>,
     /// Its process was started.
     pub(super) started: Cell<bool>,
     /// That process, as the agent sees it.
@@ -112,7 +114,8 @@ pub(super) struct About<'a> {
 /// One thing to be done to a container.
 pub(super) enum Step {
     Launch(Box<Plan>),
-    Isolate(u32),
+    /// It runs: the kernel tells when it runs into a limit.
+    Watch,
     /// What it holds is more, or less.
     Resize,
     /// Kills all of it.

@@ -225,8 +225,14 @@ impl AgentNode {
         match step {
             Step::Launch(plan) => match self.launch_by(id, container, *plan).await {
                 Ok(pid) => {
-                    container.started.set(true);
                     container.set_pid(pid);
+                    if let Err(why) = self.isolate(id, container, pid).await {
+                        log::warn!("container {id}: {why}");
+                        // That nothing of it was started is told when nothing of it runs.
+                        *container.unisolated.borrow_mut() = Some(why);
+                        return self.kill(id).await;
+                    }
+                    container.started.set(true);
                     self.pump_terminal(container);
                     self.show_given(id);
                     self.introduce(id);
@@ -234,7 +240,7 @@ impl AgentNode {
                     self.begin_checks(id, container);
                     self.bound_logs_of(id, false);
                     if container.docker().is_none() {
-                        container.steps.borrow_mut().push_front(Step::Isolate(pid));
+                        container.steps.borrow_mut().push_front(Step::Watch);
                     }
                 }
                 Err(message) => {
@@ -245,15 +251,10 @@ impl AgentNode {
                     self.port.put(&Input::Unstarted { container: id, message });
                 }
             },
-            Step::Isolate(pid) => {
+            Step::Watch => {
                 let isolation = Arc::clone(&self.containers.isolation);
                 let at = self.containers.at(id);
-                let done = move || (isolation.isolate(at, pid), isolation.watch(at));
-                let (isolated, watched) = self.containers.by_hand(done).await;
-                if let Err(error) = isolated {
-                    log::warn!("container {id}: {error}");
-                }
-                match watched {
+                match self.containers.by_hand(move || isolation.watch(at)).await {
                     Ok(watches) => self.watch(id, container, watches),
                     Err(error) => log::warn!("container {id}: {error}"),
                 }
@@ -292,6 +293,25 @@ impl AgentNode {
             Step::Kill => self.kill(id).await,
             Step::Finish(ended) => self.finish(id, container, ended).await,
         }
+    }
+
+    /// Has isolators do what they can only do to a process that exists; why it may not be then.
+    async fn isolate(
+        &self,
+        id: ContainerId,
+        container: &Container,
+        pid: u32,
+    ) -> Result<(), String> {
+        let isolation = Arc::clone(&self.containers.isolation);
+        if container.docker().is_some() || !isolation.isolates() {
+            return Ok(());
+        }
+        let at = self.containers.at(id);
+        let isolated = self.containers.by_hand(move || isolation.isolate(at, pid)).await;
+        // Nothing can be done to one that has ended, and how it did is what is told.
+        let has_ended = |step: &Step| matches!(step, Step::Finish(_));
+        let ended = container.steps.borrow().iter().any(has_ended);
+        isolated.or_else(|error| if ended { Ok(()) } else { Err(error.to_string()) })
     }
 
     async fn launch_by(
@@ -434,7 +454,13 @@ impl AgentNode {
         self.unbound_logs_of(id).await;
         container.ended.set(Some(ended));
         container.set_over();
-        self.tell_ended(id, container, ended.exit, limited.as_ref());
+        match container.unisolated.take() {
+            None => self.tell_ended(id, container, ended.exit, limited.as_ref()),
+            Some(why) => {
+                count(&self.containers.unlaunched);
+                self.port.put(&Input::Unstarted { container: id, message: cut(&why) });
+            }
+        }
     }
 
     /// Tells the core how a container ended. What updates of its task carry they carry to the end.
@@ -493,7 +519,7 @@ impl AgentNode {
 
     /// A container that ran on while the agent was away is watched again.
     pub(super) fn runs_on(&self, id: ContainerId, pid: u32) {
-        self.step(id, Step::Isolate(pid));
+        self.step(id, Step::Watch);
         self.show_given(id);
         if let Some(container) = self.containers.get(id) {
             container.pid.set(Some(pid));

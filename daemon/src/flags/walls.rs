@@ -28,6 +28,9 @@ pub(crate) struct Walls {
     /// The one of them for tasks that name none [default: a built-in one]
     #[arg(long, value_name = "NAME", requires = "seccomp_config_dir")]
     pub(crate) seccomp_profile_name: Option<String>,
+    /// Let tasks ask for no filter of system calls
+    #[arg(long)]
+    pub(crate) seccomp_unconfined: bool,
     /// Where tasks may write besides their sandboxes and volumes
     #[arg(long, value_name = "DIR,...", value_delimiter = ',', value_parser = from_the_root,
           default_values = mesita_isolation::isolators::WRITABLE)]
@@ -92,6 +95,7 @@ impl Walls {
         options.bounding_capabilities = self.bounding_capabilities;
         options.seccomp_config_dir.clone_from(&self.seccomp_config_dir);
         options.seccomp_profile_name.clone_from(&self.seccomp_profile_name);
+        options.seccomp_unconfined = self.seccomp_unconfined;
         options.writable.clone_from(&self.writable);
         options.host_paths.clone_from(&self.host_paths);
         options.allowed_devices = self.allowed_devices.iter().map(|one| one.device).collect();

@@ -140,6 +140,63 @@ fn a_task_has_users_a_network_and_a_tmp_of_its_own_where_they_are_named() {
     end(&world, master, agent);
 }
 
+#[test]
+fn an_isolator_from_outside_is_asked_about_each_process_once_and_before_its_task_runs() {
+    if !needs_root() {
+        return;
+    }
+    let world = World::new();
+    let (log, refuses) = (world.path("log"), world.path("refuses"));
+    let text = format!(
+        "#!/bin/sh\necho $1 >>{}\n[ $1 != isolate ] || [ ! -e {} ] || echo '{{\"error\": \"not that one\"}}'\n",
+        log.display(),
+        refuses.display()
+    );
+    let path = world.path("isolator");
+    std::fs::write(&path, text).unwrap();
+    let mode = std::os::unix::fs::PermissionsExt::from_mode(0o755);
+    std::fs::set_permissions(&path, mode).unwrap();
+    let master = world.master(&[]);
+    let mut agent = master.agent(&[&format!("--isolation=all,exec:{}", path.display())]);
+    let mut framework = Framework::subscribe(&master, &json!({}));
+    let offer = framework.offer();
+    let mut open = task(&offer, "open", "true");
+    open["container"] = json!({"type": "MESOS", "linux_info": {"seccomp": {"unconfined": true}}});
+    framework.launch(&offer, &[task(&offer, "runs", "sleep 1000"), open]);
+    let (mut runs, mut refused) = (false, false);
+    while !runs || !refused {
+        let status = framework.status();
+        let message = status["message"].as_str().unwrap_or_default();
+        runs |= status["task_id"]["value"] == "runs" && status["state"] == "TASK_RUNNING";
+        refused |= status["state"] == "TASK_FAILED" && message.contains("--seccomp-unconfined");
+    }
+    let count = |word: &str| {
+        let told = std::fs::read_to_string(&log).unwrap();
+        told.lines().filter(|line| *line == word).count()
+    };
+    assert_eq!(count("isolate"), 1);
+    agent.kill();
+    agent.start();
+    let offer = framework.offer();
+    std::fs::write(&refuses, "").unwrap();
+    framework.launch(&offer, &[task(&offer, "refused", "sleep 1000")]);
+    loop {
+        let status = framework.status();
+        if status["task_id"]["value"] != "refused" || status["state"] == "TASK_STARTING" {
+            continue;
+        }
+        assert_eq!(status["state"], "TASK_FAILED", "{status}");
+        assert_eq!(status["reason"], "REASON_CONTAINER_LAUNCH_FAILED", "{status}");
+        assert!(status["message"].as_str().unwrap().contains("not that one"), "{status}");
+        break;
+    }
+    // Not again for the one that ran on, and what was refused leaves nothing.
+    assert_eq!(count("isolate"), 2);
+    eventually(|| world.cgroups().len() <= 1, || format!("{:?}", world.cgroups()));
+    framework.accepted("TEARDOWN", &Value::Null);
+    end(&world, master, agent);
+}
+
 /// Asks its agent for a container inside of its own.
 const ASKS: &str = r#"
 call='{"type": "LAUNCH_CONTAINER", "launch_container": {"container_id": {"value": "kid",

@@ -5,7 +5,7 @@
 //! standard input: `container`, `inside` (the container around it, or null), `cpus`, `mem_bytes`,
 //! `cgroups` (its directories) and, for `isolate`, `pid`. It has [`CALL_US`] to answer with status 0 and
 //! at most [`ANSWER_MAX`] bytes: nothing, or a JSON object, whose `error` says why the container cannot
-//! be had. It has no environment, and a process group of its own, which is killed when it is over.
+//! be had. `cleanup` is called as well for what an agent that died may have prepared. It has no environment, and a process group of its own, which is killed when it is over.
 
 use std::fs;
 use std::io::{Read, Write};
@@ -192,6 +192,24 @@ mod tests {
     fn isolation<'s>(sys: &'s Fake, path: &Path) -> Isolation<'s> {
         let name = format!("{PREFIX}{}", path.display());
         Isolation::new(&options(Some(&[&name])), sys).unwrap().0
+    }
+
+    #[test]
+    fn it_is_called_for_what_an_agent_that_died_had_prepared() {
+        let (sys, directory) = (Fake::hybrid(), Directory::new("exec-unknown"));
+        let log = directory.path().join("log").display().to_string();
+        let path = script(&directory, &format!("echo $1 >>{log}"));
+        let names = ["cgroups/pids".to_owned(), format!("{PREFIX}{}", path.display())];
+        let names = names.each_ref().map(String::as_str);
+        let options = crate::Options { ..options(Some(&names)) };
+        let before = Isolation::new(&options, &sys).unwrap().0;
+        before.prepare(CONTAINER, &TaskLimits::default()).unwrap();
+        let (after, _) = Isolation::new(&options, &sys).unwrap();
+        after.recover(&[CONTAINER]).unwrap();
+        assert_eq!(fs::read_to_string(&log).unwrap(), "prepare\n");
+        let recovered = after.recover(&[]).unwrap();
+        assert_eq!((recovered.removed.len(), recovered.stuck.len()), (1, 0));
+        assert_eq!(fs::read_to_string(&log).unwrap(), "prepare\ncleanup\n");
     }
 
     #[test]

@@ -37,6 +37,7 @@ pub use exec::{ANSWER_MAX, CALL_US};
 pub use linux::capabilities::Capabilities;
 pub use linux::landlock::WRITABLE;
 pub(crate) use linux::set_ids::deny as deny_set_ids;
+pub(crate) use linux::truncate::deny as deny_truncating;
 pub use namespaces::range::Range;
 pub use volume::{Source, VOLUMES_MAX, Volume};
 
@@ -429,6 +430,8 @@ pub enum Error {
     NoProfile(String),
     /// A profile of system calls is longer than the kernel takes.
     LongProfile(String),
+    /// The task asks for no filter of system calls, and may not.
+    Unconfined,
     /// What an isolator from outside was called for, and what it said.
     Outside(&'static str, String),
     /// The task holds more ports than it can be held to.
@@ -482,6 +485,10 @@ impl fmt::Display for Error {
             Self::LongProfile(name) => {
                 write!(f, "profile `{}` is longer than the kernel takes", name.escape_debug())
             }
+            Self::Unconfined => f.write_str(
+                "the task asks for no filter of system calls, and its agent gives each one: start that \
+                 with --seccomp-unconfined, or name a profile of --seccomp-config-dir",
+            ),
             Self::Outside(what, why) => write!(f, "{what}: {why}"),
             Self::Shares(what) => {
                 write!(f, "the task asks to share the {what} of its agent, and no task does")

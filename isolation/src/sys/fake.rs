@@ -91,6 +91,7 @@ struct State {
     old: bool,
     /// A kernel without filters of system calls.
     unfiltered: bool,
+    untruncating: bool,
     log: Vec<String>,
 }
 
@@ -219,6 +220,11 @@ impl Fake {
     /// The kernel has no filters of system calls.
     pub(crate) fn filter_no_calls(&self) {
         self.lock().unfiltered = true;
+    }
+
+    /// Landlock does not know of cutting files short.
+    pub(crate) fn forget_truncating(&self) {
+        self.lock().untruncating = true;
     }
 
     /// The kernel cannot kill a cgroup by one write.
@@ -505,6 +511,10 @@ impl Sys for Fake {
 
     fn can_restrict_writing(&self) -> bool {
         true
+    }
+
+    fn can_restrict_truncating(&self) -> bool {
+        !self.lock().untruncating
     }
 
     fn signal(&self, pid: u32, signal: i32) -> Result<(), Failure> {

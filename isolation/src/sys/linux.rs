@@ -115,6 +115,10 @@ impl Sys for Linux {
         super::landlock_abi() >= super::LANDLOCK_ABI_MIN
     }
 
+    fn can_restrict_truncating(&self) -> bool {
+        super::landlock_abi() >= super::LANDLOCK_ABI_TRUNCATE
+    }
+
     fn signal(&self, pid: u32, signal: i32) -> Result<(), Failure> {
         let pid = i32::try_from(pid).unwrap_or(0);
         super::kill(pid, signal).map_err(|errno| Failure::plain("kill", errno))

@@ -151,7 +151,7 @@ struct LandlockBeneath {
     parent_fd: i32,
 }
 
-/// Writing a file, and cutting it short, which interface 3 knows.
+/// Writing a file, and cutting it short.
 const WRITE_FILE: u64 = 1 << 1;
 const TRUNCATE: u64 = 1 << 14;
 /// Removing and making entries of a directory, and moving them from one to another.
@@ -162,6 +162,9 @@ const SCOPE_ABSTRACT_SOCKETS: u64 = 1;
 /// The oldest interface in which moving a file from one directory to another can be allowed.
 pub(crate) const LANDLOCK_ABI_MIN: u32 = 2;
 
+/// The first interface that knows of cutting a file short.
+pub(crate) const LANDLOCK_ABI_TRUNCATE: u32 = 3;
+
 /// Lets this thread write below these directories alone, where the kernel can; `.` is `works`. It
 /// must not be able to get new privileges.
 pub(crate) fn restrict_writing(writable: &[CString], works: BorrowedFd<'_>) -> Result<(), i32> {
@@ -169,7 +172,7 @@ pub(crate) fn restrict_writing(writable: &[CString], works: BorrowedFd<'_>) -> R
     if abi < LANDLOCK_ABI_MIN {
         return Ok(());
     }
-    let of_file = WRITE_FILE | if abi >= 3 { TRUNCATE } else { 0 };
+    let of_file = WRITE_FILE | if abi >= LANDLOCK_ABI_TRUNCATE { TRUNCATE } else { 0 };
     let all = of_file | CHANGE_ENTRIES;
     let scoped = SCOPE_ABSTRACT_SOCKETS;
     let rules = LandlockRules { handled_access_fs: all, handled_access_net: 0, scoped };

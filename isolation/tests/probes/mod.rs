@@ -235,6 +235,8 @@ pub(crate) const PROBES: &[Probe] = &[
     probe("write", Ordinary, STILL, Given::Name),
     Probe { lacks: SIGHT, ..probe("write", Ordinary, WRITING, Given::Name) },
     Probe { lacks: SIGHT, ..probe("truncate", Ordinary, WRITING, Given::File) },
+    Probe { lacks: SIGHT, ..probe("truncate-by-name", Ordinary, WRITING, Given::File) },
+    Probe { lacks: SIGHT, ..probe("truncate-by-reading", Ordinary, WRITING, Given::File) },
     Probe { lacks: SIGHT, ..probe("remove", Ordinary, WRITING, Given::File) },
     Probe { lacks: SIGHT, ..probe("rename", Ordinary, WRITING, Given::File) },
     // What changes a file without writing it, and whoever serves the machine.

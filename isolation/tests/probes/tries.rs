@@ -155,6 +155,8 @@ pub(crate) fn play(name: &str, words: Words<'_>) -> Got {
         "sysfs" => open_to_write("/sys/kernel/mm/transparent_hugepage/enabled"),
         "write" => of_io(File::create(&words[0])),
         "truncate" => of_io(OpenOptions::new().write(true).truncate(true).open(&words[0])),
+        "truncate-by-name" => truncate(&words[0]),
+        "truncate-by-reading" => truncate_by_reading(&words[0]),
         "remove" => of_io(std::fs::remove_file(&words[0])),
         "rename" => of_io(std::fs::rename(&words[0], format!("{}.gone", words[0]))),
         "mode" => {
@@ -381,6 +383,19 @@ fn times(path: &str) -> std::io::Result<()> {
     let path = CString::new(path).unwrap();
     let done = call(libc::SYS_utimensat, [-100isize as usize, path.as_ptr() as usize, 0, 0, 0, 0]);
     done.map(drop).map_err(Error::from_raw_os_error)
+}
+
+/// Without a descriptor of it.
+fn truncate(path: &str) -> Got {
+    let path = CString::new(path).unwrap();
+    of_call(call(libc::SYS_truncate, [path.as_ptr() as usize, 1, 0, 0, 0, 0]))
+}
+
+/// By a descriptor that nothing can be written to.
+fn truncate_by_reading(path: &str) -> Got {
+    let path = CString::new(path).unwrap();
+    let flags = (libc::O_RDONLY | libc::O_TRUNC) as usize;
+    of_call(call(libc::SYS_openat, [-100isize as usize, path.as_ptr() as usize, flags, 0, 0, 0]))
 }
 
 fn attribute(path: &str) -> Got {

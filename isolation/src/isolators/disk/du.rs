@@ -1,15 +1,19 @@
 //! `disk/du`: what a task's files take is counted from time to time, and with
 //! `--enforce-container-disk-quota` one that takes more than its `disk` is ended.
 //!
-//! Between two looks a task can take more than it may; what it takes then is seen at the next one.
+//! Between two looks a task can take more than it may; what it takes then is seen at the next one. A
+//! look at very many files goes on at the next one, and until it has seen all of them what it has seen is
+//! what counts. Who only asks how much a task takes is told what the last look saw.
 //! Mesos: `posix/disk.cpp`, which runs `du`. How much a task may take is written down beside its
 //! sandbox, where it cannot change that, so that a restarted agent knows.
 
-use std::fmt::Write;
+use std::collections::BTreeMap;
 use std::fs;
 use std::os::fd::OwnedFd;
 use std::path::PathBuf;
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
+use mesita_core::wire::ContainerId;
 use mesita_core::wire::task::Exit;
 
 use crate::cgroups::At;
@@ -17,8 +21,8 @@ use crate::isolators::{
     Additions, Container, Error, Ground, Isolator, Limitation, Reason, TaskLimits, Unusable, Usage,
 };
 use crate::sandbox;
-use crate::sys::Failure;
-use crate::tree::{self, Size};
+use crate::sys::{Failure, boottime_us};
+use crate::tree::Walk;
 
 /// What it does.
 pub(crate) const ABOUT: &str =
@@ -34,7 +38,21 @@ struct Du {
     enforced: bool,
     /// `--container-disk-watch-interval`.
     every_us: u64,
+    /// What was seen of each container.
+    looks: Mutex<BTreeMap<ContainerId, Look>>,
 }
+
+/// What was seen of a container.
+#[derive(Debug)]
+struct Look {
+    bytes: u64,
+    at_us: u64,
+    /// Where the next one goes on.
+    rest: Option<Walk>,
+}
+
+/// Looks that go on: each holds descriptors meanwhile. Others begin anew.
+const UNFINISHED_MAX: usize = 8;
 
 pub(crate) fn make(ground: &Ground<'_>) -> Result<Box<dyn Isolator>, Unusable> {
     let options = ground.options;
@@ -42,7 +60,7 @@ pub(crate) fn make(ground: &Ground<'_>) -> Result<Box<dyn Isolator>, Unusable> {
         return Err(Unusable::Flag("there is no directory of sandboxes".to_owned()));
     };
     let (enforced, every_us) = (options.enforce_disk_quota, options.disk_watch_us);
-    Ok(Box::new(Du { work_dir, enforced, every_us }))
+    Ok(Box::new(Du { work_dir, enforced, every_us, looks: Mutex::default() }))
 }
 
 impl Du {
@@ -55,12 +73,50 @@ impl Du {
         fs::read_to_string(self.file(at)).ok()?.trim().parse().ok()
     }
 
-    fn taken(&self, at: At) -> Result<Size, Error> {
-        Ok(tree::size(&sandbox::path(&self.work_dir, at))?)
+    fn looks(&self) -> MutexGuard<'_, BTreeMap<ContainerId, Look>> {
+        self.looks.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Looks at its files now: how much they take, as far as is known.
+    fn look(&self, at: At) -> Result<u64, Error> {
+        let before = self.looks().remove(&at.id);
+        let known = before.as_ref().map_or(0, |look| look.bytes);
+        let walk = match before.and_then(|look| look.rest) {
+            Some(rest) => rest,
+            None => Walk::new(&sandbox::path(&self.work_dir, at))?,
+        };
+        let (seen, rest) = walk.on();
+        // Of an unfinished one: at least as much as it has seen, and else what was known before.
+        let bytes = if rest.is_some() { seen.max(known) } else { seen };
+        let mut looks = self.looks();
+        let unfinished = looks.values().filter(|look| look.rest.is_some()).count();
+        let rest = rest.filter(|_| unfinished < UNFINISHED_MAX);
+        looks.insert(at.id, Look { bytes, at_us: boottime_us(), rest });
+        Ok(bytes)
+    }
+
+    /// What the last look saw, if that was not long ago; else looks.
+    fn taken(&self, at: At) -> Result<u64, Error> {
+        let fresh = |look: &&Look| boottime_us().saturating_sub(look.at_us) <= self.every_us;
+        let known = self.looks().get(&at.id).filter(fresh).map(|look| look.bytes);
+        known.map_or_else(|| self.look(at), Ok)
     }
 }
 
 impl Isolator for Du {
+    /// What an agent that died wrote down of containers that nobody knows goes.
+    fn recover(&self, known: &[Container<'_>]) -> Result<(), Error> {
+        let at = self.work_dir.join(LIMITS);
+        for entry in fs::read_dir(&at).into_iter().flatten().flatten() {
+            let id = entry.file_name().to_str().and_then(ContainerId::parse);
+            if id.is_some_and(|id| known.iter().all(|container| container.at.id != id)) {
+                let path = entry.path();
+                fs::remove_file(&path).map_err(|error| Failure::io("remove", &path, &error))?;
+            }
+        }
+        Ok(())
+    }
+
     fn prepare(
         &self,
         container: &Container<'_>,
@@ -85,22 +141,13 @@ impl Isolator for Du {
         let Some(limit) = self.limit(container.at).filter(|_| self.enforced) else {
             return Ok(None);
         };
-        let taken = self.taken(container.at)?;
-        if taken.whole && taken.bytes <= limit {
+        let taken = self.look(container.at)?;
+        if taken <= limit {
             return Ok(None);
         }
-        let mut message = String::new();
-        // Writing into a text does not fail.
-        let _ = if taken.whole {
-            // In the words of Mesos.
-            let mb = |bytes: u64| bytes.div_ceil(1 << 20);
-            write!(message, "Disk usage ({}MB) exceeds quota ({}MB)", mb(taken.bytes), mb(limit))
-        } else {
-            write!(
-                message,
-                "Disk usage cannot be counted: the sandbox holds more, or deeper, than is looked at"
-            )
-        };
+        // In the words of Mesos.
+        let mb = |bytes: u64| bytes.div_ceil(1 << 20);
+        let message = format!("Disk usage ({}MB) exceeds quota ({}MB)", mb(taken), mb(limit));
         Ok(Some(Limitation { reason: Reason::Disk, message, bytes: limit }))
     }
 
@@ -121,11 +168,12 @@ impl Isolator for Du {
     fn usage(&self, container: &Container<'_>, usage: &mut Usage) -> Result<(), Error> {
         usage.disk_limit_bytes = self.limit(container.at);
         // Of a sandbox that is not there nothing is known.
-        usage.disk_bytes = self.taken(container.at).ok().map(|taken| taken.bytes);
+        usage.disk_bytes = self.taken(container.at).ok();
         Ok(())
     }
 
     fn cleanup(&self, container: &Container<'_>) -> Result<(), Error> {
+        self.looks().remove(&container.at.id);
         let file = self.file(container.at);
         match fs::remove_file(&file) {
             Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
@@ -196,13 +244,40 @@ mod tests {
             }
             std::os::unix::fs::symlink("/usr", sandbox.join("usr")).unwrap();
             assert_eq!(isolation.limitation(CONTAINER), Ok(None));
+        });
+    }
+
+    #[test]
+    fn a_small_task_of_many_files_or_deep_ones_is_not_ended_and_a_large_one_is() {
+        check(true, |isolation, sandbox| {
             let mut deep = sandbox.to_owned();
-            for _ in 0..tree::DEPTH_MAX {
+            for _ in 0..2 * crate::tree::DEPTH_MAX {
                 deep.push("d");
-                fs::create_dir(&deep).unwrap();
             }
+            fs::create_dir_all(&deep).unwrap();
+            // Directories take some themselves.
+            let empty = isolation.usage(CONTAINER).unwrap().disk_bytes.unwrap();
+            let told = isolation.limitation(CONTAINER).unwrap();
+            assert_eq!(told.is_some(), empty > 1 << 20, "{told:?}");
+            fs::write(deep.join("large"), vec![1; 4 << 20]).unwrap();
             let told = isolation.limitation(CONTAINER).unwrap().expect("it hides something");
-            assert!(told.message.contains("cannot be counted"), "{}", told.message);
+            assert!(told.message.starts_with("Disk usage ("), "{}", told.message);
+        });
+    }
+
+    #[test]
+    fn who_only_asks_is_told_what_the_last_look_saw_and_nothing_is_left_of_the_unknown() {
+        check(true, |isolation, sandbox| {
+            let before = isolation.usage(CONTAINER).unwrap().disk_bytes;
+            fs::write(sandbox.join("more"), vec![1; 500_000]).unwrap();
+            assert_eq!(isolation.usage(CONTAINER).unwrap().disk_bytes, before);
+            isolation.limitation(CONTAINER).unwrap();
+            assert!(isolation.usage(CONTAINER).unwrap().disk_bytes > before);
+            let written = sandbox.ancestors().nth(2).unwrap().join("meta/disk/1-1");
+            isolation.recover(&[CONTAINER]).unwrap();
+            assert!(written.exists());
+            isolation.recover(&[]).unwrap();
+            assert!(!written.exists());
         });
     }
 }

@@ -8,3 +8,4 @@ pub(crate) mod nnp;
 mod profile;
 pub(crate) mod seccomp;
 pub(crate) mod set_ids;
+pub(crate) mod truncate;

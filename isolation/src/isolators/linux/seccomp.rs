@@ -2,8 +2,8 @@
 //!
 //! Without `--seccomp-profile-name` that is one of ours, which allows all but what no ordinary
 //! program calls; with it, and where a task names another one, a file in Docker's format in
-//! `--seccomp-config-dir`. A task may ask for none. Mesos: `linux/seccomp`, which has no profile of
-//! its own.
+//! `--seccomp-config-dir`. A task may ask for none where `--seccomp-unconfined` says so. Mesos:
+//! `linux/seccomp`, which has no profile of its own, and lets every task do so.
 
 use std::path::Path;
 
@@ -28,6 +28,8 @@ struct Filters {
     profiles: Profiles,
     /// `--seccomp-profile-name`.
     default: Option<String>,
+    /// `--seccomp-unconfined`.
+    unconfined: bool,
 }
 
 pub(crate) fn make(ground: &Ground<'_>) -> Result<Box<dyn Isolator>, Unusable> {
@@ -44,7 +46,8 @@ pub(crate) fn make(ground: &Ground<'_>) -> Result<Box<dyn Isolator>, Unusable> {
         return Err(Unusable::Flag(why));
     }
     let own = own().program().ok_or(Unusable::Kernel("filters as long as the built-in one"))?;
-    Ok(Box::new(Filters { own, profiles, default }))
+    let unconfined = options.seccomp_unconfined;
+    Ok(Box::new(Filters { own, profiles, default, unconfined }))
 }
 
 /// All files of a directory, by name.
@@ -96,10 +99,11 @@ impl Isolator for Filters {
     }
 
     fn beside(&self, limits: &TaskLimits, additions: &mut Additions) -> Result<(), Error> {
-        if limits.seccomp != Some(Seccomp::Unconfined) {
-            let program = self.program(limits, additions)?;
-            additions.walls.push(Wall::Seccomp { program });
+        if limits.seccomp == Some(Seccomp::Unconfined) {
+            return if self.unconfined { Ok(()) } else { Err(Error::Unconfined) };
         }
+        let program = self.program(limits, additions)?;
+        additions.walls.push(Wall::Seccomp { program });
         Ok(())
     }
 }
@@ -117,9 +121,14 @@ mod tests {
     }
 
     #[test]
-    fn a_task_has_the_built_in_filter_unless_it_asks_for_none() {
+    fn a_task_has_the_built_in_filter_unless_it_asks_for_none_and_may() {
         let sys = Fake::bare();
-        let isolation = isolation(&sys, &["linux/seccomp"]);
+        let held = isolation(&sys, &["linux/seccomp"]);
+        let refused = held.prepare(CONTAINER, &asking(Seccomp::Unconfined)).unwrap_err();
+        assert!(refused.to_string().contains("--seccomp-unconfined"), "{refused}");
+        assert!(held.beside(CONTAINER, &asking(Seccomp::Unconfined)).is_err());
+        let options = Options { seccomp_unconfined: true, ..options(Some(&["linux/seccomp"])) };
+        let (isolation, _) = Isolation::new(&options, &sys).unwrap();
         let prepared = isolation.prepare(CONTAINER, &TaskLimits::default()).unwrap();
         assert!(matches!(&prepared.additions.walls[..], [Wall::Seccomp { .. }]));
         let prepared = isolation.prepare(CONTAINER, &asking(Seccomp::Unconfined)).unwrap();

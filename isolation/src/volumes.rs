@@ -5,6 +5,7 @@
 //! read by nobody. A task finds it in its sandbox through a symbolic link, which goes with the sandbox
 //! and is never followed when that is removed.
 
+use std::collections::BTreeSet;
 use std::ffi::OsStr;
 use std::fs;
 use std::os::unix::fs::MetadataExt;
@@ -33,10 +34,25 @@ pub fn path(work_dir: &Path, role: &str, id: &str) -> Result<PathBuf, Failure> {
     if plain && inside { Ok(path) } else { Err(Failure::new("mkdir", &path, libc::EINVAL)) }
 }
 
-/// The directory of all volumes, made if need be.
-pub fn all(work_dir: &Path) -> Result<PathBuf, own::Error> {
-    own::directory(work_dir, Path::new(ALL), 0o711)?;
-    Ok(work_dir.join(ALL))
+/// The directories of all volumes of these roles and of those above them, made if need be: where who is in
+/// a role finds what it may hold.
+pub fn of_roles(work_dir: &Path, roles: &BTreeSet<String>) -> Result<Vec<PathBuf>, own::Error> {
+    let above = |role: &str| {
+        let ends = role.match_indices('/').map(|(at, _)| at).chain([role.len()]);
+        ends.map(|end| role[..end].to_owned()).collect::<Vec<_>>()
+    };
+    let all: BTreeSet<String> = roles.iter().flat_map(|role| above(role)).collect();
+    // What is nobody's has no volumes.
+    let own = all.iter().filter(|role| !["", "*"].contains(&role.as_str()));
+    own.map(|role| of_role(work_dir, role)).collect()
+}
+
+fn of_role(work_dir: &Path, role: &str) -> Result<PathBuf, own::Error> {
+    // As if it had a volume.
+    let path = path(work_dir, role, "x")?;
+    let path = path.parent().unwrap_or(&path).to_owned();
+    own::directory(work_dir, path.strip_prefix(work_dir).unwrap_or(&path), 0o711)?;
+    Ok(path)
 }
 
 /// Makes the directory of a volume; one that is there already stays as it is.
@@ -63,10 +79,14 @@ pub fn create_new(work_dir: &Path, role: &str, id: &str) -> Result<PathBuf, own:
 pub fn remove(work_dir: &Path, role: &str, id: &str) -> Result<(), own::Error> {
     let path = path(work_dir, role, id)?;
     own::check(work_dir)?;
-    tree::remove(&path)?;
-    // The role's own directory goes with its last volume; until then it is not empty.
-    let _ = path.parent().map(fs::remove_dir);
-    Ok(())
+    Ok(tree::remove(&path)?)
+}
+
+/// Removes the directory of a role without volumes. Executors that run know it by itself: another one of
+/// its name they would not find.
+pub fn forget_role(work_dir: &Path, role: &str) {
+    // One that is not empty stays.
+    let _ = path(work_dir, role, "x").map(|path| path.parent().map(fs::remove_dir));
 }
 
 /// Gives a volume to the user of a task, unless it is `shared` and was given away already. Only its
@@ -120,8 +140,22 @@ mod tests {
         create_new(work_dir.path(), "eng/web", "db").unwrap();
         assert!(path.exists() && !path.join("file").exists());
         remove(work_dir.path(), "eng/web", "db").unwrap();
+        assert!(path.parent().unwrap().exists() && !path.exists());
+        forget_role(work_dir.path(), "eng/web");
         assert!(!path.parent().unwrap().exists());
         assert_eq!(remove(work_dir.path(), "eng/web", "db"), Ok(()));
+    }
+
+    #[test]
+    fn who_is_in_a_role_finds_its_volumes_and_those_of_roles_above_and_no_others() {
+        let work_dir = Directory::new("volumes-roles");
+        let roles = ["eng/web", "eng/web/x", "*", ""].map(str::to_owned).into();
+        let found = of_roles(work_dir.path(), &roles).unwrap();
+        let all = work_dir.path().join("volumes/roles");
+        assert_eq!(found, ["eng", "eng web", "eng web x"].map(|name| all.join(name)));
+        let volume = create(work_dir.path(), "eng/web", "db").unwrap();
+        assert!(found.iter().any(|of| volume.starts_with(of)));
+        assert!(of_roles(work_dir.path(), &["..".to_owned()].into()).is_err());
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! What a launch is made of: user, sandbox, isolators, environment. All of it blocks, and is done by
 //! the hands.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::CString;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
@@ -70,6 +70,8 @@ pub(super) struct Plan {
     /// Volumes that it holds, and those that tasks of the executor that it is have brought.
     pub(super) volumes: Vec<Held>,
     pub(super) brought: Vec<Held>,
+    /// Roles that tasks of the executor that it is may be in.
+    pub(super) roles: BTreeSet<String>,
     /// Devices that it holds, as they were offered.
     pub(super) devices: Vec<String>,
     /// What it asks a Docker engine for.
@@ -163,8 +165,8 @@ fn ready(mut plan: Plan, work_dir: &Path, switch_user: bool) -> Result<Ready, St
     }
     if plan.is_executor() {
         // Its tasks may bring volumes when it is behind its walls already.
-        let all = mesita_isolation::volumes::all(work_dir).map_err(|error| error.to_string())?;
-        plan.limits.writable.push(all);
+        let of_roles = mesita_isolation::volumes::of_roles(work_dir, &plan.roles);
+        plan.limits.writable.extend(of_roles.map_err(|error| error.to_string())?);
     }
     Ok(Ready { plan, command, user, directory, binds, grace_us })
 }

@@ -366,6 +366,12 @@ impl Containers {
         self.known.borrow().get(&id).is_some_and(|container| container.is_executor())
     }
 
+    /// True where executors run that have a process.
+    pub(super) fn has_executors(&self) -> bool {
+        let runs = |known: &Container| known.is_executor() && !known.is_over();
+        self.known.borrow().values().any(|container| runs(container))
+    }
+
     /// The container of the executor that has this token.
     pub(super) fn proved(&self, token: &[u8]) -> Option<ContainerId> {
         let known = self.known.borrow();

@@ -159,6 +159,14 @@ impl Executors {
         known.or_else(gone).unwrap_or_default()
     }
 
+    /// The roles of a framework; none when it is not known.
+    pub(super) fn roles(&self, framework: FrameworkId) -> Vec<String> {
+        let known = self.frameworks.borrow();
+        let info = known.get(&framework).map(|known| &known.info);
+        #[allow(deprecated)] // Frameworks without MULTI_ROLE have a role and no roles.
+        info.map_or_else(Vec::new, |info| info.roles.iter().chain(&info.role).cloned().collect())
+    }
+
     /// Frameworks with tasks or executors here.
     pub(super) fn frameworks(&self) -> Vec<(FrameworkId, pb::FrameworkInfo)> {
         let known = self.frameworks.borrow();

@@ -83,6 +83,13 @@ impl AgentNode {
         Names { role, ip: ip.unwrap_or_default(), ..self.containers.names(id) }
     }
 
+    /// Roles that whoever runs in a container may be in: those of its framework, and its own.
+    fn roles_in(&self, id: ContainerId) -> BTreeSet<String> {
+        let framework = self.containers.get(id).map(|known| known.framework.get());
+        let of_framework = framework.map(|framework| self.executors.roles(framework));
+        of_framework.into_iter().flatten().chain([self.tally.role_of(id)]).collect()
+    }
+
     fn plan(&self, launch: &HandLaunch<'_>, bodies: &[BodyRef]) -> Plan {
         let bytes =
             |body: mesita_core::wire::Body| self.port.bodies.borrow().bytes(body.of(bodies));
@@ -108,6 +115,7 @@ impl AgentNode {
             address: self.options.address.clone(),
             volumes: Held::among(&launch.resources),
             brought: self.brought(launch.container),
+            roles: self.roles_in(launch.container),
             devices: self.devices.among(&launch.resources),
             wants: image_of(contained.as_ref()).map(Asked::of),
             on: None,

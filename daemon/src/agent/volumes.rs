@@ -151,6 +151,8 @@ struct Job {
     sequence: u64,
     order: VolumeOrder,
     volumes: Vec<Held>,
+    /// Executors run here, which know directories of roles.
+    known: bool,
 }
 
 impl Job {
@@ -164,6 +166,9 @@ impl Job {
                 VolumeOrder::Remove => volumes::remove(work_dir, role, id),
             };
             failed.extend(done.err().map(|failure| failure.to_string()));
+            if self.order == VolumeOrder::Remove && !self.known {
+                volumes::forget_role(work_dir, role);
+            }
         }
         if failed.is_empty() { Ok(()) } else { Err(failed.join("; ")) }
     }
@@ -189,7 +194,8 @@ impl AgentNode {
         order: VolumeOrder,
         volumes: &Seq<'_, Resource<'_>>,
     ) {
-        let job = Job { sequence, order, volumes: Held::among(volumes) };
+        let known = self.containers.has_executors();
+        let job = Job { sequence, order, volumes: Held::among(volumes), known };
         self.volumes.queue.borrow_mut().push_back(job);
         if self.volumes.busy.replace(true) {
             return;

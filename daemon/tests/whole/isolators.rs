@@ -192,7 +192,18 @@ fn an_isolator_from_outside_is_asked_about_each_process_once_and_before_its_task
     }
     // Not again for the one that ran on, and what was refused leaves nothing.
     assert_eq!(count("isolate"), 2);
-    eventually(|| world.cgroups().len() <= 1, || format!("{:?}", world.cgroups()));
+    let below = |at: &Path| -> Vec<std::path::PathBuf> {
+        let entries = std::fs::read_dir(at).into_iter().flatten().flatten();
+        entries.map(|entry| entry.path()).filter(|path| path.is_dir()).collect()
+    };
+    let containers = || {
+        let agents = world.cgroups().iter().flat_map(|root| below(root)).collect::<Vec<_>>();
+        let all = agents.iter().flat_map(|agent| below(agent));
+        let names = all.map(|path| path.file_name().unwrap().to_owned());
+        let names = names.filter(|name| name.to_string_lossy().contains('-'));
+        names.collect::<std::collections::BTreeSet<_>>()
+    };
+    eventually(|| containers().len() <= 1, || format!("{:?}", containers()));
     framework.accepted("TEARDOWN", &Value::Null);
     end(&world, master, agent);
 }

@@ -9,7 +9,7 @@ use crate::executors::{Executor, long};
 use crate::http::{ask, post};
 use crate::reads::read_at;
 use crate::scheduler_api::{Framework, end, task};
-use crate::world::{Agent, Master, World, eventually};
+use crate::world::{Agent, Master, World, eventually, is_root};
 
 fn cluster(world: &World) -> (Master<'_>, Agent<'_>) {
     let master = world.master(&["--agent-timeout=3s"]);
@@ -632,9 +632,15 @@ fn a_custom_executor_finds_the_volumes_of_its_tasks_in_its_sandbox() {
     let mut framework = subscribe(&master, &json!({}));
     let offer = framework.offer();
     let db = volume(50.0, "db", "data");
+    let theirs = agent.work_dir().join("volumes/roles/other/theirs");
+    std::fs::create_dir_all(&theirs).unwrap();
+    std::fs::write(theirs.join("secret"), "precious").unwrap();
     // It never speaks to its agent, but it looks around.
-    let executor = json!({"executor_id": {"value": "x"},
-        "command": {"value": "echo seen > data/file; exec sleep 1000"}});
+    let line = format!(
+        "cat {0}/secret > data/found; echo x > {0}/written; echo seen > data/file; exec sleep 1000",
+        theirs.display()
+    );
+    let executor = json!({"executor_id": {"value": "x"}, "command": {"value": line}});
     let mut task = on(&offer, "one", "true", &db);
     task.as_object_mut().unwrap().remove("command");
     task["executor"] = executor;
@@ -646,6 +652,12 @@ fn a_custom_executor_finds_the_volumes_of_its_tasks_in_its_sandbox() {
     accept(&framework, &offer, &kept);
     let file = directory(&agent, "db").join("file");
     eventually(|| file.exists(), || file.display().to_string());
+    assert!(!theirs.join("written").exists());
+    // Who has no mounts of its own reads what its user may.
+    if is_root() {
+        let found = std::fs::read_to_string(directory(&agent, "db").join("found")).unwrap();
+        assert_eq!(found, "");
+    }
     framework.accepted("TEARDOWN", &Value::Null);
     end(&world, master, agent);
     drop(framework);

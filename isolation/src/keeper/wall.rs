@@ -19,7 +19,7 @@ pub const FILTER_MAX: usize = 4096;
 pub const HOSTNAME_MAX: usize = 64;
 
 /// Directories of one [`Wall::Closed`], pinned or kept.
-pub const KEPT_MAX: usize = 64;
+pub const KEPT_MAX: usize = 512;
 /// Ports of one task.
 pub const PORTS_MAX: usize = 8192;
 /// Bytes of a secret.

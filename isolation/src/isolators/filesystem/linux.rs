@@ -3,7 +3,7 @@
 //!
 //! It gets processes and mounts of its own, whatever else is on; its root is put together by the keeper
 //! (`keeper::root`), and what that takes on the machine is made and removed here. A task without an
-//! image is not touched. Mesos: `filesystem/linux` and `docker/runtime`.
+//! image has the machine's files read-only where it has mounts of its own (`host`). Mesos: `filesystem/linux` and `docker/runtime`.
 
 use mesita_core::wire::ContainerId;
 

@@ -2,7 +2,8 @@
 //! nowhere else, whoever it runs as and whatever is mounted.
 //!
 //! Reading and executing are not restricted. From Linux 6.12 on it cannot connect to abstract sockets
-//! of others either. What is beside a task, as in `mesita exec`, may write in the same places, and in
+//! of others either. Where it has mounts of its own, `host` says the same of calls that Landlock does not
+//! know. What is beside a task, as in `mesita exec`, may write in the same places, and in
 //! volumes of others as far as they let its user.
 
 use std::ffi::CString;

@@ -466,6 +466,10 @@ impl Master<'_> {
             // agent in transition).
             Some(AgentState::Losing) => return,
             Some(AgentState::Gone) if agent.is_some_and(|agent| agent.marks > 0) => return,
+            // It came, and went again before it had told all that it has.
+            Some(AgentState::Away) if agent.is_some_and(|agent| agent.reported < agent.reports) => {
+                return;
+            }
             Some(AgentState::Confirming | AgentState::Active | AgentState::Away) => {
                 (TaskState::Gone, false)
             }

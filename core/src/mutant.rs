@@ -132,6 +132,26 @@ mutants! {
     LosesCutRecords = 81,
     /// A record overtakes those that wait beside a full ring.
     OvertakesWhatWaits = 82,
+    /// What was ordered begins however long its master has not answered.
+    StartsWithoutWord = 83,
+    /// Verdicts are told to be kept that the disk may lose.
+    SettlesUnsynced = 84,
+    /// How long a task may run is counted anew by the agent that comes next.
+    CountsItsTimeAnew = 85,
+    /// A ledger that broke off while it was written anew begins what had ended.
+    BeginsWhatHadEnded = 86,
+    /// A ledger that is written anew does not say that the machine was off.
+    ForgetsItWasOff = 87,
+    /// A ledger that is written anew ends before its tasks are in it.
+    EndsItsLedgerEarly = 88,
+    /// What is to run once starts after a reboot before a master is asked.
+    StartsUnasked = 89,
+    /// An executor that is there again is given what it has.
+    GivesTasksAgain = 90,
+    /// What an executor tells is confirmed before it is written.
+    ConfirmsTheUnwritten = 91,
+    /// What follows an acknowledged update is told before that is written.
+    TellsOnUnwritten = 92,
 }
 
 impl Mutant {

@@ -7,6 +7,7 @@ use super::rows::{Executor, OF_EXECUTOR, OF_FRAMEWORK, Ordered, Stage, Task};
 use super::{Agent, Cx, Hand, Head, Record, SHUTDOWN_GRACE_US};
 use crate::Refusal;
 use crate::index::after;
+use crate::mutant::{Mutant, planted};
 use crate::resources::Holding;
 use crate::table::Id;
 use crate::time::Time;
@@ -167,7 +168,8 @@ impl Agent<'_> {
     /// How long a task may run counts from when it began, whichever agent saw that.
     pub(super) fn bound_completion(&mut self, cx: &Cx<'_>, id: Id) {
         let Some(row) = self.tasks.get(id).filter(|row| row.completion_us > 0) else { return };
-        let from = if row.since > Time(0) { row.since } else { cx.now };
+        let known = row.since > Time(0) && !planted(Mutant::CountsItsTimeAnew);
+        let from = if known { row.since } else { cx.now };
         self.completions.set(id.index, from.after(row.completion_us));
     }
 

@@ -7,6 +7,7 @@ use super::rows::{Executor, OF_EXECUTOR, Ordered, Stage, Task, Update};
 use super::{Agent, Config, Cx, Hand, Head, Output, named};
 use crate::Refusal;
 use crate::index::after;
+use crate::mutant::{Mutant, planted};
 use crate::names::Name;
 use crate::table::Id;
 use crate::wire::agent::AgentCall;
@@ -135,7 +136,8 @@ impl Agent<'_> {
             next = after(&self.tasks, OF_EXECUTOR, task);
             let Some(mut row) = self.tasks.get(task) else { continue };
             let named = || has.iter().any(|name| self.names.is(row.name, name));
-            if row.stage == Stage::Starting && row.state == TaskState::Staging && !named() {
+            let new = row.stage == Stage::Starting && row.state == TaskState::Staging && !named();
+            if new || planted(Mutant::GivesTasksAgain) && !row.is_given() {
                 if row.is_given() {
                     self.hand_group(cx, executor, &row);
                 } else {
@@ -306,6 +308,9 @@ impl Agent<'_> {
 
     /// An update of that name is confirmed once it is written.
     fn is_being_written(&self, task: Id, update: &ExecutorUpdate<'_>) -> bool {
+        if planted(Mutant::ConfirmsTheUnwritten) {
+            return false;
+        }
         self.updates.iter().any(|(_, row)| is_again(row, task, update) && !row.durable)
     }
 

@@ -15,6 +15,7 @@ use super::{Agent, Cx, Hand, Input, Record, kind_of, named};
 use crate::Refusal;
 use crate::index::after;
 use crate::limits::BODIES_PER_FRAME_MAX;
+use crate::mutant::{Mutant, planted};
 use crate::resources::Amount;
 use crate::table::Id;
 use crate::time::Time;
@@ -136,7 +137,9 @@ impl Agent<'_> {
             }
             Record::Attempt { task, attempt, container } => {
                 // A file that was being written anew names again what was read before.
-                let begins = |row: &&mut Task| *attempt > row.attempt && !row.state.is_terminal();
+                let again = planted(Mutant::BeginsWhatHadEnded);
+                let begins =
+                    |row: &&mut Task| *attempt > row.attempt && !row.state.is_terminal() || again;
                 let row = self.task_of(task).and_then(|id| self.tasks.get_mut(id));
                 if let Some(row) = row.filter(begins) {
                     (row.attempt, row.container) = (*attempt, *container);
@@ -411,7 +414,9 @@ impl Agent<'_> {
             self.counters.snapshot = at.saturating_add(1);
             let frameworks = self.frameworks.high_water();
             let executors = frameworks.saturating_add(self.executors.high_water());
-            let tasks = executors.saturating_add(self.tasks.high_water());
+            let early = planted(Mutant::EndsItsLedgerEarly);
+            let held = if early { 0 } else { self.tasks.high_water() };
+            let tasks = executors.saturating_add(held);
             let operations = tasks.saturating_add(self.operations.high_water());
             if at < frameworks {
                 self.snapshot_framework(cx, at);

@@ -8,6 +8,7 @@
 use super::rows::{Ordered, Stage, Task};
 use super::{Agent, Cx, Hand, Record};
 use crate::Refusal;
+use crate::mutant::{Mutant, planted};
 use crate::table::Id;
 use crate::time::Time;
 use crate::wire::ContainerId;
@@ -136,7 +137,7 @@ impl Agent<'_> {
     pub(super) fn snapshot_stamp(&mut self, cx: &mut Cx<'_>) {
         let Clock { boot, boot_us, wall_us, was_synchronised: synchronised, .. } = self.clock;
         let Clock { rebooted, reboots, since, .. } = self.clock;
-        if rebooted {
+        if rebooted && !planted(Mutant::ForgetsItWasOff) {
             self.persist(cx, Record::Rebooted { reboots, since }, false, &[]);
         }
         if wall_us > 0 {
@@ -216,7 +217,7 @@ impl Agent<'_> {
         }
         match row.restart.copies {
             // Only a master knows that there is no other one.
-            Copies::Exclusive => true,
+            Copies::Exclusive => !planted(Mutant::StartsUnasked),
             Copies::Availability => {
                 row.restart.unknown == UnknownAge::Hold && self.away_us(cx).is_none()
             }

@@ -518,7 +518,8 @@ impl Agent<'_> {
         }
         if core::mem::take(&mut self.counters.judged) {
             // A master that hears that its verdicts are kept does not give them again.
-            self.persist(cx, Record::Settled { session }, true, &[]);
+            let sync = !planted(Mutant::SettlesUnsynced);
+            self.persist(cx, Record::Settled { session }, sync, &[]);
         }
         // Everything written so far, the effects of verdicts among it, comes before obedience.
         self.link.fence_record = self.counters.record;

@@ -332,8 +332,20 @@ impl Agent<'_> {
         if let Some(row) = self.tasks.get_mut(id) {
             row.tries = 0;
         }
+        self.hold_back(id);
         self.send_first(cx, id);
         Ok(())
+    }
+
+    /// What follows an acknowledged update waits until that is written: an agent that begins again would
+    /// tell the older one once more, after the newer one.
+    fn hold_back(&mut self, task: Id) {
+        let written = self.counters.record;
+        let next = self.tasks.get_ref(task).and_then(|row| row.updates.first(&self.updates));
+        let next = next.and_then(|next| self.updates.get_mut(next));
+        if let Some(row) = next.filter(|_| !planted(Mutant::TellsOnUnwritten)) {
+            (row.durable, row.record) = (false, written);
+        }
     }
 
     /// What an acknowledged update told stays known, over a restart too: it gives its body to the task.

@@ -22,7 +22,7 @@ use crate::oracle::Oracle;
 pub const MILLI: u64 = 1_000;
 pub const CLUSTER: u64 = 0x6d65_7369_7461;
 /// Changes in the ring: few, so that checkpoints happen all the time.
-const RING: u32 = 3;
+pub const RING: u32 = 3;
 /// Every so many steps a disk is read as at a start.
 const RECOVERED_EVERY: u64 = 256;
 
@@ -117,7 +117,7 @@ pub struct Node {
     pub checked: Option<(u32, u8, u64)>,
     /// The sector that is being written, and the newest that its disk has for sure.
     sector: Option<Facts>,
-    synced: Facts,
+    pub synced: Facts,
 }
 
 pub struct World {
@@ -134,6 +134,7 @@ pub struct World {
     pub fsync: (u64, u64),
     pub t: u64,
     shape: Shape,
+    ring: u32,
     memory: Vec<&'static mut [u8]>,
     pub oracle: Oracle,
     pub mutant: Mutant,
@@ -166,11 +167,11 @@ impl World {
     pub fn new(seed: u64, masters: u8, t: u64, mutant: Mutant) -> Self {
         let mut rng = Rng::new(seed);
         let shape = if rng.below(10) == 0 { Shape::new(60, 8, 8) } else { Shape::new(4, 2, 2) };
-        Self::of(rng, masters, t, mutant, shape)
+        Self::of(rng, masters, t, mutant, (shape, RING))
     }
 
-    /// The same with a registry of that shape.
-    pub fn of(rng: Rng, masters: u8, t: u64, mutant: Mutant, shape: Shape) -> Self {
+    /// The same with a registry of that shape, and so many changes in its ring.
+    pub fn of(rng: Rng, masters: u8, t: u64, mutant: Mutant, (shape, ring): (Shape, u32)) -> Self {
         let mut world = Self {
             now: 1_000_000,
             queue: BTreeMap::new(),
@@ -184,6 +185,7 @@ impl World {
             fsync: (MILLI, 8 * MILLI),
             t,
             shape,
+            ring,
             memory: vec![],
             oracle: Oracle::default(),
             mutant,
@@ -234,6 +236,10 @@ impl World {
             sector: None,
             synced: Facts::default(),
         });
+    }
+
+    pub fn has(&self, id: u8) -> bool {
+        self.nodes.iter().any(|node| node.id == id)
     }
 
     pub fn ids(&self) -> Vec<u8> {
@@ -287,7 +293,7 @@ impl World {
         }
         let memory = [self.lend(), self.lend()];
         let [a, b] = [self.lend(), self.lend()];
-        let shape = self.shape;
+        let (shape, ring) = (self.shape, self.ring);
         let seed = self.rng.draw();
         let nonce = self.rng.draw() as u32;
         let mutant = self.mutant;
@@ -297,7 +303,7 @@ impl World {
         node.writing = None;
         node.ticking = (u64::MAX, node.ticking.1 + 1);
         let [body, idle] = memory;
-        let mut store = Store::new(shape, RING, body, idle);
+        let mut store = Store::new(shape, ring, body, idle);
         store.recover(&mut node.disk).unwrap();
         node.disk.settle();
         let config = Config { seed, can_lead: node.can_lead, mutant };
@@ -533,7 +539,7 @@ impl World {
     /// A start now would find what is thought to be on disk.
     fn check_recovery(&mut self, id: u8) {
         let (a, b) = (self.lend(), self.lend());
-        let mut store = Store::new(self.shape, RING, a, b);
+        let mut store = Store::new(self.shape, self.ring, a, b);
         let mut disk = self.peek(id).disk.without_log();
         store.recover(&mut disk).unwrap();
         let (found, synced) = (store.facts(), &self.peek(id).synced);
@@ -736,7 +742,8 @@ impl World {
             node.front.is_some() && !node.hangs && node.paused_until <= self.now
         };
         let apart = |(a, b): &(u8, u8)| ids.contains(a) && ids.contains(b);
-        ids.iter().all(works) && !self.cuts.iter().any(apart)
+        let silent = |id: &u8| self.cut_streams.contains(id) || self.cut_datagrams.contains(id);
+        ids.iter().all(works) && !self.cuts.iter().any(apart) && !ids.iter().any(silent)
     }
 
     pub fn facts(&self, id: u8) -> Facts {
@@ -837,9 +844,27 @@ impl World {
         let leader = *self.open().first()?;
         let roster = self.facts(leader).meta.roster;
         let id = roster.learner()?;
+        self.join_as(id, roster).then_some(id)
+    }
+
+    /// A machine comes under this id, told who the others are; false when it is there.
+    pub fn join_as(&mut self, id: u8, roster: Roster) -> bool {
+        if self.has(id) {
+            return false;
+        }
         self.add_node(id);
         self.boot(id);
         self.form(id, roster);
-        Some(id)
+        true
+    }
+
+    /// A change of the roster is under way.
+    pub fn is_changing(&self) -> bool {
+        self.changing.is_some()
+    }
+
+    /// Whoever asked for a change waits no longer: nobody knows what became of it.
+    pub fn forget_change(&mut self) {
+        self.changing = None;
     }
 }

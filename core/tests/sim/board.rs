@@ -1,14 +1,16 @@
 //! The board: every bug planted in masters, agents and what is between them, which promise it breaks, and in how many lives
-//! that shows, or in which story: a life made for it, where chance would take too long. One that is not
+//! that shows, or in which story: a life made for it, where chance would take too long, or which test. One that is not
 //! found fails the test, as does one that is not on the board.
 //!
 //! `MUTANT=Name` tries one against three hundred lives, and prints which of them find it.
 
 use mesita_core::mutant::{Mutant, plant};
 
-use By::{Lives, Story};
+use By::{Lives, Story, Trace};
 
 use crate::cluster::faults::{Fault, When};
+use crate::ledgers;
+use crate::outcomes;
 use crate::plan::{Plan, live};
 
 const SECOND: u64 = 1_000_000;
@@ -20,6 +22,8 @@ enum By {
     Lives(u64),
     /// A life of its own, by its name.
     Story(&'static str, fn() -> Plan),
+    /// A test that ends otherwise.
+    Trace(&'static str, fn()),
 }
 
 /// A bug, the promise that it breaks, and what finds it.
@@ -42,6 +46,37 @@ const BOARD: &[(&str, &str, By)] = &[
     ("LosesCutEnds", "C9", Lives(4)),
     ("LosesCutRecords", "C9", Lives(4)),
     ("OvertakesWhatWaits", "C12", Lives(20)),
+    ("StartsWithoutWord", "C2", Lives(60)),
+    ("SettlesUnsynced", "C9", Story(AWAY, frameworks_that_are_removed)),
+    ("CountsItsTimeAnew", "C12", Lives(60)),
+    (
+        "BeginsWhatHadEnded",
+        "C7",
+        Trace(
+            "a_task_that_has_ended_stays_so_wherever_the_new_ledger_breaks_off",
+            ledgers::a_task_that_has_ended_stays_so_wherever_the_new_ledger_breaks_off,
+        ),
+    ),
+    (
+        "ForgetsItWasOff",
+        "C2",
+        Trace(
+            "a_ledger_written_anew_knows_that_the_machine_was_off",
+            ledgers::a_ledger_written_anew_knows_that_the_machine_was_off,
+        ),
+    ),
+    ("EndsItsLedgerEarly", "C9", Lives(60)),
+    ("StartsUnasked", "C2", Lives(60)),
+    ("GivesTasksAgain", "C2", Lives(20)),
+    ("ConfirmsTheUnwritten", "C6", Lives(60)),
+    (
+        "TellsOnUnwritten",
+        "C6",
+        Trace(
+            "what_follows_is_told_when_the_acknowledgement_before_is_written",
+            outcomes::what_follows_is_told_when_the_acknowledgement_before_is_written,
+        ),
+    ),
 ];
 
 const UNHEARD: &str = "agents are given up while ends wait for their acknowledgement";
@@ -64,6 +99,22 @@ fn ends_that_nobody_acknowledges() -> Plan {
     }
     for (number, fault) in plan.faults.iter_mut().enumerate() {
         fault.0 = number;
+    }
+    plan
+}
+
+const AWAY: &str = "frameworks are removed while an agent of theirs is away";
+
+/// Tasks end, or run on, on an agent that is cut off while their framework is removed; it comes back to
+/// the same master, and is told to kill and to forget. Again and again.
+fn frameworks_that_are_removed() -> Plan {
+    let mut plan = Plan { lasts: 100 * SECOND, ..Plan::quiet(7, 1, 2, 4) };
+    for framework in 1..4 {
+        let at = 20 * framework as u64 * SECOND;
+        let silence = |agent| Fault::Silence { agent, us: 9 * SECOND };
+        for (after, fault) in [(0, silence(0)), (0, silence(1)), (1, Fault::Teardown(framework))] {
+            plan.faults.push((plan.faults.len(), at + after * SECOND, When::Now, fault));
+        }
     }
     plan
 }
@@ -92,6 +143,10 @@ fn found(mutant: Mutant, by: By) -> Option<String> {
             Some(format!("life {seed}: {how:.120}"))
         }),
         Story(name, plan) => how(plan()).map(|how| format!("{name}: {how:.120}")),
+        Trace(name, test) => {
+            let how = Plan::quiet(0, 1, 0, 0).fault(|_| test());
+            how.map(|how| format!("{name}: {how:.120}"))
+        }
     };
     plant(Mutant::None);
     found
@@ -130,6 +185,7 @@ fn the_table_of_planted_bugs_is_that_of_the_board() {
         let by = match by {
             Lives(lives) => format!("the first {lives} lives"),
             Story(name, _) => format!("a life in which {name}"),
+            Trace(name, _) => format!("`{name}`"),
         };
         table += &format!("| `{name}` |{what} | {breaks} | {by} |\n");
     }

@@ -239,7 +239,7 @@ fn the_end_of_an_executors_task_outlives_a_ledger_that_is_written_anew() {
 
 /// A file that was being written anew is read behind the older one, however far it came.
 #[test]
-fn a_task_that_has_ended_stays_so_wherever_the_new_ledger_breaks_off() {
+pub fn a_task_that_has_ended_stays_so_wherever_the_new_ledger_breaks_off() {
     let restart = Restart { rule: RestartRule::OnFailure, ..Restart::default() };
     let mut old = begins();
     let again = ContainerId { counter: 2, ..CONTAINER };
@@ -303,7 +303,7 @@ fn a_task_that_may_run_so_long_ends_then_under_whichever_agent() {
 
 /// A task that waits for a master since its machine was off waits on, whoever is started meanwhile.
 #[test]
-fn a_ledger_written_anew_knows_that_the_machine_was_off() {
+pub fn a_ledger_written_anew_knows_that_the_machine_was_off() {
     let restart = Restart {
         rule: RestartRule::Always,
         copies: Copies::Availability,

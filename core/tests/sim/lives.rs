@@ -55,6 +55,21 @@ const PROBES: &[(&str, u64)] = &[
     ("a connection is congested", 10),
     ("a connection is cut whose reader is slow", 1),
     ("a disk stalls", 20),
+    ("a launch waits for a master that answers", 50),
+    ("a launch is abandoned that waited", 10),
+    ("a task is started again by its rule", 300),
+    ("a task stops because no master answers", 1),
+    ("a task is back after its machine was off, and no master was asked", 1),
+    ("an executor is given a task", 200),
+    ("an executor is given a group", 50),
+    ("an executor subscribes again", 10),
+    ("an executor never subscribes", 10),
+    ("an executor dies with its tasks", 15),
+    ("a framework is removed", 5),
+    ("a verdict that forgets a task is kept", 1),
+    ("a master loses its disk", 5),
+    ("a master that has forgotten something is in quarantine", 4),
+    ("a master is replaced", 8),
 ];
 
 fn number(name: &str) -> Option<u64> {
@@ -118,7 +133,9 @@ fn lives_under_faults_keep_every_promise() {
     }
     for (what, least) in PROBES {
         let times = told.seen.get(what).copied().unwrap_or(0);
-        let enough = times >= least * (told.steps / 10_000_000);
+        let tens = told.steps / 10_000_000;
+        // What is rare may not happen at all in so few.
+        let enough = times >= least * tens || *least == 1 && tens < 5;
         assert!(enough, "{what}: {times} times in {} inputs is too seldom", told.steps);
     }
 }
@@ -132,11 +149,27 @@ const KEPT: &[(u64, u64, &str)] = &[
     (42_000_000, 30, "a task of an agent that was given up was told unreachable before its mark"),
 ];
 
+/// The same, of lives of every sort.
+const KEPT_OF_ALL: &[(u64, u64, &str)] = &[(
+    145,
+    54,
+    "a task was told gone whose agent had gone again before it had told all that it has",
+)];
+
+#[test]
+fn lives_of_every_sort_that_ended_badly_once_go_on() {
+    for (seed, seconds, what) in KEPT_OF_ALL {
+        let until = Time(seconds * SECOND);
+        let failed = Plan::of(*seed).fault(|plan| Cluster::new(plan).run(until));
+        assert_eq!(failed, None, "life {seed}: {what}");
+    }
+}
+
 #[test]
 fn lives_that_ended_badly_once_go_on() {
     for (seed, seconds, what) in KEPT {
         let until = Time(seconds * SECOND);
-        let failed = Plan::of(*seed).at_once().fault(|plan| Cluster::new(plan).run(until));
+        let failed = Plan::plain(*seed).fault(|plan| Cluster::new(plan).run(until));
         assert_eq!(failed, None, "life {seed}: {what}");
     }
 }
@@ -144,7 +177,7 @@ fn lives_that_ended_badly_once_go_on() {
 /// A life whose end was bad once.
 #[test]
 fn an_executor_that_a_machine_lost_with_its_power_is_forgotten_in_any_session() {
-    assert_eq!(Plan::of(258).at_once().fault(|plan| drop(live(plan))), None);
+    assert_eq!(Plan::plain(258).fault(|plan| drop(live(plan))), None);
 }
 
 #[test]

@@ -8,6 +8,7 @@ use mesita_core::wire::task::{Copies, OnReturn, Restart, RestartRule, TaskState,
 
 use crate::cluster::Cluster;
 
+const MILLI: u64 = 1_000;
 const SECOND: u64 = 1_000_000;
 const STOP_US: u64 = 20 * SECOND;
 const LOST_US: u64 = 40 * SECOND;
@@ -349,6 +350,25 @@ fn an_agent_that_starts_again_says_nothing_twice() {
         let then = [&then[..], &[TaskState::Running]].concat();
         assert_eq!(cluster.history("task"), then);
     }
+}
+
+/// An agent dies between an acknowledgement and its being written.
+#[test]
+pub fn what_follows_is_told_when_the_acknowledgement_before_is_written() {
+    let mut cluster = Cluster::scripted(1);
+    cluster.go(5 * SECOND);
+    cluster.launch_on("task", 0, Restart::default());
+    cluster.go(2 * MILLI);
+    cluster.mutes_framework(true);
+    cluster.go(SECOND);
+    assert_eq!(cluster.history("task"), [TaskState::Starting]);
+    cluster.hangs_disk(0);
+    cluster.mutes_framework(false);
+    cluster.go(SECOND);
+    cluster.loses_agent_and_what_it_wrote(0);
+    cluster.go(30 * SECOND);
+    let told = [TaskState::Starting, TaskState::Starting, TaskState::Running];
+    assert_eq!(cluster.history("task"), told);
 }
 
 /// What began after a reboot is told, whatever became of the agent before it found a master.

@@ -13,11 +13,7 @@ use super::AgentNode;
 use super::containers::Container;
 use crate::clock;
 use crate::conn::Ends;
-
-/// How long a session lasts without an answer, where silence for `timeout_us` gives the agent up.
-pub(super) const fn session_us(timeout_us: u64) -> u64 {
-    timeout_us / 4 * 3
-}
+use crate::machines::fresh::fresh_until;
 
 /// What a keeper says of a launch whose time is over.
 pub(super) const TOO_LATE: &str = mesita_isolation::keeper::protocol::Step::Late.sentence();
@@ -51,8 +47,8 @@ impl AgentNode {
         if self.has_master_inside() {
             return Some((session, 0));
         }
-        let until = self.contact.get().after(session_us(timeout_us));
-        (clock::now() < until).then_some((session, until.0))
+        let until = fresh_until(session, self.contact.get(), timeout_us, clock::now())?;
+        Some((session, until.0))
     }
 
     /// Waits until a launch may begin, and names the session in which it does, and until when it may.

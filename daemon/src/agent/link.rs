@@ -18,7 +18,6 @@ use mesita_core::wire::svc::{CloseReason, Stream};
 use mesita_core::wire::{BodyRef, Head, Session, decode};
 
 use super::AgentNode;
-use super::fresh::session_us;
 use super::metrics::Awaited;
 use crate::bodies::Bodies;
 use crate::conn::dial::{Way, connect};
@@ -29,6 +28,7 @@ use crate::conn::streams::refuse;
 use crate::conn::talk::{Ending, Talk, talk};
 use crate::conn::{Conn, Ends, Pipe, Writing};
 use crate::doors::Caller;
+use crate::machines::fresh::session_us;
 use crate::port::with_refs;
 use crate::{alarm, clock, random};
 use mesita_isolation::keeper::protocol::Request;

@@ -116,6 +116,27 @@ pub enum Fault {
     Unschedule,
     /// A role may have no more than so much, in thousandths of cpus; 0 = no limit.
     Limit(u64),
+    /// A machine is off for so long.
+    PowerOff {
+        agent: usize,
+        us: u64,
+    },
+    /// An operator removes a framework.
+    Teardown(usize),
+    /// A master's disk is lost.
+    LoseDisk {
+        id: u32,
+    },
+    /// A master's disk is, after so long, what it is now.
+    GoBack {
+        id: u32,
+        us: u64,
+    },
+    /// Nothing of the registry goes out of a master, and all else does.
+    HangStream {
+        id: u32,
+        us: u64,
+    },
 }
 
 impl Fault {
@@ -164,6 +185,22 @@ impl Fault {
         }
     }
 
+    /// What else goes wrong in lives of every sort of work.
+    pub fn drawn_of_more(dice: &mut Rng, agents: usize, frameworks: usize) -> Self {
+        let (id, agent) = (dice.below(60), dice.below(agents as u32) as usize);
+        let long = [4, 20, 60][dice.below(3) as usize] * SECOND;
+        let us = dice.below_u64(long) + MILLI;
+        match dice.below(7) {
+            // The last one, if there are more.
+            6 if frameworks > 1 => Self::Teardown(frameworks - 1),
+            0 | 1 => Self::PowerOff { agent, us },
+            2 => Self::LoseDisk { id },
+            3 => Self::GoBack { id, us },
+            4 => Self::HangStream { id, us },
+            _ => Self::CrashAgent(agent),
+        }
+    }
+
     pub fn drawn(dice: &mut Rng, agents: usize, frameworks: usize) -> (usize, Self) {
         let sort = dice.below(Self::SORTS as u32);
         (sort as usize, Self::of_sort(sort, dice, agents, frameworks))
@@ -191,7 +228,13 @@ impl Cluster {
     }
 
     fn some_master(&self, number: u32) -> u8 {
-        1 + (number as usize % self.masters.len()) as u8
+        let ids = self.world.ids();
+        ids[number as usize % ids.len()]
+    }
+
+    /// The number that stands for a master among them.
+    fn number_of(&self, id: u8) -> u32 {
+        self.world.ids().iter().position(|some| *some == id).unwrap_or(0) as u32
     }
 
     fn happens(&mut self, fault: Fault) {
@@ -203,7 +246,14 @@ impl Cluster {
                 }
             }
             Fault::CrashAgent(agent) => self.crash(Node::Agent(agent)),
-            Fault::Reboot(agent) => self.reboot(agent),
+            Fault::Reboot(agent) => self.reboot(agent, 0),
+            Fault::PowerOff { agent, us } => {
+                self.reboot(agent, us);
+                // At times it finds nobody when it is back.
+                if us.is_multiple_of(2) {
+                    self.silence(Node::Agent(agent), [true, true], us + 30 * SECOND);
+                }
+            }
             Fault::PauseAgent { agent, us } => self.pause(Node::Agent(agent), us),
             Fault::WallClock { agent, us } => self.agents[agent].clock.wall = us,
             Fault::Compact(agent) => self.compact(agent),
@@ -220,6 +270,7 @@ impl Cluster {
             Fault::SilenceFramework { framework, us } => {
                 self.silence(Node::Framework(framework), [true, true], us);
             }
+            Fault::Teardown(framework) => self.teardown(framework),
             Fault::Drain(agent) => self.drain(agent, Some(SECOND)),
             Fault::Reactivate(agent) => self.reactivate(agent),
             Fault::Schedule(agent) => self.schedule(&[agent]),
@@ -236,12 +287,18 @@ impl Cluster {
             | Fault::Deafen { .. }
             | Fault::Apart { .. }
             | Fault::Hang { .. }
-            | Fault::HangLeader { .. } => self.happens_to_masters(fault),
+            | Fault::HangLeader { .. }
+            | Fault::LoseDisk { .. }
+            | Fault::GoBack { .. }
+            | Fault::HangStream { .. } => self.happens_to_masters(fault),
         }
     }
 
     fn happens_to_masters(&mut self, fault: Fault) {
-        let leader = self.leader().unwrap_or(1);
+        if self.is_judging() {
+            return;
+        }
+        let leader = self.leader().unwrap_or_else(|| self.some_master(0));
         match fault {
             Fault::CrashMaster { id, down } => self.crash_master(self.some_master(id), down),
             Fault::CrashLeader { down } => self.crash_master(leader, down),
@@ -251,10 +308,16 @@ impl Cluster {
             }
             Fault::PauseMaster { id, us } => self.pause(Node::Master(self.some_master(id)), us),
             Fault::PauseLeader { us } => self.pause(Node::Master(leader), us),
+            Fault::LoseDisk { id } => self.lose_disk(self.some_master(id)),
+            Fault::GoBack { id, us } => self.go_back_later(self.some_master(id), us),
+            Fault::HangStream { id, us } => {
+                self.apart(us, |world, some| world.silence_stream(some), id);
+            }
             Fault::Loss(share) => self.world.net = Net { loss: share, ..Net::LAN },
             Fault::Isolate { id, us } => self.apart(us, |world, some| world.isolate(some), id),
             Fault::IsolateLeader { us } => {
-                self.apart(us, |world, some| world.isolate(some), u32::from(leader) - 1);
+                let number = self.number_of(leader);
+                self.apart(us, |world, some| world.isolate(some), number);
             }
             Fault::Deafen { id, us } => self.apart(us, |world, some| world.deafen(some), id),
             Fault::Apart { id, other, us } => {
@@ -263,10 +326,12 @@ impl Cluster {
             }
             Fault::Hang { id, us } => {
                 let id = self.some_master(id);
-                self.apart(us, |world, some| world.node(some).hangs = true, u32::from(id) - 1);
+                let number = self.number_of(id);
+                self.apart(us, |world, some| world.node(some).hangs = true, number);
             }
             Fault::HangLeader { us } => {
-                self.apart(us, |world, some| world.node(some).hangs = true, u32::from(leader) - 1);
+                let number = self.number_of(leader);
+                self.apart(us, |world, some| world.node(some).hangs = true, number);
             }
             _ => {}
         }
@@ -305,7 +370,9 @@ impl Cluster {
         self.healed = true;
         // A bound that is less than one answer is never kept.
         self.outbox_max = usize::MAX;
-        self.queue.retain(|_, what| !matches!(what, Happening::Befalls { .. }));
+        self.queue.retain(|_, what| {
+            !matches!(what, Happening::Befalls { .. } | Happening::GoesBack { .. })
+        });
         self.armed.clear();
         self.mend();
         self.world.net = Net::LAN;

@@ -8,6 +8,11 @@ impl Cluster {
     pub fn heal_and_finish(&mut self) {
         self.heal();
         self.run(self.now.after(60 * SECOND));
+        if self.world.t > SECOND {
+            // Until then there may have been no leader.
+            self.run(self.now.after(12 * self.world.t));
+        }
+        self.nobody_is_spoiled();
         self.everybody_is_back();
         self.schedule(&[]);
         self.limit("c", 0);
@@ -30,7 +35,26 @@ impl Cluster {
             // before every agent was back had no answer.
             self.reconcile(framework);
         }
-        self.run(self.now.after(120 * SECOND));
+        // The end of a task that has a rule is its scheduler's to say: twice, as what was said may be lost.
+        for _ in 0..2 {
+            for framework in 0..self.frameworks.len() {
+                self.end_ruled(framework);
+            }
+            self.run(self.now.after(60 * SECOND));
+        }
+    }
+
+    /// An operator has the time to replace who is of no use any more, and agents to come back.
+    fn nobody_is_spoiled(&mut self) {
+        if self.spoiled_id().is_none() {
+            return;
+        }
+        let until = self.now.after(120 * self.world.t);
+        while self.spoiled_id().is_some() && self.now < until {
+            self.run(self.now.after(SECOND));
+        }
+        assert_eq!(self.spoiled_id(), None, "a master is of no use and is not replaced");
+        self.run(self.now.after(20 * SECOND));
     }
 
     fn leading(&self) -> &MasterNode {
@@ -75,6 +99,10 @@ impl Cluster {
         for held in running.filter(|held| held.ended.is_none() && !held.task.is_empty()) {
             let (_, name) = held.task.split_once('/').unwrap();
             assert!(known.contains(name), "C9: {} runs and no master knows it", held.task);
+        }
+        let customs = self.agents.iter().flat_map(|node| node.customs.values());
+        for task in customs.flat_map(customs::Custom::tasks) {
+            assert!(known.contains(task), "C9: {task} runs and no master knows it");
         }
         let told = self.frameworks.iter().flat_map(|node| &node.told);
         let alive: BTreeSet<&str> =

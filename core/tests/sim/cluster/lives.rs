@@ -2,28 +2,49 @@
 
 use super::*;
 
+/// When lives begin by the clocks that are right, in µs of Unix time.
+const EPOCH: u64 = 1_700_000_000 * SECOND;
+
 /// A clock of its own: another rate, another start.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Clock {
     /// In thousandths of the true rate.
     rate: u64,
-    offset: u64,
+    /// What it showed when its machine began, and when that was.
+    pub(super) offset: u64,
+    pub(super) began: Time,
     /// What its wall clock adds: some boards wake up in 1970, and none is trusted.
     pub(super) wall: u64,
+    /// The kernel says that others have set it; and said so before the machine was off.
+    pub(super) synchronised: bool,
+    pub(super) was_synchronised: bool,
 }
 
 impl Clock {
     pub(super) fn drawn(rng: &mut Rng) -> Self {
         let rate = 950 + u64::from(rng.below(101));
-        Self { rate, offset: rng.below_u64(1_000 * SECOND), wall: rng.below_u64(1 << 50) }
+        let (offset, wall) = (rng.below_u64(1_000 * SECOND), rng.below_u64(1 << 50));
+        let (synchronised, was_synchronised, began) = (false, false, Time(0));
+        Self { rate, offset, began, wall, synchronised, was_synchronised }
     }
 
     pub(super) fn local(&self, now: Time) -> Time {
-        Time(self.offset + now.0 * self.rate / 1_000)
+        Time(self.offset + now.since(self.began) * self.rate / 1_000)
     }
 
     pub(super) fn due(&self, local: Time) -> Time {
-        Time(local.0.saturating_sub(self.offset) * 1_000 / self.rate + 1)
+        let since = local.0.saturating_sub(self.offset) * 1_000 / self.rate + 1;
+        self.began.after(since)
+    }
+
+    /// How long its machine was off is known.
+    pub(super) const fn is_known(&self) -> bool {
+        self.synchronised && self.was_synchronised
+    }
+
+    /// What its wall clock shows when its own shows that, in µs of Unix time.
+    pub(super) const fn wall_us(&self, now: Time, local: Time) -> u64 {
+        if self.synchronised { EPOCH.wrapping_add(now.0) } else { local.0.wrapping_add(self.wall) }
     }
 }
 
@@ -33,13 +54,16 @@ impl Cluster {
         let node = &mut self.agents[agent];
         node.life += 1;
         node.ticking = Time::NEVER;
-        node.session = None;
+        (node.session, node.awake_since) = (None, self.now);
         self.begin_threads(Node::Agent(agent));
         let node = &mut self.agents[agent];
         let storage = agent::Storage::lend(&self.capacity, &mut Leak);
         let config = agent::Config {
             seed: 3,
-            task_kinds: Kind::Command.bit() | Kind::Group { group: 0 }.bit(),
+            task_kinds: Kind::Command.bit()
+                | Kind::Group { group: 0 }.bit()
+                | Kind::Executor.bit()
+                | Kind::Given { group: 0 }.bit(),
             switch_user: true,
             body_bytes_max: 1 << 20,
             registration_us: 60_000_000,
@@ -59,6 +83,10 @@ impl Cluster {
         }
         for (container, ended) in containers {
             self.tell_agent(agent, agent::Input::Container { container, ended });
+        }
+        if self.varied {
+            let synchronised = self.agents[agent].clock.synchronised;
+            self.tell_agent(agent, agent::Input::Clock { synchronised });
         }
         self.tell_agent(agent, agent::Input::Recovered { boot });
         let delay = self.delay() * 10;
@@ -99,7 +127,11 @@ impl Cluster {
 
     /// The process of an agent or scheduler, or of whoever leads, ends and begins again.
     pub fn crash(&mut self, who: Node) {
-        let delay = 10 * MILLI + self.delay() * 200;
+        self.crash_for(who, 0);
+    }
+
+    fn crash_for(&mut self, who: Node, us: u64) {
+        let delay = 10 * MILLI + self.delay() * 200 + us;
         match who {
             Node::Master(id) => return self.crash_master(id, delay),
             Node::Agent(agent) => {
@@ -107,6 +139,9 @@ impl Cluster {
                     return;
                 }
                 self.tear(agent, self.agents[agent].written);
+                self.agents[agent].waiting.clear();
+                self.forget_unwritten(agent);
+                self.leave_customs(agent);
             }
             Node::Framework(framework) => {
                 let node = &mut self.frameworks[framework];
@@ -133,7 +168,7 @@ impl Cluster {
     }
 
     /// The power of an agent's machine goes: nothing of what ran is there any more.
-    pub(super) fn reboot(&mut self, agent: usize) {
+    pub(super) fn reboot(&mut self, agent: usize, off_us: u64) {
         if self.agents[agent].drive.is_none() {
             return;
         }
@@ -141,14 +176,25 @@ impl Cluster {
         let node = &mut self.agents[agent];
         // What the kernel had, the disk may not have.
         node.written = node.synced;
-        self.crash(Node::Agent(agent));
+        self.crash_for(Node::Agent(agent), off_us);
         let node = &mut self.agents[agent];
-        node.containers.clear();
         node.boot[0] = node.boot[0].wrapping_add(1);
+        node.customs.clear();
+        if !self.varied {
+            return node.containers.clear();
+        }
+        // What the keeper wrote of ends may be on the disk.
+        let known = self.ways.below(2) == 0;
+        node.containers.retain(|_, held| known && held.ended.is_some());
+        node.clock.boots(self.now, &mut self.ways);
+        (node.contact, node.unasked) = (Time(0), true);
     }
 
     /// A process is stopped, or its machine sleeps. Its clock goes on.
     pub(super) fn pause(&mut self, who: Node, us: u64) {
+        if let Node::Agent(agent) = who {
+            self.agents[agent].awake_since = self.now.after(us);
+        }
         if let Node::Master(id) = who {
             self.world.pause(id, us);
         }

@@ -1,5 +1,6 @@
 //! An agent's machine: its disk, and a kernel whose processes end as the seed decides.
 
+use super::customs::Custom;
 use super::lives::Clock;
 use super::*;
 
@@ -8,9 +9,23 @@ use super::*;
 pub(super) struct Held {
     /// How it ended; none = it runs.
     pub(super) ended: Option<Exit>,
-    resources: Amounts,
+    /// What it has: its own, and that of the tasks of an executor.
+    pub(super) resources: Amounts,
+    pub(super) own: Amounts,
     /// The task that runs in it, by its framework; empty for an executor.
     pub(super) task: String,
+    /// Its keeper stops it when no master has answered for so long, in µs, since it began by the
+    /// agent's clock; 0 = never.
+    pub(super) stop_us: u64,
+    pub(super) begun: Time,
+    /// When it has run for as long as it may, by the agent's clock.
+    pub(super) must_end: Option<Time>,
+}
+
+impl Held {
+    pub(super) const fn lives(&self) -> bool {
+        self.ended.is_none()
+    }
 }
 
 pub(super) struct AgentNode {
@@ -23,7 +38,7 @@ pub(super) struct AgentNode {
     pub(super) written: usize,
     pub(super) synced: usize,
     pub(super) writes: VecDeque<Write>,
-    disk_until: Time,
+    pub(super) disk_until: Time,
     /// The keeper's containers.
     pub(super) containers: BTreeMap<ContainerId, Held>,
     pub(super) resources: &'static str,
@@ -45,6 +60,19 @@ pub(super) struct AgentNode {
     acknowledged: BTreeSet<u64>,
     /// Updates that the disk has for sure.
     recorded: BTreeSet<u64>,
+    /// Launches that wait for their image, or for a master that answers.
+    pub(super) waiting: BTreeMap<ContainerId, Vec<u8>>,
+    /// Executors of frameworks' own, by their containers.
+    pub(super) customs: BTreeMap<ContainerId, Custom>,
+    /// When the newest question was asked that a master answered, by its own clock.
+    pub(super) contact: Time,
+    /// Since when it has its session, and runs awake.
+    pub(super) session_since: Time,
+    pub(super) awake_since: Time,
+    /// Its machine was off, and no master has answered since.
+    pub(super) unasked: bool,
+    /// Its ledger is older than what it did.
+    pub(super) rolled_back: bool,
 }
 
 impl AgentNode {
@@ -75,6 +103,13 @@ impl AgentNode {
             leftover: vec![],
             acknowledged: BTreeSet::new(),
             recorded: BTreeSet::new(),
+            waiting: BTreeMap::new(),
+            customs: BTreeMap::new(),
+            contact: Time(0),
+            session_since: Time(0),
+            awake_since: Time(0),
+            unasked: false,
+            rolled_back: false,
         }
     }
 }
@@ -116,7 +151,7 @@ impl AgentNode {
     }
 }
 
-fn called(framework: FrameworkId, task: &str) -> String {
+pub(super) fn called(framework: FrameworkId, task: &str) -> String {
     format!("{}-{}/{task}", framework.epoch, framework.number)
 }
 
@@ -127,7 +162,14 @@ impl Cluster {
             agent::Output::Send { conn, head } => {
                 self.check_update(agent, &head);
                 self.check_settled(agent, &head);
-                self.send(at, conn, &head, bodies);
+                if conn.index == customs::CONN {
+                    self.say_to_custom(agent, conn, &head);
+                } else {
+                    self.send(at, conn, &head, bodies);
+                }
+            }
+            agent::Output::Close { conn, .. } if conn.index == customs::CONN => {
+                self.custom_is_cut(agent, conn);
             }
             agent::Output::Close { conn, .. } => self.close(at, conn),
             agent::Output::Persist { sequence, sync, record } => {
@@ -156,6 +198,9 @@ impl Cluster {
         bodies: &[BodyRef],
     ) {
         let done = self.now.after(self.delay() + self.stall_of_disk());
+        if let Record::Began { task, boot_us } = record {
+            self.note_began(agent, task, *boot_us);
+        }
         let node = &mut self.agents[agent];
         node.file.push((bytes_of(record), bodies.to_vec()));
         let ends = matches!(record, Record::SnapshotEnds);
@@ -231,6 +276,9 @@ impl Cluster {
                 let none = Session { incarnation: 0, counter: 0 };
                 node.session = Some(session).filter(|session| *session != none);
                 if node.session.is_some() {
+                    (node.session_since, node.unasked) = (self.now, false);
+                    let link = node.link.and_then(|link| self.links.get(&link));
+                    node.contact = link.map_or(node.contact, |link| link.asked());
                     // Its disk has the word by now: what went before may be lost with its power.
                     let (word, newest) = (node.word, node.fence);
                     assert!(word.epoch >= newest.epoch, "C3: agent {agent} obeys {word:?} again");
@@ -269,7 +317,11 @@ impl Cluster {
 
     pub(super) fn hand(&mut self, agent: usize, hand: Hand<'_>) {
         match hand {
-            Hand::Launch(launch) => self.launch(agent, &launch),
+            Hand::Launch(launch) => {
+                if !self.waits(agent, &launch) {
+                    self.launch(agent, &launch);
+                }
+            }
             Hand::Signal { container, signal } => {
                 let (delay, stubborn) = (self.delay(), self.chance(100));
                 if !stubborn {
@@ -277,24 +329,36 @@ impl Cluster {
                     self.at(delay, Happening::Exits { agent, container, exit });
                 }
             }
+            Hand::Destroy { container } if self.abandon(agent, container) => {}
             Hand::Destroy { container } => {
                 let delay = self.delay();
                 self.at(delay, Happening::Exits { agent, container, exit: Exit::Signal(9) });
             }
-            // Its hands are faster here than any kill.
-            Hand::Abandon { .. } => {}
-            Hand::Volumes { .. } | Hand::Clock => {}
+            Hand::Abandon { container } => {
+                self.abandon(agent, container);
+            }
+            Hand::Clock => self.ask_for_clock(agent),
+            Hand::Volumes { .. } => {}
             Hand::Forget { container } => {
                 self.agents[agent].containers.remove(&container);
+                self.agents[agent].customs.remove(&container);
             }
-            Hand::Keep { containers } => {
-                let kept: BTreeSet<_> = containers.iter().collect();
-                self.agents[agent].containers.retain(|container, _| kept.contains(container));
-            }
+            Hand::Keep { containers } => self.keep_containers(agent, &containers.iter().collect()),
         }
     }
 
-    fn launch(&mut self, agent: usize, launch: &agent::HandLaunch<'_>) {
+    /// C9: what runs stays under the agent that comes next. What was launched was written before.
+    fn keep_containers(&mut self, agent: usize, kept: &BTreeSet<ContainerId>) {
+        let node = &mut self.agents[agent];
+        let lost = |(id, held): &(&ContainerId, &Held)| held.lives() && !kept.contains(*id);
+        if let Some((id, held)) = node.containers.iter().find(lost) {
+            assert!(node.rolled_back, "C9: {} in {id:?} runs and is cleaned away", held.task);
+        }
+        node.containers.retain(|container, _| kept.contains(container));
+        node.customs.retain(|container, _| kept.contains(container));
+    }
+
+    pub(super) fn launch(&mut self, agent: usize, launch: &agent::HandLaunch<'_>) {
         let task = called(launch.framework, launch.task);
         let name = format!("{task}{}/{}", launch.executor, launch.attempt);
         let (container, node) = (launch.container, &mut self.agents[agent]);
@@ -304,17 +368,19 @@ impl Cluster {
                 if self.script.is_some() { format!("{agent}: {name}") } else { name.clone() };
             assert!(self.launched.insert(name.clone()), "C2: {name} was launched twice");
             assert!(!node.stale.contains(&task), "C3: {name} is launched by a word that is stale");
+            if self.script.is_none() {
+                self.check_copies(agent, launch, &task);
+            }
         }
+        let node = &mut self.agents[agent];
         self.grouped += u64::from(launch.inside.is_some());
         let resources = amounts(&launch.resources);
         let task = if launch.task.is_empty() { String::new() } else { task };
-        let held = Held { ended: None, resources, task };
+        let (stop_us, begun, must_end) = (0, Time(0), None);
+        let held = Held { ended: None, resources, own: resources, task, stop_us, begun, must_end };
         node.containers.insert(container, held);
-        let mut sum = Amounts::default();
-        for held in node.containers.values().filter(|held| held.ended.is_none()) {
-            sum.add(&held.resources);
-        }
-        assert!(sum.fit(&node.total), "C1: agent {agent} runs {sum:?} of {:?}", node.total);
+        self.check_room(agent);
+        self.stop_when_silent(agent, launch);
         self.saw("a task is launched");
         self.strike(When::Launched);
         let delay = self.delay();
@@ -322,18 +388,34 @@ impl Cluster {
         if self.scripted_launch(agent, launch) {
             return;
         }
+        if launch.task.is_empty() {
+            return self.custom_begins(agent, launch);
+        }
         if self.chance(300) {
             let after = u64::from(self.rng.below(3_000)) * MILLI;
             let (healthy, kill) = (self.chance(500), self.chance(300));
             self.at(after, Happening::Looked { agent, container, healthy, kill });
         }
         let lasts = SECOND / 10 + u64::from(self.rng.below(20_000)) * MILLI;
+        // Some of those that may run for so long only would run for longer.
+        let bound = self.frameworks.iter().any(|node| node.bounds.contains_key(launch.task));
+        let lasts = if bound { 30 * SECOND + 6 * lasts } else { lasts };
         let exit = match self.rng.below(4) {
             0 => Exit::Code(1),
             1 => Exit::Signal(9),
             _ => Exit::Code(0),
         };
         self.at(lasts, Happening::Exits { agent, container, exit });
+    }
+
+    /// C1: what runs on an agent is never more than it has.
+    pub(super) fn check_room(&self, agent: usize) {
+        let node = &self.agents[agent];
+        let mut sum = Amounts::default();
+        for held in node.containers.values().filter(|held| held.lives()) {
+            sum.add(&held.resources);
+        }
+        assert!(sum.fit(&node.total), "C1: agent {agent} runs {sum:?} of {:?}", node.total);
     }
 
     pub(super) fn started(&mut self, agent: usize, container: ContainerId) {
@@ -358,6 +440,7 @@ impl Cluster {
         let Some(held) = self.agents[agent].containers.get_mut(&container) else { return };
         if held.ended.is_none() {
             held.ended = Some(exit);
+            self.custom_ends(agent, container);
             let (delay, life) = (self.delay(), self.agents[agent].life);
             self.at(delay, Happening::Ended { agent, life, container, exit });
         }

@@ -81,7 +81,7 @@ impl Cluster {
                     self.crash_master(id, 20 * MILLI);
                 }
                 Heard::Answered { id, ticket, committed } => self.answered(id, ticket, committed),
-                Heard::Quarantined(id) => panic!("{id} has forgotten nothing and is in quarantine"),
+                Heard::Quarantined(id) => self.quarantined(id),
             }
         }
         for at in 0..self.masters.len() {
@@ -117,6 +117,8 @@ impl Cluster {
         }
         let mut inputs: Vec<(usize, Vec<u8>)> = rows.all().filter_map(told_of).collect();
         inputs.sort_by_key(|(depth, _)| *depth);
+        // What it opens with a majority has, whoever proposed it.
+        self.note_marks(id);
         if fence.epoch > 1 {
             self.saw("a registry that has something gets another leader");
         }
@@ -135,7 +137,7 @@ impl Cluster {
     }
 
     /// Nothing of a reign is left in its process.
-    fn let_go(&mut self, id: u8) {
+    pub(super) fn let_go(&mut self, id: u8) {
         let shape = self.shape;
         let node = self.master(id);
         let life = node.life + 1;
@@ -334,12 +336,17 @@ impl Cluster {
 
     /// What a majority thinks of agents from now on.
     fn note_marks(&mut self, id: u8) {
-        let body = self.world.peek(id).front.as_ref().unwrap().body();
+        let (body, now) = (self.world.peek(id).front.as_ref().unwrap().body(), self.now);
         for slot in 0..self.shape.slots(Table::Agents) {
-            if let Some(Row::Agent(kept)) = Row::read(body.slot(Table::Agents, slot).unwrap())
-                && kept.life != Life::Admitted
-            {
-                self.marked.insert((kept.agent.epoch, kept.agent.number));
+            let Some(Row::Agent(kept)) = Row::read(body.slot(Table::Agents, slot).unwrap()) else {
+                continue;
+            };
+            let agent = (kept.agent.epoch, kept.agent.number);
+            if kept.life == Life::Admitted {
+                self.given_up.remove(&agent);
+            } else {
+                self.marked.insert(agent);
+                self.given_up.entry(agent).or_insert(now);
             }
         }
     }
@@ -351,16 +358,22 @@ impl Cluster {
         let t = self.world.t;
         self.at(t / 4, Happening::Probe);
         self.nobody_oversleeps();
-        let ids = self.world.ids();
+        self.nothing_runs_too_long();
+        if self.is_replacing() {
+            // Who counts is another question at each moment.
+            return self.works.clear();
+        }
+        let (ids, useless) = (self.world.ids(), self.spoiled_id());
         let quorum = ids.len() / 2 + 1;
         let (now, mut longest) = (self.now.0, 0);
         for bits in 0u32..1 << ids.len() {
             if bits.count_ones() as usize != quorum {
                 continue;
             }
-            let some: Vec<u8> =
-                ids.iter().copied().filter(|id| bits >> (id - 1) & 1 == 1).collect();
-            if self.world.work(&some) {
+            let among = |at: &usize| bits >> at & 1 == 1;
+            let some: Vec<u8> = (0..ids.len()).filter(among).map(|at| ids[at]).collect();
+            let useful = useless.is_none_or(|id| !some.contains(&id));
+            if useful && self.world.work(&some) {
                 let since = *self.works.entry(some).or_insert(now);
                 longest = longest.max(now - since);
             } else {

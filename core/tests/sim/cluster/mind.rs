@@ -20,6 +20,24 @@ pub(super) struct FrameworkNode {
     /// The newest update of each task, by the number that its agent gave it.
     newest: BTreeMap<String, u64>,
     pub(super) over: bool,
+    /// Tasks that are started again by a rule, and those that may run for so long at the most, in µs.
+    pub(super) rules: BTreeMap<String, Restart>,
+    pub(super) bounds: BTreeMap<String, u64>,
+}
+
+/// How long no master answers before a task stops by itself, of those that do.
+const STOP: u64 = 15 * SECOND;
+
+/// What a scheduler launches on an offer.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Sort {
+    Commands,
+    Group,
+    /// Commands with a rule, or a bound of time.
+    Ruled,
+    /// Tasks of an executor of its own, one by one or all at once.
+    Custom,
+    Given,
 }
 
 impl FrameworkNode {
@@ -39,6 +57,8 @@ impl FrameworkNode {
             history: vec![],
             newest: BTreeMap::new(),
             over: false,
+            rules: BTreeMap::new(),
+            bounds: BTreeMap::new(),
         }
     }
 }
@@ -98,8 +118,10 @@ impl Cluster {
         if known == TaskState::Unreachable && status.state == TaskState::Running {
             self.saw("a task that was out of reach is found again");
         }
+        // Whoever was told that a task is unknown hears when it is found again.
+        let found = self.varied && known == TaskState::Unknown;
         let node = &mut self.frameworks[framework];
-        if !is_over(known) {
+        if !is_over(known) || found {
             node.told.insert(status.task.to_string(), status.state);
         }
     }
@@ -144,24 +166,8 @@ impl Cluster {
             let grouped = self.chance(300);
             let verb = if launches.is_empty() {
                 Verb::Decline { offers, refuse_us }
-            } else if grouped {
-                let kind = Kind::Group { group: 0 };
-                let launches = launches.into_iter().map(|launch| Launch { kind, ..launch });
-                let tasks = scratch().seq::<Launch<'static>>(launches).unwrap();
-                let of_executor = [Resource::scalar("mem", Amount::from_units(8))];
-                let executor = Executor {
-                    id: ["x", "y"][self.rng.below(2) as usize],
-                    resources: scratch().seq::<Resource<'static>>(of_executor).unwrap(),
-                    user: "",
-                    grace_us: None,
-                    body: Body::NONE,
-                };
-                let operations = [Operation::LaunchGroup { executor, tasks }];
-                let operations = scratch().seq::<Operation<'static>>(operations).unwrap();
-                Verb::Accept(Accept { offers, operations, refuse_us })
             } else {
-                let tasks = scratch().seq::<Launch<'static>>(launches).unwrap();
-                let operations = [Operation::Launch { tasks }];
+                let operations = [self.launch_of(framework, grouped, launches)];
                 let operations = scratch().seq::<Operation<'static>>(operations).unwrap();
                 Verb::Accept(Accept { offers, operations, refuse_us })
             };
@@ -177,6 +183,88 @@ impl Cluster {
                 let bodies = Seq::EMPTY;
                 self.tell_framework(framework, scheduler::Input::Call { ticket: 0, verb, bodies });
             }
+        }
+    }
+
+    fn sort_of(&mut self, grouped: bool) -> Sort {
+        if !self.varied {
+            return if grouped { Sort::Group } else { Sort::Commands };
+        }
+        let sorts =
+            [Sort::Commands, Sort::Group, Sort::Ruled, Sort::Ruled, Sort::Custom, Sort::Given];
+        sorts[self.ways.below(6) as usize]
+    }
+
+    fn launch_of(
+        &mut self,
+        framework: usize,
+        grouped: bool,
+        mut launches: Vec<Launch<'static>>,
+    ) -> Operation<'static> {
+        let sort = self.sort_of(grouped);
+        if sort == Sort::Ruled {
+            launches.iter_mut().for_each(|launch| self.rule(framework, launch));
+        }
+        let ids = if matches!(sort, Sort::Group) { ["x", "y"] } else { ["e", "f"] };
+        let draws = if self.varied { &mut self.ways } else { &mut self.rng };
+        let id = if matches!(sort, Sort::Commands | Sort::Ruled) { 0 } else { draws.below(2) };
+        let of_executor = [Resource::scalar("mem", Amount::from_units(8))];
+        let executor = Executor {
+            id: ids[id as usize],
+            resources: scratch().seq::<Resource<'static>>(of_executor).unwrap(),
+            user: "",
+            grace_us: None,
+            body: Body::NONE,
+        };
+        let of_kind = |launch: Launch<'static>| match sort {
+            Sort::Commands | Sort::Ruled => launch,
+            Sort::Group => Launch { kind: Kind::Group { group: 0 }, ..launch },
+            Sort::Given => Launch { kind: Kind::Given { group: 0 }, ..launch },
+            Sort::Custom => Launch { kind: Kind::Executor, executor: Some(executor), ..launch },
+        };
+        let tasks = scratch().seq::<Launch<'static>>(launches.into_iter().map(of_kind)).unwrap();
+        match sort {
+            Sort::Group | Sort::Given => Operation::LaunchGroup { executor, tasks },
+            Sort::Commands | Sort::Ruled | Sort::Custom => Operation::Launch { tasks },
+        }
+    }
+
+    /// Some are started again by a rule, some may run for so long only, some both.
+    fn rule(&mut self, framework: usize, launch: &mut Launch<'static>) {
+        let (ways, node) = (&mut self.ways, &mut self.frameworks[framework]);
+        if ways.below(3) > 0 {
+            let copies = [Copies::Exclusive, Copies::Availability][ways.below(2) as usize];
+            let start = copies == Copies::Availability && ways.below(2) == 0;
+            let stops = ways.below(2) == 0;
+            launch.grace_us = Some(SECOND);
+            launch.restart = Restart {
+                rule: [RestartRule::OnFailure, RestartRule::Always][ways.below(2) as usize],
+                copies,
+                unknown: if start { UnknownAge::Start } else { UnknownAge::Hold },
+                stop_after_us: if stops { STOP } else { 0 },
+                lost_after_us: if stops { 2 * STOP } else { 0 },
+                ..Restart::default()
+            };
+            node.rules.insert(launch.task.to_owned(), launch.restart);
+        }
+        if ways.below(3) == 0 {
+            let may = (5 + ways.below_u64(40)) * SECOND;
+            launch.completion_us = Some(may);
+            node.bounds.insert(launch.task.to_owned(), may);
+        }
+        launch.check_restart().unwrap();
+    }
+
+    /// What is started again for ever is killed, also what its scheduler thinks is over.
+    pub(super) fn end_ruled(&mut self, framework: usize) {
+        let node = &self.frameworks[framework];
+        let ended = |task: &String| node.told.get(task).is_some_and(|state| state.is_terminal());
+        let all: Vec<_> = node.rules.keys().filter(|task| !ended(task)).cloned().collect();
+        for task in &all {
+            let task = TaskAt { task, agent: AgentId::NONE };
+            let verb = Verb::Kill { task, grace_us: Some(SECOND) };
+            let bodies = Seq::EMPTY;
+            self.tell_framework(framework, scheduler::Input::Call { ticket: 0, verb, bodies });
         }
     }
 }

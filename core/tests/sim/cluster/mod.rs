@@ -11,11 +11,14 @@
 //! | file | concern |
 //! |---|---|
 //! | `masters` | who leads, what the registry keeps, who waits for it |
+//! | `disks` | masters whose disk is lost, or goes back, and who replaces them |
 //! | `lives` | agents and schedulers start, die and sleep |
 //! | `network` | connections: dialled, used in order, silent, cut |
 //! | `pipes` | their bytes, cut anywhere, and the machines that make frames of them |
 //! | `threads` | the two threads of a process, with rings, doorbells and stalls |
 //! | `machine` | an agent's disk, and a kernel whose processes end as the seed decides |
+//! | `keeper` | images, launches that wait, tasks that stop by themselves, clocks; copies |
+//! | `customs` | executors of frameworks' own |
 //! | `mind` | what a scheduler makes of its offers, and what it was told |
 //! | `model` | what a master tells its readers, and what must hold of it |
 //! | `operators` | what operators ask for |
@@ -41,6 +44,7 @@ use mesita_core::time::Time;
 use mesita_core::wire::agent::*;
 use mesita_core::wire::call::*;
 use mesita_core::wire::event::{Event, Unavailability};
+use mesita_core::wire::executor::{ExecutorCall, ExecutorEvent, ExecutorUpdate};
 use mesita_core::wire::gossip::Table;
 use mesita_core::wire::hello::Role;
 use mesita_core::wire::operator::{MachineId, OperatorCall, OperatorVerb, Planned};
@@ -48,8 +52,11 @@ use mesita_core::wire::resource::{Resource, Value};
 use mesita_core::wire::task::*;
 use mesita_core::wire::*;
 
+mod customs;
+mod disks;
 pub mod faults;
 mod finish;
+mod keeper;
 mod lives;
 mod machine;
 mod masters;
@@ -61,6 +68,7 @@ mod pipes;
 mod scripted;
 mod threads;
 
+use disks::Spoiled;
 use faults::{Fault, When};
 use machine::AgentNode;
 use masters::MasterNode;
@@ -70,6 +78,7 @@ use network::Link;
 use pipes::{Cargo, Pipe};
 use threads::{Thread, Threads};
 
+use crate::disk::SimDisk;
 use crate::machines::passing::Side;
 use crate::machines::waiting::Waiting;
 use crate::plan::Plan;
@@ -110,45 +119,170 @@ pub enum Node {
 #[derive(Clone, Debug)]
 enum Happening {
     /// The next that is on its way arrives, unless its connection is gone by then.
-    Deliver { to: Node, link: u64 },
+    Deliver {
+        to: Node,
+        link: u64,
+    },
     /// What was not read of what arrived is.
-    Rest { to: Node, link: u64 },
+    Rest {
+        to: Node,
+        link: u64,
+    },
     /// A connection is gone at this end.
-    Closed { at: Node, link: u64 },
+    Closed {
+        at: Node,
+        link: u64,
+    },
     /// Whoever dialled says that it is there.
-    Ping { from: Node, link: u64 },
+    Ping {
+        from: Node,
+        link: u64,
+    },
     /// An end looks how long it heard nothing.
-    Watch { at: Node, link: u64 },
+    Watch {
+        at: Node,
+        link: u64,
+    },
     /// What was on its way over an agent's former connection comes up.
-    Leftover { agent: usize, link: u64 },
+    Leftover {
+        agent: usize,
+        link: u64,
+    },
     /// An agent or scheduler dials.
-    Dial { who: Node },
+    Dial {
+        who: Node,
+    },
     /// A write is done.
-    Persisted { at: Node, life: u64, sequence: u64 },
+    Persisted {
+        at: Node,
+        life: u64,
+        sequence: u64,
+    },
     /// The disk thread says once more what it said long ago.
-    Repeated { agent: usize, life: u64, sequence: u64 },
+    Repeated {
+        agent: usize,
+        life: u64,
+        sequence: u64,
+    },
     /// A thread has its turn.
-    Turn { at: Node, thread: Thread },
+    Turn {
+        at: Node,
+        thread: Thread,
+    },
     /// What was decided is proposed once more.
-    Propose { id: u8, life: u64 },
+    Propose {
+        id: u8,
+        life: u64,
+    },
     /// A container runs.
-    Started { agent: usize, container: ContainerId },
+    Started {
+        agent: usize,
+        container: ContainerId,
+    },
     /// A check of a container's task finds something, and its health check, too.
-    Looked { agent: usize, container: ContainerId, healthy: bool, kill: bool },
+    Looked {
+        agent: usize,
+        container: ContainerId,
+        healthy: bool,
+        kill: bool,
+    },
     /// A container's process ends by itself.
-    Exits { agent: usize, container: ContainerId, exit: Exit },
+    Exits {
+        agent: usize,
+        container: ContainerId,
+        exit: Exit,
+    },
+    /// A launch has all that it needs.
+    Ready {
+        agent: usize,
+        life: u64,
+        container: ContainerId,
+    },
+    /// The agent hears that a launch was abandoned.
+    Unstarted {
+        agent: usize,
+        life: u64,
+        container: ContainerId,
+    },
+    /// A keeper looks how long no master has answered.
+    Stops {
+        agent: usize,
+        container: ContainerId,
+    },
+    /// An agent hears of its kernel's clock.
+    Clocked {
+        agent: usize,
+        life: u64,
+    },
+    /// An executor dials its agent.
+    Dials {
+        agent: usize,
+        container: ContainerId,
+    },
+    /// What an executor said comes to its agent; what it is told comes to it.
+    Says {
+        agent: usize,
+        conn: Id,
+    },
+    Hears {
+        agent: usize,
+        conn: Id,
+    },
+    /// Something becomes of an executor's task.
+    Works {
+        agent: usize,
+        container: ContainerId,
+        task: String,
+        state: TaskState,
+    },
+    /// An executor looks whether it has anything to do.
+    Idles {
+        agent: usize,
+        container: ContainerId,
+    },
+    /// An agent hears that an executor's connection is gone.
+    Hangs {
+        agent: usize,
+        life: u64,
+        conn: Id,
+    },
     /// The agent hears of it.
-    Ended { agent: usize, life: u64, container: ContainerId, exit: Exit },
+    Ended {
+        agent: usize,
+        life: u64,
+        container: ContainerId,
+        exit: Exit,
+    },
     /// A dead process starts again.
-    Restart { who: Node },
+    Restart {
+        who: Node,
+    },
     /// A deadline.
-    Tick { at: Node, life: u64 },
+    Tick {
+        at: Node,
+        life: u64,
+    },
     /// A scheduler looks at its offers.
-    Decide { framework: usize },
+    Decide {
+        framework: usize,
+    },
     /// Something goes wrong, at once or when it hurts most.
-    Befalls { when: When, fault: Fault },
+    Befalls {
+        when: When,
+        fault: Fault,
+    },
     /// What went wrong between nodes is over.
     Mended,
+    /// A master's disk is an older one; it is known to be; an operator does something about it.
+    GoesBack {
+        id: u8,
+        disk: SimDisk,
+        knows: (u32, u32, gossip::Version),
+    },
+    Judged {
+        id: u8,
+    },
+    Replaces,
     /// Somebody looks whether a majority works and is led.
     Probe,
 }
@@ -170,12 +304,25 @@ impl Happening {
             | Self::Started { agent, .. }
             | Self::Looked { agent, .. }
             | Self::Repeated { agent, .. }
+            | Self::Ready { agent, .. }
+            | Self::Unstarted { agent, .. }
+            | Self::Clocked { agent, .. }
+            | Self::Dials { agent, .. }
+            | Self::Says { agent, .. }
+            | Self::Hangs { agent, .. }
             | Self::Ended { agent, .. } => Some(Node::Agent(*agent)),
             Self::Decide { framework } => Some(Node::Framework(*framework)),
             Self::Exits { .. }
+            | Self::Stops { .. }
+            | Self::Hears { .. }
+            | Self::Works { .. }
+            | Self::Idles { .. }
             | Self::Restart { .. }
             | Self::Befalls { .. }
             | Self::Mended
+            | Self::GoesBack { .. }
+            | Self::Judged { .. }
+            | Self::Replaces
             | Self::Probe => None,
         }
     }
@@ -207,6 +354,10 @@ pub struct Cluster {
     launched: BTreeSet<String>,
     /// What a majority was told to think of agents that is not that they belong to the cluster.
     marked: BTreeSet<(u32, u32)>,
+    /// Since when a majority thinks so, of those of which it still does.
+    given_up: BTreeMap<(u32, u32), Time>,
+    /// The master that is of no use any more.
+    spoiled: Option<Spoiled>,
     /// Since when each majority works.
     works: BTreeMap<Vec<u8>, u64>,
     pub steps: u64,
@@ -226,6 +377,10 @@ pub struct Cluster {
     luck: Rng,
     /// Bytes that wait in a connection at the most.
     outbox_max: usize,
+    /// Work of every sort, and machines that are off for longer: see `keeper`.
+    varied: bool,
+    /// Chance for that.
+    ways: Rng,
     /// Nothing goes wrong any more.
     healed: bool,
     /// What is read of rings, by either thread.
@@ -242,8 +397,9 @@ impl Cluster {
         let shape = Shape::new(capacity.agents, capacity.frameworks, capacity.roles);
         let mut rng = Rng::new(plan.seed);
         let set = Rng::new(rng.draw());
-        let mut world = World::of(set, plan.masters, plan.t, planted(), shape);
+        let mut world = World::of(set, plan.masters, plan.t, planted(), (shape, plan.ring));
         world.probes = Table::Tokens;
+        world.writes_every = plan.writes_us;
         world.heard = Some(VecDeque::new());
         let masters = (1..=plan.masters).map(|id| MasterNode::new(id, shape)).collect();
         let mut cluster = Self {
@@ -266,6 +422,8 @@ impl Cluster {
             slow: 0,
             launched: BTreeSet::new(),
             marked: BTreeSet::new(),
+            given_up: BTreeMap::new(),
+            spoiled: None,
             works: BTreeMap::new(),
             steps: 0,
             busy: (0, 0),
@@ -278,6 +436,8 @@ impl Cluster {
             threads: BTreeMap::new(),
             luck: Rng::new(plan.seed ^ 0x006c_7563_6b00),
             outbox_max: usize::MAX,
+            varied: plan.varied,
+            ways: Rng::new(plan.seed ^ 0x7761_7973),
             healed: false,
             memory: vec![0; 2 * BUFFER],
             memory_of_outputs: vec![0; 2 * BUFFER],
@@ -419,7 +579,7 @@ impl Cluster {
 
     fn lives(&self, node: Node) -> bool {
         match node {
-            Node::Master(id) => self.world.peek(id).front.is_some(),
+            Node::Master(id) => self.world.has(id) && self.world.peek(id).front.is_some(),
             Node::Agent(agent) => self.agents[agent].drive.is_some(),
             Node::Framework(framework) => self.frameworks[framework].drive.is_some(),
         }
@@ -491,6 +651,20 @@ impl Cluster {
             Happening::Looked { agent, container, healthy, kill } => {
                 self.looked(agent, container, healthy, kill);
             }
+            Happening::Ready { agent, life, container } => self.ready(agent, life, container),
+            Happening::Unstarted { agent, life, container } => {
+                self.unstarted(agent, life, container);
+            }
+            Happening::Stops { agent, container } => self.stops(agent, container),
+            Happening::Clocked { agent, life } => self.clocked(agent, life),
+            Happening::Dials { agent, container } => self.dials(agent, container),
+            Happening::Says { agent, conn } => self.says(agent, conn),
+            Happening::Hears { agent, conn } => self.hears(agent, conn),
+            Happening::Works { agent, container, task, state } => {
+                self.works(agent, container, task, state);
+            }
+            Happening::Idles { agent, container } => self.idles(agent, container),
+            Happening::Hangs { agent, life, conn } => self.hangs(agent, life, conn),
             Happening::Exits { agent, container, exit } => self.exits(agent, container, exit),
             Happening::Ended { agent, life, container, exit } => {
                 if self.agents[agent].life == life {
@@ -504,6 +678,9 @@ impl Cluster {
             Happening::Decide { framework } => self.decide(framework),
             Happening::Befalls { when, fault } => self.befall(when, fault),
             Happening::Mended => self.mend(),
+            Happening::GoesBack { id, disk, knows } => self.go_back(id, disk, knows),
+            Happening::Judged { id } => self.judged(id),
+            Happening::Replaces => self.replaces(),
             Happening::Probe => self.probe(),
             Happening::Persisted { .. } | Happening::Tick { .. } => {}
         }
@@ -519,7 +696,11 @@ impl Cluster {
             | Happening::Ping { .. }
             | Happening::Watch { .. }
             | Happening::Probe
+            | Happening::Replaces
             | Happening::Decide { .. } => {}
+            Happening::GoesBack { id, .. } => {
+                println!("{:>11.6} {id} goes back", self.now.0 as f64 / 1e6)
+            }
             _ => println!("{:>11.6} {what:?}", self.now.0 as f64 / 1e6),
         }
     }

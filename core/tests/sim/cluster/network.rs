@@ -27,6 +27,13 @@ pub(super) struct Link {
     answered: Time,
 }
 
+impl Link {
+    /// When the newest question was asked that was answered, by the clock of whoever dialled.
+    pub(super) const fn asked(&self) -> Time {
+        self.answered
+    }
+}
+
 /// From one ping to the next.
 const PING_EVERY: u64 = AGENT_TIMEOUT * 3 / 10;
 const WATCH_EVERY: u64 = SECOND;
@@ -161,9 +168,9 @@ impl Cluster {
         if !self.lives(who) || linked {
             return;
         }
-        let count = self.masters.len() as u32;
-        let hint = self.hint(who).take();
-        let id = hint.unwrap_or_else(|| 1 + self.rng.below(count) as u8);
+        let ids = self.world.ids();
+        let hint = self.hint(who).take().filter(|id| ids.contains(id));
+        let id = hint.unwrap_or_else(|| ids[self.rng.below(ids.len() as u32) as usize]);
         let there = Node::Master(id);
         let silent = self.is_blocked(who, there) || self.is_blocked(there, who);
         if silent || self.sleeps_until(there).is_some() || !self.lives(there) {
@@ -336,7 +343,13 @@ impl Cluster {
                     self.say_under_lease(id, number, Cargo::Pong(stamp));
                 }
             }
-            Cargo::Pong(stamp) => link.answered = link.answered.max(stamp),
+            Cargo::Pong(stamp) => {
+                link.answered = link.answered.max(stamp);
+                let answered = link.answered;
+                if let Node::Agent(agent) = to {
+                    self.agents[agent].contact = answered;
+                }
+            }
             Cargo::Gone => {}
         }
     }
@@ -411,12 +424,12 @@ impl Cluster {
     }
 
     pub(super) fn watch(&mut self, at: Node, number: u64) {
-        let now = self.local(at);
         let Some(link) = self.links.get(&number) else { return };
         let end = usize::from(link.ends[0].0 != at);
         if !link.open[end] {
             return;
         }
+        let now = self.local(at);
         let silent = match at {
             Node::Master(_) => now.since(link.last_ping) > AGENT_TIMEOUT,
             Node::Agent(_) | Node::Framework(_) => now.since(link.answered) > AGENT_TIMEOUT * 3 / 4,

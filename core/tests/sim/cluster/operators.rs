@@ -23,6 +23,14 @@ impl Cluster {
         }
     }
 
+    pub(super) fn teardown(&mut self, framework: usize) {
+        let framework = self.frameworks[framework].id;
+        if !framework.is_none() {
+            self.saw("a framework is removed");
+            self.operate(OperatorVerb::Teardown { framework });
+        }
+    }
+
     pub fn reactivate(&mut self, agent: usize) {
         if let Some(agent) = self.agents[agent].id {
             self.operate(OperatorVerb::Deactivate { agent, deactivated: false });

@@ -167,6 +167,29 @@ impl Cluster {
         self.crash(Node::Agent(agent));
     }
 
+    /// The same, and nothing of what its disk was given last is there.
+    pub fn loses_agent_and_what_it_wrote(&mut self, agent: usize) {
+        let (node, now) = (&mut self.agents[agent], self.now);
+        node.file.truncate(node.written);
+        node.disk_until = now;
+        self.crash(Node::Agent(agent));
+    }
+
+    /// An agent's disk does nothing for a while.
+    pub fn hangs_disk(&mut self, agent: usize) {
+        self.agents[agent].disk_until = self.now.after(60 * SECOND);
+    }
+
+    /// Nothing that the framework says comes to its master, or all of it.
+    pub fn mutes_framework(&mut self, muted: bool) {
+        let way = (Node::Framework(0), Node::Master(1));
+        if muted {
+            self.blocked.insert(way);
+        } else {
+            self.blocked.remove(&way);
+        }
+    }
+
     /// The master is killed, and started again.
     pub fn loses_master(&mut self) {
         self.crash(Node::Master(1));
@@ -184,6 +207,6 @@ impl Cluster {
     pub fn loses_power(&mut self, agent: usize) {
         let node = &mut self.agents[agent];
         node.synced = node.file.len();
-        self.reboot(agent);
+        self.reboot(agent, 0);
     }
 }

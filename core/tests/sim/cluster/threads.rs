@@ -150,9 +150,13 @@ impl Cluster {
         let agents = (0..plan.agents).map(Node::Agent);
         let frameworks = (0..plan.frameworks).map(Node::Framework);
         for node in masters.chain(agents).chain(frameworks) {
-            let batch = BATCHES[self.luck.below(3) as usize];
-            self.threads.insert(node, Threads::of_pool(batch));
+            self.have_thread(node);
         }
+    }
+
+    pub(super) fn have_thread(&mut self, node: Node) {
+        let batch = BATCHES[self.luck.below(3) as usize];
+        self.threads.insert(node, Threads::of_pool(batch));
     }
 
     fn threads(&mut self, node: Node) -> &mut Threads {
@@ -406,7 +410,7 @@ impl Cluster {
 
     /// The bytes of an agent's input behind its wall clock.
     pub(super) fn stamp(&self, agent: usize, now: Time, input: &[u8]) -> Vec<u8> {
-        let wall_us = now.0.wrapping_add(self.agents[agent].clock.wall);
+        let wall_us = self.agents[agent].clock.wall_us(self.now, now);
         let mut into = vec![0; input.len() + mesita_core::drive::STAMP];
         stamped(wall_us, input, &mut into).unwrap().to_vec()
     }

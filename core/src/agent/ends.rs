@@ -396,8 +396,11 @@ impl Agent<'_> {
         }
         let name = self.text(row.name);
         let framework = self.framework_id(row.framework);
-        let head = AgentCall::ExecutorEnded { framework, executor: &name, exit };
-        self.tell_master(cx, Head::AgentCall(head), &[]);
+        // Also while a registration is under way: it may have been reported, and is told of nowhere else.
+        if let Some(conn) = self.link.conn.some() {
+            let head = AgentCall::ExecutorEnded { framework, executor: &name, exit };
+            cx.emit(super::Output::Send { conn, head: Head::AgentCall(head) });
+        }
         if row.stage != Stage::Recording {
             cx.hand(Hand::Forget { container: row.container });
         }

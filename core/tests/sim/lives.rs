@@ -180,6 +180,12 @@ fn an_executor_that_a_machine_lost_with_its_power_is_forgotten_in_any_session() 
     assert_eq!(Plan::plain(258).fault(|plan| drop(live(plan))), None);
 }
 
+/// Another: an executor had ended after its agent had reported it, and before it was registered.
+#[test]
+fn an_executor_that_ends_while_its_agent_registers_is_known_to_have_ended() {
+    assert_eq!(Plan::of(500_008).fault(|plan| drop(live(plan))), None);
+}
+
 #[test]
 fn the_same_seed_is_the_same_life() {
     let told = |seed, threads| {

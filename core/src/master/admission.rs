@@ -64,8 +64,14 @@ impl Master<'_> {
         self.set_agent_state(cx, id, state);
         if let Some(emptied) = emptying {
             self.empty(cx, id, emptied.grace_us, emptied.gone);
-        } else if deactivated {
-            self.set_deactivated(cx, id, true);
+        } else {
+            // The registry knows better than an agent that still says so.
+            if let Some(row) = self.agents.get_mut(id) {
+                row.reactivated = true;
+            }
+            if deactivated {
+                self.set_deactivated(cx, id, true);
+            }
         }
         Ok(())
     }

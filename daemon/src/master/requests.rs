@@ -47,6 +47,8 @@ struct Done {
     hash: u64,
     number: u64,
     since: Time,
+    /// In an earlier reign: nobody knows when.
+    earlier: bool,
 }
 
 /// What becomes of a call that may be made again.
@@ -77,10 +79,10 @@ impl Requests {
         *self = Self { max: Some(max), number: u64::from(epoch) << 32, ..Self::default() };
     }
 
-    /// A call that was done in an earlier reign: as good as done now.
+    /// A call that was done in an earlier reign.
     pub(crate) fn found(&mut self, request: Request) {
         let Request { id, hash, number } = request;
-        self.done.insert(id, Done { hash, number, since: clock::now() });
+        self.done.insert(id, Done { hash, number, since: clock::now(), earlier: true });
     }
 
     fn max(&self) -> usize {
@@ -122,8 +124,10 @@ impl Requests {
     /// The id that may be forgotten, and is now.
     fn oldest(&mut self, now: Time) -> Option<RequestId> {
         let (id, done) = self.done.iter().min_by_key(|(_, done)| done.number)?;
-        let (id, since) = (*id, done.since);
-        if now.since(since) < KEPT_US {
+        let (id, since, earlier) = (*id, done.since, done.earlier);
+        // Of those of earlier reigns only the newer ones may still be asked again.
+        let few = || self.done.values().filter(|done| done.earlier).count() <= self.max() / 2;
+        if now.since(since) < KEPT_US && (!earlier || few()) {
             return None;
         }
         self.done.remove(&id);
@@ -134,7 +138,7 @@ impl Requests {
     fn do_done(&mut self, id: RequestId, hash: u64, now: Time) -> Request {
         self.number += 1;
         let number = self.number;
-        self.done.insert(id, Done { hash, number, since: now });
+        self.done.insert(id, Done { hash, number, since: now, earlier: false });
         Request { id, hash, number }
     }
 
@@ -394,6 +398,22 @@ mod tests {
         assert_eq!(second.try_recv().unwrap().0, Ok(()));
         assert!(matches!(requests.start([1; 16], 7, Time(0)), Ok((Begun::Done, None))));
         assert_eq!(requests.start([1; 16], 8, Time(0)).err(), Some(Refusal::RequestReused));
+    }
+
+    #[test]
+    fn half_of_what_was_done_in_earlier_reigns_makes_room_at_once() {
+        let mut requests = requests(4);
+        for id in [1, 2, 3, 4] {
+            let (number, now) = (id.into(), clock::now());
+            requests.done.insert([id; 16], Done { hash: 7, number, since: now, earlier: true });
+        }
+        for (id, oldest) in [(5, 1), (6, 2)] {
+            let begun = requests.start([id; 16], 7, clock::now());
+            assert_eq!(begun.ok().and_then(|begun| begun.1), Some([oldest; 16]));
+        }
+        let refused = requests.start([7; 16], 7, clock::now());
+        assert_eq!(refused.err(), Some(Refusal::RequestsFull));
+        assert!(requests.done.contains_key(&[3; 16]));
     }
 
     #[test]

@@ -286,8 +286,7 @@ fn principals_outlive_every_master_and_their_secrets_are_in_the_registry_alone()
         || "the principal".to_owned(),
     );
     let pair = format!("web2:{secret}");
-    use base64::Engine as _;
-    let basic = format!("Basic {}", base64::engine::general_purpose::STANDARD.encode(pair));
+    let basic = format!("Basic {}", STANDARD.encode(pair));
     let headers = [("Authorization", &*basic)];
     assert_eq!(ask(master.port, "GET", "/state", &headers, b"").status, 200);
     let bearer = format!("Bearer {secret}");

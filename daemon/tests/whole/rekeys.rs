@@ -104,7 +104,7 @@ fn copy_meta(agent: &Agent<'_>, to: &Path) {
     fs::create_dir_all(to).unwrap();
     let meta = to.join("meta");
     fs::create_dir(&meta).unwrap();
-    fs::set_permissions(&meta, std::os::unix::fs::PermissionsExt::from_mode(0o700)).unwrap();
+    fs::set_permissions(&meta, PermissionsExt::from_mode(0o700)).unwrap();
     for name in ["key", "secret", "joined"] {
         fs::copy(secret(agent, name), meta.join(name)).unwrap();
     }

@@ -21,6 +21,10 @@ use serde_json::Value;
 use super::bootstrap::Refused;
 use super::cells::Stored;
 
+/// Reigns at most that a master which begins anew from what a survivor has never heard of: less than
+/// what the election takes for a leap.
+const UNSEEN_EPOCHS: u32 = 1 << 16;
+
 /// The least and the largest T, in µs.
 const T_MIN_US: u32 = 10_000;
 const T_MAX_US: u32 = 60_000_000;
@@ -186,6 +190,9 @@ impl Origin {
         let next = self.generation.checked_add(1);
         let spent = || Refused::Sentence("no generation is left".to_owned());
         self.generation = next.ok_or_else(spent)?;
+        // Ids are numbered within epochs, and others may have led after this was taken out.
+        let epoch = self.epoch.checked_add(UNSEEN_EPOCHS);
+        self.epoch = epoch.ok_or_else(|| Refused::Sentence("no epoch is left".to_owned()))?;
         // Zero is what a history has that never began anew.
         self.nonce = format!("{:016x}", nonce.max(1));
         Ok(())

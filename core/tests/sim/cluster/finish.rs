@@ -16,6 +16,12 @@ impl Cluster {
         self.everybody_is_back();
         self.schedule(&[]);
         self.limit("c", 0);
+        // A leader that was gone before the removal was durable: the operator heard no answer, and repeats it.
+        for framework in 0..self.frameworks.len() {
+            if self.frameworks[framework].over {
+                self.teardown(framework);
+            }
+        }
         for agent in 0..self.agents.len() {
             self.reactivate(agent);
         }

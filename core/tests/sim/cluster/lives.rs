@@ -193,7 +193,9 @@ impl Cluster {
     /// A process is stopped, or its machine sleeps. Its clock goes on.
     pub(super) fn pause(&mut self, who: Node, us: u64) {
         if let Node::Agent(agent) = who {
-            self.agents[agent].awake_since = self.now.after(us);
+            // What was put off until an earlier end of its sleep is.
+            let until = self.now.after(us).max(self.agents[agent].awake_since);
+            self.agents[agent].awake_since = until;
         }
         if let Node::Master(id) = who {
             self.world.pause(id, us);

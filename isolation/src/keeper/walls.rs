@@ -236,9 +236,9 @@ impl<'w> Walls<'w> {
 
     /// Where something was mounted for it.
     fn given(&self) -> impl Iterator<Item = &CStr> {
-        self.walls.iter().filter_map(|wall| match wall {
-            Wall::Bind(Bind { to, .. }) | Wall::Secret { to, .. } => Some(to.as_c_str()),
-            _ => None,
+        self.walls.iter().filter_map(|wall| {
+            let (Wall::Bind(Bind { to, .. }) | Wall::Secret { to, .. }) = wall else { return None };
+            Some(to.as_c_str())
         })
     }
 

@@ -8,7 +8,7 @@ use prost::Message;
 use crate::agent::fetch::uri::Uri;
 use crate::pb::mesita::{TaskPrivate, TaskPublic};
 use crate::pb::mesos::v1::{
-    CommandInfo, ContainerInfo, Environment, Image, Secret, environment, image, secret,
+    CommandInfo, ContainerInfo, Environment, HealthCheck, Image, Secret, environment, image, secret,
 };
 use crate::v1::docker::is_docker;
 
@@ -261,6 +261,12 @@ pub(crate) fn without_secrets(command: &CommandInfo) -> CommandInfo {
     told
 }
 
+/// A health check as whoever asks is told of it.
+pub(crate) fn shown_check(check: HealthCheck) -> HealthCheck {
+    let command = check.command.as_ref().map(without_secrets);
+    HealthCheck { command, ..check }
+}
+
 /// The private body of a task that runs this.
 pub(crate) fn private(command: CommandInfo) -> Vec<u8> {
     TaskPrivate { command: Some(command), ..TaskPrivate::default() }.encode_to_vec()
@@ -381,6 +387,8 @@ mod tests {
         assert_eq!(variables, [("KEY".to_owned(), "s3cret".to_owned())]);
         let told = without_secrets(&command).encode_to_vec();
         assert!(!told.windows(6).any(|part| part == b"s3cret"));
+        let check = HealthCheck { command: Some(command), ..Default::default() };
+        assert!(!shown_check(check).encode_to_vec().windows(6).any(|part| part == b"s3cret"));
         assert!(Command::of(&with(value(&[0xff]))).is_err());
         assert!(Command::of(&with(value(b"a\0b"))).is_err());
         let reference = secret::Reference { name: "vault".to_owned(), key: None };

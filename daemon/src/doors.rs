@@ -2,7 +2,8 @@
 //!
 //! A loopback peer is the user its socket belongs to. A process inside one of our tasks is nobody,
 //! whatever its user: it is recognised by its cgroup in the unified hierarchy, which is named after its
-//! container, or else by a keeper among its ancestors.
+//! container, or else by a keeper among its ancestors. So is one of a container of an engine, whose tasks
+//! may be ours: its cgroup is named after that container, too.
 
 mod sockets;
 
@@ -24,6 +25,8 @@ pub(crate) use mesita_isolation::keeper::kin::Inside;
 
 /// Directories of the unified hierarchy that are looked at for one id.
 const CGROUPS_MAX: usize = 65_536;
+/// Digits of the id of an engine's container.
+const ENGINE_ID: usize = 64;
 /// Ids of cgroups that are remembered.
 const KNOWN_MAX: usize = 4_096;
 /// Where the unified hierarchy may be mounted, pure or beside v1.
@@ -62,7 +65,8 @@ impl Caller {
 /// Why somebody is let in nowhere.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Denied {
-    /// A process of one of our tasks, without a token; of which, if that can be told.
+    /// A process of one of our tasks, or of an engine's containers, without a token; of which, if that can
+    /// be told.
     Inside(Option<Inside>),
     /// The connection is gone, or the kernel does not tell whose it is.
     Unknown,
@@ -72,7 +76,7 @@ impl fmt::Display for Denied {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Inside(_) => {
-                "processes inside a task may not use the cluster that runs them without a token"
+                "processes inside a task or a container may not use the cluster without a token"
             }
             Self::Unknown => "the kernel does not tell whose connection this is",
         })
@@ -84,8 +88,8 @@ impl fmt::Display for Denied {
 pub(crate) struct Doors {
     sockets: Sockets,
     unified: Option<PathBuf>,
-    /// Cgroups by id: those of tasks with their containers.
-    known: RefCell<BTreeMap<u64, Option<Inside>>>,
+    /// Cgroups by id: those of tasks with their containers, and those of an engine.
+    known: RefCell<BTreeMap<u64, Option<Option<Inside>>>>,
     own_uid: u32,
     /// Who is not on this machine may do what anybody may; else nothing without a credential.
     open: bool,
@@ -162,17 +166,18 @@ impl Doors {
     #[allow(clippy::option_option)] // Inside of one, which may not be known.
     fn inside(&self, socket: &Socket) -> Option<Option<Inside>> {
         let known = socket.cgroup.and_then(|id| self.container_of(id));
-        known.map(Some).or_else(|| is_below_keeper(socket.inode).then_some(None))
+        known.or_else(|| is_below_keeper(socket.inode).then_some(None))
     }
 
-    /// The container whose cgroup, or one below, has this id.
-    fn container_of(&self, id: u64) -> Option<Inside> {
+    /// The container whose cgroup, or one below, has this id; an engine's is not known.
+    #[allow(clippy::option_option)] // As above.
+    fn container_of(&self, id: u64) -> Option<Option<Inside>> {
         let unified = self.unified.as_ref()?;
         if let Some(&known) = self.known.borrow().get(&id) {
             return known;
         }
         let path = find_cgroup(unified, id)?;
-        let container = Inside::of(&path);
+        let container = Inside::of(&path).map(Some).or_else(|| is_of_engine(&path).then_some(None));
         let mut known = self.known.borrow_mut();
         if known.len() >= KNOWN_MAX {
             known.clear();
@@ -181,6 +186,15 @@ impl Doors {
         known.insert(id, container);
         container
     }
+}
+
+/// True for the cgroup of a container of Docker, containerd, CRI-O or Podman, and those below: all of them
+/// have its id in the name of a directory.
+fn is_of_engine(path: &Path) -> bool {
+    let has_id = |name: &str| {
+        name.split(|sign: char| !sign.is_ascii_hexdigit()).any(|part| part.len() == ENGINE_ID)
+    };
+    path.iter().filter_map(|part| part.to_str()).any(has_id)
 }
 
 fn is_unified(path: &Path) -> bool {
@@ -242,6 +256,22 @@ mod tests {
         assert_eq!(caller.rights.has(Rights::ANY_USER), uid.is_root());
         assert_eq!(doors.caller(&Ends::Memory), Ok(caller));
         drop(stream);
+    }
+
+    #[test]
+    fn what_an_engine_has_started_is_inside_of_a_container() {
+        let id = "0123456789abcdef".repeat(4);
+        for engine in [
+            format!("/sys/fs/cgroup/system.slice/docker-{id}.scope"),
+            format!("/sys/fs/cgroup/unified/docker/{id}/below"),
+            format!("/sys/fs/cgroup/machine.slice/libpod-{id}.scope/container"),
+        ] {
+            assert!(is_of_engine(Path::new(&engine)), "{engine}");
+        }
+        let user = "/sys/fs/cgroup/user.slice/user-1000.slice/session-5.scope";
+        for other in [user, "/sys/fs/cgroup", &format!("/sys/fs/cgroup/{}", &id[1..])] {
+            assert!(!is_of_engine(Path::new(other)), "{other}");
+        }
     }
 
     #[test]

@@ -22,6 +22,7 @@ use super::site::refused;
 use super::tally::Row;
 use super::usage::{Also, Used};
 use crate::clock;
+use crate::command::shown_check;
 use crate::doors::Caller;
 use crate::http::body::Body;
 use crate::http::media;
@@ -322,7 +323,7 @@ impl AgentNode {
             labels: public.labels,
             discovery: public.discovery,
             container: public.container,
-            health_check: public.health_check,
+            health_check: public.health_check.map(shown_check),
             kill_policy: public.kill_policy,
             limits: public.limits,
             user: public.user,

@@ -504,11 +504,23 @@ fn log_config() -> Value {
     json!({"Type": "json-file", "Config": {"max-size": "8m", "max-file": "2"}})
 }
 
+/// What stands for something else than a network that somebody has made.
+const OTHER_NETWORKS: [&str; 4] = ["host", "none", "bridge", "default"];
+
 /// The network that `network_infos` names.
 fn named_network(container: &pb::ContainerInfo) -> Result<&str, String> {
     match &container.network_infos[..] {
         [one] if one.name.as_deref().is_some_and(|name| !name.is_empty()) => {
-            Ok(one.name.as_deref().unwrap_or_default())
+            let name = one.name.as_deref().unwrap_or_default();
+            // The engine takes these for no network's name: that of another container, or the host's.
+            if OTHER_NETWORKS.contains(&name) || name.contains(':') {
+                return Err(format!("`{name:.200}` is no network that a user has made"));
+            }
+            if !one.ip_addresses.is_empty() || !one.groups.is_empty() {
+                let what = "'ip_addresses' and 'groups' of a container of type DOCKER";
+                return Err(format!("{what} are not supported: the engine gives it its address"));
+            }
+            Ok(name)
         }
         [] | [_] => Err("No network info found in container info".to_owned()),
         _ => Err("Only a single network can be defined in Docker run".to_owned()),
@@ -550,6 +562,23 @@ mod tests {
 
     fn for_a_user(container: &pb::ContainerInfo) -> Result<Value, String> {
         create(container, &Command::default(), Facts { user: Some((7, 8)), ..Facts::any() })
+    }
+
+    #[test]
+    fn a_network_is_one_that_somebody_has_made() {
+        let on = |network: pb::NetworkInfo| {
+            let mut info = pb::container_info::DockerInfo::default();
+            info.set_network(pb::container_info::docker_info::Network::User);
+            made(&pb::ContainerInfo { network_infos: vec![network], ..container(info) })
+        };
+        let named = |name: &str| pb::NetworkInfo { name: Some(name.into()), ..Default::default() };
+        assert_eq!(on(named("shop")).unwrap()["HostConfig"]["NetworkMode"], "shop");
+        for name in ["container:mesita-1.1-3", "host", "none", "bridge", "default", "ns:/x"] {
+            assert!(on(named(name)).unwrap_err().contains("is no network"), "{name}");
+        }
+        let placed = pb::network_info::IpAddress::default();
+        let refused = on(pb::NetworkInfo { ip_addresses: vec![placed], ..named("shop") });
+        assert!(refused.unwrap_err().contains("'ip_addresses'"));
     }
 
     #[test]

@@ -17,6 +17,7 @@ use super::maintenance;
 use super::resources::{Form, Stack, attributes, of_holder, of_wire, one_of_wire};
 use crate::catalog::Tables;
 use crate::catalog::rows::{Agent, Completed, Executor, Framework, Offer, Status, Task};
+use crate::command::shown_check;
 use crate::encoded::Resources;
 use crate::legacy::address;
 use crate::legacy::roles::{Has, has_by_role};
@@ -359,7 +360,7 @@ fn task_of(tables: &Tables, row: &Task, framework: FrameworkId, agent: AgentId) 
         labels: public.labels,
         discovery: public.discovery,
         container: public.container,
-        health_check: public.health_check,
+        health_check: public.health_check.map(shown_check),
         kill_policy: public.kill_policy,
         limits: public.limits,
         user: public.user,

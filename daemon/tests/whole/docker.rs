@@ -18,7 +18,8 @@ use crate::scheduler_api::{Framework, task};
 use crate::world::{Agent, Master, Process, Signal, World, eventually, needs_root};
 
 /// The programs of the image: links to busybox.
-const PROGRAMS: [&str; 9] = ["sh", "sleep", "echo", "cat", "id", "dd", "tr", "env", "wget"];
+const PROGRAMS: [&str; 10] =
+    ["sh", "sleep", "echo", "cat", "id", "dd", "tr", "env", "wget", "grep"];
 
 /// An engine with one image, `bb:1`.
 struct Engine<'w> {
@@ -308,6 +309,26 @@ fn a_task_runs_in_a_container_of_the_engines_and_is_told_as_mesos_tells_it() {
     // From the command line, and by its other name.
     let run = master.run(&["--docker-image=bb:1", "--", "echo", "from", "afar"]).end();
     assert_eq!((run.status, run.out.as_str()), (0, "from afar\n"), "{}", run.err);
+    agent.leave();
+    master.stop();
+    engine.stop();
+}
+
+/// The engine's containers are no descendants of a keeper, and their cgroups are not ours.
+#[test]
+fn a_process_in_a_container_may_not_use_the_cluster_that_runs_it() {
+    let world = World::new();
+    let Some(engine) = Engine::start(&world, &[]) else { return };
+    let (master, agent) = cluster(&world, &engine.socket(), &[]);
+    let mut framework = Framework::subscribe(&master, &json!({}));
+    let offer = framework.offer();
+    let line = format!(
+        "for port in {} {}; do wget -O - http://127.0.0.1:$port/health 2>&1 | grep ' 403 ' || exit 9; done",
+        master.port, agent.port
+    );
+    framework.launch(&offer, &[contained(&offer, "asks", &line)]);
+    let ended = framework.end_of("asks");
+    assert_eq!(ended["state"], "TASK_FINISHED", "{ended} {:?}", wrote(&agent, "stdout"));
     agent.leave();
     master.stop();
     engine.stop();

@@ -23,7 +23,7 @@ fn a_process_inside_a_task_may_not_use_the_cluster_that_runs_it() {
         let line = format!("{binary} {verb} --master {address} {rest}");
         let said = master.run(&["--command", &line]).end();
         assert_ne!(said.status, 0, "{words}: {}", said.err);
-        let why = "processes inside a task may not use the cluster that runs them without a token";
+        let why = "processes inside a task or a container may not use the cluster without a token";
         assert!(said.err.contains(why), "{words}: {}", said.err);
     }
     // HTTP is no other door, and the agent's port is none either.

@@ -207,8 +207,9 @@ impl<'a> Names<'a> {
         let mut text = Text::new();
         let Some(entry) = self.entry(name.place) else { return text };
         let mut bytes = heapless::Vec::<u8, NAME_MAX>::new();
-        for piece in self.pieces(entry) {
-            let pushed = bytes.extend_from_slice(piece);
+        // One by one: to extend it by a slice could panic, as far as the compiler knows.
+        for byte in self.pieces(entry).flatten() {
+            let pushed = bytes.push(*byte);
             invariant!(pushed.is_ok(), "a name longer than its limit");
         }
         // Only whole texts were interned, so the bytes are text again.

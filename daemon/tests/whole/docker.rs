@@ -393,7 +393,7 @@ fn a_container_runs_on_while_its_agent_is_dead_and_nothing_of_it_is_lost() {
 fn under(world: &World, offer: &Value, name: &str) -> Value {
     let mut task = task(offer, name, "");
     task.as_object_mut().unwrap().remove("command");
-    let line = "wget -q -O $MESOS_SANDBOX/reached http://$MESOS_AGENT_ENDPOINT/version; \
+    let line = "wget -O - http://$MESOS_AGENT_ENDPOINT/version >$MESOS_SANDBOX/reached 2>&1; \
                 env > /told/environment; exec sleep 1000";
     // What is told goes where the test looks for it.
     let told = json!({"container_path": "/told", "mode": "RW", "host_path": world.path("")});
@@ -417,7 +417,8 @@ fn an_executor_in_a_container_is_given_its_tasks_and_outlives_its_agent() {
     assert_eq!(executor.tell("first", "TASK_RUNNING").status, 202);
     assert_eq!(framework.status()["state"], "TASK_RUNNING");
     let reached = wrote(&agent, "reached");
-    assert!(reached.iter().any(|answer| answer.contains("version")), "{reached:?}");
+    // Without its token it is a process in a container like others.
+    assert!(reached.iter().any(|answer| answer.contains(" 403 ")), "{reached:?}");
     let environment = fs::read_to_string(world.path("environment")).unwrap();
     for line in ["MESOS_EXECUTOR_ID=x\n", "MESOS_SANDBOX=/mnt/mesos/sandbox\n"] {
         assert!(environment.contains(line), "{environment}");

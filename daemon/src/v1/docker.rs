@@ -568,7 +568,7 @@ mod tests {
     fn a_network_is_one_that_somebody_has_made() {
         let on = |network: pb::NetworkInfo| {
             let mut info = pb::container_info::DockerInfo::default();
-            info.set_network(pb::container_info::docker_info::Network::User);
+            info.set_network(Network::User);
             made(&pb::ContainerInfo { network_infos: vec![network], ..container(info) })
         };
         let named = |name: &str| pb::NetworkInfo { name: Some(name.into()), ..Default::default() };

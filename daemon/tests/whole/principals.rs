@@ -119,6 +119,8 @@ fn a_framework_of_a_master_that_was_killed_is_its_principals_alone() {
         Records::open(master.port, "/api/v1/scheduler", &headers, call.to_string().as_bytes())
     };
     let id = subscribe(&master, &shop, Value::Null).until("SUBSCRIBED")["framework_id"].clone();
+    // SUBSCRIBED may come before that is on disk; what an operator is answered comes after all before it.
+    assert_eq!(said(&world, &master, &["weights", "set", "shop=2"], &operator).status, 0);
     for _ in 0..2 {
         master.kill();
         master.start();

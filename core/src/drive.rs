@@ -93,7 +93,7 @@ impl Encoder<'_> {
 pub type Refusals = [u64; REFUSALS];
 
 /// One more than the highest number of a [`Refusal`]; see the test below.
-pub const REFUSALS: usize = 73;
+pub const REFUSALS: usize = 74;
 
 /// A front and what is known of its run.
 #[derive(Debug)]

@@ -96,6 +96,8 @@ mutants! {
     BlocksItself = 34,
     /// Every piece is answered by asking for the next one, whether it was news or not.
     AsksForEveryPiece = 35,
+    /// The only master leads again and again, until it is later than what agents have obeyed.
+    ClimbsUntilObeyed = 36,
     /// What a task uses is free as soon as it runs.
     FreesWhatRuns = 64,
     /// A container is started again with every write that is done.

@@ -156,6 +156,8 @@ choice! {
         DiskFull = 71,
         /// The agent goes away and ends its tasks. Retry elsewhere.
         AgentLeaving = 72,
+        /// A later start of this agent was heard than its ledger knows: it is a copy, or older.
+        LedgerOutlived = 73,
     }
 }
 
@@ -182,11 +184,20 @@ impl Refusal {
                 "this caller may not run tasks as that user, and as root only by `run_tasks` of --acls \
                  or terms of its principal: name another user"
             }
-            Self::StaleFence => "an order of a master that was replaced",
+            Self::StaleFence => {
+                "the word of a master that was replaced, or that has an older data directory: a later \
+                 one was obeyed"
+            }
             Self::StaleSession => "the session is over; register again",
-            Self::KeyMismatch => "this id belongs to a node with another key",
+            Self::KeyMismatch => {
+                "this id belongs to a node with another key: put back the key of its work directory, \
+                 or remove meta/ledger to begin anew"
+            }
             Self::AgentGone => "an operator marked this agent gone; start it with a new work dir",
-            Self::OtherCluster => "this node belongs to another cluster",
+            Self::OtherCluster => {
+                "this node belongs to another cluster: name the masters of that one, or give it a new \
+                 --work-dir"
+            }
             Self::BadResource => "not a valid resource",
             Self::AmountOutOfRange => "an amount below zero or above 2^50 thousandths",
             Self::AgentsFull => "no room for another agent; see --size",
@@ -242,6 +253,10 @@ impl Refusal {
             }
             Self::RequestReused => "this id was given to another call: give each its own",
             Self::UserChanged => "Updating 'FrameworkInfo.user' is unsupported",
+            Self::LedgerOutlived => {
+                "a later start of this agent was heard: another copy of its work directory runs, or \
+                 this one is older; end the other, and remove meta/ledger here to begin anew"
+            }
             Self::AgentLeaving => "the agent is leaving, and takes nothing new; retry elsewhere",
             Self::DiskFull => "the agent's disk is full; retry when it has room",
             Self::TooShort => "mesita.stop-after is shorter than the --agent-timeout of the master",
@@ -321,6 +336,7 @@ impl Refusal {
             | Self::UnknownMaster
             | Self::TooShort
             | Self::UserChanged
+            | Self::LedgerOutlived
             | Self::BadMachine => 400,
         }
     }

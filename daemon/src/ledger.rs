@@ -23,6 +23,8 @@ use mesita_core::limits::{FRAME_MAX, HEAD_MAX};
 use mesita_core::wire::Malformed;
 use mesita_core::wire::frame::{Limits, PREFIX, Prefix};
 
+use rustix::fs::{Advice, fadvise};
+
 use crate::disk_thread::Turn;
 use crate::identity;
 use crate::room;
@@ -317,10 +319,19 @@ fn join(path: &Path, whole: Option<u64>, new: &Path, fresh: Option<u64>) -> io::
     Ok(file)
 }
 
+/// What the disk has: after a sync that failed, the kernel may remember what the disk does not.
+fn read_from_disk(path: &Path) -> io::Result<Vec<u8>> {
+    let mut file = File::open(path)?;
+    fadvise(&file, 0, None, Advice::DontNeed)?;
+    let mut bytes = Vec::new();
+    file.read_to_end(&mut bytes)?;
+    Ok(bytes)
+}
+
 /// Reads a file's records; returns the bytes up to the end of the last whole one. None: no file,
 /// or one that was not begun.
 fn read(path: &Path, seal: &Seal, records: &mut Vec<Entry>) -> Result<Option<u64>, Error> {
-    let mut bytes = match fs::read(path) {
+    let mut bytes = match read_from_disk(path) {
         Ok(bytes) => bytes,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
         Err(error) => return Err(Error::Io(path.to_owned(), error)),

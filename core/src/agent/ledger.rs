@@ -248,6 +248,8 @@ pub enum Record<'a> {
         /// The first start of the agent after that.
         since: u32,
     },
+    /// A master has heard a later start of this agent than this ledger knows: it starts no more.
+    Outlived,
 }
 
 impl Record<'_> {
@@ -267,6 +269,7 @@ impl Record<'_> {
             | Self::SnapshotEnds
             | Self::Draining { .. }
             | Self::Operated { .. }
+            | Self::Outlived
             | Self::Reactivated => true,
             Self::Update { status, .. } => status.state.is_terminal(),
             Self::Framework(_)
@@ -322,6 +325,7 @@ impl Check for Record<'_> {
             | Self::Draining { .. }
             | Self::Described { .. }
             | Self::Rebooted { .. }
+            | Self::Outlived
             | Self::Reactivated => Ok(()),
         }
     }

@@ -294,6 +294,8 @@ pub enum Output<'a> {
         #[serde(borrow)]
         resources: Seq<'a, Resource<'a>>,
     },
+    /// A master has heard a later start of it, and that is on disk: the process may end.
+    Outlived,
     /// Its disk is full, or has room again: readers are to know.
     Disk {
         /// It takes nothing new.
@@ -542,6 +544,8 @@ struct Counters {
     ending: u32,
     /// Its disk has no room for anything new.
     disk_full: bool,
+    /// The record that says that it is a copy or older; 0 = it is not known to be one.
+    outlived: u64,
     /// Why a record of its ledger could not be read: it does not start.
     unread: Option<Refusal>,
     /// Verdicts had tasks ended or forgotten, which is to be on disk before anybody is told so.
@@ -856,6 +860,9 @@ impl<'a> Agent<'a> {
     /// What waited for a record goes on.
     fn persisted(&mut self, cx: &mut Cx<'_>, sequence: u64) {
         self.counters.persisted = self.counters.persisted.max(sequence);
+        if (1..=sequence).contains(&self.counters.outlived) {
+            return cx.emit(Output::Outlived);
+        }
         // A new session hears first what was done in the one before.
         self.operations_durable(cx);
         self.obey(cx);

@@ -95,6 +95,7 @@ impl Agent<'_> {
                 self.counters.incarnation = self.counters.incarnation.max(*incarnation);
                 self.replay_boot(cx, *boot);
             }
+            Record::Outlived => self.counters.unread = Some(Refusal::LedgerOutlived),
             Record::Admitted { cluster, agent } => (self.cluster, self.agent) = (*cluster, *agent),
             Record::Fence(fence) => self.fence = *fence,
             Record::Framework(held) => {
@@ -260,7 +261,13 @@ impl Agent<'_> {
 
     /// The keeper still has a container: it runs, or it knows how it ended. The stage says so
     /// until everything was heard: `Starting` = it runs, `Ending` with an exit = it ended.
+    ///
+    /// One of a start that the ledger does not know shows that the ledger is older than what runs.
     fn survived(&mut self, cx: &mut Cx<'_>, container: ContainerId, ended: Option<Exit>) {
+        let later = container.incarnation > self.counters.incarnation;
+        if later && !self.agent.is_none() {
+            self.counters.unread = self.counters.unread.or(Some(Refusal::LedgerOutlived));
+        }
         if let Some((id, _)) = self.executors.find(|row| row.container == container) {
             if ended.is_none()
                 && let Some(row) = self.executors.get_mut(id)

@@ -25,9 +25,6 @@ use crate::wire::{
     AgentId, Body, BodyRef, Check, FrameworkId, Head, Scratch, Seq, Session, decode, encode,
 };
 
-/// What is said of an agent that another one has outlived.
-const COPY: &str = "a later start of this agent was heard: another copy of its work directory runs, or this \
-                    one is older; end the other, or remove meta/ledger here to begin anew";
 /// Bytes of bodies in one frame, unless a single one is larger.
 const BODIES_BYTES: u32 = 1024 * 1024;
 
@@ -403,7 +400,7 @@ impl Agent<'_> {
             AgentEvent::Registered { fence, session, agent, cluster, timeout_us } => {
                 self.admitted(cx, fence, session, agent, cluster, timeout_us)
             }
-            AgentEvent::Refused { refusal: Refusal::StaleSession, .. } => {
+            AgentEvent::Refused { refusal: Refusal::StaleSession, .. } if !self.link.admitted => {
                 let message = self.outlived(cx);
                 self.part(cx, message);
                 Ok(())
@@ -458,10 +455,12 @@ impl Agent<'_> {
     }
 
     /// The master has heard a later start of this agent. One that remembers nothing has lost its ledger,
-    /// and counts its starts from further up until one is new; one that does not know of it is a copy.
+    /// and counts its starts from further up until one is new. Any other is a copy or older, and does not
+    /// start again: by starting once more than the other it would take its place.
     fn outlived(&mut self, cx: &mut Cx<'_>) -> &'static str {
         if !self.agent.is_none() {
-            return COPY;
+            self.counters.outlived = self.persist(cx, Record::Outlived, true, &[]);
+            return Refusal::LedgerOutlived.sentence();
         }
         let incarnation = self.counters.incarnation.saturating_mul(2);
         self.counters.incarnation = incarnation;

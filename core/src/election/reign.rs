@@ -143,15 +143,20 @@ impl Election<'_> {
         }
     }
 
-    /// An agent has obeyed somebody newer, of this history or of a later one.
+    /// Agents have obeyed somebody newer, of this history or of a later one. Nobody is newer than the only
+    /// master of a cluster but itself: its disk is older than what it has said.
     pub(super) fn outranked(&mut self, cx: &mut Cx<'_>, fence: Fence) {
         let later = fence.generation.number > self.facts().generation.number;
         if later && self.may_act() && !self.mutant(Mutant::IgnoresGenerations) {
             return self.give_up(cx, fence.generation.number);
         }
-        if self.soft.reign.leads() > 0 && !self.fence().reaches(fence) {
-            self.step_down(cx, 0);
+        if self.soft.reign.leads() == 0 || self.fence().reaches(fence) {
+            return;
         }
+        if self.is_alone() && !self.mutant(Mutant::ClimbsUntilObeyed) {
+            return self.quarantine(cx);
+        }
+        self.step_down(cx, 0);
     }
 
     /// What a candidate and a leader do.

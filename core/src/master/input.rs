@@ -221,7 +221,7 @@ pub enum Output<'a> {
         /// The agent's row.
         agent: Id,
     },
-    /// An agent that is known has obeyed a later word than this master's: it leads no more.
+    /// More than half of the agents have obeyed a later word than this master's: it leads no more.
     Outranked {
         /// Whose.
         fence: Fence,

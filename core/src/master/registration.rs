@@ -8,7 +8,7 @@
 use super::image::key_hash;
 use super::rows::{
     Agent, AgentState, BY_ID, BY_KEY, Executor, Farewell, Framework, FrameworkState, OF_AGENT,
-    OF_FRAMEWORK, RoleOf, Task, told_in,
+    OF_FRAMEWORK, Outranks, RoleOf, Task, told_in,
 };
 use super::{CHORE_BATCH, Cx, Fact, Master, Output};
 use crate::Refusal;
@@ -27,7 +27,7 @@ use crate::wire::event::AgentInfo;
 use crate::wire::link::Parting;
 use crate::wire::resource::{AttributeValue, Resource, Value};
 use crate::wire::task::{Reason, Source, TaskOf, TaskState};
-use crate::wire::{AgentId, BodyRef, FrameworkId, Scratch, Seq, Session};
+use crate::wire::{AgentId, BodyRef, Fence, FrameworkId, Scratch, Seq, Session};
 
 impl Master<'_> {
     /// Opens a session. O(attributes + resources + outstanding offers of the agent).
@@ -40,9 +40,9 @@ impl Master<'_> {
         let known = self.check_registration(register);
         if known == Err(Refusal::StaleFence)
             && register.cluster == self.cluster
-            && self.agent_by_key(&register.key).is_some()
+            && let Some(id) = self.agent_by_key(&register.key)
         {
-            cx.emit(Output::Outranked { fence: register.seen });
+            self.hear_outranked(cx, id, register.seen);
         }
         let id = match known? {
             Some(id) => {
@@ -67,6 +67,29 @@ impl Master<'_> {
             self.settle(cx, id);
         }
         Ok(())
+    }
+
+    /// An agent has obeyed a later word than this master's. One alone may lie, or have been stolen: this
+    /// master believes more than half of those that it counts as its own. O(agents).
+    fn hear_outranked(&mut self, cx: &mut Cx<'_>, id: Id, seen: Fence) {
+        let ours = self.fence();
+        let later = seen.generation.number > ours.generation.number;
+        let outranks = if later { Outranks::Generation } else { Outranks::Reign };
+        if let Some(row) = self.agents.get_mut(id) {
+            row.outranks = outranks;
+        }
+        let own = |row: &&Agent| !matches!(row.state, AgentState::Unreachable | AgentState::Gone);
+        let rows = || self.agents.iter().map(|(_, row)| row).filter(own);
+        let all = rows().count();
+        let most = |outranks: Outranks| {
+            rows().filter(|row| row.outranks >= outranks).count().saturating_mul(2) > all
+        };
+        if most(Outranks::Generation) {
+            cx.emit(Output::Outranked { fence: seen });
+        } else if most(Outranks::Reign) {
+            let fence = Fence { epoch: ours.epoch.saturating_add(1), ..ours };
+            cx.emit(Output::Outranked { fence });
+        }
     }
 
     /// Everything that can refuse a registration; the row it is of, if it is known.
@@ -211,6 +234,7 @@ impl Master<'_> {
         row.told = Id::NONE;
         row.farewell = Farewell::Silent;
         row.departing = false;
+        row.outranks = Outranks::Nothing;
         self.names.release_one(before);
     }
 

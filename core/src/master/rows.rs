@@ -60,6 +60,16 @@ choice! {
         Drained = 2,
     }
 
+    /// What an agent has obeyed, by its word.
+    pub enum Outranks {
+        /// Nothing that this master does not reach.
+        Nothing = 0,
+        /// A later reign of this master's generation.
+        Reign = 1,
+        /// A later generation.
+        Generation = 2,
+    }
+
     /// What a framework answered when it was asked to give an agent's resources back (Mesos:
     /// `InverseOfferStatus`).
     pub enum Willing {
@@ -105,6 +115,8 @@ record! {
         pub reactivated: bool,
         /// It is to be marked gone when it is empty.
         pub then_gone: bool,
+        /// What it has obeyed that this master does not reach.
+        pub outranks: Outranks,
         /// While it is being emptied, no task gets more grace, in µs; `u64::MAX` = what each says.
         pub grace_us: u64,
         /// Why it is given up, while it is.

@@ -65,6 +65,7 @@ traces! {
     an_empty_disk_does_not_vote
     an_outvoted_leader_writes_nothing
     an_agent_that_obeyed_another_ends_a_reign
+    the_only_master_is_not_elected_again_until_it_is_obeyed
     an_agent_of_a_later_generation_ends_a_master_for_good
     a_leaders_own_copy_counts_when_it_is_on_disk
     who_is_granted_and_does_not_vote_is_passed_over
@@ -750,6 +751,24 @@ fn a_candidate_that_accepts_data_of_its_epoch_is_none_any_more(mutant: Mutant) {
         lone.hear(from, |row| Row { promised: 1, voted_for: 2, ..row });
     }
     assert_eq!(lone.front.role(), Role::Follower, "two leaders of one epoch");
+}
+
+/// An older work directory of a single master was put back: its agents have obeyed later reigns of it.
+fn the_only_master_is_not_elected_again_until_it_is_obeyed(mutant: Mutant) {
+    let mut lone = Lone::new(1, 1, mutant);
+    for _ in 0..20 {
+        lone.now += T / 10;
+        lone.give(&Input::Tick);
+    }
+    assert_eq!(lone.front.role(), Role::Active);
+    let fence = lone.front.fence();
+    lone.give(&Input::Seen(Fence { epoch: fence.epoch + 3, ..fence }));
+    for _ in 0..200 {
+        lone.now += T / 10;
+        lone.give(&Input::Tick);
+    }
+    assert_eq!((lone.front.role(), lone.front.fence()), (Role::Follower, fence));
+    assert!(lone.front.facts().quarantined);
 }
 
 fn who_is_granted_and_does_not_vote_is_passed_over(mutant: Mutant) {

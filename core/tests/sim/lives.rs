@@ -35,6 +35,7 @@ const PROBES: &[(&str, u64)] = &[
     ("a registry that has something gets another leader", 50),
     ("what a leader says waits for its lease", 1),
     ("a mark is committed", 1),
+    ("a subscription waits for a majority", 20),
     ("an agent is given up", 1),
     ("a scheduler is told that a task is out of reach", 5),
     ("a master ends the session of an agent that is silent", 1),

@@ -257,7 +257,10 @@ impl Rig {
                 self.said.push(format!("  fact: {}", show::fact(&fact)));
             }
             Output::Fact(_) | Output::KeepBody(_) | Output::DropBody(_) => {}
-            Output::Outranked { .. } => {}
+            Output::Outranked { fence: Fence { generation, epoch } } => {
+                let number = generation.number;
+                self.said.push(format!("  -> outranked by epoch {epoch} of generation {number}"));
+            }
             Output::Await { agent } => match &mut self.slow {
                 Some(waiting) => waiting.push(agent),
                 None => self.input(Input::Marked { agent }).unwrap(),
@@ -448,6 +451,21 @@ impl Rig {
                 self.register(name, resources, held)
             }
             ["agent-again", name, resources, ref held @ ..] => self.register(name, resources, held),
+            // It has obeyed so many reigns, or generations, later than this master's.
+            ["agent-obeyed", name, later, of] => {
+                let later: u32 = later.parse().unwrap();
+                let ours = Fence { epoch: self.epoch, ..Fence::default() };
+                let number = ours.generation.number + later;
+                let seen = match of {
+                    "generations" => {
+                        Fence { generation: Generation { number, nonce: 7 }, epoch: 1 }
+                    }
+                    _ => Fence { epoch: self.epoch + later, ..ours },
+                };
+                let register =
+                    Register { seen, cluster: CLUSTER, ..self.registration(name, "cpus:1", 0) };
+                self.agent_call(name, AgentCall::Register(register))
+            }
             ["leaves", name] => {
                 let session = self.peer(name).session;
                 self.agent_call(name, AgentCall::Leave { session })

@@ -72,6 +72,7 @@ use std::path::PathBuf;
 use std::rc::{Rc, Weak};
 
 use event_listener::Event;
+use mesita_core::Refusal;
 use mesita_core::agent::ledger::Record;
 use mesita_core::agent::{Input, Output};
 use mesita_core::drive::sent;
@@ -243,8 +244,8 @@ pub(crate) enum Why {
     Left,
     /// Its keeper died: it has to start again.
     KeeperGone,
-    /// It has less than frameworks keep on it.
-    TooSmall,
+    /// It has less than frameworks keep on it, or its ledger is a copy or older.
+    Unfit,
 }
 
 /// Told once, to whoever waits.
@@ -405,6 +406,10 @@ impl Node for AgentNode {
             Output::KeepBody(body) => self.port.bodies.borrow_mut().keep(body),
             Output::DropBody(body) => self.port.bodies.borrow_mut().drop(body),
             Output::Left => self.over.tell(Why::Left),
+            Output::Outlived => {
+                log::error!("{}", Refusal::LedgerOutlived.sentence());
+                self.over.tell(Why::Unfit);
+            }
             Output::Disk { full } => {
                 self.disk_full.set(full);
                 // What is left of containers that ended goes now.

@@ -195,7 +195,7 @@ impl AgentNode {
             node.port.put(&Input::Container { container, ended: None });
         }
         node.tell_clock();
-        node.port.put_then(&Input::Recovered { boot }, Vec::new(), node.or_too_small());
+        node.port.put_then(&Input::Recovered { boot }, Vec::new(), node.or_unfit());
         node.take_up(&held);
         node.take_up_docker(&of_docker);
         node.serve_keeper();
@@ -212,17 +212,20 @@ impl AgentNode {
         self.port.put(&Input::Clock { synchronised });
     }
 
-    /// Ends the agent when what frameworks keep on it does not fit: else it would be given up.
-    fn or_too_small(&self) -> impl FnOnce(Result<(), Refusal>) + 'static {
+    /// Ends the agent when what its ledger says does not fit: else that would be given up.
+    fn or_unfit(&self) -> impl FnOnce(Result<(), Refusal>) + 'static {
         let of = self.me.clone();
         move |result| {
             let (Err(refusal), Some(node)) = (result, of.upgrade()) else { return };
-            log::error!(
-                "this agent has less than what frameworks have reserved of it and keep on it, or less \
+            match refusal {
+                Refusal::LedgerOutlived => log::error!("{refusal}"),
+                _ => log::error!(
+                    "this agent has less than what frameworks have reserved of it and keep on it, or less \
                  room for what its ledger knows ({refusal}): start it with --resources, --size and \
                  --capacity of at least as much as before"
-            );
-            node.over.tell(super::Why::TooSmall);
+                ),
+            }
+            node.over.tell(super::Why::Unfit);
         }
     }
 

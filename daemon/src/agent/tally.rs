@@ -275,6 +275,7 @@ impl Tally {
             | Record::Described { .. }
             | Record::Began { .. }
             | Record::Rebooted { .. }
+            | Record::Outlived
             | Record::Limits { .. } => {}
         }
         false

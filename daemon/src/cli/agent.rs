@@ -34,7 +34,7 @@ enum End {
     Signal,
     Left,
     KeeperGone,
-    TooSmall,
+    Unfit,
 }
 
 pub(super) fn main(flags: Agent) -> Result<ExitCode, Failure> {
@@ -119,7 +119,7 @@ pub(super) fn main(flags: Agent) -> Result<ExitCode, Failure> {
             match agent.over.wait().await {
                 Why::Left => End::Left,
                 Why::KeeperGone => End::KeeperGone,
-                Why::TooSmall => End::TooSmall,
+                Why::Unfit => End::Unfit,
             }
         };
         let end = futures_lite::future::or(told, over).await;
@@ -130,13 +130,13 @@ pub(super) fn main(flags: Agent) -> Result<ExitCode, Failure> {
                 agent.clears_up().await;
                 agent.end_docker().await;
             }
-            End::Signal | End::TooSmall => {}
+            End::Signal | End::Unfit => {}
         }
         end
     });
     match end {
         End::Signal | End::Left => Ok(ExitCode::SUCCESS),
-        End::TooSmall => Ok(ExitCode::FAILURE),
+        End::Unfit => Ok(ExitCode::FAILURE),
         End::KeeperGone => {
             // A keeper can only be made before the first thread.
             log::warn!("starting again, with a new keeper");

@@ -34,8 +34,16 @@ fn directory(given: Option<&PathBuf>) -> Result<PathBuf, Failure> {
 /// Prints all of it, if all of it is there.
 fn export(at: &RegistryAt) -> Result<ExitCode, Failure> {
     let (identity, store) = open(at)?;
-    whole(&identity, &store)?;
     let facts = store.facts();
+    // Of the only master of a cluster nobody knows more.
+    if facts.quarantined && identity.is_alone() && facts.held == facts.accepted {
+        log::warn!(
+            "this registry is older than what its agents have obeyed: what was decided since then is lost, and \
+             they follow it only by `mesita registry import --new-generation --i-lost-quorum`"
+        );
+    } else {
+        whole(&identity, &store)?;
+    }
     let values = store.values();
     let is = |bytes: &[u8]| row(facts.cluster, bytes);
     let origin = Origin::of(facts, rows(&values), is, stored(&values));

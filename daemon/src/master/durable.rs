@@ -1,6 +1,8 @@
 //! What a leader of several masters decides, on its way to all of them: what asks for it is answered
 //! when a majority has it.
 
+use std::cell::RefCell;
+use std::collections::BTreeMap;
 use std::rc::Rc;
 
 use mesita_core::Refusal;
@@ -8,7 +10,7 @@ use mesita_core::master::Fact;
 use mesita_core::registry::rows::Row;
 use mesita_core::table::Id;
 use mesita_core::wire::agent::AgentEvent;
-use mesita_core::wire::event::AgentInfo;
+use mesita_core::wire::event::{AgentInfo, Event};
 use mesita_core::wire::gossip::Table;
 use mesita_core::wire::operator::{MachineId, OperatorCall, OperatorEvent, OperatorVerb, Planned};
 use mesita_core::wire::{BodyRef, Head, decode};
@@ -146,6 +148,58 @@ impl MasterNode {
             }
         });
         true
+    }
+}
+
+/// What a framework is told that subscribed, and what follows it, in order, until a majority has whose it
+/// is: whoever leads next would give its id to the first that names it. That takes one write, or as
+/// long as a leader without a majority lasts.
+#[derive(Default)]
+pub(super) struct Welcomes(RefCell<BTreeMap<Id, Vec<Held>>>);
+
+struct Held {
+    head: Vec<u8>,
+    bodies: Vec<BodyRef>,
+}
+
+impl MasterNode {
+    /// Holds a head for a framework that is not to hear it yet. False: it is to hear it now.
+    pub(super) fn holds_back(&self, conn: Id, head: &[u8], bodies: &[BodyRef]) -> bool {
+        let mut welcomes = self.welcomes.0.borrow_mut();
+        let begins = !welcomes.contains_key(&conn);
+        if begins {
+            let subscribed = || matches!(decode(head), Ok(Head::Event(Event::Subscribed { .. })));
+            // Most heads go to nobody who waits: they are looked at no further.
+            if !self.is_behind() || !subscribed() {
+                return false;
+            }
+        }
+        bodies.iter().for_each(|body| self.port.bodies.borrow_mut().keep(*body));
+        let held = Held { head: head.to_vec(), bodies: bodies.to_vec() };
+        welcomes.entry(conn).or_default().push(held);
+        drop(welcomes);
+        if begins {
+            let me = self.me.clone();
+            self.when_durable(move || {
+                if let Some(me) = me.upgrade() {
+                    me.welcome(conn);
+                }
+            });
+        }
+        true
+    }
+
+    /// Something that was decided is not durable yet.
+    fn is_behind(&self) -> bool {
+        self.set().is_some_and(|set| set.is_behind())
+    }
+
+    fn welcome(&self, conn: Id) {
+        let held = self.welcomes.0.borrow_mut().remove(&conn);
+        for Held { head, bodies } in held.into_iter().flatten() {
+            self.send_now(conn, &head, &bodies);
+            self.port.drop_bodies(&bodies);
+        }
     }
 }
 

@@ -20,6 +20,7 @@ use serde::de::DeserializeOwned;
 
 use super::MasterNode;
 use super::proofs::RENEWED;
+use super::requests::OUTCOME_UNKNOWN;
 use crate::access::tokens::{
     FIRST_TOKENS, NODES, NODES_EACH, Node, NodeRole, NodeState, PROOFS, TOKEN, TOKENS, Token,
     credential, kept, read,
@@ -97,8 +98,8 @@ impl MasterNode {
             Some(why) => self.audit.note_stranger(who.as_deref().unwrap_or("nobody"), "join", why),
             None => self.audit.note(who.as_deref().unwrap_or("nobody"), "join", id, None),
         }
-        if done.is_ok() {
-            self.durable().await;
+        if done.is_ok() && !self.durable().await {
+            return Some(Err(OUTCOME_UNKNOWN.to_owned()));
         }
         Some(done)
     }

@@ -155,6 +155,7 @@ pub(crate) struct MasterNode {
     agent_conns: RefCell<BTreeMap<AgentId, Id>>,
     /// Clients that the core was told of, because they operate the cluster.
     operators: RefCell<BTreeSet<Id>>,
+    welcomes: durable::Welcomes,
     counted: counted::Counted,
     tallies: tallies::Tallies,
     /// When it began to lead, by the wall clock; 0 = not yet.
@@ -162,6 +163,8 @@ pub(crate) struct MasterNode {
     /// When the process began, by the wall clock.
     started_us: u64,
     pub(crate) led: event_listener::Event,
+    /// It leads no more, and begins again.
+    deposed: event_listener::Event,
     /// Its part in the election, if it is one of a set.
     pub(crate) of_set: RefCell<Weak<SetNode>>,
     me: Weak<Self>,
@@ -200,11 +203,13 @@ impl MasterNode {
             introduced: RefCell::default(),
             agent_conns: RefCell::default(),
             operators: RefCell::default(),
+            welcomes: durable::Welcomes::default(),
             counted: counted::Counted::default(),
             tallies: tallies::Tallies::default(),
             elected_us: Cell::new(0),
             started_us: clock::wall_us(),
             led: event_listener::Event::new(),
+            deposed: event_listener::Event::new(),
             of_set: RefCell::default(),
             me: me.clone(),
         })
@@ -259,7 +264,7 @@ impl MasterNode {
     /// Passes a head on to its connection.
     fn send(&self, conn: Id, head: &[u8], bodies: &[BodyRef]) {
         self.core_answers(conn, head);
-        if !self.answer_when_durable(conn, head, bodies) {
+        if !self.holds_back(conn, head, bodies) && !self.answer_when_durable(conn, head, bodies) {
             self.send_now(conn, head, bodies);
         }
     }

@@ -8,6 +8,7 @@ use mesita_core::wire::link::Parting;
 use mesita_core::wire::svc::CloseReason;
 
 use super::MasterNode;
+use super::requests::OUTCOME_UNKNOWN;
 use crate::access::tokens::{Node, NodeState, PROOFS, PROOFS_EACH, Proof, read};
 use crate::conn::Conn;
 use crate::conn::streams::{Streams, refuse};
@@ -35,7 +36,9 @@ impl MasterNode {
         let (me, conn) = (self.me.clone(), Rc::clone(conn));
         self.tasks.go(async move {
             let Some(me) = me.upgrade() else { return };
-            me.durable().await;
+            if !me.durable().await {
+                return handle.close(CloseReason::Gone, OUTCOME_UNKNOWN);
+            }
             log::info!("{} proves who it is by another key", conn.caller.name);
             let same = |other: &&Rc<Conn>| other.peer.key == conn.peer.key && other.id != conn.id;
             for other in me.conns.all().iter().filter(same) {

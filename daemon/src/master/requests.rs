@@ -162,7 +162,7 @@ impl Requests {
 }
 
 /// What is said when nobody knows whether a call was done.
-pub(super) const UNKNOWN: &str = "this master leads no more, and whether this was done is not known: \
+pub(super) const OUTCOME_UNKNOWN: &str = "this master leads no more, and whether this was done is not known: \
                                   ask again, with the same id if it has one (Idempotency-Key)";
 
 impl MasterNode {
@@ -202,8 +202,8 @@ impl MasterNode {
         }
         let receiver = match begun {
             Begun::Done => {
-                self.durable().await;
-                return (Ok(()), String::new());
+                let kept = self.durable().await;
+                return if kept { (Ok(()), String::new()) } else { unknown() };
             }
             Begun::Flying(receiver) => receiver,
             Begun::New(receiver) => {
@@ -292,6 +292,7 @@ impl MasterNode {
 
     /// This master leads no more: whoever waits for an answer is told that there is none.
     pub(crate) fn answers_unknown(&self) {
+        self.deposed.notify(usize::MAX);
         let waiting = std::mem::take(&mut *self.waiting.borrow_mut());
         for sender in waiting.into_values() {
             let _ = sender.try_send(unknown());
@@ -336,7 +337,7 @@ impl MasterNode {
 
 /// What is said to whoever waits in vain.
 pub(super) fn unknown() -> Answer {
-    (Err(Refusal::OutcomeUnknown), UNKNOWN.to_owned())
+    (Err(Refusal::OutcomeUnknown), OUTCOME_UNKNOWN.to_owned())
 }
 
 /// True for what an agent does, which has its own word on it.

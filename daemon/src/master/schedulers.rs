@@ -23,6 +23,7 @@ use prost::Message;
 
 use super::MasterNode;
 use super::counted::Awaited;
+use super::requests::OUTCOME_UNKNOWN;
 use super::strangers::{Strangers, nameless};
 use super::verdicts::Verdicts;
 use crate::conn::Ends;
@@ -248,7 +249,9 @@ impl MasterNode {
         if call.r#type() == Type::Teardown {
             // That it is gone is kept by a majority, or nobody was told so.
             let _ = self.put_and_wait(&scheduler, said).await?;
-            self.durable().await;
+            if !self.durable().await {
+                return Err(early(StatusCode::SERVICE_UNAVAILABLE, OUTCOME_UNKNOWN));
+            }
             return Ok(status(StatusCode::ACCEPTED));
         }
         self.port.room().await;

@@ -14,6 +14,7 @@ use mesita_core::wire::svc::{CloseReason, Keep};
 use serde_json::{Value, json};
 
 use super::MasterNode;
+use super::requests::OUTCOME_UNKNOWN;
 use crate::access::tokens::{NodeRole, Token};
 use crate::access::{denied, kept, tokens};
 use crate::conn::Conn;
@@ -198,7 +199,9 @@ impl MasterNode {
             self.store.borrow_mut().refused += 1;
         }
         let done = done?;
-        self.durable().await;
+        if !self.durable().await {
+            return Err((CloseReason::Gone, OUTCOME_UNKNOWN.to_owned()));
+        }
         if asked.owner == kept::OWNER {
             self.principals_changed();
         }
@@ -206,14 +209,21 @@ impl MasterNode {
         Ok(done)
     }
 
-    /// Waits until a majority has everything that was stored so far.
-    pub(super) async fn durable(&self) {
+    /// Waits until a majority has everything that was stored so far. False: this master leads no more,
+    /// and whether a majority has it is not known.
+    #[must_use]
+    pub(super) async fn durable(&self) -> bool {
+        let deposed = self.deposed.listen();
         let (sender, receiver) = async_channel::bounded::<()>(1);
         self.when_durable(move || {
             let _ = sender.try_send(());
         });
-        // A leader that is none any more begins again, and answers nobody.
-        let _ = receiver.recv().await;
+        let kept = async { receiver.recv().await.is_ok() };
+        let unsure = async {
+            deposed.await;
+            false
+        };
+        futures_lite::future::or(kept, unsure).await
     }
 
     /// The nodes that a change would revoke, if it is one of theirs.
@@ -463,7 +473,8 @@ const fn status_of(reason: CloseReason) -> StatusCode {
         CloseReason::Denied => StatusCode::FORBIDDEN,
         CloseReason::Conflict => StatusCode::PRECONDITION_FAILED,
         CloseReason::Overloaded => StatusCode::INSUFFICIENT_STORAGE,
-        CloseReason::Done | CloseReason::Unsupported | CloseReason::Gone | CloseReason::Failed => {
+        CloseReason::Gone => StatusCode::SERVICE_UNAVAILABLE,
+        CloseReason::Done | CloseReason::Unsupported | CloseReason::Failed => {
             StatusCode::BAD_REQUEST
         }
     }

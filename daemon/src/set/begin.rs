@@ -100,6 +100,14 @@ pub(crate) fn begin(wanted: &Wanted<'_>) -> Result<(Plan, Begun), Refused> {
     let identity = match (facts.formed, identity) {
         (true, Some(mut identity)) => {
             refuse_formed(wanted, &facts, &key, identity.given_up, again)?;
+            let members = facts.meta.roster.members.len();
+            if !alone && masters.len() != members {
+                log::warn!(
+                    "--masters names {}, and this set has {members}: the list says where they may be found; \
+                     who they are is changed by `mesita masters add`, `remove` and `replace`",
+                    masters.len()
+                );
+            }
             identity.masters = masters;
             identity
         }
@@ -199,10 +207,11 @@ fn refuse_formed(
 }
 
 /// Said of a master whose id is over.
-pub(crate) const QUARANTINED: &str = "the other masters remember more of this one than its disk, or there are two of it: an older \
-     copy of its work directory was put back, or one runs twice. Its id is over, so that nothing is \
-     decided twice; the others go on. Remove it from the set and add a new one with an empty work \
-     directory";
+pub(crate) const QUARANTINED: &str = "the other masters or the agents remember more of this one than its disk, or there are two of it: \
+     an older copy of its work directory was put back, or one runs twice. Its id is over, so that nothing \
+     is decided twice; the others go on. Remove it from the set and add a new one with an empty work \
+     directory. If it is the only one: put back its newest work directory, or give its registry to a new \
+     one by `mesita registry export` and `mesita registry import --new-generation --i-lost-quorum`";
 
 /// Said of a master whose set was given up.
 pub(crate) const GIVEN_UP: &str = "an operator has given this set of masters up: its registry was imported elsewhere with \

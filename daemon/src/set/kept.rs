@@ -36,7 +36,7 @@ pub(crate) enum About {
 }
 
 impl About {
-    fn of(row: &Row<'_>) -> Self {
+    pub(super) fn of(row: &Row<'_>) -> Self {
         match row {
             Row::Weight { role, .. } => Self::Weight((*role).into()),
             Row::Quota { role, .. } => Self::Quota((*role).into()),
@@ -299,9 +299,14 @@ impl Rows {
         self.ask(Table::Redo, 0, EMPTY.to_vec());
     }
 
+    /// Something that was asked for is not durable yet.
+    pub(super) const fn is_behind(&self) -> bool {
+        self.durable < self.asked
+    }
+
     /// Calls `then` when everything asked for so far is durable: at once, if it is.
     pub(super) fn when_durable(&mut self, then: Then) -> Option<Then> {
-        if self.durable >= self.asked {
+        if !self.is_behind() {
             return Some(then);
         }
         self.waiting.push_back((self.asked, then));

@@ -740,7 +740,8 @@ impl SetNode {
         let Some(origin) = origin else { return false };
         let mut rows = self.rows.borrow_mut();
         origin.rows().for_each(|bytes| {
-            if let Some(row) = Row::read(&bytes) {
+            // This may be the second attempt, and what was decided since the first counts.
+            if let Some(row) = Row::read(&bytes).filter(|row| !rows.has(&About::of(row))) {
                 rows.keep(&row);
             }
         });
@@ -874,6 +875,11 @@ impl SetNode {
     pub(crate) fn forget(&self, about: &About) {
         self.rows.borrow_mut().forget(about);
         self.propose();
+    }
+
+    /// A majority does not have everything yet that was decided.
+    pub(crate) fn is_behind(&self) -> bool {
+        self.rows.borrow().is_behind()
     }
 
     /// Calls `then` when a majority has everything that was decided so far.

@@ -177,10 +177,11 @@ impl Origin {
         write().map_err(|error| Refused::Io(path.clone(), error))
     }
 
-    /// All of it is durable elsewhere.
+    /// All of it is durable elsewhere: after a power cut, too, it is not put in once more.
     pub(crate) fn is_done(meta: &Path) {
         let path = meta.join("origin");
-        if let Err(error) = std::fs::remove_file(&path) {
+        let synced = || std::fs::File::open(meta)?.sync_all();
+        if let Err(error) = std::fs::remove_file(&path).and_then(|()| synced()) {
             log::warn!("{}: {error}", path.display());
         }
     }

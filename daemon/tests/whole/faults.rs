@@ -9,11 +9,12 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
+use crate::kills;
 use crate::lans::Lan;
 use crate::masters::{Set, copy_all, gated};
 use crate::network::or_skipped;
 use crate::world::{
-    Agent, Master, Process, Signal, World, eventually, get, has_cgroups, needs_root,
+    Agent, Master, Process, Signal, World, eventually, get, has_cgroups, lives, needs_root,
 };
 
 /// A small file system in memory, at a directory of the test; gone with this.
@@ -592,7 +593,7 @@ fn an_older_copy_of_a_master_is_found_out_by_what_the_others_remember() {
 }
 
 #[test]
-fn an_agent_that_lost_its_ledger_begins_anew_and_one_with_an_older_ledger_says_so() {
+fn an_agent_that_lost_its_ledger_begins_anew_and_one_with_an_older_ledger_ends_and_says_so() {
     let world = World::new();
     let master = world.master(&[]);
     let mut agent = master.agent(&[]);
@@ -607,12 +608,91 @@ fn an_agent_that_lost_its_ledger_begins_anew_and_one_with_an_older_ledger_says_s
     }
     agent.kill();
     fs::write(&ledger, older).unwrap();
-    agent.start();
-    agent.process().says("another copy of its work directory runs, or this one is older");
-    agent.kill();
+    // By starting more often than the other it would be the later one.
+    for _ in 0..6 {
+        let said = agent.ends();
+        assert_eq!(said.status, 1, "{}", said.err);
+        let reason = "another copy of its work directory runs, or this one is older";
+        assert!(said.err.contains(reason), "{}", said.err);
+        assert!(!said.err.contains(registered), "{}", said.err);
+    }
     fs::remove_file(&ledger).unwrap();
     agent.start();
     agent.process().says(registered);
+    agent.leave();
+    master.stop();
+    world.nothing_is_left();
+}
+
+#[test]
+fn an_older_ledger_ends_no_task_of_a_later_start() {
+    let world = World::new();
+    let master = world.master(&[]);
+    let mut agent = master.agent(&[]);
+    agent.process().says("registered with the master");
+    let ledger = agent.work_dir().join("meta/ledger");
+    agent.kill();
+    let older = fs::read(&ledger).unwrap();
+    agent.start();
+    let (run, pid) = kills::gated(&world, &master, "t", "exit 5");
+    agent.kill();
+    let newest = fs::read(&ledger).unwrap();
+    fs::write(&ledger, older).unwrap();
+    let said = agent.ends();
+    assert_eq!(said.status, 1, "{}", said.err);
+    assert!(said.err.contains("or this one is older"), "{}", said.err);
+    assert!(lives(pid), "{}", said.err);
+    // Nor has it made the mistake last.
+    fs::write(&ledger, newest).unwrap();
+    agent.start();
+    kills::open_gate(&world, "t");
+    assert_eq!(run.end().status, 5);
+    agent.leave();
+    master.stop();
+    world.nothing_is_left();
+}
+
+#[test]
+fn an_older_work_directory_of_the_only_master_is_found_out_by_its_agents() {
+    let world = World::new();
+    let mut master = world.master(&[]);
+    let agent = master.agent(&[]);
+    agent.process().says("registered with the master");
+    master.kill();
+    let dir = world.path(&format!("master-{}", master.port));
+    let copy = world.path("copy");
+    copy_all(&dir, &copy);
+    for _ in 0..2 {
+        master.start();
+        let registered = || master.rows(&["--agents"]).iter().any(|row| row["state"] == "active");
+        eventually(registered, || agent.process().err());
+        master.kill();
+    }
+    fs::remove_dir_all(&dir).unwrap();
+    copy_all(&copy, &dir);
+    master.start();
+    let first = master.process.take().unwrap().end();
+    let port = master.port.to_string();
+    let again = ["master", "--port", &port, "--work-dir", dir.to_str().unwrap()];
+    let again = world.told(&again);
+    assert_eq!((first.status, again.status), (1, 2));
+    for said in [first, again] {
+        let reason = "an older copy of its work directory was put back";
+        assert!(said.err.contains(reason), "{}", said.err);
+    }
+    // What it says to do.
+    let (old, text) = (world.path("old"), world.path("registry.json"));
+    fs::rename(&dir, &old).unwrap();
+    let exported = world.told(&["registry", "export", "--work-dir", old.to_str().unwrap()]);
+    assert_eq!(exported.status, 0, "{}", exported.err);
+    fs::write(&text, exported.out).unwrap();
+    let import = ["registry", "import", text.to_str().unwrap()];
+    let into = ["--new-generation", "--i-lost-quorum", "--work-dir", dir.to_str().unwrap()];
+    let imported = world.told(&[&import[..], &into].concat());
+    assert_eq!(imported.status, 0, "{}", imported.err);
+    master.start();
+    let registered = || master.rows(&["--agents"]).iter().any(|row| row["state"] == "active");
+    eventually(registered, || agent.process().err());
     agent.leave();
     master.stop();
     world.nothing_is_left();

@@ -207,6 +207,14 @@ fn a_registry_is_taken_out_of_one_master_and_put_into_another() {
     }
     master.start();
     becomes(&master, "pi1", "deactivated");
+    // A power cut may bring the text back: what was decided since then counts.
+    told(&master, &world, &["quota", "set", "eng", "--limit", "cpus:1", "--force"]);
+    let changed = listed(&master, &world);
+    assert_ne!(changed, before);
+    master.kill();
+    std::fs::copy(&file, new.join("meta/origin")).unwrap();
+    master.start();
+    assert_eq!(listed(&master, &world), changed);
     agent.leave();
     master.stop();
     world.nothing_is_left();

@@ -8,7 +8,7 @@ use crate::world::{
 };
 
 /// Runs a task that waits for a gate, and gives its pid when it has begun.
-fn gated(world: &World, master: &Master<'_>, name: &str, end: &str) -> (Process, i32) {
+pub(crate) fn gated(world: &World, master: &Master<'_>, name: &str, end: &str) -> (Process, i32) {
     let gate = world.path(&format!("gate-{name}"));
     let line = format!("echo pid $$; until [ -e {} ]; do sleep 0.05; done; {end}", gate.display());
     let run = master.run(&["--name", name, "--command", &line]);
@@ -17,7 +17,7 @@ fn gated(world: &World, master: &Master<'_>, name: &str, end: &str) -> (Process,
     (run, pid)
 }
 
-fn open_gate(world: &World, name: &str) {
+pub(crate) fn open_gate(world: &World, name: &str) {
     std::fs::write(world.path(&format!("gate-{name}")), "").unwrap();
 }
 

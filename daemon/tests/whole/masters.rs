@@ -511,6 +511,10 @@ fn a_work_directory_is_what_it_is() {
     set.kill(one);
     refused(set.begin(one, &["--bootstrap"]), "without --bootstrap");
     refused(set.begin(one, &["--size=tiny"]), "--size");
+    let two = format!("{},{}", set.address(one), set.address(leader));
+    let process = set.begin_in(set.work_dir(one), set.ports[one], &two, &[]);
+    process.says("--masters names 2, and this set has 3");
+    process.kill();
     let alone = world.told(&[
         "master",
         "--port",

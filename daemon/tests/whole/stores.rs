@@ -8,7 +8,7 @@ use serde_json::Value;
 use crate::frameworks::example;
 use crate::http::{Answer, ask};
 use crate::masters::Set;
-use crate::world::{NOBODY, Said, World, eventually, is_root};
+use crate::world::{NOBODY, Said, Signal, World, eventually, is_root};
 
 impl Set<'_> {
     fn store(&self, words: &[&str]) -> Said {
@@ -238,6 +238,29 @@ fn a_framework_in_rust_keeps_a_number_with_the_masters() {
     set.leader();
     assert!(run(&set).starts_with("2\n"));
     assert_eq!(set.value("runs"), "3");
+    set.stop();
+    world.nothing_is_left();
+}
+
+#[test]
+fn who_stores_while_a_reign_ends_hears_that_it_is_not_known_whether_it_was_done() {
+    let world = World::new();
+    let set = Set::made(&world, &["--timing=slow"]);
+    let leader = set.leader();
+    let others = set.alive().into_iter().filter(|at| *at != leader);
+    let others: Vec<usize> = others.collect();
+    others.iter().for_each(|at| set.process(*at).signal(Signal::STOP));
+    let answer = put(set.ports[leader], "state", &[("If-None-Match", "*")], b"one");
+    assert_eq!(answer.status, 503, "{}", answer.text());
+    let unsure = "whether this was done is not known";
+    assert!(answer.text().contains(unsure), "{}", answer.text());
+    others.iter().for_each(|at| set.process(*at).signal(Signal::CONT));
+    // It was done or not, and asking again says which.
+    set.leader();
+    let again = set.store(&["put", "state", "one", "--if-version=0"]);
+    let there = again.status == 1 && again.err.contains("has version");
+    assert!(again.status == 0 || there, "{}", again.err);
+    assert_eq!(set.value("state"), "one");
     set.stop();
     world.nothing_is_left();
 }

@@ -177,6 +177,8 @@ impl Cluster {
                 self.append(agent, sequence, &record, sync, bodies);
             }
             agent::Output::Hand(hand) => self.hand(agent, hand),
+            // No life puts back an older ledger or copies one.
+            agent::Output::Outlived => panic!("an agent is taken for a copy of itself"),
             // Noted with the step.
             agent::Output::Session { .. }
             | agent::Output::Identity { .. }

@@ -16,8 +16,14 @@ const KEPT: [Table; 4] = [Table::Agents, Table::Frameworks, Table::Roles, Table:
 
 /// What is done when a majority has everything decided before.
 pub(super) enum Ready {
-    Send { conn: Id, head: Vec<u8>, bodies: Vec<BodyRef> },
+    Send {
+        conn: Id,
+        head: Vec<u8>,
+        bodies: Vec<BodyRef>,
+    },
     Marked(Id),
+    /// What is held for that connection.
+    Welcome(Id),
 }
 
 pub(super) struct MasterNode {
@@ -27,6 +33,8 @@ pub(super) struct MasterNode {
     pub(super) ticking: Time,
     rows: Rows,
     ready: Rc<RefCell<Vec<Ready>>>,
+    /// What frameworks are not to hear yet that have subscribed.
+    welcomes: BTreeMap<Id, Vec<(Vec<u8>, Vec<BodyRef>)>>,
     /// The change that is on its way.
     ticket: Option<u32>,
     pub(super) model: Model,
@@ -43,6 +51,7 @@ impl MasterNode {
             ticking: Time::NEVER,
             rows: Rows::new(shape),
             ready: Rc::default(),
+            welcomes: BTreeMap::new(),
             ticket: None,
             model: Model::default(),
             unwritten: VecDeque::new(),
@@ -125,6 +134,7 @@ impl Cluster {
         let node = self.master(id);
         node.life += 1;
         node.rows = rows;
+        node.welcomes.clear();
         node.drive = Some(Drive::new(front, buffer));
         self.begin_threads(Node::Master(id));
         for (_, input) in inputs {
@@ -215,6 +225,9 @@ impl Cluster {
         match read::<master::Output<'_>>(output) {
             master::Output::Send { conn, head } => {
                 let welcome = matches!(head, Head::AgentEvent(AgentEvent::Registered { .. }));
+                if self.holds_back(id, conn, &head, bodies) {
+                    return;
+                }
                 if welcome || matches!(head, Head::OperatorEvent(_)) {
                     let (head, bodies) = (bytes_of(&head), bodies.to_vec());
                     self.when_durable(id, Ready::Send { conn, head, bodies });
@@ -289,12 +302,36 @@ impl Cluster {
         }
     }
 
+    /// A framework hears that it subscribed, and what follows, when a majority has whose it is.
+    fn holds_back(&mut self, id: u8, conn: Id, head: &Head<'_>, bodies: &[BodyRef]) -> bool {
+        let subscribed = matches!(head, Head::Event(Event::Subscribed { .. }));
+        let begins = !self.master(id).welcomes.contains_key(&conn);
+        if begins && !subscribed {
+            return false;
+        }
+        let held = (bytes_of(head), bodies.to_vec());
+        self.master(id).welcomes.entry(conn).or_default().push(held);
+        if begins {
+            self.when_durable(id, Ready::Welcome(conn));
+        }
+        true
+    }
+
     fn do_ready(&mut self, id: u8) {
         let ready = std::mem::take(&mut *self.master(id).ready.borrow_mut());
         for what in ready {
             match what {
                 Ready::Send { conn, head, bodies } => {
                     self.send_bytes(Node::Master(id), conn, head, &bodies);
+                }
+                Ready::Welcome(conn) => {
+                    let held = self.master(id).welcomes.remove(&conn).unwrap_or_default();
+                    if held.len() > 1 {
+                        self.saw("a subscription waits for a majority");
+                    }
+                    for (head, bodies) in held {
+                        self.send_bytes(Node::Master(id), conn, head, &bodies);
+                    }
                 }
                 Ready::Marked(agent) => {
                     self.saw("a mark is committed");

@@ -78,7 +78,7 @@ pub(super) fn main(job: Job, voice: Voice, any_resources: bool) -> Result<ExitCo
         tasks.go(Rc::clone(&client).stay_connected(here(&master, &tasks)));
         let running = async { Ok(app.to_the_end(&signals).await) };
         let broken = async {
-            let (Why::KeeperGone | Why::Left | Why::TooSmall) = agent.over.wait().await;
+            let (Why::KeeperGone | Why::Left | Why::Unfit) = agent.over.wait().await;
             Err(Failure::new(FAILED, "the keeper of this cluster died; its tasks are ended"))
         };
         let end = futures_lite::future::or(running, broken).await;

@@ -172,12 +172,17 @@ impl AgentNode {
         }
     }
 
-    /// What an executor holds with all of its tasks.
+    /// What an executor holds with all of its tasks, and how far above that they may go together.
+    /// Mesos: `computeExecutorLimits`.
     fn held_by(&self, container: ContainerId) -> TaskLimits {
         let mut all = TaskLimits::default();
-        for held in self.tally.held_in(container) {
+        for (held, above) in self.tally.limited_held_in(container) {
             let low_priority = self.options.spare.revocable_cpu_low_priority;
-            let one = limits(&held.list(), [0; 2], low_priority);
+            let one = limits(&held.list(), above, low_priority);
+            all.cpus_limit =
+                together((all.cpus_limit, all.cpus_milli), (one.cpus_limit, one.cpus_milli));
+            all.mem_limit =
+                together((all.mem_limit, all.mem_bytes), (one.mem_limit, one.mem_bytes));
             all.cpus_milli = all.cpus_milli.saturating_add(one.cpus_milli);
             all.mem_bytes = all.mem_bytes.saturating_add(one.mem_bytes);
             let disk = [all.disk_bytes, one.disk_bytes].into_iter().flatten();
@@ -619,6 +624,17 @@ impl AgentNode {
     }
 }
 
+/// How far two may go together, each with its limit, if it has one, and what it asked for: who has no
+/// limit of its own goes as far as it asked, as long as another has one.
+fn together(one: (Option<Cap>, u64), other: (Option<Cap>, u64)) -> Option<Cap> {
+    let most = |(cap, asked): (Option<Cap>, u64)| cap.unwrap_or(Cap::At(asked));
+    one.0.or(other.0)?;
+    match (most(one), most(other)) {
+        (Cap::At(one), Cap::At(other)) => Some(Cap::At(one.saturating_add(other))),
+        (Cap::Unlimited, _) | (_, Cap::Unlimited) => Some(Cap::Unlimited),
+    }
+}
+
 /// What a launch says of its container.
 fn container_of(
     launch: &HandLaunch<'_>,
@@ -662,5 +678,24 @@ pub(super) fn cut(message: &str) -> &str {
     match whole.rfind('\n') {
         Some(end) if whole.len() < message.len() => &whole[..end],
         _ => whole,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn limits_add_up_with_what_those_without_asked_for_and_none_at_all_is_more() {
+        let sum = |all: &[(Option<Cap>, u64)]| {
+            let add = |one: (Option<Cap>, u64), other: &(Option<Cap>, u64)| {
+                (together(one, *other), one.1 + other.1)
+            };
+            all.iter().fold((None, 0), add).0
+        };
+        assert_eq!(sum(&[(None, 3), (None, 4)]), None);
+        assert_eq!(sum(&[(None, 3), (Some(Cap::At(9)), 4), (None, 5)]), Some(Cap::At(17)));
+        let endless = (Some(Cap::Unlimited), 1);
+        assert_eq!(sum(&[(None, 3), endless, (Some(Cap::At(9)), 4)]), Some(Cap::Unlimited));
     }
 }

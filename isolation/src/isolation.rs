@@ -48,6 +48,8 @@ pub struct Options {
     pub key: [u8; 32],
     /// `--cgroups-enable-cfs`: CPUs asked for are also a cap.
     pub cgroups_enable_cfs: bool,
+    /// `--cgroups-limit-swap`: a limit of memory is one of memory and swap together.
+    pub cgroups_limit_swap: bool,
     /// `--min-task-mem`: no task is limited to less memory, in bytes.
     pub min_task_mem_bytes: u64,
     /// `--task-pids-max`: processes and threads of a task that does not say.
@@ -113,6 +115,7 @@ impl Options {
             cgroups_root: "mesita".to_owned(),
             key,
             cgroups_enable_cfs: false,
+            cgroups_limit_swap: true,
             min_task_mem_bytes: 1 << 20,
             task_pids_max: 1024,
             default_shm_bytes: None,

@@ -216,6 +216,13 @@ pub(crate) fn a_task_beyond_its_memory_is_killed_alone_and_told() {
     assert!(first.starts_with("Memory limit exceeded: Requested: 32MB Maximum Used: "), "{first}");
     let usage = walls.isolation.usage(container).unwrap();
     assert_eq!(usage.mem_limit_bytes, Some(32 * MIB));
+    // Nor does it have any swap.
+    let page = rustix::param::page_size() as u64;
+    for (file, most) in [("memory.memsw.limit_in_bytes", 32 * MIB + page), ("memory.swap.max", 0)] {
+        let directories = walls.directories(container);
+        let told = directories.iter().find_map(|at| std::fs::read_to_string(at.join(file)).ok());
+        assert!(told.is_none_or(|told| told.trim() == most.to_string()), "{file}");
+    }
     if let Some(peak) = usage.mem_peak_bytes {
         assert!((24 * MIB..=32 * MIB).contains(&peak), "{peak}");
     }

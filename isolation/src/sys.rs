@@ -184,9 +184,15 @@ pub trait Sys: fmt::Debug + Send + Sync {
     fn give_empty_to_project(&self, directory: &Path, id: u32) -> Result<(), Failure>;
     /// What a project has on the file system of a directory.
     fn project(&self, at: &Path, id: u32) -> Result<Project, Failure>;
-    /// Limits what it may take, in bytes, from where on it is told and from where on it is refused
-    /// more; 0 = not.
-    fn limit_project(&self, at: &Path, id: u32, soft: u64, hard: u64) -> Result<(), Failure>;
+    /// Limits what it may take: in bytes, from where on it is told and from where on it is refused
+    /// more, and how many files; 0 = not.
+    fn limit_project(
+        &self,
+        at: &Path,
+        id: u32,
+        bytes: (u64, u64),
+        files: u64,
+    ) -> Result<(), Failure>;
     /// The address of an interface of this process's network.
     fn address_of(&self, interface: &CStr) -> Option<Ipv4Addr>;
     /// True for uid 0.

@@ -414,8 +414,9 @@ impl AgentNode {
                 };
                 let limited = watch.until(async || {
                     let isolation = Arc::clone(&me.containers.isolation);
-                    let at = me.containers.at(id);
-                    let limited = me.containers.by_hand(move || isolation.limitation(at)).await;
+                    let (at, pid) = (me.containers.at(id), container.pid.get());
+                    let looked = move || isolation.limitation_of(at, pid);
+                    let limited = me.containers.by_hand(looked).await;
                     limited.ok().flatten()
                 });
                 if let Some(limitation) = futures_lite::future::or(limited, ended).await {

@@ -23,7 +23,7 @@ use std::path::{Path, PathBuf};
 
 use mesita_core::wire::task::Exit;
 
-use crate::cgroups::{At, Cgroups, Controller, Part, Place, Pressure, Why};
+use crate::cgroups::{self as cgroups_of, At, Cgroups, Controller, Part, Place, Pressure, Why};
 use crate::images::Image;
 use crate::isolation::Options;
 use crate::keeper::protocol::{self, Namespaces, RLIMITS_MAX, Step, Trouble};
@@ -137,6 +137,15 @@ impl Container<'_> {
     pub(crate) fn directory(&self, place: &Place) -> PathBuf {
         let all = &place.directory;
         self.part.map_or_else(|| self.at.below(all), |part| part.below(all))
+    }
+
+    /// Its processes, as far as they can be found.
+    pub(crate) fn processes(&self) -> Vec<u32> {
+        match (self.cgroups.of(self.at).first(), self.pid) {
+            (Some(directory), _) => cgroups_of::members(self.sys, directory),
+            (None, Some(pid)) => posix::accounts::inside(self.sys, pid),
+            (None, None) => Vec::new(),
+        }
     }
 
     /// Why it does not get what is around it, in place of its own.

@@ -582,10 +582,16 @@ impl Sys for Fake {
         Ok(self.lock().project.get(&id).copied().unwrap_or_default())
     }
 
-    fn limit_project(&self, _: &Path, id: u32, soft: u64, hard: u64) -> Result<(), Failure> {
+    fn limit_project(
+        &self,
+        _: &Path,
+        id: u32,
+        (soft, hard): (u64, u64),
+        files: u64,
+    ) -> Result<(), Failure> {
         let mut state = self.lock();
         state.project.entry(id).or_default().soft_bytes = soft;
-        state.log.push(format!("limit {id} {soft} {hard}"));
+        state.log.push(format!("limit {id} {soft} {hard} {files}"));
         Ok(())
     }
 

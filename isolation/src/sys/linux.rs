@@ -189,8 +189,14 @@ impl Sys for Linux {
         projects::of(at, id)
     }
 
-    fn limit_project(&self, at: &Path, id: u32, soft: u64, hard: u64) -> Result<(), Failure> {
-        projects::limit(at, id, soft, hard)
+    fn limit_project(
+        &self,
+        at: &Path,
+        id: u32,
+        bytes: (u64, u64),
+        files: u64,
+    ) -> Result<(), Failure> {
+        projects::limit(at, id, bytes, files)
     }
 
     fn address_of(&self, interface: &CStr) -> Option<Ipv4Addr> {

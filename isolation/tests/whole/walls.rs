@@ -503,10 +503,17 @@ pub(crate) fn hierarchies_that_are_named_hold_a_task_as_well() {
 }
 
 pub(crate) fn a_task_that_takes_more_disk_than_it_holds_is_told() {
+    // Its processes are those of its cgroups, or those below the one that was started.
+    for isolators in [&["disk/du"][..], &["disk/du", "cgroups/pids"]] {
+        ends_who_takes_too_much_disk(isolators);
+    }
+}
+
+fn ends_who_takes_too_much_disk(isolators: &[&str]) {
     let world = World::new();
     let (work_dir, key) = (Directory::new(), new_key());
     let options = Options {
-        isolators: Some(vec!["disk/du".to_owned()]),
+        isolators: Some(isolators.iter().map(|&name| name.to_owned()).collect()),
         work_dir: Some(work_dir.path().to_owned()),
         enforce_disk_quota: true,
         disk_watch_us: 100_000,
@@ -514,21 +521,27 @@ pub(crate) fn a_task_that_takes_more_disk_than_it_holds_is_told() {
     };
     let (isolation, _) = Isolation::new(&options, &LINUX).unwrap();
     let mut walls = Walls { world, isolation, key };
-    for (mib, beyond) in [(1, false), (4, true)] {
-        let mut plan = walls.world.role_plan(&["take-disk", &mib.to_string()]);
+    let cases = [
+        ("take-disk", 1, false),
+        ("take-disk", 4, true),
+        ("hide-disk", 1, false),
+        ("hide-disk", 4, true),
+    ];
+    for (role, mib, beyond) in cases {
+        let mut plan = walls.world.role_plan(&[role, &mib.to_string()]);
         let container = plan.container;
         let sandbox = mesita_isolation::sandbox::create(work_dir.path(), container, None).unwrap();
         plan.directory = std::ffi::CString::new(sandbox.to_str().unwrap()).unwrap();
         let limits = TaskLimits { disk_bytes: Some(2 * MIB), ..limits(64) };
         let prepared = walls.isolation.prepare(container, &limits).unwrap();
         walls.world.client.send(&prepared.request(plan)).unwrap();
-        walls.world.launched(container);
+        let pid = walls.world.launched(container);
         eventually(|| sandbox.join("taken").exists(), || "what it takes".to_owned());
         let [watch] = &walls.isolation.watch(container).unwrap()[..] else { panic!("a watch") };
         let patience = rustix::time::Timespec { tv_sec: 30, tv_nsec: 0 };
         assert_eq!(poll(&mut [PollFd::new(watch, PollFlags::IN)], Some(&patience)), Ok(1));
-        let told = walls.isolation.limitation(container).unwrap();
-        assert_eq!(told.map(|told| told.reason), beyond.then_some(Reason::Disk));
+        let told = walls.isolation.limitation_of(container, Some(pid)).unwrap();
+        assert_eq!(told.map(|told| told.reason), beyond.then_some(Reason::Disk), "{role}");
         walls.world.signal(container, Signal::KILL);
         walls.world.ended(container);
         walls.isolation.cleanup(container).unwrap();

@@ -46,10 +46,14 @@ fn read(pid: u32, stat: &str) -> Option<Process> {
     })
 }
 
-/// What the container of this process uses; none if it is gone.
-pub(super) fn of(sys: &dyn Sys, pid: u32) -> Option<Accounts> {
+/// The processes of the container of this process.
+pub(crate) fn inside(sys: &dyn Sys, pid: u32) -> Vec<u32> {
+    all_inside(sys, pid).iter().map(|process| process.pid).collect()
+}
+
+fn all_inside(sys: &dyn Sys, pid: u32) -> Vec<Process> {
     let proc = Path::new("/proc");
-    let names = sys.children(proc).ok()?;
+    let names = sys.children(proc).unwrap_or_default();
     let pids = names.iter().filter_map(|name| name.parse().ok()).take(PROCESSES_MAX);
     let mut all: Vec<Process> = pids
         .filter_map(|pid: u32| read(pid, &sys.read(&proc.join(format!("{pid}/stat"))).ok()?))
@@ -68,6 +72,12 @@ pub(super) fn of(sys: &dyn Sys, pid: u32) -> Option<Accounts> {
         }
     }
     all.retain(|process| inside.contains(&process.pid));
+    all
+}
+
+/// What the container of this process uses; none if it is gone.
+pub(super) fn of(sys: &dyn Sys, pid: u32) -> Option<Accounts> {
+    let all = all_inside(sys, pid);
     let page = rustix::param::page_size() as u64;
     (!all.is_empty()).then(|| {
         all.iter().fold(Accounts::default(), |sum, process| Accounts {
@@ -87,7 +97,7 @@ mod tests {
     fn put(sys: &Fake, pid: u32, parent: u32, session: u32, ticks: u64) {
         sys.put_directory(&format!("/proc/{pid}"));
         let stat = format!(
-            "{pid} (a b) c) S {parent} {session} {session} 0 -1 0 0 0 0 0 {ticks} 1 2 0 20 0 1 0 5 0 3 0"
+            "{pid} (a b) c) S {parent} {session} {session} 0 -1 0 0 0 0 0 {ticks} 1 2 0 20 0 2 0 5 0 3 0"
         );
         sys.put(&format!("/proc/{pid}/stat"), &stat);
     }

@@ -658,6 +658,12 @@ impl<'s> Isolation<'s> {
         self.each(|isolator| isolator.update(&container, limits))
     }
 
+    /// Has a container that runs use these devices of its own, and no other any more.
+    pub fn hold_devices(&self, at: impl Into<At>, own: &[Device]) -> Result<(), Error> {
+        let container = self.container(at.into());
+        self.each(|isolator| isolator.hold_devices(&container, own))
+    }
+
     /// Holds a persistent volume to its size, before anybody uses it that may take that much.
     pub fn hold_volume(&self, volume: &Path, bytes: u64) -> Result<(), Error> {
         self.each(|isolator| isolator.hold_volume(self.sys, volume, bytes))

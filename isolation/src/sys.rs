@@ -154,6 +154,13 @@ pub trait Sys: fmt::Debug + Send + Sync {
         directory: &Path,
         allowed: &[Device],
     ) -> Result<(), Failure>;
+    /// The same where processes run that may use others so far, each of these at any moment.
+    fn change_devices(
+        &self,
+        version: Version,
+        directory: &Path,
+        allowed: &[Device],
+    ) -> Result<(), Failure>;
     /// Why that cannot be done with v2, if it cannot.
     fn can_program_devices(&self) -> Result<(), Failure>;
     /// Whether a process's system calls can be filtered.

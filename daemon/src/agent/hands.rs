@@ -248,6 +248,7 @@ impl AgentNode {
                     container.started.set(true);
                     self.pump_terminal(container);
                     self.show_given(id);
+                    self.hold_to_devices_again();
                     self.introduce(id);
                     self.port.put(&Input::Started { container: id });
                     self.begin_checks(id, container);
@@ -537,6 +538,7 @@ impl AgentNode {
         self.show_given(id);
         if let Some(container) = self.containers.get(id) {
             container.pid.set(Some(pid));
+            self.hold_to_devices_again();
             self.pump_again(id, &container);
             self.begin_checks(id, &container);
             self.bound_logs_of(id, true);

@@ -96,6 +96,11 @@ pub trait Isolator: fmt::Debug + Send + Sync {
         Ok(())
     }
 
+    /// Has a container that runs use these devices and those of everybody, and no other any more.
+    fn hold_devices(&self, _container: &Container<'_>, _own: &[Device]) -> Result<(), Error> {
+        Ok(())
+    }
+
     /// Holds a persistent volume to its size, whoever uses it.
     fn hold_volume(&self, _sys: &dyn Sys, _volume: &Path, _bytes: u64) -> Result<(), Error> {
         Ok(())

@@ -103,6 +103,15 @@ impl Sys for Linux {
         devices::allow(self, version, directory, allowed)
     }
 
+    fn change_devices(
+        &self,
+        version: Version,
+        directory: &Path,
+        allowed: &[Device],
+    ) -> Result<(), Failure> {
+        devices::change(self, version, directory, allowed)
+    }
+
     fn can_program_devices(&self) -> Result<(), Failure> {
         devices::can_program()
     }

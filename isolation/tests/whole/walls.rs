@@ -780,7 +780,13 @@ pub(crate) fn the_unified_hierarchy_lets_a_task_open_the_devices_of_its_list_alo
     };
     // /dev/null as a whole, /dev/zero to be read.
     let list = [device(3, access), device(5, Device::READ)];
-    LINUX.allow_devices(Version::V2, &directory, &list).unwrap();
+    // It was another one, and is changed as often as that may be.
+    let other = [device(3, access), device(5, access), device(9, access)];
+    LINUX.allow_devices(Version::V2, &directory, &other).unwrap();
+    for _ in 0..100 {
+        LINUX.change_devices(Version::V2, &directory, &other).unwrap();
+    }
+    LINUX.change_devices(Version::V2, &directory, &list).unwrap();
     let script = "echo x >/dev/null || echo null; head -c 1 /dev/zero >/dev/null || echo zero;
                   (echo x >/dev/zero) 2>/dev/null && echo written;
                   head -c 1 /dev/urandom >/dev/null 2>&1 && echo random; echo done";

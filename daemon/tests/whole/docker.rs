@@ -314,6 +314,39 @@ fn a_task_runs_in_a_container_of_the_engines_and_is_told_as_mesos_tells_it() {
     engine.stop();
 }
 
+#[test]
+fn a_check_that_hangs_hangs_once() {
+    let world = World::new();
+    let Some(engine) = Engine::start(&world, &[]) else { return };
+    let (master, agent) = cluster(&world, &engine.socket(), &[]);
+    let mut framework = Framework::subscribe(&master, &json!({}));
+    let offer = framework.offer();
+    let mut hangs = contained(&offer, "hangs", "while :; do sleep 1; done");
+    // It goes on when it may, and so does the next one.
+    let line = "cd /mnt/mesos/sandbox; echo look >> looks; \
+                until cat may 2>/dev/null; do sleep 0.1; done";
+    let rhythm = json!({"delay_seconds": 0, "interval_seconds": 0.1, "timeout_seconds": 0.3});
+    hangs["health_check"] = json!({"type": "COMMAND", "command": {"value": line},
+        "grace_period_seconds": 1000});
+    hangs["health_check"].as_object_mut().unwrap().extend(rhythm.as_object().unwrap().clone());
+    framework.launch(&offer, &[hangs]);
+    running(&mut framework, "hangs");
+    let looks = || wrote(&agent, "looks").first().map_or(0, |text| text.lines().count());
+    eventually(|| looks() == 1, || looks().to_string());
+    std::thread::sleep(Duration::from_secs(3));
+    assert_eq!(looks(), 1);
+    let sandboxes = fs::read_dir(agent.work_dir().join("sandboxes")).unwrap().flatten();
+    for sandbox in sandboxes {
+        fs::write(sandbox.path().join("may"), "").unwrap();
+    }
+    while framework.status()["healthy"] != true {}
+    assert!(looks() > 1);
+    framework.accepted("TEARDOWN", &Value::Null);
+    agent.leave();
+    master.stop();
+    engine.stop();
+}
+
 /// The engine's containers are no descendants of a keeper, and their cgroups are not ours.
 #[test]
 fn a_process_in_a_container_may_not_use_the_cluster_that_runs_it() {

@@ -25,8 +25,8 @@ use crate::alarm;
 use crate::clock;
 use crate::command::{Command, variables_of};
 use crate::conn::Pipe;
-use crate::pb::mesita::TaskPublic;
-use crate::pb::mesos::v1::{CheckStatusInfo, ContainerStatus, TaskStatus};
+use crate::pb::mesita::{TaskPrivate, TaskPublic};
+use crate::pb::mesos::v1::{CheckInfo, CheckStatusInfo, ContainerStatus, HealthCheck, TaskStatus};
 use crate::tls::Outside;
 use crate::v1::checks::{Check, Health, Http, Look, Rhythm, found};
 use crate::v1::events::{network_info, own_address};
@@ -37,9 +37,12 @@ const REDIRECTS_MAX: usize = 5;
 const ANSWER_MAX: usize = 64 * 1024;
 
 impl AgentNode {
-    fn public_of(&self, id: ContainerId) -> TaskPublic {
+    /// The checks of a task, with what is secret in them.
+    fn checks_of(&self, id: ContainerId) -> (Option<CheckInfo>, Option<HealthCheck>) {
         // What cannot be read has no checks: it was read when the task was accepted.
-        TaskPublic::decode(&*self.tally.public_of(id)).unwrap_or_default()
+        let public = TaskPublic::decode(&*self.tally.public_of(id)).unwrap_or_default();
+        let private = TaskPrivate::decode(&*self.tally.private_of(id)).unwrap_or_default();
+        (private.check.or(public.check), private.health_check.or(public.health_check))
     }
 
     /// Before a task is told to run: its updates say from now on which process it is, and that it has a
@@ -49,13 +52,13 @@ impl AgentNode {
             // An executor: its tasks' updates are its own.
             return;
         }
-        let check = self.public_of(id).check.and_then(|check| Check::of(&check).ok());
+        let check = self.checks_of(id).0.and_then(|check| Check::of(&check).ok());
         self.tell_checked(id, check.map(|check| found(check.kind, None)));
     }
 
     /// A task runs: begins to look after it, if it asks for that.
     pub(super) fn begin_checks(&self, id: ContainerId, container: &Rc<Container>) {
-        let TaskPublic { check, health_check, .. } = self.public_of(id);
+        let (check, health_check) = self.checks_of(id);
         let Some(me) = self.me.upgrade() else { return };
         if let Some(check) = check.and_then(|check| Check::of(&check).ok()) {
             let (me, container) = (Rc::clone(&me), Rc::clone(container));

@@ -291,9 +291,10 @@ fn a_task_runs_in_a_container_of_the_engines_and_is_told_as_mesos_tells_it() {
     while framework.status()["healthy"] != true {}
     let used = &read_at(agent.port, "/monitor/statistics")[0]["statistics"];
     assert_eq!(used["mem_limit_bytes"], 32 << 20, "{used}");
-    assert!(
-        used["cpus_user_time_secs"].as_f64().is_some() && used["processes"].as_u64() >= Some(1)
-    );
+    assert!(used["cpus_user_time_secs"].as_f64().is_some() && used["threads"].as_u64() >= Some(1));
+    for told in ["mem_rss_bytes", "mem_file_bytes", "cpus_nr_throttled"] {
+        assert!(used[told].as_u64().is_some(), "{told}: {used}");
+    }
     framework.accepted("KILL", &json!({"task_id": {"value": "asked"}}));
     assert_eq!(framework.end_of("asked")["state"], "TASK_KILLED");
     assert!(wrote(&agent, "stdout").contains(&"here\nbye\n".to_owned()));

@@ -360,8 +360,10 @@ pub struct Usage {
     pub mem_limit_bytes: Option<u64>,
     /// Processes the kernel killed for memory.
     pub oom_kills: Option<u64>,
-    /// Processes and threads.
-    pub pids: Option<u64>,
+    /// Processes.
+    pub processes: Option<u64>,
+    /// Their threads, the first of each among them.
+    pub threads: Option<u64>,
     /// The limit of those.
     pub pids_limit: Option<u64>,
     /// Forks that the limit refused.

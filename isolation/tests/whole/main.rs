@@ -176,6 +176,8 @@ fn main() {
             what_a_container_is_short_of_is_told,
             hierarchies_that_are_named_hold_a_task_as_well,
             a_task_that_takes_more_disk_than_it_holds_is_told,
+            threads_are_told_from_processes,
+            a_device_that_is_taken_away_is_not_opened_again,
             leftovers_are_recovered_and_others_are_not_touched,
             a_namespaced_task_is_killed_by_its_cgroup,
             containers_inside_another_have_walls_of_their_own_and_end_with_it,

@@ -291,7 +291,7 @@ pub(crate) fn a_fork_bomb_stays_below_its_limit() {
     walls.world.said("refused after ");
     let usage = walls.isolation.usage(container).unwrap();
     assert_eq!(usage.pids_limit, Some(20));
-    assert!(usage.pids.unwrap() <= 20 && usage.pids_refused.unwrap() > 0, "{usage:?}");
+    assert!(usage.threads.unwrap() <= 20 && usage.pids_refused.unwrap() > 0, "{usage:?}");
     walls.end(container);
     // One that stays below is not touched.
     let (container, _) = walls.run(&few, &["forks", "5"]);
@@ -481,6 +481,43 @@ pub(crate) fn what_a_container_is_short_of_is_told() {
     } else {
         eventually(|| more().some_us > first.some_us + 50_000, || format!("{:?}", more()));
     }
+    walls.end(container);
+}
+
+/// A device that not everybody may open: the kernel's log, by the sort of rule that this machine has.
+pub(crate) fn a_device_that_is_taken_away_is_not_opened_again() {
+    use mesita_isolation::sys::{Device, DeviceKind};
+    let mut walls = Walls::with(Some(&["cgroups/devices"]));
+    let access = Device::READ | Device::WRITE | Device::MAKE;
+    let of =
+        |minor| Device { kind: DeviceKind::Character, major: Some(1), minor: Some(minor), access };
+    let own = TaskLimits { devices: vec![of(11)], ..limits(64) };
+    let (container, _) = walls.run(&own, &["open", "/dev/kmsg", "/dev/null"]);
+    let says = |walls: &mut Walls, wanted: &str| {
+        let before = walls.world.output().lines().count();
+        let last = |walls: &Walls| {
+            let output = walls.world.output();
+            (output.lines().count() > before + 1, output.lines().last() == Some(wanted))
+        };
+        eventually(|| last(walls) == (true, true), || walls.world.output());
+    };
+    says(&mut walls, "true true");
+    // Again and again: what was before is replaced.
+    for _ in 0..100 {
+        walls.isolation.hold_devices(container, &[of(12)]).unwrap();
+    }
+    says(&mut walls, "false true");
+    walls.isolation.hold_devices(container, &[of(11)]).unwrap();
+    says(&mut walls, "true true");
+    walls.end(container);
+}
+
+pub(crate) fn threads_are_told_from_processes() {
+    let mut walls = Walls::of_cgroups();
+    let (container, _) = walls.run(&limits(64), &["threads", "3"]);
+    walls.world.said("threads");
+    let usage = walls.isolation.usage(container).unwrap();
+    assert_eq!((usage.processes, usage.threads), (Some(1), Some(4)));
     walls.end(container);
 }
 

@@ -19,6 +19,7 @@ pub(super) struct Accounts {
     pub(super) system_us: u64,
     pub(super) rss_bytes: u64,
     pub(super) processes: u64,
+    pub(super) threads: u64,
 }
 
 /// One process, as `/proc/<pid>/stat` has it.
@@ -29,6 +30,7 @@ struct Process {
     session: u32,
     /// Ticks in user mode and in the kernel, of those it waited for as well.
     ticks: [u64; 2],
+    threads: u64,
     pages: u64,
 }
 
@@ -42,6 +44,7 @@ fn read(pid: u32, stat: &str) -> Option<Process> {
         parent: small(1)?,
         session: small(3)?,
         ticks: [number(11)? + number(13)?, number(12)? + number(14)?],
+        threads: number(17)?,
         pages: number(21)?,
     })
 }
@@ -85,6 +88,7 @@ pub(super) fn of(sys: &dyn Sys, pid: u32) -> Option<Accounts> {
             system_us: sum.system_us + process.ticks[1] * TICK_US,
             rss_bytes: sum.rss_bytes + process.pages * page,
             processes: sum.processes + 1,
+            threads: sum.threads + process.threads,
         })
     })
 }
@@ -112,7 +116,7 @@ mod tests {
         put(&sys, 61, 60, 61, 1);
         put(&sys, 80, 50, 80, 1000);
         let accounts = of(&sys, 70).unwrap();
-        assert_eq!(accounts.processes, 4);
+        assert_eq!((accounts.processes, accounts.threads), (4, 8));
         assert_eq!(accounts.user_us, (13 + 4 * 2) * TICK_US);
         assert_eq!(accounts.system_us, 4 * TICK_US);
         assert_eq!(accounts.rss_bytes, 12 * rustix::param::page_size() as u64);

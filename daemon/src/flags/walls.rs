@@ -114,11 +114,17 @@ impl Walls {
         options.container_network = self.container_network;
         options.ingress_rate = bytes(self.ingress_rate_limit_per_container);
         options.egress_rate = bytes(self.egress_rate_limit_per_container);
-        options.task_io = Io {
+        options.task_io = self.task_io();
+    }
+
+    /// What a task reads and writes at the most that does not say.
+    pub(crate) fn task_io(&self) -> Io {
+        let bytes = |size: Option<Size>| size.map(|size| size.bytes);
+        Io {
             read_bytes: bytes(self.task_io_read),
             write_bytes: bytes(self.task_io_write),
             ..Io::default()
-        };
+        }
     }
 }
 

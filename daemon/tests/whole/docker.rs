@@ -238,6 +238,8 @@ fn a_task_runs_in_a_container_of_the_engines_and_is_told_as_mesos_tells_it() {
     assert_eq!(data[0]["Config"]["Image"], "bb:1", "as docker inspect prints it");
     assert_eq!(data[0]["HostConfig"]["Memory"], 32 << 20);
     assert_eq!(data[0]["HostConfig"]["CpuShares"], 102);
+    // Where the kernel shares no disks by weight, the engine does without.
+    assert!([json!(10), json!(0)].contains(&data[0]["HostConfig"]["BlkioWeight"]), "{data}");
     let ended = framework.end_of("three");
     assert_eq!(ended["state"], "TASK_FAILED");
     assert!(ended["message"].as_str().unwrap().contains("status 3"), "{ended}");

@@ -47,6 +47,7 @@ use crate::v1::docker::is_docker;
 pub(crate) use engine::Options;
 use engine::{Engine, Trouble};
 pub(super) use launch::Asked;
+pub(crate) use launch::Rooms;
 use output::Output;
 use survey::{Found, Survivor};
 use told::Inspected;

@@ -49,6 +49,7 @@ pub(crate) fn play(role: &str, arguments: &[String]) {
         "fill" => fill(number(0), &arguments[1]),
         "escape-quota" => say(&format!("escaped {} of 3", crate::probes::tries::other_projects())),
         "probe" => crate::probes::play(arguments),
+        "helped" => crate::probes::helped(&arguments[0]),
         other => panic!("no role {other}"),
     }
 }

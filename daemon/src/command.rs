@@ -8,7 +8,8 @@ use prost::Message;
 use crate::agent::fetch::uri::Uri;
 use crate::pb::mesita::{TaskPrivate, TaskPublic};
 use crate::pb::mesos::v1::{
-    CommandInfo, ContainerInfo, Environment, HealthCheck, Image, Secret, environment, image, secret,
+    CheckInfo, CommandInfo, ContainerInfo, Environment, HealthCheck, Image, Secret, environment,
+    image, secret,
 };
 use crate::v1::docker::is_docker;
 
@@ -259,6 +260,21 @@ pub(crate) fn without_secrets(command: &CommandInfo) -> CommandInfo {
         secret.value = None;
     }
     told
+}
+
+/// True when it has what whoever asks is not told.
+pub(crate) fn has_secrets(command: &CommandInfo) -> bool {
+    let variables = command.environment.iter().flat_map(|all| &all.variables);
+    let mut secrets = variables.filter_map(|variable| variable.secret.as_ref());
+    secrets.any(|secret| secret.value.is_some())
+}
+
+/// A check as whoever asks is told of it.
+pub(crate) fn shown_look(mut check: CheckInfo) -> CheckInfo {
+    if let Some(of) = &mut check.command {
+        of.command = without_secrets(&of.command);
+    }
+    check
 }
 
 /// A health check as whoever asks is told of it.

@@ -11,6 +11,7 @@ mod parts;
 
 use std::collections::BTreeSet;
 use std::fmt;
+use std::fs::File;
 use std::net::Ipv4Addr;
 use std::os::fd::OwnedFd;
 use std::path::{Component, Path, PathBuf};
@@ -21,6 +22,7 @@ use mesita_core::wire::ContainerId;
 use mesita_core::wire::task::Exit;
 
 use crate::cgroups::{self, Alive, At, Cgroups, Controller, Wanted};
+use crate::held;
 use crate::host::{self, Host};
 use crate::images::{self, Provisioner};
 use crate::isolators::{
@@ -48,6 +50,8 @@ pub struct Options {
     pub key: [u8; 32],
     /// `--cgroups-enable-cfs`: CPUs asked for are also a cap.
     pub cgroups_enable_cfs: bool,
+    /// `--cgroups-limit-swap`: a limit of memory is one of memory and swap together.
+    pub cgroups_limit_swap: bool,
     /// `--min-task-mem`: no task is limited to less memory, in bytes.
     pub min_task_mem_bytes: u64,
     /// `--task-pids-max`: processes and threads of a task that does not say.
@@ -77,6 +81,9 @@ pub struct Options {
     pub enforce_disk_quota: bool,
     /// `--container-disk-watch-interval`: from one look at its files to the next, in µs.
     pub disk_watch_us: u64,
+    /// `--container-files-max`: files that a task has at the most, 0 = as many as it likes; none = a
+    /// part of those of the file system.
+    pub container_files_max: Option<u64>,
     /// `--disk-project-range`: ids of projects that sandboxes get.
     pub project_range: ProjectRange,
     /// `--disk-quota-kill`: who takes more than its quota is ended.
@@ -113,6 +120,7 @@ impl Options {
             cgroups_root: "mesita".to_owned(),
             key,
             cgroups_enable_cfs: false,
+            cgroups_limit_swap: true,
             min_task_mem_bytes: 1 << 20,
             task_pids_max: 1024,
             default_shm_bytes: None,
@@ -131,6 +139,7 @@ impl Options {
             work_dir: None,
             enforce_disk_quota: false,
             disk_watch_us: 15_000_000,
+            container_files_max: None,
             project_range: ProjectRange::default(),
             disk_quota_kill: false,
             disk_quota_headroom: 10 << 20,
@@ -598,22 +607,43 @@ impl<'s> Isolation<'s> {
 
     /// Which limit a container that runs has run into, if any.
     pub fn limitation(&self, at: impl Into<At>) -> Result<Option<Limitation>, Error> {
-        let at = at.into();
-        self.look(at, None)
+        self.limitation_of(at, None)
+    }
+
+    /// The same, of one whose process lives: `pid`.
+    pub fn limitation_of(
+        &self,
+        at: impl Into<At>,
+        pid: Option<u32>,
+    ) -> Result<Option<Limitation>, Error> {
+        self.look(&Container { pid, ..self.container(at.into()) }, None)
+    }
+
+    /// A plain file that a process of a container has open, to be written to, whatever it is called by now:
+    /// by its device and its number. `pid` is a process of it that lives.
+    pub fn open_file(
+        &self,
+        at: impl Into<At>,
+        pid: Option<u32>,
+        (device, inode): (u64, u64),
+    ) -> Option<File> {
+        let container = Container { pid, ..self.container(at.into()) };
+        held::opened(&container.processes(), device, inode)
     }
 
     /// Which limit a container that has ended had run into, if any. To be asked before
     /// [`cleanup`](Self::cleanup).
     pub fn ended(&self, at: impl Into<At>, exit: Exit) -> Result<Option<Limitation>, Error> {
-        let at = at.into();
-        self.look(at, Some(exit))
+        self.look(&self.container(at.into()), Some(exit))
     }
 
-    fn look(&self, at: impl Into<At>, exit: Option<Exit>) -> Result<Option<Limitation>, Error> {
-        let at = at.into();
-        let container = self.container(at);
+    fn look(
+        &self,
+        container: &Container<'_>,
+        exit: Option<Exit>,
+    ) -> Result<Option<Limitation>, Error> {
         for (name, isolator) in &self.isolators {
-            let found = isolator.limitation(&container, exit);
+            let found = isolator.limitation(container, exit);
             if let Some(found) = found.map_err(|error| Error::Isolator(name, error))? {
                 return Ok(Some(found));
             }
@@ -626,6 +656,12 @@ impl<'s> Isolation<'s> {
         let at = at.into();
         let container = self.container(at);
         self.each(|isolator| isolator.update(&container, limits))
+    }
+
+    /// Has a container that runs use these devices of its own, and no other any more.
+    pub fn hold_devices(&self, at: impl Into<At>, own: &[Device]) -> Result<(), Error> {
+        let container = self.container(at.into());
+        self.each(|isolator| isolator.hold_devices(&container, own))
     }
 
     /// Holds a persistent volume to its size, before anybody uses it that may take that much.

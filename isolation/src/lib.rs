@@ -35,6 +35,7 @@
 //! | [`isolators`], [`Isolation`] | one aspect each; their order, and the life of a container |
 //! | [`keeper`] | processes: launch, signal, end |
 //! | [`machine`], [`sandbox`], [`user`] | what there is to offer; a task's directory, and its user |
+//! | `held` | files that processes have open |
 //! | [`volumes`] | directories that outlive tasks |
 //! | [`own`] | directories of the agent's own, that nobody else put there |
 //! | [`images`] | what tasks may stand on instead of the machine's own files |
@@ -43,6 +44,7 @@
 #![deny(unsafe_code)]
 
 pub mod cgroups;
+mod held;
 mod host;
 pub mod images;
 mod isolation;

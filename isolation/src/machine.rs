@@ -102,6 +102,65 @@ impl fmt::Display for NoOverlay {
     }
 }
 
+/// Where the kernel lists disks.
+const DISKS: &str = "/sys/block";
+/// Disks that are listed.
+const DISKS_MAX: usize = 64;
+
+/// A disk that has any room.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Disk {
+    /// Its path below `/dev`.
+    pub name: String,
+    /// As in `8:0`.
+    pub numbers: String,
+}
+
+/// The disks that have any room, no more than 64.
+pub fn disks(sys: &dyn Sys) -> Vec<Disk> {
+    let names = sys.entries(Path::new(DISKS)).unwrap_or_default();
+    let with_room = names.into_iter().filter_map(|name| {
+        let of = Path::new(DISKS).join(&name);
+        let has_room = sys.read(&of.join("size")).is_ok_and(|size| size.trim() != "0");
+        let numbers = has_room.then(|| sys.read(&of.join("dev")).ok()).flatten()?;
+        // What is a directory below `/dev` is no name here.
+        Some(Disk { name: name.replace('!', "/"), numbers: numbers.trim().to_owned() })
+    });
+    with_room.take(DISKS_MAX).collect()
+}
+
+/// What memory can be moved to here.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Swap {
+    /// Nothing.
+    None,
+    /// Swap, which the kernel counts for each cgroup.
+    Counted,
+    /// Swap of which it counts nothing.
+    Uncounted,
+}
+
+/// Whether there is swap now, and whether a cgroup can be kept out of it.
+pub fn swap(sys: &dyn Sys) -> Swap {
+    let used = sys.read(Path::new("/proc/swaps")).unwrap_or_default();
+    if used.lines().count() <= 1 {
+        return Swap::None;
+    }
+    let command_line = sys.read(Path::new("/proc/cmdline")).unwrap_or_default();
+    let off = command_line.split_ascii_whitespace().any(|word| word == "swapaccount=0");
+    let mounts = sys.read(Path::new("/proc/self/mountinfo")).unwrap_or_default();
+    let of_memory = mounts.lines().find_map(|line| {
+        let (at, kind) = line.split_once(" - ")?;
+        let mut words = kind.split(' ');
+        let is_memory = words.next() == Some("cgroup")
+            && words.last().is_some_and(|options| options.split(',').any(|one| one == "memory"));
+        is_memory.then(|| at.split(' ').nth(4)).flatten()
+    });
+    let counted =
+        of_memory.is_none_or(|at| sys.exists(&Path::new(at).join("memory.memsw.limit_in_bytes")));
+    if counted && !off { Swap::Counted } else { Swap::Uncounted }
+}
+
 /// Why the machine does not say what it has.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Error {
@@ -153,6 +212,22 @@ mod tests {
         let offers: Vec<_> = (0..10_000).map(memory_offered_mib).collect();
         assert!(offers.is_sorted());
         assert!((0..).zip(&offers).all(|(total, &offered)| offered <= total));
+    }
+
+    #[test]
+    fn swap_that_the_kernel_does_not_count_is_told_from_what_it_does() {
+        let some = "Filename Type Size Used Priority\n/swap file 1 0 -2\n";
+        let sys = Fake::v1();
+        assert_eq!(swap(&sys), Swap::None);
+        sys.put("/proc/swaps", some);
+        assert_eq!(swap(&sys), Swap::Uncounted);
+        sys.put("/sys/fs/cgroup/memory/memory.memsw.limit_in_bytes", "1");
+        assert_eq!(swap(&sys), Swap::Counted);
+        let sys = Fake::v2("/", &[50]);
+        sys.put("/proc/swaps", some);
+        assert_eq!(swap(&sys), Swap::Counted);
+        sys.put("/proc/cmdline", "quiet swapaccount=0\n");
+        assert_eq!(swap(&sys), Swap::Uncounted);
     }
 
     #[test]

@@ -154,6 +154,13 @@ pub trait Sys: fmt::Debug + Send + Sync {
         directory: &Path,
         allowed: &[Device],
     ) -> Result<(), Failure>;
+    /// The same where processes run that may use others so far, each of these at any moment.
+    fn change_devices(
+        &self,
+        version: Version,
+        directory: &Path,
+        allowed: &[Device],
+    ) -> Result<(), Failure>;
     /// Why that cannot be done with v2, if it cannot.
     fn can_program_devices(&self) -> Result<(), Failure>;
     /// Whether a process's system calls can be filtered.
@@ -184,9 +191,15 @@ pub trait Sys: fmt::Debug + Send + Sync {
     fn give_empty_to_project(&self, directory: &Path, id: u32) -> Result<(), Failure>;
     /// What a project has on the file system of a directory.
     fn project(&self, at: &Path, id: u32) -> Result<Project, Failure>;
-    /// Limits what it may take, in bytes, from where on it is told and from where on it is refused
-    /// more; 0 = not.
-    fn limit_project(&self, at: &Path, id: u32, soft: u64, hard: u64) -> Result<(), Failure>;
+    /// Limits what it may take: in bytes, from where on it is told and from where on it is refused
+    /// more, and how many files; 0 = not.
+    fn limit_project(
+        &self,
+        at: &Path,
+        id: u32,
+        bytes: (u64, u64),
+        files: u64,
+    ) -> Result<(), Failure>;
     /// The address of an interface of this process's network.
     fn address_of(&self, interface: &CStr) -> Option<Ipv4Addr>;
     /// True for uid 0.

@@ -181,9 +181,18 @@ pub(crate) struct Walk {
     above: Vec<Dir>,
     /// What is too deep to be held beside what is above it.
     deeper: Vec<OwnedFd>,
-    bytes: u64,
+    taken: Taken,
     /// Files with several names.
     seen: BTreeSet<u64>,
+}
+
+/// What files take.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Taken {
+    /// Bytes of disk.
+    pub(crate) bytes: u64,
+    /// How many they are, directories among them.
+    pub(crate) files: u64,
 }
 
 const OPENED: OFlags = OFlags::DIRECTORY.union(OFlags::NOFOLLOW).union(OFlags::CLOEXEC);
@@ -195,21 +204,32 @@ impl Walk {
         let first = open(root, OPENED, Mode::empty()).map_err(failed)?;
         let device = fstat(&first).map_err(failed)?.st_dev;
         let above = vec![Dir::new(first).map_err(failed)?];
-        Ok(Self { device, above, deeper: Vec::new(), bytes: 0, seen: BTreeSet::new() })
+        Ok(Self {
+            device,
+            above,
+            deeper: Vec::new(),
+            taken: Taken::default(),
+            seen: BTreeSet::new(),
+        })
     }
 
-    /// Looks at so many files, no more than [`FILES_MAX`]: bytes of disk of all that it has looked at, and
-    /// where to go on if that is not all.
-    pub(crate) fn on(mut self) -> (u64, Option<Self>) {
+    /// The device that it is on.
+    pub(crate) const fn device(&self) -> u64 {
+        self.device
+    }
+
+    /// Looks at so many files, no more than [`FILES_MAX`]: what all that it has looked at take, and where to
+    /// go on if that is not all.
+    pub(crate) fn on(mut self) -> (Taken, Option<Self>) {
         for _ in 0..FILES_MAX {
             if self.above.is_empty() {
-                let Some(next) = self.deeper.pop() else { return (self.bytes, None) };
+                let Some(next) = self.deeper.pop() else { return (self.taken, None) };
                 self.above.extend(Dir::new(next));
                 continue;
             }
             self.step();
         }
-        (self.bytes, Some(self))
+        (self.taken, Some(self))
     }
 
     fn step(&mut self) {
@@ -232,7 +252,9 @@ impl Walk {
         if of.st_dev != self.device || !(is_one || is_new()) {
             return;
         }
-        self.bytes = self.bytes.saturating_add(u64::try_from(of.st_blocks).unwrap_or(0) * 512);
+        let bytes = u64::try_from(of.st_blocks).unwrap_or(0) * 512;
+        self.taken.bytes = self.taken.bytes.saturating_add(bytes);
+        self.taken.files = self.taken.files.saturating_add(1);
         if !is_directory(of.st_mode) {
             return;
         }

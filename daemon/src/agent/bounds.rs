@@ -1,5 +1,8 @@
 //! What tasks write is bounded: of each of their two files the newest part is kept.
 //!
+//! A file is known by its number: one that its task has removed or renamed, and writes to all the same, is
+//! found among those that the task has open.
+//!
 //! The front of a file that has grown too large is given back to the disk as a hole, so that offsets
 //! stay true and no writer is disturbed. Where the file system makes no holes, the file is emptied. A
 //! file is the task's own, so it is changed with the rights of the task's user, and only if it is one.
@@ -41,10 +44,19 @@ pub(super) struct Bounds {
     max: u64,
     /// None where the kernel gives none.
     watch: Option<Async<OwnedFd>>,
-    files: RefCell<BTreeMap<i32, (ContainerId, PathBuf)>>,
+    files: RefCell<BTreeMap<i32, Watched>>,
     freed: Cell<u64>,
     emptied: Cell<u64>,
     unwatched: Cell<u64>,
+}
+
+/// A file of a task.
+#[derive(Clone, Debug)]
+struct Watched {
+    of: ContainerId,
+    path: PathBuf,
+    /// Its device and its number.
+    file: (u64, u64),
 }
 
 impl Bounds {
@@ -79,13 +91,16 @@ impl Bounds {
     fn begin(&self, id: ContainerId, path: PathBuf) {
         let Some(watch) = &self.watch else { return };
         let events = inotify::WatchFlags::MODIFY | inotify::WatchFlags::DONT_FOLLOW;
-        match inotify::add_watch(watch, &path, events) {
-            Ok(number) => {
-                self.files.borrow_mut().insert(number, (id, path));
+        let of = std::fs::symlink_metadata(&path);
+        let watched = inotify::add_watch(watch, &path, events).map_err(io::Error::from);
+        match watched.and_then(|number| Ok((number, of?))) {
+            Ok((number, file)) => {
+                let file = (file.dev(), file.ino());
+                self.files.borrow_mut().insert(number, Watched { of: id, path, file });
             }
-            Err(errno) => {
+            Err(error) => {
                 self.unwatched.set(self.unwatched.get() + 1);
-                log::warn!("{} is not bounded: {errno}", path.display());
+                log::warn!("{} is not bounded: {error}", path.display());
             }
         }
     }
@@ -123,8 +138,8 @@ impl AgentNode {
                 alarm::after(PAUSE_US).await;
                 for number in me.bounds.written() {
                     let file = me.bounds.files.borrow().get(&number).cloned();
-                    if let Some((id, path)) = file {
-                        me.bound_all(id, vec![path]).await;
+                    if let Some(file) = file {
+                        me.bound_all(file.of, vec![file]).await;
                     }
                 }
             }
@@ -141,34 +156,39 @@ impl AgentNode {
     pub(super) fn bound_logs_in(&self, id: ContainerId, sandbox: &Path, before: bool) {
         let Some(me) = self.me.upgrade().filter(|me| me.bounds.watch.is_some()) else { return };
         let paths = [STDOUT, STDERR].map(|name| sandbox.join(name));
-        paths.iter().for_each(|path| self.bounds.begin(id, path.clone()));
+        paths.into_iter().for_each(|path| self.bounds.begin(id, path));
         if before {
-            self.tasks.go(async move { me.bound_all(id, paths.into()).await });
+            let all = self.bounds.files.borrow();
+            let files = all.values().filter(|one| one.of == id).cloned().collect();
+            self.tasks.go(async move { me.bound_all(id, files).await });
         }
     }
 
     /// Nothing of a container writes any more: a last look.
     pub(super) async fn unbound_logs_of(&self, id: ContainerId) {
         let Some(watch) = &self.bounds.watch else { return };
-        let mut paths = Vec::new();
-        self.bounds.files.borrow_mut().retain(|number, (of, path)| {
-            let own = *of == id;
+        let mut files = Vec::new();
+        self.bounds.files.borrow_mut().retain(|number, file| {
+            let own = file.of == id;
             if own {
                 // The file may be gone, and its watch with it.
                 let _ = inotify::remove_watch(watch, *number);
-                paths.push(path.clone());
+                files.push(file.clone());
             }
             !own
         });
-        self.bound_all(id, paths).await;
+        self.bound_all(id, files).await;
     }
 
-    async fn bound_all(&self, id: ContainerId, paths: Vec<PathBuf>) {
+    async fn bound_all(&self, id: ContainerId, files: Vec<Watched>) {
         let max = self.bounds.max;
         let name = self.owner_of_files(id);
         let switch = self.containers.switches_user();
+        let (isolation, at) = (self.containers.isolation(), self.containers.at(id));
+        let pid = self.containers.pid(id);
         let bound = move || -> Vec<io::Result<Done>> {
-            paths.iter().map(|path| bound(path, max, switch.then_some(&*name))).collect()
+            let open = |file| isolation.open_file(at, pid, file);
+            files.iter().map(|file| bound(file, max, switch.then_some(&*name), open)).collect()
         };
         for done in self.containers.by_hand(bound).await {
             match done {
@@ -189,15 +209,30 @@ enum Done {
     Emptied,
 }
 
-/// Keeps the newest `max` bytes of a file, with the rights of a user. Blocks.
-fn bound(path: &Path, max: u64, name: Option<&str>) -> io::Result<Done> {
-    let slack = (max / SLACK_PART).max(SLACK_MIN);
-    let before = std::fs::symlink_metadata(path)?;
-    if !before.is_file() || on_disk(&before) <= max.saturating_add(slack) {
+/// Keeps the newest `max` bytes of a file, with the rights of a user; one that has gone from its place is
+/// `open`ed as whoever writes to it has it. Blocks.
+fn bound(
+    of: &Watched,
+    max: u64,
+    name: Option<&str>,
+    open: impl Fn((u64, u64)) -> Option<File>,
+) -> io::Result<Done> {
+    let before = std::fs::symlink_metadata(&of.path);
+    match before.as_ref().map(|one| (one.dev(), one.ino())) {
+        Ok(file) if file == of.file => {}
+        // Nobody writes to it any more, if nobody has it.
+        _ => return open(of.file).map_or(Ok(Done::Fits), |file| cut_file(&file, max)),
+    }
+    if fits(&before?, max) {
         return Ok(Done::Fits);
     }
     let user = name.map(user::resolve).transpose().map_err(io::Error::other)?;
-    user::with_files_of(user.as_ref(), || cut(path, max)).map_err(io::Error::other)?
+    user::with_files_of(user.as_ref(), || cut(&of.path, max)).map_err(io::Error::other)?
+}
+
+fn fits(of: &std::fs::Metadata, max: u64) -> bool {
+    let slack = (max / SLACK_PART).max(SLACK_MIN);
+    !of.is_file() || on_disk(of) <= max.saturating_add(slack)
 }
 
 fn on_disk(of: &std::fs::Metadata) -> u64 {
@@ -206,14 +241,17 @@ fn on_disk(of: &std::fs::Metadata) -> u64 {
 
 fn cut(path: &Path, max: u64) -> io::Result<Done> {
     let flags = (OFlags::NOFOLLOW | OFlags::NONBLOCK).bits().cast_signed();
-    let file = File::options().write(true).custom_flags(flags).open(path)?;
+    cut_file(&File::options().write(true).custom_flags(flags).open(path)?, max)
+}
+
+fn cut_file(file: &File, max: u64) -> io::Result<Done> {
     let before = file.metadata()?;
-    if !before.is_file() {
+    if fits(&before, max) {
         return Ok(Done::Fits);
     }
     let end = before.len().saturating_sub(max) / BLOCK * BLOCK;
     let hole = FallocateFlags::PUNCH_HOLE | FallocateFlags::KEEP_SIZE;
-    if end > 0 && fallocate(&file, hole, 0, end).is_ok() {
+    if end > 0 && fallocate(file, hole, 0, end).is_ok() {
         return Ok(Done::Freed(on_disk(&before).saturating_sub(on_disk(&file.metadata()?))));
     }
     file.set_len(0)?;
@@ -230,12 +268,17 @@ mod tests {
         let path = std::env::temp_dir().join(format!("mesita-bounds-{}", std::process::id()));
         let mut file = File::create(&path).unwrap();
         let max = 256 * 1024;
+        let of = |path: &Path| {
+            let one = std::fs::symlink_metadata(path).unwrap();
+            Watched { of: ContainerId::default(), path: path.into(), file: (one.dev(), one.ino()) }
+        };
+        let bound = |path: &Path| bound(&of(path), max, None, |_| None);
         let lines: Vec<u8> = (0..64_000).flat_map(|n| format!("{n:015}\n").into_bytes()).collect();
         file.write_all(&lines[..300_000]).unwrap();
-        assert_eq!(bound(&path, max, None).unwrap(), Done::Fits, "within the slack");
+        assert_eq!(bound(&path).unwrap(), Done::Fits, "within the slack");
         file.write_all(&lines[300_000..]).unwrap();
         file.sync_all().unwrap();
-        let done = bound(&path, max, None).unwrap();
+        let done = bound(&path).unwrap();
         if let Done::Freed(bytes) = done {
             assert!(bytes > 700_000, "{bytes}");
             let of = file.metadata().unwrap();
@@ -251,7 +294,28 @@ mod tests {
         }
         std::fs::remove_file(&path).unwrap();
         std::os::unix::fs::symlink("/dev/zero", &path).unwrap();
-        assert_eq!(bound(&path, max, None).unwrap(), Done::Fits, "a link is not followed");
+        assert_eq!(bound(&path).unwrap(), Done::Fits, "a link is not followed");
+        std::fs::remove_file(&path).unwrap();
+    }
+
+    #[test]
+    fn a_file_that_has_gone_from_its_place_is_bounded_as_well() {
+        let path = std::env::temp_dir().join(format!("mesita-gone-{}", std::process::id()));
+        let mut file = File::create(&path).unwrap();
+        file.write_all(&[1; 1 << 20]).unwrap();
+        file.sync_all().unwrap();
+        let of = file.metadata().unwrap();
+        let watched =
+            Watched { of: ContainerId::default(), path: path.clone(), file: (of.dev(), of.ino()) };
+        std::fs::remove_file(&path).unwrap();
+        // Another one in its place is left as it is.
+        std::fs::write(&path, [2; 1 << 20]).unwrap();
+        let open = |wanted| (wanted == watched.file).then(|| file.try_clone().unwrap());
+        let done = bound(&watched, 256 * 1024, None, open).unwrap();
+        assert_ne!(done, Done::Fits);
+        assert!(on_disk(&file.metadata().unwrap()) <= 300 * 1024);
+        assert_eq!(std::fs::metadata(&path).unwrap().len(), 1 << 20);
+        assert_eq!(bound(&watched, 256 * 1024, None, |_| None).unwrap(), Done::Fits);
         std::fs::remove_file(&path).unwrap();
     }
 }

@@ -17,14 +17,16 @@ use mesita_core::wire::task::Exit;
 use prost::Message;
 use smol_hyper::rt::FuturesIo;
 
+use super::AgentNode;
 use super::containers::Container;
-use super::{AgentNode, nobody};
+use super::docker::By;
+use super::nobody::{self, Network};
 use crate::alarm;
 use crate::clock;
 use crate::command::{Command, variables_of};
 use crate::conn::Pipe;
-use crate::pb::mesita::TaskPublic;
-use crate::pb::mesos::v1::{CheckStatusInfo, ContainerStatus, TaskStatus};
+use crate::pb::mesita::{TaskPrivate, TaskPublic};
+use crate::pb::mesos::v1::{CheckInfo, CheckStatusInfo, ContainerStatus, HealthCheck, TaskStatus};
 use crate::tls::Outside;
 use crate::v1::checks::{Check, Health, Http, Look, Rhythm, found};
 use crate::v1::events::{network_info, own_address};
@@ -35,9 +37,12 @@ const REDIRECTS_MAX: usize = 5;
 const ANSWER_MAX: usize = 64 * 1024;
 
 impl AgentNode {
-    fn public_of(&self, id: ContainerId) -> TaskPublic {
+    /// The checks of a task, with what is secret in them.
+    fn checks_of(&self, id: ContainerId) -> (Option<CheckInfo>, Option<HealthCheck>) {
         // What cannot be read has no checks: it was read when the task was accepted.
-        TaskPublic::decode(&*self.tally.public_of(id)).unwrap_or_default()
+        let public = TaskPublic::decode(&*self.tally.public_of(id)).unwrap_or_default();
+        let private = TaskPrivate::decode(&*self.tally.private_of(id)).unwrap_or_default();
+        (private.check.or(public.check), private.health_check.or(public.health_check))
     }
 
     /// Before a task is told to run: its updates say from now on which process it is, and that it has a
@@ -47,13 +52,13 @@ impl AgentNode {
             // An executor: its tasks' updates are its own.
             return;
         }
-        let check = self.public_of(id).check.and_then(|check| Check::of(&check).ok());
+        let check = self.checks_of(id).0.and_then(|check| Check::of(&check).ok());
         self.tell_checked(id, check.map(|check| found(check.kind, None)));
     }
 
     /// A task runs: begins to look after it, if it asks for that.
     pub(super) fn begin_checks(&self, id: ContainerId, container: &Rc<Container>) {
-        let TaskPublic { check, health_check, .. } = self.public_of(id);
+        let (check, health_check) = self.checks_of(id);
         let Some(me) = self.me.upgrade() else { return };
         if let Some(check) = check.and_then(|check| Check::of(&check).ok()) {
             let (me, container) = (Rc::clone(&me), Rc::clone(container));
@@ -70,7 +75,7 @@ impl AgentNode {
         let mut last = found(check.kind, None);
         alarm::after(check.rhythm.delay_us).await;
         loop {
-            let result = self.look(id, &check.look, check.rhythm).await;
+            let result = self.look(id, &check.look, check.rhythm, By::Check).await;
             if let Err(why) = &result {
                 log::debug!("check in container {id}: {why}");
             }
@@ -115,7 +120,7 @@ impl AgentNode {
         let (mut was_healthy, mut failures) = (false, 0u32);
         alarm::after(health.rhythm.delay_us).await;
         loop {
-            let result = self.look(id, &health.look, health.rhythm).await;
+            let result = self.look(id, &health.look, health.rhythm, By::Health).await;
             match result.and_then(|found| is_healthy(&health.look, found)) {
                 Ok(()) => {
                     if !was_healthy || failures > 0 {
@@ -138,22 +143,31 @@ impl AgentNode {
     }
 
     /// Looks once: an exit status, a status code, or 1 for a connection and 0 for none.
-    async fn look(&self, id: ContainerId, look: &Look, rhythm: Rhythm) -> Result<i32, String> {
+    async fn look(
+        &self,
+        id: ContainerId,
+        look: &Look,
+        rhythm: Rhythm,
+        by: By,
+    ) -> Result<i32, String> {
         let looked = async {
             match look {
-                Look::Command(command) => match self.run_in(id, command).await? {
+                Look::Command(command) => match self.run_in(id, command, by).await? {
                     Exit::Code(code) => Ok(i32::from(code)),
                     Exit::Signal(signal) => Err(format!("the command ended by signal {signal}")),
                     Exit::Unseen => Err("nobody saw how the command ended".to_owned()),
                 },
                 Look::Http(http) => {
-                    let address = self.place_of(id, http.address);
-                    self.is_no_daemons(SocketAddr::new(address, http.port))?;
-                    ask(&Http { address, ..http.clone() }).await
+                    let (address, network) = self.place_of(id, http.address)?;
+                    if network.is_none() {
+                        self.is_no_daemons(SocketAddr::new(address, http.port))?;
+                    }
+                    ask(&Http { address, ..http.clone() }, network).await
                 }
                 Look::Tcp(address, port) => {
-                    let server = SocketAddr::new(self.place_of(id, *address), *port);
-                    Ok(nobody::connect(server).await.is_ok().into())
+                    let (address, network) = self.place_of(id, *address)?;
+                    let server = SocketAddr::new(address, *port);
+                    Ok(nobody::connect(server, network).await.is_ok().into())
                 }
             }
         };
@@ -164,9 +178,23 @@ impl AgentNode {
 }
 
 impl AgentNode {
-    /// Where a task listens: at the loopback address, unless its container has an address of its own.
-    fn place_of(&self, id: ContainerId, loopback: IpAddr) -> IpAddr {
-        self.address_of(id).unwrap_or(loopback)
+    /// Where a task listens: at the loopback address of the network that it is in, unless its container has
+    /// an address of its own.
+    fn place_of(
+        &self,
+        id: ContainerId,
+        loopback: IpAddr,
+    ) -> Result<(IpAddr, Option<Network>), String> {
+        if let Some(address) = self.address_of(id) {
+            return Ok((address, None));
+        }
+        let of_docker = self.containers.get(id).is_some_and(|one| one.docker().is_some());
+        let parted = || self.containers.isolation().names().contains(&"network/none");
+        let pid = self.containers.pid(id).filter(|_| of_docker || parted());
+        let Some(pid) = pid else { return Ok((loopback, None)) };
+        let network = nobody::network_of(pid);
+        let network = network.map_err(|error| format!("the network of process {pid}: {error}"))?;
+        Ok((loopback, network))
     }
 
     /// The address of its own that a container has while it runs; none = its agent's.
@@ -199,10 +227,10 @@ impl AgentNode {
 
     /// Runs a command beside a task, with the variables that the task names and those of its own, which
     /// win. Mesos: `Slave::getExecutorInfo`, whose environment the checker has.
-    async fn run_in(&self, id: ContainerId, command: &Command) -> Result<Exit, String> {
+    async fn run_in(&self, id: ContainerId, command: &Command, by: By) -> Result<Exit, String> {
         match self.containers.get(id) {
             // That has the environment of its container.
-            Some(one) if one.docker().is_some() => self.exec_docker(id, command).await,
+            Some(one) if one.docker().is_some() => self.exec_docker(id, command, by).await,
             _ => {
                 let mut variables = variables_of(&self.tally.private_of(id));
                 variables.extend(command.variables.iter().cloned());
@@ -238,11 +266,11 @@ async fn while_runs(container: &Container, work: impl Future<Output = ()>) {
 
 /// The status code of a GET. What leads elsewhere on the same server is followed, and any certificate is
 /// taken, as curl does it for Mesos.
-async fn ask(of: &Http) -> Result<i32, String> {
+async fn ask(of: &Http, network: Option<Network>) -> Result<i32, String> {
     let outside = of.secure.then(Outside::anybody).transpose()?;
     let mut of = of.clone();
     for _ in 0..REDIRECTS_MAX {
-        let answer = ask_once(&of, outside.as_ref()).await?;
+        let answer = ask_once(&of, outside.as_ref(), network.clone()).await?;
         match same_server(&answer, &of) {
             Some(next) if answer.status().is_redirection() => of.path = next,
             _ => return Ok(answer.status().as_u16().into()),
@@ -251,11 +279,15 @@ async fn ask(of: &Http) -> Result<i32, String> {
     Err(format!("more than {REDIRECTS_MAX} redirections"))
 }
 
-async fn ask_once(of: &Http, outside: Option<&Outside>) -> Result<Response<()>, String> {
+async fn ask_once(
+    of: &Http,
+    outside: Option<&Outside>,
+    network: Option<Network>,
+) -> Result<Response<()>, String> {
     let (server, path) = (SocketAddr::new(of.address, of.port), &*of.path);
     let failed =
         |error: &dyn std::fmt::Display| format!("GET {}{server}{path}: {error}", scheme(of));
-    let stream = nobody::connect(server).await.map_err(|error| failed(&error))?;
+    let stream = nobody::connect(server, network).await.map_err(|error| failed(&error))?;
     let mut pipe = Pipe::tcp(stream).map_err(|error| failed(&error))?;
     if let Some(outside) = outside {
         pipe = outside.wrap(pipe, &of.address.to_string()).await.map_err(|why| failed(&why))?;

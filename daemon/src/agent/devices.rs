@@ -3,7 +3,8 @@
 //!
 //! An item is a path, a name or link below `/dev`, or the two numbers of an USB device, `0403:6001`.
 //! The kernel tells when something comes and goes; then the total is told anew. A task that holds what
-//! is gone runs on, and is named in the log.
+//! is gone runs on, and is named in the log; what it held it may open no more, for the kernel gives the
+//! numbers of a device that is gone to the next one. It may again when what it holds is back.
 
 use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
@@ -14,8 +15,10 @@ use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::{Component, Path, PathBuf};
 
 use mesita_core::resources::text::{TextValue, items, resources};
+use mesita_core::wire::ContainerId;
 use mesita_core::wire::Seq;
 use mesita_core::wire::resource::{Resource, Value};
+use mesita_isolation::cgroups::At;
 use mesita_isolation::keeper::protocol::path_text;
 use mesita_isolation::keeper::wall::Node as InRoot;
 use mesita_isolation::sys::{Device, DeviceKind};
@@ -99,6 +102,8 @@ pub(super) struct Devices {
     places: Places,
     /// What is not there: the resource's name, and the item.
     gone: RefCell<BTreeSet<Item>>,
+    /// What containers may open, as far as they were told since the agent began.
+    may: RefCell<BTreeMap<ContainerId, Vec<Device>>>,
 }
 
 /// What is wrong with `--devices`, beside these `--resources`.
@@ -215,6 +220,12 @@ impl Devices {
         }
         all
     }
+}
+
+/// What there is of the items that a task holds.
+fn there(items: &[String]) -> Vec<Device> {
+    let places = Places::default();
+    items.iter().flat_map(|item| places.nodes(item)).map(|node| node.device()).collect()
 }
 
 /// The nodes of items that a task holds. Blocks.
@@ -338,7 +349,56 @@ impl AgentNode {
         }
     }
 
+    /// A container runs that may have devices: they may have gone since it was made.
+    pub(super) fn hold_to_devices_again(&self) {
+        if !self.devices.text.is_empty() {
+            self.hold_to_devices();
+        }
+    }
+
+    /// Has tasks open what they hold, as far as that is there, and no device that has its numbers now.
+    fn hold_to_devices(&self) {
+        let tasks = self.tally.tasks().into_iter();
+        let tasks = tasks.filter(|row| row.has_own_container() && !row.state.is_terminal());
+        let executors = self.tally.executors().into_iter();
+        let executors = executors.map(|row| (At::from(row.container), row.resources));
+        let all: Vec<_> = tasks.map(|row| (row.at(), row.resources)).chain(executors).collect();
+        let mut before = self.devices.may.take();
+        let (mut now, mut changed) = (BTreeMap::new(), Vec::new());
+        for (at, resources) in all {
+            let items = self.devices.among(&resources.list());
+            let known = self.containers.get(at.id);
+            let runs = known.is_some_and(|one| {
+                let is_ours = one.docker().is_none() && !one.holds.get();
+                is_ours && one.started.get() && !one.is_over()
+            });
+            if items.is_empty() || !runs {
+                continue;
+            }
+            let may = there(&items);
+            if before.remove(&at.id).as_ref() != Some(&may) {
+                changed.push((at, may.clone()));
+            }
+            now.insert(at.id, may);
+        }
+        *self.devices.may.borrow_mut() = now;
+        let isolation = self.containers.isolation();
+        let Some(me) = self.me.upgrade().filter(|_| !changed.is_empty()) else { return };
+        self.tasks.go(async move {
+            let hold = move || {
+                let held =
+                    changed.iter().map(|(at, may)| (at.id, isolation.hold_devices(*at, may)));
+                held.filter_map(|(id, held)| Some((id, held.err()?))).collect::<Vec<_>>()
+            };
+            for (id, error) in me.containers.by_hand(hold).await {
+                me.devices.may.borrow_mut().remove(&id);
+                log::error!("container {id}: {error}");
+            }
+        });
+    }
+
     fn look_at_devices(&self) {
+        self.hold_to_devices();
         let gone = self.devices.look();
         let before = self.devices.gone.replace(gone.clone());
         if gone == before {

@@ -172,12 +172,17 @@ impl AgentNode {
         }
     }
 
-    /// What an executor holds with all of its tasks.
+    /// What an executor holds with all of its tasks, and how far above that they may go together.
+    /// Mesos: `computeExecutorLimits`.
     fn held_by(&self, container: ContainerId) -> TaskLimits {
         let mut all = TaskLimits::default();
-        for held in self.tally.held_in(container) {
+        for (held, above) in self.tally.limited_held_in(container) {
             let low_priority = self.options.spare.revocable_cpu_low_priority;
-            let one = limits(&held.list(), [0; 2], low_priority);
+            let one = limits(&held.list(), above, low_priority);
+            all.cpus_limit =
+                together((all.cpus_limit, all.cpus_milli), (one.cpus_limit, one.cpus_milli));
+            all.mem_limit =
+                together((all.mem_limit, all.mem_bytes), (one.mem_limit, one.mem_bytes));
             all.cpus_milli = all.cpus_milli.saturating_add(one.cpus_milli);
             all.mem_bytes = all.mem_bytes.saturating_add(one.mem_bytes);
             let disk = [all.disk_bytes, one.disk_bytes].into_iter().flatten();
@@ -243,6 +248,7 @@ impl AgentNode {
                     container.started.set(true);
                     self.pump_terminal(container);
                     self.show_given(id);
+                    self.hold_to_devices_again();
                     self.introduce(id);
                     self.port.put(&Input::Started { container: id });
                     self.begin_checks(id, container);
@@ -409,8 +415,9 @@ impl AgentNode {
                 };
                 let limited = watch.until(async || {
                     let isolation = Arc::clone(&me.containers.isolation);
-                    let at = me.containers.at(id);
-                    let limited = me.containers.by_hand(move || isolation.limitation(at)).await;
+                    let (at, pid) = (me.containers.at(id), container.pid.get());
+                    let looked = move || isolation.limitation_of(at, pid);
+                    let limited = me.containers.by_hand(looked).await;
                     limited.ok().flatten()
                 });
                 if let Some(limitation) = futures_lite::future::or(limited, ended).await {
@@ -531,6 +538,7 @@ impl AgentNode {
         self.show_given(id);
         if let Some(container) = self.containers.get(id) {
             container.pid.set(Some(pid));
+            self.hold_to_devices_again();
             self.pump_again(id, &container);
             self.begin_checks(id, &container);
             self.bound_logs_of(id, true);
@@ -619,6 +627,17 @@ impl AgentNode {
     }
 }
 
+/// How far two may go together, each with its limit, if it has one, and what it asked for: who has no
+/// limit of its own goes as far as it asked, as long as another has one.
+fn together(one: (Option<Cap>, u64), other: (Option<Cap>, u64)) -> Option<Cap> {
+    let most = |(cap, asked): (Option<Cap>, u64)| cap.unwrap_or(Cap::At(asked));
+    one.0.or(other.0)?;
+    match (most(one), most(other)) {
+        (Cap::At(one), Cap::At(other)) => Some(Cap::At(one.saturating_add(other))),
+        (Cap::Unlimited, _) | (_, Cap::Unlimited) => Some(Cap::Unlimited),
+    }
+}
+
 /// What a launch says of its container.
 fn container_of(
     launch: &HandLaunch<'_>,
@@ -662,5 +681,24 @@ pub(super) fn cut(message: &str) -> &str {
     match whole.rfind('\n') {
         Some(end) if whole.len() < message.len() => &whole[..end],
         _ => whole,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn limits_add_up_with_what_those_without_asked_for_and_none_at_all_is_more() {
+        let sum = |all: &[(Option<Cap>, u64)]| {
+            let add = |one: (Option<Cap>, u64), other: &(Option<Cap>, u64)| {
+                (together(one, *other), one.1 + other.1)
+            };
+            all.iter().fold((None, 0), add).0
+        };
+        assert_eq!(sum(&[(None, 3), (None, 4)]), None);
+        assert_eq!(sum(&[(None, 3), (Some(Cap::At(9)), 4), (None, 5)]), Some(Cap::At(17)));
+        let endless = (Some(Cap::Unlimited), 1);
+        assert_eq!(sum(&[(None, 3), endless, (Some(Cap::At(9)), 4)]), Some(Cap::Unlimited));
     }
 }

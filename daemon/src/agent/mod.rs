@@ -133,9 +133,8 @@ pub(crate) struct Options {
     pub(crate) log_bytes_max: u64,
     /// What tasks bring into their sandboxes.
     pub(crate) fetch: fetch::Options,
-    /// Of a Docker container: processes and threads, whether it has no more CPU time than it asked
-    /// for, and the bytes of memory of the machine.
-    pub(crate) docker_room: (u32, bool, u64),
+    /// What flags and the machine say of what every Docker container may use.
+    pub(crate) docker_room: docker::Rooms,
     /// `--devices`.
     pub(crate) devices: Option<String>,
     /// What is offered twice.

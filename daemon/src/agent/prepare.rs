@@ -226,6 +226,7 @@ pub(crate) fn options(holds: &Holds, key: [u8; 32], keeper: &Welcome) -> Result<
         isolators: holds.isolation.clone(),
         cgroups_root: holds.cgroups_root.clone(),
         cgroups_enable_cfs: holds.cgroups_enable_cfs,
+        cgroups_limit_swap: holds.cgroups_limit_swap,
         min_task_mem_bytes: holds.min_task_mem.bytes,
         task_pids_max: holds.task_pids_max,
         ..Options::new(key, keeper, total)

@@ -35,6 +35,8 @@ pub(super) struct Row {
     /// Its executor's container, if it is inside of that.
     pub(super) inside: Option<ContainerId>,
     pub(super) resources: Resources,
+    /// How far above that it may go, in thousandths, by cpus and mem; 0 = not at all.
+    limits: [u64; 2],
     pub(super) public: Arc<[u8]>,
     /// Empty once it is over.
     private: Arc<[u8]>,
@@ -170,6 +172,7 @@ impl Tally {
                     role: (*role).to_owned(),
                     container: *container,
                     resources: Resources::of(&launch.resources),
+                    limits: above(launch),
                     public: bytes(launch.public),
                     private: bytes(launch.private),
                     state: TaskState::Staging,
@@ -390,16 +393,22 @@ impl Tally {
     /// What an executor in this container holds, and what those tasks hold that it runs, or that are
     /// inside of it.
     pub(super) fn held_in(&self, around: ContainerId) -> Vec<Resources> {
+        self.limited_held_in(around).into_iter().map(|(held, _)| held).collect()
+    }
+
+    /// The same, each with how far above that it may go.
+    pub(super) fn limited_held_in(&self, around: ContainerId) -> Vec<(Resources, [u64; 2])> {
         let executors = self.executors.borrow();
         let own = executors.values().filter(|row| row.container == around);
-        let own = own.map(|row| row.resources.clone());
+        let own = own.map(|row| (row.resources.clone(), [0; 2]));
         let tasks = self.tasks.borrow();
         let inside = |row: &Row| match row.inside {
             Some(of) => of == around,
             None => row.container == around && row.is_given(),
         };
         let lives = |row: &&Row| inside(row) && !row.state.is_terminal();
-        own.chain(tasks.values().filter(lives).map(|row| row.resources.clone())).collect()
+        let given = tasks.values().filter(lives).map(|row| (row.resources.clone(), row.limits));
+        own.chain(given).collect()
     }
 
     /// The container around a task that lives inside of one.
@@ -449,6 +458,14 @@ impl Tally {
     pub(super) fn executors(&self) -> Vec<ExecutorRow> {
         self.executors.borrow().values().cloned().collect()
     }
+}
+
+/// How far a task may go above its resources, as the core tells it of those that it has launched.
+fn above(task: &wire::Launch<'_>) -> [u64; 2] {
+    ["cpus", "mem"].map(|name| {
+        let limit = task.limits.iter().find(|limit| limit.name == name);
+        limit.map_or(0, |limit| limit.amount.map_or(u64::MAX, |amount| amount.milli()))
+    })
 }
 
 #[cfg(test)]

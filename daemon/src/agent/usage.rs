@@ -185,7 +185,7 @@ enum Of {
 }
 
 /// The series of a container, in the units that Prometheus asks for. Those that end in `_total` only grow.
-const SERIES: [(&str, Of); 31] = [
+const SERIES: [(&str, Of); 32] = [
     ("cpu_user_seconds_total", Of::Time(|of| of.user_us)),
     ("cpu_system_seconds_total", Of::Time(|of| of.system_us)),
     ("cpu_limit_cpus", Of::Milli(|of| of.cpus_limit_milli)),
@@ -201,8 +201,9 @@ const SERIES: [(&str, Of); 31] = [
     ("memory_limit_bytes", Of::Count(|of| of.mem_limit_bytes)),
     ("memory_kills_total", Of::Count(|of| of.oom_kills)),
     ("memory_pressure_seconds_total", Of::Time(|of| Some(of.mem_pressure?.some_us))),
-    ("processes", Of::Count(|of| of.pids)),
-    ("processes_limit", Of::Count(|of| of.pids_limit)),
+    ("processes", Of::Count(|of| of.processes)),
+    ("threads", Of::Count(|of| of.threads)),
+    ("threads_limit", Of::Count(|of| of.pids_limit)),
     ("forks_refused_total", Of::Count(|of| of.pids_refused)),
     ("io_read_bytes_total", Of::Count(|of| of.io_read_bytes)),
     ("io_written_bytes_total", Of::Count(|of| of.io_written_bytes)),
@@ -270,7 +271,8 @@ mod tests {
 
     #[test]
     fn a_series_is_told_once_for_all_containers_that_have_it() {
-        let of = |user_us, pids| Usage { user_us: Some(user_us), pids, ..Usage::default() };
+        let of =
+            |user_us, processes| Usage { user_us: Some(user_us), processes, ..Usage::default() };
         let containers = [
             (labels("c1", "f1", "say \"hi\\\n"), of(1_500_000, None)),
             (labels("c2", "", ""), of(0, Some(3))),

@@ -13,6 +13,7 @@ use mesita_core::wire::task::Kind;
 
 use super::{FAILED, Failure, USAGE};
 use crate::access::{Access, Credential, ForTasks};
+use crate::agent::docker::Rooms;
 use crate::agent::{self, AgentNode, Life, Prepared, Ready};
 use crate::audit;
 use crate::conn::listen::Door;
@@ -284,7 +285,12 @@ pub(crate) fn plan_agent(
             hadoop_home: holds.fetch.hadoop_home.clone(),
             webhdfs: holds.fetch.fetcher_webhdfs,
         },
-        docker_room: (holds.task_pids_max, holds.cgroups_enable_cfs, prepared.total_mem_bytes),
+        docker_room: Rooms {
+            pids: holds.task_pids_max,
+            capped: holds.cgroups_enable_cfs,
+            total: prepared.total_mem_bytes,
+            io: holds.walls.task_io(),
+        },
         devices: holds.devices.clone(),
         spare: holds.spare.clone(),
         switch_user: holds.switch_user,

@@ -238,6 +238,10 @@ pub(crate) struct Holds {
     /// CPUs asked for are also the most a task gets
     #[arg(long)]
     pub(crate) cgroups_enable_cfs: bool,
+    /// Limits of memory are of memory and swap together; else tasks have all swap that there is
+    #[arg(long, value_name = "BOOL", default_value_t = true, action = clap::ArgAction::Set,
+          num_args = 0..=1, default_missing_value = "true", require_equals = true)]
+    pub(crate) cgroups_limit_swap: bool,
     /// No task is limited to less memory
     #[arg(long, value_name = "SIZE", default_value = "1MiB")]
     pub(crate) min_task_mem: Size,

@@ -47,6 +47,10 @@ pub(crate) struct Walls {
     /// From one look at a task's files to the next
     #[arg(long, value_name = "DURATION", default_value = "15secs")]
     pub(crate) container_disk_watch_interval: Duration,
+    /// Files that a task has at the most, where `disk/du` ends tasks or `disk/quota` is on, 0 = as many as it
+    /// likes [default: a quarter of those of its file system, at most 1000000]
+    #[arg(long, value_name = "NUMBER")]
+    pub(crate) container_files_max: Option<u64>,
     /// Projects of the file system that `disk/quota` gives to sandboxes; agents on one file system have
     /// each their own [default: 5000-30000]
     #[arg(long, value_name = "FIRST-LAST", alias = "xfs-project-range")]
@@ -101,6 +105,7 @@ impl Walls {
         options.allowed_devices = self.allowed_devices.iter().map(|one| one.device).collect();
         options.enforce_disk_quota = self.enforce_container_disk_quota;
         options.disk_watch_us = self.container_disk_watch_interval.us;
+        options.container_files_max = self.container_files_max;
         options.project_range = self.disk_project_range.unwrap_or_default();
         options.disk_quota_kill = self.disk_quota_kill;
         options.disk_quota_headroom = self.disk_quota_headroom.bytes;
@@ -109,11 +114,17 @@ impl Walls {
         options.container_network = self.container_network;
         options.ingress_rate = bytes(self.ingress_rate_limit_per_container);
         options.egress_rate = bytes(self.egress_rate_limit_per_container);
-        options.task_io = Io {
+        options.task_io = self.task_io();
+    }
+
+    /// What a task reads and writes at the most that does not say.
+    pub(crate) fn task_io(&self) -> Io {
+        let bytes = |size: Option<Size>| size.map(|size| size.bytes);
+        Io {
             read_bytes: bytes(self.task_io_read),
             write_bytes: bytes(self.task_io_write),
             ..Io::default()
-        };
+        }
     }
 }
 

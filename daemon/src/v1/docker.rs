@@ -23,11 +23,18 @@ const PERIOD_US: u64 = 100_000;
 const MEM_MIN: u64 = 6 << 20;
 
 /// What may be changed of a container that runs.
-const UPDATED: [&str; 6] =
-    ["CpuShares", "CpuPeriod", "CpuQuota", "Memory", "MemorySwap", "MemoryReservation"];
+const UPDATED: [&str; 7] = [
+    "CpuShares",
+    "CpuPeriod",
+    "CpuQuota",
+    "Memory",
+    "MemorySwap",
+    "MemoryReservation",
+    "BlkioWeight",
+];
 
 /// What a container may use.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(crate) struct Room {
     /// Its weight against others, 1024 for each CPU.
     pub(crate) shares: u64,
@@ -37,6 +44,13 @@ pub(crate) struct Room {
     pub(crate) mem_bytes: u64,
     /// Bytes that it may have; none = no limit.
     pub(crate) mem_bytes_max: Option<u64>,
+    /// Its weight where disks are shared by weight, 10 to 1000.
+    pub(crate) disk_weight: u64,
+    /// Bytes that it reads from each disk in a second, and that it writes to it; none = no limit.
+    pub(crate) disk_read: Option<u64>,
+    pub(crate) disk_write: Option<u64>,
+    /// The nodes of the machine's disks.
+    pub(crate) disks: Vec<String>,
     /// Processes and threads.
     pub(crate) pids: u32,
     /// Whom the kernel kills first, the larger the sooner.
@@ -383,6 +397,18 @@ impl Made {
             self.put(In::Host, "CpuPeriod", PERIOD_US.into());
             self.put(In::Host, "CpuQuota", (milli.max(10) * (PERIOD_US / 1000)).into());
         }
+        if room.disk_weight > 0 {
+            self.put(In::Host, "BlkioWeight", room.disk_weight.into());
+        }
+        for (key, rate) in
+            [("BlkioDeviceReadBps", room.disk_read), ("BlkioDeviceWriteBps", room.disk_write)]
+        {
+            let of = |disk: &String| json!({"Path": disk, "Rate": rate});
+            let all: Vec<Value> = rate.iter().flat_map(|_| room.disks.iter().map(of)).collect();
+            if !all.is_empty() {
+                self.put(In::Host, key, Value::Array(all));
+            }
+        }
         let kept = room.mem_bytes.max(MEM_MIN);
         if let Some(most) = room.mem_bytes_max {
             let most = most.max(kept);
@@ -654,6 +680,22 @@ mod tests {
         assert!(!told(Some(32 << 20)).contains_key("MemoryReservation"));
         assert_eq!(told(Some(64 << 20))["MemoryReservation"], 32 << 20);
         assert!(!told(None).contains_key("Memory"));
+    }
+
+    #[test]
+    fn disks_are_shared_by_weight_and_limited_where_that_is_asked_for() {
+        let told = |disk_weight, disk_read| {
+            let disks = vec!["/dev/a".to_owned(), "/dev/b".to_owned()];
+            let room = Room { disk_weight, disk_read, disks, ..Room::default() };
+            let mut made = Made::default();
+            made.room(&room);
+            made.host
+        };
+        let limited = told(50, Some(1000));
+        let both = json!([{"Path": "/dev/a", "Rate": 1000}, {"Path": "/dev/b", "Rate": 1000}]);
+        assert_eq!((&limited["BlkioWeight"], &limited["BlkioDeviceReadBps"]), (&json!(50), &both));
+        assert!(!limited.contains_key("BlkioDeviceWriteBps"));
+        assert!(!told(50, None).contains_key("BlkioDeviceReadBps"));
     }
 
     #[test]

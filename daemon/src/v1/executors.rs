@@ -324,6 +324,8 @@ impl Telling<'_> {
         // With what is secret in it.
         let private = TaskPrivate::decode(&*(self.bytes)(launch.private)).unwrap_or_default();
         task.container = private.container.or(task.container);
+        task.health_check = private.health_check.or(task.health_check);
+        task.check = private.check.or(task.check);
         let refined = Type::ReservationRefinement.into();
         let refined = self.framework.capabilities.iter().any(|one| one.r#type == Some(refined));
         let stack = if refined { Stack::New } else { Stack::Old };

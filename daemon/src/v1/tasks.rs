@@ -12,7 +12,7 @@ use super::checks::{Check, Health};
 use super::docker;
 use super::resources::{self, BadResource};
 use super::restarts;
-use crate::command::{image_of, without_secrets};
+use crate::command::{has_secrets, image_of, shown_check, shown_look, without_secrets};
 use crate::pb::mesita::{TaskPrivate, TaskPublic};
 use crate::pb::mesos::v1 as pb;
 
@@ -346,12 +346,12 @@ fn public(task: &pb::TaskInfo, executor: Option<&pb::ExecutorInfo>) -> TaskPubli
         executor: executor.map(told_of),
         limits: task.limits.clone(),
         name: Some(task.name.clone()),
-        health_check: task.health_check.clone(),
+        health_check: task.health_check.clone().map(shown_check),
         container: task.container.as_ref().map(container_without_secrets),
         labels: task.labels.clone(),
         discovery: task.discovery.clone(),
         kill_policy: task.kill_policy,
-        check: task.check.clone(),
+        check: task.check.clone().map(shown_look),
         read_only: resources::read_only(&task.resources),
         user: user_of(task),
     }
@@ -369,7 +369,7 @@ fn secrets(container: &pb::ContainerInfo) -> impl Iterator<Item = &pb::Secret> {
     sources.filter_map(|source| source.secret.as_ref())
 }
 
-fn has_secrets(container: &pb::ContainerInfo) -> bool {
+fn brings_secrets(container: &pb::ContainerInfo) -> bool {
     secrets(container).any(|secret| secret.value.is_some())
 }
 
@@ -420,8 +420,19 @@ fn private(task: &pb::TaskInfo) -> TaskPrivate {
         data: task.data.clone(),
         command: task.command.clone(),
         volumes: task.resources.iter().filter(volume).cloned().collect(),
-        container: task.container.as_ref().filter(|one| has_secrets(one)).cloned(),
+        container: task.container.as_ref().filter(|one| brings_secrets(one)).cloned(),
+        health_check: task
+            .health_check
+            .as_ref()
+            .filter(|one| one.command.as_ref().is_some_and(has_secrets))
+            .cloned(),
+        check: task.check.as_ref().filter(|one| looks_by(one).is_some_and(has_secrets)).cloned(),
     }
+}
+
+/// The command that a check looks by.
+fn looks_by(check: &pb::CheckInfo) -> Option<&pb::CommandInfo> {
+    Some(&check.command.as_ref()?.command)
 }
 
 fn limits<'s>(

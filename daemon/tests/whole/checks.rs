@@ -11,7 +11,7 @@ use crate::certificates::Authority;
 use crate::http::post;
 use crate::reads::read_at;
 use crate::scheduler_api::{Framework, cluster, end, task};
-use crate::world::{World, eventually};
+use crate::world::{World, eventually, needs_root};
 
 /// Looks at once, again and again.
 fn rhythm(check: &mut Value) {
@@ -106,6 +106,35 @@ fn a_task_is_healthy_as_long_as_its_server_says_so_and_killed_when_it_does_not()
     assert_eq!(ill["state"], "TASK_RUNNING");
     let killed = framework.end_of("watched");
     assert_eq!((&killed["state"], &killed["healthy"]), (&json!("TASK_KILLED"), &json!(false)));
+    end(&world, master, agent);
+}
+
+#[test]
+fn a_task_without_a_network_is_asked_in_the_one_that_it_has() {
+    if !needs_root() {
+        return;
+    }
+    let world = World::new();
+    let master = world.master(&[]);
+    let agent = master.agent(&["--isolation=all,network/none"]);
+    let mut framework = Framework::subscribe(&master, &json!({}));
+    // The machine's own answers, at the same port.
+    let port = server(&Arc::new(AtomicU16::new(500)));
+    let offer = framework.offer();
+    let tcp = json!({"type": "TCP", "tcp": {"port": port}});
+    framework.launch(&offer, &[checked(&offer, "alone", "sleep 1000", tcp)]);
+    let of = |name: &'static str| move |status: &Value| status["task_id"]["value"] == name;
+    let found = |status: &Value| !status["check_status"]["tcp"]["succeeded"].is_null();
+    let told = until(&mut framework, |status| of("alone")(status) && found(status));
+    assert_eq!(told["check_status"]["tcp"]["succeeded"], false, "{told}");
+    let binary = world.binary().display().to_string();
+    let line = format!("exec {binary} master --port {port} --work-dir $MESOS_SANDBOX/own");
+    let health = json!({"type": "HTTP", "http": {"port": port, "path": "/health"},
+        "grace_period_seconds": 60});
+    let offer = framework.offer();
+    framework.launch(&offer, &[watched(&offer, "serves", &line, health)]);
+    until(&mut framework, |status| of("serves")(status) && status["healthy"] == true);
+    framework.accepted("TEARDOWN", &Value::Null);
     end(&world, master, agent);
 }
 

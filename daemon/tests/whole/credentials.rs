@@ -373,7 +373,8 @@ fn an_executor_shows_its_token_where_that_is_asked_for() {
 #[test]
 fn what_a_task_is_told_in_secret_stands_in_no_file_of_the_cluster() {
     let world = World::new();
-    let master = world.master(&[]);
+    let journal = world.path("journal").display().to_string();
+    let master = world.master(&["--journal", &journal]);
     let mut agent = master.agent(&["--logging-level=trace"]);
     let mut framework = Framework::subscribe(&master, &json!({}));
     let offer = framework.offer();
@@ -389,6 +390,16 @@ fn what_a_task_is_told_in_secret_stands_in_no_file_of_the_cluster() {
     let mut told = task(&offer, "told", &line);
     told["command"]["environment"] = json!({"variables": [
         {"name": "KEY", "type": "SECRET", "secret": secret("cGxhbnRlZC0zZjljLWVudg==")}]});
+    // "planted-3f9c-look"
+    let look = |name: &str| {
+        let line = format!("case $LOOK in plant*-look) touch {name};; esac");
+        json!({"value": line, "environment": {"variables": [
+            {"name": "LOOK", "type": "SECRET", "secret": secret("cGxhbnRlZC0zZjljLWxvb2s=")}]}})
+    };
+    told["check"] = json!({"type": "COMMAND", "delay_seconds": 0, "interval_seconds": 0.1,
+        "command": {"command": look("checked")}});
+    told["health_check"] = json!({"type": "COMMAND", "delay_seconds": 0, "interval_seconds": 0.1,
+        "command": look("healthy")});
     if is_root() {
         told["container"] = json!({"type": "MESOS", "volumes": [
             {"mode": "RO", "container_path": ".key",
@@ -397,12 +408,20 @@ fn what_a_task_is_told_in_secret_stands_in_no_file_of_the_cluster() {
     framework.launch(&offer, &[told]);
     while framework.status()["state"] != "TASK_RUNNING" {}
     let work_dir = agent.work_dir().display().to_string();
-    let seen = || world.sandboxes(&work_dir).iter().any(|at| at.join("seen").exists());
-    eventually(seen, || "that it was told".to_owned());
+    let sandbox = world.sandboxes(&work_dir).remove(0);
+    let seen = |name: &str| {
+        eventually(|| sandbox.join(name).exists(), || format!("what it was told: {name}"));
+    };
+    ["seen", "checked", "healthy"].into_iter().for_each(seen);
     assert_eq!(planted(&world.path("")), [] as [PathBuf; 0]);
     // Nor does the next agent say it.
     agent.kill();
+    let looks = ["checked", "healthy"];
+    looks.iter().for_each(|name| fs::remove_file(sandbox.join(name)).unwrap());
     agent.start();
+    looks.into_iter().for_each(seen);
+    let read = ["/state", "/tasks"].map(|path| crate::world::get(master.port, path));
+    assert!(!read.iter().any(|told| told.contains("cGxhbnRlZC0z")));
     fs::write(gate, "").unwrap();
     assert_eq!(framework.end_of("told")["state"], "TASK_FINISHED");
     assert_eq!(planted(&world.path("")), [] as [PathBuf; 0]);

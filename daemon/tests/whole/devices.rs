@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 
 use crate::reads::read_at;
 use crate::scheduler_api::{Framework, end, task};
-use crate::world::{Master, World, eventually, get, needs_root};
+use crate::world::{Master, World, eventually, get, has_cgroups, needs_root};
 
 /// Plugs something in.
 pub(crate) fn plug(path: &str) {
@@ -15,7 +15,11 @@ pub(crate) fn plug(path: &str) {
 
 /// The same with a number of its own.
 fn plug_as(path: &str, number: &str) {
-    let made = Command::new("mknod").args(["-m", "666", path, "c", "1", number]).status();
+    plug_numbers(path, "1", number);
+}
+
+fn plug_numbers(path: &str, major: &str, minor: &str) {
+    let made = Command::new("mknod").args(["-m", "666", path, "c", major, minor]).status();
     assert!(made.unwrap().success(), "{path}");
 }
 
@@ -89,6 +93,64 @@ fn a_device_is_offered_while_it_is_plugged_in_and_held_by_one() {
     assert_eq!(framework.end_of("holds")["state"], "TASK_KILLED", "it ran on");
     plug(&one);
     until(&mut framework, |offer| offered(offer) == std::slice::from_ref(&one));
+    end(&world, master, agent);
+}
+
+#[test]
+fn the_next_device_of_its_numbers_is_not_open_to_who_held_the_one_before() {
+    if !needs_root() || !has_cgroups("devices") {
+        return;
+    }
+    if !std::path::Path::new("/dev/fuse").exists() {
+        return println!("SKIPPED: this kernel has no file systems of users");
+    }
+    let world = World::new();
+    let [one, other, gate] =
+        ["tty1", "other", "gate"].map(|name| world.path(name).display().to_string());
+    // That of file systems of users: not everybody may open it.
+    let plug_fuse = |path: &str| plug_numbers(path, "10", "229");
+    plug_fuse(&one);
+    let master = world.master(&[]);
+    let devices = format!("serial:{{{one}}}");
+    let agent = master.agent(&["--resources", "cpus:2;mem:1024", "--devices", &devices]);
+    let mut framework = Framework::subscribe(&master, &json!({}));
+    let offer = framework.offer();
+    let wait = |number: u32| format!("until [ -e {gate}{number} ]; do sleep 0.05; done");
+    let open = |path: &str| format!("if true <{path}; then touch open; else touch closed; fi");
+    let script = format!(
+        "{}; mv open was-open; {}; {}; mv closed was-closed; {}; {}; sleep 1000",
+        open(&one),
+        wait(1),
+        open(&other),
+        wait(2),
+        open(&one),
+    );
+    framework.launch(&offer, &[with_device(task(&offer, "holds", &script), &one)]);
+    while framework.status()["state"] != "TASK_RUNNING" {}
+    let sandbox = world.sandboxes(&agent.work_dir().display().to_string()).remove(0);
+    let comes = |name: &str| {
+        let there = || std::fs::read_dir(&sandbox).unwrap().flatten().map(|one| one.file_name());
+        eventually(
+            || sandbox.join(name).exists(),
+            || format!("{name}: {:?}", there().collect::<Vec<_>>()),
+        );
+    };
+    comes("was-open");
+    std::fs::remove_file(&one).unwrap();
+    agent.process().says("it is held by task holds");
+    plug_fuse(&other);
+    // What it may do is changed beside what is said.
+    std::thread::sleep(std::time::Duration::from_millis(500));
+    std::fs::write(format!("{gate}1"), "").unwrap();
+    comes("was-closed");
+    // What it holds is back.
+    std::fs::remove_file(&other).unwrap();
+    plug_fuse(&one);
+    eventually(|| total(&master) == format!("{{{one}}}"), || total(&master).to_string());
+    std::thread::sleep(std::time::Duration::from_millis(500));
+    std::fs::write(format!("{gate}2"), "").unwrap();
+    comes("open");
+    framework.accepted("TEARDOWN", &Value::Null);
     end(&world, master, agent);
 }
 

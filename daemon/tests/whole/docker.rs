@@ -238,6 +238,8 @@ fn a_task_runs_in_a_container_of_the_engines_and_is_told_as_mesos_tells_it() {
     assert_eq!(data[0]["Config"]["Image"], "bb:1", "as docker inspect prints it");
     assert_eq!(data[0]["HostConfig"]["Memory"], 32 << 20);
     assert_eq!(data[0]["HostConfig"]["CpuShares"], 102);
+    // Where the kernel shares no disks by weight, the engine does without.
+    assert!([json!(10), json!(0)].contains(&data[0]["HostConfig"]["BlkioWeight"]), "{data}");
     let ended = framework.end_of("three");
     assert_eq!(ended["state"], "TASK_FAILED");
     assert!(ended["message"].as_str().unwrap().contains("status 3"), "{ended}");
@@ -291,9 +293,10 @@ fn a_task_runs_in_a_container_of_the_engines_and_is_told_as_mesos_tells_it() {
     while framework.status()["healthy"] != true {}
     let used = &read_at(agent.port, "/monitor/statistics")[0]["statistics"];
     assert_eq!(used["mem_limit_bytes"], 32 << 20, "{used}");
-    assert!(
-        used["cpus_user_time_secs"].as_f64().is_some() && used["processes"].as_u64() >= Some(1)
-    );
+    assert!(used["cpus_user_time_secs"].as_f64().is_some() && used["threads"].as_u64() >= Some(1));
+    for told in ["mem_rss_bytes", "mem_file_bytes", "cpus_nr_throttled"] {
+        assert!(used[told].as_u64().is_some(), "{told}: {used}");
+    }
     framework.accepted("KILL", &json!({"task_id": {"value": "asked"}}));
     assert_eq!(framework.end_of("asked")["state"], "TASK_KILLED");
     assert!(wrote(&agent, "stdout").contains(&"here\nbye\n".to_owned()));
@@ -309,6 +312,39 @@ fn a_task_runs_in_a_container_of_the_engines_and_is_told_as_mesos_tells_it() {
     // From the command line, and by its other name.
     let run = master.run(&["--docker-image=bb:1", "--", "echo", "from", "afar"]).end();
     assert_eq!((run.status, run.out.as_str()), (0, "from afar\n"), "{}", run.err);
+    agent.leave();
+    master.stop();
+    engine.stop();
+}
+
+#[test]
+fn a_check_that_hangs_hangs_once() {
+    let world = World::new();
+    let Some(engine) = Engine::start(&world, &[]) else { return };
+    let (master, agent) = cluster(&world, &engine.socket(), &[]);
+    let mut framework = Framework::subscribe(&master, &json!({}));
+    let offer = framework.offer();
+    let mut hangs = contained(&offer, "hangs", "while :; do sleep 1; done");
+    // It goes on when it may, and so does the next one.
+    let line = "cd /mnt/mesos/sandbox; echo look >> looks; \
+                until cat may 2>/dev/null; do sleep 0.1; done";
+    let rhythm = json!({"delay_seconds": 0, "interval_seconds": 0.1, "timeout_seconds": 0.3});
+    hangs["health_check"] = json!({"type": "COMMAND", "command": {"value": line},
+        "grace_period_seconds": 1000});
+    hangs["health_check"].as_object_mut().unwrap().extend(rhythm.as_object().unwrap().clone());
+    framework.launch(&offer, &[hangs]);
+    running(&mut framework, "hangs");
+    let looks = || wrote(&agent, "looks").first().map_or(0, |text| text.lines().count());
+    eventually(|| looks() == 1, || looks().to_string());
+    std::thread::sleep(Duration::from_secs(3));
+    assert_eq!(looks(), 1);
+    let sandboxes = fs::read_dir(agent.work_dir().join("sandboxes")).unwrap().flatten();
+    for sandbox in sandboxes {
+        fs::write(sandbox.path().join("may"), "").unwrap();
+    }
+    while framework.status()["healthy"] != true {}
+    assert!(looks() > 1);
+    framework.accepted("TEARDOWN", &Value::Null);
     agent.leave();
     master.stop();
     engine.stop();

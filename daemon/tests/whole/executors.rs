@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 use crate::http::{Answer, Records, post};
 use crate::reads::{operate_at, read_at};
 use crate::scheduler_api::{Framework, JSON, cluster, end, task};
-use crate::world::{self, Agent, Master, World, eventually};
+use crate::world::{self, Agent, Master, World, eventually, has_cgroups};
 
 const PATH: &str = "/api/v1/executor";
 
@@ -606,6 +606,42 @@ fn an_executor_has_what_its_tasks_hold_and_its_agent_tells_how_they_are() {
     executor.events.until("ACKNOWLEDGED");
     assert_eq!(executor.tell("a", "TASK_FINISHED").status, 202);
     executor.events.until("ACKNOWLEDGED");
+    torn_down(&world, &framework, &mut executor);
+    end(&world, master, agent);
+}
+
+#[test]
+fn an_executor_may_use_what_the_limits_of_its_tasks_say_together() {
+    if !has_cgroups("memory") {
+        return;
+    }
+    let world = World::new();
+    let (master, agent) = cluster(&world);
+    let mut framework = Framework::subscribe(&master, &json!({}));
+    let offer = framework.offer();
+    let mut tasks = ["a", "b", "c"].map(|name| under(&world, &offer, name));
+    tasks[0]["limits"] = json!({"cpus": {"value": 1}, "mem": {"value": 64}});
+    tasks[2]["limits"] = json!({"cpus": {"value": "Infinity"}, "mem": {"value": "Infinity"}});
+    framework.launch(&offer, &tasks[..2]);
+    let mut executor = Executor::subscribe(&world, &agent, &framework.id, &json!([]));
+    assert_eq!([executor.given(), executor.given()], ["a", "b"]);
+    // It asked for 32 MB and a tenth of a CPU, and so did each of them.
+    let told = || read_at(agent.port, "/containers")[0]["statistics"].clone();
+    let may = |cpus: &Value, mem: &Value| {
+        let wanted = || told()["cpus_limit"] == *cpus && told()["mem_limit_bytes"] == *mem;
+        eventually(wanted, || format!("{cpus} {mem}: {}", told()));
+    };
+    may(&json!(1.2), &json!(128 << 20));
+    let offer = framework.offer();
+    framework.launch(&offer, &tasks[2..]);
+    assert_eq!(executor.given(), "c");
+    may(&Value::Null, &Value::Null);
+    for name in ["c", "a"] {
+        assert_eq!(executor.tell(name, "TASK_FINISHED").status, 202);
+        // CPU time is taken back; memory that it may have in use is not.
+        let cpus = if name == "c" { json!(1.2) } else { Value::Null };
+        may(&cpus, &Value::Null);
+    }
     torn_down(&world, &framework, &mut executor);
     end(&world, master, agent);
 }

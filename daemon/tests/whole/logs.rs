@@ -44,6 +44,32 @@ fn of_what_a_task_writes_the_newest_part_is_kept() {
 }
 
 #[test]
+fn what_a_task_writes_is_bounded_though_it_removes_its_file() {
+    let world = World::new();
+    let master = world.master(&[]);
+    let agent = master.agent(&["--resources", "cpus:2;mem:1024", "--task-log-max", "1MiB"]);
+    let mut framework = Framework::subscribe(&master, &json!({}));
+    let offer = framework.offer();
+    let script = "rm stdout; seq -f %015.0f 1 400000; sleep 1000";
+    framework.launch(&offer, &[task(&offer, "hides", script)]);
+    while framework.status()["state"] != "TASK_RUNNING" {}
+    let sandbox = world.sandboxes(&agent.work_dir().display().to_string()).remove(0);
+    let stdout = sandbox.join("stdout").display().to_string() + " (deleted)";
+    let hidden = || {
+        let of = |pid: i32| std::path::PathBuf::from(format!("/proc/{pid}/fd/1"));
+        let leads = |path: &std::path::PathBuf| {
+            std::fs::read_link(path).is_ok_and(|to| to.as_os_str() == &*stdout)
+        };
+        let found = crate::world::pids().map(of).find(leads)?;
+        std::fs::metadata(found).ok()
+    };
+    let bounded = || hidden().is_some_and(|of| of.len() == 6_400_000 && of.blocks() < 4 << 10);
+    eventually(bounded, || format!("{:?}", hidden().map(|of| (of.len(), of.blocks()))));
+    framework.accepted("TEARDOWN", &serde_json::Value::Null);
+    end(&world, master, agent);
+}
+
+#[test]
 fn sandboxes_of_tasks_that_ended_make_room_on_a_disk_that_is_full() {
     let world = World::new();
     let master = world.master(&[]);

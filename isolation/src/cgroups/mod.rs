@@ -285,6 +285,32 @@ pub(crate) fn pressure(sys: &dyn Sys, directory: &Path, file: &str) -> Option<Pr
     Some(Pressure { some_us: total("some")?, full_us, some_avg10: hundredths })
 }
 
+/// Cgroups below each other whose processes are looked for: parts are within parts.
+const DEPTH_MAX: usize = 4;
+
+/// The processes in a cgroup and in those below it.
+pub(crate) fn members(sys: &dyn Sys, directory: &Path) -> Vec<u32> {
+    let mut all = Vec::new();
+    visit(sys, directory, DEPTH_MAX, &mut |text| all.extend(pids(text)));
+    all
+}
+
+/// How many that are; those of other pid namespaces, too.
+pub(crate) fn processes(sys: &dyn Sys, directory: &Path) -> u64 {
+    let mut count = 0;
+    visit(sys, directory, DEPTH_MAX, &mut |text| count += words(text).count() as u64);
+    count
+}
+
+fn visit(sys: &dyn Sys, directory: &Path, depth: usize, what: &mut dyn FnMut(&str)) {
+    // One of threads has none of its own.
+    what(&sys.read(&directory.join("cgroup.procs")).unwrap_or_default());
+    let Some(depth) = depth.checked_sub(1) else { return };
+    for name in sys.children(directory).unwrap_or_default() {
+        visit(sys, &directory.join(name), depth, what);
+    }
+}
+
 /// The number behind `key` in a file of `key number` lines.
 pub(crate) fn keyed(text: &str, key: &str) -> Option<u64> {
     let mut lines = text.lines().filter_map(|line| line.split_once(' '));

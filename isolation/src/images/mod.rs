@@ -22,6 +22,8 @@
 //!
 //! Sources: OCI image specification 1.1 (layout, layer, manifest, config); Mesos: `provisioner/docker`.
 
+#[cfg(any(test, fuzzing))]
+pub mod any_layer;
 mod blobs;
 mod digest;
 mod documents;

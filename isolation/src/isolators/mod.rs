@@ -23,7 +23,7 @@ use std::path::{Path, PathBuf};
 
 use mesita_core::wire::task::Exit;
 
-use crate::cgroups::{At, Cgroups, Controller, Part, Place, Pressure, Why};
+use crate::cgroups::{self as cgroups_of, At, Cgroups, Controller, Part, Place, Pressure, Why};
 use crate::images::Image;
 use crate::isolation::Options;
 use crate::keeper::protocol::{self, Namespaces, RLIMITS_MAX, Step, Trouble};
@@ -96,6 +96,11 @@ pub trait Isolator: fmt::Debug + Send + Sync {
         Ok(())
     }
 
+    /// Has a container that runs use these devices and those of everybody, and no other any more.
+    fn hold_devices(&self, _container: &Container<'_>, _own: &[Device]) -> Result<(), Error> {
+        Ok(())
+    }
+
     /// Holds a persistent volume to its size, whoever uses it.
     fn hold_volume(&self, _sys: &dyn Sys, _volume: &Path, _bytes: u64) -> Result<(), Error> {
         Ok(())
@@ -137,6 +142,15 @@ impl Container<'_> {
     pub(crate) fn directory(&self, place: &Place) -> PathBuf {
         let all = &place.directory;
         self.part.map_or_else(|| self.at.below(all), |part| part.below(all))
+    }
+
+    /// Its processes, as far as they can be found.
+    pub(crate) fn processes(&self) -> Vec<u32> {
+        match (self.cgroups.of(self.at).first(), self.pid) {
+            (Some(directory), _) => cgroups_of::members(self.sys, directory),
+            (None, Some(pid)) => posix::accounts::inside(self.sys, pid),
+            (None, None) => Vec::new(),
+        }
     }
 
     /// Why it does not get what is around it, in place of its own.
@@ -346,8 +360,10 @@ pub struct Usage {
     pub mem_limit_bytes: Option<u64>,
     /// Processes the kernel killed for memory.
     pub oom_kills: Option<u64>,
-    /// Processes and threads.
-    pub pids: Option<u64>,
+    /// Processes.
+    pub processes: Option<u64>,
+    /// Their threads, the first of each among them.
+    pub threads: Option<u64>,
     /// The limit of those.
     pub pids_limit: Option<u64>,
     /// Forks that the limit refused.

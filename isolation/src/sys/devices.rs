@@ -140,6 +140,90 @@ pub(super) fn allow(
     }
 }
 
+/// The same of a cgroup that has such a rule: what it says no more is taken away, and what it did not say
+/// is allowed.
+pub(super) fn change(
+    sys: &dyn Sys,
+    version: Version,
+    directory: &Path,
+    allowed: &[Device],
+) -> Result<(), Failure> {
+    match version {
+        Version::V1 => {
+            let told = sys.read(&directory.join("devices.list"))?;
+            let wanted: Vec<String> = allowed.iter().map(ToString::to_string).collect();
+            let deny = directory.join("devices.deny");
+            let gone = told.lines().filter(|line| !wanted.iter().any(|one| one == line));
+            gone.into_iter().try_for_each(|line| sys.write(&deny, line))?;
+            let allow = directory.join("devices.allow");
+            let new = wanted.iter().filter(|one| !told.lines().any(|line| line == **one));
+            new.into_iter().try_for_each(|one| sys.write(&allow, one))
+        }
+        Version::V2 => {
+            let failed = |errno| Failure::new("bpf", directory, errno);
+            let at =
+                File::open(directory).map_err(|error| Failure::io("open", directory, &error))?;
+            let before = attached(&at).map_err(failed)?;
+            // All of them have to allow what is opened: there is no moment without a rule.
+            attach(&load(allowed)?, &at).map_err(failed)?;
+            before.iter().try_for_each(|program| detach(program, &at)).map_err(failed)
+        }
+    }
+}
+
+/// Programs of one cgroup that are known here: the kernel takes no more.
+const PROGRAMS_MAX: usize = 64;
+
+/// The programs of a cgroup.
+fn attached(at: &File) -> Result<Vec<OwnedFd>, i32> {
+    const PROG_QUERY: c_int = 16;
+    const PROG_GET_FD_BY_ID: c_int = 13;
+    let mut ids = [0u32; PROGRAMS_MAX];
+    // Cgroup and kind; no flags; their flags; ids; how many there is room for.
+    let mut attributes: [u64; 8] = [
+        pair(u64::from(at.as_raw_fd().unsigned_abs()), CGROUP_DEVICE),
+        0,
+        ids.as_mut_ptr().addr() as u64,
+        pair(PROGRAMS_MAX as u64, 0),
+        0,
+        0,
+        0,
+        0,
+    ];
+    // SAFETY: the kernel writes as many numbers as there is room for, which outlive the call.
+    unsafe { bpf(PROG_QUERY, &mut attributes) }?;
+    let count = attributes[3].to_ne_bytes();
+    let count = u32::from_ne_bytes([count[0], count[1], count[2], count[3]]) as usize;
+    let ids = ids.iter().take(count).map(|id| {
+        let mut attributes = [pair(u64::from(*id), 0), 0, 0, 0, 0, 0, 0, 0];
+        // SAFETY: no pointer is among these attributes.
+        let fd = unsafe { bpf(PROG_GET_FD_BY_ID, &mut attributes) }?;
+        // SAFETY: the kernel has just made this descriptor, and nobody else has it.
+        Ok(unsafe { OwnedFd::from_raw_fd(fd) })
+    });
+    ids.collect()
+}
+
+fn detach(program: &OwnedFd, at: &File) -> Result<(), i32> {
+    const PROG_DETACH: c_int = 9;
+    let number = |fd: c_int| u64::from(fd.unsigned_abs());
+    let mut attributes: [u64; 8] = [
+        pair(number(at.as_raw_fd()), number(program.as_raw_fd())),
+        pair(CGROUP_DEVICE, 0),
+        0,
+        0,
+        0,
+        0,
+        0,
+        0,
+    ];
+    // SAFETY: no pointer is among these attributes.
+    unsafe { bpf(PROG_DETACH, &mut attributes) }.map(drop)
+}
+
+/// Where programs of devices are attached.
+const CGROUP_DEVICE: u64 = 6;
+
 /// Whether this process may program devices at all.
 pub(super) fn can_program() -> Result<(), Failure> {
     load(&[]).map(drop)
@@ -147,12 +231,12 @@ pub(super) fn can_program() -> Result<(), Failure> {
 
 fn load(allowed: &[Device]) -> Result<OwnedFd, Failure> {
     const PROG_LOAD: c_int = 5;
-    const CGROUP_DEVICE: u64 = 15;
+    const KIND: u64 = 15;
     let program = program(allowed);
     let license = c"Apache-2.0";
     // `union bpf_attr`: kind and count, instructions, licence, no log, no version, no flags, a name.
-    let attributes: [u64; 8] = [
-        pair(CGROUP_DEVICE, program.len() as u64),
+    let mut attributes: [u64; 8] = [
+        pair(KIND, program.len() as u64),
         program.as_ptr().addr() as u64,
         license.as_ptr().addr() as u64,
         0,
@@ -162,7 +246,7 @@ fn load(allowed: &[Device]) -> Result<OwnedFd, Failure> {
         u64::from_ne_bytes(*b"evices\0\0"),
     ];
     // SAFETY: the kernel reads the program and the text, which outlive the call.
-    let loaded = unsafe { bpf(PROG_LOAD, &attributes) };
+    let loaded = unsafe { bpf(PROG_LOAD, &mut attributes) };
     let loaded = loaded.map_err(|errno| Failure::plain("bpf", errno))?;
     // SAFETY: the kernel has just made this descriptor, and nobody else has it.
     Ok(unsafe { OwnedFd::from_raw_fd(loaded) })
@@ -170,10 +254,9 @@ fn load(allowed: &[Device]) -> Result<OwnedFd, Failure> {
 
 fn attach(program: &OwnedFd, at: &File) -> Result<(), i32> {
     const PROG_ATTACH: c_int = 8;
-    const CGROUP_DEVICE: u64 = 6;
     const ALLOW_MULTI: u64 = 2;
     let number = |fd: c_int| u64::from(fd.unsigned_abs());
-    let attributes: [u64; 8] = [
+    let mut attributes: [u64; 8] = [
         pair(number(at.as_raw_fd()), number(program.as_raw_fd())),
         pair(CGROUP_DEVICE, ALLOW_MULTI),
         0,
@@ -184,7 +267,7 @@ fn attach(program: &OwnedFd, at: &File) -> Result<(), i32> {
         0,
     ];
     // SAFETY: no pointer is among these attributes.
-    unsafe { bpf(PROG_ATTACH, &attributes) }.map(drop)
+    unsafe { bpf(PROG_ATTACH, &mut attributes) }.map(drop)
 }
 
 /// Two numbers of 32 bits, the first of which comes first in memory.
@@ -194,11 +277,11 @@ const fn pair(first: u64, second: u64) -> u64 {
 
 /// # Safety
 /// What the attributes point to is as the command expects it, and outlives the call.
-unsafe fn bpf(command: c_int, attributes: &[u64; 8]) -> Result<c_int, i32> {
-    // SAFETY: the kernel reads as many bytes of the attributes as it is told; the rest is the
+unsafe fn bpf(command: c_int, attributes: &mut [u64; 8]) -> Result<c_int, i32> {
+    // SAFETY: the kernel reads and writes as many bytes of the attributes as it is told; the rest is the
     // caller's promise.
     let done: c_long = unsafe {
-        libc::syscall(libc::SYS_bpf, command, attributes.as_ptr(), size_of_val(attributes))
+        libc::syscall(libc::SYS_bpf, command, attributes.as_mut_ptr(), size_of_val(attributes))
     };
     if done < 0 { Err(last()) } else { c_int::try_from(done).map_err(|_| libc::EBADF) }
 }
@@ -216,6 +299,26 @@ mod tests {
         let disks =
             Device { kind: DeviceKind::Block, major: None, minor: None, access: Device::MAKE };
         assert_eq!(disks.to_string(), "b *:* m");
+    }
+
+    #[test]
+    fn what_is_not_said_any_more_is_taken_away_and_the_rest_is_as_it_was() {
+        let sys = super::super::fake::Fake::v1();
+        let at = Path::new("/sys/fs/cgroup/devices");
+        sys.put("/sys/fs/cgroup/devices/devices.list", "c *:* m\nc 1:3 rwm\nc 188:0 rwm\n");
+        for file in ["devices.allow", "devices.deny"] {
+            sys.put(&format!("/sys/fs/cgroup/devices/{file}"), "");
+        }
+        let all = Device::READ | Device::WRITE | Device::MAKE;
+        let of =
+            |major, minor, access| Device { kind: DeviceKind::Character, major, minor, access };
+        let wanted =
+            [of(None, None, Device::MAKE), of(Some(1), Some(3), all), of(Some(188), Some(1), all)];
+        change(&sys, Version::V1, at, &wanted).unwrap();
+        let written = ["devices.deny c 188:0 rwm", "devices.allow c 188:1 rwm"];
+        let log = sys.log();
+        assert_eq!(log.len(), 2, "{log:?}");
+        assert!(log.iter().zip(written).all(|(line, end)| line.ends_with(end)), "{log:?}");
     }
 
     #[test]

@@ -29,6 +29,8 @@ const V1_FILES: &[(&str, &str, &str)] = &[
     ("cpuacct", "cpuacct.usage_sys", "0"),
     ("memory", "memory.limit_in_bytes", "9223372036854771712"),
     ("memory", "memory.soft_limit_in_bytes", "9223372036854771712"),
+    ("memory", "memory.memsw.limit_in_bytes", "9223372036854771712"),
+    ("memory", "memory.swappiness", "60"),
     ("memory", "memory.usage_in_bytes", "0"),
     ("memory", "memory.max_usage_in_bytes", "0"),
     ("memory", "memory.stat", "rss 0\ntotal_rss 0\n"),
@@ -56,6 +58,7 @@ const V2_FILES: &[(&str, &str, &str)] = &[
     ("io", "io.stat", ""),
     ("memory", "memory.max", "max"),
     ("memory", "memory.low", "0"),
+    ("memory", "memory.swap.max", "max"),
     ("memory", "memory.current", "0"),
     ("memory", "memory.peak", "0"),
     ("memory", "memory.stat", "anon 0\nfile 0\n"),
@@ -92,6 +95,8 @@ struct State {
     /// A kernel without filters of system calls.
     unfiltered: bool,
     untruncating: bool,
+    /// Files that no cgroup of this kernel has.
+    lacking: BTreeSet<&'static str>,
     log: Vec<String>,
 }
 
@@ -227,6 +232,11 @@ impl Fake {
         self.lock().untruncating = true;
     }
 
+    /// The kernel puts no such file into cgroups.
+    pub(crate) fn lacks(&self, file: &'static str) {
+        self.lock().lacking.insert(file);
+    }
+
     /// The kernel cannot kill a cgroup by one write.
     pub(crate) fn be_old(&self) {
         self.lock().old = true;
@@ -272,7 +282,7 @@ impl State {
         if point != directory {
             for (controller, file, text) in table {
                 let path = directory.join(file);
-                if has.iter().any(|name| name == controller) {
+                if has.iter().any(|name| name == controller) && !self.lacking.contains(file) {
                     self.files.entry(path).or_insert_with(|| (*text).to_owned());
                 } else {
                     self.files.remove(&path);
@@ -500,6 +510,15 @@ impl Sys for Fake {
         Ok(())
     }
 
+    fn change_devices(
+        &self,
+        version: Version,
+        directory: &Path,
+        allowed: &[Device],
+    ) -> Result<(), Failure> {
+        self.allow_devices(version, directory, allowed)
+    }
+
     fn can_program_devices(&self) -> Result<(), Failure> {
         let user = self.lock().user;
         if user { Err(Failure::plain("bpf", libc::EPERM)) } else { Ok(()) }
@@ -572,10 +591,16 @@ impl Sys for Fake {
         Ok(self.lock().project.get(&id).copied().unwrap_or_default())
     }
 
-    fn limit_project(&self, _: &Path, id: u32, soft: u64, hard: u64) -> Result<(), Failure> {
+    fn limit_project(
+        &self,
+        _: &Path,
+        id: u32,
+        (soft, hard): (u64, u64),
+        files: u64,
+    ) -> Result<(), Failure> {
         let mut state = self.lock();
         state.project.entry(id).or_default().soft_bytes = soft;
-        state.log.push(format!("limit {id} {soft} {hard}"));
+        state.log.push(format!("limit {id} {soft} {hard} {files}"));
         Ok(())
     }
 

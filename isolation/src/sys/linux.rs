@@ -103,6 +103,15 @@ impl Sys for Linux {
         devices::allow(self, version, directory, allowed)
     }
 
+    fn change_devices(
+        &self,
+        version: Version,
+        directory: &Path,
+        allowed: &[Device],
+    ) -> Result<(), Failure> {
+        devices::change(self, version, directory, allowed)
+    }
+
     fn can_program_devices(&self) -> Result<(), Failure> {
         devices::can_program()
     }
@@ -189,8 +198,14 @@ impl Sys for Linux {
         projects::of(at, id)
     }
 
-    fn limit_project(&self, at: &Path, id: u32, soft: u64, hard: u64) -> Result<(), Failure> {
-        projects::limit(at, id, soft, hard)
+    fn limit_project(
+        &self,
+        at: &Path,
+        id: u32,
+        bytes: (u64, u64),
+        files: u64,
+    ) -> Result<(), Failure> {
+        projects::limit(at, id, bytes, files)
     }
 
     fn address_of(&self, interface: &CStr) -> Option<Ipv4Addr> {

@@ -74,8 +74,8 @@ struct Block {
     valid: u32,
 }
 
-/// Both limits of bytes.
-const LIMITS: u32 = 1;
+/// Both limits of bytes, and both of files.
+const LIMITS: u32 = 1 | 4;
 /// Quotas of projects.
 const OF_PROJECTS: u32 = 2;
 const GET: u32 = 0x80_0007;
@@ -114,9 +114,15 @@ pub(crate) fn of(at: &Path, id: u32) -> Result<Project, Failure> {
 }
 
 /// Limits a project; 0 = not.
-pub(crate) fn limit(at: &Path, id: u32, soft: u64, hard: u64) -> Result<(), Failure> {
+pub(crate) fn limit(
+    at: &Path,
+    id: u32,
+    (soft, hard): (u64, u64),
+    files: u64,
+) -> Result<(), Failure> {
     let (soft_kib, hard_kib) = (soft.div_ceil(1024), hard.div_ceil(1024));
-    let mut block = Block { soft_kib, hard_kib, valid: LIMITS, ..Block::default() };
+    let hard_files = files;
+    let mut block = Block { soft_kib, hard_kib, hard_files, valid: LIMITS, ..Block::default() };
     control(at, SET, id, (&raw mut block).cast())
 }
 

@@ -262,6 +262,10 @@ pub(crate) const PROBES: &[Probe] = &[
     probe("cgroups-of-others", Root, &["namespaces/cgroup"], Given::Nothing),
     probe("cgroups-of-all", Ordinary, &["namespaces/cgroup"], Given::Nothing),
     probe("host-cgroup", Root, &["namespaces/cgroup"], Given::Nothing),
+    // 13, 19: hierarchies and files of the kernel that it would make, or cover.
+    probe("mount-cgroup", Root, MOUNTS, Given::Nothing),
+    probe("release-agent", Root, SYS, Given::Nothing),
+    probe("cover-proc", Root, MOUNTS, Given::Nothing),
     // 33: devices.
     probe("kmsg", Root, &["cgroups/devices"], Given::Nothing),
     probe("made-node", Root, &["cgroups/devices", "linux/capabilities"], Given::Nothing),
@@ -278,6 +282,9 @@ pub(crate) const PROBES: &[Probe] = &[
 /// Those that are held by the keeper itself, whatever isolators are on: shown to get through where
 /// there is no keeper.
 pub(crate) const OF_THE_KEEPER: [&str; 3] = ["descriptors", "environment", "agents-key"];
+
+/// Working directories that are descriptors of whoever makes the task: so many of them are tried.
+const DESCRIPTORS: u32 = 1024;
 
 const MIB: u64 = 1 << 20;
 
@@ -618,6 +625,148 @@ pub(crate) fn the_keeper_holds(name: &str) {
     assert_eq!(world.exit(container), Exit::Code(0));
     let said = world.output();
     assert!(said.starts_with("held "), "{name}: {said}");
+}
+
+/// A working directory is none of the descriptors of the keeper's (CVE-2024-21626). Without a keeper a
+/// process that asks for one is there.
+pub(crate) fn a_task_works_in_no_descriptor() {
+    use std::os::fd::AsRawFd;
+    let leaked = std::fs::File::open("/usr").unwrap();
+    rustix::io::fcntl_setfd(&leaked, rustix::io::FdFlags::empty()).unwrap();
+    let mut directly = Command::new(program());
+    directly.current_dir(format!("/proc/self/fd/{}", leaked.as_raw_fd()));
+    let said = directly.args(["role:probe", "works-elsewhere"]).output().unwrap().stdout;
+    assert_eq!(said, b"through\n", "fd {}", leaked.as_raw_fd());
+    let mut world = World::new();
+    for number in 0..DESCRIPTORS {
+        for end in ["", "/", "/."] {
+            let mut launch = world.role_plan(&["probe", "works-elsewhere"]);
+            let directory = format!("/proc/self/fd/{number}{end}");
+            launch.directory = std::ffi::CString::new(directory.clone()).unwrap();
+            let container = world.send(launch);
+            if world.outcome(container).is_some() {
+                let said = world.output();
+                assert!(!said.contains("through"), "{directory}: {said}");
+            }
+        }
+    }
+}
+
+/// A signal is for a task, and not for whoever has the number that it had. The number alone reaches
+/// whoever that is.
+pub(crate) fn a_signal_reaches_nobody_who_has_the_number_of_one_that_ended() {
+    let mut world = World::new();
+    let (container, pid) = world.role(&["exit", "0"]);
+    assert_eq!(world.ended(container).exit, Exit::Code(0));
+    let Some(other) = process_of_number(pid) else {
+        return println!("SKIPPED: this kernel makes no process of a chosen number");
+    };
+    let lives = || crate::world::is_alive(pid);
+    for signal in [rustix::process::Signal::TERM, rustix::process::Signal::KILL] {
+        world.signal(container, signal);
+    }
+    // Whatever was asked for before is done.
+    let known = world.list();
+    assert!(known.iter().all(|held| !format!("{held:?}").contains("Running")), "{known:?}");
+    assert!(lives(), "the keeper killed another process");
+    world.client.send(&Request::Forget { container }).unwrap();
+    world.signal(container, rustix::process::Signal::KILL);
+    world.list();
+    assert!(lives(), "the keeper killed another process");
+    // SAFETY: both calls take numbers, of a child of this process's own.
+    unsafe {
+        libc::kill(other, libc::SIGKILL);
+        let mut status = 0;
+        assert_eq!(libc::waitpid(other, &mut status, 0), other);
+        assert_eq!(libc::WTERMSIG(status), libc::SIGKILL);
+    }
+}
+
+/// A child that waits to be killed and has this number, which nobody has.
+fn process_of_number(pid: u32) -> Option<i32> {
+    let number = [i32::try_from(pid).ok()?];
+    // `struct clone_args`: flags, pidfd, two places for the number, a signal, a stack and its size, TLS,
+    // the numbers that are wanted and how many, a cgroup.
+    let arguments: [u64; 11] =
+        [0, 0, 0, 0, libc::SIGCHLD as u64, 0, 0, 0, number.as_ptr().addr() as u64, 1, 0];
+    let make = || {
+        // SAFETY: the call reads what outlives it; the child does nothing but wait in the kernel.
+        let made =
+            unsafe { libc::syscall(libc::SYS_clone3, arguments.as_ptr(), size_of_val(&arguments)) };
+        if made == 0 {
+            loop {
+                // SAFETY: it takes nothing, and returns when a signal has come.
+                unsafe { libc::pause() };
+            }
+        }
+        made
+    };
+    // It is collected a moment after its end is told.
+    let mut made = make();
+    for _ in 0..100 {
+        if made >= 0 {
+            break;
+        }
+        crate::world::nap(std::time::Duration::from_millis(10));
+        made = make();
+    }
+    i32::try_from(made).ok().filter(|made| *made > 0)
+}
+
+/// What a task would have a helper do: a program of the operator's is told nothing of where its caller
+/// runs, and so of no task's. Without that it does what its environment says.
+pub(crate) fn a_helper_does_what_nobodys_environment_says() {
+    use std::os::unix::fs::PermissionsExt;
+    if !Path::new("/bin/bash").exists() {
+        return println!("SKIPPED: needs bash");
+    }
+    let world = World::new();
+    let (helper, evil, trace) =
+        (world.path().join("helper"), world.path().join("evil"), world.path().join("trace"));
+    let script = "#!/bin/bash\necho $LD_PRELOAD$IFS_SAYS; cat >/dev/null; env >&2; echo '{}'\n";
+    std::fs::write(&helper, script).unwrap();
+    std::fs::set_permissions(&helper, std::fs::Permissions::from_mode(0o755)).unwrap();
+    std::fs::write(&evil, format!("echo $0 >>{}\n", trace.display())).unwrap();
+    let hostile = [
+        ("BASH_ENV", evil.to_str().unwrap()),
+        ("ENV", evil.to_str().unwrap()),
+        ("PATH", world.path().to_str().unwrap()),
+        ("LD_PRELOAD", "/nonexistent/evil.so"),
+        ("IFS", "/"),
+    ];
+    let run = |words: &[&str]| {
+        let mut command = Command::new(words[0]);
+        command.args(&words[1..]).envs(hostile).stdin(Stdio::null());
+        command.output().unwrap()
+    };
+    run(&[helper.to_str().unwrap(), "prepare"]);
+    assert!(trace.exists(), "nothing was done that its environment says");
+    std::fs::remove_file(&trace).unwrap();
+    let own = program();
+    let said = run(&[own.to_str().unwrap(), "role:helped", helper.to_str().unwrap()]);
+    let (out, err) = (String::from_utf8_lossy(&said.stdout), String::from_utf8_lossy(&said.stderr));
+    assert!(out.contains("helped"), "{out} {err}");
+    assert!(!trace.exists(), "{out} {err}");
+}
+
+/// An agent that has a helper prepare a container.
+pub(crate) fn helped(helper: &str) {
+    let welcome = mesita_isolation::keeper::protocol::Welcome {
+        version: mesita_isolation::keeper::protocol::VERSION_MAX,
+        pid: std::process::id(),
+        boot: [0; 16],
+        namespaces: Default::default(),
+        trouble: None,
+    };
+    let key = u64::from(std::process::id()) << 24 | 0x72_0000;
+    let isolators = Some(vec![format!("exec:{helper}")]);
+    let options = Options { isolators, ..options(&welcome, key) };
+    let (isolation, _) = Isolation::new(&options, &LINUX).unwrap();
+    let container = ContainerId { incarnation: 1, counter: 1 };
+    let prepared = isolation.prepare(container, &TaskLimits::default());
+    println!("{}", prepared.map_or_else(|why| why.to_string(), |_| "helped".to_owned()));
+    let _ = isolation.cleanup(container);
+    remove(&isolation);
 }
 
 /// A key in a session of this test's own, which is its children's as well.

@@ -1,7 +1,7 @@
 //! What probes try, as tasks. Each says what came of it: it got through, it was held, or this machine
 //! has not what it takes to try.
 
-use std::ffi::{CString, c_long};
+use std::ffi::{CStr, CString, c_long};
 use std::fs::{File, OpenOptions};
 use std::io::{Error, Write};
 use std::net::TcpStream;
@@ -185,6 +185,24 @@ pub(crate) fn play(name: &str, words: Words<'_>) -> Got {
         "cgroups-of-others" => finds_cgroups("mesita-whole"),
         "cgroups-of-all" => finds_cgroups("cgroup.procs"),
         "host-cgroup" => sees_host_cgroup(),
+        "mount-cgroup" => mount_cgroup(),
+        "release-agent" => {
+            let own = std::fs::read_dir("/sys/fs/cgroup").into_iter().flatten().flatten();
+            let places = own.map(|place| place.path().join("release_agent"));
+            let Some(agent) = places.into_iter().find(|place| place.exists()) else {
+                return Held("none is there".to_owned());
+            };
+            open_to_write(agent.to_str().unwrap())
+        }
+        "cover-proc" => mounted(c"tmpfs", c"/proc/sys", c""),
+        // Row 7.
+        "works-elsewhere" => {
+            let at = std::env::current_dir().map(|at| at.display().to_string());
+            match at {
+                Ok(at) if at.starts_with('/') => Through,
+                other => Held(format!("{other:?}")),
+            }
+        }
         // Row 33: devices.
         "kmsg" => open_to_write("/dev/kmsg"),
         "made-node" => made_node(),
@@ -325,8 +343,23 @@ fn setns() -> Got {
 
 fn mount() -> Got {
     std::fs::create_dir_all("mounted").unwrap();
-    let (kind, at) = (c"tmpfs".as_ptr() as usize, c"mounted".as_ptr() as usize);
-    of_call(call(libc::SYS_mount, [kind, at, kind, 0, 0, 0]))
+    mounted(c"tmpfs", c"mounted", c"")
+}
+
+fn mounted(kind: &CStr, at: &CStr, data: &CStr) -> Got {
+    let [kind, at, data] = [kind, at, data].map(|text| text.as_ptr() as usize);
+    of_call(call(libc::SYS_mount, [kind, at, kind, 0, data, 0]))
+}
+
+/// A hierarchy of the first version, in whose topmost group a program is named that the kernel runs as root
+/// of the host (CVE-2022-0492).
+fn mount_cgroup() -> Got {
+    let own = std::fs::read_to_string("/proc/self/cgroup").unwrap_or_default();
+    if !own.lines().any(|line| line.split(':').nth(1) == Some("memory")) {
+        return Lacking("no hierarchy of the first version".to_owned());
+    }
+    std::fs::create_dir_all("mounted").unwrap();
+    mounted(c"cgroup", c"mounted", c"memory")
 }
 
 fn open_tree() -> Got {

@@ -64,6 +64,12 @@ fn archive(count: usize, mnt: &str) -> Vec<u8> {
         }
         layers.push(layer.into_inner().unwrap());
     }
+    saved(&layers)
+}
+
+/// An image of these layers, as `docker save` writes it.
+fn saved(layers: &[Vec<u8>]) -> Vec<u8> {
+    let count = layers.len();
     let quoted = |texts: Vec<String>| {
         texts.iter().map(|text| format!("\"{text}\"")).collect::<Vec<_>>().join(",")
     };
@@ -80,7 +86,7 @@ fn archive(count: usize, mnt: &str) -> Vec<u8> {
         quoted(places.clone())
     );
     let mut tar = Builder::new(Vec::new());
-    for (place, layer) in places.iter().zip(&layers) {
+    for (place, layer) in places.iter().zip(layers) {
         append(&mut tar, place, 0o644, layer);
     }
     append(&mut tar, &path, 0o644, configuration.as_bytes());
@@ -93,6 +99,83 @@ fn add(store: &Store, directory: &Path, count: usize, mnt: &str) -> Image {
     fs::write(&path, archive(count, mnt)).unwrap();
     let name = Name::parse(path.to_str().unwrap()).unwrap();
     store.add(&name, Source::open(&path, None).unwrap(), &BTreeSet::new).unwrap()
+}
+
+/// An image whose `/dev/null`, and `/dev/pts/0`, are links to a file of its own, and one whose `/dev` is one
+/// (CVE-2025-31133, CVE-2025-52565). Who is put there by chroot(2) alone reads what they lead to.
+pub(crate) fn devices_are_the_kernels_whatever_an_image_has_in_their_place() {
+    use std::os::unix::process::CommandExt;
+    if !Path::new(BUSYBOX).exists() {
+        println!("SKIPPED: needs {BUSYBOX} of Debian's busybox-static");
+        return;
+    }
+    let mut world = World::new();
+    let work_dir = world.path().to_owned();
+    let store = Store::open(&work_dir.join("images"), Bounds::default()).unwrap();
+    let hostile = [
+        &[("dev/null", "/planted"), ("dev/pts/0", "/planted"), ("dev/zero", "/planted")][..],
+        &[("dev", "own"), ("own/null", "/planted"), ("own/pts/0", "/planted")],
+    ];
+    let images: Vec<Image> = (0..)
+        .zip(hostile)
+        .map(|(number, links)| {
+            let mut layer = Builder::new(Vec::new());
+            append(&mut layer, "bin/busybox", 0o755, &fs::read(BUSYBOX).unwrap());
+            for program in ["sh", "cat", "test"] {
+                link(&mut layer, &format!("bin/{program}"), "busybox");
+            }
+            append(&mut layer, "planted", 0o666, b"planted\n");
+            links.iter().for_each(|(path, to)| link(&mut layer, path, to));
+            let path = work_dir.join(format!("hostile-{number}.tar"));
+            fs::write(&path, saved(&[layer.into_inner().unwrap()])).unwrap();
+            let name = Name::parse(path.to_str().unwrap()).unwrap();
+            store.add(&name, Source::open(&path, None).unwrap(), &BTreeSet::new).unwrap()
+        })
+        .collect();
+    let provisioner = Arc::new(Provisioner::new(store, &work_dir, None, SANDBOX).unwrap());
+    let mut options = options(world.client.welcome(), 78);
+    options.isolators = Some(vec!["filesystem/linux".to_owned(), "namespaces/pid".to_owned()]);
+    options.provisioner = Ok(Some(provisioner));
+    let (isolation, _) = Isolation::new(&options, &LINUX).unwrap();
+    // What is masked is covered with that file.
+    let script = "cat /dev/null /dev/pts/0 /proc/timer_list /proc/keys 2>/dev/null; \
+                  echo over >/dev/null; cat /planted; test -c /dev/null && echo a device";
+    for image in &images {
+        let mut launch = world.plan(&["/bin/sh", "-c", script]);
+        launch.directory = std::ffi::CString::new(SANDBOX).unwrap();
+        let stands = Stands { image: image.clone(), sandbox: work_dir.clone() };
+        let limits = TaskLimits { stands: Some(stands), ..TaskLimits::default() };
+        let container = launch.container;
+        let prepared = isolation.prepare(container, &limits).unwrap();
+        world.client.send(&prepared.request(launch)).unwrap();
+        world.launched(container);
+        assert_eq!(world.exit(container), Exit::Code(0), "{}", world.output());
+        assert_eq!(world.output(), "planted\na device\n");
+        fs::remove_file(work_dir.join("out")).unwrap();
+        isolation.cleanup(container).unwrap();
+    }
+    remove(&isolation);
+    // Without what makes its root: the layers themselves.
+    let layers = fs::read_dir(work_dir.join("images/layers")).unwrap().flatten();
+    let roots: Vec<_> = layers
+        .flat_map(|at| [at.path(), at.path().join("root"), at.path().join("diff")])
+        .filter(|at| at.join("planted").exists())
+        .collect();
+    assert_eq!(roots.len(), 2, "{roots:?}");
+    for root in roots {
+        let mut command = std::process::Command::new("/bin/cat");
+        command.arg("/dev/null").current_dir("/").stdin(std::process::Stdio::null());
+        let enter = move || {
+            rustix::process::chroot(&root)?;
+            Ok(())
+        };
+        // SAFETY: the child makes one call of the kernel before it becomes its program.
+        #[allow(unsafe_code)]
+        unsafe {
+            command.pre_exec(enter)
+        };
+        assert_eq!(command.output().unwrap().stdout, b"planted\n");
+    }
 }
 
 pub(crate) fn a_task_stands_on_layers_and_leaves_nothing() {

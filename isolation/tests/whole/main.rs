@@ -141,8 +141,10 @@ fn main() {
             the_keeper_is_killed_last_when_memory_is_out,
         }
         races::{ a_volume_is_mounted_inside }
+        probes::{ a_signal_reaches_nobody_who_has_the_number_of_one_that_ended }
         images::{
             a_task_stands_on_layers_and_leaves_nothing,
+            devices_are_the_kernels_whatever_an_image_has_in_their_place,
         }
         quotas::{
             a_sandbox_is_given_to_a_project_as_a_whole_or_not_at_all,
@@ -176,6 +178,8 @@ fn main() {
             what_a_container_is_short_of_is_told,
             hierarchies_that_are_named_hold_a_task_as_well,
             a_task_that_takes_more_disk_than_it_holds_is_told,
+            threads_are_told_from_processes,
+            a_device_that_is_taken_away_is_not_opened_again,
             leftovers_are_recovered_and_others_are_not_touched,
             a_namespaced_task_is_killed_by_its_cgroup,
             containers_inside_another_have_walls_of_their_own_and_end_with_it,
@@ -221,6 +225,12 @@ fn main() {
         Trial::test(format!("probes::{name}"), run)
     });
     let held: Vec<Trial> = held.chain(of_the_keeper).collect();
+    let held = held.into_iter().chain(trials! {
+        probes::{
+            a_task_works_in_no_descriptor,
+            a_helper_does_what_nobodys_environment_says,
+        }
+    });
     // Only a machine booted in a special way can show this.
     let degraded = trials! { walls::{ degraded_without_the_memory_controller } };
     let degraded = degraded

@@ -34,10 +34,22 @@ pub(crate) fn play(role: &str, arguments: &[String]) {
         "loopback" => loopback(),
         "talk" => talk(&arguments[0], number(1)),
         "write-disk" => write_disk(&arguments[0], number(1)),
-        "take-disk" => take_disk(number(0)),
+        "take-disk" => take_disk(number(0), false),
+        "open" => loop {
+            let open = |path: &String| std::fs::File::open(path).is_ok().to_string();
+            say(&arguments.iter().map(open).collect::<Vec<_>>().join(" "));
+            nap(Duration::from_millis(50));
+        },
+        "threads" => {
+            (0..number(0)).for_each(|_| drop(std::thread::spawn(|| nap(Duration::from_secs(600)))));
+            say("threads");
+            nap(Duration::from_secs(600));
+        }
+        "hide-disk" => take_disk(number(0), true),
         "fill" => fill(number(0), &arguments[1]),
         "escape-quota" => say(&format!("escaped {} of 3", crate::probes::tries::other_projects())),
         "probe" => crate::probes::play(arguments),
+        "helped" => crate::probes::helped(&arguments[0]),
         other => panic!("no role {other}"),
     }
 }
@@ -243,11 +255,14 @@ fn write_disk(path: &str, mib: u64) {
 }
 
 /// Takes so many MiB of disk where it works, says so there, and waits to be killed.
-fn take_disk(mib: u64) {
+fn take_disk(mib: u64, hidden: bool) {
     let block: Vec<u8> = (0..1u32 << 18).flat_map(u32::to_ne_bytes).collect();
     let mut file = std::fs::File::create("more").unwrap();
     (0..mib).for_each(|_| file.write_all(&block).unwrap());
     file.sync_all().unwrap();
+    if hidden {
+        std::fs::remove_file("more").unwrap();
+    }
     std::fs::File::create("taken").unwrap();
     nap(Duration::from_secs(600));
 }

@@ -216,6 +216,13 @@ pub(crate) fn a_task_beyond_its_memory_is_killed_alone_and_told() {
     assert!(first.starts_with("Memory limit exceeded: Requested: 32MB Maximum Used: "), "{first}");
     let usage = walls.isolation.usage(container).unwrap();
     assert_eq!(usage.mem_limit_bytes, Some(32 * MIB));
+    // Nor does it have any swap.
+    let page = rustix::param::page_size() as u64;
+    for (file, most) in [("memory.memsw.limit_in_bytes", 32 * MIB + page), ("memory.swap.max", 0)] {
+        let directories = walls.directories(container);
+        let told = directories.iter().find_map(|at| std::fs::read_to_string(at.join(file)).ok());
+        assert!(told.is_none_or(|told| told.trim() == most.to_string()), "{file}");
+    }
     if let Some(peak) = usage.mem_peak_bytes {
         assert!((24 * MIB..=32 * MIB).contains(&peak), "{peak}");
     }
@@ -284,7 +291,7 @@ pub(crate) fn a_fork_bomb_stays_below_its_limit() {
     walls.world.said("refused after ");
     let usage = walls.isolation.usage(container).unwrap();
     assert_eq!(usage.pids_limit, Some(20));
-    assert!(usage.pids.unwrap() <= 20 && usage.pids_refused.unwrap() > 0, "{usage:?}");
+    assert!(usage.threads.unwrap() <= 20 && usage.pids_refused.unwrap() > 0, "{usage:?}");
     walls.end(container);
     // One that stays below is not touched.
     let (container, _) = walls.run(&few, &["forks", "5"]);
@@ -477,6 +484,43 @@ pub(crate) fn what_a_container_is_short_of_is_told() {
     walls.end(container);
 }
 
+/// A device that not everybody may open: the kernel's log, by the sort of rule that this machine has.
+pub(crate) fn a_device_that_is_taken_away_is_not_opened_again() {
+    use mesita_isolation::sys::{Device, DeviceKind};
+    let mut walls = Walls::with(Some(&["cgroups/devices"]));
+    let access = Device::READ | Device::WRITE | Device::MAKE;
+    let of =
+        |minor| Device { kind: DeviceKind::Character, major: Some(1), minor: Some(minor), access };
+    let own = TaskLimits { devices: vec![of(11)], ..limits(64) };
+    let (container, _) = walls.run(&own, &["open", "/dev/kmsg", "/dev/null"]);
+    let says = |walls: &mut Walls, wanted: &str| {
+        let before = walls.world.output().lines().count();
+        let last = |walls: &Walls| {
+            let output = walls.world.output();
+            (output.lines().count() > before + 1, output.lines().last() == Some(wanted))
+        };
+        eventually(|| last(walls) == (true, true), || walls.world.output());
+    };
+    says(&mut walls, "true true");
+    // Again and again: what was before is replaced.
+    for _ in 0..100 {
+        walls.isolation.hold_devices(container, &[of(12)]).unwrap();
+    }
+    says(&mut walls, "false true");
+    walls.isolation.hold_devices(container, &[of(11)]).unwrap();
+    says(&mut walls, "true true");
+    walls.end(container);
+}
+
+pub(crate) fn threads_are_told_from_processes() {
+    let mut walls = Walls::of_cgroups();
+    let (container, _) = walls.run(&limits(64), &["threads", "3"]);
+    walls.world.said("threads");
+    let usage = walls.isolation.usage(container).unwrap();
+    assert_eq!((usage.processes, usage.threads), (Some(1), Some(4)));
+    walls.end(container);
+}
+
 pub(crate) fn hierarchies_that_are_named_hold_a_task_as_well() {
     let named = ["cgroups/cpuset", "cgroups/hugetlb", "cgroups/freezer", "cgroups/perf_event"];
     for name in named {
@@ -496,10 +540,17 @@ pub(crate) fn hierarchies_that_are_named_hold_a_task_as_well() {
 }
 
 pub(crate) fn a_task_that_takes_more_disk_than_it_holds_is_told() {
+    // Its processes are those of its cgroups, or those below the one that was started.
+    for isolators in [&["disk/du"][..], &["disk/du", "cgroups/pids"]] {
+        ends_who_takes_too_much_disk(isolators);
+    }
+}
+
+fn ends_who_takes_too_much_disk(isolators: &[&str]) {
     let world = World::new();
     let (work_dir, key) = (Directory::new(), new_key());
     let options = Options {
-        isolators: Some(vec!["disk/du".to_owned()]),
+        isolators: Some(isolators.iter().map(|&name| name.to_owned()).collect()),
         work_dir: Some(work_dir.path().to_owned()),
         enforce_disk_quota: true,
         disk_watch_us: 100_000,
@@ -507,21 +558,27 @@ pub(crate) fn a_task_that_takes_more_disk_than_it_holds_is_told() {
     };
     let (isolation, _) = Isolation::new(&options, &LINUX).unwrap();
     let mut walls = Walls { world, isolation, key };
-    for (mib, beyond) in [(1, false), (4, true)] {
-        let mut plan = walls.world.role_plan(&["take-disk", &mib.to_string()]);
+    let cases = [
+        ("take-disk", 1, false),
+        ("take-disk", 4, true),
+        ("hide-disk", 1, false),
+        ("hide-disk", 4, true),
+    ];
+    for (role, mib, beyond) in cases {
+        let mut plan = walls.world.role_plan(&[role, &mib.to_string()]);
         let container = plan.container;
         let sandbox = mesita_isolation::sandbox::create(work_dir.path(), container, None).unwrap();
         plan.directory = std::ffi::CString::new(sandbox.to_str().unwrap()).unwrap();
         let limits = TaskLimits { disk_bytes: Some(2 * MIB), ..limits(64) };
         let prepared = walls.isolation.prepare(container, &limits).unwrap();
         walls.world.client.send(&prepared.request(plan)).unwrap();
-        walls.world.launched(container);
+        let pid = walls.world.launched(container);
         eventually(|| sandbox.join("taken").exists(), || "what it takes".to_owned());
         let [watch] = &walls.isolation.watch(container).unwrap()[..] else { panic!("a watch") };
         let patience = rustix::time::Timespec { tv_sec: 30, tv_nsec: 0 };
         assert_eq!(poll(&mut [PollFd::new(watch, PollFlags::IN)], Some(&patience)), Ok(1));
-        let told = walls.isolation.limitation(container).unwrap();
-        assert_eq!(told.map(|told| told.reason), beyond.then_some(Reason::Disk));
+        let told = walls.isolation.limitation_of(container, Some(pid)).unwrap();
+        assert_eq!(told.map(|told| told.reason), beyond.then_some(Reason::Disk), "{role}");
         walls.world.signal(container, Signal::KILL);
         walls.world.ended(container);
         walls.isolation.cleanup(container).unwrap();
@@ -760,7 +817,13 @@ pub(crate) fn the_unified_hierarchy_lets_a_task_open_the_devices_of_its_list_alo
     };
     // /dev/null as a whole, /dev/zero to be read.
     let list = [device(3, access), device(5, Device::READ)];
-    LINUX.allow_devices(Version::V2, &directory, &list).unwrap();
+    // It was another one, and is changed as often as that may be.
+    let other = [device(3, access), device(5, access), device(9, access)];
+    LINUX.allow_devices(Version::V2, &directory, &other).unwrap();
+    for _ in 0..100 {
+        LINUX.change_devices(Version::V2, &directory, &other).unwrap();
+    }
+    LINUX.change_devices(Version::V2, &directory, &list).unwrap();
     let script = "echo x >/dev/null || echo null; head -c 1 /dev/zero >/dev/null || echo zero;
                   (echo x >/dev/zero) 2>/dev/null && echo written;
                   head -c 1 /dev/urandom >/dev/null 2>&1 && echo random; echo done";

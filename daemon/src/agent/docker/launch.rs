@@ -7,9 +7,10 @@ use hyper::Method;
 use mesita_core::wire::ContainerId;
 use mesita_core::wire::Seq;
 use mesita_core::wire::resource::{Resource, Value as Amount};
-use mesita_isolation::isolators::{Cap, TaskLimits};
+use mesita_isolation::isolators::{Cap, Io, TaskLimits};
 use mesita_isolation::keeper::protocol::User;
-use mesita_isolation::sandbox;
+use mesita_isolation::sys::Linux;
+use mesita_isolation::{machine, sandbox};
 use prost::Message;
 
 use super::Docker;
@@ -115,8 +116,26 @@ fn variables(
     variables
 }
 
+/// What flags and the machine say of what every container may use.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Rooms {
+    /// Processes and threads.
+    pub(crate) pids: u32,
+    /// It has no more CPU time than it asked for.
+    pub(crate) capped: bool,
+    /// Bytes of memory of the machine.
+    pub(crate) total: u64,
+    /// What it may read from each disk, and write to it.
+    pub(crate) io: Io,
+}
+
+/// The least and the most that the engine takes as a weight of disks.
+const DISK_WEIGHT: (u64, u64) = (10, 1000);
+
 /// What a container may use.
-pub(super) fn room(limits: &TaskLimits, pids: u32, capped: bool, total: u64) -> Room {
+pub(super) fn room(limits: &TaskLimits, rooms: &Rooms) -> Room {
+    let Rooms { pids, capped, total, io } = *rooms;
+    let limited = io.read_bytes.or(io.write_bytes).is_some();
     let most = |limit: Option<Cap>, asked: u64| match limit {
         None => Some(asked),
         Some(Cap::At(limit)) => Some(limit.max(asked)),
@@ -130,9 +149,19 @@ pub(super) fn room(limits: &TaskLimits, pids: u32, capped: bool, total: u64) -> 
         cpus_milli_max: most(limits.cpus_limit, limits.cpus_milli).filter(|_| capped),
         mem_bytes: limits.mem_bytes,
         mem_bytes_max,
+        // As `cgroups/blkio` has it.
+        disk_weight: (limits.cpus_milli / 10).clamp(DISK_WEIGHT.0, DISK_WEIGHT.1),
+        disk_read: io.read_bytes,
+        disk_write: io.write_bytes,
+        disks: if limited { nodes_of_disks() } else { Vec::new() },
         pids: limits.pids.unwrap_or(pids),
         badness: mesita_isolation::isolators::badness(limits.mem_bytes, total),
     }
+}
+
+fn nodes_of_disks() -> Vec<String> {
+    let nodes = machine::disks(&Linux).into_iter().map(|disk| format!("/dev/{}", disk.name));
+    nodes.filter(|node| std::path::Path::new(node).exists()).collect()
 }
 
 impl AgentNode {
@@ -163,9 +192,8 @@ impl AgentNode {
             let job = Job { sandbox, user: (plan.of.user, ready.user), uris };
             self.fetch(container, job).await?;
         }
-        let (pids, capped, total) = self.options.docker_room;
         let facts = Facts {
-            room: room(&plan.limits, pids, capped, total),
+            room: room(&plan.limits, &self.options.docker_room),
             ports: asked.ports,
             labels: [(AGENT_LABEL, self.docker.agent.clone()), (CONTAINER_LABEL, id.to_string())]
                 .map(|(name, value)| (name.to_owned(), value))
@@ -201,9 +229,8 @@ impl AgentNode {
 
     /// What the tasks of an executor hold is more, or less: so is what its container may use.
     pub(in crate::agent) async fn resize_docker(&self, id: ContainerId, limits: &TaskLimits) {
-        let (pids, capped, total) = self.options.docker_room;
         let path = format!("/containers/{}/update", self.docker.name(id));
-        let wanted = update(&room(limits, pids, capped, total));
+        let wanted = update(&room(limits, &self.options.docker_room));
         match self.docker.engine.call(Method::POST, &path, Some(&wanted)).await {
             // It ended meanwhile.
             Ok(_) | Err(Trouble::Refused(404 | 409, _)) => {}
@@ -249,7 +276,10 @@ impl Docker {
         let path = format!("/containers/create?name={name}");
         let made = self.engine.call(Method::POST, &path, Some(wanted)).await?;
         for warning in made["Warnings"].as_array().into_iter().flatten() {
-            log::warn!("container {name}: the Docker engine says: {warning}");
+            // That is said of every container where disks are not shared by weight, and no harm is done.
+            let is_of_weight = warning.as_str().is_some_and(|text| text.contains("I/O weight"));
+            let level = if is_of_weight { log::Level::Debug } else { log::Level::Warn };
+            log::log!(level, "container {name}: the Docker engine says: {warning}");
         }
         self.engine.call(Method::POST, &format!("/containers/{name}/start"), None).await?;
         self.inspect(name).await
@@ -317,16 +347,17 @@ mod tests {
     #[test]
     fn what_may_be_used_is_what_was_asked_for_unless_there_is_a_limit() {
         let asked = TaskLimits { cpus_milli: 500, mem_bytes: 64 << 20, ..TaskLimits::default() };
-        let plain = room(&asked, 100, false, 1 << 30);
+        let rooms = |capped, total| Rooms { pids: 100, capped, total, ..Rooms::default() };
+        let plain = room(&asked, &rooms(false, 1 << 30));
         assert_eq!((plain.shares, plain.cpus_milli_max, plain.badness), (512, None, 1000 - 62));
         assert_eq!(plain.mem_bytes_max, Some(64 << 20));
-        assert_eq!(room(&asked, 100, true, 0).cpus_milli_max, Some(500));
+        assert_eq!(room(&asked, &rooms(true, 0)).cpus_milli_max, Some(500));
         let limits = TaskLimits {
             cpus_limit: Some(Cap::At(2000)),
             mem_limit: Some(Cap::Unlimited),
             ..asked
         };
-        let more = room(&limits, 100, true, 1 << 30);
+        let more = room(&limits, &rooms(true, 1 << 30));
         assert_eq!((more.cpus_milli_max, more.mem_bytes_max), (Some(2000), None));
         assert_eq!(more.badness, plain.badness);
     }

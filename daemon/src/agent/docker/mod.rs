@@ -47,6 +47,7 @@ use crate::v1::docker::is_docker;
 pub(crate) use engine::Options;
 use engine::{Engine, Trouble};
 pub(super) use launch::Asked;
+pub(crate) use launch::Rooms;
 use output::Output;
 use survey::{Found, Survivor};
 use told::Inspected;
@@ -54,6 +55,8 @@ use told::Inspected;
 /// Labels of a container: whose it is, and which.
 const AGENT_LABEL: &str = "mesita.agent";
 const CONTAINER_LABEL: &str = "mesita.container";
+/// Said of one that is gone.
+const NO_CONTAINER: &str = "the container is not there any more";
 /// The first and the longest pause before the engine is asked again, in µs.
 const PAUSE_US: u64 = 200_000;
 const PAUSE_MAX_US: u64 = 5_000_000;
@@ -139,6 +142,15 @@ pub(super) struct Of {
     addresses: RefCell<Vec<String>>,
     /// What updates of its task carry.
     carried: RefCell<pb::TaskStatus>,
+    /// The command that each of its checks began last, and of whose end it does not know.
+    looks: [RefCell<Option<String>>; 2],
+}
+
+/// Whose look a command is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum By {
+    Check,
+    Health,
 }
 
 impl Of {
@@ -402,13 +414,27 @@ impl AgentNode {
     }
 
     /// Runs a command in a container of the engine's: the look of a check. One that is not waited for
-    /// any more runs on as long as it likes, for the engine ends none.
+    /// any more runs on as long as it likes, for the engine ends none; the next look fails until it is over.
     pub(super) async fn exec_docker(
         &self,
         id: ContainerId,
         command: &Command,
+        by: By,
     ) -> Result<Exit, String> {
         let engine = &self.docker.engine;
+        let Some(container) = self.containers.get(id) else { return Err(NO_CONTAINER.to_owned()) };
+        let of = container.docker().ok_or(NO_CONTAINER)?;
+        let before = of.looks[by as usize].borrow().clone();
+        if let Some(before) = before {
+            match engine.call(Method::GET, &format!("/exec/{before}/json"), None).await {
+                Ok(told) if told["Running"] == true => {
+                    return Err("the command of the look before has not ended".to_owned());
+                }
+                Ok(_) | Err(Trouble::Refused(..)) => {}
+                Err(trouble) => return Err(trouble.to_string()),
+            }
+            of.looks[by as usize].take();
+        }
         let named = command.variables.iter().map(|(name, value)| format!("{name}={value}"));
         let argv = match command.arguments.split_first() {
             Some((_, rest)) => [std::slice::from_ref(&command.program), rest].concat(),
@@ -419,6 +445,7 @@ impl AgentNode {
         let path = format!("/containers/{}/exec", self.docker.name(id));
         let made = engine.call(Method::POST, &path, Some(&asked)).await.map_err(failed)?;
         let exec = made["Id"].as_str().unwrap_or_default().to_owned();
+        *of.looks[by as usize].borrow_mut() = Some(exec.clone());
         let begin = json!({"Detach": true});
         let path = format!("/exec/{exec}/start");
         engine.call(Method::POST, &path, Some(&begin)).await.map_err(failed)?;
@@ -429,6 +456,7 @@ impl AgentNode {
             if let (Some(false), Some(code)) =
                 (told["Running"].as_bool(), told["ExitCode"].as_u64())
             {
+                of.looks[by as usize].take();
                 return Ok(Exit::Code(u8::try_from(code & 0xff).unwrap_or(u8::MAX)));
             }
             alarm::after(pause).await;

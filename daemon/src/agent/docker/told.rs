@@ -103,7 +103,21 @@ pub(super) fn usage(told: &Value) -> Usage {
     let (cpu, mem) = (&told["cpu_stats"], &told["memory_stats"]);
     let us = |value: &Value| value.as_u64().map(|ns| ns / 1000);
     let used = &cpu["cpu_usage"];
-    let rss = mem["stats"]["rss"].as_u64().or_else(|| mem["stats"]["anon"].as_u64());
+    // As the file of either version of cgroups has it.
+    let stat = |v1: &str, v2: &str| mem["stats"][v1].as_u64().or_else(|| mem["stats"][v2].as_u64());
+    let rss = stat("total_rss", "anon").or_else(|| mem["stats"]["rss"].as_u64());
+    let io = |list: &str, what: &str| {
+        let rows = told["blkio_stats"][list].as_array()?;
+        let own = rows
+            .iter()
+            .filter(|row| row["op"].as_str().is_some_and(|op| op.eq_ignore_ascii_case(what)));
+        Some(own.filter_map(|row| row["value"].as_u64()).fold(0, u64::saturating_add))
+    };
+    let (bytes, counts) = ("io_service_bytes_recursive", "io_serviced_recursive");
+    let net = |what: &str| {
+        let all = told["networks"].as_object()?.values();
+        Some(all.filter_map(|one| one[what].as_u64()).fold(0, u64::saturating_add))
+    };
     Usage {
         user_us: us(&used["usage_in_usermode"]),
         system_us: us(&used["usage_in_kernelmode"]),
@@ -114,7 +128,25 @@ pub(super) fn usage(told: &Value) -> Usage {
         mem_bytes: mem["usage"].as_u64(),
         mem_limit_bytes: mem["limit"].as_u64(),
         mem_peak_bytes: mem["max_usage"].as_u64(),
-        pids: told["pids_stats"]["current"].as_u64(),
+        file_bytes: stat("total_cache", "file"),
+        mapped_bytes: stat("total_mapped_file", "file_mapped"),
+        swap_bytes: stat("total_swap", "swap"),
+        kernel_bytes: mem["stats"]["kernel"].as_u64(),
+        socket_bytes: mem["stats"]["sock"].as_u64(),
+        unevictable_bytes: stat("total_unevictable", "unevictable"),
+        io_read_bytes: io(bytes, "read"),
+        io_written_bytes: io(bytes, "write"),
+        io_reads: io(counts, "read"),
+        io_writes: io(counts, "write"),
+        net_received_bytes: net("rx_bytes"),
+        net_received: net("rx_packets"),
+        net_unreceived: net("rx_dropped"),
+        net_sent_bytes: net("tx_bytes"),
+        net_sent: net("tx_packets"),
+        net_unsent: net("tx_dropped"),
+        // Where there is no limit, that is as many as there can be.
+        pids_limit: told["pids_stats"]["limit"].as_u64().filter(|limit| *limit < 1 << 32),
+        threads: told["pids_stats"]["current"].as_u64(),
         ..Usage::default()
     }
 }
@@ -140,6 +172,39 @@ mod tests {
         assert_eq!(ended(3, false), (Exit::Code(3), None));
         assert_eq!(ended(137, true).1.unwrap().reason, Reason::ContainerLimitationMemory);
         assert_eq!(ended(0, true), (Exit::Code(0), None), "what it lost it did not need");
+    }
+
+    #[test]
+    fn all_that_the_engine_counts_is_told() {
+        let row = |op: &str, value: u64| json!({"major": 8, "minor": 0, "op": op, "value": value});
+        let v1 = usage(&json!({
+            "pids_stats": {"current": 3, "limit": 40},
+            "blkio_stats": {
+                "io_service_bytes_recursive": [row("Read", 1), row("Write", 2), row("Read", 4)],
+                "io_serviced_recursive": [row("Read", 8), row("Write", 16)],
+            },
+            "memory_stats": {"stats": {"total_rss": 5, "rss": 4, "total_cache": 6, "total_swap": 7}},
+            "networks": {
+                "eth0": {"rx_bytes": 10, "rx_packets": 1, "rx_dropped": 2, "tx_bytes": 20},
+                "eth1": {"rx_bytes": 30, "rx_packets": 1, "rx_dropped": 0, "tx_bytes": 40},
+            },
+        }));
+        let io = [v1.io_read_bytes, v1.io_written_bytes, v1.io_reads, v1.io_writes];
+        assert_eq!(io, [5, 2, 8, 16].map(Some));
+        let net = [v1.net_received_bytes, v1.net_sent_bytes, v1.net_received, v1.net_unreceived];
+        assert_eq!(net, [40, 60, 2, 2].map(Some));
+        assert_eq!((v1.rss_bytes, v1.file_bytes, v1.swap_bytes), (Some(5), Some(6), Some(7)));
+        assert_eq!((v1.threads, v1.pids_limit), (Some(3), Some(40)));
+        let v2 = usage(&json!({
+            "pids_stats": {"current": 3, "limit": u64::MAX},
+            "blkio_stats": {
+                "io_service_bytes_recursive": [row("read", 1)], "io_serviced_recursive": null,
+            },
+            "memory_stats": {"stats": {"anon": 5, "file": 6, "file_mapped": 1, "sock": 2}},
+        }));
+        assert_eq!((v2.io_read_bytes, v2.io_reads), (Some(1), None));
+        assert_eq!((v2.rss_bytes, v2.file_bytes, v2.mapped_bytes), (Some(5), Some(6), Some(1)));
+        assert_eq!((v2.socket_bytes, v2.net_sent, v2.pids_limit), (Some(2), None, None));
     }
 
     #[test]

@@ -1,17 +1,37 @@
 //! The machine itself: kernel, clock, entropy, privilege, stacked file systems.
 
-use mesita_isolation::machine;
+use mesita_isolation::machine::{self, Swap};
 use mesita_isolation::sys::{Linux, Sys};
 use rustix::rand::{GetRandomFlags, getrandom};
 
 use super::{Finding, State};
 use crate::clock;
+use crate::flags::Holds;
 
 /// No clock that was ever set is before this release: 2026-01-01, in seconds of Unix time.
 const RELEASED_S: u64 = 1_767_225_600;
 
-pub(super) fn all() -> [Finding; 5] {
-    [kernel(), privilege(rustix::process::geteuid().is_root()), now(), entropy(), overlay(&Linux)]
+pub(super) fn all(holds: &Holds) -> [Finding; 6] {
+    let swap = swap(machine::swap(&Linux), holds.cgroups_limit_swap);
+    let privilege = privilege(rustix::process::geteuid().is_root());
+    [kernel(), privilege, now(), entropy(), overlay(&Linux), swap]
+}
+
+/// Whether tasks can be beyond their memory without being killed.
+fn swap(swap: Swap, limited: bool) -> Finding {
+    let sentence = match (swap, limited) {
+        (Swap::None, _) => return Finding::on("swap", "there is none"),
+        (Swap::Counted, true) => return Finding::on("swap", "there is some, and none for tasks"),
+        (_, false) => {
+            "tasks beyond their memory are moved to disk, and the machine gets slow; leave out \
+             --cgroups-limit-swap=false"
+        }
+        (Swap::Uncounted, true) => {
+            "the kernel does not count what of a task is there, and moves it there when the machine is \
+             short; add `swapaccount=1` to the kernel command line and reboot, or `swapoff -a`"
+        }
+    };
+    Finding::new("swap", State::Degraded, sentence)
 }
 
 fn kernel() -> Finding {
@@ -78,6 +98,20 @@ mod tests {
         assert!(unset.says.contains("1970-01-01") && unset.fix.contains("timedatectl"));
         assert_eq!(clock_at(RELEASED_S - 1).state, State::Degraded);
         assert_eq!(clock_at(RELEASED_S).state, State::On);
+    }
+
+    #[test]
+    fn swap_is_told_where_tasks_get_there() {
+        for (there, limited, state, says) in [
+            (Swap::None, false, State::On, "none"),
+            (Swap::Counted, true, State::On, "none for tasks"),
+            (Swap::Counted, false, State::Degraded, "moved to disk"),
+            (Swap::Uncounted, true, State::Degraded, "does not count"),
+        ] {
+            let found = swap(there, limited);
+            assert_eq!((found.state, found.fix.is_empty()), (state, state == State::On));
+            assert!(found.says.contains(says), "{}", found.says);
+        }
     }
 
     #[test]

@@ -112,7 +112,7 @@ fn examine(flags: &Agent) -> Result<Vec<Finding>, Failure> {
         None => super::default_work_dir("agent")?,
     };
     let mut found = isolators(flags, &place::nearest(&work_dir));
-    found.extend(machine::all());
+    found.extend(machine::all(&flags.holds));
     found.push(resources(flags, &work_dir));
     found.push(engine::examined(&flags.holds.docker));
     found.extend(place::all(flags, &work_dir));

@@ -6,22 +6,17 @@
 //! holds those that do not wait; with v2 it holds all.
 
 use std::fmt::Write;
-use std::path::Path;
 
 use super::Directory;
 use crate::cgroups::Controller;
 use crate::isolators::{
     Additions, Container, Error, Ground, Io, Isolator, TaskLimits, Unusable, Usage,
 };
-use crate::sys::{Sys, Version};
+use crate::machine::disks;
+use crate::sys::Version;
 
 /// What it does.
 pub(crate) const ABOUT: &str = "reads and writes of disks are counted, shared by weight, and limited by --task-io-read and the like";
-
-/// Where the kernel lists disks.
-const DISKS: &str = "/sys/block";
-/// Disks that a limit is set for.
-const DISKS_MAX: usize = 64;
 
 #[derive(Debug)]
 struct Blkio {
@@ -32,17 +27,6 @@ struct Blkio {
 pub(crate) fn make(ground: &Ground<'_>) -> Result<Box<dyn Isolator>, Unusable> {
     ground.require(Controller::Io)?;
     Ok(Box::new(Blkio { limits: ground.options.task_io }))
-}
-
-/// The numbers of all disks that have any room.
-fn disks(sys: &dyn Sys) -> Vec<String> {
-    let names = sys.entries(Path::new(DISKS)).unwrap_or_default();
-    let with_room = names.into_iter().filter_map(|name| {
-        let of = Path::new(DISKS).join(name);
-        let has_room = sys.read(&of.join("size")).is_ok_and(|size| size.trim() != "0");
-        has_room.then(|| sys.read(&of.join("dev")).ok()).flatten()
-    });
-    with_room.map(|dev| dev.trim().to_owned()).take(DISKS_MAX).collect()
 }
 
 fn limit_v1(container: &Container<'_>, at: &Directory, disk: &str, io: Io) -> Result<(), Error> {
@@ -131,7 +115,7 @@ impl Isolator for Blkio {
             return Ok(());
         }
         let limit = if at.version == Version::V1 { limit_v1 } else { limit_v2 };
-        disks(container.sys).iter().try_for_each(|disk| limit(container, &at, disk, io))
+        disks(container.sys).iter().try_for_each(|disk| limit(container, &at, &disk.numbers, io))
     }
 
     fn usage(&self, container: &Container<'_>, usage: &mut Usage) -> Result<(), Error> {

@@ -4,6 +4,8 @@
 //! root may give either. Device nodes of any number can be made, and not opened. Mesos:
 //! `cgroups/subsystems/devices.cpp`, whose list of what everybody may is this one.
 
+use std::path::PathBuf;
+
 use super::Directory;
 use crate::cgroups::Controller;
 use crate::isolators::{Additions, Container, Error, Ground, Isolator, TaskLimits, Unusable};
@@ -64,6 +66,24 @@ pub(crate) fn make(ground: &Ground<'_>) -> Result<Box<dyn Isolator>, Unusable> {
     Ok(Box::new(Devices { everybody }))
 }
 
+impl Devices {
+    /// Where a container's rule is.
+    fn place(container: &Container<'_>) -> Option<(Version, PathBuf)> {
+        match Directory::of(container, Controller::Devices) {
+            Some(at) => Some((at.version, at.path)),
+            None => {
+                let place = container.cgroups.unified()?;
+                Some((Version::V2, container.at.below(&place.directory)))
+            }
+        }
+    }
+
+    fn all(&self, own: &[Device]) -> Vec<Device> {
+        let own = own.iter().take(DEVICES_MAX).filter(|one| !self.everybody.contains(one));
+        self.everybody.iter().chain(own).copied().collect()
+    }
+}
+
 impl Isolator for Devices {
     fn prepare(
         &self,
@@ -71,16 +91,13 @@ impl Isolator for Devices {
         limits: &TaskLimits,
         _: &mut Additions,
     ) -> Result<(), Error> {
-        let (version, path) = match Directory::of(container, Controller::Devices) {
-            Some(at) => (at.version, at.path),
-            None => match container.cgroups.unified() {
-                Some(place) => (Version::V2, container.at.below(&place.directory)),
-                None => return Ok(()),
-            },
-        };
-        let mut all = self.everybody.clone();
-        all.extend(limits.devices.iter().take(DEVICES_MAX));
-        Ok(container.sys.allow_devices(version, &path, &all)?)
+        let Some((version, path)) = Self::place(container) else { return Ok(()) };
+        Ok(container.sys.allow_devices(version, &path, &self.all(&limits.devices))?)
+    }
+
+    fn hold_devices(&self, container: &Container<'_>, own: &[Device]) -> Result<(), Error> {
+        let Some((version, path)) = Self::place(container) else { return Ok(()) };
+        Ok(container.sys.change_devices(version, &path, &self.all(own))?)
     }
 }
 

@@ -2,12 +2,18 @@
 //!
 //! What was asked for is left to the task as long as others can be squeezed, and is the limit
 //! unless the task has one of its own. A limit may be raised while the task runs, but not lowered:
-//! that would kill a task for what it was allowed a moment ago. Mesos:
-//! `cgroups/subsystems/memory.cpp`; its floor of 32 MB is `--min-task-mem` here, 1 MiB by default.
+//! that would kill a task for what it was allowed a moment ago. Swap is none of a task's, unless
+//! `--cgroups-limit-swap=false` lets it have all there is: else who has too much is not killed, and slows
+//! down everybody. Mesos: `cgroups/subsystems/memory.cpp`, where that flag is false by default; its
+//! floor of 32 MB is `--min-task-mem` here, 1 MiB by default.
 
+use std::collections::BTreeMap;
 use std::fmt::Write;
 use std::os::fd::OwnedFd;
+use std::path::Path;
+use std::sync::{Mutex, PoisonError};
 
+use mesita_core::wire::ContainerId;
 use mesita_core::wire::task::Exit;
 
 use super::Directory;
@@ -16,11 +22,10 @@ use crate::isolators::{
     Additions, Cap, Container, Error, Ground, Isolator, Limitation, Reason, TaskLimits, Unusable,
     Usage,
 };
-use crate::sys::{Limit, Version};
+use crate::sys::{Limit, Sys, Version};
 
 /// What it does.
-pub(crate) const ABOUT: &str =
-    "memory never above the limit; what exceeds it is killed alone and reported so";
+pub(crate) const ABOUT: &str = "memory, and swap with it, never above the limit; what exceeds it is killed alone and reported so";
 
 /// Bytes of a limitation's message: what a status update carries.
 pub const MESSAGE_MAX: usize = mesita_core::limits::MESSAGE_MAX;
@@ -33,15 +38,72 @@ struct Mem {
     floor: u64,
     /// Memory of the machine in bytes.
     total: u64,
+    /// `--cgroups-limit-swap`.
+    limits_swap: bool,
+    /// What is kept for each container, with v2; none = nobody has looked yet.
+    kept: Mutex<Option<BTreeMap<ContainerId, u64>>>,
 }
 
 pub(crate) fn make(ground: &Ground<'_>) -> Result<Box<dyn Isolator>, Unusable> {
     ground.require(Controller::Memory)?;
     let options = ground.options;
-    Ok(Box::new(Mem { floor: options.min_task_mem_bytes, total: options.total_mem_bytes }))
+    Ok(Box::new(Mem {
+        floor: options.min_task_mem_bytes,
+        total: options.total_mem_bytes,
+        limits_swap: options.cgroups_limit_swap,
+        kept: Mutex::default(),
+    }))
 }
 
 impl Mem {
+    /// Sets the limit of memory, and that of swap: the kernel takes none of both that is less than memory's.
+    fn set(
+        &self,
+        container: &Container<'_>,
+        at: &Directory,
+        limit: Option<u64>,
+        fresh: bool,
+    ) -> Result<(), Error> {
+        let raises_both = !fresh && at.version == Version::V1;
+        if self.limits_swap && raises_both {
+            set_swap(container, at, limit)?;
+        }
+        set(container, at, limit)?;
+        if self.limits_swap && !raises_both && !(fresh && limit.is_none()) {
+            set_swap(container, at, limit)?;
+        }
+        Ok(())
+    }
+
+    /// Has v2 keep what is kept for containers from those outside of ours, too: a cgroup is kept no more
+    /// than what is around it. Where that is not ours to write, it is as it was.
+    fn keep(&self, container: &Container<'_>, kept: Option<u64>) {
+        let place = container.cgroups.place(Controller::Memory);
+        let is_whole = container.part.is_none() && container.at.inside.is_none();
+        let Some(place) = place.filter(|place| is_whole && place.version == Version::V2) else {
+            return;
+        };
+        let (sys, ours) = (container.sys, place.directory.as_path());
+        let mut all = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
+        let all = all.get_or_insert_with(|| {
+            let known = of_each(sys, ours).into_iter();
+            known.filter_map(|(name, kept)| Some((ContainerId::parse(&name)?, kept))).collect()
+        });
+        match kept {
+            Some(kept) => all.insert(container.at.id, kept),
+            None => all.remove(&container.at.id),
+        };
+        let write = |at: &Path, sum: u64| {
+            let _ = sys.write(&at.join(KEPT), &sum.to_string());
+        };
+        write(ours, all.values().copied().fold(0, u64::saturating_add));
+        // All agents of this machine are in there.
+        if let Some(above) = ours.parent() {
+            let agents = of_each(sys, above).into_iter().map(|(_, kept)| kept);
+            write(above, agents.fold(0, u64::saturating_add));
+        }
+    }
+
     /// What is kept for a task, and what it may have; none = no limit.
     fn amounts(&self, limits: &TaskLimits) -> (u64, Option<u64>) {
         let kept = limits.mem_bytes.max(self.floor);
@@ -64,6 +126,39 @@ pub fn badness(kept: u64, total: u64) -> i16 {
     }
     let asked = u64::min(1000, kept.saturating_mul(1000) / total);
     i16::try_from(1000 - asked).unwrap_or(1000)
+}
+
+/// Where v2 has what is kept.
+const KEPT: &str = "memory.low";
+
+/// What is kept for each cgroup in a directory.
+fn of_each(sys: &dyn Sys, directory: &Path) -> Vec<(String, u64)> {
+    let names = sys.children(directory).unwrap_or_default().into_iter();
+    let kept = |name: &String| sys.read(&directory.join(name).join(KEPT)).ok()?.trim().parse().ok();
+    names.filter_map(|name| kept(&name).map(|kept| (name, kept))).collect()
+}
+
+/// Where v1 limits memory and swap together; a kernel that does not count swap has no such file.
+const WITH_SWAP: &str = "memory.memsw.limit_in_bytes";
+
+/// A page more than memory, so that it is memory that is full: newer kernels do not count hits of both.
+fn with_swap(bytes: u64) -> u64 {
+    bytes.saturating_add(rustix::param::page_size() as u64)
+}
+
+/// Keeps who has a limit of memory out of swap, as far as the kernel can.
+fn set_swap(container: &Container<'_>, at: &Directory, limit: Option<u64>) -> Result<(), Error> {
+    let bytes = limit.map_or_else(|| "-1".to_owned(), |bytes| with_swap(bytes).to_string());
+    let (file, text) = match (at.version, limit) {
+        (Version::V1, _) if container.sys.exists(&at.path.join(WITH_SWAP)) => (WITH_SWAP, &*bytes),
+        // What is above its limit is killed sooner than put there; only the machine's shortage does.
+        (Version::V1, Some(_)) => ("memory.swappiness", "0"),
+        (Version::V2, Some(_)) => ("memory.swap.max", "0"),
+        (Version::V1, None) => return Ok(()),
+        (Version::V2, None) => ("memory.swap.max", "max"),
+    };
+    let file = at.path.join(file);
+    if container.sys.exists(&file) { Ok(container.sys.write(&file, text)?) } else { Ok(()) }
 }
 
 fn set(container: &Container<'_>, at: &Directory, limit: Option<u64>) -> Result<(), Error> {
@@ -93,7 +188,12 @@ fn was_full(container: &Container<'_>, at: &Directory) -> bool {
     around.into_iter().any(|path| {
         let read = |file: &str| container.sys.read(&path.join(file));
         let hits = match at.version {
-            Version::V1 => read("memory.failcnt").ok().and_then(|text| text.trim().parse().ok()),
+            // Where an operator has both at one limit, it is the other that is full.
+            Version::V1 => {
+                let count = |file| read(file).ok()?.trim().parse::<u64>().ok();
+                let with_swap = count("memory.memsw.failcnt").unwrap_or(0);
+                count("memory.failcnt").map(|hits| hits.saturating_add(with_swap))
+            }
             // Since Linux 5.2; those of before count what happened below it, too.
             Version::V2 => {
                 let events = read("memory.events.local").or_else(|_| read("memory.events"));
@@ -121,6 +221,12 @@ fn kills(container: &Container<'_>, at: &Directory) -> Result<Option<u64>, Error
 }
 
 impl Isolator for Mem {
+    fn recover(&self, _: &[Container<'_>]) -> Result<(), Error> {
+        // Others go now.
+        *self.kept.lock().unwrap_or_else(PoisonError::into_inner) = None;
+        Ok(())
+    }
+
     fn limits_parts(&self) -> bool {
         true
     }
@@ -134,7 +240,8 @@ impl Isolator for Mem {
         let Some(at) = Directory::of(container, Controller::Memory) else { return Ok(()) };
         let (kept, limit) = self.amounts(limits);
         container.sys.limit(at.version, &at.path, Limit::MemoryKept(kept))?;
-        set(container, &at, limit)?;
+        self.keep(container, Some(kept));
+        self.set(container, &at, limit, true)?;
         if at.version == Version::V2 {
             // Half a task is of no use to anybody. Linux before 4.19 kills one process only; the
             // watch then tells, as on v1.
@@ -163,7 +270,8 @@ impl Isolator for Mem {
             // Linux before 4.13 does not count: a SIGKILL after the limit was hit is taken for it.
             None => {
                 let hits = at.number(container, "memory.failcnt")?.unwrap_or(0);
-                hits > 0 && exit == Some(Exit::Signal(9))
+                let with_swap = at.number(container, "memory.memsw.failcnt").ok().flatten();
+                (hits > 0 || with_swap > Some(0)) && exit == Some(Exit::Signal(9))
             }
         };
         if !killed {
@@ -181,13 +289,23 @@ impl Isolator for Mem {
         let Some(at) = Directory::of(container, Controller::Memory) else { return Ok(()) };
         let (kept, limit) = self.amounts(limits);
         container.sys.limit(at.version, &at.path, Limit::MemoryKept(kept))?;
+        self.keep(container, Some(kept));
         let raises = match (current(container, &at)?, limit) {
             (Some(now), Some(then)) => then > now,
             (Some(_), None) => true,
             // A fresh one has none yet.
             (None, _) => limits.holds,
         };
-        if raises { set(container, &at, limit) } else { Ok(()) }
+        if raises {
+            self.set(container, &at, limit, current(container, &at)?.is_none())
+        } else {
+            Ok(())
+        }
+    }
+
+    fn cleanup(&self, container: &Container<'_>) -> Result<(), Error> {
+        self.keep(container, None);
+        Ok(())
     }
 
     fn usage(&self, container: &Container<'_>, usage: &mut Usage) -> Result<(), Error> {
@@ -253,10 +371,8 @@ fn size(bytes: u64) -> String {
 mod tests {
     use super::*;
     use crate::isolation::Isolation;
-    use crate::isolation::tests::{CONTAINER, isolation};
-    use crate::sys::Sys;
+    use crate::isolation::tests::{CONTAINER, isolation, options};
     use crate::sys::fake::Fake;
-    use std::path::Path;
 
     const V1: &str = "/sys/fs/cgroup/memory/mesita/0001020304050607/1-1";
     const V2: &str = "/sys/fs/cgroup/mesita/0001020304050607/1-1";
@@ -283,6 +399,81 @@ mod tests {
         assert_eq!(v2.text(&format!("{V2}/memory.max")), "67108864");
         assert_eq!(v2.text(&format!("{V2}/memory.low")), "33554432");
         assert_eq!(v2.text(&format!("{V2}/memory.oom.group")), "1");
+    }
+
+    #[test]
+    fn what_is_kept_for_tasks_is_kept_for_all_that_is_around_them() {
+        let sys = Fake::v2("/", &[50]);
+        let (isolation, _) = prepared(&sys, &limits(32 * MIB, None));
+        let other = ContainerId { incarnation: 1, counter: 2 };
+        isolation.prepare(other, &limits(16 * MIB, None)).unwrap();
+        let above = ["/sys/fs/cgroup/mesita/0001020304050607", "/sys/fs/cgroup/mesita"];
+        let kept = || above.map(|at| sys.text(&format!("{at}/memory.low")));
+        let sum = |mib: u64| [(mib * MIB).to_string(), (mib * MIB).to_string()];
+        assert_eq!(kept(), sum(48));
+        isolation.update(CONTAINER, &limits(64 * MIB, None)).unwrap();
+        assert_eq!(kept(), sum(80));
+        // An agent that begins finds what there is, and its keeper's own is another's.
+        let (isolation, _) = Isolation::new(&options(Some(&["cgroups/mem"])), &sys).unwrap();
+        isolation.kill(other).unwrap();
+        isolation.cleanup(other).unwrap();
+        assert_eq!(kept(), sum(64));
+        sys.make(Path::new("/sys/fs/cgroup/mesita/ffffffffffffffff")).unwrap();
+        sys.put("/sys/fs/cgroup/mesita/ffffffffffffffff/memory.low", "1");
+        isolation.cleanup(CONTAINER).unwrap();
+        assert_eq!(kept(), ["0", "1"]);
+    }
+
+    #[test]
+    fn swap_is_none_of_a_tasks_unless_that_is_allowed() {
+        let own = |path: &str, file: &str| format!("{path}/{file}");
+        let burst = limits(32 * MIB, Some(Cap::At(64 * MIB)));
+        let (v1, v2) = (Fake::v1(), Fake::v2("/", &[50]));
+        let (of_v1, _) = prepared(&v1, &limits(32 * MIB, None));
+        let (of_v2, _) = prepared(&v2, &limits(32 * MIB, None));
+        assert_eq!(v1.text(&own(V1, WITH_SWAP)), with_swap(32 * MIB).to_string());
+        assert_eq!(v2.text(&own(V2, "memory.swap.max")), "0");
+        let written = |sys: &Fake| -> Vec<String> {
+            let of = |line: &String| line.contains("limit_in_bytes") && !line.contains("soft");
+            sys.log().into_iter().filter(of).collect()
+        };
+        // Both together are never less than memory alone.
+        let order = written(&v1);
+        assert!(order.last().is_some_and(|last| last.contains("memsw")), "{order:?}");
+        of_v1.update(CONTAINER, &burst).unwrap();
+        let order = written(&v1);
+        assert!(order.last().is_some_and(|last| !last.contains("memsw")), "{order:?}");
+        assert_eq!(v1.text(&own(V1, WITH_SWAP)), with_swap(64 * MIB).to_string());
+        // Who has no limit of memory has none of swap.
+        let endless = limits(32 * MIB, Some(Cap::Unlimited));
+        of_v1.update(CONTAINER, &endless).unwrap();
+        of_v2.update(CONTAINER, &endless).unwrap();
+        assert_eq!(v1.text(&own(V1, WITH_SWAP)), "-1");
+        assert_eq!(v2.text(&own(V2, "memory.swap.max")), "max");
+        // A kernel that does not count it may be told to use none of it.
+        let v1 = Fake::v1();
+        v1.lacks("memory.memsw.limit_in_bytes");
+        prepared(&v1, &limits(32 * MIB, None));
+        assert_eq!(v1.text(&own(V1, "memory.swappiness")), "0");
+        for sys in [Fake::v1(), Fake::v2("/", &[50])] {
+            let mut options = options(Some(&["cgroups/mem"]));
+            options.cgroups_limit_swap = false;
+            let (isolation, _) = Isolation::new(&options, &sys).unwrap();
+            isolation.prepare(CONTAINER, &burst).unwrap();
+            let told = |line: &String| line.contains("swap") || line.contains("memsw");
+            assert!(!sys.log().iter().any(told), "{:?}", sys.log());
+        }
+    }
+
+    #[test]
+    fn who_is_full_with_swap_has_run_into_its_limit() {
+        let sys = Fake::v1();
+        let (isolation, _) = prepared(&sys, &limits(32 * MIB, None));
+        sys.put(&format!("{V1}/memory.oom_control"), "oom_kill 1\n");
+        sys.put(&format!("{V1}/memory.failcnt"), "0\n");
+        assert_eq!(isolation.limitation(CONTAINER), Ok(None));
+        sys.put(&format!("{V1}/memory.memsw.failcnt"), "3\n");
+        assert!(isolation.limitation(CONTAINER).unwrap().is_some());
     }
 
     #[test]

@@ -2,7 +2,7 @@
 //! in the task, and nowhere else.
 
 use super::Directory;
-use crate::cgroups::{Controller, keyed};
+use crate::cgroups::{Controller, keyed, processes};
 use crate::isolators::{
     Additions, Container, Error, Ground, Isolator, TaskLimits, Unusable, Usage,
 };
@@ -44,7 +44,8 @@ impl Isolator for Pids {
 
     fn usage(&self, container: &Container<'_>, usage: &mut Usage) -> Result<(), Error> {
         let Some(at) = Directory::of(container, Controller::Pids) else { return Ok(()) };
-        usage.pids = at.number(container, "pids.current")?;
+        usage.threads = at.number(container, "pids.current")?;
+        usage.processes = Some(processes(container.sys, &at.path));
         usage.pids_limit = at.number(container, "pids.max")?;
         usage.pids_refused = keyed(&at.read(container, "pids.events")?, "max");
         Ok(())
@@ -53,8 +54,11 @@ impl Isolator for Pids {
 
 #[cfg(test)]
 mod tests {
+    use std::path::Path;
+
     use super::*;
     use crate::isolation::tests::{CONTAINER, isolation};
+    use crate::sys::Sys;
     use crate::sys::fake::Fake;
 
     fn check(sys: &Fake, at: &str) {
@@ -68,7 +72,14 @@ mod tests {
         sys.put(&format!("{at}/pids.events"), "max 3\n");
         let usage = isolation.usage(CONTAINER).unwrap();
         let expected = (Some(12), Some(64), Some(3));
-        assert_eq!((usage.pids, usage.pids_limit, usage.pids_refused), expected);
+        assert_eq!((usage.threads, usage.pids_limit, usage.pids_refused), expected);
+        assert_eq!(usage.processes, Some(0));
+        let part = format!("{at}/part");
+        sys.make(Path::new(&part)).unwrap();
+        sys.put_processes(Path::new(at), &[70, 71]);
+        sys.put_processes(Path::new(&part), &[72]);
+        let usage = isolation.usage(CONTAINER).unwrap();
+        assert_eq!((usage.threads, usage.processes), (Some(12), Some(3)));
     }
 
     #[test]

@@ -1,6 +1,8 @@
 //! `disk/du`: what a task's files take is counted from time to time, and with
-//! `--enforce-container-disk-quota` one that takes more than its `disk` is ended.
+//! `--enforce-container-disk-quota` one that takes more than its `disk` is ended, and so is one with more files
+//! than `--container-files-max`, for a file system has no more than so many, however small they are.
 //!
+//! A file without a name counts as long as a process of the task has it open.
 //! Between two looks a task can take more than it may; what it takes then is seen at the next one. A
 //! look at very many files goes on at the next one, and until it has seen all of them what it has seen is
 //! what counts. Who only asks how much a task takes is told what the last look saw.
@@ -10,23 +12,23 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::os::fd::OwnedFd;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use mesita_core::wire::ContainerId;
 use mesita_core::wire::task::Exit;
 
 use crate::cgroups::At;
+use crate::held;
 use crate::isolators::{
     Additions, Container, Error, Ground, Isolator, Limitation, Reason, TaskLimits, Unusable, Usage,
 };
 use crate::sandbox;
 use crate::sys::{Failure, boottime_us};
-use crate::tree::Walk;
+use crate::tree::{Taken, Walk};
 
 /// What it does.
-pub(crate) const ABOUT: &str =
-    "what a sandbox takes; ended beyond its `disk` with --enforce-container-disk-quota";
+pub(crate) const ABOUT: &str = "what a sandbox takes; ended beyond its `disk` or --container-files-max with --enforce-container-disk-quota";
 
 /// Where the limits of containers are, in the agent's own directory.
 const LIMITS: &str = "meta/disk";
@@ -38,6 +40,8 @@ struct Du {
     enforced: bool,
     /// `--container-disk-watch-interval`.
     every_us: u64,
+    /// `--container-files-max`; 0 = as many as there can be.
+    files_max: u64,
     /// What was seen of each container.
     looks: Mutex<BTreeMap<ContainerId, Look>>,
 }
@@ -45,7 +49,10 @@ struct Du {
 /// What was seen of a container.
 #[derive(Debug)]
 struct Look {
-    bytes: u64,
+    /// Of files with a name.
+    named: Taken,
+    /// Bytes of those without.
+    nameless: u64,
     at_us: u64,
     /// Where the next one goes on.
     rest: Option<Walk>,
@@ -60,7 +67,28 @@ pub(crate) fn make(ground: &Ground<'_>) -> Result<Box<dyn Isolator>, Unusable> {
         return Err(Unusable::Flag("there is no directory of sandboxes".to_owned()));
     };
     let (enforced, every_us) = (options.enforce_disk_quota, options.disk_watch_us);
-    Ok(Box::new(Du { work_dir, enforced, every_us, looks: Mutex::default() }))
+    let files_max = files_max(options.container_files_max, &work_dir);
+    Ok(Box::new(Du { work_dir, enforced, every_us, files_max, looks: Mutex::default() }))
+}
+
+/// Files that a task may have if the flag does not say, and the part of its file system's that is no more.
+pub(super) const FILES_MAX: u64 = 1_000_000;
+const FILES_PART: u64 = 4;
+
+/// How many files a task may have; 0 = as many as it likes.
+pub(super) fn files_max(flag: Option<u64>, work_dir: &Path) -> u64 {
+    // Some file systems have no such number, and others no directory yet.
+    let there = || rustix::fs::statvfs(work_dir).map_or(0, |of| of.f_files);
+    flag.unwrap_or_else(|| match there() / FILES_PART {
+        0 => FILES_MAX,
+        part => part.min(FILES_MAX),
+    })
+}
+
+impl Look {
+    const fn bytes(&self) -> u64 {
+        self.named.bytes.saturating_add(self.nameless)
+    }
 }
 
 impl Du {
@@ -77,29 +105,38 @@ impl Du {
         self.looks.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Looks at its files now: how much they take, as far as is known.
-    fn look(&self, at: At) -> Result<u64, Error> {
+    /// Looks at its files now: bytes that they take and how many they are, as far as is known.
+    fn look(&self, container: &Container<'_>) -> Result<Taken, Error> {
+        let at = container.at;
         let before = self.looks().remove(&at.id);
-        let known = before.as_ref().map_or(0, |look| look.bytes);
+        let known = before.as_ref().map_or(Taken::default(), |look| look.named);
         let walk = match before.and_then(|look| look.rest) {
             Some(rest) => rest,
             None => Walk::new(&sandbox::path(&self.work_dir, at))?,
         };
+        let nameless = held::nameless_bytes(&container.processes(), walk.device());
         let (seen, rest) = walk.on();
         // Of an unfinished one: at least as much as it has seen, and else what was known before.
-        let bytes = if rest.is_some() { seen.max(known) } else { seen };
+        let named = match rest {
+            None => seen,
+            Some(_) => {
+                Taken { bytes: seen.bytes.max(known.bytes), files: seen.files.max(known.files) }
+            }
+        };
         let mut looks = self.looks();
         let unfinished = looks.values().filter(|look| look.rest.is_some()).count();
         let rest = rest.filter(|_| unfinished < UNFINISHED_MAX);
-        looks.insert(at.id, Look { bytes, at_us: boottime_us(), rest });
-        Ok(bytes)
+        let look = Look { named, nameless, at_us: boottime_us(), rest };
+        let taken = Taken { bytes: look.bytes(), ..named };
+        looks.insert(at.id, look);
+        Ok(taken)
     }
 
     /// What the last look saw, if that was not long ago; else looks.
-    fn taken(&self, at: At) -> Result<u64, Error> {
+    fn taken(&self, container: &Container<'_>) -> Result<u64, Error> {
         let fresh = |look: &&Look| boottime_us().saturating_sub(look.at_us) <= self.every_us;
-        let known = self.looks().get(&at.id).filter(fresh).map(|look| look.bytes);
-        known.map_or_else(|| self.look(at), Ok)
+        let known = self.looks().get(&container.at.id).filter(fresh).map(Look::bytes);
+        known.map_or_else(|| Ok(self.look(container)?.bytes), Ok)
     }
 }
 
@@ -127,7 +164,8 @@ impl Isolator for Du {
     }
 
     fn watch(&self, container: &Container<'_>) -> Result<Option<OwnedFd>, Error> {
-        if !self.enforced || self.limit(container.at).is_none() {
+        let bounded = self.files_max > 0 || self.limit(container.at).is_some();
+        if !self.enforced || !bounded {
             return Ok(None);
         }
         Ok(Some(container.sys.alarm(self.every_us)?))
@@ -138,17 +176,29 @@ impl Isolator for Du {
         container: &Container<'_>,
         _: Option<Exit>,
     ) -> Result<Option<Limitation>, Error> {
-        let Some(limit) = self.limit(container.at).filter(|_| self.enforced) else {
-            return Ok(None);
-        };
-        let taken = self.look(container.at)?;
-        if taken <= limit {
+        let limit = self.limit(container.at);
+        if !self.enforced || limit.is_none() && self.files_max == 0 {
             return Ok(None);
         }
-        // In the words of Mesos.
-        let mb = |bytes: u64| bytes.div_ceil(1 << 20);
-        let message = format!("Disk usage ({}MB) exceeds quota ({}MB)", mb(taken), mb(limit));
-        Ok(Some(Limitation { reason: Reason::Disk, message, bytes: limit }))
+        let taken = match self.look(container) {
+            // Who is held to no bytes may have no sandbox either.
+            Err(_) if limit.is_none() => return Ok(None),
+            taken => taken?,
+        };
+        let beyond = |message, bytes| Some(Limitation { reason: Reason::Disk, message, bytes });
+        if let Some(limit) = limit.filter(|limit| taken.bytes > *limit) {
+            // In the words of Mesos.
+            let mb = |bytes: u64| bytes.div_ceil(1 << 20);
+            let (used, most) = (mb(taken.bytes), mb(limit));
+            return Ok(beyond(format!("Disk usage ({used}MB) exceeds quota ({most}MB)"), limit));
+        }
+        if self.files_max > 0 && taken.files > self.files_max {
+            let (files, most) = (taken.files, self.files_max);
+            let message =
+                format!("Disk usage ({files} files) exceeds --container-files-max ({most})");
+            return Ok(beyond(message, 0));
+        }
+        Ok(None)
     }
 
     fn update(&self, container: &Container<'_>, limits: &TaskLimits) -> Result<(), Error> {
@@ -168,7 +218,7 @@ impl Isolator for Du {
     fn usage(&self, container: &Container<'_>, usage: &mut Usage) -> Result<(), Error> {
         usage.disk_limit_bytes = self.limit(container.at);
         // Of a sandbox that is not there nothing is known.
-        usage.disk_bytes = self.taken(container.at).ok();
+        usage.disk_bytes = self.taken(container).ok();
         Ok(())
     }
 
@@ -197,7 +247,7 @@ mod tests {
         TaskLimits { disk_bytes: Some(disk_bytes), ..TaskLimits::default() }
     }
 
-    fn check(enforced: bool, then: impl FnOnce(&Isolation<'_>, &std::path::Path)) {
+    fn check(enforced: bool, then: impl FnOnce(&Isolation<'_>, &Path)) {
         let (sys, directory) = (Fake::bare(), Directory::new("du"));
         let options = Options {
             work_dir: Some(directory.path().to_owned()),
@@ -231,6 +281,32 @@ mod tests {
                 assert_eq!(isolation.watch(CONTAINER).unwrap().len(), usize::from(enforced));
             });
         }
+    }
+
+    #[test]
+    fn very_many_files_are_too_much_however_small_they_are() {
+        let (sys, directory) = (Fake::bare(), Directory::new("du-files"));
+        let options = Options {
+            work_dir: Some(directory.path().to_owned()),
+            enforce_disk_quota: true,
+            container_files_max: Some(10),
+            ..options(Some(&["disk/du"]))
+        };
+        let (isolation, _) = Isolation::new(&options, &sys).unwrap();
+        // One that holds no disk as well.
+        let sandbox = sandbox::create(directory.path(), CONTAINER, None).unwrap();
+        isolation.prepare(CONTAINER, &limits(0)).unwrap();
+        let watches = isolation.watch(CONTAINER).unwrap().len();
+        (0..10).for_each(|name| fs::write(sandbox.join(name.to_string()), "").unwrap());
+        assert_eq!((watches, isolation.limitation(CONTAINER)), (1, Ok(None)));
+        fs::create_dir(sandbox.join("one more")).unwrap();
+        let told = isolation.limitation(CONTAINER).unwrap().unwrap();
+        assert_eq!((told.reason, told.bytes), (Reason::Disk, 0));
+        assert_eq!(told.message, "Disk usage (11 files) exceeds --container-files-max (10)");
+        assert_eq!(files_max(Some(0), directory.path()), 0);
+        assert_eq!(files_max(None, Path::new("/nonexistent")), FILES_MAX);
+        assert!((1..=FILES_MAX).contains(&files_max(None, directory.path())));
+        isolation.cleanup(CONTAINER).unwrap();
     }
 
     #[test]

@@ -1,7 +1,8 @@
 //! `disk/quota`: a task's files take no more than its `disk`, by a quota of the file system.
 //!
 //! A sandbox gets a project of the file system, an id of `--disk-project-range` that none of its files
-//! has, and so has all that is ever made in there. What is more than the task's `disk` fails with
+//! has, and so has all that is ever made in there. What is more than the task's `disk`, or than
+//! `--container-files-max`, fails with
 //! `EDQUOT`, of xfs with `ENOSPC`; with `--disk-quota-kill` there is some room beyond it, and who uses that is ended, as is,
 //! either way, whom the kernel let have more, for root may. What a task writes to an image's files
 //! counts, where layers are put upon each other. Mesos: `disk/xfs`.
@@ -26,6 +27,7 @@ use std::sync::{Mutex, PoisonError};
 use mesita_core::wire::ContainerId;
 use mesita_core::wire::task::Exit;
 
+use super::du::files_max;
 use crate::cgroups::At;
 use crate::isolators::linux::filter;
 use crate::isolators::{
@@ -96,6 +98,8 @@ struct Quota {
     headroom: Option<u64>,
     /// `--container-disk-watch-interval`.
     every_us: u64,
+    /// `--container-files-max`; 0 = as many as there can be.
+    files_max: u64,
     /// Where the search for a free id goes on; held until the id is in use.
     next: Mutex<u32>,
 }
@@ -114,7 +118,8 @@ pub(crate) fn make(ground: &Ground<'_>) -> Result<Box<dyn Isolator>, Unusable> {
     let range = options.project_range;
     let headroom = options.disk_quota_kill.then_some(options.disk_quota_headroom);
     let (every_us, next) = (options.disk_watch_us, Mutex::new(range.first));
-    Ok(Box::new(Quota { work_dir, range, headroom, every_us, next }))
+    let files_max = files_max(options.container_files_max, &work_dir);
+    Ok(Box::new(Quota { work_dir, range, headroom, every_us, files_max, next }))
 }
 
 fn has_quotas(sys: &dyn Sys, work_dir: &Path) -> Result<(), Unusable> {
@@ -170,7 +175,7 @@ impl Quota {
             let of = sys.project(directory, id)?;
             if (of.bytes, of.files) == (0, 0) {
                 // What an earlier one might do is not this one's.
-                sys.limit_project(directory, id, 0, 0)?;
+                sys.limit_project(directory, id, (0, 0), 0)?;
                 give(id)?;
                 return Ok(id);
             }
@@ -186,7 +191,7 @@ impl Quota {
         let Some(bytes) = limits.disk_bytes.filter(|bytes| *bytes > 0) else { return Ok(()) };
         let id = self.take(sys, &sandbox, |id| give_around(sys, &sandbox, id))?;
         // Nobody looks at it who would end anybody: there is no room beyond.
-        Ok(sys.limit_project(&sandbox, id, bytes, bytes)?)
+        Ok(sys.limit_project(&sandbox, id, (bytes, bytes), self.files_max)?)
     }
 
     /// What a container on an image, or with volumes of images, writes to.
@@ -211,11 +216,11 @@ impl Quota {
     ) -> Result<(), Error> {
         let Some(bytes) = limits.disk_bytes.filter(|bytes| *bytes > 0) else {
             // As in `disk/du`: a task that holds no disk is not held to none.
-            return Ok(());
+            return Ok(sys.limit_project(at, id, (0, 0), self.files_max)?);
         };
         let bytes = bytes.max(least);
         let hard = bytes.saturating_add(self.headroom.unwrap_or(0));
-        Ok(sys.limit_project(at, id, bytes, hard)?)
+        Ok(sys.limit_project(at, id, (bytes, hard), self.files_max)?)
     }
 }
 
@@ -286,7 +291,7 @@ impl Isolator for Quota {
 
     fn hold_volume(&self, sys: &dyn Sys, volume: &Path, bytes: u64) -> Result<(), Error> {
         let id = self.take(sys, volume, |id| give(sys, volume, id))?;
-        Ok(sys.limit_project(volume, id, bytes, bytes)?)
+        Ok(sys.limit_project(volume, id, (bytes, bytes), self.files_max)?)
     }
 
     fn usage(&self, container: &Container<'_>, usage: &mut Usage) -> Result<(), Error> {
@@ -299,7 +304,7 @@ impl Isolator for Quota {
 
     fn cleanup(&self, container: &Container<'_>) -> Result<(), Error> {
         match self.known(container) {
-            Some((sandbox, id)) => Ok(container.sys.limit_project(&sandbox, id, 0, 0)?),
+            Some((sandbox, id)) => Ok(container.sys.limit_project(&sandbox, id, (0, 0), 0)?),
             None => Ok(()),
         }
     }
@@ -378,6 +383,7 @@ mod tests {
         let options = Options {
             work_dir: Some(directory.path().to_owned()),
             project_range: range.parse().unwrap(),
+            container_files_max: Some(9),
             ..options(Some(&["disk/quota"]))
         };
         (sys, directory, options)
@@ -395,9 +401,9 @@ mod tests {
         let prepared = isolation.prepare(CONTAINER, &limits(2 * MIB)).unwrap();
         let at = sandbox.display();
         let done = [
-            "limit 7 0 0".to_owned(),
+            "limit 7 0 0 0".to_owned(),
             format!("project {at} 7"),
-            format!("limit 7 {} {}", 2 * MIB, 2 * MIB),
+            format!("limit 7 {} {} 9", 2 * MIB, 2 * MIB),
         ];
         assert_eq!(sys.log(), done);
         assert!(matches!(&prepared.additions.walls[..], [Wall::Seccomp { .. }]));
@@ -414,7 +420,7 @@ mod tests {
         isolation.update(CONTAINER, &limits(4 * MIB)).unwrap();
         assert_eq!(isolation.limitation(CONTAINER), Ok(None));
         isolation.cleanup(CONTAINER).unwrap();
-        assert_eq!(sys.log().last().unwrap(), "limit 7 0 0");
+        assert_eq!(sys.log().last().unwrap(), "limit 7 0 0 0");
     }
 
     #[test]
@@ -424,7 +430,7 @@ mod tests {
         let (isolation, _) = Isolation::new(&options, &sys).unwrap();
         sandbox::create(directory.path(), CONTAINER, None).unwrap();
         isolation.prepare(CONTAINER, &limits(2 * MIB)).unwrap();
-        assert_eq!(sys.log().last().unwrap(), &format!("limit 7 {} {}", 2 * MIB, 3 * MIB));
+        assert_eq!(sys.log().last().unwrap(), &format!("limit 7 {} {} 9", 2 * MIB, 3 * MIB));
     }
 
     #[test]
@@ -489,10 +495,10 @@ mod tests {
             format!("project {task} 8"),
         ];
         assert_eq!(given, expected);
-        assert!(sys.log().contains(&format!("limit 7 {MIB} {MIB}")), "{:?}", sys.log());
+        assert!(sys.log().contains(&format!("limit 7 {MIB} {MIB} 9")), "{:?}", sys.log());
         assert_eq!(isolation.usage(CONTAINER).unwrap().disk_limit_bytes, Some(MIB));
         isolation.cleanup(CONTAINER).unwrap();
-        assert_eq!(sys.log().last().unwrap(), "limit 7 0 0");
+        assert_eq!(sys.log().last().unwrap(), "limit 7 0 0 0");
     }
 
     #[test]
@@ -505,10 +511,10 @@ mod tests {
         again.hold_volume(&volume, 2 * MIB).unwrap();
         let at = volume.display();
         let done = [
-            "limit 7 0 0".to_owned(),
+            "limit 7 0 0 0".to_owned(),
             format!("project {at} 7"),
-            format!("limit 7 {MIB} {MIB}"),
-            format!("limit 7 {} {}", 2 * MIB, 2 * MIB),
+            format!("limit 7 {MIB} {MIB} 9"),
+            format!("limit 7 {} {} 9", 2 * MIB, 2 * MIB),
         ];
         assert_eq!(sys.log(), done);
         let (none, _) = Isolation::new(&crate::isolation::tests::options(None), &sys).unwrap();

@@ -19,6 +19,7 @@ pub(super) struct Accounts {
     pub(super) system_us: u64,
     pub(super) rss_bytes: u64,
     pub(super) processes: u64,
+    pub(super) threads: u64,
 }
 
 /// One process, as `/proc/<pid>/stat` has it.
@@ -29,6 +30,7 @@ struct Process {
     session: u32,
     /// Ticks in user mode and in the kernel, of those it waited for as well.
     ticks: [u64; 2],
+    threads: u64,
     pages: u64,
 }
 
@@ -42,14 +44,19 @@ fn read(pid: u32, stat: &str) -> Option<Process> {
         parent: small(1)?,
         session: small(3)?,
         ticks: [number(11)? + number(13)?, number(12)? + number(14)?],
+        threads: number(17)?,
         pages: number(21)?,
     })
 }
 
-/// What the container of this process uses; none if it is gone.
-pub(super) fn of(sys: &dyn Sys, pid: u32) -> Option<Accounts> {
+/// The processes of the container of this process.
+pub(crate) fn inside(sys: &dyn Sys, pid: u32) -> Vec<u32> {
+    all_inside(sys, pid).iter().map(|process| process.pid).collect()
+}
+
+fn all_inside(sys: &dyn Sys, pid: u32) -> Vec<Process> {
     let proc = Path::new("/proc");
-    let names = sys.children(proc).ok()?;
+    let names = sys.children(proc).unwrap_or_default();
     let pids = names.iter().filter_map(|name| name.parse().ok()).take(PROCESSES_MAX);
     let mut all: Vec<Process> = pids
         .filter_map(|pid: u32| read(pid, &sys.read(&proc.join(format!("{pid}/stat"))).ok()?))
@@ -68,6 +75,12 @@ pub(super) fn of(sys: &dyn Sys, pid: u32) -> Option<Accounts> {
         }
     }
     all.retain(|process| inside.contains(&process.pid));
+    all
+}
+
+/// What the container of this process uses; none if it is gone.
+pub(super) fn of(sys: &dyn Sys, pid: u32) -> Option<Accounts> {
+    let all = all_inside(sys, pid);
     let page = rustix::param::page_size() as u64;
     (!all.is_empty()).then(|| {
         all.iter().fold(Accounts::default(), |sum, process| Accounts {
@@ -75,6 +88,7 @@ pub(super) fn of(sys: &dyn Sys, pid: u32) -> Option<Accounts> {
             system_us: sum.system_us + process.ticks[1] * TICK_US,
             rss_bytes: sum.rss_bytes + process.pages * page,
             processes: sum.processes + 1,
+            threads: sum.threads + process.threads,
         })
     })
 }
@@ -87,7 +101,7 @@ mod tests {
     fn put(sys: &Fake, pid: u32, parent: u32, session: u32, ticks: u64) {
         sys.put_directory(&format!("/proc/{pid}"));
         let stat = format!(
-            "{pid} (a b) c) S {parent} {session} {session} 0 -1 0 0 0 0 0 {ticks} 1 2 0 20 0 1 0 5 0 3 0"
+            "{pid} (a b) c) S {parent} {session} {session} 0 -1 0 0 0 0 0 {ticks} 1 2 0 20 0 2 0 5 0 3 0"
         );
         sys.put(&format!("/proc/{pid}/stat"), &stat);
     }
@@ -102,7 +116,7 @@ mod tests {
         put(&sys, 61, 60, 61, 1);
         put(&sys, 80, 50, 80, 1000);
         let accounts = of(&sys, 70).unwrap();
-        assert_eq!(accounts.processes, 4);
+        assert_eq!((accounts.processes, accounts.threads), (4, 8));
         assert_eq!(accounts.user_us, (13 + 4 * 2) * TICK_US);
         assert_eq!(accounts.system_us, 4 * TICK_US);
         assert_eq!(accounts.rss_bytes, 12 * rustix::param::page_size() as u64);

@@ -25,7 +25,8 @@ impl Isolator for Cpu {
         let accounts = accounts::of(container.sys, pid);
         usage.user_us = accounts.map(|all| all.user_us);
         usage.system_us = accounts.map(|all| all.system_us);
-        usage.pids = usage.pids.or(accounts.map(|all| all.processes));
+        usage.processes = usage.processes.or(accounts.map(|all| all.processes));
+        usage.threads = usage.threads.or(accounts.map(|all| all.threads));
         Ok(())
     }
 }

@@ -98,6 +98,8 @@ mutants! {
     AsksForEveryPiece = 35,
     /// The only master leads again and again, until it is later than what agents have obeyed.
     ClimbsUntilObeyed = 36,
+    /// Generations of one number are taken for one history.
+    HearsEveryHistory = 37,
     /// What a task uses is free as soon as it runs.
     FreesWhatRuns = 64,
     /// A container is started again with every write that is done.
@@ -154,6 +156,10 @@ mutants! {
     ConfirmsTheUnwritten = 91,
     /// What follows an acknowledged update is told before that is written.
     TellsOnUnwritten = 92,
+    /// How long a machine was off is told by whatever clock it has.
+    TrustsASavedClock = 93,
+    /// A task is taken that may run twice while it is replaced.
+    TakesAnyPair = 94,
 }
 
 impl Mutant {

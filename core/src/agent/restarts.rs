@@ -232,7 +232,8 @@ impl Agent<'_> {
         if !clock.rebooted {
             return Some(cx.now.0.saturating_sub(clock.boot_us));
         }
-        let known = clock.was_synchronised && clock.synchronised && clock.wall_us > 0;
+        let set = clock.was_synchronised && clock.synchronised;
+        let known = (set || planted(Mutant::TrustsASavedClock)) && clock.wall_us > 0;
         cx.wall_us.checked_sub(clock.wall_us).filter(|_| known)
     }
 

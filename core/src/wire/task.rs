@@ -9,6 +9,7 @@ use super::ids::{AgentId, Body, ContainerId, FrameworkId, Uuid};
 use super::resource::Resource;
 use super::seq::{Seq, items};
 use crate::limits::{ITEMS_PER_LIST_MAX, KILL_GRACE_US, MESSAGE_MAX, NAME_MAX};
+use crate::mutant::{Mutant, planted};
 use crate::resources::Amount;
 
 choice! {
@@ -182,8 +183,9 @@ impl Launch<'_> {
         }
         let grace_us = self.grace_us.unwrap_or(KILL_GRACE_US);
         let early = lost_after_us.saturating_sub(lost_after_us / 4);
-        if stop_after_us > 0 && lost_after_us > 0 && stop_after_us.saturating_add(grace_us) > early
-        {
+        let late = stop_after_us.saturating_add(grace_us) > early;
+        let both = stop_after_us > 0 && lost_after_us > 0;
+        if both && late && !planted(Mutant::TakesAnyPair) {
             return Err(
                 "mesita.stop-after and the kill grace must be at most 0.75 of mesita.lost-after, or two \
                  copies could run",

@@ -54,6 +54,7 @@ const BOARD: &[(&str, By)] = &[
     ("IgnoresGenerations", Trace("a_higher_generation_ends_a_master_for_good")),
     ("VotesUnderALeader", Trace("nobody_votes_while_it_hears_a_leader")),
     ("AsksForEveryPiece", Trace("a_whole_registry_is_sent_about_once")),
+    ("HearsEveryHistory", Trace("two_imports_of_one_generation_do_not_hear_each_other")),
     ("ClimbsUntilObeyed", Trace("the_only_master_is_not_elected_again_until_it_is_obeyed")),
     ("BlocksItself", Trace("a_master_is_not_removed_from_those_that_are_needed")),
 ];

@@ -4,9 +4,13 @@
 
 use std::fmt::Write as _;
 
-use mesita_core::wire::task::{Copies, OnReturn, Restart, RestartRule, TaskState, UnknownAge};
+use mesita_core::wire::AgentId;
+use mesita_core::wire::task::{
+    Copies, Launch, OnReturn, Restart, RestartRule, TaskState, UnknownAge,
+};
 
 use crate::cluster::Cluster;
+use crate::support::rig::Rig;
 
 const MILLI: u64 = 1_000;
 const SECOND: u64 = 1_000_000;
@@ -423,6 +427,47 @@ fn a_task_that_ended_before_a_reboot_is_not_back_before_a_master_is_asked() {
         cluster.go(30 * SECOND);
         assert_eq!(cluster.live(), ["task"], "{copies:?}");
     }
+}
+
+/// A board without a clock boots in 1970, or when it was switched off: that is no time.
+#[test]
+pub fn a_task_that_holds_waits_for_a_master_where_nobody_has_set_the_clock() {
+    let restart = Restart {
+        rule: RestartRule::Always,
+        copies: Copies::Availability,
+        unknown: UnknownAge::Hold,
+        ..Restart::default()
+    };
+    let mut cluster = Cluster::scripted(1);
+    cluster.go(5 * SECOND);
+    cluster.launch_on("task", 0, restart);
+    cluster.go(5 * SECOND);
+    cluster.cut_off(0);
+    cluster.loses_power(0);
+    cluster.go(60 * SECOND);
+    assert!(cluster.live().is_empty(), "it may have been replaced long since");
+    cluster.reach(0);
+    cluster.go(30 * SECOND);
+    assert_eq!(cluster.live(), ["task"]);
+}
+
+/// What stops by itself has stopped before another one begins, by clocks of which one is a fifth slower.
+#[test]
+pub fn a_pair_that_cannot_hold_is_refused() {
+    let mut most = Vec::new();
+    for (stop_after_us, holds) in [(LOST_US, false), (LOST_US / 4 * 3, false), (STOP_US, true)] {
+        let restart = Restart {
+            rule: RestartRule::Always,
+            stop_after_us,
+            lost_after_us: LOST_US,
+            ..Restart::default()
+        };
+        let launch = Launch { restart, ..Rig::launch("task", AgentId::NONE, "cpus:1") };
+        if launch.check_restart().is_ok() != holds {
+            most.push(stop_after_us);
+        }
+    }
+    assert!(most.is_empty(), "these may run twice: {most:?}");
 }
 
 #[test]

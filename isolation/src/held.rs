@@ -5,9 +5,9 @@
 //! no file system is asked that is not the machine's own.
 
 use std::collections::BTreeSet;
-use std::ffi::CStr;
+use std::ffi::{CStr, CString};
 use std::fs::File;
-use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::path::PathBuf;
 
 use rustix::fs::{
@@ -26,9 +26,7 @@ pub(crate) fn nameless_bytes(pids: &[u32], device: u64) -> u64 {
         let Some(of) = looked_at(at, name).filter(|of| of.links == 0 && of.device == device) else {
             return false;
         };
-        let writes = statat(at, name, AtFlags::SYMLINK_NOFOLLOW)
-            .is_ok_and(|link| Mode::from_raw_mode(link.st_mode).contains(Mode::WUSR));
-        if (writes || of.owner != 0) && seen.insert(of.inode) {
+        if (is_written(at, name) || of.owner != 0) && seen.insert(of.inode) {
             bytes = bytes.saturating_add(of.bytes);
         }
         false
@@ -36,18 +34,39 @@ pub(crate) fn nameless_bytes(pids: &[u32], device: u64) -> u64 {
     bytes
 }
 
-/// A file that one of these processes has, to be written to.
+/// True for what a process may write to: its link says how it is open.
+fn is_written(at: BorrowedFd<'_>, name: &CStr) -> bool {
+    let link = statat(at, name, AtFlags::SYMLINK_NOFOLLOW);
+    link.is_ok_and(|link| Mode::from_raw_mode(link.st_mode).contains(Mode::WUSR))
+}
+
+/// A file that one of these processes may write to, to be written to. Of what they only read nothing is
+/// theirs to be changed.
 pub(crate) fn opened(pids: &[u32], device: u64, inode: u64) -> Option<File> {
     let mut found = None;
     visit(pids, &mut |at, name| {
         let is_it = looked_at(at, name).is_some_and(|of| (of.device, of.inode) == (device, inode));
         // What is behind a name may be another by now.
+        let is_it = is_it && is_written(at, name);
         found = is_it.then(|| held(at, name, device, inode)).flatten();
         found.is_some()
     });
     let path = format!("/proc/self/fd/{}", found.as_ref()?.as_raw_fd());
     let flags = OFlags::WRONLY | OFlags::NONBLOCK | OFlags::CLOEXEC;
     open(path, flags, Mode::empty()).ok().map(File::from)
+}
+
+/// Where one of these processes has a file without a name on one device as this descriptor, to be written to.
+pub(crate) fn nameless_output(pids: &[u32], number: u32, device: u64) -> Option<PathBuf> {
+    let flags = OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let name = CString::new(number.to_string()).ok()?;
+    pids.iter().take(PROCESSES_MAX).find_map(|pid| {
+        let list = PathBuf::from(format!("/proc/{pid}/fd"));
+        let at = open(&list, flags, Mode::empty()).ok()?;
+        let of = looked_at(at.as_fd(), &name)?;
+        let is = of.links == 0 && of.device == device && is_written(at.as_fd(), &name);
+        is.then(|| list.join(number.to_string()))
+    })
 }
 
 fn held(at: BorrowedFd<'_>, name: &CStr, device: u64, inode: u64) -> Option<OwnedFd> {
@@ -129,9 +148,15 @@ mod tests {
         std::fs::remove_file(&path).unwrap();
         assert!((700_000..1_400_000).contains(&nameless_bytes(&own, device)));
         assert!(nameless_bytes(&own, device + 1) < 700_000);
+        let (number, here) = (u32::try_from(file.as_raw_fd()).unwrap(), Some(own[0]));
+        let path = here.map(|pid| PathBuf::from(format!("/proc/{pid}/fd/{number}")));
+        assert_eq!(nameless_output(&own, number, device), path);
+        assert_eq!(nameless_output(&own, number, device + 1), None);
         let found = opened(&own, device, file.metadata().unwrap().ino()).unwrap();
         found.set_len(0).unwrap();
         assert_eq!(file.metadata().unwrap().len(), 0);
         assert!(opened(&own, device, u64::MAX).is_none());
+        let read_only = std::fs::metadata(&other).unwrap().ino();
+        assert!(opened(&own, device, read_only).is_none(), "nobody writes to it");
     }
 }

@@ -619,6 +619,19 @@ impl<'s> Isolation<'s> {
         self.look(&Container { pid, ..self.container(at.into()) }, None)
     }
 
+    /// Where a process of a container writes as this descriptor, if that is a file on this device that has no
+    /// name any more. `pid` is a process of it that lives.
+    pub fn nameless_output(
+        &self,
+        at: impl Into<At>,
+        pid: Option<u32>,
+        number: u32,
+        device: u64,
+    ) -> Option<PathBuf> {
+        let container = Container { pid, ..self.container(at.into()) };
+        held::nameless_output(&container.processes(), number, device)
+    }
+
     /// A plain file that a process of a container has open, to be written to, whatever it is called by now:
     /// by its device and its number. `pid` is a process of it that lives.
     pub fn open_file(

@@ -153,7 +153,9 @@ pub fn swap(sys: &dyn Sys) -> Swap {
         let (at, kind) = line.split_once(" - ")?;
         let mut words = kind.split(' ');
         let is_memory = words.next() == Some("cgroup")
-            && words.last().is_some_and(|options| options.split(',').any(|one| one == "memory"));
+            && words
+                .next_back()
+                .is_some_and(|options| options.split(',').any(|one| one == "memory"));
         is_memory.then(|| at.split(' ').nth(4)).flatten()
     });
     let counted =

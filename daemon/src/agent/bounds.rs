@@ -88,19 +88,42 @@ impl Bounds {
         ]
     }
 
-    fn begin(&self, id: ContainerId, path: PathBuf) {
-        let Some(watch) = &self.watch else { return };
-        let events = inotify::WatchFlags::MODIFY | inotify::WatchFlags::DONT_FOLLOW;
-        let of = std::fs::symlink_metadata(&path);
-        let watched = inotify::add_watch(watch, &path, events).map_err(io::Error::from);
-        match watched.and_then(|number| Ok((number, of?))) {
-            Ok((number, file)) => {
-                let file = (file.dev(), file.ino());
+    /// A file is to be looked after; one that is not in its place any more is what is `open`. True for such
+    /// a one: it may be too large already.
+    fn begin(
+        &self,
+        id: ContainerId,
+        path: PathBuf,
+        open: impl FnOnce() -> Option<PathBuf>,
+    ) -> bool {
+        let Some(watch) = &self.watch else { return false };
+        let named = || {
+            let of = std::fs::symlink_metadata(&path)?;
+            let events = inotify::WatchFlags::MODIFY | inotify::WatchFlags::DONT_FOLLOW;
+            io::Result::Ok((inotify::add_watch(watch, &path, events)?, of, false))
+        };
+        let nameless = |open: PathBuf| {
+            let of = std::fs::metadata(&open)?;
+            // One that has another name is somebody else's.
+            if !of.is_file() || of.nlink() != 0 {
+                return Err(io::ErrorKind::NotFound.into());
+            }
+            Ok((inotify::add_watch(watch, &open, inotify::WatchFlags::MODIFY)?, of, true))
+        };
+        let found = named().or_else(|error| {
+            let gone = error.kind() == io::ErrorKind::NotFound;
+            gone.then(open).flatten().map_or(Err(error), nameless)
+        });
+        match found {
+            Ok((number, of, moved)) => {
+                let file = (of.dev(), of.ino());
                 self.files.borrow_mut().insert(number, Watched { of: id, path, file });
+                moved
             }
             Err(error) => {
                 self.unwatched.set(self.unwatched.get() + 1);
                 log::warn!("{} is not bounded: {error}", path.display());
+                false
             }
         }
     }
@@ -155,9 +178,16 @@ impl AgentNode {
     /// The same of a container that has its files there.
     pub(super) fn bound_logs_in(&self, id: ContainerId, sandbox: &Path, before: bool) {
         let Some(me) = self.me.upgrade().filter(|me| me.bounds.watch.is_some()) else { return };
-        let paths = [STDOUT, STDERR].map(|name| sandbox.join(name));
-        paths.into_iter().for_each(|path| self.bounds.begin(id, path));
-        if before {
+        let (pid, mut late) = (self.containers.pid(id), before);
+        for (name, number) in [(STDOUT, 1), (STDERR, 2)] {
+            let open = || {
+                let device = std::fs::metadata(sandbox).ok()?.dev();
+                let isolation = self.containers.isolation();
+                isolation.nameless_output(self.containers.at(id), pid, number, device)
+            };
+            late |= self.bounds.begin(id, sandbox.join(name), open);
+        }
+        if late {
             let all = self.bounds.files.borrow();
             let files = all.values().filter(|one| one.of == id).cloned().collect();
             self.tasks.go(async move { me.bound_all(id, files).await });

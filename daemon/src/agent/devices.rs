@@ -341,6 +341,8 @@ impl AgentNode {
             }
             self.look_at_devices();
             watch.readable().await?;
+            // Nobody who held what is gone waits with the rest.
+            self.hold_to_devices();
             alarm::after(PAUSE_US).await;
             let mut words = [MaybeUninit::uninit(); WORDS];
             let mut reader = inotify::Reader::new(&watch, &mut words);

@@ -47,11 +47,13 @@ fn of_what_a_task_writes_the_newest_part_is_kept() {
 fn what_a_task_writes_is_bounded_though_it_removes_its_file() {
     let world = World::new();
     let master = world.master(&[]);
-    let agent = master.agent(&["--resources", "cpus:2;mem:1024", "--task-log-max", "1MiB"]);
+    let mut agent = master.agent(&["--resources", "cpus:2;mem:1024", "--task-log-max", "1MiB"]);
     let mut framework = Framework::subscribe(&master, &json!({}));
     let offer = framework.offer();
-    let script = "rm stdout; seq -f %015.0f 1 400000; sleep 1000";
-    framework.launch(&offer, &[task(&offer, "hides", script)]);
+    let lines = "seq -f %015.0f 1 400000";
+    let script =
+        format!("rm stdout; {lines}; while [ ! -e go ]; do sleep 0.1; done; {lines}; sleep 1000");
+    framework.launch(&offer, &[task(&offer, "hides", &script)]);
     while framework.status()["state"] != "TASK_RUNNING" {}
     let sandbox = world.sandboxes(&agent.work_dir().display().to_string()).remove(0);
     let stdout = sandbox.join("stdout").display().to_string() + " (deleted)";
@@ -63,8 +65,17 @@ fn what_a_task_writes_is_bounded_though_it_removes_its_file() {
         let found = crate::world::pids().map(of).find(leads)?;
         std::fs::metadata(found).ok()
     };
-    let bounded = || hidden().is_some_and(|of| of.len() == 6_400_000 && of.blocks() < 4 << 10);
-    eventually(bounded, || format!("{:?}", hidden().map(|of| (of.len(), of.blocks()))));
+    let bounded = |len: u64| {
+        let holds = || hidden().is_some_and(|of| of.len() == len && of.blocks() < 4 << 10);
+        eventually(holds, || format!("{:?}", hidden().map(|of| (of.len(), of.blocks()))));
+    };
+    bounded(6_400_000);
+    // The next agent finds it as well.
+    agent.kill();
+    agent.start();
+    agent.process().says("registered");
+    std::fs::write(sandbox.join("go"), "").unwrap();
+    bounded(12_800_000);
     framework.accepted("TEARDOWN", &serde_json::Value::Null);
     end(&world, master, agent);
 }

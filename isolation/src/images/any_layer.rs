@@ -7,7 +7,7 @@
 use std::fs;
 use std::io::Write;
 use std::os::fd::AsFd;
-use std::os::unix::fs::{FileTypeExt, MetadataExt};
+use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 use flate2::Compression;
@@ -78,7 +78,7 @@ pub fn layer(bytes: &[u8]) {
 /// The same; what came of it. The file outside has modes of its own: the umask is not asked.
 fn unpacked(bytes: &[u8]) -> Result<u64, Error> {
     let ground = Ground::new();
-    let mode = fs::Permissions::from(std::os::unix::fs::PermissionsExt::from_mode(0o644));
+    let mode = fs::Permissions::from_mode(0o644);
     fs::set_permissions(ground.around.join("kept"), mode).expect("its mode");
     let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
     let directory = open(&ground.layer, flags, Mode::empty()).expect("the directory of the layer");

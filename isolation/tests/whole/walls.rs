@@ -206,6 +206,17 @@ pub(crate) fn a_task_is_in_its_cgroups_before_it_runs() {
 pub(crate) fn a_task_beyond_its_memory_is_killed_alone_and_told() {
     let mut walls = Walls::of_cgroups();
     let (other, other_pid) = walls.run(&limits(32), &["sleep", "600"]);
+    // With v2 what is kept for it is kept for what is around it as well.
+    for directory in walls.directories(other) {
+        let kept = |at: &Path| -> Option<u64> {
+            std::fs::read_to_string(at.join("memory.low")).ok()?.trim().parse().ok()
+        };
+        if let Some(own) = kept(&directory) {
+            assert_eq!(own, 32 * MIB);
+            let around: Vec<_> = directory.ancestors().skip(1).take(2).map(kept).collect();
+            assert!(around.iter().all(|kept| *kept >= Some(own)), "{around:?}");
+        }
+    }
     let (container, _) = walls.run(&limits(32), &["hog", "200"]);
     let exit = walls.world.ended(container).exit;
     assert_eq!(exit, Exit::Signal(9));

@@ -66,6 +66,7 @@ pub(super) fn main(flags: Agent) -> Result<ExitCode, Failure> {
         Some(join) => Some(Rc::new(join.credential())),
         None => credential("--credential", flags.access.credential.as_deref())?,
     };
+    access.trouble().iter().for_each(|trouble| log::warn!("{trouble}"));
     let insecure = flags.listen.insecure && !ip.is_loopback();
     let for_tasks = credential_of_tasks(&flags)?;
     signals::block().map_err(Failure::plain)?;
@@ -111,7 +112,10 @@ pub(super) fn main(flags: Agent) -> Result<ExitCode, Failure> {
                             agent.leave();
                         });
                     }
-                    Caught::HangUp => agent.draw_key(),
+                    Caught::HangUp => {
+                        agent.read_credentials_again();
+                        agent.draw_key();
+                    }
                 }
             }
         };

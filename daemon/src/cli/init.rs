@@ -108,8 +108,10 @@ fn make(flags: &NewCluster, directory: &Path) -> Result<Made, String> {
     write("agent.token", &own.to_string())?;
     let secret: [u8; 16] = crate::random::bytes();
     let secret: String = secret.iter().map(|byte| format!("{byte:02x}")).collect();
-    let one = serde_json::json!({ "principal": "operator", "secret": secret });
+    let mut one = serde_json::json!({ "principal": "operator", "secret": secret });
     write("operator", &one.to_string())?;
+    one["operate"] = true.into();
+    one["roles"] = serde_json::json!(["/%"]);
     write("credentials", &serde_json::json!({ "credentials": [one] }).to_string())?;
     let (ip, port) = (flags.ip, flags.port);
     let at = |name: &str| file(name).display().to_string();

@@ -87,6 +87,7 @@ pub(super) fn main(mut flags: Master) -> Result<ExitCode, Failure> {
     Audit::open(&audited).map_err(|why| Failure::new(USAGE, why))?;
     let plan = plan.called(flags.hostname.as_deref()).giving(sources(&flags));
     let plan = plan.placed(&flags.region, &flags.zone).audited(audited);
+    access.trouble().iter().for_each(|trouble| log::warn!("{trouble}"));
     let (seat, rest) = plan.guarded(access, Rc::clone(&door), insecure).part();
     let seats = vec![of_registry.seat, seat];
     let journal = flags.common.journal.clone();
@@ -109,7 +110,10 @@ pub(super) fn main(mut flags: Master) -> Result<ExitCode, Failure> {
         let told = async {
             loop {
                 match signals.next().await {
-                    Caught::HangUp => set.renew_keys(),
+                    Caught::HangUp => {
+                        set.renew_keys();
+                        master.read_credentials_again();
+                    }
                     Caught::User1 => {}
                     Caught::Interrupt | Caught::Terminate => break,
                 }

@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
+use crate::bad_input::{Setting, cluster, end, in_both, shown};
 use crate::lans::Lan;
 use crate::masters::{Set, copy_all, gated};
 use crate::network::or_skipped;
@@ -186,13 +187,16 @@ fn ends_that_a_full_disk_has_no_room_for_wait_and_are_told_when_it_has() {
     world.nothing_is_left();
 }
 
-#[test]
-fn used_up_descriptors_keep_strangers_out_and_nobody_else() {
+in_both! { used_up_descriptors_keep_strangers_out_and_nobody_else }
+
+fn used_up_descriptors_keep_strangers_out_and_nobody_else(setting: Setting) {
     let world = World::new();
-    let master = world.master(&[]);
-    let agent = master.agent(&[]);
-    let run = master.run(&["--name", "long", "--", "sleep", "1000"]);
-    master.sees("long", "TASK_RUNNING");
+    let (master, agent) = cluster(&world, setting);
+    let shown = shown(&world, &master);
+    let shown: Vec<&str> = shown.iter().map(String::as_str).collect();
+    let line = ["--name", "long", "--", "bash", "-c", "echo up; exec sleep 1000"];
+    let run = master.run(&[&shown[..], &line].concat());
+    run.prints("up");
     let pids = [master.process().pid(), agent.process().pid()];
     for (pid, port) in pids.into_iter().zip([master.port, agent.port]) {
         let open = fs::read_dir(format!("/proc/{pid}/fd")).unwrap().count() + 8;
@@ -211,7 +215,7 @@ fn used_up_descriptors_keep_strangers_out_and_nobody_else() {
     }
     // Nobody who was there has noticed.
     assert_eq!(agent.process().err().matches("registered with").count(), 1);
-    let said = world.told(&["logs", "long", "--master", &master.address()]);
+    let said = world.told(&[&["logs", "long", "--master", &master.address()], &shown[..]].concat());
     assert_eq!(said.status, 0, "{}", said.err);
     run.signal(Signal::INT);
     run.end();
@@ -219,10 +223,7 @@ fn used_up_descriptors_keep_strangers_out_and_nobody_else() {
         let wide = ["--pid", &pid.to_string(), "--nofile=1024"];
         assert!(Command::new("prlimit").args(wide).status().unwrap().success());
     }
-    assert_eq!(master.run(&["--", "true"]).end().status, 0);
-    agent.leave();
-    master.stop();
-    world.nothing_is_left();
+    end(&world, master, agent);
 }
 
 /// Every directory below, the deepest first.

@@ -119,8 +119,21 @@ fn a_node_joins_once_and_needs_no_token_again() {
         "{}",
         said.err
     );
+    // Nor does another authority, and it is said that it would not.
     let other = Authority::new(&world, "other");
-    first.now_with(&["--tls-ca-file", other.flag()]);
+    for (flags, words) in [
+        (vec!["--tls-ca-file", other.flag()], "has the key that this node has joined by"),
+        (vec!["--join", &text, "--tls-ca-file", other.flag()], "has the key that the token names"),
+        (vec!["--tls-ca-file", "/no/such"], "--tls-ca-file /no/such: "),
+    ] {
+        first.now_with(&flags);
+        let said = world.start(first.command()).end();
+        assert!(said.status == 2 && said.err.contains(words), "{words}: {}", said.err);
+    }
+    let doctor_says = doctor(&["--work-dir", &work_dir, "--tls-ca-file", other.flag()]);
+    assert!(doctor_says["says"].as_str().unwrap().contains("--tls-ca-file"), "{doctor_says}");
+    // The authority's own file says nothing else.
+    first.now_with(&["--tls-ca-file", authority.flag()]);
     // Without its secret it is nobody, and says so before it asks anybody.
     let secret = first.work_dir().join("meta/secret");
     let aside = world.path("secret");

@@ -196,7 +196,8 @@ pub(crate) struct Set {
     #[arg(long, value_name = "FILE", requires = "tls_cert_file")]
     pub(crate) tls_ca_key_file: Option<PathBuf>,
     /// File of 32 bytes that only the masters have, and their user reads; a second one is
-    /// understood, too, while they are given another
+    /// understood, too, while they are given another: it may be missing as long as it is gossip2.key
+    /// beside the first
     #[arg(long, value_name = "FILE,...", value_delimiter = ',')]
     pub(crate) gossip_key_file: Vec<PathBuf>,
     /// Address by which others reach this master, as in --masters [default: that of --ip]

@@ -16,6 +16,8 @@ macro_rules! errln {
     }};
 }
 
+#[cfg(feature = "tls")]
+mod addresses;
 mod agent;
 mod ask;
 mod audit;

@@ -129,6 +129,38 @@ fn an_address_off_loopback_is_refused_unless_somebody_says_that_it_is_open() {
     });
 }
 
+/// The only address is the one; where there are none or several, which it is somebody has to say.
+#[test]
+fn init_takes_the_only_address_that_there_is() {
+    apart(|| {
+        let world = World::new();
+        let init = |name: &str| {
+            let directory = world.path(name).display().to_string();
+            world.told(&["init", "--name", "shop", "--dir", &directory])
+        };
+        let said = init("one");
+        assert_eq!(said.status, 0, "{}", said.err);
+        let told = format!("at {OUTSIDE}, the only address by which others reach this machine");
+        assert!(said.out.contains(&told), "{}", said.out);
+        let config = fs::read_to_string(world.path("one/master.toml")).unwrap();
+        assert!(config.contains(&format!("ip = \"{OUTSIDE}\"")), "{config}");
+        let ip = |words: &str| {
+            let status = std::process::Command::new("ip").args(words.split(' ')).status().unwrap();
+            assert!(status.success(), "ip {words}");
+        };
+        ip("address add 10.78.0.9/32 dev lo");
+        let said = init("several");
+        let told = format!("several addresses, 10.78.0.9 (lo), {OUTSIDE} (lo): give the one");
+        assert!(said.status == 2 && said.err.contains(&told), "{}", said.err);
+        assert!(!world.path("several").exists(), "nothing was begun");
+        ip("address del 10.78.0.9/32 dev lo");
+        ip(&format!("address del {OUTSIDE}/32 dev lo"));
+        let said = init("none");
+        assert!(said.status == 2 && said.err.contains("no address by which"), "{}", said.err);
+        world.nothing_is_left();
+    });
+}
+
 /// Every text of the source that could be a path that is served.
 fn paths() -> BTreeSet<String> {
     fn read(directory: &Path, into: &mut BTreeSet<String>) {

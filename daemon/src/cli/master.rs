@@ -142,7 +142,7 @@ pub(super) fn main(mut flags: Master) -> Result<ExitCode, Failure> {
 }
 
 /// Addresses as the list has them: by a token masters are reached by TLS, said or not.
-fn bare(masters: &mut [String]) {
+pub(super) fn bare(masters: &mut [String]) {
     for master in masters {
         *master = master.trim().trim_start_matches("https://").trim_end_matches('/').to_owned();
     }
@@ -221,7 +221,7 @@ fn sources(flags: &Master) -> Sources {
 }
 
 /// What is spoken at its port, and who may use it.
-fn opened(flags: &Master) -> Result<(Rc<Door>, Access), Failure> {
+pub(super) fn opened(flags: &Master) -> Result<(Rc<Door>, Access), Failure> {
     let signer = match flags.set.tls_ca_key_file {
         Some(_) => Signer::OfTheCluster,
         None => Signer::OfWhomever,
@@ -280,7 +280,7 @@ fn advertised(flags: &Master) -> Option<(String, u16)> {
 }
 
 /// How others reach this master.
-fn reached_at(flags: &Master, ip: IpAddr) -> (String, u16) {
+pub(super) fn reached_at(flags: &Master, ip: IpAddr) -> (String, u16) {
     let host = flags.set.advertise_ip.clone().unwrap_or_else(|| ip.to_string());
     (host, flags.set.advertise_port.unwrap_or(flags.port))
 }

@@ -126,6 +126,7 @@ pub(crate) fn main(arguments: Vec<OsString>) -> ExitCode {
         Command::Pull(flags) => pull::main(&flags),
         Command::Maintenance(flags) => maintenance::main(&flags),
         Command::Doctor(flags) => doctor::main(&flags),
+        Command::DoctorMaster(flags) => doctor::of_master(&flags),
         Command::Install(flags) => install::main(&flags),
         Command::Dev(flags) => dev::main(*flags),
         Command::Master(flags) => master::main(*flags),

@@ -329,6 +329,16 @@ pub(crate) struct Doctor {
     pub(crate) json: bool,
 }
 
+/// `mesita doctor master`
+#[derive(Clone, Debug, Args)]
+pub(crate) struct DoctorMaster {
+    #[command(flatten)]
+    pub(crate) master: Master,
+    /// As lines of JSON
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
 /// `mesita install`
 #[derive(Clone, Debug, Args)]
 pub(crate) struct Install {

@@ -13,7 +13,7 @@ use crate::world::{Process, Signal, World, eventually, needs_root};
 /// An address of the test's own network that is not loopback.
 const OUTSIDE: Ipv4Addr = Ipv4Addr::new(10, 79, 0, 1);
 /// Subcommands with a port that serve nothing at it.
-const LOOKERS: [&str; 2] = ["doctor", "init"];
+const LOOKERS: [&str; 3] = ["doctor", "doctor-master", "init"];
 /// What everybody may know, as in Mesos.
 const OPEN: [&str; 3] = ["/health", "/version", "/redirect"];
 

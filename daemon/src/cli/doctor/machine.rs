@@ -14,6 +14,11 @@ pub(super) fn all() -> [Finding; 5] {
     [kernel(), privilege(rustix::process::geteuid().is_root()), now(), entropy(), overlay(&Linux)]
 }
 
+/// What of it a master lives by.
+pub(super) fn of_master() -> [Finding; 3] {
+    [kernel(), now(), entropy()]
+}
+
 fn kernel() -> Finding {
     let name = rustix::system::uname();
     let text = |text: &std::ffi::CStr| text.to_string_lossy().into_owned();
@@ -53,7 +58,7 @@ fn entropy() -> Finding {
         Err(_) => Finding::new(
             "entropy",
             State::Degraded,
-            "the kernel has no random numbers yet, and the agent waits for them; add \
+            "the kernel has no random numbers yet, and daemons wait for them; add \
              `random.trust_cpu=on` to the kernel command line, or install rng-tools or haveged",
         ),
     }

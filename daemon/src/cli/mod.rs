@@ -34,6 +34,7 @@ mod init;
 mod install;
 mod join;
 mod leader;
+mod left;
 mod logs;
 mod maintenance;
 mod master;

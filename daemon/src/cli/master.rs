@@ -14,7 +14,7 @@ use super::{
     raise_descriptors,
 };
 use crate::access::Access;
-use crate::access::tokens::Join as Token;
+use crate::access::tokens::{FIRST_TOKENS, Join as Token};
 use crate::agent::prepare::lock;
 use crate::alarm;
 use crate::audit::Audit;
@@ -60,6 +60,7 @@ pub(super) fn main(mut flags: Master) -> Result<ExitCode, Failure> {
     // Who has to be told first lets nobody in meanwhile.
     let mut open = asks_for.is_none().then(|| opened(&flags)).transpose()?;
     raise_descriptors();
+    judge_journal(&flags, &work_dir)?;
     let meta = make_meta(&work_dir)?;
     let _lock = lock(&meta.join("lock")).map_err(Failure::plain)?;
     // A port that is taken is found out before anything is written.
@@ -139,6 +140,21 @@ pub(super) fn main(mut flags: Master) -> Result<ExitCode, Failure> {
         // Mesos: a master that lost its leadership ends, and whoever supervises it starts it anew.
         End::Over(Over::Lost) => Err(begin_again(Some(AGAIN))),
     }
+}
+
+/// Refuses to begin a cluster whose first tokens are to be kept by a master that writes everything down.
+fn judge_journal(flags: &Master, work_dir: &Path) -> Result<(), Failure> {
+    let tokens = work_dir.join("meta").join(FIRST_TOKENS);
+    if flags.common.journal.is_none() || !tokens.exists() {
+        return Ok(());
+    }
+    let why = format!(
+        "--journal: secrets never enter a journal, and the first tokens of this cluster, in {}, are to be \
+         kept by this master: start it without --journal, and all nodes join first; or remove the file, and \
+         nobody joins by those",
+        tokens.display()
+    );
+    Err(Failure::new(USAGE, why))
 }
 
 /// Addresses as the list has them: by a token masters are reached by TLS, said or not.

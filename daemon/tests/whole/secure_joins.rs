@@ -403,6 +403,39 @@ fn a_cluster_that_was_made_by_init_is_closed_and_others_join_by_its_line() {
     }
 }
 
+/// The first tokens are kept by way of the core, and a journal has all that goes there.
+#[test]
+fn the_first_master_of_a_cluster_writes_no_journal_before_its_tokens_are_kept() {
+    let world = World::new();
+    let directory = world.path("shop");
+    let port = world.port().to_string();
+    let init = ["init", "--name=shop", "--ip=127.0.0.1", "--port", &port, "--dir"];
+    let said = world.told(&[&init[..], &[directory.to_str().unwrap()]].concat());
+    assert_eq!(said.status, 0, "{}", said.err);
+    let said = world.told(&[&init[..], &[directory.to_str().unwrap(), "--journal=x"]].concat());
+    assert!(said.status == 2 && said.err.contains("--journal"), "{}", said.err);
+    let config = directory.join("master.toml").display().to_string();
+    let journal = format!("--journal={}", world.path("journal").display());
+    let first = directory.join("master/meta/first-tokens");
+    let refused = world.told(&["master", "--config", &config, &journal]);
+    assert!(refused.status == 2 && refused.err.contains("first tokens"), "{}", refused.err);
+    assert!(first.exists() && !world.path("journal").exists(), "nothing was begun");
+    let start = |more: &[&str]| {
+        let master = world.start(world.mesita(&[&["master", "--config", &config], more].concat()));
+        master.says("master at 127.0.0.1:");
+        master
+    };
+    let stop = |master: crate::world::Process| {
+        master.signal(Signal::TERM);
+        assert_eq!(master.end().status, 0);
+    };
+    let master = start(&[]);
+    eventually(|| !first.exists(), || master.err());
+    stop(master);
+    stop(start(&[&journal]));
+    world.nothing_is_left();
+}
+
 #[test]
 fn a_node_behind_nat_with_no_clock_joins_by_tls() {
     if !needs_root() {

@@ -226,6 +226,37 @@ fn used_up_descriptors_keep_strangers_out_and_nobody_else(setting: Setting) {
     end(&world, master, agent);
 }
 
+/// As its flag says: up to the first pause, which is doubled with each failure up to 16 times.
+#[test]
+fn an_agent_that_is_refused_waits_longer_and_longer_up_to_its_bound() {
+    let world = World::new();
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let at = listener.local_addr().unwrap().to_string();
+    // The tests' agents begin with 100 ms.
+    let mut agent = Agent::new(&world, &at, &[]);
+    agent.start();
+    let mut came = Vec::new();
+    while came.len() < 20 {
+        drop(listener.accept().unwrap());
+        came.push(std::time::Instant::now());
+    }
+    let pauses: Vec<Duration> = came.windows(2).map(|two| two[1] - two[0]).collect();
+    // A machine that is busy is late by something.
+    let late = Duration::from_secs(2);
+    for (failures, pause) in pauses.iter().enumerate() {
+        let longest = Duration::from_millis(100) * (1 << failures.min(4));
+        assert!(*pause < longest + late, "{failures}: {pauses:?}");
+    }
+    // Each is drawn: of 12 that may take 1.6 s all take more together than if none had grown.
+    let grown: Duration = pauses.iter().rev().take(12).sum();
+    assert!(grown > Duration::from_millis(2_400), "{pauses:?}");
+    drop(listener);
+    // Nobody listens: the same, and it does not end.
+    assert!(!agent.process().has_ended());
+    agent.terminate();
+    world.nothing_is_left();
+}
+
 /// Every directory below, the deepest first.
 fn below(path: &Path, all: &mut Vec<PathBuf>) {
     for entry in fs::read_dir(path).into_iter().flatten().flatten() {

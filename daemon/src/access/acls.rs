@@ -16,13 +16,17 @@ type Texts = Box<[Box<str>]>;
 
 /// The rules of a daemon.
 #[derive(Clone, Debug)]
-pub(crate) struct Rules(Acls<Vec<Rule<Texts>>>);
+pub(crate) struct Rules {
+    acls: Acls<Vec<Rule<Texts>>>,
+    /// `permissive`, where it is written.
+    says: Option<bool>,
+}
 
 impl Default for Rules {
-    /// None: everybody may do everything.
+    /// None: who is known by no name may do everything.
     fn default() -> Self {
         match Acls::new(true, Vec::new()) {
-            Ok(none) => Self(none),
+            Ok(acls) => Self { acls, says: None },
             Err(_) => mesita_core::stop(line!(), "no rules at all are too many"),
         }
     }
@@ -32,11 +36,17 @@ impl std::ops::Deref for Rules {
     type Target = Acls<Vec<Rule<Texts>>>;
 
     fn deref(&self) -> &Self::Target {
-        &self.0
+        &self.acls
     }
 }
 
 impl Rules {
+    /// What is to become of principals that no rule is about, if that is written. Mesos takes `true` for
+    /// written where it is not.
+    pub(crate) fn says(&self) -> Option<bool> {
+        self.says
+    }
+
     /// Reads what the flag says: rules, or where they are.
     pub(crate) fn read(told: &str) -> Result<Self, String> {
         self::told(told, Self::parse)
@@ -45,11 +55,11 @@ impl Rules {
     fn parse(text: &str) -> Result<Self, String> {
         let value: Value = serde_json::from_str(text).map_err(|error| error.to_string())?;
         let object = value.as_object().ok_or("expected an object of lists")?;
-        let mut permissive = true;
+        let mut says = None;
         let mut rules = Vec::new();
         for (key, value) in object {
             if key == "permissive" {
-                permissive = value.as_bool().ok_or("`permissive` is true or false")?;
+                says = Some(value.as_bool().ok_or("`permissive` is true or false")?);
                 continue;
             }
             let action = Action::ALL.iter().find(|action| action.list() == key);
@@ -59,7 +69,8 @@ impl Rules {
                 rules.push(rule(action, value).map_err(|why| format!("`{key}`[{at}]: {why}"))?);
             }
         }
-        Acls::new(permissive, rules).map(Self).map_err(|many| many.to_string())
+        let acls = Acls::new(says.unwrap_or(true), rules).map_err(|many| many.to_string())?;
+        Ok(Self { acls, says })
     }
 }
 
@@ -143,7 +154,9 @@ mod tests {
         assert!(rules.allow(Action::ViewFlags, None, None));
         assert!(!rules.allow(Action::GetQuota, Some("web"), Some("web")));
         assert_eq!(rules.len(), 3);
+        assert_eq!(rules.says(), Some(false));
         assert!(Rules::default().allow(Action::GetQuota, None, Some("web")));
+        assert_eq!(Rules::read(r#"{"run_tasks": []}"#).unwrap().says(), None);
     }
 
     #[test]

@@ -17,6 +17,7 @@ use mesita_core::limits::NAME_MAX;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 
+use super::kept::{Principal, Terms};
 use crate::secrets;
 
 /// Credentials in one file.
@@ -42,7 +43,7 @@ impl fmt::Display for BadFile {
 }
 
 /// What somebody proves by who it is.
-#[derive(Clone)]
+#[derive(Clone, PartialEq, Eq)]
 pub(crate) struct Credential {
     pub(crate) principal: String,
     secret: Secret,
@@ -89,7 +90,7 @@ fn expected(error: &serde_json::Error, form: &str) -> String {
 }
 
 /// A secret, of one length whatever it is.
-#[derive(Clone)]
+#[derive(Clone, Eq)]
 struct Secret {
     bytes: [u8; SECRET_MAX + 1],
     len: u8,
@@ -105,6 +106,12 @@ impl Secret {
 
     fn is(&self, other: &Self) -> Choice {
         self.bytes.ct_eq(&other.bytes) & self.len.ct_eq(&other.len)
+    }
+}
+
+impl PartialEq for Secret {
+    fn eq(&self, other: &Self) -> bool {
+        self.is(other).to_bool()
     }
 }
 
@@ -201,32 +208,72 @@ impl Row {
     }
 }
 
+/// A row of `--credentials`: what Mesos has in it, and what `mesita principal add` says of others.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Listed {
+    principal: String,
+    secret: Option<String>,
+    roles: Option<Vec<String>>,
+    users: Option<Vec<String>>,
+    operate: Option<bool>,
+    agent: Option<bool>,
+}
+
+/// How that is written.
+const MANY: &str = "{\"credentials\": [{\"principal\": \"...\", \"secret\": \"...\"}]}, each of them \
+                    with roles, users, operate and agent, or some of these";
+
+impl Listed {
+    fn checked(self) -> Result<Principal, String> {
+        let Self { principal, secret, roles, users, operate, agent } = self;
+        let says = roles.is_some() || users.is_some() || operate.is_some() || agent.is_some();
+        let credential = Row { principal, secret }.checked()?;
+        let terms = Terms {
+            secret: String::new(),
+            roles: roles.unwrap_or_default(),
+            users: users.unwrap_or_default(),
+            operate: operate.unwrap_or_default(),
+            agent: agent.unwrap_or_default(),
+        };
+        terms.check().map_err(|why| format!("`{}`: {why}", credential.principal))?;
+        Ok(Principal { credential, terms, says })
+    }
+}
+
+impl From<Row> for Listed {
+    fn from(row: Row) -> Self {
+        let Row { principal, secret } = row;
+        Self { principal, secret, roles: None, users: None, operate: None, agent: None }
+    }
+}
+
 /// Everybody that is known.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Credentials(BTreeMap<String, Credential>);
+pub(crate) struct Credentials(BTreeMap<String, Principal>);
 
 impl Credentials {
     /// Reads a file. Mesos: `--credentials`.
     pub(crate) fn read(path: &Path) -> Result<Self, BadFile> {
         #[derive(Deserialize)]
         struct File {
-            credentials: Vec<Row>,
+            credentials: Vec<Listed>,
         }
         let bad = |why: String| BadFile { path: path.to_owned(), why };
-        let form = "{\"credentials\": [{\"principal\": \"...\", \"secret\": \"...\"}]}";
         let bytes = whole(path)?;
         let file: File = match lines(&bytes) {
-            Some(credentials) => File { credentials },
-            None => serde_json::from_slice(&bytes).map_err(|error| bad(expected(&error, form)))?,
+            Some(rows) => File { credentials: rows.into_iter().map(Listed::from).collect() },
+            None => serde_json::from_slice(&bytes).map_err(|error| bad(expected(&error, MANY)))?,
         };
         if file.credentials.len() > CREDENTIALS_MAX {
             return Err(bad(format!("more than {CREDENTIALS_MAX} credentials")));
         }
         let mut known = BTreeMap::new();
         for row in file.credentials {
-            let credential = row.checked().map_err(bad)?;
-            if let Some(twice) = known.insert(credential.principal.clone(), credential) {
-                return Err(bad(format!("the principal `{}` is there twice", twice.principal)));
+            let principal = row.checked().map_err(bad)?;
+            let name = principal.credential.principal.clone();
+            if known.insert(name.clone(), principal).is_some() {
+                return Err(bad(format!("the principal `{name}` is there twice")));
             }
         }
         Ok(Self(known))
@@ -242,18 +289,20 @@ impl Credentials {
         self.0.is_empty()
     }
 
-    pub(super) fn find(&self, principal: &str) -> Option<&Credential> {
+    pub(super) fn find(&self, principal: &str) -> Option<&Principal> {
         self.0.get(principal)
     }
 
     /// The principal of an `Authorization` that is right.
     #[cfg(test)]
     pub(crate) fn check(&self, shown: &HeaderValue) -> Option<&str> {
-        check(shown, |name| self.find(name), self.all()).map(|known| &*known.principal)
+        let find = |name: &str| self.find(name).map(|known| &known.credential);
+        let all = self.all().map(|known| &known.credential);
+        check(shown, find, all).map(|known| &*known.principal)
     }
 
     /// All of them.
-    pub(super) fn all(&self) -> impl Iterator<Item = &Credential> {
+    pub(super) fn all(&self) -> impl Iterator<Item = &Principal> {
         self.0.values()
     }
 }

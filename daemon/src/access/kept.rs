@@ -16,6 +16,9 @@ use super::credentials::Credential;
 /// Bytes of a user's name: what Linux takes (`LOGIN_NAME_MAX`).
 const USER_MAX: usize = 255;
 
+/// Every role: whatever is below nothing.
+const ALL_ROLES: &str = "/%";
+
 /// The owner of their values: no principal has a colon, and no local user an empty kind.
 pub(crate) const OWNER: &str = ":principals";
 
@@ -26,7 +29,7 @@ pub(crate) struct Terms {
     /// By which it proves who it is. Taken out before terms are told.
     #[serde(skip_serializing_if = "String::is_empty")]
     pub(crate) secret: String,
-    /// Roles of its frameworks; `web/%` is every role below `web`.
+    /// Roles of its frameworks; `web/%` is every role below `web`, and `/%` every role.
     pub(crate) roles: Vec<String>,
     /// Users of its tasks; none named = every one but root.
     pub(crate) users: Vec<String>,
@@ -44,12 +47,12 @@ impl Terms {
 
     /// Refuses roles and users that nobody has.
     pub(crate) fn check(&self) -> Result<(), String> {
-        for role in &self.roles {
+        for role in self.roles.iter().filter(|role| *role != ALL_ROLES) {
             // `a/%` is all below `a`.
             let path = role.strip_suffix("/%").unwrap_or(role);
             check_role("role", path).map_err(|_| {
                 format!(
-                    "`{}` is no role: names parted by `/`, or with `/%` behind them",
+                    "`{}` is no role: names parted by `/`, or with `/%` behind them, or `/%` alone",
                     role.escape_debug()
                 )
             })?;
@@ -67,11 +70,13 @@ fn is_user(name: &str) -> bool {
     !name.is_empty() && name.len() <= USER_MAX && !name.starts_with('-') && name.bytes().all(fits)
 }
 
-/// A principal that is kept.
-#[derive(Clone, Debug)]
+/// A principal that is kept, or is in the file of `--credentials`.
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Principal {
     pub(super) credential: Credential,
-    terms: Terms,
+    pub(super) terms: Terms,
+    /// The terms are somebody's word: no default for a row that has what Mesos' have and no more.
+    pub(super) says: bool,
 }
 
 /// All of them.
@@ -89,7 +94,7 @@ pub(crate) fn read(name: &str, value: &[u8]) -> Result<Terms, String> {
 pub(super) fn known(name: &str, value: &[u8]) -> Option<Principal> {
     let terms = read(name, value).ok()?;
     let credential = Credential::new(name, &terms.secret).ok()?;
-    Some(Principal { credential, terms: Terms { secret: String::new(), ..terms } })
+    Some(Principal { credential, terms: Terms { secret: String::new(), ..terms }, says: true })
 }
 
 /// Its terms as they are told: without the secret.
@@ -148,6 +153,7 @@ const OF_ITS_OWN: [Action; 4] = [
 /// True when a role is one of those that a pattern means.
 fn covers(pattern: &str, role: &str) -> bool {
     match pattern.strip_suffix("/%") {
+        Some("") => true,
         Some(above) => role.strip_prefix(above).is_some_and(|rest| rest.starts_with('/')),
         None => pattern == role,
     }
@@ -173,10 +179,10 @@ mod tests {
             Terms { roles: all(roles), users: all(users), ..Terms::default() }.check()
         };
         assert_eq!(
-            terms(&["*", "web", "web/a/%", "a.b"], &["root", "www-data", "1000", "j\u{e9}"]),
+            terms(&["*", "web", "web/a/%", "a.b", "/%"], &["root", "www-data", "1000", "j\u{e9}"]),
             Ok(())
         );
-        for bad in ["", "a//b", "a/", "/a", "-a", "a b", "/%", "a/../b"] {
+        for bad in ["", "a//b", "a/", "/a", "-a", "a b", "//%", "a/../b"] {
             assert!(terms(&[bad], &[]).unwrap_err().contains("is no role"), "{bad}");
         }
         for bad in ["", "no such:user", "a b", "a:b", "a/b", "-a", "a\n"] {
@@ -220,6 +226,10 @@ mod tests {
         assert!(ops.may(Action::RunTask, Some("root")) && !ops.may(Action::RunTask, Some("www")));
         assert!(!ops.may(Action::RegisterFramework, Some("*")), "an operator has no role by that");
         assert!(!ops.may(Action::RegisterAgent, None));
+        let all = principal(r#"{"secret": "s", "roles": ["/%"]}"#);
+        ["*", "web", "web/a"].iter().for_each(|role| {
+            assert!(all.may(Action::RegisterFramework, Some(role)), "{role}");
+        });
         assert!(ops.may_be_root() && ops.rights() == Rights::OPERATE);
         assert!(principal(r#"{"secret": "s", "agent": true}"#).may(Action::RegisterAgent, None));
     }

@@ -13,7 +13,8 @@
 //!
 //! Who is at the other end of a loopback socket is found out from the kernel (`doors`); a credential
 //! that is shown counts before that. What is allowed is one pure function of the core
-//! (`mesita_core::acls`).
+//! (`mesita_core::acls`); where no rule decides, it is what was said of the principal, and nobody may
+//! do more than read of whom nothing was said.
 
 mod acls;
 mod credentials;
@@ -39,7 +40,7 @@ use crate::doors::{Caller, Denied};
 use crate::http::{Early, early};
 pub(crate) use acls::Rules;
 pub(crate) use credentials::{Credential, Credentials, ForTasks};
-use kept::Kept;
+use kept::{Kept, Principal};
 pub(crate) use proof::{PROOF_SINCE, Shown, proof, proves};
 use rates::Rates;
 pub(crate) use realms::{Realm, endpoint, realm};
@@ -78,6 +79,8 @@ impl Asks {
     }
 }
 
+/// Principals of whom a warning is, by name.
+const TOLD: usize = 5;
 /// Names of principals that are no more which are remembered.
 const GONE_MAX: usize = 1_024;
 
@@ -87,9 +90,11 @@ pub(crate) struct Access {
     /// `master` or `agent`.
     kind: &'static str,
     asks: Asks,
-    credentials: Credentials,
+    /// Where the credentials are, and the flag that says so.
+    file: Option<(String, PathBuf)>,
+    credentials: RefCell<Credentials>,
     kept: RefCell<Kept>,
-    /// Those that were kept and are no more: what they began may not go on.
+    /// Those that were known and are no more: what they began may not go on.
     gone: RefCell<BTreeSet<String>>,
     rules: Rules,
     /// How fast frameworks may call.
@@ -103,6 +108,7 @@ impl Access {
     pub(crate) fn read(kind: &'static str, flag: &str, wanted: &Wanted) -> Result<Self, String> {
         let credentials = wanted.credentials.as_deref().map(Credentials::read).transpose();
         let credentials = credentials.map_err(|bad| format!("{flag}: {bad}"))?.unwrap_or_default();
+        let file = wanted.credentials.clone().map(|path| (flag.to_owned(), path));
         if wanted.asks.any() && credentials.is_empty() {
             return Err(format!(
                 "somebody must show a credential, and none is known: give {flag} FILE, or leave out \
@@ -113,33 +119,80 @@ impl Access {
         let rules = rules.map_err(|bad| format!("--acls: {bad}"))?.unwrap_or_default();
         let rates = wanted.rates.as_deref().map(Rates::read).transpose();
         let rates = rates.map_err(|bad| format!("--rate-limits: {bad}"))?.unwrap_or_default();
-        Ok(Self { kind, asks: wanted.asks, credentials, rules, rates, ..Self::default() })
+        let credentials = credentials.into();
+        Ok(Self { kind, asks: wanted.asks, file, credentials, rules, rates, ..Self::default() })
+    }
+
+    /// A warning about principals that may do little because nobody has said what they may.
+    pub(crate) fn trouble(&self) -> Option<String> {
+        let (credentials, flag) =
+            (self.credentials.borrow(), self.file.as_ref().map(|file| &file.0)?);
+        let all = credentials.all().filter(|one| !one.says && self.rules.says().is_none());
+        let names: Vec<&str> = all.map(|one| one.credential.principal.as_str()).collect();
+        let first = names.get(..names.len().min(TOLD)).unwrap_or_default().join(", ");
+        let more = if names.len() > TOLD { " and others" } else { "" };
+        (!names.is_empty()).then(|| {
+            format!(
+                "{first}{more} of {flag} may read, and what a rule of --acls allows: say more beside their \
+                 secrets, by roles, users, operate and agent, or \"permissive\": true in --acls, by which \
+                 each of them may do everything else"
+            )
+        })
+    }
+
+    /// Reads the file of credentials again: those that are in it count from now on. What is no use
+    /// changes nothing. What those began who are not what they were is the caller's to end: their names.
+    pub(crate) fn read_again(&self) -> Result<BTreeSet<String>, String> {
+        let Some((flag, path)) = &self.file else { return Ok(BTreeSet::new()) };
+        let read = Credentials::read(path).map_err(|bad| format!("{flag}: {bad}"))?;
+        if self.asks.any() && read.is_empty() && self.kept.borrow().is_empty() {
+            return Err(format!("{flag}: {}: nobody is left in it", path.display()));
+        }
+        let before = self.credentials.replace(read);
+        let now = self.credentials.borrow();
+        let changed = before.all().filter(|one| now.find(&one.credential.principal) != Some(one));
+        let changed = changed.map(|one| one.credential.principal.clone()).collect();
+        self.forget(&changed);
+        Ok(changed)
     }
 
     /// The principals that the masters keep are these from now on, by name and value. One whose name
-    /// is in `--credentials` is the one that is there.
-    pub(crate) fn keep<'v>(&self, all: impl Iterator<Item = (&'v str, &'v [u8])>) {
-        let new = all.filter(|(name, _)| self.credentials.find(name).is_none());
+    /// is in `--credentials` is the one that is there. Those who are not what they were are told, as above.
+    pub(crate) fn keep<'v>(
+        &self,
+        all: impl Iterator<Item = (&'v str, &'v [u8])>,
+    ) -> BTreeSet<String> {
+        let new = all.filter(|(name, _)| !self.has_in_file(name));
         let known =
             new.filter_map(|(name, value)| Some((name.to_owned(), kept::known(name, value)?)));
         let before = self.kept.replace(known.collect());
-        let (kept, mut gone) = (self.kept.borrow(), self.gone.borrow_mut());
-        gone.extend(before.into_keys());
-        gone.retain(|name| !kept.contains_key(name));
+        let now = self.kept.borrow();
+        let changed = before.into_iter().filter(|(name, one)| now.get(name) != Some(one));
+        let changed = changed.map(|(name, _)| name).collect();
+        drop(now);
+        self.forget(&changed);
+        changed
+    }
+
+    /// Those of these who are known by nothing any more are gone.
+    fn forget(&self, changed: &BTreeSet<String>) {
+        let mut gone = self.gone.borrow_mut();
+        gone.extend(changed.iter().cloned());
+        gone.retain(|name| !self.kept.borrow().contains_key(name) && !self.has_in_file(name));
         while gone.len() > GONE_MAX {
             // Its connections were cut, and nobody lets it in again.
             gone.pop_first();
         }
     }
 
-    /// True when a principal was kept, and is no more.
+    /// True when a principal was known, and is no more.
     pub(crate) fn is_gone(&self, principal: &str) -> bool {
         self.gone.borrow().contains(principal)
     }
 
     /// True when a principal is in the file of `--credentials`.
     pub(crate) fn has_in_file(&self, principal: &str) -> bool {
-        self.credentials.find(principal).is_some()
+        self.credentials.borrow().find(principal).is_some()
     }
 
     /// True when everybody who reaches the daemon must show a credential, but for what all may know.
@@ -168,11 +221,10 @@ impl Access {
 
     /// The principal of an `Authorization` that is right.
     fn shown(&self, shown: &HeaderValue) -> Option<String> {
-        let kept = self.kept.borrow();
-        let of_kept = |name: &str| kept.get(name).map(|principal| &principal.credential);
-        let find = |name: &str| self.credentials.find(name).or_else(|| of_kept(name));
-        let all =
-            self.credentials.all().chain(kept.values().map(|principal| &principal.credential));
+        let (credentials, kept) = (self.credentials.borrow(), self.kept.borrow());
+        let find = |name: &str| credentials.find(name).or_else(|| kept.get(name));
+        let find = |name: &str| find(name).map(|principal| &principal.credential);
+        let all = credentials.all().chain(kept.values()).map(|principal| &principal.credential);
         credentials::check(shown, find, all).map(|credential| credential.principal.clone())
     }
 
@@ -213,15 +265,13 @@ impl Access {
 
     /// True when anybody could show a credential.
     pub(crate) fn knows_any(&self) -> bool {
-        !self.credentials.is_empty() || !self.kept.borrow().is_empty()
+        !self.credentials.borrow().is_empty() || !self.kept.borrow().is_empty()
     }
 
     /// Who proves to be a principal; none: nobody known, or no proof.
     pub(crate) fn prover(&self, shown: &Shown<'_>) -> Option<Caller> {
-        let kept = self.kept.borrow();
-        let of_kept = || kept.get(shown.principal).map(|principal| &principal.credential);
-        let credential = self.credentials.find(shown.principal).or_else(of_kept);
-        proves(credential, shown).then(|| self.caller(shown.principal))
+        self.with(shown.principal, |known| proves(known.map(|known| &known.credential), shown))
+            .then(|| self.caller(shown.principal))
     }
 
     /// Somebody was turned away who had no credential.
@@ -229,27 +279,41 @@ impl Access {
         self.refused.set(self.refused.get() + 1);
     }
 
-    /// A principal as a caller. What it may do, the rules say; tasks of root only if one of them
-    /// does, whatever their default.
-    fn caller(&self, principal: &str) -> Caller {
-        let root = self.rules.decided(Action::RunTask, Some(principal), Some("root"));
-        let kept = self.kept.borrow();
-        let (rights, may_be_root) = match kept.get(principal) {
-            Some(kept) => (kept.rights(), root.unwrap_or_else(|| kept.may_be_root())),
-            None => (Rights::OPERATE, root == Some(true)),
-        };
-        let any_user = if may_be_root { Rights::ANY_USER } else { Rights::NONE };
-        Caller::new(format!("{PRINCIPAL}{principal}"), rights.and(any_user))
+    /// What is to be said of a principal, if it is known.
+    fn with<T>(&self, principal: &str, say: impl FnOnce(Option<&Principal>) -> T) -> T {
+        let (credentials, kept) = (self.credentials.borrow(), self.kept.borrow());
+        say(credentials.find(principal).or_else(|| kept.get(principal)))
     }
 
-    /// True when a caller may bring agents: a node that has joined, who operates the cluster, and who
-    /// is kept for that.
+    /// True when the terms of a principal count where no rule decides: they are somebody's word, or
+    /// `permissive` is not. Mesos: its principals have no terms, and may do everything then.
+    fn has_terms(&self, known: &Principal) -> bool {
+        known.says || self.rules.says().is_none()
+    }
+
+    /// A principal as a caller. What it may do, the rules say, and its terms; tasks of root only if one
+    /// of them does, whatever their default.
+    fn caller(&self, principal: &str) -> Caller {
+        let root = self.rules.decided(Action::RunTask, Some(principal), Some("root"));
+        let rights = self.with(principal, |known| match known {
+            Some(known) if self.has_terms(known) => {
+                let may_be_root = root.unwrap_or_else(|| known.may_be_root());
+                known.rights().and(if may_be_root { Rights::ANY_USER } else { Rights::NONE })
+            }
+            Some(_) if root == Some(true) => Rights::OPERATE.and(Rights::ANY_USER),
+            Some(_) => Rights::OPERATE,
+            None => Rights::NONE,
+        });
+        Caller::new(format!("{PRINCIPAL}{principal}"), rights)
+    }
+
+    /// True when a caller may bring agents: a node that has joined, who operates the cluster, and a
+    /// principal that is for that.
     pub(crate) fn may_bring_agents(&self, caller: &Caller) -> bool {
-        let kept = self.kept.borrow();
-        match caller.principal().and_then(|principal| kept.get(principal)) {
-            Some(_) => self.may(caller, Action::RegisterAgent, None),
-            None => caller.is_node() || caller.rights.has(Rights::OPERATE),
+        if caller.principal().is_some() {
+            return self.may(caller, Action::RegisterAgent, None);
         }
+        caller.is_node() || caller.rights.has(Rights::OPERATE)
     }
 
     /// True when a caller may do something to an object. See
@@ -265,20 +329,26 @@ impl Access {
         action: Action,
         object: Option<&str>,
     ) -> bool {
-        let kept = self.kept.borrow();
-        match principal.and_then(|principal| kept.get(principal)) {
-            Some(kept) => {
-                let decided = self.rules.decided(action, principal, object);
-                decided.unwrap_or_else(|| kept.may(action, object))
+        let Some(name) = principal else { return self.rules.allow(action, None, object) };
+        self.with(name, |known| match known {
+            Some(known) if self.has_terms(known) => {
+                let decided = |action| self.rules.decided(action, principal, object);
+                // Who may run tasks as a user by a rule reads what they leave.
+                let reads = || decided(Action::RunTask) == Some(true);
+                let reads = action == Action::AccessSandbox && reads();
+                decided(action).unwrap_or_else(|| reads || known.may(action, object))
             }
-            None if principal.is_some_and(|principal| self.is_gone(principal)) => false,
-            None => self.rules.allow(action, principal, object),
-        }
+            None if self.is_gone(name) => false,
+            Some(_) | None => self.rules.allow(action, principal, object),
+        })
     }
 
     /// True when nobody is denied anything by these actions.
     pub(crate) fn is_open(&self, actions: &[Action]) -> bool {
-        self.kept.borrow().is_empty() && actions.iter().all(|action| self.rules.is_open(*action))
+        let (credentials, kept) = (self.credentials.borrow(), self.kept.borrow());
+        let mut all = credentials.all().chain(kept.values());
+        !all.any(|known| self.has_terms(known))
+            && actions.iter().all(|action| self.rules.is_open(*action))
     }
 
     /// An answer unless a caller may do something to an object. Mesos: `Forbidden()`.
@@ -298,7 +368,7 @@ impl Access {
     pub(crate) fn gauges(&self) -> [(&'static str, u64); 6] {
         [
             ("principals", self.kept.borrow().len() as u64),
-            ("credentials", self.credentials.len() as u64),
+            ("credentials", self.credentials.borrow().len() as u64),
             ("credentials_max", credentials::CREDENTIALS_MAX as u64),
             ("acl_rules", self.rules.len() as u64),
             ("acl_rules_max", mesita_core::acls::RULES_MAX as u64),

@@ -121,8 +121,7 @@ impl AgentNode {
 
     /// A pause after so many failures in a row, in µs: it grows, and no two nodes have the same.
     fn pause(&self, failures: u32) -> u64 {
-        let grown = (1u64 << failures.min(32)).min(BACKOFF_MAX);
-        random::below(self.options.backoff_us.saturating_mul(grown)).max(1)
+        random::below(longest(self.options.backoff_us, failures)).max(1)
     }
 
     /// `heard` becomes true when it says who leads.
@@ -400,5 +399,25 @@ fn say_order(event: &AgentEvent<'_>) {
         log::info!("an operator has this agent emptied: its tasks are ended");
     } else if let AgentEvent::Reactivate = event {
         log::info!("this agent is offered again");
+    }
+}
+
+/// The longest pause after so many failures in a row: the first one, doubled up to [`BACKOFF_MAX`] times
+/// that.
+fn longest(first_us: u64, failures: u32) -> u64 {
+    first_us.saturating_mul((1u64 << failures.min(32)).min(BACKOFF_MAX))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_pause_grows_to_its_bound_and_no_further() {
+        let all: Vec<u64> = (0..7).map(|failures| longest(10, failures)).collect();
+        assert_eq!(all, [10, 20, 40, 80, 160, 160, 160]);
+        assert_eq!(longest(10, u32::MAX), 160);
+        assert_eq!(longest(u64::MAX, 3), u64::MAX);
+        assert_eq!(longest(0, 3), 0);
     }
 }

@@ -40,6 +40,15 @@ impl Keys {
 }
 
 impl AgentNode {
+    /// Reads `--http-credentials` again. What is being answered goes on.
+    pub(crate) fn read_credentials_again(&self) {
+        let access = &self.options.access;
+        match access.read_again() {
+            Ok(_) => access.trouble().iter().for_each(|trouble| log::warn!("{trouble}")),
+            Err(why) => log::error!("{why}: the credentials stay as they were"),
+        }
+    }
+
     /// Draws another key, if this node has joined a cluster by one.
     pub(crate) fn draw_key(&self) {
         let meta = self.work_dir.join("meta");

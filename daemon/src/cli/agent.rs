@@ -66,6 +66,7 @@ pub(super) fn main(flags: Agent) -> Result<ExitCode, Failure> {
         Some(join) => Some(Rc::new(join.credential())),
         None => credential("--credential", flags.access.credential.as_deref())?,
     };
+    access.trouble().iter().for_each(|trouble| log::warn!("{trouble}"));
     let insecure = flags.listen.insecure && !ip.is_loopback();
     let for_tasks = credential_of_tasks(&flags)?;
     signals::block().map_err(Failure::plain)?;
@@ -111,7 +112,10 @@ pub(super) fn main(flags: Agent) -> Result<ExitCode, Failure> {
                             agent.leave();
                         });
                     }
-                    Caught::HangUp => agent.draw_key(),
+                    Caught::HangUp => {
+                        agent.read_credentials_again();
+                        agent.draw_key();
+                    }
                 }
             }
         };
@@ -161,8 +165,22 @@ pub(super) fn known_by(
                    empty --work-dir, or leave --join away";
         return Err(Failure::new(USAGE, why));
     }
+    check_authorities(flags, join.pin, "the token names")?;
     let pin = Some(join.pin);
     Ok((Some(join), pin))
+}
+
+/// Refuses authorities that could never vouch for a master: by a token they are known by one key.
+fn check_authorities(flags: &Agent, pin: Pin, whence: &str) -> Result<(), Failure> {
+    let Some(path) = &flags.trusted.tls_ca_file else { return Ok(()) };
+    let why = match pin.is_in(path) {
+        Ok(true) => return Ok(()),
+        Ok(false) => format!("{}: no certificate in it has the key that {whence}", path.display()),
+        Err(why) => why,
+    };
+    let do_this = "a node that joins by a token knows the masters by that key alone, so leave the flag, or \
+                   MESITA_TLS_CA_FILE, away";
+    Err(Failure::new(USAGE, format!("--tls-ca-file {why}: {do_this}")))
 }
 
 /// By which key this node has known the masters since it joined, whatever the environment says of
@@ -184,6 +202,7 @@ fn pin_of(flags: &Agent, joined: &Path) -> Result<Option<Pin>, Failure> {
             "{path} does not hold the key of the masters; remove it, and --join"
         ))
     })?;
+    check_authorities(flags, pin, &format!("this node has joined by, in {path}"))?;
     match flags.trusted.tls_pin.filter(|other| *other != pin) {
         None => Ok(Some(pin)),
         Some(_) => {

@@ -1,11 +1,12 @@
 //! `mesita init`
 
 use std::fs::DirBuilder;
+use std::net::IpAddr;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::Path;
 use std::process::ExitCode;
 
-use super::{Failure, USAGE};
+use super::{Failure, USAGE, addresses};
 use crate::access::tokens::{FIRST_TOKENS, Join, NodeRole, Token, kept};
 use crate::agent::prepare::open_to_others;
 use crate::flags::NewCluster;
@@ -28,21 +29,23 @@ pub(super) fn main(flags: &NewCluster) -> Result<ExitCode, Failure> {
     {
         return Err(Failure::new(USAGE, "--name: letters, digits and hyphens"));
     }
-    if flags.ip.is_unspecified() {
+    let ip = flags.ip.map_or_else(addresses::only_one, Ok);
+    let ip = ip.map_err(|why| Failure::new(USAGE, why))?;
+    if ip.is_unspecified() {
         let why = "--ip: an address by which other machines reach this one, not every address";
         return Err(Failure::new(USAGE, why));
     }
     if let Some(trouble) = open_to_others(&directory) {
         return Err(Failure::plain(format!("--dir: {trouble}").replace("--work-dir", "--dir")));
     }
-    if flags.cloud_init && flags.ip.is_loopback() {
-        return Err(Failure::new(USAGE, format!("--ip: no other machine reaches {}", flags.ip)));
+    if flags.cloud_init && ip.is_loopback() {
+        return Err(Failure::new(USAGE, format!("--ip: no other machine reaches {ip}")));
     }
     if directory.join("ca.pem").exists() {
         let why = format!("{} has a cluster already: give another --dir", directory.display());
         return Err(Failure::plain(why));
     }
-    let made = make(flags, &directory).map_err(Failure::plain)?;
+    let made = make(flags, ip, &directory).map_err(Failure::plain)?;
     if flags.cloud_init {
         eprint!("{}", made.to_do);
         super::print(cloud_init(&made.master, &made.token));
@@ -78,7 +81,7 @@ fn cloud_init(master: &str, token: &str) -> String {
 
 /// Makes all files. The authority's certificate comes last: until it is
 /// there nothing has been made.
-fn make(flags: &NewCluster, directory: &Path) -> Result<Made, String> {
+fn make(flags: &NewCluster, ip: IpAddr, directory: &Path) -> Result<Made, String> {
     let meta = directory.join("master/meta");
     // Tasks of the agent go through to their sandboxes; each file with a secret is closed by itself.
     for (path, mode) in [(directory, 0o711), (&meta, 0o700)] {
@@ -86,7 +89,7 @@ fn make(flags: &NewCluster, directory: &Path) -> Result<Made, String> {
         made.map_err(|error| format!("{}: {error}", path.display()))?;
     }
     let node = rustix::system::uname().nodename().to_string_lossy().into_owned();
-    let hosts = [flags.ip.to_string(), node, "localhost".to_owned(), "127.0.0.1".to_owned()];
+    let hosts = [ip.to_string(), node, "localhost".to_owned(), "127.0.0.1".to_owned()];
     let made = made::make(&flags.name, &hosts).map_err(|error| error.to_string())?;
     let file = |name: &str| directory.join(name);
     let write = |name: &str, text: &str| {
@@ -108,10 +111,12 @@ fn make(flags: &NewCluster, directory: &Path) -> Result<Made, String> {
     write("agent.token", &own.to_string())?;
     let secret: [u8; 16] = crate::random::bytes();
     let secret: String = secret.iter().map(|byte| format!("{byte:02x}")).collect();
-    let one = serde_json::json!({ "principal": "operator", "secret": secret });
+    let mut one = serde_json::json!({ "principal": "operator", "secret": secret });
     write("operator", &one.to_string())?;
+    one["operate"] = true.into();
+    one["roles"] = serde_json::json!(["/%"]);
     write("credentials", &serde_json::json!({ "credentials": [one] }).to_string())?;
-    let (ip, port) = (flags.ip, flags.port);
+    let port = flags.port;
     let at = |name: &str| file(name).display().to_string();
     // A text of JSON is one of TOML.
     let text = |name: &str| serde_json::Value::from(at(name)).to_string();
@@ -142,7 +147,7 @@ fn make(flags: &NewCluster, directory: &Path) -> Result<Made, String> {
     )?;
     write("ca.pem", &made.authority)?;
     let to_do = format!(
-        "cluster {name} is made in {dir}. Start its first master and agent:\n  \
+        "cluster {name} is made in {dir}{found}. Start its first master and agent:\n  \
          mesita master --config {master}\n  mesita agent --config {agent}\n\
          or have them begin with the machine:\n  mesita install master -- --config {master}\n  \
          mesita install agent -- --config {agent}\n\
@@ -150,6 +155,10 @@ fn make(flags: &NewCluster, directory: &Path) -> Result<Made, String> {
          --join {others}\nTwo more masters, so that any one may be gone: `mesita token create --role master \
          --uses 2` prints what to start.\nTo operate it:\n  export MESITA_MASTER=https://{address} \
          MESITA_CREDENTIAL={operator} MESITA_TLS_CA_FILE={ca}\n  mesita run --user nobody -- echo hello\n",
+        found = match flags.ip {
+            Some(_) => String::new(),
+            None => format!(", at {ip}, the only address by which others reach this machine"),
+        },
         elsewhere = match ip.is_loopback() {
             true =>
                 "No other machine reaches this address, or can join: for that, make a cluster at another \

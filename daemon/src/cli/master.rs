@@ -14,7 +14,7 @@ use super::{
     raise_descriptors,
 };
 use crate::access::Access;
-use crate::access::tokens::Join as Token;
+use crate::access::tokens::{FIRST_TOKENS, Join as Token};
 use crate::agent::prepare::lock;
 use crate::alarm;
 use crate::audit::Audit;
@@ -60,6 +60,7 @@ pub(super) fn main(mut flags: Master) -> Result<ExitCode, Failure> {
     // Who has to be told first lets nobody in meanwhile.
     let mut open = asks_for.is_none().then(|| opened(&flags)).transpose()?;
     raise_descriptors();
+    judge_journal(&flags, &work_dir)?;
     let meta = make_meta(&work_dir)?;
     let _lock = lock(&meta.join("lock")).map_err(Failure::plain)?;
     // A port that is taken is found out before anything is written.
@@ -87,6 +88,7 @@ pub(super) fn main(mut flags: Master) -> Result<ExitCode, Failure> {
     Audit::open(&audited).map_err(|why| Failure::new(USAGE, why))?;
     let plan = plan.called(flags.hostname.as_deref()).giving(sources(&flags));
     let plan = plan.placed(&flags.region, &flags.zone).audited(audited);
+    access.trouble().iter().for_each(|trouble| log::warn!("{trouble}"));
     let (seat, rest) = plan.guarded(access, Rc::clone(&door), insecure).part();
     let seats = vec![of_registry.seat, seat];
     let journal = flags.common.journal.clone();
@@ -109,7 +111,10 @@ pub(super) fn main(mut flags: Master) -> Result<ExitCode, Failure> {
         let told = async {
             loop {
                 match signals.next().await {
-                    Caught::HangUp => set.renew_keys(),
+                    Caught::HangUp => {
+                        set.renew_keys();
+                        master.read_credentials_again();
+                    }
                     Caught::User1 => {}
                     Caught::Interrupt | Caught::Terminate => break,
                 }
@@ -137,8 +142,23 @@ pub(super) fn main(mut flags: Master) -> Result<ExitCode, Failure> {
     }
 }
 
+/// Refuses to begin a cluster whose first tokens are to be kept by a master that writes everything down.
+fn judge_journal(flags: &Master, work_dir: &Path) -> Result<(), Failure> {
+    let tokens = work_dir.join("meta").join(FIRST_TOKENS);
+    if flags.common.journal.is_none() || !tokens.exists() {
+        return Ok(());
+    }
+    let why = format!(
+        "--journal: secrets never enter a journal, and the first tokens of this cluster, in {}, are to be \
+         kept by this master: start it without --journal, and all nodes join first; or remove the file, and \
+         nobody joins by those",
+        tokens.display()
+    );
+    Err(Failure::new(USAGE, why))
+}
+
 /// Addresses as the list has them: by a token masters are reached by TLS, said or not.
-fn bare(masters: &mut [String]) {
+pub(super) fn bare(masters: &mut [String]) {
     for master in masters {
         *master = master.trim().trim_start_matches("https://").trim_end_matches('/').to_owned();
     }
@@ -217,7 +237,7 @@ fn sources(flags: &Master) -> Sources {
 }
 
 /// What is spoken at its port, and who may use it.
-fn opened(flags: &Master) -> Result<(Rc<Door>, Access), Failure> {
+pub(super) fn opened(flags: &Master) -> Result<(Rc<Door>, Access), Failure> {
     let signer = match flags.set.tls_ca_key_file {
         Some(_) => Signer::OfTheCluster,
         None => Signer::OfWhomever,
@@ -276,7 +296,7 @@ fn advertised(flags: &Master) -> Option<(String, u16)> {
 }
 
 /// How others reach this master.
-fn reached_at(flags: &Master, ip: IpAddr) -> (String, u16) {
+pub(super) fn reached_at(flags: &Master, ip: IpAddr) -> (String, u16) {
     let host = flags.set.advertise_ip.clone().unwrap_or_else(|| ip.to_string());
     (host, flags.set.advertise_port.unwrap_or(flags.port))
 }

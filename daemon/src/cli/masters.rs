@@ -7,7 +7,7 @@ use mesita_core::wire::svc::{Rows, Stream};
 use serde_json::Value;
 
 use super::ps::{columns, text};
-use super::{Failure, ask};
+use super::{Failure, ask, left};
 use crate::alarm;
 use crate::flags::{Ls, Masters, Where};
 
@@ -21,8 +21,13 @@ pub(super) fn main(flags: &Masters) -> Result<ExitCode, Failure> {
     }
 }
 
+/// `remove` is 0 where none is.
 fn change(at: &Where, remove: u8, add: &str, force: bool) -> Result<ExitCode, Failure> {
     alarm::block_on(ask::operate(at, OperatorVerb::Masters { remove, add, force }))?;
+    if remove != 0 {
+        errln!("master {remove} is none any more.");
+        left::told(at);
+    }
     Ok(ExitCode::SUCCESS)
 }
 

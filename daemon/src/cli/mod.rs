@@ -16,6 +16,8 @@ macro_rules! errln {
     }};
 }
 
+#[cfg(feature = "tls")]
+mod addresses;
 mod agent;
 mod ask;
 mod audit;
@@ -32,6 +34,7 @@ mod init;
 mod install;
 mod join;
 mod leader;
+mod left;
 mod logs;
 mod maintenance;
 mod master;
@@ -124,6 +127,7 @@ pub(crate) fn main(arguments: Vec<OsString>) -> ExitCode {
         Command::Pull(flags) => pull::main(&flags),
         Command::Maintenance(flags) => maintenance::main(&flags),
         Command::Doctor(flags) => doctor::main(&flags),
+        Command::DoctorMaster(flags) => doctor::of_master(&flags),
         Command::Install(flags) => install::main(&flags),
         Command::Dev(flags) => dev::main(*flags),
         Command::Master(flags) => master::main(*flags),

@@ -1,7 +1,7 @@
 //! `mesita registry`: what a master has on its disk, while it does not run.
 
 use std::io::Read;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use mesita_core::registry::body::Shape;
@@ -118,12 +118,22 @@ fn show(at: &RegistryAt) -> Result<ExitCode, Failure> {
 }
 
 fn verify(at: &RegistryAt) -> Result<ExitCode, Failure> {
+    outln!("{}", looked_at(at)?);
+    Ok(ExitCode::SUCCESS)
+}
+
+fn looked_at(at: &RegistryAt) -> Result<String, Failure> {
     let (identity, store) = open(at)?;
     whole(&identity, &store)?;
     let version = store.facts().accepted.version;
     let rows = rows(&store.values()).count();
-    outln!("whole, at {}.{}, with {rows} rows", version.epoch, version.number);
-    Ok(ExitCode::SUCCESS)
+    Ok(format!("whole, at {}.{}, with {rows} rows", version.epoch, version.number))
+}
+
+/// What `verify` says of a work directory.
+pub(super) fn examined(work_dir: &Path) -> Result<String, String> {
+    let at = RegistryAt { work_dir: Some(work_dir.to_owned()), json: false };
+    looked_at(&at).map_err(|failure| failure.message)
 }
 
 /// Why something of it is missing.

@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 
 use super::leader::Leader;
 use super::ps::{columns, text};
-use super::{Failure, USAGE, ask, find, print};
+use super::{Failure, USAGE, ask, find, left, print};
 use crate::access::tokens::{
     Join, NODES, Node, NodeRole, NodeState, TOKENS, Token as Kept, kept, read,
 };
@@ -120,12 +120,18 @@ fn revoke_node(flags: &NodeOf) -> Result<ExitCode, Failure> {
         let why = format!("`{}` names {count} nodes: `mesita node ls` shows them", flags.key);
         return Err(Failure::plain(why));
     }
+    let mut was_master = false;
     for (name, version, value) in values {
         let mut nodes = nodes(&value);
         let Some(node) = nodes.iter_mut().find(|node| is(node)) else { continue };
+        was_master = node.state == NodeState::Master;
         node.state = NodeState::Revoked;
         let value = kept(&nodes);
         asked(&flags.at, NODES, &name, Keep::Put { value: &value, expected: Some(version) })?;
+    }
+    if was_master {
+        errln!("the node was a master: `mesita masters remove` takes its vote, if it has one.");
+        left::told(&flags.at);
     }
     Ok(ExitCode::SUCCESS)
 }

@@ -12,7 +12,8 @@ use crate::audit;
 #[derive(Clone, Debug, Args)]
 pub(crate) struct OfMaster {
     /// File of principals and their secrets, which only its owner reads: {"credentials":
-    /// [{"principal": "web", "secret": "..."}]}
+    /// [{"principal": "web", "secret": "...", "roles": ["web"]}]}; with users, operate and agent as of
+    /// `mesita principal add`. SIGHUP has it read again
     #[arg(long, value_name = "FILE")]
     pub(crate) credentials: Option<PathBuf>,
     /// Whoever reads, over HTTP or by mesita, must show a credential

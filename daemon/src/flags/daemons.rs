@@ -196,7 +196,8 @@ pub(crate) struct Set {
     #[arg(long, value_name = "FILE", requires = "tls_cert_file")]
     pub(crate) tls_ca_key_file: Option<PathBuf>,
     /// File of 32 bytes that only the masters have, and their user reads; a second one is
-    /// understood, too, while they are given another
+    /// understood, too, while they are given another: it may be missing as long as it is gossip2.key
+    /// beside the first
     #[arg(long, value_name = "FILE,...", value_delimiter = ',')]
     pub(crate) gossip_key_file: Vec<PathBuf>,
     /// Address by which others reach this master, as in --masters [default: that of --ip]
@@ -327,6 +328,16 @@ pub(crate) struct Agent {
 pub(crate) struct Doctor {
     #[command(flatten)]
     pub(crate) agent: Agent,
+    /// As lines of JSON
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+/// `mesita doctor master`
+#[derive(Clone, Debug, Args)]
+pub(crate) struct DoctorMaster {
+    #[command(flatten)]
+    pub(crate) master: Master,
     /// As lines of JSON
     #[arg(long)]
     pub(crate) json: bool,

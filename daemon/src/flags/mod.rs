@@ -28,7 +28,8 @@ use std::sync::OnceLock;
 
 use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 pub(crate) use daemons::{
-    Agent, Common, Daemon, Decisions, Dev, Doctor, Holds, Init, Install, Listen, Master,
+    Agent, Common, Daemon, Decisions, Dev, Doctor, DoctorMaster, Holds, Init, Install, Listen,
+    Master,
 };
 pub(crate) use operators::{
     Drain, Ls, Machines, Maintenance, Masters, OfAgent, Plan, Principal, PrincipalAdd, Pull, Quota,
@@ -101,8 +102,12 @@ pub(crate) enum Command {
     Master(Box<Master>),
     /// Run an agent
     Agent(Box<Agent>),
-    /// Tell what an agent with these flags would find here, and what to change
+    /// Tell what an agent with these flags would find here, and what to change; `mesita doctor master`
+    /// tells it of a master
     Doctor(Box<Doctor>),
+    /// Tell what a master with these flags would find here, and what to change: `mesita doctor master`
+    #[command(hide = true)]
+    DoctorMaster(Box<DoctorMaster>),
     /// Make a master or an agent a service of this machine, that begins with it
     Install(Install),
     /// Small values that the masters keep: list, get, put, remove
@@ -131,8 +136,9 @@ pub(crate) enum Command {
 
 /// Reads the command line, with what the environment and the configuration file add. An error
 /// prints itself, and is a usage error of status 2.
-pub(crate) fn parse(arguments: Vec<OsString>) -> Result<Cli, clap::Error> {
+pub(crate) fn parse(mut arguments: Vec<OsString>) -> Result<Cli, clap::Error> {
     let command = command();
+    one_word(&mut arguments);
     let first = command.clone().try_get_matches_from(arguments.clone());
     let file = match &first {
         Ok(matches) => matches.subcommand().and_then(|(name, of)| {
@@ -151,6 +157,22 @@ pub(crate) fn parse(arguments: Vec<OsString>) -> Result<Cli, clap::Error> {
     // The command line is read once.
     let _ = TOLD.set(raw(&matches));
     Cli::from_arg_matches(&matches)
+}
+
+/// `doctor master` has the flags of a master, in its file, too: it is a subcommand of its own, by two
+/// words. An agent is meant where none is said.
+fn one_word(arguments: &mut Vec<OsString>) {
+    if arguments.get(1).is_none_or(|word| word != "doctor") {
+        return;
+    }
+    let which = arguments.get(2).and_then(|word| word.to_str());
+    let Some(word) = [("master", "doctor-master"), ("agent", "doctor")]
+        .into_iter()
+        .find_map(|(of, word)| (which == Some(of)).then_some(word))
+    else {
+        return;
+    };
+    arguments.splice(1..3, [OsString::from(word)]);
 }
 
 /// Every flag of the subcommand with its value, under Mesos' name, for who asks a daemon.
@@ -195,7 +217,7 @@ pub(crate) fn command() -> clap::Command {
     let names: Vec<String> =
         Cli::command().get_subcommands().map(|sub| sub.get_name().to_owned()).collect();
     names.into_iter().fold(Cli::command(), |command, name| {
-        let is_master = name == "master";
+        let is_master = name == "master" || name == "doctor-master";
         let is_daemon = is_master || name == "agent" || name == "doctor";
         command.mut_subcommand(name, |sub| {
             let units = units_of(&sub);

@@ -13,9 +13,10 @@ pub(crate) struct NewCluster {
     /// What the cluster is called
     #[arg(long, value_name = "NAME")]
     pub(crate) name: String,
-    /// Address by which other machines reach the first master, which is on this one
+    /// Address by which other machines reach the first master, which is on this one [default: the only
+    /// one that it has]
     #[arg(long, value_name = "ADDRESS")]
-    pub(crate) ip: std::net::IpAddr,
+    pub(crate) ip: Option<std::net::IpAddr>,
     /// Its port
     #[arg(long, default_value_t = 5050)]
     pub(crate) port: u16,

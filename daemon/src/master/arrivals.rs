@@ -167,7 +167,9 @@ impl MasterNode {
             // Whoever has an agent is handed the tasks of everybody.
             Role::Agent if !self.options.access.may_bring_agents(&caller) => {
                 let message = "only root and the user that the master runs as may register agents, and \
-                               principals that may";
+                               principals that are for that: by `mesita principal add --agent`, \
+                               \"agent\": true beside their secret in --credentials, or a rule of \
+                               `register_agents` in --acls";
                 return Err((Parting::Denied, message.to_owned()));
             }
             Role::Agent if !self.options.access.may(&caller, Action::RegisterAgent, None) => {

@@ -104,7 +104,8 @@ impl Subscribers {
 
 /// Said of who may not use the operator API.
 pub(super) const OPERATES_NOT: &str = "only who operates the cluster may: root, the master's own user, \
-                                       and principals that operate it";
+                                       and principals that operate it, by `mesita principal add --operate` \
+                                       or \"operate\": true beside their secret in --credentials";
 
 /// True for a call that changes something, for whoever may.
 fn changes(kind: Type) -> bool {

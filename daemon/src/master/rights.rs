@@ -11,6 +11,7 @@ use mesita_core::wire::operator::OperatorVerb;
 use mesita_core::wire::resource::Resource;
 
 use super::MasterNode;
+use super::operator::OPERATES_NOT;
 use crate::access::denied;
 use crate::audit;
 use crate::doors::Caller;
@@ -25,7 +26,12 @@ impl MasterNode {
         let denied = may.as_ref().err().map(String::as_str);
         let denied = denied.or((!operates).then_some("who asks does not operate the cluster"));
         self.audit.note(&caller.name, what, &of, denied);
-        may
+        may?;
+        // Of whom the core refuses, a principal can be given what it lacks.
+        if caller.principal().is_some() && !operates {
+            return Err(OPERATES_NOT.to_owned());
+        }
+        Ok(())
     }
 
     fn may_operate_so(&self, caller: &Caller, verb: &OperatorVerb<'_>) -> Result<(), String> {

@@ -13,7 +13,7 @@ use super::early::Early;
 use super::join::Joiner;
 use super::origin::Origin;
 use super::roster::REMOVED;
-use super::sealed::Keys;
+use super::sealed::{Keys, may_come_later};
 use super::store::{DAMAGED, SetStore};
 use crate::access::tokens::FIRST_TOKENS;
 use crate::conn::listen::with_hint;
@@ -336,7 +336,8 @@ fn sorted(masters: &[String]) -> Result<Vec<String>, Refused> {
 /// The keys that were given; those on one machine may do without.
 fn keys(wanted: &Wanted<'_>, masters: &[String]) -> Result<Keys, Refused> {
     if !wanted.key_files.is_empty() {
-        for later in wanted.key_files.iter().skip(1).filter(|path| !path.exists()) {
+        let later = |path: &&PathBuf| may_come_later(wanted.key_files, path) && !path.exists();
+        for later in wanted.key_files.iter().filter(later) {
             log::info!("--gossip-key-file {}: not there yet; SIGHUP looks again", later.display());
         }
         let keys = Keys::read(wanted.key_files);

@@ -33,6 +33,6 @@ pub(crate) mod origin;
 mod peers;
 mod redo;
 pub(crate) mod roster;
-mod sealed;
+pub(crate) mod sealed;
 pub(crate) mod standing;
 pub(crate) mod store;

@@ -855,7 +855,7 @@ impl SetNode {
         match self.keys.renew() {
             Ok(0) => {}
             Ok(count) => log::info!("{count} gossip keys were read again; the first one seals"),
-            Err(bad) => log::warn!("--gossip-key-file {bad}; the keys stay as they were"),
+            Err(bad) => log::error!("--gossip-key-file {bad}; the keys stay as they were"),
         }
     }
 

@@ -59,9 +59,10 @@ impl fmt::Display for BadKey {
             Self::Open(path, why) => write!(f, "{}: {why}", path.display()),
             Self::Length(path, len) => write!(
                 f,
-                "{}: a gossip key is 32 bytes, not {len}: make one with `head -c 32 /dev/urandom`, \
+                "{}: a gossip key is 32 bytes, not {len}{}: make one with `head -c 32 /dev/urandom`, \
                  and give it to every master",
-                path.display()
+                path.display(),
+                if *len == 2 * KEY { " or more" } else { "" }
             ),
         }
     }
@@ -70,7 +71,8 @@ impl fmt::Display for BadKey {
 impl std::error::Error for BadKey {}
 
 impl Keys {
-    /// Reads keys, each a file of 32 bytes. Of a second one nothing may be there yet.
+    /// Reads keys, each a file of 32 bytes. Where `gossip2.key` beside the first one would be, nothing may be
+    /// yet.
     pub(crate) fn read(paths: &[PathBuf]) -> Result<Self, BadKey> {
         let ring = RefCell::new(ring(paths)?);
         Ok(Self { ring, files: paths.to_vec() })
@@ -199,10 +201,19 @@ fn bound(sender: u8, owner: &[u8; KEY]) -> [u8; MAGIC.len() + 1 + KEY] {
     bound
 }
 
+/// The name of a second key that comes later, beside the first one.
+const LATER: &str = "gossip2.key";
+
+/// True for a file that need not be there until the key is changed. Any other that is named is there, or
+/// its name is mistyped.
+pub(crate) fn may_come_later(paths: &[PathBuf], path: &Path) -> bool {
+    let beside = |first: &PathBuf| first != path && first.parent() == path.parent();
+    path.file_name().is_some_and(|name| name == LATER) && paths.first().is_some_and(beside)
+}
+
 fn ring(paths: &[PathBuf]) -> Result<Vec<XChaCha20Poly1305>, BadKey> {
-    let is_there = |at: usize, path: &Path| at == 0 || path.exists();
-    let there = paths.iter().enumerate().filter(|(at, path)| is_there(*at, path));
-    there.map(|(_, path)| read(path)).collect()
+    let later = |path: &Path| may_come_later(paths, path) && !path.exists();
+    paths.iter().filter(|path| !later(path)).map(|path| read(path)).collect()
 }
 
 fn read(path: &Path) -> Result<XChaCha20Poly1305, BadKey> {
@@ -211,8 +222,9 @@ fn read(path: &Path) -> Result<XChaCha20Poly1305, BadKey> {
     let judged = secrets::judge(&file.metadata().map_err(unreadable)?);
     judged.map_err(|why| BadKey::Open(path.to_owned(), why))?;
     let mut bytes = Vec::new();
-    file.read_to_end(&mut bytes).map_err(unreadable)?;
-    let len = bytes.len();
+    // More than a key is none, however much more.
+    let read = Read::by_ref(&mut file).take(2 * KEY as u64).read_to_end(&mut bytes);
+    let len = read.map_err(unreadable)?;
     let key: [u8; KEY] = bytes.try_into().map_err(|_| BadKey::Length(path.to_owned(), len))?;
     Ok(XChaCha20Poly1305::new(&key.into()))
 }

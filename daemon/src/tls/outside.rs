@@ -222,13 +222,19 @@ fn clock_says(now_us: u64) -> String {
     }
 }
 
-/// The authorities of a file.
-fn roots(file: &Path) -> io::Result<RootCertStore> {
+/// What a file of authorities has in it.
+pub(super) fn bundle(file: &Path) -> io::Result<Vec<u8>> {
     let mut bytes = Vec::new();
     File::open(file)?.take(BUNDLE_MAX + 1).read_to_end(&mut bytes)?;
     if bytes.len() as u64 > BUNDLE_MAX {
         return Err(io::Error::other(format!("is larger than {} MiB", BUNDLE_MAX >> 20)));
     }
+    Ok(bytes)
+}
+
+/// The authorities of a file.
+fn roots(file: &Path) -> io::Result<RootCertStore> {
+    let bytes = bundle(file)?;
     let mut roots = RootCertStore::empty();
     // One that cannot be read vouches for nobody, and does not keep the others from it.
     roots.add_parsable_certificates(CertificateDer::pem_slice_iter(&bytes).flatten());

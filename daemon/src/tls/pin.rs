@@ -1,9 +1,11 @@
 //! A server that is known by its key alone: no authority, no name, no date.
 
 use std::fmt;
+use std::path::Path;
 use std::str::FromStr;
 use std::sync::Arc;
 
+use futures_rustls::pki_types::pem::PemObject;
 use futures_rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use futures_rustls::rustls::client::danger::{
     HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier,
@@ -18,6 +20,8 @@ use futures_rustls::rustls::{
 };
 use sha2::{Digest, Sha256};
 
+use super::outside::bundle;
+
 /// SHA-256 of a public key as certificates hold it (SubjectPublicKeyInfo), as curl's
 /// `--pinnedpubkey` and RFC 7469 §2.4 take it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -28,6 +32,13 @@ impl Pin {
     pub(super) fn of(certificate: &CertificateDer<'_>) -> Result<Self, Error> {
         let key = ParsedCertificate::try_from(certificate)?.subject_public_key_info();
         Ok(Self(Sha256::digest(&*key).into()))
+    }
+
+    /// True when one of the certificates in a file of PEM is of this key.
+    pub(crate) fn is_in(self, path: &Path) -> Result<bool, String> {
+        let bytes = bundle(path).map_err(|error| format!("{}: {error}", path.display()))?;
+        let mut all = CertificateDer::pem_slice_iter(&bytes).flatten();
+        Ok(all.any(|one| Self::of(&one).is_ok_and(|of| of == self)))
     }
 }
 

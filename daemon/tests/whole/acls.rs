@@ -4,7 +4,7 @@ use std::fs;
 
 use serde_json::{Value, json};
 
-use crate::credentials::{EVERYBODY, credential, credentials};
+use crate::credentials::{EVERYBODY, credential, plain_credentials};
 use crate::http::{Answer, Records, ask, post};
 use crate::world::{Agent, Master, World, eventually};
 
@@ -21,8 +21,11 @@ fn cluster<'w>(world: &'w World, rules: &Value) -> (Master<'w>, Agent<'w>) {
 /// The same, of an agent with more flags.
 fn cluster_of<'w>(world: &'w World, rules: &Value, more: &[&str]) -> (Master<'w>, Agent<'w>) {
     let path = world.path("acls.json");
+    let mut rules = rules.clone();
+    // As Mesos takes it where it is not said.
+    rules.as_object_mut().unwrap().entry("permissive").or_insert(true.into());
     fs::write(&path, rules.to_string()).unwrap();
-    let (credentials, acls) = (credentials(world), format!("--acls={}", path.display()));
+    let (credentials, acls) = (plain_credentials(world), format!("--acls={}", path.display()));
     let master = world.master(&[&[&*credentials, &acls], &EVERYBODY[..]].concat());
     let (_, pis) = credential(world, "pis");
     let agent = master.agent(&[&[&*format!("--credential={pis}"), &*acls], more].concat());

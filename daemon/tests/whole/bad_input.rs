@@ -9,23 +9,79 @@ use mesita_core::wire::link::{Link, Parting};
 use mesita_core::wire::svc::{CloseReason, Keep, LogsOf, Output, Rows, Stream, Svc};
 use mesita_core::wire::{AgentId, ContainerId, Head, decode, encode};
 
+use crate::credentials::{EVERYBODY, ROOT, credential, credentials};
 use crate::http::ask;
 use crate::world::{Agent, Master, PATIENCE, Signal, World, eventually, get};
 
-fn cluster(world: &World) -> (Master<'_>, Agent<'_>) {
-    let master = world.master(&[]);
-    let agent = master.agent(&[]);
+/// Whom the daemons of a test let in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Setting {
+    /// Whoever is on this machine.
+    Open,
+    /// Who shows a credential: agents, commands, frameworks, whoever reads, at both ports, and executors
+    /// their token.
+    Closed,
+}
+
+/// Each of these in both settings.
+macro_rules! in_both {
+    ($($name:ident)*) => {
+        mod open {
+            $(#[test]
+            fn $name() {
+                super::$name(crate::bad_input::Setting::Open);
+            })*
+        }
+        mod closed {
+            $(#[test]
+            fn $name() {
+                super::$name(crate::bad_input::Setting::Closed);
+            })*
+        }
+    };
+}
+pub(crate) use in_both;
+
+in_both! {
+    whoever_asks_nothing_may_stay_and_a_head_that_does_not_end_may_not
+    nobody_but_its_master_opens_streams_at_an_agent
+    garbage_is_closed_with_a_reason_and_disturbs_nobody
+    frames_that_are_none_are_told_what_is_wrong_with_them
+    a_peer_of_another_version_or_cluster_is_told_what_to_do
+    a_thousand_idle_connections_keep_nobody_out
+}
+
+pub(crate) fn cluster(world: &World, setting: Setting) -> (Master<'_>, Agent<'_>) {
+    if setting == Setting::Open {
+        let master = world.master(&[]);
+        let agent = master.agent(&[]);
+        return (master, agent);
+    }
+    let known = credentials(world);
+    let master = world.master(&[&[&*known, ROOT], &EVERYBODY[..]].concat());
+    let http = known.replace("--credentials=", "--http-credentials=");
+    let (_, pis) = credential(world, "pis");
+    let own = ["--credential", &pis, &http, "--authenticate-http-executors"];
+    let agent = master.agent(&[&own[..], &EVERYBODY[..2]].concat());
     (master, agent)
 }
 
+/// What a command shows to a master that asks for a credential.
+pub(crate) fn shown(world: &World, master: &Master<'_>) -> Option<String> {
+    let asks = master.flags.iter().any(|flag| flag == "--authenticate-agents");
+    asks.then(|| format!("--credential={}", credential(world, "ops").1))
+}
+
 /// Both daemons answer, and a command runs.
-fn is_well(world: &World, master: &Master<'_>, agent: &Agent<'_>) {
+pub(crate) fn is_well(world: &World, master: &Master<'_>, agent: &Agent<'_>) {
     for port in [master.port, agent.port] {
         let answer = get(port, "/health");
         assert!(answer.starts_with("HTTP/1.1 200 OK"), "{answer}");
         assert!(answer.contains("\"healthy\":true"), "{answer}");
     }
-    let said = master.run(&["--", "echo", "well"]).end();
+    let shown = shown(world, master);
+    let shown: Vec<&str> = shown.iter().map(String::as_str).collect();
+    let said = master.run(&[&shown[..], &["--", "echo", "well"]].concat()).end();
     assert_eq!((said.status, said.out.as_str()), (0, "well\n"), "{}", said.err);
     assert!(!master.process().has_ended(), "{}", master.process().err());
     assert!(!agent.process().has_ended(), "{}", agent.process().err());
@@ -35,14 +91,14 @@ fn is_well(world: &World, master: &Master<'_>, agent: &Agent<'_>) {
     assert!(!world.processes().is_empty());
 }
 
-fn end(world: &World, master: Master<'_>, agent: Agent<'_>) {
+pub(crate) fn end(world: &World, master: Master<'_>, agent: Agent<'_>) {
     is_well(world, &master, &agent);
     agent.leave();
     master.stop();
     world.nothing_is_left();
 }
 
-fn connect(port: u16) -> TcpStream {
+pub(crate) fn connect(port: u16) -> TcpStream {
     let stream = TcpStream::connect(("127.0.0.1", port)).unwrap();
     stream.set_read_timeout(Some(PATIENCE)).unwrap();
     stream
@@ -50,10 +106,9 @@ fn connect(port: u16) -> TcpStream {
 
 /// Clients keep one connection for all of their calls, and executors say nothing for as long as a task
 /// takes; a head that was begun is another thing.
-#[test]
-fn whoever_asks_nothing_may_stay_and_a_head_that_does_not_end_may_not() {
+fn whoever_asks_nothing_may_stay_and_a_head_that_does_not_end_may_not(setting: Setting) {
     let world = World::new();
-    let (master, agent) = cluster(&world);
+    let (master, agent) = cluster(&world, setting);
     let began = std::time::Instant::now();
     let ask = |stream: &mut TcpStream| {
         stream.write_all(b"GET /health HTTP/1.1\r\nHost: x\r\n\r\n").unwrap();
@@ -80,7 +135,7 @@ fn whoever_asks_nothing_may_stay_and_a_head_that_does_not_end_may_not() {
 }
 
 /// Sends bytes, and gives what was answered until the daemon closed.
-fn answer_to(port: u16, bytes: &[u8]) -> Vec<u8> {
+pub(crate) fn answer_to(port: u16, bytes: &[u8]) -> Vec<u8> {
     let mut stream = connect(port);
     // It may close before it has read it all.
     let _ = stream.write_all(bytes);
@@ -207,10 +262,9 @@ fn the_connection_that_is_idle_longest_makes_room() {
 }
 
 /// Whoever is let in to speak as an executor has proved that first, and asks for nobody else.
-#[test]
-fn nobody_but_its_master_opens_streams_at_an_agent() {
+fn nobody_but_its_master_opens_streams_at_an_agent(setting: Setting) {
     let world = World::new();
-    let (master, agent) = cluster(&world);
+    let (master, agent) = cluster(&world, setting);
     let container = ContainerId { incarnation: 1, counter: 1 };
     let (of, which) = (LogsOf::Container(container), Output::Stdout);
     let id = AgentId::NONE;
@@ -230,10 +284,9 @@ fn nobody_but_its_master_opens_streams_at_an_agent() {
     end(&world, master, agent);
 }
 
-#[test]
-fn garbage_is_closed_with_a_reason_and_disturbs_nobody() {
+fn garbage_is_closed_with_a_reason_and_disturbs_nobody(setting: Setting) {
     let world = World::new();
-    let (master, agent) = cluster(&world);
+    let (master, agent) = cluster(&world, setting);
     // No number of these bytes is drawn: a test that fails fails again.
     let mut state = 0x9e37_79b9_u32;
     let mut noise = |len: usize| -> Vec<u8> {
@@ -262,10 +315,9 @@ fn garbage_is_closed_with_a_reason_and_disturbs_nobody() {
     end(&world, master, agent);
 }
 
-#[test]
-fn frames_that_are_none_are_told_what_is_wrong_with_them() {
+fn frames_that_are_none_are_told_what_is_wrong_with_them(setting: Setting) {
     let world = World::new();
-    let (master, agent) = cluster(&world);
+    let (master, agent) = cluster(&world, setting);
     let whole = hello(|_| {});
     let mut checksum = whole.clone();
     let at = checksum.len() - CRC;
@@ -300,10 +352,9 @@ fn frames_that_are_none_are_told_what_is_wrong_with_them() {
     end(&world, master, agent);
 }
 
-#[test]
-fn a_peer_of_another_version_or_cluster_is_told_what_to_do() {
+fn a_peer_of_another_version_or_cluster_is_told_what_to_do(setting: Setting) {
     let world = World::new();
-    let (master, agent) = cluster(&world);
+    let (master, agent) = cluster(&world, setting);
     let new = hello(|hello| (hello.version_min, hello.version_max) = (60_000, 60_001));
     let other = hello(|hello| hello.cluster = 0xdead_beef);
     for port in [master.port, agent.port] {
@@ -323,7 +374,7 @@ fn a_peer_of_another_version_or_cluster_is_told_what_to_do() {
 #[test]
 fn an_agent_of_another_cluster_says_so_and_keeps_trying() {
     let world = World::new();
-    let (master, mut agent) = cluster(&world);
+    let (master, mut agent) = cluster(&world, Setting::Open);
     let other = world.master(&[]);
     agent.terminate();
     agent.now_at(&other.address());
@@ -339,10 +390,9 @@ fn an_agent_of_another_cluster_says_so_and_keeps_trying() {
     end(&world, master, agent);
 }
 
-#[test]
-fn a_thousand_idle_connections_keep_nobody_out() {
+fn a_thousand_idle_connections_keep_nobody_out(setting: Setting) {
     let world = World::new();
-    let (master, agent) = cluster(&world);
+    let (master, agent) = cluster(&world, setting);
     let limit = rustix::process::getrlimit(rustix::process::Resource::Nofile);
     let current = limit.maximum;
     let limit = rustix::process::Rlimit { current, ..limit };
@@ -369,7 +419,7 @@ fn a_thousand_idle_connections_keep_nobody_out() {
 #[test]
 fn a_port_that_is_taken_is_told_by_every_daemon_before_it_begins() {
     let world = World::new();
-    let (master, agent) = cluster(&world);
+    let (master, agent) = cluster(&world, Setting::Open);
     let port = master.port.to_string();
     let work_dir = world.path("second");
     let work_dir = work_dir.to_str().unwrap();
@@ -390,7 +440,7 @@ fn a_port_that_is_taken_is_told_by_every_daemon_before_it_begins() {
 #[test]
 fn a_work_directory_that_is_in_use_is_refused() {
     let world = World::new();
-    let (master, agent) = cluster(&world);
+    let (master, agent) = cluster(&world, Setting::Open);
     let (mut second, port) = (agent.command(), world.port().to_string());
     second.args(["--port", &port]);
     let said = world.start(second).end();
@@ -408,7 +458,7 @@ fn a_work_directory_that_is_in_use_is_refused() {
 #[test]
 fn resources_that_do_not_parse_are_refused_with_the_place() {
     let world = World::new();
-    let (master, agent) = cluster(&world);
+    let (master, agent) = cluster(&world, Setting::Open);
     let port = world.port().to_string();
     let work_dir = world.path("bad");
     let work_dir = work_dir.to_str().unwrap();
@@ -460,7 +510,7 @@ fn resources_in_json_are_the_same_resources() {
 #[test]
 fn http_answers_what_it_has_and_says_what_it_has_not() {
     let world = World::new();
-    let (master, agent) = cluster(&world);
+    let (master, agent) = cluster(&world, Setting::Open);
     for (port, kind) in [(master.port, "master"), (agent.port, "agent")] {
         let version = get(port, "/version");
         assert!(version.contains(env!("CARGO_PKG_VERSION")), "{version}");
@@ -487,7 +537,7 @@ fn http_answers_what_it_has_and_says_what_it_has_not() {
 #[test]
 fn a_page_of_another_site_may_read_and_change_nothing() {
     let world = World::new();
-    let (master, agent) = cluster(&world);
+    let (master, agent) = cluster(&world, Setting::Open);
     let asked = |port: u16, method: &str, path: &str, header: (&str, &str), body: &str| {
         ask(port, method, path, &[header], body.as_bytes())
     };
@@ -544,7 +594,7 @@ fn most_memory(pid: i32) -> u64 {
 #[test]
 fn a_small_body_that_stands_for_much_memory_is_refused_before_it_takes_it() {
     let world = World::new();
-    let (master, agent) = cluster(&world);
+    let (master, agent) = cluster(&world, Setting::Open);
     let before = most_memory(master.process().pid());
     let headers = [("Content-Type", "application/json"), ("Content-Encoding", "gzip")];
     let all = |begin: &str, item: &str, end: &str| {
@@ -581,7 +631,7 @@ fn a_small_body_that_stands_for_much_memory_is_refused_before_it_takes_it() {
 #[test]
 fn a_task_larger_than_a_message_is_refused_in_a_sentence() {
     let world = World::new();
-    let (master, agent) = cluster(&world);
+    let (master, agent) = cluster(&world, Setting::Open);
     let long = "x".repeat(100_000);
     // A line of the shell goes into a body, which may be long.
     let said = master.run(&["--command", &format!("true {long}")]).end();
@@ -606,7 +656,7 @@ fn a_task_larger_than_a_message_is_refused_in_a_sentence() {
 #[test]
 fn a_ledger_or_registry_that_is_damaged_is_told_with_its_path() {
     let world = World::new();
-    let (master, mut agent) = cluster(&world);
+    let (master, mut agent) = cluster(&world, Setting::Open);
     assert_eq!(master.run(&["--", "true"]).end().status, 0);
     agent.terminate();
     let key = agent.work_dir().join("meta/key");

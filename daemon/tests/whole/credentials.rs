@@ -43,12 +43,27 @@ pub(crate) fn credential(world: &World, principal: &str) -> (Value, String) {
     (value, path.display().to_string())
 }
 
-/// The flag of everybody's credentials.
+/// The flag of everybody's credentials, as Mesos has them: what each may do is not said.
+pub(crate) fn plain_credentials(world: &World) -> String {
+    file_of(world, &[("web", json!({})), ("ops", json!({})), ("pis", json!({}))])
+}
+
+/// The same with what each may do: run tasks, operate the cluster, be an agent.
 pub(crate) fn credentials(world: &World) -> String {
-    let all: Vec<Value> =
-        ["web", "ops", "pis"].iter().map(|who| credential(world, who).0).collect();
-    let path = secret_file(world, "credentials", &json!({ "credentials": all }));
-    format!("--credentials={}", path.display())
+    let web = json!({"roles": ["*", "web", "web/%"]});
+    let ops = json!({"roles": ["/%"], "operate": true});
+    file_of(world, &[("web", web), ("ops", ops), ("pis", json!({"agent": true}))])
+}
+
+/// The flag of a file with the credentials of these, and what is said beside their secrets.
+fn file_of(world: &World, all: &[(&str, Value)]) -> String {
+    let rows = all.iter().map(|(who, may)| {
+        let mut row = credential(world, who).0;
+        row.as_object_mut().unwrap().extend(may.as_object().unwrap().clone());
+        row
+    });
+    let all = json!({ "credentials": rows.collect::<Vec<Value>>() });
+    format!("--credentials={}", secret_file(world, "credentials", &all).display())
 }
 
 fn subscription(principal: &Value) -> Value {

@@ -381,3 +381,125 @@ fn a_board_without_the_memory_controller_is_told_the_line_of_its_own_boot_file()
     assert_eq!(found.of("cgroups/pids")["state"], "on");
     assert_eq!(found.status, 5, "{}", found.said);
 }
+
+/// The rows of `mesita doctor master` with these flags, and the status.
+fn of_master(world: &World, flags: &[&str]) -> Found {
+    let said = world.told(&[&["doctor", "master", "--json"], flags].concat());
+    assert_eq!(said.err, "", "{}", said.out);
+    let rows = said.out.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    Found { rows, status: said.status, said: said.out }
+}
+
+#[test]
+fn what_a_master_would_find_is_told_and_nothing_is_left() {
+    let world = World::new();
+    let (work_dir, port) = (world.path("work").display().to_string(), world.port().to_string());
+    let flags = ["--work-dir", &work_dir, "--port", &port];
+    let found = of_master(&world, &flags);
+    for check in ["clock", "entropy", "work dir", "port", "doors", "registry"] {
+        assert_eq!(found.of(check)["state"], "on", "{}", found.said);
+    }
+    assert!(found.of("disk")["says"].as_str().unwrap().contains(" ms"), "{}", found.said);
+    assert_eq!(found.of("masters")["state"], "-");
+    assert_ne!(found.status, 1, "{}", found.said);
+    assert!(!world.path("work").exists(), "a look makes nothing");
+    assert!(!found.said.contains("isolat"), "{}", found.said);
+    // In words for a person, and out of a file.
+    let file = world.path("master.toml");
+    fs::write(
+        &file,
+        format!("port = {port}\nwork_dir = {work_dir:?}\ngossip_key_file = \"/no/such\"\n"),
+    )
+    .unwrap();
+    let said = world.told(&["doctor", "master", "--config", file.to_str().unwrap()]);
+    assert_eq!(said.status, 1, "{}", said.err);
+    assert!(said.out.contains("a master with these flags does not start here"), "{}", said.out);
+    assert!(said.out.contains("/no/such: No such file"), "{}", said.out);
+    world.nothing_is_left();
+}
+
+#[test]
+fn what_keeps_a_master_from_being_one_is_told_with_what_to_do() {
+    let world = World::new();
+    let work_dir = world.path("work").display().to_string();
+    let port = world.port();
+    let at = |port: u16| format!("127.0.0.1:{port}");
+    let udp = std::net::UdpSocket::bind(at(port)).unwrap();
+    let tcp = TcpListener::bind(at(0)).unwrap();
+    let taken = tcp.local_addr().unwrap().port();
+    let nobody = world.port();
+    let list = format!("{},{},{}", at(port), at(nobody), at(taken));
+    let key = world.secret("gossip.key", &[1; 32]);
+    fs::set_permissions(&key, fs::Permissions::from_mode(0o644)).unwrap();
+    let key = key.display().to_string();
+    let number = port.to_string();
+    let flags =
+        ["--work-dir", &work_dir, "--port", &number, "--masters", &list, "--gossip-key-file", &key];
+    let found = of_master(&world, &flags);
+    found.tells("port for datagrams", "fails", &format!("ss -lunp 'sport = :{port}'"));
+    found.tells("gossip key", "fails", "chmod o= it");
+    found.tells("secrets", "fails", &format!("`chmod 600 {key}`"));
+    found.tells(&format!("master {}", at(nobody)), "degraded", "start `mesita master`");
+    found.tells(&format!("master {}", at(taken)), "degraded", "another program listens there");
+    found.tells("majority", "fails", "start the others");
+    assert_eq!(found.status, 1);
+    drop(udp);
+    // At another address than the list has, and at a port that somebody has.
+    let number = taken.to_string();
+    let flags = ["--work-dir", &work_dir, "--port", &number, "--masters", &at(nobody)];
+    let found = of_master(&world, &flags);
+    found.tells("port", "fails", &format!("ss -ltnp 'sport = :{taken}'"));
+    found.tells("masters", "degraded", "--advertise-ip");
+    let short = world.secret("short.key", &[1; 5]).display().to_string();
+    let found = of_master(&world, &["--work-dir", &work_dir, "--gossip-key-file", &short]);
+    found.tells("gossip key", "fails", "head -c 32 /dev/urandom");
+    // Somebody else's file in the place of the directory, and no access.
+    let file = world.path("file");
+    fs::write(&file, "").unwrap();
+    let found = of_master(&world, &["--work-dir", file.to_str().unwrap()]);
+    found.tells("work dir", "fails", "--work-dir elsewhere");
+    let found = of_master(&world, &["--work-dir", &work_dir, "--credentials", "/no/such"]);
+    assert!(found.of("doors")["says"].as_str().unwrap().contains("/no/such"), "{}", found.said);
+    drop(tcp);
+    world.nothing_is_left();
+}
+
+#[test]
+fn masters_that_are_there_are_told_and_a_registry_that_is_damaged() {
+    let world = World::new();
+    let mut set = crate::masters::Set::made(&world, &[]);
+    set.leader();
+    let list = set.list();
+    set.kill(0);
+    let work_dir = set.work_dir(0);
+    let port = set.ports[0].to_string();
+    let flags = ["--work-dir", work_dir.to_str().unwrap(), "--port", &port, "--masters", &list];
+    let found = of_master(&world, &flags);
+    for at in 1..3 {
+        assert_eq!(
+            found.of(&format!("master {}", set.address(at)))["state"],
+            "on",
+            "{}",
+            found.said
+        );
+    }
+    let whole = found.of("registry");
+    assert!(
+        whole["state"] == "on" && whole["says"].as_str().unwrap().starts_with("whole"),
+        "{whole}"
+    );
+    set.restart(0);
+    let found = of_master(&world, &flags);
+    for check in ["work dir", "port", "registry"] {
+        assert_eq!(found.of(check)["state"], "on", "{}", found.said);
+    }
+    set.leader();
+    set.kill(0);
+    let registry = work_dir.join("meta/registry");
+    let len = fs::metadata(&registry).unwrap().len();
+    fs::write(&registry, vec![0x5a; usize::try_from(len).unwrap()]).unwrap();
+    let found = of_master(&world, &flags);
+    found.tells("registry", "fails", "mesita masters replace");
+    set.stop();
+    world.nothing_is_left();
+}

@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
+use crate::bad_input::{Setting, cluster, end, in_both, shown};
 use crate::kills;
 use crate::lans::Lan;
 use crate::masters::{Set, copy_all, gated};
@@ -187,13 +188,16 @@ fn ends_that_a_full_disk_has_no_room_for_wait_and_are_told_when_it_has() {
     world.nothing_is_left();
 }
 
-#[test]
-fn used_up_descriptors_keep_strangers_out_and_nobody_else() {
+in_both! { used_up_descriptors_keep_strangers_out_and_nobody_else }
+
+fn used_up_descriptors_keep_strangers_out_and_nobody_else(setting: Setting) {
     let world = World::new();
-    let master = world.master(&[]);
-    let agent = master.agent(&[]);
-    let run = master.run(&["--name", "long", "--", "sleep", "1000"]);
-    master.sees("long", "TASK_RUNNING");
+    let (master, agent) = cluster(&world, setting);
+    let shown = shown(&world, &master);
+    let shown: Vec<&str> = shown.iter().map(String::as_str).collect();
+    let line = ["--name", "long", "--", "bash", "-c", "echo up; exec sleep 1000"];
+    let run = master.run(&[&shown[..], &line].concat());
+    run.prints("up");
     let pids = [master.process().pid(), agent.process().pid()];
     for (pid, port) in pids.into_iter().zip([master.port, agent.port]) {
         let open = fs::read_dir(format!("/proc/{pid}/fd")).unwrap().count() + 8;
@@ -212,7 +216,7 @@ fn used_up_descriptors_keep_strangers_out_and_nobody_else() {
     }
     // Nobody who was there has noticed.
     assert_eq!(agent.process().err().matches("registered with").count(), 1);
-    let said = world.told(&["logs", "long", "--master", &master.address()]);
+    let said = world.told(&[&["logs", "long", "--master", &master.address()], &shown[..]].concat());
     assert_eq!(said.status, 0, "{}", said.err);
     run.signal(Signal::INT);
     run.end();
@@ -220,9 +224,37 @@ fn used_up_descriptors_keep_strangers_out_and_nobody_else() {
         let wide = ["--pid", &pid.to_string(), "--nofile=1024"];
         assert!(Command::new("prlimit").args(wide).status().unwrap().success());
     }
-    assert_eq!(master.run(&["--", "true"]).end().status, 0);
-    agent.leave();
-    master.stop();
+    end(&world, master, agent);
+}
+
+/// As its flag says: up to the first pause, which is doubled with each failure up to 16 times.
+#[test]
+fn an_agent_that_is_refused_waits_longer_and_longer_up_to_its_bound() {
+    let world = World::new();
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let at = listener.local_addr().unwrap().to_string();
+    // The tests' agents begin with 100 ms.
+    let mut agent = Agent::new(&world, &at, &[]);
+    agent.start();
+    let mut came = Vec::new();
+    while came.len() < 20 {
+        drop(listener.accept().unwrap());
+        came.push(std::time::Instant::now());
+    }
+    let pauses: Vec<Duration> = came.windows(2).map(|two| two[1] - two[0]).collect();
+    // A machine that is busy is late by something.
+    let late = Duration::from_secs(2);
+    for (failures, pause) in pauses.iter().enumerate() {
+        let longest = Duration::from_millis(100) * (1 << failures.min(4));
+        assert!(*pause < longest + late, "{failures}: {pauses:?}");
+    }
+    // Each is drawn: of 12 that may take 1.6 s all take more together than if none had grown.
+    let grown: Duration = pauses.iter().rev().take(12).sum();
+    assert!(grown > Duration::from_millis(2_400), "{pauses:?}");
+    drop(listener);
+    // Nobody listens: the same, and it does not end.
+    assert!(!agent.process().has_ended());
+    agent.terminate();
     world.nothing_is_left();
 }
 

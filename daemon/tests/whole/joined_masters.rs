@@ -286,8 +286,15 @@ fn a_master_that_is_one_too_many_waits_for_a_place_and_has_it_after_a_power_cut_
     shop.kill(second);
     let silent = || shop.rows(&["masters", "ls"]).iter().any(|row| row["state"] == "silent");
     eventually(silent, || format!("one that is silent: {:?}", shop.rows(&["masters", "ls"])));
+    let kept = world.path("kept");
+    let add = ["principal", "add", "till", "--role=till", "--out", kept.to_str().unwrap()];
+    assert_eq!(shop.told(&add).status, 0);
     let said = shop.told(&["masters", "replace", &id, &key]);
     assert_eq!(said.status, 0, "{}", said.err);
+    // Whoever takes one away is told what that one knew, and how to change it.
+    for words in ["gossip2.key", "(till)", "--tls-ca-key-file", "--credentials", "token revoke"] {
+        assert!(said.err.contains(words), "{words}: {}", said.err);
+    }
     waits.says("master at 127.0.0.1:");
     shop.running[fourth] = Some(waits);
     shop.voting(3);

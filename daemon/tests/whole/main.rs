@@ -49,6 +49,7 @@ mod node;
 mod operators;
 mod ports;
 mod principals;
+mod probes;
 mod pulls;
 mod pymesos;
 mod rates;

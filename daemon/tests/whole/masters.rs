@@ -617,6 +617,38 @@ fn the_key_of_a_set_is_changed_without_a_restart() {
 }
 
 #[test]
+fn a_second_gossip_key_that_is_none_is_refused_and_keeps_nothing_from_being_well() {
+    use std::os::unix::fs::PermissionsExt;
+    let world = World::new();
+    let first = world.secret("gossip.key", &[3; 32]);
+    let short = world.secret("short.key", &[3; 31]);
+    let open = world.secret("open.key", &[4; 32]);
+    std::fs::set_permissions(&open, std::fs::Permissions::from_mode(0o644)).unwrap();
+    let flag = |path: &std::path::Path| format!("--gossip-key-file={}", path.display());
+    for (second, why) in [
+        (world.path("gossip3.key"), "gossip3.key: No such file"),
+        (world.path("elsewhere/gossip2.key"), "elsewhere/gossip2.key: No such file"),
+        (short.clone(), "a gossip key is 32 bytes, not 31"),
+        (open, "others can read or write it: chmod o= it"),
+        (PathBuf::from("/dev/zero"), "others can read or write it"),
+    ] {
+        let set = Set::of(&world, 3, &[&flag(&first), &flag(&second)]);
+        refused(set.begin(0, &["--bootstrap"]), why);
+    }
+    // Where the next key is to be, nothing has to be yet; what comes there and is no key changes nothing.
+    let later = world.path("gossip2.key");
+    let set = Set::made(&world, &[&flag(&first), &flag(&later)]);
+    let leader = set.leader();
+    std::fs::rename(&short, &later).unwrap();
+    set.process(leader).signal(Signal::HUP);
+    set.process(leader).says("not 31: make one with");
+    set.process(leader).says("the keys stay as they were");
+    assert_eq!(set.leader(), leader);
+    set.stop();
+    world.nothing_is_left();
+}
+
+#[test]
 fn a_gossip_key_that_others_can_read_is_refused() {
     use std::os::unix::fs::PermissionsExt;
     let world = World::new();

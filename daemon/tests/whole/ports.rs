@@ -13,7 +13,7 @@ use crate::world::{Process, Signal, World, eventually, needs_root};
 /// An address of the test's own network that is not loopback.
 const OUTSIDE: Ipv4Addr = Ipv4Addr::new(10, 79, 0, 1);
 /// Subcommands with a port that serve nothing at it.
-const LOOKERS: [&str; 2] = ["doctor", "init"];
+const LOOKERS: [&str; 3] = ["doctor", "doctor-master", "init"];
 /// What everybody may know, as in Mesos.
 const OPEN: [&str; 3] = ["/health", "/version", "/redirect"];
 
@@ -125,6 +125,38 @@ fn an_address_off_loopback_is_refused_unless_somebody_says_that_it_is_open() {
                 assert!(said.err.contains("--insecure"), "{subcommand} {ip}: {}", said.err);
             }
         }
+        world.nothing_is_left();
+    });
+}
+
+/// The only address is the one; where there are none or several, which it is somebody has to say.
+#[test]
+fn init_takes_the_only_address_that_there_is() {
+    apart(|| {
+        let world = World::new();
+        let init = |name: &str| {
+            let directory = world.path(name).display().to_string();
+            world.told(&["init", "--name", "shop", "--dir", &directory])
+        };
+        let said = init("one");
+        assert_eq!(said.status, 0, "{}", said.err);
+        let told = format!("at {OUTSIDE}, the only address by which others reach this machine");
+        assert!(said.out.contains(&told), "{}", said.out);
+        let config = fs::read_to_string(world.path("one/master.toml")).unwrap();
+        assert!(config.contains(&format!("ip = \"{OUTSIDE}\"")), "{config}");
+        let ip = |words: &str| {
+            let status = std::process::Command::new("ip").args(words.split(' ')).status().unwrap();
+            assert!(status.success(), "ip {words}");
+        };
+        ip("address add 10.78.0.9/32 dev lo");
+        let said = init("several");
+        let told = format!("several addresses, 10.78.0.9 (lo), {OUTSIDE} (lo): give the one");
+        assert!(said.status == 2 && said.err.contains(&told), "{}", said.err);
+        assert!(!world.path("several").exists(), "nothing was begun");
+        ip("address del 10.78.0.9/32 dev lo");
+        ip(&format!("address del {OUTSIDE}/32 dev lo"));
+        let said = init("none");
+        assert!(said.status == 2 && said.err.contains("no address by which"), "{}", said.err);
         world.nothing_is_left();
     });
 }

@@ -7,11 +7,11 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use serde_json::{Value, json};
 
-use crate::credentials::{EVERYBODY, credential, credentials};
-use crate::http::{Records, ask};
+use crate::credentials::{EVERYBODY, credential, credentials, plain_credentials, secret_file};
+use crate::http::{Records, ask, post};
 use crate::masters::Set;
 use crate::scheduler_api::{JSON, subscription};
-use crate::world::{Master, Said, World, eventually, needs_root};
+use crate::world::{Master, Said, Signal, World, eventually, needs_root};
 
 /// A master that asks everybody, and what its operator shows.
 fn closed<'w>(world: &'w World, more: &[&str]) -> (Master<'w>, String) {
@@ -94,6 +94,191 @@ fn a_principal_that_was_added_may_do_what_is_its_own_and_nothing_else() {
     let listed = said(&world, &master, &["principal", "ls", "--json"], &operator);
     assert!(!listed.out.contains(&secret));
     agent.leave();
+    master.stop();
+    world.nothing_is_left();
+}
+
+/// Principals of `--credentials` as Mesos has them: it says nothing of what they may.
+#[test]
+fn a_principal_of_the_file_operates_nothing_unless_that_is_said() {
+    let world = World::new();
+    let known = plain_credentials(&world);
+    let master = world.master(&[&[&*known], &EVERYBODY[..]].concat());
+    master.process().says("ops, pis, web of --credentials may read");
+    let shown = |who: &str| format!("--credential={}", credential(&world, who).1);
+    let (pis, web) = (shown("pis"), shown("web"));
+    let mut refused = crate::world::Agent::new(&world, &master.address(), &[&pis]);
+    refused.start();
+    refused.process().says("\"agent\": true beside their secret in --credentials");
+    refused.kill();
+    for words in [
+        &["quota", "set", "shop", "--guarantee=cpus:1"][..],
+        &["weights", "set", "shop=2"],
+        &["drain", "x"],
+        &["maintenance", "start", "x"],
+        &["masters", "remove", "1"],
+        &["principal", "add", "more"],
+        &["principal", "rm", "more"],
+        &["token", "create"],
+        &["token", "create", "--role=master"],
+        &["token", "ls"],
+        &["node", "ls"],
+        &["audit"],
+        &["store", "ls", "--owner=ops"],
+        &["run", "--user=nobody", "--wait=5s", "--", "true"],
+        &["run", "--user=nobody", "--role=web", "--wait=5s", "--", "true"],
+    ] {
+        let refused = said(&world, &master, words, &web);
+        assert_ne!(refused.status, 0, "{words:?}: {}", refused.out);
+    }
+    let basic =
+        |who: &str| format!("Basic {}", STANDARD.encode(format!("{who}:planted-3f9c-{who}")));
+    let (basic_web, basic_ops) = (basic("web"), basic("ops"));
+    let quota =
+        json!({"type": "UPDATE_QUOTA", "update_quota": {"quota_configs": [{"role": "web"}]}});
+    let call =
+        |shown: &str, call: &Value| post(master.port, "/api/v1", &[("Authorization", shown)], call);
+    let denied = call(&basic_web, &quota);
+    let why = "\"operate\": true beside their secret in --credentials";
+    assert!(denied.status == 403 && denied.text().contains(why), "{}", denied.text());
+    for (path, body) in [
+        ("/teardown", "frameworkId=x"),
+        ("/machine/down", "[]"),
+        ("/weights", "[{\"role\": \"web\", \"weight\": 2}]"),
+        ("/masters/change", "{\"remove\": 1}"),
+        ("/logging/toggle", ""),
+    ] {
+        let method = if path == "/weights" { "PUT" } else { "POST" };
+        let headers = [("Authorization", &*basic_web)];
+        let answer = ask(master.port, method, path, &headers, body.as_bytes());
+        assert!((400..500).contains(&answer.status), "{path}: {} {}", answer.status, answer.text());
+    }
+    // What it has stored is its own, and it reads.
+    assert_eq!(said(&world, &master, &["store", "put", "k", "v"], &web).status, 0);
+    assert_eq!(said(&world, &master, &["ps"], &web).status, 0);
+    master.stop();
+    // Mesos' own way is one word, and another closes what no rule allows.
+    for (rules, who, status) in [
+        (r#"--acls={"permissive": true}"#, &basic_web, 200),
+        (
+            r#"--acls={"permissive": false, "update_quotas": [{"principals": {"values": ["ops"]},
+            "roles": {"type": "ANY"}}]}"#,
+            &basic_ops,
+            200,
+        ),
+        (r#"--acls={"permissive": false}"#, &basic_ops, 403),
+        // A rule is about what it is about.
+        (
+            r#"--acls={"run_tasks": [{"principals": {"type": "ANY"}, "users": {"type": "ANY"}}]}"#,
+            &basic_ops,
+            403,
+        ),
+    ] {
+        let master = world.master(&[&[&*known, rules], &EVERYBODY[..]].concat());
+        let headers = [("Authorization", &**who)];
+        let answer = post(master.port, "/api/v1", &headers, &quota);
+        assert_eq!(answer.status, status, "{rules}: {}", answer.text());
+        master.stop();
+    }
+    let master = world.master(&[&[&*credentials(&world)], &EVERYBODY[..]].concat());
+    let headers = [("Authorization", &*basic_ops)];
+    assert_eq!(post(master.port, "/api/v1", &headers, &quota).status, 200);
+    let agent = master.agent(&[&pis]);
+    agent.leave();
+    master.stop();
+    world.nothing_is_left();
+}
+
+/// No master has to be started again because somebody is to be let in no more.
+#[test]
+fn the_file_of_credentials_is_read_again_and_who_is_not_in_it_is_cut_off() {
+    let world = World::new();
+    let (master, operator) = closed(&world, &[]);
+    let row = |who: &str, secret: &str, more: &Value| {
+        let mut row = json!({"principal": who, "secret": secret});
+        row.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+        row
+    };
+    let write = |rows: &[Value]| {
+        secret_file(&world, "credentials", &json!({ "credentials": rows }));
+    };
+    let hang_up = || master.process().signal(Signal::HUP);
+    let basic =
+        |who: &str, secret: &str| format!("Basic {}", STANDARD.encode(format!("{who}:{secret}")));
+    let web = basic("web", "planted-3f9c-web");
+    let headers = [&JSON[..], &[("Authorization", &*web)]].concat();
+    let call = subscription(&json!({"roles": ["*"], "user": "nobody"}));
+    let open = |path: &str, body: &str| Records::open(master.port, path, &headers, body.as_bytes());
+    let mut framework = open("/api/v1/scheduler", &call.to_string());
+    framework.until("SUBSCRIBED");
+    let mut events = open("/api/v1", r#"{"type": "SUBSCRIBE"}"#);
+    events.until("SUBSCRIBED");
+    let (_, shown) = credential(&world, "web");
+    let at = format!("--master={}", master.address());
+    let watch = world.mesita(&["events", "--json", &at, &format!("--credential={shown}")]);
+    let watch = world.start(watch);
+    watch.prints("SUBSCRIBED");
+    let status =
+        |shown: &str| ask(master.port, "GET", "/state", &[("Authorization", shown)], b"").status;
+    // What is no use changes nothing, and is said.
+    for (bad, why) in [
+        (json!({"credentials": [{"principal": "web"}]}), "`web` has no secret"),
+        (json!({"credentials": []}), "nobody is left in it"),
+        (json!({"credentials": [row("a", "b", &json!({"operates": true}))]}), "operate and agent"),
+        (json!({"credentials": [row("a", "b", &json!({"roles": ["//"]}))]}), "is no role"),
+    ] {
+        secret_file(&world, "credentials", &bad);
+        hang_up();
+        master.process().says(why);
+        assert_eq!(status(&web), 200, "{why}");
+    }
+    assert!(master.process().err().contains("the credentials stay as they were"));
+    let operates = json!({"operate": true, "roles": ["/%"]});
+    let ops = row("ops", "planted-3f9c-ops", &operates);
+    write(&[ops.clone(), row("new", "a secret", &json!({}))]);
+    hang_up();
+    while framework.event().is_some() {}
+    while events.event().is_some() {}
+    eventually(
+        || watch.has_ended() || watch.err().contains("asks for a credential"),
+        || watch.err(),
+    );
+    drop(watch);
+    assert_eq!((status(&web), status(&basic("new", "a secret"))), (401, 200));
+    // Who operated, and is not said to any more, does not by a connection of before.
+    let mut before = Records::open(
+        master.port,
+        "/api/v1",
+        &[&JSON[..], &[("Authorization", &*basic("ops", "planted-3f9c-ops"))]].concat(),
+        br#"{"type": "SUBSCRIBE"}"#,
+    );
+    before.until("SUBSCRIBED");
+    write(&[row("ops", "planted-3f9c-ops", &json!({}))]);
+    hang_up();
+    while before.event().is_some() {}
+    assert_ne!(
+        said(&world, &master, &["quota", "set", "a", "--limit=cpus:1"], &operator).status,
+        0
+    );
+    // One that is kept counts when the file has it no more, and the reverse.
+    write(std::slice::from_ref(&ops));
+    hang_up();
+    eventually(
+        || said(&world, &master, &["weights", "set", "a=2"], &operator).status == 0,
+        || master.process().err(),
+    );
+    let (kept, _) = add(&world, &master, &operator, &["both", "--role=both"]);
+    let ps = |shown: &str| said(&world, &master, &["ps"], shown).status;
+    assert_eq!(ps(&kept), 0);
+    write(&[ops.clone(), row("both", "other", &json!({}))]);
+    hang_up();
+    eventually(|| status(&basic("both", "other")) == 200, || master.process().err());
+    assert_ne!(ps(&kept), 0, "the file's secret counts");
+    write(&[ops]);
+    hang_up();
+    eventually(|| ps(&kept) == 0, || master.process().err());
+    assert_eq!(status(&basic("both", "other")), 401);
+    drop((framework, events, before));
     master.stop();
     world.nothing_is_left();
 }

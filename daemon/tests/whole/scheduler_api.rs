@@ -35,17 +35,26 @@ pub(crate) struct Framework {
     pub(crate) events: Records,
     pub(crate) id: Value,
     stream: String,
+    /// The `Authorization` that it shows.
+    shown: Option<String>,
 }
 
 impl Framework {
     pub(crate) fn subscribe(master: &Master<'_>, more: &Value) -> Self {
+        Self::subscribe_as(master, more, None)
+    }
+
+    /// The same of one that shows a credential.
+    pub(crate) fn subscribe_as(master: &Master<'_>, more: &Value, shown: Option<&str>) -> Self {
         let call = subscription(more).to_string();
-        let mut events = Records::open(master.port, PATH, &JSON, call.as_bytes());
+        let mut headers = JSON.to_vec();
+        headers.extend(shown.map(|shown| ("Authorization", shown)));
+        let mut events = Records::open(master.port, PATH, &headers, call.as_bytes());
         let find =
             |(name, value): &(String, String)| (name == "Mesos-Stream-Id").then(|| value.clone());
         let stream = events.headers.iter().find_map(find).unwrap();
         let id = events.until("SUBSCRIBED")["framework_id"].clone();
-        Self { port: master.port, events, id, stream }
+        Self { port: master.port, events, id, stream, shown: shown.map(str::to_owned) }
     }
 
     pub(crate) fn call(&self, kind: &str, more: &Value) -> Answer {
@@ -53,7 +62,9 @@ impl Framework {
         if !more.is_null() {
             call[kind.to_lowercase()] = more.clone();
         }
-        post(self.port, PATH, &[("Mesos-Stream-Id", &self.stream)], &call)
+        let mut headers = vec![("Mesos-Stream-Id", &*self.stream)];
+        headers.extend(self.shown.as_deref().map(|shown| ("Authorization", shown)));
+        post(self.port, PATH, &headers, &call)
     }
 
     pub(crate) fn accepted(&self, kind: &str, more: &Value) {
@@ -604,7 +615,7 @@ fn a_framework_is_offered_only_the_agents_that_it_wants() {
     let stream = events.headers.iter().find(|(name, _)| name == "Mesos-Stream-Id");
     let stream = stream.unwrap().1.clone();
     let id = events.until("SUBSCRIBED")["framework_id"].clone();
-    let mut framework = Framework { port: master.port, events, id, stream };
+    let mut framework = Framework { port: master.port, events, id, stream, shown: None };
     // From the first offer on.
     let offers = framework.events.until("OFFERS")["offers"].clone();
     let host = |offer: &Value| offer["hostname"].as_str().unwrap().to_owned();

@@ -169,7 +169,8 @@ fn files_that_are_no_use_are_said_at_the_start() {
 pub(crate) fn credentials(world: &World) -> [String; 2] {
     use std::os::unix::fs::PermissionsExt;
     let one = "{\"principal\": \"ops\", \"secret\": \"a secret that is long\"}";
-    let all = format!("{{\"credentials\": [{one}]}}");
+    let may = "\"operate\": true, \"agent\": true, \"roles\": [\"/%\"]";
+    let all = format!("{{\"credentials\": [{}, {may}}}]}}", one.trim_end_matches('}'));
     [("all", all.as_str()), ("one", one)].map(|(name, text)| {
         let path = world.path(name);
         std::fs::write(&path, text).unwrap();

@@ -119,8 +119,21 @@ fn a_node_joins_once_and_needs_no_token_again() {
         "{}",
         said.err
     );
+    // Nor does another authority, and it is said that it would not.
     let other = Authority::new(&world, "other");
-    first.now_with(&["--tls-ca-file", other.flag()]);
+    for (flags, words) in [
+        (vec!["--tls-ca-file", other.flag()], "has the key that this node has joined by"),
+        (vec!["--join", &text, "--tls-ca-file", other.flag()], "has the key that the token names"),
+        (vec!["--tls-ca-file", "/no/such"], "--tls-ca-file /no/such: "),
+    ] {
+        first.now_with(&flags);
+        let said = world.start(first.command()).end();
+        assert!(said.status == 2 && said.err.contains(words), "{words}: {}", said.err);
+    }
+    let doctor_says = doctor(&["--work-dir", &work_dir, "--tls-ca-file", other.flag()]);
+    assert!(doctor_says["says"].as_str().unwrap().contains("--tls-ca-file"), "{doctor_says}");
+    // The authority's own file says nothing else.
+    first.now_with(&["--tls-ca-file", authority.flag()]);
     // Without its secret it is nobody, and says so before it asks anybody.
     let secret = first.work_dir().join("meta/secret");
     let aside = world.path("secret");
@@ -388,6 +401,39 @@ fn a_cluster_that_was_made_by_init_is_closed_and_others_join_by_its_line() {
         process.signal(Signal::TERM);
         assert_eq!(process.end().status, 0);
     }
+}
+
+/// The first tokens are kept by way of the core, and a journal has all that goes there.
+#[test]
+fn the_first_master_of_a_cluster_writes_no_journal_before_its_tokens_are_kept() {
+    let world = World::new();
+    let directory = world.path("shop");
+    let port = world.port().to_string();
+    let init = ["init", "--name=shop", "--ip=127.0.0.1", "--port", &port, "--dir"];
+    let said = world.told(&[&init[..], &[directory.to_str().unwrap()]].concat());
+    assert_eq!(said.status, 0, "{}", said.err);
+    let said = world.told(&[&init[..], &[directory.to_str().unwrap(), "--journal=x"]].concat());
+    assert!(said.status == 2 && said.err.contains("--journal"), "{}", said.err);
+    let config = directory.join("master.toml").display().to_string();
+    let journal = format!("--journal={}", world.path("journal").display());
+    let first = directory.join("master/meta/first-tokens");
+    let refused = world.told(&["master", "--config", &config, &journal]);
+    assert!(refused.status == 2 && refused.err.contains("first tokens"), "{}", refused.err);
+    assert!(first.exists() && !world.path("journal").exists(), "nothing was begun");
+    let start = |more: &[&str]| {
+        let master = world.start(world.mesita(&[&["master", "--config", &config], more].concat()));
+        master.says("master at 127.0.0.1:");
+        master
+    };
+    let stop = |master: crate::world::Process| {
+        master.signal(Signal::TERM);
+        assert_eq!(master.end().status, 0);
+    };
+    let master = start(&[]);
+    eventually(|| !first.exists(), || master.err());
+    stop(master);
+    stop(start(&[&journal]));
+    world.nothing_is_left();
 }
 
 #[test]

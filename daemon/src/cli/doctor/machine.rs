@@ -34,6 +34,11 @@ fn swap(swap: Swap, limited: bool) -> Finding {
     Finding::new("swap", State::Degraded, sentence)
 }
 
+/// What of it a master lives by.
+pub(super) fn of_master() -> [Finding; 3] {
+    [kernel(), now(), entropy()]
+}
+
 fn kernel() -> Finding {
     let name = rustix::system::uname();
     let text = |text: &std::ffi::CStr| text.to_string_lossy().into_owned();
@@ -73,7 +78,7 @@ fn entropy() -> Finding {
         Err(_) => Finding::new(
             "entropy",
             State::Degraded,
-            "the kernel has no random numbers yet, and the agent waits for them; add \
+            "the kernel has no random numbers yet, and daemons wait for them; add \
              `random.trust_cpu=on` to the kernel command line, or install rng-tools or haveged",
         ),
     }

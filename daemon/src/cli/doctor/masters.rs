@@ -69,6 +69,11 @@ fn asked(address: &str, over: &Transport, own: &Own, joins: bool) -> Finding {
     }
 }
 
+/// Says hello to one, whoever leads.
+pub(super) fn asked_once(address: &str, over: &Transport, own: &Own) -> Result<(), Refused> {
+    alarm::block_on(hello_to(address, over, own))
+}
+
 /// Says hello as the agent would, and waits whether it is turned away; nothing is registered.
 async fn greeted(address: &str, over: &Transport, own: &Own) -> Result<(), Refused> {
     let mut address = address.to_owned();
@@ -111,7 +116,7 @@ async fn hello_to(address: &str, over: &Transport, own: &Own) -> Result<(), Refu
 }
 
 /// What to do about a master that is not reached.
-fn remedy(refused: &Refused) -> &'static str {
+pub(super) fn remedy(refused: &Refused) -> &'static str {
     match refused {
         Refused::Broken(Broken::Io(error)) => {
             let tls = error.get_ref().and_then(|why| why.downcast_ref::<NoTls>());

@@ -1,4 +1,5 @@
-//! `mesita doctor`: what an agent with these flags would find on this machine, and what to change.
+//! `mesita doctor`: what an agent with these flags would find on this machine, and what to change; `mesita
+//! doctor master` tells the same of a master.
 //!
 //! It does what the agent does at its start and leaves nothing of it: isolators are made by the
 //! isolation crate over a keeper of a temporary work directory, the port is bound, the masters are
@@ -7,6 +8,7 @@
 mod engine;
 mod machine;
 mod masters;
+mod of_master;
 mod place;
 mod secrets;
 
@@ -23,7 +25,7 @@ use super::{FAILED, Failure, OF_AGENT, check_access, door, print};
 use crate::access::Access;
 use crate::agent::prepare;
 use crate::doors::Doors;
-use crate::flags::{Agent, Doctor};
+use crate::flags::{Agent, Doctor, DoctorMaster};
 use crate::tls::Signer;
 
 /// The agent would run, with something off or worse than it could be.
@@ -97,12 +99,23 @@ impl Finding {
 pub(super) fn main(flags: &Doctor) -> Result<ExitCode, Failure> {
     super::log_to_stderr(log::LevelFilter::Error);
     let found = examine(&flags.agent)?;
-    print(if flags.json {
+    Ok(tell(&found, flags.json, "an agent"))
+}
+
+/// The same of a master.
+pub(super) fn of_master(flags: &DoctorMaster) -> Result<ExitCode, Failure> {
+    super::log_to_stderr(log::LevelFilter::Error);
+    let found = of_master::examine(&flags.master)?;
+    Ok(tell(&found, flags.json, "a master"))
+}
+
+fn tell(found: &[Finding], json: bool, whom: &str) -> ExitCode {
+    print(if json {
         found.iter().map(|finding| finding.json() + "\n").collect()
     } else {
-        table(&found) + &summary(&found)
+        table(found) + &summary(found, whom)
     });
-    Ok(ExitCode::from(status(&found)))
+    ExitCode::from(status(found))
 }
 
 /// Everything. A keeper is made before the first thread, so the masters come last.
@@ -250,13 +263,13 @@ fn table(found: &[Finding]) -> String {
     super::ps::columns(&lines.map(|line| line.to_vec()).collect::<Vec<_>>())
 }
 
-fn summary(found: &[Finding]) -> String {
+fn summary(found: &[Finding], whom: &str) -> String {
     let count = |state: State| found.iter().filter(|finding| finding.state == state).count();
     let (fails, off, degraded) = (count(State::Fails), count(State::Off), count(State::Degraded));
     match (fails, off + degraded) {
-        (0, 0) => "an agent with these flags has all that it can have here\n".to_owned(),
-        (0, _) => format!("an agent with these flags runs, {off} off and {degraded} degraded\n"),
-        _ => "an agent with these flags does not start here, or finds no master\n".to_owned(),
+        (0, 0) => format!("{whom} with these flags has all that it can have here\n"),
+        (0, _) => format!("{whom} with these flags runs, {off} off and {degraded} degraded\n"),
+        _ => format!("{whom} with these flags does not start here, or finds no master\n"),
     }
 }
 

@@ -15,7 +15,7 @@ use crate::agent::prepare;
 use crate::cli::find;
 use crate::conn::listen::bind;
 use crate::flags::Agent;
-use crate::identity;
+use crate::{clock, identity};
 
 /// File systems by the number that the kernel gives them, and whether the tests have run on them.
 const FILE_SYSTEMS: [(u64, &str, bool); 14] = [
@@ -53,8 +53,75 @@ pub(super) fn all(flags: &Agent, work_dir: &Path) -> Vec<Finding> {
         _ => place,
     };
     let mut found = vec![place, file_system(&nearest(&work_dir))];
-    found.push(port(SocketAddr::new(flags.listen.ip, flags.port), running));
+    let address = SocketAddr::new(flags.listen.ip, flags.port);
+    found.push(port(address, running.then_some("agent")));
     found
+}
+
+/// The place of a master that says within `t_us` that it is there: it writes before it speaks.
+pub(super) fn of_master(work_dir: &Path, running: bool, t_us: u64) -> Vec<Finding> {
+    let of = "work dir";
+    let work_dir = std::path::absolute(work_dir).unwrap_or_else(|_| work_dir.to_owned());
+    let place = if running {
+        Finding::on(of, format!("a master uses {}", work_dir.display()))
+    } else {
+        let own = || own::check(&work_dir).map_err(|error| error.to_string());
+        Finding::of_result(of, writable(&work_dir).and_then(|says| own().map(|()| says)))
+    };
+    let place = match prepare::open_to_others(&work_dir) {
+        Some(trouble) if place.state == State::On => Finding::new(of, State::Degraded, trouble),
+        _ => place,
+    };
+    let can = place.state != State::Fails;
+    let there = nearest(&work_dir);
+    let mut found = vec![place, tested(&there).1];
+    if can {
+        found.push(synced(&there, t_us));
+    }
+    found
+}
+
+/// How often a disk is asked how fast it is.
+const SYNCS: usize = 5;
+
+/// How long it takes until something is on the disk.
+fn synced(directory: &Path, t_us: u64) -> Finding {
+    let of = "disk";
+    let path = directory.join(format!(".mesita-doctor-{}", std::process::id()));
+    let tried = fs::File::create_new(&path).and_then(|mut file| {
+        // It goes by itself with its last descriptor.
+        fs::remove_file(&path)?;
+        let mut worst = 0;
+        for _ in 0..SYNCS {
+            let began = clock::now();
+            file.write_all(&TRIED[..4096])?;
+            file.sync_data()?;
+            worst = clock::now().since(began).max(worst);
+        }
+        Ok(worst)
+    });
+    match tried {
+        Ok(worst) => as_fast_as(worst, t_us),
+        Err(error) => Finding::new(of, State::Fails, not_writable(directory, &error)),
+    }
+}
+
+/// A leader that is not done writing when others miss it is followed by another one.
+fn as_fast_as(worst: u64, t_us: u64) -> Finding {
+    let told = format!(
+        "what is written is on the disk after {}.{} ms",
+        worst / 1_000,
+        worst % 1_000 / 100
+    );
+    if worst < t_us / 2 {
+        return Finding::on("disk", told);
+    }
+    let sentence = format!(
+        "{told}, and others miss a leader after {} ms; --timing slow or wan, when the set is made, or put \
+         --work-dir on a disk that is faster",
+        t_us / 1_000
+    );
+    Finding::new("disk", State::Degraded, sentence)
 }
 
 /// The directory itself, else the one that it would be made in.
@@ -63,8 +130,8 @@ pub(super) fn nearest(path: &Path) -> PathBuf {
     there.unwrap_or(Path::new("/")).to_owned()
 }
 
-/// True while an agent has the lock of a work directory.
-fn is_used(work_dir: &Path) -> bool {
+/// True while a daemon has the lock of a work directory.
+pub(super) fn is_used(work_dir: &Path) -> bool {
     let lock = work_dir.join("meta/lock");
     // Looking makes nothing.
     lock.exists() && matches!(prepare::lock(&lock), Err(prepare::Error::Taken(_)))
@@ -144,11 +211,27 @@ fn keyed(work_dir: &Path, says: String) -> Result<String, String> {
 }
 
 fn file_system(directory: &Path) -> Finding {
+    let (name, found) = tested(directory);
+    if found.state == State::On && !punches(directory) {
+        let sentence = format!(
+            "{name} gives no part of a file back, so logs of tasks are cut when they are full; \
+             put --work-dir on ext4, which does"
+        );
+        return Finding::new("file system", State::Degraded, sentence);
+    }
+    found
+}
+
+/// The name of a file system, and whether it was tested.
+fn tested(directory: &Path) -> (String, Finding) {
     let of = "file system";
     let number = match statfs(directory) {
         // Some machines have it with a sign.
         Ok(told) => u64::try_from(told.f_type).unwrap_or(0) & 0xffff_ffff,
-        Err(errno) => return Finding::new(of, State::Degraded, format!("unknown: {errno}")),
+        Err(errno) => {
+            let found = Finding::new(of, State::Degraded, format!("unknown: {errno}"));
+            return (String::new(), found);
+        }
     };
     let known = FILE_SYSTEMS.iter().find(|(known, ..)| *known == number);
     let name =
@@ -156,16 +239,9 @@ fn file_system(directory: &Path) -> Finding {
     let elsewhere = "put --work-dir on ext4, which is";
     if known.is_none_or(|(.., tested)| !tested) {
         let sentence = format!("{name} is not among those that were tested; {elsewhere}");
-        return Finding::new(of, State::Degraded, sentence);
+        return (name, Finding::new(of, State::Degraded, sentence));
     }
-    if !punches(directory) {
-        let sentence = format!(
-            "{name} gives no part of a file back, so logs of tasks are cut when they are full; \
-             put --work-dir on ext4, which does"
-        );
-        return Finding::new(of, State::Degraded, sentence);
-    }
-    Finding::on(of, name)
+    (name.clone(), Finding::on(of, name))
 }
 
 /// True when the front of a file can be given back, or nothing can be made to find out.
@@ -180,14 +256,16 @@ fn punches(directory: &Path) -> bool {
     fallocate(file.as_fd(), flags, 0, 4096).is_ok()
 }
 
-/// Whether the port is free, or has the agent that runs here.
-fn port(address: SocketAddr, running: bool) -> Finding {
+/// Whether the port is free, or has the daemon of this kind that runs here.
+pub(super) fn port(address: SocketAddr, running: Option<&str>) -> Finding {
     let of = "port";
     match bind(address.ip(), address.port()) {
         Ok(_) => Finding::on(of, format!("{address} is free")),
         Err(error) if error.kind() != ErrorKind::AddrInUse => Finding::new(of, State::Fails, error),
-        Err(_) if running => Finding::on(of, format!("{address} has the agent that runs")),
         Err(_) => {
+            if let Some(kind) = running {
+                return Finding::on(of, format!("{address} has the {kind} that runs"));
+            }
             let who = if find::answers(&address.to_string()) {
                 "a Mesita daemon"
             } else {

@@ -5,7 +5,7 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use super::{Finding, State};
-use crate::flags::Agent;
+use crate::flags::{Agent, Master};
 use crate::secrets;
 
 const OF: &str = "secrets";
@@ -28,6 +28,23 @@ pub(super) fn all(flags: &Agent, work_dir: &Path) -> Vec<Finding> {
     // A token by itself is no file.
     let join = flags.join.as_ref().map(PathBuf::from).filter(|path| path.is_file());
     files.extend(join.map(|path| ("--join", path)));
+    told(files, work_dir)
+}
+
+/// The same of a master.
+pub(super) fn of_master(flags: &Master, work_dir: &Path) -> Vec<Finding> {
+    let named = [
+        ("--credentials", &flags.access.credentials),
+        ("--tls-key-file", &flags.listen.shown.tls_key_file),
+        ("--tls-ca-key-file", &flags.set.tls_ca_key_file),
+    ];
+    let named = named.into_iter().filter_map(|(flag, path)| Some((flag, path.clone()?)));
+    let join = flags.set.join.as_ref().map(PathBuf::from).filter(|path| path.is_file());
+    let gossip = flags.set.gossip_key_file.iter().map(|path| ("--gossip-key-file", path.clone()));
+    told(named.chain(join.map(|path| ("--join", path))).chain(gossip).collect(), work_dir)
+}
+
+fn told(mut files: Vec<(&'static str, PathBuf)>, work_dir: &Path) -> Vec<Finding> {
     let meta = work_dir.join("meta");
     files.extend(KEPT.map(|name| ("its own", meta.join(name))));
     files.extend(PROOFS.map(|name| ("--work-dir", meta.join(name))));

@@ -1,6 +1,8 @@
 //! Principals that the masters keep: values of the store under an owner of their own, whose secrets
 //! are told to nobody.
 
+use std::collections::BTreeSet;
+
 use mesita_core::acls::Action;
 use mesita_core::doors::{PRINCIPAL, Rights};
 use mesita_core::wire::svc::{CloseReason, Keep};
@@ -77,23 +79,46 @@ impl MasterNode {
         }
     }
 
-    /// Those that are kept now count, and those that are no more have no connection.
+    /// Those that are kept now count, and those that are not what they were have no connection.
     pub(crate) fn principals_changed(&self) {
-        let access = &self.options.access;
-        {
+        let changed = {
             let store = self.store.borrow();
-            access.keep(store.of(kept::OWNER).map(|stored| (&*stored.key, &*stored.value)));
-        }
-        for conn in self.conns.all() {
-            if conn.caller.principal().is_some_and(|principal| access.is_gone(principal)) {
-                conn.outbox.close();
-            }
-        }
-        let is_gone = |caller: &str| {
-            caller.strip_prefix(PRINCIPAL).is_some_and(|principal| access.is_gone(principal))
+            let all = store.of(kept::OWNER).map(|stored| (&*stored.key, &*stored.value));
+            self.options.access.keep(all)
         };
-        self.schedulers.end_those_of(is_gone);
-        self.subscribers.end_those_of(is_gone);
+        self.end_those_of(&changed);
+    }
+
+    /// Reads `--credentials` again: as above.
+    pub(crate) fn read_credentials_again(&self) {
+        match self.options.access.read_again() {
+            Ok(changed) => {
+                self.end_those_of(&changed);
+                // One that the file has no more may be kept, and the reverse.
+                self.principals_changed();
+                for name in changed {
+                    log::info!("`{name}` of --credentials is another, or no more: it is cut off");
+                }
+                self.options.access.trouble().iter().for_each(|trouble| log::warn!("{trouble}"));
+            }
+            Err(why) => log::error!("{why}: the credentials stay as they were"),
+        }
+    }
+
+    /// Ends what these principals have begun.
+    fn end_those_of(&self, changed: &BTreeSet<String>) {
+        let access = &self.options.access;
+        let is_theirs = |caller: &str| {
+            let principal = caller.strip_prefix(PRINCIPAL);
+            principal.is_some_and(|one| changed.contains(one) || access.is_gone(one))
+        };
+        let conns = self.conns.all();
+        conns
+            .iter()
+            .filter(|conn| is_theirs(&conn.caller.name))
+            .for_each(|conn| conn.outbox.close());
+        self.schedulers.end_those_of(is_theirs);
+        self.subscribers.end_those_of(is_theirs);
     }
 }
 

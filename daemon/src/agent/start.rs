@@ -217,13 +217,14 @@ impl AgentNode {
         let of = self.me.clone();
         move |result| {
             let (Err(refusal), Some(node)) = (result, of.upgrade()) else { return };
-            match refusal {
-                Refusal::LedgerOutlived => log::error!("{refusal}"),
-                _ => log::error!(
+            if refusal == Refusal::LedgerOutlived {
+                log::error!("{refusal}");
+            } else {
+                log::error!(
                     "this agent has less than what frameworks have reserved of it and keep on it, or less \
-                 room for what its ledger knows ({refusal}): start it with --resources, --size and \
-                 --capacity of at least as much as before"
-                ),
+                     room for what its ledger knows ({refusal}): start it with --resources, --size and \
+                     --capacity of at least as much as before"
+                );
             }
             node.over.tell(super::Why::Unfit);
         }

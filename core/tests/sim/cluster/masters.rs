@@ -26,6 +26,9 @@ pub(super) enum Ready {
     Welcome(Id),
 }
 
+/// A head and its bodies.
+type Held = (Vec<u8>, Vec<BodyRef>);
+
 pub(super) struct MasterNode {
     id: u8,
     pub(super) drive: Option<Drive<'static, Master<'static>>>,
@@ -34,7 +37,7 @@ pub(super) struct MasterNode {
     rows: Rows,
     ready: Rc<RefCell<Vec<Ready>>>,
     /// What frameworks are not to hear yet that have subscribed.
-    welcomes: BTreeMap<Id, Vec<(Vec<u8>, Vec<BodyRef>)>>,
+    welcomes: BTreeMap<Id, Vec<Held>>,
     /// The change that is on its way.
     ticket: Option<u32>,
     pub(super) model: Model,

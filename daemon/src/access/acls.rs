@@ -3,16 +3,82 @@
 //! Mesos: `--acls`, `acls.proto`. What is not known there is refused by its name, so that a rule with
 //! a slip of the pen never leaves open what it was to close.
 
+use std::fmt;
 use std::fs;
 use std::path::Path;
 
 use mesita_core::acls::{Acls, Action, Entity, Rule};
+use serde::de::{Error, MapAccess, SeqAccess, Visitor};
+use serde::{Deserialize, Deserializer};
 use serde_json::{Map, Value};
 
 /// Bytes of a file.
 const FILE_MAX: u64 = 1 << 20;
 
 type Texts = Box<[Box<str>]>;
+
+/// JSON in which no object has a name twice: readers differ in which of the two they take.
+struct Once(Value);
+
+impl<'de> Deserialize<'de> for Once {
+    fn deserialize<D: Deserializer<'de>>(reader: D) -> Result<Self, D::Error> {
+        reader.deserialize_any(Reads).map(Self)
+    }
+}
+
+struct Reads;
+
+impl<'de> Visitor<'de> for Reads {
+    type Value = Value;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("JSON")
+    }
+
+    fn visit_unit<E>(self) -> Result<Value, E> {
+        Ok(Value::Null)
+    }
+
+    fn visit_bool<E>(self, is: bool) -> Result<Value, E> {
+        Ok(is.into())
+    }
+
+    fn visit_u64<E>(self, number: u64) -> Result<Value, E> {
+        Ok(number.into())
+    }
+
+    fn visit_i64<E>(self, number: i64) -> Result<Value, E> {
+        Ok(number.into())
+    }
+
+    fn visit_f64<E>(self, number: f64) -> Result<Value, E> {
+        Ok(number.into())
+    }
+
+    fn visit_str<E>(self, text: &str) -> Result<Value, E> {
+        Ok(text.into())
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<Value, A::Error> {
+        let mut list = Vec::new();
+        while let Some(Once(item)) = items.next_element()? {
+            list.push(item);
+        }
+        Ok(list.into())
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut members: A) -> Result<Value, A::Error> {
+        let mut map = Map::new();
+        while let Some((name, Once(value))) = members.next_entry::<String, Once>()? {
+            if map.contains_key(&name) {
+                let why = format!("`{}` is there twice", name.escape_debug());
+                return Err(A::Error::custom(why));
+            }
+            map.insert(name, value);
+        }
+        Ok(map.into())
+    }
+}
 
 /// The rules of a daemon.
 #[derive(Clone, Debug)]
@@ -53,7 +119,7 @@ impl Rules {
     }
 
     fn parse(text: &str) -> Result<Self, String> {
-        let value: Value = serde_json::from_str(text).map_err(|error| error.to_string())?;
+        let Once(value) = serde_json::from_str(text).map_err(|error| error.to_string())?;
         let object = value.as_object().ok_or("expected an object of lists")?;
         let mut says = None;
         let mut rules = Vec::new();
@@ -167,6 +233,8 @@ mod tests {
                 r#"{"permisive": false}"#,
                 "`permisive` is not known; known are permissive, register_",
             ),
+            (r#"{"run_tasks": [], "run_tasks": []}"#, "`run_tasks` is there twice"),
+            (r#"{"run_tasks": [{"users": {}, "users": {}}]}"#, "`users` is there twice"),
             (r#"{"permissive": "no"}"#, "`permissive` is true or false"),
             (r#"{"run_tasks": {}}"#, "`run_tasks` is no list"),
             (

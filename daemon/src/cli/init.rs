@@ -35,6 +35,15 @@ pub(super) fn main(flags: &NewCluster) -> Result<ExitCode, Failure> {
         let why = "--ip: an address by which other machines reach this one, not every address";
         return Err(Failure::new(USAGE, why));
     }
+    if flags.port == 0 {
+        let why = "--port: a number that other machines find, not one that differs with each start";
+        return Err(Failure::new(USAGE, why));
+    }
+    if std::net::UdpSocket::bind((ip, 0)).is_err() {
+        log::warn!(
+            "{ip} is no address of this machine yet: its master does not start before it is"
+        );
+    }
     if let Some(trouble) = open_to_others(&directory) {
         return Err(Failure::plain(format!("--dir: {trouble}").replace("--work-dir", "--dir")));
     }

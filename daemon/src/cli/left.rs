@@ -34,7 +34,8 @@ fn sentences(principals: &[String], tokens: &[String]) -> String {
         "It is let in no more. If somebody else may have its disk, change what it knew, in this order:\n\
          1. The key of datagrams: a new one (`umask 077; head -c 32 /dev/urandom > FILE`) as the second \
          --gossip-key-file of each master that is left, gossip2.key beside the first, and SIGHUP to each; \
-         then as the first of each, SIGHUP; then remove the second, SIGHUP.\n\
+         then as the first of each, SIGHUP, which still opens what was sealed before; then \
+         remove the second, SIGHUP, which opens that no more.\n\
          2. Tokens ({tokens}): `mesita token revoke ID`, and `mesita token create` for those that are \
          needed.\n\
          3. Principals that the masters keep ({principals}): `mesita principal add NAME ... --replace` \

@@ -78,13 +78,18 @@ impl Keys {
         Ok(Self { ring, files: paths.to_vec() })
     }
 
-    /// Reads the files again; how many. When one is no use, all stay as they were.
+    /// Reads the files again; how many. When one is no use, all stay as they were. What was sealed with until
+    /// now is opened until the files are read once more: the others change one after the other.
     pub(crate) fn renew(&self) -> Result<usize, BadKey> {
-        *self.ring.borrow_mut() = match self.files.is_empty() {
-            true => return Ok(0),
-            false => ring(&self.files)?,
-        };
-        Ok(self.ring.borrow().len())
+        if self.files.is_empty() {
+            return Ok(0);
+        }
+        let mut new = ring(&self.files)?;
+        let read = new.len();
+        let mut ring = self.ring.borrow_mut();
+        new.extend(ring.first().cloned());
+        *ring = new;
+        Ok(read)
     }
 
     /// What is used where all masters are on one machine and nobody gave a key.
@@ -231,6 +236,8 @@ fn read(path: &Path) -> Result<XChaCha20Poly1305, BadKey> {
 
 #[cfg(test)]
 mod tests {
+    use std::os::unix::fs::PermissionsExt;
+
     use super::*;
 
     fn keys(bytes: &[u8]) -> Keys {
@@ -253,6 +260,46 @@ mod tests {
         assert_eq!(open(&keys(&[2]), &datagram, Some(owner)), Err(Dropped::Forged));
         assert_eq!(open(&keys(&[1]), &datagram, Some([8; KEY])), Err(Dropped::Forged));
         assert_eq!(open(&keys(&[1]), &datagram, None), Err(Dropped::Foreign));
+    }
+
+    /// One master after the other, as the README says: whoever is first is heard, and hears the others.
+    #[test]
+    fn a_key_is_changed_on_one_master_after_the_other() {
+        let dir = std::env::temp_dir().join(format!("mesita-keys-{}", std::process::id()));
+        let path = |at: usize, name: &str| dir.join(format!("{at}-{name}"));
+        let write = |path: &Path, byte: u8| {
+            fs::write(path, [byte; KEY]).unwrap();
+            fs::set_permissions(path, fs::Permissions::from_mode(0o600)).unwrap();
+        };
+        fs::create_dir_all(&dir).unwrap();
+        let masters: Vec<Keys> = (0..3)
+            .map(|at| {
+                write(&path(at, "gossip.key"), 1);
+                write(&path(at, "gossip2.key"), 1);
+                Keys::read(&[path(at, "gossip.key"), path(at, "gossip2.key")]).unwrap()
+            })
+            .collect();
+        let owner = [9; KEY];
+        let all_hear = |step: &str| {
+            for from in &masters {
+                let datagram = from.seal(1, &owner, b"a head");
+                let hears = |to: &Keys| open(to, &datagram, Some(owner)).is_ok();
+                assert!(masters.iter().all(hears), "{step}");
+            }
+        };
+        for (step, name) in [("second", "gossip2.key"), ("first", "gossip.key")] {
+            for (at, master) in masters.iter().enumerate() {
+                write(&path(at, name), 2);
+                assert_eq!(master.renew().unwrap(), 2);
+                all_hear(step);
+            }
+        }
+        for master in &masters {
+            master.renew().unwrap();
+            all_hear("last");
+            assert!(open(master, &keys(&[1]).seal(1, &owner, b"old"), Some(owner)).is_err());
+        }
+        fs::remove_dir_all(&dir).unwrap();
     }
 
     #[test]

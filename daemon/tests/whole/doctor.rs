@@ -419,6 +419,23 @@ fn what_a_master_would_find_is_told_and_nothing_is_left() {
 }
 
 #[test]
+fn the_only_master_of_a_cluster_is_all_that_there_is() {
+    let world = World::new();
+    let (port, at) = (world.port().to_string(), world.path("shop").display().to_string());
+    let init = ["init", "--name=shop", "--ip=127.0.0.1", "--port", &port, "--dir", &at];
+    let made = world.told(&init);
+    assert_eq!(made.status, 0, "{}", made.err);
+    let config = world.path("shop/master.toml").display().to_string();
+    let said = world.told(&["doctor", "master", "--config", &config]);
+    assert_eq!(said.status, 0, "{}", said.out);
+    assert!(said.out.contains("this is the only one"), "{}", said.out);
+    let none = ["init", "--name=none", "--ip=127.0.0.1", "--port=0", "--dir", &at];
+    let said = world.told(&none);
+    assert!(said.status == 2 && said.err.contains("--port: a number"), "{}", said.err);
+    world.nothing_is_left();
+}
+
+#[test]
 fn what_keeps_a_master_from_being_one_is_told_with_what_to_do() {
     let world = World::new();
     let work_dir = world.path("work").display().to_string();

@@ -123,9 +123,13 @@ fn others(flags: &Master) -> Vec<Finding> {
         );
         found.push(Finding::new("masters", State::Degraded, sentence));
     }
+    let others: Vec<&String> = all.iter().filter(|one| **one != me).collect();
+    if others.is_empty() {
+        found.push(Finding::new("masters", State::Skipped, "this is the only one"));
+        return found;
+    }
     let anchor = opened(flags).ok().and_then(|(door, _)| door.tls.as_ref().map(Served::anchor));
     let scheme = if anchor.is_some() { "https://" } else { "" };
-    let others: Vec<&String> = all.iter().filter(|one| **one != me).collect();
     let said = others.iter().map(|one| format!("{scheme}{one}"));
     let trust = Trust { pin: anchor, insecure: flags.listen.insecure, ..Trust::default() };
     let (addresses, over) = match reached(said, trust) {

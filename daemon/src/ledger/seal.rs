@@ -19,6 +19,7 @@ use mesita_core::digest::of_body;
 use super::Error;
 use crate::identity;
 use crate::random;
+use crate::secrets;
 
 /// How a sealed file begins.
 pub(super) const MAGIC: [u8; 8] = *b"mesitaL2";
@@ -45,7 +46,10 @@ impl Seal {
         let path = meta.join(KEY_FILE);
         let io = |error| Error::Io(path.clone(), error);
         let key: [u8; 32] = match fs::read(&path) {
-            Ok(bytes) => bytes.try_into().map_err(|_| Error::Keyless(path.clone()))?,
+            Ok(bytes) => {
+                secrets::check(&path).map_err(|why| io(io::Error::other(why)))?;
+                bytes.try_into().map_err(|_| Error::Keyless(path.clone()))?
+            }
             Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(io(error)),
             Err(_) if behind => return Err(Error::Keyless(path)),
             Err(_) => {

@@ -101,6 +101,11 @@ fn a_torn_end_is_cut_off_and_a_damaged_middle_or_a_lost_key_is_refused() {
         assert!(matches!(Ledger::open(&meta.0), Err(Error::Damaged(_, 8))), "{at}");
     }
     fs::write(&path, &whole).unwrap();
+    fs::set_permissions(&key, fs::Permissions::from_mode(0o644)).unwrap();
+    let why = Ledger::open(&meta.0).unwrap_err().to_string();
+    assert!(why.contains("ledger.key: others can read or write it: chmod o= it"), "{why}");
+    fs::set_permissions(&key, fs::Permissions::from_mode(0o600)).unwrap();
+    assert_eq!(heads(&Ledger::open(&meta.0).unwrap().1), [b"one", b"two"]);
     fs::remove_file(&key).unwrap();
     assert!(matches!(Ledger::open(&meta.0), Err(Error::Keyless(_))));
     fs::remove_file(&path).unwrap();

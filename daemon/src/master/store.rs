@@ -321,7 +321,13 @@ impl MasterNode {
             return self.may_change_principals(caller).map(|()| owner);
         }
         if owner != own && !caller.rights.has(Rights::OPERATE) {
-            let why = "only who operates the cluster may use what others have stored";
+            let why = match owner {
+                tokens::TOKENS => {
+                    "only who operates the cluster may make, see and revoke its tokens"
+                }
+                tokens::NODES => "only who operates the cluster may see and revoke its nodes",
+                _ => "only who operates the cluster may use what others have stored",
+            };
             return Err((CloseReason::Denied, why.to_owned()));
         }
         let action = Action::AccessStore;

@@ -173,6 +173,7 @@ pub(super) fn fill(flags: &mut Master, given: &Given) {
         flags.set.masters = given.masters();
     }
     let access = &mut flags.access;
+    access.audit_log = access.audit_log.take().or_else(|| given.audit_log());
     access.credentials = access.credentials.take().or_else(|| given.credentials());
     // Whoever is let in, the cluster asks for as much as its other masters do.
     let asks = given.asks();

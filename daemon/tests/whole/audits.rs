@@ -76,13 +76,33 @@ fn every_change_is_told_with_who_asked_for_it_and_whether_they_might() {
     assert_eq!(did(&["audit", "--json"], ops).out.lines().count(), count);
     assert_eq!(fs::read_to_string(&log).unwrap(), told.out);
     assert!(!told.out.contains(made["secret"].as_str().unwrap()));
-    let table = did(&["audit"], ops).out;
+    let shown = did(&["audit"], ops);
+    let known = format!("master {} shows changes since 20", master.address());
+    assert!(shown.err.starts_with(&known) && shown.err.contains("audit.log"), "{}", shown.err);
+    let table = shown.out;
     assert!(table.starts_with("TIME ") && table.contains("set quota"), "{table}");
     // The credential of a principal that operates nothing shows it none of this.
     use std::os::unix::fs::PermissionsExt;
     fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).unwrap();
     let refused = did(&["audit"], &format!("--credential={}", path.display()));
     assert!(refused.status == 1 && refused.err.contains("only who operates"), "{}", refused.err);
+    master.stop();
+    world.nothing_is_left();
+}
+
+#[test]
+fn what_is_known_in_memory_alone_is_told_with_since_when_and_by_which_master() {
+    let world = World::new();
+    let master = world.master(&[]);
+    let said = world.told(&["audit", "--json", "--master", &master.address()]);
+    assert_eq!((said.status, &*said.out), (0, ""));
+    let known = format!("master {} knows of changes since 20", master.address());
+    assert!(said.err.starts_with(&known), "{}", said.err);
+    assert!(
+        said.err.contains("in memory alone") && said.err.contains("--audit-log"),
+        "{}",
+        said.err
+    );
     master.stop();
     world.nothing_is_left();
 }

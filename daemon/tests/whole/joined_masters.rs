@@ -156,6 +156,12 @@ fn two_masters_join_by_one_token_and_the_set_goes_on_without_its_leader() {
         rows.into_iter().find(|row| row["role"] == role).map(|row| row["uses"].clone())
     };
     assert_eq!(uses("master"), Some(0.into()));
+    // Who asked for which change outlives who leads, wherever it was asked.
+    let said = shop.told(&["audit"]);
+    assert!(said.err.contains("shop/master/audit.log"), "{}", said.err);
+    let log = shop.directory.join("master/audit.log");
+    assert!(fs::read_to_string(&log).unwrap().contains("\"join\""));
+    assert!(shop.work_dir(second).join("audit.log").exists());
     // What they were given nobody else reads.
     let given = shop.work_dir(second).join("meta/given");
     assert_eq!(fs::metadata(&given).unwrap().permissions().mode() & 0o777, 0o700);

@@ -43,6 +43,8 @@ impl Default for Wanted {
 #[derive(Debug, Default)]
 pub(crate) struct Audit {
     lines: RefCell<VecDeque<Value>>,
+    /// Since when, in µs of the wall clock.
+    since_us: u64,
     wanted: Wanted,
     file: RefCell<Option<Log>>,
     total: Cell<u64>,
@@ -78,7 +80,8 @@ impl Audit {
             Log::open(path).map_err(|error| format!("--audit-log: {}: {error}", path.display()))
         });
         let file = RefCell::new(log.transpose()?);
-        Ok(Self { wanted: wanted.clone(), file, ..Self::default() })
+        let since_us = clock::wall_us();
+        Ok(Self { wanted: wanted.clone(), file, since_us, ..Self::default() })
     }
 
     /// Takes note of what somebody asked for: `what` by its name, `of` to which thing.
@@ -157,6 +160,16 @@ impl Audit {
     pub(crate) fn rows(&self) -> Vec<Value> {
         let strangers = self.strangers.borrow().as_ref().map(|(_, line)| line.clone());
         self.lines.borrow().iter().cloned().chain(strangers).collect()
+    }
+
+    /// A line before all others: since when this master knows, and where it keeps more. A command of an
+    /// older release shows it as one of them.
+    pub(crate) fn begin(&self, master: &str) -> Value {
+        let mut line = line(master, "begin", "", "known since then");
+        line["time_us"] = self.since_us.into();
+        line["since_us"] = self.since_us.into();
+        line["log"] = json!(self.wanted.path);
+        line
     }
 
     /// Lines in memory, the most of them, all there were, and those that a file did not take.

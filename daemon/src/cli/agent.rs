@@ -11,8 +11,8 @@ use mesita_core::wire::link::Parting;
 use super::cluster::plan_agent;
 use super::join::token;
 use super::{
-    Failure, OF_AGENT, USAGE, begin_again, check_access, default_work_dir, door, log_to_stderr,
-    raise_descriptors,
+    Failure, MASTERS_OWN, OF_AGENT, USAGE, begin_again, check_access, default_work_dir, door,
+    log_to_stderr, raise_descriptors, refuse_other,
 };
 use crate::access::tokens::Join;
 use crate::access::{Access, Credential, ForTasks};
@@ -48,6 +48,7 @@ pub(super) fn main(flags: Agent) -> Result<ExitCode, Failure> {
         Some(work_dir) => work_dir.clone(),
         None => default_work_dir("agent")?,
     };
+    refuse_other(&work_dir, "a master", &MASTERS_OWN)?;
     let (join, pin) = known_by(&flags, &work_dir)?;
     reach(&flags, pin, None)?;
     // The keeper is made here, and takes nothing of what follows with it.

@@ -170,6 +170,13 @@ impl MasterPlan {
     }
 
     /// The same, with so much kept of who changed what.
+    /// Flags that it has, though its command line does not say so.
+    pub(crate) fn also_told(mut self, flags: Vec<(&'static str, String)>) -> Self {
+        let flags = flags.into_iter().map(|(name, value)| (name.to_owned(), value));
+        self.options.flags.extend(flags);
+        self
+    }
+
     pub(crate) fn audited(mut self, wanted: audit::Wanted) -> Self {
         self.options.audit = wanted;
         self

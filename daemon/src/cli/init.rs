@@ -136,7 +136,8 @@ fn make(flags: &NewCluster, ip: IpAddr, directory: &Path) -> Result<Made, String
             "ip = \"{ip}\"\nport = {port}\nmasters = \"{address}\"\nwork_dir = {}\n\
          gossip_key_file = [{}, {}]\ntls_cert_file = {}\ntls_key_file = {}\ntls_ca_key_file = {}\n\
          credentials = {}\nauthenticate_agents = true\nauthenticate_http_readonly = true\n\
-         authenticate_http_readwrite = true\nauthenticate_http_frameworks = true\n",
+         authenticate_http_readwrite = true\nauthenticate_http_frameworks = true\n\
+         audit_log = {}\n",
             text("master"),
             text("gossip.key"),
             text("gossip2.key"),
@@ -144,6 +145,7 @@ fn make(flags: &NewCluster, ip: IpAddr, directory: &Path) -> Result<Made, String
             text("master.key"),
             text("ca.key"),
             text("credentials"),
+            text("master/audit.log"),
         ),
     )?;
     write(

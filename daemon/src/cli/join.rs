@@ -173,6 +173,7 @@ pub(super) fn fill(flags: &mut Master, given: &Given) {
         flags.set.masters = given.masters();
     }
     let access = &mut flags.access;
+    access.audit_log = access.audit_log.take().or_else(|| given.audit_log());
     access.credentials = access.credentials.take().or_else(|| given.credentials());
     // Whoever is let in, the cluster asks for as much as its other masters do.
     let asks = given.asks();
@@ -182,6 +183,34 @@ pub(super) fn fill(flags: &mut Master, given: &Given) {
     access.authenticate_agents |= asks.agents;
     access.acls = access.acls.take().or_else(|| given.acls().map(text));
     access.rate_limits = access.rate_limits.take().or_else(|| given.rates().map(text));
+}
+
+/// The same as flags that whoever asks this master is shown: the command line has none of them.
+pub(super) fn filled(flags: &Master) -> Vec<(&'static str, String)> {
+    let (shown, access, set) = (&flags.listen.shown, &flags.access, &flags.set);
+    let paths = [
+        ("tls_cert_file", shown.tls_cert_file.as_deref()),
+        ("tls_key_file", shown.tls_key_file.as_deref()),
+        ("tls_ca_key_file", set.tls_ca_key_file.as_deref()),
+        ("credentials", access.credentials.as_deref()),
+        ("audit_log", access.audit_log.as_deref()),
+    ];
+    let paths =
+        paths.into_iter().filter_map(|(name, path)| Some((name, path?.display().to_string())));
+    let rules = [("acls", &access.acls), ("rate_limits", &access.rate_limits)];
+    let rules = rules.into_iter().filter_map(|(name, text)| Some((name, text.clone()?)));
+    let asks = [
+        ("authenticate_http_readonly", access.authenticate_http_readonly),
+        ("authenticate_http_readwrite", access.authenticate_http_readwrite),
+        ("authenticate_http_frameworks", access.authenticate_http_frameworks),
+        ("authenticate_agents", access.authenticate_agents),
+    ];
+    let asks = asks.map(|(name, is)| (name, is.to_string()));
+    let keys: Vec<String> =
+        set.gossip_key_file.iter().map(|key| key.display().to_string()).collect();
+    let lists = [("gossip_key_file", keys.join(",")), ("masters", set.masters.join(","))];
+    let lists = lists.into_iter().filter(|(_, text)| !text.is_empty());
+    paths.chain(rules).chain(asks).chain(lists).collect()
 }
 
 #[cfg(test)]

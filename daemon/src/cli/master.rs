@@ -10,8 +10,8 @@ use mesita_core::wire::link::Parting;
 use super::cluster::{Home, plan_master};
 use super::join::{self, Joins};
 use super::{
-    Failure, USAGE, begin_again, check_access, default_work_dir, door, log_to_stderr, make_meta,
-    raise_descriptors,
+    AGENTS_OWN, Failure, USAGE, begin_again, check_access, default_work_dir, door, log_to_stderr,
+    make_meta, raise_descriptors, refuse_other,
 };
 use crate::access::Access;
 use crate::access::tokens::{FIRST_TOKENS, Join as Token};
@@ -52,6 +52,7 @@ pub(super) fn main(mut flags: Master) -> Result<ExitCode, Failure> {
         Some(work_dir) => work_dir.clone(),
         None => default_work_dir("master")?,
     };
+    refuse_other(&work_dir, "an agent", &AGENTS_OWN)?;
     let (ip, joins) = (flags.listen.ip, Joins::of(&flags)?);
     let given = Given::of(&work_dir.join("meta"));
     join::fill(&mut flags, &given);
@@ -88,6 +89,7 @@ pub(super) fn main(mut flags: Master) -> Result<ExitCode, Failure> {
     Audit::open(&audited).map_err(|why| Failure::new(USAGE, why))?;
     let plan = plan.called(flags.hostname.as_deref()).giving(sources(&flags));
     let plan = plan.placed(&flags.region, &flags.zone).audited(audited);
+    let plan = if given.is_there() { plan.also_told(join::filled(&flags)) } else { plan };
     access.trouble().iter().for_each(|trouble| log::warn!("{trouble}"));
     let (seat, rest) = plan.guarded(access, Rc::clone(&door), insecure).part();
     let seats = vec![of_registry.seat, seat];

@@ -62,6 +62,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::rc::Rc;
 
+use crate::access::tokens::FIRST_TOKENS;
 use crate::access::{Access, Credential};
 use crate::conn::listen::Door;
 use crate::flags::{self, Cli, Command, Listen};
@@ -251,6 +252,24 @@ fn credential(told: Option<&Path>) -> Result<Option<Rc<Credential>>, Failure> {
     let read = told.map(Credential::shown).transpose();
     let bad = |bad| Failure::new(USAGE, format!("--credential: {bad}"));
     Ok(read.map_err(bad)?.map(Rc::new))
+}
+
+/// What only a master writes to the `meta` of its work directory, and what only an agent does.
+const MASTERS_OWN: [&str; 4] = ["registry", "set", "given", FIRST_TOKENS];
+const AGENTS_OWN: [&str; 1] = ["ledger"];
+
+/// Refuses a work directory of the other kind of daemon, whose key this one would go on by.
+fn refuse_other(work_dir: &Path, of: &str, files: &[&str]) -> Result<(), Failure> {
+    let meta = work_dir.join("meta");
+    let Some(found) = files.iter().map(|name| meta.join(name)).find(|path| path.exists()) else {
+        return Ok(());
+    };
+    let why = format!(
+        "--work-dir: {} is the work directory of {of}, for {} is there: give this one another",
+        work_dir.display(),
+        found.display()
+    );
+    Err(Failure::new(USAGE, why))
 }
 
 /// Makes the `meta` of a master's work directory, which nobody else may look into. Those above it are

@@ -66,6 +66,18 @@ async fn message_of<M: Message + Name + Default>(
     Ok((message, headers))
 }
 
+/// The message that bytes with these headers are; none: they are none.
+pub(crate) fn message_in<M: Message + Name + Default>(
+    headers: &HeaderMap,
+    bytes: &Bytes,
+) -> Option<M> {
+    let media = Media::of_body(headers).ok()?;
+    let packed = headers.get(CONTENT_ENCODING).map(|value| value.as_bytes());
+    let packed = packed.is_some_and(|name| name.eq_ignore_ascii_case(b"gzip"));
+    let unpacked = packed.then(|| unpack(bytes, BODY_MAX)).transpose().ok()?;
+    media.read(unpacked.as_ref().unwrap_or(bytes)).ok()
+}
+
 /// The form in which an answer is wanted.
 pub(crate) fn asked(headers: &HeaderMap) -> Result<Media, Early> {
     Media::asked(headers).ok_or_else(|| {

@@ -25,6 +25,8 @@ use crate::http::body::Body;
 use crate::http::media::is_stream;
 use crate::http::{Early, Reply, Visit, early, request};
 use crate::legacy;
+use crate::pb::mesos::v1::ContainerId;
+use crate::pb::mesos::v1::agent::Call;
 
 /// How long an agent may take to begin its answer, in µs.
 const ANSWER_US: u64 = 30_000_000;
@@ -56,8 +58,31 @@ impl MasterNode {
                            MESOS_EXECUTOR_AUTHENTICATION_TOKEN, as a bearer token.";
             return Err(early(StatusCode::UNAUTHORIZED, message));
         }
-        let mut passed = passed(&self.port.bodies, visit.request, path, is_stranger).await?;
-        let mut sender = self.reach(agent, &caller).await?;
+        let (passed, change) = passed(&self.port.bodies, visit.request, path, is_stranger).await?;
+        let Some((what, container)) = change else {
+            return self.carry_on(agent, &caller, passed).await;
+        };
+        let of = format!("{} {container}", agent.shown(self.cluster())).trim_end().to_owned();
+        let me = Rc::clone(self);
+        let mut noted =
+            Noted { me, who: caller.name.clone(), is_stranger, what, of, told: LEFT.into() };
+        let done = self.carry_on(agent, &caller, passed).await;
+        noted.told = match &done {
+            Ok(reply) if reply.status().is_success() => String::new(),
+            Ok(reply) => reply.status().to_string(),
+            Err(reply) => reply.body().words().to_owned(),
+        };
+        done
+    }
+
+    /// Has the agent answer.
+    async fn carry_on(
+        self: &Rc<Self>,
+        agent: AgentId,
+        caller: &Caller,
+        mut passed: Request<Body>,
+    ) -> Result<Reply, Early> {
+        let mut sender = self.reach(agent, caller).await?;
         if caller.principal().is_some() {
             // It was for this master, and no agent has to see it.
             passed.headers_mut().remove(AUTHORIZATION);
@@ -121,6 +146,62 @@ impl MasterNode {
     }
 }
 
+/// Told of who went before the answer came: whether it was done only the agent knows.
+const LEFT: &str = "whoever asked did not wait for the answer";
+
+/// What somebody asks an agent to change: it is told of when that is answered, or whoever asked is gone.
+struct Noted {
+    me: Rc<MasterNode>,
+    who: String,
+    is_stranger: bool,
+    what: String,
+    of: String,
+    /// Why not; empty: it was allowed.
+    told: String,
+}
+
+impl Drop for Noted {
+    fn drop(&mut self) {
+        let audit = &self.me.audit;
+        match &*self.told {
+            "" => audit.note(&self.who, &self.what, &self.of, None),
+            why if self.is_stranger => audit.note_stranger(&self.who, &self.what, why),
+            why => audit.note(&self.who, &self.what, &self.of, Some(why)),
+        }
+    }
+}
+
+/// What a call changes at an agent, and in which container; none: it only reads, or is none.
+#[allow(deprecated)] // Calls that Mesos has given up are made, too.
+fn change(call: &Call) -> Option<(String, String)> {
+    let name = call.r#type().as_str_name();
+    let reads = ["GET_", "LIST_", "READ_", "WAIT_", "UNKNOWN", "ATTACH_CONTAINER_OUTPUT"];
+    if reads.iter().any(|begin| name.starts_with(begin)) {
+        return None;
+    }
+    let input = call.attach_container_input.as_ref();
+    let of = [
+        call.launch_container.as_ref().map(|one| &one.container_id),
+        call.launch_nested_container.as_ref().map(|one| &one.container_id),
+        call.launch_nested_container_session.as_ref().map(|one| &one.container_id),
+        call.kill_container.as_ref().map(|one| &one.container_id),
+        call.kill_nested_container.as_ref().map(|one| &one.container_id),
+        call.remove_container.as_ref().map(|one| &one.container_id),
+        call.remove_nested_container.as_ref().map(|one| &one.container_id),
+        input.and_then(|one| one.container_id.as_ref()),
+    ];
+    let container = of.into_iter().flatten().next().map(shown).unwrap_or_default();
+    Some((name.to_lowercase().replace('_', " "), container))
+}
+
+/// A container's id below those that it is in.
+fn shown(id: &ContainerId) -> String {
+    let above = std::iter::successors(Some(id), |id| id.parent.as_deref());
+    let mut names: Vec<&str> = above.map(|id| &*id.value).collect();
+    names.reverse();
+    names.join(".")
+}
+
 fn gone() -> Early {
     early(StatusCode::BAD_GATEWAY, "the agent does not answer")
 }
@@ -164,13 +245,16 @@ fn named(uri: &Uri, cluster: u64) -> Option<(AgentId, PathAndQuery)> {
     Some((AgentId::parse(id, cluster)?, format!("/{rest}").parse().ok()?))
 }
 
-/// The request as it goes on.
+/// The request as it goes on, and what it changes at the agent.
 async fn passed(
     bodies: &RefCell<Bodies>,
     visit: Request<Incoming>,
     path: PathAndQuery,
     is_stranger: bool,
-) -> Result<Request<Body>, Early> {
+) -> Result<(Request<Body>, Option<(String, String)>), Early> {
+    let at = path.path().strip_prefix("/slave(1)").unwrap_or(path.path());
+    let executor = at == "/api/v1/executor" || at.starts_with("/api/v1/executor/");
+    let calls = visit.method() == Method::POST && at.starts_with("/api/v1") && !executor;
     let (mut parts, body) = visit.into_parts();
     parts.uri = Uri::from(path);
     // Of this connection alone (RFC 9110 §7.6.1); what is read whole has a length that is known.
@@ -182,10 +266,18 @@ async fn passed(
         parts.headers.remove(name);
     }
     parts.headers.insert(HOST, HeaderValue::from_static("agent"));
-    let body = match is_stream(&parts.headers) {
-        _ if is_stranger => Body::of(request::short(bodies, body).await?),
-        true => Body::Passed(body),
-        false => Body::of(request::whole(bodies, body).await?),
+    let streams = is_stream(&parts.headers);
+    let bytes = match streams {
+        _ if is_stranger => request::short(bodies, body).await?,
+        true => {
+            // Nothing else is told in a stream. Which container it is, its first record says.
+            let change = calls.then(|| ("attach container input".to_owned(), String::new()));
+            return Ok((Request::from_parts(parts, Body::Passed(body)), change));
+        }
+        false => request::whole(bodies, body).await?,
     };
-    Ok(Request::from_parts(parts, body))
+    // What cannot be read here is refused there.
+    let call = request::message_in::<Call>(&parts.headers, &bytes).filter(|_| calls);
+    let change = call.as_ref().and_then(change);
+    Ok((Request::from_parts(parts, Body::of(bytes)), change))
 }

@@ -125,14 +125,16 @@ impl Talk for MasterNode {
             let store = self.port.bodies.borrow();
             let may_run = self.may_run(call.framework);
             let may_operate = self.may_operate(call.framework);
-            Verdicts::on(
+            let on = Verdicts::on(
                 accept,
                 Vec::new(),
                 self.options.agent_timeout_us,
                 |body| store.bytes(body.of(&bodies)),
                 may_run,
                 may_operate,
-            )
+            );
+            self.note_denied(&conn.caller.name, &on);
+            on
         } else {
             Verdicts::none()
         };
@@ -160,6 +162,14 @@ impl MasterNode {
         } else if matches!(call.verb, Verb::Teardown) {
             let of = call.framework.shown(self.cluster()).to_string();
             self.audit.note(&caller.name, "teardown", &of, denied);
+        }
+    }
+
+    /// A framework launches, or does with resources, what it may not. It may do so as often as it is
+    /// offered something.
+    pub(super) fn note_denied(&self, who: &str, verdicts: &Verdicts) {
+        if let Some(why) = verdicts.denied() {
+            self.audit.note_seldom(who, "accept", Some(why));
         }
     }
 

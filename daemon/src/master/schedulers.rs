@@ -561,7 +561,9 @@ impl MasterNode {
             let may_operate = self.may_operate(call.framework);
             let timeout_us = self.options.agent_timeout_us;
             let bytes = |body: mesita_core::wire::Body| store.bytes(body.of(&refs));
-            Verdicts::on(accept, bad, timeout_us, bytes, may_run, may_operate)
+            let on = Verdicts::on(accept, bad, timeout_us, bytes, may_run, may_operate);
+            self.note_denied(&scheduler.caller, &on);
+            on
         } else {
             Verdicts::none()
         };

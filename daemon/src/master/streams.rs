@@ -17,6 +17,7 @@ use crate::conn::carried::{ROOM, carry};
 use crate::conn::streams::{Handle, Streams, refuse};
 use crate::conn::{Conn, Pipe};
 use crate::http;
+use crate::set::begin::together;
 
 /// Bytes of JSON that are gathered before they are sent.
 const GATHER: usize = 8 * 1024;
@@ -61,7 +62,9 @@ impl MasterNode {
                 let more = if of == Rows::Masters {
                     self.rows_of_masters()
                 } else if of == Rows::Audit {
-                    self.audit.rows()
+                    let (host, port) = self.advertised(&conn.ends);
+                    let begin = self.audit.begin(&together(&host, port));
+                    [begin].into_iter().chain(self.audit.rows()).collect()
                 } else {
                     Vec::new()
                 };

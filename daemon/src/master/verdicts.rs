@@ -27,12 +27,17 @@ struct Bad {
 const NUMBERS: usize = 16;
 
 /// Verdicts on the tasks of one ACCEPT, in their wire form.
-pub(crate) struct Verdicts(Vec<u8>);
+pub(crate) struct Verdicts(Vec<u8>, Option<String>);
 
 impl Verdicts {
     /// None.
     pub(crate) fn none() -> Self {
-        Self(Vec::new())
+        Self(Vec::new(), None)
+    }
+
+    /// Why the first of those is refused that are not allowed.
+    pub(crate) fn denied(&self) -> Option<&str> {
+        self.1.as_deref()
     }
 
     /// Looks at every task that is not known to be bad. `bytes` gives the bytes of a body, `may_run`
@@ -99,7 +104,8 @@ impl Verdicts {
             mesita_core::stop(line!(), "verdicts that do not fit their memory");
         };
         // Our own types have no way to fail.
-        Self(postcard::to_allocvec(&list).unwrap_or_default())
+        let denied = bad.iter().find(|one| one.denied).map(|one| one.why.clone());
+        Self(postcard::to_allocvec(&list).unwrap_or_default(), denied)
     }
 
     /// As a list for the core.

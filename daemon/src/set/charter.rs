@@ -168,6 +168,7 @@ const RATES: &str = "rate-limits";
 const ASKS: &str = "asks";
 const MASTERS: &str = "masters";
 const PIN: &str = "pin";
+const AUDIT_LOG: &str = "audit.log";
 
 /// What a master was given that joined by a token: `meta/given`.
 #[derive(Debug)]
@@ -231,6 +232,11 @@ impl Given {
     pub(crate) fn masters(&self) -> Vec<String> {
         let text = fs::read_to_string(self.0.join(MASTERS)).unwrap_or_default();
         text.split(',').filter(|one| !one.is_empty()).map(str::to_owned).collect()
+    }
+
+    /// Where it writes down who asked for which change: in its work directory, as the first master does.
+    pub(crate) fn audit_log(&self) -> Option<PathBuf> {
+        Some(self.0.parent()?.parent()?.join(AUDIT_LOG))
     }
 
     fn file(&self, name: &str) -> Option<PathBuf> {

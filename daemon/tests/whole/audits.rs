@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 
 use crate::credentials::{EVERYBODY, credential, credentials};
 use crate::http::{ask, post};
+use crate::scheduler_api::{Framework, end, task};
 use crate::world::World;
 
 #[test]
@@ -76,7 +77,10 @@ fn every_change_is_told_with_who_asked_for_it_and_whether_they_might() {
     assert_eq!(did(&["audit", "--json"], ops).out.lines().count(), count);
     assert_eq!(fs::read_to_string(&log).unwrap(), told.out);
     assert!(!told.out.contains(made["secret"].as_str().unwrap()));
-    let table = did(&["audit"], ops).out;
+    let shown = did(&["audit"], ops);
+    let known = format!("master {} shows changes since 20", master.address());
+    assert!(shown.err.starts_with(&known) && shown.err.contains("audit.log"), "{}", shown.err);
+    let table = shown.out;
     assert!(table.starts_with("TIME ") && table.contains("set quota"), "{table}");
     // The credential of a principal that operates nothing shows it none of this.
     use std::os::unix::fs::PermissionsExt;
@@ -85,6 +89,63 @@ fn every_change_is_told_with_who_asked_for_it_and_whether_they_might() {
     assert!(refused.status == 1 && refused.err.contains("only who operates"), "{}", refused.err);
     master.stop();
     world.nothing_is_left();
+}
+
+#[test]
+fn what_is_known_in_memory_alone_is_told_with_since_when_and_by_which_master() {
+    let world = World::new();
+    let master = world.master(&[]);
+    let said = world.told(&["audit", "--json", "--master", &master.address()]);
+    assert_eq!((said.status, &*said.out), (0, ""));
+    let known = format!("master {} knows of changes since 20", master.address());
+    assert!(said.err.starts_with(&known), "{}", said.err);
+    assert!(
+        said.err.contains("in memory alone") && said.err.contains("--audit-log"),
+        "{}",
+        said.err
+    );
+    master.stop();
+    world.nothing_is_left();
+}
+
+#[test]
+fn what_is_done_through_agents_and_launched_without_right_is_told_with_who_asked() {
+    let world = World::new();
+    let rules = r#"--acls={"permissive": true, "run_tasks": [
+        {"principals": {"type": "ANY"}, "users": {"values": ["no-such-user"]}},
+        {"principals": {"type": "ANY"}, "users": {"type": "NONE"}}]}"#;
+    let master = world.master(&[rules]);
+    let agent = master.agent(&["--isolation=posix/rlimits"]);
+    let mut framework = Framework::subscribe(&master, &json!({}));
+    let offer = framework.offer();
+    let launch = json!({"type": "LAUNCH", "launch": {"task_infos": [task(&offer, "a", "true")]}});
+    framework.accepted("ACCEPT", &json!({"offer_ids": [offer["id"]], "operations": [launch]}));
+    assert_eq!(framework.status()["state"], "TASK_ERROR");
+    let id = offer["agent_id"]["value"].as_str().unwrap();
+    let path = format!("/agent/{id}/api/v1");
+    let call = |body: &Value| post(master.port, &path, &[], body).status;
+    let level = json!({"level": 1, "duration": {"nanoseconds": 1_000_000}});
+    let set = json!({"type": "SET_LOGGING_LEVEL", "set_logging_level": level});
+    assert_eq!(call(&set), 200);
+    let inside = json!({"value": "in", "parent": {"value": "none"}});
+    let kill = json!({"type": "KILL_CONTAINER", "kill_container": {"container_id": inside}});
+    assert_eq!(call(&kill), 404);
+    assert_eq!(call(&json!({"type": "GET_HEALTH"})), 200);
+    let said = world.told(&["audit", "--json", "--master", &master.address()]);
+    let rows: Vec<Value> =
+        said.out.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let of = |what: &str| {
+        let row = rows.iter().find(|row| row["what"] == what);
+        let row = row.unwrap_or_else(|| panic!("{what} in {rows:#?}"));
+        assert!(!row["who"].as_str().unwrap().is_empty(), "{row}");
+        [row["of"].as_str().unwrap().to_owned(), row["told"].as_str().unwrap().to_owned()]
+    };
+    assert_eq!(of("set logging level"), [id.to_owned(), "allowed".to_owned()]);
+    assert_eq!(of("kill container"), [format!("{id} none.in"), "404 Not Found".to_owned()]);
+    assert!(of("accept")[1].contains("Not authorized to launch as user"), "{rows:#?}");
+    assert!(!said.out.contains("get health"), "{rows:#?}");
+    drop(framework);
+    end(&world, master, agent);
 }
 
 #[test]

@@ -104,6 +104,20 @@ impl<'w> Shop<'w> {
         said.out.trim().to_owned()
     }
 
+    /// The flags that one of them shows.
+    fn flags(&self, at: usize) -> Value {
+        let secret: Value =
+            serde_json::from_str(&fs::read_to_string(self.file("operator")).unwrap()).unwrap();
+        let user = format!("operator:{}", secret["secret"].as_str().unwrap());
+        let (authority, url) = (self.file("ca.pem"), format!("{}/flags", self.address(at)));
+        let mut curl = std::process::Command::new("curl");
+        curl.args(["-sS", "--max-time", "20", "--cacert", &authority, "-u", &user, &url]);
+        let said = self.world.start(curl).end();
+        let told: Value =
+            serde_json::from_str(&said.out).unwrap_or_else(|_| panic!("{}", said.err));
+        told["flags"].clone()
+    }
+
     /// Waits until so many vote, all of them heard.
     fn voting(&self, count: usize) {
         let rows = || self.rows(&["masters", "ls"]);
@@ -156,6 +170,12 @@ fn two_masters_join_by_one_token_and_the_set_goes_on_without_its_leader() {
         rows.into_iter().find(|row| row["role"] == role).map(|row| row["uses"].clone())
     };
     assert_eq!(uses("master"), Some(0.into()));
+    // Who asked for which change outlives who leads, wherever it was asked.
+    let said = shop.told(&["audit"]);
+    assert!(said.err.contains("shop/master/audit.log"), "{}", said.err);
+    let log = shop.directory.join("master/audit.log");
+    assert!(fs::read_to_string(&log).unwrap().contains("\"join\""));
+    assert!(shop.work_dir(second).join("audit.log").exists());
     // What they were given nobody else reads.
     let given = shop.work_dir(second).join("meta/given");
     assert_eq!(fs::metadata(&given).unwrap().permissions().mode() & 0o777, 0o700);
@@ -175,6 +195,12 @@ fn two_masters_join_by_one_token_and_the_set_goes_on_without_its_leader() {
     let user = user();
     let said = shop.told(&["run", &mark, "--user", &user, "--command", "echo on"]);
     assert_eq!((said.status, said.out.as_str()), (0, "on\n"), "{}", said.err);
+    // What they were given is among the flags that they show.
+    let flags = shop.flags(third);
+    assert_eq!(flags["authenticate_http_readwrite"], "true", "{flags}");
+    assert_eq!(flags["authenticate_agents"], "true", "{flags}");
+    assert!(flags["credentials"].as_str().unwrap().ends_with("meta/given/credentials"), "{flags}");
+    assert!(flags.get("join").is_none(), "{flags}");
     // Each comes back as who it is: the first as it was made, others without a token.
     shop.start(0, &[]);
     shop.voting(3);

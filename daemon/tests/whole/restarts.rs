@@ -83,6 +83,26 @@ fn cut_power(world: &World, agent: Process, number: u32) {
 }
 
 #[test]
+fn a_work_directory_of_a_master_is_no_agents_and_the_other_way_round() {
+    let world = World::new();
+    let master = world.master(&[]);
+    let agent = master.agent(&["--isolation=posix/rlimits"]);
+    let of_agent = agent.work_dir().display().to_string();
+    let of_master = world.path(&format!("master-{}", master.port)).display().to_string();
+    let port = world.port().to_string();
+    agent.leave();
+    let said = world.told(&["master", "--port", &port, "--work-dir", &of_agent]);
+    assert!(said.status == 2 && said.err.contains("work directory of an agent"), "{}", said.err);
+    let at = master.address();
+    let begin = ["agent", "--port", &port, "--work-dir", &of_master, "--master", &at];
+    let said = world.told(&begin);
+    assert!(said.status == 2 && said.err.contains("work directory of a master"), "{}", said.err);
+    assert!(!Path::new(&of_master).join("meta/ledger").exists());
+    master.stop();
+    world.nothing_is_left();
+}
+
+#[test]
 fn a_task_is_started_again_when_it_ends_until_it_is_killed() {
     let world = World::new();
     let master = world.master(&[]);

@@ -223,6 +223,10 @@ pub(crate) const PROBES: &[Probe] = &[
         named: Some("network/ports"),
         ..probe("port", Ordinary, &["network/ports"], Given::Nothing)
     },
+    Probe {
+        named: Some("network/ports"),
+        ..probe("multipath-port", Ordinary, &["network/ports"], Given::Nothing)
+    },
     // 6, 9, 10, 32, 34, 41: files of the host.
     probe("init-exe", Root, MOUNTS, Given::Nothing),
     probe("core-pattern", Root, HIDDEN, Given::Nothing),

@@ -220,6 +220,10 @@ pub(crate) const PROBES: &[Probe] = &[
         ..probe("connect", Ordinary, &["network/none"], Given::Listener)
     },
     Probe {
+        named: Some("network/none"),
+        ..probe("interfaces", Ordinary, &["network/none"], Given::Nothing)
+    },
+    Probe {
         named: Some("network/ports"),
         ..probe("port", Ordinary, &["network/ports"], Given::Nothing)
     },

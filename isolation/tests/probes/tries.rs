@@ -143,6 +143,7 @@ pub(crate) fn play(name: &str, words: Words<'_>) -> Got {
         "hostname" => hostname(),
         "abstract" => abstract_socket(words),
         "port" => of_io(std::net::TcpListener::bind("127.0.0.1:31999")),
+        "interfaces" => interfaces(),
         "multipath-port" => multipath_port(),
         "connect" => of_io(TcpStream::connect(words[0].as_str())),
         // Rows 6, 9, 10, 34: the host's files.
@@ -233,6 +234,18 @@ fn own() -> usize {
 
 fn socket(family: i32, kind: i32, protocol: i32) -> Result<c_long, i32> {
     call(libc::SYS_socket, [family as usize, kind as usize, protocol as usize, 0, 0, 0])
+}
+
+/// Whose interfaces are listed.
+fn interfaces() -> Got {
+    let mut entries = match std::fs::read_dir("/sys/class/net") {
+        Ok(entries) => entries.flatten(),
+        Err(error) => return Held(error.to_string()),
+    };
+    if entries.any(|entry| entry.file_name() != "lo") {
+        return Through;
+    }
+    Lacking("no interface but a loopback".to_owned())
 }
 
 /// Listening by MPTCP, which those reach who speak TCP.

@@ -78,7 +78,7 @@ impl Asked {
     /// What a container asks for.
     pub(super) fn of(image: &pb::Image) -> Result<Self, String> {
         let docker = image.docker.as_ref().ok_or("the image has no name")?;
-        let name = Name::parse(&docker.name).map_err(|bad| bad.to_string())?;
+        let name = Name::parse(&docker.name).map_err(|bad| bad.to_string())?.or_path();
         Ok(Self { name, cached: image.cached() })
     }
 }

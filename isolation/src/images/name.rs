@@ -1,7 +1,8 @@
 //! What images are called.
 //!
 //! `[registry/]repository[:tag][@sha256:digest]` as everywhere, or a path of this machine, which
-//! begins with `/`: `/images/app.tar`, `/images/layout:tag`.
+//! begins with `/`: `/images/app.tar`, `/images/layout:tag`. Where a path is there with its colon and what
+//! comes after it, that is no tag.
 
 use std::fmt;
 use std::path::{Path, PathBuf};
@@ -82,6 +83,18 @@ impl Name {
             sound.then(|| Place::Registry(rest.to_owned()))?
         };
         Some(Self { text: text.to_owned(), place, tag: tag.map(str::to_owned), digest })
+    }
+
+    /// The same, but for a path that is there as it was given: a colon in it begins no tag.
+    pub fn or_path(self) -> Self {
+        let whole = match &self.place {
+            Place::Path(_) if self.tag.is_some() => self.text.split('@').next().and_then(path),
+            _ => None,
+        };
+        match whole.filter(|path| path.exists()) {
+            Some(path) => Self { place: Place::Path(path), tag: None, ..self },
+            None => self,
+        }
     }
 
     /// As it was given.
@@ -178,6 +191,19 @@ mod tests {
         assert_eq!(name.archives(), ["busybox:latest.tar", "busybox.tar"]);
         let name = Name::parse("/images/layout:v1").unwrap();
         assert_eq!((name.place(), name.tag()), (&Place::Path("/images/layout".into()), Some("v1")));
+    }
+
+    #[test]
+    fn a_path_that_is_there_as_it_was_given_has_no_tag() {
+        let directory = crate::testing::Directory::new("or-path");
+        let there = directory.path().join("usr:v1.tar");
+        std::fs::write(&there, "").unwrap();
+        let name = Name::parse(there.to_str().unwrap()).unwrap().or_path();
+        assert_eq!((name.place(), name.tag()), (&Place::Path(there), None));
+        let other = directory.path().join("usr:v2.tar");
+        let name = Name::parse(other.to_str().unwrap()).unwrap().or_path();
+        assert_eq!(name.place(), &Place::Path(directory.path().join("usr")));
+        assert_eq!(name.tag(), Some("v2.tar"));
     }
 
     #[test]

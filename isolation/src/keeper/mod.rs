@@ -320,9 +320,11 @@ impl Born<'_> {
         // Held until the process ends, whichever way.
         std::mem::forget(self.lock);
         let origin = detach(self.options.logs)?;
-        if let Err(failure) = named::be_called_keeper(&self.options.work_dir) {
-            // Those that have it were told it by the agent's own arguments, too.
-            log(&failure);
+        match named::be_called_keeper(&self.options.work_dir) {
+            // Those that have it were told it by the agent's own arguments, too; and an agent that is not
+            // root has no keeper that may do this.
+            Err(failure) if failure.errno != libc::EACCES => log(&failure),
+            _ => {}
         }
         sys::forget_inherited_memory();
         let (namespaces, trouble) = try_namespaces();

@@ -220,8 +220,16 @@ pub(crate) const PROBES: &[Probe] = &[
         ..probe("connect", Ordinary, &["network/none"], Given::Listener)
     },
     Probe {
+        named: Some("network/none"),
+        ..probe("interfaces", Ordinary, &["network/none"], Given::Nothing)
+    },
+    Probe {
         named: Some("network/ports"),
         ..probe("port", Ordinary, &["network/ports"], Given::Nothing)
+    },
+    Probe {
+        named: Some("network/ports"),
+        ..probe("multipath-port", Ordinary, &["network/ports"], Given::Nothing)
     },
     // 6, 9, 10, 32, 34, 41: files of the host.
     probe("init-exe", Root, MOUNTS, Given::Nothing),

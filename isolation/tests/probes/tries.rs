@@ -143,6 +143,8 @@ pub(crate) fn play(name: &str, words: Words<'_>) -> Got {
         "hostname" => hostname(),
         "abstract" => abstract_socket(words),
         "port" => of_io(std::net::TcpListener::bind("127.0.0.1:31999")),
+        "interfaces" => interfaces(),
+        "multipath-port" => multipath_port(),
         "connect" => of_io(TcpStream::connect(words[0].as_str())),
         // Rows 6, 9, 10, 34: the host's files.
         "init-exe" => open_to_write("/proc/1/exe"),
@@ -232,6 +234,42 @@ fn own() -> usize {
 
 fn socket(family: i32, kind: i32, protocol: i32) -> Result<c_long, i32> {
     call(libc::SYS_socket, [family as usize, kind as usize, protocol as usize, 0, 0, 0])
+}
+
+/// Whose interfaces are listed.
+fn interfaces() -> Got {
+    let mut entries = match std::fs::read_dir("/sys/class/net") {
+        Ok(entries) => entries.flatten(),
+        Err(error) => return Held(error.to_string()),
+    };
+    if entries.any(|entry| entry.file_name() != "lo") {
+        return Through;
+    }
+    Lacking("no interface but a loopback".to_owned())
+}
+
+/// Listening by MPTCP, which those reach who speak TCP.
+fn multipath_port() -> Got {
+    if !std::path::Path::new("/proc/sys/net/mptcp").exists() {
+        return Lacking("no MPTCP".to_owned());
+    }
+    let socket = match socket(libc::AF_INET, libc::SOCK_STREAM, 262) {
+        Ok(socket) => socket as i32,
+        Err(errno) => return Held(Error::from_raw_os_error(errno).to_string()),
+    };
+    // SAFETY: sockaddr_in is plain numbers, for which all zero bytes are a value.
+    let mut at: libc::sockaddr_in = unsafe { std::mem::zeroed() };
+    at.sin_family = libc::AF_INET as libc::sa_family_t;
+    at.sin_port = 31_998_u16.to_be();
+    at.sin_addr.s_addr = u32::from_ne_bytes([127, 0, 0, 1]);
+    let length = size_of::<libc::sockaddr_in>() as libc::socklen_t;
+    // SAFETY: the address is as long as is said, and outlives the call.
+    let bound = unsafe { libc::bind(socket, std::ptr::from_ref(&at).cast(), length) };
+    // SAFETY: the call takes two numbers and touches no memory.
+    if bound != 0 || unsafe { libc::listen(socket, 1) } != 0 {
+        return Held(Error::last_os_error().to_string());
+    }
+    of_io(TcpStream::connect("127.0.0.1:31998"))
 }
 
 fn setuid(words: Words<'_>) -> Got {

@@ -17,13 +17,17 @@ use crate::keeper::wall::Wall;
 #[derive(Debug)]
 pub(super) struct Along {
     namespaces: Namespaces,
-    wall: Wall,
+    walls: Vec<Wall>,
 }
 
 impl Along {
     pub(super) fn make(ground: &Ground<'_>, wall: Wall) -> Result<Box<dyn Isolator>, Unusable> {
         ground.require_walls()?;
-        Ok(Box::new(Self { namespaces: ground.require_namespaces()?, wall }))
+        let mut walls = vec![wall];
+        if walls.contains(&Wall::Network) {
+            walls.extend(other_networks(ground));
+        }
+        Ok(Box::new(Self { namespaces: ground.require_namespaces()?, walls }))
     }
 }
 
@@ -35,9 +39,19 @@ impl Isolator for Along {
         additions: &mut Additions,
     ) -> Result<(), Error> {
         additions.namespaces = self.namespaces;
-        additions.walls.push(self.wall.clone());
+        additions.walls.extend_from_slice(&self.walls);
         Ok(())
     }
+}
+
+/// Where `/sys` lists the interfaces of the network that it was mounted in: that of the host.
+const NETWORKS: [&str; 2] = ["/sys/class/net", "/sys/devices/virtual/net"];
+
+/// What of `/sys` is hidden from who has a network of its own.
+pub(super) fn other_networks(ground: &Ground<'_>) -> Vec<Wall> {
+    let there = NETWORKS.into_iter().filter(|path| ground.sys.exists(std::path::Path::new(path)));
+    let text = |path| std::ffi::CString::new(path).unwrap_or_default();
+    there.map(|path| Wall::Hidden { path: text(path) }).collect()
 }
 
 /// The kernel has such namespaces.
@@ -70,6 +84,20 @@ mod tests {
                 Additions::default()
             );
         }
+    }
+
+    #[test]
+    fn who_has_a_network_of_its_own_is_shown_no_other() {
+        let sys = Fake::bare();
+        sys.put("/sys/class/net", "");
+        let walls = |name: &str| {
+            let isolation = isolation(&sys, &[name]);
+            isolation.prepare(CONTAINER, &TaskLimits::default()).unwrap().additions.walls
+        };
+        let hidden = Wall::Hidden { path: c"/sys/class/net".into() };
+        assert_eq!(walls("network/none"), [Wall::Network, hidden.clone()]);
+        assert!(walls("namespaces/net").contains(&hidden));
+        assert!(!walls("namespaces/ipc").contains(&hidden));
     }
 
     #[test]

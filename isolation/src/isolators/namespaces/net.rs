@@ -29,6 +29,8 @@ pub(crate) const ABOUT: &str =
 #[derive(Debug)]
 struct Net {
     namespaces: Namespaces,
+    /// What is hidden of the host's.
+    hidden: Vec<Wall>,
     range: Range,
     /// The agent's key, by which its links are told from others'.
     key: [u8; 2],
@@ -56,7 +58,8 @@ pub(crate) fn make(ground: &Ground<'_>) -> Result<Box<dyn Isolator>, Unusable> {
         );
         return Err(Unusable::Flag(why));
     }
-    Ok(Box::new(Net { namespaces, range, key, given: Mutex::default() }))
+    let hidden = super::other_networks(ground);
+    Ok(Box::new(Net { namespaces, hidden, range, key, given: Mutex::default() }))
 }
 
 impl Net {
@@ -102,6 +105,7 @@ impl Isolator for Net {
         additions.namespaces = self.namespaces;
         let (host, own) = (host.octets(), own.octets());
         additions.walls.push(Wall::Link(Link { name, host, own, ingress: 0, egress: 0 }));
+        additions.walls.extend_from_slice(&self.hidden);
         Ok(())
     }
 

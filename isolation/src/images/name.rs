@@ -89,7 +89,7 @@ impl Name {
     pub fn or_path(self) -> Self {
         let whole = match &self.place {
             Place::Path(_) if self.tag.is_some() => self.text.split('@').next().and_then(path),
-            _ => None,
+            Place::Registry(_) | Place::Path(_) => None,
         };
         match whole.filter(|path| path.exists()) {
             Some(path) => Self { place: Place::Path(path), tag: None, ..self },

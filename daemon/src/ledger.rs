@@ -17,11 +17,11 @@ use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use mesita_core::agent::ledger::MAGIC;
+use mesita_core::agent::ledger::{MAGIC, Record};
 use mesita_core::digest::of_body;
 use mesita_core::limits::{FRAME_MAX, HEAD_MAX};
-use mesita_core::wire::Malformed;
 use mesita_core::wire::frame::{Limits, PREFIX, Prefix};
+use mesita_core::wire::{Malformed, decode};
 
 use rustix::fs::{Advice, fadvise};
 
@@ -317,6 +317,20 @@ fn join(path: &Path, whole: Option<u64>, new: &Path, fresh: Option<u64>) -> io::
         sync_directory(new)?;
     }
     Ok(file)
+}
+
+/// The cluster that an agent belongs to, by its ledger in `meta`, which stays as it is; none, if it cannot
+/// be read or was never admitted.
+pub(crate) fn cluster(meta: &Path) -> Option<u64> {
+    let path = meta.join("ledger");
+    // A ledger that is there is sealed: no key is made for it.
+    let seal = path.exists().then(|| Seal::of(meta, true).ok()).flatten()?;
+    let mut records = Vec::new();
+    read(&path, &seal, &mut records).ok()?;
+    records.iter().rev().find_map(|entry| {
+        let Ok(Record::Admitted { cluster, .. }) = decode(&entry.record) else { return None };
+        Some(cluster)
+    })
 }
 
 /// What the disk has: after a sync that failed, the kernel may remember what the disk does not.

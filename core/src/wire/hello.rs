@@ -98,8 +98,8 @@ impl core::fmt::Display for Mismatch {
             ),
             Self::OtherCluster(theirs) => write!(
                 f,
-                "the peer belongs to cluster {theirs:016x}: give it another --work-dir, or this \
-                 node the address of its own master"
+                "only one of the two ends belongs to cluster {theirs:016x}: name to the agent the masters \
+                 of its own cluster, or give it another --work-dir"
             ),
             Self::SplitGeneration => f.write_str(
                 "the peer's registry was imported twice under one generation: keep one of the two \

@@ -7,6 +7,7 @@ use std::rc::Rc;
 
 use mesita_core::wire::link::Parting;
 
+use super::authority;
 use super::cluster::{Home, plan_master};
 use super::join::{self, Joins};
 use super::{
@@ -74,6 +75,9 @@ pub(super) fn main(mut flags: Master) -> Result<ExitCode, Failure> {
         Some(open) => open,
         None => opened(&flags)?,
     };
+    if let Some(tls) = door.tls.as_ref().filter(|_| flags.set.tls_ca_key_file.is_some()) {
+        authority::keep(&meta, &tls.anchor())?;
+    }
     let joins = !matches!(joins, Joins::Not) || given.is_there();
     let (of_registry, begun) = registry(&flags, joins, &meta, early)?;
     signals::block().map_err(Failure::plain)?;

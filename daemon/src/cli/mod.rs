@@ -21,6 +21,7 @@ mod addresses;
 mod agent;
 mod ask;
 mod audit;
+mod authority;
 mod cluster;
 mod dev;
 mod doctor;

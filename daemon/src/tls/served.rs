@@ -153,11 +153,12 @@ fn configs(
     let outside = outside.with_single_cert(chain.clone(), key.clone_key())?;
     let nodes = builder(&[&TLS13])?.with_client_cert_verifier(any_node);
     let nodes = nodes.with_single_cert(chain, key.clone_key())?;
-    Ok([(outside, &b"http/1.1"[..]), (nodes, PROTOCOL)].map(|(mut config, protocol)| {
+    let http = [&b"http/1.1"[..], b"http/1.0"];
+    Ok([(outside, &http[..]), (nodes, &[PROTOCOL])].map(|(mut config, protocols)| {
         // Connections live long; what would shorten their begin takes memory for each.
         config.session_storage = Arc::new(NoServerSessionStorage {});
         config.send_tls13_tickets = 0;
-        config.alpn_protocols = vec![protocol.to_vec()];
+        config.alpn_protocols = protocols.iter().map(|name| name.to_vec()).collect();
         config
     }))
 }

@@ -358,9 +358,10 @@ fn a_peer_of_another_version_or_cluster_is_told_what_to_do(setting: Setting) {
     let new = hello(|hello| (hello.version_min, hello.version_max) = (60_000, 60_001));
     let other = hello(|hello| hello.cluster = 0xdead_beef);
     for port in [master.port, agent.port] {
-        for (frame, told) in
-            [(&new, "upgrade this node"), (&other, "the peer belongs to cluster 00000000deadbeef")]
-        {
+        for (frame, told) in [
+            (&new, "upgrade this node"),
+            (&other, "the two ends belongs to cluster 00000000deadbeef"),
+        ] {
             let answer = answer_to(port, frame);
             let (reason, message) =
                 goodbye(&answer).unwrap_or_else(|| panic!("{told}: {answer:?}"));

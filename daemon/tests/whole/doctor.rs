@@ -419,6 +419,29 @@ fn what_a_master_would_find_is_told_and_nothing_is_left() {
 }
 
 #[test]
+fn a_work_directory_of_another_cluster_is_told_before_its_agent_tries() {
+    let world = World::new();
+    let master = world.master(&[]);
+    let mut agent = master.agent(&[]);
+    let work_dir = agent.work_dir().display().to_string();
+    agent.terminate();
+    let other = world.master(&[]);
+    let asked = |master: &str| world.told(&["doctor", "--master", master, "--work-dir", &work_dir]);
+    let said = asked(&other.address());
+    assert_eq!(said.status, 1, "{}", said.out);
+    assert!(said.out.contains("belongs to cluster"), "{}", said.out);
+    assert!(said.out.contains("name the masters of the cluster"), "{}", said.out);
+    let said = asked(&master.address());
+    assert!(!said.out.contains("belongs to cluster"), "{}", said.out);
+    agent.start();
+    agent.process().says("registered with the master");
+    agent.leave();
+    master.stop();
+    other.stop();
+    world.nothing_is_left();
+}
+
+#[test]
 fn the_only_master_of_a_cluster_is_all_that_there_is() {
     let world = World::new();
     let (port, at) = (world.port().to_string(), world.path("shop").display().to_string());

@@ -436,6 +436,33 @@ fn the_first_master_of_a_cluster_writes_no_journal_before_its_tokens_are_kept() 
     world.nothing_is_left();
 }
 
+/// No node that has joined would speak with it.
+#[test]
+fn a_master_does_not_lead_with_the_authority_of_another_cluster() {
+    let world = World::new();
+    let made = |name: &str| {
+        let (directory, port) = (world.path(name), world.port().to_string());
+        let init = ["init", "--name=shop", "--ip=127.0.0.1", "--port", &port, "--dir"];
+        let said = world.told(&[&init[..], &[directory.to_str().unwrap()]].concat());
+        assert_eq!(said.status, 0, "{}", said.err);
+        (directory.join("master.toml").display().to_string(), directory.join("master"))
+    };
+    let ((own, work_dir), (other, _)) = (made("own"), made("other"));
+    let work_dir = format!("--work-dir={}", work_dir.display());
+    let leads = || {
+        let master = world.start(world.mesita(&["master", "--config", &own]));
+        master.says("master at 127.0.0.1:");
+        master.signal(Signal::TERM);
+        assert_eq!(master.end().status, 0);
+    };
+    leads();
+    let said = world.told(&["master", "--config", &other, &work_dir]);
+    assert_eq!(said.status, 2, "{}", said.err);
+    assert!(said.err.contains("know its masters by the authority"), "{}", said.err);
+    leads();
+    world.nothing_is_left();
+}
+
 #[test]
 fn a_node_behind_nat_with_no_clock_joins_by_tls() {
     if !needs_root() {

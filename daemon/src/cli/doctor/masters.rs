@@ -4,7 +4,7 @@ use std::cell::RefCell;
 use std::io::ErrorKind;
 use std::path::Path;
 
-use mesita_core::wire::hello::Role;
+use mesita_core::wire::hello::{Mismatch, Role};
 use mesita_core::wire::link::{Link, Parting};
 use mesita_core::wire::{Head, Session, decode};
 
@@ -18,10 +18,14 @@ use crate::conn::listen::ONLY_TLS;
 use crate::conn::{Pipe, dial};
 use crate::flags::Agent;
 use crate::identity;
+use crate::ledger;
 use crate::master::joining::{REVOKED, UNPROVED};
 use crate::tls::{NoTls, Transport};
 use crate::{alarm, random};
 
+/// What to do about a work directory of another cluster.
+const OTHER: &str =
+    "name the masters of the cluster that --work-dir belongs to, or give another --work-dir";
 /// How long a master may take to say something, in µs.
 const HELLO_US: u64 = 5_000_000;
 
@@ -48,7 +52,8 @@ pub(super) fn all(flags: &Agent, work_dir: &Path) -> Vec<Finding> {
     let credential = credential.filter(|_| !joins);
     // One that has joined already is let in by its key, or is not.
     let joins = joins && !meta.join("joined").exists();
-    let own = Own { key, credential, ..Own::new(Role::Agent) };
+    let cluster = ledger::cluster(&meta).unwrap_or_default();
+    let own = Own { key, credential, cluster, ..Own::new(Role::Agent) };
     addresses.iter().map(|address| asked(address, &over, &own, joins)).collect()
 }
 
@@ -125,7 +130,9 @@ pub(super) fn remedy(refused: &Refused) -> &'static str {
         Refused::Broken(_) | Refused::NoHello => {
             "another program listens there: is it a master of Mesita, and that its --port?"
         }
+        Refused::Mismatch(Mismatch::OtherCluster(_)) => OTHER,
         Refused::Mismatch(_) => "install releases on both that are at most one apart",
+        Refused::Bye(Parting::Mismatch, why) if why.contains("belongs to cluster") => OTHER,
         Refused::Bye(Parting::NoLeader, _) => {
             "see `/health` of each master: a majority must be there"
         }

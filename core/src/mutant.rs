@@ -1,7 +1,7 @@
 //! Bugs that a test plants, one at a time, to see whether the simulations find them.
 //!
-//! Those of the election are told by its configuration, as its model needs them. All others are
-//! planted in a thread by [`plant`], and hold for what is stepped there. Without the feature
+//! Those of the election are told by its configuration, as its model needs them. All others, and that
+//! of its disk, are planted in a thread by [`plant`], and hold for what is stepped there. Without the feature
 //! `mutants` every question about them is answered at compile time: nothing of this is in what ships.
 
 use serde::{Deserialize, Serialize};
@@ -100,6 +100,10 @@ mutants! {
     ClimbsUntilObeyed = 36,
     /// Generations of one number are taken for one history.
     HearsEveryHistory = 37,
+    /// An empty disk goes on from what others remember of it, and votes.
+    VotesFromNothing = 38,
+    /// The newest change goes to disk behind the vote that names it, by a sync of its own.
+    SavesTheChangeApart = 39,
     /// What a task uses is free as soon as it runs.
     FreesWhatRuns = 64,
     /// A container is started again with every write that is done.

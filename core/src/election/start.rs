@@ -162,6 +162,13 @@ impl Election<'_> {
         let double = row.incarnation == facts.incarnation && row.nonce != self.soft.start.nonce;
         let past = row.incarnation < facts.incarnation && row.nonce != self.soft.start.nonce;
         let more = row.promised > facts.promised || row.accepted > facts.accepted.version;
+        if facts.accepted.version.epoch == 0 && self.mutant(Mutant::VotesFromNothing) {
+            if row.nonce != self.soft.start.nonce {
+                let next = row.incarnation.saturating_add(1).max(facts.incarnation);
+                self.soft.disk.promise(|facts| facts.incarnation = next);
+            }
+            return;
+        }
         if later || double || more || (past && self.mutant(Mutant::SuspectsItsPast)) {
             self.quarantine(cx);
         }

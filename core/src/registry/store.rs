@@ -23,6 +23,7 @@ use super::Unreadable;
 use super::body::{Body, Named, Shape, chained, edits};
 use super::meta::Meta;
 use crate::limits::DELTA_MAX;
+use crate::mutant::{Mutant, planted};
 use crate::wire::Generation;
 use crate::wire::frame::CASTAGNOLI;
 
@@ -273,6 +274,8 @@ impl<'a> Store<'a> {
         }
         self.facts = facts.clone();
         self.edits = Edits::from_slice(edits).unwrap_or_default();
+        let apart = planted(Mutant::SavesTheChangeApart);
+        let edits = if apart { &[] } else { edits };
         let place = place_of_slot(self.body.shape(), self.ring_max, self.slot);
         for copy in [place, place.saturating_add(1)] {
             let mut block = [0; BLOCK];
@@ -281,6 +284,10 @@ impl<'a> Store<'a> {
         }
         disk.sync()?;
         self.slot = 1u32.saturating_sub(self.slot);
+        if apart {
+            self.keep_previous(disk)?;
+            disk.sync()?;
+        }
         Ok(())
     }
 

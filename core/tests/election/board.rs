@@ -5,8 +5,9 @@
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
-use mesita_core::mutant::Mutant;
+use mesita_core::mutant::{Mutant, plant};
 
+use crate::images::a_power_cut_at_every_point_leaves_the_state_before_or_after;
 use crate::lives::life;
 use crate::traces::TRACES;
 
@@ -16,8 +17,10 @@ enum By {
     Trace(&'static str),
     /// One of the first so many lives.
     Lives(u64),
+    /// Power cuts between what is written of one value and the next.
+    Cuts,
 }
-use By::{Lives, Trace};
+use By::{Cuts, Lives, Trace};
 
 const BOARD: &[(&str, By)] = &[
     ("SpeaksBeforeFsync", Lives(2)),
@@ -57,6 +60,8 @@ const BOARD: &[(&str, By)] = &[
     ("HearsEveryHistory", Trace("two_imports_of_one_generation_do_not_hear_each_other")),
     ("ClimbsUntilObeyed", Trace("the_only_master_is_not_elected_again_until_it_is_obeyed")),
     ("BlocksItself", Trace("a_master_is_not_removed_from_those_that_are_needed")),
+    ("VotesFromNothing", Trace("an_empty_disk_does_not_vote")),
+    ("SavesTheChangeApart", Cuts),
 ];
 
 /// How a run ended, if not well.
@@ -79,6 +84,13 @@ fn by_lives(lives: u64, mutant: Mutant) -> Option<String> {
     })
 }
 
+fn by_cuts(mutant: Mutant) -> Option<String> {
+    plant(mutant);
+    let found = fault_of(a_power_cut_at_every_point_leaves_the_state_before_or_after);
+    plant(Mutant::None);
+    found.map(|how| format!("a power cut: {how:.80}"))
+}
+
 fn of_election() -> impl Iterator<Item = &'static (&'static str, &'static str, Mutant)> {
     Mutant::ALL.iter().filter(|(_, _, mutant)| mutant.is_of_election())
 }
@@ -92,6 +104,9 @@ fn the_table_of_planted_bugs_is_that_of_the_board() {
         let by = match row.map(|(_, by)| by) {
             Some(Trace(trace)) => format!("`{trace}`"),
             Some(Lives(lives)) => format!("the first {lives} lives"),
+            Some(Cuts) => {
+                "`a_power_cut_at_every_point_leaves_the_state_before_or_after`".to_string()
+            }
             None => "nothing".to_string(),
         };
         table += &format!("| `{name}` |{what} | {by} |\n");
@@ -116,6 +131,7 @@ fn every_planted_bug_is_found_by_what_the_board_says() {
         let found = match row {
             Some((_, Trace(trace))) => by_trace(trace, *mutant),
             Some((_, Lives(lives))) => by_lives(*lives, *mutant),
+            Some((_, Cuts)) => by_cuts(*mutant),
             None => None,
         };
         println!("{name}: {}", found.as_deref().unwrap_or("NOT FOUND"));

@@ -141,7 +141,7 @@ fn save_all(store: &mut Store<'_>, disk: &mut SimDisk, saves: &[Vec<u8>]) {
 }
 
 #[test]
-fn a_power_cut_at_every_point_leaves_the_state_before_or_after() {
+pub fn a_power_cut_at_every_point_leaves_the_state_before_or_after() {
     let (mut memory, mut images) = (Memory::new(), 0u64);
     for seed in 1..=6 {
         let mut script = Script::new(seed);

@@ -196,12 +196,13 @@ impl Master<'_> {
     }
 
     /// The registry has a mark. `UnknownAgent`, `OutOfTurn` for one that nobody waits for.
-    pub(super) fn marked(&mut self, agent: Id) -> Result<(), Refusal> {
+    pub(super) fn marked(&mut self, cx: &mut Cx<'_>, agent: Id) -> Result<(), Refusal> {
         let row = self.agents.get_mut(agent).ok_or(Refusal::UnknownAgent)?;
         row.marks = row.marks.checked_sub(1).ok_or(Refusal::OutOfTurn)?;
         if row.has_chore() {
             self.counters.chores = self.counters.chores.saturating_add(1);
         }
+        self.shut_down(cx, agent);
         Ok(())
     }
 

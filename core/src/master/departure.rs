@@ -5,7 +5,7 @@
 //! `Master::exited`, `markUnreachable`, `markGone`, `removeSlave`.
 
 use super::image::key_hash;
-use super::rows::{AgentState, BY_ID, BY_KEY, Farewell};
+use super::rows::{Agent, AgentState, BY_ID, BY_KEY, Farewell};
 use super::{CHORE_BATCH, Cx, Fact, Master, Output};
 use crate::Refusal;
 use crate::mutant::{Mutant, planted};
@@ -163,15 +163,26 @@ impl Master<'_> {
         }
     }
 
-    /// Sends an agent away: it ends everything and itself, and its tasks are told lost at once.
+    /// Sends an agent away: it ends everything and itself, and its tasks are told lost, as soon as the
+    /// registry has it.
     pub(super) fn send_away(&mut self, cx: &mut Cx<'_>, agent: Id, farewell: Farewell) {
-        let message = match farewell {
+        self.lose(cx, agent, farewell);
+        self.shut_down(cx, agent);
+    }
+
+    /// Tells an agent that was sent away to end itself. Whoever leads next is to know of it, so not
+    /// before the registry does.
+    pub(super) fn shut_down(&mut self, cx: &mut Cx<'_>, agent: Id) {
+        let waits = |row: &Agent| row.marks > 0;
+        if !self.was_sent_away(agent) || self.agents.get_ref(agent).is_some_and(waits) {
+            return;
+        }
+        let message = match self.farewell(agent) {
             Farewell::Gone => "an operator marked this agent gone",
             Farewell::Down => "the machine goes down for maintenance",
-            Farewell::Silent | Farewell::Left => "",
+            Farewell::Silent | Farewell::Left => return,
         };
         self.order(cx, agent, AgentEvent::Shutdown { message }, &[]);
-        self.lose(cx, agent, farewell);
     }
 
     /// MARK_AGENT_GONE: it will not come back, an operator says; nor may it (Mesos: `markGone`).

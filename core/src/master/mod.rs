@@ -529,7 +529,7 @@ impl<'a> Master<'a> {
             Input::Machine { planned, down } => self.recall_machine(&planned, down),
             Input::Removed { framework } => self.recall_removed(framework),
             Input::Owned(owned) => self.recall_owned(owned),
-            Input::Marked { agent } => self.marked(agent),
+            Input::Marked { agent } => self.marked(cx, agent),
         }
     }
 

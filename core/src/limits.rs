@@ -55,6 +55,10 @@ pub const EDITS_MAX: usize = 64;
 pub const EDIT_MAX: usize = 512;
 /// Bytes of one part of a whole registry: it goes in a datagram that no network splits.
 pub const PIECE_MAX: usize = 1024;
+/// Bytes of what one datagram carries where none larger than 576 bytes comes through, as RFC 791 promises.
+pub const PART_MAX: usize = 384;
+/// Parts of what is said in more than one datagram.
+pub const PARTS_MAX: usize = 4;
 /// Bytes of the list of masters that a bootstrap agrees on.
 pub const MASTERS_TEXT_MAX: usize = 768;
 

@@ -11,7 +11,8 @@ use super::check::{Check, Fault, Malformed, count, nothing_to_check, require, te
 use super::ids::Generation;
 use super::seq::{Seq, items};
 use crate::limits::{
-    DELTA_MAX, EDIT_MAX, EDITS_MAX, MASTERS_MAX, MASTERS_TEXT_MAX, MESSAGE_MAX, NAME_MAX, PIECE_MAX,
+    DELTA_MAX, EDIT_MAX, EDITS_MAX, MASTERS_MAX, MASTERS_TEXT_MAX, MESSAGE_MAX, NAME_MAX, PART_MAX,
+    PARTS_MAX, PIECE_MAX,
 };
 use crate::registry::meta::META_MAX;
 
@@ -300,6 +301,17 @@ pub enum Gossip<'a> {
         /// As they reach it.
         hostname: &'a str,
     },
+    /// In an envelope, a part of what a network does not carry whole.
+    Part {
+        /// The counter of the envelope that has the first part.
+        of: u64,
+        /// Which one it is, from 0.
+        at: u8,
+        /// How many there are.
+        count: u8,
+        /// The part; all of them together are a head.
+        bytes: &'a [u8],
+    },
 }
 
 impl Check for Row {
@@ -387,6 +399,13 @@ impl Check for Gossip<'_> {
             Self::Join(join) => text("join.address", join.address, NAME_MAX),
             Self::Joined(joined) => joined.check(),
             Self::Called { hostname } => text("called.hostname", hostname, NAME_MAX),
+            Self::Part { at, count: parts, bytes, .. } => {
+                let most = Fault::Above(PARTS_MAX as u64);
+                require(usize::from(*parts) <= PARTS_MAX, "part.count", most)?;
+                require(at < parts, "part.at", Fault::Above(u64::from(parts.saturating_sub(1))))?;
+                let max = Fault::TooLong(count(PART_MAX));
+                require(bytes.len() <= PART_MAX, "part.bytes", max)
+            }
         }
     }
 }

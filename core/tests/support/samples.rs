@@ -619,6 +619,7 @@ pub fn all() -> Vec<(&'static str, Head<'static>)> {
             })),
         ),
         ("gossip.called", gossip(Gossip::Called { hostname: "leader.example" })),
+        ("gossip.part", gossip(Gossip::Part { of: 7, at: 2, count: 3, bytes: &[5; 100] })),
         (
             "event.subscribed",
             Head::Event(Event::Subscribed {

@@ -403,6 +403,7 @@ impl Maker<'_> {
             | Gossip::Replica(_)
             | Gossip::Envelope(_)
             | Gossip::Called { .. }
+            | Gossip::Part { .. }
             | Gossip::Join(_)
             | Gossip::Joined(_) => Ok(None),
         }

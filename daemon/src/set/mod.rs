@@ -10,6 +10,7 @@
 //! | `roster` | who the masters are, and how an operator changes it |
 //! | `origin` | a registry as a text, taken from one master and given to another |
 //! | `sealed` | datagrams, which nobody else can read or write |
+//! | `parts` | what a network does not carry whole |
 //! | `peers` | who was heard, from where, and which of them leads |
 //! | `node` | the IO side of the election: gossip, disk, and what the master is told |
 //! | `kept` | what the leader decided and all of them keep |
@@ -30,6 +31,7 @@ pub(crate) mod join;
 pub(crate) mod kept;
 pub(crate) mod node;
 pub(crate) mod origin;
+mod parts;
 mod peers;
 mod redo;
 pub(crate) mod roster;

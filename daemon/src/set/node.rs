@@ -26,6 +26,7 @@ use super::bootstrap::Identity;
 use super::cells::{self, Cells, Name, Stored};
 use super::kept::{About, Rows};
 use super::origin::Origin;
+use super::parts::{Narrow, Wholes, parts};
 use super::peers::Peers;
 use super::redo;
 use super::roster::{self, Changes, REMOVED};
@@ -86,6 +87,8 @@ pub(crate) struct SetNode {
     pub(super) address: String,
     nonce: u32,
     counter: Cell<u64>,
+    narrow: RefCell<Narrow>,
+    wholes: RefCell<Wholes>,
     /// When others were told its host's name last.
     said_name: Cell<Option<Time>>,
     /// The newest that was handed to the disk.
@@ -148,6 +151,8 @@ impl SetNode {
             address,
             nonce,
             counter: Cell::new(0),
+            narrow: RefCell::default(),
+            wholes: RefCell::default(),
             said_name: Cell::new(None),
             facts: RefCell::default(),
             peers: RefCell::default(),
@@ -251,13 +256,16 @@ impl SetNode {
     }
 }
 
+/// Our own types have no way to fail.
+fn encoded(head: &Head<'_>) -> Vec<u8> {
+    postcard::to_allocvec(head).unwrap_or_default()
+}
+
 /// What goes out.
 impl SetNode {
     /// Seals something that this master says.
-    fn seal(&self, head: &Head<'_>) -> Vec<u8> {
+    fn seal(&self, head: &[u8]) -> Vec<u8> {
         self.counter.set(self.counter.get() + 1);
-        // Our own types have no way to fail.
-        let head = postcard::to_allocvec(head).unwrap_or_default();
         let (incarnation, me) = {
             let facts = self.facts.borrow();
             (facts.incarnation, facts.me)
@@ -267,7 +275,7 @@ impl SetNode {
             nonce: self.nonce,
             counter: self.counter.get(),
             address: &self.address,
-            head: &head,
+            head,
         }));
         let envelope = postcard::to_allocvec(&envelope).unwrap_or_default();
         self.keys.seal(me, &self.key, &envelope)
@@ -286,7 +294,7 @@ impl SetNode {
 
     /// To everybody: where they were heard, and where the list says that they are.
     fn broadcast(&self, head: &Head<'_>) {
-        let datagram = self.seal(head);
+        let datagram = self.seal(&encoded(head));
         let mut places: Vec<SocketAddr> = self.peers.borrow().places().collect();
         places.extend(self.places.borrow().iter());
         places.sort_unstable();
@@ -295,10 +303,16 @@ impl SetNode {
     }
 
     fn send(&self, to: u8, head: &Head<'_>) {
-        let datagram = self.seal(head);
         // One that was not heard yet hears it when it has said something.
-        let place = self.peers.borrow().place_of(to);
-        place.iter().for_each(|place| self.send_to(&datagram, *place));
+        let Some(place) = self.peers.borrow().place_of(to) else { return };
+        let head = encoded(head);
+        self.send_to(&self.seal(&head), place);
+        if self.narrow.borrow_mut().needs_parts(to, &head, clock::now()) {
+            for part in parts(&head, self.counter.get() + 1) {
+                self.send_to(&self.seal(&encoded(&Head::Gossip(part))), place);
+                self.count("gossip_parts_total");
+            }
+        }
     }
 
     /// A datagram that the kernel does not take is lost, as any other may be.
@@ -445,6 +459,7 @@ impl SetNode {
             | Gossip::Turned { .. }
             | Gossip::Join(_)
             | Gossip::Called { .. }
+            | Gossip::Part { .. }
             | Gossip::Joined(_) => Err(Dropped::Malformed),
         }
     }
@@ -477,6 +492,17 @@ impl SetNode {
             Gossip::Called { hostname } => {
                 self.peers.borrow_mut().call(sender, hostname);
                 self.follow(clock::now());
+            }
+            Gossip::Part { of, at, count, bytes } => {
+                let part = (of, at, count);
+                let whole = self.wholes.borrow_mut().put(sender, envelope.nonce, part, bytes);
+                match whole.as_deref().map(decode) {
+                    None => {}
+                    Some(Ok(Head::Gossip(Gossip::Replica(replica)))) => {
+                        self.port.put(&Input::Replica { from: sender, replica });
+                    }
+                    Some(_) => return Err(Dropped::Malformed),
+                }
             }
             Gossip::Digest(_)
             | Gossip::Envelope(_)

@@ -456,6 +456,61 @@ fn datagrams_that_are_lost_elect_nobody_and_keep_no_change_from_being_made() {
 }
 
 #[test]
+fn a_network_that_carries_576_bytes_and_drops_the_rest_keeps_no_change_from_being_made() {
+    if !needs_root() {
+        return;
+    }
+    let world = World::new();
+    let Some(lan) = or_skipped(Lan::new(&world, 3)) else { return };
+    let all = [0, 1, 2];
+    if let Err(why) = all.iter().try_for_each(|at| lan.narrow(*at, 576)) {
+        return println!("SKIPPED: the kernel drops no datagram by its length: {why}");
+    }
+    let masters = lan.masters(&["--bootstrap"]);
+    masters.iter().for_each(|process| process.says("master at 10.79.0."));
+    let first = lan.leader(&all);
+    let epoch = || lan.got(first, "/health")["epoch"].clone();
+    let (before, list) = (epoch(), lan.list());
+    let told = |words: &[&str]| {
+        let said = lan.start(0, &[words, &["--insecure", "--master", &list]].concat()).end();
+        assert_eq!(said.status, 0, "{words:?}: {}", said.err);
+        said.out
+    };
+    // As much as a change has room for, and more than a datagram has there.
+    let value = "v".repeat(4_000);
+    for key in ["one", "two", "three"] {
+        told(&["store", "put", key, &value]);
+    }
+    assert_eq!(epoch(), before, "nobody else was elected");
+    // And so has a whole registry that one of them does not have: it follows, and the change is made without
+    // the third.
+    let second = all.into_iter().find(|at| *at != first).unwrap();
+    let third = 3 - first - second;
+    let mut masters = masters.map(Some);
+    let end = |process: &mut Option<Process>| {
+        let process = process.take().unwrap();
+        process.signal(Signal::TERM);
+        assert_eq!(process.end().status, 0);
+    };
+    end(&mut masters[second]);
+    for key in ["four", "five", "six"] {
+        told(&["store", "put", key, &value]);
+    }
+    let key = world.path("gossip.key").display().to_string();
+    let work_dir = world.path(&format!("m{second}")).display().to_string();
+    let begin = ["master", "--insecure", "--ip", &lan.host(second), "--work-dir", &work_dir];
+    let again = lan.start(second, &[&begin[..], &["--gossip-key-file", &key]].concat());
+    masters[second] = Some(again);
+    lan.leader(&all);
+    end(&mut masters[third]);
+    told(&["store", "put", "seven", &value]);
+    assert_eq!(told(&["store", "get", "four"]).trim(), value);
+    masters.iter_mut().filter(|process| process.is_some()).for_each(end);
+    drop(lan);
+    world.nothing_is_left();
+}
+
+#[test]
 fn machines_whose_clocks_are_years_apart_make_one_cluster() {
     if !needs_root() {
         return;

@@ -83,15 +83,27 @@ impl<'w> Lan<'w> {
     /// Of the datagrams that arrive at a machine so many of a hundred are lost, by chance; an error where
     /// the kernel has no filter for that.
     pub(crate) fn lose(&self, at: usize, percent: u64) -> Result<(), String> {
-        let name = &self.machines[at].name;
         // Classic BPF: of UDP, and with a random word below the threshold, the packet is dropped.
         let below = percent * (1 << 32) / 100;
-        let program =
-            format!("6,48 0 0 23,21 0 3 17,32 0 0 4294963256,53 1 0 {below},6 0 0 2,6 0 0 0");
+        self.filter(
+            at,
+            &format!("6,48 0 0 23,21 0 3 17,32 0 0 4294963256,53 1 0 {below},6 0 0 2,6 0 0 0"),
+        )
+    }
+
+    /// No datagram arrives at a machine that takes more than so many bytes, and nobody is told; an error
+    /// as above.
+    pub(crate) fn narrow(&self, at: usize, bytes: u64) -> Result<(), String> {
+        // Of UDP, and with a length by its IP header above that, the packet is dropped.
+        self.filter(at, &format!("6,48 0 0 23,21 0 3 17,40 0 0 16,37 0 1 {bytes},6 0 0 2,6 0 0 0"))
+    }
+
+    fn filter(&self, at: usize, program: &str) -> Result<(), String> {
+        let name = &self.machines[at].name;
         let _ = tc(name, &["qdisc", "delete", "dev", "cable", "clsact"]);
         tc(name, &["qdisc", "add", "dev", "cable", "clsact"])?;
         let filter = ["filter", "add", "dev", "cable", "ingress", "bpf", "da", "bytecode"];
-        tc(name, &[&filter[..], &[&program]].concat())
+        tc(name, &[&filter[..], &[program]].concat())
     }
 
     /// Where the masters of the first three machines are, as flags take it.

@@ -32,7 +32,7 @@ use crate::isolators::{
 };
 use crate::keeper::end_left;
 use crate::keeper::protocol::{
-    self, CGROUPS_MAX, Launch, Left, Namespaces, Request, Trouble, User, path_text,
+    self, CGROUPS_MAX, Launch, Left, Namespaces, Request, Trouble, User, WAITS_SINCE, path_text,
 };
 use crate::keeper::wall::Wall;
 use crate::sys::{Device, Failure, Sys, Version};
@@ -310,6 +310,8 @@ pub struct Isolation<'s> {
     host: Option<Host>,
     /// Every task has mounts of its own, unless it has a root of its own.
     is_parted: bool,
+    /// The keeper has a process wait.
+    has_wait: bool,
 }
 
 impl<'s> Isolation<'s> {
@@ -338,8 +340,19 @@ impl<'s> Isolation<'s> {
         let names: Vec<&str> = isolators.iter().map(|(name, _)| *name).collect();
         let host =
             Host::new(&names, &options.writable).filter(|_| options.keeper_version >= host::SINCE);
-        let own =
-            Self { sys, cgroups, isolators, off, provisioner, mounts, work_dir, host, is_parted };
+        let has_wait = options.keeper_version >= WAITS_SINCE;
+        let own = Self {
+            sys,
+            cgroups,
+            isolators,
+            off,
+            provisioner,
+            mounts,
+            work_dir,
+            host,
+            is_parted,
+            has_wait,
+        };
         Ok((own, degraded))
     }
 
@@ -584,6 +597,12 @@ impl<'s> Isolation<'s> {
     /// Whether a container has to be [isolated](Self::isolate) when its process exists, which takes time.
     pub fn isolates(&self) -> bool {
         self.isolators.iter().any(|(name, _)| name.starts_with(exec::PREFIX))
+    }
+
+    /// Whether that is to be while its process [waits](Request::waiting) for the word to become its program; no
+    /// keeper of an older release has it wait, and there it is when the program runs.
+    pub fn isolates_first(&self) -> bool {
+        self.has_wait && self.isolates()
     }
 
     /// The container's process exists: `pid`. Once for each.

@@ -117,6 +117,15 @@ fn requests() -> Vec<(&'static str, Request)> {
             Request::LaunchOn { launch: Box::new(launch()), walls: walls(), stdio: Stdio::Kept },
         ),
         ("request.terminals", Request::Terminals),
+        (
+            "request.launch-waiting",
+            Request::LaunchWaiting {
+                launch: Box::new(launch()),
+                walls: walls(),
+                stdio: Stdio::Files,
+            },
+        ),
+        ("request.go", Request::Go { container, deadline_us: 1 << 33 }),
         ("request.launch-with", Request::LaunchWith { launch: Box::new(launch()), walls: walls() }),
         (
             "request.enter-behind",
@@ -254,6 +263,7 @@ fn replies() -> Vec<(&'static str, Reply)> {
         ("reply.busy", Reply::Busy { running: 3 }),
         ("reply.lent", Reply::Lent { container: Some(container) }),
         ("reply.lent-all", Reply::Lent { container: None }),
+        ("reply.waits", Reply::Waits { container, attempt, pid: 77 }),
     ]
 }
 

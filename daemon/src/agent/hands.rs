@@ -309,7 +309,41 @@ impl AgentNode {
         }
     }
 
-    /// Has isolators do what they can only do to a process that exists; why it may not be then.
+    /// Waits for what becomes of a launch. Where isolators have something to do to a process that exists, it
+    /// waits for them before it becomes its program.
+    async fn begun(
+        &self,
+        id: ContainerId,
+        container: &Container,
+        request: &mut Request,
+    ) -> Result<u32, String> {
+        let isolation = Arc::clone(&self.containers.isolation);
+        if !isolation.isolates_first() {
+            return container.launched().await;
+        }
+        let Some(pid) = container.waits().await else { return container.launched().await };
+        let at = self.containers.at(id);
+        let isolated = self.containers.by_hand(move || isolation.isolate(at, pid)).await;
+        let may = match isolated {
+            // They may have taken their time.
+            Ok(()) => self.in_session(container, request).await,
+            Err(error) => Err(error.to_string()),
+        };
+        if let Err(why) = may {
+            if container.launched.borrow().is_none() {
+                self.kill(id).await;
+            }
+            // Its end, which says no more than that it was killed.
+            let _ = container.launched().await;
+            return Err(why);
+        }
+        let deadline_us = request.launch_mut().map_or(0, |launch| launch.deadline_us);
+        self.keeper.send(&Request::Go { container: id, deadline_us });
+        container.launched().await
+    }
+
+    /// Has isolators do to a process that runs what they could not do before, for a keeper of an older
+    /// release; why it may not be then.
     async fn isolate(
         &self,
         id: ContainerId,
@@ -317,7 +351,8 @@ impl AgentNode {
         pid: u32,
     ) -> Result<(), String> {
         let isolation = Arc::clone(&self.containers.isolation);
-        if container.docker().is_some() || !isolation.isolates() {
+        let late = isolation.isolates() && !isolation.isolates_first();
+        if container.docker().is_some() || !late {
             return Ok(());
         }
         let at = self.containers.at(id);
@@ -373,12 +408,16 @@ impl AgentNode {
                 self.containers.by_hand(move || build(*ready, &isolation, token)).await?
             }
         };
+        if self.containers.isolation.isolates_first() {
+            request = request.waiting();
+        }
         *container.launched.borrow_mut() = None;
+        container.waits.set(None);
         let launched = async {
             loop {
                 self.in_session(container, &mut request).await?;
                 self.ask_for_task(id, container, request.clone(), terminal).await?;
-                let launched = container.launched().await;
+                let launched = self.begun(id, container, &mut request).await;
                 // A busy machine was slow: as long as a master answers, it may still begin.
                 let late = launched.as_ref().is_err_and(|why| why == fresh::TOO_LATE);
                 if !late || fresh::is_alone(&mut request) {

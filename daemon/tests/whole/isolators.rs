@@ -214,6 +214,89 @@ fn an_isolator_from_outside_is_asked_about_each_process_once_and_before_its_task
     end(&world, master, agent);
 }
 
+#[test]
+fn a_program_begins_when_isolators_from_outside_have_answered_and_never_if_they_refuse() {
+    if !needs_root() {
+        return;
+    }
+    let world = World::new();
+    let (ran, asked, answer) = (world.path("ran"), world.path("asked"), world.path("answer"));
+    // It gives a program that would begin by itself the time to.
+    let text = format!(
+        "#!/bin/sh\n[ $1 = isolate ] || exit 0\ncat > /dev/null\necho asked > {}\n\
+         for i in 1 2 3 4 5 6 7 8 9 10; do [ -e {} ] && break; sleep 0.1; done\n\
+         while [ ! -e {answer} ]; do sleep 0.05; done\ncat {answer}\n",
+        asked.display(),
+        ran.display(),
+        answer = answer.display(),
+    );
+    let path = world.path("isolator");
+    std::fs::write(&path, text).unwrap();
+    let mode = std::os::unix::fs::PermissionsExt::from_mode(0o755);
+    std::fs::set_permissions(&path, mode).unwrap();
+    let named = format!("exec:{}", path.display());
+    for isolation in [format!("--isolation=all,{named}"), format!("--isolation={named}")] {
+        std::fs::write(&answer, "{\"error\": \"not that one\"}").unwrap();
+        let master = world.master(&[]);
+        let writable = format!("--writable={}", world.path("").display());
+        let mut agent = master.agent(&[&isolation, &writable]);
+        let knows =
+            json!({"capabilities": [{"type": "MULTI_ROLE"}, {"type": "TASK_KILLING_STATE"}]});
+        let mut framework = Framework::subscribe(&master, &knows);
+        let line = format!("echo ran > {}; sleep 1000", ran.display());
+        let short = format!("echo ran > {}", ran.display());
+        let launch = |framework: &mut Framework, name: &str, line: &str| {
+            let offer = framework.offer();
+            let mut one = task(&offer, name, line);
+            one["command"]["user"] = json!("root");
+            framework.launch(&offer, &[one]);
+        };
+        launch(&mut framework, "refused", &short);
+        let status = framework.end_of("refused");
+        assert_eq!(status["state"], "TASK_FAILED", "{status}");
+        assert_eq!(status["reason"], "REASON_CONTAINER_LAUNCH_FAILED", "{status}");
+        assert!(status["message"].as_str().unwrap().contains("not that one"), "{status}");
+        assert!(!ran.exists(), "it ran before it was refused");
+        // Who is killed meanwhile never runs either.
+        let begin = |framework: &mut Framework, name: &str| {
+            std::fs::remove_file(&answer).unwrap();
+            std::fs::remove_file(&asked).unwrap();
+            launch(framework, name, &short);
+            eventually(|| asked.exists(), || "a question".to_owned());
+        };
+        begin(&mut framework, "killed");
+        framework.accepted("KILL", &json!({"task_id": {"value": "killed"}}));
+        while framework.status()["state"] != "TASK_KILLING" {}
+        std::fs::write(&answer, "{}").unwrap();
+        let status = framework.end_of("killed");
+        assert_eq!(status["state"], "TASK_KILLED", "{status}");
+        assert!(!ran.exists(), "it ran though it was killed");
+        // Nor does one whose agent has died: the next one does not know what it was told.
+        begin(&mut framework, "lost");
+        agent.kill();
+        std::fs::write(&answer, "{}").unwrap();
+        agent.start();
+        let status = framework.end_of("lost");
+        assert_ne!(status["state"], "TASK_FINISHED", "{status}");
+        assert!(!ran.exists(), "it ran though nobody has said that it may");
+        launch(&mut framework, "runs", &line);
+        loop {
+            let status = framework.status();
+            match (status["task_id"]["value"].as_str(), status["state"].as_str()) {
+                (Some("runs"), Some("TASK_RUNNING")) => break,
+                // That offer was of the agent's session before.
+                (Some("runs"), Some("TASK_DROPPED")) => launch(&mut framework, "runs", &line),
+                (Some("runs"), Some("TASK_STARTING")) => {}
+                _ => assert_ne!(status["task_id"]["value"], "runs", "{status}"),
+            }
+        }
+        eventually(|| ran.exists(), || "its run".to_owned());
+        std::fs::remove_file(&ran).unwrap();
+        framework.accepted("TEARDOWN", &Value::Null);
+        end(&world, master, agent);
+    }
+}
+
 /// Asks its agent for a container inside of its own.
 const ASKS: &str = r#"
 call='{"type": "LAUNCH_CONTAINER", "launch_container": {"container_id": {"value": "kid",

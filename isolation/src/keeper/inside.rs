@@ -26,7 +26,7 @@ use rustix::net::{
 use rustix::process::{Signal, WaitOptions, getpid};
 use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 
-use super::child::{Plan, Report, Trouble, became_program};
+use super::child::{Plan, Report, Trouble, became_program, gave_back_as_program};
 use super::init::{self, watch};
 use super::protocol::{DESCRIPTORS, Namespaces, Step};
 use super::stat::Stat;
@@ -268,7 +268,7 @@ fn beside(plan: &Plan<'_>, place: &Place<'_>, channel: BorrowedFd<'_>) -> Result
     let inner = inner.map_err(|errno| refused(errno, place.of))?;
     match trouble {
         Some(trouble) => Err(trouble),
-        None if became_program(inner) => Ok(Started { inner, signals, lent: Vec::new() }),
+        None if gave_back_as_program(inner) => Ok(Started { inner, signals, lent: Vec::new() }),
         None => Err(died(inner)),
     }
 }
@@ -311,12 +311,13 @@ fn settle(inner: u32, ours: &OwnedFd, channel: BorrowedFd<'_>) -> Result<Vec<Own
             continue;
         }
         let [report, word] = ready.map(|fd| !fd.revents().is_empty());
-        if word && !init::take_word(inner, channel) {
+        if word && !init::take_word_for(inner, Some(ours.as_fd()), channel) {
             return Err((Step::Channel, libc::EPIPE));
         }
         match if report { hear(ours, RecvFlags::DONTWAIT) } else { Heard::Nothing } {
             Heard::Started(own) => lent = own,
             Heard::Report(Report::Failed(trouble)) => return Err(trouble),
+            Heard::Report(Report::Waits) => Report::Waits.send(channel),
             Heard::Closed if became_program(inner) => return Ok(lent),
             Heard::Closed => return Err(died(inner)),
             Heard::Report(_) | Heard::Nothing => {}

@@ -85,6 +85,8 @@ struct Task {
     group: Option<ContainerId>,
     /// It borrowed the keeper's memory on its way.
     borrowed: bool,
+    /// It waits for its agent's word before it becomes the program, or will.
+    waits: bool,
     /// It is in the file, for the keeper that comes after this one.
     recorded: bool,
     /// Bit n: it has a directory in `parents[n]`,
@@ -187,19 +189,26 @@ impl Tasks {
         starting.filter_map(|(&container, task)| Some((container, task.channel.as_ref()?)))
     }
 
-    /// Starts a task. What becomes of it is said now or later.
-    pub(super) fn launch(&mut self, launch: &Launch, walls: &[Wall], on: On) {
-        if let Err(trouble) = self.try_launch(launch, walls, on) {
+    /// Starts a task, which waits for a word before it becomes the program if `waits`. What becomes of it is
+    /// said now or later.
+    pub(super) fn launch(&mut self, launch: &Launch, walls: &[Wall], on: On, waits: bool) {
+        if let Err(trouble) = self.try_launch(launch, walls, on, waits) {
             self.leave_groups();
             self.refuse(launch.container, Asked::Launch, trouble);
         }
     }
 
-    fn try_launch(&mut self, launch: &Launch, walls: &[Wall], on: On) -> Result<(), Trouble> {
+    fn try_launch(
+        &mut self,
+        launch: &Launch,
+        walls: &[Wall],
+        on: On,
+        waits: bool,
+    ) -> Result<(), Trouble> {
         self.admit(launch)?;
         let stdio = on.stdio;
         let (given, terminal) = self.ends(on)?;
-        let plan = Plan::new(launch, walls, &self.origin)?.with(c"", stdio);
+        let plan = Plan::new(launch, walls, &self.origin)?.with(c"", stdio).waiting(waits);
         let (cgroups, around) = self.places_of(launch)?;
         let unified = launch.cgroups.iter().find(|cgroup| cgroup.unified);
         let unified = unified.map(|cgroup| {
@@ -234,6 +243,7 @@ impl Tasks {
             badness: launch.oom_score_adj,
             group,
             borrowed: how.borrows,
+            waits,
             recorded: false,
             cgroups,
             around,
@@ -271,7 +281,7 @@ impl Tasks {
             None if beside.parts == 0 => &none,
             None => return Err((Step::Inside, 0)),
         };
-        let plan = Plan::new(launch, walls, &self.origin)?.with(below, stdio);
+        let plan = Plan::new(launch, walls, &self.origin)?.with(below, stdio).beside();
         let plan = plan.no_better_than(beside.badness, &self.origin);
         let (ours, theirs) = channel()?;
         let from_us = sys::boottime_us();
@@ -405,6 +415,10 @@ impl Tasks {
         };
         match (hear(channel, RecvFlags::DONTWAIT), task.namespaced) {
             (Heard::Report(Report::Failed(trouble)), _) => self.failed(container, trouble),
+            (Heard::Report(Report::Waits), _) => {
+                let Left { attempt, pid, .. } = task.left;
+                self.said.push(Reply::Waits { container, attempt, pid });
+            }
             (Heard::Started(lent), _) => {
                 task.lent = Lent::of(task.parts, lent);
                 self.runs(container);
@@ -426,6 +440,29 @@ impl Tasks {
         task.state = State::Running;
         let Left { attempt, pid, from_us, .. } = task.left;
         self.said.push(Reply::Launched { container, attempt, pid, started_us: from_us });
+    }
+
+    /// Has a task that waits for it become its program, unless it is later than that then. One that does not
+    /// wait any more has told why.
+    pub(super) fn go(&mut self, container: ContainerId, deadline_us: u64) {
+        let Some(task) = self.held.get_mut(&container).filter(|task| task.is_waiting()) else {
+            return;
+        };
+        task.waits = false;
+        let flags = SendFlags::DONTWAIT | SendFlags::NOSIGNAL;
+        // Who has ended is about to be collected.
+        let _ = task.channel.as_ref().map(|to| send(to, &deadline_us.to_le_bytes(), flags));
+    }
+
+    /// Ends what waits for the word of an agent that is gone: nobody knows what became of what that
+    /// waited for.
+    pub(super) fn end_waiting(&mut self) {
+        let waiting = self.held.iter().filter(|(_, task)| task.is_waiting());
+        let waiting: Vec<_> = waiting.map(|(&container, _)| container).collect();
+        for container in waiting {
+            self.kill(container);
+            self.failed(container, (Step::Died, libc::SIGKILL));
+        }
     }
 
     /// The program will not run. Its process ends by itself and is collected as nobody's.
@@ -664,6 +701,7 @@ impl Task {
             inside: None,
             group: None,
             borrowed: false,
+            waits: false,
             recorded: true,
             cgroups: 0,
             around: None,
@@ -675,6 +713,10 @@ impl Task {
 
     const fn is_alive(&self) -> bool {
         matches!(self.state, State::Starting | State::Running)
+    }
+
+    fn is_waiting(&self) -> bool {
+        self.waits && self.state == State::Starting
     }
 
     /// As an agent is told.

@@ -87,6 +87,8 @@ fn main() {
             a_process_beside_a_task_ends_by_itself_or_with_it,
             what_an_agent_gives_is_what_a_process_beside_a_task_reads_and_writes,
             a_task_is_not_heard_by_any_keeper,
+            who_waits_for_a_word_runs_nothing_before_it,
+            who_waits_ends_with_the_agent_that_asked_for_it,
         }
         agents::{
             an_agent_that_was_killed_finds_its_tasks_and_their_ends,
@@ -123,6 +125,7 @@ fn main() {
             who_has_processes_of_its_own_beside_a_task_sees_itself_alone,
             tasks_of_a_group_have_their_processes_in_common,
             a_group_ends_with_its_last_task_and_with_its_keeper,
+            who_waits_in_namespaces_runs_nothing_before_its_word,
             each_step_that_fails_is_named,
         }
     };

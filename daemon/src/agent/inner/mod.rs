@@ -712,6 +712,6 @@ impl AgentNode {
     /// Whose files those of a container are, by name.
     pub(super) fn owner_of_files(&self, id: ContainerId) -> String {
         let inner = self.inners.all(|inner| inner.id == id);
-        inner.first().map_or_else(|| self.containers.names(id).user, |inner| inner.owner.clone())
+        inner.first().map_or_else(|| self.containers.names(id).user, |inner| inner.user.clone())
     }
 }

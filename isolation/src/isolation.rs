@@ -525,14 +525,18 @@ impl<'s> Isolation<'s> {
         use isolators::Error as Of;
         let capabilities = limits.effective_capabilities.or(limits.bounding_capabilities);
         let named = matches!(&limits.seccomp, Some(Seccomp::Profile(_)));
-        let volume = |is: fn(&Source) -> bool| limits.volumes.iter().any(|one| is(&one.source));
-        let host = volume(|source| matches!(source, Source::Host(_)));
-        let sandbox = volume(|source| matches!(source, Source::Sandbox { .. }));
-        let secret = volume(|source| matches!(source, Source::Secret(_)));
+        for volume in &limits.volumes {
+            let isolator = match &volume.source {
+                Source::Host(_) => "volume/host_path",
+                Source::Sandbox { .. } => "volume/sandbox_path",
+                Source::Secret(_) => "volume/secret",
+            };
+            if !self.names().contains(&isolator) {
+                let path = volume.container_path.clone();
+                return Err(Error::Isolator(isolator, Of::Volume(path, "this isolator is off")));
+            }
+        }
         for (asks, isolator, error) in [
-            (host, "volume/host_path", Of::Off("a path of the host")),
-            (sandbox, "volume/sandbox_path", Of::Off("a part of a sandbox")),
-            (secret, "volume/secret", Of::Off("a secret")),
             (limits.hostname.is_some(), "namespaces/uts", Of::Off("a name of the host of its own")),
             (limits.ipc == Some(Ipc::Private), "namespaces/ipc", Of::Off("IPC of its own")),
             (limits.shm_bytes.is_some(), "namespaces/ipc", Of::Off("shared memory of its own")),
@@ -864,6 +868,8 @@ fn chosen(options: &Options) -> Result<Vec<(&'static Entry, bool)>, NotHere> {
         "process" => ["posix/cpu", "posix/mem"].contains(&entry.name),
         "posix/disk" => entry.name == "disk/du",
         "disk/xfs" => entry.name == "disk/quota",
+        "linux/devices" => entry.name == "cgroups/devices",
+        "linux/rlimits" => entry.name == "posix/rlimits",
         name => name == entry.name,
     };
     // What stands for whatever there is promises nothing of each.
@@ -1047,6 +1053,9 @@ pub(crate) mod tests {
         let sys = Fake::v1();
         let cgroups = ["cgroups/cpu", "cgroups/mem", "cgroups/pids"];
         assert_eq!(isolation(&sys, &["cgroups"]).names(), cgroups);
+        let called = ["linux/rlimits", "linux/devices", "posix/disk", "process"];
+        let are = ["posix/rlimits", "posix/cpu", "posix/mem", "cgroups/devices", "disk/du"];
+        assert_eq!(isolation(&sys, &called).names(), are);
         let unnamed = REGISTRY.iter().filter(|entry| !entry.named);
         assert_eq!(isolation(&sys, &["all"]).names().len(), unnamed.count());
     }

@@ -411,6 +411,7 @@ impl AgentNode {
         if self.containers.isolation.isolates_first() {
             request = request.waiting();
         }
+        let volumes = request.volumes();
         *container.launched.borrow_mut() = None;
         container.waits.set(None);
         let launched = async {
@@ -433,7 +434,7 @@ impl AgentNode {
             // What went wrong first is what is told.
             let _ = self.containers.by_hand(move || isolation.cleanup(at)).await;
         }
-        launched
+        launched.map_err(|why| with_volumes(why, &volumes))
     }
 
     /// Waits for the kernel to say that a container ran into a limit, and ends it then.
@@ -666,6 +667,15 @@ impl AgentNode {
     }
 }
 
+/// Why something was not launched: of a mount, which ones there were to be.
+fn with_volumes(why: String, volumes: &[String]) -> String {
+    let mount = mesita_isolation::keeper::protocol::Step::Bind.sentence();
+    match why.strip_prefix(mount) {
+        Some(errno) if !volumes.is_empty() => format!("{mount} ({}){errno}", volumes.join(", ")),
+        _ => why,
+    }
+}
+
 /// How far two may go together, each with its limit, if it has one, and what it asked for: who has no
 /// limit of its own goes as far as it asked, as long as another has one.
 fn together(one: (Option<Cap>, u64), other: (Option<Cap>, u64)) -> Option<Cap> {
@@ -726,6 +736,19 @@ pub(super) fn cut(message: &str) -> &str {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_could_not_be_mounted_is_named() {
+        let told = |why: &str, volumes: &[&str]| {
+            let volumes: Vec<String> = volumes.iter().map(|&one| one.to_owned()).collect();
+            with_volumes(why.to_owned(), &volumes)
+        };
+        let all = ["`data` of `/srv/a`", "`key`"];
+        let named = told("cannot mount a volume: No such file", &all);
+        assert_eq!(named, "cannot mount a volume (`data` of `/srv/a`, `key`): No such file");
+        assert_eq!(told("cannot mount a volume: x", &[]), "cannot mount a volume: x");
+        assert_eq!(told("cannot make the process", &all), "cannot make the process");
+    }
 
     #[test]
     fn limits_add_up_with_what_those_without_asked_for_and_none_at_all_is_more() {

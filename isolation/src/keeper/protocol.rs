@@ -205,6 +205,17 @@ impl Request {
         launch.user.as_ref()
     }
 
+    /// What it finds mounted, as people call that: where, and what of the host it is.
+    pub fn volumes(&self) -> Vec<String> {
+        let (Self::LaunchWith { walls, .. }
+        | Self::LaunchOn { walls, .. }
+        | Self::LaunchWaiting { walls, .. }) = self
+        else {
+            return Vec::new();
+        };
+        walls.iter().filter_map(Wall::volume).collect()
+    }
+
     /// The same for a process beside a task.
     pub fn enter(enter: Enter, below: CString, stdio: Stdio, walls: Vec<Wall>) -> Self {
         let enter = Box::new(enter);

@@ -218,6 +218,17 @@ pub struct Bind {
 }
 
 impl Wall {
+    /// What is mounted by it, if it may be that there is nothing to be mounted, or nowhere to.
+    pub(super) fn volume(&self) -> Option<String> {
+        if let Self::Secret { to, .. } = self {
+            return Some(format!("`{}`", to.to_string_lossy().escape_debug()));
+        }
+        let Self::Bind(Bind { root, from, to, .. }) = self else { return None };
+        let [root, from, to] = [root, from, to].map(|path| path.to_string_lossy());
+        let of = std::path::Path::new(&*root).join(&*from).display().to_string();
+        Some(format!("`{}` of `{}`", to.escape_debug(), of.trim_end_matches('/').escape_debug()))
+    }
+
     /// The step that fails if this does.
     pub(super) const fn step(&self) -> Step {
         match self {

@@ -16,6 +16,7 @@ use rustix::net::{RecvFlags, SendFlags, recv, send};
 use rustix::thread::UnshareFlags;
 
 use super::child::{Maps, Plan, Report, Trouble, WORD, gave_back_as_program};
+use super::group::Common;
 use super::inside::{self, Given};
 use super::protocol::{Namespaces, Step};
 use super::walls::part_mounts;
@@ -28,11 +29,12 @@ const NAME: &CStr = c"mesita-init";
 pub(super) fn run(
     plan: &Plan<'_>,
     given: Option<&Given>,
+    common: &Common<'_>,
     channel: BorrowedFd<'_>,
     joined: bool,
 ) -> i32 {
     let started = given.map_or(Ok(()), inside::take_over);
-    let started = started.and_then(|()| start(plan, channel, joined));
+    let started = started.and_then(|()| start(plan, common, channel, joined));
     serve(started, given.is_some(), inside::all(plan), channel)
 }
 
@@ -81,11 +83,13 @@ fn serve(
 /// this process was made, so that none is lost or acted upon before they are looked at.
 fn start(
     plan: &Plan<'_>,
+    common: &Common<'_>,
     channel: BorrowedFd<'_>,
     joined: bool,
 ) -> Result<(u32, SignalFd), Trouble> {
     plan.join(joined)?;
     plan.set_badness()?;
+    common.enter(plan)?;
     sys::close_all_but_on_any_kernel([channel.as_raw_fd()]);
     // Nothing depends on it.
     let _ = rustix::thread::set_name(NAME);

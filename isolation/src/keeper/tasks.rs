@@ -20,7 +20,7 @@ use rustix::net::{AddressFamily, RecvFlags, SendFlags, SocketFlags, SocketType, 
 
 use super::child::{Origin, Plan, REPORT, Report, Trouble, became_program};
 use super::exits::Exits;
-use super::group::Groups;
+use super::group::{Common, Commons, Groups};
 use super::init;
 use super::inside::{self, Given, Lent, Own, Place};
 use super::protocol::{
@@ -83,6 +83,8 @@ struct Task {
     inside: Option<ContainerId>,
     /// The group whose processes it is among.
     group: Option<ContainerId>,
+    /// What those are inside of that it has something in common with.
+    common: Option<ContainerId>,
     /// It borrowed the keeper's memory on its way.
     borrowed: bool,
     /// It waits for its agent's word before it becomes the program, or will.
@@ -115,6 +117,7 @@ pub(super) struct Tasks {
     containers_max: u32,
     exits: Exits,
     groups: Groups,
+    commons: Commons,
     cloner: Cloner,
     origin: Origin,
     /// The directories that cgroups of containers were in, with their hierarchy's kind.
@@ -149,6 +152,7 @@ impl Tasks {
             containers_max,
             exits,
             groups: Groups::default(),
+            commons: Commons::default(),
             cloner: Cloner::new()?,
             origin,
             parents: heapless::Vec::new(),
@@ -224,10 +228,13 @@ impl Tasks {
         }
         let group = plan.walls.group();
         let among = group.map(|of| self.groups.enter(of, &plan, &mut self.cloner)).transpose()?;
+        let common = self.commons.of(&plan, &mut self.cloner)?;
         let how = if among.is_some() { sys::Clone::default() } else { how(&plan) };
         let child = &mut |joined| match &among {
-            Some(place) => inside::run(&plan, place, given.as_ref(), theirs.as_fd(), joined),
-            None => child(&plan, given.as_ref(), theirs.as_fd(), joined),
+            Some(place) => {
+                inside::run(&plan, place, given.as_ref(), &common, theirs.as_fd(), joined)
+            }
+            None => child(&plan, given.as_ref(), &common, theirs.as_fd(), joined),
         };
         let pid = self.cloner.spawn(how, unified.as_ref().map(AsFd::as_fd), child);
         let pid = pid.map_err(|errno| (Step::Clone, errno))?;
@@ -242,6 +249,7 @@ impl Tasks {
             terminal,
             badness: launch.oom_score_adj,
             group,
+            common: plan.walls.common().next().map(|(of, _)| of),
             borrowed: how.borrows,
             waits,
             recorded: false,
@@ -290,8 +298,9 @@ impl Tasks {
         let parts = if own { beside.parts | libc::CLONE_NEWPID | libc::CLONE_NEWNS } else { 0 };
         let own = if own { Own::Processes(parts) } else { Own::Nothing };
         let place = Place { of: beside.left.pid, lent, own };
+        let none = Common::default();
         let child =
-            &mut |joined| inside::run(&plan, &place, given.as_ref(), theirs.as_fd(), joined);
+            &mut |joined| inside::run(&plan, &place, given.as_ref(), &none, theirs.as_fd(), joined);
         let pid = self.cloner.spawn(how, None, child).map_err(|errno| (Step::Clone, errno))?;
         drop(theirs);
         let (container, attempt) = (launch.container, launch.attempt);
@@ -585,6 +594,8 @@ impl Tasks {
     fn leave_groups(&mut self) {
         let held = &self.held;
         self.groups.keep(|of| held.values().any(|task| task.is_alive() && task.group == Some(of)));
+        self.commons
+            .keep(|of| held.values().any(|task| task.is_alive() && task.common == Some(of)));
     }
 
     /// Ends what runs beside a task that has ended.
@@ -700,6 +711,7 @@ impl Task {
             badness: 0,
             inside: None,
             group: None,
+            common: None,
             borrowed: false,
             waits: false,
             recorded: true,
@@ -781,7 +793,10 @@ impl Task {
 
 /// How the child of a plan is made.
 fn how(plan: &Plan<'_>) -> sys::Clone {
-    sys::Clone { borrows: plan.may_borrow(), ..flags(plan.namespaces(), plan.walls.flags()) }
+    // Those that it finds shared memory in it gets from there.
+    let mount = plan.namespaces().mount && !plan.walls.shares_memory();
+    let namespaces = Namespaces { mount, ..plan.namespaces() };
+    sys::Clone { borrows: plan.may_borrow(), ..flags(namespaces, plan.walls.made()) }
 }
 
 /// How a process with namespaces of its own is made.
@@ -798,11 +813,12 @@ pub(super) fn flags(namespaces: Namespaces, more: c_int) -> sys::Clone {
 fn child(
     plan: &Plan<'_>,
     given: Option<&Given>,
+    common: &Common<'_>,
     channel: std::os::fd::BorrowedFd<'_>,
     joined: bool,
 ) -> i32 {
     if plan.namespaces().pid {
-        return init::run(plan, given, channel, joined);
+        return init::run(plan, given, common, channel, joined);
     }
     let prepared = given
         .map_or(Ok(()), inside::take_over)

@@ -127,6 +127,25 @@ pub enum Wall {
     },
     /// What it finds of the machine's own files, in mounts of its own, where it has no other root.
     Host(Host),
+    /// Of a task behind walls of this kind, which has mounts and users of its own or not: what is behind
+    /// them it has in common with all tasks that say the same, and the first makes it.
+    Common {
+        /// What they are all inside of, which may have no process.
+        of: ContainerId,
+        /// What it is.
+        kind: Kind,
+    },
+}
+
+/// What tasks may have in common, each by a wall around all of them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub enum Kind {
+    /// That of [`Wall::Ipc`], and of [`Wall::Shm`], which is as large as the largest of them says.
+    Ipc,
+    /// That of [`Wall::Uts`].
+    Uts,
+    /// That of [`Wall::Network`].
+    Network,
 }
 
 /// Places of each sort in one [`Host`].
@@ -233,6 +252,7 @@ impl Wall {
     pub(super) const fn step(&self) -> Step {
         match self {
             Self::Ipc | Self::Processes | Self::Group { .. } => Step::Clone,
+            Self::Common { .. } => Step::Inside,
             Self::Uts { .. } => Step::Hostname,
             Self::Cgroup => Step::CgroupView,
             Self::Network => Step::Loopback,

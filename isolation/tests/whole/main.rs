@@ -167,6 +167,7 @@ fn main() {
     let walls = trials! {
         walls::{
             a_task_is_in_its_cgroups_before_it_runs,
+            tasks_of_a_group_have_ipc_a_name_and_a_loopback_in_common,
             a_task_beyond_its_memory_is_killed_alone_and_told,
             of_six_small_tasks_the_one_that_takes_too_much_is_killed_alone,
             a_child_beyond_the_memory_is_seen_while_its_parent_runs,

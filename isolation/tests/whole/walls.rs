@@ -9,8 +9,8 @@ use std::time::Duration;
 use mesita_core::wire::ContainerId;
 use mesita_core::wire::task::Exit;
 use mesita_isolation::cgroups::{At, Part};
-use mesita_isolation::isolators::{Cap, Io, Reason, TaskLimits};
-use mesita_isolation::keeper::protocol::{Enter, Held, Namespaces, Request, Stdio, Welcome};
+use mesita_isolation::isolators::{Cap, Io, Reason, Rlimit, TaskLimits};
+use mesita_isolation::keeper::protocol::{Enter, Held, Namespaces, Request, Stdio, User, Welcome};
 use mesita_isolation::keeper::wall::{Host, Kind, Wall};
 use mesita_isolation::sys::{Device, DeviceKind, Linux, Sys, Version};
 use mesita_isolation::{Isolation, Killed, Options, machine};
@@ -1012,5 +1012,61 @@ pub(crate) fn tasks_of_a_group_have_ipc_a_name_and_a_loopback_in_common() {
         let (again, _) = seen(&mut world, "again", "test ! -e /dev/shm/file && exit 8");
         assert_eq!(world.exit(again), Exit::Code(8));
         eventually(|| children(world.keeper).is_empty(), || "nothing".to_owned());
+    }
+}
+
+pub(crate) fn files_in_flight_are_no_more_than_may_be_open() {
+    let mut walls = Walls::with(Some(&["posix/rlimits"]));
+    let mut plan = walls.world.role_plan(&["in-flight", "500", "0"]);
+    let container = plan.container;
+    let sandbox = walls.world.path().join("sandbox");
+    std::fs::create_dir(&sandbox).unwrap();
+    std::os::unix::fs::chown(&sandbox, Some(NOBODY), Some(NOBODY)).unwrap();
+    plan.directory = crate::world::text(&sandbox);
+    plan.user = Some(User { uid: NOBODY, gid: NOBODY, groups: vec![NOBODY] });
+    let mut limits = TaskLimits::default();
+    let rlimit = Rlimit { name: "RLMT_NOFILE".to_owned(), soft: Some(64), hard: Some(64) };
+    limits.rlimits.push(rlimit).unwrap();
+    let request = walls.isolation.prepare(container, &limits).unwrap().request(plan);
+    walls.world.client.send(&request).unwrap();
+    walls.world.launched(container);
+    let told = || std::fs::read_to_string(sandbox.join("out")).unwrap_or_default();
+    eventually(|| told().contains("sent "), told);
+    let (sent, errno) = {
+        let told = told();
+        let (sent, errno) = told.trim().rsplit_once("sent ").unwrap().1.split_once(": ").unwrap();
+        (sent.parse::<u64>().unwrap(), errno.parse::<i32>().unwrap())
+    };
+    // What others of this user have sent counts, too.
+    assert!(sent <= 65 && errno == libc::ETOOMANYREFS, "{sent} {errno}");
+    walls.world.signal(container, Signal::KILL);
+    assert_eq!(walls.world.exit(container), Exit::Signal(9));
+}
+
+pub(crate) fn who_may_swap_does_and_who_may_not_is_killed() {
+    let swaps = std::fs::read_to_string("/proc/swaps").unwrap_or_default();
+    if swaps.lines().count() < 2 {
+        println!("SKIPPED: this machine has no swap");
+        return;
+    }
+    for limited in [false, true] {
+        let mut walls = Walls::of(Some(&["cgroups/mem"]), |options| {
+            options.cgroups_limit_swap = limited;
+        });
+        let (container, _) = walls.run(&limits(16), &["hog", "32"]);
+        if limited {
+            let exit = walls.world.ended(container).exit;
+            let limitation = walls.isolation.ended(container, exit).unwrap();
+            assert_eq!(limitation.map(|told| told.reason), Some(Reason::Memory));
+        } else {
+            walls.world.said("held");
+            let usage = walls.isolation.usage(container).unwrap();
+            assert!(usage.mem_bytes.is_some_and(|bytes| bytes <= 16 * MIB), "{usage:?}");
+            let swapped = usage.swap_bytes;
+            assert!(swapped.is_none_or(|bytes| bytes >= 8 * MIB), "{usage:?}");
+            println!("Memory limit: 16 MiB held, {swapped:?} bytes of 32 MiB in swap");
+            walls.world.signal(container, Signal::KILL);
+        }
+        walls.end(container);
     }
 }

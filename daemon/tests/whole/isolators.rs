@@ -297,6 +297,35 @@ fn a_program_begins_when_isolators_from_outside_have_answered_and_never_if_they_
     }
 }
 
+#[test]
+fn a_task_of_root_neither_moves_nor_finds_the_work_directory_of_a_master_beside_its_agents() {
+    if !needs_root() {
+        return;
+    }
+    let world = World::new();
+    let master = world.master(&[]);
+    let writable = format!("--writable={}", world.path("").display());
+    let agent = master.agent(&[&writable]);
+    let mut framework = Framework::subscribe(&master, &json!({}));
+    let offer = framework.offer();
+    let of_master = world.path(&format!("master-{}", master.port));
+    assert!(of_master.join("meta").exists());
+    let at = of_master.display();
+    let line = format!("! mv {at} {at}-moved; ls -A {at} | wc -l; ! touch {at}/meta/new");
+    let mut moves = task(&offer, "moves", &line);
+    moves["command"]["user"] = json!("root");
+    framework.launch(&offer, &[moves]);
+    let status = framework.end_of("moves");
+    assert_eq!(status["state"], "TASK_FINISHED", "{status}");
+    assert!(of_master.join("meta").exists() && !of_master.join("meta/new").exists());
+    let work_dir = agent.work_dir().display().to_string();
+    let told = world.sandboxes(&work_dir).into_iter().map(|path| path.join("stdout"));
+    let told: Vec<String> = told.map(|path| std::fs::read_to_string(path).unwrap()).collect();
+    assert_eq!(told, ["0\n"]);
+    framework.accepted("TEARDOWN", &Value::Null);
+    end(&world, master, agent);
+}
+
 /// Asks its agent for a container inside of its own.
 const ASKS: &str = r#"
 call='{"type": "LAUNCH_CONTAINER", "launch_container": {"container_id": {"value": "kid",

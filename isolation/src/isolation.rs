@@ -294,6 +294,9 @@ pub struct Recovered {
     pub stuck: Vec<Error>,
 }
 
+/// What Mesos has as an isolator, and every agent does: secrets among the variables of a task.
+const ALWAYS: &str = "environment_secret";
+
 /// As many processes as Linux ever has: no limit around containers that have each their own.
 const PIDS_MAX: u32 = 4_194_304;
 
@@ -870,6 +873,7 @@ fn chosen(options: &Options) -> Result<Vec<(&'static Entry, bool)>, NotHere> {
         "disk/xfs" => entry.name == "disk/quota",
         "linux/devices" => entry.name == "cgroups/devices",
         "linux/rlimits" => entry.name == "posix/rlimits",
+        "docker/runtime" => entry.name == "filesystem/linux",
         name => name == entry.name,
     };
     // What stands for whatever there is promises nothing of each.
@@ -878,7 +882,7 @@ fn chosen(options: &Options) -> Result<Vec<(&'static Entry, bool)>, NotHere> {
         "cgroups/all" => entry.name.starts_with("cgroups/"),
         name => is_named(name, entry),
     };
-    let inside = |name: &&String| !name.starts_with(exec::PREFIX);
+    let inside = |name: &&String| !name.starts_with(exec::PREFIX) && *name != ALWAYS;
     if let Some(name) =
         names.iter().filter(inside).find(|name| !REGISTRY.iter().any(|entry| is_meant(name, entry)))
     {
@@ -1053,6 +1057,8 @@ pub(crate) mod tests {
         let sys = Fake::v1();
         let cgroups = ["cgroups/cpu", "cgroups/mem", "cgroups/pids"];
         assert_eq!(isolation(&sys, &["cgroups"]).names(), cgroups);
+        let always = isolation(&sys, &["environment_secret", "docker/runtime"]);
+        assert_eq!(always.names(), ["filesystem/linux"]);
         let called = ["linux/rlimits", "linux/devices", "posix/disk", "process"];
         let are = ["posix/rlimits", "posix/cpu", "posix/mem", "cgroups/devices", "disk/du"];
         assert_eq!(isolation(&sys, &called).names(), are);

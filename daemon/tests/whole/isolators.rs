@@ -122,7 +122,13 @@ fn a_task_has_users_a_network_and_a_tmp_of_its_own_where_they_are_named() {
     assert!(said("devices").contains("eth0:"), "{}", said("devices"));
     let told = read_at(agent.port, "/monitor/statistics");
     let statistics = &told[0]["statistics"];
-    assert!(statistics["net_tx_bytes"].is_u64(), "{told}");
+    for count in ["net_tx_bytes", "net_tx_errors", "net_rx_errors"] {
+        assert!(statistics[count].is_u64(), "{count}: {told}");
+    }
+    if statistics["mem_swap_bytes"].is_u64() {
+        let both = statistics["mem_total_memsw_bytes"].as_u64();
+        assert!(both >= statistics["mem_total_bytes"].as_u64(), "{told}");
+    }
     assert_eq!(statistics["net_tx_rate_limit"], 10 << 20, "{told}");
     let metrics = get(agent.port, "/metrics/containers");
     let executor = |line: &str| line.contains(r#"executor="own"} "#);

@@ -177,9 +177,9 @@ mod tests {
         let closed = |writable: &Path| -> Vec<CString> {
             let work_dir = WorkDir::new(&at("agent"), &[writable.to_owned()], true);
             let walls = kept_out(&work_dir, true);
-            let closed = walls.into_iter().filter_map(|wall| match wall {
-                Wall::Closed { path, .. } => Some(path),
-                _ => None,
+            let closed = walls.into_iter().filter_map(|wall| {
+                let Wall::Closed { path, .. } = wall else { return None };
+                Some(path)
             });
             closed.collect()
         };

@@ -114,9 +114,10 @@ mod tests {
             let (isolation, _) = Isolation::new(options, &sys).unwrap();
             let kinds = |at: crate::cgroups::At| -> Vec<Kind> {
                 let walls = isolation.prepare(at, &limits).unwrap().additions.walls;
-                let common = walls.iter().filter_map(|wall| match wall {
-                    Wall::Common { of, kind } if *of == CONTAINER => Some(*kind),
-                    _ => None,
+                let common = walls.iter().filter_map(|wall| {
+                    let Wall::Common { of, kind } = wall else { return None };
+                    assert_eq!(*of, CONTAINER);
+                    Some(*kind)
                 });
                 common.collect()
             };

@@ -32,7 +32,7 @@ use crate::isolators::{
 };
 use crate::keeper::end_left;
 use crate::keeper::protocol::{
-    self, CGROUPS_MAX, Launch, Left, Namespaces, Request, Trouble, User, path_text,
+    self, CGROUPS_MAX, Launch, Left, Namespaces, Request, Trouble, User, WAITS_SINCE, path_text,
 };
 use crate::keeper::wall::Wall;
 use crate::sys::{Device, Failure, Sys, Version};
@@ -294,6 +294,9 @@ pub struct Recovered {
     pub stuck: Vec<Error>,
 }
 
+/// What Mesos has as an isolator, and every agent does: secrets among the variables of a task.
+const ALWAYS: &str = "environment_secret";
+
 /// As many processes as Linux ever has: no limit around containers that have each their own.
 const PIDS_MAX: u32 = 4_194_304;
 
@@ -310,6 +313,8 @@ pub struct Isolation<'s> {
     host: Option<Host>,
     /// Every task has mounts of its own, unless it has a root of its own.
     is_parted: bool,
+    /// The keeper has a process wait.
+    has_wait: bool,
 }
 
 impl<'s> Isolation<'s> {
@@ -338,8 +343,19 @@ impl<'s> Isolation<'s> {
         let names: Vec<&str> = isolators.iter().map(|(name, _)| *name).collect();
         let host =
             Host::new(&names, &options.writable).filter(|_| options.keeper_version >= host::SINCE);
-        let own =
-            Self { sys, cgroups, isolators, off, provisioner, mounts, work_dir, host, is_parted };
+        let has_wait = options.keeper_version >= WAITS_SINCE;
+        let own = Self {
+            sys,
+            cgroups,
+            isolators,
+            off,
+            provisioner,
+            mounts,
+            work_dir,
+            host,
+            is_parted,
+            has_wait,
+        };
         Ok((own, degraded))
     }
 
@@ -512,14 +528,18 @@ impl<'s> Isolation<'s> {
         use isolators::Error as Of;
         let capabilities = limits.effective_capabilities.or(limits.bounding_capabilities);
         let named = matches!(&limits.seccomp, Some(Seccomp::Profile(_)));
-        let volume = |is: fn(&Source) -> bool| limits.volumes.iter().any(|one| is(&one.source));
-        let host = volume(|source| matches!(source, Source::Host(_)));
-        let sandbox = volume(|source| matches!(source, Source::Sandbox { .. }));
-        let secret = volume(|source| matches!(source, Source::Secret(_)));
+        for volume in &limits.volumes {
+            let isolator = match &volume.source {
+                Source::Host(_) => "volume/host_path",
+                Source::Sandbox { .. } => "volume/sandbox_path",
+                Source::Secret(_) => "volume/secret",
+            };
+            if !self.names().contains(&isolator) {
+                let path = volume.container_path.clone();
+                return Err(Error::Isolator(isolator, Of::Volume(path, "this isolator is off")));
+            }
+        }
         for (asks, isolator, error) in [
-            (host, "volume/host_path", Of::Off("a path of the host")),
-            (sandbox, "volume/sandbox_path", Of::Off("a part of a sandbox")),
-            (secret, "volume/secret", Of::Off("a secret")),
             (limits.hostname.is_some(), "namespaces/uts", Of::Off("a name of the host of its own")),
             (limits.ipc == Some(Ipc::Private), "namespaces/ipc", Of::Off("IPC of its own")),
             (limits.shm_bytes.is_some(), "namespaces/ipc", Of::Off("shared memory of its own")),
@@ -584,6 +604,12 @@ impl<'s> Isolation<'s> {
     /// Whether a container has to be [isolated](Self::isolate) when its process exists, which takes time.
     pub fn isolates(&self) -> bool {
         self.isolators.iter().any(|(name, _)| name.starts_with(exec::PREFIX))
+    }
+
+    /// Whether that is to be while its process [waits](Request::waiting) for the word to become its program; no
+    /// keeper of an older release has it wait, and there it is when the program runs.
+    pub fn isolates_first(&self) -> bool {
+        self.has_wait && self.isolates()
     }
 
     /// The container's process exists: `pid`. Once for each.
@@ -845,6 +871,9 @@ fn chosen(options: &Options) -> Result<Vec<(&'static Entry, bool)>, NotHere> {
         "process" => ["posix/cpu", "posix/mem"].contains(&entry.name),
         "posix/disk" => entry.name == "disk/du",
         "disk/xfs" => entry.name == "disk/quota",
+        "linux/devices" => entry.name == "cgroups/devices",
+        "linux/rlimits" => entry.name == "posix/rlimits",
+        "docker/runtime" => entry.name == "filesystem/linux",
         name => name == entry.name,
     };
     // What stands for whatever there is promises nothing of each.
@@ -853,7 +882,7 @@ fn chosen(options: &Options) -> Result<Vec<(&'static Entry, bool)>, NotHere> {
         "cgroups/all" => entry.name.starts_with("cgroups/"),
         name => is_named(name, entry),
     };
-    let inside = |name: &&String| !name.starts_with(exec::PREFIX);
+    let inside = |name: &&String| !name.starts_with(exec::PREFIX) && *name != ALWAYS;
     if let Some(name) =
         names.iter().filter(inside).find(|name| !REGISTRY.iter().any(|entry| is_meant(name, entry)))
     {
@@ -1028,6 +1057,11 @@ pub(crate) mod tests {
         let sys = Fake::v1();
         let cgroups = ["cgroups/cpu", "cgroups/mem", "cgroups/pids"];
         assert_eq!(isolation(&sys, &["cgroups"]).names(), cgroups);
+        let always = isolation(&sys, &["environment_secret", "docker/runtime"]);
+        assert_eq!(always.names(), ["filesystem/linux"]);
+        let called = ["linux/rlimits", "linux/devices", "posix/disk", "process"];
+        let are = ["posix/rlimits", "posix/cpu", "posix/mem", "cgroups/devices", "disk/du"];
+        assert_eq!(isolation(&sys, &called).names(), are);
         let unnamed = REGISTRY.iter().filter(|entry| !entry.named);
         assert_eq!(isolation(&sys, &["all"]).names().len(), unnamed.count());
     }

@@ -3,12 +3,17 @@
 //! `<work dir>/sandboxes/<container>`, mode 0700, owned by the task's user. The directory of all
 //! sandboxes can be passed through but not read, so no task learns of another's.
 
+use std::ffi::OsStr;
 use std::fmt;
 use std::fs::File;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Component, Path, PathBuf};
+use std::sync::atomic::{AtomicU32, Ordering};
 
-use rustix::fs::{FileType, Gid, Mode, OFlags, Uid, fchown, fstat, mkdirat, open, openat};
+use rustix::fs::{
+    AtFlags, FileType, Gid, Mode, OFlags, RenameFlags, Uid, chownat, fchown, fstat, mkdirat, open,
+    openat, renameat_with, unlinkat,
+};
 use rustix::io::Errno;
 
 use crate::cgroups::At;
@@ -117,26 +122,69 @@ pub fn create_below(sandbox: &Path, below: &Path, owner: Option<&User>) -> Resul
     with_files_of(owner, || go_below(top, sandbox, below, true))?.map(drop)
 }
 
+/// The same for `user`, who may be somebody else: the directory is that one's, and all above it the
+/// sandbox's owner's.
+pub fn create_for(
+    sandbox: &Path,
+    below: &Path,
+    owner: Option<&User>,
+    user: Option<&User>,
+) -> Result<(), Error> {
+    let path = sandbox.join(below);
+    let others = user.filter(|user| owner.is_some_and(|owner| owner.uid != user.uid));
+    let Some(user) = others else { return create_below(sandbox, below, owner) };
+    let top = held(sandbox)?;
+    let made = with_files_of(owner, || go_below(top, sandbox, below, true))??;
+    let failed = |call, errno: Errno| Failure::new(call, &path, errno.raw_os_error());
+    let of = fstat(&made).map_err(|errno| failed("stat", errno))?;
+    if of.st_uid == user.uid {
+        return Ok(());
+    }
+    // Who is its owner may have put something else there, of its own.
+    if owner.is_none_or(|owner| of.st_uid != owner.uid) {
+        return Err(Error::Taken(path));
+    }
+    let (uid, gid) = (Uid::from_raw(user.uid), Gid::from_raw(user.gid));
+    let given = chownat(&made, c"", Some(uid), Some(gid), AtFlags::EMPTY_PATH);
+    Ok(given.map_err(|errno| failed("chown", errno))?)
+}
+
 /// The same in a sandbox around others', which is nobody's of them: its first part is made there, and given
-/// to who wants it first.
+/// to who wants it first. Whoever finds it there finds whose it is.
 pub fn create_around(sandbox: &Path, below: &Path, owner: Option<&User>) -> Result<(), Error> {
     if let (Some(Component::Normal(first)), Some(owner)) = (below.components().next(), owner) {
-        let path = sandbox.join(first);
-        let failed = |call, errno: Errno| Failure::new(call, &path, errno.raw_os_error());
-        let top = held(sandbox)?;
-        match mkdirat(&top, first, Mode::from_raw_mode(0o700)) {
-            Ok(()) => {
-                let flags = OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-                let made = openat(&top, first, flags, Mode::empty());
-                let made = made.map_err(|errno| failed("open", errno))?;
-                let (uid, gid) = (Uid::from_raw(owner.uid), Gid::from_raw(owner.gid));
-                fchown(&made, Some(uid), Some(gid)).map_err(|errno| failed("chown", errno))?;
-            }
-            Err(Errno::EXIST) => {}
-            Err(errno) => return Err(failed("mkdir", errno).into()),
-        }
+        give_first(sandbox, first, owner)?;
     }
     create_below(sandbox, below, owner)
+}
+
+/// Makes a directory for `owner` that is there as that one's or not at all: under another name first.
+fn give_first(sandbox: &Path, name: &OsStr, owner: &User) -> Result<(), Failure> {
+    static MADE: AtomicU32 = AtomicU32::new(0);
+    let path = sandbox.join(name);
+    let failed = |call, errno: Errno| Failure::new(call, &path, errno.raw_os_error());
+    let top = open(sandbox, PART, Mode::empty()).map_err(|errno| failed("open", errno))?;
+    if openat(&top, name, OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC, Mode::empty()).is_ok()
+    {
+        return Ok(());
+    }
+    let number = MADE.fetch_add(1, Ordering::Relaxed);
+    let new = format!(".new-{}-{number}", std::process::id());
+    mkdirat(&top, &new, Mode::from_raw_mode(0o700)).map_err(|errno| failed("mkdir", errno))?;
+    let flags = OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let (uid, gid) = (Uid::from_raw(owner.uid), Gid::from_raw(owner.gid));
+    let given = openat(&top, &new, flags, Mode::empty())
+        .and_then(|made| fchown(&made, Some(uid), Some(gid)))
+        .and_then(|()| renameat_with(&top, &new, &top, name, RenameFlags::NOREPLACE));
+    if given.is_ok() {
+        return Ok(());
+    }
+    let _ = unlinkat(&top, &new, AtFlags::REMOVEDIR);
+    match given {
+        // Somebody else was first.
+        Err(Errno::EXIST) => Ok(()),
+        given => given.map_err(|errno| failed("chown", errno)),
+    }
 }
 
 /// Opens a file of output further inside of a sandbox, to be appended to, and makes it if need be, in the
@@ -145,13 +193,13 @@ pub fn output(sandbox: &Path, below: &Path, name: &str) -> Result<File, Error> {
     let path = sandbox.join(below).join(name);
     let failed = |errno: Errno| Failure::new("open", &path, errno.raw_os_error());
     let top = held(sandbox)?;
-    let of = fstat(&top).map_err(failed)?;
+    let at = go_below(top, sandbox, below, false)?;
+    let of = fstat(&at).map_err(failed)?;
     let owner = User { uid: of.st_uid, gid: of.st_gid, groups: Vec::new() };
     let owner = Some(&owner).filter(|_| rustix::process::geteuid().is_root());
     let flags = OFlags::WRONLY | OFlags::APPEND | OFlags::CREATE | OFlags::NOFOLLOW;
     let flags = flags | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
     with_files_of(owner, || {
-        let at = go_below(top, sandbox, below, false)?;
         let file = openat(&at, name, flags, Mode::from_raw_mode(0o644)).map_err(failed)?;
         let mode = fstat(&file).map_err(failed)?.st_mode;
         if FileType::from_raw_mode(mode) != FileType::RegularFile {
@@ -159,6 +207,40 @@ pub fn output(sandbox: &Path, below: &Path, name: &str) -> Result<File, Error> {
         }
         Ok(File::from(file))
     })?
+}
+
+/// Finds a file in a sandbox, or in one of them all: nothing on the way there is a link. What may be done to
+/// it, its own rights say.
+pub fn find(sandbox: &Path, inside: &Path) -> Result<OwnedFd, Error> {
+    let (Some(above), Some(name)) = (inside.parent(), inside.file_name()) else {
+        return Err(Failure::new("open", &sandbox.join(inside), libc::EINVAL).into());
+    };
+    let above = go_below(held(sandbox)?, sandbox, above, false)?;
+    let found =
+        openat(&above, name, OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC, Mode::empty());
+    Ok(found.map_err(|errno| Failure::new("open", &sandbox.join(inside), errno.raw_os_error()))?)
+}
+
+/// Removes such a directory as [`create_for`] makes. One that does not exist is as good.
+pub fn remove_for(
+    sandbox: &Path,
+    below: &Path,
+    owner: Option<&User>,
+    user: Option<&User>,
+) -> Result<(), Error> {
+    if user.zip(owner).is_none_or(|(user, owner)| user.uid == owner.uid) {
+        return remove_below(sandbox, below, owner);
+    }
+    let (Some(above), Some(name)) = (below.parent(), below.file_name()) else {
+        return Err(Failure::new("remove", &sandbox.join(below), libc::EINVAL).into());
+    };
+    let top = held(sandbox)?;
+    match with_files_of(owner, || go_below(top, sandbox, above, false))? {
+        // Neither of the two may remove all of it.
+        Ok(above) => Ok(tree::remove_at(above.as_fd(), name)?),
+        Err(Error::Os(failure)) if failure.errno == libc::ENOENT => Ok(()),
+        Err(error) => Err(error),
+    }
 }
 
 /// Removes such a directory, in the same way. One that does not exist is as good.
@@ -254,6 +336,71 @@ mod tests {
         assert!(create(work_dir.path(), CONTAINER, None).is_err());
         remove(work_dir.path(), CONTAINER).unwrap_or_default();
         assert!(elsewhere.path().exists());
+    }
+
+    #[test]
+    fn a_directory_for_somebody_else_is_that_ones_and_no_other_is_given_away() {
+        if !rustix::process::geteuid().is_root() {
+            return;
+        }
+        let work_dir = Directory::new("sandbox-for");
+        fs::set_permissions(work_dir.path(), fs::Permissions::from_mode(0o711)).unwrap();
+        let [owner, user] = [65_534, 65_533].map(|id| User { uid: id, gid: id, groups: vec![id] });
+        let sandbox = create(work_dir.path(), CONTAINER, Some(&owner)).unwrap();
+        let below = Path::new("containers/a");
+        for _ in 0..2 {
+            create_for(&sandbox, below, Some(&owner), Some(&user)).unwrap();
+            let told = |at: &str| fs::metadata(sandbox.join(at)).unwrap();
+            let both = ["containers", "containers/a"].map(|at| (told(at).uid(), told(at).mode()));
+            assert_eq!(
+                both.map(|(uid, mode)| (uid, mode & 0o7777)),
+                [(65_534, 0o700), (65_533, 0o700)]
+            );
+        }
+        fs::write(sandbox.join("containers/a/file"), "x").unwrap();
+        assert!(find(&sandbox, Path::new("containers/a/file")).is_ok());
+        // Neither what is root's nor a link is given to anybody.
+        fs::create_dir(sandbox.join("containers/root")).unwrap();
+        let root = Path::new("containers/root");
+        let refused = create_for(&sandbox, root, Some(&owner), Some(&user)).unwrap_err();
+        assert_eq!(refused, Error::Taken(sandbox.join(root)));
+        std::os::unix::fs::symlink(work_dir.path(), sandbox.join("containers/b")).unwrap();
+        let link = Path::new("containers/b");
+        assert!(create_for(&sandbox, link, Some(&owner), Some(&user)).is_err());
+        assert!(find(&sandbox, Path::new("containers/b/sandboxes")).is_err());
+        remove_for(&sandbox, below, Some(&owner), Some(&user)).unwrap();
+        remove_for(&sandbox, below, Some(&owner), Some(&user)).unwrap();
+        assert!(!sandbox.join(below).exists());
+    }
+
+    #[test]
+    fn who_comes_second_to_a_directory_in_common_finds_it_given_away() {
+        if !rustix::process::geteuid().is_root() {
+            return;
+        }
+        let work_dir = Directory::new("sandbox-common");
+        fs::set_permissions(work_dir.path(), fs::Permissions::from_mode(0o711)).unwrap();
+        let nobody = User { uid: 65_534, gid: 65_534, groups: vec![65_534] };
+        for round in 0..300 {
+            let below = Path::new("shared").join("deep");
+            let sandbox = work_dir.path().join(round.to_string());
+            fs::create_dir(&sandbox).unwrap();
+            fs::set_permissions(&sandbox, fs::Permissions::from_mode(0o711)).unwrap();
+            let together = std::sync::Barrier::new(4);
+            let come = || {
+                together.wait();
+                create_around(&sandbox, &below, Some(&nobody))
+            };
+            std::thread::scope(|scope| {
+                let all = [(); 4].map(|()| scope.spawn(come));
+                for one in all {
+                    assert_eq!(one.join().unwrap(), Ok(()), "round {round}");
+                }
+            });
+            let left: Vec<_> = fs::read_dir(&sandbox).unwrap().flatten().collect();
+            assert_eq!(left.len(), 1, "{left:?}");
+            assert_eq!(left[0].metadata().unwrap().uid(), nobody.uid);
+        }
     }
 
     #[test]

@@ -4,9 +4,13 @@
 //! The rest of it is the agent's: who it is, what it remembers, its keeper's socket, what other tasks
 //! write, images that they share. A task with mounts of its own does not find it. One without may not
 //! write below any of `--writable` that leads there; what it reads, its user's rights alone say.
+//!
+//! Work directories of other daemons are not known. Those that lie beside this one, where a task of root's could
+//! write to them, are kept from it in the same way.
 
 use std::ffi::{CString, OsStr};
 use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use crate::cgroups::At;
@@ -25,6 +29,25 @@ pub(crate) struct WorkDir {
     reached: Vec<PathBuf>,
     /// Every task has mounts of its own, unless it has a root of its own.
     is_closed: bool,
+}
+
+/// Entries beside a work directory that are looked at, and work directories that are found among them.
+const BESIDE_MAX: usize = 4096;
+const OTHERS_MAX: usize = 32;
+/// What every daemon has in its own.
+const META: &str = "meta";
+
+/// Work directories of this user's other daemons that are in the same directory as this one.
+fn others(own: &Path) -> Vec<CString> {
+    let is_own = |path: &Path| {
+        let of = std::fs::symlink_metadata(path);
+        of.is_ok_and(|of| of.is_dir() && of.uid() == rustix::process::geteuid().as_raw())
+    };
+    let Some(above) = own.parent() else { return Vec::new() };
+    let all = std::fs::read_dir(above).into_iter().flatten().take(BESIDE_MAX).flatten();
+    let all = all.map(|entry| entry.path()).filter(|path| path != own);
+    let all = all.filter(|path| is_own(path) && is_own(&path.join(META)));
+    all.take(OTHERS_MAX).map(|path| path_text(&path)).collect()
 }
 
 /// Where a path leads, as far as that is there.
@@ -69,6 +92,12 @@ impl WorkDir {
             let around = at.inside.map(|around| sandbox::path(self.path(), around));
             let kept = limits.writable.iter().chain(&around).map(|path| path_text(path)).collect();
             additions.walls.push(Wall::Closed { path, pinned, kept });
+            if !self.reached.is_empty() {
+                let closed = others(self.path()).into_iter();
+                let closed =
+                    closed.map(|path| Wall::Closed { path, pinned: Vec::new(), kept: Vec::new() });
+                additions.walls.extend(closed);
+            }
         } else {
             self.withhold(additions);
         }
@@ -135,6 +164,28 @@ mod tests {
             panic!()
         };
         assert_eq!(kept[1].to_str().unwrap(), "/nonexistent/a/b/agent/sandboxes/1-1");
+    }
+
+    #[test]
+    fn what_other_daemons_have_beside_it_a_task_does_not_find() {
+        let above = crate::testing::Directory::new("beside");
+        let at = |name: &str| above.path().join(name);
+        for made in ["agent/meta", "master/meta", "plain/other"] {
+            std::fs::create_dir_all(at(made)).unwrap();
+        }
+        std::os::unix::fs::symlink(at("master"), at("link")).unwrap();
+        let closed = |writable: &Path| -> Vec<CString> {
+            let work_dir = WorkDir::new(&at("agent"), &[writable.to_owned()], true);
+            let walls = kept_out(&work_dir, true);
+            let closed = walls.into_iter().filter_map(|wall| {
+                let Wall::Closed { path, .. } = wall else { return None };
+                Some(path)
+            });
+            closed.collect()
+        };
+        let [own, other] = ["agent", "master"].map(|name| path_text(&real(&at(name))));
+        assert_eq!(closed(above.path()), [own.clone(), other]);
+        assert_eq!(closed(Path::new("/nonexistent")), [own]);
     }
 
     #[test]

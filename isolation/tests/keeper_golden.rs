@@ -14,7 +14,7 @@ use mesita_isolation::keeper::protocol::{
     Asked, Cgroup, Decoder, Ended, Enter, Held, Launch, Left, Malformed, Namespaces, Refused,
     Reply, Request, Rlimit, Stdio, Step, Trouble, User, Welcome, encode,
 };
-use mesita_isolation::keeper::wall::{Bind, Host, Link, Node, Root, Wall};
+use mesita_isolation::keeper::wall::{Bind, Host, Kind, Link, Node, Root, Wall};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
@@ -117,6 +117,24 @@ fn requests() -> Vec<(&'static str, Request)> {
             Request::LaunchOn { launch: Box::new(launch()), walls: walls(), stdio: Stdio::Kept },
         ),
         ("request.terminals", Request::Terminals),
+        (
+            "request.launch-in-common",
+            Request::LaunchWith {
+                launch: Box::new(launch()),
+                walls: [Kind::Ipc, Kind::Uts, Kind::Network]
+                    .map(|kind| Wall::Common { of: CONTAINER, kind })
+                    .to_vec(),
+            },
+        ),
+        (
+            "request.launch-waiting",
+            Request::LaunchWaiting {
+                launch: Box::new(launch()),
+                walls: walls(),
+                stdio: Stdio::Files,
+            },
+        ),
+        ("request.go", Request::Go { container, deadline_us: 1 << 33 }),
         ("request.launch-with", Request::LaunchWith { launch: Box::new(launch()), walls: walls() }),
         (
             "request.enter-behind",
@@ -254,6 +272,7 @@ fn replies() -> Vec<(&'static str, Reply)> {
         ("reply.busy", Reply::Busy { running: 3 }),
         ("reply.lent", Reply::Lent { container: Some(container) }),
         ("reply.lent-all", Reply::Lent { container: None }),
+        ("reply.waits", Reply::Waits { container, attempt, pid: 77 }),
     ]
 }
 

@@ -34,6 +34,8 @@ pub(super) struct Beside {
 #[derive(Default)]
 pub(super) struct Process {
     started: Cell<bool>,
+    /// It waits for the word to become its program.
+    waits: Cell<Option<u32>>,
     /// How it ended, or why it never ran.
     over: RefCell<Option<Result<Exit, String>>>,
     /// The keeper is told to forget its end by whoever waits for it.
@@ -56,6 +58,20 @@ impl Process {
             }
             if let Some(over) = &*self.over.borrow() {
                 return over.clone().map(|_| ());
+            }
+            listener.await;
+        }
+    }
+
+    /// Waits until it waits itself; none: it runs, or will not.
+    pub(super) async fn waits(&self) -> Option<u32> {
+        loop {
+            let listener = self.changed.listen();
+            if self.started.get() || self.over.borrow().is_some() {
+                return None;
+            }
+            if let Some(pid) = self.waits.take() {
+                return Some(pid);
             }
             listener.await;
         }
@@ -120,6 +136,16 @@ impl Beside {
         let process = self.known.borrow().get(&id).map(Rc::clone);
         process.is_some_and(|process| {
             process.started.set(true);
+            process.changed.notify(usize::MAX);
+            true
+        })
+    }
+
+    /// The keeper says that one waits for the word to run; false if it is none of these.
+    pub(super) fn waits(&self, id: ContainerId, pid: u32) -> bool {
+        let process = self.known.borrow().get(&id).map(Rc::clone);
+        process.is_some_and(|process| {
+            process.waits.set(Some(pid));
             process.changed.notify(usize::MAX);
             true
         })

@@ -15,12 +15,12 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
 use std::io;
 use std::mem::MaybeUninit;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 use mesita_core::wire::ContainerId;
-use mesita_isolation::sandbox::{STDERR, STDOUT};
+use mesita_isolation::sandbox::{self, STDERR, STDOUT};
 use mesita_isolation::user;
 use rustix::fs::{FallocateFlags, OFlags, fallocate, inotify};
 use smol::Async;
@@ -215,10 +215,11 @@ impl AgentNode {
         let name = self.owner_of_files(id);
         let switch = self.containers.switches_user();
         let (isolation, at) = (self.containers.isolation(), self.containers.at(id));
-        let pid = self.containers.pid(id);
+        let (pid, sandboxes) = (self.containers.pid(id), self.work_dir().join("sandboxes"));
         let bound = move || -> Vec<io::Result<Done>> {
             let open = |file| isolation.open_file(at, pid, file);
-            files.iter().map(|file| bound(file, max, switch.then_some(&*name), open)).collect()
+            let name = switch.then_some(&*name);
+            files.iter().map(|file| bound(file, max, (&sandboxes, name), open)).collect()
         };
         for done in self.containers.by_hand(bound).await {
             match done {
@@ -239,12 +240,12 @@ enum Done {
     Emptied,
 }
 
-/// Keeps the newest `max` bytes of a file, with the rights of a user; one that has gone from its place is
+/// Keeps the newest `max` bytes of a file in one of all sandboxes, with the rights of a user; one that has gone from its place is
 /// `open`ed as whoever writes to it has it. Blocks.
 fn bound(
     of: &Watched,
     max: u64,
-    name: Option<&str>,
+    (sandboxes, name): (&Path, Option<&str>),
     open: impl Fn((u64, u64)) -> Option<File>,
 ) -> io::Result<Done> {
     let before = std::fs::symlink_metadata(&of.path);
@@ -257,7 +258,10 @@ fn bound(
         return Ok(Done::Fits);
     }
     let user = name.map(user::resolve).transpose().map_err(io::Error::other)?;
-    user::with_files_of(user.as_ref(), || cut(&of.path, max)).map_err(io::Error::other)?
+    // It may be in a directory that is somebody else's: what may be done to it, its own rights say.
+    let inside = of.path.strip_prefix(sandboxes).unwrap_or(&of.path);
+    let found = sandbox::find(sandboxes, inside).map_err(io::Error::other)?;
+    user::with_files_of(user.as_ref(), || cut(&found, max)).map_err(io::Error::other)?
 }
 
 fn fits(of: &std::fs::Metadata, max: u64) -> bool {
@@ -269,8 +273,9 @@ fn on_disk(of: &std::fs::Metadata) -> u64 {
     of.blocks().saturating_mul(512)
 }
 
-fn cut(path: &Path, max: u64) -> io::Result<Done> {
-    let flags = (OFlags::NOFOLLOW | OFlags::NONBLOCK).bits().cast_signed();
+fn cut(found: &OwnedFd, max: u64) -> io::Result<Done> {
+    let path = format!("/proc/self/fd/{}", found.as_raw_fd());
+    let flags = OFlags::NONBLOCK.bits().cast_signed();
     cut_file(&File::options().write(true).custom_flags(flags).open(path)?, max)
 }
 
@@ -302,7 +307,7 @@ mod tests {
             let one = std::fs::symlink_metadata(path).unwrap();
             Watched { of: ContainerId::default(), path: path.into(), file: (one.dev(), one.ino()) }
         };
-        let bound = |path: &Path| bound(&of(path), max, None, |_| None);
+        let bound = |path: &Path| bound(&of(path), max, (&std::env::temp_dir(), None), |_| None);
         let lines: Vec<u8> = (0..64_000).flat_map(|n| format!("{n:015}\n").into_bytes()).collect();
         file.write_all(&lines[..300_000]).unwrap();
         assert_eq!(bound(&path).unwrap(), Done::Fits, "within the slack");
@@ -341,11 +346,12 @@ mod tests {
         // Another one in its place is left as it is.
         std::fs::write(&path, [2; 1 << 20]).unwrap();
         let open = |wanted| (wanted == watched.file).then(|| file.try_clone().unwrap());
-        let done = bound(&watched, 256 * 1024, None, open).unwrap();
+        let done = bound(&watched, 256 * 1024, (&std::env::temp_dir(), None), open).unwrap();
         assert_ne!(done, Done::Fits);
         assert!(on_disk(&file.metadata().unwrap()) <= 300 * 1024);
         assert_eq!(std::fs::metadata(&path).unwrap().len(), 1 << 20);
-        assert_eq!(bound(&watched, 256 * 1024, None, |_| None).unwrap(), Done::Fits);
+        let nobody = bound(&watched, 256 * 1024, (&std::env::temp_dir(), None), |_| None);
+        assert_eq!(nobody.unwrap(), Done::Fits);
         std::fs::remove_file(&path).unwrap();
     }
 }

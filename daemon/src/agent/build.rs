@@ -442,7 +442,8 @@ pub(super) fn enclosed(
     let directory = sandbox::path(work_dir, at);
     if !inside.below.as_os_str().is_empty() {
         let owner = in_image(isolation.stands(at).as_ref(), owner);
-        let made = sandbox::create_below(&directory, inside.below, owner.as_ref());
+        let whose = in_image(isolation.stands(at).as_ref(), user.clone());
+        let made = sandbox::create_for(&directory, inside.below, owner.as_ref(), whose.as_ref());
         made.map_err(|error| error.to_string())?;
     }
     let mut variables = names(of, &inside.sandbox(&directory));

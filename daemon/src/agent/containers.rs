@@ -96,6 +96,8 @@ pub(crate) struct Container {
     /// Its terminal, and who reads what is written there.
     pub(super) stdio: RefCell<Option<Rc<Stdio>>>,
     pub(super) pumped: RefCell<Option<smol::Task<()>>>,
+    /// Its process waits for the word to become its program, and was not looked at yet.
+    pub(super) waits: Cell<Option<u32>>,
     /// What the keeper said of the launch.
     pub(super) launched: RefCell<Option<Result<u32, String>>>,
     /// What is known of it, if a Docker engine has it.
@@ -472,6 +474,20 @@ impl Container {
                 Some(launched) => return launched,
                 None => changed.await,
             }
+        }
+    }
+
+    /// Waits until its process waits itself; none: it has been said what became of the launch.
+    pub(super) async fn waits(&self) -> Option<u32> {
+        loop {
+            let changed = self.changed.listen();
+            if self.launched.borrow().is_some() {
+                return None;
+            }
+            if let Some(pid) = self.waits.take() {
+                return Some(pid);
+            }
+            changed.await;
         }
     }
 

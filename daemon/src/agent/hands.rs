@@ -309,7 +309,41 @@ impl AgentNode {
         }
     }
 
-    /// Has isolators do what they can only do to a process that exists; why it may not be then.
+    /// Waits for what becomes of a launch. Where isolators have something to do to a process that exists, it
+    /// waits for them before it becomes its program.
+    async fn begun(
+        &self,
+        id: ContainerId,
+        container: &Container,
+        request: &mut Request,
+    ) -> Result<u32, String> {
+        let isolation = Arc::clone(&self.containers.isolation);
+        if !isolation.isolates_first() {
+            return container.launched().await;
+        }
+        let Some(pid) = container.waits().await else { return container.launched().await };
+        let at = self.containers.at(id);
+        let isolated = self.containers.by_hand(move || isolation.isolate(at, pid)).await;
+        let may = match isolated {
+            // They may have taken their time.
+            Ok(()) => self.in_session(container, request).await,
+            Err(error) => Err(error.to_string()),
+        };
+        if let Err(why) = may {
+            if container.launched.borrow().is_none() {
+                self.kill(id).await;
+            }
+            // Its end, which says no more than that it was killed.
+            let _ = container.launched().await;
+            return Err(why);
+        }
+        let deadline_us = request.launch_mut().map_or(0, |launch| launch.deadline_us);
+        self.keeper.send(&Request::Go { container: id, deadline_us });
+        container.launched().await
+    }
+
+    /// Has isolators do to a process that runs what they could not do before, for a keeper of an older
+    /// release; why it may not be then.
     async fn isolate(
         &self,
         id: ContainerId,
@@ -317,7 +351,8 @@ impl AgentNode {
         pid: u32,
     ) -> Result<(), String> {
         let isolation = Arc::clone(&self.containers.isolation);
-        if container.docker().is_some() || !isolation.isolates() {
+        let late = isolation.isolates() && !isolation.isolates_first();
+        if container.docker().is_some() || !late {
             return Ok(());
         }
         let at = self.containers.at(id);
@@ -373,12 +408,17 @@ impl AgentNode {
                 self.containers.by_hand(move || build(*ready, &isolation, token)).await?
             }
         };
+        if self.containers.isolation.isolates_first() {
+            request = request.waiting();
+        }
+        let volumes = request.volumes();
         *container.launched.borrow_mut() = None;
+        container.waits.set(None);
         let launched = async {
             loop {
                 self.in_session(container, &mut request).await?;
                 self.ask_for_task(id, container, request.clone(), terminal).await?;
-                let launched = container.launched().await;
+                let launched = self.begun(id, container, &mut request).await;
                 // A busy machine was slow: as long as a master answers, it may still begin.
                 let late = launched.as_ref().is_err_and(|why| why == fresh::TOO_LATE);
                 if !late || fresh::is_alone(&mut request) {
@@ -394,7 +434,7 @@ impl AgentNode {
             // What went wrong first is what is told.
             let _ = self.containers.by_hand(move || isolation.cleanup(at)).await;
         }
-        launched
+        launched.map_err(|why| with_volumes(why, &volumes))
     }
 
     /// Waits for the kernel to say that a container ran into a limit, and ends it then.
@@ -627,6 +667,15 @@ impl AgentNode {
     }
 }
 
+/// Why something was not launched: of a mount, which ones there were to be.
+fn with_volumes(why: String, volumes: &[String]) -> String {
+    let mount = mesita_isolation::keeper::protocol::Step::Bind.sentence();
+    match why.strip_prefix(mount) {
+        Some(errno) if !volumes.is_empty() => format!("{mount} ({}){errno}", volumes.join(", ")),
+        _ => why,
+    }
+}
+
 /// How far two may go together, each with its limit, if it has one, and what it asked for: who has no
 /// limit of its own goes as far as it asked, as long as another has one.
 fn together(one: (Option<Cap>, u64), other: (Option<Cap>, u64)) -> Option<Cap> {
@@ -687,6 +736,19 @@ pub(super) fn cut(message: &str) -> &str {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_could_not_be_mounted_is_named() {
+        let told = |why: &str, volumes: &[&str]| {
+            let volumes: Vec<String> = volumes.iter().map(|&one| one.to_owned()).collect();
+            with_volumes(why.to_owned(), &volumes)
+        };
+        let all = ["`data` of `/srv/a`", "`key`"];
+        let named = told("cannot mount a volume: No such file", &all);
+        assert_eq!(named, "cannot mount a volume (`data` of `/srv/a`, `key`): No such file");
+        assert_eq!(told("cannot mount a volume: x", &[]), "cannot mount a volume: x");
+        assert_eq!(told("cannot make the process", &all), "cannot make the process");
+    }
 
     #[test]
     fn limits_add_up_with_what_those_without_asked_for_and_none_at_all_is_more() {

@@ -207,6 +207,14 @@ impl AgentNode {
         match reply {
             Reply::Launched { container, .. } if self.beside.launched(*container) => {}
             Reply::Launched { container, pid, .. } => self.launched(*container, Ok(*pid)),
+            Reply::Waits { container, pid, .. } => {
+                if !self.beside.waits(*container, *pid)
+                    && let Some(known) = self.containers.get(*container)
+                {
+                    known.waits.set(Some(*pid));
+                    known.changed.notify(usize::MAX);
+                }
+            }
             Reply::Refused(refused) => match refused.asked {
                 Asked::Launch => {
                     let (container, why) = (refused.container, refused.trouble.to_string());

@@ -412,6 +412,11 @@ fn disks(usage: &Usage) -> Option<pb::cgroup_info::blkio::Statistics> {
     Some(pb::cgroup_info::blkio::Statistics { throttling: vec![throttling], ..Default::default() })
 }
 
+/// Memory and what lies in swap, where both are told.
+fn with_swap(usage: &Usage) -> Option<u64> {
+    Some(usage.mem_bytes?.saturating_add(usage.swap_bytes?))
+}
+
 /// What a container uses, and may use. Mesos: `MesosContainerizerProcess::usage`.
 pub(super) fn statistics(one: &Used) -> pb::ResourceStatistics {
     let held = one.resources.iter().map(|held| asked(&held.list()));
@@ -432,6 +437,7 @@ pub(super) fn statistics(one: &Used) -> pb::ResourceStatistics {
         cpus_throttled_time_secs: one.usage.throttled_us.map(seconds),
         mem_rss_bytes: one.usage.rss_bytes,
         mem_total_bytes: one.usage.mem_bytes,
+        mem_total_memsw_bytes: with_swap(&one.usage),
         mem_limit_bytes: one.usage.mem_limit_bytes,
         processes: count(one.usage.processes),
         threads: count(one.usage.threads),
@@ -449,9 +455,11 @@ pub(super) fn statistics(one: &Used) -> pb::ResourceStatistics {
         net_rx_bytes: one.usage.net_received_bytes,
         net_rx_packets: one.usage.net_received,
         net_rx_dropped: one.usage.net_unreceived,
+        net_rx_errors: one.usage.net_received_errors,
         net_tx_bytes: one.usage.net_sent_bytes,
         net_tx_packets: one.usage.net_sent,
         net_tx_dropped: one.usage.net_unsent,
+        net_tx_errors: one.usage.net_sent_errors,
         net_rx_rate_limit: one.usage.net_received_limit,
         net_tx_rate_limit: one.usage.net_sent_limit,
         ..pb::ResourceStatistics::default()

@@ -389,6 +389,35 @@ fn tasks_of_a_group_have_a_directory_of_their_executors_in_common_whoever_they_a
 }
 
 #[test]
+fn tasks_of_a_group_share_memory_and_loopback_and_no_other_task_does() {
+    if !needs_root() {
+        return;
+    }
+    let world = World::new();
+    let master = world.master(&[]);
+    let agent = master.agent(&["--isolation=all,network/none"]);
+    let mut framework = Framework::subscribe(&master, &json!({}));
+    let offer = framework.offer();
+    let listens = "echo kept > /dev/shm/file; perl -MIO::Socket::INET -e \
+        '$s = IO::Socket::INET->new(LocalPort => 24567, Listen => 5); $c = $s->accept; print $c \"hello\"'";
+    let asks = "while ! grep -q kept /dev/shm/file; do sleep 0.1; done; perl -MIO::Socket::INET -e \
+        'do { $s = IO::Socket::INET->new(\"127.0.0.1:24567\") } until $s; exit(<$s> ne \"hello\")'";
+    let private = json!({"type": "MESOS", "linux_info": {"ipc_mode": "PRIVATE"}});
+    let mut own = task(&offer, "own", "sleep 1; test ! -e /dev/shm/file");
+    own["container"] = private;
+    let mut parents = task(&offer, "parents", asks);
+    parents["container"] = json!({"type": "MESOS", "linux_info": {"ipc_mode": "SHARE_PARENT"}});
+    let group = [task(&offer, "listens", listens), parents, own];
+    let other = task(&offer, "other", "sleep 1; test ! -e /dev/shm/file");
+    let launch = json!({"type": "LAUNCH", "launch": {"task_infos": [other]}});
+    accept(&framework, &offer, &[launch_group(&executor("shares"), &group), launch]);
+    let names = ["listens", "parents", "own", "other"];
+    until(&mut framework, &names.map(|name| (name, "TASK_FINISHED")));
+    framework.accepted("TEARDOWN", &Value::Null);
+    end(&world, master, agent);
+}
+
+#[test]
 fn what_a_group_cannot_ask_of_cgroups_is_told_in_mesos_words() {
     let world = World::new();
     let (master, agent) = cluster(&world);

@@ -155,6 +155,56 @@ fn a_container_inside_of_a_task_has_its_own_files_and_end() {
 }
 
 #[test]
+fn a_container_inside_of_a_task_is_its_users_who_may_be_another_than_the_tasks() {
+    if !needs_root() {
+        return;
+    }
+    let world = World::new();
+    let (master, agent) = cluster(&world);
+    let mut framework = Framework::subscribe(&master, &json!({}));
+    let offer = framework.offer();
+    let mut host = task(&offer, "host", "echo here > file; sleep 1000");
+    host["command"]["user"] = json!("nobody");
+    framework.launch(&offer, &[host]);
+    let container = loop {
+        let status = framework.status();
+        assert_ne!(status["state"], "TASK_FAILED", "{status}");
+        if status["state"] == "TASK_RUNNING" {
+            break status["container_status"]["container_id"].clone();
+        }
+    };
+    let host = Host { master, agent, framework, offer, container };
+    let containers = host.sandbox().join("containers");
+    for user in ["daemon", "root"] {
+        let id = host.inside("kid");
+        let script = "id -un; echo own > mine; cat mine; ls ../..; cat ../../file";
+        let command = json!({"value": script, "user": user});
+        let asked = json!({"container_id": id, "command": command});
+        let answer = host.call("LAUNCH_NESTED_CONTAINER", &asked);
+        assert_eq!(answer.status, 200, "{}", answer.text());
+        assert_ne!(host.waited(&id)["exit_status"], 0, "it read what is the task's");
+        let own = containers.join("kid");
+        let read = |name: &str| std::fs::read_to_string(own.join(name)).unwrap();
+        assert_eq!(read("stdout"), format!("{user}\nown\n"), "{}", read("stderr"));
+        for (at, of) in [(&containers, "nobody"), (&own, user)] {
+            use std::os::unix::fs::MetadataExt;
+            let told = std::fs::metadata(at).unwrap();
+            let owner = mesita_isolation::user::name_of(told.uid());
+            let mode = told.mode() & 0o7777;
+            assert_eq!((owner.as_deref(), mode), (Some(of), 0o700), "{}", at.display());
+        }
+        assert_eq!(host.about("REMOVE_NESTED_CONTAINER", &id).status, 200);
+        assert!(!own.exists());
+        // Who has no directory there is in the task's all the same.
+        let address = host.master.address();
+        let line = ["exec", "--master", &address, "--user", user, "host", "--", "id", "-un"];
+        let said = world.told(&line);
+        assert_eq!(said.out, format!("{user}\n"), "{}", said.err);
+    }
+    host.end(&world);
+}
+
+#[test]
 fn what_is_wrong_with_a_call_about_containers_is_told_and_changes_nothing() {
     let world = World::new();
     let host = Host::new(&world);

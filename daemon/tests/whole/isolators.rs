@@ -122,7 +122,13 @@ fn a_task_has_users_a_network_and_a_tmp_of_its_own_where_they_are_named() {
     assert!(said("devices").contains("eth0:"), "{}", said("devices"));
     let told = read_at(agent.port, "/monitor/statistics");
     let statistics = &told[0]["statistics"];
-    assert!(statistics["net_tx_bytes"].is_u64(), "{told}");
+    for count in ["net_tx_bytes", "net_tx_errors", "net_rx_errors"] {
+        assert!(statistics[count].is_u64(), "{count}: {told}");
+    }
+    if statistics["mem_swap_bytes"].is_u64() {
+        let both = statistics["mem_total_memsw_bytes"].as_u64();
+        assert!(both >= statistics["mem_total_bytes"].as_u64(), "{told}");
+    }
     assert_eq!(statistics["net_tx_rate_limit"], 10 << 20, "{told}");
     let metrics = get(agent.port, "/metrics/containers");
     let executor = |line: &str| line.contains(r#"executor="own"} "#);
@@ -210,6 +216,118 @@ fn an_isolator_from_outside_is_asked_about_each_process_once_and_before_its_task
         names.collect::<std::collections::BTreeSet<_>>()
     };
     eventually(|| containers().len() <= 1, || format!("{:?}", containers()));
+    framework.accepted("TEARDOWN", &Value::Null);
+    end(&world, master, agent);
+}
+
+#[test]
+fn a_program_begins_when_isolators_from_outside_have_answered_and_never_if_they_refuse() {
+    if !needs_root() {
+        return;
+    }
+    let world = World::new();
+    let (ran, asked, answer) = (world.path("ran"), world.path("asked"), world.path("answer"));
+    // It gives a program that would begin by itself the time to.
+    let text = format!(
+        "#!/bin/sh\n[ $1 = isolate ] || exit 0\ncat > /dev/null\necho asked > {}\n\
+         for i in 1 2 3 4 5 6 7 8 9 10; do [ -e {} ] && break; sleep 0.1; done\n\
+         while [ ! -e {answer} ]; do sleep 0.05; done\ncat {answer}\n",
+        asked.display(),
+        ran.display(),
+        answer = answer.display(),
+    );
+    let path = world.path("isolator");
+    std::fs::write(&path, text).unwrap();
+    let mode = std::os::unix::fs::PermissionsExt::from_mode(0o755);
+    std::fs::set_permissions(&path, mode).unwrap();
+    let named = format!("exec:{}", path.display());
+    for isolation in [format!("--isolation=all,{named}"), format!("--isolation={named}")] {
+        std::fs::write(&answer, "{\"error\": \"not that one\"}").unwrap();
+        let master = world.master(&[]);
+        let writable = format!("--writable={}", world.path("").display());
+        let mut agent = master.agent(&[&isolation, &writable]);
+        let knows =
+            json!({"capabilities": [{"type": "MULTI_ROLE"}, {"type": "TASK_KILLING_STATE"}]});
+        let mut framework = Framework::subscribe(&master, &knows);
+        let line = format!("echo ran > {}; sleep 1000", ran.display());
+        let short = format!("echo ran > {}", ran.display());
+        let launch = |framework: &mut Framework, name: &str, line: &str| {
+            let offer = framework.offer();
+            let mut one = task(&offer, name, line);
+            one["command"]["user"] = json!("root");
+            framework.launch(&offer, &[one]);
+        };
+        launch(&mut framework, "refused", &short);
+        let status = framework.end_of("refused");
+        assert_eq!(status["state"], "TASK_FAILED", "{status}");
+        assert_eq!(status["reason"], "REASON_CONTAINER_LAUNCH_FAILED", "{status}");
+        assert!(status["message"].as_str().unwrap().contains("not that one"), "{status}");
+        assert!(!ran.exists(), "it ran before it was refused");
+        // Who is killed meanwhile never runs either.
+        let begin = |framework: &mut Framework, name: &str| {
+            std::fs::remove_file(&answer).unwrap();
+            std::fs::remove_file(&asked).unwrap();
+            launch(framework, name, &short);
+            eventually(|| asked.exists(), || "a question".to_owned());
+        };
+        begin(&mut framework, "killed");
+        framework.accepted("KILL", &json!({"task_id": {"value": "killed"}}));
+        while framework.status()["state"] != "TASK_KILLING" {}
+        std::fs::write(&answer, "{}").unwrap();
+        let status = framework.end_of("killed");
+        assert_eq!(status["state"], "TASK_KILLED", "{status}");
+        assert!(!ran.exists(), "it ran though it was killed");
+        // Nor does one whose agent has died: the next one does not know what it was told.
+        begin(&mut framework, "lost");
+        agent.kill();
+        std::fs::write(&answer, "{}").unwrap();
+        agent.start();
+        let status = framework.end_of("lost");
+        assert_ne!(status["state"], "TASK_FINISHED", "{status}");
+        assert!(!ran.exists(), "it ran though nobody has said that it may");
+        launch(&mut framework, "runs", &line);
+        loop {
+            let status = framework.status();
+            match (status["task_id"]["value"].as_str(), status["state"].as_str()) {
+                (Some("runs"), Some("TASK_RUNNING")) => break,
+                // That offer was of the agent's session before.
+                (Some("runs"), Some("TASK_DROPPED")) => launch(&mut framework, "runs", &line),
+                (Some("runs"), Some("TASK_STARTING")) => {}
+                _ => assert_ne!(status["task_id"]["value"], "runs", "{status}"),
+            }
+        }
+        eventually(|| ran.exists(), || "its run".to_owned());
+        std::fs::remove_file(&ran).unwrap();
+        framework.accepted("TEARDOWN", &Value::Null);
+        end(&world, master, agent);
+    }
+}
+
+#[test]
+fn a_task_of_root_neither_moves_nor_finds_the_work_directory_of_a_master_beside_its_agents() {
+    if !needs_root() {
+        return;
+    }
+    let world = World::new();
+    let master = world.master(&[]);
+    let writable = format!("--writable={}", world.path("").display());
+    let agent = master.agent(&[&writable]);
+    let mut framework = Framework::subscribe(&master, &json!({}));
+    let offer = framework.offer();
+    let of_master = world.path(&format!("master-{}", master.port));
+    assert!(of_master.join("meta").exists());
+    let at = of_master.display();
+    let line = format!("! mv {at} {at}-moved; ls -A {at} | wc -l; ! touch {at}/meta/new");
+    let mut moves = task(&offer, "moves", &line);
+    moves["command"]["user"] = json!("root");
+    framework.launch(&offer, &[moves]);
+    let status = framework.end_of("moves");
+    assert_eq!(status["state"], "TASK_FINISHED", "{status}");
+    assert!(of_master.join("meta").exists() && !of_master.join("meta/new").exists());
+    let work_dir = agent.work_dir().display().to_string();
+    let told = world.sandboxes(&work_dir).into_iter().map(|path| path.join("stdout"));
+    let told: Vec<String> = told.map(|path| std::fs::read_to_string(path).unwrap()).collect();
+    assert_eq!(told, ["0\n"]);
     framework.accepted("TEARDOWN", &Value::Null);
     end(&world, master, agent);
 }

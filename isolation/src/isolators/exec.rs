@@ -5,7 +5,9 @@
 //! standard input: `container`, `inside` (the container around it, or null), `cpus`, `mem_bytes`,
 //! `cgroups` (its directories) and, for `isolate`, `pid`. It has [`CALL_US`] to answer with status 0 and
 //! at most [`ANSWER_MAX`] bytes: nothing, or a JSON object, whose `error` says why the container cannot
-//! be had. `cleanup` is called as well for what an agent that died may have prepared. It has no environment, and a process group of its own, which is killed when it is over.
+//! be had. The process waits for all answers before it becomes the program. `cleanup` is called as well for
+//! what an agent that died may have prepared. It has no environment, and a process group of its own, which is
+//! killed when it is over.
 
 use std::fs;
 use std::io::{Read, Write};

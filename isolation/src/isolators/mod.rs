@@ -402,14 +402,18 @@ pub struct Usage {
     pub net_received_bytes: Option<u64>,
     /// packets of them,
     pub net_received: Option<u64>,
-    /// and packets that did not, for they were too many.
+    /// packets that did not, for they were too many,
     pub net_unreceived: Option<u64>,
+    /// and those that were spoiled.
+    pub net_received_errors: Option<u64>,
     /// Bytes that left it,
     pub net_sent_bytes: Option<u64>,
     /// packets of them,
     pub net_sent: Option<u64>,
-    /// and packets that did not.
+    /// packets that did not,
     pub net_unsent: Option<u64>,
+    /// and those that were spoiled.
+    pub net_sent_errors: Option<u64>,
     /// Bytes that may come to it in a second; none = as many as there are.
     pub net_received_limit: Option<u64>,
     /// Bytes that may leave it.

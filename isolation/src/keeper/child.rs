@@ -21,6 +21,7 @@ use rustix::process::{
 use rustix::thread::UnshareFlags;
 
 use super::protocol::{Cgroup, Launch, Namespaces, Stdio, Step};
+use super::stat::Stat;
 use super::wall::Wall;
 use super::walls::Walls;
 use crate::cgroups::LEAF;
@@ -49,8 +50,12 @@ pub(super) struct Plan<'a> {
     users: Option<Maps>,
     /// Where below the launch's directory it works; none = there.
     below: Option<&'a CStr>,
+    /// It is beside others: where it works may be in a directory that is not its user's to pass through.
+    beside: bool,
     /// Unless these are files, it has what this process has.
     stdio: Stdio,
+    /// It waits for its keeper's word before it becomes the program.
+    waits: bool,
     pub(super) walls: Walls<'a>,
 }
 
@@ -94,6 +99,8 @@ impl Badness {
 
 /// Where programs are looked for when the environment does not say.
 const DEFAULT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+/// Bytes of the word that who waits may go on: until when it may begin. A signal is one byte.
+pub(super) const WORD: usize = 8;
 /// Modes of the files and directories that a task makes.
 const UMASK: Mode = Mode::from_raw_mode(0o022);
 
@@ -136,7 +143,9 @@ impl<'a> Plan<'a> {
             maps: Maps::new(uid, gid),
             users: walls.contains(&Wall::Users).then(|| Maps::of(launch, uid, gid)),
             below: None,
+            beside: false,
             stdio: Stdio::Files,
+            waits: false,
             walls: Walls::new(walls)?,
             launch,
         })
@@ -152,6 +161,16 @@ impl<'a> Plan<'a> {
     /// The same with more of its own.
     pub(super) fn with(self, below: &'a CStr, stdio: Stdio) -> Self {
         Self { below: (!below.is_empty()).then_some(below), stdio, ..self }
+    }
+
+    /// The same beside others.
+    pub(super) fn beside(self) -> Self {
+        Self { beside: true, ..self }
+    }
+
+    /// The same, which waits for its keeper's word if `waits`.
+    pub(super) fn waiting(self, waits: bool) -> Self {
+        Self { waits, ..self }
     }
 
     /// The namespaces it asks for.
@@ -175,10 +194,11 @@ impl<'a> Plan<'a> {
     }
 
     /// True when its process can borrow the keeper's memory on its way: it does nothing that
-    /// changes what others may do to that memory, and needs nothing of its own.
+    /// changes what others may do to that memory, needs nothing of its own, and waits for nobody.
     pub(super) fn may_borrow(&self) -> bool {
         let namespaced = self.launch.namespaces != Namespaces::default();
         !namespaced
+            && !self.waits
             && self.walls.is_empty()
             && self.user.is_none()
             && (self.is_root || self.oom_score_adj.is_none())
@@ -214,13 +234,14 @@ impl<'a> Plan<'a> {
         sys::close_all_but([channel.as_raw_fd()]);
         // Nothing depends on this but `became_program`, which then takes it for a program sooner.
         let _ = rustix::thread::set_name(BEFORE);
-        match self.prepare_self() {
-            Ok(()) => self.execute(),
+        match self.prepare_self(channel) {
+            Ok(deadline_us) => self.execute(deadline_us),
             Err(trouble) => trouble,
         }
     }
 
-    fn prepare_self(&self) -> Result<(), Trouble> {
+    /// Until when it may begin, in µs of CLOCK_BOOTTIME; 0 = for ever.
+    fn prepare_self(&self, channel: BorrowedFd<'_>) -> Result<u64, Trouble> {
         rustix::process::setsid().map_err(step(Step::Session))?;
         for &(resource, limit) in &self.rlimits {
             rustix::process::setrlimit(resource, limit).map_err(step(Step::Rlimit))?;
@@ -229,15 +250,22 @@ impl<'a> Plan<'a> {
         let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         let directory = open(self.launch.directory.as_c_str(), flags, Mode::empty())
             .map_err(step(Step::Directory))?;
+        let below = self.below.map(|below| open_below(directory.as_fd(), below));
+        let below = below.transpose().map_err(step(Step::Directory))?;
+        let works = below.as_ref().unwrap_or(&directory);
+        if self.beside {
+            rustix::process::fchdir(works).map_err(step(Step::Directory))?;
+        }
         sys::new_keyring();
         // Whoever it becomes there, it has given up all that it was outside.
         self.users.as_ref().map_or(Ok(()), Maps::part)?;
         self.walls.before_user()?;
         self.become_user()?;
         self.walls.after_user()?;
-        rustix::process::fchdir(&directory).map_err(step(Step::Directory))?;
-        if let Some(below) = self.below {
-            enter_below(directory.as_fd(), below).map_err(step(Step::Directory))?;
+        match rustix::process::fchdir(works) {
+            // It is there, where its user may nothing at all.
+            Err(Errno::ACCESS) if self.beside => {}
+            entered => entered.map_err(step(Step::Directory))?,
         }
         if !sys::works_inside() {
             return Err((Step::Outside, 0));
@@ -255,7 +283,11 @@ impl<'a> Plan<'a> {
             rustix::thread::set_no_new_privs(true).map_err(step(Step::Privileges))?;
         }
         sys::unblock_signals();
-        self.walls.last(directory.as_fd())
+        // Before calls are filtered: what it takes to wait is no call of the program's.
+        let deadline_us =
+            if self.waits { wait_for_word(channel)? } else { self.launch.deadline_us };
+        self.walls.last(directory.as_fd())?;
+        Ok(deadline_us)
     }
 
     fn become_user(&self) -> Result<(), Trouble> {
@@ -283,9 +315,8 @@ impl<'a> Plan<'a> {
     }
 
     /// Tries every place that the program may be in, as execvp(3) does.
-    fn execute(&self) -> Trouble {
-        let deadline = self.launch.deadline_us;
-        if deadline != 0 && sys::boottime_us() >= deadline {
+    fn execute(&self, deadline_us: u64) -> Trouble {
+        if deadline_us != 0 && sys::boottime_us() >= deadline_us {
             return (Step::Late, 0);
         }
         let mut reason = libc::ENOENT;
@@ -379,21 +410,54 @@ impl Maps {
 const BEFORE: &CStr = c"mesita-task";
 
 /// True when a child whose channel has closed became a program; false when it was killed on its
-/// way there. It must not have been collected.
+/// way there. It must not have been collected, here and below.
 ///
 /// Who dies gives its memory up before it closes anything, and has no executable then; so who has
 /// one lives, and closed the channel by executing it. Of the dead the name tells: it was changed
 /// by then if it ever was.
 pub(super) fn became_program(pid: u32) -> bool {
-    let program = std::fs::read_link(format!("/proc/{pid}/exe"));
-    let lives = !program.is_err_and(|error| error.kind() == std::io::ErrorKind::NotFound);
-    let name = || std::fs::read(format!("/proc/{pid}/comm")).unwrap_or_default();
-    lives || name().strip_suffix(b"\n") != Some(BEFORE.to_bytes())
+    match std::fs::read_link(format!("/proc/{pid}/exe")) {
+        Ok(_) => true,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => has_changed_name(pid),
+        // Nobody but root is told of who hides its memory, of the dead neither on newer kernels.
+        Err(_) => gave_back_as_program(pid),
+    }
+}
+
+/// The same of a child that has given back the memory it borrowed, which who dies does before anything
+/// else of it goes: that one is ending by then.
+pub(super) fn gave_back_as_program(pid: u32) -> bool {
+    let lives = Stat::of(pid).is_some_and(|stat| !stat.is_ending);
+    lives || has_changed_name(pid)
+}
+
+fn has_changed_name(pid: u32) -> bool {
+    let name = std::fs::read(format!("/proc/{pid}/comm")).unwrap_or_default();
+    name.strip_suffix(b"\n") != Some(BEFORE.to_bytes())
 }
 
 /// Names the step of an error.
 fn step(step: Step) -> impl Fn(Errno) -> Trouble {
     move |errno| (step, errno.raw_os_error())
+}
+
+/// Says that only the program is missing, and waits for the keeper's word, which says until when it may
+/// begin. Signals come that way as well, below a process 1. It ends when the keeper does.
+fn wait_for_word(channel: BorrowedFd<'_>) -> Result<u64, Trouble> {
+    Report::Waits.send(channel);
+    let mut word = [0; WORD];
+    loop {
+        match recv(channel, &mut word, RecvFlags::empty()) {
+            Ok((WORD, _)) => return Ok(u64::from_le_bytes(word)),
+            Ok((0, _)) => return Err((Step::Channel, libc::EPIPE)),
+            Ok(_) => {
+                let own = getpid().as_raw_nonzero().get();
+                let _ = sys::kill(own, i32::from(word[0]));
+            }
+            Err(Errno::INTR) => {}
+            Err(errno) => return Err((Step::Channel, errno.raw_os_error())),
+        }
+    }
 }
 
 /// Does something to this process's own files in `/proc`, which are root's as long as nobody may
@@ -434,6 +498,8 @@ pub(super) enum Report {
     Started,
     /// It has ended: status as wait(2) gives it, largest resident set in KiB.
     Ended(i32, u64),
+    /// It waits for a word before it becomes the program.
+    Waits,
 }
 
 /// Bytes of a report.
@@ -450,6 +516,7 @@ impl Report {
             Self::Failed((step, errno)) => (1, step.number(), errno, 0),
             Self::Started => (2, 0, 0, 0),
             Self::Ended(status, rss) => (3, 0, status, rss),
+            Self::Waits => (4, 0, 0, 0),
         };
         let mut bytes = [0; REPORT];
         bytes[0] = kind;
@@ -467,6 +534,7 @@ impl Report {
             1 => Some(Self::Failed((Step::of_number(step)?, number))),
             2 => Some(Self::Started),
             3 => Some(Self::Ended(number, u64::from_le_bytes(rss))),
+            4 => Some(Self::Waits),
             _ => None,
         }
     }
@@ -505,8 +573,8 @@ fn programs(launch: &Launch) -> Vec<CString> {
     joined.filter_map(|path| CString::new(path).ok()).collect()
 }
 
-/// Goes on to a directory further inside. Who may write on the way there follows no link by it.
-fn enter_below(from: BorrowedFd<'_>, below: &CStr) -> Result<(), Errno> {
+/// Opens a directory further inside. Who may write on the way there has no link followed.
+fn open_below(from: BorrowedFd<'_>, below: &CStr) -> Result<OwnedFd, Errno> {
     let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     let mut at = None;
     for part in below.to_bytes().split(|byte| *byte == b'/').filter(|part| !part.is_empty()) {
@@ -516,7 +584,7 @@ fn enter_below(from: BorrowedFd<'_>, below: &CStr) -> Result<(), Errno> {
         let above = at.as_ref().map_or(from, OwnedFd::as_fd);
         at = Some(openat(above, part, flags, Mode::empty())?);
     }
-    rustix::process::fchdir(at.as_ref().map_or(from, OwnedFd::as_fd))
+    at.map_or_else(|| openat(from, c".", flags, Mode::empty()), Ok)
 }
 
 /// Where a process joins a cgroup, and where it does when that is divided.
@@ -557,6 +625,7 @@ mod tests {
             Report::Failed((Step::Died, -1)),
             Report::Started,
             Report::Ended(-7, 1 << 40),
+            Report::Waits,
         ] {
             assert_eq!(Report::of_bytes(&report.to_bytes()), Some(report));
         }

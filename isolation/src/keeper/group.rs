@@ -5,9 +5,12 @@
 //! and is ended when the last of them has ended; the kernel kills then whatever else lives there. It
 //! ends when the keeper does as well. Its memory is the keeper's, and no task's. Whoever is inside can
 //! send it nothing that it would act upon.
+//!
+//! What else tasks have in common takes no process: the keeper holds it open for as long as one of them lives.
 
-use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
+use std::collections::{BTreeMap, BTreeSet};
+use std::ffi::c_int;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 
 use mesita_core::wire::ContainerId;
@@ -21,6 +24,8 @@ use super::init;
 use super::inside::{self, Lent, Own, Place};
 use super::protocol::{Namespaces, Step};
 use super::tasks::{self, Heard, channel, hear};
+use super::view;
+use super::wall::Kind;
 use crate::sys::{self, Cloner};
 
 /// Those that are there, by what their tasks are inside of.
@@ -91,6 +96,95 @@ impl Group {
     /// Kills it, and so all that is in it.
     fn end(&self) {
         let _ = i32::try_from(self.pid).map(|pid| sys::kill(pid, libc::SIGKILL));
+    }
+}
+
+impl Kind {
+    /// The namespaces that this is, as flags of clone(2). Shared memory is found in mounts.
+    pub(super) const fn flags(self) -> c_int {
+        match self {
+            Self::Ipc => libc::CLONE_NEWIPC | libc::CLONE_NEWNS,
+            Self::Uts => libc::CLONE_NEWUTS,
+            Self::Network => libc::CLONE_NEWNET,
+        }
+    }
+}
+
+/// What tasks have in common, by what they are inside of.
+#[derive(Debug, Default)]
+pub(super) struct Commons(BTreeMap<(ContainerId, Kind), Lent>);
+
+/// What one task has in common with others.
+#[derive(Debug, Default)]
+pub(super) struct Common<'c>(pub(super) Vec<&'c Lent>);
+
+impl Commons {
+    /// What a task has in common with others; what is not there is made.
+    pub(super) fn of(
+        &mut self,
+        plan: &Plan<'_>,
+        cloner: &mut Cloner,
+    ) -> Result<Common<'_>, Trouble> {
+        let all: BTreeSet<(ContainerId, Kind)> = plan.walls.common().collect();
+        // Who has users of its own may not enter what is nobody's of them.
+        if !all.is_empty()
+            && (plan.namespaces().user || !plan.namespaces().mount || !plan.namespaces().pid)
+        {
+            return Err((Step::Request, libc::EINVAL));
+        }
+        let bytes = plan.walls.shared_memory().unwrap_or(0);
+        for &(of, kind) in &all {
+            if let Entry::Vacant(at) = self.0.entry((of, kind)) {
+                at.insert(make(kind, bytes, cloner)?);
+            }
+        }
+        Ok(Common(all.iter().filter_map(|one| self.0.get(one)).collect()))
+    }
+
+    /// Lets go of all but these.
+    pub(super) fn keep(&mut self, stays: impl Fn(ContainerId) -> bool) {
+        self.0.retain(|(of, _), _| stays(*of));
+    }
+}
+
+impl Common<'_> {
+    /// Has a process in there. One that finds its shared memory there has mounts of its own from then on.
+    pub(super) fn enter(&self, plan: &Plan<'_>) -> Result<(), Trouble> {
+        self.0.iter().try_for_each(|lent| lent.enter_all())?;
+        if !plan.walls.shares_memory() {
+            return Ok(());
+        }
+        let failed = |errno: rustix::io::Errno| (Step::Mounts, errno.raw_os_error());
+        view::share_more_memory(plan.walls.shared_memory().unwrap_or(0)).map_err(failed)?;
+        sys::unshare(rustix::thread::UnshareFlags::NEWNS).map_err(failed)
+    }
+}
+
+/// Makes what tasks have in common. Who is in there first is gone when it is there.
+fn make(kind: Kind, bytes: u64, cloner: &mut Cloner) -> Result<Lent, Trouble> {
+    let (ours, theirs) = channel()?;
+    let how = sys::Clone { borrows: false, namespaces: kind.flags() };
+    let child = &mut |_| {
+        let made = match kind {
+            // What the host mounts later is found there, too, and nothing of this on the host.
+            Kind::Ipc => view::follow_mounts().and_then(|()| view::share_memory(bytes)),
+            Kind::Uts => Ok(()),
+            Kind::Network => sys::raise_loopback(),
+        };
+        match made {
+            Ok(()) => inside::lend(kind.flags(), theirs.as_fd()),
+            Err(errno) => {
+                Report::Failed((Step::Inside, errno.raw_os_error())).send(theirs.as_fd());
+            }
+        }
+        0
+    };
+    cloner.spawn(how, None, child).map_err(|errno| (Step::Clone, errno))?;
+    drop(theirs);
+    match hear(&ours, RecvFlags::empty()) {
+        Heard::Started(lent) => Lent::of(kind.flags(), lent).ok_or((Step::Inside, 0)),
+        Heard::Report(Report::Failed(trouble)) => Err(trouble),
+        Heard::Report(_) | Heard::Closed | Heard::Nothing => Err((Step::Died, 0)),
     }
 }
 

@@ -12,10 +12,11 @@ use nix::sys::signal::SigSet;
 use nix::sys::signalfd::{SfdFlags, SignalFd};
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::mount::{MountFlags, mount};
-use rustix::net::{RecvFlags, recv};
+use rustix::net::{RecvFlags, SendFlags, recv, send};
 use rustix::thread::UnshareFlags;
 
-use super::child::{Maps, Plan, Report, Trouble, became_program};
+use super::child::{Maps, Plan, Report, Trouble, WORD, gave_back_as_program};
+use super::group::Common;
 use super::inside::{self, Given};
 use super::protocol::{Namespaces, Step};
 use super::walls::part_mounts;
@@ -28,11 +29,12 @@ const NAME: &CStr = c"mesita-init";
 pub(super) fn run(
     plan: &Plan<'_>,
     given: Option<&Given>,
+    common: &Common<'_>,
     channel: BorrowedFd<'_>,
     joined: bool,
 ) -> i32 {
     let started = given.map_or(Ok(()), inside::take_over);
-    let started = started.and_then(|()| start(plan, channel, joined));
+    let started = started.and_then(|()| start(plan, common, channel, joined));
     serve(started, given.is_some(), inside::all(plan), channel)
 }
 
@@ -81,11 +83,13 @@ fn serve(
 /// this process was made, so that none is lost or acted upon before they are looked at.
 fn start(
     plan: &Plan<'_>,
+    common: &Common<'_>,
     channel: BorrowedFd<'_>,
     joined: bool,
 ) -> Result<(u32, SignalFd), Trouble> {
     plan.join(joined)?;
     plan.set_badness()?;
+    common.enter(plan)?;
     sys::close_all_but_on_any_kernel([channel.as_raw_fd()]);
     // Nothing depends on it.
     let _ = rustix::thread::set_name(NAME);
@@ -116,7 +120,7 @@ fn begin(plan: &Plan<'_>, channel: BorrowedFd<'_>) -> Result<(u32, SignalFd), Tr
     let task = task.map_err(|errno| (Step::Clone, errno))?;
     match trouble {
         Some(trouble) => Err(trouble),
-        None if became_program(task) => Ok((task, signals)),
+        None if gave_back_as_program(task) => Ok((task, signals)),
         None => Err((Step::Died, sys::reap(task).map_or(0, |reaped| reaped.status & 0x7f))),
     }
 }
@@ -168,10 +172,26 @@ fn take_signal(signals: &SignalFd, task: u32, channel: BorrowedFd<'_>) -> bool {
 }
 
 /// Takes what the keeper says: a signal for the task, in one byte; false when the keeper is dead.
-pub(super) fn take_word(task: u32, channel: BorrowedFd<'_>) -> bool {
-    let mut word = [0];
+fn take_word(task: u32, channel: BorrowedFd<'_>) -> bool {
+    take_word_for(task, None, channel)
+}
+
+/// The same for a task that may wait for the word to go on: it is told so by what `waits` is to it.
+pub(super) fn take_word_for(
+    task: u32,
+    waits: Option<BorrowedFd<'_>>,
+    channel: BorrowedFd<'_>,
+) -> bool {
+    let mut word = [0; WORD];
     match recv(channel, &mut word, RecvFlags::DONTWAIT) {
         Ok((0, _)) => false,
+        Ok((WORD, _)) => {
+            // Who has ended meanwhile is not there to be told.
+            if let Some(waits) = waits {
+                let _ = send(waits, &word, SendFlags::NOSIGNAL);
+            }
+            true
+        }
         Ok(_) => {
             pass_on(task, i32::from(word[0]));
             true

@@ -26,7 +26,8 @@ use rustix::net::{
 use rustix::process::{Signal, WaitOptions, getpid};
 use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 
-use super::child::{Plan, Report, Trouble, became_program};
+use super::child::{Plan, Report, Trouble, became_program, gave_back_as_program};
+use super::group::Common;
 use super::init::{self, watch};
 use super::protocol::{DESCRIPTORS, Namespaces, Step};
 use super::stat::Stat;
@@ -46,6 +47,8 @@ const KINDS: [(c_int, &str, LinkNameSpaceType); LENT_MAX] = [
 ];
 /// Kinds of namespaces.
 const LENT_MAX: usize = 7;
+/// Descriptors of namespaces, of a task and of what it has in common with others, and a channel.
+const KEPT_MAX: usize = LENT_MAX + LENT_MAX + 1;
 /// How many of them the outer process enters by itself, for its child to be in.
 const OUTER: usize = 2;
 
@@ -131,12 +134,18 @@ impl Lent {
         Some(all)
     }
 
-    fn kept(&self, channel: BorrowedFd<'_>) -> [i32; LENT_MAX + 1] {
-        let mut kept = [channel.as_raw_fd(); LENT_MAX + 1];
-        let lent = self.namespaces.iter().flatten().map(AsRawFd::as_raw_fd);
+    fn kept(&self, common: &Common<'_>, channel: BorrowedFd<'_>) -> [i32; KEPT_MAX] {
+        let mut kept = [channel.as_raw_fd(); KEPT_MAX];
+        let all = common.0.iter().copied().chain([self]);
+        let lent = all.flat_map(|lent| lent.namespaces.iter().flatten().map(AsRawFd::as_raw_fd));
         kept.iter_mut().zip(lent).for_each(|(kept, lent)| *kept = lent);
         // The last one is nobody else's: there are as many namespaces as come before it.
         kept
+    }
+
+    /// Enters all of it.
+    pub(super) fn enter_all(&self) -> Result<(), Trouble> {
+        self.enter(0..LENT_MAX)
     }
 
     /// Enters those of `KINDS` in this range.
@@ -177,14 +186,16 @@ pub(super) fn run(
     plan: &Plan<'_>,
     place: &Place<'_>,
     stdio: Option<&[OwnedFd; DESCRIPTORS]>,
+    common: &Common<'_>,
     channel: BorrowedFd<'_>,
     joined: bool,
 ) -> i32 {
+    let kept = place.lent.kept(common, channel);
     let prepared =
-        stdio.map_or(Ok(()), take_over).and_then(|()| prepare(plan, place.lent, channel, joined));
+        stdio.map_or(Ok(()), take_over).and_then(|()| prepare(plan, place.lent, &kept, joined));
     let started = prepared.and_then(|()| match place.own {
         Own::Nothing => beside(plan, place, channel).map(Some),
-        Own::Rest => among(plan, place, channel).map(Some),
+        Own::Rest => among(plan, place, common, channel).map(Some),
         Own::Processes(lends) => {
             above(plan, place, (stdio.is_some(), lends), channel).map(|()| None)
         }
@@ -218,12 +229,12 @@ struct Started {
 fn prepare(
     plan: &Plan<'_>,
     lent: &Lent,
-    channel: BorrowedFd<'_>,
+    kept: &[i32; KEPT_MAX],
     joined: bool,
 ) -> Result<(), Trouble> {
     plan.join(joined)?;
     plan.set_badness()?;
-    sys::close_all_but_on_any_kernel(lent.kept(channel));
+    sys::close_all_but_on_any_kernel(*kept);
     // For people who look at the process list; nothing depends on it.
     let _ = rustix::thread::set_name(c"mesita-inside");
     rustix::process::setsid().map_err(|errno| (Step::Session, errno.raw_os_error()))?;
@@ -268,19 +279,24 @@ fn beside(plan: &Plan<'_>, place: &Place<'_>, channel: BorrowedFd<'_>) -> Result
     let inner = inner.map_err(|errno| refused(errno, place.of))?;
     match trouble {
         Some(trouble) => Err(trouble),
-        None if became_program(inner) => Ok(Started { inner, signals, lent: Vec::new() }),
+        None if gave_back_as_program(inner) => Ok(Started { inner, signals, lent: Vec::new() }),
         None => Err(died(inner)),
     }
 }
 
 /// Starts a task among the processes of others.
-fn among(plan: &Plan<'_>, place: &Place<'_>, channel: BorrowedFd<'_>) -> Result<Started, Trouble> {
+fn among(
+    plan: &Plan<'_>,
+    place: &Place<'_>,
+    common: &Common<'_>,
+    channel: BorrowedFd<'_>,
+) -> Result<Started, Trouble> {
     let signals = signals()?;
     let (ours, theirs) = super::tasks::channel()?;
-    let own = Namespaces { user: false, pid: false, mount: true };
-    let how = super::tasks::flags(own, plan.walls.flags());
+    let own = Namespaces { user: false, pid: false, mount: !plan.walls.shares_memory() };
+    let how = super::tasks::flags(own, plan.walls.made());
     let inner = cloner()?.spawn(how, None, &mut |_| {
-        let trouble = match init::furnish(plan) {
+        let trouble = match common.enter(plan).and_then(|()| init::furnish(plan)) {
             Ok(()) => {
                 lend(all(plan), theirs.as_fd());
                 plan.become_task(theirs.as_fd())
@@ -311,12 +327,13 @@ fn settle(inner: u32, ours: &OwnedFd, channel: BorrowedFd<'_>) -> Result<Vec<Own
             continue;
         }
         let [report, word] = ready.map(|fd| !fd.revents().is_empty());
-        if word && !init::take_word(inner, channel) {
+        if word && !init::take_word_for(inner, Some(ours.as_fd()), channel) {
             return Err((Step::Channel, libc::EPIPE));
         }
         match if report { hear(ours, RecvFlags::DONTWAIT) } else { Heard::Nothing } {
             Heard::Started(own) => lent = own,
             Heard::Report(Report::Failed(trouble)) => return Err(trouble),
+            Heard::Report(Report::Waits) => Report::Waits.send(channel),
             Heard::Closed if became_program(inner) => return Ok(lent),
             Heard::Closed => return Err(died(inner)),
             Heard::Report(_) | Heard::Nothing => {}

@@ -412,7 +412,7 @@ fn trial(namespaces: Namespaces) -> Result<(), child::Trouble> {
     match heard.ok().and_then(|_| Report::of_bytes(&bytes)) {
         Some(Report::Started) => Ok(()),
         Some(Report::Failed(trouble)) => Err(trouble),
-        Some(Report::Ended(..)) | None => Err((protocol::Step::Died, 0)),
+        Some(Report::Ended(..) | Report::Waits) | None => Err((protocol::Step::Died, 0)),
     }
 }
 

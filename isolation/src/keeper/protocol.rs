@@ -25,6 +25,8 @@ use crate::sys::errno_text;
 pub const VERSION_MAX: u16 = 4;
 /// The oldest protocol this release still speaks.
 pub const VERSION_MIN: u16 = 1;
+/// The first version that has a process wait before it becomes its program.
+pub const WAITS_SINCE: u16 = 4;
 /// Bytes of one message. Arguments and environment of a task are in one message.
 pub const MESSAGE_MAX: usize = 256 * 1024;
 /// Descriptors that come along with one message: standard input, output and error.
@@ -97,8 +99,8 @@ pub enum Request {
     EnterWith {
         /// The process.
         enter: Box<Enter>,
-        /// Its working directory, below the one of the launch and entered by its user, whose it may
-        /// be to change; empty = that one itself.
+        /// Its working directory, below the one of the launch; no link is followed on the way, which
+        /// others may change. Empty = that one itself. It is there, whatever its user may do there.
         below: CString,
         /// What it reads from and writes to.
         stdio: Stdio,
@@ -133,6 +135,25 @@ pub enum Request {
     },
     /// The ends of terminals that are kept. Answered by `Lent`s. Since version 3.
     Terminals,
+    /// Start a task that waits for `Go` before it becomes its program, with all around it that it will
+    /// have but for what holds it from calls and files. Answered by `Waits`, then as a launch. It ends
+    /// with the connection that asked for it. Since version 4.
+    LaunchWaiting {
+        /// The task.
+        launch: Box<Launch>,
+        /// As in `LaunchWith`.
+        walls: Vec<Wall>,
+        /// As in `EnterWith`.
+        stdio: Stdio,
+    },
+    /// Who waits is to become its program. Answered as a launch; of who does not wait any more that was
+    /// said. Since version 4.
+    Go {
+        /// Which.
+        container: ContainerId,
+        /// As the launch's, instead of that.
+        deadline_us: u64,
+    },
 }
 
 impl Request {
@@ -144,17 +165,28 @@ impl Request {
 
     /// The same launch on descriptors; anything else stays as it is.
     pub fn on(self, stdio: Stdio) -> Self {
+        if let Self::LaunchWaiting { launch, walls, .. } = self {
+            return Self::LaunchWaiting { launch, walls, stdio };
+        }
         let walls =
             if let Self::LaunchWith { walls, .. } = &self { walls.clone() } else { Vec::new() };
         let (Self::Launch(launch) | Self::LaunchWith { launch, .. }) = self else { return self };
         Self::LaunchOn { launch, walls, stdio }
     }
 
+    /// The same launch, which waits; anything else stays as it is.
+    pub fn waiting(self) -> Self {
+        let on = if let Self::LaunchOn { .. } = &self { self } else { self.on(Stdio::Files) };
+        let Self::LaunchOn { launch, walls, stdio } = on else { return on };
+        Self::LaunchWaiting { launch, walls, stdio }
+    }
+
     /// The task that is to be launched, if one is.
     pub fn launch_mut(&mut self) -> Option<&mut Launch> {
         let (Self::Launch(launch)
         | Self::LaunchWith { launch, .. }
-        | Self::LaunchOn { launch, .. }) = self
+        | Self::LaunchOn { launch, .. }
+        | Self::LaunchWaiting { launch, .. }) = self
         else {
             return None;
         };
@@ -165,11 +197,23 @@ impl Request {
     pub fn user(&self) -> Option<&User> {
         let (Self::Launch(launch)
         | Self::LaunchWith { launch, .. }
-        | Self::LaunchOn { launch, .. }) = self
+        | Self::LaunchOn { launch, .. }
+        | Self::LaunchWaiting { launch, .. }) = self
         else {
             return None;
         };
         launch.user.as_ref()
+    }
+
+    /// What it finds mounted, as people call that: where, and what of the host it is.
+    pub fn volumes(&self) -> Vec<String> {
+        let (Self::LaunchWith { walls, .. }
+        | Self::LaunchOn { walls, .. }
+        | Self::LaunchWaiting { walls, .. }) = self
+        else {
+            return Vec::new();
+        };
+        walls.iter().filter_map(Wall::volume).collect()
     }
 
     /// The same for a process beside a task.
@@ -340,6 +384,15 @@ pub enum Reply {
     Lent {
         /// Whose; none = that was all, and nothing comes along.
         container: Option<ContainerId>,
+    },
+    /// A task waits for `Go`. Since version 4.
+    Waits {
+        /// Which container.
+        container: ContainerId,
+        /// Which attempt.
+        attempt: u32,
+        /// As in `Launched`.
+        pid: u32,
     },
 }
 

@@ -83,6 +83,8 @@ fn harmless() -> MountFlags {
 pub(super) struct Furniture<'f> {
     /// Bytes of shared memory, if that was said.
     pub(super) shared: Option<u64>,
+    /// It has that in common with others, and has found it where it is on the host.
+    pub(super) in_common: bool,
     /// Devices that it holds,
     pub(super) devices: &'f [Node],
     /// and whose they are.
@@ -189,10 +191,13 @@ fn devices(within: &Within, own: &Furniture<'_>) -> Result<(), Errno> {
     let options = [(c"mode", c"620"), (c"ptmxmode", c"666"), (c"gid", c"5")];
     let terminals = fresh(c"devpts", &options, nosuid | noexec)?;
     attach(&terminals, &within.directory(c"/dev/pts")?)?;
+    let shm = within.directory(c"/dev/shm")?;
     let bytes = CString::new(own.shared.unwrap_or(SHARED).to_string()).map_err(|_| Errno::INVAL)?;
     let options = [(c"mode", c"1777"), (c"size", bytes.as_c_str())];
-    let shared = fresh(c"tmpfs", &options, nosuid | noexec | nodev)?;
-    attach(&shared, &within.directory(c"/dev/shm")?)?;
+    match tree_of(c"/dev/shm", c"") {
+        Ok(tree) if own.in_common => attach_bound(&tree, &shm, MountFlags::NOEXEC)?,
+        _ => attach(&fresh(c"tmpfs", &options, nosuid | noexec | nodev)?, &shm)?,
+    }
     // Nobody adds a device; those that are there can be used.
     let flags = MountFlags::BIND | MountFlags::RDONLY | MountFlags::NOSUID | MountFlags::NOEXEC;
     remount(&dev, flags)

@@ -240,6 +240,7 @@ impl Keeper {
         }
         client.listing = Some(None);
         self.tasks.renew(session, 0);
+        self.tasks.end_waiting();
         self.tasks.said.clear();
         self.client = Some(client);
         true
@@ -257,6 +258,7 @@ impl Keeper {
 
     fn lose_client(&mut self) {
         self.client = None;
+        self.tasks.end_waiting();
         if self.ends_with_client && !self.leaving {
             self.leave();
         }
@@ -289,12 +291,19 @@ impl Keeper {
         match request {
             // Said twice, it changes nothing but the session.
             Request::Hello { session, .. } => self.tasks.renew(session, 0),
-            Request::Launch(launch) => self.tasks.launch(&launch, &[], On::FILES),
-            Request::LaunchWith { launch, walls } => self.tasks.launch(&launch, &walls, On::FILES),
+            Request::Launch(launch) => self.tasks.launch(&launch, &[], On::FILES, false),
+            Request::LaunchWith { launch, walls } => {
+                self.tasks.launch(&launch, &walls, On::FILES, false);
+            }
             Request::LaunchOn { launch, walls, stdio } => {
                 let on = self.on(stdio);
-                self.tasks.launch(&launch, &walls, on);
+                self.tasks.launch(&launch, &walls, on, false);
             }
+            Request::LaunchWaiting { launch, walls, stdio } => {
+                let on = self.on(stdio);
+                self.tasks.launch(&launch, &walls, on, true);
+            }
+            Request::Go { container, deadline_us } => self.tasks.go(container, deadline_us),
             Request::Terminals => self.lend_terminals(),
             Request::Enter(enter) => self.enter(&enter, c"", Stdio::Files, &[]),
             Request::EnterWith { enter, below, stdio } => self.enter(&enter, &below, stdio, &[]),

@@ -20,7 +20,7 @@ use rustix::net::{AddressFamily, RecvFlags, SendFlags, SocketFlags, SocketType, 
 
 use super::child::{Origin, Plan, REPORT, Report, Trouble, became_program};
 use super::exits::Exits;
-use super::group::Groups;
+use super::group::{Common, Commons, Groups};
 use super::init;
 use super::inside::{self, Given, Lent, Own, Place};
 use super::protocol::{
@@ -83,8 +83,12 @@ struct Task {
     inside: Option<ContainerId>,
     /// The group whose processes it is among.
     group: Option<ContainerId>,
+    /// What those are inside of that it has something in common with.
+    common: Option<ContainerId>,
     /// It borrowed the keeper's memory on its way.
     borrowed: bool,
+    /// It waits for its agent's word before it becomes the program, or will.
+    waits: bool,
     /// It is in the file, for the keeper that comes after this one.
     recorded: bool,
     /// Bit n: it has a directory in `parents[n]`,
@@ -113,6 +117,7 @@ pub(super) struct Tasks {
     containers_max: u32,
     exits: Exits,
     groups: Groups,
+    commons: Commons,
     cloner: Cloner,
     origin: Origin,
     /// The directories that cgroups of containers were in, with their hierarchy's kind.
@@ -147,6 +152,7 @@ impl Tasks {
             containers_max,
             exits,
             groups: Groups::default(),
+            commons: Commons::default(),
             cloner: Cloner::new()?,
             origin,
             parents: heapless::Vec::new(),
@@ -187,19 +193,26 @@ impl Tasks {
         starting.filter_map(|(&container, task)| Some((container, task.channel.as_ref()?)))
     }
 
-    /// Starts a task. What becomes of it is said now or later.
-    pub(super) fn launch(&mut self, launch: &Launch, walls: &[Wall], on: On) {
-        if let Err(trouble) = self.try_launch(launch, walls, on) {
+    /// Starts a task, which waits for a word before it becomes the program if `waits`. What becomes of it is
+    /// said now or later.
+    pub(super) fn launch(&mut self, launch: &Launch, walls: &[Wall], on: On, waits: bool) {
+        if let Err(trouble) = self.try_launch(launch, walls, on, waits) {
             self.leave_groups();
             self.refuse(launch.container, Asked::Launch, trouble);
         }
     }
 
-    fn try_launch(&mut self, launch: &Launch, walls: &[Wall], on: On) -> Result<(), Trouble> {
+    fn try_launch(
+        &mut self,
+        launch: &Launch,
+        walls: &[Wall],
+        on: On,
+        waits: bool,
+    ) -> Result<(), Trouble> {
         self.admit(launch)?;
         let stdio = on.stdio;
         let (given, terminal) = self.ends(on)?;
-        let plan = Plan::new(launch, walls, &self.origin)?.with(c"", stdio);
+        let plan = Plan::new(launch, walls, &self.origin)?.with(c"", stdio).waiting(waits);
         let (cgroups, around) = self.places_of(launch)?;
         let unified = launch.cgroups.iter().find(|cgroup| cgroup.unified);
         let unified = unified.map(|cgroup| {
@@ -215,10 +228,13 @@ impl Tasks {
         }
         let group = plan.walls.group();
         let among = group.map(|of| self.groups.enter(of, &plan, &mut self.cloner)).transpose()?;
+        let common = self.commons.of(&plan, &mut self.cloner)?;
         let how = if among.is_some() { sys::Clone::default() } else { how(&plan) };
         let child = &mut |joined| match &among {
-            Some(place) => inside::run(&plan, place, given.as_ref(), theirs.as_fd(), joined),
-            None => child(&plan, given.as_ref(), theirs.as_fd(), joined),
+            Some(place) => {
+                inside::run(&plan, place, given.as_ref(), &common, theirs.as_fd(), joined)
+            }
+            None => child(&plan, given.as_ref(), &common, theirs.as_fd(), joined),
         };
         let pid = self.cloner.spawn(how, unified.as_ref().map(AsFd::as_fd), child);
         let pid = pid.map_err(|errno| (Step::Clone, errno))?;
@@ -233,7 +249,9 @@ impl Tasks {
             terminal,
             badness: launch.oom_score_adj,
             group,
+            common: plan.walls.common().next().map(|(of, _)| of),
             borrowed: how.borrows,
+            waits,
             recorded: false,
             cgroups,
             around,
@@ -271,7 +289,7 @@ impl Tasks {
             None if beside.parts == 0 => &none,
             None => return Err((Step::Inside, 0)),
         };
-        let plan = Plan::new(launch, walls, &self.origin)?.with(below, stdio);
+        let plan = Plan::new(launch, walls, &self.origin)?.with(below, stdio).beside();
         let plan = plan.no_better_than(beside.badness, &self.origin);
         let (ours, theirs) = channel()?;
         let from_us = sys::boottime_us();
@@ -280,8 +298,9 @@ impl Tasks {
         let parts = if own { beside.parts | libc::CLONE_NEWPID | libc::CLONE_NEWNS } else { 0 };
         let own = if own { Own::Processes(parts) } else { Own::Nothing };
         let place = Place { of: beside.left.pid, lent, own };
+        let none = Common::default();
         let child =
-            &mut |joined| inside::run(&plan, &place, given.as_ref(), theirs.as_fd(), joined);
+            &mut |joined| inside::run(&plan, &place, given.as_ref(), &none, theirs.as_fd(), joined);
         let pid = self.cloner.spawn(how, None, child).map_err(|errno| (Step::Clone, errno))?;
         drop(theirs);
         let (container, attempt) = (launch.container, launch.attempt);
@@ -405,6 +424,10 @@ impl Tasks {
         };
         match (hear(channel, RecvFlags::DONTWAIT), task.namespaced) {
             (Heard::Report(Report::Failed(trouble)), _) => self.failed(container, trouble),
+            (Heard::Report(Report::Waits), _) => {
+                let Left { attempt, pid, .. } = task.left;
+                self.said.push(Reply::Waits { container, attempt, pid });
+            }
             (Heard::Started(lent), _) => {
                 task.lent = Lent::of(task.parts, lent);
                 self.runs(container);
@@ -426,6 +449,29 @@ impl Tasks {
         task.state = State::Running;
         let Left { attempt, pid, from_us, .. } = task.left;
         self.said.push(Reply::Launched { container, attempt, pid, started_us: from_us });
+    }
+
+    /// Has a task that waits for it become its program, unless it is later than that then. One that does not
+    /// wait any more has told why.
+    pub(super) fn go(&mut self, container: ContainerId, deadline_us: u64) {
+        let Some(task) = self.held.get_mut(&container).filter(|task| task.is_waiting()) else {
+            return;
+        };
+        task.waits = false;
+        let flags = SendFlags::DONTWAIT | SendFlags::NOSIGNAL;
+        // Who has ended is about to be collected.
+        let _ = task.channel.as_ref().map(|to| send(to, &deadline_us.to_le_bytes(), flags));
+    }
+
+    /// Ends what waits for the word of an agent that is gone: nobody knows what became of what that
+    /// waited for.
+    pub(super) fn end_waiting(&mut self) {
+        let waiting = self.held.iter().filter(|(_, task)| task.is_waiting());
+        let waiting: Vec<_> = waiting.map(|(&container, _)| container).collect();
+        for container in waiting {
+            self.kill(container);
+            self.failed(container, (Step::Died, libc::SIGKILL));
+        }
     }
 
     /// The program will not run. Its process ends by itself and is collected as nobody's.
@@ -548,6 +594,8 @@ impl Tasks {
     fn leave_groups(&mut self) {
         let held = &self.held;
         self.groups.keep(|of| held.values().any(|task| task.is_alive() && task.group == Some(of)));
+        self.commons
+            .keep(|of| held.values().any(|task| task.is_alive() && task.common == Some(of)));
     }
 
     /// Ends what runs beside a task that has ended.
@@ -663,7 +711,9 @@ impl Task {
             badness: 0,
             inside: None,
             group: None,
+            common: None,
             borrowed: false,
+            waits: false,
             recorded: true,
             cgroups: 0,
             around: None,
@@ -675,6 +725,10 @@ impl Task {
 
     const fn is_alive(&self) -> bool {
         matches!(self.state, State::Starting | State::Running)
+    }
+
+    fn is_waiting(&self) -> bool {
+        self.waits && self.state == State::Starting
     }
 
     /// As an agent is told.
@@ -739,7 +793,10 @@ impl Task {
 
 /// How the child of a plan is made.
 fn how(plan: &Plan<'_>) -> sys::Clone {
-    sys::Clone { borrows: plan.may_borrow(), ..flags(plan.namespaces(), plan.walls.flags()) }
+    // Those that it finds shared memory in it gets from there.
+    let mount = plan.namespaces().mount && !plan.walls.shares_memory();
+    let namespaces = Namespaces { mount, ..plan.namespaces() };
+    sys::Clone { borrows: plan.may_borrow(), ..flags(namespaces, plan.walls.made()) }
 }
 
 /// How a process with namespaces of its own is made.
@@ -756,11 +813,12 @@ pub(super) fn flags(namespaces: Namespaces, more: c_int) -> sys::Clone {
 fn child(
     plan: &Plan<'_>,
     given: Option<&Given>,
+    common: &Common<'_>,
     channel: std::os::fd::BorrowedFd<'_>,
     joined: bool,
 ) -> i32 {
     if plan.namespaces().pid {
-        return init::run(plan, given, channel, joined);
+        return init::run(plan, given, common, channel, joined);
     }
     let prepared = given
         .map_or(Ok(()), inside::take_over)

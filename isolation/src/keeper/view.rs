@@ -12,7 +12,10 @@ use rustix::fs::{
     CWD, FileType, Mode, OFlags, fstat, mkdirat, mknodat, open, openat, readlink, symlinkat,
 };
 use rustix::io::Errno;
-use rustix::mount::{MountFlags, mount, mount_bind, mount_bind_recursive, mount_remount};
+use rustix::mount::{
+    MountFlags, MountPropagationFlags, mount, mount_bind, mount_bind_recursive, mount_change,
+    mount_remount,
+};
 
 use super::protocol::Cgroup;
 use super::wall::Host;
@@ -265,6 +268,23 @@ pub(super) fn share_memory(bytes: u64) -> Result<(), Errno> {
     let flags = MountFlags::NOSUID | MountFlags::NODEV;
     let options = CString::new(format!("mode=1777,size={bytes}")).map_err(|_| Errno::INVAL)?;
     mount(c"tmpfs", link(&over).as_str(), c"tmpfs", flags, Some(options.as_c_str()))
+}
+
+/// Mounts of the host are found here, and none of these there.
+pub(super) fn follow_mounts() -> Result<(), Errno> {
+    let down = MountPropagationFlags::DOWNSTREAM | MountPropagationFlags::REC;
+    mount_change(c"/", down)
+}
+
+/// Has that be as large as this, if it is smaller.
+pub(super) fn share_more_memory(bytes: u64) -> Result<(), Errno> {
+    let Ok(of) = rustix::fs::statvfs(c"/dev/shm") else { return Ok(()) };
+    if of.f_blocks.saturating_mul(of.f_frsize) >= bytes {
+        return Ok(());
+    }
+    let flags = MountFlags::NOSUID | MountFlags::NODEV;
+    let options = CString::new(format!("size={bytes}")).map_err(|_| Errno::INVAL)?;
+    mount_remount(c"/dev/shm", flags, options.as_c_str())
 }
 
 #[cfg(test)]

@@ -127,6 +127,25 @@ pub enum Wall {
     },
     /// What it finds of the machine's own files, in mounts of its own, where it has no other root.
     Host(Host),
+    /// Of a task behind walls of this kind, which has mounts and users of its own or not: what is behind
+    /// them it has in common with all tasks that say the same, and the first makes it.
+    Common {
+        /// What they are all inside of, which may have no process.
+        of: ContainerId,
+        /// What it is.
+        kind: Kind,
+    },
+}
+
+/// What tasks may have in common, each by a wall around all of them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub enum Kind {
+    /// That of [`Wall::Ipc`], and of [`Wall::Shm`], which is as large as the largest of them says.
+    Ipc,
+    /// That of [`Wall::Uts`].
+    Uts,
+    /// That of [`Wall::Network`].
+    Network,
 }
 
 /// Places of each sort in one [`Host`].
@@ -218,10 +237,22 @@ pub struct Bind {
 }
 
 impl Wall {
+    /// What is mounted by it, if it may be that there is nothing to be mounted, or nowhere to.
+    pub(super) fn volume(&self) -> Option<String> {
+        if let Self::Secret { to, .. } = self {
+            return Some(format!("`{}`", to.to_string_lossy().escape_debug()));
+        }
+        let Self::Bind(Bind { root, from, to, .. }) = self else { return None };
+        let [root, from, to] = [root, from, to].map(|path| path.to_string_lossy());
+        let of = std::path::Path::new(&*root).join(&*from).display().to_string();
+        Some(format!("`{}` of `{}`", to.escape_debug(), of.trim_end_matches('/').escape_debug()))
+    }
+
     /// The step that fails if this does.
     pub(super) const fn step(&self) -> Step {
         match self {
             Self::Ipc | Self::Processes | Self::Group { .. } => Step::Clone,
+            Self::Common { .. } => Step::Inside,
             Self::Uts { .. } => Step::Hostname,
             Self::Cgroup => Step::CgroupView,
             Self::Network => Step::Loopback,

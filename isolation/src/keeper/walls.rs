@@ -23,7 +23,7 @@ use super::protocol::{Cgroup, Step};
 use super::root::{self, Furniture};
 use super::view::{self, Hierarchies};
 use super::wall::{
-    Bind, FILTER_MAX, HOSTNAME_MAX, Host, KEPT_MAX, LAYERS_MAX, LINK_MAX, NODES_MAX, Node,
+    Bind, FILTER_MAX, HOSTNAME_MAX, Host, KEPT_MAX, Kind, LAYERS_MAX, LINK_MAX, NODES_MAX, Node,
     PLACES_MAX, PORTS_MAX, Root, SECRET_MAX, WALLS_MAX, Wall,
 };
 use crate::sys;
@@ -75,6 +75,7 @@ impl<'w> Walls<'w> {
                 | Wall::Users
                 | Wall::Processes
                 | Wall::Group { .. }
+                | Wall::Common { .. }
                 | Wall::Shm { .. }
                 | Wall::Capabilities { .. }
                 | Wall::Landlock { .. } => true,
@@ -96,7 +97,25 @@ impl<'w> Walls<'w> {
         })
     }
 
-    /// The namespaces that its process is made in.
+    /// What it has in common with others, and what they are all inside of.
+    pub(super) fn common(&self) -> impl Iterator<Item = (ContainerId, Kind)> {
+        self.walls.iter().filter_map(|wall| {
+            let Wall::Common { of, kind } = wall else { return None };
+            Some((*of, *kind))
+        })
+    }
+
+    /// It has its shared memory in common with others.
+    pub(super) fn shares_memory(&self) -> bool {
+        self.common().any(|(_, kind)| kind == Kind::Ipc)
+    }
+
+    /// The namespaces that its process is made in, of those that are its own.
+    pub(super) fn made(&self) -> libc::c_int {
+        self.common().fold(self.flags(), |all, (_, kind)| all & !kind.flags())
+    }
+
+    /// The namespaces that its process has from its beginning, of its own or in common with others.
     pub(super) fn flags(&self) -> libc::c_int {
         let has = |is: fn(&Wall) -> bool, flag| if self.walls.iter().any(is) { flag } else { 0 };
         has(|wall| matches!(wall, Wall::Ipc), libc::CLONE_NEWIPC)
@@ -140,6 +159,7 @@ impl<'w> Walls<'w> {
             Some(root) => {
                 let own = Furniture {
                     shared: self.shared_memory(),
+                    in_common: self.shares_memory(),
                     devices: self.devices(),
                     owner: owner.unwrap_or((geteuid(), getegid())),
                 };
@@ -163,7 +183,9 @@ impl<'w> Walls<'w> {
                 }
                 Wall::Network => sys::raise_loopback(),
                 Wall::Bind(bind) if root.is_none() => mount_bind(bind, works),
-                Wall::Shm { bytes } if root.is_none() => view::share_memory(*bytes),
+                Wall::Shm { bytes } if root.is_none() && !self.shares_memory() => {
+                    view::share_memory(*bytes)
+                }
                 Wall::Secret { to, data } => mount_secret(to, data, works, owner),
                 Wall::Hidden { path } => hide(path, &mut null),
                 Wall::ReadOnly { path } => make_read_only(path),
@@ -181,6 +203,7 @@ impl<'w> Walls<'w> {
                 | Wall::Users
                 | Wall::Processes
                 | Wall::Group { .. }
+                | Wall::Common { .. }
                 | Wall::Shm { .. }
                 | Wall::Devices { .. }
                 | Wall::Bind(_)
@@ -211,7 +234,7 @@ impl<'w> Walls<'w> {
     }
 
     /// Bytes of its shared memory, if that was said.
-    fn shared_memory(&self) -> Option<u64> {
+    pub(super) fn shared_memory(&self) -> Option<u64> {
         self.walls.iter().find_map(|wall| {
             let Wall::Shm { bytes } = wall else { return None };
             Some(*bytes)

@@ -10,7 +10,7 @@ use std::process::Command;
 use mesita_core::wire::Session;
 use mesita_core::wire::task::Exit;
 use mesita_isolation::keeper::protocol::{
-    Asked, Enter, Launch, Request, Rlimit, Stdio, Step, User,
+    Asked, Enter, Held, Launch, Request, Rlimit, Stdio, Step, User,
 };
 use mesita_isolation::sys::boottime_us;
 use rustix::pipe::pipe;
@@ -420,4 +420,74 @@ pub(crate) fn a_task_is_not_heard_by_any_keeper() {
     let beside = world.beside(container, &ours);
     world.exit(beside);
     assert_eq!(world.output(), "closed\n");
+}
+
+/// What waits, each in its own way: has it launched, seen to wait, and told what it is to be.
+pub(crate) fn waiting(world: &mut World) {
+    let early = world.path().join("early");
+    let script = format!("echo early > {}; exit 3", early.display());
+    let begin = |world: &mut World| {
+        let plan = world.plan(&["/bin/sh", "-c", &script]);
+        let container = plan.container;
+        let request = Request::launch(plan, world.walls.clone()).waiting();
+        world.client.send(&request).unwrap();
+        let pid = world.waits(container);
+        assert!(is_alive(pid));
+        (container, pid)
+    };
+    // It ends by what it is sent, and as who never began.
+    for signal in [Signal::TERM, Signal::KILL] {
+        let (container, pid) = begin(world);
+        assert!(world.list().iter().any(|held| {
+            matches!(held, Held::Starting { container: of, .. } if *of == container)
+        }));
+        world.signal(container, signal);
+        assert_eq!(world.refused(container).trouble.step, Step::Died);
+        eventually(|| !is_alive(pid), || format!("the end of {pid}"));
+        // Late words are for nobody.
+        world.client.send(&Request::Go { container, deadline_us: 0 }).unwrap();
+    }
+    let (late, _) = begin(world);
+    world.client.send(&Request::Go { container: late, deadline_us: 1 }).unwrap();
+    assert_eq!(world.refused(late).trouble.step, Step::Late);
+    let (container, _) = begin(world);
+    assert!(!early.exists(), "its program has begun");
+    world.client.send(&Request::Go { container, deadline_us: 0 }).unwrap();
+    world.launched(container);
+    assert_eq!(world.exit(container), Exit::Code(3));
+    assert!(early.exists());
+    std::fs::remove_file(early).unwrap();
+    eventually(|| children(world.keeper).is_empty(), || "nothing".to_owned());
+}
+
+pub(crate) fn who_waits_for_a_word_runs_nothing_before_it() {
+    let mut world = World::new();
+    waiting(&mut world);
+    // It stands in nobody's way meanwhile.
+    let plan = world.plan(&["/bin/sh", "-c", "exit 5"]);
+    let container = plan.container;
+    world.client.send(&Request::launch(plan, Vec::new()).waiting()).unwrap();
+    world.waits(container);
+    let (other, _) = world.shell("exit 4");
+    assert_eq!(world.exit(other), Exit::Code(4));
+    world.client.send(&Request::Go { container, deadline_us: 0 }).unwrap();
+    assert_eq!(world.exit(container), Exit::Code(5));
+}
+
+pub(crate) fn who_waits_ends_with_the_agent_that_asked_for_it() {
+    let mut world = World::new();
+    for _ in 0..2 {
+        let script = format!("echo early > {}", world.path().join("early").display());
+        let plan = world.plan(&["/bin/sh", "-c", &script]);
+        let container = plan.container;
+        world.client.send(&Request::launch(plan, Vec::new()).waiting()).unwrap();
+        let pid = world.waits(container);
+        world.reattach();
+        assert_eq!(world.list(), []);
+        eventually(|| !is_alive(pid), || format!("the end of {pid}"));
+        // What comes too late from who comes next is for nobody.
+        world.client.send(&Request::Go { container, deadline_us: 0 }).unwrap();
+        assert_eq!(world.list(), []);
+    }
+    assert!(!world.path().join("early").exists());
 }

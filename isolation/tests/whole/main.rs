@@ -87,6 +87,8 @@ fn main() {
             a_process_beside_a_task_ends_by_itself_or_with_it,
             what_an_agent_gives_is_what_a_process_beside_a_task_reads_and_writes,
             a_task_is_not_heard_by_any_keeper,
+            who_waits_for_a_word_runs_nothing_before_it,
+            who_waits_ends_with_the_agent_that_asked_for_it,
         }
         agents::{
             an_agent_that_was_killed_finds_its_tasks_and_their_ends,
@@ -123,6 +125,7 @@ fn main() {
             who_has_processes_of_its_own_beside_a_task_sees_itself_alone,
             tasks_of_a_group_have_their_processes_in_common,
             a_group_ends_with_its_last_task_and_with_its_keeper,
+            who_waits_in_namespaces_runs_nothing_before_its_word,
             each_step_that_fails_is_named,
         }
     };
@@ -153,6 +156,8 @@ fn main() {
             who_takes_more_than_its_quota_is_told_where_that_is_wanted,
             projects_are_used_again_when_nothing_is_left_of_them,
             no_task_gives_its_files_another_project,
+            a_sandbox_has_no_more_files_than_it_may,
+            files_in_flight_take_room_of_their_sandbox,
         }
         networks::{
             a_task_with_a_network_of_its_own_reaches_the_host_and_leaves_no_link,
@@ -164,6 +169,9 @@ fn main() {
     let walls = trials! {
         walls::{
             a_task_is_in_its_cgroups_before_it_runs,
+            tasks_of_a_group_have_ipc_a_name_and_a_loopback_in_common,
+            files_in_flight_are_no_more_than_may_be_open,
+            who_may_swap_does_and_who_may_not_is_killed,
             a_task_beyond_its_memory_is_killed_alone_and_told,
             of_six_small_tasks_the_one_that_takes_too_much_is_killed_alone,
             a_child_beyond_the_memory_is_seen_while_its_parent_runs,

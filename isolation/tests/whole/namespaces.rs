@@ -5,7 +5,7 @@ use std::ffi::CString;
 
 use mesita_core::wire::ContainerId;
 use mesita_core::wire::task::Exit;
-use mesita_isolation::keeper::protocol::{Held, Launch, Namespaces, Step};
+use mesita_isolation::keeper::protocol::{Held, Launch, Namespaces, Request, Step};
 use mesita_isolation::keeper::wall::Wall;
 use rustix::process::Signal;
 
@@ -383,5 +383,28 @@ pub(crate) fn a_task_of_the_keepers_own_user_is_not_heard() {
         assert_eq!(world.exit(container), Exit::Code(0));
         assert_eq!(world.output(), "closed\n");
         std::fs::remove_file(world.path().join("out")).unwrap();
+    }
+}
+
+pub(crate) fn who_waits_in_namespaces_runs_nothing_before_its_word() {
+    let mut world = world();
+    crate::launches::waiting(&mut world);
+    world.walls = vec![Wall::Group { of: GROUP }];
+    crate::launches::waiting(&mut world);
+    // Who dies with its keeper has run nothing either.
+    for walls in [Vec::new(), vec![Wall::Group { of: GROUP }]] {
+        let script = format!("echo early > {}", world.path().join("early").display());
+        let plan = world.plan(&["/bin/sh", "-c", &script]);
+        let container = plan.container;
+        world.client.send(&Request::launch(plan, walls).waiting()).unwrap();
+        let pid = world.waits(container);
+        let all: Vec<u32> = descendants(pid).into_iter().chain([pid]).collect();
+        assert!(all.len() >= 2, "{all:?}");
+        kill(world.keeper, Signal::KILL);
+        eventually(|| all.iter().all(|&pid| !is_alive(pid)), || format!("the end of {all:?}"));
+        assert!(!world.path().join("early").exists());
+        let next = Agent::start(world.path(), &[], user());
+        world.keeper = next.keeper();
+        world.reattach();
     }
 }

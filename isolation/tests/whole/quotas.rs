@@ -366,3 +366,41 @@ fn escapes(mut site: Site) {
     }
     remove(&site.isolation);
 }
+
+pub(crate) fn a_sandbox_has_no_more_files_than_it_may() {
+    on_each(0x7107, counts, |options| options.container_files_max = Some(20));
+}
+
+fn counts(mut site: Site) {
+    let (below, within) = site.run(4 * MIB, &["files", "9"], true);
+    said(&within, "made all 9");
+    let (beyond, sandbox) = site.run(4 * MIB, &["files", "90"], true);
+    said(&sandbox, ": ");
+    let told = output(&sandbox);
+    let made: Vec<&str> = told.lines().last().unwrap().split(": ").collect();
+    let (count, errno) = (made[0].strip_prefix("made ").unwrap(), made[1].parse().unwrap());
+    // Its directory and its output are two.
+    assert_eq!(count, "18", "{told}");
+    assert!([libc::EDQUOT, libc::ENOSPC].contains(&errno), "{told}");
+    assert_eq!(site.isolation.limitation(beyond), Ok(None), "it was refused more, and goes on");
+    site.end(below);
+    site.end(beyond);
+    remove(&site.isolation);
+}
+
+pub(crate) fn files_in_flight_take_room_of_their_sandbox() {
+    on_each(0x7108, flies, |_| {});
+}
+
+fn flies(mut site: Site) {
+    let (container, sandbox) = site.run(4 * MIB, &["in-flight", "9", "1"], true);
+    said(&sandbox, ": ");
+    let told = output(&sandbox);
+    let refused = |count: u8, errno: i32| told.contains(&format!("sent {count}: {errno}\n"));
+    let all = (2..=4).flat_map(|count| [(count, libc::EDQUOT), (count, libc::ENOSPC)]);
+    assert!(all.clone().any(|(count, errno)| refused(count, errno)), "{told}");
+    let usage = site.isolation.usage(container).unwrap();
+    assert!(usage.disk_bytes.is_some_and(|bytes| bytes >= 2 * MIB), "{usage:?}");
+    site.end(container);
+    remove(&site.isolation);
+}

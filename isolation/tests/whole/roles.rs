@@ -47,6 +47,8 @@ pub(crate) fn play(role: &str, arguments: &[String]) {
         }
         "hide-disk" => take_disk(number(0), true),
         "fill" => fill(number(0), &arguments[1]),
+        "files" => files(number(0)),
+        "in-flight" => in_flight(number(0), number(1)),
         "escape-quota" => say(&format!("escaped {} of 3", crate::probes::tries::other_projects())),
         "probe" => crate::probes::play(arguments),
         "helped" => crate::probes::helped(&arguments[0]),
@@ -285,6 +287,47 @@ fn fill(mib: u64, elsewhere: &str) {
     say(&format!("wrote {}", told(write("filled".as_ref(), mib), mib)));
     let file = std::path::Path::new(elsewhere).join("volume");
     say(&format!("outside {}", told(write(&file, 3), 3)));
+    nap(Duration::from_secs(600));
+}
+
+/// Makes so many empty files where it works, says how many there are and why not more, and waits to be
+/// killed.
+fn files(most: u64) {
+    say("begins");
+    let made = (0..most).map(|number| std::fs::File::create(format!("file{number}")));
+    let stopped = made.enumerate().find_map(|(number, made)| Some((number, made.err()?)));
+    match stopped {
+        None => say(&format!("made all {most}")),
+        Some((number, error)) => say(&format!("made {number}: {}", error.raw_os_error().unwrap())),
+    }
+    nap(Duration::from_secs(600));
+}
+
+/// Sends so many files of so many MiB to itself, which have no name and are open nowhere else then, says how
+/// many and why not more, and waits to be killed.
+fn in_flight(most: u64, mib: u64) {
+    use rustix::net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags, sendmsg};
+    use std::mem::MaybeUninit;
+    use std::os::fd::AsFd;
+    say("begins");
+    let (ours, _theirs) = std::os::unix::net::UnixStream::pair().unwrap();
+    let block = vec![7; 1 << 20];
+    let send = || -> std::io::Result<()> {
+        let mut file = std::fs::File::create("flies")?;
+        let written = (0..mib).try_for_each(|_| file.write_all(&block));
+        written.and_then(|()| file.sync_all())?;
+        std::fs::remove_file("flies")?;
+        let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
+        let mut control = SendAncillaryBuffer::new(&mut space);
+        let file = [file.as_fd()];
+        assert!(control.push(SendAncillaryMessage::ScmRights(&file)));
+        sendmsg(&ours, &[std::io::IoSlice::new(b"x")], &mut control, SendFlags::DONTWAIT)?;
+        Ok(())
+    };
+    match (0..most).find_map(|number| Some((number, send().err()?))) {
+        None => say(&format!("sent all {most}")),
+        Some((number, error)) => say(&format!("sent {number}: {}", error.raw_os_error().unwrap())),
+    }
     nap(Duration::from_secs(600));
 }
 

@@ -9,9 +9,9 @@ use std::time::Duration;
 use mesita_core::wire::ContainerId;
 use mesita_core::wire::task::Exit;
 use mesita_isolation::cgroups::{At, Part};
-use mesita_isolation::isolators::{Cap, Io, Reason, TaskLimits};
-use mesita_isolation::keeper::protocol::{Enter, Held, Namespaces, Request, Stdio, Welcome};
-use mesita_isolation::keeper::wall::{Host, Wall};
+use mesita_isolation::isolators::{Cap, Io, Reason, Rlimit, TaskLimits};
+use mesita_isolation::keeper::protocol::{Enter, Held, Namespaces, Request, Stdio, User, Welcome};
+use mesita_isolation::keeper::wall::{Host, Kind, Wall};
 use mesita_isolation::sys::{Device, DeviceKind, Linux, Sys, Version};
 use mesita_isolation::{Isolation, Killed, Options, machine};
 use rustix::event::{PollFd, PollFlags, poll};
@@ -944,4 +944,129 @@ pub(crate) fn degraded_without_the_memory_controller() {
     assert_eq!(walls.world.exit(container), Exit::Code(5));
     walls.isolation.kill(container).unwrap();
     walls.isolation.cleanup(container).unwrap();
+}
+
+pub(crate) fn tasks_of_a_group_have_ipc_a_name_and_a_loopback_in_common() {
+    const GROUP: ContainerId = ContainerId { incarnation: 9, counter: 8 };
+    let shows = "for of in ipc uts net mnt pid; do readlink /proc/self/ns/$of; done | tr '\\n' ' '";
+    for processes in [false, true] {
+        let mut world = World::new();
+        world.namespaces = Namespaces { user: false, pid: true, mount: true };
+        let own = vec![
+            Wall::Ipc,
+            Wall::Shm { bytes: 1 << 20 },
+            Wall::Uts { hostname: c"".into() },
+            Wall::Network,
+        ];
+        let common =
+            [Kind::Ipc, Kind::Uts, Kind::Network].map(|kind| Wall::Common { of: GROUP, kind });
+        let mut grouped = [own.clone(), common.to_vec()].concat();
+        if processes {
+            grouped.push(Wall::Group { of: GROUP });
+        }
+        let seen = |world: &mut World, name: &str, then: &str| -> (ContainerId, Vec<String>) {
+            let file = world.path().join(name);
+            let shown = file.display();
+            let (id, _) =
+                world.shell(&format!("{shows} > {shown}.new; mv {shown}.new {shown}; {then}"));
+            eventually(|| file.exists(), || format!("what {name} sees"));
+            let told = std::fs::read_to_string(file).unwrap();
+            (id, told.split_whitespace().map(str::to_owned).collect())
+        };
+        world.walls = grouped.clone();
+        let (one, first) =
+            seen(&mut world, "one", "hostname of-the-group; echo kept > /dev/shm/file; sleep 600");
+        let larger = Wall::Shm { bytes: 3 << 20 };
+        world.walls =
+            grouped.iter().filter(|wall| !matches!(wall, Wall::Shm { .. })).cloned().collect();
+        world.walls.push(larger);
+        let reads = "while ! grep -q kept /dev/shm/file; do sleep 0.05; done; hostname; \
+                     df -k /dev/shm | tail -n 1; cat /sys/class/net/lo/flags; exit 5";
+        let (two, second) = seen(&mut world, "two", reads);
+        assert_eq!(world.exit(two), Exit::Code(5));
+        let output = world.output();
+        assert!(output.contains("of-the-group\n") && output.contains(" 3072 "), "{output}");
+        assert_eq!(first[..3], second[..3]);
+        assert_ne!(first[3], second[3], "mounts are each one's own");
+        assert_eq!(first[4] == second[4], processes);
+        // Who is beside one of them is there, too.
+        let beside = world.beside(one, "cat /dev/shm/file; hostname > beside; exit 6");
+        assert_eq!(world.exit(beside), Exit::Code(6));
+        let told = std::fs::read_to_string(world.path().join("beside")).unwrap();
+        assert_eq!(told, "of-the-group\n");
+        // Nobody else is, neither who has all of it alone nor the machine.
+        world.walls = own;
+        let (alone, third) = seen(&mut world, "alone", "test ! -e /dev/shm/file && exit 7");
+        assert_eq!(world.exit(alone), Exit::Code(7));
+        let host =
+            ["ipc", "uts", "net"].map(|of| std::fs::read_link(format!("/proc/self/ns/{of}")));
+        for (at, host) in host.into_iter().enumerate() {
+            assert_ne!(third[at], first[at]);
+            assert_ne!(host.unwrap().to_str(), Some(&*first[at]));
+        }
+        assert!(!Path::new("/dev/shm/file").exists());
+        // With the last of them it goes.
+        world.signal(one, Signal::KILL);
+        assert_eq!(world.exit(one), Exit::Signal(9));
+        world.walls = grouped;
+        let (again, _) = seen(&mut world, "again", "test ! -e /dev/shm/file && exit 8");
+        assert_eq!(world.exit(again), Exit::Code(8));
+        eventually(|| children(world.keeper).is_empty(), || "nothing".to_owned());
+    }
+}
+
+pub(crate) fn files_in_flight_are_no_more_than_may_be_open() {
+    let mut walls = Walls::with(Some(&["posix/rlimits"]));
+    let mut plan = walls.world.role_plan(&["in-flight", "500", "0"]);
+    let container = plan.container;
+    let sandbox = walls.world.path().join("sandbox");
+    std::fs::create_dir(&sandbox).unwrap();
+    std::os::unix::fs::chown(&sandbox, Some(NOBODY), Some(NOBODY)).unwrap();
+    plan.directory = crate::world::text(&sandbox);
+    plan.user = Some(User { uid: NOBODY, gid: NOBODY, groups: vec![NOBODY] });
+    let mut limits = TaskLimits::default();
+    let rlimit = Rlimit { name: "RLMT_NOFILE".to_owned(), soft: Some(64), hard: Some(64) };
+    limits.rlimits.push(rlimit).unwrap();
+    let request = walls.isolation.prepare(container, &limits).unwrap().request(plan);
+    walls.world.client.send(&request).unwrap();
+    walls.world.launched(container);
+    let told = || std::fs::read_to_string(sandbox.join("out")).unwrap_or_default();
+    eventually(|| told().contains("sent "), told);
+    let (sent, errno) = {
+        let told = told();
+        let (sent, errno) = told.trim().rsplit_once("sent ").unwrap().1.split_once(": ").unwrap();
+        (sent.parse::<u64>().unwrap(), errno.parse::<i32>().unwrap())
+    };
+    // What others of this user have sent counts, too.
+    assert!(sent <= 65 && errno == libc::ETOOMANYREFS, "{sent} {errno}");
+    walls.world.signal(container, Signal::KILL);
+    assert_eq!(walls.world.exit(container), Exit::Signal(9));
+}
+
+pub(crate) fn who_may_swap_does_and_who_may_not_is_killed() {
+    let swaps = std::fs::read_to_string("/proc/swaps").unwrap_or_default();
+    if swaps.lines().count() < 2 {
+        println!("SKIPPED: this machine has no swap");
+        return;
+    }
+    for limited in [false, true] {
+        let mut walls = Walls::of(Some(&["cgroups/mem"]), |options| {
+            options.cgroups_limit_swap = limited;
+        });
+        let (container, _) = walls.run(&limits(16), &["hog", "32"]);
+        if limited {
+            let exit = walls.world.ended(container).exit;
+            let limitation = walls.isolation.ended(container, exit).unwrap();
+            assert_eq!(limitation.map(|told| told.reason), Some(Reason::Memory));
+        } else {
+            walls.world.said("held");
+            let usage = walls.isolation.usage(container).unwrap();
+            assert!(usage.mem_bytes.is_some_and(|bytes| bytes <= 16 * MIB), "{usage:?}");
+            let swapped = usage.swap_bytes;
+            assert!(swapped.is_none_or(|bytes| bytes >= 8 * MIB), "{usage:?}");
+            println!("Memory limit: 16 MiB held, {swapped:?} bytes of 32 MiB in swap");
+            walls.world.signal(container, Signal::KILL);
+        }
+        walls.end(container);
+    }
 }

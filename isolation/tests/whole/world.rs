@@ -256,6 +256,16 @@ impl World {
         })
     }
 
+    /// Sees it wait for a word.
+    pub(crate) fn waits(&mut self, of: ContainerId) -> u32 {
+        self.wait(|reply| match reply {
+            Reply::Waits { container, pid, .. } if *container == of => Some(*pid),
+            Reply::Refused(refused) if refused.container == of => panic!("{}", refused.trouble),
+            Reply::Launched { container, .. } if *container == of => panic!("it was launched"),
+            _ => None,
+        })
+    }
+
     pub(crate) fn refused(&mut self, of: ContainerId) -> Refused {
         self.wait(|reply| match reply {
             Reply::Refused(refused) if refused.container == of => Some(*refused),

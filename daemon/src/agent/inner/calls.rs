@@ -373,14 +373,16 @@ impl AgentNode {
         }
         let (work_dir, below) = (self.work_dir.clone(), inner.below());
         let (root, own, class) = (inner.root, inner.id, inner.class);
-        let (owner, switch) = (inner.owner.clone(), self.containers.switches_user());
+        let (owner, user) = (inner.owner.clone(), inner.user.clone());
+        let switch = self.containers.switches_user();
         let remove = move || match class {
             Class::Session => Ok(()),
             Class::Standalone => sandbox::remove(&work_dir, own).map_err(|error| error.to_string()),
             Class::Nested => {
-                let owner = crate::agent::build::resolved(&owner, switch)?;
+                let resolved = |name: &str| crate::agent::build::resolved(name, switch);
+                let (owner, user) = (resolved(&owner)?, resolved(&user)?);
                 let sandbox = sandbox::path(&work_dir, root);
-                let removed = sandbox::remove_below(&sandbox, &below, owner.as_ref());
+                let removed = sandbox::remove_for(&sandbox, &below, owner.as_ref(), user.as_ref());
                 removed.map_err(|error| error.to_string())
             }
         };

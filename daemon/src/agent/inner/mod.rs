@@ -311,7 +311,7 @@ impl AgentNode {
     /// Starts a container that is known from now on, and lives with it.
     async fn live(self: Rc<Self>, inner: Rc<Inner>, process: Rc<Process>, start: Start) {
         let started = match self.ask_for(&inner, start).await {
-            Ok(()) => process.started().await,
+            Ok(()) => self.let_begin(&inner, &process).await,
             Err(why) => {
                 self.beside.refused(inner.id, &why);
                 Err(why)
@@ -331,6 +331,27 @@ impl AgentNode {
             self.signal_inner(&inner, SIGKILL).await;
         }
         self.live_on(inner, process).await;
+    }
+
+    /// Waits until one runs. One of its own waits for isolators before it becomes its program, where they have
+    /// something to do to a process that exists.
+    async fn let_begin(&self, inner: &Inner, process: &Process) -> Result<(), String> {
+        let isolation = self.containers.isolation();
+        if inner.class != Class::Standalone || !isolation.isolates_first() {
+            return process.started().await;
+        }
+        let Some(pid) = process.waits().await else { return process.started().await };
+        let (container, killed) = (inner.id, "killed before it was started".to_owned());
+        let isolated = self.containers.by_hand(move || isolation.isolate(container, pid)).await;
+        let isolated = isolated.map_err(|error| error.to_string());
+        if let Err(why) = isolated.and(if inner.unwanted.get() { Err(killed) } else { Ok(()) }) {
+            self.keeper.send(&Request::Signal { container, signal: SIGKILL });
+            // Its end, which says no more than that it was killed.
+            let _ = process.started().await;
+            return Err(why);
+        }
+        self.keeper.send(&Request::Go { container, deadline_us: 0 });
+        process.started().await
     }
 
     /// Lives with one that runs, to its end.
@@ -409,6 +430,8 @@ impl AgentNode {
             let build =
                 move || build::alone(&names, command, &alone, &isolation, &work_dir, switch);
             let launch = self.containers.by_hand(build).await?;
+            let first = self.containers.isolation().isolates_first();
+            let launch = if first { launch.waiting() } else { launch };
             self.fetch_into(inner, uris, user).await?;
             let Some(window) = terminal else {
                 return self.keeper.ask(&launch, None);
@@ -689,6 +712,6 @@ impl AgentNode {
     /// Whose files those of a container are, by name.
     pub(super) fn owner_of_files(&self, id: ContainerId) -> String {
         let inner = self.inners.all(|inner| inner.id == id);
-        inner.first().map_or_else(|| self.containers.names(id).user, |inner| inner.owner.clone())
+        inner.first().map_or_else(|| self.containers.names(id).user, |inner| inner.user.clone())
     }
 }

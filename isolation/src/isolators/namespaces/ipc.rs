@@ -1,5 +1,5 @@
 //! `namespaces/ipc`: System V objects, POSIX queues and shared memory of the task's own, which end
-//! with it.
+//! with it. Tasks of a group have them in common, as with Mesos, unless they ask for their own.
 //!
 //! What is in `/dev/shm` counts towards the memory of the task, as far as anything does, and is no
 //! more than it asks for, than `--default-container-shm-size`, or than its memory. Mesos:
@@ -10,7 +10,7 @@ use crate::isolators::{
     self, Additions, Cap, Container, Error, Ground, Isolator, TaskLimits, Unusable,
 };
 use crate::keeper::protocol::Namespaces;
-use crate::keeper::wall::Wall;
+use crate::keeper::wall::{Kind, Wall};
 
 /// What it does.
 pub(crate) const ABOUT: &str =
@@ -22,6 +22,8 @@ const UNLIMITED: u64 = 64 << 20;
 #[derive(Debug)]
 struct Ipc {
     namespaces: Namespaces,
+    /// Tasks of a group have it in common.
+    shares: bool,
     /// `--default-container-shm-size`.
     default: Option<u64>,
 }
@@ -29,7 +31,8 @@ struct Ipc {
 pub(crate) fn make(ground: &Ground<'_>) -> Result<Box<dyn Isolator>, Unusable> {
     require(ground, "/proc/self/ns/ipc", "namespaces of IPC")?;
     let namespaces = ground.require_mounts()?;
-    Ok(Box::new(Ipc { namespaces, default: ground.options.default_shm_bytes }))
+    let shares = super::shares(ground, namespaces);
+    Ok(Box::new(Ipc { namespaces, shares, default: ground.options.default_shm_bytes }))
 }
 
 impl Isolator for Ipc {
@@ -39,7 +42,9 @@ impl Isolator for Ipc {
         limits: &TaskLimits,
         additions: &mut Additions,
     ) -> Result<(), Error> {
-        if limits.ipc == Some(isolators::Ipc::Parent) {
+        let own = limits.ipc == Some(isolators::Ipc::Private) || limits.shm_bytes.is_some();
+        let common = super::in_common(container, Kind::Ipc).filter(|_| self.shares && !own);
+        if limits.ipc == Some(isolators::Ipc::Parent) && common.is_none() {
             return Err(container.refuses_to_share("IPC"));
         }
         let memory = match limits.mem_limit {
@@ -51,6 +56,7 @@ impl Isolator for Ipc {
         additions.namespaces = self.namespaces;
         // To the kernel none is no bound at all.
         additions.walls.extend([Wall::Ipc, Wall::Shm { bytes: bytes.max(1) }]);
+        additions.walls.extend(common);
         Ok(())
     }
 }

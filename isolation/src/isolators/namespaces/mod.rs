@@ -9,8 +9,19 @@ pub(crate) mod user;
 pub(crate) mod uts;
 
 use super::{Additions, Container, Error, Ground, Isolator, TaskLimits, Unusable};
-use crate::keeper::protocol::Namespaces;
-use crate::keeper::wall::Wall;
+use crate::keeper::protocol::{Namespaces, WAITS_SINCE};
+use crate::keeper::wall::{Kind, Wall};
+
+/// Whether tasks of a group have something in common here: an older keeper has none of that, and who has
+/// users of its own enters nothing of others.
+fn shares(ground: &Ground<'_>, namespaces: Namespaces) -> bool {
+    !namespaces.user && ground.options.keeper_version >= WAITS_SINCE
+}
+
+/// What a task has in common with the others of its group, if it is in one.
+fn in_common(container: &Container<'_>, kind: Kind) -> Option<Wall> {
+    container.at.inside.map(|of| Wall::Common { of, kind })
+}
 
 /// A namespace that comes along with those of processes and mounts, whose process 1 holds it open
 /// for whoever is started beside the task.
@@ -18,28 +29,34 @@ use crate::keeper::wall::Wall;
 pub(super) struct Along {
     namespaces: Namespaces,
     walls: Vec<Wall>,
+    /// What tasks of a group have in common of it.
+    common: Option<Kind>,
 }
 
 impl Along {
     pub(super) fn make(ground: &Ground<'_>, wall: Wall) -> Result<Box<dyn Isolator>, Unusable> {
         ground.require_walls()?;
         let mut walls = vec![wall];
+        let mut common = None;
+        let namespaces = ground.require_namespaces()?;
         if walls.contains(&Wall::Network) {
             walls.extend(other_networks(ground));
+            common = Some(Kind::Network).filter(|_| shares(ground, namespaces));
         }
-        Ok(Box::new(Self { namespaces: ground.require_namespaces()?, walls }))
+        Ok(Box::new(Self { namespaces, walls, common }))
     }
 }
 
 impl Isolator for Along {
     fn prepare(
         &self,
-        _: &Container<'_>,
+        container: &Container<'_>,
         _: &TaskLimits,
         additions: &mut Additions,
     ) -> Result<(), Error> {
         additions.namespaces = self.namespaces;
         additions.walls.extend_from_slice(&self.walls);
+        additions.walls.extend(self.common.and_then(|kind| in_common(container, kind)));
         Ok(())
     }
 }
@@ -83,6 +100,54 @@ mod tests {
                 isolation.beside(CONTAINER, &TaskLimits::default()).unwrap().additions,
                 Additions::default()
             );
+        }
+    }
+
+    #[test]
+    fn tasks_of_a_group_have_in_common_what_they_do_not_ask_for_as_their_own() {
+        use crate::isolators::Ipc;
+        use Kind::{Network, Uts};
+        let sys = Fake::bare();
+        let at = crate::cgroups::At { inside: Some(CONTAINER), ..CONTAINER.into() };
+        let names = ["namespaces/ipc", "namespaces/uts", "namespaces/cgroup", "network/none"];
+        let common = |options: &crate::Options, limits: TaskLimits| -> Vec<Kind> {
+            let (isolation, _) = Isolation::new(options, &sys).unwrap();
+            let kinds = |at: crate::cgroups::At| -> Vec<Kind> {
+                let walls = isolation.prepare(at, &limits).unwrap().additions.walls;
+                let common = walls.iter().filter_map(|wall| {
+                    let Wall::Common { of, kind } = wall else { return None };
+                    assert_eq!(*of, CONTAINER);
+                    Some(*kind)
+                });
+                common.collect()
+            };
+            if limits.ipc != Some(Ipc::Parent) {
+                assert_eq!(kinds(CONTAINER.into()), []);
+            }
+            kinds(at)
+        };
+        let own = options(Some(&names));
+        let plain = TaskLimits::default();
+        assert_eq!(common(&own, plain.clone()), [Kind::Ipc, Uts, Network]);
+        let shares = TaskLimits { ipc: Some(Ipc::Parent), ..plain.clone() };
+        assert_eq!(common(&own, shares.clone()), [Kind::Ipc, Uts, Network]);
+        for limits in [
+            TaskLimits { ipc: Some(Ipc::Private), ..plain.clone() },
+            TaskLimits { shm_bytes: Some(1), ..plain.clone() },
+        ] {
+            assert_eq!(common(&own, limits), [Uts, Network]);
+        }
+        let named = TaskLimits { hostname: Some("db".to_owned()), ..plain.clone() };
+        assert_eq!(common(&own, named), [Kind::Ipc, Network]);
+        // Who has users of its own, and whose keeper is older, has all of its own.
+        let namespaces = Namespaces { user: true, ..own.namespaces };
+        let user = crate::Options { namespaces, ..own.clone() };
+        let older = crate::Options { keeper_version: WAITS_SINCE - 1, ..own };
+        for options in [user, older] {
+            assert_eq!(common(&options, plain.clone()), []);
+            let (isolation, _) = Isolation::new(&options, &sys).unwrap();
+            let refused = isolation.prepare(at, &shares).unwrap_err().to_string();
+            assert!(refused.contains("IPC of its group's executor"), "{refused}");
         }
     }
 

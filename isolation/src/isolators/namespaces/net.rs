@@ -119,6 +119,8 @@ impl Isolator for Net {
         usage.net_received_bytes = count("tx_bytes");
         usage.net_received = count("tx_packets");
         usage.net_unreceived = count("tx_dropped");
+        usage.net_received_errors = count("tx_errors");
+        usage.net_sent_errors = count("rx_errors");
         usage.net_sent_bytes = count("rx_bytes");
         usage.net_sent = count("rx_packets");
         usage.net_unsent = count("rx_dropped");
@@ -185,12 +187,15 @@ mod tests {
         let isolation = isolation(&sys, &["namespaces/net"]);
         assert_eq!(isolation.usage(CONTAINER).unwrap(), Usage::default());
         let at = "/sys/class/net/ms0000001000001/statistics";
-        for (file, count) in [("rx_bytes", 10), ("tx_bytes", 20), ("tx_dropped", 3)] {
+        for (file, count) in
+            [("rx_bytes", 10), ("tx_bytes", 20), ("tx_dropped", 3), ("rx_errors", 4)]
+        {
             sys.put(&format!("{at}/{file}"), &format!("{count}\n"));
         }
         let usage = isolation.usage(CONTAINER).unwrap();
         assert_eq!((usage.net_sent_bytes, usage.net_received_bytes), (Some(10), Some(20)));
         assert_eq!((usage.net_unreceived, usage.net_sent), (Some(3), None));
+        assert_eq!((usage.net_sent_errors, usage.net_received_errors), (Some(4), None));
         assert_eq!(isolation.address(CONTAINER), None);
         sys.put("/addresses/ms0000001000001", "10.213.0.4");
         assert_eq!(isolation.address(CONTAINER), Some(Ipv4Addr::new(10, 213, 0, 5)));

@@ -1,5 +1,5 @@
 //! `namespaces/uts`: a task cannot change the name of the host, whatever it may do in its own, and
-//! has another one where it asks for that. Mesos: `ContainerInfo.hostname`, there of networks of its
+//! has another one where it asks for that. Tasks of a group that do not have it in common. Mesos: `ContainerInfo.hostname`, there of networks of its
 //! own alone.
 
 use std::ffi::CString;
@@ -7,7 +7,7 @@ use std::ffi::CString;
 use super::require;
 use crate::isolators::{Additions, Container, Error, Ground, Isolator, TaskLimits, Unusable};
 use crate::keeper::protocol::Namespaces;
-use crate::keeper::wall::{HOSTNAME_MAX, Wall};
+use crate::keeper::wall::{HOSTNAME_MAX, Kind, Wall};
 
 /// What it does.
 pub(crate) const ABOUT: &str =
@@ -16,17 +16,20 @@ pub(crate) const ABOUT: &str =
 #[derive(Debug)]
 struct Uts {
     namespaces: Namespaces,
+    /// Tasks of a group have it in common.
+    shares: bool,
 }
 
 pub(crate) fn make(ground: &Ground<'_>) -> Result<Box<dyn Isolator>, Unusable> {
     require(ground, "/proc/self/ns/uts", "namespaces of names")?;
-    Ok(Box::new(Uts { namespaces: ground.require_mounts()? }))
+    let namespaces = ground.require_mounts()?;
+    Ok(Box::new(Uts { namespaces, shares: super::shares(ground, namespaces) }))
 }
 
 impl Isolator for Uts {
     fn prepare(
         &self,
-        _: &Container<'_>,
+        container: &Container<'_>,
         limits: &TaskLimits,
         additions: &mut Additions,
     ) -> Result<(), Error> {
@@ -34,7 +37,10 @@ impl Isolator for Uts {
         let named = CString::new(asked).ok().filter(|name| name.count_bytes() <= HOSTNAME_MAX);
         let hostname = named.ok_or_else(|| Error::Hostname(asked.chars().take(80).collect()))?;
         additions.namespaces = self.namespaces;
+        let common = super::in_common(container, Kind::Uts);
+        let common = common.filter(|_| self.shares && hostname.is_empty());
         additions.walls.push(Wall::Uts { hostname });
+        additions.walls.extend(common);
         Ok(())
     }
 }

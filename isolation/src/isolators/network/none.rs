@@ -1,7 +1,7 @@
 //! `network/none`: a task has no network but a loopback of its own.
 //!
 //! Nobody reaches it and it reaches nobody, not even the agent, so an executor that speaks to its
-//! agent cannot live behind it.
+//! agent cannot live behind it. Tasks of a group have their loopback in common.
 
 use crate::isolators::namespaces::{Along, require};
 use crate::isolators::{Ground, Isolator, Unusable};

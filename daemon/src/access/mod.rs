@@ -73,10 +73,36 @@ pub(crate) struct Asks {
     pub(crate) executors: bool,
 }
 
+impl Wanted {
+    /// True when everybody who reaches the daemon, `master` or `agent`, must show a credential, but for
+    /// what all may know.
+    pub(crate) fn is_closed(&self, kind: &str) -> bool {
+        self.asks.are_all(kind)
+    }
+
+    /// Refuses to ask for credentials where there can be none. `flag` is the flag of those.
+    pub(crate) fn judge(&self, flag: &str) -> Result<(), String> {
+        if self.asks.any() && self.credentials.is_none() { Err(none_known(flag)) } else { Ok(()) }
+    }
+}
+
 impl Asks {
     fn any(self) -> bool {
         self.readonly || self.readwrite || self.frameworks || self.agents
     }
+
+    fn are_all(self, kind: &str) -> bool {
+        let Self { readonly, readwrite, frameworks, agents, .. } = self;
+        readonly && readwrite && (kind == "agent" || (frameworks && agents))
+    }
+}
+
+/// Said where nobody could be let in.
+fn none_known(flag: &str) -> String {
+    format!(
+        "somebody must show a credential, and none is known: give {flag} FILE, or leave out the flags \
+         --authenticate-..."
+    )
 }
 
 /// Principals of whom a warning is, by name.
@@ -110,10 +136,7 @@ impl Access {
         let credentials = credentials.map_err(|bad| format!("{flag}: {bad}"))?.unwrap_or_default();
         let file = wanted.credentials.clone().map(|path| (flag.to_owned(), path));
         if wanted.asks.any() && credentials.is_empty() {
-            return Err(format!(
-                "somebody must show a credential, and none is known: give {flag} FILE, or leave out \
-                 the flags --authenticate-..."
-            ));
+            return Err(none_known(flag));
         }
         let rules = wanted.acls.as_deref().map(Rules::read).transpose();
         let rules = rules.map_err(|bad| format!("--acls: {bad}"))?.unwrap_or_default();
@@ -197,8 +220,7 @@ impl Access {
 
     /// True when everybody who reaches the daemon must show a credential, but for what all may know.
     pub(crate) fn is_closed(&self) -> bool {
-        let Asks { readonly, readwrite, frameworks, agents, .. } = self.asks;
-        readonly && readwrite && (self.kind == "agent" || (frameworks && agents))
+        self.asks.are_all(self.kind)
     }
 
     /// Who makes a request in a realm; `known` is who is at the other end of its connection.

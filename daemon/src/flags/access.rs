@@ -111,9 +111,25 @@ pub(crate) struct OfAgent {
     /// asks by way of the master
     #[arg(long, value_name = "FILE|JSON")]
     pub(crate) acls: Option<String>,
+    /// File that changes are appended to which were asked for at the agent's own port, a line of JSON for
+    /// each; the masters have those that came by way of them
+    #[arg(long, value_name = "FILE")]
+    pub(crate) audit_log: Option<PathBuf>,
+    /// Bytes of it; the older half is in FILE.1, and then goes
+    #[arg(long, value_name = "SIZE", default_value = "16MiB")]
+    pub(crate) audit_log_max: Size,
 }
 
 impl OfAgent {
+    /// What is kept of who changed what. Nobody asks for it: what is written is enough.
+    pub(crate) fn audited(&self) -> audit::Wanted {
+        audit::Wanted {
+            lines_max: 1,
+            path: self.audit_log.clone(),
+            bytes_max: self.audit_log_max.bytes,
+        }
+    }
+
     /// What is wanted.
     pub(crate) fn wanted(&self) -> Wanted {
         let asks = Asks {

@@ -6,6 +6,7 @@
 //! | `body`, `records` | the body of an answer: at once, or as a stream of records |
 //! | `long` | long answers, of all of them at once |
 //! | `path` | paths as libprocess reads them |
+//! | `noted` | what is told of requests that change something |
 //! | `origin` | which pages a browser may change something for |
 //! | `pack` | answers packed by gzip |
 //! | `patient` | how long a connection waits for its other end |
@@ -17,6 +18,7 @@ pub(crate) mod body;
 pub(crate) mod idle;
 pub(crate) mod long;
 pub(crate) mod media;
+mod noted;
 mod origin;
 mod pack;
 mod path;
@@ -55,6 +57,8 @@ use idle::Idle;
 use media::Media;
 use mesita_core::acls::Action;
 use mesita_core::doors::{ANYONE, Rights};
+pub(crate) use noted::Asked;
+use noted::Noted;
 use patient::{Doing, HEAD_US, Patience, Patient, UNREAD_US};
 use records::Records;
 
@@ -100,6 +104,8 @@ pub(crate) trait Site {
     fn health(&self) -> Value;
     /// Its gauges: the core's, as they were told, and the IO side's own.
     fn gauges(&self) -> Gauges<'_>;
+    /// Takes note of what somebody asked for, if nobody has.
+    fn note(&self, asked: &Asked<'_>);
     /// Answers what not every daemon does; the visit comes back when nothing is there.
     fn visit(self: Rc<Self>, visit: Visit) -> Result<Answering, Box<Visit>>;
     /// Answers a caller that is let in nowhere else; none: it is not let in here, either.
@@ -197,7 +203,14 @@ fn answered(reply: Reply, doing: Rc<Doing>) -> Response<Sent> {
     reply.map(|body| Sent { body, doing })
 }
 
-async fn answer<S: Site>(visit: Visit, site: Rc<S>) -> Reply {
+async fn answer<S: Site>(mut visit: Visit, site: Rc<S>) -> Reply {
+    let Some(noted) = Noted::of(&mut visit, &site) else { return answer_it(visit, site).await };
+    let reply = answer_it(visit, site).await;
+    noted.answered(&reply);
+    reply
+}
+
+async fn answer_it<S: Site>(visit: Visit, site: Rc<S>) -> Reply {
     let path = visit.request.uri().path().to_owned();
     if let Some(endpoint) = endpoint(&path)
         && let Err(reply) = site.access().check(&visit.caller, Action::GetEndpoint, Some(endpoint))

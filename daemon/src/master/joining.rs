@@ -96,7 +96,7 @@ impl MasterNode {
         match why {
             // Whoever it is may ask as often as it likes.
             Some(why) => self.audit.note_stranger(who.as_deref().unwrap_or("nobody"), "join", why),
-            None => self.audit.note(who.as_deref().unwrap_or("nobody"), "join", id, None),
+            None => self.audit.note_of(who.as_deref().unwrap_or("nobody"), "join", id, None),
         }
         if done.is_ok() && !self.durable().await {
             return Some(Err(OUTCOME_UNKNOWN.to_owned()));

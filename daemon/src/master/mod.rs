@@ -274,6 +274,7 @@ impl MasterNode {
             self.tallies.told(conn, &event);
             if let Event::Update { status, .. } = &event {
                 self.catalog.borrow_mut().refused(status);
+                self.note_launch(conn, status);
             }
         }
         if self.tell_scheduler(conn, head, bodies) || self.answer_operation(conn, head) {

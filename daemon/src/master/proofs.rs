@@ -28,7 +28,7 @@ impl MasterNode {
         let done = self.take_key_now(conn, key);
         let why = done.as_ref().err().map(String::as_str);
         // An agent asks again by itself.
-        self.audit.note_seldom(&conn.caller.name, "change key", why);
+        self.audit.note_seldom(&conn.caller.name, "change key", "", why);
         if let Err(why) = &done {
             return refuse(conn, number, CloseReason::Denied, why);
         }

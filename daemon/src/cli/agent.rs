@@ -110,7 +110,7 @@ pub(super) fn main(flags: Agent) -> Result<ExitCode, Failure> {
                         });
                     }
                     Caught::HangUp => {
-                        agent.read_credentials_again();
+                        agent.read_access_again();
                         agent.draw_key();
                     }
                 }

@@ -116,7 +116,7 @@ pub(super) fn main(mut flags: Master) -> Result<ExitCode, Failure> {
                 match signals.next().await {
                     Caught::HangUp => {
                         set.renew_keys();
-                        master.read_credentials_again();
+                        master.read_access_again();
                     }
                     Caught::User1 => {}
                     Caught::Interrupt | Caught::Terminate => break,

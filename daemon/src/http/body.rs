@@ -10,6 +10,7 @@ use hyper::body::{Bytes, Frame, SizeHint};
 use super::pack::Packed;
 use super::patient::Doing;
 use super::records::Records;
+use crate::access::Guest;
 use crate::legacy::pieces::Pieces;
 
 /// The body of an answer.
@@ -34,6 +35,8 @@ pub(crate) enum Body {
 pub(super) struct Sent {
     pub(super) body: Body,
     pub(super) doing: Rc<Doing>,
+    /// Whose it is, if it ends with them.
+    pub(super) guest: Option<Guest>,
 }
 
 impl Drop for Sent {
@@ -50,6 +53,9 @@ impl hyper::body::Body for Sent {
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, io::Error>>> {
+        if self.guest.as_mut().is_some_and(|guest| guest.poll_over(cx).is_ready()) {
+            return Poll::Ready(Some(Err(io::ErrorKind::ConnectionAborted.into())));
+        }
         Pin::new(&mut self.body).poll_frame(cx)
     }
 

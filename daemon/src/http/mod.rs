@@ -41,7 +41,7 @@ use hyper::{Method, Request, Response, StatusCode};
 use serde_json::{Value, json};
 use smol_hyper::rt::FuturesIo;
 
-use crate::access::{Access, endpoint, realm};
+use crate::access::{Access, Guest, endpoint, realm};
 use crate::conn::listen::{Stranger, say};
 use crate::conn::{Ends, Pipe};
 use crate::doors::{Caller, Denied};
@@ -151,7 +151,7 @@ async fn serve_stranger<S: Site + 'static>(
             if origin::is_foreign(request.method(), request.uri(), request.headers(), site.named())
             {
                 say(log::Level::Info, &ends, origin::SENTENCE);
-                return Ok(answered(text(StatusCode::FORBIDDEN, origin::SENTENCE), doing));
+                return Ok(answered(text(StatusCode::FORBIDDEN, origin::SENTENCE), doing, None));
             }
             let proven = caller.as_ref().is_ok_and(|known| known.principal().is_some());
             // Whoever is in this process, comes through it, or has proven who it is has been looked
@@ -167,8 +167,27 @@ async fn serve_stranger<S: Site + 'static>(
             {
                 doing.let_in();
             }
+            let access = site.access();
+            let mut guest =
+                visitor.as_ref().ok().and_then(|known| access.guest(known.as_ref().ok()?));
             let reply = match visitor {
-                Ok(Ok(caller)) => answer(Visit { request, ends, caller }, site).await,
+                Ok(Ok(caller)) => {
+                    let answering = answer(Visit { request, ends, caller }, Rc::clone(&site));
+                    match guest.take() {
+                        None => answering.await,
+                        Some(known) => {
+                            let over = async {
+                                known.over().await;
+                                None
+                            };
+                            let in_time = async { Some(answering.await) };
+                            let reply = futures_lite::future::or(over, in_time).await;
+                            // What is said to who is no more is no answer that ends with them.
+                            guest = reply.is_some().then_some(known);
+                            reply.unwrap_or_else(|| text(StatusCode::UNAUTHORIZED, OVER))
+                        }
+                    }
+                }
                 Ok(Err(denied)) => match site.outcast(request, denied) {
                     Some(answering) => answering.await,
                     None => {
@@ -182,7 +201,7 @@ async fn serve_stranger<S: Site + 'static>(
                 }
             };
             let reply = if gzip { pack::packed(reply) } else { reply };
-            Ok::<_, Infallible>(answered(reply, doing))
+            Ok::<_, Infallible>(answered(reply, doing, guest))
         }
     });
     let mut builder = http1::Builder::new();
@@ -195,12 +214,15 @@ async fn serve_stranger<S: Site + 'static>(
     }
 }
 
+/// Said to a principal that is not let in any more while it waits for an answer.
+const OVER: &str = "401 Unauthorized. This principal is no more, or is another by now.";
+
 /// An answer that says when it was sent.
-fn answered(reply: Reply, doing: Rc<Doing>) -> Response<Sent> {
+fn answered(reply: Reply, doing: Rc<Doing>, guest: Option<Guest>) -> Response<Sent> {
     doing.streams.set(reply.body().is_stream());
     let status = reply.status();
     doing.answered(status.is_success() || status.is_redirection());
-    reply.map(|body| Sent { body, doing })
+    reply.map(|body| Sent { body, doing, guest })
 }
 
 async fn answer<S: Site>(mut visit: Visit, site: Rc<S>) -> Reply {

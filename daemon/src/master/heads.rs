@@ -100,7 +100,7 @@ impl Talk for MasterNode {
         }
         self.counted.said(head);
         if matches!(head, Head::Call(_)) {
-            let rates = &self.options.access.rates;
+            let rates = self.options.access.rates();
             conn.not_before.set(rates.next(conn.caller.principal(), clock::now()));
         }
         if let Head::Call(call) = head {

@@ -13,7 +13,6 @@ use event_listener::Event;
 use mesita_core::doors::Rights;
 use mesita_core::time::Time;
 use mesita_core::wire::hello::Role;
-use mesita_core::wire::link::Parting;
 use mesita_core::wire::svc::{CloseReason, Keep};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -377,7 +376,7 @@ impl MasterNode {
         if owner == NODES {
             for conn in self.conns.all().iter().filter(|conn| self.is_revoked(&conn.peer.key)) {
                 log::warn!("{}: {REVOKED}", conn.ends.peer());
-                conn.part(Parting::Denied, REVOKED);
+                self.end_now(conn, REVOKED);
             }
         }
     }

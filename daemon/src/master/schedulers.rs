@@ -134,7 +134,7 @@ impl MasterNode {
 
     /// Waits until a principal's next call may go: see `--rate-limits`.
     async fn its_turn(&self, caller: &Caller) -> Result<(), Early> {
-        let turn = self.options.access.rates.turn(caller.principal(), clock::now());
+        let turn = self.options.access.rates().turn(caller.principal(), clock::now());
         let turn = turn.ok_or_else(|| {
             let message =
                 "as many calls of this principal wait as --rate-limits lets wait: try later";

@@ -84,7 +84,7 @@ impl Site for MasterNode {
             own.extend(self.schedulers.gauges());
             own.extend(self.subscribers.gauges());
             own.extend(self.options.access.gauges());
-            own.extend(self.options.access.rates.gauges());
+            own.extend(self.options.access.rates().gauges());
             own.extend(self.audit.gauges());
             own.extend(self.of_set.borrow().upgrade().iter().flat_map(|set| set.gauges()));
             own.push(("backlog_bytes", self.port.backlog_bytes() as u64));

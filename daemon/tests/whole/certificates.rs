@@ -84,8 +84,18 @@ impl Authority {
 
     /// New files of a certificate for this host with its chain, and of its key.
     pub(crate) fn files(&self, world: &World, host: &str) -> [String; 2] {
+        self.files_of(world, host, 2020..2100)
+    }
+
+    /// The same for these years.
+    pub(crate) fn files_of(
+        &self,
+        world: &World,
+        host: &str,
+        years: std::ops::Range<i32>,
+    ) -> [String; 2] {
         static MADE: AtomicU32 = AtomicU32::new(0);
-        let (signed, key) = self.signed(host, 2020..2100);
+        let (signed, key) = self.signed(host, years);
         let number = MADE.fetch_add(1, Ordering::Relaxed);
         let chain = signed.pem() + &std::fs::read_to_string(&self.file).unwrap();
         [("certificate", chain), ("key", key.serialize_pem())].map(|(kind, text)| {

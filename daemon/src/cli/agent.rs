@@ -172,8 +172,11 @@ pub(super) fn judge(flags: &Agent, work_dir: &Path) -> Result<(), Failure> {
     credential_of_tasks(flags).map(|_| ())
 }
 
+/// What is spoken at its port, the token that it was given, and by which key it knows the masters.
+type First = (Rc<Door>, Option<Join>, Option<Pin>);
+
 /// What is looked at before there is a keeper: where it listens, and by what it knows the masters.
-fn first(flags: &Agent, work_dir: &Path) -> Result<(Rc<Door>, Option<Join>, Option<Pin>), Failure> {
+fn first(flags: &Agent, work_dir: &Path) -> Result<First, Failure> {
     let door = door(&flags.listen, Signer::OfWhomever)?;
     check_master(flags)?;
     refuse_other(work_dir, "a master", &MASTERS_OWN)?;

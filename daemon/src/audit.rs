@@ -3,6 +3,16 @@
 //!
 //! A line is JSON. What comes of a call that was allowed is said to its caller, and by the cluster's
 //! state; here is who asked. Secrets are in no call that is told of, and in no line.
+//!
+//! | file | concern |
+//! |---|---|
+//! | `heed` | that every request is told of that changes something, once |
+//! | `calls` | calls of Mesos' operator APIs by what they change |
+//! | `tail` | what an earlier life wrote to the file |
+
+pub(crate) mod calls;
+mod heed;
+mod tail;
 
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
@@ -11,13 +21,17 @@ use std::io::{self, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
+use mesita_core::doors::{ANYONE, Rights};
 use mesita_core::wire::AgentId;
 use mesita_core::wire::call::Operation;
 use mesita_core::wire::operator::OperatorVerb;
 use serde_json::{Value, json};
 
 use crate::clock;
+use crate::doors::Caller;
+use crate::http::Asked;
 use crate::seldom::Seldom;
+pub(crate) use heed::Heed;
 
 /// Bytes of the names in a line: all of a principal and of a role, the beginning of anything longer.
 const NAME_SHOWN: usize = 255;
@@ -43,8 +57,8 @@ impl Default for Wanted {
 #[derive(Debug, Default)]
 pub(crate) struct Audit {
     lines: RefCell<VecDeque<Value>>,
-    /// Since when, in µs of the wall clock.
-    since_us: u64,
+    /// Since when all of it is known, in µs of the wall clock.
+    since_us: Cell<u64>,
     wanted: Wanted,
     file: RefCell<Option<Log>>,
     total: Cell<u64>,
@@ -58,6 +72,11 @@ pub(crate) struct Audit {
     strangers_told: Seldom,
 }
 
+/// A line that is one of those that were written, with when that was.
+fn moment(line: &Value) -> Option<u64> {
+    line["time_us"].as_u64()
+}
+
 /// A file that begins anew when half of what it may have is in it; what was before stays beside it.
 #[derive(Debug)]
 struct Log {
@@ -67,31 +86,51 @@ struct Log {
 
 impl Log {
     fn open(path: &Path) -> io::Result<Self> {
-        let file = File::options().create(true).append(true).mode(0o600).open(path)?;
+        let mut file = File::options().create(true).append(true).mode(0o600).open(path)?;
+        if tail::is_torn(path) {
+            // What comes next is a line of its own.
+            file.write_all(b"\n")?;
+        }
         let bytes = file.metadata()?.len();
         Ok(Self { file, bytes })
     }
 }
 
 impl Audit {
-    /// Opens the file, if there is to be one. Blocks.
+    /// Opens the file, if there is to be one, and reads the newest of what is in it. Blocks.
     pub(crate) fn open(wanted: &Wanted) -> Result<Self, String> {
-        let log = wanted.path.as_deref().map(|path| {
-            Log::open(path).map_err(|error| format!("--audit-log: {}: {error}", path.display()))
-        });
-        let file = RefCell::new(log.transpose()?);
-        let since_us = clock::wall_us();
-        Ok(Self { wanted: wanted.clone(), file, since_us, ..Self::default() })
+        let path = wanted.path.as_deref();
+        let bad =
+            |path: &Path, error: &io::Error| format!("--audit-log: {}: {error}", path.display());
+        let log =
+            path.map(|path| Log::open(path).map_err(|error| bad(path, &error))).transpose()?;
+        let known = path.map(|path| tail::read(path, wanted.lines_max.max(1)));
+        let known = known.unwrap_or_default();
+        let since_us = known.front().and_then(moment).unwrap_or_else(clock::wall_us);
+        Ok(Self {
+            wanted: wanted.clone(),
+            file: RefCell::new(log),
+            since_us: Cell::new(since_us),
+            lines: RefCell::new(known),
+            ..Self::default()
+        })
     }
 
-    /// Takes note of what somebody asked for: `what` by its name, `of` to which thing.
-    pub(crate) fn note(&self, who: &str, what: &str, of: &str, denied: Option<&str>) {
+    /// Takes note of what a caller asked for: `what` by its name, `of` to which thing.
+    pub(crate) fn note(&self, caller: &Caller, what: &str, of: &str, denied: Option<&str>) {
+        caller.heed.done();
+        self.note_of(&caller.name, what, of, denied);
+    }
+
+    /// The same of who is known by a name alone.
+    pub(crate) fn note_of(&self, who: &str, what: &str, of: &str, denied: Option<&str>) {
         let told = denied.map_or("allowed", |why| why.lines().next().unwrap_or("denied"));
         let line = line(who, what, of, told);
         self.to_file(&line);
         let mut lines = self.lines.borrow_mut();
         while lines.len() >= self.wanted.lines_max.max(1) {
             lines.pop_front();
+            lines.front().and_then(moment).into_iter().for_each(|first| self.since_us.set(first));
         }
         lines.push_back(line);
     }
@@ -106,17 +145,17 @@ impl Audit {
         }
     }
 
-    /// The same of what a program asks for again by itself, as often as it likes: while it is refused, a
-    /// line in a minute tells of all of it.
-    pub(crate) fn note_seldom(&self, who: &str, what: &'static str, denied: Option<&str>) {
+    /// The same of what a program asks for again by itself, as often as it likes: while it is refused for
+    /// the same reason, a line in a minute tells of all of it.
+    pub(crate) fn note_seldom(&self, who: &str, what: &str, of: &str, denied: Option<&str>) {
         match denied {
-            None => self.note(who, what, "", None),
-            Some(why) => match self.refused.says(clock::now(), &format!("{who} {what}")) {
+            None => self.note_of(who, what, of, None),
+            Some(why) => match self.refused.says(clock::now(), &format!("{who} {what} {why}")) {
                 None => {}
-                Some(0) => self.note(who, what, "", Some(why)),
+                Some(0) => self.note_of(who, what, of, Some(why)),
                 Some(left_out) => {
                     let why = format!("{why} ({left_out} times more since the line before)");
-                    self.note(who, what, "", Some(&why));
+                    self.note_of(who, what, of, Some(&why));
                 }
             },
         }
@@ -135,6 +174,16 @@ impl Audit {
             self.to_file(&line);
         }
         *self.strangers.borrow_mut() = Some((times, line));
+    }
+
+    /// Takes note of what nobody has told of in words of their own.
+    pub(crate) fn note_asked(&self, asked: &Asked<'_>) {
+        let Asked { caller, what, of, denied, .. } = *asked;
+        let is_stranger = caller.name == ANYONE && !caller.rights.has(Rights::OPERATE);
+        match denied {
+            Some(why) if is_stranger => self.note_stranger(&caller.name, what, why),
+            denied => self.note_seldom(&caller.name, what, of, denied),
+        }
     }
 
     /// A line of a few hundred bytes, written at once: whoever writes rarely waits for nobody.
@@ -166,8 +215,8 @@ impl Audit {
     /// older release shows it as one of them.
     pub(crate) fn begin(&self, master: &str) -> Value {
         let mut line = line(master, "begin", "", "known since then");
-        line["time_us"] = self.since_us.into();
-        line["since_us"] = self.since_us.into();
+        line["time_us"] = self.since_us.get().into();
+        line["since_us"] = self.since_us.get().into();
         line["log"] = json!(self.wanted.path);
         line
     }
@@ -223,8 +272,10 @@ pub(crate) fn told(verb: &OperatorVerb<'_>, cluster: u64) -> (&'static str, Stri
         OperatorVerb::Drain { agent, gone: true, .. } => ("drain and mark gone", of_agent(agent)),
         OperatorVerb::Drain { agent, .. } => ("drain", of_agent(agent)),
         OperatorVerb::MarkGone { agent } => ("mark gone", of_agent(agent)),
+        OperatorVerb::Masters { remove: 0, add, .. } => ("add master", add.to_owned()),
+        OperatorVerb::Masters { remove, add: "", .. } => ("remove master", remove.to_string()),
         OperatorVerb::Masters { remove, add, .. } => {
-            ("change masters", format!("remove {remove} add {add}"))
+            ("replace master", format!("{remove} by {add}"))
         }
     }
 }
@@ -254,7 +305,7 @@ mod tests {
     fn the_newest_lines_are_kept_and_names_begin_no_line() {
         let audit = audit(2, None, 0);
         for what in ["one", "two", "three"] {
-            audit.note("principal:a\n{", what, &"x".repeat(1000), Some("403 no.\nmore"));
+            audit.note_of("principal:a\n{", what, &"x".repeat(1000), Some("403 no.\nmore"));
         }
         let lines = audit.rows();
         assert_eq!(lines.len(), 2);
@@ -269,17 +320,19 @@ mod tests {
     fn who_is_refused_again_and_again_has_one_line() {
         let audit = audit(100, None, 0);
         for _ in 0..1_000 {
-            audit.note_seldom("node:one", "change key", Some("no"));
+            audit.note_seldom("node:one", "change key", "", Some("no"));
         }
-        audit.note_seldom("node:other", "change key", Some("no"));
+        audit.note_seldom("node:other", "change key", "", Some("no"));
         assert_eq!(audit.rows().len(), 2);
+        audit.note_seldom("node:one", "change key", "", Some("another reason"));
+        assert_eq!(audit.rows().len(), 3);
     }
 
     #[test]
     fn who_is_known_to_nobody_takes_the_place_of_no_line() {
         let path = std::env::temp_dir().join(format!("mesita-strangers-{}", std::process::id()));
         let audit = audit(3, Some(path.clone()), 1_000_000);
-        audit.note("local:root", "drain", "an agent", None);
+        audit.note_of("local:root", "drain", "an agent", None);
         for number in 0..1_000 {
             audit.note_stranger(&format!("node:{number}"), "join", "no such token");
         }
@@ -300,7 +353,7 @@ mod tests {
         for round in 0..2 {
             let audit = audit(10, Some(path.clone()), 2_000);
             for number in 0..20 {
-                audit.note("local:root", "drain", &format!("{round} {number}"), None);
+                audit.note_of("local:root", "drain", &format!("{round} {number}"), None);
             }
             assert_eq!(audit.gauges()[3].1, 0);
         }
@@ -309,5 +362,36 @@ mod tests {
         fs::remove_file(&older).unwrap();
         assert!(new.len() + old.len() <= 2_300, "{} {}", new.len(), old.len());
         assert!(new.lines().last().unwrap().contains("1 19"), "{new}");
+    }
+
+    #[test]
+    fn what_was_written_before_a_restart_is_known_after_it() {
+        let path = std::env::temp_dir().join(format!("mesita-again-{}", std::process::id()));
+        let older = path.with_added_extension("1");
+        let note =
+            |audit: &Audit, number: u32| audit.note_of("a", "drain", &number.to_string(), None);
+        let of = |audit: &Audit| -> Vec<String> {
+            audit.rows().iter().map(|row| row["of"].as_str().unwrap().to_owned()).collect()
+        };
+        let first = audit(3, Some(path.clone()), 1_000_000);
+        for number in 0..5 {
+            note(&first, number);
+        }
+        assert_eq!(of(&first), ["2", "3", "4"]);
+        let begin = first.begin("m")["since_us"].as_u64();
+        assert_eq!(begin, first.rows()[0]["time_us"].as_u64(), "what is not there is not known");
+        // A power cut leaves a part of a line, and whoever reads the file may write to it.
+        let mut file = File::options().append(true).open(&path).unwrap();
+        file.write_all(b"no line\n{\"time_us\":1,\"who\":\"b").unwrap();
+        let second = audit(3, Some(path.clone()), 1_000_000);
+        assert_eq!(of(&second), ["2", "3", "4"]);
+        assert_eq!(second.begin("m")["since_us"], second.rows()[0]["time_us"]);
+        note(&second, 5);
+        assert_eq!(of(&audit(9, Some(path.clone()), 1_000_000)), ["0", "1", "2", "3", "4", "5"]);
+        // Also when the file has just begun anew.
+        fs::rename(&path, &older).unwrap();
+        assert_eq!(of(&audit(2, Some(path.clone()), 1_000_000)), ["4", "5"]);
+        fs::remove_file(&path).unwrap();
+        fs::remove_file(&older).unwrap();
     }
 }

@@ -18,6 +18,7 @@ use mesita_core::doors::{ANYONE, LOCAL, PRINCIPAL, Rights};
 use mesita_isolation::keeper::kin::descendants_of_keepers;
 
 use self::sockets::{Socket, Sockets};
+use crate::audit::Heed;
 use crate::conn::Ends;
 use crate::once::Again;
 
@@ -43,12 +44,14 @@ pub(crate) struct Caller {
     pub(crate) rights: Rights,
     /// What they ask for now, if they may ask for it again.
     pub(crate) again: Again,
+    /// What is known of a request of theirs that may be told of.
+    pub(crate) heed: Heed,
 }
 
 impl Caller {
     /// Somebody of that name.
     pub(crate) fn new(name: impl Into<String>, rights: Rights) -> Self {
-        Self { name: name.into(), rights, again: Again::default() }
+        Self { name: name.into(), rights, again: Again::default(), heed: Heed::default() }
     }
 
     /// True for a node that has joined: it may be an agent, and nothing else.

@@ -8,6 +8,7 @@ use std::fs;
 use std::path::Path;
 
 use mesita_core::acls::{Acls, Action, Entity, Rule};
+use mesita_core::wire::check_role;
 use serde::de::{Error, MapAccess, SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer};
 use serde_json::{Map, Value};
@@ -177,7 +178,27 @@ fn rule(action: Action, value: &Value) -> Result<Rule<Texts>, String> {
         let value = object.get(name).ok_or_else(|| format!("`{name}` is missing"))?;
         entity(value).map_err(|why| format!("`{name}`: {why}"))
     };
-    Ok(Rule { action, principals: of("principals")?, objects: of(what)? })
+    let objects = of(what)?;
+    if let Entity::Some(roles) = &objects
+        && what == "roles"
+    {
+        roles.iter().try_for_each(|role| check_pattern(role))?;
+    }
+    Ok(Rule { action, principals: of("principals")?, objects })
+}
+
+/// Refuses what no role is, and no pattern of roles: such a rule would be about nothing.
+fn check_pattern(role: &str) -> Result<(), String> {
+    let path = role.strip_suffix("/%").unwrap_or(role);
+    let is_role = role == "*" || check_role("role", path).is_ok();
+    if is_role && path.split('/').all(|part| part != "%") {
+        return Ok(());
+    }
+    let shown = role.escape_debug();
+    Err(format!(
+        "`roles`: `{shown}` is no role: names parted by `/`, and at the end `/%` for all below; all roles \
+         are {{\"type\": \"ANY\"}}"
+    ))
 }
 
 fn entity(value: &Value) -> Result<Entity<Texts>, String> {
@@ -253,6 +274,18 @@ mod tests {
             (
                 r#"{"run_tasks": [{"principals": {"values": [1]}, "users": {"type": "ANY"}}]}"#,
                 "`values` is no list of texts",
+            ),
+            (
+                r#"{"view_roles": [{"principals": {"type": "ANY"}, "roles": {"values": ["a/%/b"]}}]}"#,
+                "`view_roles`[0]: `roles`: `a/%/b` is no role",
+            ),
+            (
+                r#"{"view_roles": [{"principals": {"type": "ANY"}, "roles": {"values": ["/%"]}}]}"#,
+                "all roles are {\"type\": \"ANY\"}",
+            ),
+            (
+                r#"{"get_quotas": [{"principals": {"type": "ANY"}, "roles": {"values": ["%"]}}]}"#,
+                "`%` is no role",
             ),
             ("/nowhere/acls", "/nowhere/acls: No such file"),
         ] {

@@ -8,6 +8,7 @@
 //! | `tokens` | by which nodes join |
 //! | `rates` | how many calls a second frameworks may make |
 //! | `realms` | what belongs together over HTTP: one flag and one name for each realm |
+//! | `guests` | what principals have open, which ends with them |
 //! | `acls` | rules of who may do what, out of Mesos' JSON |
 //! | `view` | what of the catalog a caller sees |
 //!
@@ -18,6 +19,7 @@
 
 mod acls;
 mod credentials;
+mod guests;
 pub(crate) mod kept;
 mod proof;
 mod rates;
@@ -25,9 +27,10 @@ mod realms;
 pub(crate) mod tokens;
 mod view;
 
-use std::cell::{Cell, RefCell};
-use std::collections::BTreeSet;
+use std::cell::{Cell, Ref, RefCell};
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
+use std::rc::Rc;
 
 use hyper::header::{AUTHORIZATION, HeaderValue, WWW_AUTHENTICATE};
 use hyper::{HeaderMap, StatusCode};
@@ -40,6 +43,8 @@ use crate::doors::{Caller, Denied};
 use crate::http::{Early, early};
 pub(crate) use acls::Rules;
 pub(crate) use credentials::{Credential, Credentials, ForTasks};
+pub(crate) use guests::Guest;
+use guests::Guests;
 use kept::{Kept, Principal};
 pub(crate) use proof::{PROOF_SINCE, Shown, proof, proves};
 use rates::Rates;
@@ -73,10 +78,36 @@ pub(crate) struct Asks {
     pub(crate) executors: bool,
 }
 
+impl Wanted {
+    /// True when everybody who reaches the daemon, `master` or `agent`, must show a credential, but for
+    /// what all may know.
+    pub(crate) fn is_closed(&self, kind: &str) -> bool {
+        self.asks.are_all(kind)
+    }
+
+    /// Refuses to ask for credentials where there can be none. `flag` is the flag of those.
+    pub(crate) fn judge(&self, flag: &str) -> Result<(), String> {
+        if self.asks.any() && self.credentials.is_none() { Err(none_known(flag)) } else { Ok(()) }
+    }
+}
+
 impl Asks {
     fn any(self) -> bool {
         self.readonly || self.readwrite || self.frameworks || self.agents
     }
+
+    fn are_all(self, kind: &str) -> bool {
+        let Self { readonly, readwrite, frameworks, agents, .. } = self;
+        readonly && readwrite && (kind == "agent" || (frameworks && agents))
+    }
+}
+
+/// Said where nobody could be let in.
+fn none_known(flag: &str) -> String {
+    format!(
+        "somebody must show a credential, and none is known: give {flag} FILE, or leave out the flags \
+         --authenticate-..."
+    )
 }
 
 /// Principals of whom a warning is, by name.
@@ -96,9 +127,13 @@ pub(crate) struct Access {
     kept: RefCell<Kept>,
     /// Those that were known and are no more: what they began may not go on.
     gone: RefCell<BTreeSet<String>>,
-    rules: Rules,
+    rules: RefCell<Rules>,
     /// How fast frameworks may call.
-    pub(crate) rates: Rates,
+    rates: RefCell<Rates>,
+    /// Where the two are: a file, or what they say themselves.
+    told: [Option<String>; 2],
+    /// What principals are being answered.
+    guests: Rc<Guests>,
     /// Requests and connections without a credential that they needed.
     refused: Cell<u64>,
 }
@@ -110,24 +145,23 @@ impl Access {
         let credentials = credentials.map_err(|bad| format!("{flag}: {bad}"))?.unwrap_or_default();
         let file = wanted.credentials.clone().map(|path| (flag.to_owned(), path));
         if wanted.asks.any() && credentials.is_empty() {
-            return Err(format!(
-                "somebody must show a credential, and none is known: give {flag} FILE, or leave out \
-                 the flags --authenticate-..."
-            ));
+            return Err(none_known(flag));
         }
         let rules = wanted.acls.as_deref().map(Rules::read).transpose();
         let rules = rules.map_err(|bad| format!("--acls: {bad}"))?.unwrap_or_default();
         let rates = wanted.rates.as_deref().map(Rates::read).transpose();
         let rates = rates.map_err(|bad| format!("--rate-limits: {bad}"))?.unwrap_or_default();
-        let credentials = credentials.into();
-        Ok(Self { kind, asks: wanted.asks, file, credentials, rules, rates, ..Self::default() })
+        let told = [wanted.acls.clone(), wanted.rates.clone()];
+        let (credentials, rules, rates) = (credentials.into(), rules.into(), rates.into());
+        let asks = wanted.asks;
+        Ok(Self { kind, asks, file, credentials, rules, rates, told, ..Self::default() })
     }
 
     /// A warning about principals that may do little because nobody has said what they may.
     pub(crate) fn trouble(&self) -> Option<String> {
         let (credentials, flag) =
             (self.credentials.borrow(), self.file.as_ref().map(|file| &file.0)?);
-        let all = credentials.all().filter(|one| !one.says && self.rules.says().is_none());
+        let all = credentials.all().filter(|one| !one.says && self.rules.borrow().says().is_none());
         let names: Vec<&str> = all.map(|one| one.credential.principal.as_str()).collect();
         let first = names.get(..names.len().min(TOLD)).unwrap_or_default().join(", ");
         let more = if names.len() > TOLD { " and others" } else { "" };
@@ -140,9 +174,61 @@ impl Access {
         })
     }
 
-    /// Reads the file of credentials again: those that are in it count from now on. What is no use
-    /// changes nothing. What those began who are not what they were is the caller's to end: their names.
-    pub(crate) fn read_again(&self) -> Result<BTreeSet<String>, String> {
+    /// Reads everything again that the operator wrote: it counts from now on. What is no use changes
+    /// nothing, and why is told. What those began who are not what they were, or may do other things, is the
+    /// caller's to end: their names.
+    pub(crate) fn read_again(&self) -> (BTreeSet<String>, Vec<String>) {
+        let before = self.rights();
+        let (mut changed, mut troubles) = (BTreeSet::new(), Vec::new());
+        match self.read_credentials_again() {
+            Ok(all) => changed = all,
+            Err(why) => troubles.push(format!("{why}: the credentials stay as they were")),
+        }
+        let [acls, rates] = &self.told;
+        match acls.as_deref().map(Rules::read).transpose() {
+            Ok(rules) => rules.into_iter().for_each(|rules| {
+                self.rules.replace(rules);
+            }),
+            Err(bad) => troubles.push(format!("--acls: {bad}: the rules stay as they were")),
+        }
+        match rates.as_deref().map(Rates::read).transpose() {
+            Ok(rates) => rates.into_iter().for_each(|rates| {
+                self.rates.replace_with(|before| rates.after(before));
+            }),
+            Err(bad) => troubles.push(format!("--rate-limits: {bad}: the rates stay as they were")),
+        }
+        let now = self.rights();
+        changed.extend(
+            before.into_iter().filter(|(name, of)| now.get(name) != Some(of)).map(|one| one.0),
+        );
+        (changed, troubles)
+    }
+
+    /// What everybody who is known may do beyond running tasks as themselves.
+    fn rights(&self) -> BTreeMap<String, Rights> {
+        let (credentials, kept) = (self.credentials.borrow(), self.kept.borrow());
+        let of_file = credentials.all().map(|known| &known.credential.principal);
+        let all = of_file.chain(kept.keys());
+        all.map(|name| (name.clone(), self.caller(name).rights)).collect()
+    }
+
+    /// A caller asks for something that ends with its principal, if it has one.
+    pub(crate) fn guest(&self, caller: &Caller) -> Option<Guest> {
+        self.guests.enter(caller)
+    }
+
+    /// Ends what these principals are being answered.
+    pub(crate) fn end(&self, is_theirs: impl Fn(&str) -> bool) {
+        self.guests.end(is_theirs);
+    }
+
+    /// How many calls a second frameworks may make.
+    pub(crate) fn rates(&self) -> Ref<'_, Rates> {
+        self.rates.borrow()
+    }
+
+    /// Reads the file of credentials again. Those who are not what they were, by name.
+    fn read_credentials_again(&self) -> Result<BTreeSet<String>, String> {
         let Some((flag, path)) = &self.file else { return Ok(BTreeSet::new()) };
         let read = Credentials::read(path).map_err(|bad| format!("{flag}: {bad}"))?;
         if self.asks.any() && read.is_empty() && self.kept.borrow().is_empty() {
@@ -197,8 +283,7 @@ impl Access {
 
     /// True when everybody who reaches the daemon must show a credential, but for what all may know.
     pub(crate) fn is_closed(&self) -> bool {
-        let Asks { readonly, readwrite, frameworks, agents, .. } = self.asks;
-        readonly && readwrite && (self.kind == "agent" || (frameworks && agents))
+        self.asks.are_all(self.kind)
     }
 
     /// Who makes a request in a realm; `known` is who is at the other end of its connection.
@@ -288,13 +373,13 @@ impl Access {
     /// True when the terms of a principal count where no rule decides: they are somebody's word, or
     /// `permissive` is not. Mesos: its principals have no terms, and may do everything then.
     fn has_terms(&self, known: &Principal) -> bool {
-        known.says || self.rules.says().is_none()
+        known.says || self.rules.borrow().says().is_none()
     }
 
     /// A principal as a caller. What it may do, the rules say, and its terms; tasks of root only if one
     /// of them does, whatever their default.
     fn caller(&self, principal: &str) -> Caller {
-        let root = self.rules.decided(Action::RunTask, Some(principal), Some("root"));
+        let root = self.rules.borrow().decided(Action::RunTask, Some(principal), Some("root"));
         let rights = self.with(principal, |known| match known {
             Some(known) if self.has_terms(known) => {
                 let may_be_root = root.unwrap_or_else(|| known.may_be_root());
@@ -329,17 +414,18 @@ impl Access {
         action: Action,
         object: Option<&str>,
     ) -> bool {
-        let Some(name) = principal else { return self.rules.allow(action, None, object) };
+        let rules = self.rules.borrow();
+        let Some(name) = principal else { return rules.allow(action, None, object) };
         self.with(name, |known| match known {
             Some(known) if self.has_terms(known) => {
-                let decided = |action| self.rules.decided(action, principal, object);
+                let decided = |action| rules.decided(action, principal, object);
                 // Who may run tasks as a user by a rule reads what they leave.
                 let reads = || decided(Action::RunTask) == Some(true);
                 let reads = action == Action::AccessSandbox && reads();
                 decided(action).unwrap_or_else(|| reads || known.may(action, object))
             }
             None if self.is_gone(name) => false,
-            Some(_) | None => self.rules.allow(action, principal, object),
+            Some(_) | None => rules.allow(action, principal, object),
         })
     }
 
@@ -348,7 +434,7 @@ impl Access {
         let (credentials, kept) = (self.credentials.borrow(), self.kept.borrow());
         let mut all = credentials.all().chain(kept.values());
         !all.any(|known| self.has_terms(known))
-            && actions.iter().all(|action| self.rules.is_open(*action))
+            && actions.iter().all(|action| self.rules.borrow().is_open(*action))
     }
 
     /// An answer unless a caller may do something to an object. Mesos: `Forbidden()`.
@@ -365,12 +451,13 @@ impl Access {
     }
 
     /// Principals, rules, and how often a credential was missing or wrong.
-    pub(crate) fn gauges(&self) -> [(&'static str, u64); 6] {
+    pub(crate) fn gauges(&self) -> [(&'static str, u64); 7] {
         [
+            ("principals_answered", self.guests.len() as u64),
             ("principals", self.kept.borrow().len() as u64),
             ("credentials", self.credentials.borrow().len() as u64),
             ("credentials_max", credentials::CREDENTIALS_MAX as u64),
-            ("acl_rules", self.rules.len() as u64),
+            ("acl_rules", self.rules.borrow().len() as u64),
             ("acl_rules_max", mesita_core::acls::RULES_MAX as u64),
             ("unauthenticated_total", self.refused.get()),
         ]

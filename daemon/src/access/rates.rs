@@ -79,6 +79,23 @@ impl Rates {
         Ok(Self { each, others: others.map_err(|why| format!("aggregate_default_qps: {why}"))? })
     }
 
+    /// The same, going on where those before have stood.
+    pub(super) fn after(self, before: &Self) -> Self {
+        let go_on = |new: &Rate, old: &Rate| {
+            new.next.set(old.next.get());
+            new.refused.set(old.refused.get());
+        };
+        for (principal, rate) in &self.each {
+            if let (Some(new), Some(Some(old))) = (rate, before.each.get(principal)) {
+                go_on(new, old);
+            }
+        }
+        if let (Some(new), Some(old)) = (&self.others, &before.others) {
+            go_on(new, old);
+        }
+        self
+    }
+
     fn of(&self, principal: Option<&str>) -> Option<&Rate> {
         match principal.and_then(|principal| self.each.get(principal)) {
             Some(own) => own.as_deref(),
@@ -152,6 +169,23 @@ mod tests {
         assert_eq!(rates.turn(Some("slow"), later), Some(later), "what was not used is not saved");
         assert_eq!(rates.gauges()[2].1, 1);
         assert_eq!(Rates::default().turn(Some("slow"), now), Some(now));
+    }
+
+    #[test]
+    fn who_has_waited_waits_no_more_when_the_rates_are_read_again() {
+        let rates = Rates::read(RATES).unwrap();
+        let now = Time(5_000_000);
+        for _ in 0..3 {
+            assert!(rates.turn(Some("slow"), now).is_some());
+        }
+        assert_eq!(rates.turn(Some("slow"), now), None);
+        let faster = Rates::read(&RATES.replace("\"qps\": 2", "\"qps\": 4")).unwrap();
+        let again = faster.after(&rates);
+        assert_eq!(again.gauges()[2].1, 1);
+        assert_eq!(again.turn(Some("slow"), now), None, "those that went before count");
+        let later = now.after(1_500_000);
+        assert_eq!(again.turn(Some("slow"), later), Some(later));
+        assert_eq!(again.turn(Some("slow"), later), Some(later.after(250_000)));
     }
 
     #[test]

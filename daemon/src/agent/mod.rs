@@ -85,6 +85,7 @@ use mesita_core::wire::{BodyRef, Fence, Head, decode};
 
 use crate::access::{Access, Credential, ForTasks};
 use crate::alarm;
+use crate::audit::{self, Audit};
 use crate::conn::Conn;
 use crate::conn::hello::Own;
 use crate::conn::learned::Learned;
@@ -156,6 +157,8 @@ pub(crate) struct Options {
     pub(crate) insecure: bool,
     /// Who may use it.
     pub(crate) access: Access,
+    /// What is kept of who changed what at its own port.
+    pub(crate) audit: audit::Wanted,
     /// What it proves who it is by.
     pub(crate) credential: Option<Rc<Credential>>,
     /// What every task finds in its environment.
@@ -182,6 +185,7 @@ pub(crate) struct AgentNode {
     conns: Conns,
     idle: Idle,
     doors: Doors,
+    audit: Audit,
     own: RefCell<Own>,
     containers: Containers,
     executors: Executors,

@@ -21,6 +21,7 @@ use super::inner::Chain;
 use super::site::refused;
 use super::tally::Row;
 use super::usage::{Also, Used};
+use crate::audit::calls::at_agent;
 use crate::clock;
 use crate::command::shown_check;
 use crate::doors::Caller;
@@ -68,6 +69,11 @@ impl AgentNode {
             request::short_message::<Call>(&self.port.bodies, request).await?
         };
         let kind = call.r#type();
+        match at_agent(&call) {
+            Some((what, of)) => caller.heed.asks(what, of),
+            None if kind == Type::Unknown => {}
+            None => caller.heed.done(),
+        }
         if call.r#type.is_none() || kind == Type::Unknown {
             return Err(invalid("type"));
         }

@@ -40,13 +40,14 @@ impl Keys {
 }
 
 impl AgentNode {
-    /// Reads `--http-credentials` again. What is being answered goes on.
-    pub(crate) fn read_credentials_again(&self) {
+    /// Reads `--http-credentials` and `--acls` again. What those are being answered ends who are not what they
+    /// were.
+    pub(crate) fn read_access_again(&self) {
         let access = &self.options.access;
-        match access.read_again() {
-            Ok(_) => access.trouble().iter().for_each(|trouble| log::warn!("{trouble}")),
-            Err(why) => log::error!("{why}: the credentials stay as they were"),
-        }
+        let (changed, troubles) = access.read_again();
+        access.end(|principal| changed.contains(principal));
+        troubles.iter().for_each(|why| log::error!("{why}"));
+        access.trouble().iter().for_each(|trouble| log::warn!("{trouble}"));
     }
 
     /// Draws another key, if this node has joined a cluster by one.

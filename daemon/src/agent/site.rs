@@ -27,7 +27,7 @@ use crate::http;
 use crate::http::body::Body;
 use crate::http::idle::Idle;
 use crate::http::{
-    Answering, Early, Gauges, Reply, Site, Visit, early, exposition, only, pieces, status,
+    Answering, Asked, Early, Gauges, Reply, Site, Visit, early, exposition, only, pieces, status,
 };
 use crate::io_thread::Tasks;
 use crate::legacy;
@@ -91,10 +91,18 @@ impl Site for AgentNode {
             own.extend(self.images.gauges());
             own.extend(self.bounds.gauges());
             own.extend(self.options.access.gauges());
+            own.extend(self.audit.gauges());
             own.push(("backlog_bytes", self.port.backlog_bytes() as u64));
             own.push(("registered", u64::from(self.timeout_us.get() > 0)));
             (core, own)
         })
+    }
+
+    fn note(&self, asked: &Asked<'_>) {
+        // What comes by way of a master is told there.
+        if *asked.ends != Ends::Memory {
+            self.audit.note_asked(asked);
+        }
     }
 
     fn visit(self: Rc<Self>, visit: Visit) -> Result<Answering, Box<Visit>> {
@@ -102,6 +110,8 @@ impl Site for AgentNode {
         let path = path.strip_suffix(".json").unwrap_or(&path);
         match path {
             path if path == "/api/v1/executor" || path.starts_with("/api/v1/executor/") => {
+                // It is about its own tasks.
+                visit.caller.heed.done();
                 Ok(Box::pin(self.executor(visit.request, None)))
             }
             path if path == "/api/v1" || path.starts_with("/api/v1/") => {

@@ -14,6 +14,7 @@ use mesita_isolation::keeper::protocol::{Held, Request};
 
 use super::containers::Containers;
 use super::{AgentNode, Options, Over, Prepared, keeper};
+use crate::audit::Audit;
 use crate::conn::hello::Own;
 use crate::conns::Conns;
 use crate::describe::{MEMORY, attributes, resources_and};
@@ -141,6 +142,11 @@ impl AgentNode {
             conns: Conns::new(options.conns_max),
             idle: Idle::of(options.conns_max as usize),
             doors: Doors::new(options.insecure),
+            audit: Audit::open(&options.audit).unwrap_or_else(|why| {
+                // It could be opened when the flags were looked at.
+                log::error!("{why}");
+                Audit::default()
+            }),
             own: std::cell::RefCell::new(own),
             containers,
             executors: super::executors::Executors::default(),

@@ -11,15 +11,16 @@ use mesita_core::wire::link::Parting;
 use super::cluster::plan_agent;
 use super::join::token;
 use super::{
-    Failure, MASTERS_OWN, OF_AGENT, USAGE, begin_again, check_access, default_work_dir, door,
-    log_to_stderr, raise_descriptors, refuse_other,
+    Failure, MASTERS_OWN, OF_AGENT, USAGE, begin_again, check_access, check_protected,
+    default_work_dir, door, log_to_stderr, raise_descriptors, refuse_other,
 };
 use crate::access::tokens::Join;
 use crate::access::{Access, Credential, ForTasks};
 use crate::agent::{Life, Why, prepare};
 use crate::alarm;
+use crate::audit::Audit;
 use crate::conn::dial::Way;
-use crate::conn::listen::{accept, bind};
+use crate::conn::listen::{Door, accept, bind};
 use crate::flags::Agent;
 use crate::io_thread::Node;
 use crate::process::{Plan, Process};
@@ -39,24 +40,16 @@ enum End {
 
 pub(super) fn main(flags: Agent) -> Result<ExitCode, Failure> {
     log_to_stderr(flags.common.logging_level);
-    let (ip, door) = (flags.listen.ip, door(&flags.listen, Signer::OfWhomever)?);
-    if flags.master.is_empty() {
-        let message = "an agent needs a master: --master HOST:PORT, or MESITA_MASTER";
-        return Err(Failure::new(USAGE, message));
-    }
+    let ip = flags.listen.ip;
     let work_dir = match &flags.work_dir {
         Some(work_dir) => work_dir.clone(),
         None => default_work_dir("agent")?,
     };
-    refuse_other(&work_dir, "a master", &MASTERS_OWN)?;
-    let (join, pin) = known_by(&flags, &work_dir)?;
-    reach(&flags, pin, None)?;
+    let (door, join, pin) = first(&flags, &work_dir)?;
     // The keeper is made here, and takes nothing of what follows with it.
     let prepared = prepare(&work_dir, &flags.holds, Life::OfItsOwn).map_err(Failure::plain)?;
     // Of secrets, too.
-    let access = Access::read("agent", "--http-credentials", &flags.access.wanted());
-    let access = access.map_err(|why| Failure::new(USAGE, why))?;
-    check_access(&flags.listen, &access, OF_AGENT)?;
+    let access = access(&flags)?;
     if join.is_some() && prepared.proof.is_none() {
         let why = "this work directory has a key that proves nothing, of a build without TLS: a node \
                    joins with an empty one";
@@ -77,8 +70,11 @@ pub(super) fn main(flags: Agent) -> Result<ExitCode, Failure> {
     let backoff_us = flags.registration_backoff_factor.us;
     let plan =
         plan_agent(prepared, &flags.holds, &flags.common, address, backoff_us, Life::OfItsOwn);
+    let audited = flags.access.audited();
+    Audit::open(&audited).map_err(|why| Failure::new(USAGE, why))?;
     let (seat, rest) = plan
         .guarded(access, credential, for_tasks, insecure)
+        .audited(audited)
         .joining(join.map(|join| join.pin))
         .part();
     let journal = flags.common.journal.clone();
@@ -114,7 +110,7 @@ pub(super) fn main(flags: Agent) -> Result<ExitCode, Failure> {
                         });
                     }
                     Caught::HangUp => {
-                        agent.read_credentials_again();
+                        agent.read_access_again();
                         agent.draw_key();
                     }
                 }
@@ -150,6 +146,61 @@ pub(super) fn main(flags: Agent) -> Result<ExitCode, Failure> {
             Err(begin_again(None))
         }
     }
+}
+
+/// Refuses flags by which no agent begins, whatever is in the files that they name.
+pub(super) fn judge_unread(flags: &Agent) -> Result<(), Failure> {
+    check_protected(&flags.listen)?;
+    check_master(flags)?;
+    // No token has a slash.
+    if let Some(told) = flags.join.as_deref().filter(|told| !told.contains('/')) {
+        token(told)?;
+    }
+    check_secure(flags)?;
+    let wanted = flags.access.wanted();
+    wanted.judge(CREDENTIALS).map_err(|why| Failure::new(USAGE, why))?;
+    check_access(&flags.listen, wanted.is_closed("agent"), OF_AGENT)
+}
+
+/// Refuses flags by which no agent begins on this work directory, as it would itself. Nothing is made.
+pub(super) fn judge(flags: &Agent, work_dir: &Path) -> Result<(), Failure> {
+    first(flags, work_dir)?;
+    access(flags)?;
+    if flags.join.is_none() {
+        credential("--credential", flags.access.credential.as_deref())?;
+    }
+    credential_of_tasks(flags).map(|_| ())
+}
+
+/// What is spoken at its port, the token that it was given, and by which key it knows the masters.
+type First = (Rc<Door>, Option<Join>, Option<Pin>);
+
+/// What is looked at before there is a keeper: where it listens, and by what it knows the masters.
+fn first(flags: &Agent, work_dir: &Path) -> Result<First, Failure> {
+    let door = door(&flags.listen, Signer::OfWhomever)?;
+    check_master(flags)?;
+    refuse_other(work_dir, "a master", &MASTERS_OWN)?;
+    let (join, pin) = known_by(flags, work_dir)?;
+    reach(flags, pin, None)?;
+    Ok((door, join, pin))
+}
+
+fn check_master(flags: &Agent) -> Result<(), Failure> {
+    if flags.master.is_empty() {
+        let message = "an agent needs a master: --master HOST:PORT, or MESITA_MASTER";
+        return Err(Failure::new(USAGE, message));
+    }
+    Ok(())
+}
+
+const CREDENTIALS: &str = "--http-credentials";
+
+/// Who may use its own port.
+pub(super) fn access(flags: &Agent) -> Result<Access, Failure> {
+    let access = Access::read("agent", CREDENTIALS, &flags.access.wanted());
+    let access = access.map_err(|why| Failure::new(USAGE, why))?;
+    check_access(&flags.listen, access.is_closed(), OF_AGENT)?;
+    Ok(access)
 }
 
 /// The token of the flags, and by which key a node with these flags knows the masters.
@@ -216,6 +267,14 @@ fn pin_of(flags: &Agent, joined: &Path) -> Result<Option<Pin>, Failure> {
     }
 }
 
+fn check_secure(flags: &Agent) -> Result<(), Failure> {
+    if flags.join.is_some() && !is_secure(flags) {
+        let why = "--join: a node joins by TLS: --master https://HOST:PORT";
+        return Err(Failure::new(USAGE, why));
+    }
+    Ok(())
+}
+
 fn is_secure(flags: &Agent) -> bool {
     flags.master.iter().any(|master| master.trim().starts_with("https://"))
 }
@@ -230,10 +289,7 @@ pub(super) fn reach(
     let told = if flags.join.is_some() { Trust::default() } else { flags.trusted.trust() };
     let insecure = flags.listen.insecure;
     let trust = Trust { pin: pin.or(told.pin), node, insecure, ..told };
-    if flags.join.is_some() && !is_secure(flags) {
-        let why = "--join: a node joins by TLS: --master https://HOST:PORT";
-        return Err(Failure::new(USAGE, why));
-    }
+    check_secure(flags)?;
     let reached = reached(&flags.master, trust);
     reached.map_err(|why| Failure::new(USAGE, format!("--master: {why}")))
 }

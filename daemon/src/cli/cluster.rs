@@ -169,7 +169,6 @@ impl MasterPlan {
         self
     }
 
-    /// The same, with so much kept of who changed what.
     /// Flags that it has, though its command line does not say so.
     pub(crate) fn also_told(mut self, flags: Vec<(&'static str, String)>) -> Self {
         let flags = flags.into_iter().map(|(name, value)| (name.to_owned(), value));
@@ -177,6 +176,7 @@ impl MasterPlan {
         self
     }
 
+    /// The same, with so much kept of who changed what.
     pub(crate) fn audited(mut self, wanted: audit::Wanted) -> Self {
         self.options.audit = wanted;
         self
@@ -309,6 +309,7 @@ pub(crate) fn plan_agent(
         joining: None,
         insecure: false,
         access: Access::default(),
+        audit: audit::Wanted::default(),
         credential: None,
         for_tasks: ForTasks::default(),
         flags: crate::flags::told(),
@@ -330,6 +331,12 @@ impl AgentPlan {
     ) -> Self {
         (self.options.access, self.options.credential) = (access, credential);
         (self.options.for_tasks, self.options.insecure) = (for_tasks, insecure);
+        self
+    }
+
+    /// The same, with so much kept of who changed what.
+    pub(crate) fn audited(mut self, wanted: audit::Wanted) -> Self {
+        self.options.audit = wanted;
         self
     }
 

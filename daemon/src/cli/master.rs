@@ -11,8 +11,8 @@ use super::authority;
 use super::cluster::{Home, plan_master};
 use super::join::{self, Joins};
 use super::{
-    AGENTS_OWN, Failure, USAGE, begin_again, check_access, default_work_dir, door, log_to_stderr,
-    make_meta, raise_descriptors, refuse_other,
+    AGENTS_OWN, Failure, USAGE, begin_again, check_access, check_protected, default_work_dir, door,
+    log_to_stderr, make_meta, raise_descriptors, refuse_other,
 };
 use crate::access::Access;
 use crate::access::tokens::{FIRST_TOKENS, Join as Token};
@@ -53,11 +53,8 @@ pub(super) fn main(mut flags: Master) -> Result<ExitCode, Failure> {
         Some(work_dir) => work_dir.clone(),
         None => default_work_dir("master")?,
     };
-    refuse_other(&work_dir, "an agent", &AGENTS_OWN)?;
-    let (ip, joins) = (flags.listen.ip, Joins::of(&flags)?);
-    let given = Given::of(&work_dir.join("meta"));
-    join::fill(&mut flags, &given);
-    bare(&mut flags.set.masters);
+    let ip = flags.listen.ip;
+    let (joins, given) = told(&mut flags, &work_dir)?;
     let asks_for = asks_for(&joins, &work_dir, &given)?;
     // Who has to be told first lets nobody in meanwhile.
     let mut open = asks_for.is_none().then(|| opened(&flags)).transpose()?;
@@ -119,7 +116,7 @@ pub(super) fn main(mut flags: Master) -> Result<ExitCode, Failure> {
                 match signals.next().await {
                     Caught::HangUp => {
                         set.renew_keys();
-                        master.read_credentials_again();
+                        master.read_access_again();
                     }
                     Caught::User1 => {}
                     Caught::Interrupt | Caught::Terminate => break,
@@ -259,12 +256,53 @@ pub(super) fn opened(flags: &Master) -> Result<(Rc<Door>, Access), Failure> {
 
 /// Who may use it.
 fn access(flags: &Master) -> Result<Access, Failure> {
-    let access = Access::read("master", "--credentials", &flags.access.wanted());
+    let access = Access::read("master", CREDENTIALS, &flags.access.wanted());
     let access = access.map_err(|why| Failure::new(USAGE, why))?;
-    let wanted = "--credentials FILE, --authenticate-agents, --authenticate-http-readonly, \
-                  --authenticate-http-readwrite and --authenticate-http-frameworks";
-    check_access(&flags.listen, &access, wanted)?;
+    check_access(&flags.listen, access.is_closed(), OF_MASTER)?;
     Ok(access)
+}
+
+const CREDENTIALS: &str = "--credentials";
+/// What makes a master ask everybody.
+const OF_MASTER: &str = "--credentials FILE, --authenticate-agents, --authenticate-http-readonly, \
+                         --authenticate-http-readwrite and --authenticate-http-frameworks";
+
+/// Refuses flags by which no master begins, whatever is in the files that they name.
+pub(super) fn judge_unread(flags: &Master) -> Result<(), Failure> {
+    if let Some(told) = flags.set.join.as_deref() {
+        // The others have what protects it; no token has a slash.
+        return if told.contains('/') { Ok(()) } else { Joins::of(flags).map(|_| ()) };
+    }
+    check_protected(&flags.listen)?;
+    let wanted = flags.access.wanted();
+    wanted.judge(CREDENTIALS).map_err(|why| Failure::new(USAGE, why))?;
+    check_access(&flags.listen, wanted.is_closed("master"), OF_MASTER)
+}
+
+/// Refuses flags by which no master begins on this work directory, as it would itself. Nothing is made.
+pub(super) fn judge(mut flags: Master, work_dir: &Path) -> Result<(), Failure> {
+    let (joins, given) = told(&mut flags, work_dir)?;
+    let asks_for = asks_for(&joins, work_dir, &given)?;
+    judge_journal(&flags, work_dir)?;
+    if asks_for.is_some() {
+        // The rest of what it needs the others have.
+        return Ok(());
+    }
+    opened(&flags)?;
+    let meta = work_dir.join("meta");
+    let joins = !matches!(joins, Joins::Not) || given.is_there();
+    begin::judge(&wanted(&flags, joins, &meta)).map_err(|why| Failure::new(USAGE, why))
+}
+
+/// How a master of these flags comes to follow others, and what it was given by them, which the flags
+/// say from here on.
+fn told(flags: &mut Master, work_dir: &Path) -> Result<(Joins, Given), Failure> {
+    refuse_other(work_dir, "an agent", &AGENTS_OWN)?;
+    let joins = Joins::of(flags)?;
+    let given = Given::of(&work_dir.join("meta"));
+    join::fill(flags, &given);
+    bare(&mut flags.set.masters);
+    Ok((joins, given))
 }
 
 /// The registry of this master, found or made: its own, or that of a set.
@@ -274,12 +312,17 @@ fn registry(
     meta: &Path,
     early: Early<'_>,
 ) -> Result<(begin::Plan, Begun), Failure> {
+    let wanted = wanted(flags, join, meta);
+    begin::begin(&wanted, early).map_err(|refused| Failure::new(USAGE, refused))
+}
+
+/// What the flags ask for.
+fn wanted<'w>(flags: &'w Master, join: bool, meta: &'w Path) -> Wanted<'w> {
     let ip = flags.listen.ip;
     let capacity = flags.common.master_capacity();
     let key_files: &[PathBuf] = &flags.set.gossip_key_file;
-    let wanted = Wanted {
+    Wanted {
         meta,
-        early,
         masters: &flags.set.masters,
         bootstrap: flags.set.bootstrap,
         join,
@@ -291,8 +334,7 @@ fn registry(
         rows: [capacity.agents, capacity.frameworks, capacity.roles],
         t_us: u32::try_from(flags.decisions.timing.us()).unwrap_or(u32::MAX),
         seed: flags.common.seed(),
-    };
-    begin::begin(&wanted).map_err(|refused| Failure::new(USAGE, refused))
+    }
 }
 
 /// What was said of how others reach this master.

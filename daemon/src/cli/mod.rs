@@ -63,8 +63,8 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::rc::Rc;
 
+use crate::access::Credential;
 use crate::access::tokens::FIRST_TOKENS;
-use crate::access::{Access, Credential};
 use crate::conn::listen::Door;
 use crate::flags::{self, Cli, Command, Listen};
 use crate::logging;
@@ -199,10 +199,13 @@ pub(crate) fn log_warnings() {
     log_to_stderr(level.unwrap_or(log::LevelFilter::Warn));
 }
 
+/// Where daemons of root work when nobody says.
+const WORK_DIRS: &str = "/var/lib/mesita";
+
 /// Where a daemon works when nobody says.
 fn default_work_dir(kind: &str) -> Result<PathBuf, Failure> {
     if rustix::process::geteuid().is_root() {
-        return Ok(Path::new("/var/lib/mesita").join(kind));
+        return Ok(Path::new(WORK_DIRS).join(kind));
     }
     let state = std::env::var_os("XDG_STATE_HOME").map(PathBuf::from);
     let home = || std::env::var_os("HOME").map(|home| PathBuf::from(home).join(".local/state"));
@@ -213,6 +216,7 @@ fn default_work_dir(kind: &str) -> Result<PathBuf, Failure> {
 
 /// What is spoken where a daemon listens, or why it may not listen there.
 fn door(listen: &Listen, signer: Signer) -> Result<Rc<Door>, Failure> {
+    check_protected(listen)?;
     let shown = &listen.shown;
     let files = shown.tls_cert_file.as_deref().zip(shown.tls_key_file.as_deref());
     let tls = files.map(|(certificate, key)| Served::read(certificate, key, signer)).transpose();
@@ -220,8 +224,13 @@ fn door(listen: &Listen, signer: Signer) -> Result<Rc<Door>, Failure> {
     if listen.insecure && !listen.ip.is_loopback() {
         log::warn!("--insecure: others reach {}, and can listen in; see /health", listen.ip);
     }
-    if listen.ip.is_loopback() || listen.insecure || tls.is_some() {
-        return Ok(Rc::new(Door { tls_only: tls.is_some() && !listen.insecure, tls }));
+    Ok(Rc::new(Door { tls_only: tls.is_some() && !listen.insecure, tls }))
+}
+
+/// Refuses to listen where others come from, and can read and change what is said.
+fn check_protected(listen: &Listen) -> Result<(), Failure> {
+    if listen.ip.is_loopback() || listen.insecure || listen.shown.tls_cert_file.is_some() {
+        return Ok(());
     }
     let message = format!(
         "--ip {} is reached by other machines, and nothing protects what they say: give \
@@ -236,8 +245,8 @@ const OF_AGENT: &str = "--http-credentials FILE, --authenticate-http-readonly an
                         --authenticate-http-readwrite";
 
 /// Refuses to listen where others come from who need not show a credential.
-fn check_access(listen: &Listen, access: &Access, flags: &str) -> Result<(), Failure> {
-    if listen.ip.is_loopback() || listen.insecure || access.is_closed() {
+fn check_access(listen: &Listen, is_closed: bool, flags: &str) -> Result<(), Failure> {
+    if listen.ip.is_loopback() || listen.insecure || is_closed {
         return Ok(());
     }
     let message = format!(

@@ -189,6 +189,8 @@ pub(crate) struct Conn {
     pub(crate) session: Cell<Session>,
     /// When the newest sign of life came, by our clock.
     pub(crate) heard: Cell<Time>,
+    /// Who is at the other end is not let in any more: nothing that it says is heard.
+    pub(crate) denied: Cell<bool>,
     /// Nothing more is read from it before this.
     pub(crate) not_before: Cell<Time>,
 }
@@ -206,6 +208,7 @@ impl Conn {
             streams: Streams::default(),
             session: Cell::default(),
             heard: Cell::new(clock::now()),
+            denied: Cell::default(),
             not_before: Cell::default(),
         })
     }

@@ -17,7 +17,7 @@ use crate::alarm;
 use crate::bodies::Bodies;
 
 /// How long a peer may take to read why it is parted from, in µs.
-const LAST_WORDS_US: u64 = 1_000_000;
+pub(crate) const LAST_WORDS_US: u64 = 1_000_000;
 
 /// Whoever is on our side of a connection.
 pub(crate) trait Talk {
@@ -130,6 +130,10 @@ async fn listen(conn: &Rc<Conn>, frames: &mut Frames, side: &dyn Talk) -> Result
     alarm::at(conn.not_before.get()).await;
     let store = side.bodies();
     let received = frames.next(store).await.map_err(Ending::Broken)?;
+    if conn.denied.get() {
+        received.bodies.iter().for_each(|&body| store.borrow_mut().drop(body));
+        return Err(Ending::Parted);
+    }
     let unused = || received.bodies.iter().for_each(|&body| store.borrow_mut().drop(body));
     let head = match decode(received.head) {
         Ok(head) => head,

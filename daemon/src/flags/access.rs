@@ -37,11 +37,12 @@ pub(crate) struct OfMaster {
     #[arg(long, value_name = "BOOL", action = clap::ArgAction::Set, default_value_t = false,
           num_args = 0..=1, default_missing_value = "true", require_equals = true)]
     pub(crate) authenticate_agents: bool,
-    /// File of rules of who may do what, or the rules themselves, in Mesos' JSON
+    /// File of rules of who may do what, or the rules themselves, in Mesos' JSON. SIGHUP has the file read
+    /// again
     #[arg(long, value_name = "FILE|JSON")]
     pub(crate) acls: Option<String>,
     /// File of how many calls a second the frameworks of a principal may make, or that itself, in
-    /// Mesos' JSON
+    /// Mesos' JSON. SIGHUP has the file read again
     #[arg(long, value_name = "FILE|JSON")]
     pub(crate) rate_limits: Option<String>,
     /// Changes that `mesita audit` tells who asked for, the newest
@@ -108,12 +109,28 @@ pub(crate) struct OfAgent {
           num_args = 0..=1, default_missing_value = "true", require_equals = true)]
     pub(crate) authenticate_http_executors: bool,
     /// File of rules of who may do what here, or the rules themselves, in Mesos' JSON; also for who
-    /// asks by way of the master
+    /// asks by way of the master. SIGHUP has the file read again
     #[arg(long, value_name = "FILE|JSON")]
     pub(crate) acls: Option<String>,
+    /// File that changes are appended to which were asked for at the agent's own port, a line of JSON for
+    /// each; the masters have those that came by way of them
+    #[arg(long, value_name = "FILE")]
+    pub(crate) audit_log: Option<PathBuf>,
+    /// Bytes of it; the older half is in FILE.1, and then goes
+    #[arg(long, value_name = "SIZE", default_value = "16MiB")]
+    pub(crate) audit_log_max: Size,
 }
 
 impl OfAgent {
+    /// What is kept of who changed what. Nobody asks for it: what is written is enough.
+    pub(crate) fn audited(&self) -> audit::Wanted {
+        audit::Wanted {
+            lines_max: 1,
+            path: self.audit_log.clone(),
+            bytes_max: self.audit_log_max.bytes,
+        }
+    }
+
     /// What is wanted.
     pub(crate) fn wanted(&self) -> Wanted {
         let asks = Asks {

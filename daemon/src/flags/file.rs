@@ -50,12 +50,68 @@ fn config_of(flags: &[String]) -> Option<String> {
     next.map(String::as_str).or_else(joined).map(str::to_owned)
 }
 
+/// What a daemon with these flags would do on a machine whose root is this directory: the subcommand,
+/// with paths that lead to what is there. No variable of this process counts. And whether every file is
+/// there that a flag names.
+pub(crate) fn meant(
+    subcommand: &str,
+    flags: &[(String, String)],
+    root: &Path,
+) -> Result<(super::Command, bool), clap::Error> {
+    let command = super::command().mut_subcommand(subcommand, |sub| {
+        sub.mut_args(|arg| arg.env(clap::builder::Resettable::Reset))
+    });
+    let mut all_there = true;
+    let mut words = vec!["mesita".to_owned(), subcommand.to_owned()];
+    let sub = command.find_subcommand(subcommand);
+    for (name, value) in flags {
+        let is = |arg: &&clap::Arg| arg.get_long() == Some(name);
+        let arg = sub.and_then(|sub| sub.get_arguments().find(is));
+        let below = |one: &str| {
+            let path = root.join(one.trim_start_matches('/'));
+            (path.to_string_lossy().into_owned(), path.exists())
+        };
+        let all: Vec<&str> = match arg.and_then(clap::Arg::get_value_delimiter) {
+            Some(sign) => value.split(sign).collect(),
+            None => vec![value],
+        };
+        let all = all.into_iter().map(|one| {
+            if !arg.is_some_and(|arg| is_path(arg, one)) {
+                return one.to_owned();
+            }
+            let (path, is_there) = below(one);
+            // What a daemon makes itself need not be there.
+            all_there &= is_there || MADE.contains(&&**name);
+            path
+        });
+        let value = all.collect::<Vec<_>>().join(",");
+        let is_switch = arg.is_some_and(|arg| !arg.get_action().takes_values());
+        match (is_switch, &*value) {
+            (true, "true") => words.push(format!("--{name}")),
+            (true, _) => {}
+            (false, _) => words.push(format!("--{name}={value}")),
+        }
+    }
+    let matches = command.try_get_matches_from(words)?;
+    let cli = <super::Cli as clap::FromArgMatches>::from_arg_matches(&matches)?;
+    Ok((cli.command, all_there))
+}
+
+/// Flags whose paths are of what comes to be there.
+const MADE: [&str; 4] = ["work-dir", "audit-log", "journal", "whitelist"];
+
+/// True for the path of something that is there already, or of a directory.
+fn is_path(arg: &clap::Arg, value: &str) -> bool {
+    let names = arg.get_value_names().unwrap_or_default();
+    let named = |begin: &str| names.iter().any(|name| name.starts_with(begin));
+    // Some flags take what the file would say as well; no token has a slash.
+    (named("FILE") || named("DIR")) && !value.starts_with('{')
+        || named("TOKEN|FILE") && (value.contains('/') || Path::new(value).is_file())
+}
+
 /// The value of a flag, and where that is a path, one that leads from the root.
 fn absolute(arg: &clap::Arg, value: &str) -> String {
-    let names = arg.get_value_names().unwrap_or_default();
-    let is_path = names.iter().any(|name| ["FILE", "DIR"].contains(&&name[..name.len().min(4)]));
-    // Some flags take what the file would say as well.
-    if !is_path || value.starts_with('{') {
+    if !is_path(arg, value) {
         return value.to_owned();
     }
     let path = std::path::absolute(value);

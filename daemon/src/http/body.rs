@@ -10,6 +10,7 @@ use hyper::body::{Bytes, Frame, SizeHint};
 use super::pack::Packed;
 use super::patient::Doing;
 use super::records::Records;
+use crate::access::Guest;
 use crate::legacy::pieces::Pieces;
 
 /// The body of an answer.
@@ -24,6 +25,8 @@ pub(crate) enum Body {
     Packed(Box<Packed>),
     /// Another's answer, passed on.
     Passed(hyper::body::Incoming),
+    /// The same, after what was read of it already.
+    Begun(Option<Bytes>, hyper::body::Incoming),
     /// What somebody else feeds.
     Fed(Pin<Box<async_channel::Receiver<Bytes>>>),
 }
@@ -32,6 +35,8 @@ pub(crate) enum Body {
 pub(super) struct Sent {
     pub(super) body: Body,
     pub(super) doing: Rc<Doing>,
+    /// Whose it is, if it ends with them.
+    pub(super) guest: Option<Guest>,
 }
 
 impl Drop for Sent {
@@ -48,6 +53,9 @@ impl hyper::body::Body for Sent {
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, io::Error>>> {
+        if self.guest.as_mut().is_some_and(|guest| guest.poll_over(cx).is_ready()) {
+            return Poll::Ready(Some(Err(io::ErrorKind::ConnectionAborted.into())));
+        }
         Pin::new(&mut self.body).poll_frame(cx)
     }
 
@@ -78,7 +86,7 @@ impl Body {
     /// True for what goes on for as long as somebody sends and reads it.
     pub(super) fn is_stream(&self) -> bool {
         match self {
-            Self::Records(_) | Self::Fed(_) | Self::Passed(_) => true,
+            Self::Records(_) | Self::Fed(_) | Self::Passed(_) | Self::Begun(..) => true,
             Self::Whole(_) | Self::Pieces(_) | Self::Packed(_) => false,
         }
     }
@@ -111,6 +119,10 @@ impl hyper::body::Body for Body {
         match self.get_mut() {
             Self::Whole(whole) => Poll::Ready(whole.take().map(|bytes| Ok(Frame::data(bytes)))),
             Self::Passed(body) => Pin::new(body).poll_frame(cx).map_err(io::Error::other),
+            Self::Begun(begun, body) => match begun.take().filter(|begun| !begun.is_empty()) {
+                Some(begun) => Poll::Ready(Some(Ok(Frame::data(begun)))),
+                None => Pin::new(body).poll_frame(cx).map_err(io::Error::other),
+            },
             Self::Fed(receiver) => {
                 let next = futures_lite::Stream::poll_next(receiver.as_mut(), cx);
                 next.map(|bytes| bytes.map(|bytes| Ok(Frame::data(bytes))))
@@ -133,7 +145,11 @@ impl hyper::body::Body for Body {
         match self {
             Self::Whole(whole) => whole.is_none(),
             Self::Passed(body) => body.is_end_stream(),
-            Self::Records(_) | Self::Pieces(_) | Self::Packed(_) | Self::Fed(_) => false,
+            Self::Records(_)
+            | Self::Pieces(_)
+            | Self::Packed(_)
+            | Self::Fed(_)
+            | Self::Begun(..) => false,
         }
     }
 
@@ -143,9 +159,11 @@ impl hyper::body::Body for Body {
                 SizeHint::with_exact(whole.as_ref().map_or(0, |bytes| bytes.len() as u64))
             }
             Self::Passed(body) => body.size_hint(),
-            Self::Records(_) | Self::Pieces(_) | Self::Packed(_) | Self::Fed(_) => {
-                SizeHint::default()
-            }
+            Self::Records(_)
+            | Self::Pieces(_)
+            | Self::Packed(_)
+            | Self::Fed(_)
+            | Self::Begun(..) => SizeHint::default(),
         }
     }
 }

@@ -1,13 +1,16 @@
 //! The two forms of a message, and how they are told and asked for. Mesos: `process::http`.
 
 use hyper::HeaderMap;
-use hyper::header::{ACCEPT, CONTENT_TYPE};
+use hyper::header::{ACCEPT, CONTENT_TYPE, HeaderName, HeaderValue};
 use prost::{Message, Name};
 
 use super::transcode::{self, BadMessage};
 
 /// A stream of records, each of them a message.
 pub(crate) const RECORDIO: &str = "application/recordio";
+
+/// What its messages are written in.
+pub(crate) const MESSAGE_TYPE: HeaderName = HeaderName::from_static("message-content-type");
 
 /// True for a request whose body is such a stream.
 pub(crate) fn is_stream(headers: &HeaderMap) -> bool {
@@ -42,10 +45,18 @@ impl Media {
         }
     }
 
+    /// The form of the records of a stream.
+    pub(crate) fn of_records(headers: &HeaderMap) -> Result<Self, BadType> {
+        Self::said(headers.get(MESSAGE_TYPE))
+    }
+
     /// The form of a request's body. Compared as it is, as Mesos does, but for parameters.
     pub(crate) fn of_body(headers: &HeaderMap) -> Result<Self, BadType> {
-        let value = headers.get(CONTENT_TYPE).ok_or(BadType::Absent)?;
-        let value = value.to_str().map_err(|_| BadType::Unknown)?;
+        Self::said(headers.get(CONTENT_TYPE))
+    }
+
+    fn said(value: Option<&HeaderValue>) -> Result<Self, BadType> {
+        let value = value.ok_or(BadType::Absent)?.to_str().map_err(|_| BadType::Unknown)?;
         let name = value.split(';').next().unwrap_or_default().trim();
         let both = [Self::Json, Self::Protobuf];
         both.into_iter().find(|media| media.name() == name).ok_or(BadType::Unknown)

@@ -6,6 +6,7 @@
 //! | `body`, `records` | the body of an answer: at once, or as a stream of records |
 //! | `long` | long answers, of all of them at once |
 //! | `path` | paths as libprocess reads them |
+//! | `noted` | what is told of requests that change something |
 //! | `origin` | which pages a browser may change something for |
 //! | `pack` | answers packed by gzip |
 //! | `patient` | how long a connection waits for its other end |
@@ -17,6 +18,7 @@ pub(crate) mod body;
 pub(crate) mod idle;
 pub(crate) mod long;
 pub(crate) mod media;
+mod noted;
 mod origin;
 mod pack;
 mod path;
@@ -39,7 +41,7 @@ use hyper::{Method, Request, Response, StatusCode};
 use serde_json::{Value, json};
 use smol_hyper::rt::FuturesIo;
 
-use crate::access::{Access, endpoint, realm};
+use crate::access::{Access, Guest, endpoint, realm};
 use crate::conn::listen::{Stranger, say};
 use crate::conn::{Ends, Pipe};
 use crate::doors::{Caller, Denied};
@@ -55,6 +57,8 @@ use idle::Idle;
 use media::Media;
 use mesita_core::acls::Action;
 use mesita_core::doors::{ANYONE, Rights};
+pub(crate) use noted::Asked;
+use noted::Noted;
 use patient::{Doing, HEAD_US, Patience, Patient, UNREAD_US};
 use records::Records;
 
@@ -100,6 +104,8 @@ pub(crate) trait Site {
     fn health(&self) -> Value;
     /// Its gauges: the core's, as they were told, and the IO side's own.
     fn gauges(&self) -> Gauges<'_>;
+    /// Takes note of what somebody asked for, if nobody has.
+    fn note(&self, asked: &Asked<'_>);
     /// Answers what not every daemon does; the visit comes back when nothing is there.
     fn visit(self: Rc<Self>, visit: Visit) -> Result<Answering, Box<Visit>>;
     /// Answers a caller that is let in nowhere else; none: it is not let in here, either.
@@ -145,7 +151,7 @@ async fn serve_stranger<S: Site + 'static>(
             if origin::is_foreign(request.method(), request.uri(), request.headers(), site.named())
             {
                 say(log::Level::Info, &ends, origin::SENTENCE);
-                return Ok(answered(text(StatusCode::FORBIDDEN, origin::SENTENCE), doing));
+                return Ok(answered(text(StatusCode::FORBIDDEN, origin::SENTENCE), doing, None));
             }
             let proven = caller.as_ref().is_ok_and(|known| known.principal().is_some());
             // Whoever is in this process, comes through it, or has proven who it is has been looked
@@ -161,8 +167,27 @@ async fn serve_stranger<S: Site + 'static>(
             {
                 doing.let_in();
             }
+            let access = site.access();
+            let mut guest =
+                visitor.as_ref().ok().and_then(|known| access.guest(known.as_ref().ok()?));
             let reply = match visitor {
-                Ok(Ok(caller)) => answer(Visit { request, ends, caller }, site).await,
+                Ok(Ok(caller)) => {
+                    let answering = answer(Visit { request, ends, caller }, Rc::clone(&site));
+                    match guest.take() {
+                        None => answering.await,
+                        Some(known) => {
+                            let over = async {
+                                known.over().await;
+                                None
+                            };
+                            let in_time = async { Some(answering.await) };
+                            let reply = futures_lite::future::or(over, in_time).await;
+                            // What is said to who is no more is no answer that ends with them.
+                            guest = reply.is_some().then_some(known);
+                            reply.unwrap_or_else(|| text(StatusCode::UNAUTHORIZED, OVER))
+                        }
+                    }
+                }
                 Ok(Err(denied)) => match site.outcast(request, denied) {
                     Some(answering) => answering.await,
                     None => {
@@ -176,7 +201,7 @@ async fn serve_stranger<S: Site + 'static>(
                 }
             };
             let reply = if gzip { pack::packed(reply) } else { reply };
-            Ok::<_, Infallible>(answered(reply, doing))
+            Ok::<_, Infallible>(answered(reply, doing, guest))
         }
     });
     let mut builder = http1::Builder::new();
@@ -189,15 +214,25 @@ async fn serve_stranger<S: Site + 'static>(
     }
 }
 
+/// Said to a principal that is not let in any more while it waits for an answer.
+const OVER: &str = "401 Unauthorized. This principal is no more, or is another by now.";
+
 /// An answer that says when it was sent.
-fn answered(reply: Reply, doing: Rc<Doing>) -> Response<Sent> {
+fn answered(reply: Reply, doing: Rc<Doing>, guest: Option<Guest>) -> Response<Sent> {
     doing.streams.set(reply.body().is_stream());
     let status = reply.status();
     doing.answered(status.is_success() || status.is_redirection());
-    reply.map(|body| Sent { body, doing })
+    reply.map(|body| Sent { body, doing, guest })
 }
 
-async fn answer<S: Site>(visit: Visit, site: Rc<S>) -> Reply {
+async fn answer<S: Site>(mut visit: Visit, site: Rc<S>) -> Reply {
+    let Some(noted) = Noted::of(&mut visit, &site) else { return answer_it(visit, site).await };
+    let reply = answer_it(visit, site).await;
+    noted.answered(&reply);
+    reply
+}
+
+async fn answer_it<S: Site>(visit: Visit, site: Rc<S>) -> Reply {
     let path = visit.request.uri().path().to_owned();
     if let Some(endpoint) = endpoint(&path)
         && let Err(reply) = site.access().check(&visit.caller, Action::GetEndpoint, Some(endpoint))

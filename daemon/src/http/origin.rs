@@ -21,7 +21,7 @@ pub(crate) fn is_foreign(
     headers: &HeaderMap,
     own: Option<&str>,
 ) -> bool {
-    if [Method::GET, Method::HEAD].contains(method) && !changes_by_reading(uri) {
+    if !changes(method, uri) {
         return false;
     }
     let text = |name: &str| headers.get(name).map(|value| value.to_str().unwrap_or_default());
@@ -36,6 +36,11 @@ pub(crate) fn is_foreign(
     let name = authority.host().trim_start_matches('[').trim_end_matches(']');
     let nobodys = name.parse::<IpAddr>().is_ok() || name == "localhost" || own == Some(name);
     !nobodys || !authority.as_str().eq_ignore_ascii_case(host)
+}
+
+/// True for a request that may change something.
+pub(super) fn changes(method: &Method, uri: &Uri) -> bool {
+    ![Method::GET, Method::HEAD].contains(method) || changes_by_reading(uri)
 }
 
 /// Mesos has the level of the log changed by what only reads elsewhere.

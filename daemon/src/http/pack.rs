@@ -79,6 +79,7 @@ pub(super) fn packed(mut reply: Reply) -> Reply {
         | Body::Records(_)
         | Body::Packed(_)
         | Body::Passed(_)
+        | Body::Begun(..)
         | Body::Fed(_)) => (body, false),
     };
     *reply.body_mut() = body;

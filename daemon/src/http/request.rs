@@ -9,16 +9,20 @@ use hyper::header::CONTENT_ENCODING;
 use hyper::{HeaderMap, Method, Request, StatusCode};
 use prost::{Message, Name};
 
+use super::body::Body;
 use super::media::{BadType, Media};
 use super::transcode::BadMessage;
 use super::{Early, early, only};
 use crate::alarm;
 use crate::bodies::{Bodies, Reserved};
+use crate::machines::recordio::Pieces;
 
 /// Bytes of a body, also after it was unpacked. Frameworks send megabytes of task data.
 pub(crate) const BODY_MAX: usize = 16 * 1024 * 1024;
 /// The same of a caller of whom not more is needed, or of whom nothing is known yet.
 const SHORT_MAX: usize = 64 * 1024;
+/// Bytes of the first record of a stream, as far as it is looked at.
+const FIRST_MAX: usize = 64 * 1024;
 /// How long a body may take, in µs.
 pub(crate) const BODY_US: u64 = 30_000_000;
 
@@ -76,6 +80,29 @@ pub(crate) fn message_in<M: Message + Name + Default>(
     let packed = packed.is_some_and(|name| name.eq_ignore_ascii_case(b"gzip"));
     let unpacked = packed.then(|| unpack(bytes, BODY_MAX)).transpose().ok()?;
     media.read(unpacked.as_ref().unwrap_or(bytes)).ok()
+}
+
+/// The first message of a stream of them, if it is read soon, and the stream as if nobody had looked.
+pub(crate) async fn first_record<M: Message + Name + Default>(
+    headers: &HeaderMap,
+    mut body: Incoming,
+) -> (Option<M>, Body) {
+    let media = Media::of_records(headers).ok();
+    let (mut pieces, mut read, mut found) = (Pieces::new(FIRST_MAX), Vec::new(), None);
+    let reading = async {
+        while read.len() <= FIRST_MAX {
+            let Some(Ok(frame)) = body.frame().await else { return };
+            let Ok(data) = frame.into_data() else { continue };
+            read.extend_from_slice(&data);
+            let Ok(records) = pieces.take(&data) else { return };
+            if let Some(first) = records.first() {
+                found = media.and_then(|media| media.read(first).ok());
+                return;
+            }
+        }
+    };
+    alarm::within(BODY_US, reading).await;
+    (found, Body::Begun(Some(read.into()), body))
 }
 
 /// The form in which an answer is wanted.

@@ -16,6 +16,7 @@ use smol_hyper::rt::FuturesIo;
 
 use super::MasterNode;
 use crate::alarm;
+use crate::audit::calls::{at_agent, shown};
 use crate::bodies::Bodies;
 use crate::conn::Pipe;
 use crate::conn::carried::{Line, ROOM, carry};
@@ -23,10 +24,11 @@ use crate::conn::streams::Streams;
 use crate::doors::Caller;
 use crate::http::body::Body;
 use crate::http::media::is_stream;
+use crate::http::request::first_record;
 use crate::http::{Early, Reply, Visit, early, request};
 use crate::legacy;
-use crate::pb::mesos::v1::ContainerId;
 use crate::pb::mesos::v1::agent::Call;
+use crate::pb::mesos::v1::agent::call::Type;
 
 /// How long an agent may take to begin its answer, in µs.
 const ANSWER_US: u64 = 30_000_000;
@@ -48,7 +50,9 @@ impl MasterNode {
             early(StatusCode::NOT_FOUND, message)
         })?;
         let caller = visit.caller.clone();
+        let shown = agent.shown(self.cluster()).to_string();
         if let Some(from) = giver(visit.request.method(), &path) {
+            caller.heed.asks("bring image", format!("{shown} {} of {from}", blob(&path)));
             return self.hand_on(&caller, &from, agent, path).await;
         }
         // An executor's token is the agent's to look at: who shows none has nothing to ask it.
@@ -59,20 +63,14 @@ impl MasterNode {
             return Err(early(StatusCode::UNAUTHORIZED, message));
         }
         let (passed, change) = passed(&self.port.bodies, visit.request, path, is_stranger).await?;
-        let Some((what, container)) = change else {
-            return self.carry_on(agent, &caller, passed).await;
-        };
-        let of = format!("{} {container}", agent.shown(self.cluster())).trim_end().to_owned();
-        let me = Rc::clone(self);
-        let mut noted =
-            Noted { me, who: caller.name.clone(), is_stranger, what, of, told: LEFT.into() };
-        let done = self.carry_on(agent, &caller, passed).await;
-        noted.told = match &done {
-            Ok(reply) if reply.status().is_success() => String::new(),
-            Ok(reply) => reply.status().to_string(),
-            Err(reply) => reply.body().words().to_owned(),
-        };
-        done
+        match change {
+            Change::None => caller.heed.done(),
+            Change::Unnamed => {}
+            Change::Named(what, of) => {
+                caller.heed.asks(what, format!("{shown} {of}").trim_end());
+            }
+        }
+        self.carry_on(agent, &caller, passed).await
     }
 
     /// Has the agent answer.
@@ -146,62 +144,6 @@ impl MasterNode {
     }
 }
 
-/// Told of who went before the answer came: whether it was done only the agent knows.
-const LEFT: &str = "whoever asked did not wait for the answer";
-
-/// What somebody asks an agent to change: it is told of when that is answered, or whoever asked is gone.
-struct Noted {
-    me: Rc<MasterNode>,
-    who: String,
-    is_stranger: bool,
-    what: String,
-    of: String,
-    /// Why not; empty: it was allowed.
-    told: String,
-}
-
-impl Drop for Noted {
-    fn drop(&mut self) {
-        let audit = &self.me.audit;
-        match &*self.told {
-            "" => audit.note(&self.who, &self.what, &self.of, None),
-            why if self.is_stranger => audit.note_stranger(&self.who, &self.what, why),
-            why => audit.note(&self.who, &self.what, &self.of, Some(why)),
-        }
-    }
-}
-
-/// What a call changes at an agent, and in which container; none: it only reads, or is none.
-#[allow(deprecated)] // Calls that Mesos has given up are made, too.
-fn change(call: &Call) -> Option<(String, String)> {
-    let name = call.r#type().as_str_name();
-    let reads = ["GET_", "LIST_", "READ_", "WAIT_", "UNKNOWN", "ATTACH_CONTAINER_OUTPUT"];
-    if reads.iter().any(|begin| name.starts_with(begin)) {
-        return None;
-    }
-    let input = call.attach_container_input.as_ref();
-    let of = [
-        call.launch_container.as_ref().map(|one| &one.container_id),
-        call.launch_nested_container.as_ref().map(|one| &one.container_id),
-        call.launch_nested_container_session.as_ref().map(|one| &one.container_id),
-        call.kill_container.as_ref().map(|one| &one.container_id),
-        call.kill_nested_container.as_ref().map(|one| &one.container_id),
-        call.remove_container.as_ref().map(|one| &one.container_id),
-        call.remove_nested_container.as_ref().map(|one| &one.container_id),
-        input.and_then(|one| one.container_id.as_ref()),
-    ];
-    let container = of.into_iter().flatten().next().map(shown).unwrap_or_default();
-    Some((name.to_lowercase().replace('_', " "), container))
-}
-
-/// A container's id below those that it is in.
-fn shown(id: &ContainerId) -> String {
-    let above = std::iter::successors(Some(id), |id| id.parent.as_deref());
-    let mut names: Vec<&str> = above.map(|id| &*id.value).collect();
-    names.reverse();
-    names.join(".")
-}
-
 fn gone() -> Early {
     early(StatusCode::BAD_GATEWAY, "the agent does not answer")
 }
@@ -245,16 +187,32 @@ fn named(uri: &Uri, cluster: u64) -> Option<(AgentId, PathAndQuery)> {
     Some((AgentId::parse(id, cluster)?, format!("/{rest}").parse().ok()?))
 }
 
+/// The content of an image that a path is of.
+fn blob(path: &PathAndQuery) -> &str {
+    path.path().rsplit('/').next().unwrap_or_default()
+}
+
+/// What a request changes at an agent.
+enum Change {
+    /// Nothing, or it is an executor's word of its own task.
+    None,
+    /// What its method and path say.
+    Unnamed,
+    /// This, of that.
+    Named(String, String),
+}
+
 /// The request as it goes on, and what it changes at the agent.
 async fn passed(
     bodies: &RefCell<Bodies>,
     visit: Request<Incoming>,
     path: PathAndQuery,
     is_stranger: bool,
-) -> Result<(Request<Body>, Option<(String, String)>), Early> {
+) -> Result<(Request<Body>, Change), Early> {
     let at = path.path().strip_prefix("/slave(1)").unwrap_or(path.path());
     let executor = at == "/api/v1/executor" || at.starts_with("/api/v1/executor/");
     let calls = visit.method() == Method::POST && at.starts_with("/api/v1") && !executor;
+    let of_path = if executor { Change::None } else { Change::Unnamed };
     let (mut parts, body) = visit.into_parts();
     parts.uri = Uri::from(path);
     // Of this connection alone (RFC 9110 §7.6.1); what is read whole has a length that is known.
@@ -271,13 +229,23 @@ async fn passed(
         _ if is_stranger => request::short(bodies, body).await?,
         true => {
             // Nothing else is told in a stream. Which container it is, its first record says.
-            let change = calls.then(|| ("attach container input".to_owned(), String::new()));
-            return Ok((Request::from_parts(parts, Body::Passed(body)), change));
+            let (call, body) = first_record::<Call>(&parts.headers, body).await;
+            let change = call.as_ref().and_then(at_agent);
+            let (what, of) = change.unwrap_or_else(|| {
+                (shown(Type::AttachContainerInput.as_str_name()), String::new())
+            });
+            let change = if calls { Change::Named(what, of) } else { of_path };
+            return Ok((Request::from_parts(parts, body), change));
         }
         false => request::whole(bodies, body).await?,
     };
     // What cannot be read here is refused there.
     let call = request::message_in::<Call>(&parts.headers, &bytes).filter(|_| calls);
-    let change = call.as_ref().and_then(change);
+    let change = match call.as_ref().map(|call| (call, at_agent(call))) {
+        None => of_path,
+        Some((call, None)) if call.r#type() == Type::Unknown => of_path,
+        Some((_, None)) => Change::None,
+        Some((_, Some((what, of)))) => Change::Named(what, of),
+    };
     Ok((Request::from_parts(parts, Body::of(bytes)), change))
 }

@@ -8,6 +8,7 @@ use std::rc::Rc;
 
 use mesita_core::Refusal;
 use mesita_core::master::Input;
+use mesita_core::table::Id as ConnId;
 use mesita_core::wire::agent::AgentCall;
 use mesita_core::wire::call::{Call, Subscribe, Verb};
 use mesita_core::wire::event::Event;
@@ -15,6 +16,7 @@ use mesita_core::wire::hello::Role;
 use mesita_core::wire::link::{Link, Parting};
 use mesita_core::wire::operator::{OperatorCall, OperatorEvent};
 use mesita_core::wire::svc::Stream;
+use mesita_core::wire::task::{Reason, Source, Status};
 use mesita_core::wire::{BodyRef, Head, Session};
 
 use super::MasterNode;
@@ -26,7 +28,6 @@ use crate::bodies::Bodies;
 use crate::clock;
 use crate::conn::Conn;
 use crate::conn::talk::Talk;
-use crate::doors::Caller;
 use crate::port::with_refs;
 
 impl Talk for MasterNode {
@@ -99,7 +100,7 @@ impl Talk for MasterNode {
         }
         self.counted.said(head);
         if matches!(head, Head::Call(_)) {
-            let rates = &self.options.access.rates;
+            let rates = self.options.access.rates();
             conn.not_before.set(rates.next(conn.caller.principal(), clock::now()));
         }
         if let Head::Call(call) = head {
@@ -109,12 +110,14 @@ impl Talk for MasterNode {
             self.operation_once(conn, call);
         }
         let claimed = self.claimed(conn, head);
-        self.note_framework(&conn.caller, head, claimed.as_ref().err());
         let bytes = match claimed {
             Ok(None) => Cow::Borrowed(bytes),
             Ok(Some(filled)) => Cow::Owned(filled),
             Err(message) => {
                 self.port.drop_bodies(&bodies);
+                if let Some((what, of)) = self.begins_or_ends(head) {
+                    self.audit.note(&conn.caller, what, &of, Some(&message));
+                }
                 conn.say(&Head::Event(Event::Error { message: &message }));
                 return Ok(());
             }
@@ -138,7 +141,7 @@ impl Talk for MasterNode {
         } else {
             Verdicts::none()
         };
-        self.pass(conn, &bytes, Awaited::of(head), bodies, &verdicts);
+        self.pass(conn, head, &bytes, bodies, &verdicts);
         Ok(())
     }
 }
@@ -153,24 +156,35 @@ impl MasterNode {
         true
     }
 
-    /// A framework begins or ends: that is told of.
-    fn note_framework(&self, caller: &Caller, head: &Head<'_>, denied: Option<&String>) {
-        let Head::Call(call) = head else { return };
-        let denied = denied.map(String::as_str);
+    /// What is told of a framework that begins or ends, and of which.
+    fn begins_or_ends(&self, head: &Head<'_>) -> Option<(&'static str, String)> {
+        let Head::Call(call) = head else { return None };
         if let Verb::Subscribe(of) = &call.verb {
-            self.audit.note(&caller.name, "subscribe", of.name, denied);
-        } else if matches!(call.verb, Verb::Teardown) {
-            let of = call.framework.shown(self.cluster()).to_string();
-            self.audit.note(&caller.name, "teardown", &of, denied);
+            return Some(("subscribe", of.name.to_owned()));
+        }
+        let id = || call.framework.shown(self.cluster()).to_string();
+        matches!(call.verb, Verb::Teardown).then(|| ("teardown", id()))
+    }
+
+    /// A framework does with resources what it may not. It may do so as often as it is offered something.
+    pub(super) fn note_denied(&self, who: &str, verdicts: &Verdicts) {
+        if let Some(why) = verdicts.denied() {
+            self.audit.note_seldom(who, "accept", "", Some(why));
         }
     }
 
-    /// A framework launches, or does with resources, what it may not. It may do so as often as it is
-    /// offered something.
-    pub(super) fn note_denied(&self, who: &str, verdicts: &Verdicts) {
-        if let Some(why) = verdicts.denied() {
-            self.audit.note_seldom(who, "accept", Some(why));
+    /// A framework launches what it may not: so it is told, whoever has found that out.
+    pub(super) fn note_launch(&self, conn: ConnId, status: &Status<'_>) {
+        let detail = status.detail();
+        let reasons = [Reason::TaskUnauthorized, Reason::TaskGroupUnauthorized];
+        let denied = detail.reason.is_some_and(|reason| reasons.contains(&reason));
+        if !denied || status.source != Source::Master {
+            return;
         }
+        let native = || self.conns.get(conn).map(|conn| conn.caller.name.clone());
+        let who = self.schedulers.caller_of(conn).or_else(native);
+        let who = who.as_deref().unwrap_or("nobody");
+        self.audit.note_seldom(who, "launch", status.task, Some(detail.message));
     }
 
     /// Tells the core of a client when it first operates the cluster: most only read.
@@ -209,19 +223,23 @@ impl MasterNode {
     fn pass(
         &self,
         conn: &Rc<Conn>,
+        said: &Head<'_>,
         head: &[u8],
-        awaited: Option<Awaited>,
         bodies: Vec<BodyRef>,
         verdicts: &Verdicts,
     ) {
+        let (awaited, noted) = (Awaited::of(said), self.begins_or_ends(said));
+        let caller = conn.caller.clone();
         let peer = conn.ends.peer();
         let me = self.me.clone();
         with_refs(&bodies, |refs| {
             let verdicts = verdicts.list();
             let input = Input::Frame { conn: conn.id, head, bodies: refs, verdicts };
             self.port.put_then(&input, bodies.clone(), move |result| {
-                if let (Some(awaited), Some(me)) = (awaited, me.upgrade()) {
-                    me.counted.came_of(awaited, result.is_ok());
+                if let Some(me) = me.upgrade() {
+                    awaited.into_iter().for_each(|one| me.counted.came_of(one, result.is_ok()));
+                    let why = result.err().map(Refusal::sentence);
+                    noted.iter().for_each(|(what, of)| me.audit.note(&caller, what, of, why));
                 }
                 if let Err(refusal) = result {
                     log::info!("{peer}: refused: {refusal}");

@@ -13,7 +13,6 @@ use event_listener::Event;
 use mesita_core::doors::Rights;
 use mesita_core::time::Time;
 use mesita_core::wire::hello::Role;
-use mesita_core::wire::link::Parting;
 use mesita_core::wire::svc::{CloseReason, Keep};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -96,7 +95,7 @@ impl MasterNode {
         match why {
             // Whoever it is may ask as often as it likes.
             Some(why) => self.audit.note_stranger(who.as_deref().unwrap_or("nobody"), "join", why),
-            None => self.audit.note(who.as_deref().unwrap_or("nobody"), "join", id, None),
+            None => self.audit.note_of(who.as_deref().unwrap_or("nobody"), "join", id, None),
         }
         if done.is_ok() && !self.durable().await {
             return Some(Err(OUTCOME_UNKNOWN.to_owned()));
@@ -377,7 +376,7 @@ impl MasterNode {
         if owner == NODES {
             for conn in self.conns.all().iter().filter(|conn| self.is_revoked(&conn.peer.key)) {
                 log::warn!("{}: {REVOKED}", conn.ends.peer());
-                conn.part(Parting::Denied, REVOKED);
+                self.end_now(conn, REVOKED);
             }
         }
     }

@@ -229,9 +229,19 @@ impl MasterNode {
     /// The number that the core knows a caller by; none when there are too many.
     fn number_of(&self, caller: &Caller) -> Option<u16> {
         let mut callers = self.callers.borrow_mut();
-        let known = callers.iter().position(|known| known == caller);
+        let known = callers.iter().position(|known| known.name == caller.name);
         let number = match known {
-            Some(number) => number,
+            Some(number) if callers[number].rights == caller.rights => number,
+            // What it may do has changed: the core has whoever it is once.
+            Some(number) => {
+                callers[number].rights = caller.rights;
+                self.port.put(&Input::Caller {
+                    caller: u16::try_from(number).ok()?,
+                    name: &caller.name,
+                    rights: caller.rights,
+                });
+                number
+            }
             None if callers.len() >= self.options.callers_max as usize => return None,
             None => {
                 callers.push(Caller::new(caller.name.clone(), caller.rights));
@@ -274,6 +284,7 @@ impl MasterNode {
             self.tallies.told(conn, &event);
             if let Event::Update { status, .. } = &event {
                 self.catalog.borrow_mut().refused(status);
+                self.note_launch(conn, status);
             }
         }
         if self.tell_scheduler(conn, head, bodies) || self.answer_operation(conn, head) {

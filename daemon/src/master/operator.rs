@@ -16,6 +16,7 @@ use mesita_core::wire::task::Reason;
 use super::MasterNode;
 use super::site::no_file;
 use crate::alarm;
+use crate::audit::calls::{changes, shown};
 use crate::conn::Ends;
 use crate::doors::Caller;
 use crate::http::body::Body;
@@ -107,12 +108,6 @@ pub(super) const OPERATES_NOT: &str = "only who operates the cluster may: root, 
                                        and principals that operate it, by `mesita principal add --operate` \
                                        or \"operate\": true beside their secret in --credentials";
 
-/// True for a call that changes something, for whoever may.
-fn changes(kind: Type) -> bool {
-    let reads = ["GET_", "LIST_", "READ_", "SUBSCRIBE", "UNKNOWN"];
-    !reads.iter().any(|begin| kind.as_str_name().starts_with(begin))
-}
-
 /// True for a call whose answer is as long as the cluster is large.
 fn is_long(kind: Type) -> bool {
     matches!(
@@ -147,9 +142,13 @@ impl MasterNode {
         };
         let kind = call.r#type();
         // Whoever may read what was there before this API may read it here.
-        if !operates && changes(kind) {
-            let what = kind.as_str_name().to_lowercase().replace('_', " ");
-            self.audit.note(&caller.name, &what, "", Some(OPERATES_NOT));
+        let changes = changes(kind.as_str_name());
+        if changes {
+            caller.heed.asks(shown(kind.as_str_name()), "");
+        } else if kind != Type::Unknown {
+            caller.heed.done();
+        }
+        if !operates && changes {
             return Err(early(StatusCode::FORBIDDEN, OPERATES_NOT));
         }
         if call.r#type.is_none() || kind == Type::Unknown {
@@ -158,11 +157,8 @@ impl MasterNode {
         if let Some(set) = &call.set_logging_level
             && kind == Type::SetLoggingLevel
         {
-            let may = self.options.access.check(&caller, Action::SetLogLevel, None);
-            let denied = may.as_ref().err().map(|reply| reply.body().words());
-            let of = set.level.to_string();
-            self.audit.note(&caller.name, "set logging level", &of, denied);
-            may?;
+            caller.heed.asks(shown(kind.as_str_name()), set.level.to_string());
+            self.options.access.check(&caller, Action::SetLogLevel, None)?;
             let set = logging::asked(&self.tasks, set.level, &set.duration);
             set.map_err(|why| early(StatusCode::BAD_REQUEST, why))?;
             return Ok(status(StatusCode::OK));

@@ -4,7 +4,6 @@
 use std::rc::Rc;
 
 use mesita_core::wire::hello::Role;
-use mesita_core::wire::link::Parting;
 use mesita_core::wire::svc::CloseReason;
 
 use super::MasterNode;
@@ -28,7 +27,7 @@ impl MasterNode {
         let done = self.take_key_now(conn, key);
         let why = done.as_ref().err().map(String::as_str);
         // An agent asks again by itself.
-        self.audit.note_seldom(&conn.caller.name, "change key", why);
+        self.audit.note_seldom(&conn.caller.name, "change key", "", why);
         if let Err(why) = &done {
             return refuse(conn, number, CloseReason::Denied, why);
         }
@@ -42,7 +41,7 @@ impl MasterNode {
             log::info!("{} proves who it is by another key", conn.caller.name);
             let same = |other: &&Rc<Conn>| other.peer.key == conn.peer.key && other.id != conn.id;
             for other in me.conns.all().iter().filter(same) {
-                other.part(Parting::Denied, RENEWED);
+                me.end_now(other, RENEWED);
             }
             handle.close(CloseReason::Done, "");
         });

@@ -25,7 +25,7 @@ impl MasterNode {
         let operates = caller.rights.has(Rights::OPERATE);
         let denied = may.as_ref().err().map(String::as_str);
         let denied = denied.or((!operates).then_some("who asks does not operate the cluster"));
-        self.audit.note(&caller.name, what, &of, denied);
+        self.audit.note(caller, what, &of, denied);
         may?;
         // Of whom the core refuses, a principal can be given what it lacks.
         if caller.principal().is_some() && !operates {

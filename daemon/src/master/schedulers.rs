@@ -85,6 +85,11 @@ impl Schedulers {
         gone.for_each(|one| one.records.cut());
     }
 
+    /// Whose stream it is.
+    pub(super) fn caller_of(&self, conn: Id) -> Option<String> {
+        self.by_conn.borrow().get(&conn).map(|one| one.caller.clone())
+    }
+
     fn of_conn(&self, conn: Id) -> Option<Rc<Scheduler>> {
         self.by_conn.borrow().get(&conn).map(Rc::clone)
     }
@@ -129,7 +134,7 @@ impl MasterNode {
 
     /// Waits until a principal's next call may go: see `--rate-limits`.
     async fn its_turn(&self, caller: &Caller) -> Result<(), Early> {
-        let turn = self.options.access.rates.turn(caller.principal(), clock::now());
+        let turn = self.options.access.rates().turn(caller.principal(), clock::now());
         let turn = turn.ok_or_else(|| {
             let message =
                 "as many calls of this principal wait as --rate-limits lets wait: try later";
@@ -147,20 +152,15 @@ impl MasterNode {
         public.is_some_and(|public| public.checkpoint())
     }
 
-    /// What is told of a call by which a framework begins or ends: what it is, whose, and why not.
-    fn noted(&self, call: &Call) -> Option<(&'static str, String, Option<String>)> {
-        if let Some(subscribe) = &call.subscribe {
-            let may = self.may_register(&subscribe.framework_info);
-            return Some(("subscribe", subscribe.framework_info.name.clone(), may.err()));
-        }
-        let id = || call.framework_id.as_ref().map(|id| id.value.clone()).unwrap_or_default();
-        (call.r#type() == Type::Teardown).then(|| ("teardown", id(), None))
-    }
-
     async fn scheduler_call(self: &Rc<Self>, visit: Visit) -> Result<Reply, Early> {
         self.leads_or_not()?;
         let Visit { request, ends, caller } = visit;
         let (mut call, headers) = request::message::<Call>(&self.port.bodies, request).await?;
+        // A framework that begins or ends is told of, and what else is denied to it.
+        match of_framework(&call) {
+            Some((what, of)) => caller.heed.asks(what, of),
+            None => caller.heed.done(),
+        }
         calls::validate(&call).map_err(refused)?;
         claim(&mut call, caller.principal())?;
         if call.r#type() == Type::ReconcileOperations {
@@ -168,13 +168,7 @@ impl MasterNode {
             request::asked(&headers)?;
         }
         self.its_turn(&caller).await?;
-        let noted = self.noted(&call);
-        let done = self.scheduler_does(call, &headers, ends, &caller).await;
-        if let Some((what, of, why)) = noted {
-            let refused = done.as_ref().err().map(|reply| reply.body().words());
-            self.audit.note(&caller.name, what, &of, refused.or(why.as_deref()));
-        }
-        done
+        self.scheduler_does(call, &headers, ends, &caller).await
     }
 
     /// Does what was understood, for whoever may.
@@ -427,6 +421,8 @@ impl MasterNode {
             Ok(said) => said,
             Err(BadCall::Framework(why)) => {
                 say(log::Level::Info, &ends, &format!("a framework is refused: {why}"));
+                let (what, of) = of_framework(call).unwrap_or_default();
+                self.audit.note(caller, what, &of, Some(&why));
                 let records = Rc::new(Records::new(self.options.stream_bytes_max, |_| {}));
                 records.push(&media.write(&events::error(&why)));
                 records.close();
@@ -463,7 +459,11 @@ impl MasterNode {
         let (me, stream) = (Rc::clone(self), Rc::clone(&scheduler));
         self.tasks.go(async move { me.keep_stream(&stream).await });
         let weak = Rc::downgrade(&scheduler);
+        let ((what, of), me) = (of_framework(call).unwrap_or_default(), self.me.clone());
+        let asks = caller.clone();
         let put = self.put_call(&scheduler, said, move |result| {
+            let why = result.err().map(Refusal::sentence);
+            me.upgrade().iter().for_each(|me| me.audit.note(&asks, what, &of, why));
             // The core has said why on the stream, unless it could not even read the call.
             if let (Err(refusal), Some(scheduler)) = (result, weak.upgrade()) {
                 if !scheduler.told.get() {
@@ -476,6 +476,8 @@ impl MasterNode {
             records.leave();
             return Err(reply);
         }
+        // What came of it is told when the core has said.
+        caller.heed.done();
         Ok(stream_of(records, media, &id))
     }
 
@@ -738,6 +740,15 @@ impl MasterNode {
                 .to_vec(),
         }
     }
+}
+
+/// What is told of a call by which a framework begins or ends, and of which.
+fn of_framework(call: &Call) -> Option<(&'static str, String)> {
+    if let Some(subscribe) = &call.subscribe {
+        return Some(("subscribe", subscribe.framework_info.name.clone()));
+    }
+    let id = || call.framework_id.as_ref().map(|id| id.value.clone()).unwrap_or_default();
+    (call.r#type() == Type::Teardown).then(|| ("teardown", id()))
 }
 
 /// A framework has the principal that it has shown, and may say so or not. Mesos:

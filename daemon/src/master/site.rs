@@ -21,7 +21,7 @@ use crate::http::body::Body;
 use crate::http::idle::Idle;
 use crate::http::long::LONG_MAX;
 use crate::http::{
-    Answering, Early, Gauges, Reply, Site, Visit, early, only, pieces, request, status,
+    Answering, Asked, Early, Gauges, Reply, Site, Visit, early, only, pieces, request, status,
 };
 use crate::io_thread::Tasks;
 use crate::legacy::master::About;
@@ -84,7 +84,7 @@ impl Site for MasterNode {
             own.extend(self.schedulers.gauges());
             own.extend(self.subscribers.gauges());
             own.extend(self.options.access.gauges());
-            own.extend(self.options.access.rates.gauges());
+            own.extend(self.options.access.rates().gauges());
             own.extend(self.audit.gauges());
             own.extend(self.of_set.borrow().upgrade().iter().flat_map(|set| set.gauges()));
             own.push(("backlog_bytes", self.port.backlog_bytes() as u64));
@@ -95,6 +95,10 @@ impl Site for MasterNode {
             own.push(("outbox_bytes", waiting));
             (core, own)
         })
+    }
+
+    fn note(&self, asked: &Asked<'_>) {
+        self.audit.note_asked(asked);
     }
 
     fn visit(self: Rc<Self>, mut visit: Visit) -> Result<Answering, Box<Visit>> {

@@ -248,7 +248,7 @@ impl MasterNode {
             Keep::Get | Keep::List => return,
         };
         let of = if revoked.is_empty() { asked.key } else { revoked };
-        self.audit.note(&caller.name, what, of, no.map(|(_, why)| &**why));
+        self.audit.note(caller, what, of, no.map(|(_, why)| &**why));
     }
 
     fn do_now(&self, caller: &Caller, asked: &Asked<'_>) -> Result<Done, No> {

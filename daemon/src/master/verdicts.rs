@@ -35,7 +35,8 @@ impl Verdicts {
         Self(Vec::new(), None)
     }
 
-    /// Why the first of those is refused that are not allowed.
+    /// Why the first of those operations is refused that are not allowed. What becomes of a task, its
+    /// framework is told by the core.
     pub(crate) fn denied(&self) -> Option<&str> {
         self.1.as_deref()
     }
@@ -104,7 +105,8 @@ impl Verdicts {
             mesita_core::stop(line!(), "verdicts that do not fit their memory");
         };
         // Our own types have no way to fail.
-        let denied = bad.iter().find(|one| one.denied).map(|one| one.why.clone());
+        let operation = |one: &&Bad| one.denied && one.task >= OPERATION_PLACES;
+        let denied = bad.iter().find(operation).map(|one| one.why.clone());
         Self(postcard::to_allocvec(&list).unwrap_or_default(), denied)
     }
 

@@ -30,8 +30,6 @@ pub(super) const SIZES: [usize; 5] = [1, 2, 3, 5, 7];
 #[derive(Debug)]
 pub(crate) struct Wanted<'w> {
     pub(crate) meta: &'w Path,
-    /// Where it will be reached.
-    pub(crate) early: Early<'w>,
     /// All masters of the set; empty: this one is the only one.
     pub(crate) masters: &'w [String],
     pub(crate) bootstrap: bool,
@@ -72,8 +70,26 @@ pub(crate) struct Begun {
     pub(crate) body: Vec<u8>,
 }
 
-/// Finds out what this master is, or makes it one of a set, or the only one.
-pub(crate) fn begin(wanted: &Wanted<'_>) -> Result<(Plan, Begun), Refused> {
+/// Refuses what could never begin, and touches nothing.
+pub(crate) fn judge(wanted: &Wanted<'_>) -> Result<(), Refused> {
+    let identity = Identity::read(wanted.meta)?;
+    if let Some(identity) = &identity {
+        refuse_other(wanted, identity)?;
+    }
+    if wanted.masters.is_empty() {
+        return Ok(());
+    }
+    let masters = sorted(wanted.masters)?;
+    keys(wanted, &masters)?;
+    if identity.is_none_or(|identity| !identity.formed) && !wanted.join {
+        place_in(wanted, &masters)?;
+    }
+    Ok(())
+}
+
+/// Finds out what this master is, or makes it one of a set, or the only one. `early`: where it will be
+/// reached.
+pub(crate) fn begin(wanted: &Wanted<'_>, early: Early<'_>) -> Result<(Plan, Begun), Refused> {
     let sentence = |text: String| Err(Refused::Sentence(text));
     let alone = wanted.masters.is_empty();
     let (masters, keys, socket) = if alone {
@@ -117,8 +133,8 @@ pub(crate) fn begin(wanted: &Wanted<'_>) -> Result<(Plan, Begun), Refused> {
         }
         (false, Some(Identity { formed: true, .. })) => return sentence(DAMAGED.to_owned()),
         (false, known) => match &socket {
-            Some(socket) if wanted.join => join(wanted, masters, socket, &keys, key)?,
-            Some(socket) => make(wanted, masters, known, socket, &keys, key)?,
+            Some(socket) if wanted.join => join(wanted, early, masters, socket, &keys, key)?,
+            Some(socket) => make(wanted, early, masters, known, socket, &keys, key)?,
             None => make_alone(wanted, known, key)?,
         },
     };
@@ -239,6 +255,7 @@ fn make_alone(
 /// Comes to follow a set that is there.
 fn join(
     wanted: &Wanted<'_>,
+    early: Early<'_>,
     masters: Vec<String>,
     socket: &UdpSocket,
     keys: &Keys,
@@ -254,7 +271,7 @@ fn join(
         rows: wanted.rows,
         address: &address,
         masters,
-        early: wanted.early,
+        early,
     }
     .join()
 }
@@ -262,12 +279,29 @@ fn join(
 /// Makes a set together with the others.
 fn make(
     wanted: &Wanted<'_>,
+    early: Early<'_>,
     masters: Vec<String>,
     known: Option<Identity>,
     socket: &UdpSocket,
     keys: &Keys,
     key: [u8; 32],
 ) -> Result<Identity, Refused> {
+    let at = place_in(wanted, &masters)?;
+    let id = u8::try_from(at + 1).unwrap_or(u8::MAX);
+    let fresh = Identity::new(masters, id, wanted.rows, wanted.t_us);
+    // What was drawn stays drawn, as long as the operator says the same.
+    let identity = match known {
+        Some(mut known) if known.masters == fresh.masters && known.id == id => {
+            known.t_us = wanted.t_us;
+            known
+        }
+        _ => fresh,
+    };
+    Maker { socket, keys, meta: wanted.meta, key, identity, early }.make()
+}
+
+/// Which of the masters this one is in a set that is to be made, or what keeps it from being one.
+fn place_in(wanted: &Wanted<'_>, masters: &[String]) -> Result<usize, Refused> {
     // `mesita init` has said that it is the first one.
     let is_first = wanted.meta.join(FIRST_TOKENS).exists() && masters.len() == 1;
     if !wanted.bootstrap && !is_first {
@@ -288,24 +322,13 @@ fn make(
     }
     let (host, port) = &wanted.advertised;
     let me = together(host, *port);
-    let at = masters.iter().position(|master| *master == me).ok_or_else(|| {
+    masters.iter().position(|master| *master == me).ok_or_else(|| {
         Refused::Sentence(format!(
             "none of --masters {} is this one, {me}: say which it is by --advertise-ip and \
              --advertise-port",
             masters.join(",")
         ))
-    })?;
-    let id = u8::try_from(at + 1).unwrap_or(u8::MAX);
-    let fresh = Identity::new(masters, id, wanted.rows, wanted.t_us);
-    // What was drawn stays drawn, as long as the operator says the same.
-    let identity = match known {
-        Some(mut known) if known.masters == fresh.masters && known.id == id => {
-            known.t_us = wanted.t_us;
-            known
-        }
-        _ => fresh,
-    };
-    Maker { socket, keys, meta: wanted.meta, key, identity, early: wanted.early }.make()
+    })
 }
 
 /// The list in the order that all masters have it in.

@@ -27,6 +27,49 @@ pub(crate) fn fingerprint(key: &[u8; 32]) -> String {
     Sha256::digest(key).iter().fold(String::new(), |text, byte| format!("{text}{byte:02x}"))
 }
 
+/// Whose key nobody has: it asks to follow to be turned away, and is no news.
+pub(super) const NOBODY: [u8; 32] = [0; 32];
+/// How often a master is asked whether datagrams reach it, and how long each answer is waited for, in µs.
+const ASKED: usize = 3;
+const ANSWER_US: u64 = 400_000;
+
+/// Which of these masters hear a datagram from here that is sealed with these keys, and are heard: each that
+/// is one of a set turns away who would follow with tables of another size. Blocks for a second or so.
+pub(crate) fn heard_by(
+    socket: &UdpSocket,
+    keys: &Keys,
+    masters: &[String],
+) -> io::Result<Vec<bool>> {
+    let of = |master: &String| master.to_socket_addrs().into_iter().flatten().collect::<Vec<_>>();
+    let places: Vec<Vec<SocketAddr>> = masters.iter().map(of).collect();
+    let me = socket.local_addr()?.to_string();
+    let join = Join { key: NOBODY, rows: [0; 3], address: &me };
+    let head = postcard::to_allocvec(&Head::Gossip(Gossip::Join(join))).unwrap_or_default();
+    let mut heard = vec![false; masters.len()];
+    let stranger = |sender| (sender == STRANGER).then_some([0; 32]);
+    for _ in 0..ASKED {
+        for (place, _) in places.iter().zip(&heard).filter(|(_, heard)| !**heard) {
+            let sealed = keys.seal(STRANGER, &[0; 32], &head);
+            // Who is not there does not answer.
+            place.iter().for_each(|address| drop(socket.send_to(&sealed, address)));
+        }
+        let until = clock::now().after(ANSWER_US);
+        while clock::now() < until && heard.contains(&false) {
+            let left = until.since(clock::now()).max(1_000);
+            socket.set_read_timeout(Some(Duration::from_micros(left)))?;
+            let mut datagram = [0; DATAGRAM_MAX];
+            let Ok((len, from)) = socket.recv_from(&mut datagram) else { continue };
+            let answers = keys.open(&mut datagram[..len], stranger).is_ok_and(|(_, head)| {
+                matches!(decode(head), Ok(Head::Gossip(Gossip::Turned { .. })))
+            });
+            for (place, heard) in places.iter().zip(&mut heard).filter(|_| answers) {
+                *heard |= place.contains(&from);
+            }
+        }
+    }
+    Ok(heard)
+}
+
 /// A master that would follow a set.
 pub(super) struct Joiner<'j> {
     pub(super) socket: &'j UdpSocket,

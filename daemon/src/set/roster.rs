@@ -16,7 +16,7 @@ use mesita_core::wire::gossip::{Gossip, Join, Joined};
 use serde_json::{Value, json};
 
 use super::begin::SIZES;
-use super::join::{Asker, EVERY_US, SHOWN, fingerprint};
+use super::join::{Asker, EVERY_US, NOBODY, SHOWN, fingerprint};
 use super::node::SetNode;
 use super::sealed::STRANGER;
 use crate::master::joining::REVOKED;
@@ -103,6 +103,9 @@ impl SetNode {
         let (facts, now) = (self.facts.borrow().clone(), clock::now());
         if !facts.formed || facts.quarantined {
             return;
+        }
+        if join.key == NOBODY {
+            return self.turn(from, OTHER_SIZE);
         }
         let asker =
             Asker { key: join.key, rows: join.rows, address: join.address.to_owned(), from };

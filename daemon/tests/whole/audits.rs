@@ -6,10 +6,10 @@ use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
 use serde_json::{Value, json};
 
-use crate::credentials::{EVERYBODY, credential, credentials};
-use crate::http::{ask, post};
-use crate::scheduler_api::{Framework, end, task};
-use crate::world::World;
+use crate::credentials::{EVERYBODY, credential, credentials, plain_credentials};
+use crate::http::{Records, Sending, ask, post};
+use crate::scheduler_api::{Framework, JSON, end, subscription, task};
+use crate::world::{Master, World, eventually};
 
 #[test]
 fn every_change_is_told_with_who_asked_for_it_and_whether_they_might() {
@@ -142,10 +142,200 @@ fn what_is_done_through_agents_and_launched_without_right_is_told_with_who_asked
     };
     assert_eq!(of("set logging level"), [id.to_owned(), "allowed".to_owned()]);
     assert_eq!(of("kill container"), [format!("{id} none.in"), "404 Not Found".to_owned()]);
-    assert!(of("accept")[1].contains("Not authorized to launch as user"), "{rows:#?}");
+    assert!(of("launch")[1].contains("Not authorized to launch as user"), "{rows:#?}");
+    assert_eq!(of("launch")[0], "a");
     assert!(!said.out.contains("get health"), "{rows:#?}");
     drop(framework);
     end(&world, master, agent);
+}
+
+/// What `mesita audit --json` tells.
+fn told(world: &World, master: &Master<'_>, shown: &[&str]) -> Vec<Value> {
+    let address = master.address();
+    let said = world.told(&[&["audit", "--json", "--master", &address], shown].concat());
+    assert_eq!(said.status, 0, "{}", said.err);
+    said.out.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+}
+
+#[test]
+fn what_the_core_alone_refuses_is_told_as_that() {
+    let world = World::new();
+    let known = plain_credentials(&world);
+    let permissive = r#"--acls={"permissive": true}"#;
+    let master = world.master(&[&[&*known, permissive], &EVERYBODY[..]].concat());
+    let agents = credential(&world, "pis").1;
+    let agent = master.agent(&["--isolation=posix/rlimits", "--credential", &agents]);
+    let basic = Some("Basic d2ViOnBsYW50ZWQtM2Y5Yy13ZWI=");
+    // No rule denies anything: that tasks of others are not root's, the core says.
+    let mut framework = Framework::subscribe_as(&master, &json!({"user": "nobody"}), basic);
+    let offer = framework.offer();
+    let root = |name: &str| {
+        let mut task = task(&offer, name, "true");
+        task["command"]["user"] = "root".into();
+        task
+    };
+    framework.launch(&offer, &[root("one")]);
+    assert_eq!(framework.status()["reason"], "REASON_TASK_UNAUTHORIZED");
+    let call = subscription(&json!({"user": "root", "name": "of-root"}));
+    let shown = [JSON[0], JSON[1], ("Authorization", basic.unwrap())];
+    let mut refused =
+        Records::open(master.port, "/api/v1/scheduler", &shown, call.to_string().as_bytes());
+    assert!(refused.until("ERROR").to_string().contains("user"));
+    let ops = format!("--credential={}", credential(&world, "ops").1);
+    let rows = told(&world, &master, &[&ops]);
+    let of = |what: &str, of: &str| {
+        let row = rows.iter().find(|row| row["what"] == what && row["of"] == of);
+        let row = row.unwrap_or_else(|| panic!("{what} {of} in {rows:#?}"));
+        assert_eq!(row["who"], "principal:web");
+        row["told"].as_str().unwrap().to_owned()
+    };
+    assert_eq!(of("launch", "one"), "Not authorized to run the task as its user");
+    assert_eq!(of("subscribe", "it"), "allowed");
+    assert!(of("subscribe", "of-root").contains("user"), "{rows:#?}");
+    drop(framework);
+    end(&world, master, agent);
+}
+
+/// The names of an API's calls, out of its description.
+fn calls(description: &'static str) -> Vec<&'static str> {
+    let (_, call) = description.split_once("message Call {").unwrap();
+    let (_, kinds) = call.split_once("enum Type {").unwrap();
+    let (kinds, _) = kinds.split_once('}').unwrap();
+    let names = kinds.lines().filter_map(|line| line.trim().split_once(" = "));
+    names.map(|(name, _)| name.trim()).filter(|name| !name.starts_with("//")).collect()
+}
+
+const OF_MASTER: &str = include_str!("../../proto/mesos/v1/master/master.proto");
+const OF_AGENT: &str = include_str!("../../proto/mesos/v1/agent/agent.proto");
+
+/// Every call that Mesos has, and every path that changes something: one that is new is told of, too.
+#[test]
+fn no_change_is_forgotten_whichever_way_it_is_asked_for() {
+    let world = World::new();
+    let master = world.master(&[]);
+    let log = world.path("agent.log");
+    let file = format!("--audit-log={}", log.display());
+    let agent = master.agent(&["--isolation=posix/rlimits", &file]);
+    eventually(|| master.rows(&["--agents"]).len() == 1, || agent.process().err());
+    let id = master.rows(&["--agents"])[0]["id"].as_str().unwrap().to_owned();
+    let only_reads = |name: &str| {
+        ["GET_", "LIST_", "READ_", "WAIT_", "UNKNOWN"].iter().any(|begin| name.starts_with(begin))
+            || name == "ATTACH_CONTAINER_OUTPUT"
+    };
+    let mut asked = Vec::new();
+    let mut call = |port: u16, path: &str, of: &'static str| {
+        // What goes on for ever is not asked here.
+        for name in calls(of).into_iter().filter(|name| *name != "SUBSCRIBE") {
+            post(port, path, &[], &json!({"type": name}));
+            if !only_reads(name) {
+                asked.push((port, path.to_owned(), name.to_lowercase().replace('_', " ")));
+            }
+        }
+    };
+    call(master.port, "/api/v1", OF_MASTER);
+    call(master.port, &format!("/agent/{id}/api/v1"), OF_AGENT);
+    call(agent.port, "/api/v1", OF_AGENT);
+    assert!(asked.len() > 45, "{asked:?}");
+    for (method, path) in [
+        ("PUT", "/weights"),
+        ("POST", "/quota"),
+        ("DELETE", "/quota/web"),
+        ("POST", "/maintenance/schedule"),
+        ("POST", "/machine/down"),
+        ("POST", "/machine/up"),
+        ("POST", "/reserve"),
+        ("POST", "/unreserve"),
+        ("POST", "/create-volumes"),
+        ("POST", "/destroy-volumes"),
+        ("POST", "/teardown"),
+        ("PUT", "/store?key="),
+        ("DELETE", "/store"),
+        ("POST", "/masters/change"),
+        ("GET", "/logging/toggle?level=9"),
+    ] {
+        ask(master.port, method, path, &[], b"[");
+        let path = path.split('?').next().unwrap();
+        asked.push((master.port, path.to_owned(), format!("{method} {path}")));
+    }
+    for (method, path) in
+        [("PUT", "/images/blobs/00"), ("POST", "/images/pull"), ("GET", "/logging/toggle?level=9")]
+    {
+        for (port, before) in [(master.port, format!("/agent/{id}")), (agent.port, String::new())] {
+            let path = format!("{before}{path}");
+            ask(port, method, &path, &[], b"[");
+            let path = path.split('?').next().unwrap().to_owned();
+            asked.push((port, path.clone(), format!("{method} {path}")));
+        }
+    }
+    // What one agent brings to another is told with which, and of what.
+    let blob = "ab".repeat(32);
+    let giver = format!("{id}x");
+    ask(master.port, "PUT", &format!("/agent/{id}/images/blobs/{blob}?from={giver}"), &[], b"");
+    // Which container is written to, the first record of a stream says.
+    let streams =
+        [("Content-Type", "application/recordio"), ("Message-Content-Type", "application/json")];
+    let mut input = Sending::open(master.port, &format!("/agent/{id}/api/v1"), &streams);
+    let first = json!({"type": "ATTACH_CONTAINER_INPUT", "attach_container_input": {
+        "type": "CONTAINER_ID", "container_id": {"value": "in", "parent": {"value": "none"}}}});
+    input.record(first.to_string().as_bytes());
+    assert_eq!(input.end().status, 404);
+    // Nothing is there that could be asked for these.
+    ask(master.port, "POST", "/state", &[], b"");
+    ask(master.port, "POST", "/no/such/path", &[], b"");
+    let rows = told(&world, &master, &[]);
+    let log = fs::read_to_string(&log).unwrap();
+    let own: Vec<Value> = log.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let is_root = |row: &Value| row["who"].as_str().unwrap().starts_with("local:");
+    assert!(rows.iter().chain(&own).all(is_root), "{rows:#?} {own:#?}");
+    for (port, path, what) in &asked {
+        let rows = if *port == master.port { &rows } else { &own };
+        // The store has words of its own.
+        let store = path == "/store" && ["store", "remove stored"].iter().any(|of| is(rows, of));
+        assert!(is(rows, what) || store, "{what} at {path} of {port} in {rows:#?}");
+    }
+    let has = |what: &str, of: &str| rows.iter().any(|row| row["what"] == what && row["of"] == of);
+    assert!(has("attach container input", &format!("{id} none.in")), "{rows:#?}");
+    assert!(has("bring image", &format!("{id} {blob} of {giver}")), "{rows:#?}");
+    assert!(!rows.iter().any(|row| row.to_string().contains("/no/such/path")), "{rows:#?}");
+    assert!(!is(&rows, "POST /state"), "{rows:#?}");
+    end(&world, master, agent);
+}
+
+fn is(rows: &[Value], what: &str) -> bool {
+    rows.iter().any(|row| row["what"] == what)
+}
+
+#[test]
+fn what_was_told_before_a_restart_is_told_after_it() {
+    let world = World::new();
+    let log = world.path("audit.log");
+    let file = format!("--audit-log={}", log.display());
+    let mut master = world.master(&[&file]);
+    let set = |role: &str| {
+        let said =
+            world.told(&["quota", "set", role, "--limit=cpus:1", "--master", &master.address()]);
+        assert_eq!(said.status, 0, "{}", said.err);
+    };
+    set("one");
+    set("two");
+    master.kill();
+    // As of a power cut.
+    let torn = fs::read_to_string(&log).unwrap() + "{\"time_us\":5,\"wh";
+    fs::write(&log, torn).unwrap();
+    master.start();
+    let roles = || {
+        let rows = told(&world, &master, &[]);
+        let rows = rows.iter().filter(|row| row["what"] == "set quota");
+        rows.map(|row| row["of"].as_str().unwrap().to_owned()).collect::<Vec<_>>()
+    };
+    eventually(|| roles() == ["one", "two"], || format!("{:?}", roles()));
+    let said = world.told(&["weights", "set", "one=2", "--master", &master.address()]);
+    assert_eq!(said.status, 0, "{}", said.err);
+    assert!(is(&told(&world, &master, &[]), "set weight"));
+    let text = fs::read_to_string(&log).unwrap();
+    assert!(text.lines().last().unwrap().contains("set weight"), "{text}");
+    master.stop();
+    world.nothing_is_left();
 }
 
 #[test]

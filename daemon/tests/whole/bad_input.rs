@@ -7,7 +7,7 @@ use mesita_core::wire::frame::{CRC, PREFIX, Prefix, overhead, seal};
 use mesita_core::wire::hello::{Hello, Role};
 use mesita_core::wire::link::{Link, Parting};
 use mesita_core::wire::svc::{CloseReason, Keep, LogsOf, Output, Rows, Stream, Svc};
-use mesita_core::wire::{AgentId, ContainerId, Head, decode, encode};
+use mesita_core::wire::{AgentId, ContainerId, Head, Session, decode, encode};
 
 use crate::credentials::{EVERYBODY, ROOT, credential, credentials};
 use crate::http::ask;
@@ -367,6 +367,26 @@ fn a_peer_of_another_version_or_cluster_is_told_what_to_do(setting: Setting) {
                 goodbye(&answer).unwrap_or_else(|| panic!("{told}: {answer:?}"));
             assert_eq!(reason, Parting::Mismatch, "{message}");
             assert!(message.contains(told), "{told}: {message}");
+        }
+    }
+    end(&world, master, agent);
+}
+
+/// Whoever says that it is of a release before there were proofs, or speaks TLS of before, is let in by no less.
+#[test]
+fn who_offers_less_than_both_ends_can_is_let_in_by_no_less() {
+    let world = World::new();
+    let (master, agent) = cluster(&world, Setting::Closed);
+    for role in [Role::Client, Role::Framework, Role::Agent, Role::Master] {
+        for version in [1, 2] {
+            let less = hello(|hello| {
+                (hello.role, hello.version_min, hello.version_max) = (role, 1, version);
+            });
+            // It goes on as if it was let in.
+            let ping = frame_of(&Head::Link(Link::Ping { stamp: 1, session: Session::default() }));
+            let answer = answer_to(master.port, &[less, ping].concat());
+            let (reason, message) = goodbye(&answer).unwrap_or_else(|| panic!("{role:?}"));
+            assert_eq!(reason, Parting::Denied, "{role:?} {version}: {message}");
         }
     }
     end(&world, master, agent);

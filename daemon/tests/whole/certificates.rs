@@ -7,8 +7,13 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 
-use futures_rustls::pki_types::{CertificateDer, PrivateKeyDer};
-use futures_rustls::rustls::{ServerConfig, ServerConnection, StreamOwned, crypto::ring};
+use futures_rustls::pki_types::pem::PemObject;
+use futures_rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
+use futures_rustls::rustls::crypto::ring;
+use futures_rustls::rustls::{
+    ClientConfig, ClientConnection, RootCertStore, ServerConfig, ServerConnection, StreamOwned,
+    SupportedProtocolVersion,
+};
 use rcgen::{
     BasicConstraints, Certificate, CertificateParams, DnType, IsCa, Issuer, KeyPair, date_time_ymd,
 };
@@ -84,8 +89,18 @@ impl Authority {
 
     /// New files of a certificate for this host with its chain, and of its key.
     pub(crate) fn files(&self, world: &World, host: &str) -> [String; 2] {
+        self.files_of(world, host, 2020..2100)
+    }
+
+    /// The same for these years.
+    pub(crate) fn files_of(
+        &self,
+        world: &World,
+        host: &str,
+        years: std::ops::Range<i32>,
+    ) -> [String; 2] {
         static MADE: AtomicU32 = AtomicU32::new(0);
-        let (signed, key) = self.signed(host, 2020..2100);
+        let (signed, key) = self.signed(host, years);
         let number = MADE.fetch_add(1, Ordering::Relaxed);
         let chain = signed.pem() + &std::fs::read_to_string(&self.file).unwrap();
         [("certificate", chain), ("key", key.serialize_pem())].map(|(kind, text)| {
@@ -94,6 +109,30 @@ impl Authority {
             std::fs::set_permissions(&path, PermissionsExt::from_mode(0o600)).unwrap();
             path.to_str().unwrap().to_owned()
         })
+    }
+
+    /// Shakes hands with a port as somebody who speaks these versions alone, for this protocol: what came of it.
+    pub(crate) fn shakes(
+        &self,
+        port: u16,
+        versions: &[&'static SupportedProtocolVersion],
+        protocol: &[u8],
+    ) -> std::io::Result<()> {
+        let mut roots = RootCertStore::empty();
+        let trusted = CertificateDer::from_pem_file(&self.file).unwrap();
+        roots.add(trusted).unwrap();
+        let builder = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()));
+        let builder = builder.with_protocol_versions(versions).unwrap();
+        let mut config = builder.with_root_certificates(roots).with_no_client_auth();
+        config.alpn_protocols = vec![protocol.to_vec()];
+        let name = ServerName::try_from("127.0.0.1").unwrap();
+        let mut client = ClientConnection::new(Arc::new(config), name).unwrap();
+        let mut stream = TcpStream::connect(("127.0.0.1", port))?;
+        stream.set_read_timeout(Some(std::time::Duration::from_secs(20)))?;
+        while client.is_handshaking() {
+            client.complete_io(&mut stream)?;
+        }
+        Ok(())
     }
 
     fn signed(&self, host: &str, years: std::ops::Range<i32>) -> (Certificate, KeyPair) {

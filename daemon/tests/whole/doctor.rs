@@ -7,7 +7,7 @@ use std::os::unix::fs::PermissionsExt;
 
 use serde_json::Value;
 
-use crate::world::{NOBODY, World, needs_root};
+use crate::world::{NOBODY, World, eventually, needs_root};
 
 /// What was found, by what it is about, and the status.
 struct Found {
@@ -504,6 +504,53 @@ fn what_keeps_a_master_from_being_one_is_told_with_what_to_do() {
     world.nothing_is_left();
 }
 
+/// A firewall that lets TCP through and drops datagrams; here, one who listens by TCP alone.
+#[test]
+fn a_master_that_hears_no_datagrams_is_told() {
+    let world = World::new();
+    let master = world.master(&[]);
+    let (work_dir, port) = (world.path("work").display().to_string(), world.port());
+    let list = format!("127.0.0.1:{port},{}", master.address());
+    let number = port.to_string();
+    let found =
+        of_master(&world, &["--work-dir", &work_dir, "--port", &number, "--masters", &list]);
+    assert_eq!(found.of(&format!("master {}", master.address()))["state"], "on");
+    let udp = format!("UDP port {}", master.port);
+    found.tells(&format!("datagrams {}", master.address()), "degraded", &udp);
+    master.stop();
+    world.nothing_is_left();
+}
+
+#[test]
+fn a_work_directory_of_the_other_kind_is_told_as_the_daemon_tells_it() {
+    let world = World::new();
+    let mut master = world.master(&[]);
+    let mut agent = master.agent(&[]);
+    eventually(|| master.rows(&["--agents"]).len() == 1, || agent.process().err());
+    let of_agent = agent.work_dir().display().to_string();
+    agent.terminate();
+    master.kill();
+    let of_a_master = world.path(&format!("master-{}", master.port)).display().to_string();
+    let port = world.port().to_string();
+    let found = of_master(&world, &["--work-dir", &of_agent, "--port", &port]);
+    found.tells("work dir", "fails", "give this one another");
+    assert!(
+        found.of("work dir")["says"].as_str().unwrap().contains("of an agent"),
+        "{}",
+        found.said
+    );
+    let flags = ["doctor", "--json", "--work-dir", &of_a_master, "--port", &port];
+    let said = world.told(&[&flags[..], &["--isolation=posix/rlimits"]].concat());
+    assert_eq!(said.status, 1, "{}", said.out);
+    assert!(said.out.contains("is the work directory of a master"), "{}", said.out);
+    master.start();
+    agent.start();
+    agent.process().says("registered with the master");
+    agent.leave();
+    master.stop();
+    world.nothing_is_left();
+}
+
 #[test]
 fn masters_that_are_there_are_told_and_a_registry_that_is_damaged() {
     let world = World::new();
@@ -522,7 +569,16 @@ fn masters_that_are_there_are_told_and_a_registry_that_is_damaged() {
             "{}",
             found.said
         );
+        // They elect by datagrams, and nobody is left asking to follow.
+        let datagrams = found.of(&format!("datagrams {}", set.address(at)));
+        assert_eq!(datagrams["state"], "on", "{}", found.said);
     }
+    let asks = set.told("masters", &["ls"]);
+    assert!(!asks.out.contains("asks"), "{}", asks.out);
+    let other = world.secret("other.key", &[7; 32]).display().to_string();
+    let found = of_master(&world, &[&flags[..], &["--gossip-key-file", &other]].concat());
+    let first = format!("datagrams {}", set.address(1));
+    found.tells(&first, "degraded", "--gossip-key-file is the same");
     let whole = found.of("registry");
     assert!(
         whole["state"] == "on" && whole["says"].as_str().unwrap().starts_with("whole"),

@@ -32,7 +32,11 @@ impl<'w> Host<'w> {
         Self::on(master, agent, more)
     }
 
-    fn on(master: Master<'w>, agent: Agent<'w>, more: impl Fn(&Value) -> Vec<Value>) -> Self {
+    pub(crate) fn on(
+        master: Master<'w>,
+        agent: Agent<'w>,
+        more: impl Fn(&Value) -> Vec<Value>,
+    ) -> Self {
         let mut framework = Framework::subscribe(&master, &json!({}));
         let offer = framework.offer();
         let mut host = task(&offer, "host", "echo here > file; sleep 1000");

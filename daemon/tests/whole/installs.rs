@@ -156,16 +156,15 @@ fn a_file_of_flags_becomes_the_services_own() {
     let world = World::new();
     let (root, config) = (world.path("root"), world.path("made.toml"));
     fs::create_dir(&root).unwrap();
-    fs::write(&config, "port = 5050\nauthenticate_agents = true\nmasters = \"10.0.0.1:5050\"\n")
-        .unwrap();
+    let masters = "masters = \"127.0.0.1:5060\"\nbootstrap = true\n";
+    fs::write(&config, format!("port = 5050\n{masters}")).unwrap();
     let config = format!("--config={}", config.display());
     let said = install(&world, &root, &["master", "--init=systemd", "--", &config, "--port=5060"]);
     assert_eq!(said.status, 0, "{}", said.err);
     let text = fs::read_to_string(root.join("etc/mesita/master.toml")).unwrap();
     let mut lines: Vec<&str> = text.lines().collect();
     lines.sort_unstable();
-    let expected =
-        ["authenticate-agents = \"true\"", "masters = \"10.0.0.1:5050\"", "port = \"5060\""];
+    let expected = ["bootstrap = \"true\"", "masters = \"127.0.0.1:5060\"", "port = \"5060\""];
     assert_eq!(lines, expected);
 }
 
@@ -187,6 +186,70 @@ fn what_would_not_start_is_refused_and_nothing_is_written() {
     }
     let none = world.path("none");
     assert_eq!(install(&world, &none, &["master", "--init=systemd"]).status, 2);
+}
+
+/// In the words of the daemon itself, whose own checks these are.
+#[test]
+fn what_the_daemon_would_refuse_is_refused_as_it_does_and_nothing_is_written() {
+    let world = World::new();
+    let root = world.path("root");
+    fs::create_dir(&root).unwrap();
+    let (pin, secret) = ("ab".repeat(32), "c".repeat(32));
+    let foreign = format!("--join=v1.{pin}.0000000a.{secret}");
+    let joined = root.join("var/lib/mesita/agent/meta");
+    fs::create_dir_all(&joined).unwrap();
+    fs::write(joined.join("joined"), "cd".repeat(32)).unwrap();
+    fs::create_dir_all(root.join("there/meta/registry")).unwrap();
+    fs::write(root.join("rules"), "{\"run_taks\": []}").unwrap();
+    let (before, fresh) = (names(&root), "--work-dir=/fresh");
+    let https = "--master=https://10.0.0.1:5050";
+    let far = ["--ip=10.0.0.1", "--tls-cert-file=/etc/c", "--tls-key-file=/etc/k"];
+    let lone = ["--masters=10.0.0.1:5050", "--bootstrap", "--ip=10.0.0.1", "--insecure"];
+    for (daemon, flags, told) in [
+        ("agent", &[https, "--join=v1.short"][..], "the token is not whole"),
+        ("agent", &["--master=a:1", &*foreign, fresh], "a node joins by TLS"),
+        ("agent", &[https, &*foreign], "a node of another cluster than the token's"),
+        ("agent", &["--master=a:1", "--ip=10.0.0.1"], "nothing protects what they say"),
+        ("agent", &["--master=10.0.0.1:5050", fresh], "say https://10.0.0.1:5050"),
+        ("agent", &["--master=a:1", "--work-dir=/there"], "the work directory of a master"),
+        ("agent", &["--master=a:1", "--acls=/rules", fresh], "`run_taks` is not known"),
+        ("master", &["--ip=10.0.0.1"], "nothing protects what they say"),
+        ("master", &far, "not everybody must show a credential"),
+        ("master", &["--authenticate-agents"], "somebody must show a credential"),
+        ("master", &["--masters=127.0.0.1:5050"], "--bootstrap"),
+        ("master", &["--masters=127.0.0.1:1", "--bootstrap"], "say which it is by"),
+        ("master", &lone, "a key that only they have"),
+        ("master", &["--masters=a:1", "--join=v1.short"], "the token is not whole"),
+    ] {
+        let words = [&[daemon, "--init=systemd", "--"], flags].concat();
+        let said = install(&world, &root, &words);
+        assert_eq!(said.status, 2, "{words:?}: {}{}", said.out, said.err);
+        assert!(said.err.contains(told), "{words:?}: {}", said.err);
+        assert_eq!(names(&root), before, "{words:?}");
+    }
+    // What is in files that an image does not have yet is judged on its machine.
+    let words = ["master", "--init=systemd", "--", "--credentials=/etc/later"];
+    assert_eq!(install(&world, &root, &words).status, 0);
+    assert_eq!(install(&world, &root, &["master", "--uninstall"]).status, 0);
+    world.nothing_is_left();
+}
+
+/// A variable of whoever installs says nothing to a service, and a file of a token is found from anywhere.
+#[test]
+fn a_service_has_the_flags_that_were_said_and_no_variables() {
+    let world = World::new();
+    let root = world.path("root");
+    fs::create_dir(&root).unwrap();
+    let root = root.display().to_string();
+    let words = ["install", "--root", &root, "agent", "--init=systemd", "--"];
+    let mut command = world.mesita(&[&words[..], &["--master=https://a:1", "--join=./t"]].concat());
+    command.env("MESITA_IP", "10.0.0.1");
+    let said = world.start(command).end();
+    assert_eq!(said.status, 0, "{}", said.err);
+    let text = fs::read_to_string(Path::new(&root).join("etc/mesita/agent.toml")).unwrap();
+    let join = text.lines().find(|line| line.starts_with("join")).unwrap();
+    assert!(join.starts_with("join = \"/"), "{text}");
+    world.nothing_is_left();
 }
 
 /// What stands for systemctl: it starts what the unit says, and ends that.

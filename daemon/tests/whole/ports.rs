@@ -181,7 +181,7 @@ fn paths() -> BTreeSet<String> {
 }
 
 /// The status of a request from outside, without a credential.
-fn status(port: u16, method: &str, path: &str) -> u16 {
+fn answer(port: u16, method: &str, path: &str) -> String {
     use std::io::{Read, Write};
     let mut stream = std::net::TcpStream::connect((OUTSIDE, port)).unwrap();
     let request = format!(
@@ -191,7 +191,11 @@ fn status(port: u16, method: &str, path: &str) -> u16 {
     stream.write_all(request.as_bytes()).unwrap();
     let mut answer = Vec::new();
     let _ = stream.take(4096).read_to_end(&mut answer);
-    let answer = String::from_utf8_lossy(&answer).into_owned();
+    String::from_utf8_lossy(&answer).into_owned()
+}
+
+fn status(port: u16, method: &str, path: &str) -> u16 {
+    let answer = answer(port, method, path);
     let status = answer.split(' ').nth(1).and_then(|status| status.parse().ok());
     status.unwrap_or_else(|| panic!("{method} {path}: {answer}"))
 }
@@ -217,6 +221,11 @@ fn whoever_shows_no_credential_is_told_that_and_nothing_else() {
             let flags: Vec<&str> = ip.iter().map(String::as_str).chain(closed).collect();
             let process = start(&world, &command(&world, &subcommand, port), &flags);
             process.says(&format!(" at {OUTSIDE}:"));
+            // Everybody who looks after it is told that others can listen in.
+            process.says(&format!("--insecure: others reach {OUTSIDE}, and can listen in"));
+            let health = answer(port, "GET", "/health");
+            assert!(health.contains("\"insecure\":true"), "{subcommand}: {health}");
+            assert!(health.contains("\"authenticates\":true"), "{subcommand}: {health}");
             for path in &paths {
                 let plain = path.strip_suffix(".json").unwrap_or(path);
                 let open = OPEN.iter().any(|open| plain.ends_with(open));

@@ -2,13 +2,15 @@
 
 use std::fs;
 use std::path::Path;
+use std::time::Duration;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use serde_json::{Value, json};
 
 use crate::credentials::{EVERYBODY, credential, credentials, plain_credentials, secret_file};
-use crate::http::{Records, ask, post};
+use crate::http::{Records, Sending, ask, post};
+use crate::inner::{self, Host};
 use crate::masters::Set;
 use crate::scheduler_api::{JSON, subscription};
 use crate::world::{Master, Said, Signal, World, eventually, needs_root};
@@ -385,6 +387,173 @@ fn streams_over_http_end_with_their_principal() {
     while framework.event().is_some() {}
     while events.event().is_some() {}
     drop((framework, events));
+    master.stop();
+    world.nothing_is_left();
+}
+
+/// Sessions, followed logs and what waits for an answer: by way of the master, and at the agent's own port.
+#[test]
+fn what_a_principal_has_open_at_agents_ends_with_it() {
+    let world = World::new();
+    let master = world.master(&[&*credentials(&world)]);
+    let row = |who: &str| json!({"principal": who, "secret": format!("of-{who}-itself"), "operate": true});
+    let own = |rows: &[Value]| secret_file(&world, "own", &json!({ "credentials": rows }));
+    let known = own(&[row("stays"), row("goes")]);
+    let agent = master
+        .agent(&["--isolation=posix/rlimits", &format!("--http-credentials={}", known.display())]);
+    let host = Host::on(master, agent, |_| Vec::new());
+    let (_, operator) = credential(&world, "ops");
+    let operator = format!("--credential={operator}");
+    let (shown, secret) = add(&world, &host.master, &operator, &["watch", "--operate"]);
+    let basic =
+        |who: &str, secret: &str| format!("Basic {}", STANDARD.encode(format!("{who}:{secret}")));
+    let watch = basic("watch", &secret);
+    let [stays, goes] = ["stays", "goes"].map(|who| basic(who, &format!("of-{who}-itself")));
+    let session = |port: u16, path: &str, name: &str, shown: &str| {
+        let part =
+            json!({"container_id": host.inside(name), "command": {"value": "echo on; sleep 987"}});
+        let call = json!({"type": "LAUNCH_NESTED_CONTAINER_SESSION",
+                          "launch_nested_container_session": part});
+        let headers = [&JSON[..], &[("Authorization", shown)]].concat();
+        let mut records = Records::open(port, path, &headers, call.to_string().as_bytes());
+        assert!(records.record().is_some(), "{name}");
+        records
+    };
+    let (path, port) = (host.path(), host.agent.port);
+    let mut by_master = session(host.master.port, &path, "one", &watch);
+    let mut at_agent = session(port, "/api/v1", "two", &goes);
+    // Sessions of another, that go on.
+    let mut kept = ["three", "four"].map(|name| session(port, "/api/v1", name, &stays));
+    let attach = |port: u16, path: &str, name: &str, shown: &str| {
+        let headers = [
+            ("Content-Type", "application/recordio"),
+            ("Message-Content-Type", "application/json"),
+            ("Authorization", shown),
+        ];
+        let mut input = Sending::open(port, path, &headers);
+        let first = json!({"type": "ATTACH_CONTAINER_INPUT", "attach_container_input":
+            {"type": "CONTAINER_ID", "container_id": host.inside(name)}});
+        input.record(first.to_string().as_bytes());
+        assert!(!input.is_answered_within(Duration::from_millis(100)), "{name}");
+        input
+    };
+    let input_by_master = attach(host.master.port, &path, "three", &watch);
+    let input_at_agent = attach(port, "/api/v1", "four", &goes);
+    let at = format!("--master={}", host.master.address());
+    let logs = world.start(world.mesita(&["logs", "--follow", "host", &at, &shown]));
+    let exec = ["exec", &at, &shown, "host", "--", "sh", "-c", "echo in; sleep 987"];
+    let exec = world.start(world.mesita(&exec));
+    exec.prints("in");
+    let of = |name: &str| {
+        let shown = inner::shown(&host, &json!({"show_nested": true}));
+        shown.iter().any(|one| one["container_id"]["value"] == name)
+    };
+    assert!(["one", "two", "three", "four"].into_iter().all(of));
+    assert_eq!(said(&world, &host.master, &["principal", "rm", "watch"], &operator).status, 0);
+    while by_master.record().is_some() {}
+    assert_eq!(input_by_master.end().status, 401);
+    let no_more = |err: String| err.contains("this principal is no more");
+    eventually(|| no_more(exec.err()) && no_more(logs.err()), || exec.err() + &logs.err());
+    // What runs in sessions ends with who watched it.
+    eventually(|| !of("one") && of("two"), || format!("{:?}", world.processes()));
+    own(&[row("stays")]);
+    host.agent.process().signal(Signal::HUP);
+    while at_agent.record().is_some() {}
+    assert_eq!(input_at_agent.end().status, 401);
+    eventually(|| !of("two"), || format!("{:?}", world.processes()));
+    for (name, records) in ["three", "four"].into_iter().zip(&mut kept) {
+        assert!(of(name), "who is still known goes on");
+        let part = json!({"container_id": host.inside(name)});
+        let kill = json!({"type": "KILL_NESTED_CONTAINER", "kill_nested_container": part});
+        assert_eq!(post(port, "/api/v1", &[("Authorization", &*stays)], &kill).status, 200);
+        while records.record().is_some() {}
+    }
+    drop((by_master, at_agent, kept, logs, exec));
+    host.end(&world);
+}
+
+/// Rules and rates are read again as credentials are, and one that is no use changes nothing.
+#[test]
+fn rules_and_rates_are_read_again() {
+    let world = World::new();
+    let known = plain_credentials(&world);
+    let (rules, rates) = (world.path("rules"), world.path("rates"));
+    let write = |path: &Path, text: &str| fs::write(path, text).unwrap();
+    let quotas = |who: &str| {
+        format!(
+            r#"{{"permissive": true, "update_quotas": [
+                {{"principals": {{"values": ["{who}"]}}, "roles": {{"type": "ANY"}}}},
+                {{"principals": {{"type": "ANY"}}, "roles": {{"type": "NONE"}}}}]}}"#
+        )
+    };
+    write(&rules, &quotas("ops"));
+    write(&rates, "{}");
+    let files =
+        [format!("--acls={}", rules.display()), format!("--rate-limits={}", rates.display())];
+    let flags = [&*known, &*files[0], &*files[1]];
+    let master = world.master(&[&flags[..], &EVERYBODY[..]].concat());
+    let set = |who: &str| {
+        let shown = format!("--credential={}", credential(&world, who).1);
+        said(&world, &master, &["quota", "set", "a", "--limit=cpus:1"], &shown).status
+    };
+    assert_eq!((set("ops"), set("web")), (0, 1));
+    let hang_up = || master.process().signal(Signal::HUP);
+    for (bad, why) in [
+        ("{\"run_taks\": []}", "`run_taks` is not known"),
+        ("{", "--acls: "),
+        (
+            r#"{"view_roles": [{"principals": {"type": "ANY"}, "roles": {"values": ["a/%/b"]}}]}"#,
+            "`a/%/b` is no role",
+        ),
+    ] {
+        write(&rules, bad);
+        write(&rates, "{\"limit\": []}");
+        hang_up();
+        master.process().says(why);
+        assert_eq!((set("ops"), set("web")), (0, 1), "{why}");
+    }
+    let said = master.process().err();
+    assert!(said.contains("the rules stay as they were"), "{said}");
+    assert!(said.contains("the rates stay as they were"), "{said}");
+    write(&rules, &quotas("web"));
+    write(&rates, r#"{"aggregate_default_qps": 0.001, "aggregate_default_capacity": 0}"#);
+    hang_up();
+    eventually(|| set("web") == 0, || master.process().err());
+    assert_eq!(set("ops"), 1);
+    // A call of a framework, whatever it is: the second waits for a quarter of an hour, or may not.
+    let shown = [JSON[0], JSON[1], ("Authorization", "Basic d2ViOnBsYW50ZWQtM2Y5Yy13ZWI=")];
+    let call = json!({"type": "TEARDOWN", "framework_id": {"value": "none"}});
+    let call = || post(master.port, "/api/v1/scheduler", &shown[2..], &call).status;
+    assert_eq!((call(), call()), (400, 429));
+    // Who may run tasks as root from now on has that at once, and who may not any more is cut off.
+    let root = quotas("web").replacen(
+        '{',
+        r#"{"run_tasks": [{"principals": {"values": ["web"]}, "users": {"type": "ANY"}}], "#,
+        1,
+    );
+    write(&rates, "{}");
+    let subscribe = || {
+        let call = subscription(&json!({"user": "root", "principal": "web"}));
+        let mut events =
+            Records::open(master.port, "/api/v1/scheduler", &shown, call.to_string().as_bytes());
+        let first = events.event().unwrap();
+        (events, first["type"] == "SUBSCRIBED")
+    };
+    assert!(
+        call() == 429 && {
+            hang_up();
+            eventually(|| call() == 400, || master.process().err());
+            !subscribe().1
+        }
+    );
+    write(&rules, &root);
+    hang_up();
+    eventually(|| subscribe().1, || master.process().err());
+    let (mut events, _) = subscribe();
+    write(&rules, &quotas("web"));
+    hang_up();
+    while events.event().is_some() {}
+    assert!(!subscribe().1);
     master.stop();
     world.nothing_is_left();
 }

@@ -13,7 +13,7 @@
 //! | 53 no descriptor left | `faults::{open, closed}::used_up_descriptors..` |
 //! | 54 two masters of one id, one outside of the list | `masters_that_are_none_of_the_set..` |
 //! | 55 an offer accepted twice, of another, of before, and for more | `offers_are_answered_once..` |
-//! | 56 certificates of others | `certificates_of_others..` |
+//! | 56 certificates of others, and out of date | `certificates_of_others..`, `certificates_that_are_out_of_date..` |
 //! | 57 digests that are forged, flipped or said again | `digests_that_are_forged_or_said_again..` |
 //! | 58 tokens of before | `tokens_of_before..` |
 //! | 59 what is another role's | `what_is_another_roles..` |
@@ -507,6 +507,61 @@ fn certificates_of_others_are_shown_no_credential() {
     let said = world.told(&[&["ps", "--master", &at, &ops][..], &by].concat());
     assert_eq!(said.status, 0, "{}", said.err);
     master.stop();
+    world.nothing_is_left();
+}
+
+/// Outside clients go by dates, and are told which clock to look at. Nodes that know the masters by their key go by
+/// none, so that no board without a clock is kept out; and a certificate is changed without a restart.
+#[test]
+fn certificates_that_are_out_of_date_are_refused_by_whoever_goes_by_authorities() {
+    let world = World::new();
+    let authority = Authority::new(&world, "ca");
+    let known = credentials(&world);
+    for (years, words) in [(2019..2020, "has expired"), (2090..2100, "is not valid yet")] {
+        let [certificate, key] = authority.files_of(&world, "127.0.0.1", years);
+        let tls = ["--tls-cert-file", &certificate, "--tls-key-file", &key];
+        let master = world.master(&[&tls[..], &[&known], &EVERYBODY[..]].concat());
+        let pin = master.process().err();
+        let pin = pin.split("--tls-pin ").nth(1).unwrap().split_whitespace().next().unwrap();
+        let at = format!("https://{}", master.address());
+        let [ops, pis] = ["ops", "pis"].map(|who| credential(&world, who).1);
+        let by = ["--tls-ca-file", authority.flag()];
+        let ps = |by: &[&str]| {
+            world.told(&[&["ps", "--master", &at, "--credential", &ops][..], by].concat())
+        };
+        let agent = |by: &[&str]| {
+            let flags = [&["--credential", &pis][..], by].concat();
+            let mut agent = crate::world::Agent::new(&world, &at, &flags);
+            agent.start();
+            agent
+        };
+        let said = ps(&by);
+        assert!(said.status != 0 && said.err.contains(words), "{words}: {}", said.err);
+        let mut refused = agent(&by);
+        refused.process().says(words);
+        refused.kill();
+        let work_dir = world.path("looked").display().to_string();
+        let doctor = ["doctor", "--master", &at, "--work-dir", &work_dir, "--credential", &pis];
+        let said = world.told(&[&doctor[..], &by, &["--isolation=posix/rlimits"]].concat());
+        assert_eq!(said.status, 1, "{}", said.out);
+        assert!(
+            said.out.contains(words) && said.out.contains("look at `date` here"),
+            "{}",
+            said.out
+        );
+        let said = ps(&["--tls-pin", pin]);
+        assert_eq!(said.status, 0, "{}", said.err);
+        let goes_on = agent(&["--tls-pin", pin]);
+        goes_on.process().says("registered with the master");
+        // Renewed in its place: whoever comes from then on sees that.
+        let [new, new_key] = authority.files(&world, "127.0.0.1");
+        fs::rename(new_key, &key).unwrap();
+        fs::rename(new, &certificate).unwrap();
+        let said = ps(&by);
+        assert_eq!(said.status, 0, "{}", said.err);
+        goes_on.leave();
+        master.stop();
+    }
     world.nothing_is_left();
 }
 

@@ -261,6 +261,7 @@ fn a_task_stops_by_itself_when_no_master_answers() {
     let said = master.run(&[&words[..], &[&line]].concat()).end();
     assert_eq!(said.status, 0, "{}", said.err);
     begins(&file, 1);
+    eventually(|| !sleepers(number).is_empty(), || "the shell has become what sleeps".to_owned());
     // As long as a master answers, nothing stops.
     assert!(!within(Duration::from_secs(6), || sleepers(number).is_empty()), "it stopped");
     master.kill();

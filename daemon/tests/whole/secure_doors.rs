@@ -106,6 +106,27 @@ fn a_master_that_is_not_the_one_that_was_meant_is_not_spoken_with() {
     world.nothing_is_left();
 }
 
+/// Nodes speak TLS 1.3 with each other: whoever offers less for what nodes speak is no node.
+#[test]
+fn nodes_speak_no_tls_of_before() {
+    use futures_rustls::rustls::version::{TLS12, TLS13};
+    let world = World::new();
+    let authority = Authority::new(&world, "ca");
+    let master = master(&world, &authority);
+    let shakes = |version, protocol: &[u8]| authority.shakes(master.port, &[version], protocol);
+    let refused = shakes(&TLS12, b"mesita/1").unwrap_err().to_string();
+    assert!(refused.contains("ProtocolVersion"), "{refused}");
+    // Nor does anybody pass for one who has no key of its own to show.
+    assert!(shakes(&TLS13, b"mesita/1").is_err());
+    // Browsers of some age are no nodes, and what is older than these nobody speaks.
+    assert!(shakes(&TLS12, b"http/1.1").is_ok());
+    let url = format!("https://{}/version", master.address());
+    let said = curl(&world, &[], &["-k", "--tls-max", "1.1", &url]);
+    assert!(said.status != 0 && said.out.is_empty(), "{}", said.out);
+    master.stop();
+    world.nothing_is_left();
+}
+
 #[test]
 fn a_certificate_is_taken_anew_when_its_file_changes() {
     let world = World::new();

@@ -24,7 +24,7 @@ use super::stdio::{Stdio, data};
 use super::{Inner, SIGKILL};
 use crate::agent::AgentNode;
 use crate::alarm;
-use crate::http::media::{Media, RECORDIO};
+use crate::http::media::{BadType, MESSAGE_TYPE, Media, RECORDIO};
 use crate::http::records::Records;
 use crate::http::{Early, Reply, early, request, stream};
 use crate::machines::recordio::Pieces;
@@ -44,7 +44,6 @@ const REST_US: u64 = 10_000_000;
 /// Between two signs of life. Mesos: `--http_heartbeat_interval`.
 const HEARTBEAT_US: u64 = 30_000_000;
 /// The form of each of them.
-const MESSAGE_TYPE: HeaderName = HeaderName::from_static("message-content-type");
 const MESSAGE_ACCEPT: HeaderName = HeaderName::from_static("message-accept");
 
 /// The form in which somebody wants to read a stream.
@@ -269,15 +268,13 @@ pub(super) struct Input {
 impl Input {
     /// Of a request with these headers. Checked in Mesos' order.
     pub(super) fn of(headers: &HeaderMap, body: Incoming) -> Result<Self, Early> {
-        let value = headers.get(MESSAGE_TYPE);
-        let mut inner = HeaderMap::new();
-        value.map(|value| inner.insert(CONTENT_TYPE, value.clone()));
-        let media = Media::of_body(&inner).map_err(|_| {
+        let media = Media::of_records(headers).map_err(|bad| {
             let message = "Expecting 'Message-Content-Type' of application/json or \
                            application/x-protobuf";
-            let missing = value.is_none();
-            let status =
-                if missing { StatusCode::BAD_REQUEST } else { StatusCode::UNSUPPORTED_MEDIA_TYPE };
+            let status = match bad {
+                BadType::Absent => StatusCode::BAD_REQUEST,
+                BadType::Unknown => StatusCode::UNSUPPORTED_MEDIA_TYPE,
+            };
             early(status, message)
         })?;
         let pieces = Pieces::new(RECORD_MAX);

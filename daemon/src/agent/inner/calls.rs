@@ -24,6 +24,7 @@ use crate::agent::build::asked as held;
 use crate::agent::limited::Limited;
 use crate::agent::walls;
 use crate::alarm;
+use crate::audit::calls::at_agent;
 use crate::command::{Command, image_of};
 use crate::doors::{Caller, Denied};
 use crate::http::body::Body;
@@ -501,6 +502,9 @@ impl AgentNode {
             let name = first.r#type().as_str_name();
             let message = format!("Streaming 'Content-Type' is not supported for {name} call");
             return Err(early(StatusCode::UNSUPPORTED_MEDIA_TYPE, message));
+        }
+        if let Some((what, of)) = at_agent(&first) {
+            caller.heed.asks(what, of);
         }
         let id = first.attach_container_input.as_ref().and_then(|one| one.container_id.as_ref());
         let id = id.ok_or_else(|| absent("attach_container_input.container_id"))?;

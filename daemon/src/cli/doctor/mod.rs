@@ -21,8 +21,8 @@ use mesita_isolation::sys::Linux;
 use mesita_isolation::{Isolation, NotHere, Options};
 use serde_json::json;
 
-use super::{FAILED, Failure, OF_AGENT, check_access, door, print};
-use crate::access::Access;
+use super::agent::access;
+use super::{FAILED, Failure, door, print};
 use crate::agent::prepare;
 use crate::doors::Doors;
 use crate::flags::{Agent, Doctor, DoctorMaster};
@@ -243,10 +243,7 @@ fn resources(flags: &Agent, work_dir: &Path) -> Finding {
 /// The address, and who may come in.
 fn doors(flags: &Agent) -> Finding {
     let door = door(&flags.listen, Signer::OfWhomever).map_err(|failure| failure.message);
-    let read = door.and_then(|_| {
-        let access = Access::read("agent", "--http-credentials", &flags.access.wanted())?;
-        check_access(&flags.listen, &access, OF_AGENT).map_err(|failure| failure.message)
-    });
+    let read = door.and_then(|_| access(flags).map(|_| ()).map_err(|failure| failure.message));
     match Doors::new(false).trouble() {
         Some(trouble) if read.is_ok() => Finding::new("doors", State::Degraded, trouble),
         _ => Finding::of_result("doors", read.map(|_| "credentials and rules can be read")),

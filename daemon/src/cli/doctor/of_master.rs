@@ -13,6 +13,7 @@ use crate::conn::hello::{Own, Refused};
 use crate::flags::Master;
 use crate::set::begin::together;
 use crate::set::charter::Given;
+use crate::set::join::heard_by;
 use crate::set::sealed::Keys;
 use crate::tls::{Served, Trust, reached};
 
@@ -106,6 +107,46 @@ fn keys(files: &[PathBuf]) -> Finding {
     }
 }
 
+/// Whether those of the others that answer hear datagrams at the same port, too: by those alone they elect.
+fn datagrams(flags: &Master, others: &[String], each: &[Finding]) -> Vec<Finding> {
+    let there = others.iter().zip(each).filter(|(_, one)| one.state == State::On);
+    let there: Vec<String> = there.map(|(address, _)| address.clone()).collect();
+    if there.is_empty() {
+        return Vec::new();
+    }
+    let keys = if flags.set.gossip_key_file.is_empty() {
+        Ok(Keys::of_loopback())
+    } else {
+        Keys::read(&flags.set.gossip_key_file)
+    };
+    // What is wrong with them was told.
+    let Ok(keys) = keys else { return Vec::new() };
+    let heard =
+        UdpSocket::bind((flags.listen.ip, 0)).and_then(|socket| heard_by(&socket, &keys, &there));
+    let heard = match heard {
+        Ok(heard) => heard,
+        Err(error) => {
+            let sentence =
+                format!("no datagram can be sent from {}: {error}; see --ip", flags.listen.ip);
+            return vec![Finding::new("datagrams", State::Degraded, sentence)];
+        }
+    };
+    let told = there.iter().zip(heard).map(|(address, heard)| {
+        let of = format!("datagrams {address}");
+        if heard {
+            return Finding::on(of, "it hears datagrams, and is heard");
+        }
+        let port = address.rsplit_once(':').map_or("", |(_, port)| port);
+        let sentence = format!(
+            "it answers by TCP, and no datagram gets an answer; let UDP port {port} through any firewall in \
+             between, both ways, and look whether its --gossip-key-file is the same, and its set is made: \
+             masters elect by datagrams alone"
+        );
+        Finding::new(of, State::Degraded, sentence)
+    });
+    told.collect()
+}
+
 /// Whether each of the other masters is there, and why not, and whether they are enough.
 fn others(flags: &Master) -> Vec<Finding> {
     let (host, port) = reached_at(flags, flags.listen.ip);
@@ -160,8 +201,11 @@ fn others(flags: &Master) -> Vec<Finding> {
                 }
             })
             .collect();
+    let bare: Vec<String> = others.iter().map(|one| (*one).clone()).collect();
+    let datagrams = datagrams(flags, &bare, &each);
     let there = each.iter().filter(|one| one.state == State::On).count() + 1;
     found.extend(each);
+    found.extend(datagrams);
     if flags.set.join.is_none() && there <= all.len() / 2 {
         let sentence = format!(
             "{there} of {} would be there, and fewer than a majority decide nothing; start the others, or \

@@ -12,7 +12,7 @@ use rustix::fs::{FallocateFlags, fallocate, statfs};
 
 use super::{Finding, State};
 use crate::agent::prepare;
-use crate::cli::find;
+use crate::cli::{AGENTS_OWN, MASTERS_OWN, find, refuse_other};
 use crate::conn::listen::bind;
 use crate::flags::Agent;
 use crate::{clock, identity};
@@ -43,6 +43,7 @@ pub(super) fn all(flags: &Agent, work_dir: &Path) -> Vec<Finding> {
     } else {
         let own = || own::check(&work_dir).map_err(|error| error.to_string());
         let says = writable(&work_dir).and_then(|says| own().map(|()| says));
+        let says = says.and_then(|says| of_its_kind(&work_dir, "a master", &MASTERS_OWN, says));
         Finding::of_result("work dir", says.and_then(|says| keyed(&work_dir, says)))
     };
     let open = prepare::open_to_others(&work_dir).or_else(|| prepare::closed_to_users(&work_dir));
@@ -66,7 +67,9 @@ pub(super) fn of_master(work_dir: &Path, running: bool, t_us: u64) -> Vec<Findin
         Finding::on(of, format!("a master uses {}", work_dir.display()))
     } else {
         let own = || own::check(&work_dir).map_err(|error| error.to_string());
-        Finding::of_result(of, writable(&work_dir).and_then(|says| own().map(|()| says)))
+        let says = writable(&work_dir).and_then(|says| own().map(|()| says));
+        let says = says.and_then(|says| of_its_kind(&work_dir, "an agent", &AGENTS_OWN, says));
+        Finding::of_result(of, says)
     };
     let place = match prepare::open_to_others(&work_dir) {
         Some(trouble) if place.state == State::On => Finding::new(of, State::Degraded, trouble),
@@ -135,6 +138,12 @@ pub(super) fn is_used(work_dir: &Path) -> bool {
     let lock = work_dir.join("meta/lock");
     // Looking makes nothing.
     lock.exists() && matches!(prepare::lock(&lock), Err(prepare::Error::Taken(_)))
+}
+
+/// The directory of the other kind of daemon is no use to this one, which says so at its start.
+fn of_its_kind(work_dir: &Path, of: &str, files: &[&str], says: String) -> Result<String, String> {
+    let checked = refuse_other(work_dir, of, files);
+    checked.map(|()| says).map_err(|failure| failure.message.replacen(": give", "; give", 1))
 }
 
 /// What an agent writes before its first task, as much as that may be.

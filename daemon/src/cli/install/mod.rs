@@ -13,8 +13,8 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use self::services::Service;
-use super::{Failure, USAGE};
-use crate::flags::{Daemon, Install, file};
+use super::{Failure, USAGE, WORK_DIRS, agent, master};
+use crate::flags::{Command, Daemon, Install, file};
 
 /// Where a package puts the program, and where this does where there is none.
 const PROGRAMS: [&str; 2] = ["/usr/bin/mesita", "/usr/local/bin/mesita"];
@@ -90,7 +90,29 @@ fn config(place: &Place<'_>, flags: &Install) -> Result<Option<String>, Failure>
         let message = "an agent needs a master: `mesita install agent -- --master HOST:PORT`";
         return Err(Failure::new(USAGE, message));
     }
+    judge(place, &given)?;
     Ok(Some(file::text(&given)))
+}
+
+/// Refuses what the daemon would refuse when it begins. Of an image, files may come later: then the flags
+/// are judged alone.
+fn judge(place: &Place<'_>, given: &[(String, String)]) -> Result<(), Failure> {
+    let meant = file::meant(place.daemon.name(), given, place.root);
+    let (command, all_there) = meant.map_err(|error| Failure::new(USAGE, error))?;
+    let work_dir = |told: &Option<PathBuf>| {
+        let default = || place.at(WORK_DIRS).join(place.daemon.name());
+        told.clone().unwrap_or_else(default)
+    };
+    let is_read = place.is_here() || all_there;
+    if let Command::Master(flags) = command {
+        let work_dir = work_dir(&flags.work_dir);
+        if is_read { master::judge(*flags, &work_dir) } else { master::judge_unread(&flags) }
+    } else if let Command::Agent(flags) = command {
+        let work_dir = work_dir(&flags.work_dir);
+        if is_read { agent::judge(&flags, &work_dir) } else { agent::judge_unread(&flags) }
+    } else {
+        Ok(())
+    }
 }
 
 /// The program of that machine: the one of its package, else this one, which is copied.

@@ -2,15 +2,20 @@
 //! are told to nobody.
 
 use std::collections::BTreeSet;
+use std::rc::Rc;
 
 use mesita_core::acls::Action;
 use mesita_core::doors::{PRINCIPAL, Rights};
+use mesita_core::wire::link::Parting;
 use mesita_core::wire::svc::{CloseReason, Keep};
 use serde_json::{Value, json};
 
 use super::{MasterNode, No};
 use crate::access::kept::Terms;
 use crate::access::{denied, kept};
+use crate::alarm;
+use crate::conn::Conn;
+use crate::conn::talk::LAST_WORDS_US;
 use crate::doors::Caller;
 use crate::set::cells::Stored;
 
@@ -89,20 +94,29 @@ impl MasterNode {
         self.end_those_of(&changed);
     }
 
-    /// Reads `--credentials` again: as above.
-    pub(crate) fn read_credentials_again(&self) {
-        match self.options.access.read_again() {
-            Ok(changed) => {
-                self.end_those_of(&changed);
-                // One that the file has no more may be kept, and the reverse.
-                self.principals_changed();
-                for name in changed {
-                    log::info!("`{name}` of --credentials is another, or no more: it is cut off");
-                }
-                self.options.access.trouble().iter().for_each(|trouble| log::warn!("{trouble}"));
-            }
-            Err(why) => log::error!("{why}: the credentials stay as they were"),
+    /// Reads `--credentials`, `--acls` and `--rate-limits` again: as above.
+    pub(crate) fn read_access_again(&self) {
+        let (changed, troubles) = self.options.access.read_again();
+        troubles.iter().for_each(|why| log::error!("{why}"));
+        self.end_those_of(&changed);
+        // One that the file has no more may be kept, and the reverse.
+        self.principals_changed();
+        for name in changed {
+            log::info!("`{name}` is another, may do other things, or is no more: it is cut off");
         }
+        self.options.access.trouble().iter().for_each(|trouble| log::warn!("{trouble}"));
+    }
+
+    /// Says why to who is not let in any more, hears nothing more of it, and waits for it no longer than a
+    /// second.
+    pub(crate) fn end_now(&self, conn: &Rc<Conn>, why: &str) {
+        conn.denied.set(true);
+        conn.part(Parting::Denied, why);
+        let conn = Rc::clone(conn);
+        self.tasks.go(async move {
+            alarm::after(LAST_WORDS_US).await;
+            conn.outbox.cut();
+        });
     }
 
     /// Ends what these principals have begun.
@@ -112,11 +126,13 @@ impl MasterNode {
             let principal = caller.strip_prefix(PRINCIPAL);
             principal.is_some_and(|one| changed.contains(one) || access.is_gone(one))
         };
-        let conns = self.conns.all();
-        conns
-            .iter()
-            .filter(|conn| is_theirs(&conn.caller.name))
-            .for_each(|conn| conn.outbox.close());
+        for conn in self.conns.all() {
+            let proven = conn.proven.borrow().as_ref().is_some_and(|one| is_theirs(&one.name));
+            if proven || is_theirs(&conn.caller.name) {
+                self.end_now(&conn, "this principal is no more, or is another by now");
+            }
+        }
+        access.end(|principal| changed.contains(principal) || access.is_gone(principal));
         self.schedulers.end_those_of(is_theirs);
         self.subscribers.end_those_of(is_theirs);
     }

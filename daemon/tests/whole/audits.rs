@@ -165,9 +165,9 @@ fn what_the_core_alone_refuses_is_told_as_that() {
     let master = world.master(&[&[&*known, permissive], &EVERYBODY[..]].concat());
     let agents = credential(&world, "pis").1;
     let agent = master.agent(&["--isolation=posix/rlimits", "--credential", &agents]);
-    let basic = Some("Basic d2ViOnBsYW50ZWQtM2Y5Yy13ZWI=");
+    let basic = "Basic d2ViOnBsYW50ZWQtM2Y5Yy13ZWI=";
     // No rule denies anything: that tasks of others are not root's, the core says.
-    let mut framework = Framework::subscribe_as(&master, &json!({"user": "nobody"}), basic);
+    let mut framework = Framework::subscribe_as(&master, &json!({"user": "nobody"}), Some(basic));
     let offer = framework.offer();
     let root = |name: &str| {
         let mut task = task(&offer, name, "true");
@@ -177,7 +177,7 @@ fn what_the_core_alone_refuses_is_told_as_that() {
     framework.launch(&offer, &[root("one")]);
     assert_eq!(framework.status()["reason"], "REASON_TASK_UNAUTHORIZED");
     let call = subscription(&json!({"user": "root", "name": "of-root"}));
-    let shown = [JSON[0], JSON[1], ("Authorization", basic.unwrap())];
+    let shown = [JSON[0], JSON[1], ("Authorization", basic)];
     let mut refused =
         Records::open(master.port, "/api/v1/scheduler", &shown, call.to_string().as_bytes());
     assert!(refused.until("ERROR").to_string().contains("user"));

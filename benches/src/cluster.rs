@@ -58,7 +58,10 @@ impl Cluster {
             std::fs::rename(made.join("master"), dir.join("master"))?;
         }
         let address = format!("127.0.0.1:{port}");
-        let master = daemon("master", port, &[])?;
+        // Its work directory is not where `mesita init` has put it.
+        let audit = format!("--audit-log={}", dir.join("audit.log").display());
+        let own = [&*audit];
+        let master = daemon("master", port, if closed { &own[..] } else { &[] })?;
         let resources = ["--resources", "cpus:1000;mem:1000000;disk:1000000"];
         let plain = ["--master", &address];
         let way = if closed { &[][..] } else { &plain[..] };

@@ -499,11 +499,14 @@ fn a_network_that_carries_576_bytes_and_drops_the_rest_keeps_no_change_from_bein
     let key = world.path("gossip.key").display().to_string();
     let work_dir = world.path(&format!("m{second}")).display().to_string();
     let begin = ["master", "--insecure", "--ip", &lan.host(second), "--work-dir", &work_dir];
-    let again = lan.start(second, &[&begin[..], &["--gossip-key-file", &key]].concat());
+    let rest = ["--masters", &list, "--gossip-key-file", &key];
+    let again = lan.start(second, &[&begin[..], &rest].concat());
     masters[second] = Some(again);
     lan.leader(&all);
     end(&mut masters[third]);
-    told(&["store", "put", "seven", &value]);
+    // Until it has all of it, there is no majority that does.
+    let seven = ["store", "put", "seven", &value, "--insecure", "--master", &list];
+    eventually(|| lan.start(0, &seven).end().status == 0, || "the second does not follow".into());
     assert_eq!(told(&["store", "get", "four"]).trim(), value);
     masters.iter_mut().filter(|process| process.is_some()).for_each(end);
     drop(lan);

@@ -30,7 +30,7 @@ enum By {
 const BOARD: &[(&str, &str, By)] = &[
     ("FreesWhatRuns", "C1", Lives(4)),
     ("StartsAgain", "C2", Lives(4)),
-    ("ObeysAnyWord", "C3", Lives(60)),
+    ("ObeysAnyWord", "C3", Lives(120)),
     ("OffersTheClosed", "C4", Lives(20)),
     ("EndsOffersTwice", "C5", Lives(4)),
     ("TellsForgottenEnds", "C6", Lives(4)),

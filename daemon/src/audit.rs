@@ -36,6 +36,9 @@ pub(crate) use heed::Heed;
 /// Bytes of the names in a line: all of a principal and of a role, the beginning of anything longer.
 const NAME_SHOWN: usize = 255;
 
+/// Its file in a node's work directory, of a cluster with doors.
+pub(crate) const AUDIT_LOG: &str = "audit.log";
+
 /// What an operator chose.
 #[derive(Clone, Debug)]
 pub(crate) struct Wanted {

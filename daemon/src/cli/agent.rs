@@ -18,7 +18,7 @@ use crate::access::tokens::Join;
 use crate::access::{Access, Credential, ForTasks};
 use crate::agent::{Life, Why, prepare};
 use crate::alarm;
-use crate::audit::Audit;
+use crate::audit::{AUDIT_LOG, Audit};
 use crate::conn::dial::Way;
 use crate::conn::listen::{Door, accept, bind};
 use crate::flags::Agent;
@@ -70,7 +70,11 @@ pub(super) fn main(flags: Agent) -> Result<ExitCode, Failure> {
     let backoff_us = flags.registration_backoff_factor.us;
     let plan =
         plan_agent(prepared, &flags.holds, &flags.common, address, backoff_us, Life::OfItsOwn);
-    let audited = flags.access.audited();
+    let mut audited = flags.access.audited();
+    // As every node of a cluster with doors.
+    if pin.is_some() && audited.path.is_none() {
+        audited.path = Some(work_dir.join(AUDIT_LOG));
+    }
     Audit::open(&audited).map_err(|why| Failure::new(USAGE, why))?;
     let (seat, rest) = plan
         .guarded(access, credential, for_tasks, insecure)

@@ -12,6 +12,7 @@ use base64::engine::general_purpose::STANDARD;
 use serde::{Deserialize, Serialize};
 
 use crate::access::Asks;
+use crate::audit::AUDIT_LOG;
 use crate::identity;
 use crate::tls::{self, Pin, Signer};
 
@@ -168,7 +169,6 @@ const RATES: &str = "rate-limits";
 const ASKS: &str = "asks";
 const MASTERS: &str = "masters";
 const PIN: &str = "pin";
-const AUDIT_LOG: &str = "audit.log";
 
 /// What a master was given that joined by a token: `meta/given`.
 #[derive(Debug)]

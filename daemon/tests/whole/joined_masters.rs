@@ -5,8 +5,9 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
 
-use serde_json::Value;
+use serde_json::{Value, json};
 
+use crate::http::post;
 use crate::world::{Agent, Process, Said, Signal, World, eventually, is_root};
 
 /// A cluster that `mesita init` has made on loopback, and its masters.
@@ -176,6 +177,10 @@ fn two_masters_join_by_one_token_and_the_set_goes_on_without_its_leader() {
     let log = shop.directory.join("master/audit.log");
     assert!(fs::read_to_string(&log).unwrap().contains("\"join\""));
     assert!(shop.work_dir(second).join("audit.log").exists());
+    // So does what was asked of an agent at its own port.
+    post(agent.port, "/api/v1", &[], &json!({"type": "KILL_CONTAINER"}));
+    let log = agent.work_dir().join("audit.log");
+    assert!(fs::read_to_string(&log).unwrap().contains("\"kill container\""));
     // What they were given nobody else reads.
     let given = shop.work_dir(second).join("meta/given");
     assert_eq!(fs::metadata(&given).unwrap().permissions().mode() & 0o777, 0o700);

@@ -87,6 +87,11 @@ impl Cluster {
         self.made.as_ref().map_or_else(PathBuf::new, |made| made.join("ca.pem"))
     }
 
+    /// The file with the operator's credential, of a closed cluster.
+    pub(crate) fn operator(&self) -> Option<PathBuf> {
+        self.made.as_ref().map(|made| made.join("operator"))
+    }
+
     /// The processes with their names: both daemons, and the keeper of the agent.
     pub fn processes(&self) -> io::Result<Vec<(&'static str, u32)>> {
         let mut all = vec![("master", self.master.id()), ("agent", self.agent.id())];

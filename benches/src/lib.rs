@@ -4,6 +4,7 @@
 // It watches from outside, with the clock of whoever reads the figures.
 #![allow(clippy::disallowed_methods)]
 
+mod accept;
 pub mod allocation;
 pub mod cluster;
 pub mod codec;

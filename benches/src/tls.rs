@@ -13,6 +13,7 @@ use futures_rustls::rustls::client::Resumption;
 use futures_rustls::rustls::crypto::ring;
 use futures_rustls::rustls::{ClientConfig, ClientConnection, RootCertStore};
 
+use crate::accept::{self, Way};
 use crate::cluster::Cluster;
 use crate::footprint::Footprint;
 
@@ -54,6 +55,15 @@ pub fn print(binary: &Path, handshakes: u64) -> io::Result<()> {
     println!("{:44} {:>9} {:>9} {:>7}", "", "plain µs", "TLS µs", "ratio");
     tell("one command, its own connection, p50", 1, &mut single);
     tell(&format!("each of {TASKS} tasks of one framework, p50"), TASKS, &mut many);
+    let ways = [Way::new(&open, None)?, Way::new(&closed, Some(&config))?];
+    let mut running = [Vec::new(), Vec::new()];
+    // In turns: what else the machine does meanwhile, it does to both.
+    for _ in 0..ROUNDS {
+        for (way, running) in ways.iter().zip(&mut running) {
+            running.extend(accept::times(way, 8)?);
+        }
+    }
+    tell("accept to RUNNING of one task, p50", 1, &mut running);
     println!("{:44} {:>9} {:>9}", "", "plain", "TLS");
     let (plain, secure) = (open.processes()?, closed.processes()?);
     for ((name, plain), (_, secure)) in plain.iter().zip(&secure) {

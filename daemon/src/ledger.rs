@@ -367,8 +367,14 @@ fn read(path: &Path, seal: &Seal, records: &mut Vec<Entry>) -> Result<Option<u64
             }
             None => {
                 let goes_on = goes_on(rest, |bytes| opened(seal, bytes).is_some());
-                if goes_on.is_some_and(|next| !never_written(&bytes[..at + next], at)) {
-                    return Err(Error::Damaged(path.to_owned(), at as u64));
+                let end = goes_on.or_else(|| seal::written(rest));
+                if end.is_some_and(|end| !never_written(&bytes[..at + end], at)) {
+                    let none_opens = records.is_empty() && goes_on.is_none();
+                    return Err(if none_opens && seal::is_whole(rest) {
+                        Error::Keyless(path.with_file_name(seal::KEY_FILE))
+                    } else {
+                        Error::Damaged(path.to_owned(), at as u64)
+                    });
                 }
                 log::warn!("{}: the last {} bytes are torn", path.display(), rest.len());
                 return Ok(Some(at as u64));
@@ -429,16 +435,13 @@ fn goes_on(bytes: &[u8], is_whole: impl Fn(&[u8]) -> bool) -> Option<usize> {
     (1..bytes.len()).find(|at| is_whole(&bytes[*at..]))
 }
 
-/// True when the disk never got a sector of the bad frame that begins at `at`, where the next one ends
-/// `bytes`: it is zero, which nothing sealed is. A kernel writes pages in any order, so what is behind it may
-/// have come before the power went; but a sync leaves none out, so nothing behind it was promised.
+/// True when the disk never got a sector of the bad frame that begins at `at` and ends `bytes`: it is zero,
+/// which nothing sealed is. A kernel writes pages in any order, so what is behind it may have come before the
+/// power went; but a sync leaves none out, so nothing behind it was promised.
 fn never_written(bytes: &[u8], at: usize) -> bool {
     let frame = &bytes[at..];
     let (first, rest) = frame.split_at(frame.len().min(SECTOR - at % SECTOR));
-    [first]
-        .into_iter()
-        .chain(rest.chunks_exact(SECTOR))
-        .any(|sector| sector.iter().all(|byte| *byte == 0))
+    [first].into_iter().chain(rest.chunks(SECTOR)).any(|part| part.iter().all(|byte| *byte == 0))
 }
 
 #[cfg(test)]

@@ -28,7 +28,7 @@ const TAG: usize = 16;
 /// Bytes of a record before what is encrypted.
 const BEFORE: usize = 4 + 4 + NONCE;
 /// The file of the key, in `meta`.
-const KEY_FILE: &str = "ledger.key";
+pub(super) const KEY_FILE: &str = "ledger.key";
 
 /// Seals frames, and opens them.
 pub(super) struct Seal(XChaCha20Poly1305);
@@ -81,21 +81,39 @@ impl Seal {
 
     /// The frame of the first record of `bytes`, and what follows that.
     pub(super) fn open<'b>(&self, bytes: &'b [u8]) -> Option<(Vec<u8>, &'b [u8])> {
-        let (before, rest) = bytes.split_first_chunk::<BEFORE>()?;
-        let (len, before) = before.split_first_chunk::<4>()?;
-        let (marked, nonce) = before.split_first_chunk::<4>()?;
-        let nonce: [u8; NONCE] = nonce.try_into().ok()?;
-        let len = u32::from_le_bytes(*len);
-        if *marked != mark(len, &nonce) {
-            return None;
-        }
-        let (sealed, rest) = rest.split_at_checked(len as usize)?;
+        let (record, rest) = bytes.split_at_checked(length(bytes)?)?;
+        let (before, sealed) = record.split_first_chunk::<BEFORE>()?;
+        let nonce: [u8; NONCE] = *before.last_chunk()?;
         let (sealed, tag) = sealed.split_last_chunk::<TAG>()?;
         let mut frame = sealed.to_vec();
         let opened = InOutBuf::from(&mut frame[..]);
         let opened = self.0.decrypt_inout_detached(&nonce.into(), &MAGIC, opened, tag.into());
         opened.ok().map(|()| (frame, rest))
     }
+}
+
+/// True for bytes that begin with all of a record, whether or not it opens.
+pub(super) fn is_whole(bytes: &[u8]) -> bool {
+    length(bytes).is_some_and(|len| len <= bytes.len())
+}
+
+/// How many bytes somebody wrote of a record that does not open and that nothing follows: all of one that is
+/// there; of one whose length cannot be believed, what says that. None: its end is not there, as after a power
+/// cut.
+pub(super) fn written(bytes: &[u8]) -> Option<usize> {
+    match length(bytes) {
+        Some(len) => (len <= bytes.len()).then_some(len),
+        None => (bytes.len() >= BEFORE).then_some(BEFORE),
+    }
+}
+
+/// Bytes of the record that begins here, by its mark.
+fn length(bytes: &[u8]) -> Option<usize> {
+    let (len, before) = bytes.split_first_chunk::<4>()?;
+    let (marked, before) = before.split_first_chunk::<4>()?;
+    let nonce = before.first_chunk::<NONCE>()?;
+    let len = u32::from_le_bytes(*len);
+    (*marked == mark(len, nonce)).then_some(BEFORE + len as usize)
 }
 
 fn mark(len: u32, nonce: &[u8; NONCE]) -> [u8; 4] {

@@ -104,16 +104,23 @@ impl Master<'_> {
 
     /// What the registry keeps of agents is known from now on: they are given time to come back.
     /// O(agents).
+    ///
+    /// Of all that it has, those that earlier masters gave up are part of what may be given up, or a few
+    /// changes of leader would give up everyone.
     pub(super) fn begin_recovery(&mut self, now: Time) {
         let expected = self.counters.recovered;
-        let limit = self.config.removal_share_milli;
-        self.counters.removals_left = share(expected, limit).max(u32::from(limit > 0));
         let due = now.after(self.config.reregister_us);
+        let mut lost = 0_u32;
         for slot in 0..self.agents.high_water() {
-            if self.agents.row(slot).is_some_and(|row| row.state == AgentState::Recovered) {
-                self.agent_timers.set(slot, due);
+            match self.agents.row(slot).map(|row| row.state) {
+                Some(AgentState::Recovered) => self.agent_timers.set(slot, due),
+                Some(AgentState::Unreachable) => lost = lost.saturating_add(1),
+                _ => {}
             }
         }
+        let limit = self.config.removal_share_milli;
+        let most = share(expected.saturating_add(lost), limit).max(u32::from(limit > 0));
+        self.counters.removals_left = most.saturating_sub(lost);
         let awaited = share(expected, self.config.recovery_share_milli);
         if awaited > 0 && self.allocator.has_quotas() {
             self.counters.awaited = awaited;
@@ -214,6 +221,7 @@ impl Master<'_> {
         if state == Some(AgentState::Recovered) {
             let Some(left) = self.counters.removals_left.checked_sub(1) else {
                 self.counters.kept_back = self.counters.kept_back.saturating_add(1);
+                cx.fact(Fact::AgentKept { row: agent });
                 return;
             };
             self.counters.removals_left = left;

@@ -298,6 +298,11 @@ pub enum Fact<'a> {
         /// Which.
         framework: FrameworkId,
     },
+    /// An agent does not come back, and is not given up: too many others are.
+    AgentKept {
+        /// Its row.
+        row: Id,
+    },
 }
 
 /// A framework's description.

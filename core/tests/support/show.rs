@@ -294,6 +294,7 @@ pub fn fact(fact: &Fact<'_>) -> String {
         Fact::Leading { fence, .. } => format!("leading in epoch {}", fence.epoch),
         Fact::Agent { info, .. } => format!("agent {} on {}", agent(info.agent), info.hostname),
         Fact::AgentState { state, .. } => format!("agent {state:?}"),
+        Fact::AgentKept { .. } => "agent not given up".into(),
         Fact::AgentGone { .. } => "agent gone".into(),
         Fact::Admission(kept) => {
             let given_up = if kept.deactivated { ", deactivated" } else { "" };

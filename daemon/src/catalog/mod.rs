@@ -353,6 +353,7 @@ impl Catalog {
                 );
             }
             Fact::AgentState { row, state } => self.agent_state(row, state, wall_us),
+            Fact::AgentKept { .. } => {}
             Fact::AgentGone { row } => {
                 if let Some(agent) = self.now.agents.remove(row) {
                     self.agents_by_id.remove(&agent.id);

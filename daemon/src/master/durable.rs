@@ -73,6 +73,7 @@ impl MasterNode {
             Fact::Weight { role, weight } => Row::Weight { role, weight },
             Fact::Leading { .. }
             | Fact::AgentState { .. }
+            | Fact::AgentKept { .. }
             | Fact::AgentGone { .. }
             | Fact::FrameworkState { .. }
             | Fact::FrameworkGone { .. }

@@ -54,6 +54,7 @@ use std::path::PathBuf;
 use std::rc::{Rc, Weak};
 
 use mesita_core::drive::sent;
+use mesita_core::master::rows::AgentState;
 use mesita_core::master::{Fact, Input, Output};
 use mesita_core::table::Id;
 use mesita_core::wire::agent::AgentEvent;
@@ -80,6 +81,7 @@ use crate::port::Port;
 use crate::set::charter::Sources;
 use crate::set::node::SetNode;
 use crate::set::standing::Standing;
+use crate::v1::events::agent_id;
 use operator::Subscribers;
 use schedulers::Schedulers;
 
@@ -337,6 +339,7 @@ impl MasterNode {
             log::info!("leading cluster {cluster:016x} in epoch {}", fence.epoch);
         }
         self.keep(fact);
+        self.say_of_agents(fact);
         self.tallies.fact(fact, &self.catalog.borrow().now);
         let change = self.before_fact(fact);
         {
@@ -349,6 +352,24 @@ impl MasterNode {
         }
         if let Fact::Agent { row, .. } = *fact {
             self.judge_agent(row);
+        }
+    }
+
+    /// An operator reads in the log which agents are lost, and which only wait for a word.
+    fn say_of_agents(&self, fact: &Fact<'_>) {
+        let (row, what) = match *fact {
+            Fact::AgentState { row, state: AgentState::Losing } => (row, "is given up"),
+            Fact::AgentKept { row } => (
+                row,
+                "does not come back, and is not given up: so many are away that they may be well where no \
+                 master reaches them; `mesita drain AGENT --gone` is for one that is lost",
+            ),
+            _ => return,
+        };
+        if let Some(agent) = self.catalog.borrow().now.agents.get(row) {
+            let host = agent.info.info().map_or("", |info| info.hostname);
+            let id = agent_id(agent.id, self.own.borrow().cluster).value;
+            log::warn!("agent {id} at {host} {what}");
         }
     }
 }

@@ -420,6 +420,7 @@ impl MasterNode {
             | Fact::OfferGone { .. }
             | Fact::Quota { .. }
             | Fact::Weight { .. }
+            | Fact::AgentKept { .. }
             | Fact::AgentDeactivated { .. }
             | Fact::AgentEmptying { .. }
             | Fact::Machine { .. }

@@ -168,6 +168,7 @@ pub(crate) fn prepare(work_dir: &Path, holds: &Holds, life: Life) -> Result<Prep
         ends_with_client: life == Life::OfThisProcess,
         temporary: life == Life::OfThisProcess,
         logs: life == Life::OfItsOwn,
+        key: Some(key),
         ..KeeperOptions::new(&work_dir)
     });
     let mut keeper = keeper.map_err(Error::Keeper)?;

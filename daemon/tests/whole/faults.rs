@@ -718,6 +718,32 @@ fn an_agent_that_lost_its_ledger_begins_anew_and_one_with_an_older_ledger_ends_a
 }
 
 #[test]
+fn a_copy_of_an_agent_does_not_start_beside_it_whether_the_agent_runs_or_only_its_tasks_do() {
+    let world = World::new();
+    let master = world.master(&[]);
+    let mut agent = master.agent(&[]);
+    agent.process().says("registered with the master");
+    let (run, pid) = kills::gated(&world, &master, "t", "exit 5");
+    let mut copy = Agent::new(&world, &master.address(), &[]);
+    copy_all(agent.work_dir(), copy.work_dir());
+    for runs in [true, false] {
+        if !runs {
+            agent.kill();
+        }
+        let said = copy.ends();
+        assert_eq!(said.status, 1, "{}", said.err);
+        assert!(said.err.contains("whose agent has this one's key"), "{}", said.err);
+        assert!(lives(pid), "{}", said.err);
+    }
+    agent.start();
+    kills::open_gate(&world, "t");
+    assert_eq!(run.end().status, 5);
+    agent.leave();
+    master.stop();
+    world.nothing_is_left();
+}
+
+#[test]
 fn an_older_ledger_ends_no_task_of_a_later_start() {
     let world = World::new();
     let master = world.master(&[]);

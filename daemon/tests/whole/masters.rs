@@ -576,7 +576,7 @@ pub(crate) fn copy_all(from: &std::path::Path, to: &std::path::Path) {
         let there = to.join(entry.file_name());
         if entry.path().is_dir() {
             copy_all(&entry.path(), &there);
-        } else {
+        } else if entry.path().is_file() {
             std::fs::copy(entry.path(), there).unwrap();
         }
     }

@@ -29,6 +29,7 @@ mod inside;
 pub mod kin;
 mod left;
 mod named;
+mod only;
 pub mod protocol;
 pub(crate) mod root;
 mod serve;
@@ -92,6 +93,8 @@ pub struct KeeperOptions {
     /// Its standard error is the agent's; otherwise nowhere. Who waits for the end of a pipe that
     /// this is waits for the keeper's end, too.
     pub logs: bool,
+    /// The agent's key: of agents with the same one no two have a keeper on this machine.
+    pub key: Option<[u8; 32]>,
 }
 
 impl KeeperOptions {
@@ -104,6 +107,7 @@ impl KeeperOptions {
             temporary: false,
             containers_max: 4096,
             logs: false,
+            key: None,
         }
     }
 }
@@ -123,6 +127,8 @@ pub enum Error {
     Version(u16),
     /// It said what it may not.
     Malformed(protocol::Malformed),
+    /// This process is the keeper of another work directory, whose agent has the same key.
+    Copied(i32),
 }
 
 impl fmt::Display for Error {
@@ -146,6 +152,12 @@ impl fmt::Display for Error {
                 )
             }
             Self::Malformed(malformed) => malformed.fmt(f),
+            Self::Copied(pid) => write!(
+                f,
+                "process {pid} keeps the tasks of another work directory whose agent has this one's key: one \
+                 of the two is a copy, and would end the other's tasks; start the other one, or end its agent \
+                 with SIGUSR1 and then this process"
+            ),
         }
     }
 }
@@ -227,13 +239,14 @@ fn fork(options: &KeeperOptions) -> Result<Client, Error> {
     let made = fs::DirBuilder::new().recursive(true).mode(0o700).create(&meta);
     made.map_err(|error| Failure::io("mkdir", &meta, &error))?;
     let lock = lock(&meta)?;
+    let name = only::claim(options.key.as_ref())?;
     let boot = boot_id()?;
     let (exits, held) = Exits::open(&meta, boot)?;
     let listener = listen_at(&socket_path(&options.work_dir))?;
     let (kind, flags) = (SocketType::STREAM, SocketFlags::CLOEXEC);
     let (ours, theirs) = socketpair(AddressFamily::UNIX, kind, flags, None)
         .map_err(|errno| Failure::plain("socketpair", errno.raw_os_error()))?;
-    let born = Born { options, lock, exits, held, listener, first: theirs, boot };
+    let born = Born { options, lock, name, exits, held, listener, first: theirs, boot };
     sys::fork_detached(|| born.live())?;
     Client::greet(ours.into(), options.session, true)
 }
@@ -284,6 +297,7 @@ fn boot_id() -> Result<[u8; 16], Failure> {
 struct Born<'a> {
     options: &'a KeeperOptions,
     lock: OwnedFd,
+    name: OwnedFd,
     exits: Exits,
     held: Vec<Held>,
     listener: OwnedFd,
@@ -313,6 +327,7 @@ impl Born<'_> {
         sys::default_signals();
         sys::close_all_but_on_any_kernel([
             self.lock.as_raw_fd(),
+            self.name.as_raw_fd(),
             self.exits.descriptor().as_raw_fd(),
             self.listener.as_raw_fd(),
             self.first.as_raw_fd(),
@@ -343,7 +358,14 @@ impl Born<'_> {
         let signals = SignalFd::with_flags(&children, flags)
             .map_err(|errno| Failure::plain("signalfd", errno as i32))?;
         let ends_with_client = self.options.ends_with_client;
-        Keeper::new(tasks, self.listener, signals, self.first, welcome, ends_with_client)
+        Keeper::new(
+            tasks,
+            [self.listener, self.name],
+            signals,
+            self.first,
+            welcome,
+            ends_with_client,
+        )
     }
 }
 

@@ -20,6 +20,7 @@ use rustix::time::{
 use super::BACKLOG;
 use super::connection::{Closed, Connection};
 use super::kin;
+use super::only;
 use super::protocol::{
     Enter, LISTED_MAX, Reply, Request, Stdio, VERSION_MAX, VERSION_MIN, Welcome,
 };
@@ -35,6 +36,8 @@ const WAITING_MAX: usize = 4;
 pub(super) struct Keeper {
     pub(super) tasks: Tasks,
     listener: OwnedFd,
+    /// By which it is the only one of its agent's key.
+    name: OwnedFd,
     signals: SignalFd,
     timer: OwnedFd,
     /// What the timer is set to.
@@ -56,6 +59,7 @@ pub(super) struct Keeper {
 enum Source {
     Signals,
     Newcomer,
+    Asker,
     Channel(ContainerId),
     Timer,
     Client,
@@ -65,7 +69,7 @@ impl Keeper {
     /// A keeper whose first connection is `first`.
     pub(super) fn new(
         tasks: Tasks,
-        listener: OwnedFd,
+        [listener, name]: [OwnedFd; 2],
         signals: SignalFd,
         first: OwnedFd,
         welcome: Welcome,
@@ -76,6 +80,7 @@ impl Keeper {
         Ok(Self {
             tasks,
             listener,
+            name,
             signals,
             timer,
             armed_us: None,
@@ -101,6 +106,7 @@ impl Keeper {
                     Source::Newcomer => {
                         self.let_in();
                     }
+                    Source::Asker => only::answer(&self.name),
                     Source::Channel(container) => self.tasks.settle(container),
                     Source::Timer => self.ring(),
                     // Whoever has come since is to find nothing done that was not read before.
@@ -126,10 +132,11 @@ impl Keeper {
 
     /// Waits for anything.
     fn wait(&self) -> Vec<Source> {
-        let mut sources = vec![Source::Signals, Source::Newcomer, Source::Timer];
+        let mut sources = vec![Source::Signals, Source::Newcomer, Source::Asker, Source::Timer];
         let mut fds = vec![
             PollFd::from_borrowed_fd(self.signals.as_fd(), PollFlags::IN),
             PollFd::new(&self.listener, PollFlags::IN),
+            PollFd::new(&self.name, PollFlags::IN),
             PollFd::new(&self.timer, PollFlags::IN),
         ];
         for waiting in &self.waiting {

@@ -321,7 +321,8 @@ pub struct Isolation<'s> {
 
 impl<'s> Isolation<'s> {
     /// Finds out what can be held here, and makes this agent's directories of cgroups. An isolator
-    /// that was named and cannot work is an error; one that was not is left out and explained.
+    /// that was named and cannot work is an error, as is what a flag says of any that cannot be; one that was not
+    /// named is left out and explained.
     pub fn new(options: &Options, sys: &'s dyn Sys) -> Result<(Self, Vec<Degraded>), NotHere> {
         let Tried { cgroups, made, mounts } = Tried::new(options, sys)?;
         let mut isolators = Vec::new();
@@ -329,7 +330,7 @@ impl<'s> Isolation<'s> {
         for (isolator, named, made) in made {
             match made {
                 Ok(made) => isolators.push((isolator, made)),
-                Err(why) if named => {
+                Err(why) if named || matches!(why, Unusable::Flag(_)) => {
                     leave_all(&cgroups, sys);
                     return Err(NotHere::Unusable { isolator, why });
                 }
@@ -886,6 +887,36 @@ pub(crate) mod tests {
         assert!(matches!(refused, NotHere::Unusable { isolator: "cgroups/cpu", .. }), "{refused}");
         let refused = Isolation::new(&options(Some(&["cgroups/gpu"])), &sys).unwrap_err();
         assert!(refused.to_string().contains("namespaces/pid"), "{refused}");
+    }
+
+    #[test]
+    fn what_a_flag_says_and_cannot_be_leaves_no_wall_out() {
+        let sys = Fake::bare();
+        sys.put("/profiles/empty.json", "{}");
+        let has = |names: &str| names.parse::<Capabilities>().ok();
+        let base = || options(None);
+        let directory = Some(PathBuf::from("/profiles"));
+        for (isolator, options) in [
+            (
+                "linux/capabilities",
+                Options {
+                    effective_capabilities: has("NET_RAW"),
+                    bounding_capabilities: has("KILL"),
+                    ..base()
+                },
+            ),
+            ("linux/seccomp", Options { seccomp_config_dir: directory, ..base() }),
+            ("linux/seccomp", Options { seccomp_config_dir: Some("/no".into()), ..base() }),
+            ("linux/seccomp", Options { seccomp_profile_name: Some("x".into()), ..base() }),
+        ] {
+            for keeper_version in [1, options.keeper_version] {
+                let options = Options { keeper_version, ..options.clone() };
+                let refused = Isolation::new(&options, &sys).unwrap_err();
+                let is =
+                    matches!(refused, NotHere::Unusable { isolator: of, .. } if of == isolator);
+                assert!(is, "{refused}");
+            }
+        }
     }
 
     #[test]

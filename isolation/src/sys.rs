@@ -613,6 +613,17 @@ pub(crate) fn close_all_but<const N: usize>(mut kept: [RawFd; N]) -> bool {
     closed & close_range(from, u32::MAX)
 }
 
+/// What this command starts is killed when the thread that starts it ends.
+pub(crate) fn ends_with_its_thread(command: &mut std::process::Command) {
+    use std::os::unix::process::CommandExt;
+    let ends = || {
+        rustix::process::set_parent_process_death_signal(Some(rustix::process::Signal::KILL))?;
+        Ok(())
+    };
+    // SAFETY: between fork and exec this makes one call of the kernel, and nothing else.
+    unsafe { command.pre_exec(ends) };
+}
+
 /// The same on every kernel, for a process with memory of its own.
 pub(crate) fn close_all_but_on_any_kernel<const N: usize>(kept: [RawFd; N]) {
     if !close_all_but(kept) {

@@ -6,8 +6,9 @@
 //! `cgroups` (its directories) and, for `isolate`, `pid`. It has [`CALL_US`] to answer with status 0 and
 //! at most [`ANSWER_MAX`] bytes: nothing, or a JSON object, whose `error` says why the container cannot
 //! be had. The process waits for all answers before it becomes the program. `cleanup` is called as well for
-//! what an agent that died may have prepared. It has no environment, and a process group of its own, which is
-//! killed when it is over.
+//! what an agent that died may have prepared, and the program of a call that was not over then is killed. It has
+//! no environment, and a process group of its own, which is killed when the call is over; what it has started
+//! itself outlives an agent that dies.
 
 use std::fs;
 use std::io::{Read, Write};
@@ -65,7 +66,10 @@ fn trusted(path: &Path) -> Result<(), String> {
 impl Program {
     fn call(&self, what: &'static str, request: &Value) -> Result<(), Error> {
         let failed = |why: String| Error::Outside(what, why);
-        let started = Command::new(&self.path)
+        let mut command = Command::new(&self.path);
+        // Whoever comes after an agent that died asks for `cleanup`, and nothing is set up after that.
+        sys::ends_with_its_thread(&mut command);
+        let started = command
             .arg(what)
             .env_clear()
             .current_dir("/")
@@ -86,6 +90,9 @@ impl Program {
         }
         let answer: Value =
             serde_json::from_slice(&answer).map_err(|why| failed(why.to_string()))?;
+        let Value::Object(answer) = answer else {
+            return Err(failed(format!("it answers {answer}, which is no object")));
+        };
         match answer.get("error") {
             None | Some(Value::Null) => Ok(()),
             Some(why) => Err(failed(why.as_str().map_or_else(|| why.to_string(), str::to_owned))),
@@ -245,6 +252,9 @@ mod tests {
             ("echo '{\"error\": \"no room\"}'", "no room"),
             ("exit 3", "exit status: 3"),
             ("echo nonsense", "expected"),
+            ("echo '[{\"error\": \"no\"}]'", "no object"),
+            ("echo '\"no\"'", "no object"),
+            ("echo 5", "no object"),
             ("yes", "more than 65536"),
         ] {
             let path = script(&directory, &format!("[ $1 = cleanup ] && exit 0; {lines}"));
@@ -263,6 +273,27 @@ mod tests {
         let refused = slow.call("prepare", &json!({})).unwrap_err().to_string();
         assert!(refused.contains("too long"), "{refused}");
         assert!(boottime_us() - began < 10_000_000);
+    }
+
+    #[test]
+    fn one_that_is_asked_by_who_dies_ends_before_it_has_set_up_anything() {
+        let directory = Directory::new("exec-orphan");
+        let (begun, done) = (directory.path().join("begun"), directory.path().join("done"));
+        let lines = format!("echo $$ >{}; sleep 1; touch {}", begun.display(), done.display());
+        let path = script(&directory, &lines);
+        let pid = std::thread::spawn(move || {
+            // A thread's end is an agent's to whoever it has started.
+            let mut command = Command::new(&path);
+            sys::ends_with_its_thread(&mut command);
+            let child = command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+            while !fs::read_to_string(&begun).is_ok_and(|text| text.ends_with('\n')) {
+                std::thread::yield_now();
+            }
+            child.id()
+        });
+        let pid = pid.join().unwrap();
+        Linux.wait(&[pid], 10_000);
+        assert!(!done.exists());
     }
 
     #[test]

@@ -616,8 +616,10 @@ pub enum Unusable {
     OldKeeper,
     /// The kernel has no such thing.
     Kernel(&'static str),
-    /// A flag says what cannot be.
+    /// A flag says what cannot be: nobody starts with less than what was meant by it.
     Flag(String),
+    /// What the agent does not have, in words.
+    Lack(String),
     /// The kernel refuses a call, and what would let it.
     Call(Failure, &'static str),
 }
@@ -630,7 +632,7 @@ impl fmt::Display for Unusable {
                 "the keeper is of an earlier release; restart the agent when no task runs",
             ),
             Self::Kernel(lacks) => write!(f, "the kernel has no {lacks}"),
-            Self::Flag(what) => f.write_str(what),
+            Self::Flag(what) | Self::Lack(what) => f.write_str(what),
             Self::Call(failure, mend) => write!(f, "{failure}; {mend}"),
             Self::Namespaces(why) => {
                 let Some(why) = why else {

@@ -15,7 +15,7 @@ mod secrets;
 use std::path::Path;
 use std::process::ExitCode;
 
-use mesita_isolation::isolators::{Entry, REGISTRY};
+use mesita_isolation::isolators::{Entry, REGISTRY, Unusable};
 use mesita_isolation::keeper::{self, KeeperOptions};
 use mesita_isolation::sys::Linux;
 use mesita_isolation::{Isolation, NotHere, Options};
@@ -200,12 +200,7 @@ fn meant(options: &Options, named: Option<&[String]>) -> Result<Vec<&'static str
     })
 }
 
-fn isolator(
-    name: &'static str,
-    why: Option<mesita_isolation::isolators::Unusable>,
-    named: bool,
-    meant: &[&str],
-) -> Finding {
+fn isolator(name: &'static str, why: Option<Unusable>, named: bool, meant: &[&str]) -> Finding {
     let entry = REGISTRY.iter().find(|entry| entry.name == name);
     let about = entry.map_or("", |entry| entry.about);
     let by_name = entry.is_some_and(|entry| entry.named);
@@ -229,7 +224,9 @@ fn isolator(
         }
         // What it does may be told in two parts.
         None => Finding { says: about.to_owned(), ..Finding::on(name, "") },
-        Some(why) if named => Finding::new(name, State::Fails, why),
+        Some(why) if named || matches!(why, Unusable::Flag(_)) => {
+            Finding::new(name, State::Fails, why)
+        }
         Some(why) => Finding::new(name, State::Off, why),
     }
 }
@@ -303,7 +300,6 @@ mod tests {
 
     #[test]
     fn what_is_named_may_not_be_missing_and_what_is_not_is_left_out() {
-        use mesita_isolation::isolators::Unusable;
         let why = || Some(Unusable::Namespaces(None));
         let state =
             |why, named, meant: &[&str]| isolator("namespaces/pid", why, named, meant).state;

@@ -64,7 +64,7 @@ const UNFINISHED_MAX: usize = 8;
 pub(crate) fn make(ground: &Ground<'_>) -> Result<Box<dyn Isolator>, Unusable> {
     let options = ground.options;
     let Some(work_dir) = options.work_dir.clone() else {
-        return Err(Unusable::Flag("there is no directory of sandboxes".to_owned()));
+        return Err(Unusable::Lack("there is no directory of sandboxes".to_owned()));
     };
     let (enforced, every_us) = (options.enforce_disk_quota, options.disk_watch_us);
     let files_max = files_max(options.container_files_max, &work_dir);

@@ -107,10 +107,10 @@ struct Quota {
 pub(crate) fn make(ground: &Ground<'_>) -> Result<Box<dyn Isolator>, Unusable> {
     let options = ground.options;
     let Some(work_dir) = options.work_dir.clone() else {
-        return Err(Unusable::Flag("there is no directory of sandboxes".to_owned()));
+        return Err(Unusable::Lack("there is no directory of sandboxes".to_owned()));
     };
     if !ground.sys.is_root() {
-        return Err(Unusable::Flag("project quotas take an agent that is root".to_owned()));
+        return Err(Unusable::Lack("project quotas take an agent that is root".to_owned()));
     }
     ground.require_walls()?;
     ground.require_filters()?;
@@ -128,11 +128,11 @@ fn has_quotas(sys: &dyn Sys, work_dir: &Path) -> Result<(), Unusable> {
     let at = work_dir.display();
     match (has.counted, has.enforced) {
         (true, true) => Ok(()),
-        (true, false) => Err(Unusable::Flag(format!(
+        (true, false) => Err(Unusable::Lack(format!(
             "the file system of {at} counts projects and limits none; mount it with `prjquota` and \
              without `pqnoenforce`"
         ))),
-        (false, _) => Err(Unusable::Flag(format!(
+        (false, _) => Err(Unusable::Lack(format!(
             "the file system of {at} has no project quotas; mount it with `-o prjquota`, xfs as it \
              is, ext4 after `tune2fs -O project,quota -Q prjquota DEVICE` while it is not mounted; \
              or --work-dir on one that has them; or `disk/du` instead, which looks from time to time"

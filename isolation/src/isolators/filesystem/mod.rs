@@ -23,7 +23,7 @@ impl Provisioned {
         let namespaces = ground.require_mounts()?;
         match &ground.options.provisioner {
             Ok(provisioner) => Ok(Self { provisioner: provisioner.clone(), namespaces }),
-            Err(why) => Err(Unusable::Flag(why.clone())),
+            Err(why) => Err(Unusable::Lack(why.clone())),
         }
     }
 

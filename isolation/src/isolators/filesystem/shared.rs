@@ -33,7 +33,7 @@ struct Shared {
 pub(crate) fn make(ground: &Ground<'_>) -> Result<Box<dyn Isolator>, Unusable> {
     let namespaces = ground.require_mounts()?;
     let Some(work_dir) = ground.options.work_dir.clone() else {
-        return Err(Unusable::Flag("there is no directory of sandboxes".to_owned()));
+        return Err(Unusable::Lack("there is no directory of sandboxes".to_owned()));
     };
     // One that is a link leads to another one, and where the sandboxes are they stay.
     let is = |path: &str| fs::symlink_metadata(path).is_ok_and(|of| of.is_dir());
@@ -41,7 +41,7 @@ pub(crate) fn make(ground: &Ground<'_>) -> Result<Box<dyn Isolator>, Unusable> {
     let own: Vec<_> =
         OWN.into_iter().filter(|(path, _)| is(path) && !works.starts_with(path)).collect();
     if own.is_empty() {
-        return Err(Unusable::Flag("there is no /tmp but what --work-dir is in".to_owned()));
+        return Err(Unusable::Lack("there is no /tmp but what --work-dir is in".to_owned()));
     }
     Ok(Box::new(Shared { work_dir, namespaces, own }))
 }

@@ -132,7 +132,6 @@ struct Isolated {
 }
 
 pub(crate) fn make(ground: &Ground<'_>) -> Result<Box<dyn Isolator>, Unusable> {
-    ground.require_walls()?;
     let effective = ground.options.effective_capabilities.unwrap_or_default();
     let bounding = ground.options.bounding_capabilities.unwrap_or(effective);
     if !effective.are_among(bounding) {
@@ -140,6 +139,7 @@ pub(crate) fn make(ground: &Ground<'_>) -> Result<Box<dyn Isolator>, Unusable> {
             format!("--effective-capabilities {effective} are not among the bounding {bounding}");
         return Err(Unusable::Flag(why));
     }
+    ground.require_walls()?;
     Ok(Box::new(Isolated { effective, bounding }))
 }
 

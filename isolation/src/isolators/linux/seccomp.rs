@@ -33,8 +33,6 @@ struct Filters {
 }
 
 pub(crate) fn make(ground: &Ground<'_>) -> Result<Box<dyn Isolator>, Unusable> {
-    ground.require_walls()?;
-    ground.require_filters()?;
     let options = ground.options;
     let profiles = match &options.seccomp_config_dir {
         Some(directory) => profiles(ground.sys, directory).map_err(Unusable::Flag)?,
@@ -45,6 +43,8 @@ pub(crate) fn make(ground: &Ground<'_>) -> Result<Box<dyn Isolator>, Unusable> {
         let why = format!("--seccomp-profile-name {name} is not in --seccomp-config-dir");
         return Err(Unusable::Flag(why));
     }
+    ground.require_walls()?;
+    ground.require_filters()?;
     let own = own().program().ok_or(Unusable::Kernel("filters as long as the built-in one"))?;
     let unconfined = options.seccomp_unconfined;
     Ok(Box::new(Filters { own, profiles, default, unconfined }))

@@ -43,7 +43,7 @@ pub(crate) fn make(ground: &Ground<'_>) -> Result<Box<dyn Isolator>, Unusable> {
     let namespaces = ground.require_mounts()?;
     if namespaces.user {
         let why = "a link to the host's network takes an agent that is root";
-        return Err(Unusable::Flag(why.to_owned()));
+        return Err(Unusable::Lack(why.to_owned()));
     }
     if ground.options.isolators.iter().flatten().any(|name| name == "network/none") {
         let why = "it gives a network, and network/none takes it away: name one of the two";

@@ -26,6 +26,7 @@ use mesita_core::wire::{Malformed, decode};
 use rustix::fs::{Advice, fadvise};
 
 use crate::disk_thread::Turn;
+use crate::durable;
 use crate::identity;
 use crate::room;
 use seal::Seal;
@@ -98,7 +99,7 @@ impl Part {
     /// Waits until all of it is on disk.
     fn sync(&mut self) -> io::Result<()> {
         if self.unsynced {
-            self.file.sync_data()?;
+            durable::sync(&self.file)?;
             self.unsynced = false;
         }
         Ok(())

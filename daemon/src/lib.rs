@@ -46,6 +46,7 @@ mod core_thread;
 mod describe;
 mod disk_thread;
 mod doors;
+mod durable;
 mod encoded;
 pub mod executor;
 mod fit;

@@ -17,6 +17,7 @@ use mesita_core::wire::gossip::Table;
 use rustix::fs::{Advice, fadvise};
 
 use super::redo;
+use crate::durable;
 use crate::seats::{TABLES_OF_ROWS, bodies};
 
 /// Blocks of a file. The error that the core is not told of is kept.
@@ -59,7 +60,7 @@ impl Disk for Blocks {
         if self.looks {
             return Ok(());
         }
-        let synced = self.file.sync_data();
+        let synced = durable::sync(&self.file);
         self.did(synced)
     }
 }

@@ -744,6 +744,31 @@ fn a_copy_of_an_agent_does_not_start_beside_it_whether_the_agent_runs_or_only_it
 }
 
 #[test]
+fn who_loses_its_directory_while_it_runs_ends_at_its_next_write_and_says_so() {
+    let world = World::new();
+    let mut master = world.master(&[]);
+    let mut agent = master.agent(&[]);
+    agent.process().says("registered with the master");
+    let (first, pid) = kills::gated(&world, &master, "t", "exit 5");
+    fs::remove_dir_all(agent.work_dir().join("meta")).unwrap();
+    let run = master.run(&["--resources=cpus:0.1;mem:16", "--", "true"]);
+    let said = agent.over();
+    assert_eq!(said.status, 1, "{}", said.err);
+    assert!(said.err.contains("meta/ledger: it was removed"), "{}", said.err);
+    run.kill();
+    // Nobody would find what ran.
+    eventually(|| !lives(pid), || "the task that ran before".to_owned());
+    first.kill();
+    fs::remove_dir_all(world.path(&format!("master-{}", master.port)).join("meta")).unwrap();
+    let put = ["store", "put", "key", "value", "--master", &master.address()];
+    assert_ne!(world.told(&put).status, 0);
+    let said = master.over();
+    assert_eq!(said.status, 1, "{}", said.err);
+    assert!(said.err.contains("meta/registry: it was removed"), "{}", said.err);
+    world.nothing_is_left();
+}
+
+#[test]
 fn an_older_ledger_ends_no_task_of_a_later_start() {
     let world = World::new();
     let master = world.master(&[]);

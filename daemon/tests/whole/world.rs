@@ -477,6 +477,11 @@ impl<'w> Master<'w> {
         self.process.as_ref().unwrap()
     }
 
+    /// Waits for its end, which comes by itself.
+    pub(crate) fn over(&mut self) -> Said {
+        self.process.take().unwrap().end()
+    }
+
     /// SIGKILL.
     pub(crate) fn kill(&mut self) {
         self.process.take().unwrap().kill();
@@ -584,6 +589,11 @@ impl<'w> Agent<'w> {
     /// Starts it, and waits for its end.
     pub(crate) fn ends(&mut self) -> Said {
         self.start();
+        self.process.take().unwrap().end()
+    }
+
+    /// Waits for its end, which comes by itself.
+    pub(crate) fn over(&mut self) -> Said {
         self.process.take().unwrap().end()
     }
 

@@ -332,8 +332,6 @@ impl Born<'_> {
             self.listener.as_raw_fd(),
             self.first.as_raw_fd(),
         ]);
-        // Held until the process ends, whichever way.
-        std::mem::forget(self.lock);
         let origin = detach(self.options.logs)?;
         match named::be_called_keeper(&self.options.work_dir) {
             // Those that have it were told it by the agent's own arguments, too; and an agent that is not
@@ -360,7 +358,7 @@ impl Born<'_> {
         let ends_with_client = self.options.ends_with_client;
         Keeper::new(
             tasks,
-            [self.listener, self.name],
+            [self.listener, self.name, self.lock],
             signals,
             self.first,
             welcome,
@@ -440,8 +438,11 @@ fn trial(namespaces: Namespaces) -> Result<(), child::Trouble> {
 
 /// Removes what a keeper that is no longer needed leaves.
 fn clean_up(options: &KeeperOptions, keeper: &Keeper) {
-    let _ = fs::remove_file(socket_path(&options.work_dir));
-    if options.ends_with_client {
+    // Who comes after one that is lost may have a socket there.
+    if !keeper.is_lost() {
+        let _ = fs::remove_file(socket_path(&options.work_dir));
+    }
+    if options.ends_with_client || keeper.is_lost() {
         keeper.tasks.remove_cgroups();
     }
     for directory in &keeper.directories {

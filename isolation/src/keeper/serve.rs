@@ -31,6 +31,9 @@ use crate::sys::{self, Failure};
 /// Connections that have not said hello; one more and the oldest is closed.
 const WAITING_MAX: usize = 4;
 
+/// How often one without a client looks whether anybody can still find it.
+const LOOK_MS: u32 = 10_000;
+
 /// Everything that the loop waits for and what it changes.
 #[derive(Debug)]
 pub(super) struct Keeper {
@@ -38,6 +41,8 @@ pub(super) struct Keeper {
     listener: OwnedFd,
     /// By which it is the only one of its agent's key.
     name: OwnedFd,
+    /// By which it is the only one of its work directory.
+    lock: OwnedFd,
     signals: SignalFd,
     timer: OwnedFd,
     /// What the timer is set to.
@@ -69,7 +74,7 @@ impl Keeper {
     /// A keeper whose first connection is `first`.
     pub(super) fn new(
         tasks: Tasks,
-        [listener, name]: [OwnedFd; 2],
+        [listener, name, lock]: [OwnedFd; 3],
         signals: SignalFd,
         first: OwnedFd,
         welcome: Welcome,
@@ -81,6 +86,7 @@ impl Keeper {
             tasks,
             listener,
             name,
+            lock,
             signals,
             timer,
             armed_us: None,
@@ -117,6 +123,9 @@ impl Keeper {
             }
             self.answer();
             self.tell();
+            if self.client.is_none() && !self.leaving && self.is_lost() {
+                self.leave();
+            }
         }
     }
 
@@ -153,7 +162,8 @@ impl Keeper {
             sources.push(Source::Client);
             fds.push(PollFd::new(&client.socket, hears | says));
         }
-        if poll(&mut fds, None).is_err() {
+        let look = self.client.is_none().then(|| sys::timeout(LOOK_MS));
+        if poll(&mut fds, look.as_ref()).is_err() {
             return Vec::new();
         }
         let ready = fds.iter().map(|fd| !fd.revents().is_empty());
@@ -269,6 +279,11 @@ impl Keeper {
         if self.ends_with_client && !self.leaving {
             self.leave();
         }
+    }
+
+    /// Its directory was removed: no agent finds it any more, nor what it keeps.
+    pub(super) fn is_lost(&self) -> bool {
+        rustix::fs::fstat(&self.lock).is_ok_and(|of| of.st_nlink == 0)
     }
 
     fn leave(&mut self) {

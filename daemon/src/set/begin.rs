@@ -366,16 +366,19 @@ fn keys(wanted: &Wanted<'_>, masters: &[String]) -> Result<Keys, Refused> {
         let keys = Keys::read(wanted.key_files);
         return keys.map_err(|bad| Refused::Sentence(format!("--gossip-key-file {bad}")));
     }
-    let on_loopback = |master: &String| {
-        master.parse::<SocketAddr>().is_ok_and(|address| address.ip().is_loopback())
-    };
-    if masters.iter().all(on_loopback) && wanted.ip.is_loopback() {
+    if masters.iter().all(|master| on_loopback(master)) && wanted.ip.is_loopback() {
         log::info!("all masters are on this machine: they speak with a key that is no secret");
         return Ok(Keys::of_loopback());
     }
     let text = "masters on several machines need a key that only they have: make one with `head -c \
                 32 /dev/urandom`, and give it to each by --gossip-key-file";
     Err(Refused::Sentence(text.to_owned()))
+}
+
+/// An address of this machine's own, or its name (RFC 6761, 6.3).
+fn on_loopback(master: &str) -> bool {
+    let is_named = master.rsplit_once(':').is_some_and(|(host, _)| host == "localhost");
+    is_named || master.parse::<SocketAddr>().is_ok_and(|address| address.ip().is_loopback())
 }
 
 fn bind(ip: IpAddr, port: u16) -> Result<UdpSocket, Refused> {
@@ -399,6 +402,16 @@ mod tests {
     fn list(masters: &[&str]) -> Result<Vec<String>, String> {
         let masters: Vec<String> = masters.iter().map(|one| (*one).to_owned()).collect();
         sorted(&masters).map_err(|refused| refused.to_string())
+    }
+
+    #[test]
+    fn masters_of_one_machine_are_known_by_its_addresses_and_its_name() {
+        for own in ["127.0.0.1:1", "127.9.9.9:1", "[::1]:1", "localhost:1"] {
+            assert!(on_loopback(own), "{own}");
+        }
+        for other in ["10.0.0.1:1", "localhost.example:1", "a:1", "[fe80::1]:1"] {
+            assert!(!on_loopback(other), "{other}");
+        }
     }
 
     #[test]

@@ -141,11 +141,14 @@ impl Identity {
         };
         let bad = |why: String| Refused::Sentence(format!("{}: {why}", path.display()));
         let version = serde_json::from_slice::<serde_json::Value>(&text);
-        let version = version.map_err(|error| bad(error.to_string()))?["version"].as_u64();
+        let damaged = |error: serde_json::Error| {
+            bad(format!("damaged, so this master is to be replaced: {error}"))
+        };
+        let version = version.map_err(damaged)?["version"].as_u64();
         if version.is_some_and(|version| version > VERSION.into()) {
             return Err(bad("written by a later release; use that one".to_owned()));
         }
-        serde_json::from_slice(&text).map(Some).map_err(|error| bad(error.to_string()))
+        serde_json::from_slice(&text).map(Some).map_err(damaged)
     }
 
     /// Makes it durable.

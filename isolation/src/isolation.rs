@@ -188,7 +188,10 @@ impl fmt::Display for NotHere {
             }
             Self::Unusable { isolator, why } => write!(f, "isolator {isolator}: {why}"),
             Self::Root(root) => {
-                write!(f, "--cgroups-root `{root}` is not a path below a cgroup hierarchy")
+                write!(
+                    f,
+                    "--cgroups-root `{root}` is not the name of a directory in a cgroup hierarchy"
+                )
             }
         }
     }
@@ -991,7 +994,7 @@ pub(crate) mod tests {
 
     #[test]
     fn a_root_that_leads_out_of_the_hierarchy_is_refused() {
-        for root in ["", "/mesita", "../x", "a/../../b", "."] {
+        for root in ["", "/mesita", "../x", "a/../../b", ".", "a/b"] {
             let options = Options { cgroups_root: root.to_owned(), ..options(None) };
             let refused = Isolation::new(&options, &Fake::v1()).unwrap_err();
             assert_eq!(refused, NotHere::Root(root.to_owned()));

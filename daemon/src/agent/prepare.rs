@@ -5,8 +5,9 @@ use std::fmt;
 use std::fs::{self, File};
 use std::io;
 use std::os::fd::AsFd;
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
-use std::path::{Path, PathBuf};
+use std::path::{Component, Path, PathBuf};
 use std::sync::Arc;
 
 use mesita_core::agent::ledger::Record;
@@ -262,8 +263,12 @@ fn provisioner(
     if let Err(why) = Provisioner::is_possible(keeper) {
         return Ok(Err(why.to_owned()));
     }
-    if !flags.sandbox_directory.starts_with('/') || flags.sandbox_directory.contains('\0') {
-        let why = format!("--sandbox-directory `{}` is no absolute path", flags.sandbox_directory);
+    if !can_be_sandbox(Path::new(&flags.sandbox_directory)) {
+        let why = format!(
+            "--sandbox-directory `{}` is no absolute path where an image has room for it: not `/`, nor below \
+             /dev, /proc or /sys",
+            flags.sandbox_directory
+        );
         return Err(images::Error::Malformed(why));
     }
     let bounds = images::Bounds {
@@ -283,6 +288,16 @@ fn provisioner(
     };
     let sandbox = &flags.sandbox_directory;
     Provisioner::new(store, work_dir, backend, sandbox).map(|one| Ok(Arc::new(one)))
+}
+
+/// True for where a sandbox hides nothing of an image, and is hidden by nothing.
+fn can_be_sandbox(path: &Path) -> bool {
+    let plain = |part| matches!(part, Component::RootDir | Component::Normal(_));
+    path.is_absolute()
+        && path != Path::new("/")
+        && path.components().all(plain)
+        && !path.as_os_str().as_bytes().contains(&0)
+        && !["/dev", "/proc", "/sys"].iter().any(|kernels| path.starts_with(kernels))
 }
 
 fn at(path: &Path) -> impl Fn(io::Error) -> Error + '_ {
@@ -351,4 +366,19 @@ fn with_machine(told: &str, total: u64, work_dir: &Path) -> Result<String, Error
     }
     all.retain(|text| !text.is_empty());
     Ok(all.join(";"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_sandbox_is_put_where_it_hides_nothing_and_is_seen() {
+        for good in ["/mnt/mesos/sandbox", "/sandbox", "/devices"] {
+            assert!(can_be_sandbox(Path::new(good)), "{good}");
+        }
+        for bad in ["", "x", "/", "//", "/proc/x", "/sys", "/dev/shm/x", "/a/../proc", "/a\0b"] {
+            assert!(!can_be_sandbox(Path::new(bad)), "{bad}");
+        }
+    }
 }

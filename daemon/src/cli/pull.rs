@@ -43,16 +43,25 @@ pub(super) fn main(flags: &Pull) -> Result<ExitCode, Failure> {
         givers: Vec::new(),
         turn: 0,
     };
-    let mut failed = false;
+    let mut left = Vec::new();
     for agent in &chosen {
-        let said = match alarm::block_on(pulling.to(agent)) {
-            Ok(said) => said.to_owned(),
+        match alarm::block_on(pulling.to(agent)) {
+            Ok(said) => outln!("{}: {said}", agent.shown),
+            Err(failure) => left.push((agent, failure)),
+        }
+    }
+    // Who could not begin may have it from one that could.
+    let mut failed = false;
+    for (agent, failure) in left {
+        let has_givers = !pulling.givers.is_empty();
+        let again = if has_givers { alarm::block_on(pulling.to(agent)) } else { Err(failure) };
+        match again {
+            Ok(said) => outln!("{}: {said}", agent.shown),
             Err(failure) => {
                 failed = true;
-                format!("FAILED: {}", failure.message)
+                outln!("{}: FAILED: {}", agent.shown, failure.message);
             }
-        };
-        outln!("{}: {said}", agent.shown);
+        }
     }
     Ok(if failed { ExitCode::from(FAILED) } else { ExitCode::SUCCESS })
 }

@@ -244,10 +244,10 @@ pub(crate) struct Holds {
           num_args = 0..=1, default_missing_value = "true", require_equals = true)]
     pub(crate) cgroups_limit_swap: bool,
     /// No task is limited to less memory
-    #[arg(long, value_name = "SIZE", default_value = "1MiB")]
+    #[arg(long, value_name = "SIZE", default_value = "1MiB", value_parser = text::some_size)]
     pub(crate) min_task_mem: Size,
     /// Processes and threads of a task that does not say
-    #[arg(long, value_name = "NUMBER", default_value_t = 1024)]
+    #[arg(long, value_name = "NUMBER", default_value_t = 1024, value_parser = clap::value_parser!(u32).range(1..))]
     pub(crate) task_pids_max: u32,
     #[command(flatten)]
     pub(crate) walls: walls::Walls,

@@ -6,7 +6,7 @@ use clap::{Args, Subcommand};
 
 use super::Where;
 use super::amounts::{Weights, weights};
-use super::text::{Duration, Size};
+use super::text::{Duration, Size, some_size};
 
 /// `mesita deactivate`, `mesita reactivate`
 #[derive(Clone, Debug, Args)]
@@ -41,7 +41,7 @@ pub(crate) struct Pull {
     #[arg(long, value_name = "EXPR")]
     pub(crate) agents: String,
     /// What comes to each of them in a second [default: as much as there is]
-    #[arg(long, value_name = "SIZE")]
+    #[arg(long, value_name = "SIZE", value_parser = some_size)]
     pub(crate) rate: Option<Size>,
 }
 

@@ -131,6 +131,14 @@ impl fmt::Display for Size {
     }
 }
 
+/// A size that is one: what bounds nothing is left away.
+pub(crate) fn some_size(text: &str) -> Result<Size, String> {
+    match text.parse::<Size>()? {
+        Size { bytes: 0 } => Err("expected more than nothing".to_owned()),
+        size => Ok(size),
+    }
+}
+
 /// A name of a host, which is told to people, in addresses of pages and to other machines.
 pub(crate) fn hostname(text: &str) -> Result<String, String> {
     let bad = |c: char| c.is_control() || c.is_whitespace() || c == '/';
@@ -172,6 +180,15 @@ fn shown(value: u64, units: &[(&[&str], u64)], f: &mut fmt::Formatter<'_>) -> fm
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_bound_of_nothing_is_none() {
+        assert_eq!(some_size("1B").map(|size| size.bytes), Ok(1));
+        for none in ["0", "0B", "0GiB"] {
+            assert_eq!(some_size(none).map(drop), Err("expected more than nothing".to_owned()));
+        }
+        assert!(some_size("much").unwrap_err().contains("64MiB"));
+    }
 
     #[test]
     fn durations_are_read_as_mesos_reads_them() {

@@ -10,7 +10,7 @@ use mesita_isolation::Options;
 use mesita_isolation::isolators::{Capabilities, Io, ProjectRange, Range};
 use mesita_isolation::sys::{Device, DeviceKind};
 
-use super::text::{Duration, Size};
+use super::text::{Duration, Size, some_size};
 
 /// Limits and walls of every task.
 #[derive(Clone, Debug, Args)]
@@ -75,10 +75,10 @@ pub(crate) struct Walls {
     #[arg(long, value_name = "SIZE")]
     pub(crate) egress_rate_limit_per_container: Option<Size>,
     /// The most that a task reads from each disk in a second [default: no limit]
-    #[arg(long, value_name = "SIZE")]
+    #[arg(long, value_name = "SIZE", value_parser = some_size)]
     pub(crate) task_io_read: Option<Size>,
     /// The most that it writes to each [default: no limit]
-    #[arg(long, value_name = "SIZE")]
+    #[arg(long, value_name = "SIZE", value_parser = some_size)]
     pub(crate) task_io_write: Option<Size>,
 }
 

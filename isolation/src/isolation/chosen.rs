@@ -28,8 +28,8 @@ impl Tried {
     pub(super) fn new(options: &Options, sys: &dyn Sys) -> Result<Self, NotHere> {
         let root = Path::new(&options.cgroups_root);
         let mut parts = root.components();
-        let below = parts.all(|part| matches!(part, Component::Normal(_)));
-        if !below || options.cgroups_root.is_empty() {
+        let is_name = matches!((parts.next(), parts.next()), (Some(Component::Normal(_)), None));
+        if !is_name {
             return Err(NotHere::Root(options.cgroups_root.clone()));
         }
         let entries = chosen(options)?;

@@ -30,6 +30,7 @@ use crate::conn::{Conn, Ends, Pipe, Writing};
 use crate::doors::Caller;
 use crate::machines::fresh::session_us;
 use crate::port::with_refs;
+use crate::set::join::shown;
 use crate::{alarm, clock, random};
 use mesita_isolation::keeper::protocol::Request;
 
@@ -267,7 +268,13 @@ impl AgentNode {
         *self.leader.borrow_mut() = Some(address.to_owned());
         self.has_joined();
         self.ask_for_key();
-        log::info!("registered with the master at {address}");
+        let node = if self.work_dir.join("meta/joined").exists() {
+            // As `mesita node ls` shows it.
+            format!(" as node {}", shown(&self.own.borrow().key))
+        } else {
+            String::new()
+        };
+        log::info!("registered with the master at {address}{node}");
         let timeout_us = self.timeout_us.get();
         // A third, not quite: two pings may be lost, and an idle node wakes up less than once a
         // second for it.

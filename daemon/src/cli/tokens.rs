@@ -2,7 +2,7 @@
 
 use std::process::ExitCode;
 
-use mesita_core::wire::svc::{Keep, Stream};
+use mesita_core::wire::svc::{Keep, Rows, Stream};
 use serde_json::{Value, json};
 
 use super::leader::Leader;
@@ -89,49 +89,98 @@ fn revoke_token(flags: &TokenOf) -> Result<ExitCode, Failure> {
     Ok(ExitCode::SUCCESS)
 }
 
-fn list_nodes(flags: &Ls) -> Result<ExitCode, Failure> {
-    let mut rows = Vec::new();
-    for (_, _, value) in all(&flags.at, NODES)? {
-        for node in read::<Vec<Node>>(&value).unwrap_or_default() {
-            rows.push(json!({
-                "key": &fingerprint(&node.key)[..SHOWN],
-                "state": node.state.to_string(),
-                "token": format!("{:08x}", node.token),
-            }));
-        }
+/// A node as people tell it from others.
+struct Named {
+    key: String,
+    node: Node,
+    /// What an agent calls its host, and the agent's id.
+    hostname: Value,
+    agent: Value,
+    /// Where it is reached.
+    address: Value,
+}
+
+/// A value of nodes, with its name and version.
+type Stored = (String, u64, Vec<Named>);
+
+impl Named {
+    fn new(node: &Node, of: &[Value]) -> Self {
+        let key = fingerprint(&node.key)[..SHOWN].to_owned();
+        let row = of.iter().find(|row| row["key"] == key.as_str()).unwrap_or(&Value::Null);
+        let told = |name: &str| match row[name].as_str() {
+            None | Some("") => Value::Null,
+            Some(text) => text.into(),
+        };
+        let [hostname, address] = ["hostname", "address"].map(told);
+        // A master has a number.
+        let agent = if row["id"].is_string() { row["id"].clone() } else { Value::Null };
+        Self { key, node: *node, hostname, agent, address }
     }
-    show(flags.json, &rows, ["key", "state", "token"]);
+
+    fn json(&self) -> Value {
+        let Self { key, node, hostname, agent, address } = self;
+        json!({
+            "key": key,
+            "state": node.state.to_string(),
+            "hostname": hostname,
+            "address": address,
+            "agent": agent,
+            "token": format!("{:08x}", node.token),
+        })
+    }
+
+    /// By its key, the id of its agent, or the host, which a node that was revoked may have had before.
+    fn is(&self, name: &str) -> bool {
+        let by_host = self.node.state != NodeState::Revoked && self.hostname == name;
+        by_host || self.agent == name || name.len() >= DIGITS_MIN && self.key.starts_with(name)
+    }
+}
+
+/// All nodes that have joined, with what agents and masters say of themselves.
+fn all_nodes(at: &Where) -> Result<Vec<Stored>, Failure> {
+    let rows = |of: Rows| alarm::block_on(ask::rows(at, Stream::Rows { of }));
+    let of = [rows(Rows::Agents)?, rows(Rows::Masters)?].concat();
+    let nodes = |value: &[u8]| {
+        let nodes = read::<Vec<Node>>(value).unwrap_or_default();
+        nodes.iter().map(|node| Named::new(node, &of)).collect()
+    };
+    let all = all(at, NODES)?.into_iter();
+    Ok(all.map(|(name, version, value)| (name, version, nodes(&value))).collect())
+}
+
+fn list_nodes(flags: &Ls) -> Result<ExitCode, Failure> {
+    let all = all_nodes(&flags.at)?;
+    let rows: Vec<Value> =
+        all.iter().flat_map(|(_, _, nodes)| nodes).map(|node| node.json()).collect();
+    show(flags.json, &rows, ["key", "state", "hostname", "address", "agent", "token"]);
     Ok(ExitCode::SUCCESS)
 }
 
 fn revoke_node(flags: &NodeOf) -> Result<ExitCode, Failure> {
-    if flags.key.len() < DIGITS_MIN {
-        let why = format!("give at least {DIGITS_MIN} digits of what `mesita node ls` shows");
-        return Err(Failure::new(USAGE, why));
-    }
-    let values = all(&flags.at, NODES)?;
-    let is = |node: &Node| fingerprint(&node.key).starts_with(&flags.key);
-    let nodes = |value: &[u8]| read::<Vec<Node>>(value).unwrap_or_default();
-    let count: usize = values
-        .iter()
-        .map(|(_, _, value)| nodes(value).iter().filter(|node| is(node)).count())
-        .sum();
+    let said = &flags.node;
+    let all = all_nodes(&flags.at)?;
+    let count = all.iter().flat_map(|(_, _, nodes)| nodes).filter(|node| node.is(said)).count();
     if count != 1 {
-        let why = format!("`{}` names {count} nodes: `mesita node ls` shows them", flags.key);
+        let short = if said.len() < DIGITS_MIN {
+            format!("; of a key give at least {DIGITS_MIN} digits")
+        } else {
+            String::new()
+        };
+        let why = format!("`{said}` names {count} nodes: `mesita node ls` shows them{short}");
         return Err(Failure::plain(why));
     }
-    let mut was_master = false;
-    for (name, version, value) in values {
-        let mut nodes = nodes(&value);
-        let Some(node) = nodes.iter_mut().find(|node| is(node)) else { continue };
-        was_master = node.state == NodeState::Master;
-        node.state = NodeState::Revoked;
-        let value = kept(&nodes);
+    for (name, version, nodes) in all {
+        let Some(which) = nodes.iter().position(|node| node.is(said)) else { continue };
+        let mut kept_nodes: Vec<Node> = nodes.iter().map(|named| named.node).collect();
+        let was = std::mem::replace(&mut kept_nodes[which].state, NodeState::Revoked);
+        let value = kept(&kept_nodes);
         asked(&flags.at, NODES, &name, Keep::Put { value: &value, expected: Some(version) })?;
-    }
-    if was_master {
-        errln!("the node was a master: `mesita masters remove` takes its vote, if it has one.");
-        left::told(&flags.at);
+        let Named { key, hostname, agent, .. } = &nodes[which];
+        errln!("node {key} is revoked: host {}, agent {}", text(hostname), text(agent));
+        if was == NodeState::Master {
+            errln!("the node was a master: `mesita masters remove` takes its vote, if it has one.");
+            left::told(&flags.at);
+        }
     }
     Ok(ExitCode::SUCCESS)
 }

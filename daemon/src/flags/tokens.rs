@@ -81,6 +81,7 @@ pub(crate) enum Nodes {
 pub(crate) struct NodeOf {
     #[command(flatten)]
     pub(crate) at: Where,
-    /// The node's key as `mesita node ls` shows it, or at least 8 digits of it
-    pub(crate) key: String,
+    /// Which, as `mesita node ls` shows it: its key, or at least 8 digits of that, the id of its agent, or its
+    /// host name where no other node has it
+    pub(crate) node: String,
 }

@@ -132,7 +132,7 @@ impl MasterNode {
         {
             let nonces = [peer.nonce, nonce];
             let shown = Shown { principal, proof, nonces, role: peer.role };
-            if let Some(joined) = self.join(&shown, proved).await {
+            if let Some(joined) = self.join(&shown, proved, ends).await {
                 return joined.map_err(|why| {
                     access.count_refused();
                     (Parting::Denied, why)

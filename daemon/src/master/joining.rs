@@ -25,9 +25,9 @@ use crate::access::tokens::{
     credential, kept, read,
 };
 use crate::access::{Shown, proves};
-use crate::conn::Conn;
 use crate::conn::hello::Peer;
 use crate::conn::streams::{Streams, refuse};
+use crate::conn::{Conn, Ends};
 use crate::doors::{Caller, NODE};
 use crate::set::cells::{Name, Stored};
 use crate::set::join::fingerprint;
@@ -87,9 +87,10 @@ impl MasterNode {
         &self,
         shown: &Shown<'_>,
         proved: Option<&[u8; 32]>,
+        ends: &Ends,
     ) -> Option<Result<Caller, String>> {
         let id = shown.principal.strip_prefix(TOKEN)?;
-        let done = self.join_now(id, shown, proved);
+        let done = self.join_now(id, shown, proved, ends);
         let who = proved.map(|key| format!("{NODE}{}", &fingerprint(key)[..SHOWN]));
         let why = done.as_ref().err().map(String::as_str);
         match why {
@@ -108,6 +109,7 @@ impl MasterNode {
         id: &str,
         shown: &Shown<'_>,
         proved: Option<&[u8; 32]>,
+        ends: &Ends,
     ) -> Result<Caller, String> {
         let key = proved.ok_or("a node joins by TLS: say https://HOST:PORT of the masters")?;
         let (number, token) = self.token_of(id, shown).ok_or(UNKNOWN)?;
@@ -146,7 +148,7 @@ impl MasterNode {
         let node = Node { key: *key, state, token: number };
         self.keep_among(NODES, NODES_EACH, |of: &Node| of.key == *key, node)?;
         self.keep_value(name, &kept(&Token { uses: token.uses - 1, left_us, ..token }))?;
-        log::info!("node {} joins by token {id}", &fingerprint(key)[..SHOWN]);
+        log::info!("node {} joins by token {id} from {}", &fingerprint(key)[..SHOWN], ends.peer());
         Ok(caller(key))
     }
 

@@ -1,5 +1,6 @@
 //! Streams that clients open: a task's output, which its agent has, and the catalog's rows.
 
+use std::collections::BTreeMap;
 use std::rc::Rc;
 
 use mesita_core::acls::Action;
@@ -7,7 +8,7 @@ use mesita_core::doors::Rights;
 use mesita_core::wire::hello::Role;
 use mesita_core::wire::svc::{CloseReason, LogsOf, Rows, Stream, Svc};
 use mesita_core::wire::{AgentId, FrameworkId, Head};
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use super::MasterNode;
 use crate::access::denied as access_denied;
@@ -68,7 +69,19 @@ impl MasterNode {
                 } else {
                     Vec::new()
                 };
-                self.tasks.go(send_rows(handle, tables, of, more));
+                let nodes = match of {
+                    Rows::Agents => self.set().map(|set| set.nodes_of_agents()),
+                    Rows::Tasks
+                    | Rows::Frameworks
+                    | Rows::Completed
+                    | Rows::Quotas
+                    | Rows::Weights
+                    | Rows::Machines
+                    | Rows::Masters
+                    | Rows::Audit => None,
+                };
+                let nodes = nodes.unwrap_or_default();
+                self.tasks.go(send_rows(handle, tables, of, nodes, more));
             }
             Stream::Explain { framework, agent, need, attributes } => {
                 let Some(me) = self.me.upgrade() else { return };
@@ -199,9 +212,9 @@ impl MasterNode {
 }
 
 /// Sends a table as lines of JSON, as it was when it was asked for.
-async fn send_rows(handle: Handle, tables: Tables, of: Rows, more: Vec<Value>) {
+async fn send_rows(handle: Handle, tables: Tables, of: Rows, nodes: Nodes, more: Vec<Value>) {
     let mut text = Vec::new();
-    for row in rows(&tables, of).chain(more) {
+    for row in rows(&tables, of, &nodes).chain(more) {
         text.extend_from_slice(row.to_string().as_bytes());
         text.push(b'\n');
         if text.len() >= GATHER {
@@ -216,14 +229,24 @@ async fn send_rows(handle: Handle, tables: Tables, of: Rows, more: Vec<Value>) {
     }
 }
 
+/// What `mesita node ls` calls the nodes of agents.
+type Nodes = BTreeMap<AgentId, String>;
+
 /// A table as JSON objects.
-pub(crate) fn rows(tables: &Tables, of: Rows) -> Box<dyn Iterator<Item = Value> + '_> {
+fn rows<'t>(
+    tables: &'t Tables,
+    of: Rows,
+    nodes: &'t Nodes,
+) -> Box<dyn Iterator<Item = Value> + 't> {
     match of {
         Rows::Tasks => Box::new(tables.tasks.iter().map(|(_, task)| tables.task_json(task))),
         Rows::Agents => {
             let used = tables.used();
             Box::new(tables.agents.iter().map(move |(id, agent)| {
-                tables.agent_json(id, agent, used.get(&id).unwrap_or(&Used::default()))
+                let none = Used::default();
+                let mut row = tables.agent_json(id, agent, used.get(&id).unwrap_or(&none));
+                row["key"] = json!(nodes.get(&agent.id));
+                row
             }))
         }
         Rows::Frameworks => Box::new(

@@ -27,6 +27,11 @@ pub(crate) fn fingerprint(key: &[u8; 32]) -> String {
     Sha256::digest(key).iter().fold(String::new(), |text, byte| format!("{text}{byte:02x}"))
 }
 
+/// As much of it as people are shown of a node.
+pub(crate) fn shown(key: &[u8; 32]) -> String {
+    fingerprint(key)[..SHOWN].to_owned()
+}
+
 /// Whose key nobody has: it asks to follow to be turned away, and is no news.
 pub(super) const NOBODY: [u8; 32] = [0; 32];
 /// How often a master is asked whether datagrams reach it, and how long each answer is waited for, in µs.

@@ -14,16 +14,17 @@ use mesita_core::limits::MASTERS_TEXT_MAX;
 use mesita_core::master;
 use mesita_core::registry::body::Shape;
 use mesita_core::registry::meta::{Member, bit};
-use mesita_core::registry::rows::Row;
+use mesita_core::registry::rows::{Admission, Row};
 use mesita_core::registry::store::{Facts, Save};
 use mesita_core::time::Time;
 use mesita_core::wire::gossip::{Bootstrap, Digest, Envelope, Gossip, Table};
-use mesita_core::wire::{BodyRef, Fence, Head, decode};
+use mesita_core::wire::{AgentId, BodyRef, Fence, Head, decode};
 use smol::Async;
 
 use super::begin::Begun;
 use super::bootstrap::Identity;
 use super::cells::{self, Cells, Name, Stored};
+use super::join::shown;
 use super::kept::{About, Rows};
 use super::origin::Origin;
 use super::parts::{Narrow, Wholes, parts};
@@ -863,6 +864,16 @@ impl SetNode {
     /// True when something of that is kept.
     pub(crate) fn has(&self, about: &About) -> bool {
         self.rows.borrow().has(about)
+    }
+
+    /// What `mesita node ls` calls those nodes whose agents are kept, by the agents' ids. O(rows).
+    pub(crate) fn nodes_of_agents(&self) -> BTreeMap<AgentId, String> {
+        let rows = self.rows.borrow();
+        let named = |row: Row<'_>| {
+            let Row::Agent(Admission { agent, key, .. }) = row else { return None };
+            Some((agent, shown(&key)))
+        };
+        rows.all().filter_map(named).collect()
     }
 
     /// All that is kept from now on belongs together, until it is let go.

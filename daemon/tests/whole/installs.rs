@@ -73,6 +73,52 @@ fn an_image_gets_both_daemons_and_loses_them_one_by_one() {
 }
 
 #[test]
+fn a_program_that_was_there_before_stays_when_the_services_go() {
+    let world = World::new();
+    let root = world.path("root");
+    // As a tarball leaves it.
+    let unpacked = ["usr/local/bin/mesita", "usr/local/share/man/man1/mesita.1"];
+    let unpack = |which: &[&str]| {
+        for name in which {
+            fs::create_dir_all(root.join(name).parent().unwrap()).unwrap();
+            fs::write(root.join(name), "before").unwrap();
+        }
+    };
+    let install = |daemon: &str| {
+        let words = [daemon, "--init=systemd", "--", "--master=a:1"];
+        let said = install(&world, &root, &words[..if daemon == "agent" { 4 } else { 2 }]);
+        assert_eq!(said.status, 0, "{}", said.err);
+    };
+    let gone = |daemon| {
+        let said = self::install(&world, &root, &[daemon, "--uninstall"]);
+        assert_eq!(said.status, 0, "{}", said.err);
+        said.out
+    };
+    unpack(&unpacked);
+    install("agent");
+    install("master");
+    // What runs is of one release.
+    assert_ne!(fs::read(root.join(unpacked[0])).unwrap(), b"before");
+    gone("agent");
+    assert!(root.join("etc/mesita/master.toml").exists(), "{:?}", names(&root));
+    install("agent");
+    gone("master");
+    assert!(gone("agent").contains("left"), "it is said that the program stays");
+    assert_eq!(names(&root), unpacked);
+    gone("agent");
+    assert_eq!(names(&root), unpacked);
+    // Where none was there, it goes with what brought it, also when it was brought anew.
+    fs::remove_file(root.join(unpacked[0])).unwrap();
+    install("agent");
+    install("agent");
+    install("master");
+    gone("agent");
+    gone("master");
+    assert_eq!(names(&root), unpacked[1..]);
+    world.nothing_is_left();
+}
+
+#[test]
 fn what_init_prints_for_cloud_init_makes_a_machine_an_agent() {
     let world = World::new();
     let (directory, root) = (world.path("shop"), world.path("root"));

@@ -189,7 +189,11 @@ fn two_masters_join_by_one_token_and_the_set_goes_on_without_its_leader() {
         assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600, "{path:?}");
     }
     // A master goes by the roster before its key does.
-    let key = nodes.iter().find(|row| row["state"] == "master").unwrap()["key"].clone();
+    let address = shop.address(second);
+    let address = address.trim_start_matches("https://");
+    let of_master = nodes.iter().find(|row| row["address"] == address).unwrap();
+    assert_eq!(of_master["state"], "master", "{nodes:?}");
+    let key = of_master["key"].clone();
     let said = shop.told(&["node", "revoke", key.as_str().unwrap()]);
     assert!(said.status != 0 && said.err.contains("mesita masters remove"), "{}", said.err);
 

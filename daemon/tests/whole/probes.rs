@@ -15,13 +15,15 @@
 //! | 55 an offer accepted twice, of another, of before, and for more | `offers_are_answered_once..` |
 //! | 56 certificates of others, and out of date | `certificates_of_others..`, `certificates_that_are_out_of_date..` |
 //! | 57 digests that are forged, flipped or said again | `digests_that_are_forged_or_said_again..` |
+//! | 57 a conversation that was listened to, said again | `what_was_heard_on_the_wire..` |
 //! | 58 tokens of before | `tokens_of_before..` |
 //! | 59 what is another role's | `what_is_another_roles..` |
 //! | 60 the id of another executor | `an_executor_is_nobody_but_itself` |
 
 use std::fs;
 use std::io::{Read, Write};
-use std::net::{TcpStream, UdpSocket};
+use std::net::{Shutdown, TcpListener, TcpStream, UdpSocket};
+use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
@@ -471,6 +473,64 @@ fn digests_that_are_forged_or_said_again_elect_nobody() {
     set.restart(one);
     assert_eq!(set.leader(), leader);
     set.stop();
+    world.nothing_is_left();
+}
+
+/// Passes the next connection on to a master, and keeps all that is said to it.
+fn listened(port: u16) -> (String, JoinHandle<Vec<u8>>) {
+    let listener = TcpListener::bind(("127.0.0.1", 0)).unwrap();
+    let at = listener.local_addr().unwrap().to_string();
+    let heard = std::thread::spawn(move || {
+        let (mut near, _) = listener.accept().unwrap();
+        let mut far = connect(port);
+        let (mut answers, mut back) = (far.try_clone().unwrap(), near.try_clone().unwrap());
+        let answering = std::thread::spawn(move || {
+            let _ = std::io::copy(&mut answers, &mut back);
+            let _ = back.shutdown(Shutdown::Both);
+        });
+        let (mut heard, mut some) = (Vec::new(), [0; 4096]);
+        while let Ok(len @ 1..) = near.read(&mut some) {
+            heard.extend_from_slice(&some[..len]);
+            far.write_all(&some[..len]).unwrap();
+        }
+        let _ = far.shutdown(Shutdown::Both);
+        answering.join().unwrap();
+        heard
+    });
+    (at, heard)
+}
+
+/// Where a master is reached in the clear, whoever listens in has a hello, the proof of a secret, and what
+/// was asked then, byte for byte: a proof is over what both ends have drawn for one connection.
+#[test]
+fn what_was_heard_on_the_wire_and_is_said_again_does_nothing() {
+    let world = World::new();
+    let known = credentials(&world);
+    let master = world.master(&[&[&*known], &EVERYBODY[..]].concat());
+    let ops = format!("--credential={}", credential(&world, "ops").1);
+    let told = |words: &[&str], at: &str| world.told(&[words, &[&*ops, "--master", at]].concat());
+    let put = ["store", "put", "heard", "value"];
+    let (at, heard) = listened(master.port);
+    let said = told(&put, &at);
+    assert_eq!(said.status, 0, "{}", said.err);
+    let heard = heard.join().unwrap();
+    let has =
+        |bytes: &[u8], words: &str| bytes.windows(words.len()).any(|some| some == words.as_bytes());
+    assert!(has(&heard, "ops") && has(&heard, "value"), "all of it was heard");
+    assert!(!has(&heard, "planted"), "no secret was");
+    let kept = || told(&["store", "get", "heard"], &master.address());
+    assert_eq!(kept().out.trim(), "value");
+    let said = told(&["store", "rm", "heard"], &master.address());
+    assert_eq!(said.status, 0, "{}", said.err);
+    for _ in 0..3 {
+        let answer = answer_of(master.port, &heard);
+        assert!(has(&answer, "asks for a credential that it knows"), "{answer:?}");
+        assert_ne!(kept().status, 0, "it was done again");
+    }
+    // Whoever has the secret does it again.
+    let said = told(&put, &master.address());
+    assert_eq!(said.status, 0, "{}", said.err);
+    master.stop();
     world.nothing_is_left();
 }
 

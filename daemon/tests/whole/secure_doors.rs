@@ -7,7 +7,7 @@ use crate::network::{cable, or_skipped, start};
 use crate::world::{Agent, Master, Said, World, eventually, needs_root};
 
 /// What curl says of a URL, and its status.
-fn curl(world: &World, wrapper: &[&str], arguments: &[&str]) -> Said {
+pub(crate) fn curl(world: &World, wrapper: &[&str], arguments: &[&str]) -> Said {
     let (program, before) = match wrapper {
         [] => ("curl", &[][..]),
         all => (all[0], &all[1..]),

@@ -296,6 +296,69 @@ fn a_node_that_was_revoked_is_spoken_with_no_more() {
 }
 
 #[test]
+fn boards_that_joined_by_one_token_are_told_apart_and_revoked_by_what_they_are_called() {
+    let world = World::new();
+    let authority = Authority::new(&world, "ca");
+    let (mut master, _) = master(&world, &authority);
+    let text = token(&master, &world, &["--uses", "3"]);
+    let mut boards = ["zero", "zero", "stolen"].map(|name| {
+        let host = format!("--hostname={name}");
+        let mut board = agent(&world, &master, &["--join", &text, &host]);
+        board.start();
+        board.process().says("registered with the master");
+        board
+    });
+    let row = |board: &Agent<'_>| {
+        let said = board.process().err();
+        let key = said.split(" as node ").nth(1).and_then(|rest| rest.split_whitespace().next());
+        let key = key.unwrap_or_else(|| panic!("it says which node it is: {said}")).to_owned();
+        let rows = listed(&master, &world, "node");
+        assert_eq!(rows.len(), 3, "{rows:?}");
+        let row = rows.iter().find(|row| row["key"] == key.as_str()).cloned();
+        row.unwrap_or_else(|| panic!("{key} in {rows:?}"))
+    };
+    let rows = boards.each_ref().map(row);
+    let of = |name: &str| rows.iter().map(|row| row[name].clone()).collect::<Vec<_>>();
+    assert_eq!(of("hostname"), ["zero", "zero", "stolen"]);
+    let told = world.told(&["ps", "--agents", "--json", "--master", &master.address()]).out;
+    for agent in of("agent") {
+        assert!(told.contains(&format!("\"id\":{agent}")), "{agent}: {told}");
+    }
+    let said = master.process().err();
+    assert_eq!(said.matches(" from 127.0.0.1:").count(), 3, "{said}");
+    let at = master.address();
+    let revoke = |name: &str| world.told(&["node", "revoke", name, "--master", &at]);
+    let said = revoke("zero");
+    assert!(said.status != 0 && said.err.contains("`zero` names 2 nodes"), "{}", said.err);
+    let said = revoke("stolen");
+    let key = rows[2]["key"].as_str().unwrap();
+    assert!(said.status == 0 && said.err.contains(key), "{}", said.err);
+    boards[2].process().says("this node was revoked");
+    boards[2].kill();
+    // Also by what a master knows that was not there when they came.
+    boards.iter_mut().take(2).for_each(Agent::kill);
+    master.kill();
+    master.start();
+    let again = listed(&master, &world, "node");
+    let second = again.iter().find(|row| row["key"] == rows[1]["key"]).unwrap();
+    assert_eq!((&second["hostname"], &second["agent"]), (&rows[1]["hostname"], &rows[1]["agent"]));
+    let said = revoke(rows[1]["agent"].as_str().unwrap());
+    assert_eq!(said.status, 0, "{}", said.err);
+    boards[1].start();
+    boards[1].process().says("this node was revoked");
+    boards[1].kill();
+    // Of what it was called one is left, which the others are no more.
+    let said = revoke("zero");
+    assert_eq!(said.status, 0, "{}", said.err);
+    boards[0].start();
+    boards[0].process().says("this node was revoked");
+    boards[0].kill();
+    let said = revoke("zero");
+    assert!(said.status != 0 && said.err.contains("`zero` names 0 nodes"), "{}", said.err);
+    master.stop();
+}
+
+#[test]
 fn what_a_leader_has_counted_and_let_in_its_successor_knows() {
     let world = World::new();
     let authority = Authority::new(&world, "ca");

@@ -14,10 +14,14 @@ use std::process::ExitCode;
 
 use self::services::Service;
 use super::{Failure, USAGE, WORK_DIRS, agent, master};
-use crate::flags::{Command, Daemon, Install, file};
+use crate::flags::{Command, Daemon, Init, Install, file};
 
 /// Where a package puts the program, and where this does where there is none.
 const PROGRAMS: [&str; 2] = ["/usr/bin/mesita", "/usr/local/bin/mesita"];
+/// Where both daemons have their flags.
+const FILES: &str = "/etc/mesita";
+/// There while the second of the programs is one that this has not brought.
+const NOTE: &str = "/etc/mesita/program";
 
 /// Below the root of a machine: of this one, or of one that will be.
 struct Place<'f> {
@@ -38,7 +42,13 @@ impl Place<'_> {
 
     /// The file with the daemon's flags.
     fn config(&self) -> String {
-        format!("/etc/mesita/{}.toml", self.daemon.name())
+        format!("{FILES}/{}.toml", self.daemon.name())
+    }
+
+    /// The services of a daemon that are there.
+    fn services(&self, daemon: Daemon) -> Vec<Service> {
+        let all = [Init::Systemd, Init::Openrc].map(|init| Service { init, daemon });
+        all.into_iter().filter(|one| self.at(&one.file()).exists()).collect()
     }
 }
 
@@ -118,11 +128,16 @@ fn judge(place: &Place<'_>, given: &[(String, String)]) -> Result<(), Failure> {
 /// The program of that machine: the one of its package, else this one, which is copied.
 fn program(place: &Place<'_>) -> Result<&'static str, Failure> {
     let [packaged, ours] = PROGRAMS;
+    let to = place.at(ours);
+    let begins = [Daemon::Master, Daemon::Agent].map(|daemon| place.services(daemon).is_empty());
+    if to.exists() && begins == [true, true] {
+        let note = format!("{ours} was here before: `mesita install --uninstall` leaves it\n");
+        write(&place.at(NOTE), &note, 0o644)?;
+    }
     if place.at(packaged).exists() {
         return Ok(packaged);
     }
     let this = Path::new("/proc/self/exe");
-    let to = place.at(ours);
     let same =
         fs::canonicalize(this).ok().is_some_and(|this| Some(this) == fs::canonicalize(&to).ok());
     if !same {

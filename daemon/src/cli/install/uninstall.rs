@@ -10,10 +10,9 @@ use mesita_isolation::keeper;
 use mesita_isolation::keeper::protocol::{Held, Reply, Request};
 use mesita_isolation::tree;
 
-use super::services::Service;
-use super::{PROGRAMS, Place, failed};
+use super::{FILES, NOTE, PROGRAMS, Place, failed};
 use crate::cli::Failure;
-use crate::flags::{Daemon, Init};
+use crate::flags::Daemon;
 
 /// How long tasks may take to be gone once they are killed.
 const KILL: Duration = Duration::from_secs(20);
@@ -21,9 +20,8 @@ const KILL: Duration = Duration::from_secs(20);
 /// Removes all that `install` wrote; that something is not there is what was wanted.
 pub(super) fn all(place: &Place<'_>, purge: bool) -> Result<(), Failure> {
     let (work_dir, token) = (work_dir(place), token(place));
-    let services = [Init::Systemd, Init::Openrc].map(|init| Service { init, daemon: place.daemon });
-    let there: Vec<Service> =
-        services.into_iter().filter(|one| place.at(&one.file()).exists()).collect();
+    let there = place.services(place.daemon);
+    let had_some = !there.is_empty();
     if place.is_here() {
         there.iter().for_each(|service| service.stop());
         if place.daemon == Daemon::Agent {
@@ -41,12 +39,30 @@ pub(super) fn all(place: &Place<'_>, purge: bool) -> Result<(), Failure> {
     }
     remove(&place.at(&place.config()))?;
     token.map_or(Ok(()), |token| remove(&token))?;
-    // What is not empty has the other daemon's.
-    let _ = fs::remove_dir(place.at("/etc/mesita"));
-    if !place.at("/etc/mesita").exists() {
-        remove(&place.at(PROGRAMS[1]))?;
-    }
+    program(place, had_some)?;
     data(&work_dir, purge)
+}
+
+/// The program, with the last of what needs it, unless it was there before. `had_some`: what is gone was
+/// there until now.
+fn program(place: &Place<'_>, had_some: bool) -> Result<(), Failure> {
+    let (files, note, program) = (place.at(FILES), place.at(NOTE), place.at(PROGRAMS[1]));
+    let is_last = match fs::read_dir(&files) {
+        // What else is there is the other daemon's, or an operator's.
+        Ok(mut left) => left.all(|file| file.is_ok_and(|file| file.path() == note)),
+        Err(_) => had_some,
+    };
+    if !is_last {
+        return Ok(());
+    }
+    if note.exists() {
+        outln!("mesita: left {}, which was there before", program.display());
+    } else {
+        remove(&program)?;
+    }
+    remove(&note)?;
+    let _ = fs::remove_dir(files);
+    Ok(())
 }
 
 /// The work directory, which nobody can make again.
@@ -76,7 +92,7 @@ fn flags(place: &Place<'_>) -> toml::Table {
 fn token(place: &Place<'_>) -> Option<PathBuf> {
     let table = flags(place);
     let path = table.get("join")?.as_str()?;
-    let is_ours = Path::new(path).parent() == Some(Path::new("/etc/mesita"));
+    let is_ours = Path::new(path).parent() == Some(Path::new(FILES));
     is_ours.then(|| place.at(path))
 }
 

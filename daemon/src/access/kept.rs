@@ -7,7 +7,7 @@
 use std::collections::BTreeMap;
 
 use mesita_core::acls::Action;
-use mesita_core::doors::Rights;
+use mesita_core::doors::{self, Rights, is_root, same_user};
 use mesita_core::wire::check_role;
 use serde::{Deserialize, Serialize};
 
@@ -42,7 +42,7 @@ pub(crate) struct Terms {
 impl Terms {
     /// Its tasks may be root's, by whatever name.
     pub(crate) fn has_root(&self) -> bool {
-        self.users.iter().any(|user| user == "root" || user == "0")
+        self.users.iter().any(|user| is_root(user))
     }
 
     /// Refuses roles and users that nobody has.
@@ -67,7 +67,8 @@ impl Terms {
 /// True for what may be called a user: passwd(5) parts its fields by colons.
 fn is_user(name: &str) -> bool {
     let fits = |byte: u8| byte.is_ascii_graphic() && byte != b':' && byte != b'/' || byte >= 0x80;
-    !name.is_empty() && name.len() <= USER_MAX && !name.starts_with('-') && name.bytes().all(fits)
+    let fits = !name.is_empty() && name.len() <= USER_MAX && name.bytes().all(fits);
+    fits && !name.starts_with('-') && doors::is_user(name)
 }
 
 /// A principal that is kept, or is in the file of `--credentials`.
@@ -120,9 +121,9 @@ impl Principal {
         if OF_ROLES.contains(&action) {
             object.is_some_and(|role| roles.iter().any(|of| covers(of, role)))
         } else if OF_USERS.contains(&action) && users.is_empty() {
-            object != Some("root") && object != Some("0")
+            object.is_none_or(|user| !is_root(user) && doors::is_user(user))
         } else if OF_USERS.contains(&action) {
-            object.is_some_and(|user| users.iter().any(|of| of == user))
+            object.is_some_and(|user| users.iter().any(|of| same_user(of, user)))
         } else if action == Action::RegisterAgent {
             *agent
         } else if OF_ITS_OWN.contains(&action) {
@@ -185,7 +186,7 @@ mod tests {
         for bad in ["", "a//b", "a/", "/a", "-a", "a b", "//%", "a/../b"] {
             assert!(terms(&[bad], &[]).unwrap_err().contains("is no role"), "{bad}");
         }
-        for bad in ["", "no such:user", "a b", "a:b", "a/b", "-a", "a\n"] {
+        for bad in ["", "no such:user", "a b", "a:b", "a/b", "-a", "a\n", "00", "+0", "033"] {
             assert!(terms(&[], &[bad]).unwrap_err().contains("is no user"), "{bad}");
         }
     }
@@ -203,6 +204,8 @@ mod tests {
             (Action::RunTask, Some("nobody"), true),
             (Action::RunTask, Some("root"), false),
             (Action::RunTask, Some("0"), false),
+            (Action::RunTask, Some("00"), false),
+            (Action::RunTask, Some("+0"), false),
             (Action::TeardownFramework, Some("web"), true),
             (Action::TeardownFramework, Some("db"), false),
             (Action::TeardownFramework, None, false),
@@ -224,6 +227,7 @@ mod tests {
         let ops = principal(r#"{"secret": "s", "operate": true, "users": ["root", "pi"]}"#);
         assert!(ops.may(Action::UpdateQuota, Some("any")) && ops.may(Action::ChangeMasters, None));
         assert!(ops.may(Action::RunTask, Some("root")) && !ops.may(Action::RunTask, Some("www")));
+        assert!(ops.may(Action::RunTask, Some("0")) && !ops.may(Action::RunTask, Some("00")));
         assert!(!ops.may(Action::RegisterFramework, Some("*")), "an operator has no role by that");
         assert!(!ops.may(Action::RegisterAgent, None));
         let all = principal(r#"{"secret": "s", "roles": ["/%"]}"#);

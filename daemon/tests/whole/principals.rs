@@ -325,12 +325,13 @@ fn a_framework_of_a_master_that_was_killed_is_its_principals_alone() {
 fn nobody_hands_on_that_root_runs_its_tasks_who_may_not_do_that_itself() {
     let world = World::new();
     let (master, operator) = closed(&world, &[]);
-    for user in ["root", "0"] {
+    for user in ["root", "0", "00", "+0"] {
+        let (root, why) = (matches!(user, "root" | "0"), ["is no user", "hands that on to nobody"]);
         let user = format!("--user={user}");
         let more = ["principal", "add", "more", "--operate", "--role=*", &user];
         let refused = said(&world, &master, &more, &operator);
         assert_ne!(refused.status, 0, "{}", refused.out);
-        assert!(refused.err.contains("hands that on to nobody"), "{}", refused.err);
+        assert!(refused.err.contains(why[usize::from(root)]), "{}", refused.err);
     }
     // Nor other users than its own, by name or by naming none.
     let (some, _) = add(&world, &master, &operator, &["some", "--operate", "--user=nobody,daemon"]);
@@ -351,6 +352,40 @@ fn nobody_hands_on_that_root_runs_its_tasks_who_may_not_do_that_itself() {
     let rules = r#"--acls={"run_tasks": [{"principals": {"values": ["ops"]}, "users": {"values": ["root"]}}]}"#;
     let (master, operator) = closed(&world, &[rules]);
     add(&world, &master, &operator, &["more", "--role=*", "--user=root"]);
+    master.stop();
+    world.nothing_is_left();
+}
+
+/// Rules know users by their texts, so that one that they deny is nobody's under another.
+#[test]
+fn nobody_runs_as_whom_rules_deny_by_another_text() {
+    if !needs_root() {
+        return;
+    }
+    let world = World::new();
+    let denied = json!({"run_tasks": [
+        {"principals": {"type": "NONE"}, "users": {"values": ["root", "nobody"]}}]});
+    let (master, operator) = closed(&world, &[&format!("--acls={denied}")]);
+    let (_, pis) = credential(&world, "pis");
+    let agent = master.agent(&["--credential", &pis]);
+    let (plain, _) = add(&world, &master, &operator, &["plain", "--role=plain"]);
+    let mark = world.marked();
+    let run = |user: &str| {
+        let flags = ["run", &mark, "--wait=5secs", "--role=plain", "--user", user];
+        said(&world, &master, &[&flags[..], &["--", "id", "-u"]].concat(), &plain)
+    };
+    let number = mesita_isolation::user::resolve("nobody").unwrap().uid.to_string();
+    for user in ["root", "0", "00", "+0", "nobody", &number, &format!("0{number}")] {
+        let refused = run(user);
+        assert_ne!(refused.status, 0, "{user}: {}", refused.out);
+        assert_eq!(refused.out, "", "{user}");
+    }
+    assert!(run(&number).err.contains("has a name: say `nobody`"), "{}", run(&number).err);
+    for (user, uid) in [("daemon", "1\n"), ("54321", "54321\n")] {
+        let ran = run(user);
+        assert_eq!((ran.status, &*ran.out), (0, uid), "{user}: {}", ran.err);
+    }
+    agent.leave();
     master.stop();
     world.nothing_is_left();
 }

@@ -380,7 +380,7 @@ impl AgentNode {
             Class::Session => Ok(()),
             Class::Standalone => sandbox::remove(&work_dir, own).map_err(|error| error.to_string()),
             Class::Nested => {
-                let resolved = |name: &str| crate::agent::build::resolved(name, switch);
+                let resolved = |name: &str| crate::agent::build::resolved_begun(name, switch);
                 let (owner, user) = (resolved(&owner)?, resolved(&user)?);
                 let sandbox = sandbox::path(&work_dir, root);
                 let removed = sandbox::remove_for(&sandbox, &below, owner.as_ref(), user.as_ref());

@@ -10,7 +10,7 @@ use crate::secrets;
 
 const OF: &str = "secrets";
 /// What in `meta` is the agent's alone.
-const KEPT: [&str; 4] = ["key", "joined", "ledger", "ledger.key"];
+const KEPT: [&str; 5] = ["key", "joined", "ledger", "ledger.key", "executors.key"];
 /// What no agent goes by, and no master, that others could have.
 const PROOFS: [&str; 2] = ["secret", "secret.next"];
 

@@ -62,8 +62,8 @@ impl Tokens {
 
     /// True for what the executor in this container was given.
     pub(super) fn proves(&self, id: ContainerId, shown: &[u8]) -> bool {
-        let is = shown.len() == size_of::<Token>()
-            && self.code(id).verify_truncated_left(shown).is_ok();
+        let is =
+            shown.len() == size_of::<Token>() && self.code(id).verify_truncated_left(shown).is_ok();
         is || (id.incarnation < self.since && same_bytes(&self.given_before(id), shown))
     }
 

@@ -390,6 +390,69 @@ fn nobody_runs_as_whom_rules_deny_by_another_text() {
     world.nothing_is_left();
 }
 
+/// Inside of a task as outside: by way of the master, to an agent that knows nothing of its terms.
+#[test]
+fn who_runs_tasks_as_some_users_is_nobody_else_inside_of_them() {
+    if !needs_root() {
+        return;
+    }
+    let world = World::new();
+    let (master, operator) = closed(&world, &[]);
+    let (_, pis) = credential(&world, "pis");
+    let named = json!({"launch_nested_container_sessions_as_user": [
+        {"principals": {"values": ["onlyn"]}, "users": {"values": ["games"]}}]});
+    let agent = master.agent(&["--credential", &pis, &format!("--acls={named}")]);
+    let (onlyn, secret) =
+        add(&world, &master, &operator, &["onlyn", "--role=w", "--user=nobody", "--operate"]);
+    let (at, mark) = (format!("--master={}", master.address()), world.marked());
+    let flags = ["run", &mark, "--name=host", "--role=w", "--user=nobody", &at, &onlyn];
+    let command = ["--", "sh", "-c", "echo on; sleep 1000"];
+    let host = world.start(world.mesita(&[&flags[..], &command].concat()));
+    host.prints("on");
+    let exec = |user: &[&str]| {
+        let words = [&["exec"], user, &["host", "--", "id", "-un"]].concat();
+        said(&world, &master, &words, &onlyn)
+    };
+    let own =
+        [(&[][..], "nobody\n"), (&["--user=nobody"], "nobody\n"), (&["--user=games"], "games\n")];
+    for (user, name) in own {
+        let told = exec(user);
+        assert_eq!((told.status, &*told.out), (0, name), "{user:?}: {}", told.err);
+    }
+    // Nor in a container of its own, which is inside of none.
+    let basic = format!("Basic {}", STANDARD.encode(format!("onlyn:{secret}")));
+    let agents = said(&world, &master, &["ps", "--agents", "--json"], &operator).out;
+    let id = serde_json::from_str::<Value>(&agents).unwrap()["id"].as_str().unwrap().to_owned();
+    let part =
+        json!({"container_id": {"value": "alone"}, "command": {"value": "id", "user": "daemon"}});
+    let call = json!({"type": "LAUNCH_CONTAINER", "launch_container": part});
+    let path = format!("/agent/{id}/api/v1");
+    let asks = |call: &Value| post(master.port, &path, &[("Authorization", &*basic)], call);
+    let answer = asks(&call);
+    assert!(answer.status == 403 && answer.text().contains("`daemon`"), "{}", answer.text());
+    let told: Value =
+        serde_json::from_str(&asks(&json!({"type": "GET_CONTAINERS"})).text()).unwrap();
+    let parent = told["get_containers"]["containers"][0]["container_id"].clone();
+    for (at, user) in ["daemon", "root", "0", "00", "+0", "games"].into_iter().enumerate() {
+        let why = format!("run anything as the user `{user}` here");
+        let id = json!({"value": format!("kid{at}"), "parent": parent});
+        let part = json!({"container_id": id, "command": {"value": "id", "user": user}});
+        let answer =
+            asks(&json!({"type": "LAUNCH_NESTED_CONTAINER", "launch_nested_container": part}));
+        assert!(answer.status == 403 && answer.text().contains(&why), "{user}: {}", answer.text());
+        if user != "games" {
+            let refused = exec(&["--user", user]);
+            assert!(refused.status != 0 && refused.out.is_empty(), "{user}: {}", refused.out);
+            assert!(refused.err.contains(&why), "{user}: {}", refused.err);
+        }
+    }
+    host.signal(Signal::INT);
+    host.end();
+    agent.leave();
+    master.stop();
+    world.nothing_is_left();
+}
+
 /// A token of masters makes one, and with that all keys of the cluster are its own.
 #[test]
 fn a_rule_on_masters_is_one_on_their_tokens() {

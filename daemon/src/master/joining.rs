@@ -132,6 +132,11 @@ impl MasterNode {
         }
         if token.role == NodeRole::Master {
             self.judge_set()?;
+            // Whoever is let in is given it next: what cannot be given takes no use.
+            let given = self.options.charter.read("");
+            given.map_err(|why| {
+                format!("the leader cannot say what masters have in common: {why}")
+            })?;
         }
         if token.uses == 0 {
             let why =

@@ -278,6 +278,45 @@ fn tokens_that_let_no_master_in_have_their_sentences_and_change_nothing() {
     world.nothing_is_left();
 }
 
+/// Whoever signed by another key would be a master that no node speaks with.
+#[test]
+fn the_key_of_another_authority_is_given_to_nobody() {
+    let world = World::new();
+    let mut shop = Shop::new(&world, "shop");
+    let other = Shop::new(&world, "other");
+    let token = shop.token(&["--role", "master"]);
+    let (path, foreign) = (shop.file("ca.key"), fs::read(other.file("ca.key")).unwrap());
+    let own = fs::read(&path).unwrap();
+    let (at, first) = (shop.place(), shop.address(0));
+    let config = shop.file("master.toml");
+    for (bad, words) in [
+        (&foreign[..], "ca.key: is not the key of the last certificate of --tls-cert-file"),
+        (&own[..100], "ca.key: has no private key in it that can sign"),
+    ] {
+        fs::write(&path, bad).unwrap();
+        let said = shop.begin(at, &["--masters", &first, "--join", &token]).end();
+        assert!(said.status == 1 && said.err.contains(words), "{}", said.err);
+        let meta = shop.work_dir(at).join("meta");
+        assert!(!meta.join("given").exists() && !meta.join("given.new").exists());
+        let uses = shop.rows(&["token", "ls"]).into_iter().filter(|row| row["role"] == "master");
+        assert!(uses.clone().count() == 1 && uses.clone().all(|row| row["uses"] == 1));
+        assert!(shop.rows(&["node", "ls"]).is_empty());
+        let said = world.told(&["doctor", "master", "--config", &config]);
+        assert!(said.status != 0 && said.out.contains(words), "{}", said.out);
+    }
+    // Nor does a master begin with it.
+    shop.kill(0);
+    let said = shop.begin(0, &[]).end();
+    assert!(said.status == 2 && said.err.contains("--tls-ca-key-file"), "{}", said.err);
+    fs::write(&path, own).unwrap();
+    shop.start(0, &[]);
+    shop.start(at, &["--masters", &first, "--join", &token]);
+    shop.voting(2);
+    other.stop();
+    shop.stop();
+    world.nothing_is_left();
+}
+
 #[test]
 fn a_master_that_is_one_too_many_waits_for_a_place_and_has_it_after_a_power_cut_too() {
     let world = World::new();

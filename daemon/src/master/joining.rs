@@ -4,7 +4,7 @@
 //! node is let in, and outlives every leader. Time is counted by the leader: no clock of a node or of
 //! the wall is asked.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::rc::Rc;
@@ -33,8 +33,9 @@ use crate::set::cells::{Name, Stored};
 use crate::set::join::fingerprint;
 use crate::{alarm, clock};
 
-/// What is left of a token is written down as often while it counts, or once a minute.
+/// What is left of a token is written down whenever this part of it is over, or a minute is.
 const PARTS: u64 = 8;
+const SECOND_US: u64 = 1_000_000;
 const MINUTE_US: u64 = 60_000_000;
 /// Digits of a node's fingerprint in its name.
 const SHOWN: usize = 16;
@@ -46,6 +47,8 @@ const ID: usize = 8;
 pub(crate) struct Counting {
     /// Since when each token is counted, in which version, and what was left of it then.
     since: RefCell<BTreeMap<Box<str>, (u64, Time, u64)>>,
+    /// It has begun to.
+    counts: Cell<bool>,
     /// Tokens are others, or a reign began.
     pub(crate) changed: Event,
 }
@@ -403,14 +406,18 @@ impl MasterNode {
     fn count_down(&self) -> Option<u64> {
         if !self.leads() {
             self.counting.since.borrow_mut().clear();
+            self.counting.counts.set(false);
             return None;
         }
+        let begins = !self.counting.counts.replace(true);
         let all: Vec<Stored> = self.store.borrow().of(TOKENS).cloned().collect();
         self.counting.since.borrow_mut().retain(|id, _| all.iter().any(|one| one.key == *id));
-        all.iter().filter_map(|stored| self.count(stored)).min()
+        all.iter().filter_map(|stored| self.count(stored, begins)).min()
     }
 
-    fn count(&self, stored: &Stored) -> Option<u64> {
+    /// Of one token. The leader before may have counted as much as a step beyond what it wrote down: who
+    /// begins goes on behind that, so that no end of a leader gives time back.
+    fn count(&self, stored: &Stored, begins: bool) -> Option<u64> {
         let (token, now) = (read::<Token>(&stored.value)?, clock::now());
         let (version, since, left_us) = {
             let mut all = self.counting.since.borrow_mut();
@@ -420,7 +427,8 @@ impl MasterNode {
             }
             *of
         };
-        let (gone, step) = (now.since(since), (left_us / PARTS).max(MINUTE_US));
+        let step = step_of(left_us);
+        let gone = if begins { step } else { now.since(since) };
         let name: Name = (TOKENS.into(), stored.key.clone());
         if gone >= left_us {
             log::info!("the time of token {} is over", stored.key);
@@ -437,8 +445,13 @@ impl MasterNode {
         if let Err(why) = self.keep_value(name, &kept(&token)) {
             log::warn!("what is left of token {} cannot be kept: {why}", stored.key);
         }
-        Some(MINUTE_US.min(token.left_us))
+        Some(step_of(token.left_us).min(token.left_us))
     }
+}
+
+/// How long a token is counted before that is written down.
+fn step_of(left_us: u64) -> u64 {
+    (left_us / PARTS).clamp(SECOND_US, MINUTE_US)
 }
 
 /// Said of a token that is none of those that the masters keep.

@@ -403,6 +403,27 @@ fn a_cluster_that_was_made_by_init_is_closed_and_others_join_by_its_line() {
     }
 }
 
+/// However often one ends, and however.
+#[test]
+fn no_end_of_a_leader_gives_a_token_time_back() {
+    let world = World::new();
+    let authority = Authority::new(&world, "ca");
+    let (mut master, _) = master(&world, &authority);
+    token(&master, &world, &["--expires=1hrs"]);
+    let left =
+        |master: &Master<'_>| listed(master, &world, "token")[0]["seconds"].as_u64().unwrap();
+    assert!(left(&master) > 3_540);
+    for ends in 1..=3 {
+        master.kill();
+        master.start();
+        // A minute each: as much as could have been counted and not written down.
+        let most = 3_600 - 60 * ends;
+        eventually(|| left(&master) <= most, || format!("{} after {ends}", left(&master)));
+    }
+    master.stop();
+    world.nothing_is_left();
+}
+
 /// The first tokens are kept by way of the core, and a journal has all that goes there.
 #[test]
 fn the_first_master_of_a_cluster_writes_no_journal_before_its_tokens_are_kept() {

@@ -424,6 +424,42 @@ fn no_end_of_a_leader_gives_a_token_time_back() {
     world.nothing_is_left();
 }
 
+/// The file of flags is one of secrets then.
+#[test]
+fn a_token_in_a_file_of_flags_that_others_read_is_refused() {
+    let world = World::new();
+    let authority = Authority::new(&world, "ca");
+    let (master, _) = master(&world, &authority);
+    let text = token(&master, &world, &[]);
+    let config = world.path("agent.toml");
+    let flags = format!(
+        "master = \"https://{}\"\njoin = \"{text}\"\nwork_dir = \"{}\"\nisolation = \"posix/rlimits\"\n",
+        master.address(),
+        world.path("with-config").display(),
+    );
+    std::fs::write(&config, flags).unwrap();
+    let named = config.to_str().unwrap();
+    let mode = |mode: u32| std::fs::set_permissions(&config, Permissions::from_mode(mode)).unwrap();
+    mode(0o644);
+    let said = world.told(&["agent", "--config", named]);
+    assert!(said.status == 2 && said.err.contains("--config"), "{}", said.err);
+    assert!(said.err.contains("the token of `join` is in it, and others can read"), "{}", said.err);
+    let doctor = || world.told(&["doctor", "--config", named, "--port=0"]);
+    let said = doctor();
+    assert!(
+        said.status != 0 && said.out.contains("agent.toml (--config, mode 0644)"),
+        "{}",
+        said.out
+    );
+    mode(0o600);
+    assert!(!doctor().out.contains("(--config"), "{}", doctor().out);
+    let agent = world.start(world.mesita(&["agent", "--config", named, "--port=0"]));
+    agent.says("registered with the master");
+    agent.signal(Signal::TERM);
+    agent.end();
+    master.stop();
+}
+
 /// The first tokens are kept by way of the core, and a journal has all that goes there.
 #[test]
 fn the_first_master_of_a_cluster_writes_no_journal_before_its_tokens_are_kept() {

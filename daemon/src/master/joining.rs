@@ -6,6 +6,7 @@
 
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
+use std::io::ErrorKind;
 use std::path::Path;
 use std::rc::Rc;
 
@@ -318,8 +319,19 @@ impl MasterNode {
     /// Takes in the tokens that were made with the cluster, once.
     pub(crate) fn take_first_tokens(&self, meta: &Path) {
         let path = meta.join(FIRST_TOKENS);
-        let Ok(bytes) = std::fs::read(&path) else { return };
-        let all = read::<Vec<(u32, Token)>>(&bytes).unwrap_or_default();
+        let lost = |why: &str| {
+            log::error!(
+                "{}: {why}: nobody joins by the first tokens of this cluster; `mesita token create` makes \
+                 others, and without the file nothing is said of it",
+                path.display()
+            );
+        };
+        let all = match std::fs::read(&path).map(|bytes| read::<Vec<(u32, Token)>>(&bytes)) {
+            Ok(Some(all)) => all,
+            Ok(None) => return lost("it has no tokens that this release knows"),
+            Err(error) if error.kind() == ErrorKind::NotFound => return,
+            Err(error) => return lost(&error.to_string()),
+        };
         let kept = |(id, token): &(u32, Token)| {
             let name: Name = (TOKENS.into(), format!("{id:08x}").into());
             self.keep_value(name, &kept(token))

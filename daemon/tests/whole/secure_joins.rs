@@ -460,6 +460,47 @@ fn a_token_in_a_file_of_flags_that_others_read_is_refused() {
     master.stop();
 }
 
+/// A cluster on loopback that `mesita init` has made: its directory, and the flags of its master.
+fn made(world: &World) -> (std::path::PathBuf, [String; 3]) {
+    let (directory, port) = (world.path("shop"), world.port().to_string());
+    let init = ["init", "--name=shop", "--ip=127.0.0.1", "--port", &port, "--dir"];
+    let said = world.told(&[&init[..], &[directory.to_str().unwrap()]].concat());
+    assert_eq!(said.status, 0, "{}", said.err);
+    let config = directory.join("master.toml").display().to_string();
+    (directory, ["master".to_owned(), "--config".to_owned(), config])
+}
+
+fn leads(world: &World, flags: &[String; 3]) -> crate::world::Process {
+    let master = world.start(world.mesita(&flags.each_ref().map(String::as_str)));
+    master.says("master at 127.0.0.1:");
+    master
+}
+
+fn ends(master: crate::world::Process) -> crate::world::Said {
+    master.signal(Signal::TERM);
+    let said = master.end();
+    assert_eq!(said.status, 0, "{}", said.err);
+    said
+}
+
+#[test]
+fn first_tokens_that_cannot_be_read_are_told_and_kept() {
+    let world = World::new();
+    let (directory, flags) = made(&world);
+    let first = directory.join("master/meta/first-tokens");
+    let whole = std::fs::read(&first).unwrap();
+    std::fs::write(&first, "junk").unwrap();
+    let master = leads(&world, &flags);
+    master.says("first-tokens: it has no tokens that this release knows");
+    assert!(ends(master).err.contains("mesita token create"));
+    assert_eq!(std::fs::read(&first).unwrap(), b"junk");
+    std::fs::write(&first, whole).unwrap();
+    let master = leads(&world, &flags);
+    eventually(|| !first.exists(), || master.err());
+    ends(master);
+    world.nothing_is_left();
+}
+
 /// The first tokens are kept by way of the core, and a journal has all that goes there.
 #[test]
 fn the_first_master_of_a_cluster_writes_no_journal_before_its_tokens_are_kept() {

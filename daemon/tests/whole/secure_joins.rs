@@ -501,6 +501,24 @@ fn first_tokens_that_cannot_be_read_are_told_and_kept() {
     world.nothing_is_left();
 }
 
+/// What of it cannot be made again is not written over, whatever else is gone.
+#[test]
+fn no_cluster_is_made_where_one_has_begun() {
+    let world = World::new();
+    let (directory, flags) = made(&world);
+    ends(leads(&world, &flags));
+    let read = |name: &str| std::fs::read(directory.join(name)).unwrap();
+    let before = ["ca.key", "gossip.key", "credentials"].map(read);
+    std::fs::rename(directory.join("ca.pem"), directory.join("moved")).unwrap();
+    let init = ["init", "--name=shop", "--ip=127.0.0.1", "--dir", directory.to_str().unwrap()];
+    let again = world.told(&init);
+    assert!(again.status != 0 && again.err.contains("has a cluster already"), "{}", again.err);
+    assert_eq!(["ca.key", "gossip.key", "credentials"].map(read), before);
+    std::fs::rename(directory.join("moved"), directory.join("ca.pem")).unwrap();
+    ends(leads(&world, &flags));
+    world.nothing_is_left();
+}
+
 /// The first tokens are kept by way of the core, and a journal has all that goes there.
 #[test]
 fn the_first_master_of_a_cluster_writes_no_journal_before_its_tokens_are_kept() {

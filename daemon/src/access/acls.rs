@@ -193,11 +193,16 @@ fn rule(action: Action, value: &Value) -> Result<Rule<Texts>, String> {
     Ok(Rule { action, principals: of("principals")?, objects })
 }
 
+/// True for a role, and for all below one.
+pub(super) fn is_pattern(role: &str) -> bool {
+    let path = role.strip_suffix("/%").unwrap_or(role);
+    let is_role = path != "*" && check_role("role", path).is_ok();
+    role == "*" || is_role && path.split('/').all(|part| part != "%")
+}
+
 /// Refuses what no role is, and no pattern of roles: such a rule would be about nothing.
 fn check_pattern(role: &str) -> Result<(), String> {
-    let path = role.strip_suffix("/%").unwrap_or(role);
-    let is_role = role == "*" || check_role("role", path).is_ok();
-    if is_role && path.split('/').all(|part| part != "%") {
+    if is_pattern(role) {
         return Ok(());
     }
     let shown = role.escape_debug();

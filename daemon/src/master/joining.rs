@@ -93,16 +93,16 @@ impl MasterNode {
         proved: Option<&[u8; 32]>,
     ) -> Option<Result<Caller, String>> {
         let id = shown.principal.strip_prefix(TOKEN)?;
-        let done = self.join_now(id, shown, proved);
+        let mut done = self.join_now(id, shown, proved);
+        if done.is_ok() && !self.durable().await {
+            done = Err(OUTCOME_UNKNOWN.to_owned());
+        }
         let who = proved.map(|key| format!("{NODE}{}", &fingerprint(key)[..SHOWN]));
         let why = done.as_ref().err().map(String::as_str);
         match why {
             // Whoever it is may ask as often as it likes.
             Some(why) => self.audit.note_stranger(who.as_deref().unwrap_or("nobody"), "join", why),
             None => self.audit.note_of(who.as_deref().unwrap_or("nobody"), "join", id, None),
-        }
-        if done.is_ok() && !self.durable().await {
-            return Some(Err(OUTCOME_UNKNOWN.to_owned()));
         }
         Some(done)
     }

@@ -317,6 +317,42 @@ fn the_key_of_another_authority_is_given_to_nobody() {
     world.nothing_is_left();
 }
 
+/// A use that may be lost with its reign is told as one of which that is not known.
+#[test]
+fn the_audit_says_of_nobody_that_it_has_joined_before_a_majority_knows_it() {
+    let world = World::new();
+    let mut shop = Shop::new(&world, "shop");
+    let (of_masters, of_agents) = (shop.token(&["--role", "master"]), shop.token(&[]));
+    let second = shop.join(&of_masters);
+    shop.voting(2);
+    let rows = shop.rows(&["masters", "ls"]);
+    let address = rows.into_iter().find(|row| row["state"] == "leads").unwrap()["address"].clone();
+    let first_leads = address.as_str() == shop.address(0).strip_prefix("https://");
+    let (leader, other) = if first_leads { (0, second) } else { (second, 0) };
+    let stopped = shop.running[other].as_ref().unwrap();
+    stopped.signal(Signal::STOP);
+    let log = match leader {
+        0 => PathBuf::from(shop.file("master/audit.log")),
+        _ => shop.work_dir(second).join("audit.log"),
+    };
+    let joins = || {
+        let text = fs::read_to_string(&log).unwrap_or_default();
+        let lines = text.lines().map(|line| serde_json::from_str::<Value>(line).unwrap());
+        lines.filter(|line| line["what"] == "join" && line["who"] != "nobody").collect::<Vec<_>>()
+    };
+    let told = || joins().into_iter().map(|line| line["told"].clone()).collect::<Vec<_>>();
+    let before = told().iter().filter(|told| *told == "allowed").count();
+    let mut agent = Agent::new(&world, &shop.address(leader), &["--join", &of_agents]);
+    agent.start();
+    let unsure =
+        |told: &Value| told.as_str().unwrap().contains("whether this was done is not known");
+    eventually(|| told().iter().any(unsure), || format!("{:?} {}", joins(), agent.process().err()));
+    assert_eq!(told().iter().filter(|told| *told == "allowed").count(), before);
+    stopped.signal(Signal::CONT);
+    agent.kill();
+    drop(shop);
+}
+
 #[test]
 fn a_master_that_is_one_too_many_waits_for_a_place_and_has_it_after_a_power_cut_too() {
     let world = World::new();

@@ -162,7 +162,7 @@ pub(crate) fn prepare(work_dir: &Path, holds: &Holds, life: Life) -> Result<Prep
     }
     fs::DirBuilder::new().recursive(true).mode(0o700).create(&meta).map_err(at(&meta))?;
     let lock = lock(&meta.join("lock"))?;
-    identity::is_whole(&meta, "ledger").map_err(Error::Identity)?;
+    identity::is_whole(&meta, identity::Known::AGENT).map_err(Error::Identity)?;
     let identity::Own { key, proof, next } = identity::own(&meta).map_err(Error::Identity)?;
     let (resources, attributes) = told(holds)?;
     let (ledger, records) = Ledger::open(&meta).map_err(Error::Ledger)?;

@@ -65,6 +65,7 @@ pub(super) fn main(mut flags: Master) -> Result<ExitCode, Failure> {
     // A port that is taken is found out before anything is written.
     let listener = bind(ip, flags.port).map_err(Failure::plain)?;
     let early = Early::new(&listener).map_err(Failure::plain)?;
+    identity::is_whole(&meta, identity::Known::MASTER).map_err(|why| Failure::new(USAGE, why))?;
     if let Some(token) = asks_for {
         take_charter(&mut flags, token, &meta, early)?;
     }

@@ -519,6 +519,31 @@ fn no_cluster_is_made_where_one_has_begun() {
     world.nothing_is_left();
 }
 
+/// Else it is somebody whom no other node knows, in silence.
+#[test]
+fn a_master_without_its_secret_says_which_file_is_gone() {
+    let world = World::new();
+    let (directory, flags) = made(&world);
+    ends(leads(&world, &flags));
+    let file = |name: &str| directory.join("master/meta").join(name);
+    for (gone, words) in [
+        (&["secret"][..], "secret is gone"),
+        (&["secret", "key"], "key and `secret` beside it are gone"),
+    ] {
+        for name in gone {
+            std::fs::rename(file(name), world.path(name)).unwrap();
+        }
+        let said = world.told(&flags.each_ref().map(String::as_str));
+        assert!(said.status == 2 && said.err.contains(words), "{gone:?}: {}", said.err);
+        for name in gone {
+            assert!(!file(name).exists(), "{name} is not made anew");
+            std::fs::rename(world.path(name), file(name)).unwrap();
+        }
+    }
+    ends(leads(&world, &flags));
+    world.nothing_is_left();
+}
+
 /// The first tokens are kept by way of the core, and a journal has all that goes there.
 #[test]
 fn the_first_master_of_a_cluster_writes_no_journal_before_its_tokens_are_kept() {

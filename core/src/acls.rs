@@ -7,6 +7,8 @@
 
 use core::ops::Deref;
 
+use crate::doors::same_user;
+
 /// Rules at once. All of an action are looked at for each question.
 pub const RULES_MAX: usize = 1_024;
 /// Values in all rules together.
@@ -245,10 +247,10 @@ where
         principal: Option<&str>,
         object: Option<&str>,
     ) -> Option<bool> {
-        let roles = action.object() == "roles";
+        let same = means(action);
         let mut rules = self.of(action);
         let rule = rules.find(|rule| {
-            matches(&rule.principals, principal, false) && matches(&rule.objects, object, roles)
+            matches(&rule.principals, principal, is) && matches(&rule.objects, object, same)
         })?;
         let any = |entity: &Entity<L>, asked: Option<&str>| match entity {
             // A text that matched was among them.
@@ -283,7 +285,7 @@ where
 }
 
 /// True when a rule is about it, whatever it says then.
-fn matches<L, V>(entity: &Entity<L>, asked: Option<&str>, roles: bool) -> bool
+fn matches<L, V>(entity: &Entity<L>, asked: Option<&str>, same: Same) -> bool
 where
     L: Deref<Target = [V]>,
     V: AsRef<str>,
@@ -291,19 +293,30 @@ where
     match (entity, asked) {
         (Entity::Any | Entity::None, _) => true,
         (Entity::Some(_), None) => false,
-        (Entity::Some(list), Some(asked)) => {
-            list.iter().any(|value| names(value.as_ref(), asked, roles))
-        }
+        (Entity::Some(list), Some(asked)) => list.iter().any(|value| same(value.as_ref(), asked)),
     }
 }
 
-/// True when a value is this text, or the roles above it.
-fn names(value: &str, asked: &str, roles: bool) -> bool {
-    if roles && let Some(above) = value.strip_suffix("/%") {
-        let below = asked.strip_prefix(above).and_then(|rest| rest.strip_prefix("/"));
-        return below.is_some_and(|below| !below.is_empty());
+/// What says whether a value of a rule means what is asked about.
+type Same = fn(&str, &str) -> bool;
+
+fn means(action: Action) -> Same {
+    match action.object() {
+        "roles" => covers,
+        "users" => same_user,
+        _ => is,
     }
+}
+
+fn is(value: &str, asked: &str) -> bool {
     value == asked
+}
+
+/// True when a value is this role, or those above it.
+fn covers(value: &str, asked: &str) -> bool {
+    let Some(above) = value.strip_suffix("/%") else { return value == asked };
+    let below = asked.strip_prefix(above).and_then(|rest| rest.strip_prefix("/"));
+    below.is_some_and(|below| !below.is_empty())
 }
 
 #[cfg(test)]
@@ -349,6 +362,17 @@ mod tests {
         assert!(acls.allow(Action::ViewTask, Some("b"), Some("root")), "another list");
         assert_eq!(acls.decided(Action::RunTask, Some("a"), Some("root")), Some(true));
         assert_eq!(acls.decided(Action::ViewTask, Some("a"), Some("root")), None);
+    }
+
+    #[test]
+    fn root_is_meant_by_its_number_too() {
+        let rules = [rule(Action::RunTask, Entity::None, Entity::Some(&["root", "www"]))];
+        let acls = permissive(&rules);
+        let may = |action, user| acls.allow(action, Some("a"), Some(user));
+        assert!(!may(Action::RunTask, "root") && !may(Action::RunTask, "0"));
+        assert!(!may(Action::RunTask, "www") && may(Action::RunTask, "pi"));
+        let rules = [rule(Action::ChangePrincipals, Entity::None, Entity::Some(&["root"]))];
+        assert!(permissive(&rules).allow(Action::ChangePrincipals, Some("a"), Some("0")));
     }
 
     #[test]

@@ -62,9 +62,28 @@ pub fn may_run_as(caller: &str, rights: Rights, user: &str) -> bool {
         return !user.is_empty();
     }
     match caller.strip_prefix(LOCAL) {
-        Some(login) => user == login,
-        None => !matches!(user, "" | "root" | "0"),
+        Some(login) => same_user(user, login),
+        None => !user.is_empty() && !is_root(user) && is_user(user),
     }
+}
+
+/// True for what is root's: its name, and its number. Every agent refuses to know it by another one.
+pub fn is_root(user: &str) -> bool {
+    matches!(user, "root" | "0")
+}
+
+/// True when two texts mean one user wherever they are read. Rules know users by this: an agent refuses
+/// a number where its machine has a name for it, so that no other two texts are the same user.
+pub fn same_user(one: &str, other: &str) -> bool {
+    one == other || (is_root(one) && is_root(other))
+}
+
+/// False for a number that is written as no other number is: `00` and `+0` are not the text by which
+/// rules know a user, and would be the same user if they were read as numbers.
+pub fn is_user(user: &str) -> bool {
+    let digits = user.strip_prefix(['+', '-']).unwrap_or(user);
+    let is_number = !digits.is_empty() && digits.bytes().all(|byte| byte.is_ascii_digit());
+    !is_number || user == "0" || !user.starts_with(['+', '-', '0'])
 }
 
 #[cfg(test)]
@@ -92,5 +111,20 @@ mod tests {
         assert!(!may_run_as(ANYONE, Rights::NONE, ""), "nobody's task has no user");
         assert!(may_run_as("principal:web", Rights::OPERATE, "pi"));
         assert!(!may_run_as("principal:local:root", Rights::OPERATE, "root"), "no login name");
+    }
+
+    #[test]
+    fn root_has_one_name_and_one_number_and_no_number_is_written_in_two_ways() {
+        for user in ["0", "00", "+0", "-0", "000", "+00", "+33", "033"] {
+            assert!(!may_run_as("principal:web", Rights::OPERATE, user), "{user}");
+            assert!(!may_run_as(ANYONE, Rights::NONE, user), "{user}");
+            assert_eq!(is_user(user), user == "0", "{user}");
+        }
+        for user in ["33", "pi", "1000", "0x0", "0a", "+", "-", "j\u{e9}"] {
+            assert!(may_run_as("principal:web", Rights::NONE, user) && is_user(user), "{user}");
+        }
+        assert!(same_user("root", "0") && same_user("0", "root") && same_user("pi", "pi"));
+        assert!(!same_user("root", "00") && !same_user("pi", "1000") && !same_user("", "root"));
+        assert!(may_run_as("local:0", Rights::ANY_USER, "root"));
     }
 }

@@ -73,6 +73,8 @@ pub(crate) struct Audit {
     /// of no other.
     strangers: RefCell<Option<(u64, Value)>>,
     strangers_told: Seldom,
+    /// Lines that came after that one. No clock says so: it may be set.
+    since_strangers: Cell<usize>,
 }
 
 /// A line that is one of those that were written, with when that was.
@@ -136,6 +138,7 @@ impl Audit {
             lines.front().and_then(moment).into_iter().for_each(|first| self.since_us.set(first));
         }
         lines.push_back(line);
+        self.since_strangers.set(self.since_strangers.get().saturating_add(1));
     }
 
     fn to_file(&self, line: &Value) {
@@ -177,6 +180,7 @@ impl Audit {
             self.to_file(&line);
         }
         *self.strangers.borrow_mut() = Some((times, line));
+        self.since_strangers.set(0);
     }
 
     /// Takes note of what nobody has told of in words of their own.
@@ -207,11 +211,14 @@ impl Audit {
         Ok(())
     }
 
-    /// The newest lines, the oldest of them first; at the end the newest one of all those that
+    /// The newest lines, the oldest of them first, and among them the newest one of all those that
     /// nobody knows.
     pub(crate) fn rows(&self) -> Vec<Value> {
         let strangers = self.strangers.borrow().as_ref().map(|(_, line)| line.clone());
-        self.lines.borrow().iter().cloned().chain(strangers).collect()
+        let mut all: Vec<Value> = self.lines.borrow().iter().cloned().collect();
+        let behind = all.len().saturating_sub(self.since_strangers.get());
+        all.splice(behind..behind, strangers);
+        all
     }
 
     /// A line before all others: since when this master knows, and where it keeps more. A command of an
@@ -345,8 +352,24 @@ mod tests {
         assert_eq!(rows[1]["who"], "node:999");
         assert!(rows[1]["told"].as_str().unwrap().contains("999 times more"), "{rows:?}");
         let file = fs::read_to_string(&path).unwrap();
-        fs::remove_file(&path).unwrap();
         assert_eq!(file.lines().count(), 2, "{file}");
+        // What comes after it is behind it, for as long as there is something before it.
+        let of = || {
+            let rows = audit.rows();
+            rows.iter().map(|row| row["what"].as_str().unwrap().to_owned()).collect::<Vec<_>>()
+        };
+        for (noted, seen) in [
+            ("b", &["drain", "join", "b"][..]),
+            ("c", &["drain", "join", "b", "c"]),
+            ("d", &["join", "b", "c", "d"]),
+            ("e", &["join", "c", "d", "e"]),
+        ] {
+            audit.note_of("local:root", noted, "", None);
+            assert_eq!(of(), seen);
+        }
+        audit.note_stranger("node:late", "join", "no such token");
+        assert_eq!(of(), ["c", "d", "e", "join"]);
+        fs::remove_file(&path).unwrap();
     }
 
     #[test]

@@ -84,13 +84,28 @@ impl fmt::Display for Error {
 
 impl std::error::Error for Error {}
 
-/// Why this is no directory to make a key in: `known` is a file of somebody whom others know by the one
-/// that was there.
-pub(crate) fn is_whole(meta: &Path, known: &str) -> Result<(), Error> {
+/// Files of somebody whom others know.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Known {
+    /// By its key.
+    by_key: &'static [&'static str],
+    /// By what it proves with the secret of that.
+    by_secret: &'static [&'static str],
+}
+
+impl Known {
+    pub(crate) const AGENT: Self = Self { by_key: &["ledger"], by_secret: &["joined"] };
+    pub(crate) const MASTER: Self =
+        Self { by_key: &["registry"], by_secret: &["authority", "given"] };
+}
+
+/// Why this is no directory to make a key in: somebody was here whom others know by the one that was.
+pub(crate) fn is_whole(meta: &Path, known: Known) -> Result<(), Error> {
     let has = |name: &str| meta.join(name).exists();
+    let any = |names: &[&str]| names.iter().any(|name| has(name));
     match (has("key"), has("secret")) {
-        (false, false) if has(known) => Err(Error::Gone(meta.join("key"))),
-        (true, false) if has("joined") => Err(Error::NoSecret(meta.join("secret"))),
+        (false, false) if any(known.by_key) => Err(Error::Gone(meta.join("key"))),
+        (true, false) if any(known.by_secret) => Err(Error::NoSecret(meta.join("secret"))),
         _ => Ok(()),
     }
 }
@@ -234,14 +249,14 @@ mod tests {
         assert!(own(&meta).unwrap_err().to_string().contains("is not 32 bytes"));
         // A token is for nothing where others know another node.
         fs::write(meta.join("joined"), "").unwrap();
-        let why = is_whole(&meta, "ledger").unwrap_err().to_string();
+        let why = is_whole(&meta, Known::AGENT).unwrap_err().to_string();
         assert!(why.contains("secret is gone, by which this node proves"), "{why}");
         fs::remove_file(meta.join("joined")).unwrap();
-        is_whole(&meta, "ledger").unwrap();
+        is_whole(&meta, Known::AGENT).unwrap();
         fs::remove_file(meta.join("key")).unwrap();
-        is_whole(&meta, "ledger").unwrap();
+        is_whole(&meta, Known::AGENT).unwrap();
         fs::write(meta.join("ledger"), "").unwrap();
-        let why = is_whole(&meta, "ledger").unwrap_err().to_string();
+        let why = is_whole(&meta, Known::AGENT).unwrap_err().to_string();
         assert!(why.contains("are gone, by which the cluster knows"), "{why}");
         fs::remove_dir_all(&meta).unwrap();
     }

@@ -3,6 +3,8 @@
 use std::ffi::CString;
 use std::fmt;
 
+use mesita_core::doors::{is_root, is_user};
+use nix::unistd::User as Named;
 use rustix::fs::Gid;
 
 use crate::keeper::protocol;
@@ -13,6 +15,12 @@ use crate::sys::{Failure, errno_text, use_files_as};
 pub enum Error {
     /// No such user here. The task fails: names are resolved where they are used.
     Unknown(String),
+    /// A number that is written as rules know no user.
+    Written(String),
+    /// A number that this machine has a name for, by which rules know the user.
+    Named(String, String),
+    /// It is root under another name than rules know it by.
+    Root(String),
     /// The user database could not be read.
     Database(String, i32),
 }
@@ -21,6 +29,14 @@ impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Unknown(name) => write!(f, "this agent has no user `{name}`"),
+            Self::Written(number) => write!(
+                f,
+                "this agent has no user `{number}`: a number has no sign and no zero before it"
+            ),
+            Self::Named(number, name) => {
+                write!(f, "user {number} of this agent has a name: say `{name}`")
+            }
+            Self::Root(name) => write!(f, "user `{name}` of this agent is root: say `root`"),
             Self::Database(name, errno) => {
                 write!(f, "cannot look up the user `{name}`: {}", errno_text(*errno))
             }
@@ -34,29 +50,64 @@ impl std::error::Error for Error {}
 /// number might be anybody's.
 const NOGROUP: u32 = 65_534;
 
-/// The ids of a user, with all groups that it is a member of. A number that is no user's name is a
-/// user id, named or not: so are callers known that have no name.
+/// The ids of a user whom something is to run as, with all groups that it is a member of.
+///
+/// Rules know users by texts, so each has one here: its name, or its number where this machine has no
+/// name for that, as callers are known that have none. Root is `root` or `0`, and nobody else is root.
 pub fn resolve(name: &str) -> Result<protocol::User, Error> {
-    let failed = |errno: nix::errno::Errno| Error::Database(name.to_owned(), errno as i32);
-    let unknown = || Error::Unknown(name.to_owned());
-    let named = found(nix::unistd::User::from_name(name)).map_err(failed)?;
-    let user = match (named, name.parse()) {
-        (Some(user), _) => user,
-        // This number means "nobody" to every call that takes one.
-        (None, Ok(u32::MAX) | Err(_)) => return Err(unknown()),
-        (None, Ok(uid)) => {
-            let known = nix::unistd::User::from_uid(nix::unistd::Uid::from_raw(uid));
-            match found(known).map_err(failed)? {
-                Some(user) => user,
-                None => {
-                    let gid = if uid == 0 { 0 } else { NOGROUP };
-                    return Ok(protocol::User { uid, gid, groups: vec![gid] });
-                }
-            }
-        }
-    };
-    let login = CString::new(user.name.as_bytes()).map_err(|_| unknown())?;
-    let groups = nix::unistd::getgrouplist(&login, user.gid).map_err(failed)?;
+    if let Some(named) = by_name(name)? {
+        judge(name, &named)?;
+        return in_groups(named);
+    }
+    if !is_user(name) {
+        return Err(Error::Written(name.to_owned()));
+    }
+    match by_number(name)? {
+        (_, Some(known)) if !is_root(name) => Err(Error::Named(name.to_owned(), known.name)),
+        (_, Some(root)) => in_groups(root),
+        (uid, None) => Ok(nameless(uid)),
+    }
+}
+
+/// The same of what runs, or has run, for an agent before this one: it took every number.
+pub fn resolve_begun(name: &str) -> Result<protocol::User, Error> {
+    if let Some(named) = by_name(name)? {
+        return in_groups(named);
+    }
+    let (uid, known) = by_number(name)?;
+    known.map_or_else(|| Ok(nameless(uid)), in_groups)
+}
+
+/// Refuses what is root under another name than its own.
+fn judge(name: &str, named: &Named) -> Result<(), Error> {
+    let hidden = named.uid.is_root() && !is_root(name);
+    if hidden { Err(Error::Root(name.to_owned())) } else { Ok(()) }
+}
+
+fn by_name(name: &str) -> Result<Option<Named>, Error> {
+    found(Named::from_name(name)).map_err(|errno| Error::Database(name.to_owned(), errno as i32))
+}
+
+/// The number that a text is, and who has it here.
+fn by_number(name: &str) -> Result<(u32, Option<Named>), Error> {
+    // The last number means "nobody" to every call that takes one.
+    let uid = name.parse().ok().filter(|uid| *uid != u32::MAX);
+    let uid: u32 = uid.ok_or_else(|| Error::Unknown(name.to_owned()))?;
+    let known = found(Named::from_uid(nix::unistd::Uid::from_raw(uid)));
+    let known = known.map_err(|errno| Error::Database(name.to_owned(), errno as i32))?;
+    Ok((uid, known))
+}
+
+fn nameless(uid: u32) -> protocol::User {
+    let gid = if uid == 0 { 0 } else { NOGROUP };
+    protocol::User { uid, gid, groups: vec![gid] }
+}
+
+fn in_groups(user: Named) -> Result<protocol::User, Error> {
+    let login = CString::new(user.name.as_bytes());
+    let login = login.map_err(|_| Error::Unknown(user.name.clone()))?;
+    let groups = nix::unistd::getgrouplist(&login, user.gid);
+    let groups = groups.map_err(|errno| Error::Database(user.name, errno as i32))?;
     Ok(protocol::User {
         uid: user.uid.as_raw(),
         gid: user.gid.as_raw(),
@@ -72,10 +123,11 @@ fn found<T>(looked_up: nix::Result<Option<T>>) -> nix::Result<Option<T>> {
     }
 }
 
-/// The name of a user id; none if the machine has no name for it.
+/// The name of a user id; none if the machine has no name for it. Root has no other than its own.
 pub fn name_of(uid: u32) -> Option<String> {
-    let user = nix::unistd::User::from_uid(nix::unistd::Uid::from_raw(uid));
-    user.ok().flatten().map(|user| user.name)
+    let user = Named::from_uid(nix::unistd::Uid::from_raw(uid));
+    let name = user.ok().flatten().map(|user| user.name);
+    name.map(|name| if uid == 0 { "root".to_owned() } else { name })
 }
 
 /// The name of a group id; none if the machine has no name for it.
@@ -142,9 +194,25 @@ mod tests {
     #[test]
     fn an_unknown_user_is_refused_by_name() {
         for name in ["no-such-user", "4294967295", "-1", "", "a\0b"] {
-            let refused = resolve(name).unwrap_err();
-            assert_eq!(refused.to_string(), format!("this agent has no user `{name}`"));
+            let refused = resolve(name).unwrap_err().to_string();
+            assert!(refused.starts_with(&format!("this agent has no user `{name}`")), "{refused}");
         }
+    }
+
+    #[test]
+    fn a_user_is_known_by_one_text_and_root_by_its_name_and_number() {
+        for number in ["00", "+0", "000", "+00", "+4294967294", "04294967294"] {
+            let refused = resolve(number).unwrap_err();
+            assert_eq!(refused, Error::Written(number.to_owned()), "{refused}");
+        }
+        let nobody = Named::from_name("nobody").unwrap().unwrap();
+        let number = nobody.uid.to_string();
+        assert_eq!(resolve(&number), Err(Error::Named(number.clone(), "nobody".to_owned())));
+        assert_eq!(resolve_begun(&number), resolve("nobody"));
+        let root = Named::from_uid(0.into()).unwrap().unwrap();
+        assert_eq!(judge("toor", &root), Err(Error::Root("toor".to_owned())));
+        assert_eq!((judge("root", &root), judge("0", &root)), (Ok(()), Ok(())));
+        assert_eq!(judge("nobody", &nobody), Ok(()));
     }
 
     #[test]

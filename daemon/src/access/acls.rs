@@ -8,6 +8,7 @@ use std::fs;
 use std::path::Path;
 
 use mesita_core::acls::{Acls, Action, Entity, Rule};
+use mesita_core::doors::is_user;
 use mesita_core::wire::check_role;
 use serde::de::{Error, MapAccess, SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer};
@@ -184,14 +185,24 @@ fn rule(action: Action, value: &Value) -> Result<Rule<Texts>, String> {
     {
         roles.iter().try_for_each(|role| check_pattern(role))?;
     }
+    if let Entity::Some(users) = &objects
+        && what == "users"
+    {
+        users.iter().try_for_each(|user| check_user(user))?;
+    }
     Ok(Rule { action, principals: of("principals")?, objects })
+}
+
+/// True for a role, and for all below one.
+pub(super) fn is_pattern(role: &str) -> bool {
+    let path = role.strip_suffix("/%").unwrap_or(role);
+    let is_role = path != "*" && check_role("role", path).is_ok();
+    role == "*" || is_role && path.split('/').all(|part| part != "%")
 }
 
 /// Refuses what no role is, and no pattern of roles: such a rule would be about nothing.
 fn check_pattern(role: &str) -> Result<(), String> {
-    let path = role.strip_suffix("/%").unwrap_or(role);
-    let is_role = role == "*" || check_role("role", path).is_ok();
-    if is_role && path.split('/').all(|part| part != "%") {
+    if is_pattern(role) {
         return Ok(());
     }
     let shown = role.escape_debug();
@@ -199,6 +210,15 @@ fn check_pattern(role: &str) -> Result<(), String> {
         "`roles`: `{shown}` is no role: names parted by `/`, and at the end `/%` for all below; all roles \
          are {{\"type\": \"ANY\"}}"
     ))
+}
+
+/// Refuses a number as nobody is called: such a rule would be about nobody.
+fn check_user(user: &str) -> Result<(), String> {
+    if is_user(user) {
+        return Ok(());
+    }
+    let shown = user.escape_debug();
+    Err(format!("`users`: `{shown}` is no user: a number has no sign and no zero before it"))
 }
 
 fn entity(value: &Value) -> Result<Entity<Texts>, String> {
@@ -286,6 +306,10 @@ mod tests {
             (
                 r#"{"get_quotas": [{"principals": {"type": "ANY"}, "roles": {"values": ["%"]}}]}"#,
                 "`%` is no role",
+            ),
+            (
+                r#"{"run_tasks": [{"principals": {"type": "NONE"}, "users": {"values": ["00"]}}]}"#,
+                "`run_tasks`[0]: `users`: `00` is no user",
             ),
             ("/nowhere/acls", "/nowhere/acls: No such file"),
         ] {

@@ -7,10 +7,10 @@
 use std::collections::BTreeMap;
 
 use mesita_core::acls::Action;
-use mesita_core::doors::Rights;
-use mesita_core::wire::check_role;
+use mesita_core::doors::{self, Rights, is_root, same_user};
 use serde::{Deserialize, Serialize};
 
+use super::acls::is_pattern;
 use super::credentials::Credential;
 
 /// Bytes of a user's name: what Linux takes (`LOGIN_NAME_MAX`).
@@ -42,20 +42,17 @@ pub(crate) struct Terms {
 impl Terms {
     /// Its tasks may be root's, by whatever name.
     pub(crate) fn has_root(&self) -> bool {
-        self.users.iter().any(|user| user == "root" || user == "0")
+        self.users.iter().any(|user| is_root(user))
     }
 
     /// Refuses roles and users that nobody has.
     pub(crate) fn check(&self) -> Result<(), String> {
-        for role in self.roles.iter().filter(|role| *role != ALL_ROLES) {
-            // `a/%` is all below `a`.
-            let path = role.strip_suffix("/%").unwrap_or(role);
-            check_role("role", path).map_err(|_| {
-                format!(
-                    "`{}` is no role: names parted by `/`, or with `/%` behind them, or `/%` alone",
-                    role.escape_debug()
-                )
-            })?;
+        let mut roles = self.roles.iter().filter(|role| *role != ALL_ROLES);
+        if let Some(role) = roles.find(|role| !is_pattern(role)) {
+            return Err(format!(
+                "`{}` is no role: names parted by `/`, or with `/%` behind them, or `/%` alone",
+                role.escape_debug()
+            ));
         }
         match self.users.iter().find(|user| !is_user(user)) {
             Some(user) => Err(format!("`{}` is no user's name or number", user.escape_debug())),
@@ -67,7 +64,8 @@ impl Terms {
 /// True for what may be called a user: passwd(5) parts its fields by colons.
 fn is_user(name: &str) -> bool {
     let fits = |byte: u8| byte.is_ascii_graphic() && byte != b':' && byte != b'/' || byte >= 0x80;
-    !name.is_empty() && name.len() <= USER_MAX && !name.starts_with('-') && name.bytes().all(fits)
+    let fits = !name.is_empty() && name.len() <= USER_MAX && name.bytes().all(fits);
+    fits && !name.starts_with('-') && doors::is_user(name)
 }
 
 /// A principal that is kept, or is in the file of `--credentials`.
@@ -120,9 +118,9 @@ impl Principal {
         if OF_ROLES.contains(&action) {
             object.is_some_and(|role| roles.iter().any(|of| covers(of, role)))
         } else if OF_USERS.contains(&action) && users.is_empty() {
-            object != Some("root") && object != Some("0")
+            object.is_none_or(|user| !is_root(user) && doors::is_user(user))
         } else if OF_USERS.contains(&action) {
-            object.is_some_and(|user| users.iter().any(|of| of == user))
+            object.is_some_and(|user| users.iter().any(|of| same_user(of, user)))
         } else if action == Action::RegisterAgent {
             *agent
         } else if OF_ITS_OWN.contains(&action) {
@@ -182,10 +180,12 @@ mod tests {
             terms(&["*", "web", "web/a/%", "a.b", "/%"], &["root", "www-data", "1000", "j\u{e9}"]),
             Ok(())
         );
-        for bad in ["", "a//b", "a/", "/a", "-a", "a b", "//%", "a/../b"] {
+        for bad in [
+            "", "a//b", "a/", "/a", "-a", "a b", "//%", "a/../b", "%", "a/%/b", "%/a", "%/%", "*/%",
+        ] {
             assert!(terms(&[bad], &[]).unwrap_err().contains("is no role"), "{bad}");
         }
-        for bad in ["", "no such:user", "a b", "a:b", "a/b", "-a", "a\n"] {
+        for bad in ["", "no such:user", "a b", "a:b", "a/b", "-a", "a\n", "00", "+0", "033"] {
             assert!(terms(&[], &[bad]).unwrap_err().contains("is no user"), "{bad}");
         }
     }
@@ -203,6 +203,8 @@ mod tests {
             (Action::RunTask, Some("nobody"), true),
             (Action::RunTask, Some("root"), false),
             (Action::RunTask, Some("0"), false),
+            (Action::RunTask, Some("00"), false),
+            (Action::RunTask, Some("+0"), false),
             (Action::TeardownFramework, Some("web"), true),
             (Action::TeardownFramework, Some("db"), false),
             (Action::TeardownFramework, None, false),
@@ -224,6 +226,7 @@ mod tests {
         let ops = principal(r#"{"secret": "s", "operate": true, "users": ["root", "pi"]}"#);
         assert!(ops.may(Action::UpdateQuota, Some("any")) && ops.may(Action::ChangeMasters, None));
         assert!(ops.may(Action::RunTask, Some("root")) && !ops.may(Action::RunTask, Some("www")));
+        assert!(ops.may(Action::RunTask, Some("0")) && !ops.may(Action::RunTask, Some("00")));
         assert!(!ops.may(Action::RegisterFramework, Some("*")), "an operator has no role by that");
         assert!(!ops.may(Action::RegisterAgent, None));
         let all = principal(r#"{"secret": "s", "roles": ["/%"]}"#);

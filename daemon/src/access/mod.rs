@@ -407,6 +407,18 @@ impl Access {
         self.allows(caller.principal(), action, object)
     }
 
+    /// True when a caller may start something as another user than that of the task which it is inside of:
+    /// a principal by a rule that names it and no other, by what is said of it here, or as one who may be
+    /// root. Others are who the kernel says that they are.
+    pub(crate) fn lets_run_as(&self, caller: &Caller, action: Action, user: &str) -> bool {
+        let Some(name) = caller.principal() else { return true };
+        let decided = self.rules.borrow().decided(action, Some(name), Some(user));
+        let is_said =
+            |known: &Principal| self.has_terms(known) && known.may(Action::RunTask, Some(user));
+        caller.rights.has(Rights::ANY_USER)
+            || decided.unwrap_or_else(|| self.with(name, |known| known.is_some_and(is_said)))
+    }
+
     /// The same for a principal, or nobody known.
     pub(crate) fn allows(
         &self,

@@ -184,7 +184,8 @@ impl FromStr for Join {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        let text = text.trim();
+        // Capitals are other digits to nobody but the hash of the secret.
+        let text = text.trim().to_ascii_lowercase();
         let parts: Vec<&str> = text.split('.').collect();
         let form = parts.first().copied().unwrap_or_default();
         let is_form = form.strip_prefix('v').is_some_and(|of| of.parse::<u32>().is_ok());
@@ -230,7 +231,9 @@ mod tests {
     fn a_token_is_read_as_it_is_written_and_every_other_has_its_sentence() {
         let join = Join::draw("ab".repeat(32).parse().unwrap());
         let text = join.to_string();
-        assert_eq!(text.parse::<Join>().as_ref(), Ok(&join));
+        for text in [&text, &text.to_uppercase(), &format!(" {text}\n")] {
+            assert_eq!(text.parse::<Join>().as_ref(), Ok(&join));
+        }
         assert!(!format!("{join:?}").contains(&join.secret));
         let (short, long) = (&text[..text.len() - 1], format!("{text}.00"));
         let (newer, flipped) = (text.replacen("v1", "v2", 1), text.replace(".ab", ".xb"));

@@ -257,7 +257,7 @@ fn bound(
     if fits(&before?, max) {
         return Ok(Done::Fits);
     }
-    let user = name.map(user::resolve).transpose().map_err(io::Error::other)?;
+    let user = name.map(user::resolve_begun).transpose().map_err(io::Error::other)?;
     // It may be in a directory that is somebody else's: what may be done to it, its own rights say.
     let inside = of.path.strip_prefix(sandboxes).unwrap_or(&of.path);
     let found = sandbox::find(sandboxes, inside).map_err(io::Error::other)?;

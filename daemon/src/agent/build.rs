@@ -437,7 +437,7 @@ pub(super) fn enclosed(
     switch_user: bool,
 ) -> Result<(Enter, Vec<Wall>), String> {
     let (mut user, owner) =
-        (resolved(&of.user, switch_user)?, resolved(inside.owner, switch_user)?);
+        (resolved(&of.user, switch_user)?, resolved_begun(inside.owner, switch_user)?);
     let Part { of: at, id: own, .. } = inside.part;
     let directory = sandbox::path(work_dir, at);
     if !inside.below.as_os_str().is_empty() {
@@ -493,8 +493,15 @@ fn with_output(launch: Launch) -> Launch {
     Launch { stdout: text(stdout), stderr: text(stderr), ..launch }
 }
 
+/// Whom something is to run as.
 pub(super) fn resolved(user: &str, switch_user: bool) -> Result<Option<User>, String> {
     let resolved = switch_user.then(|| user::resolve(user)).transpose();
+    resolved.map_err(|error| error.to_string())
+}
+
+/// Whom something runs as, or did.
+pub(super) fn resolved_begun(user: &str, switch_user: bool) -> Result<Option<User>, String> {
+    let resolved = switch_user.then(|| user::resolve_begun(user)).transpose();
     resolved.map_err(|error| error.to_string())
 }
 

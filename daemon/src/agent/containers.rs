@@ -14,13 +14,13 @@ use mesita_isolation::cgroups::At;
 use mesita_isolation::images::Provisioner;
 use mesita_isolation::keeper::protocol::{Ended, Left};
 use mesita_isolation::{Isolation, sandbox};
-use siphasher::sip128::{Hasher128, SipHasher24};
 use smol::lock::Semaphore;
 
 use super::build::{Names, Plan};
 use super::docker;
 use super::inner::Stdio;
 use super::limited::Limited;
+use super::tokens::Tokens;
 use crate::access::ForTasks;
 use crate::pb::mesos::v1::TaskStatus;
 
@@ -33,7 +33,7 @@ pub(crate) struct Containers {
     pub(super) isolation: Arc<Isolation<'static>>,
     pub(super) provisioner: Option<Arc<Provisioner>>,
     pub(super) work_dir: PathBuf,
-    key: [u8; 32],
+    tokens: Tokens,
     pub(super) switch_user: bool,
     hands: Semaphore,
     hands_max: usize,
@@ -131,7 +131,7 @@ impl Containers {
         isolation: Arc<Isolation<'static>>,
         provisioner: Option<Arc<Provisioner>>,
         work_dir: PathBuf,
-        key: [u8; 32],
+        tokens: Tokens,
         hands: usize,
         switch_user: bool,
         for_tasks: ForTasks,
@@ -140,7 +140,7 @@ impl Containers {
             isolation,
             provisioner,
             work_dir,
-            key,
+            tokens,
             for_tasks,
             switch_user: switch_user && rustix::process::geteuid().is_root(),
             hands: Semaphore::new(hands.max(1)),
@@ -343,12 +343,7 @@ impl Containers {
 
     /// What only the executor in this container is given to prove that it is there.
     pub(super) fn token(&self, id: ContainerId) -> [u8; 16] {
-        let (secret, _) = self.key.split_first_chunk().unwrap_or((&[0; 16], &[]));
-        let mut mac = SipHasher24::new_with_key(secret);
-        std::hash::Hasher::write(&mut mac, b"executor");
-        std::hash::Hasher::write(&mut mac, &id.incarnation.to_le_bytes());
-        std::hash::Hasher::write(&mut mac, &id.counter.to_le_bytes());
-        mac.finish128().as_bytes()
+        self.tokens.give(id)
     }
 
     /// The container of an executor that shows the right token.
@@ -359,7 +354,7 @@ impl Containers {
                 && *container.executor.borrow() == executor
                 && !executor.is_empty()
                 && container.inside.get().is_none()
-                && same_bytes(&self.token(*id), token)
+                && self.tokens.proves(*id, token)
         })
     }
 
@@ -378,7 +373,7 @@ impl Containers {
     pub(super) fn proved(&self, token: &[u8]) -> Option<ContainerId> {
         let known = self.known.borrow();
         let mut executors = known.iter().filter(|(_, container)| container.is_executor());
-        let of = executors.find(|(id, _)| same_bytes(&self.token(**id), token));
+        let of = executors.find(|(id, _)| self.tokens.proves(**id, token));
         of.map(|(id, _)| *id)
     }
 
@@ -430,10 +425,6 @@ pub(super) fn count(one: &Cell<u64>) {
 }
 
 /// Compares without telling by the time it takes where two differ.
-fn same_bytes(one: &[u8], other: &[u8]) -> bool {
-    one.len() == other.len() && one.iter().zip(other).fold(0, |all, (a, b)| all | (a ^ b)) == 0
-}
-
 impl Container {
     /// True when it writes nothing any more.
     pub(super) fn is_over(&self) -> bool {

@@ -62,6 +62,7 @@ mod start;
 mod state;
 mod tally;
 mod terminals;
+mod tokens;
 mod usage;
 mod volumes;
 mod walls;

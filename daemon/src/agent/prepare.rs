@@ -21,6 +21,7 @@ use mesita_isolation::{Isolation, Options, isolators, machine, own};
 use rustix::fs::{FlockOperation, flock};
 
 use super::images::Registry;
+use super::tokens::Tokens;
 use crate::flags::images::{Backend, Provider};
 use crate::flags::{Holds, json};
 use crate::identity;
@@ -42,6 +43,8 @@ pub(crate) struct Prepared {
     pub(crate) proof: Option<Identity>,
     /// What may prove it from now on: the masters say.
     pub(crate) next: Option<Identity>,
+    /// By which its executors are known.
+    pub(crate) tokens: Tokens,
     pub(crate) ledger: Ledger,
     pub(crate) records: Vec<ledger::Entry>,
     pub(crate) keeper: Client,
@@ -160,12 +163,14 @@ pub(crate) fn prepare(work_dir: &Path, holds: &Holds, life: Life) -> Result<Prep
     }
     fs::DirBuilder::new().recursive(true).mode(0o700).create(&meta).map_err(at(&meta))?;
     let lock = lock(&meta.join("lock"))?;
-    identity::is_whole(&meta, "ledger").map_err(Error::Identity)?;
+    identity::is_whole(&meta, identity::Known::AGENT).map_err(Error::Identity)?;
     let identity::Own { key, proof, next } = identity::own(&meta).map_err(Error::Identity)?;
     let (resources, attributes) = told(holds)?;
     let (ledger, records) = Ledger::open(&meta).map_err(Error::Ledger)?;
+    let start = last_start(&records).saturating_add(1);
+    let tokens = Tokens::of(&meta, start, key)?;
     let keeper = keeper::start(&KeeperOptions {
-        session: Session { incarnation: last_start(&records).saturating_add(1), counter: 0 },
+        session: Session { incarnation: start, counter: 0 },
         ends_with_client: life == Life::OfThisProcess,
         temporary: life == Life::OfThisProcess,
         logs: life == Life::OfItsOwn,
@@ -205,6 +210,7 @@ pub(crate) fn prepare(work_dir: &Path, holds: &Holds, life: Life) -> Result<Prep
         key,
         proof,
         next,
+        tokens,
         ledger,
         records,
         keeper,

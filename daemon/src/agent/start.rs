@@ -43,6 +43,7 @@ struct Rest {
     docker: super::docker::Prepared,
     lock: std::fs::File,
     keys: super::rekey::Keys,
+    tokens: super::tokens::Tokens,
 }
 
 impl Ready {
@@ -65,6 +66,7 @@ impl Ready {
             lock,
             proof,
             next,
+            tokens,
             total_mem_bytes: _,
         } = prepared;
         let images = super::images::Images::new(provisioner, registry);
@@ -80,6 +82,7 @@ impl Ready {
             docker,
             lock,
             keys: super::rekey::Keys::of(proof, next),
+            tokens,
         };
         let store = match life {
             super::Life::OfItsOwn => Store::Ledger(ledger),
@@ -119,7 +122,7 @@ impl AgentNode {
             prepared.isolation,
             prepared.images.provisioner.as_ref().ok().map(Arc::clone),
             prepared.work_dir.clone(),
-            prepared.key,
+            prepared.tokens,
             options.hands,
             options.switch_user,
             options.for_tasks.clone(),

@@ -158,7 +158,7 @@ pub(super) fn judge_unread(flags: &Agent) -> Result<(), Failure> {
     check_master(flags)?;
     // No token has a slash.
     if let Some(told) = flags.join.as_deref().filter(|told| !told.contains('/')) {
-        token(told)?;
+        token(told, flags.common.config.as_deref())?;
     }
     check_secure(flags)?;
     let wanted = flags.access.wanted();
@@ -212,7 +212,8 @@ pub(super) fn known_by(
     flags: &Agent,
     work_dir: &Path,
 ) -> Result<(Option<Join>, Option<Pin>), Failure> {
-    let join = flags.join.as_deref().map(token).transpose()?;
+    let config = flags.common.config.as_deref();
+    let join = flags.join.as_deref().map(|told| token(told, config)).transpose()?;
     let joined = work_dir.join("meta/joined");
     let Some(join) = join else { return Ok((None, pin_of(flags, &joined)?)) };
     let known = std::fs::read_to_string(joined).ok().and_then(|text| text.trim().parse().ok());

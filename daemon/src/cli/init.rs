@@ -18,6 +18,10 @@ use crate::tls::{Served, Signer, made};
 const DAY_US: u64 = 24 * 3_600_000_000;
 const USES: u32 = 16;
 
+/// What there is of a cluster that was made, or that a master has begun: none of it can be made again.
+const MADE: [&str; 4] =
+    ["ca.pem", "master/meta/registry", "master/meta/set", "master/meta/authority"];
+
 pub(super) fn main(flags: &NewCluster) -> Result<ExitCode, Failure> {
     super::log_warnings();
     let directory = match &flags.dir {
@@ -50,8 +54,11 @@ pub(super) fn main(flags: &NewCluster) -> Result<ExitCode, Failure> {
     if flags.cloud_init && ip.is_loopback() {
         return Err(Failure::new(USAGE, format!("--ip: no other machine reaches {ip}")));
     }
-    if directory.join("ca.pem").exists() {
-        let why = format!("{} has a cluster already: give another --dir", directory.display());
+    if let Some(of) = MADE.iter().find(|name| directory.join(name).exists()) {
+        let why = format!(
+            "{} has a cluster already, whose {of} is there: give another --dir",
+            directory.display()
+        );
         return Err(Failure::plain(why));
     }
     let made = make(flags, ip, &directory).map_err(Failure::plain)?;

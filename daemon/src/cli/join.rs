@@ -25,18 +25,31 @@ use crate::tls::{Transport, Trust, reached};
 /// How often somebody is asked again who is not there, or knows no leader, in µs.
 const AGAIN_US: u64 = 1_000_000;
 
-/// The token of a flag, or of the file that it names.
-pub(super) fn token(told: &str) -> Result<Join, Failure> {
+/// The token of a flag, which may be told by the file of `--config`, or of the file that it names.
+pub(super) fn token(told: &str, config: Option<&Path>) -> Result<Join, Failure> {
     let bad = |why: String| Failure::new(USAGE, format!("--join: {why}"));
     // No token has a slash, and none is the name of a file that is there.
     let path = Path::new(told);
     if !told.contains('/') && !path.is_file() {
-        return told.parse().map_err(bad);
+        let join = told.parse().map_err(bad)?;
+        if let Some(config) = config.filter(|config| tells(config, told)) {
+            let shown = config.display();
+            secrets::check(config).map_err(|why| {
+                let why = format!("--config {shown}: the token of `join` is in it, and {why}");
+                Failure::new(USAGE, why)
+            })?;
+        }
+        return Ok(join);
     }
     let of_file = |why: String| bad(format!("{told}: {why}"));
     secrets::check(path).map_err(of_file)?;
     let text = std::fs::read_to_string(path).map_err(|error| of_file(error.to_string()))?;
     text.parse().map_err(bad)
+}
+
+/// True when the text of a token is in a file of flags, which is one of secrets by that.
+pub(super) fn tells(config: &Path, token: &str) -> bool {
+    std::fs::read_to_string(config).is_ok_and(|text| text.contains(token))
 }
 
 /// How a master of these flags comes to follow a set that is there.
@@ -56,7 +69,7 @@ impl Joins {
         match flags.set.join.as_deref() {
             None | Some("false") => Ok(Self::Not),
             Some("true") => Ok(Self::Named),
-            Some(told) => token(told).map(Self::By),
+            Some(told) => token(told, flags.common.config.as_deref()).map(Self::By),
         }
     }
 }

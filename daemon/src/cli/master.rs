@@ -28,7 +28,7 @@ use crate::process::{Plan, Process};
 use crate::secrets;
 use crate::set::begin::{self, AGAIN, Begun, GIVEN_UP, QUARANTINED, Wanted, together};
 use crate::set::bootstrap::Identity;
-use crate::set::charter::{Given, Sources};
+use crate::set::charter::{Given, Sources, authority_of};
 use crate::set::early::Early;
 use crate::set::node::{Over, SetNode};
 use crate::set::roster::REMOVED;
@@ -65,6 +65,7 @@ pub(super) fn main(mut flags: Master) -> Result<ExitCode, Failure> {
     // A port that is taken is found out before anything is written.
     let listener = bind(ip, flags.port).map_err(Failure::plain)?;
     let early = Early::new(&listener).map_err(Failure::plain)?;
+    identity::is_whole(&meta, identity::Known::MASTER).map_err(|why| Failure::new(USAGE, why))?;
     if let Some(token) = asks_for {
         take_charter(&mut flags, token, &meta, early)?;
     }
@@ -250,6 +251,10 @@ pub(super) fn opened(flags: &Master) -> Result<(Rc<Door>, Access), Failure> {
         secrets::check(key).map_err(|why| {
             Failure::new(USAGE, format!("--tls-ca-key-file {}: {why}", key.display()))
         })?;
+        if let Some(chain) = &flags.listen.shown.tls_cert_file {
+            let judged = authority_of(chain, key);
+            judged.map_err(|why| Failure::new(USAGE, format!("--tls-ca-key-file {why}")))?;
+        }
     }
     Ok((door, access(flags)?))
 }

@@ -4,8 +4,9 @@
 //! node is let in, and outlives every leader. Time is counted by the leader: no clock of a node or of
 //! the wall is asked.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
+use std::io::ErrorKind;
 use std::path::Path;
 use std::rc::Rc;
 
@@ -33,8 +34,9 @@ use crate::set::cells::{Name, Stored};
 use crate::set::join::fingerprint;
 use crate::{alarm, clock};
 
-/// What is left of a token is written down as often while it counts, or once a minute.
+/// What is left of a token is written down whenever this part of it is over, or a minute is.
 const PARTS: u64 = 8;
+const SECOND_US: u64 = 1_000_000;
 const MINUTE_US: u64 = 60_000_000;
 /// Digits of a node's fingerprint in its name.
 const SHOWN: usize = 16;
@@ -46,6 +48,8 @@ const ID: usize = 8;
 pub(crate) struct Counting {
     /// Since when each token is counted, in which version, and what was left of it then.
     since: RefCell<BTreeMap<Box<str>, (u64, Time, u64)>>,
+    /// It has begun to.
+    counts: Cell<bool>,
     /// Tokens are others, or a reign began.
     pub(crate) changed: Event,
 }
@@ -90,16 +94,16 @@ impl MasterNode {
         ends: &Ends,
     ) -> Option<Result<Caller, String>> {
         let id = shown.principal.strip_prefix(TOKEN)?;
-        let done = self.join_now(id, shown, proved, ends);
+        let mut done = self.join_now(id, shown, proved, ends);
+        if done.is_ok() && !self.durable().await {
+            done = Err(OUTCOME_UNKNOWN.to_owned());
+        }
         let who = proved.map(|key| format!("{NODE}{}", &fingerprint(key)[..SHOWN]));
         let why = done.as_ref().err().map(String::as_str);
         match why {
             // Whoever it is may ask as often as it likes.
             Some(why) => self.audit.note_stranger(who.as_deref().unwrap_or("nobody"), "join", why),
             None => self.audit.note_of(who.as_deref().unwrap_or("nobody"), "join", id, None),
-        }
-        if done.is_ok() && !self.durable().await {
-            return Some(Err(OUTCOME_UNKNOWN.to_owned()));
         }
         Some(done)
     }
@@ -134,6 +138,11 @@ impl MasterNode {
         }
         if token.role == NodeRole::Master {
             self.judge_set()?;
+            // Whoever is let in is given it next: what cannot be given takes no use.
+            let given = self.options.charter.read("");
+            given.map_err(|why| {
+                format!("the leader cannot say what masters have in common: {why}")
+            })?;
         }
         if token.uses == 0 {
             let why =
@@ -312,8 +321,19 @@ impl MasterNode {
     /// Takes in the tokens that were made with the cluster, once.
     pub(crate) fn take_first_tokens(&self, meta: &Path) {
         let path = meta.join(FIRST_TOKENS);
-        let Ok(bytes) = std::fs::read(&path) else { return };
-        let all = read::<Vec<(u32, Token)>>(&bytes).unwrap_or_default();
+        let lost = |why: &str| {
+            log::error!(
+                "{}: {why}: nobody joins by the first tokens of this cluster; `mesita token create` makes \
+                 others, and without the file nothing is said of it",
+                path.display()
+            );
+        };
+        let all = match std::fs::read(&path).map(|bytes| read::<Vec<(u32, Token)>>(&bytes)) {
+            Ok(Some(all)) => all,
+            Ok(None) => return lost("it has no tokens that this release knows"),
+            Err(error) if error.kind() == ErrorKind::NotFound => return,
+            Err(error) => return lost(&error.to_string()),
+        };
         let kept = |(id, token): &(u32, Token)| {
             let name: Name = (TOKENS.into(), format!("{id:08x}").into());
             self.keep_value(name, &kept(token))
@@ -400,14 +420,18 @@ impl MasterNode {
     fn count_down(&self) -> Option<u64> {
         if !self.leads() {
             self.counting.since.borrow_mut().clear();
+            self.counting.counts.set(false);
             return None;
         }
+        let begins = !self.counting.counts.replace(true);
         let all: Vec<Stored> = self.store.borrow().of(TOKENS).cloned().collect();
         self.counting.since.borrow_mut().retain(|id, _| all.iter().any(|one| one.key == *id));
-        all.iter().filter_map(|stored| self.count(stored)).min()
+        all.iter().filter_map(|stored| self.count(stored, begins)).min()
     }
 
-    fn count(&self, stored: &Stored) -> Option<u64> {
+    /// Of one token. The leader before may have counted as much as a step beyond what it wrote down: who
+    /// begins goes on behind that, so that no end of a leader gives time back.
+    fn count(&self, stored: &Stored, begins: bool) -> Option<u64> {
         let (token, now) = (read::<Token>(&stored.value)?, clock::now());
         let (version, since, left_us) = {
             let mut all = self.counting.since.borrow_mut();
@@ -417,7 +441,8 @@ impl MasterNode {
             }
             *of
         };
-        let (gone, step) = (now.since(since), (left_us / PARTS).max(MINUTE_US));
+        let step = step_of(left_us);
+        let gone = if begins { step } else { now.since(since) };
         let name: Name = (TOKENS.into(), stored.key.clone());
         if gone >= left_us {
             log::info!("the time of token {} is over", stored.key);
@@ -434,8 +459,13 @@ impl MasterNode {
         if let Err(why) = self.keep_value(name, &kept(&token)) {
             log::warn!("what is left of token {} cannot be kept: {why}", stored.key);
         }
-        Some(MINUTE_US.min(token.left_us))
+        Some(step_of(token.left_us).min(token.left_us))
     }
+}
+
+/// How long a token is counted before that is written down.
+fn step_of(left_us: u64) -> u64 {
+    (left_us / PARTS).clamp(SECOND_US, MINUTE_US)
 }
 
 /// Said of a token that is none of those that the masters keep.

@@ -127,7 +127,17 @@ impl Store {
         let peak = self.cells + cells;
         let owned = own().map(|stored| stored.entry().cells()).sum::<u32>() + cells;
         if own().count() >= KEYS_MAX {
-            return full(format!("`{}` has {KEYS_MAX} keys, and may have no more", name.0));
+            let more = match &*name.0 {
+                tokens::TOKENS => {
+                    "; one whose time is over, or that is revoked, makes room: `mesita token ls` shows those \
+                     of 0 uses, by which nobody joins any more, and `mesita token revoke ID` removes one"
+                }
+                kept::OWNER => {
+                    "; `mesita principal rm` makes room, and --credentials of the masters has some"
+                }
+                _ => "; remove one first",
+            };
+            return full(format!("`{}` has {KEYS_MAX} keys, and may have no more{more}", name.0));
         }
         if owned > self.cells_max / SHARE && cells >= before {
             return full(format!(
@@ -546,7 +556,13 @@ mod tests {
             let put = store.store(name("a", &key.to_string()), b"", None);
             assert!(put.is_ok());
         }
-        assert!(store.store(name("a", "one more"), b"", None).is_err());
+        let (_, why) = store.store(name("a", "one more"), b"", None).unwrap_err();
+        assert!(why.ends_with("may have no more; remove one first"), "{why}");
+        for key in 0..KEYS_MAX {
+            assert!(store.store(name(tokens::TOKENS, &key.to_string()), b"", None).is_ok());
+        }
+        let (_, why) = store.store(name(tokens::TOKENS, "one more"), b"", None).unwrap_err();
+        assert!(why.contains("`mesita token revoke ID`") && why.contains("0 uses"), "{why}");
         assert_eq!(store.of("a").count(), KEYS_MAX);
         assert_eq!(store.of("aa").count(), 0);
     }

@@ -63,11 +63,7 @@ impl Sources {
                 text(Path::new(path))
             }
         };
-        let signs = |(chain, key): &(PathBuf, PathBuf)| {
-            let chain = text(chain)?;
-            let last = chain.rfind(CERTIFICATE).map_or("", |at| &chain[at..]);
-            Ok::<_, String>((last.to_owned(), text(key)?))
-        };
+        let signs = |(chain, key): &(PathBuf, PathBuf)| authority_of(chain, key);
         // A second one is there while they are given another.
         let there = self.gossip.iter().enumerate().filter(|(at, path)| *at == 0 || path.exists());
         let gossip = there.map(|(_, path)| {
@@ -84,6 +80,16 @@ impl Sources {
             asks: self.asks,
         })
     }
+}
+
+/// The certificate of the authority behind a daemon's own, and its key, as texts of PEM; or which of the two
+/// files is no use, and why.
+pub(crate) fn authority_of(chain: &Path, key: &Path) -> Result<(String, String), String> {
+    let chain = text(chain)?;
+    let last = chain.rfind(CERTIFICATE).map_or("", |at| &chain[at..]);
+    let signs = text(key)?;
+    tls::judge_authority(last, &signs).map_err(|why| format!("{}: {why}", key.display()))?;
+    Ok((last.to_owned(), signs))
 }
 
 impl Charter {
@@ -118,6 +124,10 @@ impl Charter {
         pin: Pin,
     ) -> Result<(), String> {
         let (given, new) = (Given::of(meta).0, meta.join("given.new"));
+        if let (Some((authority, key)), Some(_)) = (&self.authority, hosts) {
+            let judged = tls::judge_authority(authority, key);
+            judged.map_err(|why| format!("--tls-ca-key-file of the masters {why}"))?;
+        }
         if new.exists() {
             fs::remove_dir_all(&new).map_err(|error| of(&new, &error))?;
         }
@@ -318,6 +328,18 @@ mod tests {
         let newer = newer.replacen("\"version\":1", "\"version\":2", 1);
         assert!(Charter::parse(newer.as_bytes()).err().unwrap().contains("later release"));
         assert!(Charter::parse(b"{}").err().unwrap().contains("cannot be read"));
+        // A key that others put in the place of the authority's is given to nobody, and kept by nobody.
+        let other = tls::made::make("shop", &["10.0.0.1".to_owned()]).unwrap();
+        fs::write(file("authority"), &other.authority_key).unwrap();
+        let why = sources.read("").err().unwrap();
+        assert!(why.contains("authority: is not the key of the last certificate"), "{why}");
+        let authority = Some((made.authority.clone(), made.authority_key[..100].to_owned()));
+        let torn = Charter { authority, ..charter.clone() };
+        fs::remove_dir_all(file("given")).unwrap();
+        let why = torn.keep(&meta, Some(&hosts), pin).unwrap_err();
+        assert!(why.contains("--tls-ca-key-file of the masters has no private key"), "{why}");
+        assert!(!file("given.new").exists() && !given.is_there());
+        fs::write(file("authority"), &made.authority_key).unwrap();
         let missing = Sources { credentials: Some(file("none")), ..sources };
         assert!(missing.read("").err().unwrap().contains("none: No such file"));
         fs::remove_dir_all(meta).unwrap();

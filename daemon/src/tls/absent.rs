@@ -111,3 +111,8 @@ pub(crate) struct Signed {
 pub(crate) fn sign(_: &str, _: &str, _: &[String]) -> Result<Signed, String> {
     Err(format!("a certificate for a master {ABSENT}"))
 }
+
+/// The same of the key of an authority.
+pub(crate) fn judge_authority(_: &str, _: &str) -> Result<(), String> {
+    Err(format!("an authority {ABSENT}"))
+}

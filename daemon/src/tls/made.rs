@@ -3,9 +3,10 @@
 use futures_rustls::pki_types::CertificateDer;
 use futures_rustls::pki_types::pem::PemObject;
 use futures_rustls::rustls::RootCertStore;
+use futures_rustls::rustls::server::ParsedCertificate;
 use rcgen::{
     BasicConstraints, CertificateParams, DistinguishedName, DnType, DnValue,
-    ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair, KeyUsagePurpose, date_time_ymd,
+    ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair, KeyUsagePurpose, PublicKeyData, date_time_ymd,
 };
 
 /// Texts of PEM.
@@ -45,6 +46,23 @@ pub(crate) fn sign(authority: &str, key: &str, hosts: &[String]) -> Result<Signe
     params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
     let key = KeyPair::from_pem(key).map_err(said)?;
     signed_by(&Issuer::new(params, key), authority, hosts).map_err(said)
+}
+
+/// Refuses what is no key that can sign, and one that is not that of this authority: nobody who goes by the
+/// authority would believe what it signs. Both are texts of PEM.
+pub(crate) fn judge_authority(authority: &str, key: &str) -> Result<(), String> {
+    let der = CertificateDer::from_pem_slice(authority.as_bytes());
+    let der = der.map_err(|_| "the authority has no certificate".to_owned())?;
+    let key = KeyPair::from_pem(key).map_err(|_| {
+        "has no private key in it that can sign (`-----BEGIN PRIVATE KEY-----`, PKCS #8): put back the key \
+         of the authority"
+    })?;
+    let known = ParsedCertificate::try_from(&der).map_err(|error| error.to_string())?;
+    if *known.subject_public_key_info() == *key.subject_public_key_info() {
+        return Ok(());
+    }
+    Err("is not the key of the last certificate of --tls-cert-file: put back the key of that authority"
+        .to_owned())
 }
 
 fn signed_by(
@@ -190,7 +208,7 @@ mod tests {
         let algorithms = futures_rustls::rustls::crypto::ring::default_provider();
         for signed in [&made.signed, &again] {
             let end = der(&signed.certificate);
-            let end = futures_rustls::rustls::server::ParsedCertificate::try_from(&end).unwrap();
+            let end = ParsedCertificate::try_from(&end).unwrap();
             futures_rustls::rustls::client::verify_server_cert_signed_by_trust_anchor(
                 &end,
                 &roots,
@@ -204,6 +222,18 @@ mod tests {
             .unwrap();
         }
         fs::remove_dir_all(directory).unwrap();
+        assert_eq!(judge_authority(&made.authority, &made.authority_key), Ok(()));
+        let other = make("a shop", &hosts).unwrap();
+        for (key, words) in [
+            (&other.authority_key[..], "is not the key of the last certificate"),
+            (&made.authority_key[..100], "has no private key in it that can sign"),
+            (&made.authority, "has no private key in it that can sign"),
+            ("", "has no private key in it that can sign"),
+        ] {
+            let why = judge_authority(&made.authority, key).unwrap_err();
+            assert!(why.contains(words), "{why}");
+        }
+        assert!(judge_authority("", &made.authority_key).is_err());
         assert!(sign("", &made.authority_key, &hosts).is_err());
         assert!(sign(&made.authority, "", &hosts).is_err());
     }

@@ -25,9 +25,9 @@ mod served;
 mod transport;
 
 #[cfg(not(feature = "tls"))]
-pub(crate) use absent::{Identity, Outside, Pin, Served, sign};
+pub(crate) use absent::{Identity, Outside, Pin, Served, judge_authority, sign};
 #[cfg(feature = "tls")]
-pub(crate) use made::sign;
+pub(crate) use made::{judge_authority, sign};
 #[cfg(feature = "tls")]
 pub(crate) use node::Identity;
 #[cfg(feature = "tls")]

@@ -287,6 +287,81 @@ fn tokens_that_let_no_master_in_have_their_sentences_and_change_nothing() {
     world.nothing_is_left();
 }
 
+/// Whoever signed by another key would be a master that no node speaks with.
+#[test]
+fn the_key_of_another_authority_is_given_to_nobody() {
+    let world = World::new();
+    let mut shop = Shop::new(&world, "shop");
+    let other = Shop::new(&world, "other");
+    let token = shop.token(&["--role", "master"]);
+    let (path, foreign) = (shop.file("ca.key"), fs::read(other.file("ca.key")).unwrap());
+    let own = fs::read(&path).unwrap();
+    let (at, first) = (shop.place(), shop.address(0));
+    let config = shop.file("master.toml");
+    for (bad, words) in [
+        (&foreign[..], "ca.key: is not the key of the last certificate of --tls-cert-file"),
+        (&own[..100], "ca.key: has no private key in it that can sign"),
+    ] {
+        fs::write(&path, bad).unwrap();
+        let said = shop.begin(at, &["--masters", &first, "--join", &token]).end();
+        assert!(said.status == 1 && said.err.contains(words), "{}", said.err);
+        let meta = shop.work_dir(at).join("meta");
+        assert!(!meta.join("given").exists() && !meta.join("given.new").exists());
+        let uses = shop.rows(&["token", "ls"]).into_iter().filter(|row| row["role"] == "master");
+        assert!(uses.clone().count() == 1 && uses.clone().all(|row| row["uses"] == 1));
+        assert!(shop.rows(&["node", "ls"]).is_empty());
+        let said = world.told(&["doctor", "master", "--config", &config]);
+        assert!(said.status != 0 && said.out.contains(words), "{}", said.out);
+    }
+    // Nor does a master begin with it.
+    shop.kill(0);
+    let said = shop.begin(0, &[]).end();
+    assert!(said.status == 2 && said.err.contains("--tls-ca-key-file"), "{}", said.err);
+    fs::write(&path, own).unwrap();
+    shop.start(0, &[]);
+    shop.start(at, &["--masters", &first, "--join", &token]);
+    shop.voting(2);
+    other.stop();
+    shop.stop();
+    world.nothing_is_left();
+}
+
+/// A use that may be lost with its reign is told as one of which that is not known.
+#[test]
+fn the_audit_says_of_nobody_that_it_has_joined_before_a_majority_knows_it() {
+    let world = World::new();
+    let mut shop = Shop::new(&world, "shop");
+    let (of_masters, of_agents) = (shop.token(&["--role", "master"]), shop.token(&[]));
+    let second = shop.join(&of_masters);
+    shop.voting(2);
+    let rows = shop.rows(&["masters", "ls"]);
+    let address = rows.into_iter().find(|row| row["state"] == "leads").unwrap()["address"].clone();
+    let first_leads = address.as_str() == shop.address(0).strip_prefix("https://");
+    let (leader, other) = if first_leads { (0, second) } else { (second, 0) };
+    let stopped = shop.running[other].as_ref().unwrap();
+    stopped.signal(Signal::STOP);
+    let log = match leader {
+        0 => PathBuf::from(shop.file("master/audit.log")),
+        _ => shop.work_dir(second).join("audit.log"),
+    };
+    let joins = || {
+        let text = fs::read_to_string(&log).unwrap_or_default();
+        let lines = text.lines().map(|line| serde_json::from_str::<Value>(line).unwrap());
+        lines.filter(|line| line["what"] == "join" && line["who"] != "nobody").collect::<Vec<_>>()
+    };
+    let told = || joins().into_iter().map(|line| line["told"].clone()).collect::<Vec<_>>();
+    let before = told().iter().filter(|told| *told == "allowed").count();
+    let mut agent = Agent::new(&world, &shop.address(leader), &["--join", &of_agents]);
+    agent.start();
+    let unsure =
+        |told: &Value| told.as_str().unwrap().contains("whether this was done is not known");
+    eventually(|| told().iter().any(unsure), || format!("{:?} {}", joins(), agent.process().err()));
+    assert_eq!(told().iter().filter(|told| *told == "allowed").count(), before);
+    stopped.signal(Signal::CONT);
+    agent.kill();
+    drop(shop);
+}
+
 #[test]
 fn a_master_that_is_one_too_many_waits_for_a_place_and_has_it_after_a_power_cut_too() {
     let world = World::new();

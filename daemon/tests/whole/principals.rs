@@ -325,12 +325,13 @@ fn a_framework_of_a_master_that_was_killed_is_its_principals_alone() {
 fn nobody_hands_on_that_root_runs_its_tasks_who_may_not_do_that_itself() {
     let world = World::new();
     let (master, operator) = closed(&world, &[]);
-    for user in ["root", "0"] {
+    for user in ["root", "0", "00", "+0"] {
+        let (root, why) = (matches!(user, "root" | "0"), ["is no user", "hands that on to nobody"]);
         let user = format!("--user={user}");
         let more = ["principal", "add", "more", "--operate", "--role=*", &user];
         let refused = said(&world, &master, &more, &operator);
         assert_ne!(refused.status, 0, "{}", refused.out);
-        assert!(refused.err.contains("hands that on to nobody"), "{}", refused.err);
+        assert!(refused.err.contains(why[usize::from(root)]), "{}", refused.err);
     }
     // Nor other users than its own, by name or by naming none.
     let (some, _) = add(&world, &master, &operator, &["some", "--operate", "--user=nobody,daemon"]);
@@ -351,6 +352,103 @@ fn nobody_hands_on_that_root_runs_its_tasks_who_may_not_do_that_itself() {
     let rules = r#"--acls={"run_tasks": [{"principals": {"values": ["ops"]}, "users": {"values": ["root"]}}]}"#;
     let (master, operator) = closed(&world, &[rules]);
     add(&world, &master, &operator, &["more", "--role=*", "--user=root"]);
+    master.stop();
+    world.nothing_is_left();
+}
+
+/// Rules know users by their texts, so that one that they deny is nobody's under another.
+#[test]
+fn nobody_runs_as_whom_rules_deny_by_another_text() {
+    if !needs_root() {
+        return;
+    }
+    let world = World::new();
+    let denied = json!({"run_tasks": [
+        {"principals": {"type": "NONE"}, "users": {"values": ["root", "nobody"]}}]});
+    let (master, operator) = closed(&world, &[&format!("--acls={denied}")]);
+    let (_, pis) = credential(&world, "pis");
+    let agent = master.agent(&["--credential", &pis]);
+    let (plain, _) = add(&world, &master, &operator, &["plain", "--role=plain"]);
+    let mark = world.marked();
+    let run = |user: &str| {
+        let flags = ["run", &mark, "--wait=5secs", "--role=plain", "--user", user];
+        said(&world, &master, &[&flags[..], &["--", "id", "-u"]].concat(), &plain)
+    };
+    let number = mesita_isolation::user::resolve("nobody").unwrap().uid.to_string();
+    for user in ["root", "0", "00", "+0", "nobody", &number, &format!("0{number}")] {
+        let refused = run(user);
+        assert_ne!(refused.status, 0, "{user}: {}", refused.out);
+        assert_eq!(refused.out, "", "{user}");
+    }
+    assert!(run(&number).err.contains("has a name: say `nobody`"), "{}", run(&number).err);
+    for (user, uid) in [("daemon", "1\n"), ("54321", "54321\n")] {
+        let ran = run(user);
+        assert_eq!((ran.status, &*ran.out), (0, uid), "{user}: {}", ran.err);
+    }
+    agent.leave();
+    master.stop();
+    world.nothing_is_left();
+}
+
+/// Inside of a task as outside: by way of the master, to an agent that knows nothing of its terms.
+#[test]
+fn who_runs_tasks_as_some_users_is_nobody_else_inside_of_them() {
+    if !needs_root() {
+        return;
+    }
+    let world = World::new();
+    let (master, operator) = closed(&world, &[]);
+    let (_, pis) = credential(&world, "pis");
+    let named = json!({"launch_nested_container_sessions_as_user": [
+        {"principals": {"values": ["onlyn"]}, "users": {"values": ["games"]}}]});
+    let agent = master.agent(&["--credential", &pis, &format!("--acls={named}")]);
+    let (onlyn, secret) =
+        add(&world, &master, &operator, &["onlyn", "--role=w", "--user=nobody", "--operate"]);
+    let (at, mark) = (format!("--master={}", master.address()), world.marked());
+    let flags = ["run", &mark, "--name=host", "--role=w", "--user=nobody", &at, &onlyn];
+    let command = ["--", "sh", "-c", "echo on; sleep 1000"];
+    let host = world.start(world.mesita(&[&flags[..], &command].concat()));
+    host.prints("on");
+    let exec = |user: &[&str]| {
+        let words = [&["exec"], user, &["host", "--", "id", "-un"]].concat();
+        said(&world, &master, &words, &onlyn)
+    };
+    let own =
+        [(&[][..], "nobody\n"), (&["--user=nobody"], "nobody\n"), (&["--user=games"], "games\n")];
+    for (user, name) in own {
+        let told = exec(user);
+        assert_eq!((told.status, &*told.out), (0, name), "{user:?}: {}", told.err);
+    }
+    // Nor in a container of its own, which is inside of none.
+    let basic = format!("Basic {}", STANDARD.encode(format!("onlyn:{secret}")));
+    let agents = said(&world, &master, &["ps", "--agents", "--json"], &operator).out;
+    let id = serde_json::from_str::<Value>(&agents).unwrap()["id"].as_str().unwrap().to_owned();
+    let part =
+        json!({"container_id": {"value": "alone"}, "command": {"value": "id", "user": "daemon"}});
+    let call = json!({"type": "LAUNCH_CONTAINER", "launch_container": part});
+    let path = format!("/agent/{id}/api/v1");
+    let asks = |call: &Value| post(master.port, &path, &[("Authorization", &*basic)], call);
+    let answer = asks(&call);
+    assert!(answer.status == 403 && answer.text().contains("`daemon`"), "{}", answer.text());
+    let told: Value =
+        serde_json::from_str(&asks(&json!({"type": "GET_CONTAINERS"})).text()).unwrap();
+    let parent = told["get_containers"]["containers"][0]["container_id"].clone();
+    for (at, user) in ["daemon", "root", "0", "00", "+0", "games"].into_iter().enumerate() {
+        let why = format!("run anything as the user `{user}` here");
+        let id = json!({"value": format!("kid{at}"), "parent": parent});
+        let part = json!({"container_id": id, "command": {"value": "id", "user": user}});
+        let answer =
+            asks(&json!({"type": "LAUNCH_NESTED_CONTAINER", "launch_nested_container": part}));
+        assert!(answer.status == 403 && answer.text().contains(&why), "{user}: {}", answer.text());
+        if user != "games" {
+            let refused = exec(&["--user", user]);
+            assert!(refused.status != 0 && refused.out.is_empty(), "{user}: {}", refused.out);
+            assert!(refused.err.contains(&why), "{user}: {}", refused.err);
+        }
+    }
+    host.signal(Signal::INT);
+    host.end();
+    agent.leave();
     master.stop();
     world.nothing_is_left();
 }

@@ -466,6 +466,147 @@ fn a_cluster_that_was_made_by_init_is_closed_and_others_join_by_its_line() {
     }
 }
 
+/// However often one ends, and however.
+#[test]
+fn no_end_of_a_leader_gives_a_token_time_back() {
+    let world = World::new();
+    let authority = Authority::new(&world, "ca");
+    let (mut master, _) = master(&world, &authority);
+    token(&master, &world, &["--expires=1hrs"]);
+    let left =
+        |master: &Master<'_>| listed(master, &world, "token")[0]["seconds"].as_u64().unwrap();
+    assert!(left(&master) > 3_540);
+    for ends in 1..=3 {
+        master.kill();
+        master.start();
+        // A minute each: as much as could have been counted and not written down.
+        let most = 3_600 - 60 * ends;
+        eventually(|| left(&master) <= most, || format!("{} after {ends}", left(&master)));
+    }
+    master.stop();
+    world.nothing_is_left();
+}
+
+/// The file of flags is one of secrets then.
+#[test]
+fn a_token_in_a_file_of_flags_that_others_read_is_refused() {
+    let world = World::new();
+    let authority = Authority::new(&world, "ca");
+    let (master, _) = master(&world, &authority);
+    let text = token(&master, &world, &[]);
+    let config = world.path("agent.toml");
+    let flags = format!(
+        "master = \"https://{}\"\njoin = \"{text}\"\nwork_dir = \"{}\"\nisolation = \"posix/rlimits\"\n",
+        master.address(),
+        world.path("with-config").display(),
+    );
+    std::fs::write(&config, flags).unwrap();
+    let named = config.to_str().unwrap();
+    let mode = |mode: u32| std::fs::set_permissions(&config, Permissions::from_mode(mode)).unwrap();
+    mode(0o644);
+    let said = world.told(&["agent", "--config", named]);
+    assert!(said.status == 2 && said.err.contains("--config"), "{}", said.err);
+    assert!(said.err.contains("the token of `join` is in it, and others can read"), "{}", said.err);
+    let doctor = || world.told(&["doctor", "--config", named, "--port=0"]);
+    let said = doctor();
+    assert!(
+        said.status != 0 && said.out.contains("agent.toml (--config, mode 0644)"),
+        "{}",
+        said.out
+    );
+    mode(0o600);
+    assert!(!doctor().out.contains("(--config"), "{}", doctor().out);
+    let agent = world.start(world.mesita(&["agent", "--config", named, "--port=0"]));
+    agent.says("registered with the master");
+    agent.signal(Signal::TERM);
+    agent.end();
+    master.stop();
+}
+
+/// A cluster on loopback that `mesita init` has made: its directory, and the flags of its master.
+fn made(world: &World) -> (std::path::PathBuf, [String; 3]) {
+    let (directory, port) = (world.path("shop"), world.port().to_string());
+    let init = ["init", "--name=shop", "--ip=127.0.0.1", "--port", &port, "--dir"];
+    let said = world.told(&[&init[..], &[directory.to_str().unwrap()]].concat());
+    assert_eq!(said.status, 0, "{}", said.err);
+    let config = directory.join("master.toml").display().to_string();
+    (directory, ["master".to_owned(), "--config".to_owned(), config])
+}
+
+fn leads(world: &World, flags: &[String; 3]) -> crate::world::Process {
+    let master = world.start(world.mesita(&flags.each_ref().map(String::as_str)));
+    master.says("master at 127.0.0.1:");
+    master
+}
+
+fn ends(master: crate::world::Process) -> crate::world::Said {
+    master.signal(Signal::TERM);
+    let said = master.end();
+    assert_eq!(said.status, 0, "{}", said.err);
+    said
+}
+
+#[test]
+fn first_tokens_that_cannot_be_read_are_told_and_kept() {
+    let world = World::new();
+    let (directory, flags) = made(&world);
+    let first = directory.join("master/meta/first-tokens");
+    let whole = std::fs::read(&first).unwrap();
+    std::fs::write(&first, "junk").unwrap();
+    let master = leads(&world, &flags);
+    master.says("first-tokens: it has no tokens that this release knows");
+    assert!(ends(master).err.contains("mesita token create"));
+    assert_eq!(std::fs::read(&first).unwrap(), b"junk");
+    std::fs::write(&first, whole).unwrap();
+    let master = leads(&world, &flags);
+    eventually(|| !first.exists(), || master.err());
+    ends(master);
+    world.nothing_is_left();
+}
+
+/// What of it cannot be made again is not written over, whatever else is gone.
+#[test]
+fn no_cluster_is_made_where_one_has_begun() {
+    let world = World::new();
+    let (directory, flags) = made(&world);
+    ends(leads(&world, &flags));
+    let read = |name: &str| std::fs::read(directory.join(name)).unwrap();
+    let before = ["ca.key", "gossip.key", "credentials"].map(read);
+    std::fs::rename(directory.join("ca.pem"), directory.join("moved")).unwrap();
+    let init = ["init", "--name=shop", "--ip=127.0.0.1", "--dir", directory.to_str().unwrap()];
+    let again = world.told(&init);
+    assert!(again.status != 0 && again.err.contains("has a cluster already"), "{}", again.err);
+    assert_eq!(["ca.key", "gossip.key", "credentials"].map(read), before);
+    std::fs::rename(directory.join("moved"), directory.join("ca.pem")).unwrap();
+    ends(leads(&world, &flags));
+    world.nothing_is_left();
+}
+
+/// Else it is somebody whom no other node knows, in silence.
+#[test]
+fn a_master_without_its_secret_says_which_file_is_gone() {
+    let world = World::new();
+    let (directory, flags) = made(&world);
+    ends(leads(&world, &flags));
+    let file = |name: &str| directory.join("master/meta").join(name);
+    for (gone, words) in [
+        (&["secret"][..], "secret is gone"),
+        (&["secret", "key"], "key and `secret` beside it are gone"),
+    ] {
+        for name in gone {
+            std::fs::rename(file(name), world.path(name)).unwrap();
+        }
+        let said = world.told(&flags.each_ref().map(String::as_str));
+        assert!(said.status == 2 && said.err.contains(words), "{gone:?}: {}", said.err);
+        for name in gone {
+            assert!(!file(name).exists(), "{name} is not made anew");
+            std::fs::rename(world.path(name), file(name)).unwrap();
+        }
+    }
+    ends(leads(&world, &flags));
+    world.nothing_is_left();
+}
+
 /// The first tokens are kept by way of the core, and a journal has all that goes there.
 #[test]
 fn the_first_master_of_a_cluster_writes_no_journal_before_its_tokens_are_kept() {

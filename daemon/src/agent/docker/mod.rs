@@ -33,7 +33,7 @@ use prost::Message;
 use serde_json::json;
 
 use super::AgentNode;
-use super::build::resolved;
+use super::build::resolved_begun;
 use super::containers::Container;
 use super::limited::Limited;
 use crate::alarm;
@@ -528,7 +528,7 @@ impl AgentNode {
         let (work_dir, sandbox) = (self.work_dir.clone(), self.containers.sandbox(id));
         let note = output::note(&work_dir, &self.docker.name(id));
         let open = move || {
-            let user = resolved(&user, switch)?;
+            let user = resolved_begun(&user, switch)?;
             let opened = Output::open(&sandbox, user.as_ref(), &note);
             opened.map_err(|error| format!("{}: {error}", note.display()))
         };

@@ -275,10 +275,13 @@ impl AgentNode {
         let own = class != Class::Standalone && user == place.owner;
         // An executor is nobody else, whatever whoever started it may be.
         let executor = caller.name.starts_with(EXECUTOR);
-        if !own && (executor || !may_run_as(&caller.name, caller.rights, user)) {
+        let refused = |more: &str| {
             let who = user.escape_debug();
-            let message = format!("you may not run anything as the user `{who}` here");
-            return Err(early(StatusCode::FORBIDDEN, message));
+            let message = format!("you may not run anything as the user `{who}` here{more}");
+            Err(early(StatusCode::FORBIDDEN, message))
+        };
+        if !own && (executor || !may_run_as(&caller.name, caller.rights, user)) {
+            return refused("");
         }
         let (action, under) = match class {
             Class::Standalone => (Action::LaunchStandaloneContainer, None),
@@ -287,6 +290,11 @@ impl AgentNode {
             }
             Class::Session => (Action::LaunchNestedSession, Some(Action::LaunchNestedSessionUnder)),
         };
+        // Which users the masters let it have tasks of, no agent knows.
+        if !own && !self.options.access.lets_run_as(caller, action, user) {
+            let list = action.list();
+            return refused(&format!(": no rule of the agent's --acls names it in `{list}`"));
+        }
         let check = |action, user: &str| self.check_container(caller, action, user);
         check(action, user)?;
         under.map_or(Ok(()), |under| check(under, &place.owner))
@@ -380,7 +388,7 @@ impl AgentNode {
             Class::Session => Ok(()),
             Class::Standalone => sandbox::remove(&work_dir, own).map_err(|error| error.to_string()),
             Class::Nested => {
-                let resolved = |name: &str| crate::agent::build::resolved(name, switch);
+                let resolved = |name: &str| crate::agent::build::resolved_begun(name, switch);
                 let (owner, user) = (resolved(&owner)?, resolved(&user)?);
                 let sandbox = sandbox::path(&work_dir, root);
                 let removed = sandbox::remove_for(&sandbox, &below, owner.as_ref(), user.as_ref());

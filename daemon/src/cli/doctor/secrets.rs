@@ -5,12 +5,14 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use super::{Finding, State};
+use crate::access::tokens::Join;
+use crate::cli::join::tells;
 use crate::flags::{Agent, Master};
 use crate::secrets;
 
 const OF: &str = "secrets";
 /// What in `meta` is the agent's alone.
-const KEPT: [&str; 4] = ["key", "joined", "ledger", "ledger.key"];
+const KEPT: [&str; 5] = ["key", "joined", "ledger", "ledger.key", "executors.key"];
 /// What no agent goes by, and no master, that others could have.
 const PROOFS: [&str; 2] = ["secret", "secret.next"];
 
@@ -25,9 +27,7 @@ pub(super) fn all(flags: &Agent, work_dir: &Path) -> Vec<Finding> {
     .into_iter()
     .filter_map(|(flag, path)| Some((flag, path.clone()?)))
     .collect();
-    // A token by itself is no file.
-    let join = flags.join.as_ref().map(PathBuf::from).filter(|path| path.is_file());
-    files.extend(join.map(|path| ("--join", path)));
+    files.extend(of_token(flags.join.as_deref(), flags.common.config.as_deref()));
     told(files, work_dir)
 }
 
@@ -39,9 +39,20 @@ pub(super) fn of_master(flags: &Master, work_dir: &Path) -> Vec<Finding> {
         ("--tls-ca-key-file", &flags.set.tls_ca_key_file),
     ];
     let named = named.into_iter().filter_map(|(flag, path)| Some((flag, path.clone()?)));
-    let join = flags.set.join.as_ref().map(PathBuf::from).filter(|path| path.is_file());
+    let join = of_token(flags.set.join.as_deref(), flags.common.config.as_deref());
     let gossip = flags.set.gossip_key_file.iter().map(|path| ("--gossip-key-file", path.clone()));
-    told(named.chain(join.map(|path| ("--join", path))).chain(gossip).collect(), work_dir)
+    told(named.chain(join).chain(gossip).collect(), work_dir)
+}
+
+/// Where a token is. One by itself is no file, but the file of flags may have it.
+fn of_token(join: Option<&str>, config: Option<&Path>) -> Option<(&'static str, PathBuf)> {
+    let path = PathBuf::from(join?);
+    if path.is_file() {
+        return Some(("--join", path));
+    }
+    let is_token = join.is_some_and(|told| told.parse::<Join>().is_ok());
+    let config = config.filter(|config| is_token && tells(config, join.unwrap_or_default()))?;
+    Some(("--config", config.to_owned()))
 }
 
 fn told(mut files: Vec<(&'static str, PathBuf)>, work_dir: &Path) -> Vec<Finding> {

@@ -357,14 +357,14 @@ impl MasterNode {
 
     /// An operator reads in the log which agents are lost, and which only wait for a word.
     fn say_of_agents(&self, fact: &Fact<'_>) {
-        let (row, what) = match *fact {
-            Fact::AgentState { row, state: AgentState::Losing } => (row, "is given up"),
-            Fact::AgentKept { row } => (
-                row,
-                "does not come back, and is not given up: so many are away that they may be well where no \
-                 master reaches them; `mesita drain AGENT --gone` is for one that is lost",
-            ),
-            _ => return,
+        let (row, what) = if let Fact::AgentState { row, state: AgentState::Losing } = *fact {
+            (row, "is given up")
+        } else if let Fact::AgentKept { row } = *fact {
+            let why = "does not come back, and is not given up: so many are away that they may be well where no \
+                       master reaches them; `mesita drain AGENT --gone` is for one that is lost";
+            (row, why)
+        } else {
+            return;
         };
         if let Some(agent) = self.catalog.borrow().now.agents.get(row) {
             let host = agent.info.info().map_or("", |info| info.hostname);

@@ -281,7 +281,7 @@ mod tests {
         let (begun, done) = (directory.path().join("begun"), directory.path().join("done"));
         let lines = format!("echo $$ >{}; sleep 1; touch {}", begun.display(), done.display());
         let path = script(&directory, &lines);
-        let pid = std::thread::spawn(move || {
+        let asked = std::thread::spawn(move || {
             // A thread's end is an agent's to whoever it has started.
             let mut command = Command::new(&path);
             sys::ends_with_its_thread(&mut command);
@@ -289,10 +289,9 @@ mod tests {
             while !fs::read_to_string(&begun).is_ok_and(|text| text.ends_with('\n')) {
                 std::thread::yield_now();
             }
-            child.id()
+            child
         });
-        let pid = pid.join().unwrap();
-        Linux.wait(&[pid], 10_000);
+        asked.join().unwrap().wait().unwrap();
         assert!(!done.exists());
     }
 

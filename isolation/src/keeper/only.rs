@@ -39,7 +39,7 @@ pub(super) fn claim(key: Option<&[u8; 32]>) -> Result<OwnedFd, Error> {
         match holder_of(&address) {
             None => return any(),
             Some(pid) if looks.next().is_none() => return Err(Error::Copied(pid)),
-            Some(_) => drop(Linux.wait(&[], 10)),
+            Some(_) => Linux.wait(&[], 10),
         }
     }
 }

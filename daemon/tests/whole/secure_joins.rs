@@ -247,9 +247,13 @@ fn a_node_that_was_revoked_is_spoken_with_no_more() {
     let mut thief = Agent::new(&world, &master.address(), &["--credential", &one]);
     std::fs::create_dir_all(thief.work_dir().join("meta")).unwrap();
     std::fs::write(thief.work_dir().join("meta/key"), &key).unwrap();
+    // On a machine of its own, so to speak: beside the node it would not start.
+    agent_one.kill();
     thief.start();
     thief.process().says("proves who it is by TLS");
     thief.kill();
+    agent_one.start();
+    agent_one.process().says("registered with the master");
     let node = listed(&master, &world, "node")[0]["key"].as_str().unwrap().to_owned();
     let revoke = ["node", "revoke", "--master", &master.address()];
     for (bad, words) in [("00", "at least 8 digits"), ("0000000000", "names 0 nodes")] {
